@@ -1,0 +1,13 @@
+// One function a topic; each lives in bind_<topic>.cc.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace py = pybind11;
+
+namespace gradring {
+
+void bind_errors(py::module_& m);
+void bind_runtime(py::module_& m);
+
+}  // namespace gradring

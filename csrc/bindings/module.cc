@@ -1,0 +1,8 @@
+// _core: a table of contents.
+#include "bindings/bindings.h"
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "gradring's native core. Use the package gradring, which checks and documents what it passes here.";
+  gradring::bind_errors(m);
+  gradring::bind_runtime(m);
+}

@@ -1,0 +1,30 @@
+// Chooses among tables of function pointers that were compiled once per ISA level.
+//
+// A kernel file foo_cpu.cc defines, in GRADRING_ISA_NAMESPACE, `const FooKernels foo_kernels`; foo.cc declares it per
+// level with GRADRING_DECLARE_KERNELS(FooKernels, foo_kernels) and picks with GRADRING_KERNELS(foo_kernels).
+#pragma once
+
+#include "runtime/cpu.h"
+
+#if defined(__x86_64__)
+#define GRADRING_DECLARE_KERNELS(Table, name)     \
+  namespace isa_base {                            \
+  extern const Table name;                        \
+  }                                               \
+  namespace isa_avx2 {                            \
+  extern const Table name;                        \
+  }                                               \
+  namespace isa_avx512 {                          \
+  extern const Table name;                        \
+  }
+#define GRADRING_KERNELS(name)                                                     \
+  (::gradring::active_isa() == ::gradring::Isa::kAvx512 ? ::gradring::isa_avx512::name \
+   : ::gradring::active_isa() == ::gradring::Isa::kAvx2 ? ::gradring::isa_avx2::name   \
+                                                        : ::gradring::isa_base::name)
+#else
+#define GRADRING_DECLARE_KERNELS(Table, name) \
+  namespace isa_base {                        \
+  extern const Table name;                    \
+  }
+#define GRADRING_KERNELS(name) (::gradring::isa_base::name)
+#endif

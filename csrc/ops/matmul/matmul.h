@@ -1,0 +1,64 @@
+// matmul: C = epilogue(op(A) op(B)), row-major, fp32 and fp64.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "ops/activation/activation.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+// Applied to each tile while it is hot, in the order of the fields. All pointers may be null.
+//   v = A B                       (+ C's old value, if accumulate)
+//   v += bias[column]
+//   pre[row, column] = v          (what the vjp of gelu and silu needs)
+//   v = activation(v)
+//   v *= derivative(mask)(mask_source[row, column])     mask_source: the output (relu, tanh, sigmoid) or the
+//                                                       pre-activation (gelu, silu) of the layer before
+//   column_sums[column] = sum over rows of v            (the bias gradient)
+//   C = v
+template <class T>
+struct MatmulEpilogue {
+  bool accumulate = false;
+  const T* bias = nullptr;
+  T* pre = nullptr;  // leading dimension ldc
+  Activation activation = Activation::kNone;
+  Activation mask = Activation::kNone;
+  const T* mask_source = nullptr;  // leading dimension mask_ld
+  int64_t mask_ld = 0;
+  T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
+};
+
+template <class T>
+struct MatmulArguments {
+  int64_t m = 0, n = 0, k = 0;  // op(A) is m x k, op(B) is k x n, C is m x n
+  const T* a = nullptr;
+  int64_t lda = 0;  // elements between rows of A as it lies in memory
+  bool trans_a = false;
+  const T* b = nullptr;
+  int64_t ldb = 0;
+  bool trans_b = false;
+  T* c = nullptr;
+  int64_t ldc = 0;
+  MatmulEpilogue<T> epilogue;
+};
+
+struct ScratchBytes {
+  size_t per_lane = 0;
+  size_t shared = 0;
+};
+
+// How much scratch the team must have reserved for this call, and how many lanes are worth waking for it.
+template <class T>
+GRADRING_API ScratchBytes matmul_scratch(const MatmulArguments<T>& arguments, int lanes) noexcept;
+template <class T>
+GRADRING_API int matmul_lanes(const MatmulArguments<T>& arguments, int lanes) noexcept;
+
+// Called by every lane of a running team (or one lane alone) with the same arguments; lanes may leave at different
+// times, so a reader of C on another lane needs a barrier first. m, n or k may be 0 (k = 0: C = epilogue(0)).
+template <class T>
+GRADRING_API void matmul(const Lane& lane, const MatmulArguments<T>& arguments) noexcept;
+
+}  // namespace gradring

@@ -1,0 +1,58 @@
+// Portable vectors for kernels that are compiled once per ISA level. Include it only from *_cpu.cc files listed with
+// gradring_isa_sources in CMake: each compile defines GRADRING_ISA_NAMESPACE (isa_base, isa_avx2, isa_avx512) and
+// GRADRING_VECTOR_BYTES.
+//
+// Whatever such a file compiles must have internal linkage or live in the ISA namespace. An inline function of a
+// shared header that the compiler does not inline would be emitted once per level, and the linker might keep the
+// AVX-512 copy for everyone: so no standard containers or algorithms here. A test looks at the objects' symbols.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#define GRADRING_INLINE inline __attribute__((always_inline))
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(GRADRING_VECTOR_BYTES)));
+};
+// Vec<float>, Vec<double>, Vec<int32_t>, ...
+template <class T>
+using Vec = typename VectorOf<T>::type;
+
+template <class T>
+inline constexpr int kWidth = GRADRING_VECTOR_BYTES / static_cast<int>(sizeof(T));
+
+template <class T>
+GRADRING_INLINE Vec<T> load(const T* from) noexcept {
+  Vec<T> v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class T>
+GRADRING_INLINE void store(T* to, Vec<T> v) noexcept {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> broadcast(T x) noexcept {
+  return x - Vec<T>{};
+}
+
+// The first n elements, the rest zero; reads nothing beyond them.
+template <class T>
+GRADRING_INLINE Vec<T> load_partial(const T* from, int64_t n) noexcept {
+  Vec<T> v{};
+  __builtin_memcpy(&v, from, static_cast<size_t>(n) * sizeof(T));
+  return v;
+}
+
+template <class T>
+GRADRING_INLINE void store_partial(T* to, Vec<T> v, int64_t n) noexcept {
+  __builtin_memcpy(to, &v, static_cast<size_t>(n) * sizeof(T));
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -1,0 +1,105 @@
+#include "runtime/cpu.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace gradring {
+
+namespace {
+
+Isa detect() noexcept {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  if (avx512) return Isa::kAvx512;
+  if (avx2) return Isa::kAvx2;
+#endif
+  return Isa::kBase;
+}
+
+Isa wanted() noexcept {
+  const Isa best = detected_isa();
+  const char* name = std::getenv("GRADRING_ISA");
+  if (!name) return best;
+  for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
+    if (std::strcmp(name, isa_name(isa)) == 0) return std::min(isa, best);
+  }
+  std::fprintf(stderr, "gradring: GRADRING_ISA is '%s', expected base, avx2 or avx512: ignored\n", name);
+  return best;
+}
+
+// -1: not yet decided. Relaxed: the value stands alone.
+std::atomic<int> active{-1};
+
+double cgroup_quota() noexcept {
+  double quota = 1e9;
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    double limit = 0, period = 0;
+    if (std::fscanf(file, "%lf %lf", &limit, &period) == 2 && period > 0) quota = limit / period;
+    std::fclose(file);
+  } else if (std::FILE* v1 = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) {
+    double limit = -1;
+    if (std::fscanf(v1, "%lf", &limit) == 1 && limit > 0) quota = limit / 100000.0;
+    std::fclose(v1);
+  }
+  return quota;
+}
+
+}  // namespace
+
+const char* isa_name(Isa isa) noexcept {
+  switch (isa) {
+    case Isa::kAvx512: return "avx512";
+    case Isa::kAvx2: return "avx2";
+    default: return "base";
+  }
+}
+
+Isa detected_isa() noexcept {
+  static const Isa isa = detect();
+  return isa;
+}
+
+Isa active_isa() noexcept {
+  int isa = active.load(std::memory_order_relaxed);
+  if (isa < 0) {
+    isa = static_cast<int>(wanted());
+    active.store(isa, std::memory_order_relaxed);
+  }
+  return static_cast<Isa>(isa);
+}
+
+bool set_isa(Isa isa) noexcept {
+  if (isa > detected_isa()) return false;
+  active.store(static_cast<int>(isa), std::memory_order_relaxed);
+  return true;
+}
+
+int usable_cores() noexcept {
+  cpu_set_t mask;
+  int cores = 1;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) cores = CPU_COUNT(&mask);
+  const double quota = cgroup_quota();
+  if (quota < cores) cores = static_cast<int>(std::ceil(quota));
+  return std::max(cores, 1);
+}
+
+CacheSizes cache_sizes() noexcept {
+  const auto known = [](int name, long fallback) {
+    const long size = sysconf(name);
+    return size > 0 ? size : fallback;
+  };
+  return {known(_SC_LEVEL1_DCACHE_SIZE, 32 << 10), known(_SC_LEVEL2_CACHE_SIZE, 512 << 10),
+          known(_SC_LEVEL3_CACHE_SIZE, 4 << 20)};
+}
+
+}  // namespace gradring

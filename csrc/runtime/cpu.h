@@ -1,0 +1,28 @@
+// What this processor offers, and how much of the machine this process may use.
+#pragma once
+
+#include "gradring/export.h"
+
+namespace gradring {
+
+// Each level includes the ones before it. On other architectures than x86-64 there is kBase alone.
+enum class Isa : int { kBase = 0, kAvx2 = 1, kAvx512 = 2 };
+
+GRADRING_API const char* isa_name(Isa isa) noexcept;
+GRADRING_API Isa detected_isa() noexcept;
+// The level that kernels run at: the detected one, or a lower one named by GRADRING_ISA or set_isa.
+GRADRING_API Isa active_isa() noexcept;
+// For tests. A level above the detected one is refused (false).
+GRADRING_API bool set_isa(Isa isa) noexcept;
+
+// Cores that this process may use: the smallest of affinity mask and cgroup CPU quota, at least 1.
+GRADRING_API int usable_cores() noexcept;
+
+struct CacheSizes {
+  long l1_data;
+  long l2;
+  long l3;
+};
+GRADRING_API CacheSizes cache_sizes() noexcept;
+
+}  // namespace gradring

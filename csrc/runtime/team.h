@@ -1,0 +1,115 @@
+// Team: a fixed set of threads that run one function together (fork-join), with a barrier inside.
+//
+// | variable       | writer             | readers       | order                      | why                                     |
+// |----------------|--------------------|---------------|----------------------------|-----------------------------------------|
+// | Worker::work   | run (lane 0)       | that worker   | Signal: release / acquire  | hands over body_, context_, lanes_      |
+// | arrived_       | every lane         | the last lane | fetch_add acq_rel          | collects what each lane wrote           |
+// | phase_         | the last lane      | waiting lanes | Signal: release / acquire  | hands it all to those who wait          |
+// | forks (global) | the fork handler   | run           | relaxed                    | a child process has no worker threads   |
+//
+// body_, context_ and lanes_ are plain: lane 0 writes them before it publishes the workers' signals and not
+// again before every lane has arrived.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+#include "gradring/export.h"
+#include "runtime/wait.h"
+
+namespace gradring {
+
+class Team;
+
+// One thread's place in a running team. Kernels split their work by (index, count) and may call barrier().
+struct Lane {
+  Team* team = nullptr;
+  int index = 0;
+  int count = 1;
+
+  inline void barrier() const noexcept;
+  inline std::byte* scratch() const noexcept;         // this lane's own, Team::lane_scratch_bytes() long
+  inline std::byte* shared_scratch() const noexcept;  // one for all lanes
+};
+
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+// The part of [0, total) that belongs to a lane, in multiples of grain.
+inline Range split(const Lane& lane, int64_t total, int64_t grain = 1) noexcept {
+  const int64_t blocks = (total + grain - 1) / grain;
+  const int64_t begin = blocks * lane.index / lane.count * grain;
+  const int64_t end = blocks * (lane.index + 1) / lane.count * grain;
+  return {begin < total ? begin : total, end < total ? end : total};
+}
+
+class GRADRING_API Team {
+ public:
+  // Starts no thread: the first run with more than one lane does. lanes in [1, 256].
+  explicit Team(int lanes);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  int lanes() const noexcept { return size_; }
+
+  // Grows the scratch memory (64-byte aligned); never inside run. Throws Error(kOutOfMemory).
+  void reserve(size_t bytes_per_lane, size_t shared_bytes);
+  size_t lane_scratch_bytes() const noexcept { return lane_bytes_; }
+  size_t shared_scratch_bytes() const noexcept { return shared_bytes_; }
+
+  // Runs body(lane) on the first `lanes` lanes, the caller being lane 0; returns when all have finished.
+  // One run at a time, from one thread at a time; body must not throw.
+  template <class Body>
+  void run(int lanes, Body&& body) noexcept {
+    using Plain = std::remove_reference_t<Body>;
+    run_erased(
+        lanes, [](void* context, const Lane& lane) noexcept { (*static_cast<Plain*>(context))(lane); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  }
+
+ private:
+  friend struct Lane;
+  struct Worker;
+  using Entry = void (*)(void* context, const Lane& lane) noexcept;
+
+  void run_erased(int lanes, Entry body, void* context) noexcept;
+  bool start_threads() noexcept;
+  void stop_threads() noexcept;
+  void work(Worker& worker) noexcept;
+  void barrier(int count) noexcept;
+  bool arrive(int count) noexcept;
+
+  int size_;
+  uint64_t born_in_fork_;
+  bool started_ = false;
+  std::unique_ptr<Worker[]> workers_;
+
+  Entry body_ = nullptr;
+  void* context_ = nullptr;
+  int lanes_ = 0;  // of this run; -1 tells workers to end
+
+  alignas(64) std::atomic<uint32_t> arrived_{0};
+  Signal phase_;
+
+  size_t lane_bytes_ = 0;
+  size_t shared_bytes_ = 0;
+  std::byte* scratch_ = nullptr;
+};
+
+inline void Lane::barrier() const noexcept {
+  if (count > 1) team->barrier(count);
+}
+inline std::byte* Lane::scratch() const noexcept {
+  return team->scratch_ + static_cast<size_t>(index) * team->lane_bytes_;
+}
+inline std::byte* Lane::shared_scratch() const noexcept {
+  return team->scratch_ + static_cast<size_t>(team->size_) * team->lane_bytes_;
+}
+
+}  // namespace gradring

@@ -1,0 +1,57 @@
+#include "runtime/wait.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+#include <ctime>
+
+namespace gradring {
+
+namespace {
+
+uint32_t* address_of(std::atomic<uint32_t>& word) noexcept { return reinterpret_cast<uint32_t*>(&word); }
+
+int with_scope(int operation, Scope scope) noexcept {
+  return scope == Scope::kThreads ? operation | FUTEX_PRIVATE_FLAG : operation;
+}
+
+}  // namespace
+
+bool futex_wait(std::atomic<uint32_t>& word, uint32_t expected, Deadline deadline, Scope scope) noexcept {
+  timespec relative{};
+  timespec* timeout = nullptr;
+  if (deadline != kNoDeadline) {
+    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return false;
+    relative.tv_sec = static_cast<time_t>(left / 1000000000);
+    relative.tv_nsec = static_cast<long>(left % 1000000000);
+    timeout = &relative;
+  }
+  syscall(SYS_futex, address_of(word), with_scope(FUTEX_WAIT, scope), expected, timeout, nullptr, 0);
+  return deadline == kNoDeadline || Clock::now() < deadline;
+}
+
+void futex_wake_all(std::atomic<uint32_t>& word, Scope scope) noexcept {
+  syscall(SYS_futex, address_of(word), with_scope(FUTEX_WAKE, scope), INT_MAX, nullptr, nullptr, 0);
+}
+
+bool Signal::wait_change_slowly(uint32_t seen, Deadline deadline, Patience patience) noexcept {
+  for (uint32_t turn = 0; turn < patience.yields; ++turn) {
+    if (value() != seen) return true;
+    sched_yield();
+  }
+  for (;;) {
+    uint32_t word = word_.load(std::memory_order_acquire);
+    if ((word >> 1) != seen) return true;
+    if (!(word & kSleeper) && !word_.compare_exchange_strong(word, word | kSleeper, std::memory_order_acq_rel,
+                                                             std::memory_order_acquire)) {
+      continue;
+    }
+    if (!futex_wait(word_, (seen << 1) | kSleeper, deadline, scope_)) return value() != seen;
+  }
+}
+
+}  // namespace gradring

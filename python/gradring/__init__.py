@@ -1,0 +1,1 @@
+"""gradring: train neural networks straight from NumPy arrays, natively."""
