@@ -88,7 +88,7 @@ bool Team::start_threads() noexcept {
       size_ = i + 1;
       break;
     }
-    char name[16];
+    char name[32];
     std::snprintf(name, sizeof name, "gradring-%d", i + 1);
     pthread_setname_np(workers_[i].thread, name);
   }

@@ -1,11 +1,11 @@
-// GRADRING_API marks what libgradring.so shows to the extension modules and to C programs; all else is hidden.
+/* GRADRING_API marks what libgradring.so shows to the extension modules and to C programs; all else is hidden. */
 #ifndef GRADRING_EXPORT_H
 #define GRADRING_EXPORT_H
 
-#if defined(__GNUC__) || defined(__clang__)
-#define GRADRING_API __attribute__((visibility("default")))
+#ifdef __cplusplus
+#define GRADRING_API [[gnu::visibility("default")]]
 #else
-#define GRADRING_API
+#define GRADRING_API __attribute__((visibility("default")))
 #endif
 
 #endif
