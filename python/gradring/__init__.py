@@ -1,1 +1,74 @@
-"""gradring: train neural networks straight from NumPy arrays, natively."""
+"""gradring: train neural networks straight from NumPy arrays, natively.
+
+>>> import gradring as gr
+>>> model = gr.nn.Sequential(gr.nn.Linear(64, 32), gr.nn.ReLU(), gr.nn.Linear(32, 10))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gradring.errors import (
+    CheckpointCorrupt,
+    CollectiveMismatch,
+    DeviceUnavailable,
+    GradringError,
+    LoaderError,
+    NonFinite,
+    PeerDied,
+    PeerStalled,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    from gradring import callbacks, datasets, errors, graph, nn, ops, optim
+    from gradring.history import History
+    from gradring.loader import Loader
+    from gradring.trainer import Trainer
+
+# Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it.
+_MODULES = ("callbacks", "datasets", "errors", "graph", "nn", "ops", "optim")
+_NAMES = {
+    "History": "history",
+    "Loader": "loader",
+    "Trainer": "trainer",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "CheckpointCorrupt",
+    "CollectiveMismatch",
+    "DeviceUnavailable",
+    "GradringError",
+    "History",
+    "Loader",
+    "LoaderError",
+    "NonFinite",
+    "PeerDied",
+    "PeerStalled",
+    "Trainer",
+    "WorkerDied",
+    "callbacks",
+    "datasets",
+    "errors",
+    "graph",
+    "nn",
+    "ops",
+    "optim",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = import_module(f"gradring.{name}")
+    elif name in _NAMES:
+        value = getattr(import_module(f"gradring.{_NAMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'gradring' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,55 @@
+"""What gradring raises beyond plain misuse, which stays ``ValueError`` and ``TypeError``."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointCorrupt",
+    "CollectiveMismatch",
+    "DeviceUnavailable",
+    "GradringError",
+    "LoaderError",
+    "NonFinite",
+    "PeerDied",
+    "PeerStalled",
+    "WorkerDied",
+]
+
+
+class GradringError(RuntimeError):
+    """The base of every error that is not plain misuse.
+
+    >>> issubclass(NonFinite, GradringError)
+    True
+    """
+
+
+class NonFinite(GradringError):
+    """A loss became NaN or infinite. The parameters are those of the last whole step before it."""
+
+
+class CheckpointCorrupt(GradringError):
+    """A checkpoint is truncated, foreign, or does not fit the model. Nothing was changed by reading it."""
+
+
+class LoaderError(GradringError):
+    """A source of batches failed, or its consumer held every batch until the deadline passed."""
+
+
+class WorkerDied(LoaderError):
+    """A loader's worker ended without finishing its batch."""
+
+
+class DeviceUnavailable(GradringError):
+    """The device that was asked for is not there, or this installation was built without it."""
+
+
+class PeerDied(GradringError):
+    """Another rank ended while this one waited for it."""
+
+
+class PeerStalled(GradringError):
+    """Another rank did not answer before the deadline."""
+
+
+class CollectiveMismatch(GradringError):
+    """Ranks called different collectives, or the same one with different shapes or dtypes."""

@@ -1,0 +1,56 @@
+"""What every optimizer is: a small immutable description. The arithmetic is native, in ``csrc/ops``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.optim.schedule import Schedule, as_schedule
+
+__all__ = ["Optimizer"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A rule for updating parameters, as data: ``kind`` names it and the fields are its hyperparameters.
+
+    ``lr`` is a float or a schedule. ``state_names`` lists the arrays, of a parameter's shape, that the rule keeps for each
+    parameter; all begin at zero.
+    """
+
+    lr: float | Schedule
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        as_schedule(self.lr, type(self).__name__, "lr")
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ()
+
+    def learning_rates(self, first: int, count: int) -> NDArray[np.float64]:
+        """The learning rates of ``count`` consecutive updates, the first of which is update number ``first`` from 0.
+
+        >>> from gradring.optim import SGD, schedule
+        >>> SGD(schedule.linear(1.0, 0.0, steps=4)).learning_rates(0, 3)
+        array([1.  , 0.75, 0.5 ])
+        """
+        return as_schedule(self.lr).range(first, count)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Everything but the learning rate, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lr"}
+
+    def _check(self, argument: str, low: float, high: float, value: object = None) -> None:
+        """``low <= value < high``, or an error that names the argument."""
+        got = getattr(self, argument) if value is None else value
+        if isinstance(got, bool) or not isinstance(got, (int, float, np.floating, np.integer)):
+            raise TypeError(f"[{type(self).__name__}] {argument} must be a number, got {type(got).__name__}")
+        if not (math.isfinite(got) and low <= got < high):
+            bound = "" if high == math.inf else f" and below {high:g}"
+            raise ValueError(f"[{type(self).__name__}] {argument} must be finite, at least {low:g}{bound}, got {got}")

@@ -1,0 +1,45 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gradring.optim.base import Optimizer
+from gradring.optim.schedule import Schedule
+
+__all__ = ["SGD"]
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, in PyTorch's form (no dampening).
+
+    ``g = grad + weight_decay * p;  v = momentum * v + g;  p -= lr * (g + momentum * v if nesterov else v)``
+
+    Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+
+    >>> SGD(0.1, momentum=0.9, nesterov=True).state_names
+    ('momentum',)
+    """
+
+    lr: float | Schedule
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    kind: ClassVar[str] = "sgd"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("momentum", 0.0, 1.0)
+        self._check("weight_decay", 0.0, math.inf)
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"[SGD] nesterov must be a bool, got {type(self.nesterov).__name__}")
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("[SGD] nesterov needs momentum above 0, got momentum=0.0")
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
