@@ -7,6 +7,7 @@ namespace py = pybind11;
 
 namespace gradring {
 
+void bind_arena(py::module_& m);
 void bind_errors(py::module_& m);
 void bind_runtime(py::module_& m);
 

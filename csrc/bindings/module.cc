@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "gradring's native core. Use the package gradring, which checks and documents what it passes here.";
   gradring::bind_errors(m);
   gradring::bind_runtime(m);
+  gradring::bind_arena(m);
 }

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/cgroup.h"
+
 namespace gradring {
 
 namespace {
@@ -39,20 +41,6 @@ Isa wanted() noexcept {
 
 // -1: not yet decided. Relaxed: the value stands alone.
 std::atomic<int> active{-1};
-
-double cgroup_quota() noexcept {
-  double quota = 1e9;
-  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
-    double limit = 0, period = 0;
-    if (std::fscanf(file, "%lf %lf", &limit, &period) == 2 && period > 0) quota = limit / period;
-    std::fclose(file);
-  } else if (std::FILE* v1 = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) {
-    double limit = -1;
-    if (std::fscanf(v1, "%lf", &limit) == 1 && limit > 0) quota = limit / 100000.0;
-    std::fclose(v1);
-  }
-  return quota;
-}
 
 }  // namespace
 
@@ -88,7 +76,7 @@ int usable_cores() noexcept {
   cpu_set_t mask;
   int cores = 1;
   if (sched_getaffinity(0, sizeof mask, &mask) == 0) cores = CPU_COUNT(&mask);
-  const double quota = cgroup_quota();
+  const double quota = cgroup_cpu_quota();
   if (quota < cores) cores = static_cast<int>(std::ceil(quota));
   return std::max(cores, 1);
 }

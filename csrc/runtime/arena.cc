@@ -1,0 +1,130 @@
+#include "runtime/arena.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "runtime/cgroup.h"
+#include "runtime/status.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3
+#endif
+
+namespace gradring {
+
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr size_t kHugePage = size_t{2} << 20;
+// Below this a huge page wastes more memory than it saves in address translation.
+constexpr size_t kHugeFrom = size_t{4} << 20;
+constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+[[noreturn]] void fail(Code code, const std::string& what, int error) {
+  throw Error(code, "[arena] " + what + ": " + std::strerror(error));
+}
+
+std::string megabytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+int create_memfd() {
+  int fd = memfd_create("gradring", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+  if (fd < 0 && errno == EINVAL) fd = memfd_create("gradring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  return fd;
+}
+
+}  // namespace
+
+AlignedArena::AlignedArena(size_t bytes) : size_(bytes) {
+  const size_t slack = bytes >= kHugeFrom ? kHugePage : 0;
+  if (bytes > std::numeric_limits<size_t>::max() - slack - kPage) {
+    throw Error(Code::kOutOfMemory, "[arena] cannot allocate " + std::to_string(bytes) + " bytes");
+  }
+  mapped_ = (bytes ? bytes : 1) + slack;
+  mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping_ == MAP_FAILED) fail(Code::kOutOfMemory, "cannot allocate " + megabytes(bytes), errno);
+  const auto address = reinterpret_cast<uintptr_t>(mapping_);
+  data_ = static_cast<std::byte*>(mapping_);
+  if (slack) {
+    data_ += (kHugePage - address % kHugePage) % kHugePage;
+    madvise(data_, bytes, MADV_HUGEPAGE);  // a wish: refused without harm
+  }
+}
+
+AlignedArena::~AlignedArena() { munmap(mapping_, mapped_); }
+
+SharedArena::SharedArena(size_t bytes) : size_(bytes) {
+  if (bytes == 0 || bytes > static_cast<size_t>(std::numeric_limits<off_t>::max()) - kPage) {
+    throw Error(Code::kInvalidArgument,
+                "[arena] bytes is " + std::to_string(bytes) + ": must be at least 1 and fit a file");
+  }
+  // Asked first, because a container over its limit is killed, not refused.
+  const uint64_t left = memory_left();
+  if (bytes > left) {
+    throw Error(Code::kOutOfMemory,
+                "[arena] cannot reserve " + megabytes(bytes) + " of shared memory: " + megabytes(left) + " are left");
+  }
+  fd_ = create_memfd();
+  if (fd_ < 0) fail(Code::kIo, "memfd_create", errno);
+  try {
+    int error = 0;
+    do {
+      error = fallocate(fd_, 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+    } while (error == EINTR);
+    if (error) {
+      const bool full = error == ENOSPC || error == ENOMEM || error == EFBIG;
+      fail(full ? Code::kOutOfMemory : Code::kIo, "cannot reserve " + megabytes(bytes) + " of shared memory", error);
+    }
+    if (fchmod(fd_, S_IRUSR | S_IWUSR) != 0) fail(Code::kIo, "fchmod", errno);
+    if (fcntl(fd_, F_ADD_SEALS, kSizeSeals | F_SEAL_SEAL) != 0) fail(Code::kIo, "cannot seal the size", errno);
+    map();
+  } catch (...) {
+    close(fd_);
+    throw;
+  }
+}
+
+SharedArena SharedArena::attach(int fd) {
+  SharedArena arena;
+  const int seals = fcntl(fd, F_GET_SEALS);
+  struct stat status {};
+  if (seals < 0 || fstat(fd, &status) != 0) {
+    throw Error(Code::kInvalidArgument, "[arena] fd " + std::to_string(fd) + " is not an open memfd");
+  }
+  if ((seals & kSizeSeals) != kSizeSeals || status.st_size <= 0) {
+    throw Error(Code::kInvalidArgument, "[arena] fd " + std::to_string(fd) + " is " + std::to_string(status.st_size) +
+                                            " bytes long and not sealed: expected a SharedArena's fd");
+  }
+  arena.size_ = static_cast<size_t>(status.st_size);
+  arena.fd_ = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (arena.fd_ < 0) fail(Code::kIo, "cannot duplicate fd " + std::to_string(fd), errno);
+  arena.map();
+  return arena;
+}
+
+SharedArena::SharedArena(SharedArena&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      fd_(std::exchange(other.fd_, -1)) {}
+
+SharedArena::~SharedArena() {
+  if (data_) munmap(data_, size_);
+  if (fd_ >= 0) close(fd_);
+}
+
+void SharedArena::map() {
+  void* address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+  if (address == MAP_FAILED) fail(Code::kOutOfMemory, "cannot map " + megabytes(size_) + " of shared memory", errno);
+  data_ = static_cast<std::byte*>(address);
+  if (size_ >= kHugeFrom) madvise(address, size_, MADV_HUGEPAGE);
+}
+
+}  // namespace gradring
