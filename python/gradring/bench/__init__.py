@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against whatever peers are installed, from one interleaved run. See ``gradring bench --help``."""

@@ -1,0 +1,80 @@
+"""One contender in a process of its own: it answers one JSON line on standard output for each on standard input.
+
+A process apiece gives each library its own thread pool and environment (thread counts are often read once, at
+import), and nobody's idle pool spins under another's timing: between its turns a contender blocks in a read.
+
+Run as ``python -m gradring.bench.contender module:function``, where ``function(case)`` prepares a case (a dict) and
+returns a callable without arguments: one unit of work, finished when it returns.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Work = Callable[[], object]
+
+
+def seconds_of(work: Work, calls: int) -> float:
+    """Wall seconds of `calls` calls in a row."""
+    begin = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return time.perf_counter() - begin
+
+
+def calibrate(work: Work, min_seconds: float) -> int:
+    """How many calls fill `min_seconds`, found by doubling (which also warms up)."""
+    work()
+    calls = 1
+    while True:
+        seconds = seconds_of(work, calls)
+        if seconds >= min_seconds / 2 or calls >= 1 << 22:
+            return max(1, round(calls * min_seconds / max(seconds, 1e-9)))
+        calls *= 2 if seconds > min_seconds / 50 else 8
+
+
+def answer(factory: Callable[[dict[str, Any]], Work], state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Carries out one request: ``prepare`` a case, or ``time`` the prepared one."""
+    if request["do"] == "prepare":
+        state.clear()
+        gc.collect()
+        state["work"] = factory(request["case"])
+        state["calls"] = calibrate(state["work"], request["min_seconds"])
+        return {"calls": state["calls"]}
+    calls = state["calls"]
+    seconds_of(state["work"], max(1, calls // 4))  # wake the pool and the caches again
+    cpu = time.process_time()
+    seconds = seconds_of(state["work"], calls)
+    return {"seconds": seconds / calls, "cpu_seconds": (time.process_time() - cpu) / calls}
+
+
+def main() -> None:
+    """Serves requests until standard input ends."""
+    module, _, function = sys.argv[1].partition(":")
+    out = os.fdopen(os.dup(1), "w")  # a library that prints must not break the protocol
+    os.dup2(2, 1)
+    try:
+        factory = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}), file=out, flush=True)
+        return
+    print(json.dumps({"ready": True}), file=out, flush=True)
+    gc.disable()
+    state: dict[str, Any] = {}
+    for line in sys.stdin:
+        try:
+            reply = answer(factory, state, json.loads(line))
+        except Exception as error:  # noqa: BLE001  the harness reports it as this contender's result for this case
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

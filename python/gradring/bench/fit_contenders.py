@@ -1,0 +1,117 @@
+"""An epoch over Fashion-MNIST, per library: shuffled batches of 64, 784-256-128-10, SGD with momentum.
+
+Peers run their own best loop: data preloaded in their tensors, one random permutation an epoch, batches sliced by
+hand (no loader), loss read once at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .contender import Work
+from .step_contenders import LEARNING_RATE, MOMENTUM, threads, weights
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """Training images as float32 rows in [0, 1], and labels."""
+    import gradring as gr
+
+    (x, y), _ = gr.datasets.fashion_mnist()
+    return np.ascontiguousarray(x.reshape(len(x), -1), np.float32), y.astype(np.int64)
+
+
+def ours(case: dict[str, Any]) -> Work:
+    """gradring: ``trainer.fit`` for one epoch."""
+    import gradring as gr
+
+    x, y = data()
+    layers: list[Any] = []
+    for i, o in zip(case["sizes"], case["sizes"][1:], strict=False):
+        layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
+    model = gr.nn.Sequential(*layers[:-1])
+    model.init(seed=0)
+    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM))
+    loader = gr.Loader((x, y), case["batch"], shuffle=True, seed=0)
+    return lambda: trainer.fit(loader, epochs=1)
+
+
+def torch_eager(case: dict[str, Any]) -> Work:
+    """PyTorch, eager."""
+    return _torch(case, compiled=False)
+
+
+def torch_compiled(case: dict[str, Any]) -> Work:
+    """PyTorch, forward and backward through torch.compile."""
+    return _torch(case, compiled=True)
+
+
+def _torch(case: dict[str, Any], *, compiled: bool) -> Work:
+    import torch
+
+    torch.set_num_threads(threads())
+    xs, ys = data()
+    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
+    layers: list[Any] = []
+    for w, _ in weights(case):
+        layers += [torch.nn.Linear(*w.shape), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
+
+    def loss_of(inputs: Any, labels: Any) -> Any:
+        return torch.nn.functional.cross_entropy(model(inputs), labels)
+
+    forward = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+    batch = case["batch"]
+
+    def epoch() -> float:
+        order = torch.randperm(len(x))
+        total = torch.zeros(())
+        for begin in range(0, len(x), batch):
+            index = order[begin : begin + batch]
+            optimizer.zero_grad(set_to_none=True)
+            loss = forward(x[index], y[index])
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        return float(total)
+
+    return epoch
+
+
+def jax_jit(case: dict[str, Any]) -> Work:
+    """JAX: gather and step in one jit per batch, parameters donated."""
+    import jax
+    import jax.numpy as jnp
+
+    xs, ys = data()
+    x, y = jnp.asarray(xs), jnp.asarray(ys)
+    params = [(jnp.asarray(w), jnp.asarray(b)) for w, b in weights(case)]
+    momentum = jax.tree.map(jnp.zeros_like, params)
+
+    def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
+        for index, (w, b) in enumerate(params):
+            inputs = inputs @ w + b
+            if index + 1 < len(params):
+                inputs = jax.nn.relu(inputs)
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(inputs), labels[:, None], axis=1))
+
+    def update(params: Any, momentum: Any, total: Any, x: Any, y: Any, index: Any) -> Any:
+        loss, grads = jax.value_and_grad(loss_of)(params, x[index], y[index])
+        momentum = jax.tree.map(lambda m, g: MOMENTUM * m + g, momentum, grads)
+        return jax.tree.map(lambda p, m: p - LEARNING_RATE * m, params, momentum), momentum, total + loss
+
+    compiled = jax.jit(update, donate_argnums=(0, 1, 2))
+    state: list[Any] = [params, momentum]
+    rng = np.random.default_rng(0)
+    batch = case["batch"]
+
+    def epoch() -> float:
+        order = rng.permutation(len(xs)).astype(np.int32)
+        total = jnp.zeros(())
+        for begin in range(0, len(xs), batch):
+            state[0], state[1], total = compiled(state[0], state[1], total, x, y, order[begin : begin + batch])
+        return float(total)
+
+    return epoch

@@ -1,0 +1,57 @@
+"""What a figure was measured on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+
+
+def require_release_build() -> None:
+    """Raises RuntimeError unless the native core is an optimized build: other timings say nothing."""
+    from gradring import _core
+
+    if _core.build_type != "Release":
+        raise RuntimeError(
+            f"[bench] the native core is a {_core.build_type or 'nameless'} build: install a Release one"
+            " (pip install . without -e, or cmake -DCMAKE_BUILD_TYPE=Release) to measure"
+        )
+
+
+def cpu_model() -> str:
+    """The processor's name as the kernel reports it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and every peer that is installed."""
+    found = {"python": platform.python_version()}
+    for name in ("gradring", "numpy", "torch", "jax", "jaxlib"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe() -> dict[str, object]:
+    """Machine, date and versions, for the head of every report."""
+    from gradring import _core
+
+    return {
+        "cpu": cpu_model(),
+        "usable_cores": _core.usable_cores(),
+        "isa": _core.active_isa(),
+        "kernel": platform.release(),
+        "date": time.strftime("%Y-%m-%d"),
+        "load_average": os.getloadavg()[0],
+        "versions": versions(),
+    }

@@ -1,0 +1,53 @@
+"""Prints races as tables: ours, every peer, the ratio to the best of them, and the rows we lose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .harness import Row, format_seconds, geometric_mean
+from .machine import describe
+
+
+def print_machine() -> None:
+    """One line: the machine and the versions that follow were measured on."""
+    about = describe()
+    versions = about.pop("versions")
+    assert isinstance(versions, dict)
+    print("  ".join(f"{key}: {value}" for key, value in about.items()))
+    print("  ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
+    """A line a case. `peak` (FLOP/s) adds our percent of it."""
+    names = [ours] + sorted({name for row in rows for name in row.seconds} - {ours})
+    width = max([len(row.case.name) for row in rows] + [4])
+    head = ["case".ljust(width)] + [name.rjust(14) for name in names] + ["spread".rjust(7), "ratio".rjust(7)]
+    print(" ".join(head + (["% peak".rjust(7)] if peak else []) + ["best peer"]))
+    for row in rows:
+        cells = [row.case.name.ljust(width)]
+        for name in names:
+            cells.append((format_seconds(row.median(name)) if name in row.seconds else "-").rjust(14))
+        able = ours in row.seconds
+        cells.append(f"{100 * row.spread(ours):.0f} %".rjust(7) if able else "-".rjust(7))
+        cells.append(f"{row.ratio(ours):.2f}x".rjust(7))
+        if peak:
+            percent = 100 * row.case.flops / row.median(ours) / peak if able and row.case.flops else math.nan
+            cells.append((f"{percent:.0f}" if percent == percent else "-").rjust(7))
+        print(" ".join([*cells, row.best_peer(ours) or "-"]))
+        for name, why in row.failures.items():
+            print(f"  {name} failed: {why}")
+
+
+def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str]) -> None:
+    """Geometric mean, worst row, rows lost, and who was missing."""
+    ratios = {row.case.name: row.ratio(ours) for row in rows if not math.isnan(row.ratio(ours))}
+    if ratios:
+        worst = min(ratios, key=lambda name: ratios[name])
+        lost = sum(ratio < 1 for ratio in ratios.values())
+        print(
+            f"ratio to the best peer: geometric mean {geometric_mean(ratios.values()):.2f}x,"
+            f" worst {ratios[worst]:.2f}x ({worst}), {lost} of {len(ratios)} rows lost"
+        )
+    for name, why in missing.items():
+        print(f"not installed: {name} ({why})")

@@ -1,0 +1,133 @@
+"""The MLP training step, per library: forward, softmax cross-entropy, backward, SGD with momentum, at its best.
+
+Each function takes a case {"sizes": [784, 128, 10], "batch": 64} and returns one step as a callable. Peers keep
+their data in their own tensors, made once; ours is given the same NumPy arrays on every call.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from .contender import Work
+
+LEARNING_RATE = 1e-3
+MOMENTUM = 0.9
+
+
+def data(case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Random inputs and labels, the same for everyone."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((case["batch"], case["sizes"][0]), dtype=np.float32)
+    y = rng.integers(0, case["sizes"][-1], case["batch"])
+    return x, y
+
+
+def weights(case: dict[str, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(in, out) matrices and biases, the same for everyone."""
+    rng = np.random.default_rng(1)
+    sizes = case["sizes"]
+    return [
+        (rng.standard_normal((i, o), dtype=np.float32) / np.float32(i**0.5), np.zeros(o, np.float32))
+        for i, o in zip(sizes, sizes[1:], strict=False)
+    ]
+
+
+def threads() -> int:
+    """How many threads the harness wants this contender to use."""
+    return int(os.environ["GRADRING_BENCH_THREADS"])
+
+
+def ours(case: dict[str, Any]) -> Work:
+    """gradring: ``trainer.step(x, y)`` from Python."""
+    import gradring as gr
+
+    x, y = data(case)
+    layers: list[Any] = []
+    for i, o in zip(case["sizes"], case["sizes"][1:], strict=False):
+        layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
+    model = gr.nn.Sequential(*layers[:-1])
+    model.init(seed=0)
+    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM))
+    for index, (w, b) in enumerate(weights(case)):
+        trainer.params[f"{2 * index}.weight"][...] = w
+        trainer.params[f"{2 * index}.bias"][...] = b
+    step = trainer.step
+    return lambda: step(x, y)
+
+
+def torch_eager(case: dict[str, Any]) -> Work:
+    """PyTorch, eager, with the fused SGD and gradients set to None."""
+    return _torch(case, compiled=False)
+
+
+def torch_compiled(case: dict[str, Any]) -> Work:
+    """PyTorch, forward and loss (and so backward) through torch.compile, the fused SGD."""
+    return _torch(case, compiled=True)
+
+
+def _torch(case: dict[str, Any], *, compiled: bool) -> Work:
+    import torch
+
+    torch.set_num_threads(threads())
+    xs, ys = data(case)
+    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
+    layers: list[Any] = []
+    for w, b in weights(case):
+        linear = torch.nn.Linear(*w.shape)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(w.T.copy()))
+            linear.bias.copy_(torch.from_numpy(b))
+        layers += [linear, torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
+
+    def loss_of(inputs: Any, labels: Any) -> Any:
+        return torch.nn.functional.cross_entropy(model(inputs), labels)
+
+    forward = torch.compile(loss_of) if compiled else loss_of
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = forward(x, y)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def jax_jit(case: dict[str, Any]) -> Work:
+    """JAX: the whole step in one jit, parameters and momentum donated."""
+    import jax
+    import jax.numpy as jnp
+
+    xs, ys = data(case)
+    x, y = jnp.asarray(xs), jnp.asarray(ys)
+    params = [(jnp.asarray(w), jnp.asarray(b)) for w, b in weights(case)]
+    momentum = jax.tree.map(jnp.zeros_like, params)
+
+    def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
+        for index, (w, b) in enumerate(params):
+            inputs = inputs @ w + b
+            if index + 1 < len(params):
+                inputs = jax.nn.relu(inputs)
+        log_p = jax.nn.log_softmax(inputs)
+        return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
+
+    def update(params: Any, momentum: Any, inputs: Any, labels: Any) -> Any:
+        loss, grads = jax.value_and_grad(loss_of)(params, inputs, labels)
+        momentum = jax.tree.map(lambda m, g: MOMENTUM * m + g, momentum, grads)
+        params = jax.tree.map(lambda p, m: p - LEARNING_RATE * m, params, momentum)
+        return params, momentum, loss
+
+    compiled = jax.jit(update, donate_argnums=(0, 1))
+    state: list[Any] = [params, momentum]
+
+    def step() -> float:
+        state[0], state[1], loss = compiled(state[0], state[1], x, y)
+        return float(loss)
+
+    return step
