@@ -1,0 +1,192 @@
+#include "ops/matmul/matmul.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/matmul/matmul_ref.h"
+#include "runtime/cpu.h"
+
+using namespace gradring;
+
+namespace {
+
+std::mt19937_64 random_bits(20240607);
+
+int64_t uniform(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_bits); }
+
+template <class T>
+std::vector<T> normal(int64_t count) {
+  std::normal_distribution<double> distribution;
+  std::vector<T> values(static_cast<size_t>(count));
+  for (T& value : values) value = static_cast<T>(distribution(random_bits));
+  return values;
+}
+
+// One random problem with its memory; odd leading dimensions, and a guard value between the rows of C.
+template <class T>
+struct Problem {
+  MatmulArguments<T> g;
+  std::vector<T> a, b, c, bias, pre, mask, sums;
+
+  Problem(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
+    g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b;
+    g.lda = (trans_a ? m : k) + uniform(0, 3);
+    g.ldb = (trans_b ? k : n) + uniform(0, 3);
+    g.ldc = n + uniform(0, 3);
+    a = normal<T>((trans_a ? k : m) * g.lda);
+    b = normal<T>((trans_b ? n : k) * g.ldb);
+    c = normal<T>(m * g.ldc);
+    bias = normal<T>(n);
+    pre = normal<T>(m * g.ldc);
+    g.epilogue.mask_ld = n + uniform(0, 3);
+    mask = normal<T>(m * g.epilogue.mask_ld);
+    sums = normal<T>(n);
+  }
+
+  void use(bool with_bias, bool with_pre, bool with_mask, bool with_sums) {
+    g.a = a.data(), g.b = b.data(), g.c = c.data();
+    g.epilogue.bias = with_bias ? bias.data() : nullptr;
+    g.epilogue.pre = with_pre ? pre.data() : nullptr;
+    g.epilogue.mask_source = with_mask ? mask.data() : nullptr;
+    g.epilogue.column_sums = with_sums ? sums.data() : nullptr;
+  }
+};
+
+template <class T>
+void run(Team& team, int lanes, const MatmulArguments<T>& g) {
+  const ScratchBytes bytes = matmul_scratch(g, lanes);
+  team.reserve(bytes.per_lane, bytes.shared);
+  team.run(lanes, [&](const Lane& lane) { matmul(lane, g); });
+}
+
+// Largest difference, relative to the size that rounding errors may have.
+template <class T>
+double worst(const std::vector<T>& got, const std::vector<T>& expected, double scale) {
+  double worst = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
+    if (!(difference <= worst)) worst = difference;
+  }
+  return worst / (scale * std::numeric_limits<T>::epsilon());
+}
+
+constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kGelu,
+                                       Activation::kSilu, Activation::kTanh, Activation::kSigmoid};
+
+template <class T>
+void check_random(int rounds, int64_t largest) {
+  Team team(8);
+  for (int round = 0; round < rounds; ++round) {
+    const int64_t m = uniform(0, largest), n = uniform(0, largest), k = uniform(0, largest);
+    Problem<T> problem(m, n, k, uniform(0, 1), uniform(0, 1));
+    problem.g.epilogue.accumulate = uniform(0, 1);
+    problem.g.epilogue.activation = kActivations[uniform(0, 5)];
+    const bool with_mask = uniform(0, 1);
+    if (with_mask) problem.g.epilogue.mask = kActivations[uniform(1, 5)];
+    const bool with_bias = uniform(0, 1), with_pre = uniform(0, 1), with_sums = uniform(0, 1);
+    Problem<T> expected = problem;
+    expected.use(with_bias, with_pre, with_mask, with_sums);
+    reference::matmul(expected.g);
+    Problem<T> first = problem;
+    for (int lanes : {1, 2, 3, 8}) {
+      Problem<T> got = problem;
+      got.use(with_bias, with_pre, with_mask, with_sums);
+      run(team, lanes, got.g);
+      CAPTURE(m);
+      CAPTURE(n);
+      CAPTURE(k);
+      CAPTURE(lanes);
+      CAPTURE(std::string(isa_name(active_isa())));
+      // Partial sums grow to a few sqrt(k), and k of them are rounded.
+      const double scale = 32 * static_cast<double>(k + 4);
+      REQUIRE(worst(got.c, expected.c, scale) < 1);
+      REQUIRE(worst(got.pre, expected.pre, scale) < 1);
+      REQUIRE(worst(got.sums, expected.sums, scale * static_cast<double>(m + 1)) < 1);
+      if (lanes == 1) {
+        first = got;
+      } else {
+        REQUIRE(got.c == first.c);
+        REQUIRE(got.pre == first.pre);
+        REQUIRE(got.sums == first.sums);
+      }
+    }
+  }
+}
+
+template <class Body>
+void on_every_isa(const Body& body) {
+  const Isa before = active_isa();
+  for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
+    if (set_isa(isa)) body();
+  }
+  set_isa(before);
+}
+
+}  // namespace
+
+TEST_CASE("matmul agrees with the reference, the same bits for any number of lanes") {
+  on_every_isa([] {
+    check_random<float>(200, 20);
+    check_random<double>(200, 20);
+    check_random<float>(60, 150);
+    check_random<double>(60, 150);
+  });
+}
+
+TEST_CASE("matmul with k = 0 applies the epilogue to zero") {
+  on_every_isa([] {
+    Team team(2);
+    Problem<float> problem(5, 7, 0, false, false);
+    problem.g.epilogue.activation = Activation::kSigmoid;
+    problem.use(false, false, false, false);
+    run(team, 2, problem.g);
+    for (int64_t i = 0; i < 5; ++i)
+      for (int64_t j = 0; j < 7; ++j) CHECK(problem.c[static_cast<size_t>(i * problem.g.ldc + j)] == 0.5f);
+  });
+}
+
+TEST_CASE("NaN and infinity go through as IEEE says") {
+  on_every_isa([] {
+    Team team(2);
+    const float inf = std::numeric_limits<float>::infinity();
+    for (bool trans_a : {false, true}) {
+      for (bool trans_b : {false, true}) {
+        for (int64_t size : {3, 16, 40}) {
+          Problem<float> problem(size, size, size, trans_a, trans_b);
+          const int64_t row = 1, inner = 2;
+          float& poisoned =
+              problem.a[static_cast<size_t>(trans_a ? inner * problem.g.lda + row : row * problem.g.lda + inner)];
+          for (float value : {std::nanf(""), inf}) {
+            poisoned = value;
+            for (Activation activation : {Activation::kNone, Activation::kRelu}) {
+              problem.g.epilogue.activation = activation;
+              problem.use(false, false, false, false);
+              run(team, 2, problem.g);
+              for (int64_t i = 0; i < size; ++i) {
+                for (int64_t j = 0; j < size; ++j) {
+                  const float got = problem.c[static_cast<size_t>(i * problem.g.ldc + j)];
+                  const float b =
+                      problem.b[static_cast<size_t>(trans_b ? j * problem.g.ldb + inner : inner * problem.g.ldb + j)];
+                  if (i != row) {
+                    CHECK(std::isfinite(got));
+                  } else if (std::isnan(value)) {
+                    CHECK(std::isnan(got));
+                  } else if (activation == Activation::kRelu && b < 0) {
+                    CHECK(got == 0);
+                  } else {
+                    CHECK(got == (b > 0 ? inf : -inf));
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  });
+}
