@@ -1,0 +1,36 @@
+// Permutation: a keyed bijection on [0, n) in O(1) memory: position -> sample.
+//
+// A Feistel network (Luby and Rackoff 1988) on the next power of two, its halves unequal by a bit when the number of
+// bits is odd; values beyond n walk on along their cycle until they fall below it (Black and Rogaway 2002). That
+// takes less than two evaluations on average.
+#pragma once
+
+#include <cstdint>
+
+#include "gradring/export.h"
+
+namespace gradring {
+
+class GRADRING_API Permutation {
+ public:
+  // Order number `epoch` of a source of n samples under `seed`.
+  Permutation(uint64_t n, uint64_t seed, uint64_t epoch) noexcept;
+
+  uint64_t size() const noexcept { return n_; }
+  uint64_t operator()(uint64_t position) const noexcept;
+  // out[i] = (*this)(first + i), faster than one by one: the evaluations overlap.
+  void fill(uint64_t first, int64_t count, int64_t* out) const noexcept;
+
+ private:
+  static constexpr int kRounds = 8;
+  static constexpr int kLeastBits = 6;
+  uint64_t encrypt(uint64_t x) const noexcept;
+
+  uint64_t n_;
+  int low_bits_;
+  uint64_t low_mask_;
+  uint64_t high_mask_;
+  uint64_t keys_[kRounds];
+};
+
+}  // namespace gradring

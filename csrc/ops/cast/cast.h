@@ -1,0 +1,18 @@
+// cast: converts a row of elements of an outside dtype to the program's.
+#pragma once
+
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "runtime/dtype.h"
+
+namespace gradring {
+
+// to[i] = static_cast<To>(from[i]). from need not be aligned. Values that To cannot hold convert as C++ does for
+// that platform; labels are range-checked later, by the loss.
+using Cast = void (*)(void* to, const void* from, int64_t count);
+
+// The kernel for a pair of dtypes, at the active ISA level. to: float32, float64 or int64; null for any other.
+GRADRING_API Cast find_cast(Dtype to, Dtype from) noexcept;
+
+}  // namespace gradring
