@@ -6,6 +6,7 @@ hand (no loader), loss read once at the end.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def ours(case: dict[str, Any]) -> Work:
 
     x, y = data()
     layers: list[Any] = []
-    for i, o in zip(case["sizes"], case["sizes"][1:], strict=False):
+    for i, o in pairwise(case["sizes"]):
         layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
     model = gr.nn.Sequential(*layers[:-1])
     model.init(seed=0)

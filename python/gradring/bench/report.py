@@ -33,7 +33,7 @@ def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
         cells.append(f"{row.ratio(ours):.2f}x".rjust(7))
         if peak:
             percent = 100 * row.case.flops / row.median(ours) / peak if able and row.case.flops else math.nan
-            cells.append((f"{percent:.0f}" if percent == percent else "-").rjust(7))
+            cells.append((f"{percent:.0f}" if not math.isnan(percent) else "-").rjust(7))
         print(" ".join([*cells, row.best_peer(ours) or "-"]))
         for name, why in row.failures.items():
             print(f"  {name} failed: {why}")

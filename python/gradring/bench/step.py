@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from .harness import Case, Contender, race, save
@@ -31,7 +32,7 @@ def contenders(module: str, functions: dict[str, str]) -> list[Contender]:
 
 def flops(sizes: Sequence[int], batch: int) -> float:
     """Multiplications and additions of the matrix products: forward, dW, and dX for all layers but the first."""
-    products = [i * o for i, o in zip(sizes, sizes[1:], strict=False)]
+    products = [i * o for i, o in pairwise(sizes)]
     return 2.0 * batch * (3 * sum(products) - products[0])
 
 

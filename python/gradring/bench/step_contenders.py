@@ -7,6 +7,7 @@ their data in their own tensors, made once; ours is given the same NumPy arrays 
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def weights(case: dict[str, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
     sizes = case["sizes"]
     return [
         (rng.standard_normal((i, o), dtype=np.float32) / np.float32(i**0.5), np.zeros(o, np.float32))
-        for i, o in zip(sizes, sizes[1:], strict=False)
+        for i, o in pairwise(sizes)
     ]
 
 
@@ -46,7 +47,7 @@ def ours(case: dict[str, Any]) -> Work:
 
     x, y = data(case)
     layers: list[Any] = []
-    for i, o in zip(case["sizes"], case["sizes"][1:], strict=False):
+    for i, o in pairwise(case["sizes"]):
         layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
     model = gr.nn.Sequential(*layers[:-1])
     model.init(seed=0)
