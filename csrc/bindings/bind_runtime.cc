@@ -1,6 +1,7 @@
 #include "bindings/bindings.h"
 #include "runtime/cpu.h"
 #include "runtime/status.h"
+#include "runtime/trace.h"
 
 namespace gradring {
 
@@ -28,6 +29,25 @@ void bind_runtime(py::module_& m) {
   m.def("usable_cores", &usable_cores, "Cores that this process may use.");
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
   m.def("active_isa", [] { return isa_name(active_isa()); });
+
+  m.def("trace_start", &trace_start, py::arg("events_per_thread") = size_t{1} << 20,
+        "Forget earlier spans and record from now on.");
+  m.def("trace_stop", &trace_stop);
+  m.def("trace_is_on", [] { return trace_is_on.load(std::memory_order_relaxed); });
+  m.def(
+      "trace_record",
+      [](std::string_view name, int64_t begin_ns, int64_t end_ns) {
+        if (trace_is_on.load(std::memory_order_relaxed)) trace_record(trace_name(name), begin_ns, end_ns);
+      },
+      py::arg("name"), py::arg("begin_ns"), py::arg("end_ns"),
+      "Add a span of the calling thread, with times of time.perf_counter_ns(); nothing while the trace is off.");
+  m.def(
+      "trace_write",
+      [](const std::string& path) {
+        const py::gil_scoped_release release;
+        throw_if(trace_write(path.c_str()));
+      },
+      py::arg("path"), "Write the recorded spans as Chrome trace JSON.");
 }
 
 }  // namespace gradring

@@ -1,0 +1,70 @@
+// A trace of spans: what each thread did when, written as Chrome's trace JSON (chrome://tracing, ui.perfetto.dev).
+//
+// | variable            | writer       | readers      | order             | why |
+// |---------------------|--------------|--------------|-------------------|-----------------------------------------------|
+// | trace_is_on         | start, stop  | every span   | relaxed           | a hint: a span more or less does no harm |
+// | session             | start        | every record | relaxed / relaxed | changes under the registry's mutex | |
+// Buffer::session     | its thread   | trace_write  | release / acquire | the buffer below belongs to this session | |
+// Buffer::size        | its thread   | trace_write  | release / acquire | events below size, and their chunks, are
+// whole | | Buffer::dropped     | its thread   | trace_write  | relaxed           | a count, and nothing else | |
+// Buffer::orphaned    | its thread   | trace_start  | release / acquire | its thread is gone: nobody writes any more |
+//
+// Each thread has a buffer of its own, so that recording takes no lock; the registry of buffers has a mutex, taken at
+// a thread's first span, by start and by write. While the trace is off a span costs one relaxed load and a branch.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "gradring/export.h"
+#include "runtime/status.h"
+#include "runtime/wait.h"
+
+namespace gradring {
+
+GRADRING_API extern std::atomic<bool> trace_is_on;
+
+// Forgets earlier spans and records from now on, at most `events_per_thread`; what comes after is counted, not kept.
+GRADRING_API void trace_start(size_t events_per_thread = size_t{1} << 20);
+GRADRING_API void trace_stop() noexcept;
+
+// Writes the spans of the session that runs or ran last; threads may go on recording meanwhile. Status: kIo.
+GRADRING_API Status trace_write(const char* path) noexcept;
+
+// A copy of `name` that lives as long as the process. For names that are made at run time; not for hot paths.
+GRADRING_API const char* trace_name(std::string_view name);
+
+// One finished span of the calling thread; times in nanoseconds of Clock (CLOCK_MONOTONIC, Python's
+// time.perf_counter_ns). `name` must outlive the trace; `number` is shown with the span unless negative.
+GRADRING_API void trace_record(const char* name, int64_t begin, int64_t end, int64_t number = -1) noexcept;
+
+inline int64_t trace_now() noexcept {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
+
+// Records its own lifetime: { TraceSpan span("gather"); ... }
+class TraceSpan {
+ public:
+  explicit TraceSpan(const char* name, int64_t number = -1) noexcept {
+    if (trace_is_on.load(std::memory_order_relaxed)) [[unlikely]] {
+      name_ = name;
+      number_ = number;
+      begin_ = trace_now();
+    }
+  }
+  ~TraceSpan() {
+    if (name_) [[unlikely]]
+      trace_record(name_, begin_, trace_now(), number_);
+  }
+  TraceSpan(const TraceSpan&) = delete;
+  TraceSpan& operator=(const TraceSpan&) = delete;
+
+ private:
+  const char* name_ = nullptr;
+  int64_t begin_ = 0;
+  int64_t number_ = 0;
+};
+
+}  // namespace gradring
