@@ -1,0 +1,226 @@
+// Vectorized exp, expm1, log, log1p, tanh and sigmoid for float and double, from arithmetic that every ISA level has.
+//
+// Method: exp reduces x = n ln2 + r, |r| <= ln2/2, with ln2 in two parts (Cody and Waite, Software Manual for the
+// Elementary Functions, 1980) and rounds n by adding 1.5 * 2^(mantissa bits), whose low bits are then n itself;
+// log reduces to [sqrt(1/2), sqrt(2)) and sums the series of 2 atanh(f / (2 + f)). The polynomials' coefficients
+// are minimax (Remez exchange, 200-bit arithmetic). math_test.cc states and checks the errors:
+//
+//   float, ulp   exp 1.2   log 0.9   log1p 1.4   tanh 2.6   sigmoid 2.5
+//   double, ulp  exp 1.2   log 0.9   log1p 1.4   tanh 2.6   sigmoid 2.5
+//
+// Infinities and NaN are treated as the exact functions treat them. Results of exp below twice the smallest normal
+// number become 0 (no slow denormals on hot paths); log reads denormals exactly.
+#pragma once
+
+#include "ops/simd.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+// The bit layout of a floating-point type.
+template <class T>
+struct Float;
+
+template <>
+struct Float<float> {
+  using Int = int32_t;
+  static constexpr int kMantissaBits = 23;
+  static constexpr Int kBias = 127;
+  static constexpr Int kSignBit = static_cast<Int>(0x80000000u);
+  static constexpr Int kMagicBits = 0x4b400000;  // of 1.5 * 2^23
+  static constexpr float kMagic = 12582912.0f;
+  static constexpr float kMinNormal = 1.17549435e-38f;
+  static constexpr float kInfinity = __builtin_inff();
+  static constexpr float kNaN = __builtin_nanf("");
+  static constexpr float kLog2E = 1.44269504f;
+  static constexpr float kLn2High = 6.9314575195e-01f;  // 15 bits: n * kLn2High is exact
+  static constexpr float kLn2Low = 1.4286067653e-06f;
+  static constexpr float kExpLow = -87.5f;   // at and below: 0
+  static constexpr float kExpHigh = 89.0f;   // at and above: infinite
+  static constexpr float kTanhLow = -20.0f;  // 2 |x| beyond which tanh rounds to 1
+  static constexpr Int kSqrtHalfBits = 0x3f3504f3;
+  // exp(r) = 1 + r + r^2 q(r), |r| <= ln2/2
+  static constexpr float kExp[] = {0.5f, 0.166665241f, 0.041666232f, 0.00836839061f, 0.00139493041f};
+  // 2 atanh(s) = 2 s + s^3 R(s^2), |s| <= 0.1716
+  static constexpr float kLog[] = {0.666666627f, 0.400003374f, 0.285372078f, 0.235843062f};
+};
+
+template <>
+struct Float<double> {
+  using Int = int64_t;
+  static constexpr int kMantissaBits = 52;
+  static constexpr Int kBias = 1023;
+  static constexpr Int kSignBit = static_cast<Int>(0x8000000000000000u);
+  static constexpr Int kMagicBits = 0x4338000000000000;  // of 1.5 * 2^52
+  static constexpr double kMagic = 6755399441055744.0;
+  static constexpr double kMinNormal = 2.2250738585072014e-308;
+  static constexpr double kInfinity = __builtin_inf();
+  static constexpr double kNaN = __builtin_nan("");
+  static constexpr double kLog2E = 1.4426950408889634;
+  static constexpr double kLn2High = 6.93147180369123816490e-01;
+  static constexpr double kLn2Low = 1.90821492927058770002e-10;
+  static constexpr double kExpLow = -708.7;
+  static constexpr double kExpHigh = 710.0;
+  static constexpr double kTanhLow = -40.0;
+  static constexpr Int kSqrtHalfBits = 0x3fe6a09e667f3bcd;
+  static constexpr double kExp[] = {0.50000000000000056,    0.16666666666666688,    0.041666666666567286,
+                                    0.0083333333333124749,  0.001388888893508981,   0.00019841269907727946,
+                                    2.4801500983481993e-05, 2.7557223764472978e-06, 2.7627710081514533e-07,
+                                    2.5115781645456514e-08};
+  static constexpr double kLog[] = {0.66666666666667351, 0.39999999999409197, 0.28571428743766653, 0.22222198416292213,
+                                    0.18183573236486206, 0.15313804161416972, 0.14798591262529315};
+};
+
+template <class T>
+using IntVec = Vec<typename Float<T>::Int>;
+
+template <class T>
+GRADRING_INLINE IntVec<T> bits_of(Vec<T> x) noexcept {
+  return reinterpret_cast<IntVec<T>>(x);
+}
+template <class T>
+GRADRING_INLINE Vec<T> from_bits(IntVec<T> x) noexcept {
+  return reinterpret_cast<Vec<T>>(x);
+}
+template <class T>
+GRADRING_INLINE IntVec<T> broadcast_bits(typename Float<T>::Int x) noexcept {
+  return x - IntVec<T>{};
+}
+
+// At least low, at most high; NaN stays NaN.
+template <class T>
+GRADRING_INLINE Vec<T> at_least(Vec<T> x, T low) noexcept {
+  const Vec<T> bound = broadcast<T>(low);
+  return x < bound ? bound : x;
+}
+template <class T>
+GRADRING_INLINE Vec<T> at_most(Vec<T> x, T high) noexcept {
+  const Vec<T> bound = broadcast<T>(high);
+  return x > bound ? bound : x;
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> abs(Vec<T> x) noexcept {
+  return from_bits<T>(bits_of<T>(x) & ~broadcast_bits<T>(Float<T>::kSignBit));
+}
+template <class T>
+GRADRING_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) noexcept {
+  const IntVec<T> bit = broadcast_bits<T>(Float<T>::kSignBit);
+  return from_bits<T>((bits_of<T>(magnitude) & ~bit) | (bits_of<T>(sign) & bit));
+}
+
+// c[0] + c[1] x + ... by Horner's rule.
+template <class T, int N>
+GRADRING_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[N]) noexcept {
+  Vec<T> p = broadcast<T>(c[N - 1]);
+#pragma GCC unroll 16
+  for (int i = N - 2; i >= 0; --i) p = p * x + c[i];
+  return p;
+}
+
+namespace math {
+
+// x = n ln2 + r; `shifted` holds n + bias in its low bits.
+template <class T>
+struct Reduced {
+  Vec<T> r;
+  Vec<T> shifted;
+};
+
+template <class T>
+GRADRING_INLINE Reduced<T> reduce(Vec<T> x, typename Float<T>::Int bias) noexcept {
+  using F = Float<T>;
+  const T magic = F::kMagic + static_cast<T>(bias);
+  const Vec<T> shifted = x * F::kLog2E + magic;
+  const Vec<T> n = shifted - magic;
+  return {(x - n * F::kLn2High) - n * F::kLn2Low, shifted};
+}
+
+// 2^n, from the n + kBias in the low bits; the addition's own upper bits are shifted out.
+template <class T>
+GRADRING_INLINE Vec<T> power_of_two(Vec<T> shifted) noexcept {
+  return from_bits<T>(bits_of<T>(shifted) << Float<T>::kMantissaBits);
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> exp(Vec<T> x) noexcept {
+  using F = Float<T>;
+  x = at_most<T>(at_least<T>(x, F::kExpLow), F::kExpHigh);
+  // 2^(n-1) times 2 exp(r): so n = 128 needs no second step, and overflow happens in the product, where it is due.
+  const Reduced<T> reduced = reduce<T>(x, F::kBias - 1);
+  const Vec<T> r = reduced.r;
+  const Vec<T> tail = polynomial<T>(r, F::kExp);
+  const Vec<T> twice = (r + r) * (tail * r + T(1)) + T(2);
+  return twice * power_of_two<T>(reduced.shifted);
+}
+
+// exp(x) - 1 for x <= 0 (all that tanh needs).
+template <class T>
+GRADRING_INLINE Vec<T> expm1_negative(Vec<T> x) noexcept {
+  using F = Float<T>;
+  const Reduced<T> reduced = reduce<T>(at_least<T>(x, F::kTanhLow), F::kBias);
+  const Vec<T> r = reduced.r;
+  const Vec<T> fraction = polynomial<T>(r, F::kExp) * (r * r) + r;
+  const Vec<T> scale = power_of_two<T>(reduced.shifted);
+  return scale * fraction + (scale - T(1));
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> tanh(Vec<T> x) noexcept {
+  const Vec<T> e = expm1_negative<T>(abs<T>(x) * T(-2));
+  return copy_sign<T>(e / (e + T(2)), x);
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> sigmoid(Vec<T> x) noexcept {
+  return T(1) / (exp<T>(-x) + T(1));
+}
+
+// log(m 2^k) for normal positive x.
+template <class T>
+GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
+  using F = Float<T>;
+  const IntVec<T> base = broadcast_bits<T>(F::kSqrtHalfBits);
+  const IntVec<T> offset = bits_of<T>(x) - base;
+  const IntVec<T> mantissa = broadcast_bits<T>((typename F::Int(1) << F::kMantissaBits) - 1);
+  const Vec<T> f = from_bits<T>((offset & mantissa) + base) - T(1);
+  const IntVec<T> exponent = offset >> F::kMantissaBits;
+  const Vec<T> k = from_bits<T>(exponent + broadcast_bits<T>(F::kMagicBits)) - F::kMagic + exponent_offset;
+  const Vec<T> s = f / (f + T(2));
+  const Vec<T> z = s * s;
+  // 2 s = f - s f: so the leading term is f itself, exact.
+  const Vec<T> small = k * F::kLn2Low - s * (f - z * polynomial<T>(z, F::kLog));
+  return k * F::kLn2High + (f + small);
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> log(Vec<T> x) noexcept {
+  using F = Float<T>;
+  constexpr T kUp = static_cast<T>(typename F::Int(1) << F::kMantissaBits);
+  const auto tiny = x < F::kMinNormal;
+  const Vec<T> zero{};
+  const Vec<T> scaled = tiny ? x * kUp : x;
+  Vec<T> y = log_normal<T>(scaled, tiny ? broadcast<T>(-F::kMantissaBits) : zero);
+  y = x < F::kInfinity ? y : x;  // +Inf and NaN
+  y = x == zero ? broadcast<T>(-F::kInfinity) : y;
+  return x < zero ? broadcast<T>(F::kNaN) : y;
+}
+
+// log(1 + x) for 0 <= x <= 1 (what softplus and log-sum-exp of two need); NaN stays NaN.
+template <class T>
+GRADRING_INLINE Vec<T> log1p_unit(Vec<T> x) noexcept {
+  const Vec<T> u = x + T(1);
+  const Vec<T> lost = x - (u - T(1));
+  const Vec<T> y = log_normal<T>(u, Vec<T>{}) + lost / u;
+  return x == x ? y : x;
+}
+
+// log(1 + exp(x)), stable.
+template <class T>
+GRADRING_INLINE Vec<T> softplus(Vec<T> x) noexcept {
+  const Vec<T> zero{};
+  return (x < zero ? zero : x) + log1p_unit<T>(exp<T>(-abs<T>(x)));
+}
+
+}  // namespace math
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE
