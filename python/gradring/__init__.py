@@ -1,8 +1,4 @@
-"""gradring: train neural networks straight from NumPy arrays, natively.
-
->>> import gradring as gr
->>> model = gr.nn.Sequential(gr.nn.Linear(64, 32), gr.nn.ReLU(), gr.nn.Linear(32, 10))
-"""
+"""gradring: train neural networks straight from NumPy arrays, natively."""
 
 from __future__ import annotations
 

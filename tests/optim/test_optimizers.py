@@ -1,15 +1,7 @@
-import doctest
-
 import pytest
 
 import gradring as gr
-from gradring.optim import SGD, Adam, AdamW, adam, base, sgd
-
-
-@pytest.mark.parametrize("module", [adam, base, sgd])
-def test_doctests(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0 and result.failed == 0
+from gradring.optim import SGD, Adam, AdamW
 
 
 def test_kinds_states_and_hyperparameters():

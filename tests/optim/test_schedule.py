@@ -1,4 +1,3 @@
-import doctest
 import math
 
 import numpy as np
@@ -24,11 +23,6 @@ schedules = st.recursive(
     ),
     max_leaves=4,
 )
-
-
-def test_doctests():
-    assert doctest.testmod(schedule).failed == 0
-    assert doctest.testmod(schedule).attempted > 0
 
 
 @given(schedules, st.integers(0, 100), st.integers(0, 100))

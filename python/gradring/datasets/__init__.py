@@ -1,0 +1,16 @@
+"""Real data sets, as NumPy arrays split into training and test samples.
+
+Each function gives a :class:`Dataset`, which unpacks both ways:
+
+>>> train, test = digits()
+>>> (x_train, y_train), (x_test, y_test) = digits()
+>>> x_train.shape, y_train.shape, x_test.shape
+((1442, 64), (1442,), (355, 64))
+"""
+
+from gradring.datasets.digits import digits
+from gradring.datasets.fashion_mnist import fashion_mnist
+from gradring.datasets.idx import read_idx
+from gradring.datasets.types import Dataset, Samples
+
+__all__ = ["Dataset", "Samples", "digits", "fashion_mnist", "read_idx"]

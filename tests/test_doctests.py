@@ -1,0 +1,22 @@
+"""The examples in the docstrings of every module run and print what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import gradring
+
+MODULES = [module.name for module in pkgutil.walk_packages(gradring.__path__, "gradring.")]
+FINDER = doctest.DocTestFinder(exclude_empty=True)
+
+
+@pytest.mark.parametrize("name", ["gradring", *[name for name in MODULES if not name.endswith("__main__")]])
+def test_examples(name, tmp_path, monkeypatch):
+    module = importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in FINDER.find(module, name):
+        runner.run(test)
+    assert runner.failures == 0
