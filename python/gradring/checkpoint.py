@@ -1,0 +1,191 @@
+"""Checkpoints: safetensors files that are written whole and read with suspicion.
+
+The format is https://huggingface.co/docs/safetensors: the length of a JSON header as a little-endian uint64, the header,
+and the tensors' bytes without gaps. Any safetensors reader opens these files. Reading one never runs code and never trusts
+it: lengths are checked against the file before memory is allocated, and every tensor, and the header itself, has a CRC-32 in
+the metadata, so that a flipped bit is found and named.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.errors import CheckpointCorrupt
+from gradring.files import replacing
+
+__all__ = ["read", "write"]
+
+Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+
+_CODES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+_NAMES = {code: name for name, code in _CODES.items()}
+_MAX_HEADER = 100_000_000  # as the reference implementation
+_SUMS, _HEADER_SUM = "crc32", "header_crc32"
+
+
+def write(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata to ``path``, which is replaced at once when all is on the disk.
+
+    >>> write("a.safetensors", {"w": np.zeros((2, 3), np.float32)}, {"epoch": "4"})
+    >>> tensors, metadata = read("a.safetensors")
+    >>> tensors["w"].shape, metadata["epoch"]
+    ((2, 3), '4')
+    """
+    arrays = {name: _plain(name, tensors[name]) for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n))}
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, array in arrays.items():
+        span = [offset, offset + array.nbytes]
+        header[name] = {"dtype": _CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": span}
+        offset = span[1]
+    sums = {name: zlib.crc32(_bytes(array)) for name, array in arrays.items()}
+    header["__metadata__"] = {**metadata, _SUMS: json.dumps(sums, sort_keys=True)}
+    header["__metadata__"][_HEADER_SUM] = str(_header_sum(header))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for array in arrays.values():
+            file.write(_bytes(array))
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read every tensor, and the metadata, of a file that :func:`write` made.
+
+    A file that is truncated, damaged, or was not written by gradring raises ``CheckpointCorrupt``, naming the file and, where
+    it is known, the tensor.
+    """
+    name = os.fspath(path)
+    with open(name, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        header, start = _header(file, name, size)
+        metadata = header.pop("__metadata__", None)
+        tensors = {tensor: _tensor(file, name, tensor, entry, start, size) for tensor, entry in header.items()}
+    _check_layout(name, header, size - start)
+    if not isinstance(metadata, dict) or _HEADER_SUM not in metadata or _SUMS not in metadata:
+        raise CheckpointCorrupt(
+            f"[checkpoint] {name} is a safetensors file, but not a checkpoint of gradring; to take only its weights, read it "
+            "with safetensors.numpy.load_file and assign them to trainer.params"
+        )
+    said = metadata.pop(_HEADER_SUM)
+    if said != str(_header_sum({**header, "__metadata__": metadata})):
+        raise CheckpointCorrupt(f"[checkpoint] {name}: the header is damaged (its checksum differs)")
+    sums = json.loads(metadata.pop(_SUMS))
+    for tensor, array in tensors.items():
+        if zlib.crc32(_bytes(array)) != sums[tensor]:
+            raise CheckpointCorrupt(f"[checkpoint] {name}: tensor {tensor!r} is damaged (its checksum differs)")
+    return tensors, metadata
+
+
+def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """C order, little-endian."""
+    if array.dtype.name not in _CODES:
+        raise TypeError(f"[checkpoint] tensor {name!r} has dtype {array.dtype}, which safetensors cannot hold")
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _header_sum(header: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(header, sort_keys=True).encode())
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def _header(file: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], int]:
+    """The header, and where the tensors' bytes begin."""
+    if size < 8:
+        raise CheckpointCorrupt(f"[checkpoint] {name} is truncated or foreign: {size} bytes, expected at least 8")
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > min(size - 8, _MAX_HEADER):
+        raise CheckpointCorrupt(
+            f"[checkpoint] {name} is truncated or foreign: it announces a header of {length} bytes and has {size - 8}"
+        )
+    try:
+        header = json.loads(file.read(length), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointCorrupt(f"[checkpoint] {name} is foreign or damaged: its header is no JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointCorrupt(f"[checkpoint] {name} is foreign: its header is no JSON object")
+    return header, 8 + length
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _tensor(file: IO[bytes], name: str, tensor: str, entry: Any, start: int, size: int) -> NDArray[Any]:
+    where = f"[checkpoint] {name}: tensor {tensor!r}"
+    try:
+        code, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        sound = code in _NAMES and all(map(_whole, (*shape, first, last)))
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise CheckpointCorrupt(
+            f"{where} is described by {json.dumps(entry)[:200]}, which is not dtype, shape, data_offsets"
+        )
+    dtype = _dtype(_NAMES[code])
+    if last - first != math.prod(shape) * dtype.itemsize or len(shape) > 32:
+        raise CheckpointCorrupt(f"{where} is said to be {shape} of {dtype}, in {last - first} bytes")
+    if start + last > size:
+        raise CheckpointCorrupt(f"{where} is truncated: it ends at byte {start + last} of a file of {size}")
+    array = np.empty(shape, dtype)
+    file.seek(start + first)
+    got = file.readinto(_bytes(array).data) if array.size else 0  # type: ignore[attr-defined]
+    if got != array.nbytes:
+        raise CheckpointCorrupt(f"{where} is truncated: {got} of {array.nbytes} bytes")
+    return array
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name).newbyteorder("<")
+
+
+def _check_layout(name: str, header: Mapping[str, Any], size: int) -> None:
+    """Tensors lie side by side, without gaps, to the file's end."""
+    end = 0
+    for tensor, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = entry["data_offsets"]
+        if first != end:
+            raise CheckpointCorrupt(
+                f"[checkpoint] {name}: tensor {tensor!r} begins at byte {first} of the data, expected {end}"
+            )
+        end = last
+    if end != size:
+        raise CheckpointCorrupt(f"[checkpoint] {name} is foreign: {size - end} bytes follow its last tensor")
