@@ -1,0 +1,62 @@
+// Source: what the loader's workers read samples from.
+//
+// A source has a length and fields (the arrays of a sample: image, label, ...). Workers call read at the same time,
+// each with a part of a batch and with scratch of its own; the rows go straight to where the batch lies. A
+// TransformedSource (transform.h) is a source too, so that a worker knows this interface alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gradring/export.h"
+#include "runtime/dtype.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+// One array of a sample.
+struct FieldSpec {
+  std::string name;  // for messages, and the key of a dict source
+  Dtype dtype = Dtype::kFloat32;
+  std::vector<int64_t> shape;  // of one row: without the axis of the samples
+
+  int64_t elements() const noexcept {
+    int64_t count = 1;
+    for (int64_t extent : shape) count *= extent;
+    return count;
+  }
+  size_t row_bytes() const noexcept { return static_cast<size_t>(elements()) * size_of(dtype); }
+};
+
+struct ReadRequest {
+  const int64_t* samples = nullptr;  // each in [0, length)
+  int64_t rows = 0;
+  std::byte* const* fields = nullptr;  // the first row of each field; rows lie one after the other, without gaps
+  std::byte* scratch = nullptr;        // this worker's own: scratch_bytes() long, 64-byte aligned
+  uint64_t seed = 0;                   // random transforms are keyed (seed, epoch, sample, place of the transform)
+  uint64_t epoch = 0;
+};
+
+class GRADRING_API Source {
+ public:
+  virtual ~Source() = default;
+
+  virtual int64_t length() const noexcept = 0;
+  virtual const std::vector<FieldSpec>& fields() const noexcept = 0;
+  virtual size_t scratch_bytes() const noexcept { return 0; }
+
+  // Fills request.rows rows of every field. May be called by many threads at once. On failure *failed_row is the row of
+  // the request at fault (rows before it may or may not be written), and the message names the file and offset, if any.
+  virtual Status read(const ReadRequest& request, int64_t* failed_row) const noexcept = 0;
+
+  // A hint: these samples will be read soon (a file source starts to fetch what is not in memory). Never blocks for
+  // long.
+  virtual void will_read(const int64_t* samples, int64_t rows) const noexcept {
+    (void)samples;
+    (void)rows;
+  }
+};
+
+}  // namespace gradring
