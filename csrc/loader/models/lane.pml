@@ -1,0 +1,142 @@
+/* The protocol of csrc/loader/ring.h between processes: one producer, killed between any two instructions, and the
+ * consumer, who confirms the death, recovers the lane and starts a successor.
+ *
+ *   spin -a lane.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan
+ *
+ * Checked over all interleavings and all moments of death: every ticket is delivered once and in order, whole; a
+ * ticket that was committed is not produced again; nobody waits for ever.
+ */
+#define CELLS 2
+#define TICKETS 6
+#define TURNS 4
+#define DEATHS 3
+
+byte turn[CELLS];
+bool sleeper[CELLS];
+byte slot[CELLS];
+byte claimed, delivered, deaths;
+bool alive, finished, producer_asleep, consumer_asleep;
+byte producer_on, consumer_on;
+byte commits[TICKETS];
+
+#define cell(t) ((t) % CELLS)
+#define free_turn(t) ((2 * ((t) / CELLS)) % TURNS)
+#define full_turn(t) ((2 * ((t) / CELLS) + 1) % TURNS)
+
+inline wake(c) {
+  if
+  :: producer_asleep && producer_on == c -> producer_asleep = false
+  :: else
+  fi;
+  if
+  :: consumer_asleep && consumer_on == c -> consumer_asleep = false
+  :: else
+  fi
+}
+
+proctype producer() {
+  byte t, seen_turn;
+  bool seen_sleeper, old;
+  {
+    do
+    :: atomic { t = claimed; claimed++ };
+       if
+       :: t >= TICKETS -> atomic { finished = true; break }
+       :: else
+       fi;
+       do
+       :: atomic { seen_turn = turn[cell(t)]; seen_sleeper = sleeper[cell(t)] };
+          if
+          :: seen_turn == free_turn(t) -> break
+          :: else
+          fi;
+          if
+          :: !seen_sleeper ->
+             atomic {
+               if
+               :: turn[cell(t)] == seen_turn && !sleeper[cell(t)] -> sleeper[cell(t)] = true; old = true
+               :: else -> old = false
+               fi }
+          :: else -> old = true
+          fi;
+          if
+          :: old ->
+             atomic {
+               if
+               :: turn[cell(t)] == seen_turn && sleeper[cell(t)] -> producer_asleep = true; producer_on = cell(t)
+               :: else
+               fi };
+             !producer_asleep
+          :: else
+          fi
+       od;
+       slot[cell(t)] = 255; /* half written */
+       slot[cell(t)] = t;
+       atomic { turn[cell(t)] = full_turn(t); old = sleeper[cell(t)]; sleeper[cell(t)] = false; commits[t]++ };
+       if
+       :: old -> atomic { wake(cell(t)) }
+       :: else
+       fi
+    od
+  } unless { atomic { deaths < DEATHS && !finished -> deaths++; producer_asleep = false; alive = false } }
+}
+
+active proctype consumer() {
+  byte t, r, seen_turn;
+  bool seen_sleeper, old;
+  atomic { alive = true; run producer() };
+  do
+  :: t == TICKETS -> break
+  :: else ->
+     do
+     :: atomic { seen_turn = turn[cell(t)]; seen_sleeper = sleeper[cell(t)] };
+        if
+        :: seen_turn == full_turn(t) -> break
+        :: else
+        fi;
+        if
+        :: !alive -> /* the system said so: its process is gone */
+           r = t;
+           do
+           :: r < t + CELLS && turn[cell(r)] == full_turn(r) -> r++
+           :: else -> break
+           od;
+           claimed = r;
+           atomic { alive = true; run producer() }
+        :: else
+        fi;
+        if
+        :: !seen_sleeper ->
+           atomic {
+             if
+             :: turn[cell(t)] == seen_turn && !sleeper[cell(t)] -> sleeper[cell(t)] = true; old = true
+             :: else -> old = false
+             fi }
+        :: else -> old = true
+        fi;
+        if
+        :: old ->
+           atomic {
+             if
+             :: turn[cell(t)] == seen_turn && sleeper[cell(t)] -> consumer_asleep = true; consumer_on = cell(t)
+             :: else
+             fi };
+           if
+           :: !consumer_asleep
+           :: !alive -> consumer_asleep = false /* the slice of a wait ended, and the look at the process told */
+           fi
+        :: else
+        fi
+     od;
+     assert(slot[cell(t)] == t);
+     assert(slot[cell(t)] == t && commits[t] == 1);
+     delivered++;
+     atomic { turn[cell(t)] = free_turn(t + CELLS); old = sleeper[cell(t)]; sleeper[cell(t)] = false };
+     if
+     :: old -> atomic { wake(cell(t)) }
+     :: else
+     fi;
+     t++
+  od;
+  assert(delivered == TICKETS)
+}

@@ -1,0 +1,143 @@
+/* The protocol of csrc/loader/ring.h: producer threads that share one ring, its consumer, and somebody who closes it.
+ *
+ *   spin -a ring.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan            (add -DCLOSING to spin for the second model)
+ *
+ * Checked over all interleavings: every ticket is delivered once and in order, no slot is written while it is read or
+ * written by another, no slot is delivered half written, and nobody waits for ever (an invalid end state).
+ * A cell's word is modelled as its three parts; each atomic block is one instruction of the implementation. Deadlines
+ * are left out: they only end waits that would otherwise go on.
+ */
+#ifndef CELLS
+#define CELLS 2
+#endif
+#ifndef PRODUCERS
+#define PRODUCERS 3
+#endif
+#ifndef TICKETS
+#define TICKETS 5
+#endif
+#define TURNS 4 /* so that turns wrap within the run */
+#define EVERYONE 5
+
+byte turn[CELLS];
+bool sleeper[CELLS], closed[CELLS];
+byte slot[CELLS], writers[CELLS], readers[CELLS];
+byte claimed, delivered;
+bool asleep[EVERYONE];
+byte sleeps_on[EVERYONE];
+
+#define cell(t) ((t) % CELLS)
+#define free_turn(t) ((2 * ((t) / CELLS)) % TURNS)
+#define full_turn(t) ((2 * ((t) / CELLS) + 1) % TURNS)
+
+inline wake(c) {
+  for (w : 0 .. EVERYONE - 1) {
+    if
+    :: asleep[w] && sleeps_on[w] == c -> asleep[w] = false
+    :: else
+    fi
+  }
+  w = 0
+}
+
+/* One compare-and-swap that sets the turn and clears the sleeper bit, then, as a step of its own, the wake. */
+inline advance(t, to) {
+  atomic { turn[cell(t)] = to; old = sleeper[cell(t)]; sleeper[cell(t)] = false }
+  if
+  :: old -> atomic { wake(cell(t)) }
+  :: else
+  fi
+}
+
+/* Ends with result = true when the turn came, false when the ring was closed first. */
+inline wait_for(t, wanted) {
+  do
+  :: atomic { /* the load */
+       seen_turn = turn[cell(t)]; seen_sleeper = sleeper[cell(t)]; seen_closed = closed[cell(t)] };
+     if
+     :: seen_turn == wanted && !(seen_closed && wanted % 2 == 0) -> result = true; break
+     :: seen_closed && !(seen_turn == wanted && wanted % 2 == 1) -> result = false; break
+     :: else
+     fi;
+     if
+     :: !seen_sleeper ->
+        atomic { /* the compare-and-swap that sets the bit */
+          if
+          :: turn[cell(t)] == seen_turn && !sleeper[cell(t)] && closed[cell(t)] == seen_closed ->
+             sleeper[cell(t)] = true; old = true
+          :: else -> old = false
+          fi }
+     :: else -> old = true
+     fi;
+     if
+     :: old ->
+        atomic { /* futex: sleeps only if the word is what we saw */
+          if
+          :: turn[cell(t)] == seen_turn && sleeper[cell(t)] && closed[cell(t)] == seen_closed ->
+             asleep[_pid] = true; sleeps_on[_pid] = cell(t)
+          :: else
+          fi };
+        !asleep[_pid]
+     :: else
+     fi
+  od;
+  seen_turn = 0; seen_sleeper = false; seen_closed = false; old = false
+}
+
+active [PRODUCERS] proctype producer() {
+  byte t, seen_turn, w;
+  bool seen_sleeper, seen_closed, old, result;
+  do
+  :: atomic { t = claimed; claimed++ };
+     if
+     :: t >= TICKETS -> break
+     :: else
+     fi;
+     wait_for(t, free_turn(t));
+     if
+     :: !result -> break
+     :: else
+     fi;
+     atomic { assert(writers[cell(t)] == 0 && readers[cell(t)] == 0); writers[cell(t)]++; slot[cell(t)] = 255 };
+     atomic { assert(slot[cell(t)] == 255); slot[cell(t)] = t; writers[cell(t)]-- };
+     advance(t, full_turn(t))
+  od
+}
+
+active proctype consumer() {
+  byte t, seen_turn, w;
+  bool seen_sleeper, seen_closed, old, result;
+  do
+  :: t == TICKETS -> break
+  :: else ->
+     wait_for(t, full_turn(t));
+     if
+     :: !result -> break
+     :: else
+     fi;
+     atomic { assert(writers[cell(t)] == 0 && slot[cell(t)] == t); readers[cell(t)]++ };
+     atomic { assert(writers[cell(t)] == 0 && slot[cell(t)] == t); readers[cell(t)]--; delivered++ };
+     advance(t, free_turn(t + CELLS));
+     t++
+  od;
+#ifndef CLOSING
+  assert(delivered == TICKETS)
+#endif
+}
+
+#ifdef CLOSING
+active proctype closer() {
+  byte c, w;
+  bool old;
+  do
+  :: c < CELLS ->
+     atomic { closed[c] = true; old = sleeper[c] };
+     if
+     :: old -> atomic { wake(c) }
+     :: else
+     fi;
+     c++
+  :: else -> break
+  od
+}
+#endif

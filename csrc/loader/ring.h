@@ -1,0 +1,201 @@
+// Ring: cells that producers fill in place and one consumer takes in order.
+//
+// | variable         | writer                     | readers             | order                     | why |
+// |------------------|----------------------------|---------------------|---------------------------|------------------------------------------------|
+// | Cell::word, turn | commit, discard: producer  | await: the consumer | CAS acq_rel / acquire     | the slot's
+// contents are visible before "full"  | | Cell::word, turn | release: the consumer      | reserve: a producer | CAS
+// acq_rel / acquire     | the consumer's reads end before "free"         | | Cell::word, bits | a waiter, close |
+// whoever advances it | CAS acq_rel, or acq_rel   | one word: no wake is lost between look and sleep | |
+// Control::claimed | claim: any producer        | claim               | fetch_add relaxed         | only uniqueness
+// counts; reserve does the rest  | | Control::claimed | open, recover              | claim               | store
+// release             | while no producer runs; see those functions    |
+//
+// Tickets 0, 1, 2, ... are handed out in the order of consumption. Ticket t lives in cell t % cells, on lap
+// t / cells of that cell. A cell's word counts turns: 2 * lap says "free for that lap", 2 * lap + 1 says "full". So a
+// producer waits for its own turn, the consumer for its, and nobody compares two counters. Turns wrap at Index's
+// width without harm: a cell cannot run a whole cycle ahead of anyone who waits on it.
+//
+//   producer:  t = claim();  reserve(t);  fill the slot of t;  commit(t) or discard(t)
+//   consumer:  await(t);     read the slot of t;               release(t);  ++t
+//
+// A producer that holds a ticket must commit or discard it. Threads are trusted to: they share one ring and its
+// counter. A process may be killed between any two instructions, so each worker process has a ring of its own (a
+// lane), of which it is the only producer: what it leaves behind is one uncommitted ticket, which recover() gives to
+// its successor, and the other lanes never notice. Every change of a cell is one compare-and-swap: there is no
+// instruction at which a kill leaves a cell half changed.
+//
+// A ring is a view: its control block and cells may lie in memory shared between processes.
+// The protocol is checked exhaustively by models/ring.pml and models/lane.pml.
+#pragma once
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <type_traits>
+
+#include "runtime/wait.h"
+
+namespace gradring {
+
+enum class RingWait : uint8_t {
+  kReady,      // it is your turn
+  kDiscarded,  // the consumer's turn, but the producer gave this ticket up
+  kClosed,
+  kTimeout,
+};
+
+// Index counts the turns of a cell; a narrow one makes tests run through every wrap.
+template <class Index = uint32_t>
+class Ring {
+  static_assert(std::is_unsigned_v<Index> && sizeof(Index) <= 4);
+
+ public:
+  // Waits spin for a few microseconds, yield, then sleep; a producer that waits for space goes to sleep at once.
+  static constexpr Patience kConsumer{200, 50};
+  static constexpr Patience kProducer{50, 0};
+
+  Ring() noexcept = default;
+  // `memory` is 64-byte aligned and bytes(cells) long, and is formatted by open.
+  Ring(void* memory, uint32_t cells, Scope scope) noexcept
+      : control_(static_cast<Control*>(memory)),
+        cells_(reinterpret_cast<Cell*>(static_cast<std::byte*>(memory) + sizeof(Control))),
+        count_(cells),
+        scope_(scope) {}
+
+  static constexpr size_t bytes(uint32_t cells) noexcept { return sizeof(Control) + cells * sizeof(Cell); }
+
+  uint32_t cells() const noexcept { return count_; }
+  uint32_t slot(uint64_t ticket) const noexcept { return static_cast<uint32_t>(ticket % count_); }
+
+  // Makes every cell free and the next ticket `first`. Nobody else may use the ring meanwhile; they learn of it
+  // through whatever tells them to start.
+  void open(uint64_t first = 0) noexcept {
+    new (control_) Control;
+    for (uint32_t i = 0; i < count_; ++i) {
+      const uint64_t ticket = first + (i + count_ - first % count_) % count_;
+      new (&cells_[i]) Cell;
+      cells_[i].word.store(pack(free_turn(ticket), 0), std::memory_order_relaxed);
+    }
+    control_->claimed.store(first, std::memory_order_release);
+  }
+
+  // After the only producer died: its successor starts at the first ticket from `next` (the consumer's) on that was
+  // not committed. Only for a ring with one producer, after the system confirmed its death.
+  uint64_t recover(uint64_t next) noexcept {
+    uint64_t ticket = next;
+    while (ticket < next + count_ && full(ticket)) ++ticket;
+    control_->claimed.store(ticket, std::memory_order_release);
+    return ticket;
+  }
+
+  // Ends all waits, now and later. Cells that are full can still be taken.
+  void close() noexcept {
+    for (uint32_t i = 0; i < count_; ++i) {
+      const uint32_t old = cells_[i].word.fetch_or(kClosedBit, std::memory_order_acq_rel);
+      if (old & kSleeperBit) futex_wake_all(cells_[i].word, scope_);
+    }
+  }
+
+  // ---- producers
+
+  uint64_t claim() noexcept { return control_->claimed.fetch_add(1, std::memory_order_relaxed); }
+  uint64_t claimed() const noexcept { return control_->claimed.load(std::memory_order_acquire); }
+
+  // Waits until the ticket's slot may be written.
+  RingWait reserve(uint64_t ticket, Deadline deadline = kNoDeadline, Patience patience = kProducer) noexcept {
+    return wait(ticket, free_turn(ticket), deadline, patience);
+  }
+  // Publishes what was written to the slot.
+  void commit(uint64_t ticket) noexcept { advance(ticket, full_turn(ticket), 0); }
+  // Gives the ticket up: the consumer passes over it.
+  void discard(uint64_t ticket) noexcept { advance(ticket, full_turn(ticket), kDiscardedBit); }
+
+  // ---- the consumer
+
+  RingWait await(uint64_t ticket, Deadline deadline = kNoDeadline, Patience patience = kConsumer) noexcept {
+    return wait(ticket, full_turn(ticket), deadline, patience);
+  }
+  bool full(uint64_t ticket) const noexcept {
+    return turn_of(cell(ticket).word.load(std::memory_order_acquire)) == full_turn(ticket);
+  }
+  // The slot may be written again, for ticket + cells.
+  void release(uint64_t ticket) noexcept { advance(ticket, free_turn(ticket + count_), 0); }
+
+ private:
+  struct alignas(64) Control {
+    std::atomic<uint64_t> claimed{0};
+  };
+  struct alignas(64) Cell {
+    std::atomic<uint32_t> word{0};
+  };
+  static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+  static constexpr uint32_t kSleeperBit = 1;    // somebody sleeps on this word
+  static constexpr uint32_t kClosedBit = 2;     // stays set until open
+  static constexpr uint32_t kDiscardedBit = 4;  // of a full cell
+  static constexpr int kBits = 3;
+  static constexpr uint32_t kTurns =
+      (sizeof(Index) == 4 ? uint32_t{1} << (32 - kBits) : uint32_t{1} << 8 * sizeof(Index) % 32) - 1;
+
+  static constexpr uint32_t pack(uint32_t turn, uint32_t bits) noexcept { return turn << kBits | bits; }
+  static constexpr uint32_t turn_of(uint32_t word) noexcept { return word >> kBits; }
+  uint32_t free_turn(uint64_t ticket) const noexcept { return static_cast<uint32_t>(2 * (ticket / count_)) & kTurns; }
+  uint32_t full_turn(uint64_t ticket) const noexcept { return (free_turn(ticket) + 1) & kTurns; }
+  Cell& cell(uint64_t ticket) const noexcept { return cells_[ticket % count_]; }
+
+  // Only the party whose turn it is changes the turn; the others set bits meanwhile, hence the loop.
+  void advance(uint64_t ticket, uint32_t turn, uint32_t bits) noexcept {
+    std::atomic<uint32_t>& word = cell(ticket).word;
+    uint32_t old = word.load(std::memory_order_relaxed);
+    while (!word.compare_exchange_weak(old, pack(turn, bits | (old & kClosedBit)), std::memory_order_acq_rel,
+                                       std::memory_order_relaxed)) {
+    }
+    if (old & kSleeperBit) futex_wake_all(word, scope_);
+  }
+
+  // True if the word answers the question; the answer is in *result.
+  static bool look(uint32_t word, uint32_t turn, RingWait* result) noexcept {
+    if (turn_of(word) == turn) {
+      *result = word & kDiscardedBit ? RingWait::kDiscarded : RingWait::kReady;
+      // A producer must not start to fill what nobody will take.
+      if ((word & kClosedBit) && turn % 2 == 0) *result = RingWait::kClosed;
+      return true;
+    }
+    *result = RingWait::kClosed;
+    return word & kClosedBit;
+  }
+
+  RingWait wait(uint64_t ticket, uint32_t turn, Deadline deadline, Patience patience) noexcept {
+    std::atomic<uint32_t>& word = cell(ticket).word;
+    RingWait result;
+    for (uint32_t spin = 0; spin <= patience.spins; ++spin) {
+      if (look(word.load(std::memory_order_acquire), turn, &result)) return result;
+      cpu_relax();
+    }
+    for (uint32_t turns = 0; turns < patience.yields; ++turns) {
+      if (look(word.load(std::memory_order_acquire), turn, &result)) return result;
+      sched_yield();
+    }
+    for (;;) {
+      uint32_t seen = word.load(std::memory_order_acquire);
+      if (look(seen, turn, &result)) return result;
+      if (!(seen & kSleeperBit) && !word.compare_exchange_strong(seen, seen | kSleeperBit, std::memory_order_acq_rel,
+                                                                 std::memory_order_acquire)) {
+        continue;
+      }
+      if (!futex_wait(word, seen | kSleeperBit, deadline, scope_)) {
+        return look(word.load(std::memory_order_acquire), turn, &result) ? result : RingWait::kTimeout;
+      }
+    }
+  }
+
+  Control* control_ = nullptr;
+  Cell* cells_ = nullptr;
+  uint32_t count_ = 0;
+  Scope scope_ = Scope::kThreads;
+};
+
+}  // namespace gradring

@@ -1,0 +1,158 @@
+#include "loader/ring.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace gradring {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// A ring of threads with its slots: each slot holds a number, plain memory that the ring must protect.
+template <class Index>
+struct Numbers {
+  explicit Numbers(uint32_t cells, uint64_t first = 0)
+      : memory(Ring<Index>::bytes(cells) / 64), ring(memory.data(), cells, Scope::kThreads), slots(cells) {
+    ring.open(first);
+  }
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::vector<Line> memory;
+  Ring<Index> ring;
+  std::vector<uint64_t> slots;
+};
+
+}  // namespace
+
+TEST_CASE("tickets come out in order, through every wrap of an 8-bit turn") {
+  for (uint32_t cells : {1u, 2u, 3u, 4u, 7u}) {
+    for (uint64_t first : {uint64_t{0}, uint64_t{5}, uint64_t{1000003}}) {
+      Numbers<uint8_t> numbers(cells, first);
+      auto& ring = numbers.ring;
+      for (uint64_t t = first; t < first + 3000; ++t) {
+        REQUIRE(ring.claim() == t);
+        REQUIRE(!ring.full(t));
+        REQUIRE(ring.reserve(t) == RingWait::kReady);
+        if (t % 5 == 3) {
+          ring.discard(t);
+          REQUIRE(ring.await(t) == RingWait::kDiscarded);
+        } else {
+          ring.commit(t);
+          REQUIRE(ring.await(t) == RingWait::kReady);
+        }
+        REQUIRE(ring.reserve(t + cells, Clock::now()) == RingWait::kTimeout);
+        ring.release(t);
+      }
+    }
+  }
+}
+
+TEST_CASE("a full ring makes producers wait, an empty one the consumer, both with deadlines") {
+  Numbers<uint8_t> numbers(2);
+  auto& ring = numbers.ring;
+  CHECK(ring.await(0, deadline_in(milliseconds(5))) == RingWait::kTimeout);
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t t = ring.claim();
+    REQUIRE(ring.reserve(t) == RingWait::kReady);
+    ring.commit(t);
+  }
+  CHECK(ring.reserve(ring.claim(), deadline_in(milliseconds(5))) == RingWait::kTimeout);
+  std::thread consumer([&] {
+    std::this_thread::sleep_for(milliseconds(5));
+    ring.release(0);
+  });
+  CHECK(ring.reserve(2) == RingWait::kReady);
+  consumer.join();
+}
+
+TEST_CASE("close ends all waits; what is full can still be taken") {
+  Numbers<uint32_t> numbers(1);
+  auto& ring = numbers.ring;
+  REQUIRE(ring.reserve(ring.claim()) == RingWait::kReady);
+  ring.commit(0);
+  std::vector<std::thread> waiters;
+  std::atomic<int> closed{0};
+  for (int i = 0; i < 3; ++i) {
+    waiters.emplace_back([&] { closed += ring.reserve(ring.claim()) == RingWait::kClosed; });
+  }
+  std::this_thread::sleep_for(milliseconds(10));
+  ring.close();
+  for (std::thread& waiter : waiters) waiter.join();
+  CHECK(closed == 3);
+  CHECK(ring.await(0) == RingWait::kReady);
+  ring.release(0);
+  CHECK(ring.reserve(1) == RingWait::kClosed);
+  CHECK(ring.await(1) == RingWait::kClosed);
+  ring.open(9);
+  CHECK(ring.claim() == 9);
+  CHECK(ring.reserve(9) == RingWait::kReady);
+}
+
+TEST_CASE("many producers on few cores: nothing lost, doubled or overwritten") {
+  const auto stress = [](auto index, uint32_t cells, int producers, uint64_t total) {
+    Numbers<decltype(index)> numbers(cells);
+    auto& ring = numbers.ring;
+    std::vector<std::thread> threads;
+    for (int p = 0; p < producers; ++p) {
+      threads.emplace_back([&] {
+        for (;;) {
+          const uint64_t t = ring.claim();
+          if (t >= total || ring.reserve(t) != RingWait::kReady) return;
+          numbers.slots[ring.slot(t)] = t * 3 + 1;
+          if (t % 11 == 4) {
+            ring.discard(t);
+          } else {
+            ring.commit(t);
+          }
+        }
+      });
+    }
+    bool right = true;
+    for (uint64_t t = 0; t < total; ++t) {
+      const RingWait got = ring.await(t);
+      right = right && got == (t % 11 == 4 ? RingWait::kDiscarded : RingWait::kReady);
+      right = right && numbers.slots[ring.slot(t)] == t * 3 + 1;
+      if (t % 97 == 0) std::this_thread::yield();
+      right = right && numbers.slots[ring.slot(t)] == t * 3 + 1;
+      ring.release(t);
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(right);
+  };
+  stress(uint8_t{}, 1, 3, 4000);
+  stress(uint8_t{}, 3, 6, 20000);
+  stress(uint16_t{}, 8, 8, 20000);
+  stress(uint32_t{}, 4, 2, 20000);
+}
+
+TEST_CASE("close at any moment ends every producer") {
+  for (int round = 0; round < 200; ++round) {
+    Numbers<uint8_t> numbers(3);
+    auto& ring = numbers.ring;
+    std::vector<std::thread> threads;
+    for (int p = 0; p < 3; ++p) {
+      threads.emplace_back([&] {
+        for (;;) {
+          const uint64_t t = ring.claim();
+          if (ring.reserve(t) != RingWait::kReady) return;
+          ring.commit(t);
+        }
+      });
+    }
+    uint64_t t = 0;
+    for (; t < static_cast<uint64_t>(round % 40); ++t) {
+      REQUIRE(ring.await(t) == RingWait::kReady);
+      ring.release(t);
+    }
+    ring.close();
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
+}  // namespace gradring
