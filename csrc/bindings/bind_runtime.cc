@@ -1,25 +1,47 @@
 #include "bindings/bindings.h"
+#include "bindings/fast_call.h"
 #include "runtime/cpu.h"
+#include "runtime/default_team.h"
 #include "runtime/status.h"
 #include "runtime/trace.h"
 
 namespace gradring {
+
+void set_python_error(const Error& error) noexcept {
+  PyObject* type = PyExc_RuntimeError;
+  switch (error.code()) {
+    case Code::kInvalidArgument:
+    case Code::kOutOfRange: type = PyExc_ValueError; break;
+    case Code::kOutOfMemory: type = PyExc_MemoryError; break;
+    case Code::kTimeout: type = PyExc_TimeoutError; break;
+    case Code::kIo: type = PyExc_OSError; break;
+    default: break;
+  }
+  PyErr_SetString(type, error.what());
+}
+
+void raise_current_exception() noexcept {
+  try {
+    throw;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const Error& error) {
+    set_python_error(error);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+}
 
 void bind_errors(py::module_&) {
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);
     } catch (const Error& error) {
-      PyObject* type = PyExc_RuntimeError;
-      switch (error.code()) {
-        case Code::kInvalidArgument:
-        case Code::kOutOfRange: type = PyExc_ValueError; break;
-        case Code::kOutOfMemory: type = PyExc_MemoryError; break;
-        case Code::kTimeout: type = PyExc_TimeoutError; break;
-        case Code::kIo: type = PyExc_OSError; break;
-        default: break;
-      }
-      PyErr_SetString(type, error.what());
+      set_python_error(error);
     }
   });
 }
@@ -48,6 +70,10 @@ void bind_runtime(py::module_& m) {
         throw_if(trace_write(path.c_str()));
       },
       py::arg("path"), "Write the recorded spans as Chrome trace JSON.");
+
+  m.def("get_num_threads", &default_lanes, "How many threads one eager operation may use.");
+  m.def("set_num_threads", &set_default_lanes, py::arg("n"),
+        "How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.");
 }
 
 }  // namespace gradring

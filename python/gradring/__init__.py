@@ -19,6 +19,7 @@ from gradring.errors import (
 
 if TYPE_CHECKING:
     from gradring import callbacks, datasets, errors, graph, nn, ops, optim
+    from gradring._core import get_num_threads, set_num_threads
     from gradring.history import History
     from gradring.loader import Loader
     from gradring.trainer import Trainer
@@ -29,6 +30,8 @@ _NAMES = {
     "History": "history",
     "Loader": "loader",
     "Trainer": "trainer",
+    "get_num_threads": "_core",
+    "set_num_threads": "_core",
 }
 
 __version__ = "0.1.0"
@@ -48,10 +51,12 @@ __all__ = [
     "callbacks",
     "datasets",
     "errors",
+    "get_num_threads",
     "graph",
     "nn",
     "ops",
     "optim",
+    "set_num_threads",
 ]
 
 

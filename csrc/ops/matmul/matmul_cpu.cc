@@ -1,4 +1,5 @@
 // Row by row: the simplest form that is right. Sums over k run in order for every element.
+#include "ops/activation/activation_math.h"
 #include "ops/matmul/matmul_kernels.h"
 #include "ops/simd.h"
 
@@ -9,33 +10,28 @@ namespace {
 constexpr int64_t kRowBlock = 16;  // rows whose column sums are added first
 
 template <class T>
-T activate(Activation kind, T x) noexcept {
+T activate_one(Activation kind, T x) noexcept {
+  const Vec<T> v = broadcast<T>(x);
   switch (kind) {
-    case Activation::kRelu: return x < 0 ? T(0) : x;
-    case Activation::kGelu: return T(0.5) * x * (T(1) + T(__builtin_erf(double(x) * 0.70710678118654752440)));
-    case Activation::kSilu: return x / (T(1) + T(__builtin_exp(-double(x))));
-    case Activation::kTanh: return T(__builtin_tanh(double(x)));
-    case Activation::kSigmoid: return T(1) / (T(1) + T(__builtin_exp(-double(x))));
+    case Activation::kRelu: return activate<Activation::kRelu, T>(v)[0];
+    case Activation::kGelu: return activate<Activation::kGelu, T>(v)[0];
+    case Activation::kSilu: return activate<Activation::kSilu, T>(v)[0];
+    case Activation::kTanh: return activate<Activation::kTanh, T>(v)[0];
+    case Activation::kSigmoid: return activate<Activation::kSigmoid, T>(v)[0];
     default: return x;
   }
 }
 
 template <class T>
-T derivative(Activation kind, T s) noexcept {
+T mask_one(Activation kind, T dy, T source) noexcept {
+  const Vec<T> v = broadcast<T>(dy), s = broadcast<T>(source);
   switch (kind) {
-    case Activation::kRelu: return s > 0 ? T(1) : s != s ? s : T(0);
-    case Activation::kGelu: {
-      const double x = s;
-      return T(0.5 * (1 + __builtin_erf(x * 0.70710678118654752440)) +
-               x * 0.39894228040143267794 * __builtin_exp(-0.5 * x * x));
-    }
-    case Activation::kSilu: {
-      const double g = 1 / (1 + __builtin_exp(-double(s)));
-      return T(g * (1 + double(s) * (1 - g)));
-    }
-    case Activation::kTanh: return T(1) - s * s;
-    case Activation::kSigmoid: return s * (T(1) - s);
-    default: return T(1);
+    case Activation::kRelu: return activate_backward<Activation::kRelu, T>(v, s)[0];
+    case Activation::kGelu: return activate_backward<Activation::kGelu, T>(v, s)[0];
+    case Activation::kSilu: return activate_backward<Activation::kSilu, T>(v, s)[0];
+    case Activation::kTanh: return activate_backward<Activation::kTanh, T>(v, s)[0];
+    case Activation::kSigmoid: return activate_backward<Activation::kSigmoid, T>(v, s)[0];
+    default: return dy;
   }
 }
 
@@ -73,8 +69,8 @@ void finish_row(const MatmulArguments<T>& g, int64_t i, T* sums) noexcept {
     T v = c[j];
     if (e.bias) v += e.bias[j];
     if (e.pre) e.pre[i * g.ldc + j] = v;
-    v = activate(e.activation, v);
-    if (e.mask != Activation::kNone) v *= derivative(e.mask, e.mask_source[i * e.mask_ld + j]);
+    v = activate_one(e.activation, v);
+    if (e.mask != Activation::kNone) v = mask_one(e.mask, v, e.mask_source[i * e.mask_ld + j]);
     if (sums) sums[j] = i % kRowBlock == 0 ? v : sums[j] + v;
     c[j] = v;
   }

@@ -8,10 +8,12 @@
 
 namespace gradring::reference {
 
+// gelu is the tanh form; activation_math.h says why.
 inline double activate(Activation kind, double x) {
   switch (kind) {
     case Activation::kRelu: return x < 0 ? 0 : x;
-    case Activation::kGelu: return 0.5 * x * (1 + std::erf(x * std::sqrt(0.5)));
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case Activation::kSilu: return x / (1 + std::exp(-x));
     case Activation::kTanh: return std::tanh(x);
     case Activation::kSigmoid: return 1 / (1 + std::exp(-x));
@@ -19,20 +21,22 @@ inline double activate(Activation kind, double x) {
   }
 }
 
-// source: the activation's output for relu, tanh, sigmoid; its input for gelu, silu.
-inline double derivative(Activation kind, double source) {
+// dy times the derivative. source: the activation's output for relu, tanh, sigmoid; its input for gelu, silu.
+inline double activate_backward(Activation kind, double dy, double source) {
   switch (kind) {
-    case Activation::kRelu: return source > 0 ? 1 : std::isnan(source) ? source : 0;
-    case Activation::kGelu:
-      return 0.5 * (1 + std::erf(source * std::sqrt(0.5))) +
-             source * std::exp(-0.5 * source * source) / std::sqrt(2 * 3.14159265358979323846);
+    case Activation::kRelu: return source <= 0 ? 0 : dy;
+    case Activation::kGelu: {
+      const double root = std::sqrt(2 / std::acos(-1.0));
+      const double t = std::tanh(root * (source + 0.044715 * source * source * source));
+      return dy * (0.5 * (1 + t) + 0.5 * source * (1 - t * t) * root * (1 + 3 * 0.044715 * source * source));
+    }
     case Activation::kSilu: {
       const double g = 1 / (1 + std::exp(-source));
-      return g * (1 + source * (1 - g));
+      return dy * (g * (1 + source * (1 - g)));
     }
-    case Activation::kTanh: return 1 - source * source;
-    case Activation::kSigmoid: return source * (1 - source);
-    default: return 1;
+    case Activation::kTanh: return dy * (1 - source * source);
+    case Activation::kSigmoid: return dy * (source * (1 - source));
+    default: return dy;
   }
 }
 
@@ -53,7 +57,7 @@ void matmul(const MatmulArguments<T>& g) {
       if (e.bias) v += e.bias[j];
       if (e.pre) e.pre[i * g.ldc + j] = static_cast<T>(v);
       v = activate(e.activation, v);
-      if (e.mask != Activation::kNone) v *= derivative(e.mask, e.mask_source[i * e.mask_ld + j]);
+      if (e.mask != Activation::kNone) v = activate_backward(e.mask, v, e.mask_source[i * e.mask_ld + j]);
       column_sum += v;
       g.c[i * g.ldc + j] = static_cast<T>(v);
     }

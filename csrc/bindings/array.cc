@@ -1,0 +1,154 @@
+#include "bindings/array.h"
+
+#include "bindings/fast_call.h"
+
+namespace gradring {
+
+namespace {
+
+using Api = py::detail::npy_api;
+
+int type_number(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::kFloat32: return Api::NPY_FLOAT_;
+    case DType::kFloat64: return Api::NPY_DOUBLE_;
+    case DType::kInt32: return Api::NPY_INT32_;
+    case DType::kInt64: return Api::NPY_INT64_;
+    case DType::kUint8: return Api::NPY_UBYTE_;
+    default: return Api::NPY_BOOL_;
+  }
+}
+
+std::string tuple_text(int dimensions, const int64_t* shape) {
+  std::string text = "(";
+  for (int axis = 0; axis < dimensions; ++axis) {
+    if (axis) text += ", ";
+    text += std::to_string(shape[axis]);
+  }
+  return text + (dimensions == 1 ? ",)" : ")");
+}
+
+struct Bytes {
+  uintptr_t begin, end;
+};
+
+Bytes extent(const Array& array) noexcept {
+  auto begin = reinterpret_cast<uintptr_t>(array.data());
+  uintptr_t end = begin + static_cast<uintptr_t>(array.item_bytes());
+  for (int axis = 0; axis < array.dimensions(); ++axis) {
+    if (array.size(axis) == 0) return {begin, begin};
+    const int64_t reach = (array.size(axis) - 1) * array.stride(axis);
+    if (reach < 0) {
+      begin -= static_cast<uintptr_t>(-reach);
+    } else {
+      end += static_cast<uintptr_t>(reach);
+    }
+  }
+  return {begin, end};
+}
+
+}  // namespace
+
+PyObject* convert_array(const char* op, const char* argument, PyObject* object) {
+  return py::module_::import("gradring.ops._convert")
+      .attr("as_array")(op, argument, py::handle(object))
+      .release()
+      .ptr();
+}
+
+const char* dtype_name(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::kFloat32: return "float32";
+    case DType::kFloat64: return "float64";
+    case DType::kInt32: return "int32";
+    case DType::kInt64: return "int64";
+    case DType::kUint8: return "uint8";
+    case DType::kBool: return "bool";
+    default: return "another dtype";
+  }
+}
+
+std::string Array::shape_text() const {
+  int64_t shape[64];
+  for (int axis = 0; axis < dimensions(); ++axis) shape[axis] = size(axis);
+  return tuple_text(dimensions(), shape);
+}
+
+Array Array::copy() const {
+  Array copied(Api::get().PyArray_NewCopy_(object_, 0));
+  if (!copied) throw py::error_already_set();
+  return copied;
+}
+
+Array Array::dense(const char* op, const char* argument, PyObject* object) {
+  Array array = input(op, argument, object);
+  return array.contiguous() ? std::move(array) : array.copy();
+}
+
+Array Array::empty(DType dtype, int dimensions, const int64_t* shape) {
+  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
+  const auto& api = Api::get();
+  PyObject* const made =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(type_number(dtype)), dimensions,
+                                reinterpret_cast<const Py_intptr_t*>(shape), nullptr, nullptr, 0, nullptr);
+  if (!made) throw py::error_already_set();
+  return Array(made);
+}
+
+Array Array::output(const char* op, const char* argument, PyObject* given, DType dtype, int dimensions,
+                    const int64_t* shape) {
+  if (!given_or_null(given)) return empty(dtype, dimensions, shape);
+  if (!Api::get().PyArray_Check_(given)) {
+    throw py::type_error("[" + std::string(op) + "] " + argument + " is a " + Py_TYPE(given)->tp_name +
+                         ": must be a numpy.ndarray, because it is written to");
+  }
+  Py_INCREF(given);
+  Array array(given);
+  if (array.dtype() != dtype || !py::detail::check_flags(given, Api::NPY_ARRAY_ALIGNED_)) {
+    throw py::type_error("[" + std::string(op) + "] " + argument + " is of dtype " +
+                         py::str(py::handle(given).attr("dtype")).cast<std::string>() + ": must be an aligned " +
+                         dtype_name(dtype) + ", as the inputs are");
+  }
+  bool same = array.dimensions() == dimensions;
+  for (int axis = 0; same && axis < dimensions; ++axis) same = array.size(axis) == shape[axis];
+  if (!same) {
+    throw py::value_error("[" + std::string(op) + "] " + argument + " is " + array.shape_text() + ": must be " +
+                          tuple_text(dimensions, shape));
+  }
+  if (!array.writeable()) throw py::value_error("[" + std::string(op) + "] " + argument + " is read-only");
+  return array;
+}
+
+void Array::assign(const Array& values) const {
+  if (Api::get().PyArray_CopyInto_(object_, values.object_) < 0) throw py::error_already_set();
+}
+
+void Array::require_apart(const char* op, const char* argument, const Array& input, const char* input_name) const {
+  const Bytes mine = extent(*this), other = extent(input);
+  if (mine.begin >= other.end || other.begin >= mine.end) return;
+  // The extents cross; interleaved views may still share nothing.
+  const bool shared = py::module_::import("gradring.ops._convert")
+                          .attr("may_share")(py::handle(object_), py::handle(input.object_))
+                          .cast<bool>();
+  if (!shared) return;
+  throw py::value_error("[" + std::string(op) + "] " + argument + " shares memory with " + input_name +
+                        ": give it memory of its own");
+}
+
+void require_float(const char* op, const Array& array, const char* name) {
+  if (array.dtype() == DType::kFloat32 || array.dtype() == DType::kFloat64) return;
+  throw py::type_error("[" + std::string(op) + "] " + name + " is of dtype " + dtype_name(array.dtype()) +
+                       ": must be float32 or float64; convert it with .astype");
+}
+
+void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,
+                        const char* second_name) {
+  require_float(op, first, first_name);
+  if (first.dtype() == second.dtype()) return;
+  require_float(op, second, second_name);
+  throw py::type_error("[" + std::string(op) + "] " + first_name + " is " + dtype_name(first.dtype()) + ", " +
+                       second_name + " is " + dtype_name(second.dtype()) +
+                       ": must have the same dtype; convert one with .astype");
+}
+
+}  // namespace gradring

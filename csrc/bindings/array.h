@@ -1,0 +1,161 @@
+// A light view of NumPy arrays for the eager operations: no pybind11 casters, no NumPy headers, about ten
+// nanoseconds an argument. Anything but a plain, aligned, native-endian ndarray goes through Python once
+// (gradring.ops._convert.as_array), which accepts DLPack and __array_interface__ and writes the error messages.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "runtime/status.h"
+
+namespace py = pybind11;
+
+namespace gradring {
+
+enum class DType : uint8_t { kFloat32, kFloat64, kInt32, kInt64, kUint8, kBool, kOther };
+
+template <class T>
+inline constexpr DType kDTypeOf = DType::kOther;
+template <>
+inline constexpr DType kDTypeOf<float> = DType::kFloat32;
+template <>
+inline constexpr DType kDTypeOf<double> = DType::kFloat64;
+template <>
+inline constexpr DType kDTypeOf<int32_t> = DType::kInt32;
+template <>
+inline constexpr DType kDTypeOf<int64_t> = DType::kInt64;
+
+// Through Python: a new reference to a plain ndarray.
+PyObject* convert_array(const char* op, const char* argument, PyObject* object);
+
+// A strong reference to an ndarray (or to nothing), and what kernels need of it. Strides are in bytes.
+class Array {
+ public:
+  Array() noexcept = default;
+  Array(Array&& other) noexcept : object_(other.object_) { other.object_ = nullptr; }
+  Array& operator=(Array&& other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Array() { Py_XDECREF(object_); }
+
+  explicit operator bool() const noexcept { return object_ != nullptr; }
+  PyObject* object() const noexcept { return object_; }
+  PyObject* release() noexcept { return std::exchange(object_, nullptr); }
+
+  int dimensions() const noexcept { return proxy()->nd; }
+  int64_t size(int axis) const noexcept { return proxy()->dimensions[axis]; }
+  int64_t stride(int axis) const noexcept { return proxy()->strides[axis]; }
+  int64_t elements() const noexcept {
+    int64_t count = 1;
+    for (int axis = 0; axis < dimensions(); ++axis) count *= size(axis);
+    return count;
+  }
+  template <class T = void>
+  T* data() const noexcept {
+    return reinterpret_cast<T*>(proxy()->data);
+  }
+  DType dtype() const noexcept;
+  int64_t item_bytes() const noexcept;
+  bool writeable() const noexcept { return py::detail::check_flags(object_, Api::NPY_ARRAY_WRITEABLE_); }
+  bool contiguous() const noexcept { return py::detail::check_flags(object_, Api::NPY_ARRAY_C_CONTIGUOUS_); }
+  bool same_shape(const Array& other) const noexcept;
+  std::string shape_text() const;  // "(3, 4)"
+
+  // An input of any strides. What is not a plain ndarray of a known dtype is converted, or TypeError is raised.
+  static Array input(const char* op, const char* argument, PyObject* object);
+  // The same, C-contiguous: copied only if it is not.
+  static Array dense(const char* op, const char* argument, PyObject* object);
+  // A C-contiguous copy.
+  Array copy() const;
+  // New and uninitialized, C-contiguous.
+  static Array empty(DType dtype, int dimensions, const int64_t* shape);
+  // The array given as out=: an ndarray of this dtype and shape, writeable; otherwise TypeError or ValueError. Any
+  // strides: see contiguous() and assign(). null or None: a new array.
+  static Array output(const char* op, const char* argument, PyObject* given, DType dtype, int dimensions,
+                      const int64_t* shape);
+  // Copies values of the same shape into this array, whatever its strides.
+  void assign(const Array& values) const;
+
+  // ValueError if the two share an element: results must not overwrite what is still to be read.
+  void require_apart(const char* op, const char* argument, const Array& input, const char* input_name) const;
+
+ private:
+  using Api = py::detail::npy_api;
+  explicit Array(PyObject* owned) noexcept : object_(owned) {}
+  const py::detail::PyArray_Proxy* proxy() const noexcept { return py::detail::array_proxy(object_); }
+
+  PyObject* object_ = nullptr;
+};
+
+const char* dtype_name(DType dtype) noexcept;
+
+// TypeError unless both have the same dtype, float32 or float64.
+void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,
+                        const char* second_name);
+void require_float(const char* op, const Array& array, const char* name);
+
+// Releases the GIL while it lives, if the work is worth it (over about 20 microseconds).
+class MaybeReleaseGil {
+ public:
+  explicit MaybeReleaseGil(double operations) noexcept {
+    if (operations > 1e6) state_ = PyEval_SaveThread();
+  }
+  ~MaybeReleaseGil() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+  MaybeReleaseGil(const MaybeReleaseGil&) = delete;
+  MaybeReleaseGil& operator=(const MaybeReleaseGil&) = delete;
+
+ private:
+  PyThreadState* state_ = nullptr;
+};
+
+inline Array Array::input(const char* op, const char* argument, PyObject* object) {
+  static PyTypeObject* const plain = Api::get().PyArray_Type_;
+  constexpr int kNeeded = Api::NPY_ARRAY_ALIGNED_;
+  if (Py_TYPE(object) == plain && py::detail::check_flags(object, kNeeded)) {
+    Py_INCREF(object);
+    Array array(object);
+    if (array.dtype() != DType::kOther) return array;
+  }
+  return Array(convert_array(op, argument, object));
+}
+
+inline DType Array::dtype() const noexcept {
+  const auto* descriptor = py::detail::array_descriptor_proxy(proxy()->descr);
+  if (descriptor->byteorder == '>') return DType::kOther;
+  switch (descriptor->type_num) {
+    case Api::NPY_FLOAT_: return DType::kFloat32;
+    case Api::NPY_DOUBLE_: return DType::kFloat64;
+    case Api::NPY_INT_: return DType::kInt32;
+    case Api::NPY_LONG_:
+    case Api::NPY_LONGLONG_: return DType::kInt64;
+    case Api::NPY_UBYTE_: return DType::kUint8;
+    case Api::NPY_BOOL_: return DType::kBool;
+    default: return DType::kOther;
+  }
+}
+
+inline int64_t Array::item_bytes() const noexcept {
+  switch (dtype()) {
+    case DType::kFloat32:
+    case DType::kInt32: return 4;
+    case DType::kFloat64:
+    case DType::kInt64: return 8;
+    default: return 1;
+  }
+}
+
+inline bool Array::same_shape(const Array& other) const noexcept {
+  if (dimensions() != other.dimensions()) return false;
+  for (int axis = 0; axis < dimensions(); ++axis)
+    if (size(axis) != other.size(axis)) return false;
+  return true;
+}
+
+}  // namespace gradring

@@ -1,0 +1,86 @@
+#include "runtime/default_team.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "runtime/cpu.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+namespace {
+
+std::atomic<bool> busy{false};
+std::atomic<int> wanted{0};
+// Never destroyed at exit: a daemon thread of the host program may still be computing then.
+Team* team = nullptr;
+
+// The thread that held the team does not exist in a forked child.
+void forget_holder_in_children() {
+  static std::once_flag once;
+  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { busy.store(false, std::memory_order_release); }); });
+}
+
+bool try_hold() noexcept { return !busy.exchange(true, std::memory_order_acquire); }
+void let_go() noexcept { busy.store(false, std::memory_order_release); }
+
+Team& own_team() {
+  static thread_local Team one(1);
+  return one;
+}
+
+}  // namespace
+
+int default_lanes() noexcept {
+  int lanes = wanted.load(std::memory_order_relaxed);
+  if (lanes == 0) {
+    lanes = usable_cores();
+    if (lanes > 256) lanes = 256;
+    wanted.store(lanes, std::memory_order_relaxed);
+  }
+  return lanes;
+}
+
+void set_default_lanes(int lanes) {
+  if (lanes < 1 || lanes > 256) {
+    throw Error(Code::kInvalidArgument,
+                "[set_num_threads] n is " + std::to_string(lanes) + ": must be between 1 and 256");
+  }
+  wanted.store(lanes, std::memory_order_relaxed);
+}
+
+TeamLease::TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes) {
+  if (lanes > 1) {
+    forget_holder_in_children();
+    shared_ = try_hold();
+  }
+  try {
+    if (shared_) {
+      const int size = default_lanes();
+      if (!team || team->lanes() != size) {
+        delete team;
+        team = nullptr;
+        team = new Team(size);
+      }
+      lanes_ = lanes < size ? lanes : size;
+      team_ = team;
+    } else {
+      team_ = &own_team();
+    }
+    team_->reserve(bytes_per_lane, shared_bytes);
+  } catch (...) {
+    if (shared_) let_go();
+    throw;
+  }
+}
+
+TeamLease::~TeamLease() {
+  if (shared_) let_go();
+}
+
+}  // namespace gradring

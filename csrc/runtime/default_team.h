@@ -1,0 +1,45 @@
+// The process-wide team that eager operations share.
+//
+// | variable | writer                        | readers | order                          | why |
+// |----------|-------------------------------|---------|--------------------------------|-------------------------------|
+// | busy     | TeamLease, the fork handler   | same    | exchange acquire / store release | guards team: one run at a
+// time | | wanted   | set_default_lanes             | leases  | relaxed                        | a number that stands
+// alone    |
+//
+// `team` is plain: whoever holds busy owns it.
+#pragma once
+
+#include <cstddef>
+
+#include "gradring/export.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+// How many lanes eager operations may use: usable_cores(), unless set. Throws Error outside [1, 256].
+GRADRING_API int default_lanes() noexcept;
+GRADRING_API void set_default_lanes(int lanes);
+
+// Borrows the shared team with at least this much scratch. When another thread has it, or for one lane, the lease
+// is this thread's own one-lane team: nobody waits, and a child process after fork is never locked out.
+class GRADRING_API TeamLease {
+ public:
+  TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes);
+  ~TeamLease();
+  TeamLease(const TeamLease&) = delete;
+  TeamLease& operator=(const TeamLease&) = delete;
+
+  int lanes() const noexcept { return lanes_; }
+
+  template <class Body>
+  void run(Body&& body) noexcept {
+    team_->run(lanes_, body);
+  }
+
+ private:
+  Team* team_ = nullptr;
+  int lanes_ = 1;
+  bool shared_ = false;
+};
+
+}  // namespace gradring

@@ -1,0 +1,7 @@
+"""Native kernels on NumPy arrays: arrays in, arrays out, every core used, the GIL released."""
+
+from __future__ import annotations
+
+from gradring._core import matmul
+
+__all__ = ["matmul"]
