@@ -13,7 +13,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 template <class T>
 inline constexpr T kGeluLinear = static_cast<T>(1.5957691216057307);  // 2 sqrt(2/pi)
 template <class T>
-inline constexpr T kGeluCubic = static_cast<T>(0.07135481627159624);  // 2 sqrt(2/pi) 0.044715
+inline constexpr T kGeluCubic = static_cast<T>(0.07135481627260025);  // 2 sqrt(2/pi) 0.044715
 
 // Beyond these the sigmoid is exactly 0 or 1; clamping there gives infinities their limits instead of Inf * 0.
 template <class T>

@@ -101,6 +101,9 @@ void check_random(int rounds, int64_t largest) {
       CAPTURE(n);
       CAPTURE(k);
       CAPTURE(lanes);
+      CAPTURE(static_cast<int>(problem.g.epilogue.activation));
+      CAPTURE(static_cast<int>(problem.g.epilogue.mask));
+      CAPTURE(with_mask);
       CAPTURE(std::string(isa_name(active_isa())));
       // Partial sums grow to a few sqrt(k), and k of them are rounded.
       const double scale = 32 * static_cast<double>(k + 4);
