@@ -7,17 +7,17 @@
 #include "runtime/cpu.h"
 
 #if defined(__x86_64__)
-#define GRADRING_DECLARE_KERNELS(Table, name)     \
-  namespace isa_base {                            \
-  extern const Table name;                        \
-  }                                               \
-  namespace isa_avx2 {                            \
-  extern const Table name;                        \
-  }                                               \
-  namespace isa_avx512 {                          \
-  extern const Table name;                        \
+#define GRADRING_DECLARE_KERNELS(Table, name) \
+  namespace isa_base {                        \
+  extern const Table name;                    \
+  }                                           \
+  namespace isa_avx2 {                        \
+  extern const Table name;                    \
+  }                                           \
+  namespace isa_avx512 {                      \
+  extern const Table name;                    \
   }
-#define GRADRING_KERNELS(name)                                                     \
+#define GRADRING_KERNELS(name)                                                         \
   (::gradring::active_isa() == ::gradring::Isa::kAvx512 ? ::gradring::isa_avx512::name \
    : ::gradring::active_isa() == ::gradring::Isa::kAvx2 ? ::gradring::isa_avx2::name   \
                                                         : ::gradring::isa_base::name)

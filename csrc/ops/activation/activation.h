@@ -12,6 +12,8 @@ enum class Activation : int32_t { kNone = 0, kRelu, kGelu, kSilu, kTanh, kSigmoi
 
 // What the backward pass of an activation reads: relu, tanh and sigmoid need the output alone, gelu and silu the
 // input (the "pre-activation").
-constexpr bool derivative_needs_input(Activation a) noexcept { return a == Activation::kGelu || a == Activation::kSilu; }
+constexpr bool derivative_needs_input(Activation a) noexcept {
+  return a == Activation::kGelu || a == Activation::kSilu;
+}
 
 }  // namespace gradring

@@ -25,7 +25,7 @@ template <Activation A, class T>
 GRADRING_INLINE Vec<T> activate(Vec<T> x) noexcept {
   if constexpr (A == Activation::kRelu) {
     const Vec<T> zero{};
-    return x < zero ? zero : x;  // NaN stays NaN
+    return maximum<T>(zero, x);  // NaN stays NaN
   } else if constexpr (A == Activation::kGelu) {
     x = at_least<T>(x, -kGeluEdge<T>);
     return x * math::sigmoid<T>(x * (x * x * kGeluCubic<T> + kGeluLinear<T>));

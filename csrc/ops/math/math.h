@@ -89,13 +89,11 @@ GRADRING_INLINE IntVec<T> broadcast_bits(typename Float<T>::Int x) noexcept {
 // At least low, at most high; NaN stays NaN.
 template <class T>
 GRADRING_INLINE Vec<T> at_least(Vec<T> x, T low) noexcept {
-  const Vec<T> bound = broadcast<T>(low);
-  return x < bound ? bound : x;
+  return maximum<T>(broadcast<T>(low), x);
 }
 template <class T>
 GRADRING_INLINE Vec<T> at_most(Vec<T> x, T high) noexcept {
-  const Vec<T> bound = broadcast<T>(high);
-  return x > bound ? bound : x;
+  return minimum<T>(broadcast<T>(high), x);
 }
 
 template <class T>
@@ -218,7 +216,7 @@ GRADRING_INLINE Vec<T> log1p_unit(Vec<T> x) noexcept {
 template <class T>
 GRADRING_INLINE Vec<T> softplus(Vec<T> x) noexcept {
   const Vec<T> zero{};
-  return (x < zero ? zero : x) + log1p_unit<T>(exp<T>(-abs<T>(x)));
+  return maximum<T>(zero, x) + log1p_unit<T>(exp<T>(-abs<T>(x)));
 }
 
 }  // namespace math
