@@ -19,22 +19,23 @@ inline double activate(Activation kind, double x) {
   }
 }
 
-// source: the activation's output for relu, tanh, sigmoid; its input for gelu, silu.
-inline double derivative(Activation kind, double source) {
+// dy times the derivative. source: the activation's output for relu, tanh, sigmoid; its input for gelu, silu.
+inline double activate_backward(Activation kind, double dy, double source) {
   const double x = source;
   switch (kind) {
-    case Activation::kRelu: return x > 0 ? 1 : std::isnan(x) ? 1 : 0;
+    case Activation::kRelu: return x <= 0 ? 0 : dy;
     case Activation::kGelu: {
-      const double t = std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x));
-      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
+      const double u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
+      const double slope = 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
+      return dy * (1 / (1 + std::exp(-2 * u)) + 0.5 * x * slope / (std::cosh(u) * std::cosh(u)));
     }
     case Activation::kSilu: {
       const double g = 1 / (1 + std::exp(-x));
-      return g * (1 + x * (1 - g));
+      return dy * (g * (1 + x * (1 - g)));
     }
-    case Activation::kTanh: return 1 - source * source;
-    case Activation::kSigmoid: return source * (1 - source);
-    default: return 1;
+    case Activation::kTanh: return dy * (1 - source * source);
+    case Activation::kSigmoid: return dy * (source * (1 - source));
+    default: return dy;
   }
 }
 

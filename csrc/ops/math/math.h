@@ -173,6 +173,20 @@ GRADRING_INLINE Vec<T> sigmoid(Vec<T> x) noexcept {
   return T(1) / (exp<T>(-x) + T(1));
 }
 
+// sigmoid(x) and its derivative s (1 - s), without the cancellation in 1 - s.
+template <class T>
+struct SigmoidSlope {
+  Vec<T> value;
+  Vec<T> slope;
+};
+template <class T>
+GRADRING_INLINE SigmoidSlope<T> sigmoid_slope(Vec<T> x) noexcept {
+  const Vec<T> e = exp<T>(-abs<T>(x));
+  const Vec<T> large = T(1) / (e + T(1));  // sigmoid(|x|)
+  const Vec<T> small = e * large;          // sigmoid(-|x|)
+  return {x < Vec<T>{} ? small : large, small * large};
+}
+
 // log(m 2^k) for normal positive x.
 template <class T>
 GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
