@@ -1,0 +1,358 @@
+// Programs, sources and the engine. What is called once per step is in program_door.cc.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "bindings/program_door.h"
+#include "loader/array_source.h"
+#include "program/callback.h"
+#include "program/engine.h"
+#include "program/program.h"
+#include "runtime/arena.h"
+
+namespace gradring {
+
+namespace {
+
+Dtype dtype_from_name(const std::string& name) {
+  for (int i = 0; i < kDtypes; ++i) {
+    if (name == dtype_name(static_cast<Dtype>(i))) return static_cast<Dtype>(i);
+  }
+  throw Error(Code::kInvalidArgument, "[program] unknown dtype " + name);
+}
+
+BufferKind kind_from_name(const std::string& name) {
+  constexpr const char* names[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
+  for (int i = 0; i < kBufferKinds; ++i) {
+    if (name == names[i]) return static_cast<BufferKind>(i);
+  }
+  throw Error(Code::kInvalidArgument, "[program] unknown kind of buffer " + name);
+}
+
+Mode mode_from_name(const std::string& name) {
+  constexpr const char* names[kModes] = {"train", "evaluate", "predict"};
+  for (int i = 0; i < kModes; ++i) {
+    if (name == names[i]) return static_cast<Mode>(i);
+  }
+  throw Error(Code::kInvalidArgument, "[program] unknown mode " + name);
+}
+
+using BufferTuple = std::tuple<std::string, std::string, int64_t, int64_t>;  // kind, dtype, elements, offset
+using InstructionTuple =
+    std::tuple<std::string, std::vector<int32_t>, std::vector<int64_t>, std::vector<double>>;  // op, operands, ...
+
+Program program_from(const std::string& dtype, const std::vector<BufferTuple>& buffers,
+                     const std::vector<InstructionTuple>& instructions) {
+  Program program;
+  program.dtype = dtype_from_name(dtype);
+  for (const auto& [kind, element, elements, offset] : buffers) {
+    program.buffers.push_back({kind_from_name(kind), dtype_from_name(element), elements, offset});
+  }
+  for (const auto& [op, operands, integers, reals] : instructions) {
+    Instruction instruction;
+    instruction.op = find_op(op);
+    if (instruction.op == nullptr) throw Error(Code::kInvalidArgument, "[program] no such operation: " + op);
+    if (operands.size() > instruction.operands.size() || integers.size() > instruction.integers.size() ||
+        reals.size() > instruction.reals.size()) {
+      throw Error(Code::kInvalidArgument, "[program] " + op + ": too many operands or attributes");
+    }
+    std::copy(operands.begin(), operands.end(), instruction.operands.begin());
+    std::copy(integers.begin(), integers.end(), instruction.integers.begin());
+    std::copy(reals.begin(), reals.end(), instruction.reals.begin());
+    program.instructions.push_back(instruction);
+  }
+  return program;
+}
+
+// An ArraySource and the arrays it reads.
+class ArrayFeed {
+ public:
+  ArrayFeed(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size, bool shuffle,
+            bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch)
+      : source_(fields_of(arrays), arrays.empty() ? 0 : arrays[0].first.shape(0),
+                {batch_size, shuffle, drop_last, seed, epoch, start_batch}) {
+    for (const auto& [array, wanted] : arrays) arrays_.push_back(array);
+    feed_.source = &source_;
+  }
+
+  Feed& feed() { return feed_; }
+  ArraySource& source() { return source_; }
+
+  // Takes the next batch without training on it, so that a program can be made and tuned for it.
+  Batch& peek() {
+    if (!feed_.has_waiting) {
+      throw_if(source_.next(&feed_.waiting, kNoDeadline));
+      feed_.has_waiting = true;
+    }
+    return feed_.waiting;
+  }
+
+ private:
+  static std::vector<ArrayField> fields_of(const std::vector<std::pair<py::array, std::string>>& arrays) {
+    std::vector<ArrayField> fields;
+    for (const auto& [array, wanted] : arrays) {
+      if (array.ndim() < 1 || array.shape(0) != arrays[0].first.shape(0)) {
+        throw Error(Code::kInvalidArgument, "[loader] arrays must have the same first dimension");
+      }
+      ArrayField field;
+      field.data = array.data();
+      field.dtype = dtype_from_name(py::str(array.dtype().attr("name")));
+      field.wanted = dtype_from_name(wanted);
+      field.stride_bytes = array.strides(0);
+      // Rows must be contiguous; the caller has seen to it.
+      int64_t stride = static_cast<int64_t>(size_of(field.dtype));
+      for (py::ssize_t d = array.ndim() - 1; d > 0; --d) {
+        if (array.shape(d) != 1 && array.strides(d) != stride) {
+          throw Error(Code::kInvalidArgument, "[loader] an array's rows must be C-contiguous");
+        }
+        stride *= array.shape(d);
+        field.row_elements *= array.shape(d);
+      }
+      fields.push_back(field);
+    }
+    return fields;
+  }
+
+  std::vector<py::array> arrays_;
+  ArraySource source_;
+  Feed feed_;
+};
+
+// Calls a Python function with the operands' addresses; it returns a truth value and never raises.
+class PythonCallback {
+ public:
+  explicit PythonCallback(py::object function) : function_(std::move(function)), callback_{&call, this} {}
+  int64_t address() const { return reinterpret_cast<int64_t>(&callback_); }
+
+ private:
+  static bool call(void* context, void* const* memory, int count) noexcept {
+    const py::gil_scoped_acquire hold;
+    try {
+      py::tuple addresses(count);
+      for (int i = 0; i < count; ++i) addresses[i] = reinterpret_cast<uintptr_t>(memory[i]);
+      return static_cast<PythonCallback*>(context)->function_(addresses).cast<bool>();
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("a callback of a gradring program");
+    } catch (...) {
+    }
+    return false;
+  }
+
+  py::object function_;
+  Callback callback_;
+};
+
+// Enters the engine, releases Python's lock, leaves.
+class Visit {
+ public:
+  Visit(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
+  ~Visit() { engine_.leave(); }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+ private:
+  Engine& engine_;
+};
+
+py::dict result_of(const ChunkResult& result) {
+  constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
+  constexpr const char* faults[] = {"", "nonfinite", "label", "callback"};
+  throw_if(result.status);
+  py::dict out;
+  out["end"] = ends[static_cast<int>(result.end)];
+  out["fault"] = faults[static_cast<int>(result.fault)];
+  out["position"] = result.position;
+  out["rows"] = result.rows;
+  out["row"] = result.row;
+  out["sample"] = result.sample;
+  return out;
+}
+
+py::dict totals_of(const Totals& t) {
+  py::dict out;
+  out["loss_sum"] = t.loss_sum;
+  out["loss_weight"] = t.loss_weight;
+  out["correct"] = t.correct;
+  out["samples"] = t.samples;
+  out["steps"] = t.steps;
+  out["updates"] = t.updates;
+  out["last_loss"] = t.last_loss;
+  out["gradient_norm"] = t.gradient_norm;
+  out["data_seconds"] = t.data_seconds;
+  out["compute_seconds"] = t.compute_seconds;
+  out["update_seconds"] = t.update_seconds;
+  return out;
+}
+
+using RateArray = py::array_t<double, py::array::c_style>;
+
+ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds) {
+  ChunkOptions options = engine.chunk_options();
+  options.train = train;
+  options.rates = rates.data();
+  options.rate_count = rates.size();
+  options.most_steps = most_steps;
+  if (seconds > 0) options.deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
+  return options;
+}
+
+}  // namespace
+
+void bind_program(py::module_& m) {
+  py::class_<PythonCallback>(m, "Callback", "A Python function that a program may call.")
+      .def(py::init<py::object>(), py::arg("function"))
+      .def_property_readonly("address", &PythonCallback::address);
+
+  py::class_<ArrayFeed>(m, "ArrayFeed", "One epoch of batches out of arrays in memory.")
+      .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
+                    int64_t>(),
+           py::arg("arrays"), py::arg("batch_size"), py::arg("shuffle") = false, py::arg("drop_last") = false,
+           py::arg("seed") = 0, py::arg("epoch") = 0, py::arg("start_batch") = 0)
+      .def_property_readonly("batches", [](ArrayFeed& f) { return f.source().batches(); })
+      .def("next_rows", [](ArrayFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
+
+  py::class_<Permutation>(m, "Permutation", "A keyed bijection on range(n).")
+      .def(py::init<uint64_t, uint64_t, uint64_t>(), py::arg("n"), py::arg("seed"), py::arg("epoch"))
+      .def("__call__",
+           [](const Permutation& p, uint64_t position) {
+             if (position >= p.size()) throw py::index_error("position out of range");
+             return p(position);
+           })
+      .def(
+          "range",
+          [](const Permutation& p, uint64_t first, int64_t count) {
+            if (count < 0 || first > p.size() || static_cast<uint64_t>(count) > p.size() - first) {
+              throw py::index_error("range out of bounds");
+            }
+            py::array_t<int64_t> out(count);
+            p.fill(first, count, out.mutable_data());
+            return out;
+          },
+          py::arg("first"), py::arg("count"));
+
+  py::class_<Engine> engine(m, "Engine", "Programs, arenas and a team of threads for one model.");
+  engine
+      .def(py::init([](SharedArena& param, SharedArena& grad, SharedArena& state, int lanes, int64_t accumulate,
+                       uint64_t seed, bool check_finite) {
+             Arenas arenas;
+             arenas.set(BufferKind::kParam, param.data(), static_cast<int64_t>(param.size()));
+             arenas.set(BufferKind::kGrad, grad.data(), static_cast<int64_t>(grad.size()));
+             arenas.set(BufferKind::kState, state.data(), static_cast<int64_t>(state.size()));
+             EngineOptions options{lanes, accumulate, seed, check_finite};
+             return std::make_unique<Engine>(arenas, options);
+           }),
+           py::arg("param"), py::arg("grad"), py::arg("state"), py::arg("lanes"), py::arg("accumulate"),
+           py::arg("seed"), py::arg("check_finite"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(),
+           py::keep_alive<1, 4>())
+      .def_property_readonly("lanes", [](Engine& e) { return e.team().lanes(); })
+      .def_property(
+          "updates", [](Engine& e) { return e.state().updates; }, [](Engine& e, int64_t n) { e.state().updates = n; })
+      .def_property(
+          "draws", [](Engine& e) { return e.state().draws; }, [](Engine& e, uint64_t n) { e.state().draws = n; })
+      .def_property_readonly("pending", [](Engine& e) { return e.state().pending; })
+      .def(
+          "drop_pending", [](Engine& e) { e.state().pending = 0; }, "Forget gradients that wait for an update.")
+      .def(
+          "clear",
+          [](Engine& e) {
+            const Visit visit(e, false);
+            e.clear();
+          },
+          "Forget all programs.")
+      .def("totals", [](Engine& e) { return totals_of(e.totals()); })
+      .def(
+          "add",
+          [](Engine& e, const std::string& mode, int64_t rows, const std::string& dtype,
+             const std::vector<BufferTuple>& buffers, const std::vector<InstructionTuple>& instructions,
+             int64_t temp_bytes, int fields, bool brief) {
+            const Visit visit(e, false);
+            Executor& executor =
+                e.add(mode_from_name(mode), rows, program_from(dtype, buffers, instructions), temp_bytes, fields);
+            executor.set_brief(brief);
+            std::vector<bool> barriers;
+            for (const Instruction& i : executor.program().instructions) barriers.push_back(i.barrier);
+            return barriers;
+          },
+          py::arg("mode"), py::arg("rows"), py::arg("dtype"), py::arg("buffers"), py::arg("instructions"),
+          py::arg("temp_bytes"), py::arg("fields"), py::arg("brief"),
+          "Adds a program; returns for each instruction whether a barrier comes before it.")
+      .def(
+          "program_lanes",
+          [](Engine& e, const std::string& mode, int64_t rows) {
+            const Executor* executor = e.programs(mode_from_name(mode)).find(rows);
+            return executor == nullptr ? 0 : executor->lanes();
+          },
+          py::arg("mode"), py::arg("rows"))
+      .def(
+          "set_program_lanes",
+          [](Engine& e, const std::string& mode, int64_t rows, int lanes) {
+            Executor* executor = e.programs(mode_from_name(mode)).find(rows);
+            if (executor == nullptr) throw py::value_error("no such program");
+            executor->set_lanes(lanes);
+          },
+          py::arg("mode"), py::arg("rows"), py::arg("lanes"))
+      .def(
+          "tune",
+          [](Engine& e, const std::string& mode, ArrayFeed& feed) {
+            const Visit visit(e, true);
+            const Batch& batch = feed.peek();
+            Executor* executor = e.programs(mode_from_name(mode)).find(batch.rows);
+            if (executor == nullptr) throw py::value_error("no program for this batch");
+            const py::gil_scoped_release release;
+            feed.feed().source->fill(Lane{&e.team(), 0, 1}, batch);
+            e.tune(*executor, batch);
+          },
+          py::arg("mode"), py::arg("feed"), "Choose the lanes for the next batch's program by running it.")
+      .def(
+          "chunk",
+          [](Engine& e, bool train, ArrayFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
+             int lanes) {
+            const Visit visit(e, train);
+            const ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
+            Totals totals;
+            TrainState state = e.state();
+            ChunkResult result;
+            {
+              const py::gil_scoped_release release;
+              result = run_chunk(e.team(), lanes, e.programs(train ? Mode::kTrain : Mode::kEvaluate), &feed.feed(),
+                                 options, train ? &e.state() : &state, &totals);
+            }
+            if (train) e.add_totals(totals);
+            return py::make_tuple(result_of(result), totals_of(totals));
+          },
+          py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
+          py::arg("lanes"), "Run steps until the time is up, a limit is reached or the epoch ends.")
+      .def(
+          "flush",
+          [](Engine& e, int64_t rows, const RateArray& rates) {
+            const Visit visit(e, true);
+            Executor* executor = e.programs(Mode::kTrain).find(rows);
+            if (executor == nullptr) throw py::value_error("no such program");
+            const ChunkOptions options = options_for(e, true, rates, -1, 0);
+            const py::gil_scoped_release release;
+            flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
+          },
+          py::arg("rows"), py::arg("rates"), "Apply the gradients of an incomplete group of accumulated batches.")
+      .def(
+          "predict",
+          [](Engine& e, ArrayFeed& feed, py::array out, int64_t row_bytes) {
+            const Visit visit(e, false);
+            auto* memory = static_cast<std::byte*>(out.mutable_data());
+            ChunkResult result;
+            {
+              const py::gil_scoped_release release;
+              result = e.predict(feed.feed(), memory, row_bytes);
+            }
+            return result_of(result);
+          },
+          py::arg("feed"), py::arg("out"), py::arg("row_bytes"));
+
+  bind_step_door(m);
+}
+
+}  // namespace gradring

@@ -1,0 +1,171 @@
+#include "bindings/program_door.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gradring {
+
+namespace {
+
+constexpr int kMostDims = 8;
+constexpr const char* kCapsuleName = "gradring.step";
+
+// An array's row shape and dtype, checked by comparing a few words. NumPy's built-in dtypes are singletons; an equal
+// dtype that is another object takes the slow way.
+struct Expected {
+  PyObject* dtype = nullptr;
+  int ndim = 1;
+  py::ssize_t dims[kMostDims] = {};
+
+  const void* data_of(PyObject* object, py::ssize_t* rows) const noexcept {
+    if (Py_TYPE(object) != array_type) return nullptr;
+    const auto* array = py::detail::array_proxy(object);
+    constexpr int kWell = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    if (array->descr != dtype || array->nd != ndim || (array->flags & kWell) != kWell) return nullptr;
+    for (int d = 1; d < ndim; ++d) {
+      if (array->dimensions[d] != dims[d]) return nullptr;
+    }
+    *rows = array->dimensions[0];
+    return array->data;
+  }
+
+  static inline PyTypeObject* array_type = nullptr;
+};
+
+struct Door {
+  Engine* engine = nullptr;
+  py::object owner;
+  py::object slow;
+  py::object x_dtype;
+  py::object y_dtype;
+  Expected x;
+  Expected y;
+  // Learning rates of the updates from number first_update on; one alone that holds for ever if constant.
+  std::vector<double> rates;
+  int64_t first_update = 0;
+  bool constant = false;
+
+  // False if the rate of the next update is not here.
+  bool rate(double* out) const noexcept {
+    const int64_t index = constant ? 0 : engine->state().updates - first_update;
+    if (index < 0 || index >= static_cast<int64_t>(rates.size())) return false;
+    *out = rates[static_cast<size_t>(index)];
+    return true;
+  }
+};
+
+PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept {
+  auto* door = static_cast<Door*>(PyCapsule_GetPointer(self, kCapsuleName));
+  if (door == nullptr) return nullptr;
+  double rate = 0;
+  if (count == 2 && door->rate(&rate)) {
+    Batch batch;
+    py::ssize_t rows = 0, target_rows = 0;
+    batch.fields[0] = door->x.data_of(args[0], &rows);
+    batch.fields[1] = door->y.data_of(args[1], &target_rows);
+    Executor* executor = nullptr;
+    if (batch.fields[0] != nullptr && batch.fields[1] != nullptr && rows == target_rows) {
+      executor = door->engine->programs(Mode::kTrain).find(rows);
+    }
+    if (executor != nullptr && door->engine->enter(true) == Engine::Entry::kEntered) {
+      batch.rows = rows;
+      batch.samples = door->engine->row_numbers(rows);
+      ChunkResult result;
+      if (executor->brief()) {
+        result = door->engine->step(*executor, batch, rate);
+      } else {
+        PyThreadState* state = PyEval_SaveThread();
+        result = door->engine->step(*executor, batch, rate);
+        PyEval_RestoreThread(state);
+      }
+      const double loss = door->engine->totals().last_loss;
+      door->engine->leave();
+      if (result.fault == Fault::kNone) return PyFloat_FromDouble(loss);
+      // The slow way finds the same fault again, nothing having changed, and says what it is; a callback that failed
+      // has kept its exception, which the slow way raises first.
+    }
+  }
+  return PyObject_Vectorcall(door->slow.ptr(), args, static_cast<size_t>(count), nullptr);
+}
+
+PyMethodDef kStep = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step)), METH_FASTCALL,
+                     "step(x, y)\n--\n\nOne training step; returns the batch's loss."};
+
+Expected expected_for(const py::object& dtype, const std::vector<int64_t>& shape) {
+  Expected expected;
+  if (shape.size() + 1 > kMostDims) throw py::value_error("too many dimensions");
+  expected.dtype = dtype.ptr();
+  expected.ndim = static_cast<int>(shape.size()) + 1;
+  for (size_t d = 0; d < shape.size(); ++d) expected.dims[d + 1] = shape[d];
+  return expected;
+}
+
+}  // namespace
+
+void enter_or_throw(Engine& engine, bool writes) {
+  switch (engine.enter(writes)) {
+    case Engine::Entry::kEntered: return;
+    case Engine::Entry::kBusy:
+      throw Error(Code::kUnavailable,
+                  "[engine] it is running in another thread: use one engine per thread, or a lock around it");
+    case Engine::Entry::kForked:
+      throw Error(Code::kUnavailable,
+                  "[engine] it was made before this process was forked and shares its parameters with the parent: "
+                  "make a new model and engine here");
+  }
+}
+
+namespace {
+
+Door& door_of(const py::capsule& capsule) { return *capsule.get_pointer<Door>(); }
+
+// (function, capsule): the function behind Engine.step, and the handle to teach it by.
+py::tuple make_step_door(py::object engine, py::object slow) {
+  Expected::array_type = py::detail::npy_api::get().PyArray_Type_;
+  auto door = std::make_unique<Door>();
+  door->engine = engine.cast<Engine*>();
+  door->owner = std::move(engine);
+  door->slow = std::move(slow);
+  py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(door.get(), kCapsuleName, [](PyObject* self) {
+    delete static_cast<Door*>(PyCapsule_GetPointer(self, kCapsuleName));
+  }));
+  if (!capsule) throw py::error_already_set();
+  (void)door.release();
+  return py::make_tuple(py::reinterpret_steal<py::object>(PyCFunction_New(&kStep, capsule.ptr())), capsule);
+}
+
+void teach_shapes(const py::capsule& capsule, const std::string& dtype, const std::vector<int64_t>& input_shape,
+                  const std::string& target_dtype, const std::vector<int64_t>& target_shape) {
+  Door& door = door_of(capsule);
+  door.x_dtype = py::dtype::from_args(py::str(dtype));
+  door.y_dtype = py::dtype::from_args(py::str(target_dtype));
+  door.x = expected_for(door.x_dtype, input_shape);
+  door.y = expected_for(door.y_dtype, target_shape);
+}
+
+void teach_rates(const py::capsule& capsule, std::vector<double> rates, int64_t first_update, bool constant) {
+  Door& door = door_of(capsule);
+  door.rates = std::move(rates);
+  door.first_update = first_update;
+  door.constant = constant;
+}
+
+}  // namespace
+
+void bind_step_door(py::module_& m) {
+  m.def(
+      "make_step_door", &make_step_door, py::arg("engine"), py::arg("slow"),
+      "The function behind Engine.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a "
+      "handle to teach it by.");
+  m.def("teach_step_shapes", &teach_shapes, py::arg("door"), py::arg("dtype"), py::arg("input_shape"),
+        py::arg("target_dtype"), py::arg("target_shape"));
+  m.def("teach_step_rates", &teach_rates, py::arg("door"), py::arg("rates"), py::arg("first_update"),
+        py::arg("constant"));
+}
+
+}  // namespace gradring

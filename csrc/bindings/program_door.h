@@ -1,0 +1,14 @@
+// The door that training steps go through: made for calls that take a few microseconds.
+#pragma once
+
+#include "bindings/bindings.h"
+#include "program/engine.h"
+
+namespace gradring {
+
+// Raises RuntimeError if another thread is inside, or if the engine belongs to the parent of this process.
+void enter_or_throw(Engine& engine, bool writes);
+
+void bind_step_door(py::module_& m);
+
+}  // namespace gradring

@@ -1,0 +1,82 @@
+// Engine: one model's programs, arenas and team, and the state that goes from step to step.
+//
+// | variable | writer            | readers | order              | why                                      |
+// |----------|-------------------|---------|--------------------|------------------------------------------|
+// | busy_    | whoever enters    | same    | exchange acq, rel  | one thread at a time; the others are told |
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gradring/export.h"
+#include "program/epoch.h"
+#include "program/executor.h"
+#include "runtime/arena.h"
+#include "runtime/batch_source.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+enum class Mode : uint8_t { kTrain, kEvaluate, kPredict };
+inline constexpr int kModes = 3;
+
+struct EngineOptions {
+  int lanes = 1;
+  int64_t accumulate = 1;
+  uint64_t seed = 0;
+  bool check_finite = true;
+};
+
+class GRADRING_API Engine {
+ public:
+  // arenas: param, grad and state, kept alive by the caller.
+  Engine(const Arenas& arenas, const EngineOptions& options);
+
+  Team& team() noexcept { return team_; }
+  const EngineOptions& options() const noexcept { return options_; }
+  TrainState& state() noexcept { return state_; }
+  Totals& totals() noexcept { return totals_; }  // of training, since the engine was made
+  void add_totals(const Totals& more) noexcept;
+  Arenas& arenas() noexcept { return arenas_; }
+
+  // One program for each mode and number of rows. temp_bytes: how much of the temp arena it needs; fields: how many the
+  // batch has. Throws Error.
+  Executor& add(Mode mode, int64_t rows, Program program, int64_t temp_bytes, int fields);
+  void clear() noexcept;
+  const ProgramSet& programs(Mode mode) const noexcept { return sets_[static_cast<size_t>(mode)]; }
+
+  // Finds by real runs on this batch whether one lane or all are faster; changes no parameter, gradient aside.
+  void tune(Executor& executor, const Batch& batch);
+
+  // One training step on a filled batch.
+  ChunkResult step(Executor& executor, const Batch& batch, double rate) noexcept;
+  // Forward over a whole source; row r of the source goes to out + r * row_bytes.
+  ChunkResult predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept;
+
+  ChunkOptions chunk_options() const noexcept;
+
+  // Row numbers 0, 1, ... for batches that do not say which samples they are.
+  const int64_t* row_numbers(int64_t rows);
+
+  // Held while a call runs. Tells why it could not be had.
+  enum class Entry : uint8_t { kEntered, kBusy, kForked };
+  Entry enter(bool writes) noexcept;
+  void leave() noexcept { busy_.store(false, std::memory_order_release); }
+
+ private:
+  EngineOptions options_;
+  Team team_;
+  Arenas arenas_;
+  std::unique_ptr<AlignedArena> temp_;
+  std::vector<std::unique_ptr<Executor>> executors_;
+  ProgramSet sets_[kModes];
+  TrainState state_;
+  Totals totals_;
+  std::vector<int64_t> row_numbers_;
+  std::atomic<bool> busy_{false};
+  uint64_t born_in_fork_;
+};
+
+}  // namespace gradring

@@ -1,0 +1,199 @@
+#include "program/epoch.h"
+
+#include "runtime/ticks.h"
+
+namespace gradring {
+
+namespace {
+
+// What the lanes are told about a turn. Two of them alternate: lane 0 prepares the next while slower lanes still read
+// this one.
+struct Turn {
+  bool stop = false;
+  Executor* executor = nullptr;
+  Batch batch;
+  StepInputs inputs;
+};
+
+// The account of a run: what goes into a step and what comes out of it.
+struct Ledger {
+  const ChunkOptions& options;
+  TrainState& state;
+  Totals& totals;
+  ChunkResult result;
+  int64_t steps = 0;
+  int64_t updates = 0;
+  StepTicks ticks;
+
+  void tell(Turn* turn) const noexcept {
+    StepInputs& inputs = turn->inputs;
+    inputs = StepInputs{};
+    inputs.batch = &turn->batch;
+    inputs.seed = options.seed;
+    inputs.draw = state.draws;
+    inputs.check_finite = options.check_finite;
+    inputs.apply = options.train && state.pending + 1 >= options.accumulate;
+    if (!options.train) return;
+    inputs.learning_rate = options.rates[updates];
+    inputs.update = state.updates + 1;
+    inputs.accumulate = state.pending > 0;
+    inputs.pending_weight = state.pending_weight;
+  }
+
+  // Lane 0, after a step.
+  void enter(const Turn& turn, const Frame& frame) noexcept {
+    const Batch& batch = turn.batch;
+    if (frame.fault != Fault::kNone) {
+      result.end = ChunkEnd::kError;
+      result.fault = frame.fault;
+      result.position = batch.position;
+      result.rows = batch.rows;
+      result.row = frame.fault_row;
+      if (frame.fault_row >= 0 && batch.samples != nullptr) result.sample = batch.samples[frame.fault_row];
+      return;
+    }
+    ++steps;
+    ++totals.steps;
+    totals.samples += batch.rows;
+    totals.loss_sum += frame.loss_sum;
+    totals.loss_weight += frame.loss_weight;
+    totals.last_loss = frame.loss_sum / frame.loss_weight;
+    totals.correct += frame.correct > 0 ? frame.correct : 0;
+    if (!options.train) return;
+    ++state.draws;
+    ++state.pending;
+    state.pending_weight += frame.loss_weight;
+    if (turn.inputs.apply) updated(frame);
+  }
+
+  void updated(const Frame& frame) noexcept {
+    state.pending = 0;
+    state.pending_weight = 0;
+    ++state.updates;
+    ++updates;
+    ++totals.updates;
+    totals.gradient_norm = frame.gradient_norm;
+  }
+
+  // Turns ticks into seconds by the steady clock's account of the whole.
+  void close(Clock::duration span, uint64_t span_ticks, uint64_t data_ticks) noexcept {
+    if (span_ticks == 0) return;
+    const double unit = std::chrono::duration<double>(span).count() / static_cast<double>(span_ticks);
+    totals.data_seconds += static_cast<double>(data_ticks) * unit;
+    totals.compute_seconds += static_cast<double>(ticks.compute) * unit;
+    totals.update_seconds += static_cast<double>(ticks.update) * unit;
+  }
+};
+
+struct Loop {
+  const ProgramSet& programs;
+  Feed& feed;
+  Ledger ledger;
+  Turn turns[2];
+  uint64_t data_ticks = 0;
+
+  bool end(Turn* turn, ChunkEnd why) noexcept {
+    ledger.result.end = why;
+    turn->stop = true;
+    return false;
+  }
+
+  // Lane 0: decides whether there is another step and which.
+  bool prepare(Turn* turn) noexcept {
+    const ChunkOptions& options = ledger.options;
+    turn->stop = false;
+    if (ledger.result.fault != Fault::kNone) return end(turn, ChunkEnd::kError);
+    if (options.most_steps >= 0 && ledger.steps >= options.most_steps) return end(turn, ChunkEnd::kSteps);
+    if (options.train && ledger.updates >= options.rate_count) return end(turn, ChunkEnd::kRates);
+    if (ledger.steps > 0 && Clock::now() >= options.deadline) return end(turn, ChunkEnd::kTime);
+    if (!feed.has_waiting) {
+      const Status status = feed.source->next(&feed.waiting, options.deadline);
+      if (status.code() == Code::kTimeout) return end(turn, ChunkEnd::kTime);
+      if (!status.ok()) {
+        ledger.result.status = status;
+        return end(turn, ChunkEnd::kError);
+      }
+      feed.has_waiting = true;
+    }
+    if (feed.waiting.rows == 0) return end(turn, ChunkEnd::kEpoch);
+    turn->executor = programs.find(feed.waiting.rows);
+    if (turn->executor == nullptr) {
+      ledger.result.rows = feed.waiting.rows;
+      return end(turn, ChunkEnd::kProgram);
+    }
+    turn->batch = feed.waiting;
+    feed.has_waiting = false;
+    ledger.tell(turn);
+    return true;
+  }
+
+  void run(const Lane& lane) noexcept {
+    const bool first = lane.index == 0;
+    for (uint32_t number = 0;; ++number) {
+      Turn& turn = turns[number & 1];
+      const uint64_t start = first ? ticks() : 0;
+      if (first) prepare(&turn);
+      lane.barrier();
+      // Now all lanes have left the step before: its batch and the executors' input pointers are lane 0's again.
+      if (first && number > 0) feed.source->release(turns[(number - 1) & 1].batch);
+      if (turn.stop) return;
+      if (first) turn.executor->bind(turn.batch);
+      feed.source->fill(lane, turn.batch);
+      lane.barrier();
+      if (first) data_ticks += ticks() - start;
+      Frame frame;
+      frame.inputs = &turn.inputs;
+      turn.executor->run(lane, &frame, first ? &ledger.ticks : nullptr);
+      if (first) ledger.enter(turn, frame);
+    }
+  }
+};
+
+}  // namespace
+
+ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* feed, const ChunkOptions& options,
+                      TrainState* state, Totals* totals) noexcept {
+  Loop loop{programs, *feed, {options, *state, *totals, {}, 0, 0, {}}, {}, 0};
+  const Clock::time_point start = Clock::now();
+  const uint64_t start_ticks = ticks();
+  team.run(lanes, [&loop](const Lane& lane) noexcept { loop.run(lane); });
+  loop.ledger.close(Clock::now() - start, ticks() - start_ticks, loop.data_ticks);
+  return loop.ledger.result;
+}
+
+ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options, TrainState* state,
+                     Totals* totals) noexcept {
+  Ledger ledger{options, *state, *totals, {}, 0, 0, {}};
+  ledger.result.end = ChunkEnd::kSteps;
+  Turn turn;
+  turn.batch = batch;
+  ledger.tell(&turn);
+  executor.bind(batch);
+  const Clock::time_point start = Clock::now();
+  const uint64_t start_ticks = ticks();
+  team.run(executor.lanes(), [&](const Lane& lane) noexcept {
+    Frame frame;
+    frame.inputs = &turn.inputs;
+    executor.run(lane, &frame, lane.index == 0 ? &ledger.ticks : nullptr);
+    if (lane.index == 0) ledger.enter(turn, frame);
+  });
+  ledger.close(Clock::now() - start, ticks() - start_ticks, 0);
+  return ledger.result;
+}
+
+void flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
+                   Totals* totals) noexcept {
+  if (state->pending == 0 || options.rate_count < 1) return;
+  Ledger ledger{options, *state, *totals, {}, 0, 0, {}};
+  Turn turn;
+  ledger.tell(&turn);
+  turn.inputs.apply = true;
+  team.run(executor.lanes(), [&](const Lane& lane) noexcept {
+    Frame frame;
+    frame.inputs = &turn.inputs;
+    executor.run_updates(lane, &frame);
+    if (lane.index == 0) ledger.updated(frame);
+  });
+}
+
+}  // namespace gradring

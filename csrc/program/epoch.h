@@ -1,0 +1,98 @@
+// The epoch loop: next batch, fill, step, sum the metrics, without leaving the team.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gradring/export.h"
+#include "program/executor.h"
+#include "runtime/batch_source.h"
+#include "runtime/status.h"
+#include "runtime/team.h"
+#include "runtime/wait.h"
+
+namespace gradring {
+
+// Sums over the steps of a run; seconds by phase as lane 0 saw them.
+struct Totals {
+  double loss_sum = 0;
+  double loss_weight = 0;
+  int64_t correct = 0;
+  int64_t samples = 0;
+  int64_t steps = 0;    // batches
+  int64_t updates = 0;  // of the parameters
+  double last_loss = 0;
+  double gradient_norm = 0;  // of the last update, if it was asked for
+  double data_seconds = 0;
+  double compute_seconds = 0;
+  double update_seconds = 0;
+};
+
+// Everything that a run carries from step to step.
+struct TrainState {
+  int64_t updates = 0;  // done so far: the next one is number updates + 1
+  uint64_t draws = 0;   // forward passes so far: keys dropout
+  int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
+  double pending_weight = 0;
+};
+
+struct ChunkOptions {
+  bool train = true;       // else forward and metrics alone
+  int64_t accumulate = 1;  // batches per update
+  uint64_t seed = 0;
+  bool check_finite = true;
+  int64_t most_steps = -1;        // -1: no limit
+  const double* rates = nullptr;  // learning rates of the next updates
+  int64_t rate_count = 0;
+  Deadline deadline = kNoDeadline;  // a step that has begun is finished
+};
+
+enum class ChunkEnd : uint8_t { kTime, kSteps, kRates, kEpoch, kProgram, kError };
+
+struct ChunkResult {
+  ChunkEnd end = ChunkEnd::kTime;
+  Status status;  // of kError
+  Fault fault = Fault::kNone;
+  int64_t position = 0;  // of the batch that failed, in the epoch's order
+  int64_t rows = 0;      // kProgram: the rows of the batch that no program fits; it is the next one
+  int64_t sample = -1;   // of a label fault
+  int64_t row = -1;
+};
+
+// Finds the executor for a batch's number of rows; null makes the chunk end with kProgram, the batch kept for later.
+struct ProgramSet {
+  struct Entry {
+    int64_t rows;
+    Executor* executor;
+  };
+  std::vector<Entry> entries;
+
+  Executor* find(int64_t rows) const noexcept {
+    for (const Entry& entry : entries) {
+      if (entry.rows == rows) return entry.executor;
+    }
+    return nullptr;
+  }
+};
+
+// A source being read: a batch that was taken from it and not yet trained on waits here between chunks.
+struct Feed {
+  BatchSource* source = nullptr;
+  Batch waiting;
+  bool has_waiting = false;
+};
+
+// Runs steps until the deadline, a limit, the end of the epoch or a fault. On a fault the parameters are those of the
+// last whole step. lanes: how many to run on.
+GRADRING_API ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* feed,
+                                   const ChunkOptions& options, TrainState* state, Totals* totals) noexcept;
+
+// One training step on a batch that is already filled; options.rates[0] is its learning rate.
+GRADRING_API ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options,
+                                  TrainState* state, Totals* totals) noexcept;
+
+// Applies the gradients of an incomplete group of accumulated batches, if there are any.
+GRADRING_API void flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
+                                Totals* totals) noexcept;
+
+}  // namespace gradring

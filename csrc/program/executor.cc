@@ -1,0 +1,78 @@
+#include "program/executor.h"
+
+#include <utility>
+
+#include "runtime/ticks.h"
+
+namespace gradring {
+
+Executor::Executor(Program program, const Arenas& arenas, Team& team)
+    : program_(std::move(program)), pointers_(program_.buffers.size(), nullptr), lanes_(team.lanes()) {
+  validate(program_, arenas.bytes);
+  place_barriers(&program_, team.lanes());
+  Scratch most;
+  for (const Instruction& instruction : program_.instructions) {
+    const OpEntry& op = *instruction.op;
+    const Kernel kernel = program_.dtype == Dtype::kFloat32 ? op.run_float : op.run_double;
+    code_.push_back({kernel, &instruction, instruction.barrier, op.phase == Phase::kUpdate});
+    if (op.scratch == nullptr) continue;
+    // One lane alone may want another amount than each of many.
+    for (const int lanes : {1, team.lanes()}) {
+      const Scratch scratch = op.scratch(instruction, program_.dtype, lanes);
+      if (scratch.per_lane > most.per_lane) most.per_lane = scratch.per_lane;
+      if (scratch.shared > most.shared) most.shared = scratch.shared;
+    }
+  }
+  team.reserve(most.per_lane, most.shared);
+  for (size_t i = 0; i < program_.buffers.size(); ++i) {
+    if (program_.buffers[i].kind == BufferKind::kInput) inputs_.push_back(i);
+  }
+  place(arenas);
+}
+
+void Executor::place(const Arenas& arenas) noexcept {
+  for (size_t i = 0; i < program_.buffers.size(); ++i) {
+    const Buffer& buffer = program_.buffers[i];
+    if (has_arena(buffer.kind)) pointers_[i] = arenas.data[static_cast<size_t>(buffer.kind)] + buffer.offset;
+  }
+}
+
+void Executor::bind(const Batch& batch) noexcept {
+  // The kernels only read their inputs: validate has seen to it.
+  for (const size_t i : inputs_) pointers_[i] = const_cast<void*>(batch.fields[program_.buffers[i].offset]);
+}
+
+void Executor::bind_output(void* memory) noexcept {
+  for (size_t i = 0; i < program_.buffers.size(); ++i) {
+    if (program_.buffers[i].kind == BufferKind::kOutput) pointers_[i] = memory;
+  }
+}
+
+void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noexcept {
+  frame->buffers = pointers_.data();
+  uint64_t since = account != nullptr ? ticks() : 0;
+  bool update = false;
+  for (const Code& code : code_) {
+    if (code.barrier) lane.barrier();
+    if (account != nullptr && code.update != update) {
+      const uint64_t now = ticks();
+      (update ? account->update : account->compute) += now - since;
+      since = now;
+      update = code.update;
+    }
+    code.kernel(lane, *code.instruction, *frame);
+    if (frame->fault != Fault::kNone) break;
+  }
+  if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
+}
+
+void Executor::run_updates(const Lane& lane, Frame* frame) const noexcept {
+  frame->buffers = pointers_.data();
+  for (const Code& code : code_) {
+    if (!code.update) continue;
+    if (code.barrier) lane.barrier();
+    code.kernel(lane, *code.instruction, *frame);
+  }
+}
+
+}  // namespace gradring

@@ -1,0 +1,77 @@
+// Executor: runs one program, lane by lane, as often as asked. It allocates when it is made and never again.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "gradring/export.h"
+#include "program/op_table.h"
+#include "program/program.h"
+#include "runtime/batch_source.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+// Where the buffers of each kind lie.
+struct Arenas {
+  std::array<std::byte*, kBufferKinds> data{};
+  std::array<int64_t, kBufferKinds> bytes{};  // of kinds without an arena: the number of fields
+
+  void set(BufferKind kind, std::byte* memory, int64_t size) noexcept {
+    data[static_cast<size_t>(kind)] = memory;
+    bytes[static_cast<size_t>(kind)] = size;
+  }
+};
+
+// What lane 0 found a step's parts to take, in ticks.
+struct StepTicks {
+  uint64_t compute = 0;
+  uint64_t update = 0;
+};
+
+class GRADRING_API Executor {
+ public:
+  // Validates, places the barriers, and reserves the team's scratch. Throws Error.
+  Executor(Program program, const Arenas& arenas, Team& team);
+
+  const Program& program() const noexcept { return program_; }
+
+  // The lanes that this program runs best on; all of the team's until measured.
+  int lanes() const noexcept { return lanes_; }
+  void set_lanes(int lanes) noexcept { lanes_ = lanes; }
+
+  // Runs for so few microseconds that handing over Python's lock would cost more than it gives.
+  bool brief() const noexcept { return brief_; }
+  void set_brief(bool brief) noexcept { brief_ = brief; }
+
+  // Lane 0, before the others may look (a barrier or the start of a run lies between).
+  void bind(const Batch& batch) noexcept;
+  void bind_output(void* memory) noexcept;
+  // After an arena has moved.
+  void place(const Arenas& arenas) noexcept;
+
+  // One step, called by every lane with equal frames. Returns early, on every lane, when frame->fault is set. The end
+  // is not a barrier. ticks: lane 0's account, null on the others.
+  void run(const Lane& lane, Frame* frame, StepTicks* account) const noexcept;
+  // The update instructions alone, for gradients accumulated before.
+  void run_updates(const Lane& lane, Frame* frame) const noexcept;
+
+ private:
+  struct Code {
+    Kernel kernel;
+    const Instruction* instruction;
+    bool barrier;
+    bool update;
+  };
+
+  Program program_;
+  std::vector<Code> code_;
+  std::vector<void*> pointers_;
+  std::vector<size_t> inputs_;  // buffers that are fields of the batch
+  int lanes_;
+  bool brief_ = false;
+};
+
+}  // namespace gradring

@@ -1,0 +1,191 @@
+"""Runtime: one model's native engine and the programs that it has been given. Engine and Layer.__call__ stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring import _core
+from gradring.graph.passes import predict_graph
+from gradring.graph.plan import Plan, plan
+
+if TYPE_CHECKING:
+    from gradring.graph.ir import Graph
+    from gradring.nn.function import Function
+    from gradring.nn.layer import Layer
+    from gradring.nn.store import Store
+
+__all__ = ["Runtime", "rows_contiguous"]
+
+# What a program of this many FLOP takes, about 20 microseconds, is worth handing over Python's lock for.
+_BRIEF_FLOPS = 2_000_000
+_NATIVE = frozenset(
+    (
+        "float32",
+        "float64",
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    )
+)
+
+
+def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> NDArray[Any]:
+    """``x`` as an array whose rows lie contiguously and whose dtype the native gather can read; a copy only where needed."""
+    array = np.asarray(x)
+    if array.ndim == 0:
+        raise ValueError(f"[{what}] must have a batch axis, got a scalar")
+    if array.dtype.kind not in "fiub" and array.dtype.name not in (
+        "bfloat16",
+        "float16",
+    ):
+        raise TypeError(f"[{what}] must be numbers, got dtype {array.dtype}")
+    if array.dtype.name not in _NATIVE or not array.dtype.isnative:
+        array = array.astype(dtype)
+    if array.size and array.ndim > 1 and not array[0].flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    if array.ndim == 1 and array.size > 1 and array.strides[0] == 0:
+        array = np.ascontiguousarray(array)
+    return array
+
+
+class Runtime:
+    """The native engine over a model's store, with programs made on demand for each mode and batch shape."""
+
+    def __init__(
+        self,
+        model: Layer,
+        store: Store,
+        *,
+        states: Sequence[str] = (),
+        lanes: int,
+        accumulate: int = 1,
+        seed: int = 0,
+        check_finite: bool = True,
+    ) -> None:
+        self.model = model
+        self.store = store
+        self.dtype = store.dtype
+        item = np.dtype(store.dtype).itemsize
+        self.grad_arena = _core.SharedArena(store.elements * item)
+        self.state_arena = _core.SharedArena(
+            max(len(states), 1) * store.elements * item
+        )
+        self.native = _core.Engine(
+            store.arena,
+            self.grad_arena,
+            self.state_arena,
+            lanes,
+            accumulate,
+            seed,
+            check_finite,
+        )
+        self.layout: dict[str, int] = {"parameters": 0, "gradients": 0}
+        for name, offset in store.offsets.items():
+            self.layout[name] = self.layout[f"d({name})"] = offset
+        for number, name in enumerate(states):
+            self.layout[f"state.{name}"] = number * store.elements
+        self.plans: dict[tuple[str, int], Plan] = {}
+        self.row_shape: tuple[int, ...] | None = None
+
+    def ensure(
+        self,
+        mode: str,
+        input_shape: tuple[int, ...],
+        build: Callable[[], tuple[Graph, str | None]],
+    ) -> bool:
+        """Make the program for this mode and batch shape if it is not there; True if it is new."""
+        if self.row_shape != input_shape[1:]:
+            # Another row shape than before: programs are found by their number of rows alone.
+            self.native.clear()
+            self.plans.clear()
+            self.row_shape = input_shape[1:]
+        key = (mode, input_shape[0])
+        if key in self.plans:
+            return False
+        graph, output = build()
+        made = plan(graph, output, dtype=self.dtype, mode=mode, layout=self.layout)
+        brief = made.flops < _BRIEF_FLOPS and not any(
+            i.op == "callback" for i in made.instructions
+        )
+        barriers = self.native.add(
+            mode,
+            made.rows,
+            made.dtype,
+            list(made.buffers),
+            made.native(),
+            made.temp_bytes,
+            made.fields,
+            brief,
+        )
+        self.plans[key] = replace(made, barriers=tuple(barriers))
+        return True
+
+    def plan_of(self, mode: str, rows: int) -> Plan:
+        """A plan as it runs now, the lanes chosen included."""
+        return replace(
+            self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows)
+        )
+
+    def feed(
+        self, fields: Sequence[tuple[NDArray[Any], str]], batch_size: int, **order: Any
+    ) -> Any:
+        return _core.ArrayFeed(list(fields), batch_size, **order)
+
+    def functions(self) -> list[Function]:
+        from gradring.nn.function import Function
+
+        return [layer for _, layer in self.model.walk() if isinstance(layer, Function)]
+
+    def raise_callback(self) -> None:
+        """Raise what a Python layer raised inside a program, if one did."""
+        for function in self.functions():
+            if function.failures:
+                error = function.failures[0]
+                function.failures.clear()
+                raise error
+
+    def predict(self, x: ArrayLike, batch_size: int) -> NDArray[Any]:
+        """The model's outputs for all rows of ``x``."""
+        array = rows_contiguous(x, "predict", self.dtype)
+        total = array.shape[0]
+        if total == 0:
+            raise ValueError(
+                f"[predict] x is {array.shape}: must have at least one row"
+            )
+        size = min(batch_size, total)
+        outputs: dict[str, tuple[int, ...]] = {}
+
+        def build(rows: int) -> Callable[[], tuple[Graph, str | None]]:
+            def graph_for() -> tuple[Graph, str | None]:
+                graph, output = predict_graph(self.model, (rows, *array.shape[1:]))
+                outputs["shape"] = graph.values[output].shape
+                return graph, output
+
+            return graph_for
+
+        feed = self.feed([(array, self.dtype)], size)
+        if self.ensure("predict", (size, *array.shape[1:]), build(size)):
+            self.native.tune("predict", feed)
+            self.output_shape = outputs["shape"][1:]
+        if total % size:
+            self.ensure(
+                "predict", (total % size, *array.shape[1:]), build(total % size)
+            )
+        out = np.empty((total, *self.output_shape), self.dtype)
+        result: Mapping[str, Any] = self.native.predict(
+            feed, out, out.itemsize * int(np.prod(self.output_shape))
+        )
+        if result["fault"] == "callback":
+            self.raise_callback()
+        return out

@@ -1,0 +1,52 @@
+"""Activations, element by element."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from gradring.nn.layer import Layer
+
+if TYPE_CHECKING:
+    from gradring.graph.trace import Tracer
+
+__all__ = ["GELU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
+
+
+class _Activation(Layer):
+    kind: ClassVar[str]
+
+    def trace(self, tracer: Tracer, x: str) -> str:
+        return tracer.node(
+            "activation", {"x": x}, tracer.shape(x), {"activation": self.kind}
+        )
+
+
+class ReLU(_Activation):
+    """``max(x, 0)``; its derivative at 0 is 0."""
+
+    kind = "relu"
+
+
+class GELU(_Activation):
+    """``x * sigmoid(2 u)``, ``u = sqrt(2/pi) (x + 0.044715 x^3)``: the tanh form of Hendrycks and Gimpel, "Gaussian Error
+    Linear Units", 2016 (PyTorch's ``GELU(approximate="tanh")``, JAX's default)."""
+
+    kind = "gelu"
+
+
+class SiLU(_Activation):
+    """``x * sigmoid(x)``: Elfwing et al., 2017; also called swish."""
+
+    kind = "silu"
+
+
+class Tanh(_Activation):
+    """``tanh(x)``."""
+
+    kind = "tanh"
+
+
+class Sigmoid(_Activation):
+    """``1 / (1 + exp(-x))``."""
+
+    kind = "sigmoid"

@@ -1,0 +1,84 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradring.nn.layer import Layer
+
+if TYPE_CHECKING:
+    from gradring.graph.trace import Tracer
+
+__all__ = ["Residual", "Sequential"]
+
+
+def _check(container: str, number: int, layer: object) -> None:
+    if not isinstance(layer, Layer):
+        got = (
+            layer.__name__ + " (the class: did you forget the brackets?)"
+            if isinstance(layer, type)
+            else repr(layer)
+        )
+        raise TypeError(
+            f"[{container}] layer {number} must be a gradring layer, got {got}"
+        )
+
+
+class Sequential(Layer):
+    """Layers one after another. Parameters are named by position: ``"0.weight"``.
+
+    >>> from gradring import nn
+    >>> nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    Sequential(Linear(4, 3), ReLU(), Linear(3, 2))
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for number, layer in enumerate(layers):
+            _check("Sequential", number, layer)
+        self.layers = layers
+
+    def children(self) -> dict[str, Layer]:
+        return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def trace(self, tracer: Tracer, x: str) -> str:
+        for name, layer in self.children().items():
+            x = tracer.call(name, layer, x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+class Residual(Layer):
+    """``x + layer(x)``; the layer keeps the shape. Several layers are taken as a ``Sequential``.
+
+    He et al., "Deep Residual Learning for Image Recognition", 2016.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for number, layer in enumerate(layers):
+            _check("Residual", number, layer)
+        if not layers:
+            raise ValueError("[Residual] needs a layer")
+        self.layer = layers[0] if len(layers) == 1 else Sequential(*layers)
+
+    def children(self) -> dict[str, Layer]:
+        return {"layer": self.layer}
+
+    def trace(self, tracer: Tracer, x: str) -> str:
+        y = tracer.call("layer", self.layer, x)
+        if tracer.shape(y) != tracer.shape(x):
+            raise ValueError(
+                f"[residual] {tracer.where(self)}: {tracer.maker(x)} gives {tracer.shape(x)}, "
+                f"but {self.layer} makes {tracer.shape(y)} of it: the shapes must be equal"
+            )
+        return tracer.node("add", {"a": x, "b": y}, tracer.shape(x))
+
+    def __repr__(self) -> str:
+        return f"Residual({self.layer!r})"

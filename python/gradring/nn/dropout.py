@@ -1,0 +1,35 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradring.nn.check import probability
+from gradring.nn.layer import Layer
+
+if TYPE_CHECKING:
+    from gradring.graph.trace import Tracer
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """In training, zero each element with probability ``p`` and divide the rest by ``1 - p``; otherwise do nothing.
+
+    Which elements is a function of (seed, forward pass, layer, sample, element), so it does not depend on threads or on
+    how a batch is cut. Srivastava et al., "Dropout", 2014.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability("Dropout", "p", p)
+
+    def trace(self, tracer: Tracer, x: str) -> str:
+        if not tracer.training or self.p == 0.0:
+            return x
+        stream = sum(node.op == "dropout" for node in tracer.graph.nodes)
+        return tracer.node(
+            "dropout", {"x": x}, tracer.shape(x), {"p": self.p, "stream": stream}
+        )
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.p})"

@@ -1,0 +1,121 @@
+"""A layer in Python."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring import _core
+from gradring.nn.layer import Layer
+
+if TYPE_CHECKING:
+    from gradring.graph.trace import Tracer
+
+__all__ = ["Function"]
+
+Array = NDArray[Any]
+
+
+class Function(Layer):
+    """A layer whose forward and backward pass are Python functions of arrays.
+
+    ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the batch
+    axis first); without it they are equal. The arrays are views of the running step's memory: read them, return a new
+    array, keep nothing. What a function raises ends the step before any parameter changes and comes out of ``fit``.
+
+    >>> import numpy as np
+    >>> from gradring import nn
+    >>> square = nn.Function(lambda x: x * x, lambda dy, x, y: 2 * x * dy)
+    >>> square(np.array([[3.0]], dtype=np.float32))
+    array([[9.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Array], ArrayLike],
+        vjp: Callable[[Array, Array, Array], ArrayLike],
+        *,
+        shape: Callable[[tuple[int, ...]], Sequence[int]] | None = None,
+        name: str | None = None,
+    ) -> None:
+        for argument, function in (("forward", forward), ("vjp", vjp)):
+            if not callable(function):
+                raise TypeError(
+                    f"[Function] {argument} must be callable, got {type(function).__name__}"
+                )
+        self.forward = forward
+        self.vjp = vjp
+        self.output_shape = shape
+        self.name = name or getattr(forward, "__name__", "function")
+        self.failures: list[BaseException] = []
+        self._callbacks: dict[Any, Any] = {}
+
+    def trace(self, tracer: Tracer, x: str) -> str:
+        shape = tracer.shape(x)
+        out = (
+            shape
+            if self.output_shape is None
+            else tuple(int(n) for n in self.output_shape(shape))
+        )
+        if not out or out[0] != shape[0]:
+            raise ValueError(
+                f"[Function] {self}: shape gives {out} for {shape}: the batch axis must stay"
+            )
+        return tracer.node("function", {"x": x}, out, {"function": self})
+
+    def address(self, op: str, shapes: Sequence[tuple[int, ...]], dtype: str) -> int:
+        """The native address of a callback on arrays of these shapes, the last being the output."""
+        key = (op, tuple(shapes), dtype)
+        if key not in self._callbacks:
+            function: Callable[..., ArrayLike] = (
+                self.forward if op == "function" else self.vjp
+            )
+            self._callbacks[key] = _core.Callback(
+                self._wrapped(function, op, list(shapes), dtype)
+            )
+        address: int = self._callbacks[key].address
+        return address
+
+    def _wrapped(
+        self,
+        function: Callable[..., ArrayLike],
+        op: str,
+        shapes: list[tuple[int, ...]],
+        dtype: str,
+    ) -> Callable[[tuple[int, ...]], bool]:
+        item = np.dtype(dtype).itemsize
+        what = "forward" if op == "function" else "vjp"
+
+        def array(address: int, shape: tuple[int, ...]) -> Array:
+            memory = (ctypes.c_char * (int(np.prod(shape)) * item)).from_address(
+                address
+            )
+            flat: Array = np.frombuffer(memory, np.dtype(dtype))  # type: ignore[call-overload]
+            return flat.reshape(shape)
+
+        def call(addresses: tuple[int, ...]) -> bool:
+            try:
+                inputs = [
+                    array(a, s) for a, s in zip(addresses, shapes[:-1], strict=False)
+                ]
+                for given in inputs:
+                    given.flags.writeable = False
+                result = np.asarray(function(*inputs))
+                if result.shape != shapes[-1]:
+                    raise ValueError(
+                        f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}"
+                    )
+                array(addresses[-1], shapes[-1])[...] = result
+                return True
+            except BaseException as error:  # noqa: BLE001  (raised again when the native step has ended)
+                self.failures.append(error)
+                return False
+
+        return call
+
+    def __repr__(self) -> str:
+        return f"Function({self.name})"

@@ -1,0 +1,137 @@
+"""Layer: what every part of a model is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring.nn.store import Store
+
+if TYPE_CHECKING:
+    from gradring.graph.trace import Tracer
+
+__all__ = ["Layer", "ParameterSpec"]
+
+Fill = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A parameter's shape and how it is filled: a function of a random generator and the shape."""
+
+    shape: tuple[int, ...]
+    fill: Fill
+
+
+class Layer:
+    """A function of one array with named parameters. Any layer is a model.
+
+    A subclass says which parameters it has (``parameters``), which layers are inside (``children``) and what it does
+    (``trace``). Parameters live in one flat block of shared memory that ``init`` makes; ``params`` are views of it.
+    """
+
+    _store: Store | None = None
+    _forward: Any = None
+
+    def parameters(self) -> dict[str, ParameterSpec]:
+        """This layer's own parameters by name, without those of its children."""
+        return {}
+
+    def children(self) -> dict[str, Layer]:
+        """The layers inside, by name."""
+        return {}
+
+    def trace(self, tracer: Tracer, x: str) -> str:
+        """Add this layer's operations to the graph; return the output's name."""
+        raise NotImplementedError(f"{type(self).__name__}.trace")
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all inside, with their paths; ``""`` is this one."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child.walk(f"{prefix}.{name}" if prefix else name)
+
+    def named_parameters(self) -> dict[str, ParameterSpec]:
+        """All parameters by full name, such as ``"0.weight"``, in the order of their memory."""
+        return {
+            f"{path}.{name}" if path else name: spec
+            for path, layer in self.walk()
+            for name, spec in layer.parameters().items()
+        }
+
+    def init(self, seed: int = 0, dtype: str = "float32") -> Layer:
+        """Fill all parameters with fresh values and return the model.
+
+        Each parameter has its own generator (Philox), keyed by ``(seed, name)``: its values depend on nothing else, so
+        adding a layer does not change the others'. Called again with the same dtype, the memory and all views stay.
+
+        >>> from gradring import nn
+        >>> nn.Linear(3, 2).init(seed=1).params["weight"].shape
+        (3, 2)
+        """
+        specs = self.named_parameters()
+        if (
+            self._store is None
+            or self._store.dtype != dtype
+            or self._store.shapes != {n: s.shape for n, s in specs.items()}
+        ):
+            self._store = Store(
+                {name: spec.shape for name, spec in specs.items()}, dtype
+            )
+            self._forward = None
+        for name, spec in specs.items():
+            self._store.arrays[name][...] = spec.fill(
+                Store.generator(seed, name), spec.shape
+            )
+        return self
+
+    @property
+    def store(self) -> Store:
+        """The memory of the parameters; made with ``init(0)`` if it is not there yet."""
+        if self._store is None:
+            self.init()
+        assert self._store is not None
+        return self._store
+
+    def astype(self, dtype: str) -> Layer:
+        """Move the parameters, values kept, to memory of another dtype: ``float32`` or ``float64``. Earlier views stay
+        with the old memory."""
+        if self.store.dtype != dtype:
+            self._store = self.store.converted(dtype)
+            self._forward = None
+        return self
+
+    @property
+    def params(self) -> dict[str, NDArray[Any]]:
+        """Live views of the parameters by name: writing to one changes the model."""
+        return self.store.arrays
+
+    def __call__(self, x: ArrayLike) -> NDArray[Any]:
+        """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype."""
+        from gradring.graph.forward import Forward
+
+        if self._forward is None or self._forward.store is not self.store:
+            self._forward = Forward(self)
+        result: NDArray[Any] = self._forward(x)
+        return result
+
+    def summary(self, input_shape: tuple[int, ...]) -> str:
+        """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes.
+
+        >>> from gradring import nn
+        >>> print(nn.Sequential(nn.Linear(4, 2), nn.ReLU()).summary((8, 4)))
+        layer             output   parameters     FLOP    bytes
+        0: Linear(4, 2)   (8, 2)           10      144      104
+        1: ReLU()         (8, 2)            0       16       64
+        total                              10      160      168
+        """
+        from gradring.nn.summary import summarize
+
+        return summarize(self, input_shape)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

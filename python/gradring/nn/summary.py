@@ -1,0 +1,83 @@
+"""The table that ``Layer.summary`` prints."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from gradring.graph.ir import Node
+from gradring.graph.trace import Tracer
+
+if TYPE_CHECKING:
+    from gradring.nn.layer import Layer
+
+__all__ = ["summarize"]
+
+
+def _leaves(
+    layer: Layer,
+    tracer: Tracer,
+    x: str,
+    path: str,
+    rows: list[tuple[str, ...]],
+    totals: list[int],
+) -> str:
+    from gradring.nn.container import Sequential
+
+    if isinstance(layer, Sequential):
+        for name, child in layer.children().items():
+            x = _leaves(
+                child, tracer, x, f"{path}.{name}" if path else name, rows, totals
+            )
+        return x
+    before = len(tracer.graph.nodes)
+    known = set(tracer.graph.values)
+    y = tracer.call(path, layer, x) if path else layer.trace(tracer, x)
+    made = [v for n, v in tracer.graph.values.items() if n not in known]
+    parameters = sum(
+        math.prod(spec.shape) for spec in layer.named_parameters().values()
+    )
+    flops = sum(_flops(tracer, node) for node in tracer.graph.nodes[before:])
+    memory = 4 * (
+        sum(v.size for v in made if v.kind == "temp" and v.within is None) + parameters
+    )
+    rows.append(
+        (
+            f"{path}: {layer}" if path else str(layer),
+            str(tracer.shape(y)),
+            str(parameters),
+            str(flops),
+            str(memory),
+        )
+    )
+    for i, number in enumerate((parameters, flops, memory)):
+        totals[i] += number
+    return y
+
+
+def _flops(tracer: Tracer, node: Node) -> int:
+    size = tracer.graph.values[node.outputs["y"]].size
+    if node.op == "linear":
+        inputs = tracer.shape(node.inputs["w"])[0]
+        return 2 * size * inputs + (size if "b" in node.inputs else 0)
+    return size
+
+
+def summarize(model: Layer, input_shape: tuple[int, ...]) -> str:
+    """One line a layer; FLOPs are those of the forward pass, bytes those of its outputs and parameters in float32."""
+    tracer = Tracer(training=False)
+    rows: list[tuple[str, ...]] = [("layer", "output", "parameters", "FLOP", "bytes")]
+    totals = [0, 0, 0]
+    _leaves(model, tracer, tracer.input("x", tuple(input_shape)), "", rows, totals)
+    rows.append(("total", "", *map(str, totals)))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    return "\n".join(
+        "   ".join(
+            [
+                row[0].ljust(widths[0]),
+                row[1].ljust(widths[1]),
+                *(row[i].rjust(widths[i]) for i in range(2, 5)),
+            ]
+        )
+        for row in rows
+    )
