@@ -99,6 +99,8 @@ class Ring {
     }
   }
 
+  bool closed() const noexcept { return cells_[0].word.load(std::memory_order_acquire) & kClosedBit; }
+
   // ---- producers
 
   uint64_t claim() noexcept { return control_->claimed.fetch_add(1, std::memory_order_relaxed); }

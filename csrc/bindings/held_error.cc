@@ -1,0 +1,37 @@
+#include "bindings/held_error.h"
+
+namespace gradring {
+
+namespace {
+
+// Not an owner: a thread may end after the interpreter. A thread that ends with an exception held leaks it.
+thread_local PyObject* held = nullptr;
+
+}  // namespace
+
+Status hold_python_error() noexcept {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (!type) return Status(Code::kInternal, "a Python callback failed without an exception");
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback && value) PyException_SetTraceback(value, traceback);
+  const char* name = reinterpret_cast<PyTypeObject*>(type)->tp_name;
+  PyObject* text = value ? PyObject_Str(value) : nullptr;
+  const char* message = text ? PyUnicode_AsUTF8(text) : nullptr;
+  PyErr_Clear();
+  Status status(Code::kPython, "%s: %s", name, message ? message : "(no message)");
+  Py_XDECREF(text);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  Py_XDECREF(held);
+  held = value;
+  return status;
+}
+
+py::object take_held_error() noexcept {
+  PyObject* const value = held;
+  held = nullptr;
+  return py::reinterpret_steal<py::object>(value);
+}
+
+}  // namespace gradring

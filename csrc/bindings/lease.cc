@@ -1,0 +1,118 @@
+#include "bindings/lease.h"
+
+#include <new>
+#include <utility>
+
+namespace gradring {
+
+namespace {
+
+struct LeaseObject {
+  PyObject_HEAD
+  std::shared_ptr<SlotPool> pool;
+  uint32_t slot;
+};
+
+// May run in any thread, at any time, also while the interpreter ends: touches no other Python object.
+void lease_dealloc(PyObject* object) {
+  auto* lease = reinterpret_cast<LeaseObject*>(object);
+  lease->pool->give(lease->slot);
+  lease->pool.~shared_ptr();
+  PyTypeObject* type = Py_TYPE(object);
+  PyObject_Free(object);
+  Py_DECREF(type);
+}
+
+PyTypeObject* lease_type() {
+  static PyTypeObject* const type = [] {
+    static PyType_Slot slots[] = {
+        {Py_tp_dealloc, reinterpret_cast<void*>(&lease_dealloc)},
+        {Py_tp_doc, const_cast<char*>("Owns a batch's memory while an array over it lives.")},
+        {0, nullptr},
+    };
+    static PyType_Spec spec = {"gradring._core.Lease", sizeof(LeaseObject), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  }();
+  return type;
+}
+
+PyObject* new_lease(const std::shared_ptr<SlotPool>& pool, uint32_t slot) {
+  PyTypeObject* const type = lease_type();
+  auto* lease = type ? PyObject_New(LeaseObject, type) : nullptr;
+  if (!lease) {
+    pool->give(slot);
+    return nullptr;
+  }
+  new (&lease->pool) std::shared_ptr<SlotPool>(pool);
+  lease->slot = slot;
+  return reinterpret_cast<PyObject*>(lease);
+}
+
+}  // namespace
+
+BatchForm::BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& dtypes, const py::list& names)
+    : kind_(kind) {
+  for (const FieldSpec& field : fields) {
+    std::vector<Py_ssize_t> shape{0};
+    for (int64_t extent : field.shape) shape.push_back(extent);
+    shapes_.push_back(std::move(shape));
+  }
+  for (py::handle dtype : dtypes) dtypes_.push_back(py::reinterpret_borrow<py::object>(dtype));
+  for (py::handle name : names) names_.push_back(py::reinterpret_borrow<py::object>(name));
+  const size_t wanted_names = kind == Kind::kDict ? fields.size() : 0;
+  if (dtypes_.size() != fields.size() || names_.size() != wanted_names ||
+      (kind == Kind::kSingle && fields.size() != 1)) {
+    throw Error(Code::kInternal, "[loader] the batch's form does not fit its fields");
+  }
+}
+
+PyObject* BatchForm::array(size_t field, std::byte* data, int64_t rows, PyObject* lease) const {
+  const auto& api = py::detail::npy_api::get();
+  std::vector<Py_ssize_t> shape = shapes_[field];
+  shape[0] = rows;
+  PyObject* const dtype = dtypes_[field].ptr();
+  Py_INCREF(dtype);  // taken over by the call
+  constexpr int kFlags = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_ |
+                         py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  PyObject* array = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype, static_cast<int>(shape.size()), shape.data(),
+                                              nullptr, data, kFlags, nullptr);
+  if (!array) return nullptr;
+  Py_INCREF(lease);  // taken over by the call
+  if (api.PyArray_SetBaseObject_(array, lease) < 0) {
+    Py_DECREF(array);
+    return nullptr;
+  }
+  return array;
+}
+
+PyObject* BatchForm::make(const std::shared_ptr<SlotPool>& pool, const SlotLayout& layout, uint32_t slot,
+                          int64_t rows) const {
+  PyObject* const lease = new_lease(pool, slot);
+  if (!lease) return nullptr;
+  std::byte* const data = pool->data(slot);
+  const size_t count = shapes_.size();
+  PyObject* batch = nullptr;
+  if (kind_ == Kind::kSingle) {
+    batch = array(0, data + layout.offsets[0], rows, lease);
+  } else if (kind_ == Kind::kTuple) {
+    batch = PyTuple_New(static_cast<Py_ssize_t>(count));
+  } else {
+    batch = PyDict_New();
+  }
+  for (size_t i = 0; batch && kind_ != Kind::kSingle && i < count; ++i) {
+    PyObject* item = array(i, data + layout.offsets[i], rows, lease);
+    bool ok = item != nullptr;
+    if (ok && kind_ == Kind::kTuple) {
+      PyTuple_SET_ITEM(batch, static_cast<Py_ssize_t>(i), item);  // takes the reference
+    } else if (ok) {
+      ok = PyDict_SetItem(batch, names_[i].ptr(), item) == 0;
+      Py_DECREF(item);
+    }
+    if (!ok) Py_CLEAR(batch);
+  }
+  Py_DECREF(lease);  // the arrays hold it now; without any, the slot goes back
+  return batch;
+}
+
+}  // namespace gradring

@@ -1,0 +1,36 @@
+// Lease: the Python object that owns a batch's slot, and the arrays over it.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "loader/control.h"
+#include "loader/slots.h"
+
+namespace gradring {
+
+// How a batch looks to Python: one array, a tuple of them, or a dict.
+class BatchForm {
+ public:
+  enum class Kind : uint8_t { kSingle, kTuple, kDict };
+  // dtypes: a numpy.dtype per field; names: of a dict's fields, else empty.
+  BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& dtypes, const py::list& names);
+
+  // New references to arrays over the slot, whose base object is a new lease; null with a Python error set, and then
+  // the slot was given back.
+  PyObject* make(const std::shared_ptr<SlotPool>& pool, const SlotLayout& layout, uint32_t slot, int64_t rows) const;
+
+ private:
+  PyObject* array(size_t field, std::byte* data, int64_t rows, PyObject* lease) const;
+
+  Kind kind_;
+  std::vector<std::vector<Py_ssize_t>> shapes_;  // with a first place for the rows
+  std::vector<py::object> dtypes_;
+  std::vector<py::object> names_;
+};
+
+}  // namespace gradring

@@ -1,0 +1,53 @@
+// Order: which samples make up batch k of a rank's epoch, by arithmetic alone.
+//
+// The epoch is one sequence of positions 0 .. samples - 1, the same on every rank; a keyed bijection takes a position
+// to its sample. From position `start` on, rank r of w takes every w-th position, beginning with start + r, so that
+// after k batches on every rank exactly the positions below start + k * batch_size * w were delivered: that one
+// number is what a resume needs, also with another number of ranks.
+#pragma once
+
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "loader/permutation.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+struct OrderOptions {
+  int64_t samples = 0;
+  int64_t batch_size = 1;
+  uint64_t seed = 0;
+  uint64_t epoch = 0;
+  int64_t rank = 0;
+  int64_t world_size = 1;
+  int64_t start = 0;  // positions that all ranks together have behind them
+  bool shuffle = false;
+  bool drop_last = false;  // only whole batches
+  bool pad = false;        // every rank gets equally many: the sequence goes on from its beginning
+};
+
+class GRADRING_API Order {
+ public:
+  Order() noexcept : Order(OrderOptions{}) {}
+  explicit Order(const OrderOptions& options) noexcept;
+  static Status check(const OrderOptions& options) noexcept;
+
+  const OrderOptions& options() const noexcept { return options_; }
+  // Of this rank, from start on.
+  int64_t batches() const noexcept { return (rows_ + options_.batch_size - 1) / options_.batch_size; }
+  int64_t rows(int64_t batch) const noexcept;
+  // Of the batch's first row, in the epoch's sequence.
+  int64_t position(int64_t batch) const noexcept;
+  // The start of a resume after that many batches on every rank.
+  int64_t start_after(int64_t batches) const noexcept;
+  // out[i] = the sample of row first + i.
+  void samples(int64_t batch, int64_t first, int64_t count, int64_t* out) const noexcept;
+
+ private:
+  OrderOptions options_;
+  Permutation permutation_;
+  int64_t rows_ = 0;
+};
+
+}  // namespace gradring

@@ -1,0 +1,125 @@
+#include "loader/order.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace gradring {
+
+namespace {
+
+std::vector<int64_t> read(const Order& order, int64_t batch) {
+  std::vector<int64_t> samples(static_cast<size_t>(order.rows(batch)));
+  order.samples(batch, 0, order.rows(batch), samples.data());
+  return samples;
+}
+
+void append(std::vector<int64_t>* to, const std::vector<int64_t>& from) {
+  to->insert(to->end(), from.begin(), from.end());
+}
+
+}  // namespace
+
+TEST_CASE("all ranks together cover every sample exactly once") {
+  for (int64_t n : {0, 1, 7, 64, 100, 1001}) {
+    for (int64_t world : {1, 2, 3, 5}) {
+      for (int64_t batch : {1, 8, 200}) {
+        CAPTURE(n);
+        CAPTURE(world);
+        CAPTURE(batch);
+        std::vector<int64_t> seen;
+        for (int64_t rank = 0; rank < world; ++rank) {
+          const Order order({.samples = n,
+                             .batch_size = batch,
+                             .seed = 1,
+                             .epoch = 2,
+                             .rank = rank,
+                             .world_size = world,
+                             .shuffle = true});
+          for (int64_t k = 0; k < order.batches(); ++k) append(&seen, read(order, k));
+          CHECK(order.rows(order.batches()) == 0);
+        }
+        std::sort(seen.begin(), seen.end());
+        REQUIRE(seen.size() == static_cast<size_t>(n));
+        for (int64_t i = 0; i < n; ++i) REQUIRE(seen[static_cast<size_t>(i)] == i);
+      }
+    }
+  }
+}
+
+TEST_CASE("padding and dropping give every rank the same number of rows") {
+  for (int64_t n : {1, 7, 100, 101}) {
+    for (int64_t world : {2, 3, 8}) {
+      OrderOptions options{.samples = n, .batch_size = 4, .world_size = world, .pad = true};
+      std::vector<int64_t> interleaved;
+      for (int64_t rank = 0; rank < world; ++rank) {
+        options.rank = rank;
+        const Order order(options);
+        int64_t rows = 0;
+        for (int64_t k = 0; k < order.batches(); ++k) {
+          const auto samples = read(order, k);
+          // As torch's DistributedSampler without shuffling: rank, rank + world, ... of 0 .. n - 1, 0, 1, ...
+          for (int64_t s : samples) CHECK(s == (rank + rows++ * world) % n);
+        }
+        CHECK(rows == (n + world - 1) / world);
+      }
+      options.pad = false;
+      options.drop_last = true;
+      for (int64_t rank = 0; rank < world; ++rank) {
+        options.rank = rank;
+        CHECK(Order(options).batches() == n / (4 * world));
+      }
+    }
+  }
+}
+
+TEST_CASE("a resume goes on exactly where all ranks stopped, also with other ranks and batch sizes") {
+  const int64_t n = 1003;
+  for (int64_t world : {1, 2, 4}) {
+    for (int64_t next_world : {1, 3}) {
+      std::vector<int64_t> seen;
+      OrderOptions options{.samples = n, .batch_size = 10, .seed = 5, .world_size = world, .shuffle = true};
+      int64_t start = 0;
+      for (int64_t rank = 0; rank < world; ++rank) {
+        options.rank = rank;
+        const Order order(options);
+        for (int64_t k = 0; k < 7; ++k) append(&seen, read(order, k));
+        start = order.start_after(7);
+      }
+      CHECK(start == 70 * world);
+      options = {.samples = n, .batch_size = 13, .seed = 5, .world_size = next_world, .start = start, .shuffle = true};
+      for (int64_t rank = 0; rank < next_world; ++rank) {
+        options.rank = rank;
+        const Order order(options);
+        for (int64_t k = 0; k < order.batches(); ++k) append(&seen, read(order, k));
+        CHECK(order.start_after(order.batches()) <= n);
+        CHECK(order.start_after(order.batches() + 1) == n);
+      }
+      std::sort(seen.begin(), seen.end());
+      REQUIRE(seen.size() == static_cast<size_t>(n));
+      for (int64_t i = 0; i < n; ++i) REQUIRE(seen[static_cast<size_t>(i)] == i);
+    }
+  }
+}
+
+TEST_CASE("parts of a batch are parts of the whole") {
+  const Order order({.samples = 97, .batch_size = 20, .seed = 3, .rank = 1, .world_size = 2, .shuffle = true});
+  for (int64_t k = 0; k < order.batches(); ++k) {
+    const auto whole = read(order, k);
+    std::vector<int64_t> parts(whole.size());
+    for (int64_t first = 0; first < order.rows(k); first += 7) {
+      order.samples(k, first, std::min<int64_t>(7, order.rows(k) - first), parts.data() + first);
+    }
+    CHECK(parts == whole);
+  }
+}
+
+TEST_CASE("misuse is named") {
+  CHECK(!Order::check({.samples = 4, .batch_size = 0}).ok());
+  CHECK(!Order::check({.samples = 4, .rank = 2, .world_size = 2}).ok());
+  CHECK(!Order::check({.samples = 4, .start = 5}).ok());
+  CHECK(Order::check({.samples = 4, .start = 4}).ok());
+}
+
+}  // namespace gradring

@@ -1,0 +1,360 @@
+#include "loader/pipeline.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <system_error>
+
+#include "runtime/team.h"
+
+namespace gradring {
+
+namespace {
+
+constexpr int64_t kTuneEvery = 50'000'000;  // ns
+constexpr uint32_t kSpares = 2;  // the batch that the consumer's loop variable still holds, and the one it gets
+
+int64_t now_ns() noexcept {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
+
+void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
+  // One writer: no read-modify-write needed.
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+ControlShape shape_of(const PipelineOptions& o) noexcept {
+  return {o.cells, o.processes ? std::max(o.workers, 1u) : 1, std::max(o.workers, 1u)};
+}
+
+uint32_t most_slots(const PipelineOptions& o, size_t slot_bytes) noexcept {
+  const uint64_t least = o.cells + kSpares;
+  return static_cast<uint32_t>(
+      std::clamp<uint64_t>(o.memory_budget / std::max<size_t>(slot_bytes, 1), least, SlotPool::kMost));
+}
+
+}  // namespace
+
+Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<FieldSpec>& fields,
+                   const PipelineOptions& options)
+    : options_(options),
+      fields_(fields),
+      layout_(fields, options.batch_size),
+      filler_(source ? std::make_unique<Filler>(source, options.batch_size) : nullptr),
+      slots_(std::make_shared<SlotPool>(layout_.bytes, most_slots(options, layout_.bytes), options.processes)),
+      arena_(Control::bytes(shape_of(options))),
+      control_(arena_.data(), shape_of(options), options.processes ? Scope::kProcesses : Scope::kThreads),
+      pidfds_(std::max(options.workers, 1u), -1),
+      owner_(getpid()),
+      tuner_(options.active, options.workers) {
+  if (options.cells < 1 || options.workers > 1024 || (!source && !options.processes)) {
+    throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
+  }
+  control_.format();
+  if (filler_) scratch_ = std::make_unique<std::byte[]>(filler_->source().scratch_bytes() + 64);
+  if (options_.workers == 0) return;
+  for (uint32_t cell = 0; cell < options_.cells; ++cell) {
+    if (!slots_->grow(&control_.cell(cell).slot)) {
+      throw Error(Code::kOutOfMemory, "[loader] no memory for " + std::to_string(options_.cells) + " batches of " +
+                                          std::to_string(layout_.bytes) + " bytes: lower batch_size or prefetch");
+    }
+  }
+}
+
+Pipeline::~Pipeline() {
+  if (forked()) {
+    // The threads live in the parent only: there is nothing to join, and their handles must not be destroyed.
+    (void)new std::vector<std::thread>(std::move(threads_));
+    return;
+  }
+  close();
+  quit_.store(true, std::memory_order_relaxed);
+  control_.run().turn.publish(RunBlock::kQuit);
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool Pipeline::forked() const noexcept { return getpid() != owner_; }
+
+void Pipeline::start_threads() {
+  if (!threads_.empty() || options_.processes) return;
+  // Signals belong to the interpreter's thread.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  try {
+    for (uint32_t index = 0; index < options_.workers; ++index) {
+      threads_.emplace_back([this, index] {
+        pthread_setname_np(pthread_self(), "gradring-load");
+        Worker worker(control_, *filler_, slots_->base(), slots_->stride(), index);
+        worker.on_failure(failed_);
+        worker.serve([this] { return !quit_.load(std::memory_order_relaxed); });
+      });
+    }
+  } catch (const std::system_error& error) {
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    throw Error(Code::kUnavailable, std::string("[loader] cannot start a thread: ") + error.what());
+  }
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+}
+
+void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
+  throw_if(Order::check(order));
+  if (order.batch_size != options_.batch_size) {
+    throw Error(Code::kInternal, "[loader] the order's batch_size differs from the pipeline's");
+  }
+  if (forked()) {
+    throw Error(Code::kUnavailable,
+                "[loader] this loader was started in another process, before fork: its workers are not here. Make a "
+                "loader in the forked process, or start processes by spawn");
+  }
+  if (closed()) throw Error(Code::kClosed, "[loader] the loader was closed");
+  stop();
+  if (!parked(deadline)) throw Error(Code::kTimeout, "[loader] a worker did not finish its batch in time");
+  order_ = Order(order);
+  skip_ = skip;
+  end_ = static_cast<uint64_t>(order_.batches());
+  next_ = released_ = 0;
+  left_at_ = 0;
+  if (options_.workers == 0) return;
+  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).open();
+  RunBlock& run = control_.run();
+  run.order = order;
+  run.end = end_;
+  run.skip = skip;
+  set_active(options_.processes ? options_.workers : tuner_.active());
+  start_threads();
+  run.turn.publish((run.turn.value() + 1) % RunBlock::kQuit);
+  // A close that came meanwhile found rings that were then opened.
+  if (closed()) stop();
+}
+
+bool Pipeline::parked(Deadline deadline) noexcept {
+  const uint32_t turn = control_.run().turn.value();
+  for (uint32_t w = 0; w < options_.workers; ++w) {
+    if (!options_.processes && threads_.empty()) break;
+    for (;;) {
+      const uint32_t done = control_.worker(w).done.value();
+      if (done == turn) break;
+      const Deadline slice = std::min(deadline, deadline_in(std::chrono::milliseconds(50)));
+      if (control_.worker(w).done.wait_change(done, slice)) continue;
+      if (options_.processes) {
+        for (int lane; (lane = dead_lane()) >= 0;) recover_lane(static_cast<uint32_t>(lane), false);
+      }
+      if (Clock::now() >= deadline) return false;
+    }
+  }
+  return true;
+}
+
+void Pipeline::set_active(uint32_t count) noexcept {
+  active_turn_ = (active_turn_ + 1) & 0x7fff;
+  control_.run().active.publish(active_turn_ << 16 | count);
+}
+
+void Pipeline::stop() noexcept {
+  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).close();
+}
+
+void Pipeline::close() noexcept {
+  closed_.store(true, std::memory_order_release);
+  stop();
+}
+
+uint32_t Pipeline::held() const noexcept {
+  const uint32_t own = (options_.workers ? options_.cells : 0) + (has_spare_ ? 1 : 0);
+  const uint32_t taken = slots_->taken();
+  return taken > own ? taken - own : 0;
+}
+
+Pipeline::Spare Pipeline::find_spare() noexcept {
+  if (!has_spare_) has_spare_ = slots_->take(&spare_) || slots_->grow(&spare_);
+  return has_spare_ ? Spare::kYes : Spare::kNo;
+}
+
+Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patience) noexcept {
+  const int64_t asked = now_ns();
+  if (left_at_ != 0) {
+    add(counters_.own_ns, static_cast<uint64_t>(asked - left_at_));
+    left_at_ = 0;
+    if (options_.tune) tune(asked);
+  }
+  if (closed()) return Delivered::kClosed;
+  if (options_.workers == 0) return next_ >= end_ ? Delivered::kEnd : fill_here(delivery);
+  for (; next_ < end_; ++next_) {
+    bool waited = false;
+    bool discarded = false;
+    for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) {
+      Ring<> ring = control_.ring(lane);
+      if (!ring.full(next_)) {
+        flush_releases();
+        waited = true;
+      }
+      const RingWait wait = ring.await(next_, deadline, patience);
+      if (wait == RingWait::kTimeout || wait == RingWait::kClosed) {
+        add(counters_.wait_ns, static_cast<uint64_t>(now_ns() - asked));
+        return wait == RingWait::kTimeout ? Delivered::kTimeout : Delivered::kClosed;
+      }
+      discarded = discarded || wait == RingWait::kDiscarded;
+    }
+    if (waited) {
+      add(counters_.wait_ns, static_cast<uint64_t>(now_ns() - asked));
+    } else {
+      add(counters_.ready, 1);
+    }
+    const Delivered result = take(delivery);
+    // A batch whose samples were all skipped is passed over.
+    if (result == Delivered::kBatch && delivery->rows == 0) {
+      slots_->give(delivery->slot);
+      continue;
+    }
+    if (result == Delivered::kBatch) {
+      ++next_;
+      left_at_ = now_ns();
+    }
+    return result;
+  }
+  return Delivered::kEnd;
+}
+
+Delivered Pipeline::fill_here(Delivery* delivery) noexcept {
+  const auto address = reinterpret_cast<uintptr_t>(scratch_.get());
+  for (; next_ < end_; ++next_) {
+    if (find_spare() == Spare::kNo) return Delivered::kHeld;
+    const auto batch = static_cast<int64_t>(next_);
+    PartBlock part;
+    filler_->fill(order_, batch, {0, order_.rows(batch)}, skip_, slots_->data(spare_),
+                  scratch_.get() + (64 - address % 64) % 64, &part);
+    if (!part.status.ok()) {
+      failed_lane_ = 0;
+      failed_part_ = part;
+      if (failed_) failed_(next_, part);
+      return Delivered::kFailed;
+    }
+    add(counters_.skipped, static_cast<uint64_t>(part.skipped));
+    if (part.rows == 0) continue;
+    *delivery = {spare_, part.rows, order_.position(batch), batch};
+    has_spare_ = false;
+    add(counters_.batches, 1);
+    add(counters_.rows, static_cast<uint64_t>(part.rows));
+    add(counters_.bytes, static_cast<uint64_t>(part.rows) * layout_.all_row_bytes);
+    ++next_;
+    left_at_ = now_ns();
+    return Delivered::kBatch;
+  }
+  return Delivered::kEnd;
+}
+
+// The batch next_ is whole: look at what the lanes say, and swap its slot for a spare one.
+Delivered Pipeline::take(Delivery* delivery) noexcept {
+  const uint32_t cell = control_.ring(0).slot(next_);
+  const uint32_t lanes = control_.shape().lanes;
+  int64_t rows = 0, skipped = 0;
+  for (uint32_t lane = 0; lane < lanes; ++lane) {
+    const PartBlock& part = control_.part(lane, cell);
+    if (!part.status.ok()) {
+      failed_lane_ = lane;
+      failed_part_ = part;
+      return Delivered::kFailed;
+    }
+    rows += part.rows;
+    skipped += part.skipped;
+  }
+  if (find_spare() == Spare::kNo) return Delivered::kHeld;
+  const uint32_t slot = control_.cell(cell).slot;
+  if (skipped > 0 && lanes > 1) compact(cell, slots_->data(slot), order_.rows(static_cast<int64_t>(next_)));
+  *delivery = {slot, rows, order_.position(static_cast<int64_t>(next_)), static_cast<int64_t>(next_)};
+  control_.cell(cell).slot = spare_;
+  has_spare_ = false;
+  // Workers that sleep are woken for several cells at a time, as long as others are full.
+  if (next_ + 1 - released_ >= std::max(options_.cells / 2, 1u) || lanes > 1) {
+    ++next_;
+    flush_releases();
+    --next_;
+  }
+  uint32_t ready = 0;
+  while (ready + 1 < options_.cells && control_.ring(0).full(next_ + 1 + ready)) ++ready;
+  add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
+  add(counters_.batches, 1);
+  add(counters_.rows, static_cast<uint64_t>(rows));
+  add(counters_.skipped, static_cast<uint64_t>(skipped));
+  add(counters_.bytes, static_cast<uint64_t>(rows) * layout_.all_row_bytes);
+  return Delivered::kBatch;
+}
+
+void Pipeline::flush_releases() noexcept {
+  for (; released_ < next_; ++released_) {
+    for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).release(released_);
+  }
+}
+
+// Lanes that skipped samples left gaps between their rows.
+void Pipeline::compact(uint32_t cell, std::byte* slot, int64_t rows) const noexcept {
+  const uint32_t lanes = control_.shape().lanes;
+  int64_t to = 0;
+  for (uint32_t l = 0; l < lanes; ++l) {
+    const Range range = split(Lane{nullptr, static_cast<int>(l), static_cast<int>(lanes)}, rows);
+    const int64_t count = control_.part(l, cell).rows;
+    const auto move = [&](size_t offset, size_t row_bytes) {
+      std::memmove(slot + offset + static_cast<size_t>(to) * row_bytes,
+                   slot + offset + static_cast<size_t>(range.begin) * row_bytes,
+                   static_cast<size_t>(count) * row_bytes);
+    };
+    move(0, sizeof(int64_t));
+    for (size_t i = 0; i < layout_.offsets.size(); ++i) move(layout_.offsets[i], layout_.row_bytes[i]);
+    to += count;
+  }
+}
+
+int Pipeline::dead_lane() const noexcept {
+  for (size_t lane = 0; lane < pidfds_.size(); ++lane) {
+    if (pidfds_[lane] < 0) continue;
+    pollfd descriptor{pidfds_[lane], POLLIN, 0};
+    if (poll(&descriptor, 1, 0) == 1) return static_cast<int>(lane);
+  }
+  return -1;
+}
+
+void Pipeline::recover_lane(uint32_t lane, bool restart) noexcept {
+  pidfds_[lane] = -1;
+  Ring<> ring = control_.ring(lane);
+  ring.recover(released_);
+  RunBlock& run = control_.run();
+  const uint32_t turn = run.turn.value();
+  WorkerBlock& worker = control_.worker(lane);
+  worker.ticket.store(-1, std::memory_order_relaxed);
+  // Whoever parked stays so; whoever was at work is taken up again by the successor.
+  if (worker.done.value() == turn) return;
+  worker.done.publish(restart ? (turn + RunBlock::kQuit - 1) % RunBlock::kQuit : turn);
+}
+
+int Pipeline::waited_lane() noexcept {
+  if (next_ >= end_ || options_.workers == 0) return -1;
+  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) {
+    if (!control_.ring(lane).full(next_)) return static_cast<int>(lane);
+  }
+  return -1;
+}
+
+void Pipeline::tune(int64_t now) noexcept {
+  if (now - looked_.at < kTuneEvery) return;
+  uint64_t busy = 0;
+  for (uint32_t w = 0; w < options_.workers; ++w) busy += control_.worker(w).busy_ns.load(std::memory_order_relaxed);
+  const uint64_t waited = counters_.wait_ns.load(std::memory_order_relaxed);
+  const uint64_t batches = counters_.batches.load(std::memory_order_relaxed);
+  if (looked_.at != 0) {
+    const uint32_t before = tuner_.active();
+    const uint32_t active =
+        tuner_.look({static_cast<double>(now - looked_.at) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
+                     static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches)});
+    if (active != before) set_active(active);
+  }
+  looked_ = {now, waited, busy, batches};
+}
+
+}  // namespace gradring

@@ -1,0 +1,152 @@
+// Pipeline: runs a loader's workers and gives their batches, in order, to one consumer at a time.
+//
+// A delivered batch is its consumer's until it gives the slot back to slots(): the cell that held it gets another
+// slot at once, so that nothing waits for a batch that somebody keeps. If there is no other slot, the pipeline adds
+// one within its budget; else next says kHeld and the consumer waits, or gives up.
+//
+// All members are the consumer's alone, except close, which ends its wait from another thread, and the counters.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "gradring/export.h"
+#include "loader/control.h"
+#include "loader/slots.h"
+#include "loader/tuner.h"
+#include "loader/worker.h"
+#include "runtime/arena.h"
+
+namespace gradring {
+
+enum class Delivered : uint8_t {
+  kBatch,
+  kEnd,      // the epoch is over
+  kTimeout,  // none came before the deadline
+  kHeld,     // one is ready, but all slots are out and the budget is spent
+  kFailed,   // a worker failed at this place: failed_lane, failed_part
+  kClosed,
+};
+
+struct Delivery {
+  uint32_t slot = 0;
+  int64_t rows = 0;
+  int64_t position = 0;  // of its first row, in the epoch's sequence
+  int64_t batch = 0;     // of the run, from 0
+};
+
+struct PipelineOptions {
+  int64_t batch_size = 1;
+  uint32_t cells = 4;    // batches ahead
+  uint32_t workers = 1;  // 0: the consumer fills its batches itself
+  uint32_t active = 1;   // of the workers, to begin with
+  bool processes = false;
+  bool tune = false;  // let the tuner choose how many are active
+  size_t memory_budget = 0;
+};
+
+// What happened so far; written with relaxed order by the consumer, read by anybody.
+struct ConsumerCounters {
+  static constexpr size_t kOccupancies = 65;
+  std::atomic<uint64_t> batches{0}, rows{0}, bytes{0}, skipped{0}, ready{0};
+  std::atomic<uint64_t> wait_ns{0};                    // next waited for a batch
+  std::atomic<uint64_t> held_ns{0};                    // for a slot to come back
+  std::atomic<uint64_t> own_ns{0};                     // between two calls: the consumer's own work
+  std::atomic<uint64_t> occupancy[kOccupancies] = {};  // batches that were ready when it asked
+};
+
+class GRADRING_API Pipeline {
+ public:
+  // Starts no thread. `source` may be null with processes, which have their own. Throws Error.
+  Pipeline(std::shared_ptr<const Source> source, const std::vector<FieldSpec>& fields, const PipelineOptions& options);
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+
+  // Begins an epoch, or the rest of one; ends the one that runs, waiting for its workers. Throws Error.
+  void start(const OrderOptions& order, bool skip, Deadline deadline = kNoDeadline);
+  Delivered next(Delivery* delivery, Deadline deadline, Patience patience = Ring<>::kConsumer) noexcept;
+  // Ends the run: workers park as soon as they have finished what they are at. From any thread.
+  void stop() noexcept;
+  // Ends the run and every later wait. From any thread.
+  void close() noexcept;
+  bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
+
+  const PipelineOptions& options() const noexcept { return options_; }
+  const SlotLayout& layout() const noexcept { return layout_; }
+  const std::shared_ptr<SlotPool>& slots() const noexcept { return slots_; }
+  const Order& order() const noexcept { return order_; }
+  int64_t delivered() const noexcept { return static_cast<int64_t>(next_); }  // batches of this run
+  uint32_t held() const noexcept;                                             // batches that consumers hold
+  const PartBlock& failed_part() const noexcept { return failed_part_; }
+  uint32_t failed_lane() const noexcept { return failed_lane_; }
+  const ConsumerCounters& counters() const noexcept { return counters_; }
+  Control& control() noexcept { return control_; }
+  int control_fd() const noexcept { return arena_.fd(); }
+  size_t control_bytes() const noexcept { return Control::bytes(control_.shape()); }
+  void on_failure(Worker::Failed failed) { failed_ = std::move(failed); }
+  const Tuner& tuner() const noexcept { return tuner_; }
+
+  // Processes: the descriptor (pidfd) of the process that serves a lane; -1 for none. Not owned.
+  void set_process(uint32_t lane, int pidfd) noexcept { pidfds_[lane] = pidfd; }
+  // The first lane whose process has ended, or -1.
+  int dead_lane() const noexcept;
+  // Prepares a lane whose process has ended for its successor (`restart`), or for nobody.
+  void recover_lane(uint32_t lane, bool restart) noexcept;
+  // The first lane that has not committed the batch that the consumer waits for, or -1.
+  int waited_lane() noexcept;
+  // True in a process that was forked from the one that made this: its workers are not here.
+  bool forked() const noexcept;
+
+ private:
+  enum class Spare : uint8_t { kYes, kNo };
+  void start_threads();
+  bool parked(Deadline deadline) noexcept;
+  Spare find_spare() noexcept;
+  Delivered fill_here(Delivery* delivery) noexcept;
+  Delivered take(Delivery* delivery) noexcept;
+  void flush_releases() noexcept;
+  void compact(uint32_t cell, std::byte* slot, int64_t rows) const noexcept;
+  void tune(int64_t now) noexcept;
+  void set_active(uint32_t count) noexcept;
+
+  PipelineOptions options_;
+  std::vector<FieldSpec> fields_;
+  SlotLayout layout_;
+  std::unique_ptr<Filler> filler_;
+  std::shared_ptr<SlotPool> slots_;
+  SharedArena arena_;
+  Control control_;
+  std::vector<int> pidfds_;
+  std::vector<std::thread> threads_;
+  std::unique_ptr<std::byte[]> scratch_;
+  Worker::Failed failed_;
+  int owner_;
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> quit_{false};
+
+  Order order_;
+  bool skip_ = false;
+  uint64_t end_ = 0;
+  uint64_t next_ = 0;      // the ticket to take
+  uint64_t released_ = 0;  // tickets given back to the workers
+  bool has_spare_ = false;
+  uint32_t spare_ = 0;
+  uint32_t failed_lane_ = 0;
+  PartBlock failed_part_;
+  int64_t left_at_ = 0;  // when next returned last
+  ConsumerCounters counters_;
+  Tuner tuner_;
+  struct {
+    int64_t at = 0;
+    uint64_t waited = 0, busy = 0, batches = 0;
+  } looked_;  // the counters when the tuner looked last
+  uint32_t active_turn_ = 0;
+};
+
+}  // namespace gradring

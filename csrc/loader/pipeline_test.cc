@@ -1,0 +1,264 @@
+#include "loader/pipeline.h"
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace gradring {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Sample s is {s, s * 7, ...} and a label s; some samples fail, some take long.
+class Counting final : public Source {
+ public:
+  Counting(int64_t length, int64_t width)
+      : length_(length), fields_{{"x", Dtype::kInt64, {width}}, {"y", Dtype::kInt32, {}}} {}
+  int64_t length() const noexcept override { return length_; }
+  const std::vector<FieldSpec>& fields() const noexcept override { return fields_; }
+  size_t scratch_bytes() const noexcept override { return 128; }
+  Status read(const ReadRequest& request, int64_t* failed_row) const noexcept override {
+    std::memset(request.scratch, 1, 128);
+    const int64_t width = fields_[0].shape[0];
+    auto* x = reinterpret_cast<int64_t*>(request.fields[0]);
+    auto* y = reinterpret_cast<int32_t*>(request.fields[1]);
+    for (int64_t row = 0; row < request.rows; ++row) {
+      const int64_t sample = request.samples[row];
+      if (fails_every > 0 && sample % fails_every == fails_every - 1) {
+        *failed_row = row;
+        return Status(Code::kIo, "sample %lld is bad", static_cast<long long>(sample));
+      }
+      if (sleep_us > 0) usleep(static_cast<unsigned>(sleep_us));
+      for (int64_t i = 0; i < width; ++i) x[row * width + i] = sample * 7 + i;
+      y[row] = static_cast<int32_t>(sample);
+    }
+    return {};
+  }
+  int64_t fails_every = 0;
+  int sleep_us = 0;
+
+ private:
+  int64_t length_;
+  std::vector<FieldSpec> fields_;
+};
+
+PipelineOptions options(int64_t batch, uint32_t workers, uint32_t cells, size_t budget = 0) {
+  PipelineOptions o;
+  o.batch_size = batch;
+  o.workers = workers;
+  o.active = workers;
+  o.cells = cells;
+  o.memory_budget = budget;
+  return o;
+}
+
+// The batch's samples; checks that the rows are theirs.
+std::vector<int64_t> check_batch(const Pipeline& pipeline, const Delivery& got) {
+  const std::byte* slot = pipeline.slots()->data(got.slot);
+  const auto* samples = reinterpret_cast<const int64_t*>(slot);
+  const auto* x = reinterpret_cast<const int64_t*>(slot + pipeline.layout().offsets[0]);
+  const auto* y = reinterpret_cast<const int32_t*>(slot + pipeline.layout().offsets[1]);
+  const auto width = static_cast<int64_t>(pipeline.layout().row_bytes[0] / 8);
+  bool right = true;
+  for (int64_t row = 0; row < got.rows; ++row) {
+    for (int64_t i = 0; i < width; ++i) right = right && x[row * width + i] == samples[row] * 7 + i;
+    right = right && y[row] == samples[row];
+  }
+  REQUIRE(right);
+  return {samples, samples + got.rows};
+}
+
+std::vector<int64_t> read_all(Pipeline& pipeline, Delivered* how = nullptr) {
+  std::vector<int64_t> order;
+  for (;;) {
+    Delivery got;
+    const Delivered result = pipeline.next(&got, deadline_in(seconds(20)));
+    if (result != Delivered::kBatch) {
+      if (how)
+        *how = result;
+      else
+        REQUIRE(result == Delivered::kEnd);
+      return order;
+    }
+    for (int64_t sample : check_batch(pipeline, got)) order.push_back(sample);
+    pipeline.slots()->give(got.slot);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the stream is the same for any number of workers and any depth") {
+  auto source = std::make_shared<Counting>(1003, 9);
+  OrderOptions order{.samples = 1003, .batch_size = 10, .seed = 3, .epoch = 1, .shuffle = true};
+  std::vector<int64_t> expected(1003);
+  Order(order).samples(0, 0, 10, expected.data());
+  std::vector<int64_t> first;
+  for (uint32_t workers : {0u, 1u, 2u, 5u}) {
+    for (uint32_t cells : {1u, 2u, 3u, 8u}) {
+      Pipeline pipeline(source, source->fields(), options(10, workers, cells));
+      for (int epoch = 0; epoch < 3; ++epoch) {
+        pipeline.start(order, false);
+        const auto seen = read_all(pipeline);
+        if (first.empty()) first = seen;
+        REQUIRE(seen == first);
+        REQUIRE(std::equal(seen.begin(), seen.begin() + 10, expected.begin()));
+      }
+      CHECK(pipeline.held() == 0);
+      CHECK(pipeline.counters().rows == 3009);
+    }
+  }
+}
+
+TEST_CASE("a run may be left at any batch and taken up from there") {
+  auto source = std::make_shared<Counting>(500, 3);
+  OrderOptions order{.samples = 500, .batch_size = 7, .seed = 3, .shuffle = true};
+  Pipeline pipeline(source, source->fields(), options(7, 3, 4));
+  pipeline.start(order, false);
+  const auto whole = read_all(pipeline);
+  for (int leave = 0; leave < 60; leave += 3) {
+    order.start = 0;
+    pipeline.start(order, false);
+    std::vector<int64_t> seen;
+    for (int i = 0; i < leave; ++i) {
+      Delivery got;
+      REQUIRE(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch);
+      CHECK(got.position == i * 7);
+      for (int64_t sample : check_batch(pipeline, got)) seen.push_back(sample);
+      pipeline.slots()->give(got.slot);
+    }
+    order.start = pipeline.order().start_after(pipeline.delivered());
+    pipeline.start(order, false);
+    for (int64_t sample : read_all(pipeline)) seen.push_back(sample);
+    REQUIRE(seen == whole);
+  }
+}
+
+TEST_CASE("batches that are held stay as they are; beyond the budget the consumer is told") {
+  auto source = std::make_shared<Counting>(400, 50);
+  OrderOptions order{.samples = 400, .batch_size = 10};
+  for (uint32_t workers : {0u, 2u}) {
+    const size_t slot = SlotLayout(source->fields(), 10).bytes;
+    Pipeline pipeline(source, source->fields(), options(10, workers, 3, slot * 12));
+    pipeline.start(order, false);
+    std::vector<Delivery> held;
+    Delivery got;
+    Delivered result;
+    while ((result = pipeline.next(&got, deadline_in(seconds(20)))) == Delivered::kBatch) held.push_back(got);
+    CHECK(result == Delivered::kHeld);
+    CHECK(held.size() == (workers ? 9u : 12u));
+    CHECK(pipeline.held() == held.size());
+    for (size_t i = 0; i < held.size(); ++i) CHECK(check_batch(pipeline, held[i])[0] == static_cast<int64_t>(i) * 10);
+    pipeline.slots()->give(held[4].slot);
+    REQUIRE(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch);
+    CHECK(check_batch(pipeline, got)[0] == static_cast<int64_t>(held.size()) * 10);
+    CHECK(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kHeld);
+  }
+}
+
+TEST_CASE("a failure comes after all earlier batches, with its sample") {
+  auto source = std::make_shared<Counting>(300, 3);
+  source->fails_every = 107;  // 106 is the first
+  for (uint32_t workers : {0u, 1u, 4u}) {
+    Pipeline pipeline(source, source->fields(), options(8, workers, 4));
+    std::atomic<int> told{0};
+    pipeline.on_failure([&](uint64_t ticket, const PartBlock&) { told += ticket == 13; });
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      pipeline.start({.samples = 300, .batch_size = 8}, false);
+      Delivered how;
+      CHECK(read_all(pipeline, &how).size() == 104);
+      CHECK(how == Delivered::kFailed);
+      CHECK(pipeline.failed_part().failed_sample == 106);
+      CHECK(std::string(pipeline.failed_part().status.message()) == "sample 106 is bad");
+      CHECK(pipeline.delivered() == 13);
+    }
+    CHECK(told == 2);
+  }
+}
+
+TEST_CASE("bad samples can be skipped, also whole batches of them") {
+  auto source = std::make_shared<Counting>(300, 3);
+  for (int64_t every : {1, 2, 5, 300}) {
+    source->fails_every = every;
+    for (uint32_t workers : {0u, 3u}) {
+      Pipeline pipeline(source, source->fields(), options(8, workers, 4));
+      pipeline.start({.samples = 300, .batch_size = 8}, true);
+      const auto seen = read_all(pipeline);
+      CHECK(seen.size() == static_cast<size_t>(300 - 300 / every));
+      for (int64_t sample : seen) CHECK(sample % every != every - 1);
+      CHECK(pipeline.counters().skipped == static_cast<uint64_t>(300 / every));
+      CHECK(pipeline.held() == 0);
+    }
+  }
+}
+
+TEST_CASE("close from another thread ends a wait") {
+  auto source = std::make_shared<Counting>(100, 3);
+  source->sleep_us = 20000;
+  Pipeline pipeline(source, source->fields(), options(10, 1, 2));
+  pipeline.start({.samples = 100, .batch_size = 10}, false);
+  std::thread closer([&] {
+    usleep(20000);
+    pipeline.close();
+  });
+  Delivered how;
+  read_all(pipeline, &how);
+  CHECK(how == Delivered::kClosed);
+  closer.join();
+  CHECK_THROWS_AS(pipeline.start({.samples = 100, .batch_size = 10}, false), Error);
+}
+
+TEST_CASE("a deadline passes while a worker is slow") {
+  auto source = std::make_shared<Counting>(100, 3);
+  source->sleep_us = 5000;
+  Pipeline pipeline(source, source->fields(), options(10, 1, 2));
+  pipeline.start({.samples = 100, .batch_size = 10}, false);
+  Delivery got;
+  CHECK(pipeline.next(&got, deadline_in(milliseconds(1))) == Delivered::kTimeout);
+  CHECK(pipeline.waited_lane() == 0);
+  CHECK(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch);
+}
+
+TEST_CASE("starting over, stopping and destroying at any moment hangs nothing") {
+  auto source = std::make_shared<Counting>(200, 20);
+  for (int round = 0; round < 60; ++round) {
+    Pipeline pipeline(source, source->fields(), options(4, 1 + round % 4, 1 + round % 5));
+    for (int start = 0; start < 5; ++start) {
+      pipeline.start({.samples = 200, .batch_size = 4}, false);
+      for (int i = 0; i < (round * 7 + start) % 20; ++i) {
+        Delivery got;
+        REQUIRE(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch);
+        pipeline.slots()->give(got.slot);
+      }
+    }
+  }
+}
+
+TEST_CASE("a forked child is told, and ends without its parent's threads") {
+  auto source = std::make_shared<Counting>(200, 20);
+  auto pipeline = std::make_unique<Pipeline>(source, source->fields(), options(4, 2, 3));
+  pipeline->start({.samples = 200, .batch_size = 4}, false);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    bool told = false;
+    try {
+      pipeline->start({.samples = 200, .batch_size = 4}, false);
+    } catch (const Error& error) {
+      told = error.code() == Code::kUnavailable;
+    }
+    pipeline.reset();
+    _exit(told ? 7 : 1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 7);
+  CHECK(read_all(*pipeline).size() == 200);
+}
+
+}  // namespace gradring

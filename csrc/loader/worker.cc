@@ -1,0 +1,174 @@
+#include "loader/worker.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "runtime/team.h"
+
+namespace gradring {
+
+namespace {
+
+int64_t now_ns() noexcept {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
+
+uint64_t resident_bytes() noexcept {
+  unsigned long long pages = 0, resident = 0;
+  std::FILE* file = std::fopen("/proc/self/statm", "re");
+  if (file == nullptr) return 0;
+  if (std::fscanf(file, "%llu %llu", &pages, &resident) != 2) resident = 0;
+  std::fclose(file);
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+Filler::Filler(std::shared_ptr<const Source> source, int64_t batch_size)
+    : source_(std::move(source)), layout_(source_->fields(), batch_size) {
+  const size_t fields = source_->fields().size();
+  if (fields == 0 || fields > kMostFields) {
+    throw Error(Code::kInvalidArgument,
+                "[loader] a source has 1 to " + std::to_string(kMostFields) + " fields, not " + std::to_string(fields));
+  }
+}
+
+Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* scratch,
+                    int64_t* failed) const noexcept {
+  std::byte* fields[kMostFields];
+  for (size_t i = 0; i < layout_.offsets.size(); ++i) {
+    fields[i] = slot + layout_.offsets[i] + static_cast<size_t>(rows.begin) * layout_.row_bytes[i];
+  }
+  ReadRequest request;
+  request.samples = reinterpret_cast<const int64_t*>(slot) + rows.begin;
+  request.rows = rows.end - rows.begin;
+  request.fields = fields;
+  request.scratch = scratch;
+  request.seed = order.options().seed;
+  request.epoch = order.options().epoch;
+  return source_->read(request, failed);
+}
+
+void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
+                  PartBlock* part) const noexcept {
+  auto* samples = reinterpret_cast<int64_t*>(slot);
+  part->rows = static_cast<int32_t>(range.end - range.begin);
+  part->skipped = 0;
+  part->failed_sample = -1;
+  part->status = {};
+  if (part->rows == 0) return;
+  order.samples(batch, range.begin, range.end - range.begin, samples + range.begin);
+  int64_t failed = -1;
+  part->status = read(order, range, slot, scratch, &failed);
+  if (part->status.ok()) return;
+  if (skip) {
+    read_one_by_one(order, range, slot, scratch, part);
+  } else {
+    part->rows = 0;
+    if (failed >= 0 && failed < range.end - range.begin) part->failed_sample = samples[range.begin + failed];
+  }
+}
+
+void Filler::read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch,
+                             PartBlock* part) const noexcept {
+  auto* samples = reinterpret_cast<int64_t*>(slot);
+  int64_t to = range.begin;
+  for (int64_t from = range.begin; from < range.end; ++from) {
+    samples[to] = samples[from];
+    int64_t failed = -1;
+    if (read(order, {to, to + 1}, slot, scratch, &failed).ok()) {
+      ++to;
+    } else {
+      ++part->skipped;
+    }
+  }
+  part->rows = static_cast<int32_t>(to - range.begin);
+  part->status = {};
+}
+
+Worker::Worker(const Control& control, const Filler& filler, std::byte* slots, size_t stride, uint32_t index)
+    : control_(control),
+      filler_(filler),
+      slots_(slots),
+      stride_(stride),
+      index_(index),
+      lane_(control.shape().lanes == 1 ? 0 : index),
+      scratch_memory_(std::make_unique<std::byte[]>(filler.source().scratch_bytes() + 64)) {
+  const auto address = reinterpret_cast<uintptr_t>(scratch_memory_.get());
+  scratch_ = scratch_memory_.get() + (64 - address % 64) % 64;
+}
+
+void Worker::serve(const std::function<bool()>& go_on) noexcept {
+  RunBlock& block = control_.run();
+  WorkerBlock& self = control_.worker(index_);
+  uint32_t seen = self.done.value();
+  for (;;) {
+    if (!block.turn.wait_change(seen, deadline_in(std::chrono::milliseconds(100)), {0, 0})) {
+      if (!go_on()) return;
+      continue;
+    }
+    seen = block.turn.value();
+    if (seen == RunBlock::kQuit) return;
+    run(seen);
+    self.done.publish(seen);
+    if (!go_on()) return;
+  }
+}
+
+// Waits while the tuner has sent this worker to rest. False if the run ended meanwhile.
+bool Worker::may_claim(uint32_t number) noexcept {
+  RunBlock& block = control_.run();
+  for (;;) {
+    const uint32_t active = block.active.value();
+    if (index_ < (active & 0xffff)) return true;
+    if (control_.ring(lane_).closed() || block.turn.value() != number) return false;
+    if (control_.ring(lane_).claimed() >= block.end) return false;
+    block.active.wait_change(active, deadline_in(std::chrono::milliseconds(100)), {0, 0});
+  }
+}
+
+void Worker::run(uint32_t number) noexcept {
+  const RunBlock& block = control_.run();
+  WorkerBlock& self = control_.worker(index_);
+  Ring<> ring = control_.ring(lane_);
+  const Order order(block.order);
+  int64_t idle_from = now_ns();
+  while (may_claim(number)) {
+    const uint64_t ticket = ring.claim();
+    if (ticket >= block.end || ring.reserve(ticket) != RingWait::kReady) return;
+    const int64_t begin = now_ns();
+    self.since_ns.store(begin, std::memory_order_relaxed);
+    self.ticket.store(static_cast<int64_t>(ticket), std::memory_order_relaxed);
+    const bool filled = fill(ticket, order);
+    const int64_t end = now_ns();
+    self.ticket.store(-1, std::memory_order_relaxed);
+    self.busy_ns.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_relaxed);
+    self.wait_ns.fetch_add(static_cast<uint64_t>(begin - idle_from), std::memory_order_relaxed);
+    if (watch_memory_) self.resident.store(resident_bytes(), std::memory_order_relaxed);
+    idle_from = end;
+    // After a failure the consumer ends the run; a lane that went on would only work for nothing.
+    if (!filled) return;
+  }
+}
+
+bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
+  const RunBlock& block = control_.run();
+  Ring<> ring = control_.ring(lane_);
+  const uint32_t cell = ring.slot(ticket);
+  PartBlock& part = control_.part(lane_, cell);
+  const auto batch = static_cast<int64_t>(ticket);
+  const Lane lane{nullptr, static_cast<int>(lane_), static_cast<int>(control_.shape().lanes)};
+  const Range range = split(lane, order.rows(batch));
+  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part);
+  control_.worker(index_).rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
+  const bool ok = part.status.ok();
+  if (!ok && failed_) failed_(ticket, part);
+  ring.commit(ticket);
+  return ok;
+}
+
+}  // namespace gradring

@@ -1,0 +1,70 @@
+// Worker: fills batches (or its part of each) until it is told to go home; a thread, or the work of a process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "gradring/export.h"
+#include "loader/control.h"
+#include "loader/order.h"
+#include "loader/source.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+// Fills rows of a batch in place: the numbers of the samples, then the source's fields.
+class GRADRING_API Filler {
+ public:
+  Filler(std::shared_ptr<const Source> source, int64_t batch_size);
+
+  const SlotLayout& layout() const noexcept { return layout_; }
+  const Source& source() const noexcept { return *source_; }
+
+  // Rows [range.begin, range.end) of the batch, with `scratch` source().scratch_bytes() long. With `skip`, samples that
+  // fail are left out, and the rows that follow move up. Says in *part what it did.
+  void fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
+            PartBlock* part) const noexcept;
+
+ private:
+  static constexpr size_t kMostFields = 64;
+  Status read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed) const noexcept;
+  void read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch,
+                       PartBlock* part) const noexcept;
+
+  std::shared_ptr<const Source> source_;
+  SlotLayout layout_;
+};
+
+class GRADRING_API Worker {
+ public:
+  // `failed` is told of a part that failed, on the worker's thread, before the consumer hears of it.
+  using Failed = std::function<void(uint64_t ticket, const PartBlock& part)>;
+
+  Worker(const Control& control, const Filler& filler, std::byte* slots, size_t stride, uint32_t index);
+  void on_failure(Failed failed) { failed_ = std::move(failed); }
+  // A worker process: note its memory after each batch.
+  void watch_memory() noexcept { watch_memory_ = true; }
+
+  // Returns when the loader quits, or when `go_on` (asked about every 100 ms while idle) says no.
+  void serve(const std::function<bool()>& go_on) noexcept;
+
+ private:
+  bool may_claim(uint32_t run) noexcept;
+  void run(uint32_t number) noexcept;
+  bool fill(uint64_t ticket, const Order& order) noexcept;
+
+  Control control_;
+  const Filler& filler_;
+  std::byte* slots_;
+  size_t stride_;
+  uint32_t index_;
+  uint32_t lane_;
+  Failed failed_;
+  bool watch_memory_ = false;
+  std::unique_ptr<std::byte[]> scratch_memory_;
+  std::byte* scratch_;
+};
+
+}  // namespace gradring
