@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -14,20 +16,21 @@ namespace gradring {
 namespace {
 
 constexpr int kMaxLanes = 256;
+constexpr int kFlatLanes = 9;
 std::atomic<uint64_t> forks{0};
 
 void count_forks_in_children() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-  });
+  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); }); });
 }
 
 }  // namespace
 
-struct alignas(64) Team::Worker {
+struct alignas(64) Team::Seat {
   Signal work;
-  uint32_t sequence = 0;  // lane 0 alone
+  Signal arrived;
+  uint64_t sequence = 0;       // of barriers and joins, counted by the lane itself
+  uint32_t work_sequence = 0;  // lane 0 alone
   Team* team = nullptr;
   int index = 0;
   pthread_t thread{};
@@ -69,48 +72,57 @@ void Team::reserve(size_t bytes_per_lane, size_t shared_bytes) {
 bool Team::start_threads() noexcept {
   const uint64_t generation = forks.load(std::memory_order_relaxed);
   if (started_ && born_in_fork_ == generation) return true;
-  // After a fork the old workers' memory is left alone: their threads live on in the parent only.
-  if (started_) (void)workers_.release();
+  // After a fork the old seats' memory is left alone: their threads live on in the parent only.
+  if (started_) (void)seats_.release();
+  started_ = false;
   born_in_fork_ = generation;
-  arrived_.store(0, std::memory_order_relaxed);
-  workers_.reset(new (std::nothrow) Worker[static_cast<size_t>(size_ - 1)]);
-  if (!workers_) return false;
-  for (int i = 0; i < size_ - 1; ++i) {
-    workers_[i].team = this;
-    workers_[i].index = i + 1;
+  sequence_ = refreshed_ = 0;
+  seats_.reset(new (std::nothrow) Seat[static_cast<size_t>(size_)]);
+  if (!seats_) return false;
+  // Workers inherit the mask: a signal such as Ctrl-C goes to the program's own threads, never to ours. Faults and a
+  // profiler's ticks stay open.
+  sigset_t blocked, before;
+  sigfillset(&blocked);
+  for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF}) sigdelset(&blocked, number);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  for (int i = 1; i < size_; ++i) {
+    Seat& seat = seats_[i];
+    seat.team = this;
+    seat.index = i;
     const auto main = [](void* argument) -> void* {
-      auto& worker = *static_cast<Worker*>(argument);
-      worker.team->work(worker);
+      auto& own = *static_cast<Seat*>(argument);
+      own.team->work(own);
       return nullptr;
     };
-    if (pthread_create(&workers_[i].thread, nullptr, main, &workers_[i]) != 0) {
+    if (pthread_create(&seat.thread, nullptr, main, &seat) != 0) {
       // The machine refuses more threads: this team goes on with those it got.
-      size_ = i + 1;
+      size_ = i;
       break;
     }
     char name[32];
-    std::snprintf(name, sizeof name, "gradring-%d", i + 1);
-    pthread_setname_np(workers_[i].thread, name);
+    std::snprintf(name, sizeof name, "gradring-%d", i);
+    pthread_setname_np(seat.thread, name);
   }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   started_ = true;
   return true;
 }
 
 void Team::stop_threads() noexcept {
   lanes_ = -1;
-  for (int i = 0; i < size_ - 1; ++i) workers_[i].work.publish(++workers_[i].sequence);
-  for (int i = 0; i < size_ - 1; ++i) pthread_join(workers_[i].thread, nullptr);
+  for (int i = 1; i < size_; ++i) seats_[i].work.publish(++seats_[i].work_sequence);
+  for (int i = 1; i < size_; ++i) pthread_join(seats_[i].thread, nullptr);
 }
 
-void Team::work(Worker& worker) noexcept {
+void Team::work(Seat& seat) noexcept {
   uint32_t seen = 0;
   for (;;) {
-    worker.work.wait_change(seen);
-    seen = worker.work.value();
+    seat.work.wait_change(seen);
+    seen = seat.work.value();
     if (lanes_ < 0) return;
-    const int lanes = lanes_;
-    body_(context_, Lane{this, worker.index, lanes});
-    arrive(lanes);
+    seat.sequence = sequence_;
+    body_(context_, Lane{this, seat.index, lanes_});
+    seat.arrived.publish(static_cast<uint32_t>(++seat.sequence));
   }
 }
 
@@ -122,26 +134,40 @@ void Team::run_erased(int lanes, Entry body, void* context) noexcept {
     body(context, Lane{this, 0, 1});
     return;
   }
+  if (sequence_ - refreshed_ > (uint64_t{1} << 29)) refresh_arrivals();
   body_ = body;
   context_ = context;
   lanes_ = lanes;
-  for (int i = 0; i < lanes - 1; ++i) workers_[i].work.publish(++workers_[i].sequence);
+  for (int i = 1; i < lanes; ++i) seats_[i].work.publish(++seats_[i].work_sequence);
+  Seat& own = seats_[0];
+  own.sequence = sequence_;
   body(context, Lane{this, 0, lanes});
-  barrier(lanes);
+  const auto target = static_cast<uint32_t>(++own.sequence);
+  for (int i = 1; i < lanes; ++i) seats_[i].arrived.wait_reached(target & Signal::kValueMask);
+  sequence_ = own.sequence;
 }
 
-// True for the last lane to arrive, which also opens the next phase.
-bool Team::arrive(int count) noexcept {
-  const uint32_t phase = phase_.value();
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 != static_cast<uint32_t>(count)) return false;
-  arrived_.store(0, std::memory_order_relaxed);
-  phase_.publish((phase + 1) & 0x7fffffffu);
-  return true;
+// Lanes that have not run for 2^30 barriers would look as if they were ahead: lift them all, while all are idle.
+void Team::refresh_arrivals() noexcept {
+  for (int i = 0; i < size_; ++i) seats_[i].arrived.publish(static_cast<uint32_t>(sequence_));
+  refreshed_ = sequence_;
 }
 
-void Team::barrier(int count) noexcept {
-  const uint32_t phase = phase_.value();
-  if (!arrive(count)) phase_.wait_change(phase);
+void Team::barrier(const Lane& lane) noexcept {
+  Seat& own = seats_[lane.index];
+  const auto target = static_cast<uint32_t>(++own.sequence) & Signal::kValueMask;
+  if (lane.count < kFlatLanes) {
+    own.arrived.publish(target);
+    for (int i = 0; i < lane.count; ++i) {
+      if (i != lane.index) seats_[i].arrived.wait_reached(target);
+    }
+  } else if (lane.index == 0) {
+    for (int i = 1; i < lane.count; ++i) seats_[i].arrived.wait_reached(target);
+    own.arrived.publish(target);
+  } else {
+    own.arrived.publish(target);
+    seats_[0].arrived.wait_reached(target);
+  }
 }
 
 }  // namespace gradring

@@ -1,17 +1,21 @@
 // Team: a fixed set of threads that run one function together (fork-join), with a barrier inside.
 //
-// | variable       | writer             | readers       | order                      | why                                     |
-// |----------------|--------------------|---------------|----------------------------|-----------------------------------------|
-// | Worker::work   | run (lane 0)       | that worker   | Signal: release / acquire  | hands over body_, context_, lanes_      |
-// | arrived_       | every lane         | the last lane | fetch_add acq_rel          | collects what each lane wrote           |
-// | phase_         | the last lane      | waiting lanes | Signal: release / acquire  | hands it all to those who wait          |
-// | forks (global) | the fork handler   | run           | relaxed                    | a child process has no worker threads   |
+// | variable       | writer           | readers       | order                     | why |
+// |----------------|------------------|---------------|---------------------------|----------------------------------------|
+// | Seat::work     | run (lane 0)     | that lane     | Signal: release / acquire | hands over body_, context_, lanes_,
+// | |                |                  |               |                           | sequence_ | | Seat::arrived  |
+// that lane        | other lanes   | Signal: release / acquire | what the lane wrote before it arrived  | | forks
+// (global) | the fork handler | start_threads | relaxed                   | a child process has no worker threads  |
 //
-// body_, context_ and lanes_ are plain: lane 0 writes them before it publishes the workers' signals and not
+// The barrier is all-to-all: each lane publishes its own number of barriers passed and waits for everyone else's. No
+// word is written by two lanes, two lanes meet in one trip of a cache line each way, and a lane that comes late wakes
+// all sleepers with one system call. From kFlatLanes on, lane 0 collects and releases, because n x n trips cost more.
+// A lane may be one barrier ahead of another, never two: so waits ask for "reached", not for "changed".
+//
+// body_, context_, lanes_ and sequence_ are plain: lane 0 writes them before it publishes the workers' signals and not
 // again before every lane has arrived.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -63,8 +67,9 @@ class GRADRING_API Team {
   size_t lane_scratch_bytes() const noexcept { return lane_bytes_; }
   size_t shared_scratch_bytes() const noexcept { return shared_bytes_; }
 
-  // Runs body(lane) on the first `lanes` lanes, the caller being lane 0; returns when all have finished.
-  // One run at a time, from one thread at a time; body must not throw.
+  // Runs body(lane) on the first `lanes` lanes, the caller being lane 0; returns when all have finished. There are
+  // fewer lanes where the system refuses threads, so scratch that suffices for n lanes must suffice for fewer.
+  // One run at a time, from one thread at a time, not from inside a run; body must not throw.
   template <class Body>
   void run(int lanes, Body&& body) noexcept {
     using Plain = std::remove_reference_t<Body>;
@@ -75,27 +80,27 @@ class GRADRING_API Team {
 
  private:
   friend struct Lane;
-  struct Worker;
+  friend struct TeamTestAccess;
+  struct Seat;
   using Entry = void (*)(void* context, const Lane& lane) noexcept;
 
   void run_erased(int lanes, Entry body, void* context) noexcept;
   bool start_threads() noexcept;
   void stop_threads() noexcept;
-  void work(Worker& worker) noexcept;
-  void barrier(int count) noexcept;
-  bool arrive(int count) noexcept;
+  void work(Seat& seat) noexcept;
+  void barrier(const Lane& lane) noexcept;
+  void refresh_arrivals() noexcept;
 
   int size_;
   uint64_t born_in_fork_;
   bool started_ = false;
-  std::unique_ptr<Worker[]> workers_;
+  std::unique_ptr<Seat[]> seats_;
 
   Entry body_ = nullptr;
   void* context_ = nullptr;
-  int lanes_ = 0;  // of this run; -1 tells workers to end
-
-  alignas(64) std::atomic<uint32_t> arrived_{0};
-  Signal phase_;
+  int lanes_ = 0;           // of this run; -1 tells workers to end
+  uint64_t sequence_ = 0;   // barriers and joins passed before this run
+  uint64_t refreshed_ = 0;  // the sequence at the last refresh_arrivals
 
   size_t lane_bytes_ = 0;
   size_t shared_bytes_ = 0;
@@ -103,7 +108,7 @@ class GRADRING_API Team {
 };
 
 inline void Lane::barrier() const noexcept {
-  if (count > 1) team->barrier(count);
+  if (count > 1) team->barrier(*this);
 }
 inline std::byte* Lane::scratch() const noexcept {
   return team->scratch_ + static_cast<size_t>(index) * team->lane_bytes_;

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <ctime>
 
@@ -38,16 +39,32 @@ void futex_wake_all(std::atomic<uint32_t>& word, Scope scope) noexcept {
   syscall(SYS_futex, address_of(word), with_scope(FUTEX_WAKE, scope), INT_MAX, nullptr, nullptr, 0);
 }
 
+// The publisher was last seen on this core: give it the core. Yielding is the cheaper way, sleeping the one that lets
+// the scheduler part the two.
+bool Signal::wait_for_core(uint32_t seen, Deadline deadline, Patience patience) noexcept {
+  constexpr uint32_t kYields = 4;
+  constexpr uint32_t kSleepEvery = 32;
+  thread_local uint32_t waits = 0;
+  const bool sleep = ++waits % kSleepEvery == 0;
+  patience.yields = sleep ? 0 : std::min(patience.yields, kYields);
+  return wait_change_slowly(seen, deadline, patience);
+}
+
 bool Signal::wait_change_slowly(uint32_t seen, Deadline deadline, Patience patience) noexcept {
   for (uint32_t turn = 0; turn < patience.yields; ++turn) {
-    if (value() != seen) return true;
     sched_yield();
+    for (int look = 0; look < 8; ++look) {
+      if (value() != seen) return true;
+      cpu_relax();
+    }
+    // A neighbour on this core can make each turn last a time slice, so the deadline is looked at every time.
+    if (deadline != kNoDeadline && Clock::now() >= deadline) return false;
   }
   for (;;) {
     uint32_t word = word_.load(std::memory_order_acquire);
     if ((word >> 1) != seen) return true;
-    if (!(word & kSleeper) && !word_.compare_exchange_strong(word, word | kSleeper, std::memory_order_acq_rel,
-                                                             std::memory_order_acquire)) {
+    if (!(word & kSleeper) &&
+        !word_.compare_exchange_strong(word, word | kSleeper, std::memory_order_acq_rel, std::memory_order_acquire)) {
       continue;
     }
     if (!futex_wait(word_, (seen << 1) | kSleeper, deadline, scope_)) return value() != seen;
