@@ -19,6 +19,7 @@ std::atomic<bool> busy{false};
 std::atomic<int> wanted{0};
 // Never destroyed at exit: a daemon thread of the host program may still be computing then.
 Team* team = nullptr;
+int team_size = 0;  // as asked for: the team itself has fewer lanes where the system refuses threads
 
 // The thread that held the team does not exist in a forked child.
 void forget_holder_in_children() {
@@ -62,10 +63,11 @@ TeamLease::TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes) {
   try {
     if (shared_) {
       const int size = default_lanes();
-      if (!team || team->lanes() != size) {
+      if (!team || team_size != size) {
         delete team;
         team = nullptr;
         team = new Team(size);
+        team_size = size;
       }
       lanes_ = lanes < size ? lanes : size;
       team_ = team;

@@ -1,10 +1,9 @@
 // The process-wide team that eager operations share.
 //
-// | variable | writer                        | readers | order                          | why |
-// |----------|-------------------------------|---------|--------------------------------|-------------------------------|
-// | busy     | TeamLease, the fork handler   | same    | exchange acquire / store release | guards team: one run at a
-// time | | wanted   | set_default_lanes             | leases  | relaxed                        | a number that stands
-// alone    |
+// | variable | writer                        | readers | order                                | why                            |
+// |----------|-------------------------------|---------|--------------------------------------|--------------------------------|
+// | busy     | TeamLease, the fork handler   | same    | exchange acquire, store release      | guards team: one run at a time |
+// | wanted   | set_default_lanes             | leases  | relaxed                              | a number that stands alone     |
 //
 // `team` is plain: whoever holds busy owns it.
 #pragma once
