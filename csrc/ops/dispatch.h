@@ -4,20 +4,42 @@
 // level with GRADRING_DECLARE_KERNELS(FooKernels, foo_kernels) and picks with GRADRING_KERNELS(foo_kernels).
 #pragma once
 
+#include <type_traits>
+
 #include "runtime/cpu.h"
 
-#if defined(__x86_64__)
-#define GRADRING_DECLARE_KERNELS(Table, name)     \
-  namespace isa_base {                            \
-  extern const Table name;                        \
-  }                                               \
-  namespace isa_avx2 {                            \
-  extern const Table name;                        \
-  }                                               \
-  namespace isa_avx512 {                          \
-  extern const Table name;                        \
+namespace gradring {
+
+// A table of a template's entry points for both element types.
+template <template <class> class Table>
+struct ByType {
+  Table<float> f32;
+  Table<double> f64;
+
+  template <class T>
+  const Table<T>& of() const noexcept {
+    if constexpr (std::is_same_v<T, float>) {
+      return f32;
+    } else {
+      return f64;
+    }
   }
-#define GRADRING_KERNELS(name)                                                     \
+};
+
+}  // namespace gradring
+
+#if defined(__x86_64__)
+#define GRADRING_DECLARE_KERNELS(Table, name) \
+  namespace isa_base {                        \
+  extern const Table name;                    \
+  }                                           \
+  namespace isa_avx2 {                        \
+  extern const Table name;                    \
+  }                                           \
+  namespace isa_avx512 {                      \
+  extern const Table name;                    \
+  }
+#define GRADRING_KERNELS(name)                                                         \
   (::gradring::active_isa() == ::gradring::Isa::kAvx512 ? ::gradring::isa_avx512::name \
    : ::gradring::active_isa() == ::gradring::Isa::kAvx2 ? ::gradring::isa_avx2::name   \
                                                         : ::gradring::isa_base::name)

@@ -46,13 +46,44 @@ GRADRING_INLINE Vec<T> broadcast(T x) noexcept {
 template <class T>
 GRADRING_INLINE Vec<T> load_partial(const T* from, int64_t n) noexcept {
   Vec<T> v{};
-  __builtin_memcpy(&v, from, static_cast<size_t>(n) * sizeof(T));
+  for (int64_t i = 0; i < n; ++i) v[i] = from[i];
   return v;
 }
 
 template <class T>
 GRADRING_INLINE void store_partial(T* to, Vec<T> v, int64_t n) noexcept {
-  __builtin_memcpy(to, &v, static_cast<size_t>(n) * sizeof(T));
+  for (int64_t i = 0; i < n; ++i) to[i] = v[i];
+}
+
+// a > b ? a : b, which is b where either is NaN.
+template <class T>
+GRADRING_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) noexcept {
+  return a > b ? a : b;
+}
+template <class T>
+GRADRING_INLINE Vec<T> minimum(Vec<T> a, Vec<T> b) noexcept {
+  return a < b ? a : b;
+}
+
+template <class T>
+GRADRING_INLINE Vec<T> square_root(Vec<T> x) noexcept {
+  for (int i = 0; i < kWidth<T>; ++i) {
+    if constexpr (sizeof(T) == 4) {
+      x[i] = __builtin_sqrtf(x[i]);
+    } else {
+      x[i] = __builtin_sqrt(x[i]);
+    }
+  }
+  return x;
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
+
+// The same by one instruction, where the compiler does not find it.
+#if defined(__AVX512F__) && GRADRING_VECTOR_BYTES == 64
+#include "ops/simd_avx512.h"
+#elif defined(__AVX2__) && GRADRING_VECTOR_BYTES == 32
+#include "ops/simd_avx2.h"
+#elif defined(__SSE2__) && GRADRING_VECTOR_BYTES == 16
+#include "ops/simd_sse2.h"
+#endif

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "gradring/export.h"
+#include "ops/work.h"
 #include "runtime/team.h"
 
 namespace gradring {
@@ -12,6 +13,36 @@ enum class Activation : int32_t { kNone = 0, kRelu, kGelu, kSilu, kTanh, kSigmoi
 
 // What the backward pass of an activation reads: relu, tanh and sigmoid need the output alone, gelu and silu the
 // input (the "pre-activation").
-constexpr bool derivative_needs_input(Activation a) noexcept { return a == Activation::kGelu || a == Activation::kSilu; }
+constexpr bool derivative_needs_input(Activation a) noexcept {
+  return a == Activation::kGelu || a == Activation::kSilu;
+}
+
+// y[i] = activation(x[i]); y may be x.
+template <class T>
+struct ActivationArguments {
+  Activation activation = Activation::kNone;
+  int64_t n = 0;
+  const T* x = nullptr;
+  T* y = nullptr;
+};
+
+// dx[i] = dy[i] activation'(...), from `source`: the input where derivative_needs_input, else the output.
+// dx may be dy.
+template <class T>
+struct ActivationVjpArguments {
+  Activation activation = Activation::kNone;
+  int64_t n = 0;
+  const T* dy = nullptr;
+  const T* source = nullptr;
+  T* dx = nullptr;
+};
+
+template <class T>
+GRADRING_API void activation_forward(const Lane& lane, const ActivationArguments<T>& arguments) noexcept;
+template <class T>
+GRADRING_API void activation_vjp(const Lane& lane, const ActivationVjpArguments<T>& arguments) noexcept;
+
+// Lanes worth waking for n elements.
+GRADRING_API int activation_lanes(Activation activation, int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

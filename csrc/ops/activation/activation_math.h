@@ -14,6 +14,8 @@ template <class T>
 inline constexpr T kGeluLinear = static_cast<T>(1.5957691216057307);  // 2 sqrt(2/pi)
 template <class T>
 inline constexpr T kGeluCubic = static_cast<T>(0.07135481627260025);  // 2 sqrt(2/pi) 0.044715
+template <class T>
+inline constexpr T kGeluSlope = 3 * kGeluCubic<T>;
 
 // Beyond these the sigmoid is exactly 0 or 1; clamping there gives infinities their limits instead of Inf * 0.
 template <class T>
@@ -25,7 +27,7 @@ template <Activation A, class T>
 GRADRING_INLINE Vec<T> activate(Vec<T> x) noexcept {
   if constexpr (A == Activation::kRelu) {
     const Vec<T> zero{};
-    return x < zero ? zero : x;  // NaN stays NaN
+    return maximum<T>(zero, x);  // NaN stays NaN
   } else if constexpr (A == Activation::kGelu) {
     x = at_least<T>(x, -kGeluEdge<T>);
     return x * math::sigmoid<T>(x * (x * x * kGeluCubic<T> + kGeluLinear<T>));
@@ -51,13 +53,13 @@ GRADRING_INLINE Vec<T> activate_backward(Vec<T> dy, Vec<T> source) noexcept {
   } else if constexpr (A == Activation::kGelu) {
     const Vec<T> x = at_most<T>(at_least<T>(source, -kGeluEdge<T>), kGeluEdge<T>);
     const Vec<T> square = x * x;
-    const Vec<T> s = math::sigmoid<T>(x * (square * kGeluCubic<T> + kGeluLinear<T>));
-    const Vec<T> slope = x * (square * (T(3) * kGeluCubic<T>)+kGeluLinear<T>);
-    return dy * (s + s * (T(1) - s) * slope);
+    const auto s = math::sigmoid_slope<T>(x * (square * kGeluCubic<T> + kGeluLinear<T>));
+    const Vec<T> inner = x * (square * kGeluSlope<T> + kGeluLinear<T>);
+    return dy * (s.slope * inner + s.value);
   } else if constexpr (A == Activation::kSilu) {
     const Vec<T> x = at_most<T>(at_least<T>(source, -kSiluEdge<T>), kSiluEdge<T>);
-    const Vec<T> s = math::sigmoid<T>(x);
-    return dy * (s + s * (T(1) - s) * x);
+    const auto s = math::sigmoid_slope<T>(x);
+    return dy * (s.slope * x + s.value);
   } else if constexpr (A == Activation::kTanh) {
     return dy * (T(1) - source * source);
   } else if constexpr (A == Activation::kSigmoid) {

@@ -89,13 +89,11 @@ GRADRING_INLINE IntVec<T> broadcast_bits(typename Float<T>::Int x) noexcept {
 // At least low, at most high; NaN stays NaN.
 template <class T>
 GRADRING_INLINE Vec<T> at_least(Vec<T> x, T low) noexcept {
-  const Vec<T> bound = broadcast<T>(low);
-  return x < bound ? bound : x;
+  return maximum<T>(broadcast<T>(low), x);
 }
 template <class T>
 GRADRING_INLINE Vec<T> at_most(Vec<T> x, T high) noexcept {
-  const Vec<T> bound = broadcast<T>(high);
-  return x > bound ? bound : x;
+  return minimum<T>(broadcast<T>(high), x);
 }
 
 template <class T>
@@ -175,6 +173,20 @@ GRADRING_INLINE Vec<T> sigmoid(Vec<T> x) noexcept {
   return T(1) / (exp<T>(-x) + T(1));
 }
 
+// sigmoid(x) and its derivative s (1 - s), without the cancellation in 1 - s.
+template <class T>
+struct SigmoidSlope {
+  Vec<T> value;
+  Vec<T> slope;
+};
+template <class T>
+GRADRING_INLINE SigmoidSlope<T> sigmoid_slope(Vec<T> x) noexcept {
+  const Vec<T> e = exp<T>(-abs<T>(x));
+  const Vec<T> large = T(1) / (e + T(1));  // sigmoid(|x|)
+  const Vec<T> small = e * large;          // sigmoid(-|x|)
+  return {x < Vec<T>{} ? small : large, small * large};
+}
+
 // log(m 2^k) for normal positive x.
 template <class T>
 GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
@@ -218,7 +230,7 @@ GRADRING_INLINE Vec<T> log1p_unit(Vec<T> x) noexcept {
 template <class T>
 GRADRING_INLINE Vec<T> softplus(Vec<T> x) noexcept {
   const Vec<T> zero{};
-  return (x < zero ? zero : x) + log1p_unit<T>(exp<T>(-abs<T>(x)));
+  return maximum<T>(zero, x) + log1p_unit<T>(exp<T>(-abs<T>(x)));
 }
 
 }  // namespace math

@@ -6,6 +6,7 @@
 
 #include "gradring/export.h"
 #include "ops/activation/activation.h"
+#include "ops/work.h"
 #include "runtime/team.h"
 
 namespace gradring {
@@ -43,11 +44,6 @@ struct MatmulArguments {
   T* c = nullptr;
   int64_t ldc = 0;
   MatmulEpilogue<T> epilogue;
-};
-
-struct ScratchBytes {
-  size_t per_lane = 0;
-  size_t shared = 0;
 };
 
 // How much scratch the team must have reserved for this call, and how many lanes are worth waking for it.

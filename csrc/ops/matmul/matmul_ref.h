@@ -4,41 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "ops/activation/activation_ref.h"
 #include "ops/matmul/matmul.h"
 
 namespace gradring::reference {
-
-// gelu is the tanh form; activation_math.h says why.
-inline double activate(Activation kind, double x) {
-  switch (kind) {
-    case Activation::kRelu: return x < 0 ? 0 : x;
-    case Activation::kGelu:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
-    case Activation::kSilu: return x / (1 + std::exp(-x));
-    case Activation::kTanh: return std::tanh(x);
-    case Activation::kSigmoid: return 1 / (1 + std::exp(-x));
-    default: return x;
-  }
-}
-
-// dy times the derivative. source: the activation's output for relu, tanh, sigmoid; its input for gelu, silu.
-inline double activate_backward(Activation kind, double dy, double source) {
-  switch (kind) {
-    case Activation::kRelu: return source <= 0 ? 0 : dy;
-    case Activation::kGelu: {
-      const double root = std::sqrt(2 / std::acos(-1.0));
-      const double t = std::tanh(root * (source + 0.044715 * source * source * source));
-      return dy * (0.5 * (1 + t) + 0.5 * source * (1 - t * t) * root * (1 + 3 * 0.044715 * source * source));
-    }
-    case Activation::kSilu: {
-      const double g = 1 / (1 + std::exp(-source));
-      return dy * (g * (1 + source * (1 - g)));
-    }
-    case Activation::kTanh: return dy * (1 - source * source);
-    case Activation::kSigmoid: return dy * (source * (1 - source));
-    default: return dy;
-  }
-}
 
 template <class T>
 void matmul(const MatmulArguments<T>& g) {

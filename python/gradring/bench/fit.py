@@ -9,14 +9,22 @@ from .report import print_machine, print_rows, print_summary
 from .step import OURS, contenders
 
 SIZES = (784, 256, 128, 10)
+PEERS = {
+    "numpy by hand": "gradring.bench.fit_by_hand:numpy_epoch",
+    "torch": "gradring.bench.fit_contenders:torch_eager",
+    "torch.compile": "gradring.bench.fit_contenders:torch_compiled",
+    "torch by hand": "gradring.bench.fit_by_hand:torch_epoch",
+    "torch.compile by hand": "gradring.bench.fit_by_hand:torch_epoch_compiled",
+    "jax": "gradring.bench.fit_contenders:jax_jit",
+    "jax scan": "gradring.bench.fit_by_hand:jax_scan_epoch",
+}
 
 
 def run(*, rounds: int = 5, out: Path | None = None) -> None:
     """Runs and prints the race; `out` also saves it as JSON."""
-    functions = {"torch": "torch_eager", "torch.compile": "torch_compiled", "jax": "jax_jit"}
     cases = [Case("Fashion-MNIST epoch, batch 64", {"sizes": SIZES, "batch": 64})]
     print_machine()
-    rows, missing = race(contenders("gradring.bench.fit_contenders", functions), cases, rounds=rounds, min_seconds=0.1)
+    rows, missing = race(contenders("gradring.bench.fit_contenders:ours", PEERS), cases, rounds=rounds, min_seconds=0.1)
     print_rows(rows, OURS)
     print_summary(rows, OURS, missing)
     if out:

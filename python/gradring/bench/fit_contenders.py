@@ -86,24 +86,18 @@ def jax_jit(case: dict[str, Any]) -> Work:
     import jax
     import jax.numpy as jnp
 
+    from .jax_step import make_update, start_jax
+
+    start_jax()
     xs, ys = data()
     x, y = jnp.asarray(xs), jnp.asarray(ys)
-    params = [(jnp.asarray(w), jnp.asarray(b)) for w, b in weights(case)]
-    momentum = jax.tree.map(jnp.zeros_like, params)
+    update, (params, momentum) = make_update(case)
 
-    def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
-        for index, (w, b) in enumerate(params):
-            inputs = inputs @ w + b
-            if index + 1 < len(params):
-                inputs = jax.nn.relu(inputs)
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(inputs), labels[:, None], axis=1))
+    def turn(params: Any, momentum: Any, total: Any, x: Any, y: Any, index: Any) -> Any:
+        params, momentum, loss = update(params, momentum, x[index], y[index])
+        return params, momentum, total + loss
 
-    def update(params: Any, momentum: Any, total: Any, x: Any, y: Any, index: Any) -> Any:
-        loss, grads = jax.value_and_grad(loss_of)(params, x[index], y[index])
-        momentum = jax.tree.map(lambda m, g: MOMENTUM * m + g, momentum, grads)
-        return jax.tree.map(lambda p, m: p - LEARNING_RATE * m, params, momentum), momentum, total + loss
-
-    compiled = jax.jit(update, donate_argnums=(0, 1, 2))
+    compiled = jax.jit(turn, donate_argnums=(0, 1, 2))
     state: list[Any] = [params, momentum]
     rng = np.random.default_rng(0)
     batch = case["batch"]

@@ -29,11 +29,16 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a name, what the factories need to build it, and its arithmetic (0 if that says nothing)."""
+    """One row: a name, what the factories need to build it, and its arithmetic (0 if that says nothing).
+
+    With `agree`, the results of the first calls are numbers that must agree among contenders within that relative
+    difference: a contender that computes something else is out of the race.
+    """
 
     name: str
     parameters: dict[str, Any]
     flops: float = 0.0
+    agree: float | None = None
 
 
 @dataclass
@@ -113,6 +118,14 @@ class Worker:
         self._process.stdout.close()
 
 
+AGREE_CALLS = 4
+
+
+def agree(results: Sequence[float], expected: Sequence[float], tolerance: float) -> bool:
+    """Whether all results are within a relative `tolerance` of what is expected; NaN agrees with nothing."""
+    return all(abs(r - e) <= tolerance * abs(e) for r, e in zip(results, expected, strict=True))
+
+
 def race(
     contenders: Sequence[Contender], cases: Iterable[Case], *, rounds: int = 7, min_seconds: float = 0.02
 ) -> tuple[list[Row], dict[str, str]]:
@@ -140,12 +153,18 @@ def race(
 def _race_case(workers: Sequence[Worker], case: Case, rounds: int, min_seconds: float) -> Row:
     row = Row(case, {}, {}, {})
     able = []
+    calls = 0 if case.agree is None else AGREE_CALLS
+    expected: list[float] = []
     for worker in workers:
-        reply = worker.ask(do="prepare", case=case.parameters, min_seconds=min_seconds)
+        reply = worker.ask(do="prepare", case=case.parameters, min_seconds=min_seconds, agree_calls=calls)
         if "error" in reply:
             row.failures[worker.contender.name] = reply["error"]
-        else:
-            able.append(worker)
+            continue
+        expected = expected or reply["first"]
+        if not agree(reply["first"], expected, case.agree or 0.0):
+            row.failures[worker.contender.name] = f"its first results are {reply['first']}, others' {expected}"
+            continue
+        able.append(worker)
     for turn in range(rounds):
         for worker in able if turn % 2 == 0 else reversed(able):
             reply = worker.ask(do="time")

@@ -18,16 +18,24 @@ def print_machine() -> None:
     print("  ".join(f"{name} {version}" for name, version in versions.items()))
 
 
+def library(contender: str) -> str:
+    """A contender's name without its number of threads."""
+    return contender.removesuffix(" 1").removesuffix(" all")
+
+
 def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
-    """A line a case. `peak` (FLOP/s) adds our percent of it."""
-    names = [ours] + sorted({name for row in rows for name in row.seconds} - {ours})
+    """A line a case: each library's best number of threads. `peak` (FLOP/s) adds our percent of it."""
+    peers = sorted({library(name) for row in rows for name in row.seconds} - {ours})
     width = max([len(row.case.name) for row in rows] + [4])
-    head = ["case".ljust(width)] + [name.rjust(14) for name in names] + ["spread".rjust(7), "ratio".rjust(7)]
+    columns = [max(len(name), 9) for name in [ours, *peers]]
+    head = ["case".ljust(width)] + [name.rjust(n) for name, n in zip([ours, *peers], columns, strict=True)]
+    head += ["spread".rjust(7), "ratio".rjust(7)]
     print(" ".join(head + (["% peak".rjust(7)] if peak else []) + ["best peer"]))
     for row in rows:
         cells = [row.case.name.ljust(width)]
-        for name in names:
-            cells.append((format_seconds(row.median(name)) if name in row.seconds else "-").rjust(14))
+        for name, column in zip([ours, *peers], columns, strict=True):
+            times = [row.median(label) for label in row.seconds if library(label) == name]
+            cells.append((format_seconds(min(times)) if times else "-").rjust(column))
         able = ours in row.seconds
         cells.append(f"{100 * row.spread(ours):.0f} %".rjust(7) if able else "-".rjust(7))
         cells.append(f"{row.ratio(ours):.2f}x".rjust(7))

@@ -1,4 +1,4 @@
-"""``gradring bench step``: whole training steps of MLPs, against PyTorch eager and compiled, and JAX."""
+"""``gradring bench step``: whole training steps of MLPs, against NumPy, PyTorch and JAX."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ CASES = (
     ((784, 1024, 1024, 10), 128),
     ((1024, 4096, 1024), 256),
 )
+PEERS = {
+    "numpy by hand": "gradring.bench.step_by_hand:numpy_step",
+    "torch": "gradring.bench.step_contenders:torch_eager",
+    "torch.compile": "gradring.bench.step_contenders:torch_compiled",
+    "torch by hand": "gradring.bench.step_by_hand:torch_step",
+    "torch.compile by hand": "gradring.bench.step_by_hand:torch_step_compiled",
+    "jax": "gradring.bench.step_contenders:jax_jit",
+}
 
 
-def contenders(module: str, functions: dict[str, str]) -> list[Contender]:
+def contenders(ours: str, peers: dict[str, str]) -> list[Contender]:
     """Ours with all cores, and each peer with one thread and with all."""
-    found = [Contender(OURS, f"{module}:ours", ours=True)]
-    for name, function in functions.items():
-        for threads in (1, None):
-            flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"} if "jax" in name and threads == 1 else {}
-            label = f"{name} {'1' if threads else 'all'}"
-            found.append(Contender(label, f"{module}:{function}", threads, flags))
+    found = [Contender(OURS, ours, ours=True)]
+    for name, factory in peers.items():
+        found += [Contender(f"{name} 1", factory, threads=1), Contender(f"{name} all", factory)]
     return found
 
 
@@ -40,15 +45,18 @@ def run(*, rounds: int = 9, min_seconds: float = 0.05, out: Path | None = None) 
     """Runs and prints the race; `out` also saves it as JSON."""
     from gradring import _core
 
-    functions = {"torch": "torch_eager", "torch.compile": "torch_compiled", "jax": "jax_jit"}
     cases = [
-        Case(f"{'-'.join(map(str, sizes))} batch {batch}", {"sizes": sizes, "batch": batch}, flops(sizes, batch))
+        Case(
+            f"{'-'.join(map(str, sizes))} batch {batch}",
+            {"sizes": sizes, "batch": batch},
+            flops(sizes, batch),
+            agree=1e-5,
+        )
         for sizes, batch in CASES
     ]
     print_machine()
-    rows, missing = race(
-        contenders("gradring.bench.step_contenders", functions), cases, rounds=rounds, min_seconds=min_seconds
-    )
+    racers = contenders("gradring.bench.step_contenders:ours", PEERS)
+    rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
     peak = _core.measure_peak_flops() if hasattr(_core, "measure_peak_flops") else 0.0
     print_rows(rows, OURS, peak=peak)
     print_summary(rows, OURS, missing)

@@ -95,7 +95,7 @@ def _torch(case: dict[str, Any], *, compiled: bool) -> Work:
         loss = forward(x, y)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.item())
 
     return step
 
@@ -105,25 +105,12 @@ def jax_jit(case: dict[str, Any]) -> Work:
     import jax
     import jax.numpy as jnp
 
+    from .jax_step import make_update, start_jax
+
+    start_jax()
     xs, ys = data(case)
     x, y = jnp.asarray(xs), jnp.asarray(ys)
-    params = [(jnp.asarray(w), jnp.asarray(b)) for w, b in weights(case)]
-    momentum = jax.tree.map(jnp.zeros_like, params)
-
-    def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
-        for index, (w, b) in enumerate(params):
-            inputs = inputs @ w + b
-            if index + 1 < len(params):
-                inputs = jax.nn.relu(inputs)
-        log_p = jax.nn.log_softmax(inputs)
-        return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
-
-    def update(params: Any, momentum: Any, inputs: Any, labels: Any) -> Any:
-        loss, grads = jax.value_and_grad(loss_of)(params, inputs, labels)
-        momentum = jax.tree.map(lambda m, g: MOMENTUM * m + g, momentum, grads)
-        params = jax.tree.map(lambda p, m: p - LEARNING_RATE * m, params, momentum)
-        return params, momentum, loss
-
+    update, (params, momentum) = make_update(case)
     compiled = jax.jit(update, donate_argnums=(0, 1))
     state: list[Any] = [params, momentum]
 

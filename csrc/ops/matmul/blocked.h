@@ -1,0 +1,190 @@
+// The blocked product: panels of B in the first two caches, blocks of A in the second, the rest behind. Lanes share
+// nothing: each computes a rectangle of C from its own packed copies, so there is no barrier to wait at.
+#pragma once
+
+#include "ops/matmul/epilogue.h"
+#include "ops/matmul/pack.h"
+#include "ops/matmul/tile.h"
+#include "runtime/cpu.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+inline constexpr int64_t kL2Bytes = 1 << 20;  // what block sizes assume; less costs little, more gains little
+inline constexpr int64_t kMaxSteps = 4096;    // bytes of one row of a block of steps
+inline constexpr int64_t kMaxVectors = 128;   // of a block of columns
+
+GRADRING_INLINE int64_t divide_up(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
+GRADRING_INLINE int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
+GRADRING_INLINE int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
+
+// How a product is cut. The tiles' and steps' boundaries follow from the shape alone.
+struct Plan {
+  int64_t row_tiles;    // of nearly equal heights
+  int64_t vectors;      // columns in vectors
+  int64_t step_blocks;  // k in blocks of nearly equal lengths
+  int64_t steps;        // the longest of them
+  int64_t block_tiles;  // tiles in a block of A
+  int lanes_down, lanes_across;
+};
+
+template <class T>
+GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept {
+  Plan plan;
+  plan.row_tiles = divide_up(g.m, kTileRows);
+  if (plan.row_tiles > 1 && plan.row_tiles < 16) plan.row_tiles += plan.row_tiles & 1;  // an even share for two lanes
+  plan.vectors = divide_up(g.n, kWidth<T>);
+  constexpr int64_t kStepLimit = kMaxSteps / static_cast<int64_t>(sizeof(T));
+  plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
+  plan.steps = divide_up(g.k, plan.step_blocks);
+  const int64_t tile_bytes = larger(1, plan.steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T));
+  plan.block_tiles = larger(2, kL2Bytes / 2 / tile_bytes);
+  // The rectangle's sides in vectors: computing takes their product, packing their sum.
+  plan.lanes_down = 1;
+  plan.lanes_across = lanes;
+  double best = 1e300;
+  for (int down = 1; down <= lanes; ++down) {
+    if (lanes % down != 0) continue;
+    const double rows = static_cast<double>(divide_up(plan.row_tiles, down)) *
+                        (static_cast<double>(g.m) / static_cast<double>(larger(1, plan.row_tiles)));
+    const double vectors = static_cast<double>(divide_up(plan.vectors, lanes / down));
+    const double cost = rows * vectors + 0.4 * (rows + 2 * vectors * kWidth<T>);
+    if (cost < best) {
+      best = cost;
+      plan.lanes_down = down;
+      plan.lanes_across = lanes / down;
+    }
+  }
+  return plan;
+}
+
+template <class T>
+GRADRING_INLINE size_t blocked_scratch(const MatmulArguments<T>& g) noexcept {
+  const Plan plan = make_plan(g, 1);
+  const int64_t a = smaller(plan.row_tiles, plan.block_tiles) * kPackedRows<T>;
+  const int64_t panels = divide_up(smaller(plan.vectors, kMaxVectors), kTileVectors) + 1;
+  const int64_t b = (plan.row_tiles > plan.block_tiles ? panels : 1) * kTileColumns<T>;
+  return static_cast<size_t>((a + b) * plan.steps + kTileColumns<T> + 64) * sizeof(T);
+}
+
+template <class T>
+struct Rectangle {
+  const MatmulArguments<T>& g;
+  const Plan& plan;
+  int64_t tile_begin = 0, tile_end = 0;      // rows, in tiles
+  int64_t vector_begin = 0, vector_end = 0;  // columns, in vectors
+  T* packed_a = nullptr;
+  T* packed_b = nullptr;
+  T* sums = nullptr;  // partial column sums, a row of n for each row tile, or null
+  bool pack_a = false;
+  bool keep_panels = false;  // panels of B are used by more than one block of A
+  bool copy_b = false;
+
+  GRADRING_INLINE int64_t row_of(int64_t tile) const noexcept { return g.m * tile / plan.row_tiles; }
+  GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
+};
+
+// One panel of columns against one block of A.
+template <class T>
+GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t steps, int64_t tile_begin,
+                                    int64_t tile_end, int64_t vector, int64_t vectors, T* panel,
+                                    bool first_panel) noexcept {
+  const MatmulArguments<T>& g = r.g;
+  const MatmulEpilogue<T>& e = g.epilogue;
+  const int64_t column = vector * kWidth<T>;
+  const int64_t columns = smaller(g.n - column, vectors * kWidth<T>);
+  const bool last_steps = step + steps == g.k;
+  const bool first_block = tile_begin == r.tile_begin;
+  const bool rows_together = r.pack_a || g.trans_a;
+  const bool finish_here = last_steps && needs_finish(e);
+  const bool tail = columns % kWidth<T> != 0;
+  const auto& kernels = kTiles<T>.kernel[tail][rows_together][vectors - 1];
+
+  TileWork<T> work;
+  work.a_stride = r.pack_a ? kPackedRows<T> : g.lda;
+  work.steps = steps;
+  work.ldc = g.ldc;
+  work.add_to_c = step > 0 || e.accumulate;
+  work.bias = last_steps && e.bias ? e.bias + column : nullptr;
+  work.relu = last_steps && relu_in_tile(e);
+  work.columns = columns;
+  work.copy_b = nullptr;
+  work.copy_stride = 0;
+  if (g.trans_b) {
+    if (first_block) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
+    work.b = panel;
+    work.b_stride = kTileColumns<T>;
+  } else if (first_block || !r.copy_b) {
+    work.b = g.b + step * g.ldb + column;
+    work.b_stride = g.ldb;
+    if (r.copy_b) {
+      work.copy_b = panel;
+      work.copy_stride = kTileColumns<T>;
+    }
+  } else {
+    work.b = panel;
+    work.b_stride = kTileColumns<T>;
+  }
+
+  for (int64_t t = tile_begin; t < tile_end; ++t) {
+    const int64_t row = r.row_of(t), rows = r.row_of(t + 1) - row;
+    const T* const a = g.trans_a ? g.a + step * g.lda + row : g.a + row * g.lda + step;
+    if (r.pack_a) {
+      T* const packed = r.packed_a + (t - tile_begin) * kPackedRows<T> * steps;
+      if (first_panel) pack_a(a, g.lda, g.trans_a, rows, steps, packed);
+      work.a = packed;
+    } else {
+      work.a = a;
+    }
+    work.c = g.c + row * g.ldc + column;
+    kernels[rows - 1](work);
+    if (work.copy_b) {
+      work.copy_b = nullptr;
+      work.b = panel;
+      work.b_stride = kTileColumns<T>;
+    }
+    if (finish_here) {
+      finish(g, Block{row, rows, column, columns}, r.sums ? r.sums + t * g.n : nullptr, relu_in_tile(e));
+    }
+  }
+}
+
+template <class T>
+void multiply_rectangle(const Rectangle<T>& r) noexcept {
+  for (int64_t vc = r.vector_begin; vc < r.vector_end; vc += kMaxVectors) {
+    const int64_t vc_end = smaller(vc + kMaxVectors, r.vector_end);
+    for (int64_t block = 0; block < r.plan.step_blocks; ++block) {
+      const int64_t step = r.step_of(block), steps = r.step_of(block + 1) - step;
+      for (int64_t t = r.tile_begin; t < r.tile_end; t += r.plan.block_tiles) {
+        const int64_t t_end = smaller(t + r.plan.block_tiles, r.tile_end);
+        T* panel = r.packed_b;
+        for (int64_t v = vc; v < vc_end; v += kTileVectors) {
+          multiply_panel(r, step, steps, t, t_end, v, smaller(kTileVectors, vc_end - v), panel, v == vc);
+          if (r.keep_panels) panel += kTileColumns<T> * steps;
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
+  const Plan plan = make_plan(g, lane.count);
+  const int down = lane.index % plan.lanes_down, across = lane.index / plan.lanes_down;
+  Rectangle<T> r{g, plan};
+  r.tile_begin = plan.row_tiles * down / plan.lanes_down;
+  r.tile_end = plan.row_tiles * (down + 1) / plan.lanes_down;
+  r.vector_begin = plan.vectors * across / plan.lanes_across;
+  r.vector_end = plan.vectors * (across + 1) / plan.lanes_across;
+  const int64_t tiles = r.tile_end - r.tile_begin, vectors = r.vector_end - r.vector_begin;
+  if (tiles == 0 || vectors == 0) return;
+  r.sums = sums;
+  r.packed_b = reinterpret_cast<T*>(lane.scratch());
+  r.keep_panels = tiles > plan.block_tiles;
+  const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 1;
+  r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
+  r.pack_a = vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96);
+  r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
+  multiply_rectangle(r);
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -1,0 +1,103 @@
+// Packing: copies of A and B in the order in which the micro-kernel reads them.
+#pragma once
+
+#include <utility>
+
+#include "ops/matmul/tile.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+// One exchange of a butterfly: lanes whose index has the bit kStep change places between x and y.
+template <class T, int kStep, int... kLane>
+GRADRING_INLINE void exchange(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, kLane...>) noexcept {
+  constexpr int kW = kWidth<T>;
+  const Vec<T> low = __builtin_shufflevector(x, y, ((kLane & kStep) ? kW + kLane - kStep : kLane)...);
+  const Vec<T> high = __builtin_shufflevector(x, y, ((kLane & kStep) ? kW + kLane : kLane + kStep)...);
+  x = low;
+  y = high;
+}
+
+template <class T, int kStep>
+GRADRING_INLINE void transpose_stage(Vec<T> (&v)[kWidth<T>]) noexcept {
+  constexpr int kW = kWidth<T>;
+  if constexpr (kStep < kW) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kW; ++i)
+      if (!(i & kStep)) exchange<T, kStep>(v[i], v[i + kStep], std::make_integer_sequence<int, kW>{});
+    transpose_stage<T, kStep * 2>(v);
+  }
+}
+
+// to[p * to_stride + r] = from[r * from_stride + p] for r < rows <= width, p < steps. Writes whole vectors: the
+// elements from `rows` on become 0.
+template <class T>
+void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t steps, T* to,
+                     int64_t to_stride) noexcept {
+  constexpr int kW = kWidth<T>;
+  int64_t p = 0;
+  for (; p + kW <= steps; p += kW) {
+    Vec<T> v[kW];
+    if (rows == kW) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kW; ++r) v[r] = load(from + r * from_stride + p);
+    } else {
+#pragma GCC unroll 16
+      for (int r = 0; r < kW; ++r) v[r] = r < rows ? load(from + r * from_stride + p) : Vec<T>{};
+    }
+    transpose_stage<T, 1>(v);
+#pragma GCC unroll 16
+    for (int r = 0; r < kW; ++r) store(to + (p + r) * to_stride, v[r]);
+  }
+  if (p == steps) return;
+  const Tail<T> tail(steps - p);
+  Vec<T> v[kW];
+#pragma GCC unroll 16
+  for (int r = 0; r < kW; ++r) v[r] = r < rows ? tail.load(from + r * from_stride + p) : Vec<T>{};
+  transpose_stage<T, 1>(v);
+#pragma GCC unroll 16
+  for (int r = 0; r < kW; ++r)
+    if (p + r < steps) store(to + (p + r) * to_stride, v[r]);
+}
+
+// to[p * to_stride + r] = from[p * from_stride + r] for r < rows <= width; the rest of the vector becomes 0.
+template <class T>
+void pack_rows(const T* from, int64_t from_stride, int64_t rows, int64_t steps, T* to, int64_t to_stride) noexcept {
+  const Tail<T> tail(rows);
+  if (rows == kWidth<T>) {
+    for (int64_t p = 0; p < steps; ++p) {
+      __builtin_prefetch(from + (p + 16) * from_stride);
+      store(to + p * to_stride, load(from + p * from_stride));
+    }
+  } else {
+    for (int64_t p = 0; p < steps; ++p) {
+      __builtin_prefetch(from + (p + 16) * from_stride);
+      store(to + p * to_stride, tail.load(from + p * from_stride));
+    }
+  }
+}
+
+// A tile's rows of op(A) for a range of steps, kPackedRows apart. `a` points at the first element.
+template <class T>
+void pack_a(const T* a, int64_t lda, bool transposed, int64_t rows, int64_t steps, T* to) noexcept {
+  constexpr int kW = kWidth<T>;
+  for (int64_t r = 0; r < rows; r += kW) {
+    const int64_t count = rows - r < kW ? rows - r : kW;
+    if (transposed) {
+      pack_rows(a + r, lda, count, steps, to + r, kPackedRows<T>);
+    } else {
+      pack_transposed(a + r * lda, lda, count, steps, to + r, kPackedRows<T>);
+    }
+  }
+}
+
+// A panel of op(B), B being transposed in memory, kTileColumns apart.
+template <class T>
+void pack_b_transposed(const T* b, int64_t ldb, int64_t columns, int64_t steps, T* to) noexcept {
+  constexpr int kW = kWidth<T>;
+  for (int64_t j = 0; j < columns; j += kW) {
+    const int64_t count = columns - j < kW ? columns - j : kW;
+    pack_transposed(b + j * ldb, ldb, count, steps, to + j, kTileColumns<T>);
+  }
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -1,0 +1,150 @@
+// The micro-kernel: a tile of C in registers, one broadcast of A times a row of B per step (Goto and van de Geijn,
+// Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008; Van Zee and van de Geijn, BLIS, ACM TOMS
+// 41(3), 2015). Every element is one chain of multiply-adds in the order of k, so its bits depend neither on the
+// tile's size nor on where it lies.
+#pragma once
+
+#include <utility>
+
+#include "ops/simd.h"
+#include "ops/simd_tail.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+// Registers: 32 with AVX-512 and on aarch64, 16 below. A tile leaves room for a row of B and a broadcast.
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int kTileRows = 14;
+#else
+inline constexpr int kTileRows = 6;
+#endif
+inline constexpr int kTileVectors = 2;
+
+template <class T>
+inline constexpr int kTileColumns = kTileVectors * kWidth<T>;
+// Packed A: one step of k is this many elements, of which a tile uses its rows.
+template <class T>
+inline constexpr int kPackedRows = (kTileRows + kWidth<T> - 1) / kWidth<T> * kWidth<T>;
+
+template <class T>
+struct TileWork {
+  const T* a;
+  int64_t a_stride;  // between rows, or between steps (see kRowsTogether)
+  const T* b;
+  int64_t b_stride;  // between steps
+  int64_t steps;
+  T* c;
+  int64_t ldc;
+  bool add_to_c;  // C's old value is part of the sum
+  const T* bias;  // or null
+  bool relu;
+  int64_t columns;  // 1 to vectors * width
+  T* copy_b;        // or null: where the rows of B go for the next tiles
+  int64_t copy_stride;
+};
+
+template <class T>
+using TileKernel = void (*)(const TileWork<T>&) noexcept;
+
+// kRowsTogether: a step's elements of A are adjacent (packed, or transposed in memory); else a row's are.
+template <class T, int kRows, int kVectors, bool kRowsTogether, bool kTail>
+void tile(const TileWork<T>& w) noexcept {
+  constexpr int kW = kWidth<T>;
+  Vec<T> sums[kRows][kVectors];
+#pragma GCC unroll 32
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = Vec<T>{};
+
+  const Tail<T> tail(kTail ? w.columns - (kVectors - 1) * kW : kW);
+  const auto load_last = [&](const T* from) __attribute__((always_inline)) {
+    return kTail ? tail.load(from) : load(from);
+  };
+
+  const T* a = w.a;
+  const T* b = w.b;
+  T* copy = w.copy_b;
+  const int64_t a_stride = w.a_stride, b_stride = w.b_stride;
+  if (w.steps >= 24) {
+    for (int i = 0; i < kRows; ++i) {
+      __builtin_prefetch(w.c + i * w.ldc, 1);
+      __builtin_prefetch(w.c + i * w.ldc + w.columns - 1, 1);
+    }
+  }
+  for (int64_t p = 0; p < w.steps; ++p) {
+    Vec<T> row[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors - 1; ++j) row[j] = load(b + j * kW);
+    row[kVectors - 1] = load_last(b + (kVectors - 1) * kW);
+    if (copy) {
+      // The first pass over B also packs it; its rows may lie far apart, which no hardware prefetcher follows.
+      __builtin_prefetch(b + 12 * b_stride);
+      if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
+      copy += w.copy_stride;
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows; ++i) {
+      const T factor = kRowsTogether ? a[i] : a[i * a_stride];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sums[i][j] += factor * row[j];
+    }
+    a += kRowsTogether ? a_stride : 1;
+    b += b_stride;
+  }
+
+  if (w.add_to_c) {
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors - 1; ++j) sums[i][j] += load(w.c + i * w.ldc + j * kW);
+      sums[i][kVectors - 1] += load_last(w.c + i * w.ldc + (kVectors - 1) * kW);
+    }
+  }
+  if (w.bias) {
+    Vec<T> bias[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors - 1; ++j) bias[j] = load(w.bias + j * kW);
+    bias[kVectors - 1] = load_last(w.bias + (kVectors - 1) * kW);
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sums[i][j] += bias[j];
+  }
+  if (w.relu) {
+    const Vec<T> zero{};
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sums[i][j] = sums[i][j] < zero ? zero : sums[i][j];
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < kRows; ++i) {
+    T* const c = w.c + i * w.ldc;
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors - 1; ++j) store(c + j * kW, sums[i][j]);
+    if (kTail) {
+      tail.store(c + (kVectors - 1) * kW, sums[i][kVectors - 1]);
+    } else {
+      store(c + (kVectors - 1) * kW, sums[i][kVectors - 1]);
+    }
+  }
+}
+
+template <class T>
+struct TileTable {
+  TileKernel<T> kernel[2][2][kTileVectors][kTileRows];  // [tail][rows together][vectors - 1][rows - 1]
+};
+
+template <class T, int... kRow>
+constexpr TileTable<T> make_tiles(std::integer_sequence<int, kRow...>) noexcept {
+  return {{{{{tile<T, kRow + 1, 1, false, false>...}, {tile<T, kRow + 1, 2, false, false>...}},
+            {{tile<T, kRow + 1, 1, true, false>...}, {tile<T, kRow + 1, 2, true, false>...}}},
+           {{{tile<T, kRow + 1, 1, false, true>...}, {tile<T, kRow + 1, 2, false, true>...}},
+            {{tile<T, kRow + 1, 1, true, true>...}, {tile<T, kRow + 1, 2, true, true>...}}}}};
+}
+
+template <class T>
+inline constexpr TileTable<T> kTiles = make_tiles<T>(std::make_integer_sequence<int, kTileRows>{});
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

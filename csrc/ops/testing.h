@@ -1,0 +1,34 @@
+// For the kernels' tests: every ISA level that this processor has, and random numbers.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "runtime/cpu.h"
+
+namespace gradring::testing {
+
+template <class Body>
+void for_each_isa(const Body& body) {
+  const Isa before = active_isa();
+  for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
+    if (set_isa(isa)) body();
+  }
+  set_isa(before);
+}
+
+inline std::mt19937_64& random_bits() {
+  static std::mt19937_64 bits(20240607);
+  return bits;
+}
+
+template <class T>
+std::vector<T> normal(int64_t n, double scale = 1) {
+  std::normal_distribution<double> distribution(0, scale);
+  std::vector<T> values(static_cast<size_t>(n));
+  for (T& value : values) value = static_cast<T>(distribution(random_bits()));
+  return values;
+}
+
+}  // namespace gradring::testing

@@ -1,0 +1,28 @@
+// What an op says about a call before it runs: the scratch memory it needs, and how many lanes are worth waking.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/team.h"
+
+namespace gradring {
+
+struct ScratchBytes {
+  size_t per_lane = 0;
+  size_t shared = 0;
+};
+
+// Waking a lane and waiting for it costs about as much as this much work.
+inline constexpr double kNanosecondsWorthALane = 4000;
+
+inline int lanes_worth(double nanoseconds, int lanes) noexcept {
+  const double worth = nanoseconds / kNanosecondsWorthALane;
+  return worth >= lanes ? lanes : worth < 2 ? 1 : static_cast<int>(worth);
+}
+
+// How the wide, memory-bound work on a flat array is split: no cache line is shared between lanes, and which elements
+// fall into a vector's partial tail depends on n alone.
+inline constexpr int64_t kFlatGrain = 1024;
+
+}  // namespace gradring

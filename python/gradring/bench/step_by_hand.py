@@ -1,0 +1,198 @@
+"""The MLP training step written out by hand, without automatic differentiation: what an expert gets from a library.
+
+NumPy and PyTorch write every result into an array made once, and keep all gradients (and all momentum) in one vector,
+so that the update is a few calls for the whole model. The compiled one gives the same formulas to Inductor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .contender import Work
+from .step_contenders import LEARNING_RATE, MOMENTUM, data, threads, weights
+
+
+class Flat(NamedTuple):
+    """Parameters, gradients and momentum, each end to end in one vector, and a shaped view of each part."""
+
+    parameters: np.ndarray
+    gradients: np.ndarray
+    momentum: np.ndarray
+    p: list[np.ndarray]  # w0, b0, w1, b1, ...
+    g: list[np.ndarray]
+
+
+def flat_state(case: dict[str, Any]) -> Flat:
+    """The case's initial weights, laid out flat."""
+    arrays = [array for layer in weights(case) for array in layer]
+    parameters = np.concatenate([array.ravel() for array in arrays])
+    gradients = np.zeros_like(parameters)
+    ends = np.cumsum([array.size for array in arrays])
+    places = [(slice(end - array.size, end), array.shape) for array, end in zip(arrays, ends, strict=True)]
+    return Flat(
+        parameters,
+        gradients,
+        np.zeros_like(parameters),
+        [parameters[where].reshape(shape) for where, shape in places],
+        [gradients[where].reshape(shape) for where, shape in places],
+    )
+
+
+def numpy_step(case: dict[str, Any]) -> Work:
+    """NumPy with its OpenBLAS."""
+    return numpy_work(flat_state(case), *data(case))
+
+
+def numpy_work(state: Flat, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
+    """A step that reads whatever x and y then hold. Only the picked logits of the labels are allocated."""
+    parameters, gradients, momentum, p, g = state
+    layers, batch = len(p) // 2, len(x)
+    scaled = np.empty_like(parameters)
+    out = [np.empty((batch, w.shape[1]), np.float32) for w in p[::2]]
+    delta = [np.empty_like(array) for array in out]
+    mask = [np.empty(array.shape, bool) for array in out]
+    row_max, row_sum = np.empty((batch, 1), np.float32), np.empty((batch, 1), np.float32)
+    rows = np.arange(batch)
+    share = np.float32(1 / batch)
+    rate, decay, zero = np.float32(LEARNING_RATE), np.float32(MOMENTUM), np.float32(0)
+    add, multiply, subtract, maximum, matmul = np.add, np.multiply, np.subtract, np.maximum, np.matmul
+    max_of, sum_of = np.maximum.reduce, np.add.reduce
+
+    def step() -> float:
+        h = x
+        for i in range(layers):
+            z = out[i]
+            matmul(h, p[2 * i], out=z)
+            add(z, p[2 * i + 1], out=z)
+            if i + 1 < layers:
+                maximum(z, zero, out=z)
+            h = z
+        d = delta[-1]
+        max_of(h, axis=1, keepdims=True, out=row_max)
+        subtract(h, row_max, out=h)
+        picked = h[rows, y]
+        np.exp(h, out=d)
+        sum_of(d, axis=1, keepdims=True, out=row_sum)
+        multiply(d, share / row_sum, out=d)
+        d[rows, y] -= share
+        loss = float((sum_of(np.log(row_sum), axis=None) - sum_of(picked)) * share)
+        for i in reversed(range(layers)):
+            d = delta[i]
+            matmul((out[i - 1] if i else x).T, d, out=g[2 * i])
+            sum_of(d, axis=0, out=g[2 * i + 1])
+            if i:
+                matmul(d, p[2 * i].T, out=delta[i - 1])
+                np.greater(out[i - 1], zero, out=mask[i - 1])
+                multiply(delta[i - 1], mask[i - 1], out=delta[i - 1])
+        multiply(momentum, decay, out=momentum)
+        add(momentum, gradients, out=momentum)
+        multiply(momentum, rate, out=scaled)
+        subtract(parameters, scaled, out=parameters)
+        return loss
+
+    return step
+
+
+def torch_step(case: dict[str, Any]) -> Work:
+    """PyTorch's kernels in inference mode."""
+    import torch
+
+    torch.set_num_threads(threads())
+    x, y = data(case)
+    return torch_work(flat_state(case), torch.from_numpy(x), torch.from_numpy(y))
+
+
+def torch_work(state: Flat, x: Any, y: Any) -> Callable[[], float]:
+    """A step that reads whatever the tensors x and y then hold."""
+    import torch
+
+    parameters, gradients, momentum = (torch.from_numpy(array) for array in state[:3])
+    p, g = [torch.from_numpy(array) for array in state.p], [torch.from_numpy(array) for array in state.g]
+    layers, batch = len(p) // 2, len(x)
+    out = [torch.empty(batch, w.shape[1]) for w in p[::2]]
+    delta = [torch.empty_like(tensor) for tensor in out]
+    log_p = torch.empty_like(out[-1])
+    labels, minus_one = y[:, None], torch.full((batch, 1), -1.0)
+    weights_t, inputs_t = [w.t() for w in p[::2]], [x.t(), *(tensor.t() for tensor in out[:-1])]
+    relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+    @torch.inference_mode()
+    def step() -> float:
+        h = x
+        for i in range(layers):
+            torch.addmm(p[2 * i + 1], h, p[2 * i], out=out[i])
+            if i + 1 < layers:
+                torch.relu_(out[i])
+            h = out[i]
+        torch.log_softmax(h, 1, out=log_p)
+        loss = torch.nn.functional.nll_loss(log_p, y)
+        d = delta[-1]
+        torch.exp(log_p, out=d)
+        d.scatter_add_(1, labels, minus_one)
+        d.mul_(1 / batch)
+        for i in reversed(range(layers)):
+            d = delta[i]
+            torch.mm(inputs_t[i], d, out=g[2 * i])
+            torch.sum(d, 0, out=g[2 * i + 1])
+            if i:
+                torch.mm(d, weights_t[i], out=delta[i - 1])
+                relu_backward(delta[i - 1], out[i - 1], 0.0, grad_input=delta[i - 1])
+        momentum.mul_(MOMENTUM).add_(gradients)
+        parameters.add_(momentum, alpha=-LEARNING_RATE)
+        return float(loss)
+
+    return step
+
+
+def torch_step_compiled(case: dict[str, Any]) -> Work:
+    """The whole step, update included, as one Inductor graph called through its C++ wrapper: no graph break, no autograd."""
+    import torch
+
+    torch.set_num_threads(threads())
+    xs, ys = data(case)
+    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
+    body = torch_compiled_body(case)
+
+    @torch.inference_mode()
+    def step() -> float:
+        return float(body(x, y))
+
+    return step
+
+
+def torch_compiled_body(case: dict[str, Any]) -> Any:
+    """A compiled function (x, y) -> loss that takes a step on the case's model."""
+    import torch
+    import torch._inductor.config
+
+    torch._inductor.config.cpp_wrapper = True
+    p = [torch.from_numpy(array) for layer in weights(case) for array in layer]
+    momentum = [torch.zeros_like(tensor) for tensor in p]
+    layers = len(p) // 2
+
+    def body(x: Any, y: Any, p: list[Any], momentum: list[Any]) -> Any:
+        inputs, h = [], x
+        for i in range(layers):
+            inputs.append(h)
+            h = torch.addmm(p[2 * i + 1], h, p[2 * i])
+            if i + 1 < layers:
+                h = torch.relu(h)
+        log_p = torch.log_softmax(h, 1)
+        loss = torch.nn.functional.nll_loss(log_p, y)
+        d = (log_p.exp() - (torch.arange(h.shape[1]) == y[:, None]).float()) * (1 / len(x))
+        gradients: list[Any] = [None] * len(p)
+        for i in reversed(range(layers)):
+            gradients[2 * i] = torch.mm(inputs[i].t(), d)
+            gradients[2 * i + 1] = d.sum(0)
+            if i:
+                d = torch.where(inputs[i] > 0, torch.mm(d, p[2 * i].t()), 0.0)
+        for tensor, velocity, gradient in zip(p, momentum, gradients, strict=True):
+            velocity.mul_(MOMENTUM).add_(gradient)
+            tensor.add_(velocity, alpha=-LEARNING_RATE)
+        return loss
+
+    compiled = torch.compile(body, fullgraph=True, dynamic=False)
+    return lambda x, y: compiled(x, y, p, momentum)
