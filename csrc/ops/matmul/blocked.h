@@ -83,6 +83,18 @@ struct Rectangle {
   GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
 };
 
+template <class T>
+GRADRING_INLINE void prefetch_touched(const TileConsumer<T>& consumer, const Block& block) noexcept {
+  for (const T* touched : consumer.touched) {
+    if (!touched) return;
+    for (int64_t i = block.row; i < block.row + block.rows; ++i) {
+      const T* const line = touched + i * consumer.touched_ld + block.column;
+      __builtin_prefetch(line, 1);
+      __builtin_prefetch(line + block.columns - 1, 1);
+    }
+  }
+}
+
 // One panel of columns against one block of A.
 template <class T>
 GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t steps, int64_t tile_begin,
@@ -96,13 +108,17 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   const bool first_block = tile_begin == r.tile_begin;
   const bool rows_together = r.pack_a || g.trans_a;
   const bool finish_here = last_steps && needs_finish(e);
+  const bool consume = last_steps && e.consumer.take;
+  // Without partial sums to keep, a consumed tile never leaves the first cache.
+  alignas(64) T consumed[kTileRows * kTileColumns<T>];
+  const bool in_passing = consume && step == 0 && !needs_finish(e);
   const bool tail = columns % kWidth<T> != 0;
   const auto& kernels = kTiles<T>.kernel[tail][rows_together][vectors - 1];
 
   TileWork<T> work;
   work.a_stride = r.pack_a ? kPackedRows<T> : g.lda;
   work.steps = steps;
-  work.ldc = g.ldc;
+  work.ldc = in_passing ? kTileColumns<T> : g.ldc;
   work.add_to_c = step > 0 || e.accumulate;
   work.bias = last_steps && e.bias ? e.bias + column : nullptr;
   work.relu = last_steps && relu_in_tile(e);
@@ -135,7 +151,10 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     } else {
       work.a = a;
     }
-    work.c = g.c + row * g.ldc + column;
+    const Block block{row, rows, column, columns};
+    T* const c = in_passing ? consumed : g.c + row * g.ldc + column;
+    work.c = c;
+    if (consume) prefetch_touched(e.consumer, block);
     kernels[rows - 1](work);
     if (work.copy_b) {
       work.copy_b = nullptr;
@@ -143,8 +162,9 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
       work.b_stride = kTileColumns<T>;
     }
     if (finish_here) {
-      finish(g, Block{row, rows, column, columns}, r.sums ? r.sums + t * g.n : nullptr, relu_in_tile(e));
+      finish(g, block, r.sums ? r.sums + t * g.n : nullptr, relu_in_tile(e));
     }
+    if (consume) e.consumer.take(e.consumer.context, row, rows, column, columns, c, work.ldc);
   }
 }
 

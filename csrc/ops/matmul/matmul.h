@@ -11,6 +11,19 @@
 
 namespace gradring {
 
+// Takes finished tiles instead of C: what follows the product, done while the tile is in the first cache.
+template <class T>
+struct TileConsumer {
+  // tile: rows x columns with leading dimension ld, whose first element is (row, column) of the product.
+  using Take = void (*)(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns, const T* tile,
+                        int64_t ld) noexcept;
+  Take take = nullptr;
+  const void* context = nullptr;
+  // m x n arrays of leading dimension touched_ld that take will read: fetched while the product is computed. Or null.
+  const T* touched[3] = {};
+  int64_t touched_ld = 0;
+};
+
 // Applied to each tile while it is hot, in the order of the fields. All pointers may be null.
 //   v = A B                       (+ C's old value, if accumulate)
 //   v += bias[column]
@@ -19,7 +32,7 @@ namespace gradring {
 //   v *= derivative(mask)(mask_source[row, column])     mask_source: the output (relu, tanh, sigmoid) or the
 //                                                       pre-activation (gelu, silu) of the layer before
 //   column_sums[column] = sum over rows of v            (the bias gradient)
-//   C = v
+//   C = v, or consumer.take(v), and C, then only space for partial sums, is left undefined
 template <class T>
 struct MatmulEpilogue {
   bool accumulate = false;
@@ -29,6 +42,7 @@ struct MatmulEpilogue {
   Activation mask = Activation::kNone;
   const T* mask_source = nullptr;  // leading dimension mask_ld
   int64_t mask_ld = 0;
+  TileConsumer<T> consumer;  // needs C all the same: it may hold partial sums. Not together with accumulate
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 

@@ -141,6 +141,56 @@ TEST_CASE("matmul agrees with the reference, the same bits for any number of lan
   });
 }
 
+namespace {
+
+// Adds every tile that it is given to its place in `to`, so that one given twice shows too.
+template <class T>
+struct Collected {
+  std::vector<T> to;
+  int64_t ld;
+
+  static void take(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns, const T* tile,
+                   int64_t ld) noexcept {
+    const auto* self = static_cast<const Collected*>(context);
+    T* to = const_cast<T*>(self->to.data());
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j) to[(row + i) * self->ld + column + j] += tile[i * ld + j];
+  }
+};
+
+template <class T>
+void check_consumer(int64_t m, int64_t n, int64_t k) {
+  Team team(3);
+  Problem<T> problem(m, n, k, uniform(0, 1), uniform(0, 1));
+  const bool with_bias = uniform(0, 1), with_sums = uniform(0, 1), with_mask = uniform(0, 1);
+  if (with_mask) problem.g.epilogue.mask = Activation::kTanh;
+  Problem<T> expected = problem;
+  expected.use(with_bias, false, with_mask, with_sums);
+  run(team, 1, expected.g);
+  for (int lanes : {1, 3}) {
+    Problem<T> got = problem;
+    got.use(with_bias, false, with_mask, with_sums);
+    Collected<T> collected{std::vector<T>(static_cast<size_t>(m * n)), n};
+    got.g.epilogue.consumer = {Collected<T>::take, &collected, {collected.to.data()}, n};
+    run(team, lanes, got.g);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j)
+        REQUIRE(collected.to[static_cast<size_t>(i * n + j)] == expected.c[static_cast<size_t>(i * problem.g.ldc + j)]);
+    REQUIRE(got.sums == expected.sums);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a consumer is given every tile of the product once") {
+  on_every_isa([] {
+    for (int round = 0; round < 60; ++round) check_consumer<float>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
+    for (int round = 0; round < 20; ++round) check_consumer<double>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
+    check_consumer<float>(30, 50, 2500);  // more steps than one block holds
+    check_consumer<double>(30, 50, 1100);
+  });
+}
+
 TEST_CASE("matmul with k = 0 applies the epilogue to zero") {
   on_every_isa([] {
     Team team(2);
