@@ -71,7 +71,7 @@ def test_every_truncation_is_found(whole):
     content = whole.read_bytes()
     for length in range(len(content)):
         whole.write_bytes(content[:length])
-        with pytest.raises(gr.CheckpointCorrupt, match="a.safetensors"):
+        with pytest.raises(gr.CheckpointCorrupt, match=r"a\.safetensors"):
             checkpoint.read(whole)
     whole.write_bytes(content[:-1])
     with pytest.raises(gr.CheckpointCorrupt, match="tensor 'w' is truncated: it ends at byte"):
@@ -95,7 +95,7 @@ def test_every_flipped_bit_is_found(whole):
             content[position] ^= 1 << bit
     content[-1] ^= 1
     whole.write_bytes(content)
-    with pytest.raises(gr.CheckpointCorrupt, match="a.safetensors: tensor 'w' is damaged"):
+    with pytest.raises(gr.CheckpointCorrupt, match=r"a\.safetensors: tensor 'w' is damaged"):
         checkpoint.read(whole)
 
 

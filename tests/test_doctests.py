@@ -8,11 +8,15 @@ import pytest
 
 import gradring
 
-MODULES = [module.name for module in pkgutil.walk_packages(gradring.__path__, "gradring.")]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(gradring.__path__, "gradring.")
+    if not module.name.endswith(("._core", ".libgradring", ".__main__"))
+]
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 
-@pytest.mark.parametrize("name", ["gradring", *[name for name in MODULES if not name.endswith("__main__")]])
+@pytest.mark.parametrize("name", ["gradring", *MODULES])
 def test_examples(name, tmp_path, monkeypatch):
     module = importlib.import_module(name)
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,7 @@ def test_csv_reads_back_exactly(history, tmp_path):
     assert rows[0]["epoch"] == "1"
     for name, values in history.metrics.items():
         for row, value in zip(rows, values, strict=True):
-            assert float(row[name]) == value or math.isnan(value) and row[name] == "nan"
+            assert float(row[name]) == value or (math.isnan(value) and row[name] == "nan")
     assert [p.name for p in tmp_path.iterdir()] == ["h.csv"]
 
 

@@ -1,9 +1,9 @@
 """Checkpoints: safetensors files that are written whole and read with suspicion.
 
-The format is https://huggingface.co/docs/safetensors: the length of a JSON header as a little-endian uint64, the header,
-and the tensors' bytes without gaps. Any safetensors reader opens these files. Reading one never runs code and never trusts
-it: lengths are checked against the file before memory is allocated, and every tensor, and the header itself, has a CRC-32 in
-the metadata, so that a flipped bit is found and named.
+The format is https://huggingface.co/docs/safetensors: the length of a JSON header as a little-endian uint64, the
+header, and the tensors' bytes without gaps. Any safetensors reader opens these files. Reading one never runs code and
+never trusts it: lengths are checked against the file before memory is allocated, and every tensor, and the header
+itself, has a CRC-32 in the metadata, so that a flipped bit is found and named.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def write(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str,
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read every tensor, and the metadata, of a file that :func:`write` made.
 
-    A file that is truncated, damaged, or was not written by gradring raises ``CheckpointCorrupt``, naming the file and, where
-    it is known, the tensor.
+    A file that is truncated, damaged, or was not written by gradring raises ``CheckpointCorrupt``, naming the file
+    and, where it is known, the tensor.
     """
     name = os.fspath(path)
     with open(name, "rb") as file:
@@ -88,8 +88,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     _check_layout(name, header, size - start)
     if not isinstance(metadata, dict) or _HEADER_SUM not in metadata or _SUMS not in metadata:
         raise CheckpointCorrupt(
-            f"[checkpoint] {name} is a safetensors file, but not a checkpoint of gradring; to take only its weights, read it "
-            "with safetensors.numpy.load_file and assign them to trainer.params"
+            f"[checkpoint] {name} is a safetensors file, but not a checkpoint of gradring; to take only its weights, "
+            "read it with safetensors.numpy.load_file and assign them to trainer.params"
         )
     said = metadata.pop(_HEADER_SUM)
     if said != str(_header_sum({**header, "__metadata__": metadata})):
@@ -108,8 +108,8 @@ def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
-def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    return array.reshape(-1).view(np.uint8)
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _header_sum(header: Mapping[str, Any]) -> int:
@@ -163,7 +163,7 @@ def _tensor(file: IO[bytes], name: str, tensor: str, entry: Any, start: int, siz
         raise CheckpointCorrupt(f"{where} is truncated: it ends at byte {start + last} of a file of {size}")
     array = np.empty(shape, dtype)
     file.seek(start + first)
-    got = file.readinto(_bytes(array).data) if array.size else 0  # type: ignore[attr-defined]
+    got = file.readinto(_bytes(array)) if array.size else 0  # type: ignore[attr-defined]
     if got != array.nbytes:
         raise CheckpointCorrupt(f"{where} is truncated: {got} of {array.nbytes} bytes")
     return array
@@ -174,7 +174,8 @@ def _dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
 
         return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name).newbyteorder("<")
+    little: np.dtype[Any] = np.dtype(f"<{np.dtype(name).str[1:]}")
+    return little
 
 
 def _check_layout(name: str, header: Mapping[str, Any], size: int) -> None:

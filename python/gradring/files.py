@@ -14,8 +14,8 @@ __all__ = ["replacing"]
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Write a new file beside ``path`` and put it in its place when the block ends; an error leaves ``path`` as it was.
 
-    The file is on the disk before it gets its name, and the name before this returns, so that a crash at any moment leaves
-    either the old file or the new one.
+    The file is on the disk before it gets its name, and the name before this returns, so that a crash at any moment
+    leaves either the old file or the new one.
     """
     target = os.path.realpath(os.fspath(path))
     folder = os.path.dirname(target)

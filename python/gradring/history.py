@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradring.files import replacing
@@ -18,8 +18,8 @@ class History:
     """Metrics by name, one value an epoch.
 
     ``metrics`` maps a name to a list of floats: ``epoch`` (counted from 1), ``loss``, ``accuracy``, ``val_loss``,
-    ``val_accuracy``, ``lr`` (of the epoch's last update) and ``seconds``, as far as the run has them. A metric that an epoch
-    lacks is NaN there, so all lists are equally long.
+    ``val_accuracy``, ``lr`` (of the epoch's last update) and ``seconds``, as far as the run has them. A metric that
+    an epoch lacks is NaN there, so all lists are equally long.
 
     >>> history = History()
     >>> history.append({"epoch": 1, "loss": 0.5})
@@ -31,6 +31,14 @@ class History:
     def __init__(self) -> None:
         self.metrics: dict[str, list[float]] = {}
         self._epochs = 0
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, Sequence[float]]) -> History:
+        """A history of these metrics; lists of unequal length raise ``ValueError``."""
+        history = cls()
+        for values in zip(*metrics.values(), strict=True):
+            history.append(dict(zip(metrics, values, strict=True)))
+        return history
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add an epoch."""
@@ -62,7 +70,8 @@ class History:
             file.write(text.getvalue().encode())
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw loss and accuracy over the epochs into a picture; its name's end chooses the format. Needs matplotlib."""
+        """Draw loss and accuracy over the epochs into a picture; its name's end chooses the format. Needs
+        matplotlib."""
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

@@ -74,7 +74,7 @@ def test_every_flipped_byte_of_gzipped_elements_is_an_error(tmp_path):
 def test_a_header_that_promises_terabytes_is_refused(file, zipped):
     liar = struct.pack(">BBBB3I", 0, 0, 14, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1) + b"\0" * 100
     with pytest.raises(
-        ValueError, match="truncated or foreign: its header says .* bytes, but such a file can hold at most"
+        ValueError, match=r"truncated or foreign: its header says .* bytes, but such a file can hold at most"
     ):
         gr.datasets.read_idx(file(liar, zipped))
 

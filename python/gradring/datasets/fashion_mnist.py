@@ -15,20 +15,21 @@ from gradring.datasets.types import Dataset, Samples
 __all__ = ["fashion_mnist"]
 
 # Where Debian's dataset-fashion-mnist puts the files.
-_SYSTEM = Path("/usr/share/datasets/fashion-mnist")
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def fashion_mnist(folder: str | os.PathLike[str] | None = None, *, dtype: DTypeLike = np.float32) -> Dataset:
     """70 000 pictures of clothes of 28x28 pixels: 60 000 to train on and 10 000 to test on, in the original split.
 
-    ``x`` has shape (N, 784): float32 or float64 from 0 to 1, or the original bytes with ``dtype="uint8"``; ``y`` is int64
-    from 0 to 9. The four IDX files (``train-images-idx3-ubyte`` and so on, with or without ``.gz``) are read from ``folder``,
-    or from ``/usr/share/datasets/fashion-mnist``, where Debian's package ``dataset-fashion-mnist`` puts them. A missing file
-    raises ``FileNotFoundError``, a damaged one ``ValueError``.
+    ``x`` has shape (N, 784): float32 or float64 from 0 to 1, or the original bytes with ``dtype="uint8"``; ``y`` is
+    int64 from 0 to 9. The four IDX files (``train-images-idx3-ubyte`` and so on, with or without ``.gz``) are read
+    from ``folder``, or from ``/usr/share/datasets/fashion-mnist``, where Debian's package ``dataset-fashion-mnist``
+    puts them. A missing file raises ``FileNotFoundError``, a damaged one ``ValueError``.
 
-    Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms", 2017 (MIT).
+    Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+    2017 (MIT).
     """
-    place = _SYSTEM if folder is None else Path(folder)
+    place = SYSTEM_FOLDER if folder is None else Path(folder)
     wanted = np.dtype(dtype)
     if wanted not in (np.float32, np.float64, np.uint8):
         raise ValueError(f"[fashion_mnist] dtype must be float32, float64 or uint8, got {wanted}")
@@ -60,6 +61,6 @@ def _find(place: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"[fashion_mnist] {place} has no {name}.gz; install it with 'apt install dataset-fashion-mnist', or give the folder "
-        "that holds the four files"
+        f"[fashion_mnist] {place} has no {name}.gz; install it with 'apt install dataset-fashion-mnist', or give the "
+        "folder that holds the four files"
     )

@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped.
 
-The format: two zero bytes, a byte for the type, a byte for the number of dimensions, each dimension as a big-endian uint32,
-and then the elements, big-endian, in C order (Yann LeCun's MNIST page, "the IDX file format").
+The format: two zero bytes, a byte for the type, a byte for the number of dimensions, each dimension as a big-endian
+uint32, and then the elements, big-endian, in C order (Yann LeCun's MNIST page, "the IDX file format").
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _MAX_DEFLATE = 1032
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read an IDX file; gzip is recognised by its first bytes, not by the name.
 
-    Returns an array of the file's shape and type in native byte order. A file that is not IDX, is cut short, goes on after
-    its last element, or promises more than it can hold raises ``ValueError`` before memory is allocated for it.
+    Returns an array of the file's shape and type in native byte order. A file that is not IDX, is cut short, goes on
+    after its last element, or promises more than it can hold raises ``ValueError`` before memory is allocated for it.
     """
     name = os.fspath(path)
     size = os.path.getsize(name)
@@ -45,7 +45,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
             raise ValueError(f"[read_idx] {name} is damaged: {error}") from error
 
 
-def _read(file: IO[bytes], name: str, most: int) -> NDArray[Any]:
+def _read(file: IO[bytes] | gzip.GzipFile, name: str, most: int) -> NDArray[Any]:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
         raise ValueError(f"[read_idx] {name} is not an IDX file: it begins with {head!r}")
@@ -63,7 +63,7 @@ def _read(file: IO[bytes], name: str, most: int) -> NDArray[Any]:
             f"but such a file can hold at most {most}"
         )
     array = np.empty(shape, dtype)
-    got = _fill(file, memoryview(array).cast("B")) if array.size else 0
+    got = _fill(file, array.reshape(-1).view(np.uint8).data) if array.size else 0
     if got < wanted:
         raise ValueError(f"[read_idx] {name} is truncated: {got} of {wanted} bytes for {shape} of {dtype.name}")
     if file.read(1):
@@ -71,10 +71,10 @@ def _read(file: IO[bytes], name: str, most: int) -> NDArray[Any]:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _fill(file: IO[bytes], view: memoryview) -> int:
+def _fill(file: IO[bytes] | gzip.GzipFile, view: memoryview) -> int:
     done = 0
     while done < len(view):
-        count: int = file.readinto(view[done:])  # type: ignore[attr-defined]
+        count: int = file.readinto(view[done:])  # type: ignore[union-attr]
         if not count:
             break
         done += count

@@ -18,8 +18,8 @@ __all__ = ["Optimizer"]
 class Optimizer:
     """A rule for updating parameters, as data: ``kind`` names it and the fields are its hyperparameters.
 
-    ``lr`` is a float or a schedule. ``state_names`` lists the arrays, of a parameter's shape, that the rule keeps for each
-    parameter; all begin at zero.
+    ``lr`` is a float or a schedule. ``state_names`` lists the arrays, of a parameter's shape, that the rule keeps for
+    each parameter; all begin at zero.
     """
 
     lr: float | Schedule

@@ -16,6 +16,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import SupportsIndex, TypeAlias, overload
 
 import numpy as np
@@ -175,8 +176,8 @@ def step(start: float, every: int, factor: float = 0.1) -> Schedule:
 
 
 def warmup(then: float | Schedule, steps: int) -> Schedule:
-    """Rise in equal parts to the first rate of ``then``, reached at the last of ``steps`` steps; then follow it from its
-    own step 0."""
+    """Rise in equal parts to the first rate of ``then``, reached at the last of ``steps`` steps; then follow it from
+    its own step 0."""
     return _Warmup(as_schedule(then, "warmup", "then"), _count("warmup", "steps", steps))
 
 
@@ -191,6 +192,6 @@ def join(schedules: Sequence[float | Schedule], starts: Sequence[int]) -> Schedu
             f"[join] {len(schedules)} schedules need {max(len(schedules) - 1, 0)} starts, got {len(starts)}"
         )
     begins = tuple(_count("join", f"starts[{i}]", start) for i, start in enumerate(starts))
-    if any(later <= earlier for earlier, later in zip(begins, begins[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(begins)):
         raise ValueError(f"[join] starts must rise, got {list(begins)}")
     return _Join(tuple(as_schedule(s, "join", f"schedules[{i}]") for i, s in enumerate(schedules)), begins)

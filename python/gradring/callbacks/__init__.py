@@ -1,0 +1,10 @@
+"""What happens between the steps of ``Trainer.fit``."""
+
+from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.checkpoint import Checkpoint
+from gradring.callbacks.csv import Csv
+from gradring.callbacks.early_stop import EarlyStop
+from gradring.callbacks.progress import Progress
+from gradring.callbacks.trace import Trace
+
+__all__ = ["Callback", "Checkpoint", "Csv", "EarlyStop", "Progress", "Run", "Trace"]

@@ -1,0 +1,38 @@
+"""``gradring bench``: races against whatever peers are installed."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_to"]
+
+_BENCHMARKS = {
+    "gemm": "matrix products against NumPy, PyTorch and JAX",
+    "step": "a whole training step of several MLPs",
+    "fit": "an epoch of Fashion-MNIST",
+}
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser("bench", help="race against installed peers", description=__doc__)
+    shown = "; ".join(f"{name}: {what}" for name, what in _BENCHMARKS.items())
+    parser.add_argument("name", nargs="?", choices=[*_BENCHMARKS], default="step", help=f"{shown} (default: step)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds; each gives one measurement a contender")
+    parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one benchmark."""
+    from gradring.bench.machine import require_release_build
+
+    require_release_build()
+    if options.rounds is not None and options.rounds < 1:
+        raise ValueError(f"[bench] --rounds must be at least 1, got {options.rounds}")
+    rounds = {} if options.rounds is None else {"rounds": options.rounds}
+    import_module(f"gradring.bench.{options.name}").run(out=options.out, **rounds)
+    return 0

@@ -1,0 +1,231 @@
+"""The engine behind ``Trainer(step=fn, params=..., optimizer=...)``: your gradients, our updates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import ops
+from gradring.epochs import REPORT_SECONDS, Mean, Report, batches_of
+from gradring.errors import NonFinite
+from gradring.optim import Optimizer
+
+__all__ = ["StepResult", "UserStep"]
+
+# step(params, batch) -> loss, gradients by name, and, if the batches differ in size, the number of samples
+UserFunction = Callable[[Any, Any], tuple[Any, ...]]
+
+
+class StepResult(NamedTuple):
+    """A loss that is the mean over ``samples`` samples, and its gradients."""
+
+    loss: float
+    grads: dict[str, NDArray[Any]]
+    samples: float
+
+
+class UserStep:
+    """Calls a function for loss and gradients, and updates the parameters in place, natively.
+
+    ``params`` maps names to arrays: of NumPy, or of any framework whose CPU arrays NumPy can view. A writable one is
+    updated where it lies, and the function receives the very object that was given. A read-only one (JAX's are) is
+    copied once, and the function receives the NumPy array that is trained.
+    """
+
+    def __init__(
+        self,
+        function: UserFunction,
+        params: Mapping[str, Any],
+        *,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        nonfinite: str,
+        accumulate: int,
+    ) -> None:
+        if not callable(function):
+            raise TypeError(f"[Trainer] step must be a function (params, batch) -> loss, grads, got {function!r}")
+        if not isinstance(params, Mapping) or not params:
+            raise TypeError(f"[Trainer] params must be a dict of arrays, got {type(params).__name__}")
+        self._function, self.optimizer = function, optimizer
+        self._clip_norm, self._nonfinite, self._accumulate = clip_norm, nonfinite, accumulate
+        self.params: dict[str, NDArray[Any]] = {}
+        self._given: dict[str, Any] = {}
+        for name, value in params.items():
+            array = as_numpy(f"params[{name!r}]", value)
+            if array.dtype not in (np.float32, np.float64):
+                raise TypeError(f"[Trainer] params[{name!r}] must be float32 or float64, got {array.dtype}")
+            owned = array.flags.writeable
+            if owned and not array.flags.c_contiguous:
+                raise ValueError(
+                    f"[Trainer] params[{name!r}] must be C-contiguous to be updated in place, "
+                    f"got strides {array.strides}"
+                )
+            self.params[name] = array if owned else array.copy(order="C")
+            self._given[name] = value if owned else self.params[name]
+        self.state = {
+            f"{state}.{name}": np.zeros_like(array)
+            for state in optimizer.state_names
+            for name, array in self.params.items()
+        }
+        self._update = _updater(optimizer)
+        self.step_count = 0
+        self._last_samples = 1.0
+        self._start = self._first_update = 0
+        self._sums: dict[str, NDArray[Any]] = {}
+        self._weight, self._pending = 0.0, 0
+        self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
+
+    def step(self, batch: Any) -> float:
+        """One batch; one update too, unless gradients accumulate. Returns the loss."""
+        began = time.perf_counter()
+        result = self._evaluate(batch)
+        if not math.isfinite(result.loss) and self._nonfinite == "raise":
+            self._discard()
+            raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
+        computed = time.perf_counter()
+        self._add(result)
+        if self._pending == self._accumulate:
+            self.flush()
+        self._seconds["compute"] += computed - began
+        self._seconds["update"] += time.perf_counter() - computed
+        return result.loss
+
+    def batches(self) -> int:
+        """Batches of the epoch at hand whose gradients the parameters have."""
+        return self._start + (self.step_count - self._first_update) * self._accumulate
+
+    def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
+        """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
+        self._start, self._first_update = start, self.step_count
+        self._discard()
+        mean, done = Mean(), start
+        told = ready = time.perf_counter()
+        for batch in batches_of(source, epoch, start):
+            self._seconds["data"] += time.perf_counter() - ready
+            mean.add(self.step(batch), self._last_samples)
+            done += 1
+            ready = time.perf_counter()
+            if ready - told > REPORT_SECONDS:
+                report(done, {"loss": mean.value})
+                told = ready = time.perf_counter()
+        self.flush()
+        return {"loss": mean.value}
+
+    def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
+        """The mean loss; nothing is updated."""
+        mean = Mean()
+        for batch in batches_of(source):
+            result = self._evaluate(batch)
+            mean.add(result.loss, result.samples)
+        return {"loss": mean.value}
+
+    def predict(self, x: Any, batch_size: int) -> NDArray[Any]:
+        raise TypeError("[Trainer.predict] only a trainer with a model predicts; this one has step and params")
+
+    def plan(self) -> str:
+        return f"step: {self._function!r}, then {self.optimizer} on {len(self.params)} parameters"
+
+    def counters(self) -> dict[str, int]:
+        """What a checkpoint must hold beside the arrays."""
+        return {"step": self.step_count}
+
+    def restore(self, counters: Mapping[str, int]) -> None:
+        """Take over what ``counters`` gave."""
+        self.step_count = counters["step"]
+        self._discard()
+
+    def flush(self) -> None:
+        """Apply accumulated gradients, if there are any."""
+        if not self._pending:
+            return
+        grads = self._sums
+        if self._accumulate > 1:
+            for grad in grads.values():
+                grad /= self._weight
+        if self._clip_norm is not None:
+            # In double precision, so that large models do not overflow.
+            norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
+            if norm > self._clip_norm:
+                grads = {name: grad * grad.dtype.type(self._clip_norm / norm) for name, grad in grads.items()}
+        rate = float(self.optimizer.learning_rates(self.step_count, 1)[0])
+        self.step_count += 1
+        for name, param in self.params.items():
+            states = (self.state[f"{state}.{name}"] for state in self.optimizer.state_names)
+            self._update(param, grads[name], *states, lr=rate, step=self.step_count)
+        self._discard()
+
+    def timings(self) -> dict[str, float]:
+        return dict(self._seconds)
+
+    def _discard(self) -> None:
+        self._sums, self._weight, self._pending = {}, 0.0, 0
+
+    def _evaluate(self, batch: Any) -> StepResult:
+        returned = self._function(self._given, batch)
+        if not isinstance(returned, tuple) or len(returned) not in (2, 3):
+            raise TypeError(
+                f"[step] the function must return loss, grads or loss, grads, samples, got {type(returned).__name__}"
+            )
+        if not isinstance(returned[1], Mapping):
+            raise TypeError(f"[step] grads must be a dict of arrays, got {type(returned[1]).__name__}")
+        samples = float(returned[2]) if len(returned) == 3 else 1.0
+        if not (math.isfinite(samples) and samples > 0):
+            raise ValueError(f"[step] the number of samples must be above 0, got {samples}")
+        self._last_samples = samples
+        return StepResult(float(returned[0]), self._checked(returned[1]), samples)
+
+    def _checked(self, grads: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        if grads.keys() != self.params.keys():
+            missing, extra = sorted(self.params.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())
+            raise ValueError(f"[step] grads must have the names of params; missing {missing}, unknown {extra}")
+        arrays = {}
+        for name, param in self.params.items():
+            grad = as_numpy(f"grads[{name!r}]", grads[name])
+            if grad.shape != param.shape or grad.dtype != param.dtype:
+                raise ValueError(
+                    f"[step] grads[{name!r}] is {grad.shape} of {grad.dtype}, "
+                    f"params[{name!r}] is {param.shape} of {param.dtype}"
+                )
+            arrays[name] = np.ascontiguousarray(grad) if grad.ndim else grad
+        return arrays
+
+    def _add(self, result: StepResult) -> None:
+        self._pending += 1
+        self._weight += result.samples
+        if self._accumulate == 1:
+            self._sums = result.grads
+        elif not self._sums:
+            self._sums = {name: grad * grad.dtype.type(result.samples) for name, grad in result.grads.items()}
+        else:
+            for name, grad in result.grads.items():
+                self._sums[name] += grad * grad.dtype.type(result.samples)
+
+
+def as_numpy(label: str, value: Any) -> NDArray[Any]:
+    """A NumPy view of an array of any framework, without a copy."""
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "detach"):  # PyTorch refuses to hand out what autograd records
+        value = value.detach()
+    try:
+        if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+            return np.asarray(value)
+        return np.from_dlpack(value)
+    except (TypeError, AttributeError, BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(
+            f"[Trainer] {label} must be an array in CPU memory, got {type(value).__name__}: {error}"
+        ) from error
+
+
+def _updater(optimizer: Optimizer) -> Callable[..., Any]:
+    """``update(param, grad, *state, lr, step)`` of the optimizer, its other hyperparameters filled in."""
+    rest = optimizer.hyperparameters()
+    if optimizer.kind == "sgd":
+        return lambda param, grad, *state, lr, step: ops.sgd_update(param, grad, *state, lr=lr, **rest)
+    native = ops.adamw_update if optimizer.kind == "adamw" else ops.adam_update
+    return lambda param, grad, *state, lr, step: native(param, grad, *state, lr=lr, step=step, **rest)

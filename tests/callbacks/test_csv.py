@@ -1,0 +1,41 @@
+import pytest
+
+import gradring as gr
+
+pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
+
+
+def test_rows_can_be_read_while_the_run_goes_on(trainer, data, tmp_path):
+    path, seen = tmp_path / "log.csv", []
+
+    class Read(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            seen.append(path.read_text().splitlines())
+
+    trainer.fit(data, epochs=3, callbacks=[gr.callbacks.Csv(path), Read()])
+    assert [len(lines) for lines in seen] == [2, 3, 4]
+    assert seen[-1][0] == "epoch,loss,lr,seconds"
+    assert [line.split(",")[:2] for line in seen[-1][1:]] == [["1", "1"], ["2", "0.5"], ["3", "0.3333333333333333"]]
+
+
+def test_a_second_run_replaces_or_appends(trainer, data, tmp_path):
+    path = tmp_path / "log.csv"
+    trainer.fit(data, callbacks=[gr.callbacks.Csv(path)])
+    trainer.fit(data, callbacks=[gr.callbacks.Csv(path, append=True)])
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["epoch", "1", "2"]
+    trainer.fit(data, callbacks=[gr.callbacks.Csv(path)])
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["epoch", "3"]
+
+
+def test_appending_other_columns(trainer, data, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,mood\n1,good\n")
+    with pytest.raises(ValueError, match=r"\[Csv\] .*log.csv has columns \['epoch', 'mood'\], this epoch has"):
+        trainer.fit(data, callbacks=[gr.callbacks.Csv(path, append=True)])
+    assert path.read_text() == "epoch,mood\n1,good\n"
+
+
+def test_an_unwritable_folder_is_known_before_the_training(trainer, data, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        trainer.fit(data, callbacks=[gr.callbacks.Csv(tmp_path / "none" / "log.csv")])
+    assert trainer.step_count == 0

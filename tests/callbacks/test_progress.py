@@ -1,0 +1,56 @@
+import io
+import sys
+import threading
+
+import pytest
+
+import gradring as gr
+
+pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
+
+
+def test_the_bar_ends_full_and_shows_the_metrics(trainer, data):
+    text = io.StringIO()
+    trainer.fit(data, epochs=2, validate=data, callbacks=[gr.callbacks.Progress(text)])
+    last = text.getvalue().replace("\n", "\r").rstrip("\r").split("\r")[-1]
+    assert "epoch 2/2: 100%" in last and "8/8" in last and "loss=0.5000" in last and "val_loss=0.5000" in last
+
+
+def test_a_second_run_counts_from_one(trainer, data):
+    trainer.fit(data, epochs=2)
+    text = io.StringIO()
+    trainer.fit(data, epochs=3, callbacks=[gr.callbacks.Progress(text)])
+    assert "epoch 3/3: 100%" in text.getvalue() and "12/12" in text.getvalue() and "/5" not in text.getvalue()
+
+
+def test_no_thread_is_started(trainer, data):
+    before = threading.active_count()
+
+    class Count(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            assert threading.active_count() == before
+
+    trainer.fit(data, callbacks=[gr.callbacks.Progress(io.StringIO()), Count()])
+
+
+def test_a_source_without_a_length(trainer):
+    class Endless:
+        def __iter__(self):
+            return iter([1, 2, 3])
+
+    text = io.StringIO()
+    trainer.fit(Endless(), epochs=2, callbacks=[gr.callbacks.Progress(text)])
+    assert "epoch 2/2" in text.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_it_comes_by_itself_on_a_terminal_only(trainer, data, monkeypatch):
+    for stream, shown in ((io.StringIO(), False), (Terminal(), True), (None, False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        trainer.fit(data, epochs=1)
+        if stream is not None:
+            assert ("epoch 1/1" in stream.getvalue()) == shown

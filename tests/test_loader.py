@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gradring as gr
+from gradring.loader import as_source
+
+
+@pytest.fixture
+def arrays():
+    return np.arange(20.0).reshape(10, 2), np.arange(10)
+
+
+@given(st.integers(1, 40), st.integers(1, 45), st.booleans(), st.booleans(), st.integers(0, 2**40), st.integers(0, 5))
+def test_an_epoch_has_every_sample_once(samples, batch_size, shuffle, drop_last, seed, epoch):
+    x = np.arange(samples)
+    if drop_last and batch_size > samples:
+        with pytest.raises(ValueError, match="drop_last leaves nothing"):
+            gr.Loader(x, batch_size, drop_last=True)
+        return
+    loader = gr.Loader(x, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
+    loader.set_epoch(epoch)
+    batches = list(loader)
+    assert len(batches) == len(loader) and loader.epoch == epoch + 1
+    assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+    seen = np.concatenate(batches)
+    assert len(seen) == (samples // batch_size * batch_size if drop_last else samples)
+    assert len(np.unique(seen)) == len(seen)
+    if not shuffle:
+        np.testing.assert_array_equal(seen, x[: len(seen)])
+
+
+def test_the_order_depends_on_seed_and_epoch_and_nothing_else(arrays):
+    def orders(seed):
+        loader = gr.Loader(np.arange(500), 7, shuffle=True, seed=seed)
+        return [np.concatenate(list(loader)).tolist() for _ in range(3)]
+
+    assert orders(3) == orders(3) != orders(4)
+    assert len({tuple(order) for order in orders(3)}) == 3
+    loader = gr.Loader(np.arange(500), 64, shuffle=True, seed=3)
+    loader.set_epoch(1)
+    assert np.concatenate(list(loader)).tolist() == orders(3)[1] == loader_order(3, 1)
+
+
+def loader_order(seed, epoch):
+    loader = gr.Loader(np.arange(500), 1, shuffle=True, seed=seed)
+    loader.load_state_dict({"seed": seed, "epoch": epoch})
+    return loader.order().tolist()
+
+
+def test_batches_from_the_middle(arrays):
+    loader = gr.Loader(arrays, 3, shuffle=True)
+    whole = list(loader.batches())
+    for start in range(5):
+        for (x, y), (wanted_x, wanted_y) in zip(loader.batches(start), whole[start:], strict=True):
+            assert np.array_equal(x, wanted_x) and np.array_equal(y, wanted_y)
+    assert loader.epoch == 0
+
+
+def test_an_iteration_that_is_left_early_stays_in_its_epoch(arrays):
+    loader = gr.Loader(arrays, 3)
+    next(iter(loader))
+    assert loader.epoch == 0
+    list(loader)
+    assert loader.state_dict() == {"epoch": 1, "seed": 0}
+
+
+def test_forms(arrays, tmp_path):
+    x, y = arrays
+    np.save(tmp_path / "x.npy", x)
+    (batch,) = gr.Loader(x, 10)
+    np.testing.assert_array_equal(batch, x)
+    for source in ((x, y), [x, y], (tmp_path / "x.npy", y), (str(tmp_path / "x.npy"), y)):
+        (batch,) = gr.Loader(source, 10)
+        assert isinstance(batch, tuple)
+        np.testing.assert_array_equal(batch[0], x)
+        np.testing.assert_array_equal(batch[1], y)
+    (batch,) = gr.Loader({"image": x, "label": y}, 10)
+    assert list(batch) == ["image", "label"]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_any_strides_and_dtypes_and_batches_are_copies(shuffle):
+    x = np.arange(48, dtype=np.uint8).reshape(6, 8)[::-1, ::2]
+    x.flags.writeable = False
+    before = x.copy()
+    for batch in gr.Loader(x, 4, shuffle=shuffle):
+        assert batch.dtype == np.uint8
+        batch[...] = 0
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        ((), ValueError, r"\[Loader\] source has no array"),
+        ({}, ValueError, r"\[Loader\] source has no array"),
+        (3.0, TypeError, r"source\[0\] must be an array, got float"),
+        (([1, 2], [3, 4]), TypeError, r"source\[0\] must be an array, got list; np.asarray makes one"),
+        ((np.zeros(3), None), TypeError, r"source\[1\] must be an array, got NoneType"),
+        (
+            (np.zeros(3), np.array(["a", "b", "c"])),
+            TypeError,
+            r"source\[1\] must be an array of numbers, got dtype <U1",
+        ),
+        ((np.zeros(3), np.array([None] * 3)), TypeError, r"source\[1\] must be an array of numbers, got dtype object"),
+        (np.zeros(3, complex), TypeError, r"source\[0\] .* got dtype complex128"),
+        (np.float32(1), ValueError, r"source\[0\] has no axis of samples"),
+        (np.zeros((0, 3)), ValueError, r"source\[0\] is \(0, 3\): there must be at least one sample"),
+        ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, ValueError, r"'x' has 3 samples, 'y' has 4"),
+    ],
+)
+def test_bad_sources(source, error, words):
+    with pytest.raises(error, match=words):
+        gr.Loader(source, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"batch_size": 0}, ValueError, r"\[Loader\] batch_size must be at least 1, got 0"),
+        ({"batch_size": 2.0}, TypeError, r"\[Loader\] batch_size must be an int, got float"),
+        ({"batch_size": True}, ValueError, r"\[Loader\] batch_size must be at least 1, got True"),
+        ({"batch_size": 2, "seed": -1}, ValueError, r"\[Loader\] seed must be at least 0, got -1"),
+    ],
+)
+def test_bad_options(arrays, options, error, words):
+    with pytest.raises(error, match=words):
+        gr.Loader(arrays, **options)
+
+
+def test_a_corrupt_npy_file(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(100.0))
+    content = (tmp_path / "x.npy").read_bytes()
+    for bad in (b"", content[:50], content[:-8], b"PK\x03\x04" + content):
+        (tmp_path / "x.npy").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"source\[0\]: .*x.npy is not an .npy file of numbers, or is damaged"):
+            gr.Loader(tmp_path / "x.npy", 10)
+    np.save(tmp_path / "x.npy", np.array([{}, {}]), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"\[Loader\] source\[0\]: .*x.npy is not an .npy file of numbers"):
+        gr.Loader(tmp_path / "x.npy", 10)
+
+
+def test_what_serves_as_a_source(arrays):
+    loader = gr.Loader(arrays, 4)
+    assert as_source("f", loader, 2, shuffle=True, seed=0) is loader
+    made = as_source("f", arrays, 2, shuffle=True, seed=5)
+    assert (made.batch_size, made.shuffle, made.seed) == (2, True, 5)
+    batches = [(np.zeros(1), np.zeros(1))]
+    with pytest.raises(TypeError, match=r"\[f\] data is an iterator, which can be read only once"):
+        as_source("f", iter(batches), 2, shuffle=True, seed=0)
+    for wrong in (arrays[0], 3, None):
+        with pytest.raises(TypeError, match=r"\[f\] data must be a Loader, arrays \(x, y\) or an iterable of batches"):
+            as_source("f", wrong, 2, shuffle=True, seed=0)
