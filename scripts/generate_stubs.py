@@ -1,6 +1,6 @@
 """Write python/gradring/_core.pyi from the installed extension module, or with --check compare the two.
 
-    pip install '.[dev]' && python scripts/generate_stubs.py [--check]
+pip install '.[dev]' && python scripts/generate_stubs.py [--check]
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
 // BatchIterator: the object behind `for batch in loader`, and the loader as a source of the training loop.
+//
+// | variable           | writer       | readers    | order   | why                |
+// |--------------------|--------------|------------|---------|--------------------|
+// | Latencies::counts_ | the consumer | statistics | relaxed | numbers to look at |
 #pragma once
 
 #include <atomic>

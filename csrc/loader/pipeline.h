@@ -5,6 +5,12 @@
 // one within its budget; else next says kHeld and the consumer waits, or gives up.
 //
 // All members are the consumer's alone, except close, which ends its wait from another thread, and the counters.
+//
+// | variable          | writer       | readers    | order             | why                                          |
+// |-------------------|--------------|------------|-------------------|----------------------------------------------|
+// | counters          | the consumer | statistics | relaxed           | numbers to look at                           |
+// | Pipeline::closed_ | close        | next       | release / acquire | the consumer ends its wait                   |
+// | Pipeline::quit_   | the end      | workers    | relaxed           | a flag; what it allows is ordered by joining |
 #pragma once
 
 #include <atomic>

@@ -1,3 +1,6 @@
+// | variable | writer              | readers    | order   | why                        |
+// |----------|---------------------|------------|---------|----------------------------|
+// | active   | active_isa, set_isa | active_isa | relaxed | a number that stands alone |
 #include "runtime/cpu.h"
 
 #include <sched.h>
@@ -39,7 +42,7 @@ Isa wanted() noexcept {
   return best;
 }
 
-// -1: not yet decided. Relaxed: the value stands alone.
+// -1: not yet decided.
 std::atomic<int> active{-1};
 
 }  // namespace

@@ -1,0 +1,52 @@
+"""Every atomic operation names its memory order, and every file with atomics has a table that says why."""
+
+import re
+
+import pytest
+from source import CSRC, cpp_files, name, without_comments
+
+OPERATION = re.compile(
+    r"(?:\.|->)(load|store|exchange|fetch_\w+|compare_exchange_\w+|test_and_set|wait|notify_\w+)\s*\("
+)
+DECLARED = re.compile(r"std::atomic(?:_ref)?<[^;()]*?>\s*>?\s+&?(\w+)\s*[;{(\[=]")
+FILES = [path for path in cpp_files() if "std::atomic" in without_comments(path.read_text())]
+
+
+def arguments(text, start):
+    """What stands in the parenthesis that opens before `start`, less what stands in parentheses within it."""
+    depth, own = 1, ""
+    for character in text[start:]:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            return own
+        own += character if depth == 1 else ""
+    raise AssertionError("unbalanced parentheses")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_every_operation_names_its_order(path):
+    text = without_comments(path.read_text())
+    declared = set(DECLARED.findall(text))
+    for match in OPERATION.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        owner = re.search(r"(\w+)(?:\[[^\]]*\])?$", text[: match.start()])
+        if owner is None or owner.group(1) not in declared:
+            continue  # a method of something else
+        assert match.group(1) not in {"wait", "notify_one", "notify_all"}, f"line {line}: futexes go through wait.h"
+        orders = arguments(text, match.end()).count("memory_order")
+        needed = 2 if match.group(1).startswith("compare_exchange") else 1
+        assert orders == needed, f"line {line}: {match.group(1)} names {orders} of {needed} memory orders"
+    for variable in (variable for variable in declared if variable.endswith("_")):
+        silent = re.search(rf"(\+\+|--)\s*{variable}\b|\b{variable}\s*(\+\+|--|[-+|&^]=|=[^=])", text)
+        assert silent is None, f"{variable}: operators on an atomic name no order"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if "_test" not in path.stem and "_bench" not in path.stem], ids=name
+)
+def test_a_table_says_who_writes_and_reads_each_atomic(path):
+    texts = [path.with_suffix(suffix) for suffix in (".h", ".cc")]
+    tables = [text for text in texts if text.exists() and re.search(r"// \| variable +\|.*order", text.read_text())]
+    assert tables, (
+        f"{path.relative_to(CSRC)} has atomics and no table `// | variable | writer | readers | order | why |`"
+    )

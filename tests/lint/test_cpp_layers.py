@@ -1,0 +1,52 @@
+"""Includes point one way: bindings and capi, then program, loader and comm, then ops, then runtime, then include."""
+
+import re
+
+import pytest
+from source import CSRC, cpp_files, name, without_comments
+
+MAY_INCLUDE = {
+    "include": {"gradring"},
+    "runtime": {"gradring", "runtime"},
+    "ops": {"gradring", "runtime", "ops"},
+    "loader": {"gradring", "runtime", "ops", "loader"},
+    "comm": {"gradring", "runtime", "ops", "comm"},
+    "program": {"gradring", "runtime", "ops", "program"},
+    "cuda": {"gradring", "runtime", "cuda"},
+    "capi": {"gradring", "runtime", "ops", "capi"},
+    "bindings": {"gradring", "runtime", "ops", "loader", "comm", "program", "bindings"},
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
+PYTHON = re.compile(r"^(Python\.h|pybind11/|numpy/)")
+CUDA = re.compile(r"^(cuda|cublas|cudnn|nccl|nvrtc|nvml|curand|cub/|thrust/)")
+INTRINSICS = re.compile(r"^(\w*mmintrin\.h|x86intrin\.h|arm_neon\.h|arm_sve\.h)$")
+
+
+def includes(path):
+    return INCLUDE.findall(without_comments(path.read_text()))
+
+
+@pytest.mark.parametrize("path", cpp_files(), ids=name)
+def test_includes_point_downwards(path):
+    room = path.relative_to(CSRC).parts[0]
+    for quote, target in includes(path):
+        if quote == '"':
+            assert (CSRC / target).exists() or (CSRC / "include" / target).exists(), f"{target}: write it from csrc/"
+            assert target.split("/")[0] in MAY_INCLUDE[room], f"{room} must not know {target}"
+
+
+@pytest.mark.parametrize("path", cpp_files(), ids=name)
+def test_foreign_headers_stay_in_their_rooms(path):
+    place = path.relative_to(CSRC).as_posix()
+    for _, target in includes(path):
+        assert not PYTHON.match(target) or place.startswith("bindings/"), f"{target}: csrc/bindings alone knows Python"
+        assert not CUDA.match(target) or place.startswith("cuda/") or place.endswith(".cu"), f"{target}: not here"
+        assert not INTRINSICS.match(target) or re.search(r"simd_\w+\.h$", place), f"{target}: ISA-specific files alone"
+
+
+def test_cmake_adds_the_rooms_in_layer_order():
+    rooms = re.findall(r"add_subdirectory\((\w+)\)", (CSRC / "CMakeLists.txt").read_text())
+    assert rooms[0] == "runtime"
+    for position, room in enumerate(rooms):
+        later = set(rooms[position + 1 :])
+        assert not (MAY_INCLUDE[room] & later), f"{room} comes before a room that it may include"

@@ -1,0 +1,36 @@
+"""Objects compiled for an ISA level define nothing that the linker could pick for another level.
+
+A weak (COMDAT) function outside the ISA namespace, such as an inline function of a shared header that was not inlined,
+exists once per level, and the linker keeps any one of them: a machine without AVX-512 might run the AVX-512 copy.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from source import ROOT
+
+BUILD = Path(os.environ.get("GRADRING_BUILD", ROOT / "build"))
+OBJECTS = sorted(BUILD.glob("**/gradring_ops_*.dir/**/*.o"))
+
+
+def weak_symbols(path):
+    command = ["nm", "--defined-only", "--demangle", str(path)]
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        kind, symbol = re.match(r"[0-9a-f]+ (\w) (.*)", line).groups()
+        if kind in "WVu":
+            yield symbol
+
+
+@pytest.mark.skipif(not OBJECTS or shutil.which("nm") is None, reason="needs a build tree (GRADRING_BUILD) and nm")
+def test_no_weak_symbol_outside_the_isa_namespaces():
+    foreign = {
+        f"{path.parts[-1]}: {symbol}"
+        for path in OBJECTS
+        for symbol in weak_symbols(path)
+        if "isa_" not in symbol and not symbol.startswith(("DW.ref.", "__asan", "__odr_asan"))
+    }
+    assert not foreign
