@@ -7,17 +7,21 @@
 #include <type_traits>
 
 #include "runtime/cpu.h"
+#include "runtime/team.h"
 
 namespace gradring {
 
-// A table of a template's entry points for both element types.
-template <template <class> class Table>
-struct ByType {
-  Table<float> f32;
-  Table<double> f64;
+// A kernel's entry points for both element types.
+template <template <class> class Arguments>
+struct Kernel {
+  template <class T>
+  using Run = void (*)(const Lane&, const Arguments<T>&) noexcept;
+
+  Run<float> f32;
+  Run<double> f64;
 
   template <class T>
-  const Table<T>& of() const noexcept {
+  Run<T> of() const noexcept {
     if constexpr (std::is_same_v<T, float>) {
       return f32;
     } else {
@@ -50,3 +54,12 @@ struct ByType {
   }
 #define GRADRING_KERNELS(name) (::gradring::isa_base::name)
 #endif
+
+// Defines op(lane, arguments), which op.h declares, for both element types: calls the active level's Kernel.
+#define GRADRING_DEFINE_OP(op, Arguments, kernel)                     \
+  template <class T>                                                  \
+  void op(const Lane& lane, const Arguments<T>& arguments) noexcept { \
+    GRADRING_KERNELS(kernel).of<T>()(lane, arguments);                \
+  }                                                                   \
+  template void op(const Lane&, const Arguments<float>&) noexcept;    \
+  template void op(const Lane&, const Arguments<double>&) noexcept;

@@ -58,8 +58,9 @@ void run_vjp(const Lane& lane, const ActivationVjpArguments<T>& g) noexcept {
 
 }  // namespace
 
-extern const ActivationKernels activation_kernels;
-const ActivationKernels activation_kernels = {{run_forward<float>, run_vjp<float>},
-                                              {run_forward<double>, run_vjp<double>}};
+extern const ActivationKernel activation_kernel;
+extern const ActivationVjpKernel activation_vjp_kernel;
+const ActivationKernel activation_kernel = {run_forward<float>, run_forward<double>};
+const ActivationVjpKernel activation_vjp_kernel = {run_vjp<float>, run_vjp<double>};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -1,4 +1,4 @@
-// The table that activation_cpu.cc fills once per ISA level.
+// The entry points that activation_cpu.cc defines once per ISA level.
 #pragma once
 
 #include "ops/activation/activation.h"
@@ -6,14 +6,10 @@
 
 namespace gradring {
 
-template <class T>
-struct ActivationTable {
-  void (*forward)(const Lane&, const ActivationArguments<T>&) noexcept;
-  void (*vjp)(const Lane&, const ActivationVjpArguments<T>&) noexcept;
-};
+using ActivationKernel = Kernel<ActivationArguments>;
+using ActivationVjpKernel = Kernel<ActivationVjpArguments>;
 
-using ActivationKernels = ByType<ActivationTable>;
-
-GRADRING_DECLARE_KERNELS(ActivationKernels, activation_kernels)
+GRADRING_DECLARE_KERNELS(ActivationKernel, activation_kernel)
+GRADRING_DECLARE_KERNELS(ActivationVjpKernel, activation_vjp_kernel)
 
 }  // namespace gradring

@@ -12,7 +12,10 @@ struct MathTable {
   using Map = void (*)(const T* x, T* y, int64_t n) noexcept;
   Map exp, log, log1p_unit, tanh, sigmoid, softplus;
 };
-using MathKernels = ByType<MathTable>;
+struct MathKernels {
+  MathTable<float> f32;
+  MathTable<double> f64;
+};
 
 GRADRING_DECLARE_KERNELS(MathKernels, math_kernels)
 

@@ -1,0 +1,37 @@
+// adam_update and adamw_update: one pass over flat arenas (Kingma and Ba 2015; Loshchilov and Hutter 2019), with
+// PyTorch's arrangement of the formula:
+//   g = grad * grad_scale;   adam: g += weight_decay * param;   adamw: param *= 1 - lr * weight_decay
+//   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
+//   param -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+#pragma once
+
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "ops/work.h"
+
+namespace gradring {
+
+template <class T>
+struct AdamArguments {
+  int64_t n = 0;
+  T* param = nullptr;
+  const T* grad = nullptr;
+  T* m = nullptr;
+  T* v = nullptr;
+  int64_t step = 1;  // counts from 1
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  bool decoupled = false;  // adamw
+  double grad_scale = 1;   // clipping, 1 / count
+};
+
+template <class T>
+GRADRING_API void adam_update(const Lane& lane, const AdamArguments<T>& arguments) noexcept;
+
+GRADRING_API int adam_lanes(int64_t n, int lanes) noexcept;
+
+}  // namespace gradring

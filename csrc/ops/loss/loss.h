@@ -1,0 +1,35 @@
+// What the losses share: labels, the totals of a batch, and the reduction over its blocks of rows.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/row_blocks.h"
+
+namespace gradring {
+
+// Class numbers, int32 or int64.
+struct Labels {
+  const void* data = nullptr;
+  bool wide = true;  // int64
+
+  int64_t operator[](int64_t row) const noexcept {
+    return wide ? static_cast<const int64_t*>(data)[row] : static_cast<const int32_t*>(data)[row];
+  }
+};
+
+// Written by lane 0; readable by others after a barrier.
+struct LossTotals {
+  double loss = 0;       // the sum of the rows' losses
+  int64_t correct = 0;   // rows whose prediction is right
+  int64_t bad_row = -1;  // the first row whose label is outside [0, classes); such rows count nothing
+};
+
+// Shared scratch of a loss: the blocks' totals, then their column sums.
+template <class T>
+ScratchBytes loss_scratch(int64_t rows, int64_t columns, bool column_sums) noexcept {
+  const size_t blocks = static_cast<size_t>(row_blocks(rows));
+  const size_t sums = column_sums ? blocks * static_cast<size_t>(columns) * sizeof(T) : 0;
+  return {0, blocks * sizeof(LossTotals) + sums};
+}
+
+}  // namespace gradring

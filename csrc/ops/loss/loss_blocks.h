@@ -1,0 +1,57 @@
+// For the losses' kernels: runs a body over the blocks of rows and adds up what the blocks report.
+#pragma once
+
+#include "ops/loss/loss.h"
+#include "ops/simd.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+// The sum of a block's losses, in double; rows that are not there hold 0.
+template <class T>
+GRADRING_INLINE double sum_of_block(const T (&losses)[kRowBlock]) noexcept {
+  double sums[8] = {};
+  for (int r = 0; r < kRowBlock; r += 8) {
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) sums[k] += static_cast<double>(losses[r + k]);
+  }
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+// body(first row, last row, T* block's column sums or null) -> LossTotals. column_sums and totals may be null.
+template <class T, class Body>
+GRADRING_INLINE void for_loss_blocks(Lane lane, int64_t rows, int64_t columns, T* column_sums, LossTotals* totals,
+                                     Body body) noexcept {
+  if (rows * columns <= kOneLaneElements) {
+    if (lane.index != 0) return;
+    lane.count = 1;
+  }
+  const int64_t blocks = row_blocks(rows);
+  auto* block_totals = reinterpret_cast<LossTotals*>(lane.team ? lane.shared_scratch() : nullptr);
+  LossTotals only;
+  if (blocks <= 1) block_totals = &only;
+  T* block_sums = blocks <= 1 ? column_sums : reinterpret_cast<T*>(block_totals + blocks);
+  const Range mine = split(lane, blocks);
+  for (int64_t b = mine.begin; b < mine.end; ++b) {
+    const int64_t end = (b + 1) * kRowBlock;
+    block_totals[b] = body(b * kRowBlock, end < rows ? end : rows, column_sums ? block_sums + b * columns : nullptr);
+  }
+  if (lane.count > 1) lane.barrier();
+  if (totals && lane.index == 0) {
+    LossTotals sum;
+    for (int64_t b = 0; b < blocks; ++b) {
+      sum.loss += block_totals[b].loss;
+      sum.correct += block_totals[b].correct;
+      if (sum.bad_row < 0) sum.bad_row = block_totals[b].bad_row;
+    }
+    *totals = sum;
+  }
+  if (!column_sums || blocks == 1) return;
+  const Range part = split(lane, columns, 64 / static_cast<int64_t>(sizeof(T)));
+  for (int64_t j = part.begin; j < part.end; ++j) {
+    T sum = 0;
+    for (int64_t b = 0; b < blocks; ++b) sum += block_sums[b * columns + j];
+    column_sums[j] = sum;
+  }
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

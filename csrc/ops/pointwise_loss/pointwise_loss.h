@@ -1,0 +1,39 @@
+// Losses that compare predictions and targets element by element; a row's loss is the mean over its columns.
+//   mse:                   (p - t)^2
+//   binary_cross_entropy:  max(p, 0) - p t + log(1 + exp(-|p|)): the stable form of
+//                          -t log(sigmoid(p)) - (1 - t) log(1 - sigmoid(p)); p are logits, t in [0, 1]
+#pragma once
+
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "ops/loss/loss.h"
+
+namespace gradring {
+
+enum class PointwiseLoss : int32_t { kMse, kBinaryCrossEntropy };
+
+// Every output may be null.
+template <class T>
+struct PointwiseLossArguments {
+  PointwiseLoss kind = PointwiseLoss::kMse;
+  int64_t rows = 0, columns = 0;
+  const T* predictions = nullptr;
+  const T* targets = nullptr;
+  T* losses = nullptr;           // per row
+  T* gradient = nullptr;         // of the row's loss by the predictions, * scale * dlosses[row]; may be predictions
+  const T* dlosses = nullptr;    // null: ones
+  T scale = 1;                   // training: 1 / the global number of samples
+  T* column_sums = nullptr;      // of gradient; needs gradient
+  LossTotals* totals = nullptr;  // binary: a row is correct if (p > 0) == (t > 1/2) in all its columns; mse: 0
+};
+
+template <class T>
+GRADRING_API void pointwise_loss(const Lane& lane, const PointwiseLossArguments<T>& arguments) noexcept;
+
+template <class T>
+GRADRING_API ScratchBytes pointwise_loss_scratch(const PointwiseLossArguments<T>& arguments, int lanes) noexcept;
+template <class T>
+GRADRING_API int pointwise_loss_lanes(const PointwiseLossArguments<T>& arguments, int lanes) noexcept;
+
+}  // namespace gradring
