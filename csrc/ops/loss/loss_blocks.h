@@ -21,11 +21,11 @@ GRADRING_INLINE double sum_of_block(const T (&losses)[kRowBlock]) noexcept {
 template <class T, class Body>
 GRADRING_INLINE void for_loss_blocks(Lane lane, int64_t rows, int64_t columns, T* column_sums, LossTotals* totals,
                                      Body body) noexcept {
-  if (rows * columns <= kOneLaneElements) {
+  const int64_t blocks = row_blocks(rows);
+  if (blocks <= 1 || rows * columns <= kOneLaneElements) {
     if (lane.index != 0) return;
     lane.count = 1;
   }
-  const int64_t blocks = row_blocks(rows);
   auto* block_totals = reinterpret_cast<LossTotals*>(lane.team ? lane.shared_scratch() : nullptr);
   LossTotals only;
   if (blocks <= 1) block_totals = &only;
@@ -45,7 +45,7 @@ GRADRING_INLINE void for_loss_blocks(Lane lane, int64_t rows, int64_t columns, T
     }
     *totals = sum;
   }
-  if (!column_sums || blocks == 1) return;
+  if (!column_sums || blocks == 1) return;  // one block wrote column_sums itself
   const Range part = split(lane, columns, 64 / static_cast<int64_t>(sizeof(T)));
   for (int64_t j = part.begin; j < part.end; ++j) {
     T sum = 0;

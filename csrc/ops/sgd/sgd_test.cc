@@ -1,0 +1,49 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "ops/sgd/sgd_ref.h"
+#include "ops/testing.h"
+
+using namespace gradring;
+using namespace gradring::testing;
+
+namespace {
+
+template <class T>
+void check(int64_t n, double momentum, bool nesterov, double decay, int lanes) {
+  auto param = normal<T>(n + 1), velocity = normal<T>(n + 1);
+  const auto grad = normal<T>(n), before = param, velocity_before = velocity;
+  SgdArguments<T> g{n, param.data(), grad.data(), momentum != 0 ? velocity.data() : nullptr};
+  g.lr = 0.05, g.momentum = momentum, g.nesterov = nesterov, g.weight_decay = decay, g.grad_scale = 0.3;
+  Team team(lanes);
+  team.run(lanes, [&](const Lane& lane) { sgd_update<T>(lane, g); });
+  const double tolerance = 8 * std::numeric_limits<T>::epsilon();
+  SgdArguments<T> old = g;
+  old.param = const_cast<T*>(before.data()), old.velocity = const_cast<T*>(velocity_before.data());
+  for (int64_t i = 0; i < n; ++i) {
+    double p = 0, v = velocity_before[static_cast<size_t>(i)];
+    reference::sgd<T>(old, i, &p, &v);
+    REQUIRE(std::abs(param[static_cast<size_t>(i)] - p) <= tolerance * (1 + std::abs(p)));
+    REQUIRE(std::abs(velocity[static_cast<size_t>(i)] - v) <= tolerance * (1 + std::abs(v)));
+  }
+  CHECK(param.back() == before.back());
+  CHECK(velocity.back() == velocity_before.back());
+}
+
+}  // namespace
+
+TEST_CASE("sgd_update matches the reference") {
+  for_each_isa([] {
+    for (int64_t n : {0, 1, 7, 16, 33, 1000, 5000}) {
+      for (int lanes : {1, 3}) {
+        check<float>(n, 0, false, 0, lanes);
+        check<float>(n, 0.9, false, 0, lanes);
+        check<float>(n, 0.9, true, 0.01, lanes);
+        check<double>(n, 0.9, true, 0.01, lanes);
+        check<double>(n, 0, false, 0.01, lanes);
+      }
+    }
+  });
+}
