@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from source import CSRC, cpp_files, name, without_comments
+
+from lint.source import CSRC, cpp_files, name, without_comments
 
 OPERATION = re.compile(
     r"(?:\.|->)(load|store|exchange|fetch_\w+|compare_exchange_\w+|test_and_set|wait|notify_\w+)\s*\("

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from source import CSRC, cpp_files, name, without_comments
+
+from lint.source import CSRC, cpp_files, name, without_comments
 
 MAY_INCLUDE = {
     "include": {"gradring"},

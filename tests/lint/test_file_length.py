@@ -3,7 +3,8 @@
 from statistics import median
 
 import pytest
-from source import cpp_files, name, python_files
+
+from lint.source import cpp_files, name, python_files
 
 FILES = [*cpp_files(), *python_files()]
 

@@ -11,7 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from source import ROOT
+
+from lint.source import ROOT
 
 BUILD = Path(os.environ.get("GRADRING_BUILD", ROOT / "build"))
 OBJECTS = sorted(BUILD.glob("**/gradring_ops_*.dir/**/*.o"))

@@ -3,7 +3,8 @@
 import ast
 
 import pytest
-from source import PACKAGE, name
+
+from lint.source import PACKAGE, name
 
 # What a topic must not know: everything that is built on it.
 FACE = {"trainer", "callbacks", "cli", "bench", "history"}

@@ -4,7 +4,8 @@ import ast
 import re
 
 import pytest
-from source import CSRC, ROOT, name, without_comments
+
+from lint.source import CSRC, ROOT, name, without_comments
 
 PYTHON = sorted((ROOT / "tests").rglob("test_*.py"))
 CPP = sorted(CSRC.rglob("*_test.cc"))
