@@ -29,8 +29,8 @@ function(gradring_room name)
   set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${name})
 endfunction()
 
-# gradring_isa_sources(sources...): compiles each source once per ISA level.
-function(gradring_isa_sources)
+# gradring_isa_sources(room sources...): compiles each source once per ISA level.
+function(gradring_isa_sources room)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set(levels base avx2 avx512)
   else()
@@ -42,12 +42,12 @@ function(gradring_isa_sources)
   set(flags_avx2 -mavx2 -mfma)
   set(flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512)
   foreach(level IN LISTS levels)
-    add_library(gradring_ops_${level} OBJECT ${ARGN})
-    target_link_libraries(gradring_ops_${level} PRIVATE gradring_options)
-    target_compile_definitions(gradring_ops_${level} PRIVATE GRADRING_ISA_NAMESPACE=isa_${level}
+    add_library(gradring_${room}_${level} OBJECT ${ARGN})
+    target_link_libraries(gradring_${room}_${level} PRIVATE gradring_options)
+    target_compile_definitions(gradring_${room}_${level} PRIVATE GRADRING_ISA_NAMESPACE=isa_${level}
                                                              GRADRING_VECTOR_BYTES=${bytes_${level}})
-    target_compile_options(gradring_ops_${level} PRIVATE ${flags_${level}} -Wno-psabi)
-    set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_ops_${level})
+    target_compile_options(gradring_${room}_${level} PRIVATE ${flags_${level}} -Wno-psabi)
+    set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${room}_${level})
   endforeach()
 endfunction()
 

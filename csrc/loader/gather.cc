@@ -1,0 +1,141 @@
+#include "loader/gather.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace gradring {
+
+namespace {
+
+constexpr size_t kCacheLine = 64;
+// Shuffled rows defeat the hardware's prefetcher at each row's start, so the start of a row is asked for while the rows
+// before it are being worked on: this many bytes ahead, and at most this much of one row.
+constexpr int64_t kAheadBytes = 4096;
+constexpr int64_t kPrefetchOfRow = 2048;
+// What a column that cannot show its rows is read in, on the way to a plan: half of a first-level cache.
+constexpr int64_t kStageBytes = 16 << 10;
+
+int64_t stage_rows(const Column& column) noexcept {
+  const auto row = static_cast<int64_t>(column.spec().row_bytes());
+  return std::max<int64_t>(1, kStageBytes / std::max<int64_t>(1, row));
+}
+
+size_t aligned(size_t bytes) noexcept { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
+
+class Prefetcher {
+ public:
+  Prefetcher(const RowAddresses& rows, int64_t row_bytes, const ReadRequest& request) noexcept
+      : rows_(rows),
+        request_(request),
+        bytes_(std::min(row_bytes, kPrefetchOfRow)),
+        ahead_(std::clamp<int64_t>(kAheadBytes / std::max<int64_t>(1, row_bytes), 1, 32)) {
+    for (int64_t row = 0; row < std::min(ahead_, request.rows); ++row) fetch(row);
+  }
+  void at(int64_t row) const noexcept {
+    if (row + ahead_ < request_.rows) fetch(row + ahead_);
+  }
+
+ private:
+  void fetch(int64_t row) const noexcept {
+    const std::byte* start = rows_.base + request_.samples[row] * rows_.stride;
+    for (int64_t byte = 0; byte < bytes_; byte += static_cast<int64_t>(kCacheLine)) __builtin_prefetch(start + byte);
+  }
+
+  RowAddresses rows_;
+  const ReadRequest& request_;
+  int64_t bytes_;
+  int64_t ahead_;
+};
+
+template <class Word>
+void copy_words(const RowAddresses& rows, const ReadRequest& request, std::byte* to) noexcept {
+  for (int64_t row = 0; row < request.rows; ++row) {
+    Word word;
+    std::memcpy(&word, rows.base + request.samples[row] * rows.stride, sizeof word);
+    std::memcpy(to + row * static_cast<int64_t>(sizeof word), &word, sizeof word);
+  }
+}
+
+void copy_rows(const RowAddresses& rows, const ReadRequest& request, int64_t row_bytes, std::byte* to) noexcept {
+  switch (row_bytes) {  // labels: a call of memcpy each would cost more than the copy
+    case 0: return;
+    case 1: return copy_words<uint8_t>(rows, request, to);
+    case 2: return copy_words<uint16_t>(rows, request, to);
+    case 4: return copy_words<uint32_t>(rows, request, to);
+    case 8: return copy_words<uint64_t>(rows, request, to);
+    default: break;
+  }
+  const Prefetcher prefetcher(rows, row_bytes, request);
+  for (int64_t row = 0; row < request.rows; ++row) {
+    prefetcher.at(row);
+    std::memcpy(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, static_cast<size_t>(row_bytes));
+  }
+}
+
+Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadRequest& request, int64_t row_bytes,
+                 std::byte* to, std::byte* scratch, int64_t* failed_row) noexcept {
+  const Prefetcher prefetcher(rows, row_bytes, request);
+  const auto out_bytes = static_cast<int64_t>(plan.output().row_bytes());
+  for (int64_t row = 0; row < request.rows; ++row) {
+    prefetcher.at(row);
+    const RowKey key{request.seed, request.epoch, request.samples[row]};
+    const std::byte* from = rows.base + request.samples[row] * rows.stride;
+    if (Status status = plan.run(from, to + row * out_bytes, key, scratch); !status.ok()) {
+      *failed_row = row;
+      return status;
+    }
+  }
+  return {};
+}
+
+// A column that cannot show its rows, on the way to a plan: staged a few rows at a time.
+Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadRequest& request, std::byte* to,
+                      int64_t* failed_row) noexcept {
+  const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
+  const auto out_bytes = static_cast<int64_t>(plan.output().row_bytes());
+  const int64_t most = stage_rows(column);
+  std::byte* rest = request.scratch + aligned(static_cast<size_t>(most * row_bytes));
+  for (int64_t first = 0; first < request.rows; first += most) {
+    const int64_t count = std::min(most, request.rows - first);
+    int64_t failed = 0;
+    Status status = column.read(request.samples + first, count, request.scratch, &failed);
+    for (int64_t row = 0; status.ok() && row < count; ++row) {
+      const RowKey key{request.seed, request.epoch, request.samples[first + row]};
+      status = plan.run(request.scratch + row * row_bytes, to + (first + row) * out_bytes, key, rest);
+      failed = row;
+    }
+    if (!status.ok()) {
+      *failed_row = first + failed;
+      return status;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept {
+  if (plan == nullptr) return 0;
+  return aligned(static_cast<size_t>(stage_rows(column)) * column.spec().row_bytes()) + plan->scratch_bytes();
+}
+
+Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to,
+              int64_t* failed_row) noexcept {
+  RowAddresses rows;
+  if (!column.begin(request.samples, request.rows, &rows)) {
+    if (plan == nullptr) return column.read(request.samples, request.rows, to, failed_row);
+    return stage_and_plan(column, *plan, request, to, failed_row);
+  }
+  Status status;
+  const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
+  if (plan == nullptr) {
+    copy_rows(rows, request, row_bytes, to);
+  } else {
+    status = plan_rows(rows, *plan, request, row_bytes, to, request.scratch, failed_row);
+  }
+  // A row that vanished while it was read explains whatever a transform said about it.
+  Status end = column.end(request.samples, request.rows, failed_row);
+  return end.ok() ? status : end;
+}
+
+}  // namespace gradring

@@ -1,0 +1,19 @@
+// gather: rows of a column, transformed or as they are, one after the other into a batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "loader/column.h"
+#include "loader/source.h"
+#include "loader/transforms/plan.h"
+
+namespace gradring {
+
+// Scratch bytes that gather needs; plan may be null.
+size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept;
+
+Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to,
+              int64_t* failed_row) noexcept;
+
+}  // namespace gradring

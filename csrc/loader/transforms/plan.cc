@@ -1,0 +1,47 @@
+#include "loader/transforms/plan.h"
+
+#include <algorithm>
+
+#include "loader/transforms/compile.h"
+
+namespace gradring {
+
+namespace {
+
+size_t aligned(size_t bytes) noexcept { return (bytes + 63) / 64 * 64; }
+
+// Keeps the loader's random numbers apart from other uses of the same seed.
+constexpr uint32_t kLoaderDomain = 0x4C000000;
+
+}  // namespace
+
+PhiloxWords random_words(const RowKey& key, RandomPlace place) noexcept {
+  const auto sample = static_cast<uint64_t>(key.sample);
+  return philox({static_cast<uint32_t>(sample), static_cast<uint32_t>(sample >> 32), static_cast<uint32_t>(key.epoch),
+                 kLoaderDomain + (place.field << 12) + place.index},
+                static_cast<uint32_t>(key.seed),
+                static_cast<uint32_t>(key.seed >> 32) ^ static_cast<uint32_t>(key.epoch >> 32));
+}
+
+RowPlan::RowPlan(const FieldSpec& input, const std::vector<TransformStep>& steps, int field) {
+  CompiledPlan compiled = compile_plan(input, steps, field);
+  stages_ = std::move(compiled.stages);
+  output_ = std::move(compiled.output);
+  between_bytes_ = aligned(compiled.longest_between);
+  for (const auto& stage : stages_) stage_bytes_ = std::max(stage_bytes_, aligned(stage->scratch_bytes()));
+}
+
+RowPlan::~RowPlan() = default;
+
+Status RowPlan::run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch) const noexcept {
+  std::byte* own = scratch + 2 * between_bytes_;
+  const size_t last = stages_.size() - 1;
+  for (size_t i = 0; i < last; ++i) {
+    std::byte* between = scratch + (i % 2) * between_bytes_;
+    if (Status status = stages_[i]->run(from, between, key, own); !status.ok()) return status;
+    from = between;
+  }
+  return stages_[last]->run(from, to, key, own);
+}
+
+}  // namespace gradring
