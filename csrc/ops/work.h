@@ -25,4 +25,10 @@ inline int lanes_worth(double nanoseconds, int lanes) noexcept {
 // fall into a vector's partial tail depends on n alone.
 inline constexpr int64_t kFlatGrain = 1024;
 
+// Takes the gradient of a matrix parameter a tile at a time (matmul's TileConsumer): the tile's first element is
+// (row, column) of the matrix, its rows are ld elements apart.
+template <class T>
+using TileUpdate = void (*)(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                            const T* tile, int64_t ld) noexcept;
+
 }  // namespace gradring

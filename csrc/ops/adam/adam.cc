@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "ops/adam/bias_correction.h"
 #include "ops/adam/kernels.h"
 
 namespace gradring {
@@ -13,6 +12,15 @@ AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) no
 }
 
 GRADRING_DEFINE_OP(adam_update, AdamArguments, adam_kernel)
+
+template <>
+TileUpdate<float> adam_tile_update() noexcept {
+  return GRADRING_KERNELS(adam_tile_kernel).f32;
+}
+template <>
+TileUpdate<double> adam_tile_update() noexcept {
+  return GRADRING_KERNELS(adam_tile_kernel).f64;
+}
 
 int adam_lanes(int64_t n, int lanes) noexcept { return lanes_worth(static_cast<double>(n) * 0.6, lanes); }
 

@@ -32,6 +32,26 @@ struct AdamArguments {
 template <class T>
 GRADRING_API void adam_update(const Lane& lane, const AdamArguments<T>& arguments) noexcept;
 
+// The scalars of a step, in double.
+struct AdamFactors {
+  double step_size;  // lr / (1 - beta1^step)
+  double root;       // 1 / sqrt(1 - beta2^step)
+};
+
+GRADRING_API AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) noexcept;
+
+// A parameter that is a matrix, updated a tile at a time as its gradient comes out of a product (grad is not read).
+template <class T>
+struct AdamMatrix {
+  AdamArguments<T> whole;
+  AdamFactors factors;
+  int64_t columns = 0;
+};
+
+// What updates a tile, with the active ISA level's instructions and the bits of adam_update. context: an AdamMatrix<T>.
+template <class T>
+GRADRING_API TileUpdate<T> adam_tile_update() noexcept;
+
 GRADRING_API int adam_lanes(int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

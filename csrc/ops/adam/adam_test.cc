@@ -50,3 +50,40 @@ TEST_CASE("adam_update matches the reference") {
     }
   });
 }
+
+namespace {
+
+template <class T>
+void check_tiles(bool decoupled) {
+  constexpr int64_t kRows = 23, kColumns = 41, kTall = 5, kWide = 18;
+  auto param = normal<T>(kRows * kColumns), m = normal<T>(kRows * kColumns), v = normal<T>(kRows * kColumns);
+  for (T& value : v) value = std::abs(value);
+  const auto grad = normal<T>(kRows * kColumns);
+  auto tiled_param = param, tiled_m = m, tiled_v = v;
+  AdamArguments<T> g{kRows * kColumns, param.data(), grad.data(), m.data(), v.data(), 3};
+  g.lr = 0.05, g.decoupled = decoupled, g.weight_decay = 0.01, g.grad_scale = 0.3;
+  AdamMatrix<T> matrix{g, adam_factors(g.step, g.lr, g.beta1, g.beta2), kColumns};
+  matrix.whole.param = tiled_param.data(), matrix.whole.grad = nullptr;
+  matrix.whole.m = tiled_m.data(), matrix.whole.v = tiled_v.data();
+  adam_update<T>(Lane{}, g);
+  for (int64_t row = 0; row < kRows; row += kTall) {
+    for (int64_t column = 0; column < kColumns; column += kWide) {
+      adam_tile_update<T>()(&matrix, row, std::min(kTall, kRows - row), column, std::min(kWide, kColumns - column),
+                            grad.data() + row * kColumns + column, kColumns);
+    }
+  }
+  CHECK(tiled_param == param);
+  CHECK(tiled_m == m);
+  CHECK(tiled_v == v);
+}
+
+}  // namespace
+
+TEST_CASE("an adam update in tiles has the bits of the flat one") {
+  for_each_isa([] {
+    for (bool decoupled : {false, true}) {
+      check_tiles<float>(decoupled);
+      check_tiles<double>(decoupled);
+    }
+  });
+}

@@ -8,6 +8,12 @@ namespace gradring {
 
 using AdamKernel = Kernel<AdamArguments>;
 
+struct AdamTileKernel {
+  TileUpdate<float> f32;
+  TileUpdate<double> f64;
+};
+
 GRADRING_DECLARE_KERNELS(AdamKernel, adam_kernel)
+GRADRING_DECLARE_KERNELS(AdamTileKernel, adam_tile_kernel)
 
 }  // namespace gradring

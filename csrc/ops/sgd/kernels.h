@@ -7,7 +7,12 @@
 namespace gradring {
 
 using SgdKernel = Kernel<SgdArguments>;
+struct SgdTileKernel {
+  TileUpdate<float> f32;
+  TileUpdate<double> f64;
+};
 
 GRADRING_DECLARE_KERNELS(SgdKernel, sgd_kernel)
+GRADRING_DECLARE_KERNELS(SgdTileKernel, sgd_tile_kernel)
 
 }  // namespace gradring

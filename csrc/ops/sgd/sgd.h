@@ -27,6 +27,17 @@ struct SgdArguments {
 template <class T>
 GRADRING_API void sgd_update(const Lane& lane, const SgdArguments<T>& arguments) noexcept;
 
+// A parameter that is a matrix, updated a tile at a time as its gradient comes out of a product (grad is not read).
+template <class T>
+struct SgdMatrix {
+  SgdArguments<T> whole;
+  int64_t columns = 0;
+};
+
+// What updates a tile, with the active ISA level's instructions and the bits of sgd_update. context: a SgdMatrix<T>.
+template <class T>
+GRADRING_API TileUpdate<T> sgd_tile_update() noexcept;
+
 GRADRING_API int sgd_lanes(int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

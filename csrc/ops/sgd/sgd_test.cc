@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -43,6 +44,42 @@ TEST_CASE("sgd_update matches the reference") {
         check<float>(n, 0.9, true, 0.01, lanes);
         check<double>(n, 0.9, true, 0.01, lanes);
         check<double>(n, 0, false, 0.01, lanes);
+      }
+    }
+  });
+}
+
+namespace {
+
+template <class T>
+void check_tiles(double momentum, bool nesterov) {
+  constexpr int64_t kRows = 23, kColumns = 41, kTall = 5, kWide = 18;
+  auto param = normal<T>(kRows * kColumns), velocity = normal<T>(kRows * kColumns);
+  const auto grad = normal<T>(kRows * kColumns);
+  auto tiled_param = param, tiled_velocity = velocity;
+  SgdArguments<T> g{kRows * kColumns, param.data(), grad.data(), velocity.data()};
+  g.lr = 0.05, g.momentum = momentum, g.nesterov = nesterov, g.weight_decay = 0.01, g.grad_scale = 0.3;
+  SgdMatrix<T> matrix{g, kColumns};
+  matrix.whole.param = tiled_param.data(), matrix.whole.velocity = tiled_velocity.data(), matrix.whole.grad = nullptr;
+  sgd_update<T>(Lane{}, g);
+  for (int64_t row = 0; row < kRows; row += kTall) {
+    for (int64_t column = 0; column < kColumns; column += kWide) {
+      sgd_tile_update<T>()(&matrix, row, std::min(kTall, kRows - row), column, std::min(kWide, kColumns - column),
+                           grad.data() + row * kColumns + column, kColumns);
+    }
+  }
+  CHECK(tiled_param == param);
+  CHECK(tiled_velocity == velocity);
+}
+
+}  // namespace
+
+TEST_CASE("an update in tiles has the bits of the flat one") {
+  for_each_isa([] {
+    for (double momentum : {0.0, 0.9}) {
+      for (bool nesterov : {false, true}) {
+        check_tiles<float>(momentum, nesterov);
+        check_tiles<double>(momentum, nesterov);
       }
     }
   });
