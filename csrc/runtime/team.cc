@@ -1,6 +1,7 @@
 #include "runtime/team.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <csignal>
@@ -33,6 +34,7 @@ struct alignas(64) Team::Seat {
   uint32_t work_sequence = 0;  // lane 0 alone
   Team* team = nullptr;
   int index = 0;
+  Deadline left{};  // when it last left a core to the lane that wakes it
   pthread_t thread{};
 };
 
@@ -114,12 +116,32 @@ void Team::stop_threads() noexcept {
   for (int i = 1; i < size_; ++i) pthread_join(seats_[i].thread, nullptr);
 }
 
+namespace {
+
+// Moves the calling thread to another core, if it may run on one, and leaves its affinity as it was. A scheduler that
+// wakes a lane on the core of the lane that woke it leaves the two there for many milliseconds, though another core is
+// idle. Not more often than once in two milliseconds: beside a neighbour on that other core it may be moved back.
+void leave_core(int core, Deadline& left) noexcept {
+  const Deadline now = Clock::now();
+  if (now - left < std::chrono::milliseconds(2)) return;
+  left = now;
+  cpu_set_t all;
+  if (core < 0 || core >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0) return;
+  cpu_set_t others = all;
+  CPU_CLR(static_cast<size_t>(core), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+  sched_setaffinity(0, sizeof all, &all);
+}
+
+}  // namespace
+
 void Team::work(Seat& seat) noexcept {
   uint32_t seen = 0;
   for (;;) {
     seat.work.wait_change(seen);
     seen = seat.work.value();
     if (lanes_ < 0) return;
+    if (seat.work.publisher_core() == current_cpu()) leave_core(current_cpu(), seat.left);
     seat.sequence = sequence_;
     body_(context_, Lane{this, seat.index, lanes_});
     seat.arrived.publish(static_cast<uint32_t>(++seat.sequence));
