@@ -170,12 +170,14 @@ def _tensor(file: IO[bytes], name: str, tensor: str, entry: Any, start: int, siz
 
 
 def _dtype(name: str) -> np.dtype[Any]:
+    dtype: np.dtype[Any]
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    little: np.dtype[Any] = np.dtype(f"<{np.dtype(name).str[1:]}")
-    return little
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    else:
+        dtype = np.dtype(name).newbyteorder("<")
+    return dtype
 
 
 def _check_layout(name: str, header: Mapping[str, Any], size: int) -> None:

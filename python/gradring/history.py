@@ -35,6 +35,8 @@ class History:
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Sequence[float]]) -> History:
         """A history of these metrics; lists of unequal length raise ``ValueError``."""
+        if not isinstance(metrics, Mapping):
+            raise TypeError(f"[History] metrics must be a dict of lists, got {type(metrics).__name__}")
         history = cls()
         for values in zip(*metrics.values(), strict=True):
             history.append(dict(zip(metrics, values, strict=True)))

@@ -67,8 +67,7 @@ class NativeRun:
             if time.perf_counter() - told > REPORT_SECONDS:
                 report(done, {"loss": mean.value})
                 told = time.perf_counter()
-        if self._engine.accumulate > 1:
-            self._engine.flush()
+        self._engine.flush()
         return {"loss": mean.value}
 
     def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:

@@ -198,7 +198,7 @@ class Trainer:
             try:
                 if metadata["version"] != _VERSION:
                     raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
-                counts = {name: int(metadata[name]) for name in self._counts()}
+                counts = {name: _count(name, metadata[name]) for name in self._counts()}
                 history = History.from_metrics(json.loads(metadata["history"]))
             except (KeyError, ValueError, TypeError) as error:
                 raise CheckpointCorrupt(
@@ -366,6 +366,13 @@ class Trainer:
             yield
         finally:
             self._lock.release()
+
+
+def _count(name: str, text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(f"{name} is {value}")
+    return value
 
 
 def _with_progress(callbacks: Iterable[Callback]) -> list[Callback]:

@@ -247,8 +247,7 @@ class Engine:
         except BaseException:
             self._native.drop_pending()
             raise
-        if self._native.pending:
-            self._native.flush(self._last_rows, self._rates(1))
+        self.flush()
         seconds = {
             key: sums.values.get(f"{key}_seconds", 0.0)
             for key in ("data", "compute", "update")
@@ -259,6 +258,11 @@ class Engine:
         return EpochResult(
             sums.loss(), accuracy, sums.count("samples"), sums.count("steps"), seconds
         )
+
+    def flush(self) -> None:
+        """Apply the gradients of an incomplete group of accumulated batches, if there are any."""
+        if self._native.pending:
+            self._native.flush(self._last_rows, self._rates(1))
 
     def evaluate(
         self, arrays: Sequence[ArrayLike], batch_size: int = 1024

@@ -1,0 +1,102 @@
+"""Ctrl-C in fit: KeyboardInterrupt soon, the parameters of a whole step, and a trainer that goes on."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys, threading, time
+import numpy as np
+import gradring as gr
+
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((20000, 64), np.float32), rng.integers(0, 10, 20000)
+loader = gr.Loader((x, y), 32, shuffle=True)
+
+def make():
+    model = gr.nn.Sequential(gr.nn.Linear(64, 128), gr.nn.ReLU(), gr.nn.Linear(128, 10))
+    return gr.Trainer(model, optimizer=gr.optim.Adam(1e-3))
+
+trainer = make()
+sent = []
+
+def kill():
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Timer(0.4, kill).start()
+try:
+    trainer.fit(loader, epochs=10**6)
+except KeyboardInterrupt:
+    took = time.perf_counter() - sent[0]
+else:
+    sys.exit("no KeyboardInterrupt")
+print("took", took)
+steps, state = trainer.step_count, trainer.state_dict()
+assert steps == trainer.epoch * len(loader) + state["batch"], (steps, trainer.epoch, state["batch"])
+
+# The same number of whole steps, uninterrupted, gives the same bits.
+again = make()
+again.fit(loader, epochs=trainer.epoch)
+epoch = trainer.epoch
+loader.set_epoch(epoch)
+for number, (bx, by) in enumerate(loader.batches()):
+    if number == state["batch"]:
+        break
+    again.step(bx, by)
+for name in state["params"]:
+    assert np.array_equal(again.params[name], state["params"][name]), name
+assert again.step_count == steps
+
+trainer.save(sys.argv[1])
+resumed = make()
+resumed.fit(loader, epochs=epoch + 1, resume=sys.argv[1])
+assert resumed.epoch == epoch + 1 and resumed.step_count == (epoch + 1) * len(loader)
+trainer.fit(loader, epochs=1)
+trainer.evaluate((x[:100], y[:100]))
+print("done")
+"""
+
+USER_STEP = """
+import _thread, threading, time
+import numpy as np
+import gradring as gr
+
+def step(params, batch):
+    time.sleep(0.001)
+    return 1.0, {"w": np.ones(3)}
+
+trainer = gr.Trainer(step=step, params={"w": np.zeros(3)}, optimizer=gr.optim.SGD(1.0))
+threading.Timer(0.3, _thread.interrupt_main).start()
+try:
+    trainer.fit(range(10**9))
+except KeyboardInterrupt:
+    pass
+assert trainer.params["w"].tolist() == [-trainer.step_count] * 3
+trainer.fit(range(3))
+print("took 0")
+print("done")
+"""
+
+
+def run(script, *arguments):
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0 and result.stdout.endswith("done\n"), result.stdout + result.stderr
+    return result.stdout
+
+
+def test_a_native_epoch(tmp_path):
+    took = float(run(SCRIPT, tmp_path / "a.safetensors").split()[1])
+    # Half a second is promised; a machine whose cores are all taken by others gets more, so that this never lies.
+    assert took < 5
+
+
+def test_a_step_of_ones_own():
+    import gradring as gr
+
+    if not hasattr(gr.ops, "sgd_update"):
+        pytest.skip("ops.sgd_update is not there yet")
+    run(USER_STEP)

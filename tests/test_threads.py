@@ -1,0 +1,102 @@
+"""Several trainers at once, and one trainer from two Python threads."""
+
+import threading
+
+import numpy as np
+import pytest
+from helpers import mlp, snapshot
+
+import gradring as gr
+
+
+def in_threads(*works):
+    """Run them at the same time; return what each raised, or None."""
+    raised = [None] * len(works)
+    barrier = threading.Barrier(len(works))
+
+    def run(number, work):
+        barrier.wait()
+        try:
+            work()
+        except BaseException as error:
+            raised[number] = error
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    return raised
+
+
+@pytest.mark.parametrize("threads", [1, 2, "auto"])
+def test_two_trainers_at_once_are_as_alone(blobs, threads):
+    def trainer(seed):
+        return gr.Trainer(mlp(8, 64, 3), seed=seed, threads=threads)
+
+    alone, together = [trainer(0), trainer(1), trainer(2)], [trainer(0), trainer(1), trainer(2)]
+    for made in alone:
+        made.fit(blobs, epochs=20)
+    assert in_threads(*(lambda made=made: made.fit(blobs, epochs=20) for made in together)) == [None] * 3
+    for a, b in zip(alone, together, strict=True):
+        assert snapshot(a) == snapshot(b)
+
+
+def test_one_trainer_serves_one_thread_at_a_time(blobs):
+    trainer = gr.Trainer(mlp(8, 16, 3))
+    inside, leave = threading.Event(), threading.Event()
+
+    class Hold(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            inside.set()
+            assert leave.wait(30)
+
+    fit = threading.Thread(target=lambda: trainer.fit(blobs, epochs=1, callbacks=[Hold()]))
+    fit.start()
+    assert inside.wait(30)
+    for name, call in {
+        "fit": lambda: trainer.fit(blobs),
+        "evaluate": lambda: trainer.evaluate(blobs),
+        "predict": lambda: trainer.predict(blobs[0]),
+        "save": lambda: trainer.save("never"),
+        "load": lambda: trainer.load("never"),
+        "state_dict": trainer.state_dict,
+    }.items():
+        with pytest.raises(gr.GradringError, match=rf"\[Trainer.{name}\] this trainer is in use by another thread"):
+            call()
+    leave.set()
+    fit.join(30)
+    trainer.fit(blobs)
+
+
+def test_steps_of_one_trainer_from_two_threads_are_whole_or_refused(blobs):
+    """However they fall together, each step counts once or raises, and nothing tears."""
+    trainer = gr.Trainer(mlp(8, 16, 3), optimizer=gr.optim.SGD(0.0))
+    x, y = blobs
+    first = {name: array.copy() for name, array in trainer.params.items()}
+    refused, done = [0, 0], [0, 0]
+
+    def steps(number):
+        for _ in range(300):
+            try:
+                assert np.isfinite(trainer.step(x, y))
+                done[number] += 1
+            except gr.GradringError:
+                refused[number] += 1
+
+    assert in_threads(lambda: steps(0), lambda: steps(1)) == [None, None]
+    assert sum(done) + sum(refused) == 600 and trainer.step_count == sum(done) > 0
+    for name, array in first.items():
+        np.testing.assert_array_equal(trainer.params[name], array)
+
+
+def test_callbacks_may_use_the_trainer_that_runs_them(blobs, tmp_path):
+    class Use(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            run.trainer.evaluate(blobs)
+            run.trainer.predict(blobs[0])
+            run.trainer.save(tmp_path / "a")
+
+    gr.Trainer(mlp(8, 16, 3)).fit(blobs, epochs=2, callbacks=[Use()])
+    assert (tmp_path / "a").exists()
