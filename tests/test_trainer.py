@@ -201,7 +201,7 @@ def test_state_dict_round_trip(blobs):
         ({"metrics": "accuracy"}, ValueError, r"\[Trainer\] metrics may have 'accuracy', got 'accuracy'"),
         ({"metrics": ("f1",)}, ValueError, r"\[Trainer\] metrics may have 'accuracy', got \('f1',\)"),
         ({"dtype": "int8"}, ValueError, "int8"),
-        ({"threads": 0}, ValueError, r"\[Trainer\] threads must be 'auto' or an int of at least 1, got 0"),
+        ({"threads": 0}, ValueError, r"\[Trainer\] threads must be 'auto' or an int from 1 to 256, got 0"),
         ({"threads": "many"}, ValueError, r"\[Trainer\] threads must be 'auto' or .* got 'many'"),
         ({"accumulate": 0}, ValueError, r"\[Trainer\] accumulate must be an int of at least 1, got 0"),
         ({"clip_norm": 0.0}, ValueError, r"\[Trainer\] clip_norm must be above 0 and finite, or None, got 0.0"),

@@ -7,15 +7,36 @@
 
 namespace gradring {
 
+namespace {
+
+// A class of gradring.errors, borrowed; RuntimeError, their base, if the interpreter can no longer import.
+PyObject* package_error(const char* name) noexcept {
+  PyObject* type = nullptr;
+  if (PyObject* errors = PyImport_ImportModule("gradring.errors")) {
+    type = PyObject_GetAttrString(errors, name);
+    Py_DECREF(errors);
+  }
+  if (type == nullptr) {
+    PyErr_Clear();
+    return PyExc_RuntimeError;
+  }
+  Py_DECREF(type);  // the module keeps it
+  return type;
+}
+
+}  // namespace
+
 void set_python_error(const Error& error) noexcept {
-  PyObject* type = PyExc_RuntimeError;
+  PyObject* type = nullptr;
   switch (error.code()) {
     case Code::kInvalidArgument:
     case Code::kOutOfRange: type = PyExc_ValueError; break;
     case Code::kOutOfMemory: type = PyExc_MemoryError; break;
     case Code::kTimeout: type = PyExc_TimeoutError; break;
     case Code::kIo: type = PyExc_OSError; break;
-    default: break;
+    case Code::kNonFinite: type = package_error("NonFinite"); break;
+    case Code::kInternal: type = PyExc_RuntimeError; break;
+    default: type = package_error("GradringError"); break;
   }
   PyErr_SetString(type, error.what());
 }

@@ -103,8 +103,8 @@ class Trainer:
             raise ValueError(f"[Trainer] clip_norm must be above 0 and finite, or None, got {clip_norm}")
         if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
             raise ValueError(f"[Trainer] accumulate must be an int of at least 1, got {accumulate!r}")
-        if threads != "auto" and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise ValueError(f"[Trainer] threads must be 'auto' or an int of at least 1, got {threads!r}")
+        if threads != "auto" and (not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 256):
+            raise ValueError(f"[Trainer] threads must be 'auto' or an int from 1 to 256, got {threads!r}")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             raise ValueError(f"[Trainer] seed must be an int from 0 to 2**63 - 1, got {seed!r}")
         self.model, self.optimizer, self.seed = model, optimizer, seed

@@ -317,6 +317,8 @@ class Engine:
             )
         if len(x) == 0:
             raise ValueError(f"[engine] x is {x.shape}: must have at least one sample")
+        if x.size == 0:
+            raise ValueError(f"[engine] x is {x.shape}: a sample must have at least one element")
         if self.loss == "cross_entropy":
             if y.ndim == 2 and y.shape[1] == 1:
                 y = y.reshape(-1)

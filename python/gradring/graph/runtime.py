@@ -50,7 +50,9 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> NDArray[Any]:
         "float16",
     ):
         raise TypeError(f"[{what}] must be numbers, got dtype {array.dtype}")
-    if array.dtype.name not in _NATIVE or not array.dtype.isnative:
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.name not in _NATIVE:
         array = array.astype(dtype)
     if array.size and array.ndim > 1 and not array[0].flags.c_contiguous:
         array = np.ascontiguousarray(array)
