@@ -58,7 +58,7 @@ struct Ledger {
     totals.loss_sum += frame.loss_sum;
     totals.loss_weight += frame.loss_weight;
     totals.last_loss = frame.loss_sum / frame.loss_weight;
-    totals.correct += frame.correct > 0 ? frame.correct : 0;
+    totals.correct += frame.correct;
     if (!options.train) return;
     ++state.draws;
     ++state.pending;

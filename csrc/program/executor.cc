@@ -10,15 +10,15 @@ Executor::Executor(Program program, const Arenas& arenas, Team& team)
     : program_(std::move(program)), pointers_(program_.buffers.size(), nullptr), lanes_(team.lanes()) {
   validate(program_, arenas.bytes);
   place_barriers(&program_, team.lanes());
-  Scratch most;
+  ScratchBytes most;
   for (const Instruction& instruction : program_.instructions) {
     const OpEntry& op = *instruction.op;
-    const Kernel kernel = program_.dtype == Dtype::kFloat32 ? op.run_float : op.run_double;
-    code_.push_back({kernel, &instruction, instruction.barrier, op.phase == Phase::kUpdate});
+    const Routine routine = program_.dtype == Dtype::kFloat32 ? op.run_float : op.run_double;
+    code_.push_back({routine, &instruction, instruction.barrier, op.phase == Phase::kUpdate});
     if (op.scratch == nullptr) continue;
     // One lane alone may want another amount than each of many.
     for (const int lanes : {1, team.lanes()}) {
-      const Scratch scratch = op.scratch(instruction, program_.dtype, lanes);
+      const ScratchBytes scratch = op.scratch(instruction, program_.dtype, lanes);
       if (scratch.per_lane > most.per_lane) most.per_lane = scratch.per_lane;
       if (scratch.shared > most.shared) most.shared = scratch.shared;
     }
@@ -60,7 +60,7 @@ void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noe
       since = now;
       update = code.update;
     }
-    code.kernel(lane, *code.instruction, *frame);
+    code.routine(lane, *code.instruction, *frame);
     if (frame->fault != Fault::kNone) break;
   }
   if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
@@ -71,7 +71,7 @@ void Executor::run_updates(const Lane& lane, Frame* frame) const noexcept {
   for (const Code& code : code_) {
     if (!code.update) continue;
     if (code.barrier) lane.barrier();
-    code.kernel(lane, *code.instruction, *frame);
+    code.routine(lane, *code.instruction, *frame);
   }
 }
 

@@ -60,7 +60,7 @@ class GRADRING_API Executor {
 
  private:
   struct Code {
-    Kernel kernel;
+    Routine routine;
     const Instruction* instruction;
     bool barrier;
     bool update;

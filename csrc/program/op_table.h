@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ops/work.h"
 #include "program/program.h"
 #include "runtime/batch_source.h"
 #include "runtime/team.h"
@@ -33,7 +34,7 @@ struct Frame {
 
   double loss_sum = 0;     // over the batch's rows
   double loss_weight = 0;  // what to divide it by for the mean
-  int64_t correct = -1;    // rows whose largest logit is the label's; -1: the loss has no classes
+  int64_t correct = 0;     // rows whose prediction is right, as the loss defines it
   double clip = 1;         // the factor that brings the gradients' norm below its limit
   double gradient_norm = 0;
   Fault fault = Fault::kNone;
@@ -46,12 +47,7 @@ struct Frame {
   }
 };
 
-using Kernel = void (*)(const Lane& lane, const Instruction& instruction, Frame& frame) noexcept;
-
-struct Scratch {
-  size_t per_lane = 0;
-  size_t shared = 0;
-};
+using Routine = void (*)(const Lane& lane, const Instruction& instruction, Frame& frame) noexcept;
 
 // An operand as an instruction uses it.
 struct Access {
@@ -80,9 +76,9 @@ struct OpEntry {
   // Lists the operands that the instruction must have and may have; `real` is the program's dtype. An operand that is
   // absent and optional is not listed. Throws Error if integers or reals make no sense.
   void (*accesses)(const Instruction& instruction, Dtype real, AccessList* list) = nullptr;
-  Kernel run_float = nullptr;
-  Kernel run_double = nullptr;
-  Scratch (*scratch)(const Instruction& instruction, Dtype real, int lanes) = nullptr;  // null: none
+  Routine run_float = nullptr;
+  Routine run_double = nullptr;
+  ScratchBytes (*scratch)(const Instruction& instruction, Dtype real, int lanes) = nullptr;  // null: none
 };
 
 // Null if there is no such operation.

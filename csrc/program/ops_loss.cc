@@ -1,6 +1,8 @@
 // Instructions that end the forward pass: the losses with their gradients, and the verdict on the step.
 #include <cmath>
 
+#include "ops/cross_entropy/cross_entropy.h"
+#include "ops/pointwise_loss/pointwise_loss.h"
 #include "program/op_table.h"
 #include "runtime/status.h"
 
@@ -8,124 +10,109 @@ namespace gradring {
 
 namespace {
 
-// All: operands prediction, target, gradient (optional), losses by row, hits by row (cross_entropy alone);
-// integers rows, columns, sums (the gradient is not divided by the batch's weight).
-enum Operand { kPrediction, kTarget, kGradient, kLosses, kHits };
+// All: operands prediction, target, gradient (optional), its column sums (optional), totals; integers rows, columns,
+// sums (the gradient is not divided by the number of rows).
+enum Operand { kPrediction, kTarget, kGradient, kColumnSums, kTotals };
 enum Integer { kRows, kColumns, kSums };
 
+constexpr int64_t kTotalsWords = sizeof(LossTotals) / sizeof(int64_t);
+
 template <class T>
-void cross_entropy(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
-  const T* x = frame.get<const T>(i, kPrediction);
-  const int64_t* labels = frame.get<const int64_t>(i, kTarget);
-  T* gradient = frame.get<T>(i, kGradient);
-  T* losses = frame.get<T>(i, kLosses);
-  int64_t* hits = frame.get<int64_t>(i, kHits);
-  const int64_t rows = i.integers[kRows], n = i.integers[kColumns];
-  const T scale = i.integers[kSums] ? T(1) : T(1) / static_cast<T>(rows);
-  const Range range = split(lane, rows);
-  for (int64_t r = range.begin; r < range.end; ++r) {
-    const T* row = x + r * n;
-    const int64_t label = labels[r];
-    if (label < 0 || label >= n) {
-      hits[r] = -1;
-      losses[r] = 0;
-      continue;
-    }
-    int64_t best = 0;
-    for (int64_t c = 1; c < n; ++c) {
-      if (row[c] > row[best]) best = c;
-    }
-    T sum = 0;
-    for (int64_t c = 0; c < n; ++c) sum += std::exp(row[c] - row[best]);
-    losses[r] = std::log(sum) + row[best] - row[label];
-    hits[r] = best == label;
-    if (gradient == nullptr) continue;
-    for (int64_t c = 0; c < n; ++c) gradient[r * n + c] = scale * (std::exp(row[c] - row[best]) / sum - T(c == label));
-  }
+T scale_of(const Instruction& i) noexcept {
+  return i.integers[kSums] ? T(1) : T(1) / static_cast<T>(i.integers[kRows]);
 }
 
-void cross_entropy_accesses(const Instruction& i, Dtype real, AccessList* list) {
+template <class T>
+CrossEntropyArguments<T> cross_entropy_arguments(const Instruction& i, const Frame& frame) noexcept {
+  CrossEntropyArguments<T> p;
+  p.rows = i.integers[kRows];
+  p.classes = i.integers[kColumns];
+  p.logits = frame.get<const T>(i, kPrediction);
+  p.labels = {frame.get<const int64_t>(i, kTarget), true};
+  p.dlogits = frame.get<T>(i, kGradient);
+  p.scale = scale_of<T>(i);
+  p.column_sums = frame.get<T>(i, kColumnSums);
+  p.totals = frame.get<LossTotals>(i, kTotals);
+  return p;
+}
+
+template <class T, PointwiseLoss Kind>
+PointwiseLossArguments<T> pointwise_arguments(const Instruction& i, const Frame& frame) noexcept {
+  PointwiseLossArguments<T> p;
+  p.kind = Kind;
+  p.rows = i.integers[kRows];
+  p.columns = i.integers[kColumns];
+  p.predictions = frame.get<const T>(i, kPrediction);
+  p.targets = frame.get<const T>(i, kTarget);
+  p.gradient = frame.get<T>(i, kGradient);
+  p.scale = scale_of<T>(i);
+  p.column_sums = frame.get<T>(i, kColumnSums);
+  p.totals = frame.get<LossTotals>(i, kTotals);
+  return p;
+}
+
+template <class T>
+void run_cross_entropy(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
+  cross_entropy(lane, cross_entropy_arguments<T>(i, frame));
+}
+
+template <class T, PointwiseLoss Kind>
+void run_pointwise(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
+  pointwise_loss(lane, pointwise_arguments<T, Kind>(i, frame));
+}
+
+// Both losses ask for the same: their blocks' totals and column sums.
+ScratchBytes scratch(const Instruction& i, Dtype real, int) {
+  const bool sums = i.operands[kColumnSums] >= 0;
+  return real == Dtype::kFloat32 ? loss_scratch<float>(i.integers[kRows], i.integers[kColumns], sums)
+                                 : loss_scratch<double>(i.integers[kRows], i.integers[kColumns], sums);
+}
+
+void list_accesses(const Instruction& i, Dtype real, Dtype target, int64_t targets, AccessList* list) {
   const int64_t rows = i.integers[kRows], n = i.integers[kColumns];
   if (rows < 1 || n < 1) throw Error(Code::kInvalidArgument, "[program] a loss needs rows and columns");
   list->add(kPrediction, rows * n, real, true, false);
-  list->add(kTarget, rows, Dtype::kInt64, true, false);
+  list->add(kTarget, targets, target, true, false);
   if (i.operands[kGradient] >= 0) list->add(kGradient, rows * n, real, false, true);
-  list->add(kLosses, rows, real, false, true);
-  list->add(kHits, rows, Dtype::kInt64, false, true);
+  if (i.operands[kColumnSums] >= 0) list->add(kColumnSums, n, real, false, true);
+  list->add(kTotals, kTotalsWords, Dtype::kInt64, false, true);
 }
 
-template <class T, bool Binary>
-void elementwise(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
-  const T* x = frame.get<const T>(i, kPrediction);
-  const T* target = frame.get<const T>(i, kTarget);
-  T* gradient = frame.get<T>(i, kGradient);
-  T* losses = frame.get<T>(i, kLosses);
-  const int64_t rows = i.integers[kRows], n = i.integers[kColumns];
-  const T scale = i.integers[kSums] ? T(1) : T(1) / static_cast<T>(rows * n);
-  const Range range = split(lane, rows);
-  for (int64_t r = range.begin; r < range.end; ++r) {
-    T sum = 0;
-    for (int64_t e = r * n; e < (r + 1) * n; ++e) {
-      if constexpr (Binary) {
-        const T z = std::exp(-std::abs(x[e]));
-        sum += (x[e] > 0 ? x[e] : T(0)) - x[e] * target[e] + std::log1p(z);
-        if (gradient) gradient[e] = scale * ((x[e] >= 0 ? 1 / (1 + z) : z / (1 + z)) - target[e]);
-      } else {
-        const T gap = x[e] - target[e];
-        sum += gap * gap;
-        if (gradient) gradient[e] = 2 * scale * gap;
-      }
-    }
-    losses[r] = sum;
-  }
+void labels_accesses(const Instruction& i, Dtype real, AccessList* list) {
+  list_accesses(i, real, Dtype::kInt64, i.integers[kRows], list);
 }
 
-void elementwise_accesses(const Instruction& i, Dtype real, AccessList* list) {
-  const int64_t rows = i.integers[kRows], n = i.integers[kColumns];
-  if (rows < 1 || n < 1) throw Error(Code::kInvalidArgument, "[program] a loss needs rows and columns");
-  list->add(kPrediction, rows * n, real, true, false);
-  list->add(kTarget, rows * n, real, true, false);
-  if (i.operands[kGradient] >= 0) list->add(kGradient, rows * n, real, false, true);
-  list->add(kLosses, rows, real, false, true);
+void targets_accesses(const Instruction& i, Dtype real, AccessList* list) {
+  list_accesses(i, real, real, i.integers[kRows] * i.integers[kColumns], list);
 }
 
-// verdict: operands losses, hits (optional); integers rows, weight of a row. Every lane sums for itself: a few hundred
-// additions cost less than a barrier, and all lanes come to the same decision.
-template <class T>
+// verdict: operands totals; integers rows. Every lane reads for itself, so all come to the same decision.
 void verdict(const Lane&, const Instruction& i, Frame& frame) noexcept {
-  const T* losses = frame.get<const T>(i, 0);
-  const int64_t* hits = frame.get<const int64_t>(i, 1);
-  const int64_t rows = i.integers[0];
-  if (hits != nullptr) {
-    int64_t correct = 0;
-    for (int64_t r = 0; r < rows; ++r) {
-      if (hits[r] < 0) {
-        frame.fault = Fault::kLabel;
-        frame.fault_row = r;
-        return;
-      }
-      correct += hits[r];
-    }
-    frame.correct = correct;
+  const auto* totals = frame.get<const LossTotals>(i, 0);
+  frame.loss_sum = totals->loss;
+  frame.loss_weight = static_cast<double>(i.integers[0]);
+  frame.correct = totals->correct;
+  if (totals->bad_row >= 0) {
+    frame.fault = Fault::kLabel;
+    frame.fault_row = totals->bad_row;
+  } else if (frame.inputs->check_finite && !std::isfinite(totals->loss)) {
+    frame.fault = Fault::kNonFinite;
   }
-  double sum = 0;
-  for (int64_t r = 0; r < rows; ++r) sum += static_cast<double>(losses[r]);
-  frame.loss_sum = sum;
-  frame.loss_weight = static_cast<double>(rows * i.integers[1]);
-  if (frame.inputs->check_finite && !std::isfinite(sum)) frame.fault = Fault::kNonFinite;
 }
 
-void verdict_accesses(const Instruction& i, Dtype real, AccessList* list) {
-  list->add(0, i.integers[0], real, true, false);
-  if (i.operands[1] >= 0) list->add(1, i.integers[0], Dtype::kInt64, true, false);
+void verdict_accesses(const Instruction&, Dtype, AccessList* list) {
+  list->add(0, kTotalsWords, Dtype::kInt64, true, false);
 }
+
+constexpr auto kMse = PointwiseLoss::kMse;
+constexpr auto kBinary = PointwiseLoss::kBinaryCrossEntropy;
 
 const OpEntry kOps[] = {
-    {"cross_entropy", Phase::kCompute, cross_entropy_accesses, cross_entropy<float>, cross_entropy<double>, nullptr},
-    {"mse", Phase::kCompute, elementwise_accesses, elementwise<float, false>, elementwise<double, false>, nullptr},
-    {"binary_cross_entropy", Phase::kCompute, elementwise_accesses, elementwise<float, true>, elementwise<double, true>,
-     nullptr},
-    {"verdict", Phase::kCompute, verdict_accesses, verdict<float>, verdict<double>, nullptr},
+    {"cross_entropy", Phase::kCompute, labels_accesses, run_cross_entropy<float>, run_cross_entropy<double>, scratch},
+    {"mse", Phase::kCompute, targets_accesses, run_pointwise<float, kMse>, run_pointwise<double, kMse>, scratch},
+    {"binary_cross_entropy", Phase::kCompute, targets_accesses, run_pointwise<float, kBinary>,
+     run_pointwise<double, kBinary>, scratch},
+    {"verdict", Phase::kCompute, verdict_accesses, verdict, verdict, nullptr},
 };
 
 }  // namespace

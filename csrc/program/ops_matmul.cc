@@ -47,18 +47,17 @@ void run(const Lane& lane, const Instruction& instruction, Frame& frame) noexcep
 
 // The sizes decide; pointers that will be there are stood in for, in case the scratch depends on the epilogue.
 template <class T>
-Scratch scratch_of(const Instruction& i, int lanes) {
+ScratchBytes scratch_of(const Instruction& i, int lanes) {
   static T stand_in;
   auto p = arguments_of<T>(i, nullptr);
   if (i.operands[kBias] >= 0) p.epilogue.bias = &stand_in;
   if (i.operands[kPre] >= 0) p.epilogue.pre = &stand_in;
   if (i.operands[kMaskSource] >= 0) p.epilogue.mask_source = &stand_in;
   if (i.operands[kColumnSums] >= 0) p.epilogue.column_sums = &stand_in;
-  const ScratchBytes bytes = matmul_scratch(p, lanes);
-  return {bytes.per_lane, bytes.shared};
+  return matmul_scratch(p, lanes);
 }
 
-Scratch scratch(const Instruction& instruction, Dtype real, int lanes) {
+ScratchBytes scratch(const Instruction& instruction, Dtype real, int lanes) {
   return real == Dtype::kFloat32 ? scratch_of<float>(instruction, lanes) : scratch_of<double>(instruction, lanes);
 }
 

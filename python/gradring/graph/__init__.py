@@ -4,13 +4,7 @@ from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.engine import LOSSES, Engine, EpochResult, Report
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.ir import Graph, Node, Value
-from gradring.graph.passes import (
-    accumulated,
-    evaluate_graph,
-    predict_graph,
-    train_graph,
-    with_update,
-)
+from gradring.graph.passes import accumulated, evaluate_graph, predict_graph, train_graph, with_update
 from gradring.graph.plan import Plan, plan
 from gradring.graph.trace import trace
 

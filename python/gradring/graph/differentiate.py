@@ -27,32 +27,17 @@ class _Builder:
         self.wanted = _depends_on_parameters(graph)
         self.ready: dict[str, str] = {}  # value -> its gradient so far
 
-    def value(
-        self, name: str, shape: tuple[int, ...], kind: str = "temp", dtype: str = "real"
-    ) -> str:
+    def value(self, name: str, shape: tuple[int, ...], kind: str = "temp", dtype: str = "real") -> str:
         number, unique = 2, name
         while unique in self.graph.values:
             unique, number = f"{name}~{number}", number + 1
         self.graph = self.graph.with_value(Value(unique, shape, kind, dtype))
         return unique
 
-    def node(
-        self,
-        op: str,
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
-        **attributes: Any,
-    ) -> None:
+    def node(self, op: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Any) -> None:
         self.graph = self.graph.with_node(Node(op, inputs, outputs, attributes))
 
-    def contribute(
-        self,
-        target: str,
-        op: str,
-        role: str,
-        inputs: Mapping[str, str],
-        **attributes: Any,
-    ) -> None:
+    def contribute(self, target: str, op: str, role: str, inputs: Mapping[str, str], **attributes: Any) -> None:
         """Make a gradient of ``target`` by ``op`` and add it to what is there."""
         if target not in self.wanted:
             return
@@ -66,11 +51,7 @@ class _Builder:
             return
         more = self.value(gradient_name(target), value.shape)
         self.node(op, inputs, {role: more}, **attributes)
-        total = (
-            earlier
-            if kind == "grad"
-            else self.value(gradient_name(target), value.shape)
-        )
+        total = earlier if kind == "grad" else self.value(gradient_name(target), value.shape)
         self.node("add", {"a": earlier, "b": more}, {"y": total})
         self.ready[target] = total
 
@@ -98,10 +79,7 @@ def _depends_on_parameters(graph: Graph) -> set[str]:
     """Values whose gradient somebody needs: what parameters flow into, and the parameters."""
     wanted = {name for name, value in graph.values.items() if value.kind == "param"}
     for node in graph.nodes:
-        if any(
-            name in wanted or graph.root(name) in wanted
-            for name in node.inputs.values()
-        ):
+        if any(name in wanted or graph.root(name) in wanted for name in node.inputs.values()):
             wanted.update(node.outputs.values())
     wanted.update(name for name in graph.values if graph.root(name) in wanted)
     return wanted
@@ -112,15 +90,8 @@ def _linear(b: _Builder, node: Node, dy: str) -> None:
     activation = node.attributes.get("activation")
     if activation is not None:
         source = node.outputs["pre" if activation in NEEDS_INPUT else "y"]
-        before = b.value(
-            gradient_name(node.outputs["y"] + ".pre"), b.graph.values[dy].shape
-        )
-        b.node(
-            "activation_vjp",
-            {"dy": dy, "source": source},
-            {"dx": before},
-            activation=activation,
-        )
+        before = b.value(gradient_name(node.outputs["y"] + ".pre"), b.graph.values[dy].shape)
+        b.node("activation_vjp", {"dy": dy, "source": source}, {"dx": before}, activation=activation)
         dy = before
     # The bias first: its sums belong to whatever makes dy. Then the input's gradient, which the next layer waits for.
     if "b" in node.inputs:
@@ -132,13 +103,7 @@ def _linear(b: _Builder, node: Node, dy: str) -> None:
 def _activation(b: _Builder, node: Node, dy: str) -> None:
     kind = node.attributes["activation"]
     source = node.inputs["x"] if kind in NEEDS_INPUT else node.outputs["y"]
-    b.contribute(
-        node.inputs["x"],
-        "activation_vjp",
-        "dx",
-        {"dy": dy, "source": source},
-        activation=kind,
-    )
+    b.contribute(node.inputs["x"], "activation_vjp", "dx", {"dy": dy, "source": source}, activation=kind)
 
 
 def _dropout(b: _Builder, node: Node, dy: str) -> None:
@@ -165,9 +130,7 @@ RULES: dict[str, Callable[[_Builder, Node, str], None]] = {
 }
 
 
-def with_loss(
-    graph: Graph, output: str, loss: str, *, gradient: bool, sums: bool = False
-) -> Graph:
+def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: bool = False) -> Graph:
     """Add the target input, the loss, if asked its gradient by the output, and the verdict on the step.
 
     ``sums`` leaves the gradient undivided by the batch's size, for batches whose gradients are added up.
@@ -176,38 +139,24 @@ def with_loss(
     rows = shape[0]
     classes = loss == "cross_entropy"
     if classes and len(shape) != 2:
-        raise ValueError(
-            f"[cross_entropy] the model's output is {shape}: must be (batch, classes)"
-        )
+        raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
     target = (
-        Value("target", (rows,), "input", "int64", offset=1)
-        if classes
-        else Value("target", shape, "input", offset=1)
+        Value("target", (rows,), "input", "int64", offset=1) if classes else Value("target", shape, "input", offset=1)
     )
-    graph = graph.with_value(target).with_value(Value("losses", (rows,)))
-    outputs = {"losses": "losses"}
+    # What the loss writes about the batch: the sum of its losses, how many are right, the first bad label.
+    graph = graph.with_value(target).with_value(Value("totals", (3,), dtype="int64"))
+    outputs = {"totals": "totals"}
     if gradient:
         graph = graph.with_value(Value(gradient_name(output), shape))
         outputs["dx"] = gradient_name(output)
-    if classes:
-        graph = graph.with_value(Value("hits", (rows,), dtype="int64"))
-        outputs["hits"] = "hits"
-    graph = graph.with_node(
-        Node(loss, {"x": output, "target": "target"}, outputs, {"sums": sums})
-    )
-    verdict = {role: outputs[role] for role in ("losses", "hits") if role in outputs}
-    weight = 1 if classes else graph.values[output].size // rows
-    return graph.with_node(Node("verdict", verdict, {}, {"weight": weight}))
+    graph = graph.with_node(Node(loss, {"x": output, "target": "target"}, outputs, {"sums": sums}))
+    return graph.with_node(Node("verdict", {"totals": "totals"}, {}, {"rows": rows}))
 
 
 def differentiate(graph: Graph, output: str) -> Graph:
     """Add the backward pass. The graph must come from ``with_loss(..., gradient=True)``."""
     b = _Builder(graph)
-    forward = [
-        node
-        for node in graph.nodes
-        if "losses" not in node.outputs and node.op != "verdict"
-    ]
+    forward = [node for node in graph.nodes if "totals" not in node.outputs and node.op != "verdict"]
     b.ready[output] = gradient_name(output)
     views: dict[str, list[str]] = {}
     for name, value in graph.values.items():

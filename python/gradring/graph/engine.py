@@ -113,23 +113,15 @@ class Engine:
         accumulate: int = 1,
     ) -> None:
         if loss not in LOSSES:
-            raise ValueError(
-                f"[engine] loss is {loss!r}: must be one of {', '.join(LOSSES)}"
-            )
+            raise ValueError(f"[engine] loss is {loss!r}: must be one of {', '.join(LOSSES)}")
         if nonfinite not in ("raise", "ignore"):
-            raise ValueError(
-                f"[engine] nonfinite is {nonfinite!r}: must be 'raise' or 'ignore'"
-            )
+            raise ValueError(f"[engine] nonfinite is {nonfinite!r}: must be 'raise' or 'ignore'")
         if accumulate < 1:
             raise ValueError(f"[engine] accumulate is {accumulate}: must be at least 1")
         if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(
-                f"[engine] clip_norm is {clip_norm}: must be above 0, or None"
-            )
+            raise ValueError(f"[engine] clip_norm is {clip_norm}: must be above 0, or None")
         if dtype not in ("float32", "float64"):
-            raise ValueError(
-                f"[engine] dtype is {dtype!r}: must be 'float32' or 'float64'"
-            )
+            raise ValueError(f"[engine] dtype is {dtype!r}: must be 'float32' or 'float64'")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.clip_norm, self.accumulate, self.seed = clip_norm, accumulate, seed
         if model._store is None:
@@ -147,19 +139,13 @@ class Engine:
         self._native = self._runtime.native
         store = model.store
         grads = flat_array(self._runtime.grad_arena, dtype, store.elements)
-        states = flat_array(
-            self._runtime.state_arena,
-            dtype,
-            len(optimizer.state_names) * store.elements,
-        )
+        states = flat_array(self._runtime.state_arena, dtype, len(optimizer.state_names) * store.elements)
         self.params: dict[str, Array] = store.arrays
         self.grads: dict[str, Array] = store.views(grads)
         self.state: dict[str, Array] = {}
         for number, name in enumerate(optimizer.state_names):
             part = states[number * store.elements : (number + 1) * store.elements]
-            self.state.update(
-                {f"{name}.{key}": view for key, view in store.views(part).items()}
-            )
+            self.state.update({f"{name}.{key}": view for key, view in store.views(part).items()})
         self._totals = _Sums()
         self._last_rows = 0
         self.step, self._door = _core.make_step_door(self._native, self._step_slowly)
@@ -217,27 +203,17 @@ class Engine:
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
         """
         x, y = self._fields(arrays)
-        order = {
-            "shuffle": shuffle,
-            "drop_last": drop_last,
-            "seed": seed,
-            "epoch": epoch,
-            "start_batch": start_batch,
-        }
+        order = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch, "start_batch": start_batch}
         feed = self._runtime.feed(self._wanted(x, y), batch_size, **order)
         sums, left = _Sums(), -1 if max_steps is None else max_steps
         lanes, started = 0, time.perf_counter()
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
-                if self._ensure("train", rows, x, y) and rows == min(
-                    batch_size, len(x)
-                ):
+                if self._ensure("train", rows, x, y) and rows == min(batch_size, len(x)):
                     self._native.tune("train", feed)
                 lanes = lanes or self._native.program_lanes("train", rows)
                 rates = self._rates(_RATES)
-                result, part = self._native.chunk(
-                    True, feed, rates, left, report_every, lanes
-                )
+                result, part = self._native.chunk(True, feed, rates, left, report_every, lanes)
                 sums.add(part)
                 if result["fault"]:
                     self._fail(result, y, sums.count("steps") + start_batch)
@@ -248,25 +224,18 @@ class Engine:
             self._native.drop_pending()
             raise
         self.flush()
-        seconds = {
-            key: sums.values.get(f"{key}_seconds", 0.0)
-            for key in ("data", "compute", "update")
-        }
+        seconds = {key: sums.values.get(f"{key}_seconds", 0.0) for key in ("data", "compute", "update")}
         seconds["total"] = time.perf_counter() - started
         self._totals.add({"seconds": seconds["total"]})
-        accuracy = sums.accuracy(self.loss == "cross_entropy")
-        return EpochResult(
-            sums.loss(), accuracy, sums.count("samples"), sums.count("steps"), seconds
-        )
+        accuracy = sums.accuracy(self.loss != "mse")
+        return EpochResult(sums.loss(), accuracy, sums.count("samples"), sums.count("steps"), seconds)
 
     def flush(self) -> None:
-        """Apply the gradients of an incomplete group of accumulated batches, if there are any."""
+        """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
         if self._native.pending:
             self._native.flush(self._last_rows, self._rates(1))
 
-    def evaluate(
-        self, arrays: Sequence[ArrayLike], batch_size: int = 1024
-    ) -> dict[str, float]:
+    def evaluate(self, arrays: Sequence[ArrayLike], batch_size: int = 1024) -> dict[str, float]:
         """Mean loss and, for cross entropy, accuracy over all samples, without dropout or updates."""
         x, y = self._fields(arrays)
         batch_size = min(batch_size, len(x))
@@ -281,7 +250,7 @@ class Engine:
             if result["fault"]:
                 self._fail(result, y, sums.count("steps"))
         metrics = {"loss": sums.loss()}
-        accuracy = sums.accuracy(self.loss == "cross_entropy")
+        accuracy = sums.accuracy(self.loss != "mse")
         if accuracy is not None:
             metrics["accuracy"] = accuracy
         return metrics
@@ -292,13 +261,9 @@ class Engine:
 
     def plan(self, rows: int | None = None) -> Plan:
         """The training program for a batch of ``rows`` (the largest one trained on): print it."""
-        rows = rows or max(
-            (n for mode, n in self._runtime.plans if mode == "train"), default=0
-        )
+        rows = rows or max((n for mode, n in self._runtime.plans if mode == "train"), default=0)
         if ("train", rows) not in self._runtime.plans:
-            raise ValueError(
-                "[plan] no step of that batch size has run yet: plans are made when a batch shape comes"
-            )
+            raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         return self._runtime.plan_of("train", rows)
 
     def timings(self) -> dict[str, float]:
@@ -312,9 +277,7 @@ class Engine:
         x = rows_contiguous(arrays[0], "x", self.dtype)
         y = rows_contiguous(arrays[1], "y", self.dtype)
         if len(x) != len(y):
-            raise ValueError(
-                f"[engine] x has {len(x)} samples, y has {len(y)}: must be equal"
-            )
+            raise ValueError(f"[engine] x has {len(x)} samples, y has {len(y)}: must be equal")
         if len(x) == 0:
             raise ValueError(f"[engine] x is {x.shape}: must have at least one sample")
         if x.size == 0:
@@ -323,20 +286,13 @@ class Engine:
             if y.ndim == 2 and y.shape[1] == 1:
                 y = y.reshape(-1)
             if y.ndim != 1:
-                raise ValueError(
-                    f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels"
-                )
+                raise ValueError(f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels")
             if y.dtype.kind not in "iu":
-                raise TypeError(
-                    f"[cross_entropy] y must be integer labels, got dtype {y.dtype}"
-                )
+                raise TypeError(f"[cross_entropy] y must be integer labels, got dtype {y.dtype}")
         return x, y
 
     def _wanted(self, x: Array, y: Array) -> list[tuple[Array, str]]:
-        return [
-            (x, self.dtype),
-            (y, "int64" if self.loss == "cross_entropy" else self.dtype),
-        ]
+        return [(x, self.dtype), (y, "int64" if self.loss == "cross_entropy" else self.dtype)]
 
     def _ensure(self, mode: str, rows: int, x: Array, y: Array) -> bool:
         shape = (rows, *x.shape[1:])
@@ -375,21 +331,12 @@ class Engine:
             return self._constant_rates
         return self.optimizer.learning_rates(self.step_count, count)
 
-    def _report(
-        self, sums: _Sums, part: Mapping[str, float], rates: Array, started: float
-    ) -> Report:
+    def _report(self, sums: _Sums, part: Mapping[str, float], rates: Array, started: float) -> Report:
         done = int(part["updates"])
         rate = float(rates[max(done - 1, 0)])
-        accuracy = sums.accuracy(self.loss == "cross_entropy")
+        accuracy = sums.accuracy(self.loss != "mse")
         seconds = time.perf_counter() - started
-        return Report(
-            sums.count("steps"),
-            sums.count("samples"),
-            sums.loss(),
-            accuracy,
-            rate,
-            seconds,
-        )
+        return Report(sums.count("steps"), sums.count("samples"), sums.loss(), accuracy, rate, seconds)
 
     def _step_slowly(self, x: ArrayLike, y: ArrayLike) -> float:
         """A step that checks, converts, plans and explains; it teaches the fast door what to expect next time."""
@@ -400,9 +347,7 @@ class Engine:
         if self._ensure("train", rows, *fields):
             self._native.tune("train", feed)
         shapes = [list(field.shape[1:]) for field in fields]
-        _core.teach_step_shapes(
-            self._door, wanted[0][1], shapes[0], wanted[1][1], shapes[1]
-        )
+        _core.teach_step_shapes(self._door, wanted[0][1], shapes[0], wanted[1][1], shapes[1])
         if not self._constant:
             ahead = self.optimizer.learning_rates(self.step_count, _RATES).tolist()
             _core.teach_step_rates(self._door, ahead, self.step_count, False)
@@ -421,9 +366,7 @@ class Engine:
         if fault == "label":
             sample = result["sample"]
             plan_ = next(iter(self._runtime.plans.values()))
-            classes = next(
-                i.integers[1] for i in plan_.instructions if i.op == "cross_entropy"
-            )
+            classes = next(i.integers[1] for i in plan_.instructions if i.op == "cross_entropy")
             raise ValueError(
                 f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {y[sample]}, "
                 f"must be at least 0 and below {classes}, the number of classes; no parameter was changed by this batch"

@@ -13,6 +13,9 @@ from gradring.graph.ir import Graph, Node, Value
 
 __all__ = ["fuse_activations", "fuse_backward", "prune"]
 
+# Operations that can sum the columns of their output dx while they make it.
+_SUMMING = frozenset({"linear_dx", "cross_entropy", "mse", "binary_cross_entropy"})
+
 
 def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
     """``activation(linear(x))`` becomes ``linear[activation](x)``, where nobody else reads the linear layer's output.
@@ -36,22 +39,14 @@ def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
         outputs = {"y": node.outputs["y"]}
         if training and kind in NEEDS_INPUT:
             outputs["pre"] = between
-        replaced[id(linear)] = replace(
-            linear,
-            outputs=outputs,
-            attributes={**linear.attributes, "activation": kind},
-        )
+        replaced[id(linear)] = replace(linear, outputs=outputs, attributes={**linear.attributes, "activation": kind})
         gone.add(id(node))
     # The fused node stands where the linear layer stood: nothing between can have read the activation's output.
-    return prune(
-        graph.with_nodes(
-            replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone
-        )
-    )
+    return prune(graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone))
 
 
 def fuse_backward(graph: Graph) -> Graph:
-    """Fuse the derivative of the activation, then the column sums, into the ``linear_dx`` that they follow."""
+    """Fuse the derivative of the activation, then the column sums, into what makes the gradient."""
     return prune(_fuse_column_sums(_fuse_masks(graph)))
 
 
@@ -63,11 +58,7 @@ def _fuse_masks(graph: Graph) -> Graph:
         if node.op != "activation_vjp":
             continue
         made = producers.get(node.inputs["dy"])
-        if (
-            made is None
-            or made.op != "linear_dx"
-            or len(consumers[node.inputs["dy"]]) != 1
-        ):
+        if made is None or made.op != "linear_dx" or len(consumers[node.inputs["dy"]]) != 1:
             continue
         replaced[id(made)] = Node(
             "linear_dx",
@@ -76,9 +67,7 @@ def _fuse_masks(graph: Graph) -> Graph:
             {"activation": node.attributes["activation"]},
         )
         gone.add(id(node))
-    return graph.with_nodes(
-        replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone
-    )
+    return graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone)
 
 
 def _fuse_column_sums(graph: Graph) -> Graph:
@@ -90,16 +79,14 @@ def _fuse_column_sums(graph: Graph) -> Graph:
             continue
         made = producers.get(node.inputs["x"])
         width = graph.values[node.inputs["x"]].shape[-1]
-        if made is None or made.op != "linear_dx" or id(made) in extra:
+        if made is None or made.op not in _SUMMING or id(made) in extra:
             continue
         if graph.values[made.outputs["dx"]].shape[-1] != width:
             continue
         extra[id(made)] = node.outputs["y"]
         gone.add(id(node))
     return graph.with_nodes(
-        replace(n, outputs={**n.outputs, "column_sums": extra[id(n)]})
-        if id(n) in extra
-        else n
+        replace(n, outputs={**n.outputs, "column_sums": extra[id(n)]}) if id(n) in extra else n
         for n in graph.nodes
         if id(n) not in gone
     )
@@ -107,18 +94,12 @@ def _fuse_column_sums(graph: Graph) -> Graph:
 
 def prune(graph: Graph) -> Graph:
     """Drop temps that no node mentions any more."""
-    used = {
-        name
-        for node in graph.nodes
-        for name in (*node.inputs.values(), *node.outputs.values())
-    }
+    used = {name for node in graph.nodes for name in (*node.inputs.values(), *node.outputs.values())}
     for name in list(used):
         while (within := graph.values[name].within) is not None:
             used.add(within)
             name = within
     values: dict[str, Value] = {
-        name: value
-        for name, value in graph.values.items()
-        if name in used or value.kind != "temp"
+        name: value for name, value in graph.values.items() if name in used or value.kind != "temp"
     }
     return replace(graph, values=values)

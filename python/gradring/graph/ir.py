@@ -22,7 +22,7 @@ __all__ = ["Graph", "Node", "Value"]
 class Value:
     """An array of known shape. ``kind`` says where it lives: input, output, param, grad, state or temp.
 
-    ``dtype`` is ``"real"`` (the program's float type) or ``"int64"``. ``within`` names the value whose memory this one
+    ``dtype`` is ``"real"`` (the program's float type), ``"float64"`` or ``"int64"``. ``within`` names the value whose memory this one
     is a part of, from element ``offset`` on: a reshaped view, or a slice of a flat arena.
     """
 
@@ -91,8 +91,6 @@ class Graph:
     def __str__(self) -> str:
         lines = []
         for node in self.nodes:
-            shapes = ", ".join(
-                f"{n} {self.values[n].shape}" for n in node.outputs.values()
-            )
+            shapes = ", ".join(f"{n} {self.values[n].shape}" for n in node.outputs.values())
             lines.append(f"{shapes} = {str(node).split(' = ', 1)[1]}")
         return "\n".join(lines)

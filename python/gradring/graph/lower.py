@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from gradring.graph.ir import Graph, Node, Value
 
-__all__ = ["ACTIVATIONS", "Instruction", "lower", "norm_blocks", "temporaries"]
+__all__ = ["ACTIVATIONS", "Instruction", "lower", "temporaries"]
 
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "tanh": 4, "sigmoid": 5}
 
 _TRANS_A, _TRANS_B, _ACCUMULATE = 1, 2, 4
-_NORM_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,11 @@ def _matmul(
     note: str = "",
 ) -> Instruction:
     m, n, k = sizes
-    fused = [
-        f"[{what}]"
-        for what, there in (("bias", operands[3]), (activation, activation))
-        if there
-    ]
+    fused = [f"[{what}]" for what, there in (("bias", operands[3]), (activation, activation)) if there]
     fused += [f"[{mask}' mask]"] if mask else []
     fused += ["[column sums]"] if operands[6] else []
     integers = (m, n, k, flags, ACTIVATIONS[activation], ACTIVATIONS[mask])
-    return Instruction(
-        "matmul", operands, integers, flops=2 * m * n * k, note=note + "".join(fused)
-    )
+    return Instruction("matmul", operands, integers, flops=2 * m * n * k, note=note + "".join(fused))
 
 
 def _linear(graph: Graph, node: Node) -> Instruction:
@@ -66,51 +59,29 @@ def _linear(graph: Graph, node: Node) -> Instruction:
     m, k = _matrix(graph, x)
     n = graph.values[w].shape[1]
     operands = (x, w, y, node.inputs.get("b"), node.outputs.get("pre"), None, None)
-    return _matmul(
-        graph, (m, n, k), operands, 0, node.attributes.get("activation"), note="x w"
-    )
+    return _matmul(graph, (m, n, k), operands, 0, node.attributes.get("activation"), note="x w")
 
 
 def _linear_dx(graph: Graph, node: Node) -> Instruction:
     dy, w, dx = node.inputs["dy"], node.inputs["w"], node.outputs["dx"]
     m, k = _matrix(graph, dy)
     n = graph.values[w].shape[0]
-    operands = (
-        dy,
-        w,
-        dx,
-        None,
-        None,
-        node.inputs.get("source"),
-        node.outputs.get("column_sums"),
-    )
-    return _matmul(
-        graph,
-        (m, n, k),
-        operands,
-        _TRANS_B,
-        mask=node.attributes.get("activation"),
-        note="dy w'",
-    )
+    operands = (dy, w, dx, None, None, node.inputs.get("source"), node.outputs.get("column_sums"))
+    return _matmul(graph, (m, n, k), operands, _TRANS_B, mask=node.attributes.get("activation"), note="dy w'")
 
 
 def _linear_dw(graph: Graph, node: Node) -> Instruction:
     x, dy, dw = node.inputs["x"], node.inputs["dy"], node.outputs["dw"]
     k, m = _matrix(graph, x)
     n = _matrix(graph, dy)[1]
-    return _matmul(
-        graph, (m, n, k), (x, dy, dw, None, None, None, None), _TRANS_A, note="x' dy"
-    )
+    return _matmul(graph, (m, n, k), (x, dy, dw, None, None, None, None), _TRANS_A, note="x' dy")
 
 
 def _activation(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.inputs["x"]].size
     integers = (size, ACTIVATIONS[node.attributes["activation"]])
     return Instruction(
-        "activation",
-        (node.inputs["x"], node.outputs["y"]),
-        integers,
-        note=node.attributes["activation"],
+        "activation", (node.inputs["x"], node.outputs["y"]), integers, note=node.attributes["activation"]
     )
 
 
@@ -118,66 +89,40 @@ def _activation_vjp(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.inputs["dy"]].size
     integers = (size, ACTIVATIONS[node.attributes["activation"]])
     operands = (node.inputs["dy"], node.inputs["source"], node.outputs["dx"])
-    return Instruction(
-        "activation_vjp", operands, integers, note=node.attributes["activation"]
-    )
+    return Instruction("activation_vjp", operands, integers, note=node.attributes["activation"])
 
 
 def _add(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.outputs["y"]].size
-    return Instruction(
-        "add",
-        (node.inputs["a"], node.inputs["b"], node.outputs["y"]),
-        (size,),
-        flops=size,
-    )
+    return Instruction("add", (node.inputs["a"], node.inputs["b"], node.outputs["y"]), (size,), flops=size)
 
 
 def _column_sums(graph: Graph, node: Node) -> Instruction:
     rows, columns = _matrix(graph, node.inputs["x"])
-    return Instruction(
-        "column_sums",
-        (node.inputs["x"], node.outputs["y"]),
-        (rows, columns),
-        flops=rows * columns,
-    )
+    return Instruction("column_sums", (node.inputs["x"], node.outputs["y"]), (rows, columns), flops=rows * columns)
 
 
 def _dropout(graph: Graph, node: Node) -> Instruction:
     value = graph.values[node.inputs["x"]]
     rows = value.shape[0]
     integers = (rows, value.size // rows, node.attributes["stream"])
-    return Instruction(
-        "dropout",
-        (node.inputs["x"], node.outputs["y"]),
-        integers,
-        (node.attributes["p"],),
-    )
+    return Instruction("dropout", (node.inputs["x"], node.outputs["y"]), integers, (node.attributes["p"],))
 
 
 def _loss(graph: Graph, node: Node) -> Instruction:
     shape = graph.values[node.inputs["x"]].shape
     rows = shape[0]
-    operands = (
-        node.inputs["x"],
-        node.inputs["target"],
-        node.outputs.get("dx"),
-        node.outputs["losses"],
-        node.outputs.get("hits"),
-    )
+    outputs = (node.outputs.get("dx"), node.outputs.get("column_sums"), node.outputs["totals"])
     columns = graph.values[node.inputs["x"]].size // rows
-    return Instruction(node.op, operands, (rows, columns, int(node.attributes["sums"])))
+    integers = (rows, columns, int(node.attributes["sums"]))
+    return Instruction(node.op, (node.inputs["x"], node.inputs["target"], *outputs), integers)
 
 
 def _verdict(graph: Graph, node: Node) -> Instruction:
-    rows = graph.values[node.inputs["losses"]].size
-    operands = (node.inputs["losses"], node.inputs.get("hits"))
-    return Instruction("verdict", operands, (rows, node.attributes["weight"]))
+    return Instruction("verdict", (node.inputs["totals"],), (node.attributes["rows"],))
 
 
-def _call(
-    inputs: tuple[str, ...], output: str
-) -> Callable[[Graph, Node, str], Instruction]:
+def _call(inputs: tuple[str, ...], output: str) -> Callable[[Graph, Node, str], Instruction]:
     def lower_call(graph: Graph, node: Node, dtype: str) -> Instruction:
         names = [node.inputs[role] for role in inputs]
         shapes = [graph.values[name].shape for name in (*names, node.outputs[output])]
@@ -185,12 +130,7 @@ def _call(
         address = function.address(node.op, shapes, dtype)
         sizes = [graph.values[name].size for name in names] + [0] * (6 - len(names))
         absent: list[str | None] = [None] * (6 - len(names))
-        operands = (
-            *names,
-            *absent,
-            node.outputs[output],
-            temporaries(node)["answer"].name,
-        )
+        operands = (*names, *absent, node.outputs[output], temporaries(node)["answer"].name)
         integers = (address, *sizes, graph.values[node.outputs[output]].size)
         return Instruction("callback", operands, integers, note=f"{function}.{node.op}")
 
@@ -199,59 +139,34 @@ def _call(
 
 def _accumulate(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.inputs["gradient"]].size
-    return Instruction(
-        "accumulate",
-        (node.outputs["sum"], node.inputs["gradient"]),
-        (size,),
-        flops=size,
-    )
+    return Instruction("accumulate", (node.outputs["sum"], node.inputs["gradient"]), (size,), flops=size)
 
 
 def _squares(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.inputs["gradient"]].size
-    return Instruction(
-        "squares",
-        (node.inputs["gradient"], node.outputs["partial"]),
-        (size,),
-        flops=2 * size,
-    )
+    return Instruction("sum_of_squares", (node.inputs["gradient"], node.outputs["sum"]), (size,), flops=2 * size)
 
 
 def _clip(graph: Graph, node: Node) -> Instruction:
-    attributes = node.attributes
-    integers = (attributes["elements"], int(attributes["sums"]))
-    return Instruction(
-        "clip", (node.inputs["partial"],), integers, (attributes["limit"],)
-    )
+    return Instruction("clip", (node.inputs["sum"],), (0, int(node.attributes["sums"])), (node.attributes["limit"],))
 
 
 def _sgd(graph: Graph, node: Node) -> Instruction:
     a = node.attributes
     size = graph.values[node.inputs["param"]].size
-    operands = (
-        node.inputs["param"],
-        node.inputs["gradient"],
-        node.inputs.get("momentum"),
-    )
+    operands = (node.inputs["param"], node.inputs["gradient"], node.inputs.get("momentum"))
     integers = (size, int(a["sums"]), int(a["nesterov"]))
-    return Instruction(
-        "sgd", operands, integers, (a["momentum"], a["weight_decay"]), flops=6 * size
-    )
+    return Instruction("sgd", operands, integers, (a["momentum"], a["weight_decay"]), flops=6 * size)
 
 
 def _adam(graph: Graph, node: Node) -> Instruction:
     a = node.attributes
     size = graph.values[node.inputs["param"]].size
-    operands = (
-        node.inputs["param"],
-        node.inputs["gradient"],
-        node.inputs["m"],
-        node.inputs["v"],
-    )
+    operands = (node.inputs["param"], node.inputs["gradient"], node.inputs["m"], node.inputs["v"])
     reals = (*a["betas"], a["eps"], a.get("weight_decay", 0.0))
-    return Instruction(
-        "adam", operands, (size, int(a["sums"])), reals, flops=14 * size, note=node.op
-    )
+    integers = (size, int(a["sums"]), int(node.op == "adamw"))
+    note = "decoupled" if node.op == "adamw" else ""
+    return Instruction("adam", operands, integers, reals, flops=14 * size, note=note)
 
 
 _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
@@ -268,7 +183,7 @@ _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
     "binary_cross_entropy": _loss,
     "verdict": _verdict,
     "accumulate": _accumulate,
-    "squares": _squares,
+    "sum_of_squares": _squares,
     "clip": _clip,
     "sgd": _sgd,
     "adam": _adam,
@@ -279,19 +194,11 @@ _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
 _CALLS = {"function": _call(("x",), "y"), "function_vjp": _call(("dy", "x", "y"), "dx")}
 
 
-def norm_blocks(elements: int) -> int:
-    """How many partial sums of squares ``squares`` writes."""
-    return -(-elements // _NORM_BLOCK)
-
 
 def temporaries(node: Node) -> dict[str, Value]:
     """Values that the node's instruction needs for itself while it runs."""
     if node.op in _CALLS:
-        return {
-            "answer": Value(
-                f"{next(iter(node.outputs.values()))}.answer", (1,), dtype="int64"
-            )
-        }
+        return {"answer": Value(f"{next(iter(node.outputs.values()))}.answer", (1,), dtype="int64")}
     return {}
 
 

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.ir import Graph, Node, Value
-from gradring.graph.lower import norm_blocks
 from gradring.graph.trace import trace
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
 
-__all__ = [
-    "accumulated",
-    "evaluate_graph",
-    "predict_graph",
-    "train_graph",
-    "with_update",
-]
+__all__ = ["accumulated", "evaluate_graph", "predict_graph", "train_graph", "with_update"]
 
 
 def predict_graph(model: Layer, input_shape: tuple[int, ...]) -> tuple[Graph, str]:
@@ -35,9 +28,7 @@ def predict_graph(model: Layer, input_shape: tuple[int, ...]) -> tuple[Graph, st
 def evaluate_graph(model: Layer, input_shape: tuple[int, ...], loss: str) -> Graph:
     """The forward pass and the loss."""
     graph, output = trace(model, input_shape, training=False)
-    return with_loss(
-        fuse_activations(graph, output, training=False), output, loss, gradient=False
-    )
+    return with_loss(fuse_activations(graph, output, training=False), output, loss, gradient=False)
 
 
 def train_graph(
@@ -75,32 +66,23 @@ def accumulated(graph: Graph) -> Graph:
     def renamed(names: Mapping[str, str]) -> dict[str, str]:
         return {role: rename.get(name, name) for role, name in names.items()}
 
-    nodes = [
-        replace(node, inputs=renamed(node.inputs), outputs=renamed(node.outputs))
-        for node in graph.nodes
-    ]
+    nodes = [replace(node, inputs=renamed(node.inputs), outputs=renamed(node.outputs)) for node in graph.nodes]
     return Graph(values, (*nodes, *sums))
 
 
-def with_update(
-    graph: Graph, elements: int, optimizer: Any, *, clip_norm: float | None, sums: bool
-) -> Graph:
+def with_update(graph: Graph, elements: int, optimizer: Any, *, clip_norm: float | None, sums: bool) -> Graph:
     """Add the clipping of the gradients' norm and the optimizer's step over the flat arenas."""
     if "gradients" not in graph.values:
         graph = graph.with_value(Value("gradients", (elements,), "grad"))
     graph = graph.with_value(Value("parameters", (elements,), "param"))
     if clip_norm is not None:
-        graph = graph.with_value(Value("squares", (norm_blocks(elements),)))
-        graph = graph.with_node(
-            Node("squares", {"gradient": "gradients"}, {"partial": "squares"})
-        )
-        attributes = {"elements": elements, "limit": float(clip_norm), "sums": sums}
-        graph = graph.with_node(Node("clip", {"partial": "squares"}, {}, attributes))
+        graph = graph.with_value(Value("squares", (1,), dtype="float64"))
+        graph = graph.with_node(Node("sum_of_squares", {"gradient": "gradients"}, {"sum": "squares"}))
+        attributes = {"limit": float(clip_norm), "sums": sums}
+        graph = graph.with_node(Node("clip", {"sum": "squares"}, {}, attributes))
     inputs = {"param": "parameters", "gradient": "gradients"}
     for name in optimizer.state_names:
         graph = graph.with_value(Value(f"state.{name}", (elements,), "state"))
         inputs[name] = f"state.{name}"
     attributes = {**optimizer.hyperparameters(), "sums": sums}
-    return graph.with_node(
-        Node(optimizer.kind, inputs, {"param": "parameters"}, attributes)
-    )
+    return graph.with_node(Node(optimizer.kind, inputs, {"param": "parameters"}, attributes))

@@ -27,9 +27,7 @@ class Plan:
     mode: str
     input_shape: tuple[int, ...]
     instructions: tuple[Instruction, ...]
-    buffers: tuple[
-        tuple[str, str, int, int], ...
-    ]  # kind, dtype, elements, offset in bytes (or the field's number)
+    buffers: tuple[tuple[str, str, int, int], ...]  # kind, dtype, elements, offset in bytes (or the field's number)
     names: tuple[str, ...]  # of the buffers
     temp_bytes: int
     fields: int
@@ -49,44 +47,24 @@ class Plan:
         """The instructions as the native side takes them."""
         number = {name: i for i, name in enumerate(self.names)}
         return [
-            (
-                i.op,
-                [-1 if o is None else number[o] for o in i.operands],
-                list(i.integers),
-                list(i.reals),
-            )
+            (i.op, [-1 if o is None else number[o] for o in i.operands], list(i.integers), list(i.reals))
             for i in self.instructions
         ]
 
     def traffic(self, instruction: Instruction) -> int:
         """Bytes of the operands, each counted once."""
         sizes = dict(zip(self.names, self.buffers, strict=True))
-        return sum(
-            sizes[o][2] * _ITEM[sizes[o][1]]
-            for o in set(instruction.operands)
-            if o is not None
-        )
+        return sum(sizes[o][2] * _ITEM[sizes[o][1]] for o in set(instruction.operands) if o is not None)
 
     def __str__(self) -> str:
         head = f"{self.mode} program for x {self.input_shape}, {self.dtype}"
-        head += (
-            f", {self.lanes} lane{'s' if self.lanes != 1 else ''}" if self.lanes else ""
-        )
-        lines = [
-            head,
-            f"{'':3} {'instruction':34} {'sizes':>20} {'MFLOP':>10} {'KiB':>10}  operands",
-        ]
+        head += f", {self.lanes} lane{'s' if self.lanes != 1 else ''}" if self.lanes else ""
+        lines = [head, f"{'':3} {'instruction':34} {'sizes':>20} {'MFLOP':>10} {'KiB':>10}  operands"]
         for i, instruction in enumerate(self.instructions):
             bar = "|" if i < len(self.barriers) and self.barriers[i] else " "
-            sizes = (
-                "x".join(map(str, instruction.integers[:3]))
-                if instruction.op == "matmul"
-                else ""
-            )
+            sizes = "x".join(map(str, instruction.integers[:3])) if instruction.op == "matmul" else ""
             name = f"{instruction.op} {instruction.note}".strip()
-            operands = ", ".join(
-                "-" if o is None else o for o in instruction.operands
-            ).rstrip("-, ")
+            operands = ", ".join("-" if o is None else o for o in instruction.operands).rstrip("-, ")
             lines.append(
                 f"{bar:>3} {name:34} {sizes:>20} {instruction.flops / 1e6:10.3f} "
                 f"{self.traffic(instruction) / 1024:10.1f}  {operands}"
@@ -98,9 +76,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def place(
-    sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]]
-) -> tuple[dict[str, int], int]:
+def place(sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], int]:
     """Offsets for blocks of ``sizes`` bytes that are alive over closed ranges of steps, and the bytes they take.
 
     >>> place({"a": 64, "b": 64, "c": 64}, {"a": (0, 1), "b": (1, 2), "c": (2, 3)})
@@ -110,11 +86,7 @@ def place(
     offsets: dict[str, int] = {}
     for name in sorted(sizes, key=lambda n: (-sizes[n], alive[n], n)):
         first, last = alive[name]
-        taken = sorted(
-            (o, o + s)
-            for o, s, n in placed
-            if alive[n][0] <= last and first <= alive[n][1]
-        )
+        taken = sorted((o, o + s) for o, s, n in placed if alive[n][0] <= last and first <= alive[n][1])
         at = 0
         for begin, end in taken:
             if at + sizes[name] <= begin:
@@ -129,19 +101,12 @@ def _align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def plan(
-    graph: Graph,
-    output: str | None,
-    *,
-    dtype: str,
-    mode: str,
-    layout: Mapping[str, int],
-) -> Plan:
+def plan(graph: Graph, output: str | None, *, dtype: str, mode: str, layout: Mapping[str, int]) -> Plan:
     """Fix every buffer's place. ``layout`` gives offsets, in elements, of the values of kind param, grad and state.
 
     ``output`` names the value that the program delivers, or is None.
     """
-    item = {"real": _ITEM[dtype], "int64": 8}
+    item = {"real": _ITEM[dtype], "int64": 8, "float64": 8}
     values = dict(graph.values)
     extra = [temporaries(node) for node in graph.nodes]
     for made in extra:
@@ -151,17 +116,11 @@ def plan(
 
     alive: dict[str, tuple[int, int]] = {}
     for step, node in enumerate(graph.nodes):
-        names = [
-            *node.inputs.values(),
-            *node.outputs.values(),
-            *(v.name for v in extra[step].values()),
-        ]
+        names = [*node.inputs.values(), *node.outputs.values(), *(v.name for v in extra[step].values())]
         for name in map(whole.root, names):
             if values[name].kind == "temp" and name != delivered:
                 alive[name] = (alive.get(name, (step, step))[0], step)
-    sizes = {
-        name: _align(values[name].size * item[values[name].dtype]) for name in alive
-    }
+    sizes = {name: _align(values[name].size * item[values[name].dtype]) for name in alive}
     offsets, temp_bytes = place(sizes, alive)
 
     def buffer(value: Value) -> tuple[str, str, int, int]:
@@ -179,18 +138,11 @@ def plan(
             kind,
             element,
             value.size,
-            offset
-            + (
-                layout[root.name] * item["real"]
-                if kind != "temp"
-                else offsets[root.name]
-            ),
+            offset + (layout[root.name] * item["real"] if kind != "temp" else offsets[root.name]),
         )
 
     instructions = tuple(lower(whole, node, dtype) for node in graph.nodes)
-    names = tuple(
-        dict.fromkeys(o for i in instructions for o in i.operands if o is not None)
-    )
+    names = tuple(dict.fromkeys(o for i in instructions for o in i.operands if o is not None))
     inputs = [v for v in values.values() if v.kind == "input" and v.within is None]
     return Plan(
         dtype=dtype,

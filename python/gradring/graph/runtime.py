@@ -24,19 +24,7 @@ __all__ = ["Runtime", "rows_contiguous"]
 # What a program of this many FLOP takes, about 20 microseconds, is worth handing over Python's lock for.
 _BRIEF_FLOPS = 2_000_000
 _NATIVE = frozenset(
-    (
-        "float32",
-        "float64",
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-    )
+    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 )
 
 
@@ -45,10 +33,7 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> NDArray[Any]:
     array = np.asarray(x)
     if array.ndim == 0:
         raise ValueError(f"[{what}] must have a batch axis, got a scalar")
-    if array.dtype.kind not in "fiub" and array.dtype.name not in (
-        "bfloat16",
-        "float16",
-    ):
+    if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float16"):
         raise TypeError(f"[{what}] must be numbers, got dtype {array.dtype}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -80,17 +65,9 @@ class Runtime:
         self.dtype = store.dtype
         item = np.dtype(store.dtype).itemsize
         self.grad_arena = _core.SharedArena(store.elements * item)
-        self.state_arena = _core.SharedArena(
-            max(len(states), 1) * store.elements * item
-        )
+        self.state_arena = _core.SharedArena(max(len(states), 1) * store.elements * item)
         self.native = _core.Engine(
-            store.arena,
-            self.grad_arena,
-            self.state_arena,
-            lanes,
-            accumulate,
-            seed,
-            check_finite,
+            store.arena, self.grad_arena, self.state_arena, lanes, accumulate, seed, check_finite
         )
         self.layout: dict[str, int] = {"parameters": 0, "gradients": 0}
         for name, offset in store.offsets.items():
@@ -100,12 +77,7 @@ class Runtime:
         self.plans: dict[tuple[str, int], Plan] = {}
         self.row_shape: tuple[int, ...] | None = None
 
-    def ensure(
-        self,
-        mode: str,
-        input_shape: tuple[int, ...],
-        build: Callable[[], tuple[Graph, str | None]],
-    ) -> bool:
+    def ensure(self, mode: str, input_shape: tuple[int, ...], build: Callable[[], tuple[Graph, str | None]]) -> bool:
         """Make the program for this mode and batch shape if it is not there; True if it is new."""
         if self.row_shape != input_shape[1:]:
             # Another row shape than before: programs are found by their number of rows alone.
@@ -117,31 +89,18 @@ class Runtime:
             return False
         graph, output = build()
         made = plan(graph, output, dtype=self.dtype, mode=mode, layout=self.layout)
-        brief = made.flops < _BRIEF_FLOPS and not any(
-            i.op == "callback" for i in made.instructions
-        )
+        brief = made.flops < _BRIEF_FLOPS and not any(i.op == "callback" for i in made.instructions)
         barriers = self.native.add(
-            mode,
-            made.rows,
-            made.dtype,
-            list(made.buffers),
-            made.native(),
-            made.temp_bytes,
-            made.fields,
-            brief,
+            mode, made.rows, made.dtype, list(made.buffers), made.native(), made.temp_bytes, made.fields, brief
         )
         self.plans[key] = replace(made, barriers=tuple(barriers))
         return True
 
     def plan_of(self, mode: str, rows: int) -> Plan:
         """A plan as it runs now, the lanes chosen included."""
-        return replace(
-            self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows)
-        )
+        return replace(self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows))
 
-    def feed(
-        self, fields: Sequence[tuple[NDArray[Any], str]], batch_size: int, **order: Any
-    ) -> Any:
+    def feed(self, fields: Sequence[tuple[NDArray[Any], str]], batch_size: int, **order: Any) -> Any:
         return _core.ArrayFeed(list(fields), batch_size, **order)
 
     def functions(self) -> list[Function]:
@@ -162,9 +121,7 @@ class Runtime:
         array = rows_contiguous(x, "predict", self.dtype)
         total = array.shape[0]
         if total == 0:
-            raise ValueError(
-                f"[predict] x is {array.shape}: must have at least one row"
-            )
+            raise ValueError(f"[predict] x is {array.shape}: must have at least one row")
         size = min(batch_size, total)
         outputs: dict[str, tuple[int, ...]] = {}
 
@@ -181,13 +138,9 @@ class Runtime:
             self.native.tune("predict", feed)
             self.output_shape = outputs["shape"][1:]
         if total % size:
-            self.ensure(
-                "predict", (total % size, *array.shape[1:]), build(total % size)
-            )
+            self.ensure("predict", (total % size, *array.shape[1:]), build(total % size))
         out = np.empty((total, *self.output_shape), self.dtype)
-        result: Mapping[str, Any] = self.native.predict(
-            feed, out, out.itemsize * int(np.prod(self.output_shape))
-        )
+        result: Mapping[str, Any] = self.native.predict(feed, out, out.itemsize * int(np.prod(self.output_shape)))
         if result["fault"] == "callback":
             self.raise_callback()
         return out

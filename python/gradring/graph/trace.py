@@ -33,12 +33,8 @@ class Tracer:
         """A name inside the current layer: ``"0.weight"``."""
         return ".".join([*self._path, name])
 
-    def input(
-        self, name: str, shape: tuple[int, ...], dtype: str = "real", field: int = 0
-    ) -> str:
-        self.graph = self.graph.with_value(
-            Value(name, shape, "input", dtype, offset=field)
-        )
+    def input(self, name: str, shape: tuple[int, ...], dtype: str = "real", field: int = 0) -> str:
+        self.graph = self.graph.with_value(Value(name, shape, "input", dtype, offset=field))
         return name
 
     def parameter(self, name: str, shape: tuple[int, ...]) -> str:
@@ -49,11 +45,7 @@ class Tracer:
         return path
 
     def node(
-        self,
-        op: str,
-        inputs: Mapping[str, str],
-        shape: tuple[int, ...],
-        attributes: Mapping[str, Any] | None = None,
+        self, op: str, inputs: Mapping[str, str], shape: tuple[int, ...], attributes: Mapping[str, Any] | None = None
     ) -> str:
         """Add an operation of one output ``y`` and return the output's name."""
         name = self._fresh(self.path("out"))
@@ -65,9 +57,7 @@ class Tracer:
     def view(self, x: str, shape: tuple[int, ...]) -> str:
         """The same memory under another shape."""
         name = self._fresh(self.path("view"))
-        self.graph = self.graph.with_value(
-            Value(name, shape, self.graph.values[x].kind, within=x)
-        )
+        self.graph = self.graph.with_value(Value(name, shape, self.graph.values[x].kind, within=x))
         return name
 
     def call(self, name: str, layer: Layer, x: str) -> str:
@@ -93,14 +83,10 @@ class Tracer:
         return f"{name}~{number}"
 
 
-def trace(
-    model: Layer, input_shape: tuple[int, ...], *, training: bool
-) -> tuple[Graph, str]:
+def trace(model: Layer, input_shape: tuple[int, ...], *, training: bool) -> tuple[Graph, str]:
     """The forward graph of ``model`` for a batch of ``input_shape`` (batch axis first), and its output's name."""
     if len(input_shape) < 1 or any(n < 1 for n in input_shape):
-        raise ValueError(
-            f"[trace] input shape is {input_shape}: every axis must be at least 1"
-        )
+        raise ValueError(f"[trace] input shape is {input_shape}: every axis must be at least 1")
     tracer = Tracer(training)
     output = model.trace(tracer, tracer.input("x", tuple(input_shape)))
     return tracer.graph, output

@@ -16,9 +16,7 @@ class _Activation(Layer):
     kind: ClassVar[str]
 
     def trace(self, tracer: Tracer, x: str) -> str:
-        return tracer.node(
-            "activation", {"x": x}, tracer.shape(x), {"activation": self.kind}
-        )
+        return tracer.node("activation", {"x": x}, tracer.shape(x), {"activation": self.kind})
 
 
 class ReLU(_Activation):

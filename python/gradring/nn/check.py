@@ -15,9 +15,7 @@ def positive(layer: str, argument: str, value: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"[{layer}] {argument} must be an int, got {type(value).__name__}"
-        ) from None
+        raise TypeError(f"[{layer}] {argument} must be an int, got {type(value).__name__}") from None
     if number < 1:
         raise ValueError(f"[{layer}] {argument} must be at least 1, got {number}")
     return number
@@ -28,11 +26,7 @@ def probability(layer: str, argument: str, value: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"[{layer}] {argument} must be a number, got {type(value).__name__}"
-        ) from None
+        raise TypeError(f"[{layer}] {argument} must be a number, got {type(value).__name__}") from None
     if not (math.isfinite(number) and 0.0 <= number < 1.0):
-        raise ValueError(
-            f"[{layer}] {argument} must be at least 0 and below 1, got {number}"
-        )
+        raise ValueError(f"[{layer}] {argument} must be at least 0 and below 1, got {number}")
     return number

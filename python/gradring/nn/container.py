@@ -14,14 +14,8 @@ __all__ = ["Residual", "Sequential"]
 
 def _check(container: str, number: int, layer: object) -> None:
     if not isinstance(layer, Layer):
-        got = (
-            layer.__name__ + " (the class: did you forget the brackets?)"
-            if isinstance(layer, type)
-            else repr(layer)
-        )
-        raise TypeError(
-            f"[{container}] layer {number} must be a gradring layer, got {got}"
-        )
+        got = layer.__name__ + " (the class: did you forget the brackets?)" if isinstance(layer, type) else repr(layer)
+        raise TypeError(f"[{container}] layer {number} must be a gradring layer, got {got}")
 
 
 class Sequential(Layer):

@@ -27,9 +27,7 @@ class Dropout(Layer):
         if not tracer.training or self.p == 0.0:
             return x
         stream = sum(node.op == "dropout" for node in tracer.graph.nodes)
-        return tracer.node(
-            "dropout", {"x": x}, tracer.shape(x), {"p": self.p, "stream": stream}
-        )
+        return tracer.node("dropout", {"x": x}, tracer.shape(x), {"p": self.p, "stream": stream})
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"

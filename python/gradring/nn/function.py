@@ -44,9 +44,7 @@ class Function(Layer):
     ) -> None:
         for argument, function in (("forward", forward), ("vjp", vjp)):
             if not callable(function):
-                raise TypeError(
-                    f"[Function] {argument} must be callable, got {type(function).__name__}"
-                )
+                raise TypeError(f"[Function] {argument} must be callable, got {type(function).__name__}")
         self.forward = forward
         self.vjp = vjp
         self.output_shape = shape
@@ -56,59 +54,39 @@ class Function(Layer):
 
     def trace(self, tracer: Tracer, x: str) -> str:
         shape = tracer.shape(x)
-        out = (
-            shape
-            if self.output_shape is None
-            else tuple(int(n) for n in self.output_shape(shape))
-        )
+        out = shape if self.output_shape is None else tuple(int(n) for n in self.output_shape(shape))
         if not out or out[0] != shape[0]:
-            raise ValueError(
-                f"[Function] {self}: shape gives {out} for {shape}: the batch axis must stay"
-            )
+            raise ValueError(f"[Function] {self}: shape gives {out} for {shape}: the batch axis must stay")
         return tracer.node("function", {"x": x}, out, {"function": self})
 
     def address(self, op: str, shapes: Sequence[tuple[int, ...]], dtype: str) -> int:
         """The native address of a callback on arrays of these shapes, the last being the output."""
         key = (op, tuple(shapes), dtype)
         if key not in self._callbacks:
-            function: Callable[..., ArrayLike] = (
-                self.forward if op == "function" else self.vjp
-            )
-            self._callbacks[key] = _core.Callback(
-                self._wrapped(function, op, list(shapes), dtype)
-            )
+            function: Callable[..., ArrayLike] = self.forward if op == "function" else self.vjp
+            self._callbacks[key] = _core.Callback(self._wrapped(function, op, list(shapes), dtype))
         address: int = self._callbacks[key].address
         return address
 
     def _wrapped(
-        self,
-        function: Callable[..., ArrayLike],
-        op: str,
-        shapes: list[tuple[int, ...]],
-        dtype: str,
+        self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtype: str
     ) -> Callable[[tuple[int, ...]], bool]:
         item = np.dtype(dtype).itemsize
         what = "forward" if op == "function" else "vjp"
 
         def array(address: int, shape: tuple[int, ...]) -> Array:
-            memory = (ctypes.c_char * (int(np.prod(shape)) * item)).from_address(
-                address
-            )
+            memory = (ctypes.c_char * (int(np.prod(shape)) * item)).from_address(address)
             flat: Array = np.frombuffer(memory, np.dtype(dtype))  # type: ignore[call-overload]
             return flat.reshape(shape)
 
         def call(addresses: tuple[int, ...]) -> bool:
             try:
-                inputs = [
-                    array(a, s) for a, s in zip(addresses, shapes[:-1], strict=False)
-                ]
+                inputs = [array(a, s) for a, s in zip(addresses, shapes[:-1], strict=False)]
                 for given in inputs:
                     given.flags.writeable = False
                 result = np.asarray(function(*inputs))
                 if result.shape != shapes[-1]:
-                    raise ValueError(
-                        f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}"
-                    )
+                    raise ValueError(f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}")
                 array(addresses[-1], shapes[-1])[...] = result
                 return True
             except BaseException as error:  # noqa: BLE001  (raised again when the native step has ended)

@@ -79,14 +79,10 @@ class Layer:
             or self._store.dtype != dtype
             or self._store.shapes != {n: s.shape for n, s in specs.items()}
         ):
-            self._store = Store(
-                {name: spec.shape for name, spec in specs.items()}, dtype
-            )
+            self._store = Store({name: spec.shape for name, spec in specs.items()}, dtype)
             self._forward = None
         for name, spec in specs.items():
-            self._store.arrays[name][...] = spec.fill(
-                Store.generator(seed, name), spec.shape
-            )
+            self._store.arrays[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
         return self
 
     @property

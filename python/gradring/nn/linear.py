@@ -52,8 +52,7 @@ class Linear(Layer):
         shape = tracer.shape(x)
         if len(shape) < 2 or shape[-1] != self.inputs:
             raise ValueError(
-                f"[linear] {tracer.where(self)} needs (batch, ..., {self.inputs}), "
-                f"but {tracer.maker(x)} gives {shape}"
+                f"[linear] {tracer.where(self)} needs (batch, ..., {self.inputs}), but {tracer.maker(x)} gives {shape}"
             )
         inputs = {"x": x, "w": tracer.parameter("weight", (self.inputs, self.outputs))}
         if self.bias:

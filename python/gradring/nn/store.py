@@ -32,9 +32,7 @@ class Store:
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
         if dtype not in ("float32", "float64"):
-            raise ValueError(
-                f"[init] dtype is {dtype!r}: must be 'float32' or 'float64'"
-            )
+            raise ValueError(f"[init] dtype is {dtype!r}: must be 'float32' or 'float64'")
         self.dtype = dtype
         self.shapes = dict(shapes)
         self.offsets: dict[str, int] = {}
@@ -49,9 +47,7 @@ class Store:
     def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Arrays of the parameters' shapes over another flat array of this layout."""
         return {
-            name: flat[
-                self.offsets[name] : self.offsets[name] + math.prod(shape)
-            ].reshape(shape)
+            name: flat[self.offsets[name] : self.offsets[name] + math.prod(shape)].reshape(shape)
             for name, shape in self.shapes.items()
         }
 
@@ -64,8 +60,5 @@ class Store:
     @staticmethod
     def generator(seed: int, name: str) -> np.random.Generator:
         """The random numbers of one parameter: Philox, keyed by a hash of seed and name."""
-        key = int.from_bytes(
-            hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).digest(),
-            "little",
-        )
+        key = int.from_bytes(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).digest(), "little")
         return np.random.Generator(np.random.Philox(key=key))

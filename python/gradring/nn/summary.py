@@ -14,41 +14,22 @@ if TYPE_CHECKING:
 __all__ = ["summarize"]
 
 
-def _leaves(
-    layer: Layer,
-    tracer: Tracer,
-    x: str,
-    path: str,
-    rows: list[tuple[str, ...]],
-    totals: list[int],
-) -> str:
+def _leaves(layer: Layer, tracer: Tracer, x: str, path: str, rows: list[tuple[str, ...]], totals: list[int]) -> str:
     from gradring.nn.container import Sequential
 
     if isinstance(layer, Sequential):
         for name, child in layer.children().items():
-            x = _leaves(
-                child, tracer, x, f"{path}.{name}" if path else name, rows, totals
-            )
+            x = _leaves(child, tracer, x, f"{path}.{name}" if path else name, rows, totals)
         return x
     before = len(tracer.graph.nodes)
     known = set(tracer.graph.values)
     y = tracer.call(path, layer, x) if path else layer.trace(tracer, x)
     made = [v for n, v in tracer.graph.values.items() if n not in known]
-    parameters = sum(
-        math.prod(spec.shape) for spec in layer.named_parameters().values()
-    )
+    parameters = sum(math.prod(spec.shape) for spec in layer.named_parameters().values())
     flops = sum(_flops(tracer, node) for node in tracer.graph.nodes[before:])
-    memory = 4 * (
-        sum(v.size for v in made if v.kind == "temp" and v.within is None) + parameters
-    )
+    memory = 4 * (sum(v.size for v in made if v.kind == "temp" and v.within is None) + parameters)
     rows.append(
-        (
-            f"{path}: {layer}" if path else str(layer),
-            str(tracer.shape(y)),
-            str(parameters),
-            str(flops),
-            str(memory),
-        )
+        (f"{path}: {layer}" if path else str(layer), str(tracer.shape(y)), str(parameters), str(flops), str(memory))
     )
     for i, number in enumerate((parameters, flops, memory)):
         totals[i] += number
@@ -72,12 +53,6 @@ def summarize(model: Layer, input_shape: tuple[int, ...]) -> str:
     rows.append(("total", "", *map(str, totals)))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     return "\n".join(
-        "   ".join(
-            [
-                row[0].ljust(widths[0]),
-                row[1].ljust(widths[1]),
-                *(row[i].rjust(widths[i]) for i in range(2, 5)),
-            ]
-        )
+        "   ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *(row[i].rjust(widths[i]) for i in range(2, 5))])
         for row in rows
     )
