@@ -372,7 +372,7 @@ class Engine:
                 f"must be at least 0 and below {classes}, the number of classes; no parameter was changed by this batch"
             )
         raise NonFinite(
-            f"[{self.loss}] the loss of step {self.step_count + 1} (batch {batch}) is not finite: the parameters are those "
-            f"after step {self.step_count}. Try a lower learning rate, clip_norm, or look at that batch; "
+            f"[{self.loss}] the loss of step {self.step_count + 1} (batch {batch}) is not finite: the parameters are "
+            f"those after step {self.step_count}. Try a lower learning rate, clip_norm, or look at that batch; "
             "nonfinite='ignore' goes on regardless"
         )

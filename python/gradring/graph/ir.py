@@ -22,8 +22,9 @@ __all__ = ["Graph", "Node", "Value"]
 class Value:
     """An array of known shape. ``kind`` says where it lives: input, output, param, grad, state or temp.
 
-    ``dtype`` is ``"real"`` (the program's float type), ``"float64"`` or ``"int64"``. ``within`` names the value whose memory this one
-    is a part of, from element ``offset`` on: a reshaped view, or a slice of a flat arena.
+    ``dtype`` is ``"real"`` (the program's float type), ``"float64"`` or ``"int64"``. ``within`` names the
+    value whose memory this one is a part of, from element ``offset`` on: a reshaped view. An input's ``offset`` is the
+    number of its field in the batch.
     """
 
     name: str

@@ -194,7 +194,6 @@ _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
 _CALLS = {"function": _call(("x",), "y"), "function_vjp": _call(("dy", "x", "y"), "dx")}
 
 
-
 def temporaries(node: Node) -> dict[str, Value]:
     """Values that the node's instruction needs for itself while it runs."""
     if node.op in _CALLS:

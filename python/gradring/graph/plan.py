@@ -21,7 +21,7 @@ _ITEM = {"float32": 4, "float64": 8, "int64": 8}
 
 @dataclass(frozen=True)
 class Plan:
-    """A program: buffers, instructions, and how much memory they want. ``barriers`` and ``lanes`` come from the engine."""
+    """A program: instructions, buffers and the memory they want. ``barriers`` and ``lanes`` come from the engine."""
 
     dtype: str
     mode: str
@@ -116,8 +116,8 @@ def plan(graph: Graph, output: str | None, *, dtype: str, mode: str, layout: Map
 
     alive: dict[str, tuple[int, int]] = {}
     for step, node in enumerate(graph.nodes):
-        names = [*node.inputs.values(), *node.outputs.values(), *(v.name for v in extra[step].values())]
-        for name in map(whole.root, names):
+        touched = [*node.inputs.values(), *node.outputs.values(), *(v.name for v in extra[step].values())]
+        for name in map(whole.root, touched):
             if values[name].kind == "temp" and name != delivered:
                 alive[name] = (alive.get(name, (step, step))[0], step)
     sizes = {name: _align(values[name].size * item[values[name].dtype]) for name in alive}

@@ -29,7 +29,7 @@ _NATIVE = frozenset(
 
 
 def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> NDArray[Any]:
-    """``x`` as an array whose rows lie contiguously and whose dtype the native gather can read; a copy only where needed."""
+    """``x`` as an array whose rows are contiguous and whose dtype the native gather reads; a copy only where needed."""
     array = np.asarray(x)
     if array.ndim == 0:
         raise ValueError(f"[{what}] must have a batch axis, got a scalar")

@@ -26,8 +26,8 @@ class ReLU(_Activation):
 
 
 class GELU(_Activation):
-    """``x * sigmoid(2 u)``, ``u = sqrt(2/pi) (x + 0.044715 x^3)``: the tanh form of Hendrycks and Gimpel, "Gaussian Error
-    Linear Units", 2016 (PyTorch's ``GELU(approximate="tanh")``, JAX's default)."""
+    """``x * sigmoid(2 u)``, ``u = sqrt(2/pi) (x + 0.044715 x^3)``: the tanh form of Hendrycks and Gimpel, "Gaussian
+    Error Linear Units", 2016 (PyTorch's ``GELU(approximate="tanh")``, JAX's default)."""
 
     kind = "gelu"
 

@@ -23,8 +23,8 @@ Array = NDArray[Any]
 class Function(Layer):
     """A layer whose forward and backward pass are Python functions of arrays.
 
-    ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the batch
-    axis first); without it they are equal. The arrays are views of the running step's memory: read them, return a new
+    ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the
+    batch axis first); without it they are equal. The arrays are views of the running step's memory: read them, return a new
     array, keep nothing. What a function raises ends the step before any parameter changes and comes out of ``fit``.
 
     >>> import numpy as np
@@ -89,7 +89,7 @@ class Function(Layer):
                     raise ValueError(f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}")
                 array(addresses[-1], shapes[-1])[...] = result
                 return True
-            except BaseException as error:  # noqa: BLE001  (raised again when the native step has ended)
+            except BaseException as error:  # raised again when the native step has ended
                 self.failures.append(error)
                 return False
 

@@ -29,8 +29,8 @@ def uniform(bound: float) -> Fill:
 class Linear(Layer):
     """``y = x @ weight + bias`` over the last axis: (..., in) -> (..., out).
 
-    ``weight`` is (in, out), ``bias`` (out,). Both begin uniform on ``[-1/sqrt(in), 1/sqrt(in)]``: PyTorch's bounds for its
-    Linear, which are those of He et al., "Delving Deep into Rectifiers", 2015, with a = sqrt(5).
+    ``weight`` is (in, out), ``bias`` (out,). Both begin uniform on ``[-1/sqrt(in), 1/sqrt(in)]``: PyTorch's bounds for
+    its Linear, which are those of He et al., "Delving Deep into Rectifiers", 2015, with a = sqrt(5).
 
     >>> Linear(784, 10).parameters()["weight"].shape
     (784, 10)
