@@ -1,8 +1,12 @@
 #include "bindings/batch_iterator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <new>
 #include <utility>
+
+#include "bindings/fast_call.h"
+#include "bindings/held_error.h"
 
 namespace gradring {
 
@@ -15,8 +19,7 @@ int64_t now_ns() noexcept {
 }
 
 struct IteratorObject {
-  PyObject_HEAD
-  std::shared_ptr<LoaderRun> run;
+  PyObject_HEAD std::shared_ptr<LoaderRun> run;
   PyObject* watcher;
   bool finished;
 };
@@ -61,6 +64,12 @@ PyObject* iterator_next(PyObject* object) {
   const uint64_t ready = run.pipeline().counters().ready.load(std::memory_order_relaxed);
   if (!run.next(&delivery, self->watcher)) {
     self->finished = true;
+    lock.unlock();  // the loader may end here, and joins its workers under the lock
+    PyObject* const watcher = std::exchange(self->watcher, nullptr);
+    const bool failed = PyErr_Occurred() != nullptr;
+    PyObject* told = failed ? nullptr : PyObject_CallMethod(watcher, "finished", nullptr);
+    Py_XDECREF(told);
+    Py_DECREF(watcher);
     return nullptr;
   }
   PyObject* batch = run.form().make(run.pipeline().slots(), run.pipeline().layout(), delivery.slot, delivery.rows);
@@ -112,22 +121,72 @@ double Latencies::quantile(double q) const noexcept {
   return 0;
 }
 
-bool LoaderRun::raise_trouble(Delivered what, PyObject* watcher) {
-  if (what == Delivered::kEnd) return false;
-  try {
-    const py::handle ask(watcher);
-    if (what == Delivered::kFailed) {
-      const PartBlock& part = pipeline_->failed_part();
-      ask.attr("failed")(pipeline_->failed_lane(), pipeline_->delivered(), part.failed_sample,
-                         static_cast<int>(part.status.code()), part.status.message());
-    } else {
-      ask.attr("closed")();
+LoaderRun::LoaderRun(std::unique_ptr<Pipeline> pipeline, BatchForm form)
+    : pipeline_(std::move(pipeline)), form_(std::move(form)) {
+  // On a worker's thread.
+  pipeline_->on_failure([this](uint64_t ticket, const PartBlock& part) {
+    if (part.status.code() != Code::kPython) return;
+    const py::gil_scoped_acquire hold;
+    PyObject* error = take_held_error().release().ptr();
+    {
+      const std::lock_guard<std::mutex> lock(errors_mutex_);
+      std::swap(errors_[static_cast<int64_t>(ticket)], error);
     }
-    PyErr_SetString(PyExc_SystemError, "[loader] a loader's watcher did not raise");
-  } catch (py::error_already_set& error) {
-    error.restore();
+    Py_XDECREF(error);
+  });
+}
+
+LoaderRun::~LoaderRun() {
+  join();
+  forget_errors();
+}
+
+void LoaderRun::join() {
+  pipeline_->close();                    // whoever waits leaves
+  const py::gil_scoped_release release;  // a worker may want it to finish
+  std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
+  // In a forked child the mutex may be held by a thread that is not there.
+  if (!pipeline_->forked()) lock.lock();
+  pipeline_->join();
+}
+
+py::object LoaderRun::take_error(int64_t batch) {
+  const std::lock_guard<std::mutex> lock(errors_mutex_);
+  const auto found = errors_.find(batch);
+  if (found == errors_.end()) return py::none();
+  auto error = py::reinterpret_steal<py::object>(found->second);
+  errors_.erase(found);
+  return error;
+}
+
+void LoaderRun::forget_errors() {
+  std::map<int64_t, PyObject*> errors;
+  {
+    const std::lock_guard<std::mutex> lock(errors_mutex_);
+    errors.swap(errors_);
   }
-  return false;
+  for (auto& [batch, error] : errors) Py_XDECREF(error);
+}
+
+// Asks the watcher; throws what it raises.
+void LoaderRun::ask(Delivered what, int64_t waited_ns, PyObject* watcher) {
+  const py::handle asked(watcher);
+  switch (what) {
+    case Delivered::kTimeout:
+    case Delivered::kHeld: {
+      const int64_t out = what == Delivered::kHeld ? static_cast<int64_t>(pipeline_->held()) : -1;
+      asked.attr("waited")(static_cast<double>(waited_ns) * 1e-9, out);
+      return;
+    }
+    case Delivered::kFailed: {
+      const PartBlock& part = pipeline_->failed_part();
+      asked.attr("failed")(pipeline_->failed_lane(), pipeline_->delivered(), part.failed_sample,
+                           static_cast<int>(part.status.code()), part.status.message());
+      break;
+    }
+    default: asked.attr("closed")(); break;
+  }
+  throw Error(Code::kInternal, "[loader] a loader's watcher did not raise");
 }
 
 bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
@@ -135,28 +194,52 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
   // A ready batch costs no switch of the interpreter's lock.
   if (pipeline_->options().workers > 0) result = pipeline_->next(delivery, Deadline{}, {0, 0});
   int64_t since = 0;
-  while (result == Delivered::kTimeout || result == Delivered::kHeld) {
-    const bool held = result == Delivered::kHeld;
-    if (since == 0) {
-      since = now_ns();
-      if (held) PyGC_Collect();  // batches in reference cycles
-    } else {
-      if (PyErr_CheckSignals() != 0) return false;
+  try {
+    while (result != Delivered::kBatch && result != Delivered::kEnd) {
+      if (since == 0) {
+        since = now_ns();
+        if (result == Delivered::kHeld) PyGC_Collect();  // batches in reference cycles
+        if (result == Delivered::kFailed || result == Delivered::kClosed) ask(result, 0, watcher);
+      } else {
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        ask(result, now_ns() - since, watcher);
+      }
+      const py::gil_scoped_release release;
+      const Deadline slice = deadline_in(kSlice);
+      const uint32_t returns = pipeline_->slots()->returns();
+      result = pipeline_->next(delivery, slice);
+      if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
+    }
+  } catch (...) {
+    raise_current_exception();
+    return false;
+  }
+  return result == Delivered::kBatch;
+}
+
+Status LoaderRun::next_natively(Delivery* delivery, PyObject* watcher, Deadline deadline) {
+  const int64_t since = now_ns();
+  for (;;) {
+    const Deadline slice = std::min(deadline, deadline_in(kSlice));
+    const uint32_t returns = pipeline_->slots()->returns();
+    const Delivered result = pipeline_->next(delivery, slice);
+    if (result == Delivered::kBatch) return {};
+    if (result == Delivered::kEnd) {
+      *delivery = {};
+      return {};
+    }
+    if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
+    {
+      const py::gil_scoped_acquire hold;
       try {
-        const int64_t out = held ? static_cast<int64_t>(pipeline_->held()) : -1;
-        py::handle(watcher).attr("waited")(static_cast<double>(now_ns() - since) * 1e-9, out);
-      } catch (py::error_already_set& error) {
-        error.restore();
-        return false;
+        ask(result, now_ns() - since, watcher);
+      } catch (...) {
+        raise_current_exception();
+        return hold_python_error();
       }
     }
-    const py::gil_scoped_release release;
-    const Deadline slice = deadline_in(kSlice);
-    const uint32_t returns = pipeline_->slots()->returns();
-    result = pipeline_->next(delivery, slice);
-    if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
+    if (Clock::now() >= deadline) return Status(Code::kTimeout, "[loader] no batch yet");
   }
-  return result == Delivered::kBatch || raise_trouble(result, watcher);
 }
 
 PyObject* new_batch_iterator(std::shared_ptr<LoaderRun> run, py::object watcher) {

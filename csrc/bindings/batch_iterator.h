@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -29,32 +30,45 @@ class Latencies {
   std::atomic<uint64_t> counts_[kBuckets] = {};
 };
 
-// A pipeline as Python holds it: with the forms of its batches, and who decides what a trouble means.
+// A pipeline as Python holds it: with the form of its batches, and the exceptions that its workers raised.
 //
-// `watcher` is asked on the slow paths only, with the GIL held:
-//   waited(seconds, held) -> None    about every 50 ms of a wait; may raise. held: batches out, if a slot is waited for, else -1
+// A `watcher` decides what a trouble means. It is asked on the slow paths only, with the GIL held:
+//   waited(seconds, held)   about every 50 ms of a wait; may raise. held: batches out, if a slot is waited for; else -1
 //   failed(lane, batch, sample, code, message)   raises
-//   closed()                         raises
+//   closed()                                     raises
+//   finished()              the epoch is over
 class LoaderRun {
  public:
-  LoaderRun(std::shared_ptr<Pipeline> pipeline, BatchForm form) : pipeline_(std::move(pipeline)), form_(std::move(form)) {}
+  LoaderRun(std::unique_ptr<Pipeline> pipeline, BatchForm form);
+  ~LoaderRun();  // joins the workers with the GIL released
+  LoaderRun(const LoaderRun&) = delete;
+  LoaderRun& operator=(const LoaderRun&) = delete;
 
   Pipeline& pipeline() noexcept { return *pipeline_; }
-  const std::shared_ptr<Pipeline>& shared_pipeline() const noexcept { return pipeline_; }
   const BatchForm& form() const noexcept { return form_; }
   Latencies& hand_off() noexcept { return hand_off_; }
   std::mutex& mutex() noexcept { return mutex_; }
+  // The exception that failed this batch of the run, or None.
+  py::object take_error(int64_t batch);
+  void forget_errors();
+
+  // Ends the workers for good, with the GIL released meanwhile.
+  void join();
 
   // Waits with the GIL released. False with a Python error set, or at the end of the epoch (then without one).
   bool next(Delivery* delivery, PyObject* watcher);
+  // The same without the GIL held, until the deadline: for the training loop. kPython: this thread holds the error.
+  Status next_natively(Delivery* delivery, PyObject* watcher, Deadline deadline);
 
  private:
-  bool raise_trouble(Delivered what, PyObject* watcher);
+  void ask(Delivered what, int64_t waited_ns, PyObject* watcher);
 
-  std::shared_ptr<Pipeline> pipeline_;
+  std::unique_ptr<Pipeline> pipeline_;
   BatchForm form_;
   Latencies hand_off_;
   std::mutex mutex_;  // one consumer at a time
+  std::mutex errors_mutex_;
+  std::map<int64_t, PyObject*> errors_;
 };
 
 // A new reference to an iterator over the run that `run` has started.

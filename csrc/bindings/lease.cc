@@ -8,8 +8,7 @@ namespace gradring {
 namespace {
 
 struct LeaseObject {
-  PyObject_HEAD
-  std::shared_ptr<SlotPool> pool;
+  PyObject_HEAD std::shared_ptr<SlotPool> pool;
   uint32_t slot;
 };
 

@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_runtime(m);
   gradring::bind_arena(m);
   gradring::bind_matmul(m);
+  gradring::bind_loader(m);
   gradring::bind_program(m);
 }

@@ -29,6 +29,15 @@ void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
+// How many forks lie between this process and the first; a child of fork counts one more.
+std::atomic<uint32_t> forks{0};
+
+uint32_t count_forks() {
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+  (void)registered;
+  return forks.load(std::memory_order_relaxed);
+}
+
 ControlShape shape_of(const PipelineOptions& o) noexcept {
   return {o.cells, o.processes ? std::max(o.workers, 1u) : 1, std::max(o.workers, 1u)};
 }
@@ -51,7 +60,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       arena_(Control::bytes(shape_of(options))),
       control_(arena_.data(), shape_of(options), options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
-      owner_(getpid()),
+      born_in_fork_(count_forks()),
       tuner_(options.active, options.workers) {
   if (options.cells < 1 || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
@@ -67,19 +76,23 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
   }
 }
 
-Pipeline::~Pipeline() {
+Pipeline::~Pipeline() { join(); }
+
+void Pipeline::join() noexcept {
   if (forked()) {
     // The threads live in the parent only: there is nothing to join, and their handles must not be destroyed.
     (void)new std::vector<std::thread>(std::move(threads_));
+    threads_.clear();
     return;
   }
   close();
   quit_.store(true, std::memory_order_relaxed);
   control_.run().turn.publish(RunBlock::kQuit);
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
-bool Pipeline::forked() const noexcept { return getpid() != owner_; }
+bool Pipeline::forked() const noexcept { return forks.load(std::memory_order_relaxed) != born_in_fork_; }
 
 void Pipeline::start_threads() {
   if (!threads_.empty() || options_.processes) return;
@@ -91,6 +104,7 @@ void Pipeline::start_threads() {
     for (uint32_t index = 0; index < options_.workers; ++index) {
       threads_.emplace_back([this, index] {
         pthread_setname_np(pthread_self(), "gradring-load");
+        control_.worker(index).thread.store(static_cast<uint64_t>(pthread_self()), std::memory_order_relaxed);
         Worker worker(control_, *filler_, slots_->base(), slots_->stride(), index);
         worker.on_failure(failed_);
         worker.serve([this] { return !quit_.load(std::memory_order_relaxed); });
@@ -153,12 +167,14 @@ bool Pipeline::parked(Deadline deadline) noexcept {
 }
 
 void Pipeline::set_active(uint32_t count) noexcept {
-  active_turn_ = (active_turn_ + 1) & 0x7fff;
-  control_.run().active.publish(active_turn_ << 16 | count);
+  active_.store(count, std::memory_order_relaxed);
+  const uint32_t turn = (active_turn_.fetch_add(1, std::memory_order_relaxed) + 1) & 0x7fff;
+  control_.run().active.publish(turn << 16 | count);
 }
 
 void Pipeline::stop() noexcept {
   for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).close();
+  set_active(active_.load(std::memory_order_relaxed));  // workers at rest look up
 }
 
 void Pipeline::close() noexcept {
@@ -184,7 +200,8 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
     left_at_ = 0;
     if (options_.tune) tune(asked);
   }
-  if (closed()) return Delivered::kClosed;
+  // A forked child must not touch a ring that its parent shares with worker processes.
+  if (closed() || forked()) return Delivered::kClosed;
   if (options_.workers == 0) return next_ >= end_ ? Delivered::kEnd : fill_here(delivery);
   for (; next_ < end_; ++next_) {
     bool waited = false;

@@ -81,6 +81,8 @@ class GRADRING_API Pipeline {
   void stop() noexcept;
   // Ends the run and every later wait. From any thread.
   void close() noexcept;
+  // Closes, and waits until the worker threads have ended. Not while another thread is in next.
+  void join() noexcept;
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
   const PipelineOptions& options() const noexcept { return options_; }
@@ -132,7 +134,7 @@ class GRADRING_API Pipeline {
   std::vector<std::thread> threads_;
   std::unique_ptr<std::byte[]> scratch_;
   Worker::Failed failed_;
-  int owner_;
+  uint32_t born_in_fork_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> quit_{false};
 
@@ -152,7 +154,8 @@ class GRADRING_API Pipeline {
     int64_t at = 0;
     uint64_t waited = 0, busy = 0, batches = 0;
   } looked_;  // the counters when the tuner looked last
-  uint32_t active_turn_ = 0;
+  std::atomic<uint32_t> active_{0};
+  std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active
 };
 
 }  // namespace gradring

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "gradring/export.h"
+
 namespace gradring {
 
 // `root` is put before every path that is read, so that tests can lay out a machine of their own.
@@ -16,6 +18,6 @@ double cgroup_cpu_quota(const std::string& root = "");
 uint64_t cgroup_memory_left(const std::string& root = "");
 
 // What the machine and the groups together still have, swap included.
-uint64_t memory_left(const std::string& root = "");
+GRADRING_API uint64_t memory_left(const std::string& root = "");
 
 }  // namespace gradring

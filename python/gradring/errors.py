@@ -36,7 +36,15 @@ class LoaderError(GradringError):
 
 
 class WorkerDied(LoaderError):
-    """A loader's worker ended without finishing its batch."""
+    """A loader's worker process ended without finishing its batch.
+
+    ``pid``; ``signal`` that killed it, or None with its ``exit_code``; ``resident_bytes`` after its last batch.
+    """
+
+    pid: int = 0
+    signal: int | None = None
+    exit_code: int = 0
+    resident_bytes: int = 0
 
 
 class DeviceUnavailable(GradringError):

@@ -1,0 +1,272 @@
+// The loader: pipelines, iterators over their batches, and the work of a worker process.
+#include <poll.h>
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings/batch_iterator.h"
+#include "bindings/bindings.h"
+#include "bindings/held_error.h"
+#include "loader/pipeline.h"
+#include "loader/worker.h"
+#include "runtime/cgroup.h"
+
+namespace gradring {
+
+namespace {
+
+using FieldTuple = std::tuple<std::string, std::string, std::vector<int64_t>>;  // name, dtype, shape of a row
+
+std::vector<FieldSpec> fields_from(const std::vector<FieldTuple>& tuples) {
+  std::vector<FieldSpec> fields;
+  for (const auto& [name, dtype, shape] : tuples) {
+    int found = 0;
+    while (found < kDtypes && dtype != dtype_name(static_cast<Dtype>(found))) ++found;
+    if (found == kDtypes) throw Error(Code::kInvalidArgument, "[loader] " + name + ": no such dtype: " + dtype);
+    fields.push_back({name, static_cast<Dtype>(found), shape});
+  }
+  return fields;
+}
+
+Deadline deadline_after(double seconds) {
+  if (!(seconds < 1e9)) return kNoDeadline;
+  return deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(std::max(seconds, 0.0) * 1e9)));
+}
+
+std::shared_ptr<LoaderRun> make_run(std::shared_ptr<Source> source, const std::vector<FieldTuple>& tuples, int kind,
+                                    const py::list& dtypes, const py::list& names, const PipelineOptions& options) {
+  const std::vector<FieldSpec> fields = fields_from(tuples);
+  BatchForm form(static_cast<BatchForm::Kind>(kind), fields, dtypes, names);
+  return std::make_shared<LoaderRun>(std::make_unique<Pipeline>(std::move(source), fields, options), std::move(form));
+}
+
+py::dict stats_of(LoaderRun& run) {
+  Pipeline& pipeline = run.pipeline();
+  const ConsumerCounters& c = pipeline.counters();
+  const auto count = [](const auto& n) -> uint64_t { return n.load(std::memory_order_relaxed); };
+  const auto seconds = [&](const auto& n) { return static_cast<double>(count(n)) * 1e-9; };
+  py::dict out;
+  out["batches"] = count(c.batches);
+  out["rows"] = count(c.rows);
+  out["bytes"] = count(c.bytes);
+  out["skipped"] = count(c.skipped);
+  out["ready"] = count(c.ready);
+  out["consumer_wait_seconds"] = seconds(c.wait_ns);
+  out["consumer_own_seconds"] = seconds(c.own_ns);
+  double busy = 0, wait = 0;
+  py::list workers;
+  for (uint32_t w = 0; w < pipeline.options().workers; ++w) {
+    WorkerBlock& block = pipeline.control().worker(w);
+    py::dict worker;
+    worker["busy_seconds"] = seconds(block.busy_ns);
+    worker["wait_seconds"] = seconds(block.wait_ns);
+    worker["rows"] = count(block.rows);
+    worker["resident_bytes"] = count(block.resident);
+    workers.append(worker);
+    busy += seconds(block.busy_ns);
+    wait += seconds(block.wait_ns);
+  }
+  out["worker_busy_seconds"] = busy;
+  out["worker_wait_seconds"] = wait;
+  out["workers"] = workers;
+  py::list occupancy;
+  for (uint32_t i = 0; i < std::min<uint32_t>(pipeline.options().cells, ConsumerCounters::kOccupancies); ++i) {
+    occupancy.append(count(c.occupancy[i]));
+  }
+  out["occupancy"] = occupancy;
+  out["hand_off_p50_seconds"] = run.hand_off().quantile(0.5) * 1e-9;
+  out["hand_off_p99_seconds"] = run.hand_off().quantile(0.99) * 1e-9;
+  out["active_workers"] = pipeline.options().tune ? pipeline.tuner().active() : pipeline.options().active;
+  out["tuner_changes"] = pipeline.tuner().changes();
+  out["prefetch"] = pipeline.options().cells;
+  out["held"] = pipeline.held();
+  out["slots"] = pipeline.slots()->slots();
+  out["slot_bytes"] = pipeline.slots()->stride();
+  return out;
+}
+
+// What a worker process does; see python/gradring/loader/worker.py.
+class LaneWorker {
+ public:
+  LaneWorker(std::shared_ptr<Source> source, int control_fd, int slots_fd, size_t slots_bytes, size_t stride,
+             int64_t batch_size, uint32_t cells, uint32_t workers, uint32_t index)
+      : filler_(std::move(source), batch_size),
+        arena_(SharedArena::attach(control_fd)),
+        control_(arena_.data(), {cells, workers, workers}, Scope::kProcesses),
+        slots_bytes_(slots_bytes),
+        slots_(map_slots(slots_fd, slots_bytes)),
+        worker_(control_, filler_, slots_, stride, index),
+        index_(index) {
+    if (arena_.size() < Control::bytes(control_.shape())) {
+      throw Error(Code::kInternal, "[loader] the control block is smaller than the loader says");
+    }
+  }
+  ~LaneWorker() { unmap_slots(slots_, slots_bytes_); }
+
+  // pickle(exception | None, message) -> bytes for the loader's process; go_on() -> bool.
+  void serve(const py::function& pickle, const py::function& go_on) {
+    worker_.watch_memory();
+    worker_.on_failure([&](uint64_t, const PartBlock& part) {
+      const py::gil_scoped_acquire hold;
+      NoteBlock& note = control_.note(index_);
+      note.size = 0;
+      try {
+        py::object error = part.status.code() == Code::kPython ? take_held_error() : py::none();
+        if (!error) error = py::none();
+        const std::string text = py::bytes(pickle(error, part.status.message()));
+        if (text.size() > NoteBlock::kBytes) return;
+        std::memcpy(note.bytes, text.data(), text.size());
+        note.size = text.size();
+      } catch (py::error_already_set&) {
+        // The message in the part must do.
+      }
+    });
+    const py::gil_scoped_release release;
+    worker_.serve([&] {
+      const py::gil_scoped_acquire hold;
+      try {
+        return py::cast<bool>(go_on());
+      } catch (py::error_already_set&) {
+        return false;
+      }
+    });
+  }
+
+ private:
+  Filler filler_;
+  SharedArena arena_;
+  Control control_;
+  size_t slots_bytes_;
+  std::byte* slots_;
+  Worker worker_;
+  uint32_t index_;
+};
+
+}  // namespace
+
+void bind_loader(py::module_& m) {
+  m.def(
+      "memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
+
+  m.def(
+      "exit_with",
+      [](int fd) {
+        std::thread([fd] {
+          pollfd descriptor{fd, 0, 0};  // POLLHUP is always told
+          while (poll(&descriptor, 1, -1) < 1) {
+          }
+          _exit(1);
+        }).detach();
+      },
+      py::arg("fd"), "Ends this process, whatever it is at, once the other end of the pipe is closed.");
+
+  py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
+      .def(py::init([](std::shared_ptr<Source> source, const std::vector<FieldTuple>& fields, int kind,
+                       const py::list& dtypes, const py::list& names, int64_t batch_size, uint32_t cells,
+                       uint32_t workers, uint32_t active, bool processes, bool tune, size_t memory_budget) {
+             PipelineOptions options;
+             options.batch_size = batch_size;
+             options.cells = cells;
+             options.workers = workers;
+             options.active = active;
+             options.processes = processes;
+             options.tune = tune;
+             options.memory_budget = memory_budget;
+             return make_run(std::move(source), fields, kind, dtypes, names, options);
+           }),
+           py::arg("source").none(true), py::arg("fields"), py::arg("kind"), py::arg("dtypes"), py::arg("names"),
+           py::arg("batch_size"), py::arg("cells"), py::arg("workers"), py::arg("active"), py::arg("processes"),
+           py::arg("tune"), py::arg("memory_budget"))
+      .def(
+          "start",
+          [](LoaderRun& run, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,
+             int64_t world_size, int64_t start, bool shuffle, bool drop_last, bool pad, bool skip, double seconds) {
+            OrderOptions order;
+            order.samples = samples;
+            order.batch_size = batch_size;
+            order.seed = seed;
+            order.epoch = epoch;
+            order.rank = rank;
+            order.world_size = world_size;
+            order.start = start;
+            order.shuffle = shuffle;
+            order.drop_last = drop_last;
+            order.pad = pad;
+            run.forget_errors();
+            const py::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(run.mutex());
+            run.pipeline().start(order, skip, deadline_after(seconds));
+          },
+          py::arg("samples"), py::arg("batch_size"), py::arg("seed"), py::arg("epoch"), py::arg("rank"),
+          py::arg("world_size"), py::arg("start"), py::arg("shuffle"), py::arg("drop_last"), py::arg("pad"),
+          py::arg("skip"), py::arg("seconds"))
+      .def(
+          "iterate",
+          [](std::shared_ptr<LoaderRun> run, py::object watcher) {
+            return py::reinterpret_steal<py::object>(new_batch_iterator(std::move(run), std::move(watcher)));
+          },
+          py::arg("watcher"))
+      .def("stop", [](LoaderRun& run) { run.pipeline().stop(); })
+      .def("close", [](LoaderRun& run) { run.pipeline().close(); })
+      .def("join", &LoaderRun::join, "Ends and joins the worker threads, for good.")
+      .def_property_readonly("closed", [](LoaderRun& run) { return run.pipeline().closed(); })
+      .def_property_readonly("forked", [](LoaderRun& run) { return run.pipeline().forked(); })
+      .def_property_readonly("delivered", [](LoaderRun& run) { return run.pipeline().delivered(); })
+      .def_property_readonly("batches", [](LoaderRun& run) { return run.pipeline().order().batches(); })
+      .def_property_readonly(
+          "position", [](LoaderRun& run) { return run.pipeline().order().start_after(run.pipeline().delivered()); })
+      .def_property_readonly("held", [](LoaderRun& run) { return run.pipeline().held(); })
+      .def("take_error", &LoaderRun::take_error, py::arg("batch"))
+      .def("stats", &stats_of)
+      .def("trim", [](LoaderRun& run) { run.pipeline().slots()->trim(); })
+      .def("set_process", [](LoaderRun& run, uint32_t lane, int pidfd) { run.pipeline().set_process(lane, pidfd); })
+      .def("dead_lane", [](LoaderRun& run) { return run.pipeline().dead_lane(); })
+      .def("recover_lane",
+           [](LoaderRun& run, uint32_t lane, bool restart) { run.pipeline().recover_lane(lane, restart); })
+      .def("waited_lane", [](LoaderRun& run) { return run.pipeline().waited_lane(); })
+      .def(
+          "quit", [](LoaderRun& run) { run.pipeline().control().run().turn.publish(RunBlock::kQuit); },
+          "Tells worker processes to end.")
+      .def(
+          "worker_at",
+          [](LoaderRun& run, uint32_t worker) {
+            const WorkerBlock& block = run.pipeline().control().worker(worker);
+            const int64_t since = block.since_ns.load(std::memory_order_relaxed);
+            const double seconds = std::chrono::duration<double>(Clock::now().time_since_epoch()).count() -
+                                   static_cast<double>(since) * 1e-9;
+            return py::make_tuple(block.ticket.load(std::memory_order_relaxed), seconds,
+                                  block.resident.load(std::memory_order_relaxed),
+                                  block.thread.load(std::memory_order_relaxed));
+          },
+          "(batch it fills or -1, seconds since it began, resident bytes, thread ident) of a worker.")
+      .def("note",
+           [](LoaderRun& run, uint32_t lane) {
+             const NoteBlock& note = run.pipeline().control().note(lane);
+             return py::bytes(note.bytes, std::min<size_t>(note.size, NoteBlock::kBytes));
+           })
+      .def_property_readonly("control_fd", [](LoaderRun& run) { return run.pipeline().control_fd(); })
+      .def_property_readonly("slots_fd", [](LoaderRun& run) { return run.pipeline().slots()->fd(); })
+      .def_property_readonly("slots_bytes",
+                             [](LoaderRun& run) {
+                               const SlotPool& slots = *run.pipeline().slots();
+                               return slots.stride() * slots.most();
+                             })
+      .def_property_readonly("stride", [](LoaderRun& run) { return run.pipeline().slots()->stride(); });
+
+  py::class_<LaneWorker>(m, "LaneWorker", "The work of one worker process.")
+      .def(py::init<std::shared_ptr<Source>, int, int, size_t, size_t, int64_t, uint32_t, uint32_t, uint32_t>(),
+           py::arg("source"), py::arg("control_fd"), py::arg("slots_fd"), py::arg("slots_bytes"), py::arg("stride"),
+           py::arg("batch_size"), py::arg("cells"), py::arg("workers"), py::arg("index"))
+      .def("serve", &LaneWorker::serve, py::arg("pickle"), py::arg("go_on"));
+}
+
+}  // namespace gradring
