@@ -82,7 +82,8 @@ class Engine:
     shape, the model giving logits). A program is planned for each batch shape when it first comes, and kept.
     ``threads`` is the most that a step may use; whether one or all are faster is measured, and the results have the
     same bits either way. ``accumulate`` batches make one update, whose gradient is the mean over all their samples.
-    ``nonfinite`` is ``"raise"`` (NonFinite before anything changes) or ``"ignore"``.
+    ``nonfinite`` is ``"raise"`` (NonFinite before anything changes) or ``"ignore"``. ``fuse_update`` lets the optimizer
+    take gradients tile by tile as they are made, which then are never all there to look at; None decides.
 
     One thread at a time may use an engine; several engines may run at once.
 
@@ -111,6 +112,7 @@ class Engine:
         clip_norm: float | None = None,
         nonfinite: str = "raise",
         accumulate: int = 1,
+        fuse_update: bool | None = None,
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"[engine] loss is {loss!r}: must be one of {', '.join(LOSSES)}")
@@ -124,6 +126,7 @@ class Engine:
             raise ValueError(f"[engine] dtype is {dtype!r}: must be 'float32' or 'float64'")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.clip_norm, self.accumulate, self.seed = clip_norm, accumulate, seed
+        self.fuse_update = fuse_update
         if model._store is None:
             model.init(seed, dtype)
         model.astype(dtype)
@@ -141,7 +144,7 @@ class Engine:
         grads = flat_array(self._runtime.grad_arena, dtype, store.elements)
         states = flat_array(self._runtime.state_arena, dtype, len(optimizer.state_names) * store.elements)
         self.params: dict[str, Array] = store.arrays
-        self.grads: dict[str, Array] = store.views(grads)
+        self._grads: dict[str, Array] = store.views(grads)
         self.state: dict[str, Array] = {}
         for number, name in enumerate(optimizer.state_names):
             part = states[number * store.elements : (number + 1) * store.elements]
@@ -152,6 +155,15 @@ class Engine:
         self._constant = not callable(optimizer.lr)
         if self._constant:
             _core.teach_step_rates(self._door, [float(optimizer.lr)], 0, True)  # type: ignore[arg-type]
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """The gradients that the next steps will make, by parameter: live arrays. Asking for them turns ``fuse_update``
+        off, as it would not make them."""
+        if self.fuse_update is not False:
+            self.fuse_update = False
+            self._runtime.clear()
+        return self._grads
 
     @property
     def dtype(self) -> str:

@@ -81,8 +81,7 @@ class Runtime:
         """Make the program for this mode and batch shape if it is not there; True if it is new."""
         if self.row_shape != input_shape[1:]:
             # Another row shape than before: programs are found by their number of rows alone.
-            self.native.clear()
-            self.plans.clear()
+            self.clear()
             self.row_shape = input_shape[1:]
         key = (mode, input_shape[0])
         if key in self.plans:
@@ -95,6 +94,11 @@ class Runtime:
         )
         self.plans[key] = replace(made, barriers=tuple(barriers))
         return True
+
+    def clear(self) -> None:
+        """Forget all programs; they are made again when next needed."""
+        self.native.clear()
+        self.plans.clear()
 
     def plan_of(self, mode: str, rows: int) -> Plan:
         """A plan as it runs now, the lanes chosen included."""
