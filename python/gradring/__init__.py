@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gradring._core import get_num_threads, set_num_threads
     from gradring.history import History
     from gradring.loader import Loader
+    from gradring.paths import get_include, get_library
     from gradring.trainer import Trainer
 
 # Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it.
@@ -30,6 +31,8 @@ _NAMES = {
     "History": "history",
     "Loader": "loader",
     "Trainer": "trainer",
+    "get_include": "paths",
+    "get_library": "paths",
     "get_num_threads": "_core",
     "set_num_threads": "_core",
 }
@@ -51,6 +54,8 @@ __all__ = [
     "callbacks",
     "datasets",
     "errors",
+    "get_include",
+    "get_library",
     "get_num_threads",
     "graph",
     "nn",

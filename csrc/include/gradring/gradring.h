@@ -1,0 +1,53 @@
+/* gradring's C interface: C99, opaque handles, int codes.
+ *
+ * Every function that returns int returns 0 (GRADRING_OK) or an error code, and then gradring_last_error() says, for
+ * the calling thread, what was wrong. Symbols are added, never changed; an incompatible change would raise
+ * GRADRING_ABI_VERSION. Link with libgradring.so; `python -c "import gradring; print(gradring.get_include(),
+ * gradring.get_library())"` tells where both are.
+ */
+#ifndef GRADRING_GRADRING_H
+#define GRADRING_GRADRING_H
+
+#include <stdint.h>
+
+#include "gradring/export.h"
+
+#define GRADRING_VERSION "0.1.0"
+#define GRADRING_ABI_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { GRADRING_OK = 0, GRADRING_INVALID_ARGUMENT = 1, GRADRING_OUT_OF_MEMORY = 3, GRADRING_INTERNAL = 10 };
+
+/* The library that is loaded; compare with the macros above. */
+GRADRING_API const char* gradring_version(void);
+GRADRING_API int gradring_abi_version(void);
+
+/* Why this thread's last failed call failed; "" before any. Valid until the thread's next failed call. */
+GRADRING_API const char* gradring_last_error(void);
+
+/* A fixed set of threads, started by the first call that needs them. One call at a time may use a team. */
+typedef struct gradring_team gradring_team;
+
+/* lanes: threads, the caller's included, 1 to 256; 0 for as many as this process may use cores. */
+GRADRING_API int gradring_team_create(int lanes, gradring_team** team);
+GRADRING_API void gradring_team_destroy(gradring_team* team); /* NULL is fine */
+GRADRING_API int gradring_team_lanes(const gradring_team* team);
+
+/* C = op(A) op(B), or C += op(A) op(B) if `accumulate`; row-major. op(A) is m x k, op(B) k x n, C m x n. lda, ldb and
+ * ldc count elements between the rows of A, B and C as they lie in memory. C must not overlap A or B. The result has
+ * the same bits whatever the number of lanes. */
+GRADRING_API int gradring_matmul_f32(gradring_team* team, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+                                     int trans_a, const float* b, int64_t ldb, int trans_b, float* c, int64_t ldc,
+                                     int accumulate);
+GRADRING_API int gradring_matmul_f64(gradring_team* team, int64_t m, int64_t n, int64_t k, const double* a, int64_t lda,
+                                     int trans_a, const double* b, int64_t ldb, int trans_b, double* c, int64_t ldc,
+                                     int accumulate);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

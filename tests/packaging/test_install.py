@@ -1,0 +1,79 @@
+"""What a wheel carries, and what an installed package promises."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+
+import gradring as gr
+
+WHEEL = os.environ.get("GRADRING_WHEEL")  # set by .ci/run to the wheel that was built from the sdist
+
+
+@pytest.mark.skipif(WHEEL is None, reason="needs GRADRING_WHEEL, the path of a wheel")
+def test_the_wheel_has_all_it_needs_and_no_junk():
+    assert os.path.getsize(WHEEL) < 12 * 2**20
+    with zipfile.ZipFile(WHEEL) as wheel:
+        names = wheel.namelist()
+    for needed in (
+        r"gradring/libgradring\.so",
+        r"gradring/_core\.[\w-]+\.so",
+        r"gradring/_core\.pyi",
+        r"gradring/py\.typed",
+        r"gradring/include/gradring/gradring\.h",
+        r"gradring/include/gradring/export\.h",
+        r"gradring/datasets/digits\.npz",
+        r"gradring-[\d.]+\.dist-info/licenses/LICENSE",
+        r"gradring-[\d.]+\.dist-info/licenses/NOTICE",
+    ):
+        assert sum(bool(re.fullmatch(needed, name)) for name in names) == 1, needed
+    allowed = re.compile(
+        r"gradring/.*\.(py|pyi|npz)|gradring/py\.typed|gradring/[\w.-]+\.so|gradring/include/.*\.h"
+        r"|gradring-[\d.]+\.dist-info/.*"
+    )
+    assert [name for name in names if not allowed.fullmatch(name)] == []
+
+
+def test_the_extension_finds_the_library_beside_itself():
+    from gradring import _core
+
+    extension = Path(_core.__file__).resolve()
+    if extension.parent != Path(gr.get_library()).parent:
+        pytest.skip("a build tree, not an installation")
+    tags = subprocess.run(["readelf", "-d", str(extension)], capture_output=True, text=True, check=True).stdout
+    assert "$ORIGIN" in tags
+
+
+def test_the_library_shows_its_interface_alone():
+    """Nothing but gradring's own names is visible, and no weak symbol that another library's copy could replace."""
+    command = ["nm", "-D", "--defined-only", "--demangle", gr.get_library()]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    strangers = [line for line in lines if "gradring" not in line]
+    assert strangers == []
+    assert any("gradring_matmul_f32" in line for line in lines)
+
+
+def test_the_core_needs_no_extra():
+    """Importing and training must not need what is only an extra."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'jax', 'matplotlib', 'pytest', 'hypothesis', 'sklearn'): sys.modules[name] = None\n"
+        "import gradring as gr\n"
+        "for name in gr.__all__: getattr(gr, name)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_few_runtime_dependencies():
+    try:
+        needed = requires("gradring") or []
+    except PackageNotFoundError:
+        pytest.skip("not installed")
+    names = {re.match(r"[\w-]+", line).group() for line in needed if "extra ==" not in line}
+    assert names == {"numpy", "ml_dtypes", "safetensors", "tqdm"}

@@ -1,0 +1,83 @@
+"""What the process as a whole looks like: threads, cores, one copy of the runtime, use from many threads."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+
+import gradring as gr
+from gradring import _core
+
+
+def run(code, **environment):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+
+
+def test_importing_starts_no_thread():
+    code = "import os, gradring as gr; gr.nn, gr.optim, gr.ops, gr.Trainer; print(len(os.listdir('/proc/self/task')))"
+    # NumPy's BLAS starts threads of its own unless told not to.
+    done = run(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    assert done.stdout.split() == ["1"], done.stderr
+
+
+def test_one_copy_of_the_runtime():
+    gr.ops.matmul(np.ones((300, 300), np.float32), np.ones((300, 300), np.float32))
+    with open("/proc/self/maps") as maps:
+        copies = {line.split()[-1] for line in maps if "libgradring" in line}
+    assert len(copies) == 1
+
+
+def test_fewer_cores_than_the_machine_has_are_noticed():
+    first = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, {{{first}}}); import gradring as gr; print(gr.get_num_threads())"
+    done = run(code)
+    assert done.stdout.split() == ["1"], done.stderr
+
+
+def test_isa_may_be_lowered_and_not_raised():
+    levels = ["base", "avx2", "avx512"]
+    detected = levels.index(_core.detected_isa())
+    for wanted, level in enumerate(levels):
+        done = run("from gradring import _core; print(_core.active_isa())", GRADRING_ISA=level)
+        assert done.stdout.split() == [levels[min(wanted, detected)]]
+    done = run("from gradring import _core; print(_core.active_isa())", GRADRING_ISA="nonsense")
+    assert done.stdout.split() == [levels[detected]]
+    assert "GRADRING_ISA is 'nonsense', expected base, avx2 or avx512: ignored" in done.stderr
+
+
+def test_many_threads_may_use_the_module_at_once():
+    """The promise behind mod_gil_not_used: no call needs the GIL to be right."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((120, 130)).astype(np.float32)
+    b = rng.standard_normal((130, 110)).astype(np.float32)
+    expected = gr.ops.matmul(a, b)
+    wrong: list[str] = []
+    start = threading.Barrier(8)
+
+    def hammer(number):
+        start.wait()
+        for turn in range(60):
+            if not np.array_equal(gr.ops.matmul(a, b), expected):
+                wrong.append("matmul")
+            arena = _core.SharedArena(4096)
+            view = np.frombuffer(arena, np.int64)
+            view[:] = number
+            if not (view == number).all():
+                wrong.append("arena")
+            if turn % 10 == number % 10:
+                gr.set_num_threads(1 + number % 3)
+                _core.trace_start()
+            _core.trace_record("turn", turn, turn + 1)
+
+    threads = [threading.Thread(target=hammer, args=(number,)) for number in range(8)]
+    cores = gr.get_num_threads()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _core.trace_stop()
+    gr.set_num_threads(cores)
+    assert not wrong
