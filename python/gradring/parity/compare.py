@@ -1,0 +1,92 @@
+"""Steps a trainer and its twins, and measures how far they are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.parity.plain import PlainTwin
+from gradring.parity.report import DEFAULTS, Record, Report, Tolerance
+from gradring.parity.twin import Forward, Twin, torch_forward
+
+if TYPE_CHECKING:
+    from gradring.trainer import Trainer
+
+__all__ = ["compare"]
+
+
+def compare(
+    trainer: Trainer,
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    against: str = "torch",
+    forward: Forward | None = None,
+    tolerance: Tolerance | None = None,
+) -> Report:
+    """Train on ``batches`` of (x, y) here and in another library, and compare after every step.
+
+    ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` must be
+    fresh (no update done) and is trained by this. The other library runs twice, from the same weights: in
+    float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone does. Compared are
+    the loss, every gradient (before clipping; running sums where gradients accumulate) and every parameter.
+
+    ``forward(params, x)`` is the model in PyTorch, for one that :func:`torch_forward` cannot translate; ``params`` has
+    tensors under our names and in our layout, (in, out) for a ``Linear``. ``tolerance`` is 1e-5 of a tensor's largest
+    element, or 4 times the other's own error, for float32, and 1e-10 for float64.
+
+    Raises ``ImportError`` without PyTorch, ``ValueError`` for a trainer that has trained before.
+    """
+    engine = trainer.engine
+    if trainer.step_count:
+        raise ValueError(f"[parity] the trainer has done {trainer.step_count} updates: it must be fresh")
+    options: dict[str, Any] = {
+        "loss": engine.loss,
+        "optimizer": engine.optimizer,
+        "clip_norm": engine.clip_norm,
+        "accumulate": engine.accumulate,
+    }
+    start = {name: array.copy() for name, array in trainer.params.items()}
+    if against == "torch":
+        function = forward or torch_forward(engine.model)
+        make: Callable[[str], Twin | PlainTwin] = lambda dtype: Twin(function, start, dtype=dtype, **options)
+    elif against == "numpy" and forward is None:
+        make = lambda dtype: PlainTwin(engine.model, start, dtype=dtype, **options)
+    else:
+        raise ValueError(f"[parity] against must be 'torch', or 'numpy' without forward, got {against!r}")
+    truth, peer = make("float64"), make(engine.dtype)
+    report = Report(engine.dtype, tolerance or DEFAULTS[engine.dtype])
+    seen: dict[tuple[str, str], float] = {}  # the peer's largest error on each tensor
+    for step, (x, y) in enumerate(batches, 1):
+        ours = trainer.step(x, y)
+        mine = {("loss", ""): np.float64(ours), **_tensors(engine.grads, trainer.params)}
+        right = _stepped(truth, x, y)
+        theirs = _stepped(peer, x, y)
+        for key, value in right.items():
+            scale = float(np.max(np.abs(value), initial=0.0))
+            error = _distance(mine[key], value, scale)
+            seen[key] = max(seen.get(key, 0.0), _distance(theirs[key], value, scale))
+            report.records.append(Record(step, *key, error, seen[key], scale))
+    return report
+
+
+def _stepped(twin: Twin | PlainTwin, x: Any, y: Any) -> dict[tuple[str, str], Any]:
+    loss = twin.step(np.asarray(x), np.asarray(y))
+    params = twin.arrays() if isinstance(twin, Twin) else twin.params
+    return {("loss", ""): np.float64(loss), **_tensors(twin.grads, params)}
+
+
+def _tensors(grads: Any, params: Any) -> dict[tuple[str, str], NDArray[Any]]:
+    found = {("gradient", name): array for name, array in grads.items()}
+    return found | {("parameter", name): array for name, array in params.items()}
+
+
+def _distance(value: Any, truth: Any, scale: float) -> float:
+    """max |value - truth| / scale; NaN in one but not in the other is NaN, which is no agreement."""
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(np.asarray(value, np.float64) - truth)
+    gap = np.where((np.isnan(value) & np.isnan(truth)) | (np.asarray(value) == truth), 0.0, gap)
+    largest = float(np.max(gap, initial=0.0))
+    return largest / scale if scale else (0.0 if largest == 0.0 else float("inf"))

@@ -1,0 +1,180 @@
+"""The same model and training in a page of NumPy: obvious formulas, no speed. The judge where PyTorch is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from gradring.nn.layer import Layer
+    from gradring.optim import Optimizer
+
+__all__ = ["PlainTwin"]
+
+Array = NDArray[Any]
+Backward = Callable[[Array], Array]
+
+
+class PlainTwin:
+    """Trains with NumPy in one precision; the same interface as :class:`gradring.parity.Twin`.
+
+    ``nearest_kink`` is the smallest distance of any ReLU's input from 0 so far: a rounding error larger than that may
+    turn a derivative from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        params: Mapping[str, Array],
+        *,
+        loss: str,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        accumulate: int,
+        dtype: str,
+    ) -> None:
+        self._model, self._loss, self._rule, self._dtype = model, loss, optimizer, dtype
+        self._clip_norm, self._accumulate = clip_norm, accumulate
+        self.params: dict[str, Array] = {name: array.astype(dtype) for name, array in params.items()}
+        self._state = {name: [np.zeros_like(a) for _ in optimizer.state_names] for name, a in self.params.items()}
+        self._weight = 0.0
+        self._pending = self._updates = 0
+        self.grads: dict[str, Array] = {name: np.zeros_like(array) for name, array in self.params.items()}
+        self.nearest_kink = float("inf")
+
+    def step(self, x: Array, y: Array) -> float:
+        """One batch. ``grads`` then has its gradients before clipping; with accumulation, their running sums."""
+        if not self._pending:
+            self.grads = {name: np.zeros_like(array) for name, array in self.params.items()}
+        output, backward = self._layer(self._model, "", np.asarray(x, self._dtype))
+        losses, slope = _loss(self._loss, output, np.asarray(y))
+        weight = float(losses.size)
+        backward(slope if self._accumulate > 1 else slope / weight)
+        self._weight += weight if self._accumulate > 1 else 1.0
+        self._pending += 1
+        if self._pending == self._accumulate:
+            self.flush()
+        return float(losses.sum()) / weight
+
+    def flush(self) -> None:
+        """Apply the gradients that wait for an update."""
+        if not self._pending:
+            return
+        grads = {name: grad / self._weight for name, grad in self.grads.items()}
+        if self._clip_norm is not None:
+            norm = np.sqrt(sum(np.sum(np.square(grad)) for grad in grads.values()))
+            factor = min(1.0, self._clip_norm / (norm + 1e-6))
+            grads = {name: grad * factor for name, grad in grads.items()}
+        rate = float(self._rule.learning_rates(self._updates, 1)[0])
+        self._updates += 1
+        for name, grad in grads.items():
+            update = _sgd if self._rule.kind == "sgd" else _adam
+            update(self._rule, self._updates, rate, self.params[name], grad, self._state[name])
+        self._pending, self._weight = 0, 0.0
+
+    def _layer(self, layer: Layer, path: str, x: Array) -> tuple[Array, Backward]:
+        """The layer's output, and the function from the output's gradient to the input's, which adds to ``grads``."""
+        kind = type(layer).__name__
+        if kind == "Linear":
+            return self._linear(path, x)
+        if kind == "Sequential":
+            steps: list[Backward] = []
+            for name, child in layer.children().items():
+                x, backward = self._layer(child, f"{path}.{name}" if path else name, x)
+                steps.append(backward)
+            return x, lambda dy: _chain(steps[::-1], dy)
+        if kind == "Residual":
+            y, inner = self._layer(layer.children()["layer"], f"{path}.layer" if path else "layer", x)
+            return x + y, lambda dy: dy + inner(dy)
+        if kind == "Flatten":
+            return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
+        if kind == "Dropout" and getattr(layer, "p", None) == 0:
+            return x, lambda dy: dy
+        if kind not in _ACTIVATIONS:
+            raise TypeError(f"[parity] {layer!r} at {path or 'the root'!r} has no twin in NumPy")
+        if kind == "ReLU" and x.size:
+            self.nearest_kink = min(self.nearest_kink, float(np.abs(x).min()))
+        y, slope = _ACTIVATIONS[kind](x)
+        return y, lambda dy: dy * slope
+
+    def _linear(self, path: str, x: Array) -> tuple[Array, Backward]:
+        prefix = f"{path}." if path else ""
+        w, bias = self.params[prefix + "weight"], self.params.get(prefix + "bias")
+
+        def backward(dy: Array) -> Array:
+            rows = dy.reshape(-1, dy.shape[-1])
+            self.grads[prefix + "weight"] += x.reshape(-1, x.shape[-1]).T @ rows
+            if bias is not None:
+                self.grads[prefix + "bias"] += rows.sum(axis=0)
+            return np.asarray(dy @ w.T)
+
+        return x @ w if bias is None else x @ w + bias, backward
+
+
+def _chain(functions: list[Backward], value: Array) -> Array:
+    for function in functions:
+        value = function(value)
+    return value
+
+
+def _sigmoid(x: Array) -> Array:
+    z = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + z), z / (1 + z))
+
+
+def _gelu(x: Array) -> tuple[Array, Array]:
+    c = np.sqrt(2 / np.pi).astype(x.dtype)
+    t = np.tanh(c * (x + x.dtype.type(0.044715) * x**3))
+    slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + x.dtype.type(3 * 0.044715) * x**2)
+    return 0.5 * x * (1 + t), slope
+
+
+def _silu(x: Array) -> tuple[Array, Array]:
+    s = _sigmoid(x)
+    return x * s, s + x * s * (1 - s)
+
+
+# Value and derivative at x.
+_ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "ReLU": lambda x: (np.maximum(x, 0), (x > 0).astype(x.dtype)),
+    "GELU": _gelu,
+    "SiLU": _silu,
+    "Tanh": lambda x: (np.tanh(x), 1 - np.tanh(x) ** 2),
+    "Sigmoid": lambda x: (_sigmoid(x), _sigmoid(x) * (1 - _sigmoid(x))),
+}
+
+
+def _loss(kind: str, output: Array, y: Array) -> tuple[Array, Array]:
+    """The losses (whose mean is the loss), and the derivative of their sum by the output."""
+    if kind == "cross_entropy":
+        shifted = output - output.max(axis=1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        rows, labels = np.arange(len(output)), y.reshape(-1)
+        slope = np.exp(log_p)
+        slope[rows, labels] -= 1
+        return -log_p[rows, labels], slope
+    target = y.astype(output.dtype).reshape(output.shape)
+    if kind == "mse":
+        return np.square(output - target), 2 * (output - target)
+    losses = np.maximum(output, 0) - output * target + np.log1p(np.exp(-np.abs(output)))
+    return losses, _sigmoid(output) - target
+
+
+def _sgd(rule: Any, update: int, rate: float, p: Array, grad: Array, state: list[Array]) -> None:
+    grad = grad + rule.weight_decay * p
+    if state:
+        velocity = state[0]
+        velocity[...] = grad if update == 1 else rule.momentum * velocity + grad
+        grad = grad + rule.momentum * velocity if rule.nesterov else velocity
+    p -= rate * grad
+
+
+def _adam(rule: Any, update: int, rate: float, p: Array, grad: Array, state: list[Array]) -> None:
+    (b1, b2), (m, v) = rule.betas, state
+    p *= 1 - rate * getattr(rule, "weight_decay", 0.0)
+    m[...] = b1 * m + (1 - b1) * grad
+    v[...] = b2 * v + (1 - b2) * grad**2
+    p -= rate * (m / (1 - b1**update)) / (np.sqrt(v / (1 - b2**update)) + rule.eps)
