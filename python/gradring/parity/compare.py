@@ -13,13 +13,14 @@ from gradring.parity.report import DEFAULTS, Record, Report, Tolerance
 from gradring.parity.twin import Forward, Twin, torch_forward
 
 if TYPE_CHECKING:
+    from gradring.graph import Engine
     from gradring.trainer import Trainer
 
 __all__ = ["compare"]
 
 
 def compare(
-    trainer: Trainer,
+    trainer: Trainer | Engine,
     batches: Iterable[tuple[Any, Any]],
     *,
     against: str = "torch",
@@ -28,8 +29,8 @@ def compare(
 ) -> Report:
     """Train on ``batches`` of (x, y) here and in another library, and compare after every step.
 
-    ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` must be
-    fresh (no update done) and is trained by this. The other library runs twice, from the same weights: in
+    ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` (or an
+    engine) must be fresh, without an update done, and is trained by this. The other library runs twice, from the same weights: in
     float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone does. Compared are
     the loss, every gradient (before clipping; running sums where gradients accumulate) and every parameter.
 
@@ -39,16 +40,16 @@ def compare(
 
     Raises ``ImportError`` without PyTorch, ``ValueError`` for a trainer that has trained before.
     """
-    engine = trainer.engine
-    if trainer.step_count:
-        raise ValueError(f"[parity] the trainer has done {trainer.step_count} updates: it must be fresh")
+    engine: Engine = getattr(trainer, "engine", trainer)
+    if engine.step_count:
+        raise ValueError(f"[parity] the trainer has done {engine.step_count} updates: it must be fresh")
     options: dict[str, Any] = {
         "loss": engine.loss,
         "optimizer": engine.optimizer,
         "clip_norm": engine.clip_norm,
         "accumulate": engine.accumulate,
     }
-    start = {name: array.copy() for name, array in trainer.params.items()}
+    start = {name: array.copy() for name, array in engine.params.items()}
     if against == "torch":
         function = forward or torch_forward(engine.model)
         make: Callable[[str], Twin | PlainTwin] = lambda dtype: Twin(function, start, dtype=dtype, **options)
@@ -60,8 +61,8 @@ def compare(
     report = Report(engine.dtype, tolerance or DEFAULTS[engine.dtype])
     seen: dict[tuple[str, str], float] = {}  # the peer's largest error on each tensor
     for step, (x, y) in enumerate(batches, 1):
-        ours = trainer.step(x, y)
-        mine = {("loss", ""): np.float64(ours), **_tensors(engine.grads, trainer.params)}
+        ours = engine.step(x, y)
+        mine = {("loss", ""): np.float64(ours), **_tensors(engine.grads, engine.params)}
         right = _stepped(truth, x, y)
         theirs = _stepped(peer, x, y)
         for key, value in right.items():
