@@ -18,7 +18,7 @@ from gradring.errors import (
 )
 
 if TYPE_CHECKING:
-    from gradring import callbacks, datasets, errors, graph, nn, ops, optim
+    from gradring import callbacks, datasets, errors, graph, nn, ops, optim, parity
     from gradring._core import get_num_threads, set_num_threads
     from gradring.history import History
     from gradring.loader import Loader
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradring.trainer import Trainer
 
 # Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it.
-_MODULES = ("callbacks", "datasets", "errors", "graph", "nn", "ops", "optim")
+_MODULES = ("callbacks", "datasets", "errors", "graph", "nn", "ops", "optim", "parity")
 _NAMES = {
     "History": "history",
     "Loader": "loader",
@@ -61,6 +61,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "parity",
     "set_num_threads",
 ]
 

@@ -22,28 +22,28 @@ class NativeRun:
     """Runs whole epochs natively over a loader's arrays, and other sources batch by batch."""
 
     def __init__(self, engine: Engine, *, accuracy: bool) -> None:
-        self._engine, self._accuracy = engine, accuracy
+        self.engine, self._accuracy = engine, accuracy
         self.params: dict[str, NDArray[Any]] = engine.params
         self.state: dict[str, NDArray[Any]] = engine.state
         self._start = self._first_update = 0
 
     @property
     def step_count(self) -> int:
-        return self._engine.step_count
+        return self.engine.step_count
 
     def batches(self) -> int:
         """Batches of the epoch at hand whose gradients the parameters have."""
-        return self._start + (self._engine.step_count - self._first_update) * self._engine.accumulate
+        return self._start + (self.engine.step_count - self._first_update) * self.engine.accumulate
 
     def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
-        self._start, self._first_update = start, self._engine.step_count
-        draws = self._engine.draw_count
+        self._start, self._first_update = start, self.engine.step_count
+        draws = self.engine.draw_count
         try:
             if not isinstance(source, Loader):
                 return self._train_batches(source, epoch, start, report)
             source.set_epoch(epoch)
-            result = self._engine.run(
+            result = self.engine.run(
                 source.arrays,
                 batch_size=source.batch_size,
                 shuffle=source.shuffle,
@@ -56,46 +56,46 @@ class NativeRun:
             return self._metrics(result)
         except BaseException:
             # The engine forgets batches that wait for an update. They will be drawn again, with the same dropout.
-            self._engine.draw_count = draws + self.batches() - start
+            self.engine.draw_count = draws + self.batches() - start
             raise
 
     def _train_batches(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         mean, done, told = Mean(), start, time.perf_counter()
         for x, y in batches_of(source, epoch, start):
-            mean.add(self._engine.step(x, y), len(x))
+            mean.add(self.engine.step(x, y), len(x))
             done += 1
             if time.perf_counter() - told > REPORT_SECONDS:
                 report(done, {"loss": mean.value})
                 told = time.perf_counter()
-        self._engine.flush()
+        self.engine.flush()
         return {"loss": mean.value}
 
     def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
         """Mean loss, and accuracy where there is one; nothing is updated."""
         if isinstance(source, Loader):
-            return self._chosen(self._engine.evaluate(source.arrays, batch_size))
+            return self._chosen(self.engine.evaluate(source.arrays, batch_size))
         means: dict[str, Mean] = {}
         for x, y in batches_of(source):
-            for name, value in self._engine.evaluate((x, y), batch_size).items():
+            for name, value in self.engine.evaluate((x, y), batch_size).items():
                 means.setdefault(name, Mean()).add(value, len(x))
         return self._chosen({name: mean.value for name, mean in means.items()})
 
     def predict(self, x: Any, batch_size: int) -> NDArray[Any]:
-        return self._engine.predict(x, batch_size)
+        return self.engine.predict(x, batch_size)
 
     def counters(self) -> dict[str, int]:
         """What a checkpoint must hold beside the arrays."""
-        return {"step": self._engine.step_count, "draw": self._engine.draw_count}
+        return {"step": self.engine.step_count, "draw": self.engine.draw_count}
 
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
-        self._engine.step_count, self._engine.draw_count = counters["step"], counters["draw"]
+        self.engine.step_count, self.engine.draw_count = counters["step"], counters["draw"]
 
     def timings(self) -> dict[str, float]:
-        return self._engine.timings()
+        return self.engine.timings()
 
     def plan(self) -> Any:
-        return self._engine.plan()
+        return self.engine.plan()
 
     def _chosen(self, metrics: dict[str, float]) -> dict[str, float]:
         return {name: value for name, value in metrics.items() if self._accuracy or name != "accuracy"}

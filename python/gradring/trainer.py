@@ -27,6 +27,7 @@ from gradring.timings import Timings
 from gradring.user_step import UserFunction, UserStep
 
 if TYPE_CHECKING:
+    from gradring.graph import Engine
     from gradring.nn.layer import Layer
 
 __all__ = ["Trainer"]
@@ -147,6 +148,13 @@ class Trainer:
     def params(self) -> dict[str, NDArray[Any]]:
         """The parameters by name: the live arrays, which the next step reads and changes."""
         return self._runner.params
+
+    @property
+    def engine(self) -> Engine:
+        """What trains the model; its ``grads`` are the gradients of the last step. ``TypeError`` with ``step=``."""
+        if not isinstance(self._runner, NativeRun):
+            raise TypeError("[Trainer.engine] a trainer with a step of your own has no engine")
+        return self._runner.engine
 
     @property
     def step_count(self) -> int:

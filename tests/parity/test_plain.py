@@ -3,11 +3,12 @@
 from itertools import pairwise
 
 import numpy as np
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+
 from gradring import nn, optim
 from gradring.graph import Engine
 from gradring.parity import PlainTwin, compare
-from hypothesis import assume, event, given, settings
-from hypothesis import strategies as st
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
 OPTIMIZERS = (

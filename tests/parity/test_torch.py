@@ -1,12 +1,14 @@
 """Fifty steps beside PyTorch: every loss, gradient and parameter.
 
-Float32 must be within 1e-5 of each tensor's largest element, or 4 times the error that PyTorch itself makes in float32,
-where PyTorch in float64 is the truth; float64 within 1e-10. Adam's eps is 1e-6 here, not 1e-8: at gradients near eps the
-first updates magnify any rounding difference by lr / eps.
+Float32 must be within 1e-5 of each tensor's largest element, or 4 times the error that PyTorch itself makes in
+float32, where PyTorch in float64 is the truth; float64 within 1e-10. Adam's eps is 1e-6 here, not 1e-8: at gradients
+near eps the first updates magnify any rounding difference by lr / eps.
 """
 
 import numpy as np
 import pytest
+
+import gradring as gr
 from gradring import nn, optim
 from gradring.graph import Engine
 from gradring.optim import schedule
@@ -118,6 +120,13 @@ def test_a_forward_of_your_own():
 
     made = engine("tanh", loss="mse", optimizer=OPTIMIZERS["sgd"])
     compare(made, batches("mse", steps=5), forward=forward).check()
+
+
+def test_a_trainer_is_compared_as_its_engine_is():
+    trainer = gr.Trainer(MODELS["relu"](), loss="mse", optimizer=OPTIMIZERS["adamw"], clip_norm=0.05, accumulate=2)
+    report = gr.parity.compare(trainer, batches("mse", steps=6))
+    report.check()
+    assert report.steps == 6 and trainer.step_count == 3 and "6 steps, 78 comparisons" in str(report)
 
 
 def test_it_finds_a_difference():

@@ -1,13 +1,14 @@
 """Is it the same training? Runs a trainer and PyTorch side by side on the same weights and batches, and compares
 every loss, every gradient and every parameter after every step.
 
->>> import gradring as gr                                               # doctest: +SKIP
->>> model = gr.nn.Sequential(gr.nn.Linear(64, 32), gr.nn.ReLU(), gr.nn.Linear(32, 10))
->>> trainer = gr.Trainer(model, optimizer=gr.optim.AdamW(1e-3))
->>> (x, y), _ = gr.datasets.digits()
->>> report = gr.parity.compare(trainer, [(x[i : i + 32], y[i : i + 32]) for i in range(0, 1600, 32)])
->>> print(report)
->>> report.check()
+::
+
+    model = gr.nn.Sequential(gr.nn.Linear(64, 32), gr.nn.ReLU(), gr.nn.Linear(32, 10))
+    trainer = gr.Trainer(model, optimizer=gr.optim.AdamW(1e-3))
+    (x, y), _ = gr.datasets.digits()
+    report = gr.parity.compare(trainer, [(x[i : i + 32], y[i : i + 32]) for i in range(0, 1600, 32)])
+    print(report)
+    report.check()
 
 It needs PyTorch, which gradring itself does not.
 """

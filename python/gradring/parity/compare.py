@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from gradring.parity.plain import PlainTwin
 from gradring.parity.report import DEFAULTS, Record, Report, Tolerance
 from gradring.parity.twin import Forward, Twin, torch_forward
+from gradring.trainer import Trainer
 
 if TYPE_CHECKING:
     from gradring.graph import Engine
-    from gradring.trainer import Trainer
 
 __all__ = ["compare"]
 
@@ -29,10 +29,11 @@ def compare(
 ) -> Report:
     """Train on ``batches`` of (x, y) here and in another library, and compare after every step.
 
-    ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` (or an
-    engine) must be fresh, without an update done, and is trained by this. The other library runs twice, from the same weights: in
-    float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone does. Compared are
-    the loss, every gradient (before clipping; running sums where gradients accumulate) and every parameter.
+    ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` (or
+    an engine) must be fresh, without an update done, and is trained by this. The other library runs twice, from the
+    same weights: in float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone
+    does. Compared are the loss, every gradient (before clipping; running sums where gradients accumulate) and every
+    parameter.
 
     ``forward(params, x)`` is the model in PyTorch, for one that :func:`torch_forward` cannot translate; ``params`` has
     tensors under our names and in our layout, (in, out) for a ``Linear``. ``tolerance`` is 1e-5 of a tensor's largest
@@ -40,7 +41,7 @@ def compare(
 
     Raises ``ImportError`` without PyTorch, ``ValueError`` for a trainer that has trained before.
     """
-    engine: Engine = getattr(trainer, "engine", trainer)
+    engine = trainer.engine if isinstance(trainer, Trainer) else trainer
     if engine.step_count:
         raise ValueError(f"[parity] the trainer has done {engine.step_count} updates: it must be fresh")
     options: dict[str, Any] = {
@@ -50,14 +51,15 @@ def compare(
         "accumulate": engine.accumulate,
     }
     start = {name: array.copy() for name, array in engine.params.items()}
-    if against == "torch":
-        function = forward or torch_forward(engine.model)
-        make: Callable[[str], Twin | PlainTwin] = lambda dtype: Twin(function, start, dtype=dtype, **options)
-    elif against == "numpy" and forward is None:
-        make = lambda dtype: PlainTwin(engine.model, start, dtype=dtype, **options)
-    else:
+    if against not in ("torch", "numpy") or (against == "numpy" and forward is not None):
         raise ValueError(f"[parity] against must be 'torch', or 'numpy' without forward, got {against!r}")
-    truth, peer = make("float64"), make(engine.dtype)
+    twins: list[Twin | PlainTwin] = []
+    for dtype in ("float64", engine.dtype):
+        if against == "torch":
+            twins.append(Twin(forward or torch_forward(engine.model), start, dtype=dtype, **options))
+        else:
+            twins.append(PlainTwin(engine.model, start, dtype=dtype, **options))
+    truth, peer = twins
     report = Report(engine.dtype, tolerance or DEFAULTS[engine.dtype])
     seen: dict[tuple[str, str], float] = {}  # the peer's largest error on each tensor
     for step, (x, y) in enumerate(batches, 1):

@@ -16,9 +16,9 @@ class Mismatch(AssertionError):
 class Tolerance:
     """How far a tensor may be from the other library's in float64.
 
-    An error is ``max |ours - truth| / max |truth|`` over one tensor after one step, and must be at most ``relative``, or
-    ``peer`` times the largest error that it made itself on that tensor up to that step in the same precision as
-    ours: rounding differences grow from step to step, for everyone alike.
+    An error is ``max |ours - truth| / max |truth|`` over one tensor after one step, and must be at most ``relative``,
+    or ``peer`` times the largest error that the other made itself on that tensor up to that step in our precision:
+    rounding differences grow from step to step, for everyone alike.
     """
 
     relative: float

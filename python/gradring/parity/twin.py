@@ -21,8 +21,8 @@ Forward = Callable[[Tensors, Any], Any]
 def torch_forward(model: Layer) -> Forward:
     """``forward(params, x)``: what ``model`` computes, in PyTorch's functions.
 
-    ``params`` has tensors under our names and in our layout: ``weight`` is (in, out). Layers with randomness (Dropout with
-    p > 0) or of your own (Function) have no twin: ``TypeError``.
+    ``params`` has tensors under our names and in our layout: ``weight`` is (in, out). Layers with randomness
+    (Dropout with p > 0) or of your own (Function) have no twin: ``TypeError``.
     """
     return _layer(model, "")
 
@@ -84,7 +84,9 @@ class Twin:
 
         self._forward, self._loss, self._rule = forward, loss, optimizer
         self._clip_norm, self._accumulate, self._dtype = clip_norm, accumulate, dtype
-        self.params = {name: torch.from_numpy(array.astype(dtype)).requires_grad_() for name, array in params.items()}
+        self.params: dict[str, Any] = {
+            name: torch.from_numpy(array.astype(dtype)).requires_grad_() for name, array in params.items()
+        }
         self._optimizer = _torch_optimizer(optimizer, list(self.params.values()))
         self._weight = 0.0
         self._pending = self._updates = 0
@@ -135,8 +137,11 @@ class Twin:
             labels = torch.from_numpy(np.ascontiguousarray(y, np.int64))
             return functional.cross_entropy(output, labels, reduction="sum"), float(len(labels))
         target = torch.from_numpy(np.ascontiguousarray(y, self._dtype)).reshape(output.shape)
-        function = {"mse": functional.mse_loss, "binary_cross_entropy": functional.binary_cross_entropy_with_logits}
-        return function[self._loss](output, target, reduction="sum"), float(target.numel())
+        functions: dict[str, Any] = {
+            "mse": functional.mse_loss,
+            "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+        }
+        return functions[self._loss](output, target, reduction="sum"), float(target.numel())
 
 
 def _torch_optimizer(rule: Optimizer, tensors: list[Any]) -> Any:
