@@ -1,0 +1,162 @@
+#include "program/executor.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <string>
+
+#include "program/testing.h"
+
+namespace gradring {
+
+using testing::Memory;
+using testing::Perceptron;
+using testing::Samples;
+
+namespace {
+
+template <class T>
+Frame run_steps(const Perceptron& shape, Memory<T>* memory, const Samples<T>& samples, int lanes, int steps,
+                double rate = 0.1) {
+  Team team(lanes);
+  Executor executor(shape.program(), memory->arenas, team);
+  const Batch batch = samples.batch(shape.rows);
+  executor.bind(batch);
+  StepInputs inputs;
+  inputs.batch = &batch;
+  inputs.learning_rate = rate;
+  Frame result;
+  for (int step = 0; step < steps; ++step) {
+    team.run(lanes, [&](const Lane& lane) noexcept {
+      Frame frame;
+      frame.inputs = &inputs;
+      executor.run(lane, &frame, nullptr);
+      if (lane.index == 0) result = frame;
+    });
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("gradients are those of finite differences, for odd shapes") {
+  const Perceptron shapes[] = {{1, 1, 1, 2, Dtype::kFloat64},
+                               {3, 5, 7, 4, Dtype::kFloat64},
+                               {33, 17, 19, 3, Dtype::kFloat64},
+                               {70, 9, 33, 11, Dtype::kFloat64},
+                               {2, 40, 3, 1, Dtype::kFloat64}};
+  for (const Perceptron& shape : shapes) {
+    Memory<double> memory(shape);
+    const Samples<double> samples(shape.rows, shape.in, shape.out);
+    std::vector<double> w = memory.copy(shape);
+    const Frame frame = run_steps(shape, &memory, samples, 2, 1, 0.0);
+    CHECK(frame.fault == Fault::kNone);
+    CHECK(frame.loss_sum / frame.loss_weight == doctest::Approx(testing::loss_of(shape, w, samples)).epsilon(1e-12));
+    for (int64_t i = 0; i < shape.elements(); ++i) {
+      const double kept = w[static_cast<size_t>(i)], h = 1e-6;
+      w[static_cast<size_t>(i)] = kept + h;
+      const double above = testing::loss_of(shape, w, samples);
+      w[static_cast<size_t>(i)] = kept - h;
+      const double below = testing::loss_of(shape, w, samples);
+      w[static_cast<size_t>(i)] = kept;
+      CHECK(std::abs(memory.grads()[i] - (above - below) / (2 * h)) < 1e-7);
+    }
+  }
+}
+
+TEST_CASE("any number of lanes gives the same bits") {
+  for (const Perceptron& shape : {Perceptron{64, 100, 130, 10}, Perceptron{33, 65, 17, 3}, Perceptron{1, 3, 2, 2}}) {
+    std::vector<float> first;
+    for (const int lanes : {1, 2, 3, 5}) {
+      Memory<float> memory(shape);
+      run_steps(shape, &memory, Samples<float>(shape.rows, shape.in, shape.out), lanes, 20);
+      const std::vector<float> got = memory.copy(shape);
+      if (first.empty()) first = got;
+      CHECK(std::memcmp(got.data(), first.data(), got.size() * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST_CASE("training lowers the loss") {
+  const Perceptron shape{32, 20, 16, 4};
+  Memory<float> memory(shape);
+  const Samples<float> samples(shape.rows, shape.in, shape.out);
+  const Frame before = run_steps(shape, &memory, samples, 2, 1, 0.0);
+  const Frame after = run_steps(shape, &memory, samples, 2, 200);
+  CHECK(after.loss_sum < 0.1 * before.loss_sum);
+  CHECK(after.correct == 32);
+}
+
+TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
+  const Perceptron shape{9, 4, 5, 3};
+  for (const int lanes : {1, 2, 3}) {
+    Memory<float> memory(shape);
+    Samples<float> samples(shape.rows, shape.in, shape.out);
+    const std::vector<float> before = memory.copy(shape);
+    for (const int64_t label : {int64_t{3}, int64_t{-1}, INT64_MAX, INT64_MIN}) {
+      samples.y[7] = label;
+      const Frame frame = run_steps(shape, &memory, samples, lanes, 1);
+      CHECK(frame.fault == Fault::kLabel);
+      CHECK(frame.fault_row == 7);
+      CHECK(memory.copy(shape) == before);
+    }
+    samples.y[7] = 0;
+    samples.x[2] = NAN;
+    CHECK(run_steps(shape, &memory, samples, lanes, 1).fault == Fault::kNonFinite);
+    CHECK(memory.copy(shape) == before);
+  }
+}
+
+TEST_CASE("barriers stand where memory says so, and nowhere else") {
+  const Perceptron shape{64, 100, 130, 10};
+  Program program = shape.program();
+  place_barriers(&program, 2);
+  std::string bars;
+  for (const Instruction& i : program.instructions) bars += i.barrier ? '|' : '.';
+  // Forward, forward, loss, verdict with dx and dw behind it, dw of the layer before, update.
+  CHECK(bars == ".|||..||");
+}
+
+TEST_CASE("temps that share memory are kept apart by a barrier") {
+  Program program;
+  const Buffer whole{BufferKind::kTemp, Dtype::kFloat32, 16, 0};
+  const Buffer half{BufferKind::kTemp, Dtype::kFloat32, 8, 32};
+  const Buffer other{BufferKind::kTemp, Dtype::kFloat32, 8, 64};
+  program.buffers = {whole, half, other};
+  Instruction copy;
+  copy.op = find_op("copy");
+  copy.operands = {1, 2, -1, -1, -1, -1, -1, -1};
+  copy.integers[0] = 8;
+  Instruction write = copy;
+  write.operands = {2, 0, -1, -1, -1, -1, -1, -1};
+  program.instructions = {copy, write};
+  place_barriers(&program, 2);
+  CHECK(!program.instructions[0].barrier);
+  CHECK(program.instructions[1].barrier);
+}
+
+TEST_CASE("a program that would leave its memory is refused") {
+  const Perceptron shape{4, 3, 2, 2};
+  Memory<float> memory(shape);
+  Team team(1);
+  const auto refused = [&](auto change) {
+    Program program = shape.program();
+    change(program);
+    CHECK_THROWS_AS(Executor(program, memory.arenas, team), Error);
+  };
+  refused([](Program& p) { p.instructions[0].integers[0] = 5; });   // one row too many
+  refused([](Program& p) { p.instructions[0].integers[2] = -1; });  // a negative size
+  refused([](Program& p) { p.instructions[0].operands[2] = 99; });  // no such buffer
+  refused([](Program& p) { p.instructions[0].operands[2] = -1; });  // an operand that must be there
+  refused([](Program& p) { p.instructions[0].operands[2] = 0; });   // writes to an input
+  refused([](Program& p) { p.instructions[2].operands[1] = 2; });   // floats for labels
+  refused([](Program& p) { p.buffers[2].offset = 1 << 20; });       // beyond the arena
+  refused([](Program& p) { p.buffers[2].offset = 2; });             // not aligned
+  refused([](Program& p) { p.buffers[1].offset = 2; });             // a field the batch has not
+  refused([](Program& p) { p.instructions[3].op = nullptr; });      // no operation
+  refused([](Program& p) { p.dtype = Dtype::kInt32; });             // not a float type
+  CHECK_NOTHROW(Executor(shape.program(), memory.arenas, team));
+  CHECK(find_op("no such operation") == nullptr);
+}
+
+}  // namespace gradring
