@@ -202,7 +202,9 @@ void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   r.keep_panels = tiles > plan.block_tiles;
   const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 1;
   r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
-  r.pack_a = vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96);
+  // Rows a multiple of half a page apart fall into the same few sets of the first cache.
+  const bool crowded = !g.trans_a && g.lda * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && g.k > 256 && vectors > 1;
+  r.pack_a = crowded || (vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96));
   r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
   multiply_rectangle(r);
 }

@@ -97,4 +97,13 @@ void finish(const MatmulArguments<T>& g, const Block& block, T* sums, bool relu_
   }
 }
 
+// For ways that write C first: gives a finished block to the consumer, if there is one.
+template <class T>
+GRADRING_INLINE void hand_over(const MatmulArguments<T>& g, const Block& block) noexcept {
+  const TileConsumer<T>& consumer = g.epilogue.consumer;
+  if (!consumer.take) return;
+  consumer.take(consumer.context, block.row, block.rows, block.column, block.columns,
+                g.c + block.row * g.ldc + block.column, g.ldc);
+}
+
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -1,33 +1,63 @@
 // Chooses a way for the shape, and adds up the column sums.
 #include "ops/matmul/blocked.h"
+#include "ops/matmul/dots.h"
 #include "ops/matmul/matmul_kernels.h"
+#include "ops/matmul/row.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
+// The shape alone decides, never the number of lanes: other ways sum in other orders.
+enum class Way { kBlocked, kRow, kDots };
+
+template <class T>
+Way way_of(const MatmulArguments<T>& g) noexcept {
+  if (g.k <= 0) return Way::kBlocked;
+  if (short_by_dots(g) || narrow_by_dots(g)) return Way::kDots;
+  if (g.m == 1 && !g.trans_b) return Way::kRow;
+  return Way::kBlocked;
+}
+
+// Blocks of rows whose column sums are added first.
+template <class T>
+int64_t sum_blocks(const MatmulArguments<T>& g) noexcept {
+  switch (way_of(g)) {
+    case Way::kRow: return 1;
+    case Way::kDots: return divide_up(g.m, kDotRows);
+    default: return make_plan(g, 1).row_tiles;
+  }
+}
+
 template <class T>
 ScratchBytes scratch(const MatmulArguments<T>& g, int) noexcept {
   if (g.m <= 0 || g.n <= 0) return {};
   ScratchBytes bytes;
-  bytes.per_lane = blocked_scratch(g);
-  if (g.epilogue.column_sums) bytes.shared = static_cast<size_t>(make_plan(g, 1).row_tiles * g.n) * sizeof(T);
+  switch (way_of(g)) {
+    case Way::kRow: break;
+    case Way::kDots: bytes.per_lane = dots_scratch(g); break;
+    default: bytes.per_lane = blocked_scratch(g);
+  }
+  if (g.epilogue.column_sums) bytes.shared = static_cast<size_t>(sum_blocks(g) * g.n) * sizeof(T);
   return bytes;
 }
 
 template <class T>
 int lanes(const MatmulArguments<T>& g, int available) noexcept {
-  return double(g.m) * double(g.n) * double(g.k) < 262144 ? 1 : available;
+  // Multiply-adds that are worth a lane: a few microseconds. A single row is as slow as the memory it comes from.
+  const double worth = (g.m == 1 ? 40000.0 : 131072.0) * (sizeof(T) == 4 ? 1.0 : 0.5);
+  const double most = double(g.m) * double(g.n) * double(g.k) / worth;
+  return most >= available ? available : most < 2 ? 1 : static_cast<int>(most);
 }
 
-// Adds the row tiles' sums in order.
+// Adds the blocks' sums in order.
 template <class T>
-void add_sums(const Lane& lane, const MatmulArguments<T>& g, const T* partial, int64_t tiles) noexcept {
+void add_sums(const Lane& lane, const MatmulArguments<T>& g, const T* partial, int64_t blocks) noexcept {
   const Range columns = split(lane, g.n, kWidth<T>);
   for (int64_t j = columns.begin; j < columns.end; j += kWidth<T>) {
     const Tail<T> tail(smaller(kWidth<T>, g.n - j));
     Vec<T> sum = tail.load(partial + j);
-    for (int64_t t = 1; t < tiles; ++t) sum += tail.load(partial + t * g.n + j);
+    for (int64_t block = 1; block < blocks; ++block) sum += tail.load(partial + block * g.n + j);
     tail.store(g.epilogue.column_sums + j, sum);
   }
 }
@@ -41,10 +71,14 @@ void run(const Lane& lane, const MatmulArguments<T>& g) noexcept {
     return;
   }
   T* const partial = out_sums ? reinterpret_cast<T*>(lane.shared_scratch()) : nullptr;
-  run_blocked(lane, g, partial);
+  switch (way_of(g)) {
+    case Way::kRow: run_row(lane, g, partial); break;
+    case Way::kDots: run_dots(lane, g, partial); break;
+    default: run_blocked(lane, g, partial);
+  }
   if (!partial) return;
   lane.barrier();
-  add_sums(lane, g, partial, make_plan(g, 1).row_tiles);
+  add_sums(lane, g, partial, sum_blocks(g));
 }
 
 }  // namespace

@@ -1,0 +1,180 @@
+// Few rows of A, or few columns of B, both contiguous along k: inner products, vectors running along k. Nothing is
+// packed, and no lane of a vector is idle.
+#pragma once
+
+#include "ops/matmul/blocked.h"
+#include "ops/matmul/row.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+inline constexpr int64_t kDotRows = 16;  // of A, at a time
+
+// Sums of W vectors, one in each lane of the result: v[i]'s in lane i. A transposition that adds on the way.
+template <class T, int kCount, int kStep>
+GRADRING_INLINE void sum_lanes(Vec<T> (&v)[kWidth<T>]) noexcept {
+  if constexpr (kCount > 1) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount / 2; ++i) {
+      Vec<T> x = v[2 * i], y = v[2 * i + 1];
+      exchange<T, kStep>(x, y, std::make_integer_sequence<int, kWidth<T>>{});
+      v[i] = x + y;
+    }
+    sum_lanes<T, kCount / 2, kStep * 2>(v);
+  }
+}
+
+// to[i * width + j] = lane-wise sums of x_i y_j. One row alone has two chains each.
+template <class T, int kX, int kY>
+void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  constexpr int kChains = kX == 1 ? 2 : 1;
+  Vec<T> sums[kChains][kX][kY];
+#pragma GCC unroll 2
+  for (int q = 0; q < kChains; ++q)
+#pragma GCC unroll 4
+    for (int i = 0; i < kX; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < kY; ++j) sums[q][i][j] = Vec<T>{};
+  int64_t p = 0;
+  for (; p + kChains * W <= steps; p += kChains * W) {
+#pragma GCC unroll 2
+    for (int q = 0; q < kChains; ++q) {
+      Vec<T> row[kX];
+#pragma GCC unroll 4
+      for (int i = 0; i < kX; ++i) row[i] = load(x + i * x_stride + p + q * W);
+#pragma GCC unroll 4
+      for (int j = 0; j < kY; ++j) {
+        const Vec<T> column = load(y + j * y_stride + p + q * W);
+#pragma GCC unroll 4
+        for (int i = 0; i < kX; ++i) sums[q][i][j] += row[i] * column;
+      }
+    }
+  }
+  for (; p < steps; p += W) {
+    const Tail<T> tail(smaller(W, steps - p));
+    Vec<T> row[kX];
+#pragma GCC unroll 4
+    for (int i = 0; i < kX; ++i) row[i] = tail.load(x + i * x_stride + p);
+#pragma GCC unroll 4
+    for (int j = 0; j < kY; ++j) {
+      const Vec<T> column = tail.load(y + j * y_stride + p);
+#pragma GCC unroll 4
+      for (int i = 0; i < kX; ++i) sums[0][i][j] += row[i] * column;
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kX; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < kY; ++j) {
+      Vec<T> sum = sums[0][i][j];
+      if constexpr (kChains == 2) sum += sums[1][i][j];
+      to[i * W + j] = sum;
+    }
+}
+
+template <class T>
+using DotKernel = void (*)(const T*, int64_t, const T*, int64_t, int64_t, Vec<T>*) noexcept;
+
+template <class T>
+inline constexpr DotKernel<T> kDots[4][4] = {
+    {dot_tile<T, 1, 1>, dot_tile<T, 1, 2>, dot_tile<T, 1, 3>, dot_tile<T, 1, 4>},
+    {dot_tile<T, 2, 1>, dot_tile<T, 2, 2>, dot_tile<T, 2, 3>, dot_tile<T, 2, 4>},
+    {dot_tile<T, 3, 1>, dot_tile<T, 3, 2>, dot_tile<T, 3, 3>, dot_tile<T, 3, 4>},
+    {dot_tile<T, 4, 1>, dot_tile<T, 4, 2>, dot_tile<T, 4, 3>, dot_tile<T, 4, 4>},
+};
+
+// Rows [i, i + rows) by columns [j, j + columns), rows <= kDotRows, columns <= width. b holds op(B)'s columns as rows.
+template <class T>
+GRADRING_INLINE void dot_block(const MatmulArguments<T>& g, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t i,
+                               int64_t rows, int64_t j, int64_t columns, T* sums) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  Vec<T> partial[kDotRows][W];
+  for (int64_t q = 0; q < columns; q += 4) {
+    const int64_t abreast = smaller(4, columns - q);
+    for (int64_t r = 0; r < rows; r += 4) {
+      const int64_t down = smaller(4, rows - r);
+      kDots<T>[down - 1][abreast - 1](a + (i + r) * lda, lda, b + (j + q) * ldb, ldb, g.k, &partial[r][q]);
+    }
+  }
+  const Tail<T> tail(columns);
+  for (int64_t r = 0; r < rows; ++r) {
+    Vec<T> v[W];
+#pragma GCC unroll 16
+    for (int64_t l = 0; l < W; ++l) v[l] = l < columns ? partial[r][l] : Vec<T>{};
+    sum_lanes<T, static_cast<int>(W), 1>(v);
+    T* const c = g.c + (i + r) * g.ldc + j;
+    Vec<T> sum = v[0];
+    if (g.epilogue.accumulate) sum += tail.load(c);
+    if (g.epilogue.bias) sum += tail.load(g.epilogue.bias + j);
+    tail.store(c, sum);
+  }
+  if (needs_finish(g.epilogue) || g.epilogue.activation == Activation::kRelu) {
+    finish(g, Block{i, rows, j, columns}, sums, false);
+  }
+  hand_over(g, Block{i, rows, j, columns});
+}
+
+// Few columns: op(B), if it is not so already, is turned so that its columns are contiguous.
+template <class T>
+GRADRING_INLINE bool narrow_by_dots(const MatmulArguments<T>& g) noexcept {
+  return !g.trans_a && g.m > 1 && g.n <= kWidth<T> * 3 / 4 && g.k >= 16 * kWidth<T>;
+}
+
+// Few rows: A, if it is not so already, is turned so that its rows are contiguous.
+template <class T>
+GRADRING_INLINE bool short_by_dots(const MatmulArguments<T>& g) noexcept {
+  return g.trans_b && g.m <= kDotRows && g.k >= 4 * kWidth<T>;
+}
+
+// to = fromᵀ, from being rows x columns; to_stride is at least rows, rounded up to vectors.
+template <class T>
+GRADRING_INLINE void turn(const T* from, int64_t stride, int64_t rows, int64_t columns, T* to,
+                          int64_t to_stride) noexcept {
+  for (int64_t p = 0; p < rows; p += kWidth<T>) {
+    pack_transposed(from + p * stride, stride, smaller(kWidth<T>, rows - p), columns, to + p, to_stride);
+  }
+}
+
+template <class T>
+void run_dots(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  const T* a = g.a;
+  const T* b = g.b;
+  int64_t lda = g.lda, ldb = g.ldb;
+  T* turned = reinterpret_cast<T*>(lane.scratch());
+  if (g.trans_a && !(g.m == 1 && g.lda == 1)) {
+    lda = divide_up(g.k, W) * W;
+    turn(g.a, g.lda, g.k, g.m, turned, lda);
+    a = turned;
+    turned += lda * g.m;
+  }
+  if (!g.trans_b) {
+    ldb = divide_up(g.k, W) * W;
+    turn(g.b, g.ldb, g.k, g.n, turned, ldb);
+    b = turned;
+  }
+  const int64_t blocks = divide_up(g.m, kDotRows);
+  if (blocks == 1) {
+    const Range part = split(lane, g.n, W);
+    for (int64_t j = part.begin; j < part.end; j += W) {
+      dot_block(g, a, lda, b, ldb, 0, g.m, j, smaller(W, part.end - j), sums);
+    }
+    return;
+  }
+  const Range part = split(lane, blocks);
+  for (int64_t block = part.begin; block < part.end; ++block) {
+    const int64_t i = block * kDotRows;
+    for (int64_t j = 0; j < g.n; j += W) {
+      dot_block(g, a, lda, b, ldb, i, smaller(kDotRows, g.m - i), j, smaller(W, g.n - j),
+                sums ? sums + block * g.n : nullptr);
+    }
+  }
+}
+
+template <class T>
+GRADRING_INLINE size_t dots_scratch(const MatmulArguments<T>& g) noexcept {
+  const int64_t rows = (g.trans_a ? g.m : 0) + (g.trans_b ? 0 : g.n);
+  return static_cast<size_t>(divide_up(g.k, kWidth<T>) * kWidth<T> * rows) * sizeof(T);
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

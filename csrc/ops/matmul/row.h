@@ -1,0 +1,120 @@
+// One row: c = a B, with B as it lies. Reads B once, at the speed of the memory it is in.
+#pragma once
+
+#include "ops/matmul/blocked.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+inline constexpr int64_t kNarrowVectors = 8;  // up to this many columns are summed in registers
+inline constexpr int kRowChains = 4;          // independent sums there, to hide the latency
+inline constexpr int kRowsAbreast = 8;        // rows of B added at once to a wide c
+
+// Columns [j, j + count) in registers; chain q sums the steps p with p % kRowChains == q.
+template <class T, int kVectors>
+GRADRING_INLINE void row_narrow(const MatmulArguments<T>& g, int64_t a_stride, int64_t j, int64_t count) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  const Tail<T> tail(count - (kVectors - 1) * W);
+  Vec<T> sums[kRowChains][kVectors] = {};
+  const auto add = [&](int chain, int64_t p) __attribute__((always_inline)) {
+    const T factor = g.a[p * a_stride];
+    const T* const b = g.b + p * g.ldb + j;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors - 1; ++v) sums[chain][v] += factor * load(b + v * W);
+    sums[chain][kVectors - 1] += factor * tail.load(b + (kVectors - 1) * W);
+  };
+  int64_t p = 0;
+  for (; p + kRowChains <= g.k; p += kRowChains) {
+#pragma GCC unroll 4
+    for (int q = 0; q < kRowChains; ++q) add(q, p + q);
+  }
+  for (; p < g.k; ++p) add(0, p);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    Vec<T> sum = (sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v]);
+    T* const c = g.c + j + v * W;
+    if (v < kVectors - 1) {
+      store(c, g.epilogue.accumulate ? sum + load(c) : sum);
+    } else {
+      tail.store(c, g.epilogue.accumulate ? sum + tail.load(c) : sum);
+    }
+  }
+}
+
+// Columns [j, end) in c itself, some rows of B at a time.
+template <class T>
+GRADRING_INLINE void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int64_t end) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  constexpr int kR = kRowsAbreast;
+  const int64_t whole = begin + (end - begin) / W * W;
+  const Tail<T> tail(end - whole > 0 ? end - whole : W);
+  bool from_zero = !g.epilogue.accumulate;
+  int64_t p = 0;
+  for (; p + kR <= g.k; p += kR) {
+    T factor[kR];
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r) factor[r] = g.a[(p + r) * a_stride];
+    const T* const b = g.b + p * g.ldb;
+    for (int64_t j = begin; j < whole; j += W) {
+      Vec<T> sum = from_zero ? Vec<T>{} : load(g.c + j);
+#pragma GCC unroll 8
+      for (int r = 0; r < kR; ++r) {
+        __builtin_prefetch(b + (kR + r) * g.ldb + j);
+        sum += factor[r] * load(b + r * g.ldb + j);
+      }
+      store(g.c + j, sum);
+    }
+    if (whole < end) {
+      Vec<T> sum = from_zero ? Vec<T>{} : tail.load(g.c + whole);
+#pragma GCC unroll 8
+      for (int r = 0; r < kR; ++r) sum += factor[r] * tail.load(b + r * g.ldb + whole);
+      tail.store(g.c + whole, sum);
+    }
+    from_zero = false;
+  }
+  for (; p < g.k || from_zero; ++p) {
+    const T factor = p < g.k ? g.a[p * a_stride] : T(0);
+    const T* const b = g.b + p * g.ldb;
+    for (int64_t j = begin; j < end; j += W) {
+      const Tail<T> part(smaller(W, end - j));
+      Vec<T> sum = from_zero ? Vec<T>{} : part.load(g.c + j);
+      if (p < g.k) sum += factor * part.load(b + j);
+      part.store(g.c + j, sum);
+    }
+    from_zero = false;
+  }
+}
+
+// What remains of the epilogue on one row.
+template <class T>
+void finish_row(const MatmulArguments<T>& g, int64_t row, int64_t begin, int64_t end, T* sums) noexcept {
+  if (g.epilogue.bias) {
+    for (int64_t j = begin; j < end; j += kWidth<T>) {
+      const Tail<T> part(smaller(kWidth<T>, end - j));
+      T* const c = g.c + row * g.ldc + j;
+      part.store(c, part.load(c) + part.load(g.epilogue.bias + j));
+    }
+  }
+  if (needs_finish(g.epilogue) || g.epilogue.activation == Activation::kRelu) {
+    finish(g, Block{row, 1, begin, end - begin}, sums, false);
+  }
+  hand_over(g, Block{row, 1, begin, end - begin});
+}
+
+template <class T>
+void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  const int64_t a_stride = g.trans_a ? g.lda : 1;
+  const Range part = split(lane, g.n, W);
+  if (part.begin == part.end) return;
+  if (g.n <= kNarrowVectors * W) {
+    int64_t j = part.begin;
+    for (; part.end - j > W; j += 2 * W) row_narrow<T, 2>(g, a_stride, j, smaller(2 * W, part.end - j));
+    if (j < part.end) row_narrow<T, 1>(g, a_stride, j, part.end - j);
+  } else {
+    constexpr int64_t kChunk = 8192 / static_cast<int64_t>(sizeof(T));
+    for (int64_t j = part.begin; j < part.end; j += kChunk) row_wide(g, a_stride, j, smaller(part.end, j + kChunk));
+  }
+  finish_row(g, 0, part.begin, part.end, sums);
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE
