@@ -1,5 +1,6 @@
 #include "bindings/bindings.h"
 #include "bindings/fast_call.h"
+#include "ops/peak/peak.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
 #include "runtime/status.h"
@@ -92,6 +93,10 @@ void bind_runtime(py::module_& m) {
       },
       py::arg("path"), "Write the recorded spans as Chrome trace JSON.");
 
+  m.def(
+      "measure_peak_flops", [] { return measure_peak_flops(default_lanes()); },
+      py::call_guard<py::gil_scoped_release>(),
+      "Multiply-adds in float32 registers on all threads, in operations per second (two each).");
   m.def("get_num_threads", &default_lanes, "How many threads one eager operation may use.");
   m.def("set_num_threads", &set_default_lanes, py::arg("n"),
         "How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.");

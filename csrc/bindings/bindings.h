@@ -9,6 +9,7 @@ namespace gradring {
 
 void bind_arena(py::module_& m);
 void bind_errors(py::module_& m);
+void bind_linear(py::module_& m);
 void bind_loader(py::module_& m);
 void bind_matmul(py::module_& m);
 void bind_program(py::module_& m);

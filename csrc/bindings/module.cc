@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_errors(m);
   gradring::bind_runtime(m);
   gradring::bind_arena(m);
+  gradring::bind_linear(m);
   gradring::bind_matmul(m);
   gradring::bind_loader(m);
   gradring::bind_program(m);

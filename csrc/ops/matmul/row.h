@@ -7,7 +7,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 inline constexpr int64_t kNarrowVectors = 8;  // up to this many columns are summed in registers
 inline constexpr int kRowChains = 4;          // independent sums there, to hide the latency
-inline constexpr int kRowsAbreast = 8;        // rows of B added at once to a wide c
+inline constexpr int kRowsAbreast = 4;        // rows of B added at once to a wide c
 
 // Columns [j, j + count) in registers; chain q sums the steps p with p % kRowChains == q.
 template <class T, int kVectors>
@@ -58,7 +58,6 @@ GRADRING_INLINE void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int
       Vec<T> sum = from_zero ? Vec<T>{} : load(g.c + j);
 #pragma GCC unroll 8
       for (int r = 0; r < kR; ++r) {
-        __builtin_prefetch(b + (kR + r) * g.ldb + j);
         sum += factor[r] * load(b + r * g.ldb + j);
       }
       store(g.c + j, sum);

@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -127,11 +128,17 @@ def agree(results: Sequence[float], expected: Sequence[float], tolerance: float)
 
 
 def race(
-    contenders: Sequence[Contender], cases: Iterable[Case], *, rounds: int = 7, min_seconds: float = 0.02
+    contenders: Sequence[Contender],
+    cases: Iterable[Case],
+    *,
+    rounds: int = 7,
+    min_seconds: float = 0.02,
+    settle: float = 0.0,
 ) -> tuple[list[Row], dict[str, str]]:
     """Times every contender on every case, in turn within each round.
 
-    Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`.
+    Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`, and waits
+    `settle` seconds first: short timings must not run while the last contender's pool still spins.
     """
     require_release_build()
     workers: list[Worker] = []
@@ -144,13 +151,13 @@ def race(
         else:
             workers.append(worker)
     try:
-        return [_race_case(workers, case, rounds, min_seconds) for case in cases], missing
+        return [_race_case(workers, case, rounds, min_seconds, settle) for case in cases], missing
     finally:
         for worker in workers:
             worker.close()
 
 
-def _race_case(workers: Sequence[Worker], case: Case, rounds: int, min_seconds: float) -> Row:
+def _race_case(workers: Sequence[Worker], case: Case, rounds: int, min_seconds: float, settle: float) -> Row:
     row = Row(case, {}, {}, {})
     able = []
     calls = 0 if case.agree is None else AGREE_CALLS
@@ -167,6 +174,7 @@ def _race_case(workers: Sequence[Worker], case: Case, rounds: int, min_seconds: 
         able.append(worker)
     for turn in range(rounds):
         for worker in able if turn % 2 == 0 else reversed(able):
+            time.sleep(settle)
             reply = worker.ask(do="time")
             if "error" in reply:
                 row.failures[worker.contender.name] = reply["error"]

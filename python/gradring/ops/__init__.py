@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gradring._core import matmul
+from gradring._core import linear, linear_vjp, matmul
 
-__all__ = ["matmul"]
+__all__ = ["linear", "linear_vjp", "matmul"]

@@ -1,7 +1,8 @@
-"""matmul on stacks of matrices and on vectors, by numpy.matmul's rules: a loop over the native product."""
+"""matmul and linear on other than two dimensions, by NumPy's rules, through the native functions on matrices."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,20 @@ def matmul(a: Array, b: Array, trans_a: bool, trans_b: bool, out: Array | None) 
     if full is None:
         out[...] = target.reshape(shape)
     return out
+
+
+def linear(x: Array, w: Array, b: Any, activation: str | None, out: Array | None, pre: Array | None) -> Array:
+    """linear with any number of leading dimensions: they are flattened and restored."""
+    if x.ndim == 0 or x.shape[-1] != w.shape[0]:
+        raise ValueError(f"[linear] w is {w.shape}, x is {x.shape}: x.shape[-1] must be {w.shape[0]}")
+    shape = (*x.shape[:-1], w.shape[1])
+    rows = math.prod(shape[:-1])
+    flat: dict[str, Array] = {}
+    for name, array in (("out", out), ("pre", pre)):
+        if array is None:
+            continue
+        if not isinstance(array, np.ndarray) or array.shape != shape or not array.flags.c_contiguous:
+            raise ValueError(f"[linear] {name} must be a C-contiguous array of shape {shape}")
+        flat[name] = array.reshape(rows, shape[-1])
+    result = _core.linear(x.reshape(rows, x.shape[-1]), w, b, activation=activation, **flat)
+    return result.reshape(shape) if out is None else out

@@ -1,0 +1,101 @@
+#include "ops/linear/linear.h"
+
+#include "ops/linear/kernels.h"
+
+namespace gradring {
+
+namespace {
+
+template <class T>
+constexpr bool has_gradient(const LinearVjpArguments<T>& p) noexcept {
+  return p.activation != Activation::kNone;
+}
+
+template <class T>
+size_t gradient_bytes(const LinearVjpArguments<T>& p) noexcept {
+  return has_gradient(p) ? (static_cast<size_t>(p.rows * p.out) * sizeof(T) + 63) / 64 * 64 : 0;
+}
+
+template <class T>
+MatmulArguments<T> dx_of(const LinearVjpArguments<T>& p, const T* gradient, int64_t ld) noexcept {
+  MatmulArguments<T> g;
+  g.m = p.rows, g.n = p.in, g.k = p.out;
+  g.a = gradient, g.lda = ld;
+  g.b = p.w, g.ldb = p.w_ld, g.trans_b = !p.trans_w;
+  g.c = p.dx, g.ldc = p.dx_ld;
+  return g;
+}
+
+template <class T>
+MatmulArguments<T> dw_of(const LinearVjpArguments<T>& p, const T* gradient, int64_t ld) noexcept {
+  MatmulArguments<T> g;
+  g.m = p.in, g.n = p.out, g.k = p.rows;
+  g.a = p.x, g.lda = p.x_ld, g.trans_a = !p.trans_x;
+  g.b = gradient, g.ldb = ld;
+  g.c = p.dw, g.ldc = p.dw_ld;
+  return g;
+}
+
+template <class T>
+ScratchBytes scratch(const LinearVjpArguments<T>& p, int lanes) noexcept {
+  ScratchBytes bytes;
+  if (p.dx) bytes = matmul_scratch(dx_of<T>(p, nullptr, p.out), lanes);
+  if (p.dw) {
+    const ScratchBytes other = matmul_scratch(dw_of<T>(p, nullptr, p.out), lanes);
+    if (other.per_lane > bytes.per_lane) bytes.per_lane = other.per_lane;
+    if (other.shared > bytes.shared) bytes.shared = other.shared;
+  }
+  bytes.shared += gradient_bytes(p);
+  return bytes;
+}
+
+template <class T>
+int lanes(const LinearVjpArguments<T>& p, int available) noexcept {
+  int most = 1;
+  if (p.dx) most = matmul_lanes(dx_of<T>(p, nullptr, p.out), available);
+  if (p.dw) {
+    const int other = matmul_lanes(dw_of<T>(p, nullptr, p.out), available);
+    if (other > most) most = other;
+  }
+  return most;
+}
+
+template <class T>
+void run(const Lane& lane, const LinearVjpArguments<T>& p, const LinearTable<T>& kernels) noexcept {
+  T* const own = has_gradient(p) ? reinterpret_cast<T*>(lane.shared_scratch()) : nullptr;
+  kernels.gradient(lane, p, own);
+  if (own) lane.barrier();
+  const T* const gradient = own ? own : p.dy;
+  const int64_t ld = own ? p.out : p.dy_ld;
+  if (p.dx) matmul(lane, dx_of(p, gradient, ld));
+  if (p.dw) matmul(lane, dw_of(p, gradient, ld));
+}
+
+}  // namespace
+
+template <>
+ScratchBytes linear_vjp_scratch(const LinearVjpArguments<float>& p, int available) noexcept {
+  return scratch(p, available);
+}
+template <>
+ScratchBytes linear_vjp_scratch(const LinearVjpArguments<double>& p, int available) noexcept {
+  return scratch(p, available);
+}
+template <>
+int linear_vjp_lanes(const LinearVjpArguments<float>& p, int available) noexcept {
+  return lanes(p, available);
+}
+template <>
+int linear_vjp_lanes(const LinearVjpArguments<double>& p, int available) noexcept {
+  return lanes(p, available);
+}
+template <>
+void linear_vjp(const Lane& lane, const LinearVjpArguments<float>& p) noexcept {
+  run(lane, p, GRADRING_KERNELS(linear_kernels).of<float>());
+}
+template <>
+void linear_vjp(const Lane& lane, const LinearVjpArguments<double>& p) noexcept {
+  run(lane, p, GRADRING_KERNELS(linear_kernels).of<double>());
+}
+
+}  // namespace gradring

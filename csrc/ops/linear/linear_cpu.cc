@@ -1,0 +1,73 @@
+#include "ops/activation/activation_math.h"
+#include "ops/linear/kernels.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+namespace {
+
+constexpr int kAbreast = 4;  // vectors of columns summed at once, to hide the additions' latency
+
+// Some columns from top to bottom, so that every column's sum has one order.
+template <Activation A, class T, int kVectors>
+GRADRING_INLINE void columns(const LinearVjpArguments<T>& p, T* gradient, int64_t j, int64_t count) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  const bool whole = count == kVectors * W;
+  const auto get = [&](const T* from, int v) __attribute__((always_inline)) {
+    return whole ? load<T>(from + v * W) : load_partial<T>(from + v * W, count - v * W);
+  };
+  Vec<T> sums[kVectors] = {};
+  for (int64_t i = 0; i < p.rows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      Vec<T> g = get(p.dy + i * p.dy_ld + j, v);
+      if constexpr (A != Activation::kNone) {
+        g = activate_backward<A, T>(g, get(p.saved + i * p.saved_ld + j, v));
+        T* const to = gradient + i * p.out + j + v * W;
+        if (whole) {
+          store<T>(to, g);
+        } else {
+          store_partial<T>(to, g, count - v * W);
+        }
+      }
+      sums[v] += g;
+    }
+  }
+  if (!p.db) return;
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    if (whole) {
+      store<T>(p.db + j + v * W, sums[v]);
+    } else {
+      store_partial<T>(p.db + j + v * W, sums[v], count - v * W);
+    }
+  }
+}
+
+template <Activation A, class T>
+void gradient_with(const Lane& lane, const LinearVjpArguments<T>& p, T* gradient) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  if (A == Activation::kNone && !p.db) return;
+  const Range part = split(lane, p.out, W);
+  int64_t j = part.begin;
+  for (; j + kAbreast * W <= part.end; j += kAbreast * W) columns<A, T, kAbreast>(p, gradient, j, kAbreast * W);
+  for (; j < part.end; j += W) columns<A, T, 1>(p, gradient, j, part.end - j < W ? part.end - j : W);
+}
+
+template <class T>
+void gradient(const Lane& lane, const LinearVjpArguments<T>& p, T* to) noexcept {
+  switch (p.activation) {
+    case Activation::kNone: return gradient_with<Activation::kNone, T>(lane, p, to);
+    case Activation::kRelu: return gradient_with<Activation::kRelu, T>(lane, p, to);
+    case Activation::kGelu: return gradient_with<Activation::kGelu, T>(lane, p, to);
+    case Activation::kSilu: return gradient_with<Activation::kSilu, T>(lane, p, to);
+    case Activation::kTanh: return gradient_with<Activation::kTanh, T>(lane, p, to);
+    case Activation::kSigmoid: return gradient_with<Activation::kSigmoid, T>(lane, p, to);
+  }
+}
+
+}  // namespace
+
+extern const LinearKernels linear_kernels;
+const LinearKernels linear_kernels = {{gradient<float>}, {gradient<double>}};
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

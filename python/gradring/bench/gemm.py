@@ -1,0 +1,98 @@
+"""``gradring bench gemm``: matrix products and dense layers, against NumPy (OpenBLAS), PyTorch (MKL) and JAX (XLA)."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from .harness import Case, Contender, race, save
+from .report import print_machine, print_rows, print_summary
+
+OURS = "gradring"
+MODULE = "gradring.bench.gemm_contenders"
+ROWS = (1, 16, 64, 100, 256, 1024)
+SIDES = (10, 64, 128, 300, 784, 1024, 2048)
+FLAGS = tuple(product((False, True), repeat=2))
+LAYERS = ((64, 784, 256), (256, 1024, 1024), (256, 1024, 4096), (32, 64, 32))
+
+# The default: shapes of training steps, and a sample of the grid.
+SAMPLE = (
+    (32, 64, 64),
+    (64, 256, 784),
+    (64, 784, 256),
+    (784, 256, 64),
+    (1, 1024, 784),
+    (16, 1024, 300),
+    (100, 300, 300),
+    (256, 10, 784),
+    (256, 1024, 10),
+    (1024, 1024, 1024),
+)
+
+
+def contenders() -> list[Contender]:
+    """Ours with all cores, and each peer with one thread and with all."""
+    found = [Contender(OURS, f"{MODULE}:ours", ours=True)]
+    one_thread = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    for name in ("numpy", "torch", "jax"):
+        found.append(Contender(f"{name} 1", f"{MODULE}:{name}", threads=1, environment=one_thread))
+        found.append(Contender(f"{name} all", f"{MODULE}:{name}"))
+    return found
+
+
+def matmul_case(m: int, n: int, k: int, trans_a: bool, trans_b: bool) -> Case:
+    """One product: a transposed operand lies transposed in memory."""
+    letters = "NT"[trans_a] + "NT"[trans_b]
+    parameters: dict[str, Any] = {"op": "matmul", "m": m, "n": n, "k": k, "trans_a": trans_a, "trans_b": trans_b}
+    return Case(f"{m}x{n}x{k} {letters}", parameters, 2.0 * m * n * k)
+
+
+def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
+    """A dense layer with bias and gelu, forward and backward."""
+    sizes = {"rows": rows, "in": inner, "out": outer}
+    flops = 2.0 * rows * inner * outer
+    return [
+        Case(f"linear+bias+gelu {rows}x{inner}->{outer}", {"op": "linear", **sizes}, flops),
+        Case(f"its backward {rows}x{inner}->{outer}", {"op": "linear_vjp", **sizes}, 2 * flops),
+    ]
+
+
+def cases(*, full: bool) -> list[Case]:
+    """The grid of 1176 products, or a sample of it; and dense layers."""
+    if full:
+        found = [matmul_case(m, n, k, *flags) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
+    else:
+        found = [matmul_case(*shape, *flags) for shape in SAMPLE for flags in FLAGS]
+        found.append(matmul_case(2048, 2048, 2048, False, False))
+    for layer in LAYERS:
+        found += layer_cases(*layer)
+    return found
+
+
+def run(
+    *,
+    full: bool = False,
+    rounds: int | None = None,
+    min_seconds: float = 0.002,
+    settle: float = 0.003,
+    select: str = "",
+    out: Path | None = None,
+) -> None:
+    """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON."""
+    from gradring import _core
+
+    chosen = [case for case in cases(full=full) if select in case.name]
+    print_machine()
+    peak = _core.measure_peak_flops()
+    print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of fp32 multiply-adds on {_core.get_num_threads()} threads")
+    rows, missing = race(
+        contenders(), chosen, rounds=rounds or (3 if full else 5), min_seconds=min_seconds, settle=settle
+    )
+    peak = max(peak, _core.measure_peak_flops())
+    print_rows(rows, OURS, peak=peak)
+    print_summary(rows, OURS, missing)
+    by_ratio = sorted((row for row in rows if row.seconds.get(OURS)), key=lambda row: row.ratio(OURS))
+    print("the worst rows: " + ", ".join(f"{row.case.name} {row.ratio(OURS):.2f}x" for row in by_ratio[:12]))
+    if out:
+        save(out, "matrix products and dense layers, fp32", rows, OURS, missing, peak_flops=peak)
