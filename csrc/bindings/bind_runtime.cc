@@ -73,6 +73,15 @@ void bind_runtime(py::module_& m) {
   m.def("usable_cores", &usable_cores, "Cores that this process may use.");
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
   m.def("active_isa", [] { return isa_name(active_isa()); });
+  m.def(
+      "set_isa",
+      [](std::string_view name) {
+        for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
+          if (name == isa_name(isa)) return set_isa(isa);
+        }
+        throw py::value_error("[set_isa] name is '" + std::string(name) + "': must be base, avx2 or avx512");
+      },
+      py::arg("name"), "For tests: run kernels at this level from now on; False if the processor lacks it.");
 
   m.def("trace_start", &trace_start, py::arg("events_per_thread") = size_t{1} << 20,
         "Forget earlier spans and record from now on.");

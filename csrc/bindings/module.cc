@@ -9,5 +9,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_linear(m);
   gradring::bind_matmul(m);
   gradring::bind_loader(m);
+  gradring::bind_activation(m);
+  gradring::bind_softmax(m);
+  gradring::bind_cross_entropy(m);
+  gradring::bind_pointwise_loss(m);
+  gradring::bind_dropout(m);
+  gradring::bind_update(m);
   gradring::bind_program(m);
 }

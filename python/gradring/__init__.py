@@ -19,7 +19,8 @@ from gradring.errors import (
 
 if TYPE_CHECKING:
     from gradring import callbacks, datasets, errors, graph, nn, ops, optim, parity
-    from gradring._core import get_num_threads, set_num_threads
+    from gradring._core import get_num_threads, seed, set_num_threads
+    from gradring.check_grad import check_grad
     from gradring.history import History
     from gradring.loader import Loader
     from gradring.paths import get_include, get_library
@@ -31,9 +32,11 @@ _NAMES = {
     "History": "history",
     "Loader": "loader",
     "Trainer": "trainer",
+    "check_grad": "check_grad",
     "get_include": "paths",
     "get_library": "paths",
     "get_num_threads": "_core",
+    "seed": "_core",
     "set_num_threads": "_core",
 }
 
@@ -52,6 +55,7 @@ __all__ = [
     "Trainer",
     "WorkerDied",
     "callbacks",
+    "check_grad",
     "datasets",
     "errors",
     "get_include",
@@ -62,6 +66,7 @@ __all__ = [
     "ops",
     "optim",
     "parity",
+    "seed",
     "set_num_threads",
 ]
 

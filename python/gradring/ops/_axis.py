@@ -1,0 +1,26 @@
+"""Row-wise operations along another axis than the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradring import _core
+
+Array = np.ndarray[Any, Any]
+
+
+def with_axis_last(op: str, operands: tuple[Any, ...], axis: int, out: Any) -> Array:
+    """Runs the native operation ``op`` on views whose last axis is ``axis``; the result has the operands' layout."""
+    moved = [np.moveaxis(np.asarray(operand), axis, -1) for operand in operands]
+    function = getattr(_core, op)
+    if out is None:
+        result: Array = np.moveaxis(function(*moved), -1, axis)
+        return result
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"[{op}] out is a {type(out).__name__}: must be a numpy.ndarray, because it is written to")
+    if out.shape != np.shape(operands[0]):
+        raise ValueError(f"[{op}] out is {out.shape}: must be {np.shape(operands[0])}")
+    function(*moved, out=np.moveaxis(out, axis, -1))
+    return out
