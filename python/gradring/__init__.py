@@ -20,7 +20,7 @@ from gradring.errors import (
 if TYPE_CHECKING:
     from gradring import callbacks, datasets, errors, graph, nn, ops, optim, parity
     from gradring._core import get_num_threads, seed, set_num_threads
-    from gradring.check_grad import check_grad
+    from gradring.gradient_check import check_grad
     from gradring.history import History
     from gradring.loader import Loader
     from gradring.paths import get_include, get_library
@@ -32,7 +32,7 @@ _NAMES = {
     "History": "history",
     "Loader": "loader",
     "Trainer": "trainer",
-    "check_grad": "check_grad",
+    "check_grad": "gradient_check",
     "get_include": "paths",
     "get_library": "paths",
     "get_num_threads": "_core",

@@ -1,0 +1,264 @@
+"""Gradients against finite differences, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring.errors import GradringError
+
+if TYPE_CHECKING:
+    from gradring.nn.layer import Layer
+
+__all__ = ["GradientMismatch", "check_grad"]
+
+Array = NDArray[Any]
+Vjp = Callable[..., Any]
+
+_STEP = 1e-5
+
+
+class GradientMismatch(GradringError, AssertionError):
+    """A gradient differs from finite differences; the message names the worst element."""
+
+
+def check_grad(
+    op: Callable[..., Any] | Layer,
+    *arrays: ArrayLike,
+    vjp: Vjp | None = None,
+    tolerance: float = 1e-6,
+    max_elements: int = 100,
+    **options: Any,
+) -> float:
+    """Compare gradients with central finite differences in float64; return the largest relative error.
+
+    The function that is differentiated is ``sum(dy * op(*arrays, **options))`` for a random ``dy``, by every array of
+    floats. The error of an element is ``|gradient - difference| / (1 + |gradient| + |difference|)``.
+
+    Args:
+        op: an operation of ``gr.ops`` that has a vjp; any function, with ``vjp``; or a layer of ``gr.nn``, which is
+            checked by one array, its input, and by its parameters, in training (a copy: the layer stays as it is).
+        arrays: the arguments of ``op``. Floats become float64; integers (labels) stay and are not differentiated.
+        vjp: ``vjp(dy, *arrays, **options)`` for a function of your own: a tuple of gradients, one for each array (None
+            where there is none), or one gradient for the first.
+        tolerance: the largest error allowed.
+        max_elements: how many elements of each array to differentiate; a random choice of them where there are more.
+        options: keyword arguments of ``op``, such as ``activation="relu"``.
+
+    Raises:
+        GradientMismatch: a GradringError and an AssertionError; names the array, the element and both numbers.
+
+    >>> import numpy as np, gradring as gr
+    >>> x = np.linspace(-2, 2, 12).reshape(3, 4)
+    >>> gr.check_grad(gr.ops.gelu, x) < 1e-6
+    True
+    >>> gr.check_grad(gr.nn.Sequential(gr.nn.Linear(4, 5), gr.nn.Tanh(), gr.nn.Linear(5, 2)), x) < 1e-6
+    True
+    >>> gr.check_grad(np.square, x, vjp=lambda dy, x: 3 * x * dy)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    gradring.gradient_check.GradientMismatch: [check_grad] square: the gradient by argument 0 at [2, 3] is 0.7838..., \
+finite differences give 0.5225...: relative error 0.113... is above 1e-06
+    """
+    from gradring.nn.layer import Layer
+
+    rng = np.random.default_rng(0)
+    given = [_as_double(array) for array in arrays]
+    if isinstance(op, Layer):
+        if len(given) != 1:
+            raise ValueError(f"[check_grad] a layer is checked by one array, its input: got {len(given)}")
+        if options or vjp is not None:
+            raise ValueError("[check_grad] a layer takes no vjp and no options")
+        return _check_layer(op, given[0], rng, tolerance, max_elements)
+    name = getattr(op, "__name__", "function")
+    rule = _own_rule(vjp) if vjp is not None else _rule(name)
+    outputs = np.asarray(op(*given, **options), dtype=np.float64)
+    dy = rng.standard_normal(outputs.shape)
+    gradients = rule(dy, given, outputs, options)
+    worst = _Worst(name, tolerance)
+    for number, (array, gradient) in enumerate(zip(given, gradients, strict=False)):
+        if gradient is None or array.dtype != np.float64:
+            continue
+        worst.require_shape(f"argument {number}", np.shape(gradient), array.shape)
+
+        def total() -> float:
+            return float(np.sum(dy * op(*given, **options)))
+
+        for index, difference in _differences(array, total, rng, max_elements):
+            worst.add(f"argument {number}", index, float(np.asarray(gradient)[index]), difference)
+    return worst.finish()
+
+
+def _as_double(array: ArrayLike) -> Array:
+    values = np.asarray(array)
+    return np.array(values, dtype=np.float64) if values.dtype.kind == "f" else values.copy()
+
+
+def _differences(
+    array: Array, total: Callable[[], float], rng: np.random.Generator, max_elements: int
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Central differences of ``total()`` by elements of ``array``, which it changes and restores."""
+    chosen: Iterable[int] = range(array.size)
+    if array.size > max_elements:
+        chosen = np.sort(rng.choice(array.size, max_elements, replace=False)).tolist()
+    for flat in chosen:
+        index = tuple(int(i) for i in np.unravel_index(flat, array.shape))
+        value = float(array[index])
+        step = _STEP * max(1.0, abs(value))
+        array[index] = value + step
+        above, upper = float(array[index]), total()
+        array[index] = value - step
+        below, lower = float(array[index]), total()
+        array[index] = value
+        yield index, (upper - lower) / (above - below)
+
+
+class _Worst:
+    """The largest error so far, and where it is."""
+
+    def __init__(self, name: str, tolerance: float) -> None:
+        self.name, self.tolerance = name, tolerance
+        self.error = 0.0
+        self.text = ""
+
+    def require_shape(self, what: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
+        if got != want:
+            raise GradientMismatch(f"[check_grad] {self.name}: the gradient by {what} is {got}: must be {want}")
+
+    def add(self, what: str, index: tuple[int, ...], gradient: float, difference: float) -> None:
+        error = abs(gradient - difference) / (1 + abs(gradient) + abs(difference))
+        if not error <= self.error:  # NaN counts as worst
+            self.error = error if error == error else float("inf")
+            self.text = (
+                f"the gradient by {what} at {list(index)} is {gradient:.10g}, finite differences give "
+                f"{difference:.10g}: relative error {self.error:.3g} is above {self.tolerance:g}"
+            )
+
+    def finish(self) -> float:
+        if self.error > self.tolerance:
+            raise GradientMismatch(f"[check_grad] {self.name}: {self.text}")
+        return self.error
+
+
+# How each operation's vjp is called: rule(dy, arrays, outputs, options) -> gradients in the order of the arrays.
+_Rule = Callable[[Array, list[Array], Array, Mapping[str, Any]], tuple[Any, ...]]
+
+
+def _own_rule(vjp: Vjp) -> _Rule:
+    def rule(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        gradients = vjp(dy, *arrays, **options)
+        return gradients if isinstance(gradients, tuple) else (gradients,)
+
+    return rule
+
+
+def _rule(name: str) -> _Rule:
+    from gradring import ops
+
+    def of_output(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (vjp(dy, outputs, **options),)
+
+    def of_inputs(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (vjp(dy, *arrays, **options),)
+
+    def of_loss(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (vjp(dy if dy.ndim else float(dy), *arrays, **options),)
+
+    def of_dropout(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (vjp(dy, **options),)
+
+    def of_matmul(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        a, b = arrays
+        left, right = options.get("trans_a", False), options.get("trans_b", False)
+        da = ops.matmul(b, dy, trans_a=right, trans_b=True) if left else ops.matmul(dy, b, trans_b=not right)
+        db = ops.matmul(dy, a, trans_a=True, trans_b=left) if right else ops.matmul(a, dy, trans_a=not left)
+        return (da, db)
+
+    def of_linear(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        activation = options.get("activation")
+        kept = ops.linear(*arrays) if activation in ("gelu", "silu") else outputs  # type: ignore[attr-defined]
+        return tuple(vjp(dy, arrays[0], arrays[1], kept, activation=activation))
+
+    rules: dict[str, _Rule] = dict.fromkeys(("relu", "tanh", "sigmoid", "softmax", "log_softmax"), of_output)
+    rules |= dict.fromkeys(("gelu", "silu"), of_inputs)
+    rules |= dict.fromkeys(("softmax_cross_entropy", "mse", "binary_cross_entropy"), of_loss)
+    rules |= {"dropout": of_dropout, "matmul": of_matmul, "linear": of_linear}
+    if name not in rules:
+        raise ValueError(
+            f"[check_grad] {name} has no vjp that is known: give vjp=, or one of {', '.join(sorted(rules))}"
+        )
+    vjp: Any = getattr(ops, f"{name}_vjp", None)
+    return rules[name]
+
+
+@contextmanager
+def _without_stores(layer: Layer) -> Iterator[None]:
+    """Native memory and programs are not copied; a layer makes them again when it needs them."""
+    native = ("_store", "_forward", "_callbacks")
+    kept = [(part, key, part.__dict__[key]) for _, part in layer.walk() for key in native if key in part.__dict__]
+    try:
+        for part, key, value in kept:
+            setattr(part, key, {} if isinstance(value, dict) else None)
+        yield
+    finally:
+        for part, key, value in kept:
+            setattr(part, key, value)
+
+
+def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:
+    """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: fed the unit
+    matrix, that layer hands the input on, and the gradient by its weight is the gradient by the input."""
+    from gradring import nn, optim
+    from gradring.graph import Engine
+
+    if x.dtype != np.float64 or x.ndim < 2 or x.shape[0] == 0:
+        raise ValueError(f"[check_grad] the input is {x.shape} of {x.dtype}: must be floats of (batch, features)")
+    with _without_stores(layer):
+        twin = copy.deepcopy(layer)
+    if layer._store is None:
+        twin.init(0, "float64")
+    else:
+        twin.init(0, "float64")
+        for key, value in layer.params.items():
+            twin.params[key][...] = value
+    parameters = {key: value.copy() for key, value in twin.params.items()}
+    rows, features = x.shape[0], int(np.prod(x.shape[1:]))
+    parts: list[Layer] = [nn.Linear(rows, features, bias=False)]
+    if x.ndim > 2:
+        shape = x.shape[1:]
+        parts.append(
+            nn.Function(
+                lambda flat: flat.reshape(-1, *shape),
+                lambda dy, flat, y: dy.reshape(-1, features),
+                shape=lambda flat: (flat[0], *shape),
+            )
+        )
+    model = nn.Sequential(*parts, twin)
+    engine = Engine(model, optimizer=optim.SGD(0.0), loss="mse", dtype="float64")
+    place = len(parts)
+    engine.params["0.weight"][...] = x.reshape(rows, features)
+    for key, value in parameters.items():
+        engine.params[f"{place}.{key}"][...] = value
+    target = rng.standard_normal(model(np.eye(rows)).shape)
+    draws = engine.draw_count
+
+    def total() -> float:
+        engine.draw_count = draws  # the same dropout masks every time
+        return float(engine.step(np.eye(rows), target)) * target.size
+
+    total()
+    gradients = {key: value.copy() * target.size for key, value in engine.grads.items()}
+    worst = _Worst(type(layer).__name__, tolerance)
+    for key, array in engine.params.items():
+        what = "the input" if key == "0.weight" else f"parameter {key.partition('.')[2]!r}"
+        for index, difference in _differences(array, total, rng, max_elements):
+            place_in_x = index
+            if key == "0.weight" and x.ndim > 2:
+                place_in_x = (index[0], *(int(i) for i in np.unravel_index(index[1], x.shape[1:])))
+            worst.add(what, place_in_x, float(gradients[key][index]), difference)
+    return worst.finish()
