@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'gelu', 'gelu_vjp', 'get_num_threads', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'LaneWorker', 'LoaderRun', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'gelu', 'gelu_vjp', 'get_num_threads', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'memory_left', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -44,6 +44,86 @@ class SharedArena:
         ...
     @property
     def nbytes(self) -> int:
+        ...
+class LoaderRun:
+    """
+    A pipeline of batches; see gradring.loader.
+    """
+    def __init__(self, source: ..., fields: collections.abc.Sequence[tuple[str, str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], kind: typing.SupportsInt | typing.SupportsIndex, dtypes: list, names: list, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def close(self) -> None:
+        ...
+    def dead_lane(self) -> int:
+        ...
+    def iterate(self, watcher: typing.Any) -> typing.Any:
+        ...
+    def join(self) -> None:
+        """
+        Ends and joins the worker threads, for good.
+        """
+    def note(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> bytes:
+        ...
+    def quit(self) -> None:
+        """
+        Tells worker processes to end.
+        """
+    def recover_lane(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: bool) -> None:
+        ...
+    def set_process(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def start(self, samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex, shuffle: bool, drop_last: bool, pad: bool, skip: bool, seconds: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    def stats(self) -> dict[str, typing.Any]:
+        ...
+    def stop(self) -> None:
+        ...
+    def take_error(self, batch: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        ...
+    def trim(self) -> None:
+        ...
+    def waited_lane(self) -> int:
+        ...
+    def worker_at(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, float, int, int]:
+        """
+        (batch it fills or -1, seconds since it began, resident bytes, thread ident) of a worker.
+        """
+    @property
+    def batches(self) -> int:
+        ...
+    @property
+    def closed(self) -> bool:
+        ...
+    @property
+    def control_fd(self) -> int:
+        ...
+    @property
+    def delivered(self) -> int:
+        ...
+    @property
+    def forked(self) -> bool:
+        ...
+    @property
+    def held(self) -> int:
+        ...
+    @property
+    def position(self) -> int:
+        ...
+    @property
+    def slots_bytes(self) -> int:
+        ...
+    @property
+    def slots_fd(self) -> int:
+        ...
+    @property
+    def stride(self) -> int:
+        ...
+class LaneWorker:
+    """
+    The work of one worker process.
+    """
+    def __init__(self, source: ..., control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def serve(self, pickle: collections.abc.Callable, go_on: collections.abc.Callable) -> None:
         ...
 class Callback:
     """
@@ -237,6 +317,10 @@ def dropout_vjp(dy: ArrayLike, p: float = 0.5, *, seed: int, samples: ArrayLike 
     >>> bool((gr.ops.dropout_vjp(x, 0.25, seed=3) == gr.ops.dropout(x, 0.25, seed=3)).all())
     True
     """
+def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Ends this process, whatever it is at, once the other end of the pipe is closed.
+    """
 def gelu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """
     ``x * sigmoid(2 u)`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``, element by element.
@@ -320,6 +404,10 @@ def matmul(a: ArrayLike, b: ArrayLike, *, trans_a: bool = False, trans_b: bool =
     >>> import numpy as np, gradring as gr
     >>> gr.ops.matmul(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), trans_b=True).tolist()
     [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    """
+def memory_left() -> int:
+    """
+    Bytes that this process may still use.
     """
 def mse(pred: ArrayLike, target: ArrayLike, *, reduction: str = 'mean', out: NDArray[typing.Any] | None = None) -> typing.Any:
     """
