@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers import mlp, snapshot
 
 import gradring as gr
+from helpers import mlp, snapshot
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import mlp, snapshot
 
 import gradring as gr
 from gradring import checkpoint
+from helpers import mlp, snapshot
 
 OPTIMIZERS = [
     gr.optim.SGD(0.05),

@@ -4,9 +4,9 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import mlp, snapshot
 
 import gradring as gr
+from helpers import mlp, snapshot
 
 
 def in_threads(*works):
