@@ -36,10 +36,25 @@ WRONG = {
     "strings": (np.array([["a"] * 8] * 6), np.zeros(6, int), TypeError, "U1"),
     "a list of lists": ([[1.0, 2.0]], [[0]], (TypeError, ValueError), r"array|\(1, 2\)"),
     "none": (None, None, (TypeError, ValueError), r"."),
-    "labels too large": (np.zeros((6, 8), "f4"), np.array([0, 1, 2, 3, 0, 0]), ValueError, r"label is 3, must be .* below 3"),
-    "labels negative": (np.zeros((6, 8), "f4"), np.array([0, 1, 2, -1, 0, 0]), ValueError, r"label is -1, must be at least 0"),
+    "labels too large": (
+        np.zeros((6, 8), "f4"),
+        np.array([0, 1, 2, 3, 0, 0]),
+        ValueError,
+        r"label is 3, must be .* below 3",
+    ),
+    "labels negative": (
+        np.zeros((6, 8), "f4"),
+        np.array([0, 1, 2, -1, 0, 0]),
+        ValueError,
+        r"label is -1, must be at least 0",
+    ),
     "labels huge": (np.zeros((6, 8), "f4"), np.full(6, 2**62), ValueError, r"label is 4611686018427387904"),
-    "labels unsigned and huge": (np.zeros((6, 8), "f4"), np.full(6, 2**64 - 1, "u8"), (ValueError, TypeError), r"label|uint64"),
+    "labels unsigned and huge": (
+        np.zeros((6, 8), "f4"),
+        np.full(6, 2**64 - 1, "u8"),
+        (ValueError, TypeError),
+        r"label|uint64",
+    ),
 }
 
 
@@ -70,21 +85,25 @@ def variants():
     unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view("f4").reshape(40, 8)
     every_second = np.zeros(80, int)
     every_second[::2] = y
-    return x, y, {
-        "strided columns": (wide[:, ::2], y),
-        "strided rows": (tall[::2], y),
-        "negative strides": (x[::-1][::-1], np.ascontiguousarray(y[::-1])[::-1]),
-        "reversed twice over": (np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1], y),
-        "column order": (np.asfortranarray(x), y),
-        "read-only": (read_only, y),
-        "unaligned": (unaligned, y),
-        "foreign byte order": (x.astype(">f4"), y.astype(">i8")),
-        "float64": (x.astype("f8"), y),
-        "labels int32": (x, y.astype("i4")),
-        "labels uint8": (x, y.astype("u1")),
-        "labels strided": (x, every_second[::2]),
-        "labels as a column": (x, y[:, None]),
-    }
+    return (
+        x,
+        y,
+        {
+            "strided columns": (wide[:, ::2], y),
+            "strided rows": (tall[::2], y),
+            "negative strides": (x[::-1][::-1], np.ascontiguousarray(y[::-1])[::-1]),
+            "reversed twice over": (np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1], y),
+            "column order": (np.asfortranarray(x), y),
+            "read-only": (read_only, y),
+            "unaligned": (unaligned, y),
+            "foreign byte order": (x.astype(">f4"), y.astype(">i8")),
+            "float64": (x.astype("f8"), y),
+            "labels int32": (x, y.astype("i4")),
+            "labels uint8": (x, y.astype("u1")),
+            "labels strided": (x, every_second[::2]),
+            "labels as a column": (x, y[:, None]),
+        },
+    )
 
 
 @pytest.mark.parametrize("way", ["step", "fit", "batches"])

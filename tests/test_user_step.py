@@ -5,8 +5,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
-
 
 def regression(params, batch):
     """Least squares and its gradients, by hand."""
@@ -213,6 +211,27 @@ def test_a_step_that_returns_nonsense_changes_nothing(result, error, words):
 def test_bad_arguments(options, error, words):
     with pytest.raises(error, match=words):
         gr.Trainer(optimizer=gr.optim.SGD(0.1), **options)
+
+
+def test_gradients_that_are_views_of_the_parameters():
+    """The gradient of |w|^2 / 2 is w itself; a's is b and b's is a."""
+    w = {"w": np.array([1.0, 2.0])}
+    gr.Trainer(step=lambda params, batch: (1.0, params), params=w, optimizer=gr.optim.SGD(0.5)).step(0)
+    assert w["w"].tolist() == [0.5, 1.0]
+    ab = {"a": np.ones(2), "b": np.full(2, 2.0)}
+    swap = gr.Trainer(
+        step=lambda params, batch: (1.0, {"a": params["b"], "b": params["a"]}), params=ab, optimizer=gr.optim.SGD(0.5)
+    )
+    swap.step(0)
+    assert ab["a"].tolist() == [0.0, 0.0] and ab["b"].tolist() == [1.5, 1.5]
+
+
+def test_gradients_with_any_strides():
+    base = np.arange(12.0).reshape(4, 3)
+    for grad in (base.T, np.asfortranarray(base.T), base.T[::-1, ::-1], base.T.astype(">f8").astype("f8")):
+        params = {"w": np.zeros((3, 4))}
+        gr.Trainer(step=lambda p, batch, g=grad: (1.0, {"w": g}), params=params, optimizer=gr.optim.SGD(1.0)).step(0)
+        np.testing.assert_array_equal(params["w"], -grad)
 
 
 def test_what_only_a_model_can_do():

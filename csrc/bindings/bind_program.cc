@@ -253,6 +253,8 @@ void bind_program(py::module_& m) {
       .def_property(
           "updates", [](Engine& e) { return e.state().updates; }, [](Engine& e, int64_t n) { e.state().updates = n; })
       .def_property(
+          "seed", [](Engine& e) { return e.options().seed; }, [](Engine& e, uint64_t seed) { e.set_seed(seed); })
+      .def_property(
           "draws", [](Engine& e) { return e.state().draws; }, [](Engine& e, uint64_t n) { e.state().draws = n; })
       .def_property_readonly("pending", [](Engine& e) { return e.state().pending; })
       .def(

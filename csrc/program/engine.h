@@ -36,6 +36,7 @@ class GRADRING_API Engine {
 
   Team& team() noexcept { return team_; }
   const EngineOptions& options() const noexcept { return options_; }
+  void set_seed(uint64_t seed) noexcept { options_.seed = seed; }  // a checkpoint's, between two runs
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }  // of training, since the engine was made
   void add_totals(const Totals& more) noexcept;

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'LaneWorker', 'LoaderRun', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'gelu', 'gelu_vjp', 'get_num_threads', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'memory_left', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'LaneWorker', 'LoaderRun', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'gelu', 'gelu_vjp', 'get_num_threads', 'linear', 'linear_vjp', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_left', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -208,6 +208,12 @@ class Engine:
     def pending(self) -> int:
         ...
     @property
+    def seed(self) -> int:
+        ...
+    @seed.setter
+    def seed(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
     def updates(self) -> int:
         ...
     @updates.setter
@@ -353,6 +359,55 @@ def get_num_threads() -> int:
     """
     How many threads one eager operation may use.
     """
+def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, activation: str | None = None, out: NDArray[typing.Any] | None = None, pre: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
+    """
+    A dense layer in one pass: ``activation(x @ w + b)``, bias and activation applied while the product is in cache.
+    
+    Args:
+        x: (N, in), float32 or float64, any strides; more leading dimensions are kept.
+        w: (in, out), the same dtype.
+        b: (out,), or None.
+        activation: None, "relu", "gelu" (the tanh form), "silu", "tanh" or "sigmoid".
+        out: where to write the result, (N, out); must not share memory with the inputs.
+        pre: if given, receives ``x @ w + b``, (N, out), which the gradient of gelu and silu needs.
+    
+    Returns:
+        (N, out): ``out`` if given, else a new array. The same bits for any number of threads.
+    
+    Raises:
+        ValueError: shapes that do not fit, an unknown activation, an ``out`` that overlaps an input or is read-only.
+        TypeError: dtypes that differ or are neither float32 nor float64.
+    
+    >>> import numpy as np, gradring as gr
+    >>> gr.ops.linear(np.ones((1, 2)), np.eye(2), np.array([-3.0, 1.0]), activation="relu").tolist()
+    [[0.0, 2.0]]
+    """
+def linear_vjp(dy: ArrayLike, x: ArrayLike, w: ArrayLike, y_or_pre: ArrayLike | None = None, *, activation: str | None = None, need_dx: bool = True, out: tuple[NDArray[typing.Any] | None, NDArray[typing.Any] | None, NDArray[typing.Any] | None] | None = None) -> tuple[NDArray[typing.Any] | None, NDArray[typing.Any], NDArray[typing.Any]]:
+    """
+    The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
+    
+    Args:
+        dy: the gradient of the layer's output, (N, out), float32 or float64.
+        x: the layer's input, (N, in).
+        w: the layer's weight, (in, out).
+        y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
+            (gelu, silu; see ``linear(pre=...)``), (N, out).
+        activation: as given to :func:`linear`.
+        need_dx: False skips dx, as for a first layer; None is returned in its place.
+        out: (dx, dw, db), arrays to write to; None in a place makes a new array.
+    
+    Returns:
+        dx (N, in), dw (in, out), db (out,). The same bits for any number of threads.
+    
+    Raises:
+        ValueError: shapes that do not fit, an unknown activation, a result that overlaps an input or is read-only.
+        TypeError: dtypes that differ or are neither float32 nor float64.
+    
+    >>> import numpy as np, gradring as gr
+    >>> dx, dw, db = gr.ops.linear_vjp(np.ones((2, 1)), np.array([[1.0], [2.0]]), np.array([[3.0]]))
+    >>> dx.tolist(), dw.tolist(), db.tolist()
+    ([[3.0], [3.0]], [[3.0]], [2.0])
+    """
 def log_softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """
     ``x - log(sum(exp(x)))`` along an axis, computed on ``x - max(x)``, so that it never overflows.
@@ -404,6 +459,10 @@ def matmul(a: ArrayLike, b: ArrayLike, *, trans_a: bool = False, trans_b: bool =
     >>> import numpy as np, gradring as gr
     >>> gr.ops.matmul(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), trans_b=True).tolist()
     [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    """
+def measure_peak_flops() -> float:
+    """
+    Multiply-adds in float32 registers on all threads, in operations per second (two each).
     """
 def memory_left() -> int:
     """

@@ -90,6 +90,7 @@ class NativeRun:
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
         self.engine.step_count, self.engine.draw_count = counters["step"], counters["draw"]
+        self.engine.seed = counters["seed"]
 
     def timings(self) -> dict[str, float]:
         return self.engine.timings()

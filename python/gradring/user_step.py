@@ -72,6 +72,7 @@ class UserStep:
             for state in optimizer.state_names
             for name, array in self.params.items()
         }
+        self._spans = [_span(array) for array in self.params.values()]
         self._update = _updater(optimizer)
         self.step_count = 0
         self._last_samples = 1.0
@@ -191,8 +192,14 @@ class UserStep:
                     f"[step] grads[{name!r}] is {grad.shape} of {grad.dtype}, "
                     f"params[{name!r}] is {param.shape} of {param.dtype}"
                 )
-            arrays[name] = np.ascontiguousarray(grad) if grad.ndim else grad
+            # A gradient that is a view of a parameter would change while the parameters are updated.
+            grad = np.asarray(grad, order="C")
+            arrays[name] = grad.copy() if self._in_params(grad) else grad
         return arrays
+
+    def _in_params(self, array: NDArray[Any]) -> bool:
+        begin, end = _span(array)
+        return any(begin < other_end and end > other_begin for other_begin, other_end in self._spans)
 
     def _add(self, result: StepResult) -> None:
         self._pending += 1
@@ -204,6 +211,12 @@ class UserStep:
         else:
             for name, grad in result.grads.items():
                 self._sums[name] += grad * grad.dtype.type(result.samples)
+
+
+def _span(array: NDArray[Any]) -> tuple[int, int]:
+    """The addresses that a C-contiguous array takes."""
+    begin: int = array.__array_interface__["data"][0]
+    return begin, begin + array.nbytes
 
 
 def as_numpy(label: str, value: Any) -> NDArray[Any]:

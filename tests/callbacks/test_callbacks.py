@@ -2,8 +2,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
-
 
 class Recorder(gr.callbacks.Callback):
     def __init__(self):

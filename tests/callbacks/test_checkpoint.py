@@ -4,8 +4,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
-
 
 @pytest.mark.parametrize(
     ("options", "left"),

@@ -2,8 +2,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
-
 
 def test_rows_can_be_read_while_the_run_goes_on(trainer, data, tmp_path):
     path, seen = tmp_path / "log.csv", []

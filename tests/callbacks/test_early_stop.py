@@ -3,8 +3,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
-
 LOSSES = [3.0, 2.0, 1.0, 1.5, 1.2, 0.9, 5.0, 5.0, 5.0]
 
 

@@ -2,11 +2,7 @@ import io
 import sys
 import threading
 
-import pytest
-
 import gradring as gr
-
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
 
 
 def test_the_bar_ends_full_and_shows_the_metrics(trainer, data):

@@ -4,8 +4,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.skipif(not hasattr(gr.ops, "sgd_update"), reason="ops.sgd_update is not there yet")
-
 
 def test_a_trace_is_written_also_when_the_run_fails(trainer, data, tmp_path):
     path = tmp_path / "trace.json"

@@ -29,6 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gradring: interrupted", file=sys.stderr)
         return 130
-    except (gradring.GradringError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
+    except (RuntimeError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"gradring: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1

@@ -125,7 +125,7 @@ class Engine:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"[engine] dtype is {dtype!r}: must be 'float32' or 'float64'")
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.clip_norm, self.accumulate, self.seed = clip_norm, accumulate, seed
+        self.clip_norm, self.accumulate = clip_norm, accumulate
         self.fuse_update = fuse_update
         if model._store is None:
             model.init(seed, dtype)
@@ -184,6 +184,16 @@ class Engine:
     @step_count.setter
     def step_count(self, value: int) -> None:
         self._native.updates = value
+
+    @property
+    def seed(self) -> int:
+        """What dropout is drawn from, together with ``draw_count``; part of a checkpoint too."""
+        seed: int = self._native.seed
+        return seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._native.seed = value
 
     @property
     def draw_count(self) -> int:
@@ -321,7 +331,6 @@ class Engine:
                     optimizer=self.optimizer,
                     clip_norm=self.clip_norm,
                     accumulate=self.accumulate > 1,
-                    layout=None if self.fuse_update is False else self._runtime.store.offsets,
                 )
             self._check_target(graph.values["target"].shape, y)
             return graph, None

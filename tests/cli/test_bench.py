@@ -1,0 +1,40 @@
+import sys
+import types
+
+import pytest
+
+from gradring import _core
+from gradring.cli import main
+
+
+@pytest.mark.parametrize("name", ["gemm", "step", "fit"])
+def test_options_reach_the_benchmark(name, monkeypatch, tmp_path):
+    calls = []
+    fake = types.ModuleType(f"gradring.bench.{name}")
+    fake.run = lambda **options: calls.append(options)
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr(_core, "build_type", "Release")
+    assert main(["bench", name]) == 0
+    assert main(["bench", name, "--rounds", "3", "--out", str(tmp_path / "r.json")]) == 0
+    assert calls == [{"out": None}, {"rounds": 3, "out": tmp_path / "r.json"}]
+
+
+def test_every_benchmark_exists():
+    from importlib import import_module
+
+    from gradring.cli.bench import _BENCHMARKS
+
+    for name in _BENCHMARKS:
+        assert callable(import_module(f"gradring.bench.{name}").run)
+
+
+def test_a_slow_build_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(_core, "build_type", "Debug")
+    assert main(["bench", "step"]) == 1
+    assert "Debug build" in capsys.readouterr().err
+
+
+def test_bad_rounds(monkeypatch, capsys):
+    monkeypatch.setattr(_core, "build_type", "Release")
+    assert main(["bench", "step", "--rounds", "0"]) == 1
+    assert "--rounds must be at least 1, got 0" in capsys.readouterr().err

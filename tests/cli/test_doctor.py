@@ -1,0 +1,33 @@
+import pytest
+
+from gradring import _core
+from gradring.cli import main
+from gradring.cli.doctor import examine
+
+
+def test_it_reports_every_topic_and_never_fails(capsys):
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    topics = [line[4:].split("  ")[0] for line in lines if not line.startswith(" " * 8)]
+    for topic in ("gradring", "CPU", "instructions", "cores", "memory", "numpy", "GPU", "Fashion-MNIST"):
+        assert topic in topics
+    assert all(line[:4] in ("ok  ", "off ", "    ") for line in lines)
+
+
+def test_what_is_off_says_how_to_turn_it_on(monkeypatch):
+    monkeypatch.setattr(_core, "build_type", "Debug")
+    monkeypatch.setattr(_core, "active_isa", lambda: "base")
+    monkeypatch.setattr(_core, "detected_isa", lambda: "avx2")
+    monkeypatch.setattr(_core, "usable_cores", lambda: 0)
+    found = {finding.topic: finding for finding in examine()}
+    assert found["gradring"].good is False and "install again" in found["gradring"].advice
+    assert found["instructions"].good is False and "GRADRING_ISA" in found["instructions"].advice
+    assert found["cores"].good is False and "widen that limit" in found["cores"].advice
+    assert all(finding.advice for finding in found.values() if finding.good is False)
+
+
+@pytest.mark.parametrize("name", ["GRADRING_ISA", "OMP_NUM_THREADS"])
+def test_the_environment_is_shown(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    shown = [finding.value for finding in examine() if finding.topic == "environment"]
+    assert any(value.startswith(f"{name}=7") for value in shown)

@@ -1,0 +1,197 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring import checkpoint
+from gradring.cli import main
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_digits_is_the_main_job(tmp_path, capsys, seed):
+    assert main(["train", "digits", "--seed", str(seed), "--out", str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    assert sorted(os.listdir(tmp_path)) == ["digits.safetensors", "history.csv"]
+    rows = table(tmp_path / "history.csv")
+    assert float(rows[-1]["val_accuracy"]) >= 0.97
+    first, second = output.out.splitlines()
+    assert first.startswith(f"digits: accuracy {float(rows[-1]['val_accuracy']):.2%}".replace("%", " %"))
+    assert second.startswith("where the time went: ") and "the bottleneck is" in second
+    assert "100%" in output.err and "val_accuracy" in output.err
+    tensors, metadata = checkpoint.read(tmp_path / "digits.safetensors")
+    assert tensors["0.weight"].shape[0] == 64 and int(metadata["epoch"]) == len(rows)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Files x.npy and y.npy of two classes; returns the arguments that name them."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    np.save(tmp_path / "x.npy", (rng.standard_normal((400, 2, 3)) + y[:, None, None]).astype("f4"))
+    np.save(tmp_path / "y.npy", y)
+    return ["train", "--x", str(tmp_path / "x.npy"), "--y", str(tmp_path / "y.npy"), "--out", str(tmp_path / "out")]
+
+
+def test_own_files(own, tmp_path, capsys):
+    options = ["--hidden", "8,4", "--epochs", "12", "--batch-size", "16", "--lr", "0.01", "--threads", "1"]
+    assert main([*own, *options]) == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["history.csv", "x.safetensors"]
+    tensors, _ = checkpoint.read(tmp_path / "out" / "x.safetensors")
+    assert [tensors[f"{i}.weight"].shape for i in (0, 2, 4)] == [(6, 8), (8, 4), (4, 2)]
+    assert float(table(tmp_path / "out" / "history.csv")[-1]["val_accuracy"]) > 0.8
+    assert "on 80 test samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_optimizers_and_dtypes(own, tmp_path, optimizer, dtype):
+    assert main([*own, "--optimizer", optimizer, "--dtype", dtype, "--hidden", "", "--epochs", "2"]) == 0
+    tensors, metadata = checkpoint.read(tmp_path / "out" / "x.safetensors")
+    assert tensors["0.weight"].dtype == dtype and metadata["optimizer"].lower().startswith(optimizer)
+
+
+def test_regression(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((200, 3))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", x @ [1.0, 2.0, 3.0])
+    paths = ["--x", str(tmp_path / "x.npy"), "--y", str(tmp_path / "y.npy"), "--out", str(tmp_path)]
+    assert main(["train", *paths, "--epochs", "60", "--lr", "0.01"]) == 0
+    rows = table(tmp_path / "history.csv")
+    assert "accuracy" not in rows[0] and float(rows[-1]["val_loss"]) < 0.05 * float(rows[0]["val_loss"])
+    assert "x: loss " in capsys.readouterr().out
+
+
+def test_resume_ends_where_one_run_ends(own, tmp_path):
+    assert main([*own, "--epochs", "6", "--seed", "3"]) == 0
+    whole, _ = checkpoint.read(tmp_path / "out" / "x.safetensors")
+    # The learning rate depends on the number of epochs, so a run that is broken off is one of six epochs all the same.
+    trainer_stops_after(3, lambda: main([*own, "--epochs", "6", "--seed", "3"]))
+    broken, metadata = checkpoint.read(tmp_path / "out" / "x.safetensors")
+    assert metadata["epoch"] == "3" and not np.array_equal(broken["0.weight"], whole["0.weight"])
+    assert main([*own, "--epochs", "6", "--seed", "3", "--resume"]) == 0
+    resumed, _ = checkpoint.read(tmp_path / "out" / "x.safetensors")
+    for name, array in whole.items():
+        np.testing.assert_array_equal(resumed[name], array)
+    assert [row["epoch"] for row in table(tmp_path / "out" / "history.csv")] == list("123456")
+
+
+def trainer_stops_after(epochs, work):
+    """Run `work` and interrupt its fit after so many epochs, as Ctrl-C would."""
+    real = gr.callbacks.Progress.on_epoch_end
+
+    def interrupting(self, run):
+        real(self, run)
+        if run.epoch + 1 == epochs:
+            raise KeyboardInterrupt
+
+    gr.callbacks.Progress.on_epoch_end = interrupting
+    try:
+        assert work() == 130
+    finally:
+        gr.callbacks.Progress.on_epoch_end = real
+
+
+def test_ctrl_c_saves_what_there_is(tmp_path):
+    command = [sys.executable, "-m", "gradring", "train", "digits", "--epochs", "1000000", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.2)
+    seen = ""
+    while "val_accuracy" not in seen:  # the first epoch is over
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and "--resume goes on from it" in error
+    _, metadata = checkpoint.read(tmp_path / "digits.safetensors")
+    assert int(metadata["step"]) > 0
+
+
+def bad(own, *options):
+    return [*own, *options]
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: damaged(d / "x.npy"), r"x\.npy is not an \.npy file of numbers, or is damaged"),
+        (lambda d: (d / "y.npy").write_bytes(b"PK\x03\x04"), r"y\.npy is not an \.npy file of numbers"),
+        (lambda d: (d / "x.npy").unlink(), r"No such file.*x\.npy"),
+        (lambda d: np.save(d / "y.npy", np.zeros(399, int)), r"x\.npy has 400 samples, .*y\.npy has 399"),
+        (lambda d: np.save(d / "y.npy", np.full(400, -1)), r"y\.npy has a label -1, expected 0 or more"),
+        (lambda d: np.save(d / "y.npy", np.zeros((400, 2), int)), r"y\.npy is \(400, 2\); int labels must be \(N,\)"),
+        (lambda d: np.save(d / "y.npy", np.array(["a"] * 400)), r"y\.npy must hold int labels"),
+        (lambda d: np.save(d / "x.npy", np.zeros((0, 3))), r"x\.npy"),
+        (lambda d: np.save(d / "x.npy", np.zeros(())), r"x\.npy is \(\): there must be at least one sample"),
+        (
+            lambda d: np.save(d / "x.npy", np.zeros((400, 2), complex)),
+            r"x\.npy must hold numbers, got dtype complex128",
+        ),
+        (lambda d: np.save(d / "x.npy", np.full((400, 2), np.nan)), r"the loss of step 1 .*is not finite"),
+        (
+            lambda d: (np.save(d / "x.npy", np.zeros((1, 2))), np.save(d / "y.npy", np.zeros(1, int))),
+            r"--test-share must",
+        ),
+        (lambda d: (d / "out").write_text("a file"), r"out"),
+    ],
+)
+def test_bad_files(own, tmp_path, capsys, change, words):
+    change(tmp_path)
+    assert main(own) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("gradring: error: ")
+    assert __import__("re").search(words, error), error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], "give digits, fashion-mnist, or your own arrays"),
+        (["train", "--x", "a.npy"], "give digits, fashion-mnist, or your own arrays"),
+        (["train", "digits", "--x", "a.npy"], "give either digits or --x and --y, not both"),
+        (["train", "digits", "--epochs", "-1"], r"epochs must be an int of at least 0"),
+        (["train", "digits", "--batch-size", "0"], r"batch_size must be at least 1, got 0"),
+        (["train", "digits", "--lr", "-1"], r"must be finite and at least 0, got -1"),
+        (["train", "digits", "--seed", "-4"], r"seed must be at least 0, got -4"),
+        (["train", "digits", "--threads", "1000"], r"threads must be 'auto' or an int from 1 to 256"),
+        (["train", "fashion-mnist", "--folder", "/nowhere"], "install it with 'apt install dataset-fashion-mnist'"),
+        (["train", "digits", "--resume"], "No such file.*digits.safetensors"),
+        (["train", "digits", "--out", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_bad_options(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("gradring: error: ") and __import__("re").search(words, error), error
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "options", [["--hidden", "a"], ["--hidden", "3,0"], ["--threads", "0"], ["--dtype", "int8"], ["mnist"]]
+)
+def test_options_that_the_parser_refuses(options, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *options])
+    assert ended.value.code == 2 and "usage: gradring train" in capsys.readouterr().err
+
+
+def test_the_command_itself():
+    for command in (["gradring"], [sys.executable, "-m", "gradring"]):
+        if command[0] == "gradring" and not __import__("shutil").which("gradring"):
+            continue
+        result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0 and result.stdout == f"gradring {gr.__version__}\n"

@@ -1,0 +1,43 @@
+"""`import gradring` is a table of contents: cheap, and without side effects."""
+
+import subprocess
+import sys
+
+import gradring as gr
+
+
+def child(script):
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_import_loads_neither_numpy_nor_the_core_and_starts_no_thread():
+    script = (
+        "import os, sys, gradring; heavy = {'numpy', 'gradring._core', 'tqdm', 'torch'} & set(sys.modules);"
+        "print(sorted(heavy), len(os.listdir('/proc/self/task')))"
+    )
+    assert child(script) == "[] 1\n"
+
+
+def test_making_a_model_and_a_loader_starts_no_thread_either():
+    script = (
+        "import os, numpy as np; before = len(os.listdir('/proc/self/task')); import gradring as gr;"
+        "gr.nn.Sequential(gr.nn.Linear(4, 2)); gr.Loader(np.zeros((4, 4)), 2); gr.datasets.digits();"
+        "print(len(os.listdir('/proc/self/task')) - before)"
+    )
+    assert child(script) == "0\n"
+
+
+def test_every_public_name_is_there():
+    for name in gr.__all__:
+        assert getattr(gr, name) is not None
+    assert set(gr.__all__) <= set(dir(gr))
+
+
+def test_an_unknown_name():
+    try:
+        gr.nonsense  # noqa: B018
+    except AttributeError as error:
+        assert str(error) == "module 'gradring' has no attribute 'nonsense'"
+    else:
+        raise AssertionError("no AttributeError")
