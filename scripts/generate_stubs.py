@@ -31,6 +31,9 @@ def complete(text: str) -> str:
     for line in text.splitlines():
         if re.match(r"\s*def ", line):
             line = re.sub(r"\bdict\b(?!\[)", "dict[str, typing.Any]", line)
+            line = re.sub(r"\blist\b(?!\[)", "list[typing.Any]", line)
+            line = re.sub(r"\bCallable\b(?!\[)", "Callable[..., typing.Any]", line)
+            line = re.sub(r": \.\.\.(?=[,)])", ": typing.Any", line)  # a class that is not bound
             line = re.sub(r"\btuple\b(?!\[)", "tuple[typing.Any, ...]", line)
             line = re.sub(r"(?<!\.)\bNDArray\b(?!\[)", "NDArray[typing.Any]", line)
         lines.append(line)

@@ -90,6 +90,7 @@ struct OpSpan {
   const OpEntry* end;
 };
 OpSpan matmul_ops() noexcept;
+OpSpan matmul_update_ops() noexcept;
 OpSpan element_ops() noexcept;
 OpSpan loss_ops() noexcept;
 OpSpan update_ops() noexcept;

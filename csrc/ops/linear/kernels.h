@@ -1,4 +1,4 @@
-// The table that linear_cpu.cc fills once per ISA level.
+// The entry point that linear_cpu.cc defines once per ISA level.
 #pragma once
 
 #include "ops/dispatch.h"
@@ -6,14 +6,15 @@
 
 namespace gradring {
 
+// g = dy activation'(saved) into `gradient` (rows x out, contiguous; null without an activation), and db.
 template <class T>
-struct LinearTable {
-  // g = dy activation'(saved) into `gradient` (rows x out, contiguous; may be null without an activation), and db.
-  void (*gradient)(const Lane&, const LinearVjpArguments<T>&, T* gradient) noexcept;
+struct LinearGradientArguments {
+  LinearVjpArguments<T> vjp;
+  T* gradient = nullptr;
 };
 
-using LinearKernels = ByType<LinearTable>;
+using LinearGradientKernel = Kernel<LinearGradientArguments>;
 
-GRADRING_DECLARE_KERNELS(LinearKernels, linear_kernels)
+GRADRING_DECLARE_KERNELS(LinearGradientKernel, linear_gradient_kernel)
 
 }  // namespace gradring

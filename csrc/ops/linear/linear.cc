@@ -61,9 +61,9 @@ int lanes(const LinearVjpArguments<T>& p, int available) noexcept {
 }
 
 template <class T>
-void run(const Lane& lane, const LinearVjpArguments<T>& p, const LinearTable<T>& kernels) noexcept {
+void run(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
   T* const own = has_gradient(p) ? reinterpret_cast<T*>(lane.shared_scratch()) : nullptr;
-  kernels.gradient(lane, p, own);
+  GRADRING_KERNELS(linear_gradient_kernel).template of<T>()(lane, {p, own});
   if (own) lane.barrier();
   const T* const gradient = own ? own : p.dy;
   const int64_t ld = own ? p.out : p.dy_ld;
@@ -91,11 +91,11 @@ int linear_vjp_lanes(const LinearVjpArguments<double>& p, int available) noexcep
 }
 template <>
 void linear_vjp(const Lane& lane, const LinearVjpArguments<float>& p) noexcept {
-  run(lane, p, GRADRING_KERNELS(linear_kernels).of<float>());
+  run(lane, p);
 }
 template <>
 void linear_vjp(const Lane& lane, const LinearVjpArguments<double>& p) noexcept {
-  run(lane, p, GRADRING_KERNELS(linear_kernels).of<double>());
+  run(lane, p);
 }
 
 }  // namespace gradring

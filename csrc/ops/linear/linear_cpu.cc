@@ -54,20 +54,20 @@ void gradient_with(const Lane& lane, const LinearVjpArguments<T>& p, T* gradient
 }
 
 template <class T>
-void gradient(const Lane& lane, const LinearVjpArguments<T>& p, T* to) noexcept {
-  switch (p.activation) {
-    case Activation::kNone: return gradient_with<Activation::kNone, T>(lane, p, to);
-    case Activation::kRelu: return gradient_with<Activation::kRelu, T>(lane, p, to);
-    case Activation::kGelu: return gradient_with<Activation::kGelu, T>(lane, p, to);
-    case Activation::kSilu: return gradient_with<Activation::kSilu, T>(lane, p, to);
-    case Activation::kTanh: return gradient_with<Activation::kTanh, T>(lane, p, to);
-    case Activation::kSigmoid: return gradient_with<Activation::kSigmoid, T>(lane, p, to);
+void run(const Lane& lane, const LinearGradientArguments<T>& g) noexcept {
+  switch (g.vjp.activation) {
+    case Activation::kNone: return gradient_with<Activation::kNone, T>(lane, g.vjp, g.gradient);
+    case Activation::kRelu: return gradient_with<Activation::kRelu, T>(lane, g.vjp, g.gradient);
+    case Activation::kGelu: return gradient_with<Activation::kGelu, T>(lane, g.vjp, g.gradient);
+    case Activation::kSilu: return gradient_with<Activation::kSilu, T>(lane, g.vjp, g.gradient);
+    case Activation::kTanh: return gradient_with<Activation::kTanh, T>(lane, g.vjp, g.gradient);
+    case Activation::kSigmoid: return gradient_with<Activation::kSigmoid, T>(lane, g.vjp, g.gradient);
   }
 }
 
 }  // namespace
 
-extern const LinearKernels linear_kernels;
-const LinearKernels linear_kernels = {{gradient<float>}, {gradient<double>}};
+extern const LinearGradientKernel linear_gradient_kernel;
+const LinearGradientKernel linear_gradient_kernel = {run<float>, run<double>};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -331,6 +331,7 @@ class Engine:
                     optimizer=self.optimizer,
                     clip_norm=self.clip_norm,
                     accumulate=self.accumulate > 1,
+                    layout=None if self.fuse_update is False else self._runtime.store.offsets,
                 )
             self._check_target(graph.values["target"].shape, y)
             return graph, None

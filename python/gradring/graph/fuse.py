@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradring.graph.differentiate import NEEDS_INPUT
-from gradring.graph.ir import Graph, Node, Value
+from gradring.graph.ir import Graph, Node
 
 __all__ = ["fuse_activations", "fuse_backward", "prune"]
 
@@ -93,13 +93,7 @@ def _fuse_column_sums(graph: Graph) -> Graph:
 
 
 def prune(graph: Graph) -> Graph:
-    """Drop temps that no node mentions any more."""
-    used = {name for node in graph.nodes for name in (*node.inputs.values(), *node.outputs.values())}
-    for name in list(used):
-        while (within := graph.values[name].within) is not None:
-            used.add(within)
-            name = within
-    values: dict[str, Value] = {
-        name: value for name, value in graph.values.items() if name in used or value.kind != "temp"
-    }
+    """Drop temps whose memory no node touches any more."""
+    used = {graph.root(name) for node in graph.nodes for name in (*node.inputs.values(), *node.outputs.values())}
+    values = {name: value for name, value in graph.values.items() if value.kind != "temp" or graph.root(name) in used}
     return replace(graph, values=values)

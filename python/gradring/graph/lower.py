@@ -169,10 +169,33 @@ def _adam(graph: Graph, node: Node) -> Instruction:
     return Instruction("adam", operands, integers, reals, flops=14 * size, note=note)
 
 
+def _linear_dw_sgd(graph: Graph, node: Node) -> Instruction:
+    a, product = node.attributes, _linear_dw(graph, node)
+    m, n, k = product.integers[:3]
+    operands = (*product.operands[:3], node.inputs["param"], node.inputs.get("momentum"))
+    flops = product.flops + 6 * m * n
+    reals = (a["momentum"], a["weight_decay"])
+    return Instruction("matmul_sgd", operands, (m, n, k, int(a["nesterov"])), reals, flops, product.note)
+
+
+def _linear_dw_adam(graph: Graph, node: Node) -> Instruction:
+    a, product = node.attributes, _linear_dw(graph, node)
+    m, n, k = product.integers[:3]
+    operands = (*product.operands[:3], node.inputs["param"], node.inputs["m"], node.inputs["v"])
+    decoupled = node.op == "linear_dw_adamw"
+    reals = (*a["betas"], a["eps"], a.get("weight_decay", 0.0))
+    flops = product.flops + 14 * m * n
+    note = product.note + (" decoupled" if decoupled else "")
+    return Instruction("matmul_adam", operands, (m, n, k, int(decoupled)), reals, flops, note)
+
+
 _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
     "linear": _linear,
     "linear_dx": _linear_dx,
     "linear_dw": _linear_dw,
+    "linear_dw_sgd": _linear_dw_sgd,
+    "linear_dw_adam": _linear_dw_adam,
+    "linear_dw_adamw": _linear_dw_adam,
     "activation": _activation,
     "activation_vjp": _activation_vjp,
     "add": _add,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
+from gradring.graph.fuse_update import fuse_updates
 from gradring.graph.ir import Graph, Node, Value
 from gradring.graph.trace import trace
 
@@ -40,15 +41,21 @@ def train_graph(
     optimizer: Any,
     clip_norm: float | None = None,
     accumulate: bool = False,
+    layout: Mapping[str, int] | None = None,
 ) -> Graph:
-    """Forward, loss, backward, update. ``elements`` is the size of the flat arena of parameters."""
+    """Forward, loss, backward, update. ``elements`` is the size of the flat arena of parameters.
+
+    ``layout``, the parameters' offsets in it, asks for updates that are fused into the products, and so for no
+    gradients in memory; with clipping or accumulation, which need them, it changes nothing.
+    """
     graph, output = trace(model, input_shape, training=True)
     graph = fuse_activations(graph, output, training=True)
     graph = with_loss(graph, output, loss, gradient=True, sums=accumulate)
     graph = fuse_backward(differentiate(graph, output))
     if accumulate:
         graph = accumulated(graph)
-    return with_update(graph, elements, optimizer, clip_norm=clip_norm, sums=accumulate)
+    graph = with_update(graph, elements, optimizer, clip_norm=clip_norm, sums=accumulate)
+    return graph if layout is None or accumulate or clip_norm is not None else fuse_updates(graph, layout)
 
 
 def accumulated(graph: Graph) -> Graph:
