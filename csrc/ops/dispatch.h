@@ -11,22 +11,6 @@
 
 namespace gradring {
 
-// A table of a template's entry points for both element types.
-template <template <class> class Table>
-struct ByType {
-  Table<float> f32;
-  Table<double> f64;
-
-  template <class T>
-  const Table<T>& of() const noexcept {
-    if constexpr (std::is_same_v<T, float>) {
-      return f32;
-    } else {
-      return f64;
-    }
-  }
-};
-
 // A kernel's entry points for both element types.
 template <template <class> class Arguments>
 struct Kernel {
