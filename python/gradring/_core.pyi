@@ -49,7 +49,7 @@ class LoaderRun:
     """
     A pipeline of batches; see gradring.loader.
     """
-    def __init__(self, source: ..., fields: collections.abc.Sequence[tuple[str, str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], kind: typing.SupportsInt | typing.SupportsIndex, dtypes: list, names: list, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: typing.Any, fields: collections.abc.Sequence[tuple[str, str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], kind: typing.SupportsInt | typing.SupportsIndex, dtypes: list[typing.Any], names: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def close(self) -> None:
         ...
@@ -121,9 +121,9 @@ class LaneWorker:
     """
     The work of one worker process.
     """
-    def __init__(self, source: ..., control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: typing.Any, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
-    def serve(self, pickle: collections.abc.Callable, go_on: collections.abc.Callable) -> None:
+    def serve(self, pickle: collections.abc.Callable[..., typing.Any], go_on: collections.abc.Callable[..., typing.Any]) -> None:
         ...
 class Callback:
     """
