@@ -46,18 +46,18 @@ class PlainTwin:
         self.nearest_kink = float("inf")
 
     def step(self, x: Array, y: Array) -> float:
-        """One batch. ``grads`` then has its gradients before clipping; with accumulation, their running sums."""
+        """One batch. ``grads`` then has its gradients before clipping; accumulating, sums over samples."""
         if not self._pending:
             self.grads = {name: np.zeros_like(array) for name, array in self.params.items()}
         output, backward = self._layer(self._model, "", np.asarray(x, self._dtype))
         losses, slope = _loss(self._loss, output, np.asarray(y))
-        weight = float(losses.size)
-        backward(slope if self._accumulate > 1 else slope / weight)
-        self._weight += weight if self._accumulate > 1 else 1.0
+        weight = len(x) if self._accumulate > 1 else 1.0
+        backward(slope * (weight / losses.size))
+        self._weight += weight
         self._pending += 1
         if self._pending == self._accumulate:
             self.flush()
-        return float(losses.sum()) / weight
+        return float(losses.mean())
 
     def flush(self) -> None:
         """Apply the gradients that wait for an update."""

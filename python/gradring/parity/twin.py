@@ -93,19 +93,19 @@ class Twin:
         self.grads: dict[str, NDArray[Any]] = {}
 
     def step(self, x: NDArray[Any], y: NDArray[Any]) -> float:
-        """One batch. ``grads`` then has its gradients before clipping; with accumulation, their running sums."""
+        """One batch. ``grads`` then has its gradients before clipping; accumulating, sums over samples."""
         import torch
 
         inputs = torch.from_numpy(np.ascontiguousarray(x, self._dtype))
         whole = self._accumulate == 1
-        total, weight = self._loss_sum(self._forward(self.params, inputs), y)
-        (total / weight if whole else total).backward()
+        loss = self._mean_loss(self._forward(self.params, inputs), y)
+        (loss if whole else loss * len(x)).backward()
         self.grads = {name: tensor.grad.numpy().copy() for name, tensor in self.params.items()}
-        self._weight += 1.0 if whole else weight
+        self._weight += 1.0 if whole else len(x)
         self._pending += 1
         if self._pending == self._accumulate:
             self.flush()
-        return float(total.detach()) / weight
+        return float(loss.detach())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters as NumPy arrays."""
@@ -129,19 +129,18 @@ class Twin:
         self._updates += 1
         self._pending, self._weight = 0, 0.0
 
-    def _loss_sum(self, output: Any, y: NDArray[Any]) -> tuple[Any, float]:
+    def _mean_loss(self, output: Any, y: NDArray[Any]) -> Any:
         import torch
 
         functional = torch.nn.functional
         if self._loss == "cross_entropy":
-            labels = torch.from_numpy(np.ascontiguousarray(y, np.int64))
-            return functional.cross_entropy(output, labels, reduction="sum"), float(len(labels))
+            return functional.cross_entropy(output, torch.from_numpy(np.ascontiguousarray(y, np.int64)))
         target = torch.from_numpy(np.ascontiguousarray(y, self._dtype)).reshape(output.shape)
         functions: dict[str, Any] = {
             "mse": functional.mse_loss,
             "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
         }
-        return functions[self._loss](output, target, reduction="sum"), float(target.numel())
+        return functions[self._loss](output, target)
 
 
 def _torch_optimizer(rule: Optimizer, tensors: list[Any]) -> Any:
