@@ -84,6 +84,16 @@ def test_optimizers(optimizer, model, dtype):
     compare(engine(model, **options), batches("cross_entropy")).check()
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_updates_fused_with_the_gradients(optimizer, model):
+    report = compare(
+        engine(model, loss="mse", optimizer=OPTIMIZERS[optimizer], fuse_update=True), batches("mse"), gradients=False
+    )
+    report.check()
+    assert {record.kind for record in report.records} == {"loss", "parameter"}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw, schedule"])

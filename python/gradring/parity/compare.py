@@ -25,6 +25,7 @@ def compare(
     *,
     against: str = "torch",
     forward: Forward | None = None,
+    gradients: bool = True,
     tolerance: Tolerance | None = None,
 ) -> Report:
     """Train on ``batches`` of (x, y) here and in another library, and compare after every step.
@@ -38,6 +39,9 @@ def compare(
     ``forward(params, x)`` is the model in PyTorch, for one that :func:`torch_forward` cannot translate; ``params`` has
     tensors under our names and in our layout, (in, out) for a ``Linear``. ``tolerance`` is 1e-5 of a tensor's largest
     element, or 4 times the other's own error, for float32, and 1e-10 for float64.
+
+    Looking at gradients keeps the trainer from updating parameters while a gradient's tile is hot: ``gradients=False``
+    leaves that on, and compares losses and parameters alone.
 
     Raises ``ImportError`` without PyTorch, ``ValueError`` for a trainer that has trained before.
     """
@@ -60,14 +64,17 @@ def compare(
         else:
             twins.append(PlainTwin(engine.model, start, dtype=dtype, **options))
     truth, peer = twins
+    grads = engine.grads if gradients else {}
     report = Report(engine.dtype, tolerance or DEFAULTS[engine.dtype])
     seen: dict[tuple[str, str], float] = {}  # the peer's largest error on each tensor
     for step, (x, y) in enumerate(batches, 1):
         ours = engine.step(x, y)
-        mine = {("loss", ""): np.float64(ours), **_tensors(engine.grads, engine.params)}
+        mine = {("loss", ""): np.float64(ours), **_tensors(grads, engine.params)}
         right = _stepped(truth, x, y)
         theirs = _stepped(peer, x, y)
         for key, value in right.items():
+            if key not in mine:
+                continue
             scale = float(np.max(np.abs(value), initial=0.0))
             error = _distance(mine[key], value, scale)
             seen[key] = max(seen.get(key, 0.0), _distance(theirs[key], value, scale))
