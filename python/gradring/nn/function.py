@@ -24,8 +24,9 @@ class Function(Layer):
     """A layer whose forward and backward pass are Python functions of arrays.
 
     ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the
-    batch axis first); without it they are equal. The arrays are views of the running step's memory: read them, return a new
-    array, keep nothing. What a function raises ends the step before any parameter changes and comes out of ``fit``.
+    batch axis first); without it they are equal. The arrays are views of the running step's memory: read them, return
+    a new array, keep nothing. What a function raises ends the step before any parameter changes and comes out of
+    ``fit``.
 
     >>> import numpy as np
     >>> from gradring import nn
