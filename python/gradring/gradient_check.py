@@ -181,7 +181,7 @@ def _rule(name: str) -> _Rule:
 
     def of_linear(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
         activation = options.get("activation")
-        kept = ops.linear(*arrays) if activation in ("gelu", "silu") else outputs  # type: ignore[attr-defined]
+        kept = ops.linear(*arrays) if activation in ("gelu", "silu") else outputs
         return tuple(vjp(dy, arrays[0], arrays[1], kept, activation=activation))
 
     rules: dict[str, _Rule] = dict.fromkeys(("relu", "tanh", "sigmoid", "softmax", "log_softmax"), of_output)
