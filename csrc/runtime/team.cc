@@ -34,7 +34,7 @@ struct alignas(64) Team::Seat {
   uint32_t work_sequence = 0;  // lane 0 alone
   Team* team = nullptr;
   int index = 0;
-  Deadline left{};  // when it last left a core to the lane that wakes it
+  Deadline may_leave{};  // when it may next leave a core to the lane that wakes it
   pthread_t thread{};
 };
 
@@ -120,17 +120,21 @@ namespace {
 
 // Moves the calling thread to another core, if it may run on one, and leaves its affinity as it was. A scheduler that
 // wakes a lane on the core of the lane that woke it leaves the two there for many milliseconds, though another core is
-// idle. Not more often than once in two milliseconds: beside a neighbour on that other core it may be moved back.
-void leave_core(int core, Deadline& left) noexcept {
-  const Deadline now = Clock::now();
-  if (now - left < std::chrono::milliseconds(2)) return;
-  left = now;
+// idle. If the core it went to was busy, two lanes on one core are the lesser evil, for a while: waiting there for a
+// time slice in every call costs milliseconds.
+void leave_core(int core, Deadline& not_before) noexcept {
+  using std::chrono::microseconds;
+  const Deadline begin = Clock::now();
+  if (begin < not_before) return;
+  not_before = begin + microseconds(2000);
   cpu_set_t all;
   if (core < 0 || core >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0) return;
   cpu_set_t others = all;
   CPU_CLR(static_cast<size_t>(core), &others);
   if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
   sched_setaffinity(0, sizeof all, &all);
+  const Deadline end = Clock::now();
+  if (end - begin > microseconds(300)) not_before = end + microseconds(500000);
 }
 
 }  // namespace
@@ -141,7 +145,7 @@ void Team::work(Seat& seat) noexcept {
     seat.work.wait_change(seen);
     seen = seat.work.value();
     if (lanes_ < 0) return;
-    if (seat.work.publisher_core() == current_cpu()) leave_core(current_cpu(), seat.left);
+    if (seat.work.publisher_core() == current_cpu()) leave_core(current_cpu(), seat.may_leave);
     seat.sequence = sequence_;
     body_(context_, Lane{this, seat.index, lanes_});
     seat.arrived.publish(static_cast<uint32_t>(++seat.sequence));
