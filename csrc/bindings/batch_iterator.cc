@@ -198,7 +198,8 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
       if (since == 0) {
         since = now_ns();
-        if (result == Delivered::kHeld) PyGC_Collect();  // batches in reference cycles
+        // Batches may lie in reference cycles. (PyGC_Collect would do nothing where the user has switched it off.)
+        if (result == Delivered::kHeld) py::module_::import("gc").attr("collect")();
         if (result == Delivered::kFailed || result == Delivered::kClosed) ask(result, 0, watcher);
       } else {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -232,6 +233,7 @@ Status LoaderRun::next_natively(Delivery* delivery, PyObject* watcher, Deadline 
     {
       const py::gil_scoped_acquire hold;
       try {
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         ask(result, now_ns() - since, watcher);
       } catch (...) {
         raise_current_exception();

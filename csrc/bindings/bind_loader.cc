@@ -15,7 +15,9 @@
 
 #include "bindings/batch_iterator.h"
 #include "bindings/bindings.h"
+#include "bindings/feed.h"
 #include "bindings/held_error.h"
+#include "bindings/loader_feed.h"
 #include "loader/pipeline.h"
 #include "loader/worker.h"
 #include "runtime/cgroup.h"
@@ -24,29 +26,9 @@ namespace gradring {
 
 namespace {
 
-using FieldTuple = std::tuple<std::string, std::string, std::vector<int64_t>>;  // name, dtype, shape of a row
-
-std::vector<FieldSpec> fields_from(const std::vector<FieldTuple>& tuples) {
-  std::vector<FieldSpec> fields;
-  for (const auto& [name, dtype, shape] : tuples) {
-    int found = 0;
-    while (found < kDtypes && dtype != dtype_name(static_cast<Dtype>(found))) ++found;
-    if (found == kDtypes) throw Error(Code::kInvalidArgument, "[loader] " + name + ": no such dtype: " + dtype);
-    fields.push_back({name, static_cast<Dtype>(found), shape});
-  }
-  return fields;
-}
-
 Deadline deadline_after(double seconds) {
   if (!(seconds < 1e9)) return kNoDeadline;
   return deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(std::max(seconds, 0.0) * 1e9)));
-}
-
-std::shared_ptr<LoaderRun> make_run(std::shared_ptr<Source> source, const std::vector<FieldTuple>& tuples, int kind,
-                                    const py::list& dtypes, const py::list& names, const PipelineOptions& options) {
-  const std::vector<FieldSpec> fields = fields_from(tuples);
-  BatchForm form(static_cast<BatchForm::Kind>(kind), fields, dtypes, names);
-  return std::make_shared<LoaderRun>(std::make_unique<Pipeline>(std::move(source), fields, options), std::move(form));
 }
 
 py::dict stats_of(LoaderRun& run) {
@@ -93,6 +75,17 @@ py::dict stats_of(LoaderRun& run) {
   out["slot_bytes"] = pipeline.slots()->stride();
   return out;
 }
+
+class LoaderSource final : public PyFeed {
+ public:
+  LoaderSource(std::shared_ptr<LoaderRun> run, py::object watcher) : source_(std::move(run), std::move(watcher)) {
+    read(&source_);
+  }
+  ~LoaderSource() override { drop_waiting(); }
+
+ private:
+  LoaderFeed source_;
+};
 
 // What a worker process does; see python/gradring/loader/worker.py.
 class LaneWorker {
@@ -154,7 +147,8 @@ class LaneWorker {
 }  // namespace
 
 void bind_loader(py::module_& m) {
-  m.def("memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
+  m.def(
+      "memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
 
   m.def(
       "exit_with",
@@ -169,9 +163,9 @@ void bind_loader(py::module_& m) {
       py::arg("fd"), "Ends this process, whatever it is at, once the other end of the pipe is closed.");
 
   py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
-      .def(py::init([](std::shared_ptr<Source> source, const std::vector<FieldTuple>& fields, int kind,
-                       const py::list& dtypes, const py::list& names, int64_t batch_size, uint32_t cells,
-                       uint32_t workers, uint32_t active, bool processes, bool tune, size_t memory_budget) {
+      .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
+                       uint32_t cells, uint32_t workers, uint32_t active, bool processes, bool tune,
+                       size_t memory_budget) {
              PipelineOptions options;
              options.batch_size = batch_size;
              options.cells = cells;
@@ -180,11 +174,15 @@ void bind_loader(py::module_& m) {
              options.processes = processes;
              options.tune = tune;
              options.memory_budget = memory_budget;
-             return make_run(std::move(source), fields, kind, dtypes, names, options);
+             const std::vector<FieldSpec> fields = source->fields();
+             BatchForm form(static_cast<BatchForm::Kind>(kind), fields, looks);
+             // Processes read sources of their own.
+             if (processes) source = nullptr;
+             auto pipeline = std::make_unique<Pipeline>(std::move(source), fields, options);
+             return std::make_shared<LoaderRun>(std::move(pipeline), std::move(form));
            }),
-           py::arg("source").none(true), py::arg("fields"), py::arg("kind"), py::arg("dtypes"), py::arg("names"),
-           py::arg("batch_size"), py::arg("cells"), py::arg("workers"), py::arg("active"), py::arg("processes"),
-           py::arg("tune"), py::arg("memory_budget"))
+           py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
+           py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("memory_budget"))
       .def(
           "start",
           [](LoaderRun& run, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,
@@ -260,6 +258,9 @@ void bind_loader(py::module_& m) {
                                return slots.stride() * slots.most();
                              })
       .def_property_readonly("stride", [](LoaderRun& run) { return run.pipeline().slots()->stride(); });
+
+  py::class_<LoaderSource, PyFeed>(m, "LoaderFeed", "A loader's run as an engine reads it.")
+      .def(py::init<std::shared_ptr<LoaderRun>, py::object>(), py::arg("run"), py::arg("watcher"));
 
   py::class_<LaneWorker>(m, "LaneWorker", "The work of one worker process.")
       .def(py::init<std::shared_ptr<Source>, int, int, size_t, size_t, int64_t, uint32_t, uint32_t, uint32_t>(),

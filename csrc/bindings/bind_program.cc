@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/feed.h"
 #include "bindings/program_door.h"
 #include "loader/array_source.h"
 #include "program/callback.h"
@@ -70,27 +71,17 @@ Program program_from(const std::string& dtype, const std::vector<BufferTuple>& b
 }
 
 // An ArraySource and the arrays it reads.
-class ArrayFeed {
+class ArrayFeed final : public PyFeed {
  public:
   ArrayFeed(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size, bool shuffle,
             bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch)
       : source_(fields_of(arrays), arrays.empty() ? 0 : arrays[0].first.shape(0),
                 {batch_size, shuffle, drop_last, seed, epoch, start_batch}) {
     for (const auto& [array, wanted] : arrays) arrays_.push_back(array);
-    feed_.source = &source_;
+    read(&source_);
   }
 
-  Feed& feed() { return feed_; }
   ArraySource& source() { return source_; }
-
-  // Takes the next batch without training on it, so that a program can be made and tuned for it.
-  Batch& peek() {
-    if (!feed_.has_waiting) {
-      throw_if(source_.next(&feed_.waiting, kNoDeadline));
-      feed_.has_waiting = true;
-    }
-    return feed_.waiting;
-  }
 
  private:
   static std::vector<ArrayField> fields_of(const std::vector<std::pair<py::array, std::string>>& arrays) {
@@ -120,7 +111,6 @@ class ArrayFeed {
 
   std::vector<py::array> arrays_;
   ArraySource source_;
-  Feed feed_;
 };
 
 // Calls a Python function with the operands' addresses; it returns a truth value and never raises.
@@ -162,7 +152,7 @@ class Visit {
 py::dict result_of(const ChunkResult& result) {
   constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
   constexpr const char* faults[] = {"", "nonfinite", "label", "callback"};
-  throw_if(result.status);
+  throw_status(result.status);
   py::dict out;
   out["end"] = ends[static_cast<int>(result.end)];
   out["fault"] = faults[static_cast<int>(result.fault)];
@@ -208,13 +198,16 @@ void bind_program(py::module_& m) {
       .def(py::init<py::object>(), py::arg("function"))
       .def_property_readonly("address", &PythonCallback::address);
 
-  py::class_<ArrayFeed>(m, "ArrayFeed", "One epoch of batches out of arrays in memory.")
+  py::class_<PyFeed>(m, "Feed", "One epoch of batches for an engine.")
+      .def(
+          "next_rows", [](PyFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
+
+  py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches out of arrays in memory.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
                     int64_t>(),
            py::arg("arrays"), py::arg("batch_size"), py::arg("shuffle") = false, py::arg("drop_last") = false,
            py::arg("seed") = 0, py::arg("epoch") = 0, py::arg("start_batch") = 0)
-      .def_property_readonly("batches", [](ArrayFeed& f) { return f.source().batches(); })
-      .def("next_rows", [](ArrayFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
+      .def_property_readonly("batches", [](ArrayFeed& f) { return f.source().batches(); });
 
   py::class_<Permutation>(m, "Permutation", "A keyed bijection on range(n).")
       .def(py::init<uint64_t, uint64_t, uint64_t>(), py::arg("n"), py::arg("seed"), py::arg("epoch"))
@@ -300,7 +293,7 @@ void bind_program(py::module_& m) {
           py::arg("mode"), py::arg("rows"), py::arg("lanes"))
       .def(
           "tune",
-          [](Engine& e, const std::string& mode, ArrayFeed& feed) {
+          [](Engine& e, const std::string& mode, PyFeed& feed) {
             const Visit visit(e, true);
             const Batch& batch = feed.peek();
             Executor* executor = e.programs(mode_from_name(mode)).find(batch.rows);
@@ -312,7 +305,7 @@ void bind_program(py::module_& m) {
           py::arg("mode"), py::arg("feed"), "Choose the lanes for the next batch's program by running it.")
       .def(
           "chunk",
-          [](Engine& e, bool train, ArrayFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
+          [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
              int lanes) {
             const Visit visit(e, train);
             const ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
@@ -342,7 +335,7 @@ void bind_program(py::module_& m) {
           py::arg("rows"), py::arg("rates"), "Apply the gradients of an incomplete group of accumulated batches.")
       .def(
           "predict",
-          [](Engine& e, ArrayFeed& feed, py::array out, int64_t row_bytes) {
+          [](Engine& e, PyFeed& feed, py::array out, int64_t row_bytes) {
             const Visit visit(e, false);
             auto* memory = static_cast<std::byte*>(out.mutable_data());
             ChunkResult result;

@@ -50,20 +50,23 @@ PyObject* new_lease(const std::shared_ptr<SlotPool>& pool, uint32_t slot) {
 
 }  // namespace
 
-BatchForm::BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& dtypes, const py::list& names)
-    : kind_(kind) {
-  for (const FieldSpec& field : fields) {
+BatchForm::BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& looks) : kind_(kind) {
+  bool fits = looks.size() == fields.size() && (kind != Kind::kSingle || fields.size() == 1);
+  for (size_t i = 0; fits && i < fields.size(); ++i) {
+    const auto look = py::cast<py::tuple>(looks[i]);
+    names_.push_back(py::cast<py::object>(look[0]));
+    const auto dtype = py::cast<py::dtype>(look[1]);
+    dtypes_.push_back(dtype);
     std::vector<Py_ssize_t> shape{0};
-    for (int64_t extent : field.shape) shape.push_back(extent);
+    auto bytes = static_cast<size_t>(dtype.itemsize());
+    for (py::handle extent : py::cast<py::tuple>(look[2])) {
+      shape.push_back(py::cast<Py_ssize_t>(extent));
+      bytes *= static_cast<size_t>(shape.back());
+    }
     shapes_.push_back(std::move(shape));
+    fits = bytes == fields[i].row_bytes();
   }
-  for (py::handle dtype : dtypes) dtypes_.push_back(py::reinterpret_borrow<py::object>(dtype));
-  for (py::handle name : names) names_.push_back(py::reinterpret_borrow<py::object>(name));
-  const size_t wanted_names = kind == Kind::kDict ? fields.size() : 0;
-  if (dtypes_.size() != fields.size() || names_.size() != wanted_names ||
-      (kind == Kind::kSingle && fields.size() != 1)) {
-    throw Error(Code::kInternal, "[loader] the batch's form does not fit its fields");
-  }
+  if (!fits) throw Error(Code::kInternal, "[loader] the batch's form does not fit its fields");
 }
 
 PyObject* BatchForm::array(size_t field, std::byte* data, int64_t rows, PyObject* lease) const {
@@ -96,6 +99,8 @@ PyObject* BatchForm::make(const std::shared_ptr<SlotPool>& pool, const SlotLayou
     batch = array(0, data + layout.offsets[0], rows, lease);
   } else if (kind_ == Kind::kTuple) {
     batch = PyTuple_New(static_cast<Py_ssize_t>(count));
+  } else if (kind_ == Kind::kList) {
+    batch = PyList_New(static_cast<Py_ssize_t>(count));
   } else {
     batch = PyDict_New();
   }
@@ -104,6 +109,8 @@ PyObject* BatchForm::make(const std::shared_ptr<SlotPool>& pool, const SlotLayou
     bool ok = item != nullptr;
     if (ok && kind_ == Kind::kTuple) {
       PyTuple_SET_ITEM(batch, static_cast<Py_ssize_t>(i), item);  // takes the reference
+    } else if (ok && kind_ == Kind::kList) {
+      PyList_SET_ITEM(batch, static_cast<Py_ssize_t>(i), item);
     } else if (ok) {
       ok = PyDict_SetItem(batch, names_[i].ptr(), item) == 0;
       Py_DECREF(item);

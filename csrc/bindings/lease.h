@@ -13,12 +13,12 @@
 
 namespace gradring {
 
-// How a batch looks to Python: one array, a tuple of them, or a dict.
+// How a batch looks to Python: one array, a tuple or list of them, or a dict.
 class BatchForm {
  public:
-  enum class Kind : uint8_t { kSingle, kTuple, kDict };
-  // dtypes: a numpy.dtype per field; names: of a dict's fields, else empty.
-  BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& dtypes, const py::list& names);
+  enum class Kind : uint8_t { kSingle, kTuple, kList, kDict };
+  // Per field its name, numpy.dtype and the shape of a row, of as many bytes as the native field has.
+  BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& looks);
 
   // New references to arrays over the slot, whose base object is a new lease; null with a Python error set, and then
   // the slot was given back.

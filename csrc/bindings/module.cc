@@ -8,7 +8,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_arena(m);
   gradring::bind_linear(m);
   gradring::bind_matmul(m);
-  gradring::bind_loader(m);
   gradring::bind_activation(m);
   gradring::bind_softmax(m);
   gradring::bind_cross_entropy(m);
@@ -16,4 +15,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_dropout(m);
   gradring::bind_update(m);
   gradring::bind_program(m);
+  gradring::bind_loader(m);  // after the feeds it derives from
 }

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'LaneWorker', 'LoaderRun', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'gelu', 'gelu_vjp', 'get_num_threads', 'linear', 'linear_vjp', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_left', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'gelu', 'gelu_vjp', 'get_num_threads', 'linear', 'linear_vjp', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_left', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -45,11 +45,109 @@ class SharedArena:
     @property
     def nbytes(self) -> int:
         ...
+class Callback:
+    """
+    A Python function that a program may call.
+    """
+    def __init__(self, function: typing.Any) -> None:
+        ...
+    @property
+    def address(self) -> int:
+        ...
+class Feed:
+    """
+    One epoch of batches for an engine.
+    """
+    def next_rows(self) -> int:
+        """
+        Rows of the next batch; 0 at the end.
+        """
+class ArrayFeed(Feed):
+    """
+    One epoch of batches out of arrays in memory.
+    """
+    def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+        ...
+    @property
+    def batches(self) -> int:
+        ...
+class Permutation:
+    """
+    A keyed bijection on range(n).
+    """
+    def __call__(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def __init__(self, n: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def range(self, first: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+class Engine:
+    """
+    Programs, arenas and a team of threads for one model.
+    """
+    def __init__(self, param: SharedArena, grad: SharedArena, state: SharedArena, lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
+        ...
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, dtype: str, buffers: collections.abc.Sequence[tuple[str, str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], instructions: collections.abc.Sequence[tuple[str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]]], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex, brief: bool) -> list[bool]:
+        """
+        Adds a program; returns for each instruction whether a barrier comes before it.
+        """
+    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+        """
+        Run steps until the time is up, a limit is reached or the epoch ends.
+        """
+    def clear(self) -> None:
+        """
+        Forget all programs.
+        """
+    def drop_pending(self) -> None:
+        """
+        Forget gradients that wait for an update.
+        """
+    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> None:
+        """
+        Apply the gradients of an incomplete group of accumulated batches.
+        """
+    def predict(self, feed: Feed, out: numpy.ndarray, row_bytes: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
+        ...
+    def program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def set_program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def totals(self) -> dict[str, typing.Any]:
+        ...
+    def tune(self, mode: str, feed: Feed) -> None:
+        """
+        Choose the lanes for the next batch's program by running it.
+        """
+    @property
+    def draws(self) -> int:
+        ...
+    @draws.setter
+    def draws(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def lanes(self) -> int:
+        ...
+    @property
+    def pending(self) -> int:
+        ...
+    @property
+    def seed(self) -> int:
+        ...
+    @seed.setter
+    def seed(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def updates(self) -> int:
+        ...
+    @updates.setter
+    def updates(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
 class LoaderRun:
     """
     A pipeline of batches; see gradring.loader.
     """
-    def __init__(self, source: typing.Any, fields: collections.abc.Sequence[tuple[str, str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], kind: typing.SupportsInt | typing.SupportsIndex, dtypes: list[typing.Any], names: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: typing.Any, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def close(self) -> None:
         ...
@@ -117,6 +215,12 @@ class LoaderRun:
     @property
     def stride(self) -> int:
         ...
+class LoaderFeed(Feed):
+    """
+    A loader's run as an engine reads it.
+    """
+    def __init__(self, run: LoaderRun, watcher: typing.Any) -> None:
+        ...
 class LaneWorker:
     """
     The work of one worker process.
@@ -124,100 +228,6 @@ class LaneWorker:
     def __init__(self, source: typing.Any, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def serve(self, pickle: collections.abc.Callable[..., typing.Any], go_on: collections.abc.Callable[..., typing.Any]) -> None:
-        ...
-class Callback:
-    """
-    A Python function that a program may call.
-    """
-    def __init__(self, function: typing.Any) -> None:
-        ...
-    @property
-    def address(self) -> int:
-        ...
-class ArrayFeed:
-    """
-    One epoch of batches out of arrays in memory.
-    """
-    def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
-        ...
-    def next_rows(self) -> int:
-        """
-        Rows of the next batch; 0 at the end.
-        """
-    @property
-    def batches(self) -> int:
-        ...
-class Permutation:
-    """
-    A keyed bijection on range(n).
-    """
-    def __call__(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> int:
-        ...
-    def __init__(self, n: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def range(self, first: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
-        ...
-class Engine:
-    """
-    Programs, arenas and a team of threads for one model.
-    """
-    def __init__(self, param: SharedArena, grad: SharedArena, state: SharedArena, lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
-        ...
-    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, dtype: str, buffers: collections.abc.Sequence[tuple[str, str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], instructions: collections.abc.Sequence[tuple[str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]]], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex, brief: bool) -> list[bool]:
-        """
-        Adds a program; returns for each instruction whether a barrier comes before it.
-        """
-    def chunk(self, train: bool, feed: ArrayFeed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
-        """
-        Run steps until the time is up, a limit is reached or the epoch ends.
-        """
-    def clear(self) -> None:
-        """
-        Forget all programs.
-        """
-    def drop_pending(self) -> None:
-        """
-        Forget gradients that wait for an update.
-        """
-    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> None:
-        """
-        Apply the gradients of an incomplete group of accumulated batches.
-        """
-    def predict(self, feed: ArrayFeed, out: numpy.ndarray, row_bytes: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
-        ...
-    def program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
-        ...
-    def set_program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def totals(self) -> dict[str, typing.Any]:
-        ...
-    def tune(self, mode: str, feed: ArrayFeed) -> None:
-        """
-        Choose the lanes for the next batch's program by running it.
-        """
-    @property
-    def draws(self) -> int:
-        ...
-    @draws.setter
-    def draws(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    @property
-    def lanes(self) -> int:
-        ...
-    @property
-    def pending(self) -> int:
-        ...
-    @property
-    def seed(self) -> int:
-        ...
-    @seed.setter
-    def seed(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    @property
-    def updates(self) -> int:
-        ...
-    @updates.setter
-    def updates(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
 def active_isa() -> str:
     ...

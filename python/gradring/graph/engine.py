@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +51,18 @@ class EpochResult:
     samples: int
     steps: int
     seconds: Mapping[str, float]
+
+
+class Fields(Protocol):
+    """What an engine asks of a loader: (x, y) to look at, of any values, and a native feed of its batches."""
+
+    def __getitem__(self, index: int) -> Array: ...
+
+    def __len__(self) -> int: ...
+
+    def open(self, dtypes: Sequence[str]) -> Any:
+        """A ``_core.Feed`` whose fields have these dtypes."""
+        ...
 
 
 class _Sums:
@@ -207,7 +219,7 @@ class Engine:
 
     def run(
         self,
-        arrays: Sequence[ArrayLike],
+        arrays: Sequence[ArrayLike] | Fields,
         *,
         batch_size: int,
         shuffle: bool = False,
@@ -221,12 +233,14 @@ class Engine:
     ) -> EpochResult:
         """Train on one epoch of ``arrays`` (x, y), natively and without Python's lock.
 
+        Instead of arrays it may be given a loader's fields (``Loader.fields``), whose own batch size and order count.
+
         ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
         """
         x, y = self._fields(arrays)
         order = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch, "start_batch": start_batch}
-        feed = self._runtime.feed(self._wanted(x, y), batch_size, **order)
+        feed = self._feed(arrays, x, y, batch_size, **order)
         sums, left = _Sums(), -1 if max_steps is None else max_steps
         lanes, started = 0, time.perf_counter()
         try:
@@ -238,7 +252,7 @@ class Engine:
                 result, part = self._native.chunk(True, feed, rates, left, report_every, lanes)
                 sums.add(part)
                 if result["fault"]:
-                    self._fail(result, y, sums.count("steps") + start_batch)
+                    self._fail(result, None if hasattr(arrays, "open") else y, sums.count("steps") + start_batch)
                 left -= part["steps"] if left > 0 else 0
                 if on_report is not None and part["steps"]:
                     on_report(self._report(sums, part, rates, started))
@@ -257,11 +271,10 @@ class Engine:
         if self._native.pending:
             self._native.flush(self._last_rows, self._rates(1))
 
-    def evaluate(self, arrays: Sequence[ArrayLike], batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(self, arrays: Sequence[ArrayLike] | Fields, batch_size: int = 1024) -> dict[str, float]:
         """Mean loss and, for cross entropy, accuracy over all samples, without dropout or updates."""
         x, y = self._fields(arrays)
-        batch_size = min(batch_size, len(x))
-        feed = self._runtime.feed(self._wanted(x, y), batch_size)
+        feed = self._feed(arrays, x, y, min(batch_size, len(x)))
         sums, lanes = _Sums(), 0
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
@@ -270,7 +283,7 @@ class Engine:
             result, part = self._native.chunk(False, feed, none, -1, _SECONDS, lanes)
             sums.add(part)
             if result["fault"]:
-                self._fail(result, y, sums.count("steps"))
+                self._fail(result, None if hasattr(arrays, "open") else y, sums.count("steps"))
         metrics = {"loss": sums.loss()}
         accuracy = sums.accuracy(self.loss != "mse")
         if accuracy is not None:
@@ -293,8 +306,8 @@ class Engine:
         totals = self._native.totals()
         return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "update")}
 
-    def _fields(self, arrays: Sequence[ArrayLike]) -> tuple[Array, Array]:
-        if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
+    def _fields(self, arrays: Sequence[ArrayLike] | Fields) -> tuple[Array, Array]:
+        if not (isinstance(arrays, (tuple, list)) or hasattr(arrays, "open")) or len(arrays) != 2:
             raise TypeError("[engine] arrays must be (x, y)")
         x = rows_contiguous(arrays[0], "x", self.dtype)
         y = rows_contiguous(arrays[1], "y", self.dtype)
@@ -381,7 +394,13 @@ class Engine:
         loss: float = part["last_loss"]
         return loss
 
-    def _fail(self, result: Mapping[str, Any], y: Array, batch: int) -> None:
+    def _feed(self, arrays: Any, x: Array, y: Array, batch_size: int, **order: Any) -> Any:
+        wanted = self._wanted(x, y)
+        if hasattr(arrays, "open"):
+            return arrays.open([dtype for _, dtype in wanted])
+        return self._runtime.feed(wanted, batch_size, **order)
+
+    def _fail(self, result: Mapping[str, Any], y: Array | None, batch: int) -> None:
         fault = result["fault"]
         if fault == "callback":
             self._runtime.raise_callback()
@@ -390,8 +409,9 @@ class Engine:
             sample = result["sample"]
             plan_ = next(iter(self._runtime.plans.values()))
             classes = next(i.integers[1] for i in plan_.instructions if i.op == "cross_entropy")
+            label = "out of range:" if y is None else f"{y[sample]},"
             raise ValueError(
-                f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {y[sample]}, "
+                f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {label} "
                 f"must be at least 0 and below {classes}, the number of classes; no parameter was changed by this batch"
             )
         raise NonFinite(

@@ -1,0 +1,57 @@
+// PyFeed: a source of batches as Python hands it to the engine.
+#pragma once
+
+#include "bindings/bindings.h"
+#include "bindings/held_error.h"
+#include "program/epoch.h"
+
+namespace gradring {
+
+// Throws what a status says; for Code::kPython, the exception that this thread holds.
+inline void throw_status(const Status& status) {
+  if (status.code() == Code::kPython) {
+    const py::object error = take_held_error();
+    if (error) {
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      throw py::error_already_set();
+    }
+  }
+  throw_if(status);
+}
+
+class PyFeed {
+ public:
+  virtual ~PyFeed() = default;
+  PyFeed(const PyFeed&) = delete;
+  PyFeed& operator=(const PyFeed&) = delete;
+
+  Feed& feed() { return feed_; }
+
+  // Takes the next batch without training on it, so that a program can be made and tuned for it.
+  Batch& peek() {
+    if (!feed_.has_waiting) {
+      Status status;
+      {
+        const py::gil_scoped_release release;
+        status = feed_.source->next(&feed_.waiting, kNoDeadline);
+      }
+      throw_status(status);
+      feed_.has_waiting = true;
+    }
+    return feed_.waiting;
+  }
+
+ protected:
+  PyFeed() = default;
+  void read(BatchSource* source) { feed_.source = source; }
+  // For a destructor: gives back a batch that was taken and not trained on.
+  void drop_waiting() {
+    if (feed_.has_waiting && feed_.waiting.rows > 0) feed_.source->release(feed_.waiting);
+    feed_.has_waiting = false;
+  }
+
+ private:
+  Feed feed_;
+};
+
+}  // namespace gradring
