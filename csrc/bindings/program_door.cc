@@ -40,7 +40,6 @@ struct Expected {
 struct Door {
   Engine* engine = nullptr;
   py::object owner;
-  py::object slow;
   py::object x_dtype;
   py::object y_dtype;
   Expected x;
@@ -60,7 +59,7 @@ struct Door {
 };
 
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept {
-  auto* door = static_cast<Door*>(PyCapsule_GetPointer(self, kCapsuleName));
+  auto* door = static_cast<Door*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
   if (door == nullptr) return nullptr;
   double rate = 0;
   if (count == 2 && door->rate(&rate)) {
@@ -90,7 +89,7 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept
       // has kept its exception, which the slow way raises first.
     }
   }
-  return PyObject_Vectorcall(door->slow.ptr(), args, static_cast<size_t>(count), nullptr);
+  return PyObject_Vectorcall(PyTuple_GET_ITEM(self, 1), args, static_cast<size_t>(count), nullptr);
 }
 
 PyMethodDef kStep = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step)), METH_FASTCALL,
@@ -125,18 +124,20 @@ namespace {
 Door& door_of(const py::capsule& capsule) { return *capsule.get_pointer<Door>(); }
 
 // (function, capsule): the function behind Engine.step, and the handle to teach it by.
-py::tuple make_step_door(py::object engine, py::object slow) {
+py::tuple make_step_door(py::object engine, const py::object& slow) {
   Expected::array_type = py::detail::npy_api::get().PyArray_Type_;
   auto door = std::make_unique<Door>();
   door->engine = engine.cast<Engine*>();
   door->owner = std::move(engine);
-  door->slow = std::move(slow);
   py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(door.get(), kCapsuleName, [](PyObject* self) {
     delete static_cast<Door*>(PyCapsule_GetPointer(self, kCapsuleName));
   }));
   if (!capsule) throw py::error_already_set();
   (void)door.release();
-  return py::make_tuple(py::reinterpret_steal<py::object>(PyCFunction_New(&kStep, capsule.ptr())), capsule);
+  // slow leads back to the function that is made here. It lies in a tuple and not in the door, because the garbage
+  // collector sees through a tuple and not through a capsule: else no engine would ever be freed.
+  const py::tuple self = py::make_tuple(capsule, slow);
+  return py::make_tuple(py::reinterpret_steal<py::object>(PyCFunction_New(&kStep, self.ptr())), capsule);
 }
 
 void teach_shapes(const py::capsule& capsule, const std::string& dtype, const std::vector<int64_t>& input_shape,

@@ -15,11 +15,11 @@ from gradring.errors import NonFinite
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan
 from gradring.graph.runtime import Runtime, rows_contiguous
+from gradring.nn.layer import Layer
 from gradring.nn.store import flat_array
 
 if TYPE_CHECKING:
     from gradring.graph.ir import Graph
-    from gradring.nn.layer import Layer
     from gradring.optim import Optimizer
 
 __all__ = ["LOSSES", "Engine", "EpochResult", "Report"]
@@ -126,6 +126,8 @@ class Engine:
         accumulate: int = 1,
         fuse_update: bool | None = None,
     ) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"[engine] model must be a gradring layer, got {type(model).__name__}")
         if loss not in LOSSES:
             raise ValueError(f"[engine] loss is {loss!r}: must be one of {', '.join(LOSSES)}")
         if nonfinite not in ("raise", "ignore"):

@@ -57,11 +57,17 @@ class Layer:
 
     def named_parameters(self) -> dict[str, ParameterSpec]:
         """All parameters by full name, such as ``"0.weight"``, in the order of their memory."""
-        return {
-            f"{path}.{name}" if path else name: spec
-            for path, layer in self.walk()
-            for name, spec in layer.parameters().items()
-        }
+        specs: dict[str, ParameterSpec] = {}
+        places: dict[int, str] = {}  # where each layer with parameters was first met
+        for path, layer in self.walk():
+            own = layer.parameters()
+            if own and places.setdefault(id(layer), path) != path:
+                raise ValueError(
+                    f"[{type(self).__name__}] layer {path}, {layer!r}, is layer {places[id(layer)]} again: "
+                    "layers cannot share parameters, make a new one for each place"
+                )
+            specs |= {f"{path}.{name}" if path else name: spec for name, spec in own.items()}
+        return specs
 
     def init(self, seed: int = 0, dtype: str = "float32") -> Layer:
         """Fill all parameters with fresh values and return the model.
