@@ -38,3 +38,18 @@ def test_bad_rounds(monkeypatch, capsys):
     monkeypatch.setattr(_core, "build_type", "Release")
     assert main(["bench", "step", "--rounds", "0"]) == 1
     assert "--rounds must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_grid_of_products(monkeypatch, capsys):
+    calls = []
+    fake = types.ModuleType("gradring.bench.gemm")
+    fake.run = lambda **options: calls.append(options)
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr(_core, "build_type", "Release")
+    assert main(["bench", "gemm", "--full"]) == 0
+    assert main(["bench", "gemm", "--sample", "7"]) == 0
+    assert calls == [{"out": None, "full": True}, {"out": None, "sample": 7}]
+    assert main(["bench", "step", "--full"]) == 1
+    assert "belong to gemm, got step" in capsys.readouterr().err
+    assert main(["bench", "gemm", "--sample", "0"]) == 1
+    assert "--sample must be at least 1, got 0" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,13 @@ def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
     ]
 
 
-def cases(*, full: bool) -> list[Case]:
-    """The grid of 1176 products, or a sample of it; and dense layers."""
-    if full:
+def cases(*, full: bool, sample: int = 0) -> list[Case]:
+    """The grid of 1176 products, `sample` of them drawn at random, or a few of everyday use; and dense layers."""
+    if full or sample:
         found = [matmul_case(m, n, k, *flags) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
+        if sample:
+            found = random.Random(0).sample(found, min(sample, len(found)))
+            found.append(matmul_case(2048, 2048, 2048, False, False))
     else:
         found = [matmul_case(*shape, *flags) for shape in SAMPLE for flags in FLAGS]
         found.append(matmul_case(2048, 2048, 2048, False, False))
@@ -75,6 +79,7 @@ def cases(*, full: bool) -> list[Case]:
 def run(
     *,
     full: bool = False,
+    sample: int = 0,
     rounds: int | None = None,
     min_seconds: float = 0.002,
     settle: float = SETTLE,
@@ -84,7 +89,7 @@ def run(
     """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON."""
     from gradring import _core
 
-    chosen = [case for case in cases(full=full) if select in case.name]
+    chosen = [case for case in cases(full=full, sample=sample) if select in case.name]
     print_machine()
     peak = _core.measure_peak_flops()
     print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of fp32 multiply-adds on {_core.get_num_threads()} threads")

@@ -22,6 +22,8 @@ def add_to(commands: Any) -> None:
     shown = "; ".join(f"{name}: {what}" for name, what in _BENCHMARKS.items())
     parser.add_argument("name", nargs="?", choices=[*_BENCHMARKS], default="step", help=f"{shown} (default: step)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds; each gives one measurement a contender")
+    parser.add_argument("--full", action="store_true", help="gemm: the whole grid of shapes, 1176 products")
+    parser.add_argument("--sample", type=int, metavar="N", help="gemm: N products of that grid, drawn at random")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
 
@@ -33,6 +35,14 @@ def run(options: argparse.Namespace) -> int:
     require_release_build()
     if options.rounds is not None and options.rounds < 1:
         raise ValueError(f"[bench] --rounds must be at least 1, got {options.rounds}")
-    rounds = {} if options.rounds is None else {"rounds": options.rounds}
-    import_module(f"gradring.bench.{options.name}").run(out=options.out, **rounds)
+    if (options.full or options.sample is not None) and options.name != "gemm":
+        raise ValueError(f"[bench] --full and --sample belong to gemm, got {options.name}")
+    if options.sample is not None and options.sample < 1:
+        raise ValueError(f"[bench] --sample must be at least 1, got {options.sample}")
+    chosen: dict[str, Any] = {} if options.rounds is None else {"rounds": options.rounds}
+    if options.full:
+        chosen["full"] = True
+    if options.sample is not None:
+        chosen["sample"] = options.sample
+    import_module(f"gradring.bench.{options.name}").run(out=options.out, **chosen)
     return 0
