@@ -6,6 +6,7 @@ import textwrap
 
 SCRIPT = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 import numpy as np
 import gradring as gr
 
@@ -58,7 +59,8 @@ print("done")
 """
 
 USER_STEP = """
-import _thread, threading, time
+import _thread, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 import gradring as gr
 

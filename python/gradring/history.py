@@ -74,13 +74,13 @@ class History:
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw loss and accuracy over the epochs into a picture; its name's end chooses the format. Needs
         matplotlib."""
+        panels = [name for name in ("loss", "accuracy") if name in self.metrics]
+        if not panels:
+            raise ValueError("[History.plot] there is no epoch to draw yet")
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError("[History.plot] needs matplotlib: pip install 'gradring[plot]'") from error
-        panels = [name for name in ("loss", "accuracy") if name in self.metrics]
-        if not panels:
-            raise ValueError("[History.plot] there is no epoch to draw yet")
         figure = Figure(figsize=(5.0 * len(panels), 3.6), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for curve, label in ((name, "training"), (f"val_{name}", "validation")):

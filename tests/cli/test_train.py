@@ -104,7 +104,9 @@ def trainer_stops_after(epochs, work):
 
 def test_ctrl_c_saves_what_there_is(tmp_path):
     command = [sys.executable, "-m", "gradring", "train", "digits", "--epochs", "1000000", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A test run in the background ignores Ctrl-C, and so would its children.
+    heard = ["env", "--default-signal=INT", *command]
+    process = subprocess.Popen(heard, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(0.2)
     seen = ""
     while "val_accuracy" not in seen:  # the first epoch is over

@@ -78,7 +78,7 @@ class Compiler {
   }
   void arithmetic(ChainStep step);
   void normalize_part(ChainOp op, const std::vector<double>& values, const NormalizeStep& step);
-  void window(const ImageShape& image, const WindowStep& step, bool pads);
+  void window(const ImageShape& image, const WindowStep& step);
   bool commutes(const ChainNode& chain, bool pads) const;
 
   FieldSpec spec_;  // of the row after the nodes so far
@@ -169,12 +169,12 @@ bool Compiler::commutes(const ChainNode& chain, bool pads) const {
   return true;
 }
 
-void Compiler::window(const ImageShape& image, const WindowStep& step, bool pads) {
+void Compiler::window(const ImageShape& image, const WindowStep& step) {
   FieldSpec before = spec_;
   size_t at = nodes_.size();
   while (at > 0) {
     auto* chain = std::get_if<ChainNode>(&nodes_[at - 1]);
-    if (chain == nullptr || !commutes(*chain, pads)) break;
+    if (chain == nullptr || !commutes(*chain, step.padding > 0)) break;
     before.dtype = chain->input.dtype;
     --at;
   }
@@ -184,6 +184,10 @@ void Compiler::window(const ImageShape& image, const WindowStep& step, bool pads
   } else {
     nodes_.insert(nodes_.begin() + static_cast<std::ptrdiff_t>(at), WindowNode{before, image, {step}});
     ++at;
+  }
+  if (step.kind == WindowStep::Kind::kCrop) {
+    spec_.shape[image.height_axis] = step.height;
+    spec_.shape[image.height_axis + 1] = step.width;
   }
   // What now follows the window sees the shape that it leaves.
   for (; at < nodes_.size(); ++at) std::get<ChainNode>(nodes_[at]).input.shape = spec_.shape;
@@ -196,7 +200,7 @@ void Compiler::add_step(const FlipStep& step) {
   window_step.kind = step.vertical ? WindowStep::Kind::kFlipRows : WindowStep::Kind::kFlipColumns;
   window_step.threshold = static_cast<uint64_t>(std::ldexp(step.p, 32));
   window_step.place = place_;
-  window(image, window_step, false);
+  window(image, window_step);
 }
 
 void Compiler::add_step(const CropStep& step) {
@@ -214,9 +218,7 @@ void Compiler::add_step(const CropStep& step) {
   window_step.width = step.width;
   window_step.padding = step.padding;
   window_step.place = place_;
-  spec_.shape[image.height_axis] = step.height;
-  spec_.shape[image.height_axis + 1] = step.width;
-  window(image, window_step, step.padding > 0);
+  window(image, window_step);
 }
 
 void Compiler::add_step(const CallStep& step) {

@@ -36,7 +36,9 @@ void chain(T* to, const void* from_bytes, int64_t count, const T* const* operand
   if constexpr (sizeof...(ops) > 0) {
     for (int k = 0; k < kLongestChain + 1; ++k) held[k] = operands[k];
   }
+#ifndef __clang__  // which does not know it
 #pragma GCC ivdep
+#endif
   for (int64_t i = 0; i < count; ++i) {
     T x = static_cast<T>(from[i]);
     [[maybe_unused]] int place = 0;
