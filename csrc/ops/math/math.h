@@ -12,6 +12,8 @@
 // number become 0 (no slow denormals on hot paths); log reads denormals exactly.
 #pragma once
 
+#include <type_traits>
+
 #include "ops/simd.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
@@ -187,12 +189,19 @@ GRADRING_INLINE SigmoidSlope<T> sigmoid_slope(Vec<T> x) noexcept {
   return {x < Vec<T>{} ? small : large, small * large};
 }
 
-// log(m 2^k) for normal positive x.
+// a - b modulo 2^bits: signed integers may not overflow.
+template <class T>
+GRADRING_INLINE IntVec<T> wrapping_difference(IntVec<T> a, IntVec<T> b) noexcept {
+  using Unsigned = Vec<std::make_unsigned_t<typename Float<T>::Int>>;
+  return reinterpret_cast<IntVec<T>>(reinterpret_cast<Unsigned>(a) - reinterpret_cast<Unsigned>(b));
+}
+
+// log(m 2^k) for normal positive x; for others some value, which the caller replaces.
 template <class T>
 GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
   using F = Float<T>;
   const IntVec<T> base = broadcast_bits<T>(F::kSqrtHalfBits);
-  const IntVec<T> offset = bits_of<T>(x) - base;
+  const IntVec<T> offset = wrapping_difference<T>(bits_of<T>(x), base);
   const IntVec<T> mantissa = broadcast_bits<T>((typename F::Int(1) << F::kMantissaBits) - 1);
   const Vec<T> f = from_bits<T>((offset & mantissa) + base) - T(1);
   const IntVec<T> exponent = offset >> F::kMantissaBits;

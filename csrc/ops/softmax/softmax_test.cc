@@ -25,9 +25,9 @@ void check(int64_t rows, int64_t columns, bool logarithm, int lanes, double scal
   const double eps = std::numeric_limits<T>::epsilon();
   CAPTURE(columns);
   for (int64_t i = 0; i < rows; ++i) {
-    const T* row = &x[static_cast<size_t>(i * columns)];
-    const T* y_row = &y[static_cast<size_t>(i * columns)];
-    const T* dy_row = &dy[static_cast<size_t>(i * columns)];
+    const T* row = x.data() + i * columns;
+    const T* y_row = y.data() + i * columns;
+    const T* dy_row = dy.data() + i * columns;
     const auto want = reference::softmax(row, columns, logarithm);
     const auto want_dx = reference::softmax_vjp(dy_row, y_row, columns, logarithm);
     for (int64_t j = 0; j < columns; ++j) {
