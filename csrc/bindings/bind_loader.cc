@@ -147,8 +147,7 @@ class LaneWorker {
 }  // namespace
 
 void bind_loader(py::module_& m) {
-  m.def(
-      "memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
+  m.def("memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
 
   m.def(
       "exit_with",

@@ -199,8 +199,7 @@ void bind_program(py::module_& m) {
       .def_property_readonly("address", &PythonCallback::address);
 
   py::class_<PyFeed>(m, "Feed", "One epoch of batches for an engine.")
-      .def(
-          "next_rows", [](PyFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
+      .def("next_rows", [](PyFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
 
   py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches out of arrays in memory.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
