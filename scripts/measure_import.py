@@ -1,6 +1,6 @@
 """Print how long `import gradring` takes in a fresh interpreter: the median of 11, without Python's own start.
 
-    python scripts/measure_import.py
+python scripts/measure_import.py
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ void bind_pointwise_loss(py::module_& m);
 void bind_program(py::module_& m);
 void bind_runtime(py::module_& m);
 void bind_softmax(py::module_& m);
+void bind_sources(py::module_& m);
 void bind_update(py::module_& m);
 
 }  // namespace gradring

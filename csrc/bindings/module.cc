@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_arena(m);
   gradring::bind_linear(m);
   gradring::bind_matmul(m);
+  gradring::bind_sources(m);
   gradring::bind_activation(m);
   gradring::bind_softmax(m);
   gradring::bind_cross_entropy(m);

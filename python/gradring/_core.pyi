@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'gelu', 'gelu_vjp', 'get_num_threads', 'linear', 'linear_vjp', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_left', 'mse', 'mse_vjp', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -44,6 +44,29 @@ class SharedArena:
         ...
     @property
     def nbytes(self) -> int:
+        ...
+class Column:
+    """
+    One field of a native source.
+    """
+    @property
+    def length(self) -> int:
+        ...
+class Source:
+    """
+    A native source of samples, read by the loader's workers.
+    """
+    def read_into(self, samples: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], arrays: collections.abc.Sequence[numpy.ndarray], seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+        ...
+    def transformed(self, transforms: collections.abc.Sequence[collections.abc.Sequence[tuple[typing.Any, ...]]]) -> Source:
+        ...
+    @property
+    def fields(self) -> list[typing.Any]:
+        """
+        [(name, dtype, shape of a row)]
+        """
+    @property
+    def length(self) -> int:
         ...
 class Callback:
     """
@@ -147,7 +170,7 @@ class LoaderRun:
     """
     A pipeline of batches; see gradring.loader.
     """
-    def __init__(self, source: typing.Any, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: Source, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def close(self) -> None:
         ...
@@ -225,7 +248,7 @@ class LaneWorker:
     """
     The work of one worker process.
     """
-    def __init__(self, source: typing.Any, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: Source, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def serve(self, pickle: collections.abc.Callable[..., typing.Any], go_on: collections.abc.Callable[..., typing.Any]) -> None:
         ...
@@ -297,6 +320,10 @@ def binary_cross_entropy_vjp(dloss: typing.Any, logits: ArrayLike, targets: Arra
     >>> gr.ops.binary_cross_entropy_vjp(1.0, np.zeros(2, np.float32), np.array([0, 1], np.float32)).tolist()
     [0.25, -0.25]
     """
+def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]]) -> Source:
+    ...
+def column_source(columns: collections.abc.Sequence[Column]) -> Source:
+    ...
 def detected_isa() -> str:
     ...
 def dropout(x: ArrayLike, p: float = 0.5, *, seed: int | None = None, samples: ArrayLike | None = None, layer: int = 0, epoch: int = 0, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
@@ -337,6 +364,8 @@ def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Ends this process, whatever it is at, once the other end of the pipe is closed.
     """
+def file_column(path: str, field: tuple[typing.Any, ...], length: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex, strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool) -> Column:
+    ...
 def gelu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """
     ``x * sigmoid(2 u)`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``, element by element.
@@ -369,6 +398,8 @@ def get_num_threads() -> int:
     """
     How many threads one eager operation may use.
     """
+def idx_columns(path: str, name: str) -> tuple[typing.Any, ...]:
+    ...
 def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, activation: str | None = None, out: NDArray[typing.Any] | None = None, pre: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """
     A dense layer in one pass: ``activation(x @ w + b)``, bias and activation applied while the product is in cache.
@@ -474,6 +505,8 @@ def measure_peak_flops() -> float:
     """
     Multiply-adds in float32 registers on all threads, in operations per second (two each).
     """
+def memory_column(name: str, dtype: str, address: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool, owner: typing.Any) -> Column:
+    ...
 def memory_left() -> int:
     """
     Bytes that this process may still use.
@@ -510,6 +543,10 @@ def mse_vjp(dloss: typing.Any, pred: ArrayLike, target: ArrayLike, *, reduction:
     >>> gr.ops.mse_vjp(1.0, np.array([[1, 3]], np.float32), np.ones((1, 2), np.float32)).tolist()
     [[0.0, 2.0]]
     """
+def npy_columns(path: str, name: str) -> tuple[typing.Any, ...]:
+    ...
+def raw_columns(path: str, fields: collections.abc.Sequence[tuple[typing.Any, ...]], record_bytes: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> list[Column]:
+    ...
 def relu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """
     ``max(x, 0)``, element by element.

@@ -40,20 +40,21 @@ FileArray columns_of(const ArrayHeader& header, const std::shared_ptr<const Mapp
 
 using Parser = Status (*)(const std::byte*, size_t, int64_t, const char*, ArrayHeader*);
 
-FileArray open_with(const std::string& path, Parser parse) {
+FileArray open_with(const std::string& path, const std::string& name, Parser parse) {
   const auto file = std::make_shared<const MappedFile>(path);
   std::vector<std::byte> start(std::min(static_cast<size_t>(file->size()), kLongestHeader));
   throw_if(file->pread(0, start.size(), start.data()));
   ArrayHeader header;
   throw_if(parse(start.data(), start.size(), file->size(), path.c_str(), &header));
+  if (!header.structured) header.fields[0].name = name;
   return columns_of(header, file);
 }
 
 }  // namespace
 
-FileArray open_npy(const std::string& path) { return open_with(path, parse_npy_header); }
+FileArray open_npy(const std::string& path, const std::string& name) { return open_with(path, name, parse_npy_header); }
 
-FileArray open_idx(const std::string& path) { return open_with(path, parse_idx_header); }
+FileArray open_idx(const std::string& path, const std::string& name) { return open_with(path, name, parse_idx_header); }
 
 FileArray open_raw(const std::string& path, std::vector<HeaderField> fields, int64_t record_bytes, int64_t offset) {
   const auto file = std::make_shared<const MappedFile>(path);

@@ -17,9 +17,9 @@ struct FileArray {
   bool structured = false;
 };
 
-// Throw Error: no such file, a damaged or truncated one, object dtype, an array without an axis.
-GRADRING_API FileArray open_npy(const std::string& path);
-GRADRING_API FileArray open_idx(const std::string& path);
+// name: of the field of a file of plain elements. Throw Error: no such file, a damaged or truncated one, object dtype, an array without an axis.
+GRADRING_API FileArray open_npy(const std::string& path, const std::string& name);
+GRADRING_API FileArray open_idx(const std::string& path, const std::string& name);
 // Fixed-size records without a header: as many as fit after `offset`; a rest is refused.
 GRADRING_API FileArray open_raw(const std::string& path, std::vector<HeaderField> fields, int64_t record_bytes,
                                 int64_t offset);

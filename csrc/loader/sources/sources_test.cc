@@ -78,7 +78,7 @@ Status parse(const std::string& bytes, ArrayHeader* header, int64_t file_bytes =
 TEST_CASE("rows of a file are read in the asked order") {
   TemporaryFile file;
   file.write(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (50, 3), }") + floats(150));
-  const ColumnSource source(open_npy(file.name()).columns);
+  const ColumnSource source(open_npy(file.name(), "x").columns);
   CHECK(source.length() == 50);
   CHECK(source.fields()[0].shape == std::vector<int64_t>{3});
   std::vector<float> rows(9);
@@ -93,7 +93,7 @@ TEST_CASE("rows of a file are read in the asked order") {
 TEST_CASE("a Fortran-ordered file gives the same rows") {
   TemporaryFile file;
   file.write(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (50, 3), }") + floats(150));
-  const ColumnSource source(open_npy(file.name()).columns);
+  const ColumnSource source(open_npy(file.name(), "x").columns);
   std::vector<float> rows(6);
   int64_t failed = -1;
   REQUIRE(read(source, {49, 2}, {reinterpret_cast<std::byte*>(rows.data())}, &failed).ok());
@@ -105,7 +105,7 @@ TEST_CASE("a file that shrinks is an error with path and offset, for every reade
   TemporaryFile file;
   const std::string header = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4096, 16), }");
   file.write(header + floats(kRows * 16));
-  const ColumnSource source(open_npy(file.name()).columns);
+  const ColumnSource source(open_npy(file.name(), "x").columns);
   file.cut(static_cast<int64_t>(header.size()) + 1000 * 64);
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -127,7 +127,7 @@ TEST_CASE("a file that shrinks is an error with path and offset, for every reade
 TEST_CASE("the guard is for readers alone, and a taken handler means pread") {
   TemporaryFile file;
   file.write(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2048, 1), }") + floats(2048));
-  const ColumnSource source(open_npy(file.name()).columns);
+  const ColumnSource source(open_npy(file.name(), "x").columns);
   struct sigaction ours, theirs = {};
   theirs.sa_handler = SIG_DFL;
   REQUIRE(sigaction(SIGBUS, &theirs, &ours) == 0);

@@ -69,9 +69,7 @@ def _states(graph: Graph, value: Value, update: Node, layout: Mapping[str, int])
     return graph, views
 
 
-def _merge(
-    graph: Graph, node: Node, value: Value, update: Node, layout: Mapping[str, int]
-) -> tuple[Graph, Node]:
+def _merge(graph: Graph, node: Node, value: Value, update: Node, layout: Mapping[str, int]) -> tuple[Graph, Node]:
     graph, states = _states(graph, value, update, layout)
     inputs = {**node.inputs, "param": value.name, **states}
     outputs = {**node.outputs, "param": value.name}

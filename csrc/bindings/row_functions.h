@@ -1,0 +1,28 @@
+// Functions that come from Python: C function pointers and callables from row to row, and callables that make samples.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "gradring/row_transform.h"
+#include "loader/transform.h"
+
+namespace gradring {
+
+// address: of a gradring_row_transform.
+std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t user_data, py::object owner,
+                                                   const FieldSpec& input, const FieldSpec& output);
+
+// checked: a function of gradring.transforms that calls the user's, checks what it returns, and gives a C-contiguous
+// array of the output's dtype and shape.
+std::shared_ptr<const RowFunction> python_function(py::function checked, const FieldSpec& input,
+                                                   const FieldSpec& output);
+
+// checked(sample) gives a tuple of C-contiguous arrays, one a field, of the field's dtype and shape.
+std::shared_ptr<const Source> call_source(py::function checked, int64_t length, std::vector<FieldSpec> fields);
+
+// Keeps a Python object alive from native code; lets it go under the GIL, or never if the interpreter is gone.
+std::shared_ptr<const void> keep(py::object object);
+
+}  // namespace gradring

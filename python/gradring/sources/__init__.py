@@ -1,0 +1,12 @@
+"""Sources of samples for ``gr.Loader`` beyond arrays in memory: files, and Python functions."""
+
+from __future__ import annotations
+
+from gradring.sources._base import Source
+from gradring.sources._callable import Callable
+from gradring.sources._fields import Field
+from gradring.sources._files import Idx, Npy, RawRecords
+from gradring.sources._open import open_source
+from gradring.sources._opened import Opened
+
+__all__ = ["Callable", "Field", "Idx", "Npy", "Opened", "RawRecords", "Source", "open_source"]

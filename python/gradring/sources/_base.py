@@ -1,0 +1,27 @@
+"""What all of gr.sources have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradring.sources._fields import Field
+
+if TYPE_CHECKING:
+    from gradring.sources._opened import Opened
+
+__all__ = ["Source"]
+
+
+class Source:
+    """Something that a loader can read samples from."""
+
+    def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
+        """(whether it is a dict of fields, [(field, native column)]); `name` is for a field that has none."""
+        raise TypeError(f"[loader] a {type(self).__name__} cannot be a part of another source")
+
+    def opened(self) -> Opened:
+        """Open it alone."""
+        from gradring.sources._open import from_columns
+
+        structured, columns = self.columns("0")
+        return from_columns(columns, "dict" if structured else "array")

@@ -1,0 +1,93 @@
+"""A source whose samples a Python function makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable as _Function
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import _core
+from gradring.sources._base import Source
+from gradring.sources._fields import Field
+from gradring.sources._opened import Opened
+
+__all__ = ["Callable"]
+
+
+class Callable(Source):
+    """Samples that ``fn(i)`` makes, for i in range(length): an array, or a tuple, list or dict of arrays.
+
+    It runs in the loader's threads (under the GIL, so this pays only if ``fn`` releases it), or in ``num_workers``
+    worker processes, which write samples straight into the batch: ``fn`` must then be picklable. ``fn(0)`` is called
+    once to learn the fields; every other sample must have the same dtypes and shapes. What ``fn`` raises reaches the
+    consumer.
+
+    >>> import numpy as np
+    >>> from gradring.sources import open_source
+    >>> squares = Callable(lambda i: (np.full(2, i, np.float32), i * i), length=100)
+    >>> open_source(squares).read([3, 9])
+    (array([[3., 3.],
+           [9., 9.]], dtype=float32), array([ 9, 81]))
+    """
+
+    def __init__(
+        self, fn: _Function[[int], Any], length: int, *, workers: str = "threads", num_workers: int = 2
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"[Callable] fn is a {type(fn).__name__}, not callable")
+        if workers not in ("threads", "processes"):
+            raise ValueError(f"[Callable] workers must be 'threads' or 'processes', got {workers!r}")
+        if isinstance(length, bool) or not hasattr(length, "__index__"):
+            raise TypeError(f"[Callable] length must be an int, got {type(length).__name__}")
+        if length.__index__() < 1:
+            raise ValueError(f"[Callable] length is {length}: the source is empty")
+        if not isinstance(num_workers, int) or num_workers < 1:
+            raise ValueError(f"[Callable] num_workers must be at least 1, got {num_workers!r}")
+        self.fn, self.length = fn, length.__index__()
+        self.workers, self.num_workers = workers, num_workers
+        self._learned: tuple[str, tuple[Field, ...]] | None = None  # travels to worker processes
+
+    def opened(self) -> Opened:
+        if self._learned is None:
+            kind, parts = _parts(self.fn(0))
+            fields = tuple(Field(name, part.dtype, part.shape) for name, part in parts.items())
+            if not fields:
+                raise ValueError("[Callable] fn(0) returned no array")
+            self._learned = kind, fields
+        kind, fields = self._learned
+        native = _core.call_source(_Checked(self.fn, kind, fields), self.length, [field.native for field in fields])
+        return Opened(native, fields, kind, self.workers, self.num_workers, python=True)
+
+
+def _parts(value: Any) -> tuple[str, dict[str, NDArray[Any]]]:
+    if isinstance(value, Mapping):
+        return "dict", {str(name): np.asarray(part) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return kind, {str(i): np.asarray(part) for i, part in enumerate(value)}
+    return "array", {"0": np.asarray(value)}
+
+
+class _Checked:
+    """fn, and the check that each sample looks like the first."""
+
+    def __init__(self, fn: _Function[[int], Any], kind: str, fields: tuple[Field, ...]) -> None:
+        self.fn, self.kind, self.fields = fn, kind, fields
+
+    def __call__(self, sample: int) -> tuple[NDArray[Any], ...]:
+        kind, parts = _parts(self.fn(sample))
+        if kind != self.kind or list(parts) != [field.name for field in self.fields]:
+            raise ValueError(
+                f"[Callable] fn({sample}) returned {kind} of {list(parts)}, fn(0) {self.kind} of "
+                f"{[field.name for field in self.fields]}"
+            )
+        for field, part in zip(self.fields, parts.values(), strict=True):
+            if part.dtype != field.dtype or part.shape != field.shape:
+                raise ValueError(
+                    f"[Callable] fn({sample}) returned {part.dtype} {part.shape} for field {field.name!r}, "
+                    f"fn(0) {field.dtype} {field.shape}: all samples must have the same dtype and shape"
+                )
+        return tuple(np.ascontiguousarray(part).reshape(part.shape) for part in parts.values())

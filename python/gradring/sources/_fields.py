@@ -1,0 +1,65 @@
+"""Fields: how an array of samples looks to the native core, and to NumPy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Field"]
+
+# What transforms can compute with. Anything else (complex numbers, dates, half floats, bytes) travels as plain bytes.
+_NATIVE = frozenset(
+    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a sample: its name, dtype and shape, without the axis of the samples."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype.hasobject:
+            raise TypeError(
+                f"[loader] field {self.name!r} has dtype object: a loader moves bytes, not Python objects; "
+                "convert it to numbers, or read it with gr.sources.Callable"
+            )
+        if self.dtype.names is not None:
+            raise TypeError(
+                f"[loader] field {self.name!r} holds records ({', '.join(self.dtype.names)}): "
+                "give the structured array alone, or its fields one by one"
+            )
+        if self.dtype.itemsize == 0:
+            raise TypeError(f"[loader] field {self.name!r} has dtype {self.dtype}, whose elements have no bytes")
+
+    @property
+    def plain(self) -> bool:
+        """Whether transforms can compute with it."""
+        return self.dtype.newbyteorder("=").name in _NATIVE
+
+    @property
+    def swapped(self) -> bool:
+        """Whether its bytes lie in the other order than this machine's, and are turned when they are read."""
+        return self.plain and not self.dtype.isnative
+
+    @property
+    def native(self) -> tuple[str, str, list[int]]:
+        """(name, dtype, shape) as the native core has it."""
+        if self.plain:
+            return self.name, self.dtype.newbyteorder("=").name, list(self.shape)
+        return self.name, "uint8", [*self.shape, self.dtype.itemsize]
+
+    @property
+    def delivered(self) -> Field:
+        """The field as batches have it."""
+        return Field(self.name, self.dtype.newbyteorder("="), self.shape) if self.swapped else self
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize

@@ -1,0 +1,117 @@
+"""Sources that lie in files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from gradring import _core
+from gradring.sources._arrays import array_column
+from gradring.sources._base import Source
+from gradring.sources._fields import Field
+
+__all__ = ["Idx", "Npy", "RawRecords"]
+
+_Path = str | os.PathLike[str]
+
+
+class Npy(Source):
+    """A ``.npy`` file (format versions 1 to 3), read natively: its first axis is the samples.
+
+    C or Fortran order, any dtype but object, either byte order. A structured dtype becomes a dict of its fields. The
+    header is checked against the file before anything is allocated, and nothing in it is evaluated. A file that is cut
+    short while it is read raises ``OSError`` with its path and the offset. Raises ``OSError`` if it cannot be opened,
+    ``ValueError`` if it is damaged.
+
+    >>> import numpy as np, tempfile, os
+    >>> from gradring.sources import open_source
+    >>> path = os.path.join(tempfile.mkdtemp(), "x.npy")
+    >>> np.save(path, np.arange(12, dtype=np.float32).reshape(4, 3))
+    >>> open_source(Npy(path)).read([2])
+    array([[6., 7., 8.]], dtype=float32)
+    """
+
+    def __init__(self, path: _Path) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+
+    def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
+        structured, described = _core.npy_columns(self.path, name)
+        return structured, [
+            (Field(field, np.dtype(descr), tuple(shape)), column) for field, descr, shape, column in described
+        ]
+
+
+class Idx(Source):
+    """An IDX file (MNIST's format), plain or gzipped: its first axis is the samples.
+
+    A plain one is read where it lies, as ``Npy``; a gzipped one is unpacked into memory when it is opened, no further
+    than its header says. Errors as for ``Npy``.
+    """
+
+    def __init__(self, path: _Path) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+
+    def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
+        with open(self.path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        if zipped:
+            from gradring.datasets.idx import read_idx
+
+            return False, [array_column(name, read_idx(self.path))]
+        _, described = _core.idx_columns(self.path, name)
+        return False, [
+            (Field(field, np.dtype(descr), tuple(shape)), column) for field, descr, shape, column in described
+        ]
+
+
+class RawRecords(Source):
+    """A file of fixed-size records one after the other, without a header.
+
+    A record is an array of ``shape`` and ``dtype``; a structured dtype (with a shape of ``()``) becomes a dict of its
+    fields. ``offset`` bytes at the beginning are skipped; the rest must be a whole number of records.
+
+    >>> import numpy as np, tempfile, os
+    >>> from gradring.sources import open_source
+    >>> path = os.path.join(tempfile.mkdtemp(), "x.bin")
+    >>> np.arange(6, dtype=np.int16).tofile(path)
+    >>> open_source(RawRecords(path, np.int16, (2,))).read([2, 0])
+    array([[4, 5],
+           [0, 1]], dtype=int16)
+    """
+
+    def __init__(self, path: _Path, dtype: Any, shape: tuple[int, ...] | int = (), *, offset: int = 0) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.shape = (shape,) if isinstance(shape, int) else tuple(int(extent) for extent in shape)
+        self.offset = int(offset)
+        if any(extent < 0 for extent in self.shape):
+            raise ValueError(f"[RawRecords] shape is {self.shape}: no axis can be negative")
+        if self.dtype.names is not None and self.shape != ():
+            raise ValueError(
+                f"[RawRecords] a structured dtype is a record of its own: shape must be (), not {self.shape}"
+            )
+
+    def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
+        if self.dtype.subdtype is not None:
+            base, inner = self.dtype.subdtype
+            return RawRecords(self.path, base, (*self.shape, *inner), offset=self.offset).columns(name)
+        structured = self.dtype.names is not None
+        fields, offsets = [], []
+        if self.dtype.names is not None and self.dtype.fields is not None:
+            for part in self.dtype.names:
+                dtype, offset = self.dtype.fields[part][:2]
+                base, inner = dtype.subdtype if dtype.subdtype is not None else (dtype, ())
+                fields.append(Field(part, base, inner))
+                offsets.append(offset)
+            record = self.dtype.itemsize
+        else:
+            fields, offsets = [Field(name, self.dtype, self.shape)], [0]
+            record = fields[0].row_bytes
+        described = [
+            (*field.native[:2], field.swapped, field.native[2], offset)
+            for field, offset in zip(fields, offsets, strict=True)
+        ]
+        columns = _core.raw_columns(self.path, described, record, self.offset)
+        return structured, list(zip(fields, columns, strict=True))

@@ -1,0 +1,74 @@
+"""From what users give to what a loader reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradring import _core
+from gradring.sources._arrays import array_column, as_array
+from gradring.sources._base import Source
+from gradring.sources._fields import Field
+from gradring.sources._files import Npy
+from gradring.sources._opened import Opened
+
+__all__ = ["from_columns", "open_source"]
+
+
+def from_columns(columns: list[tuple[Field, Any]], kind: str) -> Opened:
+    native = _core.column_source([column for _, column in columns])
+    return Opened(native, tuple(field.delivered for field, _ in columns), kind)
+
+
+def open_source(source: Any) -> Opened:
+    """Open what ``gr.Loader`` accepts as a source.
+
+    An array (of any strides, or a memory map), the path of a ``.npy`` file, one of ``gr.sources``, or a tuple, list or
+    dict of those. A structured array, or file, becomes a dict of its fields. Raises ``TypeError`` for anything else
+    and for dtype object, ``ValueError`` for an empty source or unequal lengths, ``OSError`` for files that cannot be
+    read.
+    """
+    if isinstance(source, Source):
+        return source.opened()
+    if isinstance(source, Mapping):
+        return _compound("dict", {str(name): part for name, part in source.items()})
+    if isinstance(source, (tuple, list)):
+        kind = "tuple" if isinstance(source, tuple) else "list"
+        return _compound(kind, {str(i): part for i, part in enumerate(source)})
+    structured, columns = _columns("0", source)
+    return from_columns(columns, "dict" if structured else "array")
+
+
+def _compound(kind: str, parts: dict[str, Any]) -> Opened:
+    if not parts:
+        raise ValueError(f"[loader] the source is an empty {kind}")
+    columns = []
+    for name, part in parts.items():
+        structured, found = _columns(name, part)
+        if structured:
+            raise TypeError(
+                f"[loader] field {name!r} holds records ({', '.join(field.name for field, _ in found)}): "
+                "give it alone, or its fields one by one"
+            )
+        columns += found
+    return from_columns(columns, kind)
+
+
+def _columns(name: str, part: Any) -> tuple[bool, list[tuple[Field, Any]]]:
+    if isinstance(part, Source):
+        return part.columns(name)
+    if isinstance(part, (str, os.PathLike)):
+        path = os.fspath(part)
+        if not path.endswith(".npy"):
+            raise ValueError(
+                f"[loader] {path} does not end in .npy: say what it is with gr.sources.Npy, Idx or RawRecords"
+            )
+        return Npy(path).columns(name)
+    array = as_array(name, part)
+    if array.dtype.names is not None:
+        records = array.view(np.ndarray) if type(array) is np.recarray else array
+        return True, [array_column(inner, records[inner]) for inner in array.dtype.names]
+    return False, [array_column(name, array)]

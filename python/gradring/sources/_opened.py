@@ -1,0 +1,66 @@
+"""What a loader needs of a source once it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.sources._fields import Field
+
+__all__ = ["Opened"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A native source, the fields that its batches have, and the form in which they are given to the user."""
+
+    native: Any  # _core.Source
+    fields: tuple[Field, ...]
+    kind: str  # "array", "tuple", "list" or "dict" (whose keys are the fields' names)
+    workers: str = "threads"  # or "processes"
+    num_workers: int | None = None  # what the source asks for
+    python: bool = False  # reading needs the GIL
+
+    @property
+    def length(self) -> int:
+        """The number of samples."""
+        return int(self.native.length)
+
+    def transformed(self, transforms: Any) -> Opened:
+        """The same with its rows transformed: ``{field: transform or list of them}``, or a list for a single array."""
+        from gradring.transforms import plan
+
+        steps, fields, python = plan(self.fields, self.kind, transforms)
+        if not any(steps):
+            return self
+        native = self.native.transformed(steps)
+        known = {}
+        for field, (name, dtype, shape) in zip(self.fields, native.fields, strict=True):
+            known[field.name] = Field(name, np.dtype(dtype), tuple(shape))
+        out = tuple(known[field.name] if touched else field for field, touched in zip(self.fields, fields, strict=True))
+        return replace(self, native=native, fields=out, python=self.python or python)
+
+    def pack(self, arrays: Sequence[NDArray[Any]]) -> Any:
+        """Arrays in the form in which the user gave the source."""
+        if self.kind == "array":
+            return arrays[0]
+        if self.kind == "dict":
+            return {field.name: array for field, array in zip(self.fields, arrays, strict=True)}
+        return tuple(arrays) if self.kind == "tuple" else list(arrays)
+
+    def read(self, samples: Any, *, seed: int = 0, epoch: int = 0) -> Any:
+        """Read samples here and now: what a loader's workers do, without one.
+
+        >>> import numpy as np
+        >>> from gradring.sources import open_source
+        >>> open_source(np.arange(10) ** 2).read([3, 0, 3])
+        array([9, 0, 9])
+        """
+        wanted = np.ascontiguousarray(samples, dtype=np.int64)
+        arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in self.fields]
+        self.native.read_into(wanted, arrays, seed, epoch)
+        return self.pack(arrays)

@@ -1,0 +1,97 @@
+"""Casts and arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gradring.transforms._base import dtype_name, layout_name
+
+__all__ = ["Cast", "Normalize", "OneHot", "Scale"]
+
+
+class Cast:
+    """``x.astype(dtype)``, bit for bit.
+
+    (A float that the target integer cannot hold becomes something unspecified, as in NumPy.)
+
+    >>> import numpy as np
+    >>> from gradring.sources import open_source
+    >>> open_source(np.arange(3, dtype=np.uint8)).transformed([Cast("float32")]).read([2])
+    array([2.], dtype=float32)
+    """
+
+    python = False
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self.dtype = dtype_name("Cast", dtype)
+
+    def step(self) -> tuple[Any, ...]:
+        return "cast", self.dtype
+
+
+class Scale:
+    """``x * a + b`` in float32 (in float64 if x is), rounded after each operation: bit for bit what NumPy computes.
+
+    Integers become float32 first.
+    """
+
+    python = False
+
+    def __init__(self, a: float, b: float = 0.0) -> None:
+        self.a, self.b = float(a), float(b)
+        if not (math.isfinite(self.a) and math.isfinite(self.b)):
+            raise ValueError(f"[Scale] a and b must be finite, got {a} and {b}")
+
+    def step(self) -> tuple[Any, ...]:
+        return "scale", self.a, self.b
+
+
+class Normalize:
+    """``(x - mean) / std`` in float32 (float64 if x is), each operation rounded: bit for bit what NumPy computes.
+
+    ``mean`` and ``std``: one value for all, one a channel of an image (``layout`` as for ``RandomFlip``), one a feature
+    of a vector, or one an element (an array of the row's shape). Integers become float32 first.
+    """
+
+    python = False
+
+    def __init__(self, mean: Any, std: Any, *, layout: str = "auto") -> None:
+        self.mean, self.std = _values("mean", mean), _values("std", std)
+        if any(x == 0 for x in self.std):
+            raise ValueError("[Normalize] std must not be zero")
+        self.layout = layout_name("Normalize", layout)
+
+    def step(self) -> tuple[Any, ...]:
+        return "normalize", self.mean, self.std, self.layout
+
+
+class OneHot:
+    """Integers in [0, classes) become a new last axis of that length with a single 1, of ``dtype``.
+
+    A label outside raises ``ValueError`` that names the sample.
+    """
+
+    python = False
+
+    def __init__(self, classes: int, dtype: DTypeLike = "float32") -> None:
+        if isinstance(classes, bool) or not hasattr(classes, "__index__"):
+            raise TypeError(f"[OneHot] classes must be an int, got {type(classes).__name__}")
+        if classes < 1:
+            raise ValueError(f"[OneHot] classes must be at least 1, got {classes}")
+        self.classes = int(classes)
+        self.dtype = dtype_name("OneHot", dtype)
+
+    def step(self) -> tuple[Any, ...]:
+        return "one_hot", self.classes, self.dtype
+
+
+def _values(name: str, given: float | Sequence[float] | NDArray[Any]) -> list[float]:
+    values: list[float] = np.asarray(given, dtype=np.float64).ravel().tolist()
+    if not values or not all(math.isfinite(x) for x in values):
+        raise ValueError(f"[Normalize] {name} must be one finite number or more, got {given}")
+    return values
