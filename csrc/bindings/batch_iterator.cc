@@ -194,12 +194,14 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
   // A ready batch costs no switch of the interpreter's lock.
   if (pipeline_->options().workers > 0) result = pipeline_->next(delivery, Deadline{}, {0, 0});
   int64_t since = 0;
+  bool collected = false;
   try {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
+      // Batches may lie in reference cycles. (PyGC_Collect would do nothing where the user has switched it off.)
+      // Once a wait, whether it began with all batches held or with one that was not ready yet.
+      if (result == Delivered::kHeld && !std::exchange(collected, true)) py::module_::import("gc").attr("collect")();
       if (since == 0) {
         since = now_ns();
-        // Batches may lie in reference cycles. (PyGC_Collect would do nothing where the user has switched it off.)
-        if (result == Delivered::kHeld) py::module_::import("gc").attr("collect")();
         if (result == Delivered::kFailed || result == Delivered::kClosed) ask(result, 0, watcher);
       } else {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();

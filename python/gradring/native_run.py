@@ -43,8 +43,9 @@ class NativeRun:
             if not isinstance(source, Loader):
                 return self._train_batches(source, epoch, start, report)
             source.set_epoch(epoch)
+            arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
             result = self.engine.run(
-                source.arrays,
+                source.fields(start) if arrays is None else arrays,
                 batch_size=source.batch_size,
                 shuffle=source.shuffle,
                 seed=source.seed,
@@ -73,7 +74,10 @@ class NativeRun:
     def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
         """Mean loss, and accuracy where there is one; nothing is updated."""
         if isinstance(source, Loader):
-            return self._chosen(self.engine.evaluate(source.arrays, batch_size))
+            arrays = source.arrays
+            return self._chosen(
+                self.engine.evaluate(source.fields(in_order=True) if arrays is None else arrays, batch_size)
+            )
         means: dict[str, Mean] = {}
         for x, y in batches_of(source):
             for name, value in self.engine.evaluate((x, y), batch_size).items():

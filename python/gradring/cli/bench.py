@@ -13,6 +13,7 @@ _BENCHMARKS = {
     "gemm": "matrix products against NumPy, PyTorch and JAX",
     "step": "a whole training step of several MLPs",
     "fit": "an epoch of Fashion-MNIST",
+    "loader": "batches against PyTorch's DataLoader and NumPy slicing",
 }
 
 

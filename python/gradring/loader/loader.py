@@ -1,0 +1,304 @@
+"""Loader: batches filled ahead by native threads or worker processes, handed out without a copy."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import _core
+from gradring.errors import DeviceUnavailable
+from gradring.loader import arguments
+from gradring.loader.fields import LoaderFields
+from gradring.loader.runs import Lent, Runs, watched_by
+from gradring.loader.stats import LoaderStats, stats_from
+from gradring.loader.watcher import Watcher
+from gradring.sources import Opened, open_source
+from gradring.transforms import Cast
+
+__all__ = ["Loader"]
+
+_MOST_THREADS = 64
+_MOST_PREFETCH = 1024
+
+
+class Loader:
+    """One epoch of batches at a time, filled ahead by native workers, in order or shuffled.
+
+    ``source`` is an array, a tuple, list or dict of arrays (of any strides, memory maps, or paths of ``.npy`` files), or
+    one of ``gr.sources``. Iterating gives batches of the same form: NumPy arrays that own their memory through their
+    base, so a batch that you keep is never overwritten, and costs nothing to keep until ``memory_budget`` (bytes; by
+    default a quarter of the free memory, at most 1 GiB) is used up. Then the loader waits for one to come back, at most
+    ``timeout`` seconds, and raises ``LoaderError``.
+
+    The order is arithmetic: a pure function of the number of samples, ``seed`` and the epoch. It does not depend on
+    ``num_threads`` (workers; 0 fills batches in the consumer's own thread), ``prefetch`` (batches ahead) or where
+    workers run. Every complete iteration is followed by the next epoch, and so is one that was left early.
+    ``state_dict`` is a few integers and counts delivered batches; ``load_state_dict`` resumes exactly there, at once,
+    also with other workers, and with another ``world_size`` if all ranks delivered equally many.
+
+    With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together all
+    samples exactly once, or, with ``pad=True``, equally many each, as PyTorch's DistributedSampler does it.
+    ``drop_last`` leaves out the last batch where it is smaller than ``batch_size`` on any rank.
+
+    ``on_error="skip"`` leaves out samples that fail and counts them; ``"raise"`` raises what they raised, after all
+    earlier batches. A worker process that dies raises ``WorkerDied``, or is started again up to ``restart`` times, with the
+    same stream. ``timeout`` (seconds; None: no limit) ends waiting for a worker that is stuck, and shows its stack.
+
+    >>> import numpy as np
+    >>> loader = Loader((np.arange(10.0), np.arange(10)), batch_size=4)
+    >>> [y.tolist() for x, y in loader]
+    [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    >>> len(loader), loader.epoch
+    (3, 1)
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        transforms: Any = None,
+        num_threads: int | str = "auto",
+        prefetch: int | str = "auto",
+        memory_budget: float | None = None,
+        device: str = "cpu",
+        rank: int | None = None,
+        world_size: int | None = None,
+        timeout: float | None = 60.0,
+        pad: bool = False,
+        on_error: str = "raise",
+        restart: int = 0,
+    ) -> None:
+        if device != "cpu":
+            raise DeviceUnavailable(f"[Loader] device {device!r} is not available; this version has 'cpu'")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"[Loader] on_error must be 'raise' or 'skip', got {on_error!r}")
+        self.batch_size = arguments.at_least("batch_size", batch_size, 1)
+        self.seed = arguments.at_least("seed", seed, 0)
+        self.shuffle, self.drop_last, self.pad = bool(shuffle), bool(drop_last), bool(pad)
+        self.rank, self.world_size = _place(rank, world_size)
+        self.timeout = arguments.seconds(timeout)
+        self._skip = on_error == "skip"
+        threads = arguments.auto_or_at_least("num_threads", num_threads, 0, _MOST_THREADS)
+        ahead = arguments.auto_or_at_least("prefetch", prefetch, 1, _MOST_PREFETCH)
+        budget = arguments.budget(memory_budget)
+        restarts = arguments.at_least("restart", restart, 0)
+        self._source, self._transforms = source, transforms
+        self._opened: Opened = open_source(source).transformed(transforms)
+        self.samples: int = self._opened.length
+        if self.samples < 1:
+            raise ValueError("[Loader] the source is empty: there must be at least one sample")
+        # A batch is never larger than the source, so neither is a slot.
+        self._rows = min(self.batch_size, self.samples)
+        if self.drop_last and len(self) == 0:
+            raise ValueError(
+                f"[Loader] drop_last leaves nothing: {self.samples} samples, batch_size {self.batch_size}, "
+                f"world_size {self.world_size}"
+            )
+        self._runs = Runs(
+            self._opened,
+            (source, transforms, None),
+            batch_size=self._rows,
+            threads=threads,
+            prefetch=ahead,
+            budget=budget,
+            restart=restarts,
+        )
+        # At garbage collection, and at the interpreter's exit while it is still whole: no thread outlives either.
+        self._finalizer = weakref.finalize(self, self._runs.close)
+        self._cast_runs: dict[tuple[str, ...], Runs] = {}
+        self.epoch = 0
+        self._position = 0  # of the next pass's first batch, in the epoch's order
+        self._begun = False
+        self._current: Lent | None = None  # what the iterator made last reads
+        self._last: Lent | None = None
+
+    # Iterating
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch, of this rank."""
+        each, rest = divmod(self.samples, self.world_size)
+        if self.drop_last and not self.pad:
+            return self.samples // (self.world_size * self.batch_size)
+        rows = each + (rest > 0 if self.pad else self.rank < rest)
+        whole, part = divmod(rows, self.batch_size)
+        return whole + (part > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._begun:
+            self._advance()
+        return self._iterate(self._position)
+
+    def batches(self, start: int = 0) -> Iterator[Any]:
+        """This epoch's batches from number ``start`` on; the loader's place stays as it is."""
+        start = arguments.at_least("start", start, 0)
+        return self._iterate(start * self.batch_size * self.world_size, stay=True)
+
+    def _iterate(self, position: int, *, stay: bool = False) -> Iterator[Any]:
+        lent, watcher = self._start_pass(position, stay=stay)
+        iterator: Iterator[Any] = lent.run.iterate(watcher)
+        return iterator
+
+    def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:
+        """This epoch's batches from number ``start`` on as ``Trainer.fit`` reads them: natively. ``in_order``: not shuffled,
+        and with the last batch."""
+        return LoaderFields(self, start, in_order=in_order)
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...] | None:
+        """The source's arrays, if it is plain arrays in memory that reach the batches as they are, of one rank; else None."""
+        parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
+        parts = parts if isinstance(parts, (tuple, list)) else (parts,)
+        plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
+        plain = plain and all(field.plain for field in self._opened.fields) and self._opened.kind != "dict"
+        if not plain or self._transforms or self.world_size > 1:
+            return None
+        return tuple(parts)
+
+    def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
+        """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
+        count = self.samples - first if count is None else count
+        if not self.shuffle:
+            return np.arange(first, first + count)
+        indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
+        return indices
+
+    def _runs_with(self, dtypes: tuple[str, ...] | None) -> Runs:
+        """Pipelines of the batches as the user gets them, or cast to dtypes."""
+        names = tuple(field.dtype.name for field in self._opened.fields)
+        if dtypes is None or dtypes == names:
+            return self._runs
+        if dtypes not in self._cast_runs:
+            casts = {
+                field.name: Cast(dtype)
+                for field, dtype, name in zip(self._opened.fields, dtypes, names, strict=True)
+                if dtype != name
+            }
+            self._cast_runs[dtypes] = self._runs.like(self._opened.transformed(_for_kind(self._opened, casts)), casts)
+        return self._cast_runs[dtypes]
+
+    def _start_pass(
+        self, position: int, *, stay: bool, dtypes: tuple[str, ...] | None = None, in_order: bool = False
+    ) -> tuple[Lent, Watcher]:
+        lent = self._runs_with(dtypes).borrow()
+        watcher = Watcher(self, lent.run, lent.workers, self.timeout, stay=stay)
+        lent.user = watched_by(watcher)
+        lent.run.start(
+            samples=self.samples,
+            batch_size=self._rows,
+            seed=self.seed,
+            epoch=self.epoch,
+            rank=self.rank,
+            world_size=self.world_size,
+            start=min(position, self.samples),
+            shuffle=self.shuffle and not in_order,
+            drop_last=self.drop_last and not in_order,
+            pad=self.pad and not in_order,
+            skip=self._skip,
+            seconds=min(self.timeout, 1e9),
+        )
+        self._last = lent
+        if not stay:
+            self._begun, self._current = True, lent
+        return lent, watcher
+
+    def _finished(self, watcher: Watcher) -> None:
+        if not watcher.stay and self._current is not None and watcher.run is self._current.run:
+            self._advance()
+
+    def _advance(self) -> None:
+        self.epoch += 1
+        self._position, self._begun, self._current = 0, False, None
+
+    # Where it stands
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass, which begins at its first batch."""
+        self.epoch = arguments.at_least("epoch", epoch, 0)
+        self._position, self._begun, self._current = 0, False, None
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader stands: a few integers. A batch counts from when it was handed out."""
+        position = self._position if self._current is None else self._current.run.position
+        return {
+            "epoch": self.epoch,
+            "position": position,
+            "seed": self.seed,
+            "samples": self.samples,
+            "shuffle": int(self.shuffle),
+        }
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where ``state_dict`` was taken, on this or any other number of ranks and workers."""
+        samples = arguments.at_least("state['samples']", state.get("samples", self.samples), 0)
+        if samples != self.samples:
+            raise ValueError(f"[Loader] the state is of a source of {samples} samples, this one has {self.samples}")
+        if bool(state.get("shuffle", self.shuffle)) != self.shuffle:
+            raise ValueError(f"[Loader] the state is of a loader with shuffle={not self.shuffle}")
+        position = arguments.at_least("state['position']", state.get("position", 0), 0)
+        if position > samples:
+            raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
+        self.set_epoch(state["epoch"])
+        self.seed = arguments.at_least("state['seed']", state["seed"], 0)
+        self._position = position
+
+    def stats(self) -> LoaderStats:
+        """What was read so far by the iterator made last, who waited for whom, and the advice that follows."""
+        if self._last is None:
+            return LoaderStats(advice="Nothing was read yet.")
+        workers = self._last.workers
+        return stats_from(
+            self._last.run.stats(),
+            workers=self._opened.workers,
+            restarted=workers.restarted if workers is not None else 0,
+            python=self._opened.python,
+            size=self._runs.size,
+        )
+
+    # Its end
+
+    def close(self) -> None:
+        """End workers and free memory. Whoever waits for a batch gets a ``LoaderError``; batches that are held stay good."""
+        self._finalizer()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{field.dtype}{list(field.shape)}" for field in self._opened.fields)
+        return (
+            f"Loader({self.samples} samples of {fields}, batch_size={self.batch_size}, shuffle={self.shuffle}, "
+            f"seed={self.seed})"
+        )
+
+
+def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Rank and world size: as given, else the launcher's, else those of a world of one."""
+    if world_size is None and rank is None:
+        return 0, 1
+    if world_size is None or rank is None:
+        raise ValueError("[Loader] rank and world_size go together: give both or neither")
+    world_size = arguments.at_least("world_size", world_size, 1)
+    rank = arguments.at_least("rank", rank, 0)
+    if rank >= world_size:
+        raise ValueError(f"[Loader] rank is {rank}: it must be below world_size ({world_size})")
+    return rank, world_size
+
+
+def _for_kind(opened: Opened, casts: dict[str, Cast]) -> Any:
+    """Transforms keyed by the fields' names, in the form that `opened` takes them."""
+    if opened.kind == "array":
+        return list(casts.values())
+    if opened.kind == "dict":
+        return casts
+    return {int(name): cast for name, cast in casts.items()}

@@ -1,0 +1,272 @@
+"""Worker processes: started in parallel, watched, restarted, and ended; the loader's side."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradring.errors import LoaderError, WorkerDied
+from gradring.loader.payload import Payload
+
+__all__ = ["RemoteTraceback", "Workers", "load_note"]
+
+_LOG = logging.getLogger("gradring.loader")
+_STACK_SIGNAL = signal.SIGRTMIN + 7
+_GRACE = 0.5  # seconds that workers have to end by themselves
+_CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from gradring.loader.worker import main; main(sys.argv[1])"
+
+
+class RemoteTraceback(Exception):
+    """The traceback, as text, that an exception had in a worker process."""
+
+    where = ""
+
+    def __str__(self) -> str:
+        return f"in a worker process, while reading {self.where or 'its source'}:\n{self.args[0]}"
+
+
+def load_note(data: bytes) -> BaseException | None:
+    """The exception that a worker left (see worker.pickle_error), its remote traceback as its cause."""
+    if not data:
+        return None
+    error, text = pickle.loads(data)
+    if error is None:
+        return LoaderError(f"[loader] a worker process failed:\n{text}")
+    error.__cause__ = RemoteTraceback(text.rstrip())
+    result: BaseException = error
+    return result
+
+
+@dataclass
+class _Process:
+    popen: subprocess.Popen[bytes]
+    pidfd: int
+    lifeline: int  # our end; the worker ends when it closes
+    trouble: int  # a worker that cannot begin says why here
+    stack: int  # where faulthandler writes
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.lifeline, self.trouble, self.stack):
+            with suppress(OSError):
+                os.close(fd)
+
+
+class Workers:
+    """The processes of one run. `value` is what they are given, pickled once."""
+
+    def __init__(self, run: Any, value: Callable[[], Any], *, workers: int, batch_size: int, cells: int, restart: int):
+        self._run, self._restarts, self._pid = run, restart, os.getpid()
+        self._shape = {"workers": workers, "batch_size": batch_size, "cells": cells}
+        self.restarted = 0
+        self._processes: dict[int, _Process] = {}
+        self._payload = Payload()
+        try:
+            for lane in range(workers):
+                self._start(lane)
+            # While the interpreters start.
+            self._payload.fill(_preparation(), value())
+            for lane in range(workers):
+                self._go(lane)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, lane: int) -> None:
+        theirs, ours = os.pipe2(os.O_CLOEXEC)
+        trouble, trouble_theirs = os.pipe2(os.O_CLOEXEC)
+        stack = os.memfd_create("gradring-stack", os.MFD_CLOEXEC)
+        given = {
+            **self._shape,
+            "lane": lane,
+            "parent": os.getpid(),
+            "payload_fd": self._payload.fd,
+            "control_fd": self._run.control_fd,
+            "slots_fd": self._run.slots_fd,
+            "slots_bytes": self._run.slots_bytes,
+            "stride": self._run.stride,
+            "lifeline_fd": theirs,
+            "trouble_fd": trouble_theirs,
+            "stack_fd": stack,
+            "stack_signal": int(_STACK_SIGNAL),
+        }
+        passed = [value for key, value in given.items() if key.endswith("_fd")]
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        command = [sys.executable, *flags, "-c", _CODE, json.dumps(given), json.dumps(sys.path)]
+        # One thread each: the workers themselves are the parallelism.
+        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **os.environ}
+        try:
+            # A session of its own: Ctrl-C is for the loader's process, which then ends its workers.
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=passed,
+                env=environment,
+                start_new_session=True,
+            )
+        except BaseException:
+            for fd in (ours, trouble, stack):
+                os.close(fd)
+            raise
+        finally:
+            os.close(theirs)
+            os.close(trouble_theirs)
+        process = _Process(popen, os.pidfd_open(popen.pid), ours, trouble, stack)
+        self._processes[lane] = process
+        self._run.set_process(lane, process.pidfd)
+
+    def _go(self, lane: int) -> None:
+        # A worker that is gone already is found by check.
+        with suppress(BrokenPipeError):
+            os.write(self._processes[lane].lifeline, b"g")
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the workers that live, by lane."""
+        return [process.popen.pid for _, process in sorted(self._processes.items())]
+
+    def check(self) -> bool:
+        """Looks for a worker that has ended: restarts it (True), or raises what ended it."""
+        lane = self._run.dead_lane()
+        if lane < 0:
+            return False
+        process = self._processes.pop(lane)
+        code = process.popen.wait()
+        batch, _, resident, _ = self._run.worker_at(lane)
+        trouble = _read_all(process.trouble)
+        stack = _read_file(process.stack)
+        process.close()
+        if trouble:
+            self._run.recover_lane(lane, False)
+            error = load_note(trouble)
+            assert error is not None
+            raise error
+        died = _died(lane, process.popen.pid, code, batch, resident, stack)
+        if not self._take_restart(lane, str(died)):
+            self._run.recover_lane(lane, False)
+            raise died
+        return True
+
+    def _take_restart(self, lane: int, why: str) -> bool:
+        if self.restarted >= self._restarts:
+            return False
+        self.restarted += 1
+        _LOG.warning("%s; restarting it (%d of %d)", why, self.restarted, self._restarts)
+        self._run.recover_lane(lane, True)
+        self._start(lane)
+        self._go(lane)
+        return True
+
+    def describe_stuck(self, lane: int, seconds: float) -> str:
+        """What that worker is doing, with its Python stack."""
+        batch, since, resident, _ = self._run.worker_at(lane)
+        process = self._processes[lane]
+        at = f"it has been at batch {batch} for {since:.1f} s" if batch >= 0 else "it is at no batch"
+        return (
+            f"[loader] no batch came within {seconds:.1f} s (timeout): worker process {lane} (pid {process.popen.pid}, "
+            f"{resident >> 20} MiB) is stuck; {at}\n{_stack_of(process)}"
+        )
+
+    def restart_stuck(self, lane: int, seconds: float) -> bool:
+        """Kills a stuck worker and starts another in its place, if restarts are left."""
+        if self.restarted >= self._restarts:
+            return False
+        why = self.describe_stuck(lane, seconds)
+        process = self._processes.pop(lane)
+        process.popen.kill()
+        process.popen.wait()  # it writes to no slot any more
+        process.close()
+        return self._take_restart(lane, why)
+
+    def close(self) -> None:
+        """Ends the workers: those that idle at once, those at work by force after half a second."""
+        processes, self._processes = self._processes, {}
+        self._payload.close()
+        if os.getpid() != self._pid:
+            return  # in a forked child: they are not ours
+        self._run.close()
+        self._run.quit()
+        for process in processes.values():
+            with suppress(OSError):
+                os.close(process.lifeline)
+            process.lifeline = -1
+        deadline = time.monotonic() + _GRACE
+        for lane, process in processes.items():
+            with suppress(subprocess.TimeoutExpired):
+                process.popen.wait(max(deadline - time.monotonic(), 0))
+            if process.popen.returncode is None:
+                process.popen.kill()
+                process.popen.wait()
+            self._run.set_process(lane, -1)
+            process.close()
+
+
+def _preparation() -> dict[str, Any]:
+    from multiprocessing import spawn
+
+    data = spawn.get_preparation_data("gradring-loader-worker")
+    data.pop("authkey", None)  # a secret that workers have no use for
+    return data
+
+
+def _died(lane: int, pid: int, code: int, batch: int, resident: int, stack: str) -> WorkerDied:
+    number = -code if code < 0 else None
+    try:
+        how = f"was killed by {signal.Signals(number).name}" if number else f"ended with exit code {code}"
+    except ValueError:
+        how = f"was killed by signal {number}"
+    doing = f"while filling batch {batch}" if batch >= 0 else "while waiting, or before its first batch"
+    hint = " (the kernel's out-of-memory killer sends this signal)" if number == signal.SIGKILL else ""
+    text = (
+        f"[loader] worker process {lane} (pid {pid}) {how}{hint} {doing}; it had {resident >> 20} MiB resident. "
+        f"Loader(restart=n) starts it again up to n times"
+    )
+    error = WorkerDied(text + (f"\n{stack}" if stack else ""))
+    error.pid, error.signal, error.exit_code, error.resident_bytes = pid, number, code, resident
+    return error
+
+
+def _stack_of(process: _Process) -> str:
+    """Asks the worker's faulthandler for all its stacks; waits for at most a second."""
+    with suppress(FileNotFoundError, IndexError):
+        state = Path(f"/proc/{process.popen.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state in "Tt":
+            return "The process is stopped (SIGSTOP or a debugger), so it cannot show its stack."
+    before = os.fstat(process.stack).st_size
+    with suppress(ProcessLookupError):
+        os.kill(process.popen.pid, _STACK_SIGNAL)
+    last, deadline = -1, time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        size = os.fstat(process.stack).st_size
+        if size > before and size == last:
+            break
+        last = size
+        time.sleep(0.02)
+    return _read_file(process.stack, before) or "It did not show its stack."
+
+
+def _read_file(fd: int, offset: int = 0) -> str:
+    with suppress(OSError):
+        return os.pread(fd, 1 << 16, offset).decode(errors="replace")
+    return ""
+
+
+def _read_all(fd: int) -> bytes:
+    data = b""
+    while select.select([fd], [], [], 0)[0]:
+        part = os.read(fd, 1 << 16)
+        if not part:
+            break
+        data += part
+    return data

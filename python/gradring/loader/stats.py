@@ -1,0 +1,134 @@
+"""Who waits for whom: a loader's numbers, and what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradring.loader.runs import Size
+
+__all__ = ["LoaderStats", "stats_from"]
+
+
+@dataclass(frozen=True)
+class LoaderStats:
+    """What a loader did so far. Times are seconds; waits are of the consumer for batches, and of the workers for space.
+
+    ``occupancy[i]`` counts the batches at whose delivery ``i`` more were ready. ``hand_off_p50`` and ``hand_off_p99`` are
+    the seconds from asking for a batch that was ready to having its arrays. ``bottleneck`` is ``"loader"``,
+    ``"consumer"``, ``"balanced"`` or ``"unknown"`` (too little was read), and ``advice`` says why, and what would help.
+
+    >>> import numpy as np, gradring as gr
+    >>> with gr.Loader(np.arange(1000), batch_size=10) as loader:
+    ...     for x in loader:
+    ...         pass
+    ...     loader.stats().batches
+    100
+    """
+
+    batches: int = 0
+    rows: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    consumer_wait: float = 0.0
+    consumer_work: float = 0.0
+    worker_busy: float = 0.0
+    worker_wait: float = 0.0
+    num_workers: int = 0
+    active_workers: int = 0
+    workers: str = "threads"
+    prefetch: int = 0
+    restarted: int = 0
+    held: int = 0
+    slots: int = 0
+    slot_bytes: int = 0
+    occupancy: tuple[int, ...] = ()
+    hand_off_p50: float = 0.0
+    hand_off_p99: float = 0.0
+    bottleneck: str = "unknown"
+    advice: str = ""
+    chosen: str = ""
+    per_worker: tuple[dict[str, float], ...] = field(default=(), repr=False)
+
+    @property
+    def batches_per_second(self) -> float:
+        """Batches over the time that the consumer waited and worked."""
+        return self.batches / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes over the same time."""
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.batches} batches, {self.batches_per_second:.0f}/s, {self.bytes_per_second / 1e6:.0f} MB/s; "
+            f"consumer waited {self.consumer_wait:.3f} s and worked {self.consumer_work:.3f} s, workers were busy "
+            f"{self.worker_busy:.3f} s and waited {self.worker_wait:.3f} s; hand-off {self.hand_off_p50 * 1e6:.1f} us "
+            f"(p99 {self.hand_off_p99 * 1e6:.1f} us). {self.advice}"
+        )
+
+
+def stats_from(native: dict[str, Any], *, workers: str, restarted: int, python: bool, size: Size) -> LoaderStats:
+    """Puts the native counters into words."""
+    count = len(native["workers"])
+    wait, own = native["consumer_wait_seconds"], native["consumer_own_seconds"]
+    busy, idle = native["worker_busy_seconds"], native["worker_wait_seconds"]
+    bottleneck, advice = _verdict(
+        native["batches"], wait, own, busy, idle, native["active_workers"], workers, python, size.workers
+    )
+    return LoaderStats(
+        batches=native["batches"],
+        rows=native["rows"],
+        bytes=native["bytes"],
+        skipped=native["skipped"],
+        seconds=wait + own,
+        consumer_wait=wait,
+        consumer_work=own,
+        worker_busy=busy,
+        worker_wait=idle,
+        num_workers=count,
+        active_workers=native["active_workers"] if count else 0,
+        workers=workers,
+        prefetch=native["prefetch"] if count else 0,
+        restarted=restarted,
+        held=native["held"],
+        slots=native["slots"],
+        slot_bytes=native["slot_bytes"],
+        occupancy=tuple(native["occupancy"]),
+        hand_off_p50=native["hand_off_p50_seconds"],
+        hand_off_p99=native["hand_off_p99_seconds"],
+        bottleneck=bottleneck,
+        advice=advice,
+        chosen=f"{native['active_workers']} of {count} {workers}, prefetch {native['prefetch']}",
+        per_worker=tuple(native["workers"]),
+    )
+
+
+def _verdict(
+    batches: int, wait: float, own: float, busy: float, idle: float, active: int, workers: str, python: bool, most: int
+) -> tuple[str, str]:
+    total = wait + own
+    if batches < 10 or total <= 0:
+        return "unknown", "Too few batches were read to tell."
+    starved = wait / total
+    load = busy / (busy + idle) if busy + idle > 0 else 0.0
+    who = f"{active} worker {workers if active != 1 else workers.removesuffix('es') if workers == 'processes' else 'thread'}"
+    if starved < 0.05:
+        return "consumer", (
+            f"Consumer-bound: it waited {starved:.0%} of the time; {who} busy {load:.0%}. The loader has time to spare."
+        )
+    if starved < 0.3 and load < 0.9:
+        return "balanced", (
+            f"Balanced: the consumer waited {starved:.0%} of the time, {who} busy {load:.0%}. A larger prefetch would "
+            f"smooth batches that take uneven time."
+        )
+    if python and workers == "threads":
+        way_out = "the source or a transform is Python and needs the interpreter's lock: try workers='processes'"
+    elif active < most:
+        way_out = f"try num_threads={active + 1}" if workers == "threads" else f"try num_workers={active + 1}"
+    else:
+        way_out = "all cores are in use: make the source or the transforms cheaper"
+    return "loader", (f"Loader-bound: the consumer waited {starved:.0%} of the time, {who} busy {load:.0%}; {way_out}.")

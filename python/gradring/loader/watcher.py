@@ -1,0 +1,109 @@
+"""What a loader's trouble means to its user: the native iterator asks here, on its slow paths only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from gradring.errors import LoaderError
+from gradring.loader.processes import RemoteTraceback, load_note
+
+if TYPE_CHECKING:
+    from gradring.loader.loader import Loader
+    from gradring.loader.processes import Workers
+
+__all__ = ["Watcher"]
+
+# csrc/runtime/status.h
+_INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
+
+
+class Watcher:
+    """One pass over a loader, held by its iterator. While it lives, so does the loader."""
+
+    def __init__(self, loader: Loader, run: Any, workers: Workers | None, timeout: float, *, stay: bool) -> None:
+        self.loader, self.run, self.workers, self._timeout = loader, run, workers, timeout
+        self.stay = stay  # this pass does not move the loader's place
+        self._pid = os.getpid()
+        self._restarted_at = 0.0
+
+    def waited(self, seconds: float, held: int) -> None:
+        """The consumer has waited for that long: for a batch, or (held >= 0) for one of its own to come back."""
+        if held >= 0:
+            if seconds > self._timeout:
+                raise LoaderError(_held(self.run.stats(), held, seconds))
+            return
+        self._restarted_at = min(self._restarted_at, seconds)  # of this wait
+        if self.workers is not None and self.workers.check():
+            self._restarted_at = seconds  # a worker was restarted: its time begins anew
+        if seconds - self._restarted_at > self._timeout:
+            self._stuck(seconds - self._restarted_at)
+            self._restarted_at = seconds
+
+    def failed(self, lane: int, batch: int, sample: int, code: int, message: str) -> None:
+        """A worker failed at the next batch."""
+        where = f"sample {sample} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
+        if code == _PYTHON:
+            error: BaseException | None
+            error = self.run.take_error(batch) if self.workers is None else load_note(self.run.note(lane))
+            if error is not None:
+                try:
+                    raise _marked(error, sample, where)
+                finally:
+                    del error  # a cycle with its traceback, which holds this loader's memory
+        text = f"[loader] {where}: {message}"
+        if code in (_INVALID, _OUT_OF_RANGE):
+            raise _marked(ValueError(text), sample, None)
+        if code == _NO_MEMORY:
+            raise MemoryError(text)
+        raise _marked(LoaderError(text), sample, None)
+
+    def closed(self) -> None:
+        """The pipeline was closed, or belongs to another process."""
+        if os.getpid() != self._pid:
+            raise LoaderError(
+                "[loader] this iterator was made before fork, in another process, whose workers fill its batches; "
+                "iterate the loader anew here"
+            )
+        raise LoaderError("[loader] the loader was closed while it was being read")
+
+    def finished(self) -> None:
+        """The epoch is over."""
+        self.loader._finished(self)
+
+    def _stuck(self, seconds: float) -> None:
+        lane = max(self.run.waited_lane(), 0)
+        if self.workers is not None:
+            if self.workers.restart_stuck(lane, seconds):
+                return
+            raise LoaderError(self.workers.describe_stuck(lane, seconds))
+        stacks = []
+        for worker in range(len(self.run.stats()["workers"])):
+            batch, since, _, thread = self.run.worker_at(worker)
+            frame = sys._current_frames().get(thread)
+            if batch >= 0:
+                stack = "".join(traceback.format_stack(frame)) if frame else "  (in native code)\n"
+                stacks.append(f"thread {worker} has been at batch {batch} for {since:.1f} s:\n{stack}")
+        raise LoaderError(f"[loader] no batch came within {seconds:.1f} s (timeout). " + "".join(stacks).rstrip())
+
+
+def _held(stats: dict[str, Any], held: int, seconds: float) -> str:
+    return (
+        f"[loader] {held} batches are held, all {stats['slots']} slots of {stats['slot_bytes']} bytes are in use, and "
+        f"none came back within {seconds:.1f} s (timeout): drop batches (or copy what you keep), or raise memory_budget"
+    )
+
+
+def _marked(error: BaseException, sample: int, where: str | None) -> BaseException:
+    """The error as it was raised, with the sample's number: as an attribute, and as a note where Python has notes."""
+    if sample >= 0:
+        with contextlib.suppress(AttributeError):  # an exception with slots
+            error.sample_index = sample  # type: ignore[attr-defined]
+    if where and hasattr(error, "add_note"):
+        error.add_note(f"[loader] while reading {where}")
+    if where and isinstance(error.__cause__, RemoteTraceback):
+        error.__cause__.where = where
+    return error

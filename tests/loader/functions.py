@@ -1,0 +1,69 @@
+"""Sources' functions for worker processes, which import them by name."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+class Sample:
+    """(sample i as a (3, 2) block, i); does something else once it comes to `at`, the first time if `marker` is a path."""
+
+    def __init__(self, mode="", at=50, marker=None, seconds=0.0, ballast=None):
+        self.mode, self.at, self.marker, self.seconds, self.ballast = mode, at, marker, seconds, ballast
+
+    def __call__(self, i):
+        if self.seconds:
+            time.sleep(self.seconds)
+        if i == self.at and self.first_time():
+            self.act(i)
+        return np.full((3, 2), i, np.float32), np.int64(i)
+
+    def first_time(self):
+        if self.marker is None:
+            return True
+        if Path(self.marker).exists():
+            return False
+        Path(self.marker).touch()
+        return True
+
+    def act(self, i):
+        if self.mode == "raise":
+            raise KeyError(f"sample {i} is bad")
+        if self.mode == "unpicklable":
+            raise Unpicklable(i, lambda: i)
+        if self.mode == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.mode == "exit":
+            os._exit(7)
+        if self.mode == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.mode == "hang":
+            time.sleep(1000)
+
+
+class Unpicklable(Exception):
+    def __init__(self, number, function):
+        super().__init__(f"number {number}")
+        self.function = function
+
+
+def draws(i):
+    """NumPy's own random numbers, keyed by the sample as a careful user does."""
+    return np.random.default_rng(i).standard_normal(4)
+
+
+class Fails:
+    """Cannot be unpickled."""
+
+    def __reduce__(self):
+        return fail, ()
+
+    def __call__(self, i):
+        return np.zeros(1)
+
+
+def fail():
+    raise ImportError("this worker lacks a library")
