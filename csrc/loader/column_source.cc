@@ -17,7 +17,13 @@ ColumnSource::ColumnSource(std::vector<std::shared_ptr<const Column>> columns) :
     }
     fields_.push_back(column->spec());
   }
-  if (length() == 0) throw Error(Code::kInvalidArgument, "[loader] the source is empty");
+  if (length() == 0) {
+    std::string shape = "(0,";
+    for (const int64_t extent : columns_[0]->spec().shape) shape += " " + std::to_string(extent) + ",";
+    if (shape != "(0,") shape.pop_back();
+    throw Error(Code::kInvalidArgument, "[loader] the source is empty: field '" + columns_[0]->spec().name + "' is " +
+                                            shape + "), there must be at least one sample");
+  }
 }
 
 Status check_samples(const ReadRequest& request, int64_t length, int64_t* failed_row) noexcept {

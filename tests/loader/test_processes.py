@@ -221,7 +221,7 @@ def test_a_forked_child_is_told(tmp_path):
     iterator = iter(loader)
     next(iterator)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of threads and fork
+        warnings.simplefilter("ignore")  # Python's own, of threads and fork, and JAX's where it is imported
         pid = os.fork()
     if pid == 0:
         code = 1

@@ -32,7 +32,9 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
             "or one of gr.sources"
         )
     if array.ndim == 0:
-        raise ValueError(f"[loader] field {name!r} is a single value: its first axis must be the samples")
+        raise ValueError(
+            f"[loader] field {name!r} of the source is a single value, {array}: its first axis must be the samples"
+        )
     return array
 
 
