@@ -1,16 +1,14 @@
 // Control: everything that the consumer and the workers of a loader share beside the batches themselves.
 //
-// | variable           | writer               | readers            | order                     | why |
-// |--------------------|----------------------|--------------------|---------------------------|---------------------------------------------|
-// | RunBlock::turn     | start, quit          | workers            | Signal: release / acquire | hands over order, end
-// and the opened rings  | | RunBlock::active   | tune, stop           | workers            | Signal: release / acquire
-// | how many of them may claim                  | | WorkerBlock::done  | its worker           | start              |
-// Signal: release / acquire | it parked: it touches no ring and no slot   | | WorkerBlock, rest  | its worker |
-// statistics         | relaxed                   | numbers to look at                          | | RunBlock::order .. |
-// start, while parked  | workers            | plain, by RunBlock::turn  |                                             |
-// | CellBlock::slot    | start, take          | workers            | plain, by the ring's turn | written before the
-// cell is released         | | PartBlock          | the lane's worker    | take               | plain, by the ring's
-// turn | written before the cell is committed        |
+// | variable           | writer            | readers    | order                     | why                              |
+// |--------------------|-------------------|------------|---------------------------|----------------------------------|
+// | RunBlock::turn     | start, quit       | workers    | release / acquire         | hands over order, end, rings     |
+// | RunBlock::active   | tune, stop        | workers    | release / acquire         | how many of them may claim       |
+// | WorkerBlock::done  | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
+// | WorkerBlock, rest  | its worker        | statistics | relaxed                   | numbers to look at               |
+// | RunBlock::order .. | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
+// | CellBlock::slot    | start, take       | workers    | plain, by the ring's turn | written before it is released    |
+// | PartBlock          | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |
 //
 // Two shapes. Threads: one lane, all workers claim from it, and each fills a whole batch. Processes: a lane for each
 // worker, and each fills its part of the rows of every batch, so that the first batch comes soonest, who does what

@@ -1,14 +1,12 @@
 // Ring: cells that producers fill in place and one consumer takes in order.
 //
-// | variable         | writer                     | readers             | order                     | why |
-// |------------------|----------------------------|---------------------|---------------------------|------------------------------------------------|
-// | Cell::word, turn | commit, discard: producer  | await: the consumer | CAS acq_rel / acquire     | the slot's
-// contents are visible before "full"  | | Cell::word, turn | release: the consumer      | reserve: a producer | CAS
-// acq_rel / acquire     | the consumer's reads end before "free"         | | Cell::word, bits | a waiter, close |
-// whoever advances it | CAS acq_rel, or acq_rel   | one word: no wake is lost between look and sleep | |
-// Control::claimed | claim: any producer        | claim               | fetch_add relaxed         | only uniqueness
-// counts; reserve does the rest  | | Control::claimed | open, recover              | claim               | store
-// release             | while no producer runs; see those functions    |
+// | variable         | writer          | readers | order                 | why                                     |
+// |------------------|-----------------|---------|-----------------------|-----------------------------------------|
+// | Cell::word, turn | commit, discard | await   | CAS acq_rel / acquire | the contents are visible before "full"  |
+// | Cell::word, turn | release         | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
+// | Cell::word, bits | a waiter, close | advance | CAS or RMW acq_rel    | one word: no wake is lost               |
+// | Control::claimed | claim           | claim   | fetch_add relaxed     | unique is enough; reserve does the rest |
+// | Control::claimed | open, recover   | claim   | store release         | no producer runs meanwhile              |
 //
 // Tickets 0, 1, 2, ... are handed out in the order of consumption. Ticket t lives in cell t % cells, on lap
 // t / cells of that cell. A cell's word counts turns: 2 * lap says "free for that lap", 2 * lap + 1 says "full". So a

@@ -1,13 +1,12 @@
 // SlotPool: the memory of batches, its slots taken by the pipeline and given back by whoever held a batch last.
 //
-// | variable    | writer                  | readers        | order               | why |
-// |-------------|-------------------------|----------------|---------------------|-------------------------------------------------|
-// | words_[i]   | give: any thread        | take: consumer | fetch_or release    | the holder's last reads end before
-// the next use | | words_[i]   | take: the consumer      | take           | CAS acquire         | takes a bit away | |
-// taken_      | take, give              | taken          | relaxed             | a count for messages and statistics |
-// | returned_   | give (publish)          | wait_returned  | Signal              | wakes a consumer that waits for a
-// slot          | | turns_      | give                    | give           | fetch_add relaxed   | makes each publish
-// differ from the last         |
+// | variable  | writer             | readers       | order             | why                                    |
+// |-----------|--------------------|---------------|-------------------|----------------------------------------|
+// | words_[i] | give: any thread   | take          | fetch_or release  | last reads end before the next use     |
+// | words_[i] | take: the consumer | take          | CAS acquire       | takes a bit away                       |
+// | taken_    | take, give         | taken         | relaxed           | a count for messages and statistics    |
+// | returned_ | give (publish)     | wait_returned | Signal            | wakes a consumer that waits for a slot |
+// | turns_    | give               | give          | fetch_add relaxed | each publish differs from the last     |
 //
 // One reservation of address space, so that slots never move; memory is added slot by slot. Shared slots lie in a memfd
 // and are allocated before use, so that a full machine is an error and never a SIGBUS; processes map all of it once and

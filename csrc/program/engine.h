@@ -2,7 +2,7 @@
 //
 // | variable | writer            | readers | order              | why                                      |
 // |----------|-------------------|---------|--------------------|------------------------------------------|
-// | busy_    | whoever enters    | same    | exchange acq, rel  | one thread at a time; the others are told |
+// | busy_    | whoever enters    | same    | exchange acq, rel  | one thread at a time; others are told    |
 #pragma once
 
 #include <atomic>

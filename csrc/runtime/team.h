@@ -1,11 +1,10 @@
 // Team: a fixed set of threads that run one function together (fork-join), with a barrier inside.
 //
-// | variable       | writer           | readers       | order                     | why |
-// |----------------|------------------|---------------|---------------------------|----------------------------------------|
-// | Seat::work     | run (lane 0)     | that lane     | Signal: release / acquire | hands over body_, context_, lanes_,
-// | |                |                  |               |                           | sequence_ | | Seat::arrived  |
-// that lane        | other lanes   | Signal: release / acquire | what the lane wrote before it arrived  | | forks
-// (global) | the fork handler | start_threads | relaxed                   | a child process has no worker threads  |
+// | variable       | writer           | readers       | order             | why                                |
+// |----------------|------------------|---------------|-------------------|------------------------------------|
+// | Seat::work     | run (lane 0)     | that lane     | release / acquire | hands over the plain members below |
+// | Seat::arrived  | that lane        | other lanes   | release / acquire | what it wrote before it arrived    |
+// | forks (global) | the fork handler | start_threads | relaxed           | a child has no worker threads      |
 //
 // The barrier is all-to-all: each lane publishes its own number of barriers passed and waits for everyone else's. No
 // word is written by two lanes, two lanes meet in one trip of a cache line each way, and a lane that comes late wakes

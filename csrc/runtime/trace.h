@@ -1,13 +1,13 @@
 // A trace of spans: what each thread did when, written as Chrome's trace JSON (chrome://tracing, ui.perfetto.dev).
 //
-// | variable            | writer       | readers      | order             | why |
-// |---------------------|--------------|--------------|-------------------|-----------------------------------------------|
-// | trace_is_on         | start, stop  | every span   | relaxed           | a hint: a span more or less does no harm |
-// | session             | start        | every record | relaxed / relaxed | changes under the registry's mutex | |
-// Buffer::session     | its thread   | trace_write  | release / acquire | the buffer below belongs to this session | |
-// Buffer::size        | its thread   | trace_write  | release / acquire | events below size, and their chunks, are
-// whole | | Buffer::dropped     | its thread   | trace_write  | relaxed           | a count, and nothing else | |
-// Buffer::orphaned    | its thread   | trace_start  | release / acquire | its thread is gone: nobody writes any more |
+// | variable         | writer      | readers      | order             | why                                        |
+// |------------------|-------------|--------------|-------------------|--------------------------------------------|
+// | trace_is_on      | start, stop | every span   | relaxed           | a hint: a span more or less does no harm   |
+// | session          | start       | every record | relaxed           | changes under the registry's mutex         |
+// | Buffer::session  | its thread  | trace_write  | release / acquire | the buffer belongs to this session         |
+// | Buffer::size     | its thread  | trace_write  | release / acquire | events below size are whole, chunks too    |
+// | Buffer::dropped  | its thread  | trace_write  | relaxed           | a count, and nothing else                  |
+// | Buffer::orphaned | its thread  | trace_start  | release / acquire | its thread is gone: nobody writes any more |
 //
 // Each thread has a buffer of its own, so that recording takes no lock; the registry of buffers has a mutex, taken at
 // a thread's first span, by start and by write. While the trace is off a span costs one relaxed load and a branch.

@@ -52,3 +52,16 @@ def test_a_table_says_who_writes_and_reads_each_atomic(path):
     assert tables, (
         f"{path.relative_to(CSRC)} has atomics and no table `// | variable | writer | readers | order | why |`"
     )
+
+
+def test_tables_are_tables():
+    """A row of each table is one line with as many columns as its head: a formatter may have wrapped it."""
+    for path in cpp_files():
+        lines = path.read_text().splitlines()
+        for first, line in enumerate(lines):
+            if re.match(r"// \| variable +\|", line):
+                columns = line.count("|")
+                for at in range(first, next(i for i in range(first, len(lines)) if not lines[i].startswith("// |"))):
+                    assert lines[at].count("|") == columns, f"{name(path)}:{at + 1}: {lines[at]}"
+                    assert lines[at].endswith("|"), f"{name(path)}:{at + 1}: {lines[at]}"
+                    assert lines[at] == line or len(lines[at]) == len(line), f"{name(path)}:{at + 1}: not aligned"

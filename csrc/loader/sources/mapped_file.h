@@ -6,13 +6,12 @@
 // A SIGBUS that is not ours goes to the handler that was there before. If somebody takes the handler away from us
 // later, enter says no, and the caller reads with pread.
 //
-// | variable       | writer           | readers        | order             | why |
-// |----------------|------------------|----------------|-------------------|---------------------------------------------|
-// | Guard::begin   | open, close      | the handler    | release / acquire | end belongs to it; 0: the guard is free |
-// | Guard::readers | enter, leave     | the handler    | relaxed           | the same thread faults, or nobody is
-// inside | | Guard::lost    | the handler      | leave, lost_at | relaxed           | the same thread faulted, or saw
-// it later    | | guards (list)  | open             | the handler    | release / acquire | a guard is never freed, only
-// used again     |
+// | variable       | writer       | readers        | order             | why                                         |
+// |----------------|--------------|----------------|-------------------|---------------------------------------------|
+// | Guard::begin   | open, close  | the handler    | release / acquire | end belongs to it; 0: the guard is free     |
+// | Guard::readers | enter, leave | the handler    | relaxed           | the same thread faults, or nobody is inside |
+// | Guard::lost    | the handler  | leave, lost_at | relaxed           | the same thread faulted, or saw it later    |
+// | guards (list)  | open         | the handler    | release / acquire | a guard is never freed, only used again     |
 #pragma once
 
 #include <cstddef>
