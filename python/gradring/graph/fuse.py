@@ -81,7 +81,8 @@ def _fuse_column_sums(graph: Graph) -> Graph:
         width = graph.values[node.inputs["x"]].shape[-1]
         if made is None or made.op not in _SUMMING or id(made) in extra:
             continue
-        if graph.values[made.outputs["dx"]].shape[-1] != width:
+        shape = graph.values[made.outputs["dx"]].shape
+        if shape[-1] != width or (made.op != "linear_dx" and len(shape) != 2):  # a loss sums over the batch axis alone
             continue
         extra[id(made)] = node.outputs["y"]
         gone.add(id(node))

@@ -46,6 +46,10 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> NDArray[Any]:
     return array
 
 
+class _NoOperation(Exception):
+    """A model, such as Flatten or Dropout alone, hands its input on."""
+
+
 class Runtime:
     """The native engine over a model's store, with programs made on demand for each mode and batch shape."""
 
@@ -133,12 +137,18 @@ class Runtime:
             def graph_for() -> tuple[Graph, str | None]:
                 graph, output = predict_graph(self.model, (rows, *array.shape[1:]))
                 outputs["shape"] = graph.values[output].shape
+                if not graph.nodes:
+                    raise _NoOperation
                 return graph, output
 
             return graph_for
 
         feed = self.feed([(array, self.dtype)], size)
-        if self.ensure("predict", (size, *array.shape[1:]), build(size)):
+        try:
+            new = self.ensure("predict", (size, *array.shape[1:]), build(size))
+        except _NoOperation:
+            return np.array(array, self.dtype).reshape(total, *outputs["shape"][1:])
+        if new:
             self.native.tune("predict", feed)
             self.output_shape = outputs["shape"][1:]
         if total % size:
