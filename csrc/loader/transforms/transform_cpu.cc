@@ -1,6 +1,7 @@
 // Plain loops, which compilers turn into the ISA's vectors. Compiled with -ffp-contract=off: an element's operations
 // are rounded one by one, as NumPy rounds them.
 #include "loader/transforms/kernels.h"
+#include "loader/transforms/simd_bytes.h"
 #include "ops/simd.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
@@ -47,6 +48,51 @@ void chain(T* to, const void* from_bytes, int64_t count, const T* const* operand
   }
 }
 
+template <ChainOp op>
+GRADRING_INLINE Vec<float> apply_vector(Vec<float> x, const Vec<float>* operands) noexcept {
+  if constexpr (op == ChainOp::kMul) return x * operands[0];
+  if constexpr (op == ChainOp::kAdd) return x + operands[0];
+  if constexpr (op == ChainOp::kSub) return x - operands[0];
+  if constexpr (op == ChainOp::kDiv) return x / operands[0];
+  if constexpr (op == ChainOp::kQuotient) {
+#if defined(__FMA__)
+    const Vec<float> quotient = x * operands[1];  // Markstein, as above
+    return multiply_add(multiply_add(-quotient, operands[0], x), operands[1], quotient);
+#else
+    return x / operands[0];
+#endif
+  }
+}
+
+// The same from bytes, which is what most images are: vector by vector to the end.
+template <bool kArray, ChainOp... ops>
+void chain_bytes(float* to, const void* from_bytes, int64_t count, const float* const* operands) {
+  constexpr int64_t kStep = kWidth<float>;
+  constexpr int kOperands = static_cast<int>(sizeof...(ops)) + ((ops == ChainOp::kQuotient) || ... || false);
+  const auto* from = static_cast<const uint8_t*>(from_bytes);
+  Vec<float> held[kOperands + 1] = {};
+  for (int k = 0; !kArray && k < kOperands; ++k) held[k] = broadcast(operands[k][0]);
+  const auto step = [&](int64_t i, const uint8_t* bytes, int64_t n) __attribute__((always_inline)) {
+    for (int k = 0; kArray && k < kOperands; ++k) {
+      held[k] = n == kStep ? load(operands[k] + i) : load_partial(operands[k] + i, n);
+    }
+    Vec<float> x = load_bytes(bytes);
+    [[maybe_unused]] int place = 0;
+    ((x = apply_vector<ops>(x, held + place++)), ...);
+    if (n == kStep) {
+      store(to + i, x);
+    } else {
+      store_partial(to + i, x, n);
+    }
+  };
+  int64_t i = 0;
+  for (; i + kStep <= count; i += kStep) step(i, from + i, kStep);
+  if (i == count) return;
+  uint8_t rest[kStep] = {};
+  __builtin_memcpy(rest, from + i, static_cast<size_t>(count - i));
+  step(i, rest, count - i);
+}
+
 template <int kBytes>
 struct Pixel {
   char bytes[kBytes];
@@ -63,8 +109,11 @@ void reverse(std::byte* to, const std::byte* from, int64_t pixels) {
 
 }  // namespace
 
-#define GRADRING_CHAIN(From, ...) \
-  {chain<float, From, false __VA_OPT__(, ) __VA_ARGS__>, chain<float, From, true __VA_OPT__(, ) __VA_ARGS__>}
+#define GRADRING_CHAIN_uint8_t(...) \
+  {chain_bytes<false __VA_OPT__(, ) __VA_ARGS__>, chain_bytes<true __VA_OPT__(, ) __VA_ARGS__>}
+#define GRADRING_CHAIN_float(...) \
+  {chain<float, float, false __VA_OPT__(, ) __VA_ARGS__>, chain<float, float, true __VA_OPT__(, ) __VA_ARGS__>}
+#define GRADRING_CHAIN(From, ...) GRADRING_CHAIN_##From(__VA_ARGS__)
 #define GRADRING_CHAINS(From)                                                        \
   {GRADRING_CHAIN(From),                                                             \
    GRADRING_CHAIN(From, ChainOp::kMul),                                              \
