@@ -4,7 +4,8 @@
  *   spin -a lane.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan
  *
  * Checked over all interleavings and all moments of death: every ticket is delivered once and in order, whole; a
- * ticket that was committed is not produced again; nobody waits for ever.
+ * ticket that was committed is not produced again; nobody waits for ever. Each BUG_ plants one that check.sh expects
+ * spin to find.
  */
 #define CELLS 2
 #define TICKETS 6
@@ -15,7 +16,7 @@ byte turn[CELLS];
 bool sleeper[CELLS];
 byte slot[CELLS];
 byte claimed, delivered, deaths;
-bool alive, finished, producer_asleep, consumer_asleep;
+bool alive, killed, finished, producer_asleep, consumer_asleep;
 byte producer_on, consumer_on;
 byte commits[TICKETS];
 
@@ -71,14 +72,28 @@ proctype producer() {
           fi
        od;
        slot[cell(t)] = 255; /* half written */
+#ifndef BUG_COMMITS_HALF_WRITTEN
        slot[cell(t)] = t;
+#endif
        atomic { turn[cell(t)] = full_turn(t); old = sleeper[cell(t)]; sleeper[cell(t)] = false; commits[t]++ };
+#ifdef BUG_COMMITS_HALF_WRITTEN
+       slot[cell(t)] = t;
+#endif
        if
        :: old -> atomic { wake(cell(t)) }
        :: else
        fi
     od
-  } unless { atomic { deaths < DEATHS && !finished -> deaths++; producer_asleep = false; alive = false } }
+  } unless { atomic { killed -> killed = false; producer_asleep = false; alive = false } }
+}
+
+/* Not in the producer: an escape that may be taken is taken at once, so every death would come at the first step. */
+active proctype killer() {
+end:
+  do
+  :: atomic { deaths < DEATHS && alive && !killed && !finished -> deaths++; killed = true }
+  :: finished || deaths == DEATHS -> break
+  od
 }
 
 active proctype consumer() {
@@ -95,13 +110,21 @@ active proctype consumer() {
         :: else
         fi;
         if
+#ifdef BUG_TAKES_SILENCE_FOR_DEATH
+        :: alive && !finished ->
+#else
         :: !alive -> /* the system said so: its process is gone */
+#endif
            r = t;
+#ifndef BUG_STARTS_OVER_WHAT_IS_COMMITTED
            do
            :: r < t + CELLS && turn[cell(r)] == full_turn(r) -> r++
            :: else -> break
            od;
+#endif
+#ifndef BUG_GOES_ON_WHERE_THE_DEAD_WAS
            claimed = r;
+#endif
            atomic { alive = true; run producer() }
         :: else
         fi;
@@ -123,7 +146,9 @@ active proctype consumer() {
              fi };
            if
            :: !consumer_asleep
+#ifndef BUG_SLEEPS_WITHOUT_LOOKING_AT_THE_PROCESS
            :: !alive -> consumer_asleep = false /* the slice of a wait ended, and the look at the process told */
+#endif
            fi
         :: else
         fi

@@ -5,7 +5,7 @@
  * Checked over all interleavings: every ticket is delivered once and in order, no slot is written while it is read or
  * written by another, no slot is delivered half written, and nobody waits for ever (an invalid end state).
  * A cell's word is modelled as its three parts; each atomic block is one instruction of the implementation. Deadlines
- * are left out: they only end waits that would otherwise go on.
+ * are left out: they only end waits that would otherwise go on. Each BUG_ plants one that check.sh expects spin to find.
  */
 #ifndef CELLS
 #define CELLS 2
@@ -42,7 +42,15 @@ inline wake(c) {
 
 /* One compare-and-swap that sets the turn and clears the sleeper bit, then, as a step of its own, the wake. */
 inline advance(t, to) {
+#ifdef BUG_STORES_WITHOUT_COMPARING
+  old = sleeper[cell(t)];
+  atomic { turn[cell(t)] = to; sleeper[cell(t)] = false }
+#else
   atomic { turn[cell(t)] = to; old = sleeper[cell(t)]; sleeper[cell(t)] = false }
+#endif
+#ifdef BUG_FORGETS_TO_WAKE
+  old = false;
+#endif
   if
   :: old -> atomic { wake(cell(t)) }
   :: else
@@ -73,7 +81,11 @@ inline wait_for(t, wanted) {
      :: old ->
         atomic { /* futex: sleeps only if the word is what we saw */
           if
+#ifdef BUG_SLEEPS_WITHOUT_COMPARING
+          :: true ->
+#else
           :: turn[cell(t)] == seen_turn && sleeper[cell(t)] && closed[cell(t)] == seen_closed ->
+#endif
              asleep[_pid] = true; sleeps_on[_pid] = cell(t)
           :: else
           fi };
@@ -88,19 +100,32 @@ active [PRODUCERS] proctype producer() {
   byte t, seen_turn, w;
   bool seen_sleeper, seen_closed, old, result;
   do
-  :: atomic { t = claimed; claimed++ };
+  ::
+#ifdef BUG_CLAIMS_IN_TWO_STEPS
+     t = claimed;
+     claimed = t + 1;
+#else
+     atomic { t = claimed; claimed++ };
+#endif
      if
      :: t >= TICKETS -> break
      :: else
      fi;
+#ifndef BUG_FILLS_UNRESERVED
      wait_for(t, free_turn(t));
      if
      :: !result -> break
      :: else
      fi;
+#endif
      atomic { assert(writers[cell(t)] == 0 && readers[cell(t)] == 0); writers[cell(t)]++; slot[cell(t)] = 255 };
+#ifdef BUG_COMMITS_HALF_WRITTEN
+     advance(t, full_turn(t));
+#endif
      atomic { assert(slot[cell(t)] == 255); slot[cell(t)] = t; writers[cell(t)]-- };
+#ifndef BUG_COMMITS_HALF_WRITTEN
      advance(t, full_turn(t))
+#endif
   od
 }
 
@@ -116,8 +141,13 @@ active proctype consumer() {
      :: else
      fi;
      atomic { assert(writers[cell(t)] == 0 && slot[cell(t)] == t); readers[cell(t)]++ };
-     atomic { assert(writers[cell(t)] == 0 && slot[cell(t)] == t); readers[cell(t)]--; delivered++ };
+#ifdef BUG_RELEASES_BEFORE_READING
      advance(t, free_turn(t + CELLS));
+#endif
+     atomic { assert(writers[cell(t)] == 0 && slot[cell(t)] == t); readers[cell(t)]--; delivered++ };
+#ifndef BUG_RELEASES_BEFORE_READING
+     advance(t, free_turn(t + CELLS));
+#endif
      t++
   od;
 #ifndef CLOSING
@@ -132,6 +162,9 @@ active proctype closer() {
   do
   :: c < CELLS ->
      atomic { closed[c] = true; old = sleeper[c] };
+#ifdef BUG_CLOSES_WITHOUT_WAKING
+     old = false;
+#endif
      if
      :: old -> atomic { wake(c) }
      :: else
