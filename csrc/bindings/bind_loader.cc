@@ -44,7 +44,8 @@ py::dict stats_of(LoaderRun& run) {
   out["ready"] = count(c.ready);
   out["consumer_wait_seconds"] = seconds(c.wait_ns);
   out["consumer_own_seconds"] = seconds(c.own_ns);
-  double busy = 0, wait = 0;
+  double busy = 0, wait = 0, timed = 0;
+  std::vector<double> parts(PartTimes::kMost);
   py::list workers;
   for (uint32_t w = 0; w < pipeline.options().workers; ++w) {
     WorkerBlock& block = pipeline.control().worker(w);
@@ -57,6 +58,13 @@ py::dict stats_of(LoaderRun& run) {
     busy += seconds(block.busy_ns);
     wait += seconds(block.wait_ns);
   }
+  for (uint32_t w = 0; w < std::max(pipeline.options().workers, 1u); ++w) {
+    const WorkerBlock& block = pipeline.control().worker(w);
+    timed += seconds(block.timed_ns);
+    for (size_t i = 0; i < parts.size(); ++i) parts[i] += seconds(block.part_ns[i]);
+  }
+  out["timed_seconds"] = timed;
+  out["part_seconds"] = parts;
   out["worker_busy_seconds"] = busy;
   out["worker_wait_seconds"] = wait;
   out["workers"] = workers;

@@ -191,6 +191,9 @@ void bind_sources(py::module_& m) {
   py::class_<Source, SharedSource>(m, "Source", "A native source of samples, read by the loader's workers.")
       .def_property_readonly("length", &Source::length)
       .def_property_readonly("fields", &describe_fields, "[(name, dtype, shape of a row)]")
+      .def_property_readonly(
+          "parts", [](const SharedSource& source) { return source->parts(); },
+          "What reading consists of beyond fetching the rows: names of stages of transforms.")
       .def("transformed", &transformed, py::arg("transforms"))
       .def("read_into", &read_into, py::arg("samples"), py::arg("arrays"), py::arg("seed") = 0, py::arg("epoch") = 0);
   m.def("memory_column", &memory_column, py::arg("name"), py::arg("dtype"), py::arg("address"), py::arg("length"),

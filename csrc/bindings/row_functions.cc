@@ -22,6 +22,7 @@ class NativeFunction final : public RowFunction {
         in_(static_cast<int64_t>(in)),
         out_(static_cast<int64_t>(out)) {}
 
+  const char* name() const noexcept override { return "Native"; }
   Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept override {
     const int result = function_(from, in_, to, out_, key.sample, random, user_data_);
     if (result == 0) return {};
@@ -44,6 +45,7 @@ class PythonFunction final : public RowFunction {
     dtype_ = dtype_name(input.dtype);
   }
 
+  const char* name() const noexcept override { return "Python"; }
   Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept override {
     const py::gil_scoped_acquire gil;
     try {

@@ -76,14 +76,16 @@ void copy_rows(const RowAddresses& rows, const ReadRequest& request, int64_t row
 }
 
 Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadRequest& request, int64_t row_bytes,
-                 std::byte* to, std::byte* scratch, int64_t* failed_row) noexcept {
+                 std::byte* to, std::byte* scratch, int64_t* failed_row, uint64_t* stage_ns) noexcept {
   const Prefetcher prefetcher(rows, row_bytes, request);
   const auto out_bytes = static_cast<int64_t>(plan.output().row_bytes());
   for (int64_t row = 0; row < request.rows; ++row) {
     prefetcher.at(row);
     const RowKey key{request.seed, request.epoch, request.samples[row]};
     const std::byte* from = rows.base + request.samples[row] * rows.stride;
-    if (Status status = plan.run(from, to + row * out_bytes, key, scratch); !status.ok()) {
+    Status status = stage_ns == nullptr ? plan.run(from, to + row * out_bytes, key, scratch)
+                                        : plan.run_timed(from, to + row * out_bytes, key, scratch, stage_ns);
+    if (!status.ok()) {
       *failed_row = row;
       return status;
     }
@@ -93,7 +95,7 @@ Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadReques
 
 // A column that cannot show its rows, on the way to a plan: staged a few rows at a time.
 Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadRequest& request, std::byte* to,
-                      int64_t* failed_row) noexcept {
+                      int64_t* failed_row, uint64_t* stage_ns) noexcept {
   const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
   const auto out_bytes = static_cast<int64_t>(plan.output().row_bytes());
   const int64_t most = stage_rows(column);
@@ -104,7 +106,10 @@ Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadReque
     Status status = column.read(request.samples + first, count, request.scratch, &failed);
     for (int64_t row = 0; status.ok() && row < count; ++row) {
       const RowKey key{request.seed, request.epoch, request.samples[first + row]};
-      status = plan.run(request.scratch + row * row_bytes, to + (first + row) * out_bytes, key, rest);
+      const std::byte* from = request.scratch + row * row_bytes;
+      std::byte* place = to + (first + row) * out_bytes;
+      status =
+          stage_ns == nullptr ? plan.run(from, place, key, rest) : plan.run_timed(from, place, key, rest, stage_ns);
       failed = row;
     }
     if (!status.ok()) {
@@ -122,19 +127,19 @@ size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept {
   return aligned(static_cast<size_t>(stage_rows(column)) * column.spec().row_bytes()) + plan->scratch_bytes();
 }
 
-Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to,
-              int64_t* failed_row) noexcept {
+Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to, int64_t* failed_row,
+              uint64_t* stage_ns) noexcept {
   RowAddresses rows;
   if (!column.begin(request.samples, request.rows, &rows)) {
     if (plan == nullptr) return column.read(request.samples, request.rows, to, failed_row);
-    return stage_and_plan(column, *plan, request, to, failed_row);
+    return stage_and_plan(column, *plan, request, to, failed_row, stage_ns);
   }
   Status status;
   const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
   if (plan == nullptr) {
     copy_rows(rows, request, row_bytes, to);
   } else {
-    status = plan_rows(rows, *plan, request, row_bytes, to, request.scratch, failed_row);
+    status = plan_rows(rows, *plan, request, row_bytes, to, request.scratch, failed_row, stage_ns);
   }
   // A row that vanished while it was read explains whatever a transform said about it.
   Status end = column.end(request.samples, request.rows, failed_row);

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "runtime/team.h"
+#include "runtime/trace.h"
 
 namespace gradring {
 
@@ -214,13 +215,13 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
       }
       const RingWait wait = ring.await(next_, deadline, patience);
       if (wait == RingWait::kTimeout || wait == RingWait::kClosed) {
-        add(counters_.wait_ns, static_cast<uint64_t>(now_ns() - asked));
+        count_wait(asked);
         return wait == RingWait::kTimeout ? Delivered::kTimeout : Delivered::kClosed;
       }
       discarded = discarded || wait == RingWait::kDiscarded;
     }
     if (waited) {
-      add(counters_.wait_ns, static_cast<uint64_t>(now_ns() - asked));
+      count_wait(asked);
     } else {
       add(counters_.ready, 1);
     }
@@ -239,14 +240,25 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   return Delivered::kEnd;
 }
 
+void Pipeline::count_wait(int64_t since) noexcept {
+  const int64_t now = now_ns();
+  add(counters_.wait_ns, static_cast<uint64_t>(now - since));
+  if (trace_is_on.load(std::memory_order_relaxed)) {
+    trace_record("wait for batch", since, now, static_cast<int64_t>(next_));
+  }
+}
+
 Delivered Pipeline::fill_here(Delivery* delivery) noexcept {
   const auto address = reinterpret_cast<uintptr_t>(scratch_.get());
   for (; next_ < end_; ++next_) {
     if (find_spare() == Spare::kNo) return Delivered::kHeld;
     const auto batch = static_cast<int64_t>(next_);
+    const TraceSpan span("fill batch", batch);
+    const int64_t begin = now_ns();
     PartBlock part;
     filler_->fill(order_, batch, {0, order_.rows(batch)}, skip_, slots_->data(spare_),
-                  scratch_.get() + (64 - address % 64) % 64, &part);
+                  scratch_.get() + (64 - address % 64) % 64, &part, &control_.worker(0));
+    add(counters_.wait_ns, static_cast<uint64_t>(now_ns() - begin));
     if (!part.status.ok()) {
       failed_lane_ = 0;
       failed_part_ = part;

@@ -116,6 +116,7 @@ class GRADRING_API Pipeline {
   void start_threads();
   bool parked(Deadline deadline) noexcept;
   Spare find_spare() noexcept;
+  void count_wait(int64_t since) noexcept;
   Delivered fill_here(Delivery* delivery) noexcept;
   Delivered take(Delivery* delivery) noexcept;
   void flush_releases() noexcept;

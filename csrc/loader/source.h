@@ -30,6 +30,12 @@ struct FieldSpec {
   size_t row_bytes() const noexcept { return static_cast<size_t>(elements()) * size_of(dtype); }
 };
 
+// Where the time of a read went: nanoseconds of each of the source's parts(). Only some reads are timed.
+struct PartTimes {
+  static constexpr size_t kMost = 16;
+  uint64_t ns[kMost] = {};
+};
+
 struct ReadRequest {
   const int64_t* samples = nullptr;  // each in [0, length)
   int64_t rows = 0;
@@ -37,6 +43,7 @@ struct ReadRequest {
   std::byte* scratch = nullptr;        // this worker's own: scratch_bytes() long, 64-byte aligned
   uint64_t seed = 0;                   // random transforms are keyed (seed, epoch, sample, place of the transform)
   uint64_t epoch = 0;
+  PartTimes* times = nullptr;  // not null: add to it
 };
 
 class GRADRING_API Source {
@@ -50,6 +57,9 @@ class GRADRING_API Source {
   // Fills request.rows rows of every field. May be called by many threads at once. On failure *failed_row is the row of
   // the request at fault (rows before it may or may not be written), and the message names the file and offset, if any.
   virtual Status read(const ReadRequest& request, int64_t* failed_row) const noexcept = 0;
+
+  // What reading consists of beyond fetching the rows, for statistics: at most PartTimes::kMost names, "Scale of field x".
+  virtual std::vector<std::string> parts() const { return {}; }
 
   // A hint: these samples will be read soon (a file source starts to fetch what is not in memory). Never blocks for
   // long.

@@ -30,6 +30,7 @@ struct RowKey {
 class GRADRING_API RowFunction {
  public:
   virtual ~RowFunction() = default;
+  virtual const char* name() const noexcept { return "function"; }  // for statistics
   // random: 64 random bits of this row at this place. Called by many threads at once.
   virtual Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept = 0;
 };

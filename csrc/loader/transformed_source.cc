@@ -31,6 +31,8 @@ class TransformedSource final : public Source {
       plans_.push_back(transforms[i].empty()
                            ? nullptr
                            : std::make_unique<const RowPlan>(inputs[i], transforms[i], static_cast<int>(i)));
+      first_part_.push_back(i == 0 ? source_->parts().size()
+                                   : first_part_[i - 1] + (plans_[i - 1] ? plans_[i - 1]->names().size() : 0));
       fields_.push_back(plans_[i] ? plans_[i]->output() : inputs[i]);
       if (columns_ != nullptr) {
         plan_bytes_ = std::max(plan_bytes_, gather_scratch(*columns_->columns()[i], plans_[i].get()));
@@ -50,13 +52,23 @@ class TransformedSource final : public Source {
     return plan_bytes_ + aligned(fields_.size() * sizeof(std::byte*)) +
            static_cast<size_t>(stage_rows_) * staged_row_bytes_ + 64 * staged_fields_ + source_->scratch_bytes();
   }
+  std::vector<std::string> parts() const override {
+    std::vector<std::string> names = source_->parts();
+    for (size_t i = 0; i < plans_.size(); ++i) {
+      if (!plans_[i]) continue;
+      for (const std::string& name : plans_[i]->names()) names.push_back(name + " of field " + fields_[i].name);
+    }
+    names.resize(std::min(names.size(), PartTimes::kMost));
+    return names;
+  }
   void will_read(const int64_t* samples, int64_t rows) const noexcept override { source_->will_read(samples, rows); }
 
   Status read(const ReadRequest& request, int64_t* failed_row) const noexcept override {
     if (columns_ == nullptr) return read_staged(request, failed_row);
     if (Status status = check_samples(request, length(), failed_row); !status.ok()) return status;
     for (size_t i = 0; i < plans_.size(); ++i) {
-      Status status = gather(*columns_->columns()[i], plans_[i].get(), request, request.fields[i], failed_row);
+      Status status =
+          gather(*columns_->columns()[i], plans_[i].get(), request, request.fields[i], failed_row, times(request, i));
       if (!status.ok()) return status;
     }
     return {};
@@ -96,13 +108,15 @@ class TransformedSource final : public Source {
   Status run_plans(const ReadRequest& request, const ReadRequest& part, int64_t first, int64_t* failed) const noexcept {
     for (size_t i = 0; i < plans_.size(); ++i) {
       if (!plans_[i]) continue;
+      uint64_t* stage_ns = times(request, i);
       const size_t in = source_->fields()[i].row_bytes();
       const size_t out = fields_[i].row_bytes();
       for (int64_t row = 0; row < part.rows; ++row) {
         const RowKey key{request.seed, request.epoch, part.samples[row]};
-        Status status =
-            plans_[i]->run(part.fields[i] + static_cast<size_t>(row) * in,
-                           request.fields[i] + static_cast<size_t>(first + row) * out, key, request.scratch);
+        const std::byte* from = part.fields[i] + static_cast<size_t>(row) * in;
+        std::byte* to = request.fields[i] + static_cast<size_t>(first + row) * out;
+        Status status = stage_ns == nullptr ? plans_[i]->run(from, to, key, request.scratch)
+                                            : plans_[i]->run_timed(from, to, key, request.scratch, stage_ns);
         if (!status.ok()) {
           *failed = row;
           return status;
@@ -112,8 +126,16 @@ class TransformedSource final : public Source {
     return {};
   }
 
+  // Where the stages of field i add their time; null if this read is not timed, or they have no place any more.
+  uint64_t* times(const ReadRequest& request, size_t i) const noexcept {
+    if (request.times == nullptr || !plans_[i]) return nullptr;
+    const size_t end = first_part_[i] + plans_[i]->names().size();
+    return end <= PartTimes::kMost ? request.times->ns + first_part_[i] : nullptr;
+  }
+
   std::shared_ptr<const Source> source_;
   const ColumnSource* columns_;
+  std::vector<size_t> first_part_;  // of each field's plan, among parts()
   std::vector<std::unique_ptr<const RowPlan>> plans_;
   std::vector<FieldSpec> fields_;
   size_t plan_bytes_ = 0;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "runtime/team.h"
+#include "runtime/trace.h"
 
 namespace gradring {
 
@@ -37,8 +38,8 @@ Filler::Filler(std::shared_ptr<const Source> source, int64_t batch_size)
   }
 }
 
-Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* scratch,
-                    int64_t* failed) const noexcept {
+Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed,
+                    PartTimes* times) const noexcept {
   std::byte* fields[kMostFields];
   for (size_t i = 0; i < layout_.offsets.size(); ++i) {
     fields[i] = slot + layout_.offsets[i] + static_cast<size_t>(rows.begin) * layout_.row_bytes[i];
@@ -50,11 +51,12 @@ Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* 
   request.scratch = scratch;
   request.seed = order.options().seed;
   request.epoch = order.options().epoch;
+  request.times = times;
   return source_->read(request, failed);
 }
 
 void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
-                  PartBlock* part) const noexcept {
+                  PartBlock* part, WorkerBlock* block) const noexcept {
   auto* samples = reinterpret_cast<int64_t*>(slot);
   part->rows = static_cast<int32_t>(range.end - range.begin);
   part->skipped = 0;
@@ -63,7 +65,17 @@ void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std
   if (part->rows == 0) return;
   order.samples(batch, range.begin, range.end - range.begin, samples + range.begin);
   int64_t failed = -1;
-  part->status = read(order, range, slot, scratch, &failed);
+  if (batch % kTimedEvery == kTimedFirst) {
+    PartTimes times;
+    const int64_t begin = now_ns();
+    part->status = read(order, range, slot, scratch, &failed, &times);
+    block->timed_ns.fetch_add(static_cast<uint64_t>(now_ns() - begin), std::memory_order_relaxed);
+    for (size_t i = 0; i < PartTimes::kMost; ++i) {
+      if (times.ns[i] > 0) block->part_ns[i].fetch_add(times.ns[i], std::memory_order_relaxed);
+    }
+  } else {
+    part->status = read(order, range, slot, scratch, &failed);
+  }
   if (part->status.ok()) return;
   if (skip) {
     read_one_by_one(order, range, slot, scratch, part);
@@ -145,6 +157,8 @@ void Worker::run(uint32_t number) noexcept {
     self.ticket.store(static_cast<int64_t>(ticket), std::memory_order_relaxed);
     const bool filled = fill(ticket, order);
     const int64_t end = now_ns();
+    if (trace_is_on.load(std::memory_order_relaxed))
+      trace_record("fill batch", begin, end, static_cast<int64_t>(ticket));
     self.ticket.store(-1, std::memory_order_relaxed);
     self.busy_ns.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_relaxed);
     self.wait_ns.fetch_add(static_cast<uint64_t>(begin - idle_from), std::memory_order_relaxed);
@@ -163,7 +177,8 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const auto batch = static_cast<int64_t>(ticket);
   const Lane lane{nullptr, static_cast<int>(lane_), static_cast<int>(control_.shape().lanes)};
   const Range range = split(lane, order.rows(batch));
-  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part);
+  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part,
+               &control_.worker(index_));
   control_.worker(index_).rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
   if (!ok && failed_) failed_(ticket, part);

@@ -68,6 +68,11 @@ class Source:
     @property
     def length(self) -> int:
         ...
+    @property
+    def parts(self) -> list[str]:
+        """
+        What reading consists of beyond fetching the rows: names of stages of transforms.
+        """
 class Callback:
     """
     A Python function that a program may call.

@@ -1,12 +1,18 @@
 """Who waits for whom, and arguments that do not fit."""
 
+import json
 import math
+import re
 import time
 
 import numpy as np
 import pytest
 
 import gradring as gr
+from gradring import _core
+from gradring.loader.stats import _verdict
+
+from .functions import Sample
 
 
 def test_a_slow_consumer_is_named():
@@ -33,18 +39,90 @@ def test_a_slow_source_is_named():
     assert stats.worker_busy > 0.3 and "Loader-bound" in str(stats)
 
 
+def read(loader, epochs=1):
+    for _ in range(epochs):
+        for _ in loader:
+            pass
+    return loader.stats()
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 2])
+def test_a_slow_transform_is_named(num_threads):
+    def slow(row):
+        time.sleep(0.001)
+        return row
+
+    x = np.zeros((400, 8, 8, 3), np.uint8)
+    steps = {"image": [gr.transforms.RandomFlip(), gr.transforms.Scale(2.0)], "y": gr.transforms.Python(slow)}
+    source = {"image": x, "y": np.zeros(400)}
+    stats = read(gr.Loader(source, 10, transforms=steps, num_threads=num_threads))
+    assert list(stats.shares) == ["rows of the source", "RandomFlip+Scale of field image", "Python of field y"]
+    assert sum(stats.shares.values()) == pytest.approx(1)
+    assert stats.shares["Python of field y"] > 0.5
+    assert stats.bottleneck == "loader" and "transform Python of field y" in stats.advice
+
+
+def test_the_shares_of_worker_processes_are_counted_too():
+    source = gr.sources.Callable(Sample(), 100, workers="processes", num_workers=2)
+    with gr.Loader(source, 10, transforms={0: gr.transforms.Scale(2.0)}) as loader:
+        stats = read(loader)
+    assert set(stats.shares) == {"rows of the source", "Scale of field 0"}
+    assert stats.shares["rows of the source"] > 0.3
+    assert stats.workers == "processes" and len(stats.per_worker) == 2
+
+
+def verdict(wait, own, busy, idle, *, active=2, workers="threads", python=False, most=2, shares=None, cores=2):
+    return _verdict(100, wait, own, busy, idle, active, workers, python, most, shares or {}, cores)
+
+
+def test_the_advice_follows_from_who_waited():
+    shares = {"rows of the source": 0.39, "Normalize of field 0": 0.61}
+    name, text = verdict(9.0, 1.0, 19.6, 0.4, shares=shares)
+    assert name == "loader" and "2 worker threads busy 98%, transform Normalize of field 0 61%" in text
+    assert "all cores are in use" in text
+    assert "try num_threads=3" in verdict(9.0, 1.0, 19.6, 0.4, cores=8)[1]
+    assert "try num_workers=3" in verdict(9.0, 1.0, 19.6, 0.4, workers="processes", cores=8)[1]
+    assert "workers='processes'" in verdict(9.0, 1.0, 19.6, 0.4, python=True)[1]
+    assert "num_threads=1" in verdict(9.0, 1.0, 0.0, 0.0, most=0, active=0)[1]
+    assert verdict(0.1, 9.9, 1.0, 19.0)[0] == "consumer"
+    assert verdict(2.0, 8.0, 10.0, 10.0)[0] == "balanced"
+
+
+def test_what_was_chosen_is_printed(caplog):
+    with caplog.at_level("INFO", logger="gradring.loader"):
+        stats = read(gr.Loader(np.zeros((100, 3)), 10), epochs=2)
+    assert re.fullmatch(r"\d+ of \d+ worker threads, prefetch \d+", stats.chosen)
+    assert stats.chosen in str(stats)
+    assert [record.getMessage() for record in caplog.records if "was filled by" in record.getMessage()]
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_the_trace_shows_who_filled_and_who_waited(tmp_path, num_threads):
+    def slow(i):
+        time.sleep(0.001)
+        return np.zeros(3)
+
+    loader = gr.Loader(gr.sources.Callable(slow, 60), 10, num_threads=num_threads)
+    _core.trace_start()
+    read(loader)
+    _core.trace_stop()
+    _core.trace_write(str(tmp_path / "trace.json"))
+    spans = [e for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"] if e["ph"] == "X"]
+    filled = [span for span in spans if span["name"] == "fill batch"]
+    assert sorted(span["args"]["number"] for span in filled) == list(range(6))
+    assert all(span["dur"] > 5000 for span in filled)  # microseconds
+    if num_threads:
+        waits = [span for span in spans if span["name"] == "wait for batch"]
+        assert waits and not {span["tid"] for span in waits} & {span["tid"] for span in filled}
+
+
 def test_nothing_was_read():
     assert gr.Loader(np.zeros(3), 2).stats().bottleneck == "unknown"
 
 
 def test_automatic_threads_stay_within_the_cores():
     loader = gr.Loader(np.zeros((20000, 100), np.uint8), 10, transforms=[gr.transforms.Cast("float32")])
-    for _ in range(3):
-        for _ in loader:
-            pass
-    stats = loader.stats()
-    from gradring import _core
-
+    stats = read(loader, epochs=3)
     assert 1 <= stats.active_workers <= stats.num_workers <= max(_core.usable_cores(), 1)
 
 

@@ -26,21 +26,32 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
+std::string joined(const std::vector<const char*>& names) {
+  std::string text;
+  for (const char* name : names) text += (text.empty() ? "" : "+") + std::string(name);
+  return text;
+}
+
 bool is_float(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64; }
+
+using Names = std::vector<const char*>;  // of the transforms that a stage does
 
 // A stage to be: merged with what follows as long as that is possible.
 struct ChainNode {
+  Names names;
   FieldSpec input;
   Dtype to;
   std::vector<ChainStep> steps;
   int64_t planes = 1;
 };
 struct WindowNode {
+  Names names;
   FieldSpec input;
   ImageShape image;
   std::vector<WindowStep> steps;
 };
 struct OtherNode {
+  Names names;
   FieldSpec input;
   std::unique_ptr<const Stage> stage;
 };
@@ -52,6 +63,7 @@ class Compiler {
 
   void add(const TransformStep& step, int index) {
     place_ = {static_cast<uint32_t>(field_), static_cast<uint32_t>(index)};
+    name_ = name_of(step);
     std::visit([this](const auto& one) { add_step(one); }, step);
   }
   CompiledPlan finish();
@@ -72,6 +84,14 @@ class Compiler {
   NodeType* last() {
     return nodes_.empty() ? nullptr : std::get_if<NodeType>(&nodes_.back());
   }
+  static const char* name_of(const TransformStep& step) {
+    static constexpr const char* kNames[] = {"Cast", "Scale", "Normalize", "OneHot", "RandomFlip", "RandomCrop"};
+    if (const auto* call = std::get_if<CallStep>(&step)) return call->function ? call->function->name() : "function";
+    return kNames[step.index()];
+  }
+  void sign(Names* names) const {
+    if (names->empty() || names->back() != name_) names->push_back(name_);
+  }
   void cast(Dtype to);
   void compute_in_float() {
     if (!is_float(spec_.dtype)) cast(Dtype::kFloat32);
@@ -84,12 +104,13 @@ class Compiler {
   FieldSpec spec_;  // of the row after the nodes so far
   int field_;
   RandomPlace place_;
+  const char* name_ = "copy";  // of the transform that is being added
   std::vector<Node> nodes_;
 };
 
 void Compiler::cast(Dtype to) {
   if (to == spec_.dtype) return;
-  nodes_.push_back(ChainNode{spec_, to, {}, 1});
+  nodes_.push_back(ChainNode{{name_}, spec_, to, {}, 1});
   spec_.dtype = to;
 }
 
@@ -97,9 +118,10 @@ void Compiler::cast(Dtype to) {
 void Compiler::arithmetic(ChainStep step) {
   auto* chain = last<ChainNode>();
   if (chain == nullptr) {
-    nodes_.push_back(ChainNode{spec_, spec_.dtype, {}, 1});
+    nodes_.push_back(ChainNode{{}, spec_, spec_.dtype, {}, 1});
     chain = last<ChainNode>();
   }
+  sign(&chain->names);
   chain->steps.push_back(std::move(step));
 }
 
@@ -150,7 +172,7 @@ void Compiler::add_step(const OneHotStep& step) {
   }
   if (step.classes < 1) refuse(where("OneHot"), "needs at least one class");
   const FieldSpec input = spec_;
-  nodes_.push_back(OtherNode{input, std::make_unique<OneHotStage>(input, step.classes, step.dtype)});
+  nodes_.push_back(OtherNode{{name_}, input, std::make_unique<OneHotStage>(input, step.classes, step.dtype)});
   spec_.shape.push_back(step.classes);
   spec_.dtype = step.dtype;
 }
@@ -181,8 +203,9 @@ void Compiler::window(const ImageShape& image, const WindowStep& step) {
   WindowNode* merge = at > 0 ? std::get_if<WindowNode>(&nodes_[at - 1]) : nullptr;
   if (merge != nullptr) {
     merge->steps.push_back(step);
+    sign(&merge->names);
   } else {
-    nodes_.insert(nodes_.begin() + static_cast<std::ptrdiff_t>(at), WindowNode{before, image, {step}});
+    nodes_.insert(nodes_.begin() + static_cast<std::ptrdiff_t>(at), WindowNode{{name_}, before, image, {step}});
     ++at;
   }
   if (step.kind == WindowStep::Kind::kCrop) {
@@ -229,13 +252,13 @@ void Compiler::add_step(const CallStep& step) {
       refuse(where("function"), "has a shape that is negative or too large");
     }
   }
-  nodes_.push_back(OtherNode{spec_, std::make_unique<CallStage>(step.function, place_)});
+  nodes_.push_back(OtherNode{{name_}, spec_, std::make_unique<CallStage>(step.function, place_)});
   spec_.dtype = step.dtype;
   spec_.shape = step.shape;
 }
 
 CompiledPlan Compiler::finish() {
-  if (nodes_.empty()) nodes_.push_back(ChainNode{spec_, spec_.dtype, {}, 1});
+  if (nodes_.empty()) nodes_.push_back(ChainNode{{"copy"}, spec_, spec_.dtype, {}, 1});
   CompiledPlan plan;
   plan.output = spec_;
   auto chain_stage = [](const ChainNode& node) {
@@ -243,13 +266,16 @@ CompiledPlan Compiler::finish() {
   };
   for (size_t i = 0; i < nodes_.size(); ++i) {
     const FieldSpec& input = std::visit([](const auto& node) -> const FieldSpec& { return node.input; }, nodes_[i]);
+    plan.names.push_back(joined(std::visit([](const auto& node) { return node.names; }, nodes_[i])));
     if (i > 0) plan.longest_between = std::max(plan.longest_between, input.row_bytes());
-    if (auto* chain = std::get_if<ChainNode>(&nodes_[i])) {
-      plan.stages.push_back(chain_stage(*chain));
+    if (auto* own = std::get_if<ChainNode>(&nodes_[i])) {
+      plan.stages.push_back(chain_stage(*own));
     } else if (auto* window = std::get_if<WindowNode>(&nodes_[i])) {
       std::unique_ptr<const ChainStage> then;
       if (i + 1 < nodes_.size() && std::holds_alternative<ChainNode>(nodes_[i + 1])) {
-        then = chain_stage(std::get<ChainNode>(nodes_[++i]));
+        const auto& chain = std::get<ChainNode>(nodes_[++i]);
+        then = chain_stage(chain);
+        plan.names.back() += "+" + joined(chain.names);
       }
       plan.stages.push_back(
           std::make_unique<WindowStage>(window->image, size_of(input.dtype), window->steps, std::move(then)));

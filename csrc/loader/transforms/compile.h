@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "loader/transforms/plan.h"
@@ -11,6 +12,7 @@ namespace gradring {
 
 struct CompiledPlan {
   std::vector<std::unique_ptr<const Stage>> stages;  // at least one
+  std::vector<std::string> names;  // of the stages: "Scale", or what was fused: "RandomCrop+Cast+Normalize"
   FieldSpec output;
   size_t longest_between = 0;  // bytes of the longest row between two stages
 };

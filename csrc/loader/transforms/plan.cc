@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "loader/transforms/compile.h"
+#include "runtime/wait.h"
 
 namespace gradring {
 
@@ -26,6 +27,7 @@ PhiloxWords random_words(const RowKey& key, RandomPlace place) noexcept {
 RowPlan::RowPlan(const FieldSpec& input, const std::vector<TransformStep>& steps, int field) {
   CompiledPlan compiled = compile_plan(input, steps, field);
   stages_ = std::move(compiled.stages);
+  names_ = std::move(compiled.names);
   output_ = std::move(compiled.output);
   between_bytes_ = aligned(compiled.longest_between);
   for (const auto& stage : stages_) stage_bytes_ = std::max(stage_bytes_, aligned(stage->scratch_bytes()));
@@ -42,6 +44,22 @@ Status RowPlan::run(const std::byte* from, std::byte* to, const RowKey& key, std
     from = between;
   }
   return stages_[last]->run(from, to, key, own);
+}
+
+Status RowPlan::run_timed(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch,
+                          uint64_t* ns) const noexcept {
+  std::byte* own = scratch + 2 * between_bytes_;
+  const size_t last = stages_.size() - 1;
+  auto begin = Clock::now();
+  for (size_t i = 0; i <= last; ++i) {
+    std::byte* target = i == last ? to : scratch + (i % 2) * between_bytes_;
+    if (Status status = stages_[i]->run(from, target, key, own); !status.ok()) return status;
+    from = target;
+    const auto end = Clock::now();
+    ns[i] += static_cast<uint64_t>((end - begin).count());
+    begin = end;
+  }
+  return {};
 }
 
 }  // namespace gradring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from gradring.transforms import Cast
 
 __all__ = ["Loader"]
 
+_LOG = logging.getLogger("gradring.loader")
 _MOST_THREADS = 64
 _MOST_PREFETCH = 1024
 
@@ -119,6 +121,7 @@ class Loader:
         self._begun = False
         self._current: Lent | None = None  # what the iterator made last reads
         self._last: Lent | None = None
+        self._logged = ""
 
     # Iterating
 
@@ -210,6 +213,9 @@ class Loader:
         return lent, watcher
 
     def _finished(self, watcher: Watcher) -> None:
+        if _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
+            self._logged = chosen
+            _LOG.info("epoch %d was filled by %s", self.epoch, chosen)
         if not watcher.stay and self._current is not None and watcher.run is self._current.run:
             self._advance()
 
@@ -260,6 +266,7 @@ class Loader:
             restarted=workers.restarted if workers is not None else 0,
             python=self._opened.python,
             size=self._runs.size,
+            parts=self._opened.native.parts,
         )
 
     # Its end
