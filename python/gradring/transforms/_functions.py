@@ -29,7 +29,7 @@ class Native(_Function):
 
     - a PyCapsule with that signature as its name, or a ``scipy.LowLevelCallable`` of one: its context becomes
     user_data;
-    - a Cython ``cdef int f(...) noexcept nogil``, from its module's ``__pyx_capi__``;
+    - a Cython ``cdef api int f(...) noexcept nogil``, from its module's ``__pyx_capi__``;
     - a Numba ``cfunc``;
     - a ctypes function pointer (``ctypes.CFUNCTYPE``, or a function of a ``ctypes.CDLL`` with these argtypes).
 
