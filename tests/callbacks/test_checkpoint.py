@@ -49,7 +49,7 @@ def test_files_of_others_are_left_alone(trainer, data, tmp_path):
 def test_bad_arguments(trainer, data, tmp_path):
     for options, words in (
         ({"every": 0}, r"every must be an int of at least 1, got 0"),
-        ({"keep": 0}, r"keep must be an int of at least 1, got 0"),
+        ({"keep": 0}, r"keep must be None or an int of at least 1, got 0"),
         ({"keep": 2}, r"keep=2 needs \{epoch\} or \{step\} in path"),
     ):
         with pytest.raises(ValueError, match=rf"\[Checkpoint\] {words}"):

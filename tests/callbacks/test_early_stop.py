@@ -6,13 +6,13 @@ import gradring as gr
 LOSSES = [3.0, 2.0, 1.0, 1.5, 1.2, 0.9, 5.0, 5.0, 5.0]
 
 
-def trainer_with(values):
+def trainer_with(values, **options):
     """A trainer whose epoch e has the loss values[e]; its parameter counts the steps."""
 
     def step(params, batch):
         return values[made.epoch], {"w": -np.ones(1)}
 
-    made = gr.Trainer(step=step, params={"w": np.zeros(1)}, optimizer=gr.optim.SGD(1.0))
+    made = gr.Trainer(step=step, params={"w": np.zeros(1)}, optimizer=gr.optim.SGD(1.0), **options)
     return made
 
 
@@ -38,8 +38,7 @@ def test_max():
 
 
 def test_nan_is_never_the_best():
-    trainer = trainer_with([float("nan"), 2.0, float("nan"), float("nan"), 1.0])
-    trainer._runner._nonfinite = "ignore"
+    trainer = trainer_with([float("nan"), 2.0, float("nan"), float("nan"), 1.0], nonfinite="ignore")
     stop = gr.callbacks.EarlyStop("loss", patience=2)
     assert len(trainer.fit(range(1), epochs=5, callbacks=[stop])) == 4
     assert stop.best == 2.0
@@ -63,7 +62,7 @@ def test_bad_arguments():
         gr.callbacks.EarlyStop(patience=0)
     with pytest.raises(ValueError, match=r"\[EarlyStop\] mode must be"):
         gr.callbacks.EarlyStop(mode="up")
-    with pytest.raises(ValueError, match=r"\[EarlyStop\] min_delta must be at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"\[EarlyStop\] min_delta must be a finite number of at least 0, got -1"):
         gr.callbacks.EarlyStop(min_delta=-1)
     with pytest.raises(ValueError, match=r"there is no metric 'val_loss', only \[.*\]; give fit validate="):
         trainer_with(LOSSES).fit(range(1), callbacks=[gr.callbacks.EarlyStop()])

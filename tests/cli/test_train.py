@@ -166,7 +166,7 @@ def test_bad_files(own, tmp_path, capsys, change, words):
         (["train", "digits", "--x", "a.npy"], "give either digits or --x and --y, not both"),
         (["train", "digits", "--epochs", "-1"], r"epochs must be an int of at least 0"),
         (["train", "digits", "--batch-size", "0"], r"batch_size must be at least 1, got 0"),
-        (["train", "digits", "--lr", "-1"], r"must be finite and at least 0, got -1"),
+        (["train", "digits", "--lr", "-1"], r"must be a finite number of at least 0, got -1"),
         (["train", "digits", "--seed", "-4"], r"seed must be at least 0, got -4"),
         (["train", "digits", "--threads", "1000"], r"threads must be 'auto' or an int from 1 to 256"),
         (["train", "fashion-mnist", "--folder", "/nowhere"], "install it with 'apt install dataset-fashion-mnist'"),

@@ -23,21 +23,25 @@ def test_they_are_values():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: SGD("fast"), TypeError, r"\[SGD\] lr must be a number, got str"),
-        (lambda: SGD(-0.1), ValueError, r"\[SGD\] lr must be finite and at least 0, got -0.1"),
-        (lambda: Adam(float("inf")), ValueError, r"\[Adam\] lr must be finite"),
+        (lambda: SGD("fast"), TypeError, r"\[SGD\] lr must be a finite number of at least 0, got 'fast'"),
+        (lambda: SGD(-0.1), ValueError, r"\[SGD\] lr must be a finite number of at least 0, got -0.1"),
+        (lambda: Adam(float("inf")), ValueError, r"\[Adam\] lr must be a finite number"),
         (
             lambda: SGD(0.1, momentum=1.0),
             ValueError,
-            r"\[SGD\] momentum must be finite, at least 0 and below 1, got 1.0",
+            r"\[SGD\] momentum must be a finite number of at least 0 and below 1, got 1.0",
         ),
-        (lambda: SGD(0.1, momentum=None), TypeError, r"\[SGD\] momentum must be a number, got NoneType"),
+        (lambda: SGD(0.1, momentum=None), TypeError, r"\[SGD\] momentum must be a finite number .* got None"),
         (lambda: SGD(0.1, nesterov=True), ValueError, r"\[SGD\] nesterov needs momentum"),
         (lambda: SGD(0.1, momentum=0.9, nesterov=1), TypeError, r"\[SGD\] nesterov must be a bool, got int"),
-        (lambda: SGD(0.1, weight_decay=-1), ValueError, r"\[SGD\] weight_decay must be finite, at least 0, got -1"),
+        (
+            lambda: SGD(0.1, weight_decay=-1),
+            ValueError,
+            r"\[SGD\] weight_decay must be a finite number of at least 0, got -1",
+        ),
         (lambda: Adam(betas=0.9), TypeError, r"\[Adam\] betas must be two numbers, got 0.9"),
-        (lambda: AdamW(betas=(0.9, 1.0)), ValueError, r"\[AdamW\] betas\[1\] must be finite, at least 0 and below 1"),
-        (lambda: AdamW(eps=-1e-8), ValueError, r"\[AdamW\] eps must be finite, at least 0, got -1e-08"),
+        (lambda: AdamW(betas=(0.9, 1.0)), ValueError, r"\[AdamW\] betas\[1\] must be a finite number .* below 1"),
+        (lambda: AdamW(eps=-1e-8), ValueError, r"\[AdamW\] eps must be a finite number of at least 0, got -1e-08"),
         (lambda: AdamW(weight_decay=float("nan")), ValueError, r"\[AdamW\] weight_decay .* got nan"),
     ],
 )

@@ -58,17 +58,25 @@ def test_each_formula():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: schedule.constant("a"), TypeError, r"\[constant\] rate must be a number, got str"),
+        (
+            lambda: schedule.constant("a"),
+            TypeError,
+            r"\[constant\] rate must be a finite number of at least 0, got 'a'",
+        ),
         (
             lambda: schedule.constant(float("nan")),
             ValueError,
-            r"\[constant\] rate must be finite and at least 0, got nan",
+            r"\[constant\] rate must be a finite number of at least 0, got nan",
         ),
         (lambda: schedule.linear(-1.0, 0.0, 5), ValueError, r"\[linear\] start .* got -1"),
-        (lambda: schedule.cosine(1.0, 0), ValueError, r"\[cosine\] steps must be at least 1, got 0"),
-        (lambda: schedule.cosine(1.0, 2.5), TypeError, r"\[cosine\] steps must be an int, got float"),
-        (lambda: schedule.step(1.0, True - 1), ValueError, r"\[step\] every must be at least 1"),
-        (lambda: schedule.warmup(None, 3), TypeError, r"\[warmup\] then must be a number, got NoneType"),
+        (lambda: schedule.cosine(1.0, 0), ValueError, r"\[cosine\] steps must be an int of at least 1, got 0"),
+        (lambda: schedule.cosine(1.0, 2.5), TypeError, r"\[cosine\] steps must be an int of at least 1, got 2.5"),
+        (lambda: schedule.step(1.0, True - 1), ValueError, r"\[step\] every must be an int of at least 1"),
+        (
+            lambda: schedule.warmup(None, 3),
+            TypeError,
+            r"\[warmup\] then must be a finite number of at least 0, got None",
+        ),
         (lambda: schedule.join([1.0, 2.0], []), ValueError, r"\[join\] 2 schedules need 1 starts, got 0"),
         (lambda: schedule.join([], []), ValueError, r"\[join\] 0 schedules"),
         (lambda: schedule.join([1.0, 2.0, 3.0], [5, 5]), ValueError, r"\[join\] starts must rise, got \[5, 5\]"),

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from contextlib import suppress
 
+from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
 
 __all__ = ["Checkpoint"]
@@ -20,10 +21,8 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, keep: int | None = None) -> None:
-        for argument, value in (("every", every), ("keep", 1 if keep is None else keep)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"[Checkpoint] {argument} must be an int of at least 1, got {value!r}")
-        self.path, self.every, self.keep = os.fspath(path), every, keep
+        self.path, self.every = os.fspath(path), whole("Checkpoint", "every", every, 1)
+        self.keep = None if keep is None else whole("Checkpoint", "keep", keep, 1, also="None")
         try:
             varies = self.path.format(epoch=0, step=0) != self.path.format(epoch=1, step=1)
         except (KeyError, IndexError, ValueError) as error:

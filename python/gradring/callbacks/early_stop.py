@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.arguments import choice, real, whole
 from gradring.callbacks.base import Callback, Run
 
 __all__ = ["EarlyStop"]
@@ -30,14 +31,10 @@ class EarlyStop(Callback):
         mode: str = "auto",
         restore_best: bool = False,
     ) -> None:
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise ValueError(f"[EarlyStop] patience must be an int of at least 1, got {patience!r}")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"[EarlyStop] mode must be 'auto', 'min' or 'max', got {mode!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"[EarlyStop] min_delta must be at least 0, got {min_delta!r}")
+        self.metric, self.patience = metric, whole("EarlyStop", "patience", patience, 1)
+        self.min_delta = real("EarlyStop", "min_delta", min_delta, least=0)
+        choice("EarlyStop", "mode", mode, ("auto", "min", "max"))
         up = mode == "max" or (mode == "auto" and "accuracy" in metric)
-        self.metric, self.patience, self.min_delta = metric, patience, min_delta
         self.restore_best = restore_best
         self._sign = 1.0 if up else -1.0
         self.best, self.best_epoch = math.nan, -1

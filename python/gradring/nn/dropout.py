@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradring.nn.check import probability
+from gradring.arguments import real
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = probability("Dropout", "p", p)
+        self.p = real("Dropout", "p", p, least=0, below=1)
 
     def trace(self, tracer: Tracer, x: str) -> str:
         if not tracer.training or self.p == 0.0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.nn.check import positive
+from gradring.arguments import whole
 from gradring.nn.layer import Fill, Layer, ParameterSpec
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Linear(Layer):
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        self.inputs = positive("Linear", "inputs", inputs)
-        self.outputs = positive("Linear", "outputs", outputs)
+        self.inputs = whole("Linear", "inputs", inputs, 1)
+        self.outputs = whole("Linear", "outputs", outputs, 1)
         self.bias = bool(bias)
 
     def parameters(self) -> dict[str, ParameterSpec]:

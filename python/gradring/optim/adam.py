@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,8 +37,8 @@ class Adam(Optimizer):
             raise TypeError(f"[{name}] betas must be two numbers, got {self.betas!r}")
         object.__setattr__(self, "betas", tuple(self.betas))
         for i, beta in enumerate(self.betas):
-            self._check(f"betas[{i}]", 0.0, 1.0, beta)
-        self._check("eps", 0.0, math.inf)
+            self._check(f"betas[{i}]", beta, below=1.0)
+        self._check("eps", self.eps)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -62,4 +61,4 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("weight_decay", 0.0, math.inf)
+        self._check("weight_decay", self.weight_decay)

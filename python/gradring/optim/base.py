@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.arguments import real
 from gradring.optim.schedule import Schedule, as_schedule
 
 __all__ = ["Optimizer"]
@@ -46,11 +47,6 @@ class Optimizer:
         """Everything but the learning rate, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lr"}
 
-    def _check(self, argument: str, low: float, high: float, value: object = None) -> None:
-        """``low <= value < high``, or an error that names the argument."""
-        got = getattr(self, argument) if value is None else value
-        if isinstance(got, bool) or not isinstance(got, (int, float, np.floating, np.integer)):
-            raise TypeError(f"[{type(self).__name__}] {argument} must be a number, got {type(got).__name__}")
-        if not (math.isfinite(got) and low <= got < high):
-            bound = "" if high == math.inf else f" and below {high:g}"
-            raise ValueError(f"[{type(self).__name__}] {argument} must be finite, at least {low:g}{bound}, got {got}")
+    def _check(self, argument: str, value: float, below: float = math.inf) -> None:
+        """``0 <= value < below``, or an error that names the argument."""
+        real(type(self).__name__, argument, value, least=0, below=below)

@@ -12,7 +12,6 @@ A plain ``float`` is accepted wherever a schedule is.
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from typing import SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from gradring.arguments import real, whole
 
 __all__ = ["Schedule", "as_schedule", "constant", "cosine", "join", "linear", "step", "warmup"]
 
@@ -122,21 +123,11 @@ class _Join(Schedule):
 
 
 def _rate(function: str, argument: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-        raise TypeError(f"[{function}] {argument} must be a number, got {type(value).__name__}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"[{function}] {argument} must be finite and at least 0, got {value}")
-    return float(value)
+    return real(function, argument, value, least=0)
 
 
 def _count(function: str, argument: str, value: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"[{function}] {argument} must be an int, got {type(value).__name__}") from None
-    if value < 1:
-        raise ValueError(f"[{function}] {argument} must be at least 1, got {value}")
-    return value
+    return whole(function, argument, value, 1)
 
 
 def as_schedule(rate: float | Schedule, function: str = "schedule", argument: str = "lr") -> Schedule:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,8 +32,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("momentum", 0.0, 1.0)
-        self._check("weight_decay", 0.0, math.inf)
+        self._check("momentum", self.momentum, below=1.0)
+        self._check("weight_decay", self.weight_decay)
         if not isinstance(self.nesterov, bool):
             raise TypeError(f"[SGD] nesterov must be a bool, got {type(self.nesterov).__name__}")
         if self.nesterov and self.momentum == 0.0:
