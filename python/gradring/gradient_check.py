@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,20 +196,6 @@ def _rule(name: str) -> _Rule:
     return rules[name]
 
 
-@contextmanager
-def _without_stores(layer: Layer) -> Iterator[None]:
-    """Native memory and programs are not copied; a layer makes them again when it needs them."""
-    native = ("_store", "_forward", "_callbacks")
-    kept = [(part, key, part.__dict__[key]) for _, part in layer.walk() for key in native if key in part.__dict__]
-    try:
-        for part, key, value in kept:
-            setattr(part, key, {} if isinstance(value, dict) else None)
-        yield
-    finally:
-        for part, key, value in kept:
-            setattr(part, key, value)
-
-
 def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:
     """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: fed the unit
     matrix, that layer hands the input on, and the gradient by its weight is the gradient by the input."""
@@ -219,15 +204,8 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
 
     if x.dtype != np.float64 or x.ndim < 2 or x.shape[0] == 0:
         raise ValueError(f"[check_grad] the input is {x.shape} of {x.dtype}: must be floats of (batch, features)")
-    with _without_stores(layer):
-        twin = copy.deepcopy(layer)
-    if layer._store is None:
-        twin.init(0, "float64")
-    else:
-        twin.init(0, "float64")
-        for key, value in layer.params.items():
-            twin.params[key][...] = value
-    parameters = {key: value.copy() for key, value in twin.params.items()}
+    layer.ensure()
+    twin = copy.deepcopy(layer).astype("float64")
     rows, features = x.shape[0], int(np.prod(x.shape[1:]))
     parts: list[Layer] = [nn.Linear(rows, features, bias=False)]
     if x.ndim > 2:
@@ -241,10 +219,7 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
         )
     model = nn.Sequential(*parts, twin)
     engine = Engine(model, optimizer=optim.SGD(0.0), loss="mse", dtype="float64", fuse_update=False)
-    place = len(parts)
     engine.params["0.weight"][...] = x.reshape(rows, features)
-    for key, value in parameters.items():
-        engine.params[f"{place}.{key}"][...] = value
     target = rng.standard_normal(model(np.eye(rows)).shape)
     draws = engine.draw_count
 

@@ -24,9 +24,8 @@ class Function(Layer):
     """A layer whose forward and backward pass are Python functions of arrays.
 
     ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the
-    batch axis first); without it they are equal. The arrays are views of the running step's memory: read them, return
-    a new array, keep nothing. What a function raises ends the step before any parameter changes and comes out of
-    ``fit``.
+    batch axis first); without it they are equal. The arrays are copies, yours to change and to keep. What a function
+    raises ends the step before any parameter changes and comes out of ``fit``.
 
     >>> import numpy as np
     >>> from gradring import nn
@@ -52,6 +51,12 @@ class Function(Layer):
         self.name = name or getattr(forward, "__name__", "function")
         self.failures: list[BaseException] = []
         self._callbacks: dict[Any, Any] = {}
+
+    _native = (*Layer._native, "_callbacks", "failures")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.failures, self._callbacks = [], {}
+        super().__setstate__(state)
 
     def trace(self, tracer: Tracer, x: str) -> str:
         shape = tracer.shape(x)
@@ -82,9 +87,8 @@ class Function(Layer):
 
         def call(addresses: tuple[int, ...]) -> bool:
             try:
-                inputs = [array(a, s) for a, s in zip(addresses, shapes[:-1], strict=False)]
-                for given in inputs:
-                    given.flags.writeable = False
+                # Copies, because a program's memory is used again and may go while a function still holds its array.
+                inputs = [array(a, s).copy() for a, s in zip(addresses, shapes[:-1], strict=False)]
                 result = np.asarray(function(*inputs))
                 if result.shape != shapes[-1]:
                     raise ValueError(f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from gradring.arguments import float_dtype
 from gradring.nn.store import Store
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Layer:
             specs |= {f"{path}.{name}" if path else name: spec for name, spec in own.items()}
         return specs
 
-    def init(self, seed: int = 0, dtype: str = "float32") -> Layer:
+    def init(self, seed: int = 0, dtype: DTypeLike = "float32") -> Layer:
         """Fill all parameters with fresh values and return the model.
 
         Each parameter has its own generator (Philox), keyed by ``(seed, name)``: its values depend on nothing else, so
@@ -79,37 +80,56 @@ class Layer:
         >>> nn.Linear(3, 2).init(seed=1).params["weight"].shape
         (3, 2)
         """
-        specs = self.named_parameters()
+        specs, real = self.named_parameters(), float_dtype(f"{type(self).__name__}.init", dtype)
+        if self._store is not None:
+            self._store.require_idle(f"{type(self).__name__}.init")
         if (
             self._store is None
-            or self._store.dtype != dtype
+            or self._store.dtype != real
             or self._store.shapes != {n: s.shape for n, s in specs.items()}
         ):
-            self._store = Store({name: spec.shape for name, spec in specs.items()}, dtype)
-            self._forward = None
+            self._adopt(Store({name: spec.shape for name, spec in specs.items()}, real))
         for name, spec in specs.items():
-            self._store.arrays[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
+            self.store.arrays[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
         return self
+
+    def _adopt(self, store: Store) -> None:
+        """Live in this store, and with it all layers inside, whose ``params`` are views of the same memory."""
+        for path, layer in self.walk():
+            layer._store = store.part(path) if path else store
+            layer._forward = None
 
     @property
     def store(self) -> Store:
-        """The memory of the parameters; made with ``init(0)`` if it is not there yet."""
+        """The memory of the parameters; made if it is not there yet, see ``ensure``."""
+        return self.ensure()
+
+    def ensure(self, seed: int = 0, dtype: DTypeLike = "float32") -> Store:
+        """The memory of the parameters. If it is not there yet it is made and filled, as by ``init``, except for layers
+        inside that have parameters already, which keep their values."""
         if self._store is None:
-            self.init()
+            kept = [(path, layer._store) for path, layer in self.walk() if path and layer._store is not None]
+            self.init(seed, dtype)
+            for path, store in kept:
+                for name, array in store.arrays.items():
+                    self.params[f"{path}.{name}"][...] = array
         assert self._store is not None
         return self._store
 
-    def astype(self, dtype: str) -> Layer:
+    def astype(self, dtype: DTypeLike) -> Layer:
         """Move the parameters, values kept, to memory of another dtype: ``float32`` or ``float64``. Earlier views stay
         with the old memory."""
-        if self.store.dtype != dtype:
-            self._store = self.store.converted(dtype)
-            self._forward = None
+        real = float_dtype(f"{type(self).__name__}.astype", dtype)
+        if self.store.dtype != real:
+            self.store.require_idle(f"{type(self).__name__}.astype")
+            self._adopt(self.store.converted(real))
         return self
 
     @property
     def params(self) -> dict[str, NDArray[Any]]:
-        """Live views of the parameters by name: writing to one changes the model."""
+        """Live views of the parameters by name: writing to one changes the model. Once a model has its parameters,
+        those of a layer inside are views of the same memory: ``model[0].params["weight"]`` is
+        ``model.params["0.weight"]``."""
         return self.store.arrays
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
@@ -134,6 +154,32 @@ class Layer:
         from gradring.nn.summary import summarize
 
         return summarize(self, input_shape)
+
+    # A copy or a pickle has the layer's own values; native memory and programs are made anew.
+
+    _native: ClassVar[tuple[str, ...]] = ("_store", "_forward")
+
+    def __copy__(self) -> Layer:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key not in self._native}
+        if self._store is not None:
+            own = {name: self._store.arrays[name].copy() for name in self.parameters()}
+            state["_values"] = (self._store.dtype, own)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        dtype, values = state.pop("_values", (None, {}))
+        self.__dict__.update(state)
+        if dtype is not None:
+            for name, child in self.children().items():
+                values |= {f"{name}.{key}": array for key, array in child.store.arrays.items()}
+            self._adopt(Store({name: spec.shape for name, spec in self.named_parameters().items()}, dtype))
+            for name, array in self.store.arrays.items():
+                array[...] = values[name]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
+from gradring.arguments import float_dtype
+from gradring.errors import GradringError
 
 __all__ = ["Store", "flat_array"]
 
@@ -27,13 +30,14 @@ class Store:
     """The flat arena of a model's parameters.
 
     ``arrays`` are views by name, ``offsets`` where each begins (in elements), ``elements`` the arena's size. The gaps
-    between parameters are zero and stay so.
+    between parameters are zero and stay so. ``fits`` counts the runs of ``Trainer.fit`` that train it at the moment.
     """
 
+    fits = 0
+
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"[init] dtype is {dtype!r}: must be 'float32' or 'float64'")
-        self.dtype = dtype
+        self.dtype: str = float_dtype("init", dtype)
+        self.whole = self  # the model's store, of which this one may be a part
         self.shapes = dict(shapes)
         self.offsets: dict[str, int] = {}
         at = 0
@@ -41,8 +45,8 @@ class Store:
             self.offsets[name] = at
             at += -(-math.prod(shape) // _GRAIN) * _GRAIN
         self.elements = max(at, _GRAIN)
-        self.arena = _core.SharedArena(self.elements * np.dtype(dtype).itemsize)
-        self.arrays = self.views(flat_array(self.arena, dtype, self.elements))
+        self.arena = self._reserved(self.elements * np.dtype(self.dtype).itemsize)
+        self.arrays = self.views(flat_array(self.arena, self.dtype, self.elements))
 
     def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Arrays of the parameters' shapes over another flat array of this layout."""
@@ -50,6 +54,36 @@ class Store:
             name: flat[self.offsets[name] : self.offsets[name] + math.prod(shape)].reshape(shape)
             for name, shape in self.shapes.items()
         }
+
+    def _reserved(self, size: int) -> Any:
+        try:
+            if size >= 2**63:
+                raise MemoryError("[arena] no machine has so much")
+            return _core.SharedArena(size)
+        except MemoryError as error:
+            largest = max(self.shapes, key=lambda name: math.prod(self.shapes[name]))
+            raise MemoryError(
+                f"[init] {self.elements} parameters of {self.dtype} take {size / 2**30:.1f} GiB, the largest of them "
+                f"{largest!r} {self.shapes[largest]}: {error}"
+            ) from None
+
+    def part(self, path: str) -> Store:
+        """The same memory as one layer of the model sees it, which knows its own parameters alone."""
+        prefix = f"{path}."
+        names = {name: name.removeprefix(prefix) for name in self.shapes if name.startswith(prefix)}
+        part = copy.copy(self)
+        part.whole = self
+        part.shapes = {short: self.shapes[name] for name, short in names.items()}
+        part.offsets = {short: self.offsets[name] for name, short in names.items()}
+        part.arrays = {short: self.arrays[name] for name, short in names.items()}
+        return part
+
+    def require_idle(self, method: str) -> None:
+        """``GradringError`` while ``Trainer.fit`` trains these parameters."""
+        if self.whole.fits:
+            raise GradringError(
+                f"[{method}] Trainer.fit is training this model: call it before or after, or train a copy"
+            )
 
     def converted(self, dtype: str) -> Store:
         other = Store(self.shapes, dtype)

@@ -1,0 +1,106 @@
+"""Where parameters live: one memory for a model and the layers inside; copies, moves, and who may do what when."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring import nn
+from helpers import mlp, snapshot
+
+X = np.random.default_rng(0).standard_normal((6, 8)).astype("f4")
+Y = np.array([0, 1, 2, 2, 1, 0])
+
+
+def test_the_layers_inside_have_the_models_parameters():
+    model = nn.Sequential(nn.Linear(8, 4), nn.Residual(nn.Linear(4, 4), nn.Tanh()), nn.Linear(4, 3)).init(seed=3)
+    assert np.shares_memory(model[0].params["weight"], model.params["0.weight"])
+    assert np.shares_memory(model[1].layer[0].params["bias"], model.params["1.layer.0.bias"])
+    gr.Trainer(model).fit((X, Y))
+    for name, array in model[1].params.items():
+        np.testing.assert_array_equal(array, model.params[f"1.{name}"])
+    np.testing.assert_array_equal(model[2](model[1](model[0](X))), model(X))
+    model.astype("float64")
+    assert model[0].params["weight"] is not None and model[0](X).dtype == np.float64
+
+
+def test_layers_keep_what_they_have_in_a_new_model():
+    encoder = mlp(8, 4).init(seed=9)
+    kept = {name: array.copy() for name, array in encoder.params.items()}
+    model = nn.Sequential(encoder, nn.ReLU(), nn.Linear(4, 3))
+    for name, array in kept.items():
+        np.testing.assert_array_equal(model.params[f"0.{name}"], array)
+    model.init(seed=9)
+    assert not np.array_equal(model.params["0.0.weight"], kept["0.weight"])
+
+
+def test_a_layer_of_a_model_is_not_trained_alone():
+    model = mlp(8, 4, 3).init()
+    with pytest.raises(ValueError, match=r"layer of another model .* copy.deepcopy"):
+        gr.Trainer(model[0])
+    gr.Trainer(copy.deepcopy(model[0]), loss="mse").step(X, np.zeros((6, 4), "f4"))
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_copy_has_the_same_values_in_memory_of_its_own(way, dtype):
+    sine = nn.Function(np.sin, np.subtract)  # functions that a pickle can name; the vjp is not called
+    model = nn.Sequential(nn.Linear(8, 4), nn.Residual(nn.Linear(4, 4)), sine, nn.Linear(4, 3)).init(1, dtype)
+    before = model(X)
+    other = way(model)
+    assert other.store.dtype == dtype and list(other.params) == list(model.params)
+    np.testing.assert_array_equal(other(X), before)
+    other.params["0.weight"][...] = 0
+    np.testing.assert_array_equal(other[0].params["weight"], 0)
+    np.testing.assert_array_equal(model(X), before)
+    assert way(mlp(2, 3))._store is None
+    assert copy.copy(model).params is model.params
+
+
+@pytest.mark.parametrize("change", [lambda m: m.init(1), lambda m: m.astype("float64"), lambda m: m[0].init(2)])
+def test_nobody_fills_or_moves_parameters_under_a_fit(change):
+    class Change(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            change(run.trainer.model)
+
+    trainer = gr.Trainer(mlp(8, 4, 3))
+    with pytest.raises(gr.GradringError, match=r"\[(Sequential|Linear)\.(init|astype)\] Trainer.fit is training this"):
+        trainer.fit((X, Y), epochs=2, callbacks=[Change()])
+    change(trainer.model)  # after it anybody may
+
+
+def test_a_trainer_notices_that_its_model_has_moved():
+    model = mlp(8, 4, 3)
+    trainer = gr.Trainer(model)
+    trainer.fit((X, Y))
+    before = snapshot(trainer)
+    gr.Trainer(model, dtype="float64").fit((X, Y))
+    for use in (
+        lambda: trainer.fit((X, Y)),
+        lambda: trainer.evaluate((X, Y)),
+        lambda: trainer.predict(X),
+        lambda: trainer.step(X[:3], Y[:3]),
+    ):
+        with pytest.raises(gr.GradringError, match="moved to other memory .* make a new trainer"):
+            use()
+    assert snapshot(trainer) == before
+    model.astype("float32")
+    gr.Trainer(model).fit((X, Y))
+
+
+@pytest.mark.parametrize("sizes", [(2**40, 10), (10, 2**40), (2**31, 2**31), (2**62, 4), (2**70, 1)])
+def test_parameters_that_no_machine_can_hold(sizes):
+    with pytest.raises(MemoryError, match=r"\[init\] \d+ parameters of float32 take .* GiB, the largest .*'weight'"):
+        nn.Linear(*sizes).init()
+    with pytest.raises(MemoryError, match=r"'1\.weight' \(\d+, \d+\)"):
+        gr.Trainer(nn.Sequential(nn.Linear(2, 2), nn.Linear(*sizes)))
+
+
+@pytest.mark.parametrize("dtype", ["int8", None, "float16", 3])
+def test_dtypes_that_parameters_cannot_have(dtype):
+    for use in (lambda: mlp(2, 3).init(dtype=dtype), lambda: mlp(2, 3).astype(dtype)):
+        with pytest.raises(ValueError, match=r"dtype must be 'float32' or 'float64', got"):
+            use()
+    assert mlp(2, 3).init(dtype=np.float64).store.dtype == "float64"
