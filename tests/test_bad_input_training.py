@@ -152,6 +152,27 @@ def test_a_loss_that_is_not_finite_leaves_the_parameters_and_names_the_step(trai
     assert relaxed.step_count == 3
 
 
+def test_an_evaluation_that_is_not_finite_says_so(trainer):
+    x, y = np.ones((12, 8), "f4"), np.zeros(12, int)
+    trainer.fit((x, y), batch_size=4)
+    before = snapshot(trainer)
+    x[9, 3] = np.nan
+    for data, batch in ((gr.Loader((x, y), 4), 0), ([(x[:8], y[:8]), (x[8:], y[8:])], 1)):
+        with pytest.raises(gr.NonFinite, match=rf"^\[evaluate\] the cross_entropy loss of batch {batch} is not finite"):
+            trainer.evaluate(data)
+    assert snapshot(trainer) == before
+    assert np.isnan(gr.Trainer(mlp(8, 16, 3), nonfinite="ignore").evaluate((x, y))["loss"])
+
+
+def test_a_wrong_label_is_named_after_a_prediction_too(trainer):
+    x = np.zeros((6, 8), "f4")
+    trainer.predict(x)
+    with pytest.raises(ValueError, match=r"label is 3, must be at least 0 and below 3"):
+        trainer.step(x, np.full(6, 3))
+    with pytest.raises(ValueError, match=r"below 3, the number of classes$"):
+        trainer.evaluate((x, np.full(6, 3)))
+
+
 def test_parameters_that_explode_are_found(blobs):
     trainer = gr.Trainer(mlp(8, 16, 3), optimizer=gr.optim.SGD(1e30))
     with pytest.raises(gr.NonFinite, match=r"after step \d+"):

@@ -196,19 +196,27 @@ def test_state_dict_round_trip(blobs):
     ("options", "error", "words"),
     [
         ({"device": "cuda"}, gr.DeviceUnavailable, r"\[Trainer\] device 'cuda' is not available"),
+        ({"device": None}, gr.DeviceUnavailable, r"\[Trainer\] device None .* has 'cpu'"),
+        ({"replicas": 2}, ValueError, r"\[Trainer\] replicas must be 'auto' or 1, got 2; .*threads="),
+        ({"parallel": "zero"}, ValueError, r"\[Trainer\] parallel must be 'allreduce', got 'zero'"),
+        ({"shards": 8}, ValueError, r"\[Trainer\] shards must be None or 1, got 8; .*same bits"),
+        ({"comm": object()}, ValueError, r"\[Trainer\] comm must be None, got <object"),
+        ({"dtype": "bfloat16"}, ValueError, r"\[Trainer\] dtype must be 'float32' or 'float64', got 'bfloat16'"),
+        ({"dtype": None}, ValueError, r"\[Trainer\] dtype must be 'float32' or 'float64', got None"),
+        ({"clip_norm": "all"}, ValueError, r"\[Trainer\] clip_norm must be None or a finite number above 0, got 'all'"),
         ({"loss": "hinge"}, ValueError, "hinge"),
         ({"optimizer": "adam"}, TypeError, r"\[Trainer\] optimizer must be one of gr.optim, got str"),
-        ({"metrics": "accuracy"}, ValueError, r"\[Trainer\] metrics may have 'accuracy', got 'accuracy'"),
-        ({"metrics": ("f1",)}, ValueError, r"\[Trainer\] metrics may have 'accuracy', got \('f1',\)"),
+        ({"metrics": "accuracy"}, ValueError, r"\[Trainer\] metrics must be \('accuracy',\) or \(\), got 'accuracy'"),
+        ({"metrics": ("f1",)}, ValueError, r"\[Trainer\] metrics must be \('accuracy',\) or \(\), got \('f1',\)"),
         ({"dtype": "int8"}, ValueError, "int8"),
         ({"threads": 0}, ValueError, r"\[Trainer\] threads must be 'auto' or an int from 1 to 256, got 0"),
         ({"threads": "many"}, ValueError, r"\[Trainer\] threads must be 'auto' or .* got 'many'"),
         ({"accumulate": 0}, ValueError, r"\[Trainer\] accumulate must be an int of at least 1, got 0"),
-        ({"clip_norm": 0.0}, ValueError, r"\[Trainer\] clip_norm must be above 0 and finite, or None, got 0.0"),
+        ({"clip_norm": 0.0}, ValueError, r"\[Trainer\] clip_norm must be None or a finite number above 0, got 0.0"),
         ({"clip_norm": float("nan")}, ValueError, r"\[Trainer\] clip_norm"),
         ({"nonfinite": "pray"}, ValueError, r"\[Trainer\] nonfinite must be 'raise' or 'ignore', got 'pray'"),
         ({"seed": -1}, ValueError, r"\[Trainer\] seed must be an int from 0 to .* got -1"),
-        ({"seed": 1.0}, ValueError, r"\[Trainer\] seed must be an int"),
+        ({"seed": 1.0}, TypeError, r"\[Trainer\] seed must be an int"),
         ({"params": {}}, TypeError, r"\[Trainer\] params go with step"),
     ],
 )
@@ -217,7 +225,41 @@ def test_bad_arguments(options, error, words):
         gr.Trainer(mlp(8, 4, 3), **options)
 
 
+def test_every_argument_of_the_contract_is_taken(blobs):
+    every = {"metrics": ("accuracy",), "device": "cpu", "dtype": np.float32, "replicas": "auto", "threads": "auto"}
+    every |= {
+        "parallel": "allreduce",
+        "shards": None,
+        "accumulate": 1,
+        "clip_norm": None,
+        "nonfinite": "raise",
+        "seed": 0,
+        "comm": None,
+    }
+    plain, named = gr.Trainer(mlp(8, 4, 3)), gr.Trainer(mlp(8, 4, 3), **every)
+    one = gr.Trainer(mlp(8, 4, 3), replicas=1, shards=1)
+    for trainer in (plain, named, one):
+        trainer.fit(blobs)
+    assert snapshot(plain) == snapshot(named) == snapshot(one)
+
+
 @pytest.mark.parametrize("epochs", [-1, 1.5, True, "2"])
 def test_bad_epochs(blobs, epochs):
-    with pytest.raises(ValueError, match=r"\[Trainer.fit\] epochs must be an int of at least 0"):
+    with pytest.raises((ValueError, TypeError), match=r"\[Trainer.fit\] epochs must be an int of at least 0"):
         gr.Trainer(mlp(8, 4, 3)).fit(blobs, epochs)
+
+
+def test_step_takes_its_arguments_by_name(blobs):
+    x, y = blobs
+    a, b = gr.Trainer(mlp(8, 4, 3)), gr.Trainer(mlp(8, 4, 3))
+    assert [a.step(x, y), a.step(x, y)] == [b.step(y=y, x=x), b.step(x, y=y)]
+    assert snapshot(a) == snapshot(b)
+    for arguments, names, words in (
+        ((x,), {}, r"^step\(\) missing 1 required positional argument: 'y'"),
+        ((), {}, r"^step\(\) missing 2"),
+        ((x, y, y), {}, r"^step\(\) takes 2 positional arguments but 3 were given"),
+        ((x, y), {"labels": y}, r"^step\(\) got an unexpected keyword argument 'labels'"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            a.step(*arguments, **names)
+    assert a.step_count == 2

@@ -58,11 +58,11 @@ struct Door {
   }
 };
 
-PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept {
+PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) noexcept {
   auto* door = static_cast<Door*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
   if (door == nullptr) return nullptr;
   double rate = 0;
-  if (count == 2 && door->rate(&rate)) {
+  if (count == 2 && names == nullptr && door->rate(&rate)) {
     Batch batch;
     py::ssize_t rows = 0, target_rows = 0;
     batch.fields[0] = door->x.data_of(args[0], &rows);
@@ -89,11 +89,11 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept
       // has kept its exception, which the slow way raises first.
     }
   }
-  return PyObject_Vectorcall(PyTuple_GET_ITEM(self, 1), args, static_cast<size_t>(count), nullptr);
+  return PyObject_Vectorcall(PyTuple_GET_ITEM(self, 1), args, static_cast<size_t>(count), names);
 }
 
-PyMethodDef kStep = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step)), METH_FASTCALL,
-                     "step(x, y)\n--\n\nOne training step; returns the batch's loss."};
+PyMethodDef kStep = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step)),
+                     METH_FASTCALL | METH_KEYWORDS, "step(x, y)\n--\n\nOne training step; returns the batch's loss."};
 
 Expected expected_for(const py::object& dtype, const std::vector<int64_t>& shape) {
   Expected expected;

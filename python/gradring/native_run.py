@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from gradring.loader import Loader
 
 if TYPE_CHECKING:
     from gradring.graph import Engine, EpochResult
-    from gradring.graph.engine import Report as NativeReport
+    from gradring.graph.results import Report as NativeReport
 
 __all__ = ["NativeRun"]
 
@@ -30,6 +31,16 @@ class NativeRun:
     @property
     def step_count(self) -> int:
         return self.engine.step_count
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """While a fit runs, nobody may fill the parameters anew or move them."""
+        store = self.engine.model.store
+        store.fits += 1
+        try:
+            yield
+        finally:
+            store.fits -= 1
 
     def batches(self) -> int:
         """Batches of the epoch at hand whose gradients the parameters have."""
@@ -79,8 +90,8 @@ class NativeRun:
                 self.engine.evaluate(source.fields(in_order=True) if arrays is None else arrays, batch_size)
             )
         means: dict[str, Mean] = {}
-        for x, y in batches_of(source):
-            for name, value in self.engine.evaluate((x, y), batch_size).items():
+        for number, (x, y) in enumerate(batches_of(source)):
+            for name, value in self.engine.evaluate((x, y), batch_size, first_batch=number).items():
                 means.setdefault(name, Mean()).add(value, len(x))
         return self._chosen({name: mean.value for name, mean in means.items()})
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from gradring import checkpoint
+from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.progress import Progress
-from gradring.errors import CheckpointCorrupt, DeviceUnavailable, GradringError
+from gradring.errors import CheckpointCorrupt, GradringError
 from gradring.history import History
 from gradring.loader import as_source
 from gradring.native_run import NativeRun
 from gradring.optim import AdamW, Optimizer
+from gradring.options import Options, require_one_process
 from gradring.timings import Timings
 from gradring.user_step import UserFunction, UserStep
 
@@ -79,60 +81,49 @@ class Trainer:
         *,
         metrics: Sequence[str] = ("accuracy",),
         device: str = "cpu",
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
+        replicas: int | Literal["auto"] = "auto",
         threads: int | Literal["auto"] = "auto",
+        parallel: str = "allreduce",
+        shards: int | None = None,
         accumulate: int = 1,
         clip_norm: float | None = None,
         nonfinite: str = "raise",
         seed: int = 0,
+        comm: None = None,
         step: UserFunction | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
-        if device != "cpu":
-            raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
-        unknown = set(metrics) - {"accuracy"}
-        if isinstance(metrics, str) or unknown:
-            raise ValueError(f"[Trainer] metrics may have 'accuracy', got {metrics!r}")
+        require_one_process(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
+        if isinstance(metrics, str) or not set(metrics) <= {"accuracy"}:
+            raise ValueError(f"[Trainer] metrics must be ('accuracy',) or (), got {metrics!r}")
         optimizer = AdamW() if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"[Trainer] optimizer must be one of gr.optim, got {type(optimizer).__name__}")
-        if nonfinite not in ("raise", "ignore"):
-            raise ValueError(f"[Trainer] nonfinite must be 'raise' or 'ignore', got {nonfinite!r}")
-        if clip_norm is not None and not (math.isfinite(clip_norm) and clip_norm > 0):
-            raise ValueError(f"[Trainer] clip_norm must be above 0 and finite, or None, got {clip_norm}")
-        if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
-            raise ValueError(f"[Trainer] accumulate must be an int of at least 1, got {accumulate!r}")
-        if threads != "auto" and (not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 256):
-            raise ValueError(f"[Trainer] threads must be 'auto' or an int from 1 to 256, got {threads!r}")
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            raise ValueError(f"[Trainer] seed must be an int from 0 to 2**63 - 1, got {seed!r}")
-        self.model, self.optimizer, self.seed = model, optimizer, seed
+        options = Options.checked(
+            "Trainer",
+            dtype=dtype,
+            threads=threads,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            nonfinite=nonfinite,
+            seed=seed,
+        )
+        self.model, self.optimizer, self.seed = model, optimizer, options.seed
         self._runner: NativeRun | UserStep
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
-            self._runner = user = UserStep(
-                step, params, optimizer=optimizer, clip_norm=clip_norm, nonfinite=nonfinite, accumulate=accumulate
-            )
-            self.step = lambda *batch: user.step(batch[0] if len(batch) == 1 else batch)
+            self._runner = UserStep(step, params, optimizer=optimizer, options=options)
+            self.step = self._runner.step_of
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")
         elif model is not None:
             from gradring.graph import Engine
 
-            engine = Engine(
-                model,
-                loss=loss,
-                optimizer=optimizer,
-                dtype=dtype,
-                threads=threads,
-                seed=seed,
-                clip_norm=clip_norm,
-                nonfinite=nonfinite,
-                accumulate=accumulate,
-            )
+            engine = Engine(model, loss=loss, optimizer=optimizer, **asdict(options))
             self._runner = NativeRun(engine, accuracy="accuracy" in metrics)
             self.step = engine.step
         self.epoch = 0  # complete epochs
@@ -236,9 +227,8 @@ class Trainer:
 
         Ctrl-C raises ``KeyboardInterrupt`` after the step at hand; the trainer can be used, saved and resumed after it.
         """
-        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
-            raise ValueError(f"[Trainer.fit] epochs must be an int of at least 0, got {epochs!r}")
-        with self._alone("fit"):
+        epochs = whole("Trainer.fit", "epochs", epochs, 0)
+        with self._alone("fit"), self._runner.holding():
             if resume is not None:
                 self.load(resume)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from gradring import ops
 from gradring.epochs import REPORT_SECONDS, Mean, Report, batches_of
 from gradring.errors import NonFinite
 from gradring.optim import Optimizer
+from gradring.options import Options
 
 __all__ = ["StepResult", "UserStep"]
 
@@ -43,16 +45,13 @@ class UserStep:
         params: Mapping[str, Any],
         *,
         optimizer: Optimizer,
-        clip_norm: float | None,
-        nonfinite: str,
-        accumulate: int,
+        options: Options,
     ) -> None:
         if not callable(function):
             raise TypeError(f"[Trainer] step must be a function (params, batch) -> loss, grads, got {function!r}")
         if not isinstance(params, Mapping) or not params:
             raise TypeError(f"[Trainer] params must be a dict of arrays, got {type(params).__name__}")
-        self._function, self.optimizer = function, optimizer
-        self._clip_norm, self._nonfinite, self._accumulate = clip_norm, nonfinite, accumulate
+        self._function, self.optimizer, self._options = function, optimizer, options
         self.params: dict[str, NDArray[Any]] = {}
         self._given: dict[str, Any] = {}
         for name, value in params.items():
@@ -81,24 +80,34 @@ class UserStep:
         self._weight, self._pending = 0.0, 0
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
 
+    def step_of(self, *batch: Any, **named: Any) -> float:
+        """``step(x, y)`` hands the tuple on, ``step(batch)`` the batch itself."""
+        if named or not batch:
+            raise TypeError("[step] takes a batch by position: step(batch) or step(x, y, ...)")
+        return self.step(batch[0] if len(batch) == 1 else batch)
+
     def step(self, batch: Any) -> float:
         """One batch; one update too, unless gradients accumulate. Returns the loss."""
         began = time.perf_counter()
         result = self._evaluate(batch)
-        if not math.isfinite(result.loss) and self._nonfinite == "raise":
+        if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
             self._discard()
             raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
         computed = time.perf_counter()
         self._add(result)
-        if self._pending == self._accumulate:
+        if self._pending == self._options.accumulate:
             self.flush()
         self._seconds["compute"] += computed - began
         self._seconds["update"] += time.perf_counter() - computed
         return result.loss
 
+    def holding(self) -> AbstractContextManager[None]:
+        """The arrays are the caller's."""
+        return nullcontext()
+
     def batches(self) -> int:
         """Batches of the epoch at hand whose gradients the parameters have."""
-        return self._start + (self.step_count - self._first_update) * self._accumulate
+        return self._start + (self.step_count - self._first_update) * self._options.accumulate
 
     def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
@@ -145,14 +154,15 @@ class UserStep:
         if not self._pending:
             return
         grads = self._sums
-        if self._accumulate > 1:
+        if self._options.accumulate > 1:
             for grad in grads.values():
                 grad /= self._weight
-        if self._clip_norm is not None:
+        if self._options.clip_norm is not None:
             # In double precision, so that large models do not overflow.
             norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
-            if norm > self._clip_norm:
-                grads = {name: grad * grad.dtype.type(self._clip_norm / norm) for name, grad in grads.items()}
+            factor = self._options.clip_norm / (norm + 1e-6)  # as in csrc/ops/norm/norm.h
+            if not factor >= 1:
+                grads = {name: grad * grad.dtype.type(factor) for name, grad in grads.items()}
         rate = float(self.optimizer.learning_rates(self.step_count, 1)[0])
         self.step_count += 1
         for name, param in self.params.items():
@@ -204,7 +214,7 @@ class UserStep:
     def _add(self, result: StepResult) -> None:
         self._pending += 1
         self._weight += result.samples
-        if self._accumulate == 1:
+        if self._options.accumulate == 1:
             self._sums = result.grads
         elif not self._sums:
             self._sums = {name: grad * grad.dtype.type(result.samples) for name, grad in result.grads.items()}

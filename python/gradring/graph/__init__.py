@@ -1,11 +1,12 @@
 """From layers to a native program: trace, differentiate, fuse, plan; and the engine that runs it."""
 
 from gradring.graph.differentiate import differentiate, with_loss
-from gradring.graph.engine import LOSSES, Engine, EpochResult, Report
+from gradring.graph.engine import LOSSES, Engine
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.ir import Graph, Node, Value
 from gradring.graph.passes import accumulated, evaluate_graph, predict_graph, train_graph, with_update
 from gradring.graph.plan import Plan, plan
+from gradring.graph.results import EpochResult, Report
 from gradring.graph.trace import trace
 
 __all__ = [

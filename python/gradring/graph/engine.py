@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
-from gradring.errors import NonFinite
+from gradring.arguments import choice
+from gradring.errors import GradringError
+from gradring.graph.batch import Fields, check_target, fields_of
+from gradring.graph.faults import fault_error
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan
-from gradring.graph.runtime import Runtime, rows_contiguous
+from gradring.graph.results import EpochResult, Report, Sums
+from gradring.graph.runtime import Runtime
 from gradring.nn.layer import Layer
 from gradring.nn.store import flat_array
+from gradring.options import Options
 
 if TYPE_CHECKING:
     from gradring.graph.ir import Graph
     from gradring.optim import Optimizer
 
-__all__ = ["LOSSES", "Engine", "EpochResult", "Report"]
+__all__ = ["LOSSES", "Engine"]
 
 LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
 Array = NDArray[Any]
@@ -30,61 +34,9 @@ _RATES = 16384
 _SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class Report:
-    """How far a running epoch is; the means are over its samples so far."""
-
-    steps: int
-    samples: int
-    loss: float
-    accuracy: float | None
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch came to. ``seconds`` has keys data, compute, update and total."""
-
-    loss: float
-    accuracy: float | None
-    samples: int
-    steps: int
-    seconds: Mapping[str, float]
-
-
-class Fields(Protocol):
-    """What an engine asks of a loader: (x, y) to look at, of any values, and a native feed of its batches."""
-
-    def __getitem__(self, index: int) -> Array: ...
-
-    def __len__(self) -> int: ...
-
-    def open(self, dtypes: Sequence[str]) -> Any:
-        """A ``_core.Feed`` whose fields have these dtypes."""
-        ...
-
-
-class _Sums:
-    """Totals of several native chunks."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-
-    def add(self, more: Mapping[str, float]) -> None:
-        for key, value in more.items():
-            self.values[key] = self.values.get(key, 0) + value
-
-    def loss(self) -> float:
-        weight = self.values.get("loss_weight", 0)
-        return self.values["loss_sum"] / weight if weight else float("nan")
-
-    def accuracy(self, has_classes: bool) -> float | None:
-        samples = self.values.get("samples", 0)
-        return self.values["correct"] / samples if has_classes and samples else None
-
-    def count(self, key: str) -> int:
-        return int(self.values.get(key, 0))
+def step(x: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    """The arguments of ``Engine.step``; Python's own words for a wrong one name this function."""
+    return x, y
 
 
 class Engine:
@@ -128,42 +80,44 @@ class Engine:
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[engine] model must be a gradring layer, got {type(model).__name__}")
-        if loss not in LOSSES:
-            raise ValueError(f"[engine] loss is {loss!r}: must be one of {', '.join(LOSSES)}")
-        if nonfinite not in ("raise", "ignore"):
-            raise ValueError(f"[engine] nonfinite is {nonfinite!r}: must be 'raise' or 'ignore'")
-        if accumulate < 1:
-            raise ValueError(f"[engine] accumulate is {accumulate}: must be at least 1")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"[engine] clip_norm is {clip_norm}: must be above 0, or None")
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"[engine] dtype is {dtype!r}: must be 'float32' or 'float64'")
+        choice("Engine", "loss", loss, LOSSES)
+        options = Options.checked(
+            "Engine",
+            dtype=dtype,
+            threads=threads,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            nonfinite=nonfinite,
+            seed=seed,
+        )
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.clip_norm, self.accumulate = clip_norm, accumulate
+        self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
-        if model._store is None:
-            model.init(seed, dtype)
-        model.astype(dtype)
+        store = model.ensure(options.seed, options.dtype)
+        if store.whole is not store:
+            raise ValueError(
+                f"[Engine] {model} is a layer of another model and shares its parameters: train that model, or a "
+                "copy.deepcopy of this layer"
+            )
+        store = model.astype(options.dtype).store
         self._runtime = Runtime(
             model,
-            model.store,
+            store,
             states=optimizer.state_names,
-            lanes=_core.usable_cores() if threads == "auto" else threads,
-            accumulate=accumulate,
-            seed=seed,
-            check_finite=nonfinite == "raise",
+            lanes=_core.usable_cores() if options.threads == "auto" else options.threads,
+            accumulate=options.accumulate,
+            seed=options.seed,
+            check_finite=options.nonfinite == "raise",
         )
         self._native = self._runtime.native
-        store = model.store
-        grads = flat_array(self._runtime.grad_arena, dtype, store.elements)
-        states = flat_array(self._runtime.state_arena, dtype, len(optimizer.state_names) * store.elements)
+        grads = flat_array(self._runtime.grad_arena, options.dtype, store.elements)
+        states = flat_array(self._runtime.state_arena, options.dtype, len(optimizer.state_names) * store.elements)
         self.params: dict[str, Array] = store.arrays
         self._grads: dict[str, Array] = store.views(grads)
         self.state: dict[str, Array] = {}
         for number, name in enumerate(optimizer.state_names):
             part = states[number * store.elements : (number + 1) * store.elements]
             self.state.update({f"{name}.{key}": view for key, view in store.views(part).items()})
-        self._totals = _Sums()
         self._last_rows = 0
         self.step, self._door = _core.make_step_door(self._native, self._step_slowly)
         self._constant = not callable(optimizer.lr)
@@ -240,10 +194,11 @@ class Engine:
         ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
         """
-        x, y = self._fields(arrays)
+        self._require_own_store()
+        x, y = fields_of(arrays, self.loss, self.dtype)
         order = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch, "start_batch": start_batch}
         feed = self._feed(arrays, x, y, batch_size, **order)
-        sums, left = _Sums(), -1 if max_steps is None else max_steps
+        sums, left = Sums(self.loss != "mse"), -1 if max_steps is None else max_steps
         lanes, started = 0, time.perf_counter()
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
@@ -264,8 +219,7 @@ class Engine:
         self.flush()
         seconds = {key: sums.values.get(f"{key}_seconds", 0.0) for key in ("data", "compute", "update")}
         seconds["total"] = time.perf_counter() - started
-        self._totals.add({"seconds": seconds["total"]})
-        accuracy = sums.accuracy(self.loss != "mse")
+        accuracy = sums.accuracy()
         return EpochResult(sums.loss(), accuracy, sums.count("samples"), sums.count("steps"), seconds)
 
     def flush(self) -> None:
@@ -273,11 +227,15 @@ class Engine:
         if self._native.pending:
             self._native.flush(self._last_rows, self._rates(1))
 
-    def evaluate(self, arrays: Sequence[ArrayLike] | Fields, batch_size: int = 1024) -> dict[str, float]:
-        """Mean loss and, for cross entropy, accuracy over all samples, without dropout or updates."""
-        x, y = self._fields(arrays)
+    def evaluate(
+        self, arrays: Sequence[ArrayLike] | Fields, batch_size: int = 1024, *, first_batch: int = 0
+    ) -> dict[str, float]:
+        """Mean loss and, but for mse, accuracy over all samples, without dropout or updates. In errors batches are
+        counted from ``first_batch``."""
+        self._require_own_store()
+        x, y = fields_of(arrays, self.loss, self.dtype)
         feed = self._feed(arrays, x, y, min(batch_size, len(x)))
-        sums, lanes = _Sums(), 0
+        sums, lanes = Sums(self.loss != "mse"), 0
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
             self._ensure("evaluate", rows, x, y)
@@ -285,15 +243,17 @@ class Engine:
             result, part = self._native.chunk(False, feed, none, -1, _SECONDS, lanes)
             sums.add(part)
             if result["fault"]:
-                self._fail(result, None if hasattr(arrays, "open") else y, sums.count("steps"))
+                labels, batch = None if hasattr(arrays, "open") else y, first_batch + sums.count("steps")
+                self._fail(result, labels, batch, training=False)
         metrics = {"loss": sums.loss()}
-        accuracy = sums.accuracy(self.loss != "mse")
+        accuracy = sums.accuracy()
         if accuracy is not None:
             metrics["accuracy"] = accuracy
         return metrics
 
     def predict(self, x: ArrayLike, batch_size: int = 1024) -> Array:
         """The model's output for every row of ``x``, without dropout."""
+        self._require_own_store()
         return self._runtime.predict(x, batch_size)
 
     def plan(self, rows: int | None = None) -> Plan:
@@ -308,25 +268,12 @@ class Engine:
         totals = self._native.totals()
         return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "update")}
 
-    def _fields(self, arrays: Sequence[ArrayLike] | Fields) -> tuple[Array, Array]:
-        if not (isinstance(arrays, (tuple, list)) or hasattr(arrays, "open")) or len(arrays) != 2:
-            raise TypeError("[engine] arrays must be (x, y)")
-        x = rows_contiguous(arrays[0], "x", self.dtype)
-        y = rows_contiguous(arrays[1], "y", self.dtype)
-        if len(x) != len(y):
-            raise ValueError(f"[engine] x has {len(x)} samples, y has {len(y)}: must be equal")
-        if len(x) == 0:
-            raise ValueError(f"[engine] x is {x.shape}: must have at least one sample")
-        if x.size == 0:
-            raise ValueError(f"[engine] x is {x.shape}: a sample must have at least one element")
-        if self.loss == "cross_entropy":
-            if y.ndim == 2 and y.shape[1] == 1:
-                y = y.reshape(-1)
-            if y.ndim != 1:
-                raise ValueError(f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels")
-            if y.dtype.kind not in "iu":
-                raise TypeError(f"[cross_entropy] y must be integer labels, got dtype {y.dtype}")
-        return x, y
+    def _require_own_store(self) -> None:
+        if self.model.store.whole is not self._runtime.store:
+            raise GradringError(
+                "[Trainer] the model's parameters have moved to other memory since this trainer was made, by init or "
+                "astype with another dtype, or as layers of another model: make a new trainer"
+            )
 
     def _wanted(self, x: Array, y: Array) -> list[tuple[Array, str]]:
         return [(x, self.dtype), (y, "int64" if self.loss == "cross_entropy" else self.dtype)]
@@ -348,19 +295,12 @@ class Engine:
                     accumulate=self.accumulate > 1,
                     layout=None if self.fuse_update is False else self._runtime.store.offsets,
                 )
-            self._check_target(graph.values["target"].shape, y)
+            check_target(graph.values["target"].shape, y, self.loss)
             return graph, None
 
         if mode == "train":
             self._last_rows = rows
         return self._runtime.ensure(mode, shape, build)
-
-    def _check_target(self, wanted: tuple[int, ...], y: Array) -> None:
-        if y.shape[1:] != wanted[1:]:
-            raise ValueError(
-                f"[{self.loss}] y is {y.shape}, the model gives {wanted} for a batch of {wanted[0]}: "
-                f"y must be (samples, {', '.join(map(str, wanted[1:]))})"
-            )
 
     def _rates(self, count: int) -> NDArray[np.float64]:
         if self._constant:
@@ -369,16 +309,18 @@ class Engine:
             return self._constant_rates
         return self.optimizer.learning_rates(self.step_count, count)
 
-    def _report(self, sums: _Sums, part: Mapping[str, float], rates: Array, started: float) -> Report:
+    def _report(self, sums: Sums, part: Mapping[str, float], rates: Array, started: float) -> Report:
         done = int(part["updates"])
         rate = float(rates[max(done - 1, 0)])
-        accuracy = sums.accuracy(self.loss != "mse")
+        accuracy = sums.accuracy()
         seconds = time.perf_counter() - started
         return Report(sums.count("steps"), sums.count("samples"), sums.loss(), accuracy, rate, seconds)
 
-    def _step_slowly(self, x: ArrayLike, y: ArrayLike) -> float:
+    def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
         """A step that checks, converts, plans and explains; it teaches the fast door what to expect next time."""
-        fields = self._fields((x, y))
+        x, y = step(*given, **named)
+        self._require_own_store()
+        fields = fields_of((x, y), self.loss, self.dtype)
         rows = len(fields[0])
         wanted = self._wanted(*fields)
         feed = self._runtime.feed(wanted, rows)
@@ -402,22 +344,10 @@ class Engine:
             return arrays.open([dtype for _, dtype in wanted])
         return self._runtime.feed(wanted, batch_size, **order)
 
-    def _fail(self, result: Mapping[str, Any], y: Array | None, batch: int) -> None:
-        fault = result["fault"]
-        if fault == "callback":
+    def _fail(self, result: Mapping[str, Any], y: Array | None, batch: int, *, training: bool = True) -> NoReturn:
+        if result["fault"] == "callback":
             self._runtime.raise_callback()
             raise RuntimeError("[engine] a callback failed without saying why")
-        if fault == "label":
-            sample = result["sample"]
-            plan_ = next(iter(self._runtime.plans.values()))
-            classes = next(i.integers[1] for i in plan_.instructions if i.op == "cross_entropy")
-            label = "out of range:" if y is None else f"{y[sample]},"
-            raise ValueError(
-                f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {label} "
-                f"must be at least 0 and below {classes}, the number of classes; no parameter was changed by this batch"
-            )
-        raise NonFinite(
-            f"[{self.loss}] the loss of step {self.step_count + 1} (batch {batch}) is not finite: the parameters are "
-            f"those after step {self.step_count}. Try a lower learning rate, clip_norm, or look at that batch; "
-            "nonfinite='ignore' goes on regardless"
-        )
+        plans = self._runtime.plans.values()
+        updates = self.step_count if training else None
+        raise fault_error(result, loss=self.loss, batch=batch, y=y, plans=plans, updates=updates)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.graph.batch import rows_contiguous
 from gradring.graph.passes import predict_graph
 from gradring.graph.plan import Plan, plan
 
@@ -19,31 +20,10 @@ if TYPE_CHECKING:
     from gradring.nn.layer import Layer
     from gradring.nn.store import Store
 
-__all__ = ["Runtime", "rows_contiguous"]
+__all__ = ["Runtime"]
 
 # What a program of this many FLOP takes, about 20 microseconds, is worth handing over Python's lock for.
 _BRIEF_FLOPS = 2_000_000
-_NATIVE = frozenset(
-    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-)
-
-
-def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> NDArray[Any]:
-    """``x`` as an array whose rows are contiguous and whose dtype the native gather reads; a copy only where needed."""
-    array = np.asarray(x)
-    if array.ndim == 0:
-        raise ValueError(f"[{what}] must have a batch axis, got a scalar")
-    if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float16"):
-        raise TypeError(f"[{what}] must be numbers, got dtype {array.dtype}")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.name not in _NATIVE:
-        array = array.astype(dtype)
-    if array.size and array.ndim > 1 and not array[0].flags.c_contiguous:
-        array = np.ascontiguousarray(array)
-    if array.ndim == 1 and array.size > 1 and array.strides[0] == 0:
-        array = np.ascontiguousarray(array)
-    return array
 
 
 class _NoOperation(Exception):
@@ -51,14 +31,17 @@ class _NoOperation(Exception):
 
 
 class Runtime:
-    """The native engine over a model's store, with programs made on demand for each mode and batch shape."""
+    """The native engine over a model's store, with programs made on demand for each mode and batch shape.
+
+    ``states`` names the optimizer's arrays; None for a model that is not trained here.
+    """
 
     def __init__(
         self,
         model: Layer,
         store: Store,
         *,
-        states: Sequence[str] = (),
+        states: Sequence[str] | None = None,
         lanes: int,
         accumulate: int = 1,
         seed: int = 0,
@@ -68,15 +51,16 @@ class Runtime:
         self.store = store
         self.dtype = store.dtype
         item = np.dtype(store.dtype).itemsize
-        self.grad_arena = _core.SharedArena(store.elements * item)
-        self.state_arena = _core.SharedArena(max(len(states), 1) * store.elements * item)
+        # Reserved in full when it is made, so a model that is not trained gets none.
+        self.grad_arena = _core.SharedArena(item * (1 if states is None else store.elements))
+        self.state_arena = _core.SharedArena(item * max(len(states or ()) * store.elements, 1))
         self.native = _core.Engine(
             store.arena, self.grad_arena, self.state_arena, lanes, accumulate, seed, check_finite
         )
         self.layout: dict[str, int] = {"parameters": 0, "gradients": 0}
         for name, offset in store.offsets.items():
             self.layout[name] = self.layout[f"d({name})"] = offset
-        for number, name in enumerate(states):
+        for number, name in enumerate(states or ()):
             self.layout[f"state.{name}"] = number * store.elements
         self.plans: dict[tuple[str, int], Plan] = {}
         self.row_shape: tuple[int, ...] | None = None

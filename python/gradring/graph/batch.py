@@ -1,0 +1,78 @@
+"""What an engine is fed: (x, y) as arrays in memory or as a loader's fields, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Fields", "check_target", "fields_of", "rows_contiguous"]
+
+Array = NDArray[Any]
+
+_NATIVE = frozenset(
+    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+)
+
+
+class Fields(Protocol):
+    """What an engine asks of a loader: (x, y) to look at, of any values, and a native feed of its batches."""
+
+    def __getitem__(self, index: int) -> Array: ...
+
+    def __len__(self) -> int: ...
+
+    def open(self, dtypes: Sequence[str]) -> Any:
+        """A ``_core.Feed`` whose fields have these dtypes."""
+        ...
+
+
+def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
+    """``x`` as an array whose rows are contiguous and whose dtype the native gather reads; a copy only where needed."""
+    array = np.asarray(x)
+    if array.ndim == 0:
+        raise ValueError(f"[{what}] must have a batch axis, got a scalar")
+    if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float16"):
+        raise TypeError(f"[{what}] must be numbers, got dtype {array.dtype}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.name not in _NATIVE:
+        array = array.astype(dtype)
+    if array.size and array.ndim > 1 and not array[0].flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    if array.ndim == 1 and array.size > 1 and array.strides[0] == 0:
+        array = np.ascontiguousarray(array)
+    return array
+
+
+def fields_of(arrays: Sequence[ArrayLike] | Fields, loss: str, dtype: str) -> tuple[Array, Array]:
+    """(x, y) with equally many rows, and labels that are integers where the loss wants them."""
+    if not (isinstance(arrays, (tuple, list)) or hasattr(arrays, "open")) or len(arrays) != 2:
+        raise TypeError("[engine] arrays must be (x, y)")
+    x = rows_contiguous(arrays[0], "x", dtype)
+    y = rows_contiguous(arrays[1], "y", dtype)
+    if len(x) != len(y):
+        raise ValueError(f"[engine] x has {len(x)} samples, y has {len(y)}: must be equal")
+    if len(x) == 0:
+        raise ValueError(f"[engine] x is {x.shape}: must have at least one sample")
+    if x.size == 0:
+        raise ValueError(f"[engine] x is {x.shape}: a sample must have at least one element")
+    if loss == "cross_entropy":
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y.reshape(-1)
+        if y.ndim != 1:
+            raise ValueError(f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels")
+        if y.dtype.kind not in "iu":
+            raise TypeError(f"[cross_entropy] y must be integer labels, got dtype {y.dtype}")
+    return x, y
+
+
+def check_target(wanted: tuple[int, ...], y: Array, loss: str) -> None:
+    """``y`` has rows of the target's shape."""
+    if y.shape[1:] != wanted[1:]:
+        raise ValueError(
+            f"[{loss}] y is {y.shape}, the model gives {wanted} for a batch of {wanted[0]}: "
+            f"y must be (samples, {', '.join(map(str, wanted[1:]))})"
+        )

@@ -1,0 +1,44 @@
+"""What a program found wrong with a batch, as the error to raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gradring.errors import NonFinite
+from gradring.graph.plan import Plan
+
+__all__ = ["fault_error"]
+
+
+def fault_error(
+    result: Mapping[str, Any],
+    *,
+    loss: str,
+    batch: int,
+    y: NDArray[Any] | None,
+    plans: Iterable[Plan],
+    updates: int | None,
+) -> Exception:
+    """The error for a native result with a label or a loss that cannot be. ``updates`` done tells a step from an
+    evaluation (None), which changes nothing anyway; ``y`` are the labels, where they lie in memory."""
+    if result["fault"] == "label":
+        sample = result["sample"]
+        classes = next(i.integers[1] for plan in plans for i in plan.instructions if i.op == "cross_entropy")
+        label = "out of range:" if y is None else f"{y[sample]},"
+        unchanged = "" if updates is None else "; no parameter was changed by this batch"
+        return ValueError(
+            f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {label} "
+            f"must be at least 0 and below {classes}, the number of classes{unchanged}"
+        )
+    if updates is None:
+        return NonFinite(
+            f"[evaluate] the {loss} loss of batch {batch} is not finite: look at its samples and at the parameters; "
+            "nonfinite='ignore' goes on regardless"
+        )
+    return NonFinite(
+        f"[{loss}] the loss of step {updates + 1} (batch {batch}) is not finite: the parameters are those after step "
+        f"{updates}. Try a lower learning rate, clip_norm, or look at that batch; nonfinite='ignore' goes on regardless"
+    )

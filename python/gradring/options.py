@@ -1,0 +1,56 @@
+"""What a trainer may be asked for, checked; one place for its two forms and for the engine under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gradring.arguments import choice, float_dtype, real, whole
+from gradring.errors import DeviceUnavailable
+
+__all__ = ["Options", "require_one_process"]
+
+_MOST_THREADS = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that the native engine takes too."""
+
+    dtype: Literal["float32", "float64"]
+    threads: int | Literal["auto"]
+    accumulate: int
+    clip_norm: float | None
+    nonfinite: str
+    seed: int
+
+    @classmethod
+    def checked(
+        cls, where: str, *, dtype: Any, threads: Any, accumulate: Any, clip_norm: Any, nonfinite: Any, seed: Any
+    ) -> Options:
+        """These options, or an error that begins with ``where``."""
+        return cls(
+            dtype=float_dtype(where, dtype),
+            threads="auto"
+            if _is(threads, "auto")
+            else whole(where, "threads", threads, 1, _MOST_THREADS, also="'auto'"),
+            accumulate=whole(where, "accumulate", accumulate, 1),
+            clip_norm=None if clip_norm is None else real(where, "clip_norm", clip_norm, above=0, also="None"),
+            nonfinite=choice(where, "nonfinite", nonfinite, ("raise", "ignore")),
+            seed=whole(where, "seed", seed, 0, 2**63 - 1),
+        )
+
+
+def _is(value: Any, word: str) -> bool:
+    return isinstance(value, str) and value == word
+
+
+def require_one_process(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm: Any) -> None:
+    """One replica on the CPU, in one process. Whatever asks for more raises ``DeviceUnavailable`` or ``ValueError``."""
+    if not _is(device, "cpu"):
+        raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
+    if not _is(replicas, "auto"):
+        choice("Trainer", "replicas", replicas, ("auto", 1), "this version has one; its step is spread over threads=")
+    choice("Trainer", "parallel", parallel, ("allreduce",), "with one replica there is nothing to exchange")
+    choice("Trainer", "shards", shards, (None, 1), "a batch has the same bits on any number of threads without it")
+    choice("Trainer", "comm", comm, (None,), "this version trains in one process")
