@@ -303,6 +303,21 @@ void bind_program(py::module_& m) {
           },
           py::arg("mode"), py::arg("feed"), "Choose the lanes for the next batch's program by running it.")
       .def(
+          "profile",
+          [](Engine& e, PyFeed& feed, double rate, int steps) {
+            const Visit visit(e, true);
+            const Batch& batch = feed.peek();
+            Executor* executor = e.programs(Mode::kTrain).find(batch.rows);
+            if (executor == nullptr) throw py::value_error("no program for this batch");
+            const py::gil_scoped_release release;
+            feed.feed().source->fill(Lane{&e.team(), 0, 1}, batch);
+            std::vector<std::pair<double, double>> spans;
+            for (const Engine::Work& w : e.profile(*executor, batch, rate, steps)) spans.emplace_back(w.wait, w.work);
+            return spans;
+          },
+          py::arg("feed"), py::arg("rate"), py::arg("steps"),
+          "Take steps on the next batch; median seconds (waiting, working) of every instruction, lane by lane.")
+      .def(
           "chunk",
           [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
              int lanes) {

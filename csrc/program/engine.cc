@@ -7,6 +7,8 @@
 #include <numeric>
 #include <utility>
 
+#include "runtime/ticks.h"
+
 namespace gradring {
 
 namespace {
@@ -112,6 +114,33 @@ ChunkResult Engine::step(Executor& executor, const Batch& batch, double rate) no
   options.rates = &rate;
   options.rate_count = 1;
   return run_step(team_, executor, batch, options, &state_, &totals_);
+}
+
+std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch, double rate, int steps) {
+  const size_t count = executor.program().instructions.size() * static_cast<size_t>(executor.lanes());
+  std::vector<Span> spans(count * static_cast<size_t>(steps));
+  const Clock::time_point start = Clock::now();
+  const uint64_t start_ticks = ticks();
+  for (int i = 0; i < steps; ++i) {
+    executor.watch(spans.data() + count * static_cast<size_t>(i));
+    step(executor, batch, rate);
+  }
+  executor.watch(nullptr);
+  const double unit =
+      std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(ticks() - start_ticks);
+  std::vector<Work> result(count);
+  std::vector<uint64_t> values(static_cast<size_t>(steps));
+  const auto median_of = [&](auto&& value_of) {
+    for (size_t i = 0; i < values.size(); ++i) values[i] = value_of(i);
+    std::nth_element(values.begin(), values.begin() + steps / 2, values.end());
+    return static_cast<double>(values[values.size() / 2]) * unit;
+  };
+  for (size_t k = 0; k < count; ++k) {
+    const auto at = [&](size_t i) -> const Span& { return spans[i * count + k]; };
+    result[k].wait = median_of([&](size_t i) { return at(i).begin - at(i).ready; });
+    result[k].work = median_of([&](size_t i) { return at(i).end - at(i).begin; });
+  }
+  return result;
 }
 
 ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept {

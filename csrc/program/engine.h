@@ -53,6 +53,13 @@ class GRADRING_API Engine {
 
   // One training step on a filled batch.
   ChunkResult step(Executor& executor, const Batch& batch, double rate) noexcept;
+  // Steps that say where their time goes: for every lane and instruction, the median seconds of waiting at its barrier
+  // and of work, lane by lane. They train as any other step.
+  struct Work {
+    double wait;
+    double work;
+  };
+  std::vector<Work> profile(Executor& executor, const Batch& batch, double rate, int steps);
   // Forward over a whole source; row r of the source goes to out + r * row_bytes.
   ChunkResult predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept;
 

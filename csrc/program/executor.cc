@@ -14,7 +14,7 @@ Executor::Executor(Program program, const Arenas& arenas, Team& team)
   for (const Instruction& instruction : program_.instructions) {
     const OpEntry& op = *instruction.op;
     const Routine routine = program_.dtype == Dtype::kFloat32 ? op.run_float : op.run_double;
-    code_.push_back({routine, &instruction, instruction.barrier, op.phase == Phase::kUpdate});
+    code_.push_back({routine, &instruction, instruction.barrier, op.phase == Phase::kUpdate, instruction.solo});
     if (op.scratch == nullptr) continue;
     // One lane alone may want another amount than each of many.
     for (const int lanes : {1, team.lanes()}) {
@@ -48,8 +48,14 @@ void Executor::bind_output(void* memory) noexcept {
   }
 }
 
+inline void Executor::call(const Code& code, const Lane& lane, Frame* frame) noexcept {
+  if (!code.solo) return code.routine(lane, *code.instruction, *frame);
+  if (lane.index == 0) code.routine(Lane{lane.team, 0, 1}, *code.instruction, *frame);
+}
+
 void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noexcept {
   frame->buffers = pointers_.data();
+  if (spans_ != nullptr) return run_watched(lane, frame);
   uint64_t since = account != nullptr ? ticks() : 0;
   bool update = false;
   for (const Code& code : code_) {
@@ -60,10 +66,22 @@ void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noe
       since = now;
       update = code.update;
     }
-    code.routine(lane, *code.instruction, *frame);
+    call(code, lane, frame);
     if (frame->fault != Fault::kNone) break;
   }
   if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
+}
+
+void Executor::run_watched(const Lane& lane, Frame* frame) const noexcept {
+  Span* span = spans_ + static_cast<size_t>(lane.index) * code_.size();
+  for (const Code& code : code_) {
+    span->ready = ticks();
+    if (code.barrier) lane.barrier();
+    span->begin = ticks();
+    call(code, lane, frame);
+    (span++)->end = ticks();
+    if (frame->fault != Fault::kNone) break;
+  }
 }
 
 void Executor::run_updates(const Lane& lane, Frame* frame) const noexcept {
@@ -71,7 +89,7 @@ void Executor::run_updates(const Lane& lane, Frame* frame) const noexcept {
   for (const Code& code : code_) {
     if (!code.update) continue;
     if (code.barrier) lane.barrier();
-    code.routine(lane, *code.instruction, *frame);
+    call(code, lane, frame);
   }
 }
 

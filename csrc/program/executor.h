@@ -31,6 +31,13 @@ struct StepTicks {
   uint64_t update = 0;
 };
 
+// When a lane came to an instruction, began it (a barrier may lie between) and ended it, in ticks.
+struct Span {
+  uint64_t ready = 0;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
 class GRADRING_API Executor {
  public:
   // Validates, places the barriers, and reserves the team's scratch. Throws Error.
@@ -58,13 +65,20 @@ class GRADRING_API Executor {
   // The update instructions alone, for gradients accumulated before.
   void run_updates(const Lane& lane, Frame* frame) const noexcept;
 
+  // From now on every lane notes its spans: instruction i of lane l at l * instructions + i. Null: no more.
+  void watch(Span* spans) noexcept { spans_ = spans; }
+
  private:
   struct Code {
     Routine routine;
     const Instruction* instruction;
     bool barrier;
     bool update;
+    bool solo;
   };
+
+  static void call(const Code& code, const Lane& lane, Frame* frame) noexcept;
+  void run_watched(const Lane& lane, Frame* frame) const noexcept;
 
   Program program_;
   std::vector<Code> code_;
@@ -72,6 +86,7 @@ class GRADRING_API Executor {
   std::vector<size_t> inputs_;  // buffers that are fields of the batch
   int lanes_;
   bool brief_ = false;
+  Span* spans_ = nullptr;
 };
 
 }  // namespace gradring

@@ -107,14 +107,112 @@ TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
   }
 }
 
-TEST_CASE("barriers stand where memory says so, and nowhere else") {
-  const Perceptron shape{64, 100, 130, 10};
+namespace {
+
+// A mark for each instruction: a barrier comes before it; lane 0 alone runs it.
+std::string marks(const Perceptron& shape, std::string* solo) {
   Program program = shape.program();
   place_barriers(&program, 2);
   std::string bars;
-  for (const Instruction& i : program.instructions) bars += i.barrier ? '|' : '.';
+  for (const Instruction& i : program.instructions) {
+    bars += i.barrier ? '|' : '.';
+    *solo += i.solo ? '1' : '.';
+  }
+  return bars;
+}
+
+}  // namespace
+
+TEST_CASE("barriers stand where memory says so, and nowhere else") {
+  std::string solo;
   // Forward, forward, loss, verdict with dx and dw behind it, dw of the layer before, update.
-  CHECK(bars == ".|||..||");
+  CHECK(marks({512, 100, 130, 10}, &solo) == ".|||..||");
+  CHECK(solo == "........");
+}
+
+TEST_CASE("what lane 0 does alone needs no barrier between") {
+  std::string solo;
+  CHECK(marks({64, 100, 130, 10}, &solo) == ".|.|..||");
+  CHECK(solo == ".11.11..");
+}
+
+namespace {
+
+// y = relu(x w + b), summed in two parts.
+template <class T>
+std::vector<T> run_in_parts(int64_t m, int64_t n, int64_t k, int lanes) {
+  constexpr Dtype kReal = sizeof(T) == 4 ? Dtype::kFloat32 : Dtype::kFloat64;
+  const auto random = [](int64_t count, unsigned seed) {
+    std::vector<T> v(static_cast<size_t>(count));
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal;
+    for (T& e : v) e = static_cast<T>(normal(generator));
+    return v;
+  };
+  const std::vector<T> x = random(m * k, 1), weights = random((k + 1) * n, 2);
+  const int64_t size = static_cast<int64_t>(sizeof(T));
+  AlignedArena param(weights.size() * sizeof(T)), temp(static_cast<size_t>(3 * m * n * size));
+  std::memcpy(param.data(), weights.data(), weights.size() * sizeof(T));
+  Arenas arenas;
+  arenas.set(BufferKind::kInput, nullptr, 1);
+  arenas.set(BufferKind::kParam, param.data(), static_cast<int64_t>(param.size()));
+  arenas.set(BufferKind::kTemp, temp.data(), static_cast<int64_t>(temp.size()));
+  Program program;
+  program.dtype = kReal;
+  program.buffers = {{BufferKind::kInput, kReal, m * k, 0},
+                     {BufferKind::kParam, kReal, k * n, 0},
+                     {BufferKind::kTemp, kReal, m * n, 0},
+                     {BufferKind::kParam, kReal, n, k * n * size},
+                     {BufferKind::kTemp, kReal, 2 * m * n, m * n * size}};
+  Instruction product;
+  product.op = find_op("matmul");
+  product.operands = {0, 1, 2, 3, -1, -1, -1, 4};
+  product.integers = {m, n, k, 0, 1, 0, 0};
+  program.instructions = {product};
+  Team team(lanes);
+  Executor executor(program, arenas, team);
+  Batch batch;
+  batch.fields[0] = x.data();
+  batch.rows = m;
+  executor.bind(batch);
+  StepInputs inputs;
+  inputs.batch = &batch;
+  team.run(lanes, [&](const Lane& lane) noexcept {
+    Frame frame;
+    frame.inputs = &inputs;
+    executor.run(lane, &frame, nullptr);
+  });
+  const T* y = reinterpret_cast<const T*>(temp.data());
+  for (int64_t i = 0; i < m; i += 7) {
+    for (int64_t j = 0; j < n; j += 5) {
+      double sum = static_cast<double>(weights[static_cast<size_t>(k * n + j)]);
+      for (int64_t p = 0; p < k; ++p) {
+        sum += static_cast<double>(x[static_cast<size_t>(i * k + p)]) *
+               static_cast<double>(weights[static_cast<size_t>(p * n + j)]);
+      }
+      const double tolerance = 4 * std::numeric_limits<T>::epsilon() * static_cast<double>(k);
+      REQUIRE(std::abs(static_cast<double>(y[i * n + j]) - std::max(sum, 0.0)) < tolerance);
+    }
+  }
+  return std::vector<T>(y, y + m * n);
+}
+
+template <class T>
+void check_in_parts(int64_t m, int64_t n, int64_t k) {
+  const std::vector<T> one = run_in_parts<T>(m, n, k, 1);
+  for (const int lanes : {2, 3, 5}) CHECK(run_in_parts<T>(m, n, k, lanes) == one);
+}
+
+}  // namespace
+
+TEST_CASE("a product in parts is right and has the same bits on any number of lanes") {
+  check_in_parts<float>(64, 128, 784);
+  check_in_parts<float>(17, 33, 129);
+  check_in_parts<float>(64, 65, 1024);  // the longest that one lane adds in the kernel
+  check_in_parts<float>(64, 65, 1025);
+  check_in_parts<float>(64, 65, 3001);  // each part takes the kernel several blocks of steps
+  check_in_parts<double>(64, 65, 1024);
+  check_in_parts<double>(64, 65, 1600);
 }
 
 TEST_CASE("temps that share memory are kept apart by a barrier") {

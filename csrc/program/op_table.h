@@ -79,6 +79,9 @@ struct OpEntry {
   Routine run_float = nullptr;
   Routine run_double = nullptr;
   ScratchBytes (*scratch)(const Instruction& instruction, Dtype real, int lanes) = nullptr;  // null: none
+  // So little work that lane 0 does it alone: handing it over would take longer. Null: never. Not for operations that
+  // write the frame, which every lane must do.
+  bool (*solo)(const Instruction& instruction) noexcept = nullptr;
 };
 
 // Null if there is no such operation.

@@ -86,6 +86,8 @@ void targets_accesses(const Instruction& i, Dtype real, AccessList* list) {
   list_accesses(i, real, real, i.integers[kRows] * i.integers[kColumns], list);
 }
 
+bool solo(const Instruction& i) noexcept { return i.integers[kRows] * i.integers[kColumns] <= kOneLaneElements; }
+
 // verdict: operands totals; integers rows. Every lane reads for itself, so all come to the same decision.
 void verdict(const Lane&, const Instruction& i, Frame& frame) noexcept {
   const auto* totals = frame.get<const LossTotals>(i, 0);
@@ -108,10 +110,11 @@ constexpr auto kMse = PointwiseLoss::kMse;
 constexpr auto kBinary = PointwiseLoss::kBinaryCrossEntropy;
 
 const OpEntry kOps[] = {
-    {"cross_entropy", Phase::kCompute, labels_accesses, run_cross_entropy<float>, run_cross_entropy<double>, scratch},
-    {"mse", Phase::kCompute, targets_accesses, run_pointwise<float, kMse>, run_pointwise<double, kMse>, scratch},
+    {"cross_entropy", Phase::kCompute, labels_accesses, run_cross_entropy<float>, run_cross_entropy<double>, scratch,
+     solo},
+    {"mse", Phase::kCompute, targets_accesses, run_pointwise<float, kMse>, run_pointwise<double, kMse>, scratch, solo},
     {"binary_cross_entropy", Phase::kCompute, targets_accesses, run_pointwise<float, kBinary>,
-     run_pointwise<double, kBinary>, scratch},
+     run_pointwise<double, kBinary>, scratch, solo},
     {"verdict", Phase::kCompute, verdict_accesses, verdict, verdict, nullptr},
 };
 

@@ -22,6 +22,7 @@ MatmulArguments<T> product(const Instruction& i, const Frame* frame) noexcept {
   p.n = i.integers[kN];
   p.k = i.integers[kK];
   p.trans_a = true;
+  p.cut = Cut::kRows;  // of the parameter
   p.lda = p.m;
   p.ldb = p.ldc = p.n;
   if (frame != nullptr) {
@@ -30,6 +31,12 @@ MatmulArguments<T> product(const Instruction& i, const Frame* frame) noexcept {
     p.c = frame->get<T>(i, kGradient);
   }
   return p;
+}
+
+bool solo(const Instruction& i) noexcept {
+  return static_cast<double>(i.integers[kM]) * static_cast<double>(i.integers[kN]) *
+             static_cast<double>(i.integers[kK]) <=
+         131072;
 }
 
 ScratchBytes scratch(const Instruction& i, Dtype real, int lanes) {
@@ -102,8 +109,8 @@ void adam_accesses(const Instruction& i, Dtype real, AccessList* list) {
 }
 
 const OpEntry kOps[] = {
-    {"matmul_sgd", Phase::kCompute, sgd_accesses, sgd<float>, sgd<double>, scratch},
-    {"matmul_adam", Phase::kCompute, adam_accesses, adam<float>, adam<double>, scratch},
+    {"matmul_sgd", Phase::kCompute, sgd_accesses, sgd<float>, sgd<double>, scratch, solo},
+    {"matmul_adam", Phase::kCompute, adam_accesses, adam<float>, adam<double>, scratch, solo},
 };
 
 }  // namespace

@@ -127,12 +127,14 @@ void clip(const Lane&, const Instruction& i, Frame& frame) noexcept {
 
 void clip_accesses(const Instruction&, Dtype, AccessList* list) { list->add(0, 1, Dtype::kFloat64, true, false); }
 
+bool solo(const Instruction& i) noexcept { return i.integers[0] <= 4096; }
+
 const OpEntry kOps[] = {
     {"accumulate", Phase::kCompute, accumulate_accesses, accumulate<float>, accumulate<double>, nullptr},
     {"sum_of_squares", Phase::kUpdate, squares_accesses, squares<float>, squares<double>, squares_scratch},
     {"clip", Phase::kUpdate, clip_accesses, clip, clip, nullptr},
-    {"sgd", Phase::kUpdate, sgd_accesses, sgd<float>, sgd<double>, nullptr},
-    {"adam", Phase::kUpdate, adam_accesses, adam<float>, adam<double>, nullptr},
+    {"sgd", Phase::kUpdate, sgd_accesses, sgd<float>, sgd<double>, nullptr, solo},
+    {"adam", Phase::kUpdate, adam_accesses, adam<float>, adam<double>, nullptr, solo},
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ struct Touch {
   int64_t begin;
   int64_t end;
   bool writes;
+  bool solo;
 };
 
 std::vector<Touch> touches(const Program& program, const Instruction& instruction) {
@@ -26,12 +27,13 @@ std::vector<Touch> touches(const Program& program, const Instruction& instructio
     const Buffer& buffer =
         program.buffers[static_cast<size_t>(instruction.operands[static_cast<size_t>(access.operand)])];
     const int64_t bytes = has_arena(buffer.kind) ? access.elements * static_cast<int64_t>(size_of(access.dtype)) : 1;
-    result.push_back({buffer.kind, buffer.offset, buffer.offset + bytes, access.writes});
+    result.push_back({buffer.kind, buffer.offset, buffer.offset + bytes, access.writes, instruction.solo});
   }
   return result;
 }
 
 bool conflict(const Touch& a, const Touch& b) {
+  if (a.solo && b.solo) return false;  // lane 0's own order
   return a.kind == b.kind && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
 }
 
@@ -84,22 +86,23 @@ void validate(const Program& program, const std::array<int64_t, kBufferKinds>& b
 }
 
 void place_barriers(Program* program, int lanes) {
-  std::vector<Touch> since;  // the last barrier
-  bool shared_scratch = false;
+  std::vector<Touch> since;                           // the last barrier
+  bool shared_scratch = false, solo_scratch = false;  // used since, by all lanes or by lane 0 alone
   for (Instruction& instruction : program->instructions) {
+    instruction.solo = instruction.op->solo != nullptr && instruction.op->solo(instruction);
     const std::vector<Touch> now = touches(*program, instruction);
     const bool scratch =
         instruction.op->scratch != nullptr && instruction.op->scratch(instruction, program->dtype, lanes).shared > 0;
-    bool needed = scratch && shared_scratch;
+    bool needed = scratch && (shared_scratch || (solo_scratch && !instruction.solo));
     for (const Touch& a : now) {
       for (const Touch& b : since) needed = needed || conflict(a, b);
     }
     instruction.barrier = needed;
     if (needed) {
       since.clear();
-      shared_scratch = false;
+      shared_scratch = solo_scratch = false;
     }
-    shared_scratch = shared_scratch || scratch;
+    (instruction.solo ? solo_scratch : shared_scratch) |= scratch;
     since.insert(since.end(), now.begin(), now.end());
   }
 }

@@ -35,6 +35,7 @@ struct Instruction {
   static constexpr int kReals = 6;
 
   const OpEntry* op = nullptr;
+  bool solo = false;                                                        // lane 0 alone runs it
   bool barrier = false;                                                     // all lanes wait for each other before it
   std::array<int32_t, kOperands> operands{-1, -1, -1, -1, -1, -1, -1, -1};  // buffer numbers; -1: absent
   std::array<int64_t, kIntegers> integers{};

@@ -32,6 +32,7 @@ struct Lane {
   Team* team = nullptr;
   int index = 0;
   int count = 1;
+  int seat = index;  // whose scratch it uses. A part of a team (index and count of the part) may not meet at barriers
 
   inline void barrier() const noexcept;
   inline std::byte* scratch() const noexcept;         // this lane's own, Team::lane_scratch_bytes() long
@@ -110,7 +111,7 @@ inline void Lane::barrier() const noexcept {
   if (count > 1) team->barrier(*this);
 }
 inline std::byte* Lane::scratch() const noexcept {
-  return team->scratch_ + static_cast<size_t>(index) * team->lane_bytes_;
+  return team->scratch_ + static_cast<size_t>(seat) * team->lane_bytes_;
 }
 inline std::byte* Lane::shared_scratch() const noexcept {
   return team->scratch_ + static_cast<size_t>(team->size_) * team->lane_bytes_;

@@ -44,6 +44,7 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   double best = 1e300;
   for (int down = 1; down <= lanes; ++down) {
     if (lanes % down != 0) continue;
+    if ((g.cut == Cut::kRows && down != lanes) || (g.cut == Cut::kColumns && down != 1)) continue;
     const double rows = static_cast<double>(divide_up(plan.row_tiles, down)) *
                         (static_cast<double>(g.m) / static_cast<double>(larger(1, plan.row_tiles)));
     const double vectors = static_cast<double>(divide_up(plan.vectors, lanes / down));

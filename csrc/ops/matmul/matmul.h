@@ -46,6 +46,10 @@ struct MatmulEpilogue {
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 
+// Which side of C the lanes share out. Memory that one core writes and another reads costs far more than arithmetic, so
+// products that touch the same matrix step after step should give a lane the same part of it. Bits do not depend on it.
+enum class Cut : uint8_t { kEither, kRows, kColumns };
+
 template <class T>
 struct MatmulArguments {
   int64_t m = 0, n = 0, k = 0;  // op(A) is m x k, op(B) is k x n, C is m x n
@@ -57,6 +61,7 @@ struct MatmulArguments {
   bool trans_b = false;
   T* c = nullptr;
   int64_t ldc = 0;
+  Cut cut = Cut::kEither;
   MatmulEpilogue<T> epilogue;
 };
 

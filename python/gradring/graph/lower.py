@@ -16,6 +16,7 @@ __all__ = ["ACTIVATIONS", "Instruction", "lower", "temporaries"]
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "tanh": 4, "sigmoid": 5}
 
 _TRANS_A, _TRANS_B, _ACCUMULATE = 1, 2, 4
+_EITHER, _ROWS, _COLUMNS = 0, 1, 2  # which side of the result the lanes share out
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ def _matmul(
     activation: str | None = None,
     mask: str | None = None,
     note: str = "",
+    cut: int = _EITHER,
 ) -> Instruction:
     m, n, k = sizes
     fused = [f"[{what}]" for what, there in (("bias", operands[3]), (activation, activation)) if there]
     fused += [f"[{mask}' mask]"] if mask else []
     fused += ["[column sums]"] if operands[6] else []
-    integers = (m, n, k, flags, ACTIVATIONS[activation], ACTIVATIONS[mask])
+    fused += ["[in parts]"] if len(operands) > 7 else []
+    integers = (m, n, k, flags, ACTIVATIONS[activation], ACTIVATIONS[mask], cut)
     return Instruction("matmul", operands, integers, flops=2 * m * n * k, note=note + "".join(fused))
 
 
@@ -58,7 +61,9 @@ def _linear(graph: Graph, node: Node) -> Instruction:
     x, w, y = node.inputs["x"], node.inputs["w"], node.outputs["y"]
     m, k = _matrix(graph, x)
     n = graph.values[w].shape[1]
-    operands = (x, w, y, node.inputs.get("b"), node.outputs.get("pre"), None, None)
+    operands: tuple[str | None, ...] = (x, w, y, node.inputs.get("b"), node.outputs.get("pre"), None, None)
+    if "parts" in node.outputs:
+        operands = (*operands, node.outputs["parts"])
     return _matmul(graph, (m, n, k), operands, 0, node.attributes.get("activation"), note="x w")
 
 
@@ -66,15 +71,16 @@ def _linear_dx(graph: Graph, node: Node) -> Instruction:
     dy, w, dx = node.inputs["dy"], node.inputs["w"], node.outputs["dx"]
     m, k = _matrix(graph, dy)
     n = graph.values[w].shape[0]
+    mask = node.attributes.get("activation")
     operands = (dy, w, dx, None, None, node.inputs.get("source"), node.outputs.get("column_sums"))
-    return _matmul(graph, (m, n, k), operands, _TRANS_B, mask=node.attributes.get("activation"), note="dy w'")
+    return _matmul(graph, (m, n, k), operands, _TRANS_B, None, mask, "dy w'", _COLUMNS)
 
 
 def _linear_dw(graph: Graph, node: Node) -> Instruction:
     x, dy, dw = node.inputs["x"], node.inputs["dy"], node.outputs["dw"]
     k, m = _matrix(graph, x)
     n = _matrix(graph, dy)[1]
-    return _matmul(graph, (m, n, k), (x, dy, dw, None, None, None, None), _TRANS_A, note="x' dy")
+    return _matmul(graph, (m, n, k), (x, dy, dw, None, None, None, None), _TRANS_A, note="x' dy", cut=_ROWS)
 
 
 def _activation(graph: Graph, node: Node) -> Instruction:

@@ -10,6 +10,7 @@ from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates
 from gradring.graph.ir import Graph, Node, Value
+from gradring.graph.ownership import sum_in_parts
 from gradring.graph.trace import trace
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def train_graph(
     graph, output = trace(model, input_shape, training=True)
     graph = fuse_activations(graph, output, training=True)
     graph = with_loss(graph, output, loss, gradient=True, sums=accumulate)
-    graph = fuse_backward(differentiate(graph, output))
+    graph = sum_in_parts(fuse_backward(differentiate(graph, output)))
     if accumulate:
         graph = accumulated(graph)
     graph = with_update(graph, elements, optimizer, clip_norm=clip_norm, sums=accumulate)
