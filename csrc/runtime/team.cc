@@ -34,7 +34,6 @@ struct alignas(64) Team::Seat {
   uint32_t work_sequence = 0;  // lane 0 alone
   Team* team = nullptr;
   int index = 0;
-  Deadline may_leave{};  // when it may next leave a core to the lane that wakes it
   pthread_t thread{};
 };
 
@@ -79,6 +78,8 @@ bool Team::start_threads() noexcept {
   started_ = false;
   born_in_fork_ = generation;
   sequence_ = refreshed_ = 0;
+  placed_beside_ = -1;
+  may_place_ = {};
   seats_.reset(new (std::nothrow) Seat[static_cast<size_t>(size_)]);
   if (!seats_) return false;
   // Workers inherit the mask: a signal such as Ctrl-C goes to the program's own threads, never to ours. Faults and a
@@ -116,28 +117,35 @@ void Team::stop_threads() noexcept {
   for (int i = 1; i < size_; ++i) pthread_join(seats_[i].thread, nullptr);
 }
 
-namespace {
-
-// Moves the calling thread to another core, if it may run on one, and leaves its affinity as it was. A scheduler that
-// wakes a lane on the core of the lane that woke it leaves the two there for many milliseconds, though another core is
-// idle. If the core it went to was busy, two lanes on one core are the lesser evil, for a while: waiting there for a
-// time slice in every call costs milliseconds.
-void leave_core(int core, Deadline& not_before) noexcept {
-  using std::chrono::microseconds;
-  const Deadline begin = Clock::now();
-  if (begin < not_before) return;
-  not_before = begin + microseconds(2000);
-  cpu_set_t all;
-  if (core < 0 || core >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0) return;
-  cpu_set_t others = all;
-  CPU_CLR(static_cast<size_t>(core), &others);
-  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
-  sched_setaffinity(0, sizeof all, &all);
-  const Deadline end = Clock::now();
-  if (end - begin > microseconds(300)) not_before = end + microseconds(500000);
+// Keeps the workers off the core that lane 0 runs on. Some schedulers wake a thread on the waker's core, or on the one it
+// last ran on, though another idles, and leave the two there for many milliseconds: two lanes are then slower than one.
+// A thread that sleeps or waits for a core is moved for the price of a system call, one that runs for a hundred
+// microseconds; so this is done before the wake, and only when lane 0 has moved. Where every core has its lane, each
+// lane gets one to itself. Lane 0 may do this at any time; the cores are those that its own thread may use.
+void Team::place(int core) noexcept {
+  const Deadline now = Clock::now();
+  if (now < may_place_) return;
+  may_place_ = now + std::chrono::microseconds(500);
+  cpu_set_t cores;
+  if (core < 0 || core >= CPU_SETSIZE || sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+  placed_beside_ = core;
+  if (CPU_COUNT(&cores) > 1) CPU_CLR(static_cast<size_t>(core), &cores);
+  const bool one_each = CPU_COUNT(&cores) == size_ - 1;
+  size_t next = 0;
+  for (int i = 1; i < size_; ++i) {
+    cpu_set_t own = cores;
+    if (one_each) {
+      while (!CPU_ISSET(next, &cores)) ++next;
+      CPU_ZERO(&own);
+      CPU_SET(next++, &own);
+    }
+    pthread_setaffinity_np(seats_[i].thread, sizeof own, &own);
+  }
 }
 
-}  // namespace
+inline void Team::keep_apart() noexcept {
+  if (const int core = current_cpu(); core != placed_beside_) place(core);
+}
 
 void Team::work(Seat& seat) noexcept {
   uint32_t seen = 0;
@@ -145,7 +153,6 @@ void Team::work(Seat& seat) noexcept {
     seat.work.wait_change(seen);
     seen = seat.work.value();
     if (lanes_ < 0) return;
-    if (seat.work.publisher_core() == current_cpu()) leave_core(current_cpu(), seat.may_leave);
     seat.sequence = sequence_;
     body_(context_, Lane{this, seat.index, lanes_});
     seat.arrived.publish(static_cast<uint32_t>(++seat.sequence));
@@ -164,10 +171,12 @@ void Team::run_erased(int lanes, Entry body, void* context) noexcept {
   body_ = body;
   context_ = context;
   lanes_ = lanes;
+  keep_apart();
   for (int i = 1; i < lanes; ++i) seats_[i].work.publish(++seats_[i].work_sequence);
   Seat& own = seats_[0];
   own.sequence = sequence_;
   body(context, Lane{this, 0, lanes});
+  keep_apart();
   const auto target = static_cast<uint32_t>(++own.sequence);
   for (int i = 1; i < lanes; ++i) seats_[i].arrived.wait_reached(target & Signal::kValueMask);
   sequence_ = own.sequence;
@@ -182,6 +191,7 @@ void Team::refresh_arrivals() noexcept {
 void Team::barrier(const Lane& lane) noexcept {
   Seat& own = seats_[lane.index];
   const auto target = static_cast<uint32_t>(++own.sequence) & Signal::kValueMask;
+  if (lane.index == 0) keep_apart();
   if (lane.count < kFlatLanes) {
     own.arrived.publish(target);
     for (int i = 0; i < lane.count; ++i) {

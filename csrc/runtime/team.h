@@ -90,6 +90,8 @@ class GRADRING_API Team {
   void work(Seat& seat) noexcept;
   void barrier(const Lane& lane) noexcept;
   void refresh_arrivals() noexcept;
+  void place(int core) noexcept;
+  void keep_apart() noexcept;
 
   int size_;
   uint64_t born_in_fork_;
@@ -101,6 +103,8 @@ class GRADRING_API Team {
   int lanes_ = 0;           // of this run; -1 tells workers to end
   uint64_t sequence_ = 0;   // barriers and joins passed before this run
   uint64_t refreshed_ = 0;  // the sequence at the last refresh_arrivals
+  int placed_beside_ = -1;  // lane 0's core, which the workers keep off
+  Deadline may_place_{};
 
   size_t lane_bytes_ = 0;
   size_t shared_bytes_ = 0;

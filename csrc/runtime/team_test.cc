@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -149,6 +150,41 @@ TEST_CASE("no thread starts before a run needs one, and all end with the team") 
     CHECK(threads_of_this_process() == before + 2);
   }
   CHECK(threads_of_this_process() == before);
+}
+
+TEST_CASE("workers keep off the core of the caller, within the cores that the caller may use") {
+  cpu_set_t all;
+  REQUIRE(sched_getaffinity(0, sizeof all, &all) == 0);
+  Team team(2);
+  cpu_set_t worker;
+  const auto run = [&] {
+    team.run(2, [&](const Lane& lane) {
+      if (lane.index == 1) sched_getaffinity(0, sizeof worker, &worker);
+    });
+  };
+  // The caller may be moved while this looks, so it looks again.
+  bool apart = CPU_COUNT(&all) < 2;
+  for (int turn = 0; turn < 1000 && !apart; ++turn) {
+    usleep(1000);
+    const auto before = static_cast<size_t>(sched_getcpu());
+    run();
+    apart = !CPU_ISSET(before, &worker) && CPU_COUNT(&worker) > 0;
+  }
+  CHECK(apart);
+  // Where the caller moved last, it may use no other core.
+  int visited = 0;
+  for (size_t core = 0; core < CPU_SETSIZE && visited < 3; ++core) {
+    if (!CPU_ISSET(core, &all)) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+    usleep(1000);  // placing waits a little after the last time
+    run();
+    run();
+    if (visited++ > 0) CHECK(CPU_EQUAL(&worker, &one));
+  }
+  sched_setaffinity(0, sizeof all, &all);
 }
 
 TEST_CASE("workers block signals but leave faults and profilers alone; the caller's mask stays") {

@@ -64,9 +64,6 @@ class alignas(64) GRADRING_API Signal {
   // The value last published; everything written before that publish is visible.
   uint32_t value() const noexcept { return word_.load(std::memory_order_acquire) >> 1; }
 
-  // Where the last publisher ran; -1 before the first.
-  int publisher_core() const noexcept { return cpu_.load(std::memory_order_relaxed); }
-
   // Stores value (31 bits) and wakes whoever sleeps.
   void publish(uint32_t value) noexcept {
     cpu_.store(current_cpu(), std::memory_order_relaxed);
