@@ -380,7 +380,8 @@ def gelu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typ
     ``x * sigmoid(2 u)`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``, element by element.
     
     The tanh form of Hendrycks and Gimpel (arXiv:1606.08415), the one that GPU libraries fuse into matrix products:
-    the same as torch.nn.functional.gelu(x, approximate="tanh") and jax.nn.gelu(x).
+    the same as torch.nn.functional.gelu(x, approximate="tanh") and jax.nn.gelu(x). PyTorch's default,
+    approximate="none", differs from it by at most 4.8e-4.
     
     Args:
         x: float32 or float64, any shape and strides.

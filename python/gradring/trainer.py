@@ -225,6 +225,9 @@ class Trainer:
         each epoch. With ``resume`` the trainer first loads that checkpoint and then trains on until ``epochs`` are
         complete in all.
 
+        Arrays in memory are read where they lie: what is written to them meanwhile is trained on, and their memory must
+        stay (``ndarray.resize(refcheck=False)`` takes it away under every view of an array, this one included).
+
         Ctrl-C raises ``KeyboardInterrupt`` after the step at hand; the trainer can be used, saved and resumed after it.
         """
         epochs = whole("Trainer.fit", "epochs", epochs, 0)

@@ -5,6 +5,7 @@ from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.csv import Csv
 from gradring.callbacks.early_stop import EarlyStop
 from gradring.callbacks.progress import Progress
+from gradring.callbacks.tensorboard import TensorBoard
 from gradring.callbacks.trace import Trace
 
-__all__ = ["Callback", "Checkpoint", "Csv", "EarlyStop", "Progress", "Run", "Trace"]
+__all__ = ["Callback", "Checkpoint", "Csv", "EarlyStop", "Progress", "Run", "TensorBoard", "Trace"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from gradring.arguments import choice
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
@@ -27,9 +28,16 @@ class ReLU(_Activation):
 
 class GELU(_Activation):
     """``x * sigmoid(2 u)``, ``u = sqrt(2/pi) (x + 0.044715 x^3)``: the tanh form of Hendrycks and Gimpel, "Gaussian
-    Error Linear Units", 2016 (PyTorch's ``GELU(approximate="tanh")``, JAX's default)."""
+    Error Linear Units", 2016.
+
+    That is PyTorch's ``GELU(approximate="tanh")`` and JAX's default. PyTorch's own default, ``approximate="none"``, is
+    the form with ``erf``, which differs by at most 4.8e-4; it is not offered, and asking for it raises ``ValueError``.
+    """
 
     kind = "gelu"
+
+    def __init__(self, approximate: str = "tanh") -> None:
+        choice("GELU", "approximate", approximate, ("tanh",), "the form with erf differs by at most 4.8e-4")
 
 
 class SiLU(_Activation):
