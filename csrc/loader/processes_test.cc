@@ -1,0 +1,195 @@
+// A pipeline whose workers are processes: forked here, so that the sanitizers see both sides.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "loader/pipeline.h"
+
+namespace gradring {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// Sample s is kWidth times s * 3; every fails_every-th one fails.
+class Triples final : public Source {
+ public:
+  static constexpr int64_t kWidth = 700;  // long enough for kills in the middle of a row
+  explicit Triples(int64_t fails_every) : fails_every_(fails_every) {}
+  int64_t length() const noexcept override { return 500; }
+  const std::vector<FieldSpec>& fields() const noexcept override { return fields_; }
+  Status read(const ReadRequest& request, int64_t* failed_row) const noexcept override {
+    auto* x = reinterpret_cast<int64_t*>(request.fields[0]);
+    for (int64_t row = 0; row < request.rows; ++row) {
+      const int64_t sample = request.samples[row];
+      if (fails_every_ > 0 && sample % fails_every_ == 1) {
+        *failed_row = row;
+        return Status(Code::kIo, "sample %lld is bad", static_cast<long long>(sample));
+      }
+      for (int64_t i = 0; i < kWidth; ++i) x[row * kWidth + i] = sample * 3;
+    }
+    return {};
+  }
+
+ private:
+  int64_t fails_every_;
+  std::vector<FieldSpec> fields_{{"x", Dtype::kInt64, {kWidth}}};
+};
+
+// A pipeline and its processes; ends them all.
+class Crew {
+ public:
+  Crew(std::shared_ptr<const Source> source, uint32_t workers, int64_t batch_size, uint32_t cells)
+      : filler_(source, batch_size), pids_(workers, -1), pidfds_(workers, -1) {
+    PipelineOptions options;
+    options.batch_size = batch_size;
+    options.workers = options.active = workers;
+    options.cells = cells;
+    options.processes = true;
+    options.memory_budget = size_t{64} << 20;
+    pipeline_ = std::make_unique<Pipeline>(nullptr, source->fields(), options);
+    for (uint32_t lane = 0; lane < workers; ++lane) hire(lane);
+  }
+  ~Crew() {
+    pipeline_->close();
+    pipeline_->control().run().turn.publish(RunBlock::kQuit);
+    for (uint32_t lane = 0; lane < pids_.size(); ++lane) bury(lane);
+  }
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  void hire(uint32_t lane) {
+    const pid_t parent = getpid();
+    const pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+      SlotPool& slots = *pipeline_->slots();
+      Worker worker(pipeline_->control(), filler_, slots.base(), slots.stride(), lane);
+      worker.serve([parent] { return getppid() == parent; });
+      _exit(0);
+    }
+    pids_[lane] = pid;
+    pidfds_[lane] = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+    REQUIRE(pidfds_[lane] >= 0);
+    pipeline_->set_process(lane, pidfds_[lane]);
+  }
+  void kill_one(uint32_t lane) const { kill(pids_[lane], SIGKILL); }
+
+  // The rest of the run: its samples in order. Whoever dies meanwhile gets a successor.
+  std::vector<int64_t> read_all(const std::function<void()>& after_each = [] {}) {
+    std::vector<int64_t> order;
+    for (;;) {
+      Delivery got;
+      const Delivered result = pipeline_->next(&got, deadline_in(milliseconds(20)));
+      if (result == Delivered::kTimeout) {
+        for (int lane; (lane = pipeline_->dead_lane()) >= 0;) {
+          bury(static_cast<uint32_t>(lane));
+          pipeline_->recover_lane(static_cast<uint32_t>(lane), true);
+          hire(static_cast<uint32_t>(lane));
+          ++successors;
+        }
+        continue;
+      }
+      if (result == Delivered::kEnd) return order;
+      if (result == Delivered::kFailed) {
+        order.push_back(-1 - pipeline_->failed_part().failed_sample);
+        return order;
+      }
+      REQUIRE(result == Delivered::kBatch);
+      const std::byte* slot = pipeline_->slots()->data(got.slot);
+      const auto* samples = reinterpret_cast<const int64_t*>(slot);
+      const auto* x = reinterpret_cast<const int64_t*>(slot + pipeline_->layout().offsets[0]);
+      bool right = true;
+      for (int64_t i = 0; i < got.rows * Triples::kWidth; ++i)
+        right = right && x[i] == samples[i / Triples::kWidth] * 3;
+      REQUIRE(right);
+      order.insert(order.end(), samples, samples + got.rows);
+      pipeline_->slots()->give(got.slot);
+      after_each();
+    }
+  }
+  Pipeline& pipeline() { return *pipeline_; }
+  int successors = 0;
+
+ private:
+  void bury(uint32_t lane) {
+    if (pids_[lane] < 0) return;
+    REQUIRE(waitpid(pids_[lane], nullptr, 0) == pids_[lane]);
+    close(pidfds_[lane]);
+    pids_[lane] = pidfds_[lane] = -1;
+  }
+
+  Filler filler_;
+  std::unique_ptr<Pipeline> pipeline_;
+  std::vector<pid_t> pids_;
+  std::vector<int> pidfds_;
+};
+
+std::vector<int64_t> expected(const OrderOptions& options) {
+  const Order order(options);
+  std::vector<int64_t> samples(static_cast<size_t>(options.samples));
+  for (int64_t batch = 0, at = 0; batch < order.batches(); at += order.rows(batch++)) {
+    order.samples(batch, 0, order.rows(batch), samples.data() + at);
+  }
+  return samples;
+}
+
+}  // namespace
+
+TEST_CASE("processes give the stream that the order says, epoch after epoch") {
+  const OrderOptions order{.samples = 500, .batch_size = 7, .seed = 2, .shuffle = true};
+  for (uint32_t workers : {1u, 3u, 5u}) {
+    Crew crew(std::make_shared<Triples>(0), workers, 7, 3);
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      crew.pipeline().start(order, false);
+      CHECK(crew.read_all() == expected(order));
+    }
+    // Left early, then started anew.
+    crew.pipeline().start(order, false);
+    Delivery got;
+    REQUIRE(crew.pipeline().next(&got, deadline_in(std::chrono::seconds(20))) == Delivered::kBatch);
+    crew.pipeline().slots()->give(got.slot);
+    crew.pipeline().start(order, false);
+    CHECK(crew.read_all() == expected(order));
+  }
+}
+
+TEST_CASE("processes killed at random moments leave the stream as it is") {
+  const OrderOptions order{.samples = 500, .batch_size = 6, .seed = 5, .shuffle = true};
+  std::mt19937 random(std::random_device{}());
+  Crew crew(std::make_shared<Triples>(0), 2, 6, 3);
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    crew.pipeline().start(order, false);
+    const auto seen = crew.read_all([&] {
+      if (random() % 6 == 0) crew.kill_one(random() % 2);
+      if (random() % 4 == 0) usleep(random() % 300);
+    });
+    REQUIRE(seen == expected(order));
+  }
+  CHECK(crew.successors > 0);
+}
+
+TEST_CASE("processes skip bad samples, or fail at the right place") {
+  OrderOptions order{.samples = 500, .batch_size = 8};
+  for (uint32_t workers : {1u, 3u}) {
+    Crew crew(std::make_shared<Triples>(9), workers, 8, 3);
+    crew.pipeline().start(order, true);
+    std::vector<int64_t> good;
+    for (int64_t i = 0; i < 500; ++i) {
+      if (i % 9 != 1) good.push_back(i);
+    }
+    CHECK(crew.read_all() == good);
+    order.start = 16;
+    crew.pipeline().start(order, false);
+    CHECK(crew.read_all() == std::vector<int64_t>{-1 - 19});
+    order.start = 0;
+  }
+}
+
+}  // namespace gradring
