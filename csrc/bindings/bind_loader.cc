@@ -116,6 +116,7 @@ class LaneWorker {
   // pickle(exception | None, message) -> bytes for the loader's process; go_on() -> bool.
   void serve(const py::function& pickle, const py::function& go_on) {
     worker_.watch_memory();
+    control_.worker(index_).thread.store(static_cast<uint64_t>(getpid()), std::memory_order_relaxed);
     worker_.on_failure([&](uint64_t, const PartBlock& part) {
       const py::gil_scoped_acquire hold;
       NoteBlock& note = control_.note(index_);
@@ -251,7 +252,7 @@ void bind_loader(py::module_& m) {
                                   block.resident.load(std::memory_order_relaxed),
                                   block.thread.load(std::memory_order_relaxed));
           },
-          "(batch it fills or -1, seconds since it began, resident bytes, thread ident) of a worker.")
+          "(batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.")
       .def("note",
            [](LoaderRun& run, uint32_t lane) {
              const NoteBlock& note = run.pipeline().control().note(lane);

@@ -55,9 +55,9 @@ struct alignas(64) WorkerBlock {
   std::atomic<uint64_t> rows{0};
   std::atomic<uint64_t> resident{0};  // bytes of a worker process, after its last batch
   std::atomic<int64_t> ticket{-1};    // being filled; -1: none
-  std::atomic<uint64_t> thread{0};    // pthread_self of a worker thread, which is Python's thread ident too
-  std::atomic<int64_t> since_ns{0};   // when it began that
-  std::atomic<uint64_t> timed_ns{0};  // of the batches whose parts were timed; some of it
+  std::atomic<uint64_t> thread{0};  // pthread_self of a thread (Python's ident too), the pid of a process that is ready
+  std::atomic<int64_t> since_ns{0};                      // when it began that
+  std::atomic<uint64_t> timed_ns{0};                     // of the batches whose parts were timed; some of it
   std::atomic<uint64_t> part_ns[PartTimes::kMost] = {};  // went to these parts of the source, the rest to its rows
 };
 

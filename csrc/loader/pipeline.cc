@@ -100,6 +100,8 @@ void Pipeline::start_threads() {
   // Signals belong to the interpreter's thread.
   sigset_t all, old;
   sigfillset(&all);
+  // Not those that an instruction raises: blocked, they end the process, and a file that shrank (SIGBUS) must not.
+  for (int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, signal);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   try {
     for (uint32_t index = 0; index < options_.workers; ++index) {
@@ -174,6 +176,7 @@ void Pipeline::set_active(uint32_t count) noexcept {
 }
 
 void Pipeline::stop() noexcept {
+  if (forked()) return;  // the rings are the parent's, which goes on
   for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).close();
   set_active(active_.load(std::memory_order_relaxed));  // workers at rest look up
 }

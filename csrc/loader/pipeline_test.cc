@@ -8,6 +8,9 @@
 #include <cstring>
 #include <vector>
 
+#include "loader/column_source.h"
+#include "loader/sources/open_file.h"
+
 namespace gradring {
 
 namespace {
@@ -239,6 +242,35 @@ TEST_CASE("starting over, stopping and destroying at any moment hangs nothing") 
   }
 }
 
+TEST_CASE("a file that shrinks fails its batch, whoever reads it") {
+  char name[] = "pipeline_test_XXXXXX";
+  const int fd = mkstemp(name);
+  REQUIRE(fd >= 0);
+  const std::vector<int64_t> numbers(40000, 5);
+  REQUIRE(write(fd, numbers.data(), numbers.size() * 8) == static_cast<ssize_t>(numbers.size() * 8));
+  HeaderField field;
+  field.dtype = Dtype::kInt64;
+  for (uint32_t workers : {0u, 1u, 3u}) {
+    REQUIRE(ftruncate(fd, 40000 * 8) == 0);
+    const auto source = std::make_shared<ColumnSource>(open_raw(name, {field}, 8, 0).columns);
+    Pipeline pipeline(source, source->fields(), options(1000, workers, 3));
+    REQUIRE(ftruncate(fd, 25500 * 8) == 0);
+    pipeline.start({.samples = 40000, .batch_size = 1000}, false);
+    Delivery got;
+    Delivered result;
+    int64_t batches = 0;
+    while ((result = pipeline.next(&got, deadline_in(seconds(20)))) == Delivered::kBatch) {
+      pipeline.slots()->give(got.slot);
+      ++batches;
+    }
+    CHECK(result == Delivered::kFailed);
+    CHECK(batches == 25);
+    CHECK(pipeline.failed_part().status.code() == Code::kIo);
+  }
+  close(fd);
+  unlink(name);
+}
+
 TEST_CASE("a forked child is told, and ends without its parent's threads") {
   auto source = std::make_shared<Counting>(200, 20);
   auto pipeline = std::make_unique<Pipeline>(source, source->fields(), options(4, 2, 3));
@@ -251,6 +283,8 @@ TEST_CASE("a forked child is told, and ends without its parent's threads") {
     } catch (const Error& error) {
       told = error.code() == Code::kUnavailable;
     }
+    pipeline->stop();
+    pipeline->close();
     pipeline.reset();
     _exit(told ? 7 : 1);
   }

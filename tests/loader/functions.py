@@ -67,3 +67,37 @@ class Fails:
 
 def fail():
     raise ImportError("this worker lacks a library")
+
+
+def global_draws(i):
+    """What careless users write: NumPy's global generator."""
+    return np.random.random(8)  # noqa: NPY002
+
+
+class Meets:
+    """Can be unpickled only while `count` processes try to at the same time."""
+
+    def __init__(self, folder, count):
+        self.folder, self.count = str(folder), count
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        Path(self.folder, str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(os.listdir(self.folder)) < self.count:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the other workers were not started meanwhile")
+            time.sleep(0.01)
+
+    def __call__(self, i):
+        return np.int64(i)
+
+
+class Looks:
+    """Looks up Python objects, which counts references to them."""
+
+    def __init__(self, objects):
+        self.objects = objects
+
+    def __call__(self, i):
+        return np.int64(len({id(one): one for one in self.objects}))

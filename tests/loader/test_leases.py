@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_batches_may_die_in_other_threads(arrays):
 
 def test_a_hoarder_is_told_how_many_it_holds(arrays):
     slot = 10 * 4 * 8 + 10 * 8 + 10 * 8 + 128
-    loader = gr.Loader(arrays, 10, num_threads=1, prefetch=2, memory_budget=12 * slot, timeout=0.2)
+    loader = gr.Loader(arrays, 10, num_threads=1, prefetch=2, memory_budget=12 * slot, timeout=0.5)
     kept = []
     with pytest.raises(gr.LoaderError, match=r"\d+ batches are held, .* raise memory_budget") as caught:
         for batch in loader:
@@ -125,6 +126,21 @@ def test_a_consumer_waits_for_a_batch_to_come_back(arrays):
         count += 1
     assert count == 100
     thread.join()
+
+
+@pytest.mark.parametrize("num_threads", [0, 1])
+def test_close_from_another_thread_ends_a_wait_for_held_batches(arrays, num_threads):
+    slot = 10 * 4 * 8 + 10 * 8 + 10 * 8 + 128
+    loader = gr.Loader(arrays, 10, num_threads=num_threads, prefetch=2, memory_budget=6 * slot, timeout=60)
+    kept = []
+    # Closes once nothing more can come.
+    thread = threading.Thread(target=lambda: (wait_until(lambda: len(kept) >= 3), time.sleep(0.3), loader.close()))
+    thread.start()
+    with pytest.raises(gr.LoaderError, match="closed while it was being read"):
+        for batch in loader:
+            kept.append(batch)
+    thread.join()
+    assert all(right(batch, arrays) for batch in kept)
 
 
 def test_batches_in_reference_cycles_come_back(arrays):

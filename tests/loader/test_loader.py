@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -129,6 +131,50 @@ def test_a_corrupt_npy_file(tmp_path):
         (tmp_path / "x.npy").write_bytes(bad)
         with pytest.raises((ValueError, OSError), match=r"x.npy"):
             gr.Loader(tmp_path / "x.npy", 10)
+
+
+def arriving(loader, error, words):
+    """The rows that came before this error."""
+    seen = []
+    with pytest.raises(error, match=words) as caught:
+        for batch in loader:
+            seen += batch.tolist()
+    return seen, caught.value
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_a_file_that_shrinks_is_an_error_after_all_earlier_batches(tmp_path, num_threads):
+    x = np.arange(40_000)
+    np.save(tmp_path / "x.npy", x)
+    loader = gr.Loader(tmp_path / "x.npy", 1000, num_threads=num_threads)
+    os.truncate(tmp_path / "x.npy", 128 + 25_500 * 8)
+    seen, error = arriving(loader, OSError, r"x\.npy was cut short while it was being read: offset \d+ is gone")
+    assert seen == list(range(25_000)) and error.sample_index >= 25_000
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_a_transform_that_returns_another_shape_is_an_error_after_all_earlier_batches(num_threads):
+    step = gr.transforms.Python(lambda row: row[:1] if row[0] == 57 else row)
+    loader = gr.Loader(np.arange(100).reshape(100, 1).repeat(2, 1), 10, transforms=[step], num_threads=num_threads)
+    seen, error = arriving(loader, ValueError, r"returned int64 \(1,\) for sample 57, expected int64 \(2,\)")
+    assert len(seen) == 50 and error.sample_index == 57
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_a_function_that_has_fewer_samples_than_it_said(num_threads):
+    data = [np.int64(i) for i in range(42)]
+    loader = gr.Loader(gr.sources.Callable(data.__getitem__, 100), 10, num_threads=num_threads)
+    seen, error = arriving(loader, IndexError, "out of range")
+    assert seen == list(range(40)) and error.sample_index == 42
+
+
+def test_labels_out_of_range_are_named_with_their_sample():
+    y = np.arange(100) % 10
+    y[33] = 11
+    loader = gr.Loader((y, y), 10, transforms={1: gr.transforms.OneHot(10)})
+    with pytest.raises(ValueError, match="OneHot: label 11 is not in") as caught:
+        list(loader)
+    assert caught.value.sample_index == 33
 
 
 def test_what_serves_as_a_source(arrays):

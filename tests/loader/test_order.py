@@ -78,6 +78,14 @@ def test_ranks_share_every_sample(samples, batch_size, world_size, shuffle, pad,
         assert sorted(everything.tolist()) == list(range(samples))
 
 
+def test_a_launchers_environment_changes_nothing(monkeypatch):
+    """Who wants a share says so: a loader for validation must not shrink because a launcher set a variable."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    loader = gr.Loader(np.arange(10), 3)
+    assert (loader.rank, loader.world_size) == (0, 1) and stream(loader).tolist() == list(range(10))
+
+
 @pytest.mark.parity
 def test_padding_is_that_of_torch():
     data = pytest.importorskip("torch.utils.data")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -133,8 +134,6 @@ def test_a_stopped_worker_is_told_apart():
 
 
 def test_a_stuck_thread_raises_with_its_stack():
-    import threading
-
     event = threading.Event()
 
     def wait_for_ever(i):
@@ -142,7 +141,7 @@ def test_a_stuck_thread_raises_with_its_stack():
             event.wait(30)
         return np.zeros(2)
 
-    loader = gr.Loader(gr.sources.Callable(wait_for_ever, 100), 10, timeout=0.3)
+    loader = gr.Loader(gr.sources.Callable(wait_for_ever, 100), 10, timeout=0.5)
     with pytest.raises(gr.LoaderError, match="in wait_for_ever"):
         list(loader)
     event.set()
@@ -232,10 +231,64 @@ def test_a_forked_child_is_told(tmp_path):
                 # A new pass works: it makes workers of its own.
                 if "before fork" in str(error) and len(np.concatenate(list(loader.batches()))) == 1000:
                     code = 0
+            del iterator
+            loader.close()
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert len(np.concatenate(list(iterator))) == 990
+
+
+def test_a_forked_child_leaves_the_workers_to_its_parent():
+    with gr.Loader(callable_source(Sample()), 10) as loader:
+        iterator = iter(loader)
+        got = next(iterator)[1].tolist()
+        pids = loader._last.workers.pids
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                try:
+                    next(iterator)
+                except gr.LoaderError as error:
+                    code = 0 if "before fork" in str(error) else 2
+                loader.close()
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        got += [int(i) for _, y in iterator for i in y]
+        assert got == list(range(100)) and loader._last.workers.pids == pids
+
+
+@pytest.mark.parametrize("mode", ["", "raise"])
+def test_a_loader_that_is_dropped_ends_its_processes(mode):
+    before = set(children())
+    try:
+        for _ in gr.Loader(callable_source(Sample(mode, at=15)), 10):
+            pass
+    except KeyError:
+        pass
+    gc.collect()
+    assert wait_until(lambda: set(children()) <= before)
+
+
+def test_close_from_another_thread_ends_a_wait_for_processes():
+    loader = gr.Loader(callable_source(Sample("hang", at=57)), 10)
+    seen = []
+
+    def close():
+        wait_until(lambda: len(seen) == 5)
+        time.sleep(0.2)
+        loader.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    with pytest.raises(gr.LoaderError, match="closed while it was being read"):
+        for _, y in loader:
+            seen.append(y)
+    thread.join()
 
 
 SCRIPT = """
@@ -251,12 +304,14 @@ if __name__ == "__main__":
     for i, x in enumerate(loader):
         if i == 1:
             print("pids", *(loader._last.workers.pids if loader._last.workers else []), flush=True)
+            if {leave}:
+                break
 """
 
 
-def start_script(tmp_path, workers):
+def start_script(tmp_path, workers, leave=False):
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT.format(workers=workers)))
+    script.write_text(textwrap.dedent(SCRIPT.format(workers=workers, leave=leave)))
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -267,18 +322,28 @@ def start_script(tmp_path, workers):
 
 @pytest.mark.parametrize("workers", ["threads", "processes"])
 def test_ctrl_c_is_one_exception_and_leaves_nothing(tmp_path, workers):
+    names = set(os.listdir("/dev/shm"))
     process, pids = start_script(tmp_path, workers)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130)
     assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt"), errors
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    assert set(os.listdir("/dev/shm")) <= names
+
+
+def test_an_exit_in_the_middle_ends_the_workers(tmp_path):
+    process, pids = start_script(tmp_path, "processes", leave=True)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "") and len(pids) == 2
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    names = set(os.listdir("/dev/shm"))
     process, pids = start_script(tmp_path, "processes")
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
     def gone(pid):
         try:
@@ -287,6 +352,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
             return True
 
     assert len(pids) == 2 and wait_until(lambda: all(gone(pid) for pid in pids))
+    assert set(os.listdir("/dev/shm")) <= names
 
 
 def test_workers_stop_where_the_budget_ends():

@@ -16,13 +16,13 @@ from .functions import Sample
 
 
 def test_a_slow_consumer_is_named():
-    loader = gr.Loader(np.zeros((200, 10)), 10, num_threads=1)
+    loader = gr.Loader(np.zeros((600, 10)), 10, num_threads=1)
     for _ in loader:
         time.sleep(0.01)
     stats = loader.stats()
     assert stats.bottleneck == "consumer" and "Consumer-bound" in stats.advice
-    assert stats.batches == 20 and stats.rows == 200 and stats.bytes == 200 * 80
-    assert sum(stats.occupancy) == 20 and stats.consumer_work > stats.consumer_wait
+    assert stats.batches == 60 and stats.rows == 600 and stats.bytes == 600 * 80
+    assert sum(stats.occupancy) == 60 and stats.consumer_work > stats.consumer_wait
     assert 0 < stats.hand_off_p50 <= stats.hand_off_p99
 
 
@@ -49,12 +49,12 @@ def read(loader, epochs=1):
 @pytest.mark.parametrize("num_threads", [0, 1, 2])
 def test_a_slow_transform_is_named(num_threads):
     def slow(row):
-        time.sleep(0.001)
+        time.sleep(0.003)
         return row
 
-    x = np.zeros((400, 8, 8, 3), np.uint8)
+    x = np.zeros((120, 8, 8, 3), np.uint8)
     steps = {"image": [gr.transforms.RandomFlip(), gr.transforms.Scale(2.0)], "y": gr.transforms.Python(slow)}
-    source = {"image": x, "y": np.zeros(400)}
+    source = {"image": x, "y": np.zeros(120)}
     stats = read(gr.Loader(source, 10, transforms=steps, num_threads=num_threads))
     assert list(stats.shares) == ["rows of the source", "RandomFlip+Scale of field image", "Python of field y"]
     assert sum(stats.shares.values()) == pytest.approx(1)

@@ -69,6 +69,15 @@ bool handler_is_ours() noexcept {
   return sigaction(SIGBUS, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error;
 }
 
+// A thread that blocks the signal would end the process instead of calling the handler.
+bool signal_is_open() noexcept {
+  thread_local const bool open = [] {
+    sigset_t blocked;
+    return pthread_sigmask(SIG_SETMASK, nullptr, &blocked) == 0 && sigismember(&blocked, SIGBUS) == 0;
+  }();
+  return open;
+}
+
 // Takes a free guard or makes one. guards_mutex is held.
 Guard* take_guard() {
   static bool installed = false;
@@ -126,7 +135,7 @@ MappedFile::~MappedFile() {
 }
 
 bool MappedFile::enter() const noexcept {
-  if (guard_ == nullptr || !handler_is_ours()) return false;
+  if (guard_ == nullptr || !signal_is_open() || !handler_is_ours()) return false;
   guard_->readers.fetch_add(1, std::memory_order_relaxed);
   return true;
 }

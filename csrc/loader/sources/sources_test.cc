@@ -140,6 +140,21 @@ TEST_CASE("the guard is for readers alone, and a taken handler means pread") {
   REQUIRE(sigaction(SIGBUS, &ours, nullptr) == 0);
 }
 
+TEST_CASE("a thread that blocks all signals reads with pread") {
+  TemporaryFile file;
+  file.write(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2048, 1), }") + floats(2048));
+  const ColumnSource source(open_npy(file.name(), "x").columns);
+  file.cut(100);
+  std::thread([&] {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    float row = 0;
+    int64_t failed = -1;
+    CHECK(read(source, {2047}, {reinterpret_cast<std::byte*>(&row)}, &failed).code() == Code::kIo);
+  }).join();
+}
+
 TEST_CASE("headers: what NumPy writes is understood") {
   ArrayHeader header;
   REQUIRE(parse(npy("{'descr': '>i8', 'fortran_order': False, 'shape': (0, 3), }"), &header).ok());

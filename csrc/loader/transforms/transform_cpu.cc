@@ -31,7 +31,7 @@ template <class T, class From, bool kArray, ChainOp... ops>
 void chain(T* to, const void* from_bytes, int64_t count, const T* const* operands) {
   // A row of a memory-mapped record may start anywhere.
   typedef From Unaligned __attribute__((aligned(1)));
-  const auto* from = static_cast<const Unaligned*>(from_bytes);
+  const Unaligned* from = static_cast<const Unaligned*>(from_bytes);  // not auto, which drops the attribute
   // Held here, so that the compiler knows that stores to `to` do not change them.
   const T* held[kLongestChain + 1] = {};
   if constexpr (sizeof...(ops) > 0) {

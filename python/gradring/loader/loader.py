@@ -48,7 +48,10 @@ class Loader:
 
     ``on_error="skip"`` leaves out samples that fail and counts them; ``"raise"`` raises what they raised, after all
     earlier batches. A worker process that dies raises ``WorkerDied``, or is started again up to ``restart`` times, with the
-    same stream. ``timeout`` (seconds; None: no limit) ends waiting for a worker that is stuck, and shows its stack.
+    same stream. ``timeout`` (seconds; None: no limit) ends waiting for a worker that is stuck, and shows its stack; the start
+    of worker processes may take a minute.
+
+    Without ``rank`` and ``world_size`` the loader reads everything: no launcher's environment variables are consulted.
 
     >>> import numpy as np
     >>> loader = Loader((np.arange(10.0), np.arange(10)), batch_size=4)

@@ -136,6 +136,10 @@ class Workers:
         """Of the workers that live, by lane."""
         return [process.popen.pid for _, process in sorted(self._processes.items())]
 
+    def starting(self) -> bool:
+        """Whether a worker has not come so far that it reads samples: it still imports, or unpickles its source."""
+        return any(self._run.worker_at(lane)[3] != process.popen.pid for lane, process in self._processes.items())
+
     def check(self) -> bool:
         """Looks for a worker that has ended: restarts it (True), or raises what ended it."""
         lane = self._run.dead_lane()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watcher"]
 
+_START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, whatever the timeout for a batch is
 # csrc/runtime/status.h
 _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
 
@@ -29,6 +30,7 @@ class Watcher:
         self.stay = stay  # this pass does not move the loader's place
         self._pid = os.getpid()
         self._restarted_at = 0.0
+        self._starting = False
 
     def waited(self, seconds: float, held: int) -> None:
         """The consumer has waited for that long: for a batch, or (held >= 0) for one of its own to come back."""
@@ -37,9 +39,15 @@ class Watcher:
                 raise LoaderError(_held(self.run.stats(), held, seconds))
             return
         self._restarted_at = min(self._restarted_at, seconds)  # of this wait
-        if self.workers is not None and self.workers.check():
-            self._restarted_at = seconds  # a worker was restarted: its time begins anew
-        if seconds - self._restarted_at > self._timeout:
+        allowed = self._timeout
+        if self.workers is not None:
+            restarted, starting = self.workers.check(), self.workers.starting()
+            if restarted or (self._starting and not starting):
+                self._restarted_at = seconds  # the time for a batch begins anew
+            self._starting = starting
+            if starting:
+                allowed = max(allowed, _START_SECONDS)
+        if seconds - self._restarted_at > allowed:
             self._stuck(seconds - self._restarted_at)
             self._restarted_at = seconds
 
@@ -54,9 +62,11 @@ class Watcher:
                     raise _marked(error, sample, where)
                 finally:
                     del error  # a cycle with its traceback, which holds this loader's memory
-        text = f"[loader] {where}: {message}"
+        text = f"[loader] {where}: {message.removeprefix('[loader] ')}"
         if code in (_INVALID, _OUT_OF_RANGE):
             raise _marked(ValueError(text), sample, None)
+        if code == _IO:
+            raise _marked(OSError(text), sample, None)
         if code == _NO_MEMORY:
             raise MemoryError(text)
         raise _marked(LoaderError(text), sample, None)
