@@ -291,18 +291,6 @@ void bind_program(py::module_& m) {
           },
           py::arg("mode"), py::arg("rows"), py::arg("lanes"))
       .def(
-          "tune",
-          [](Engine& e, const std::string& mode, PyFeed& feed) {
-            const Visit visit(e, true);
-            const Batch& batch = feed.peek();
-            Executor* executor = e.programs(mode_from_name(mode)).find(batch.rows);
-            if (executor == nullptr) throw py::value_error("no program for this batch");
-            const py::gil_scoped_release release;
-            feed.feed().source->fill(Lane{&e.team(), 0, 1}, batch);
-            e.tune(*executor, batch);
-          },
-          py::arg("mode"), py::arg("feed"), "Choose the lanes for the next batch's program by running it.")
-      .def(
           "profile",
           [](Engine& e, PyFeed& feed, double rate, int steps) {
             const Visit visit(e, true);
@@ -319,23 +307,20 @@ void bind_program(py::module_& m) {
           "Take steps on the next batch; median seconds (waiting, working) of every instruction, lane by lane.")
       .def(
           "chunk",
-          [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
-             int lanes) {
+          [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds) {
             const Visit visit(e, train);
             const ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
             Totals totals;
-            TrainState state = e.state();
             ChunkResult result;
             {
               const py::gil_scoped_release release;
-              result = run_chunk(e.team(), lanes, e.programs(train ? Mode::kTrain : Mode::kEvaluate), &feed.feed(),
-                                 options, train ? &e.state() : &state, &totals);
+              result = e.chunk(train, feed.feed(), options, &totals);
             }
             if (train) e.add_totals(totals);
             return py::make_tuple(result_of(result), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
-          py::arg("lanes"), "Run steps until the time is up, a limit is reached or the epoch ends.")
+          "Run steps until the time is up, a limit is reached or the epoch ends.")
       .def(
           "flush",
           [](Engine& e, int64_t rows, const RateArray& rates) {

@@ -38,6 +38,7 @@ Executor& Engine::add(Mode mode, int64_t rows, Program program, int64_t temp_byt
   arenas_.set(BufferKind::kOutput, nullptr, 1);
   executors_.push_back(std::make_unique<Executor>(std::move(program), arenas_, team_));
   Executor& added = *executors_.back();
+  added.set_rows(rows);
   sets_[static_cast<size_t>(mode)].entries.push_back({rows, &added});
   return added;
 }
@@ -45,46 +46,6 @@ Executor& Engine::add(Mode mode, int64_t rows, Program program, int64_t temp_byt
 void Engine::clear() noexcept {
   for (ProgramSet& set : sets_) set.entries.clear();
   executors_.clear();
-}
-
-void Engine::tune(Executor& executor, const Batch& batch) {
-  // Trial runs would add to gradients that wait, and call the user's functions more often than they expect.
-  if (team_.lanes() == 1 || state_.pending > 0) return;
-  for (const Instruction& instruction : executor.program().instructions) {
-    if (instruction.op->name == "callback") return;
-  }
-  StepInputs inputs;
-  inputs.batch = &batch;
-  inputs.check_finite = false;
-  inputs.apply = false;
-  executor.bind(batch);
-  size_t output_bytes = 0;
-  for (const Buffer& buffer : executor.program().buffers) {
-    if (buffer.kind == BufferKind::kOutput) {
-      output_bytes = std::max(output_bytes, static_cast<size_t>(buffer.elements) * size_of(buffer.dtype));
-    }
-  }
-  const AlignedArena output(output_bytes);
-  executor.bind_output(output.data());
-  const auto time_of = [&](int lanes) {
-    // The best of a few runs, for at most a few milliseconds: a neighbour's burst must not decide.
-    auto best = Clock::duration::max();
-    const Deadline until = deadline_in(std::chrono::milliseconds(5));
-    for (int i = 0; i < 12; ++i) {
-      const auto start = Clock::now();
-      if (i > 2 && start > until) break;
-      team_.run(lanes, [&](const Lane& lane) noexcept {
-        Frame frame;
-        frame.inputs = &inputs;
-        executor.run(lane, &frame, nullptr);
-      });
-      const auto took = Clock::now() - start;
-      if (i > 0 && took < best) best = took;
-    }
-    return best;
-  };
-  const auto alone = time_of(1);
-  executor.set_lanes(alone <= time_of(team_.lanes()) ? 1 : team_.lanes());
 }
 
 void Engine::add_totals(const Totals& more) noexcept {
@@ -113,7 +74,40 @@ ChunkResult Engine::step(Executor& executor, const Batch& batch, double rate) no
   ChunkOptions options = chunk_options();
   options.rates = &rate;
   options.rate_count = 1;
-  return run_step(team_, executor, batch, options, &state_, &totals_);
+  if (!executor.on_trial()) return run_step(team_, executor, batch, options, &state_, &totals_);
+  const uint64_t start = ticks();
+  const ChunkResult result = run_step(team_, executor, batch, options, &state_, &totals_);
+  executor.note(ticks() - start);
+  return result;
+}
+
+ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept {
+  const ProgramSet& set = programs(train ? Mode::kTrain : Mode::kEvaluate);
+  TrainState unchanged = state_;
+  TrainState* state = train ? &state_ : &unchanged;
+  Executor* executor = feed.has_waiting ? set.find(feed.waiting.rows) : nullptr;
+  if (executor == nullptr) executor = set.entries.empty() ? nullptr : set.entries.front().executor;
+  if (executor == nullptr) return run_chunk(team_, 1, set, &feed, options, state, totals);
+  const int64_t rows = executor->rows();
+  while (executor->on_trial() && options.most_steps != 0) {
+    ChunkOptions one = options;
+    one.most_steps = 1;
+    const Totals before = *totals;
+    const uint64_t start = ticks();
+    const ChunkResult result = run_chunk(team_, executor->lanes(), set, &feed, one, state, totals);
+    if (totals->samples - before.samples == rows) executor->note(ticks() - start);
+    if (result.end != ChunkEnd::kSteps) return result;
+    const int64_t updates = totals->updates - before.updates;
+    options.rates += updates;
+    options.rate_count -= updates;
+    if (options.most_steps > 0) --options.most_steps;
+    if (Clock::now() >= options.deadline) {
+      ChunkResult late;
+      late.end = ChunkEnd::kTime;
+      return late;
+    }
+  }
+  return run_chunk(team_, executor->lanes(), set, &feed, options, state, totals);
 }
 
 std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch, double rate, int steps) {
@@ -167,6 +161,7 @@ ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexc
     StepInputs inputs;
     inputs.batch = &batch;
     inputs.apply = false;
+    const uint64_t start = ticks();
     team_.run(executor->lanes(), [&](const Lane& lane) noexcept {
       feed.source->fill(lane, batch);
       lane.barrier();
@@ -175,6 +170,7 @@ ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexc
       executor->run(lane, &frame, nullptr);
       if (lane.index == 0) result.fault = frame.fault;
     });
+    if (executor->on_trial()) executor->note(ticks() - start);
     feed.has_waiting = false;
     feed.source->release(batch);
     if (result.fault != Fault::kNone) {

@@ -48,9 +48,8 @@ class GRADRING_API Engine {
   void clear() noexcept;
   const ProgramSet& programs(Mode mode) const noexcept { return sets_[static_cast<size_t>(mode)]; }
 
-  // Finds by real runs on this batch whether one lane or all are faster; changes no parameter, gradient aside.
-  void tune(Executor& executor, const Batch& batch);
-
+  // Steps, or evaluation, as run_chunk does it, on the lanes that suit the program of the batch that waits.
+  ChunkResult chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept;
   // One training step on a filled batch.
   ChunkResult step(Executor& executor, const Batch& batch, double rate) noexcept;
   // Steps that say where their time goes: for every lane and instruction, the median seconds of waiting at its barrier

@@ -7,7 +7,7 @@
 namespace gradring {
 
 Executor::Executor(Program program, const Arenas& arenas, Team& team)
-    : program_(std::move(program)), pointers_(program_.buffers.size(), nullptr), lanes_(team.lanes()) {
+    : program_(std::move(program)), pointers_(program_.buffers.size(), nullptr) {
   validate(program_, arenas.bytes);
   place_barriers(&program_, team.lanes());
   ScratchBytes most;
@@ -23,6 +23,9 @@ Executor::Executor(Program program, const Arenas& arenas, Team& team)
       if (scratch.shared > most.shared) most.shared = scratch.shared;
     }
   }
+  bool shared_out = false;
+  for (const Code& code : code_) shared_out = shared_out || !(code.solo || code.instruction->op->scalar);
+  trial_ = LaneTrial(shared_out ? team.lanes() : 1);
   team.reserve(most.per_lane, most.shared);
   for (size_t i = 0; i < program_.buffers.size(); ++i) {
     if (program_.buffers[i].kind == BufferKind::kInput) inputs_.push_back(i);

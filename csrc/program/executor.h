@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gradring/export.h"
+#include "program/lane_trial.h"
 #include "program/op_table.h"
 #include "program/program.h"
 #include "runtime/batch_source.h"
@@ -44,10 +45,14 @@ class GRADRING_API Executor {
   Executor(Program program, const Arenas& arenas, Team& team);
 
   const Program& program() const noexcept { return program_; }
+  int64_t rows() const noexcept { return rows_; }  // of the batches it is for
+  void set_rows(int64_t rows) noexcept { rows_ = rows; }
 
-  // The lanes that this program runs best on; all of the team's until measured.
-  int lanes() const noexcept { return lanes_; }
+  // What the next run should use: what was set, or the trial's choice, or what the trial wants to try.
+  int lanes() const noexcept { return lanes_ > 0 ? lanes_ : trial_.lanes(); }
   void set_lanes(int lanes) noexcept { lanes_ = lanes; }
+  bool on_trial() const noexcept { return lanes_ == 0 && !trial_.done(); }
+  void note(uint64_t took) noexcept { trial_.note(took); }  // of a run on lanes()
 
   // Runs for so few microseconds that handing over Python's lock would cost more than it gives.
   bool brief() const noexcept { return brief_; }
@@ -84,7 +89,9 @@ class GRADRING_API Executor {
   std::vector<Code> code_;
   std::vector<void*> pointers_;
   std::vector<size_t> inputs_;  // buffers that are fields of the batch
-  int lanes_;
+  int64_t rows_ = 0;
+  int lanes_ = 0;  // if set
+  LaneTrial trial_;
   bool brief_ = false;
   Span* spans_ = nullptr;
 };

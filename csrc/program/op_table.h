@@ -82,6 +82,7 @@ struct OpEntry {
   // So little work that lane 0 does it alone: handing it over would take longer. Null: never. Not for operations that
   // write the frame, which every lane must do.
   bool (*solo)(const Instruction& instruction) noexcept = nullptr;
+  bool scalar = false;  // a few numbers, looked at by every lane
 };
 
 // Null if there is no such operation.

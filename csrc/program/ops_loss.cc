@@ -115,7 +115,7 @@ const OpEntry kOps[] = {
     {"mse", Phase::kCompute, targets_accesses, run_pointwise<float, kMse>, run_pointwise<double, kMse>, scratch, solo},
     {"binary_cross_entropy", Phase::kCompute, targets_accesses, run_pointwise<float, kBinary>,
      run_pointwise<double, kBinary>, scratch, solo},
-    {"verdict", Phase::kCompute, verdict_accesses, verdict, verdict, nullptr},
+    {"verdict", Phase::kCompute, verdict_accesses, verdict, verdict, nullptr, nullptr, true},
 };
 
 }  // namespace

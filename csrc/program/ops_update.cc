@@ -132,7 +132,7 @@ bool solo(const Instruction& i) noexcept { return i.integers[0] <= 4096; }
 const OpEntry kOps[] = {
     {"accumulate", Phase::kCompute, accumulate_accesses, accumulate<float>, accumulate<double>, nullptr},
     {"sum_of_squares", Phase::kUpdate, squares_accesses, squares<float>, squares<double>, squares_scratch},
-    {"clip", Phase::kUpdate, clip_accesses, clip, clip, nullptr},
+    {"clip", Phase::kUpdate, clip_accesses, clip, clip, nullptr, nullptr, true},
     {"sgd", Phase::kUpdate, sgd_accesses, sgd<float>, sgd<double>, nullptr, solo},
     {"adam", Phase::kUpdate, adam_accesses, adam<float>, adam<double>, nullptr, solo},
 };

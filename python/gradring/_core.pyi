@@ -119,7 +119,7 @@ class Engine:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """
-    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
         Run steps until the time is up, a limit is reached or the epoch ends.
         """
@@ -147,10 +147,6 @@ class Engine:
         ...
     def totals(self) -> dict[str, typing.Any]:
         ...
-    def tune(self, mode: str, feed: Feed) -> None:
-        """
-        Choose the lanes for the next batch's program by running it.
-        """
     @property
     def draws(self) -> int:
         ...

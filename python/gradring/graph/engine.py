@@ -199,14 +199,12 @@ class Engine:
         order = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch, "start_batch": start_batch}
         feed = self._feed(arrays, x, y, batch_size, **order)
         sums, left = Sums(self.loss != "mse"), -1 if max_steps is None else max_steps
-        lanes, started = 0, time.perf_counter()
+        started = time.perf_counter()
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
-                if self._ensure("train", rows, x, y) and rows == min(batch_size, len(x)):
-                    self._native.tune("train", feed)
-                lanes = lanes or self._native.program_lanes("train", rows)
+                self._ensure("train", rows, x, y)
                 rates = self._rates(_RATES)
-                result, part = self._native.chunk(True, feed, rates, left, report_every, lanes)
+                result, part = self._native.chunk(True, feed, rates, left, report_every)
                 sums.add(part)
                 if result["fault"]:
                     self._fail(result, None if hasattr(arrays, "open") else y, sums.count("steps") + start_batch)
@@ -235,12 +233,11 @@ class Engine:
         self._require_own_store()
         x, y = fields_of(arrays, self.loss, self.dtype)
         feed = self._feed(arrays, x, y, min(batch_size, len(x)))
-        sums, lanes = Sums(self.loss != "mse"), 0
+        sums = Sums(self.loss != "mse")
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
             self._ensure("evaluate", rows, x, y)
-            lanes = lanes or self._native.program_lanes("evaluate", rows)
-            result, part = self._native.chunk(False, feed, none, -1, _SECONDS, lanes)
+            result, part = self._native.chunk(False, feed, none, -1, _SECONDS)
             sums.add(part)
             if result["fault"]:
                 labels, batch = None if hasattr(arrays, "open") else y, first_batch + sums.count("steps")
@@ -324,15 +321,13 @@ class Engine:
         rows = len(fields[0])
         wanted = self._wanted(*fields)
         feed = self._runtime.feed(wanted, rows)
-        if self._ensure("train", rows, *fields):
-            self._native.tune("train", feed)
+        self._ensure("train", rows, *fields)
         shapes = [list(field.shape[1:]) for field in fields]
         _core.teach_step_shapes(self._door, wanted[0][1], shapes[0], wanted[1][1], shapes[1])
         if not self._constant:
             ahead = self.optimizer.learning_rates(self.step_count, _RATES).tolist()
             _core.teach_step_rates(self._door, ahead, self.step_count, False)
-        lanes = self._native.program_lanes("train", rows)
-        result, part = self._native.chunk(True, feed, self._rates(1), 1, 0.0, lanes)
+        result, part = self._native.chunk(True, feed, self._rates(1), 1, 0.0)
         if result["fault"]:
             self._fail(result, fields[1], 0)
         loss: float = part["last_loss"]

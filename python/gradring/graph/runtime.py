@@ -133,7 +133,6 @@ class Runtime:
         except _NoOperation:
             return np.array(array, self.dtype).reshape(total, *outputs["shape"][1:])
         if new:
-            self.native.tune("predict", feed)
             self.output_shape = outputs["shape"][1:]
         if total % size:
             self.ensure("predict", (total % size, *array.shape[1:]), build(total % size))
