@@ -43,6 +43,7 @@ py::dict stats_of(LoaderRun& run) {
   out["skipped"] = count(c.skipped);
   out["ready"] = count(c.ready);
   out["consumer_wait_seconds"] = seconds(c.wait_ns);
+  out["consumer_fill_seconds"] = seconds(c.fill_ns);
   out["consumer_own_seconds"] = seconds(c.own_ns);
   double busy = 0, wait = 0, timed = 0;
   std::vector<double> parts(PartTimes::kMost);
@@ -172,7 +173,7 @@ void bind_loader(py::module_& m) {
 
   py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
-                       uint32_t cells, uint32_t workers, uint32_t active, bool processes, bool tune,
+                       uint32_t cells, uint32_t workers, uint32_t active, bool processes, bool tune, bool help,
                        size_t memory_budget) {
              PipelineOptions options;
              options.batch_size = batch_size;
@@ -181,6 +182,7 @@ void bind_loader(py::module_& m) {
              options.active = active;
              options.processes = processes;
              options.tune = tune;
+             options.help = help;
              options.memory_budget = memory_budget;
              const std::vector<FieldSpec> fields = source->fields();
              BatchForm form(static_cast<BatchForm::Kind>(kind), fields, looks);
@@ -190,7 +192,8 @@ void bind_loader(py::module_& m) {
              return std::make_shared<LoaderRun>(std::move(pipeline), std::move(form));
            }),
            py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
-           py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("memory_budget"))
+           py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("help"),
+           py::arg("memory_budget"))
       .def(
           "start",
           [](LoaderRun& run, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,

@@ -18,7 +18,8 @@ namespace gradring {
 
 namespace {
 
-constexpr int64_t kTuneEvery = 50'000'000;  // ns
+constexpr int64_t kTuneEvery = 20'000'000;  // ns
+constexpr uint64_t kTuneBatches = 4;        // at least
 constexpr uint32_t kSpares = 2;  // the batch that the consumer's loop variable still holds, and the one it gets
 
 int64_t now_ns() noexcept {
@@ -62,12 +63,13 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       control_(arena_.data(), shape_of(options), options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
       born_in_fork_(count_forks()),
-      tuner_(options.active, options.workers) {
+      tuner_(options.active, options.workers, options.help ? 0 : 1) {
   if (options.cells < 1 || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
   }
   control_.format();
-  if (filler_) scratch_ = std::make_unique<std::byte[]>(filler_->source().scratch_bytes() + 64);
+  if (filler_)
+    self_ = std::make_unique<Worker>(control_, *filler_, slots_->base(), slots_->stride(), Worker::kConsumer);
   if (options_.workers == 0) return;
   for (uint32_t cell = 0; cell < options_.cells; ++cell) {
     if (!slots_->grow(&control_.cell(cell).slot)) {
@@ -206,7 +208,14 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   }
   // A forked child must not touch a ring that its parent shares with worker processes.
   if (closed() || forked()) return Delivered::kClosed;
-  if (options_.workers == 0) return next_ >= end_ ? Delivered::kEnd : fill_here(delivery);
+  if (options_.workers == 0) {
+    const Delivered result = fill_here(delivery);
+    if (result == Delivered::kBatch) {
+      add(counters_.wait_ns, static_cast<uint64_t>(left_at_ - asked));
+      add(counters_.fill_ns, static_cast<uint64_t>(left_at_ - asked));
+    }
+    return result;
+  }
   for (; next_ < end_; ++next_) {
     bool waited = false;
     bool discarded = false;
@@ -214,7 +223,18 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
       Ring<> ring = control_.ring(lane);
       if (!ring.full(next_)) {
         flush_releases();
+        if (deadline == Deadline{}) return Delivered::kTimeout;
         waited = true;
+        if (options_.help) {
+          const int64_t begin = now_ns();
+          const Delivered result = help(delivery);
+          const int64_t end = now_ns();
+          add(counters_.fill_ns, static_cast<uint64_t>(end - begin));
+          if (result != Delivered::kTimeout) {
+            add(counters_.wait_ns, static_cast<uint64_t>(end - asked));
+            return result;
+          }
+        }
       }
       const RingWait wait = ring.await(next_, deadline, patience);
       if (wait == RingWait::kTimeout || wait == RingWait::kClosed) {
@@ -252,34 +272,61 @@ void Pipeline::count_wait(int64_t since) noexcept {
 }
 
 Delivered Pipeline::fill_here(Delivery* delivery) noexcept {
-  const auto address = reinterpret_cast<uintptr_t>(scratch_.get());
   for (; next_ < end_; ++next_) {
     if (find_spare() == Spare::kNo) return Delivered::kHeld;
-    const auto batch = static_cast<int64_t>(next_);
-    const TraceSpan span("fill batch", batch);
-    const int64_t begin = now_ns();
-    PartBlock part;
-    filler_->fill(order_, batch, {0, order_.rows(batch)}, skip_, slots_->data(spare_),
-                  scratch_.get() + (64 - address % 64) % 64, &part, &control_.worker(0));
-    add(counters_.wait_ns, static_cast<uint64_t>(now_ns() - begin));
-    if (!part.status.ok()) {
-      failed_lane_ = 0;
-      failed_part_ = part;
-      if (failed_) failed_(next_, part);
-      return Delivered::kFailed;
-    }
-    add(counters_.skipped, static_cast<uint64_t>(part.skipped));
-    if (part.rows == 0) continue;
-    *delivery = {spare_, part.rows, order_.position(batch), batch};
-    has_spare_ = false;
-    add(counters_.batches, 1);
-    add(counters_.rows, static_cast<uint64_t>(part.rows));
-    add(counters_.bytes, static_cast<uint64_t>(part.rows) * layout_.all_row_bytes);
-    ++next_;
-    left_at_ = now_ns();
-    return Delivered::kBatch;
+    const Delivered result = fill_one(delivery);
+    if (result != Delivered::kTimeout) return result;
   }
   return Delivered::kEnd;
+}
+
+// The consumer as one more producer, for as long as the batch next_ is not there. kTimeout: it is there, or there is
+// nothing left to fill.
+Delivered Pipeline::help(Delivery* delivery) noexcept {
+  Ring<> ring = control_.ring(0);
+  while (next_ < end_ && !ring.full(next_)) {
+    if (find_spare() == Spare::kNo) return Delivered::kHeld;
+    uint64_t ticket;
+    if (!ring.claim_if_free(end_, &ticket)) return Delivered::kTimeout;
+    if (ticket != next_) {
+      self_->fill(ticket, order_);  // what comes of it is seen when its turn has come
+      continue;
+    }
+    // Into the slot that the consumer let go last: this core's cache has it. The cell keeps its own.
+    const Delivered result = fill_one(delivery);
+    if (result == Delivered::kFailed)
+      control_.part(0, ring.slot(ticket)) = failed_part_;  // whoever asks again hears it
+    ring.commit(ticket);
+    if (result != Delivered::kTimeout) return result;
+    ++next_;
+    flush_releases();
+  }
+  return next_ < end_ ? Delivered::kTimeout : Delivered::kEnd;
+}
+
+// Fills the spare slot with the batch next_. kTimeout: it has no rows, all were skipped.
+Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
+  const auto batch = static_cast<int64_t>(next_);
+  const TraceSpan span("fill batch", batch);
+  PartBlock part;
+  filler_->fill(order_, batch, {0, order_.rows(batch)}, skip_, slots_->data(spare_), self_->scratch(), &part,
+                &control_.worker(0));
+  if (!part.status.ok()) {
+    failed_lane_ = 0;
+    failed_part_ = part;
+    if (failed_) failed_(next_, part);
+    return Delivered::kFailed;
+  }
+  add(counters_.skipped, static_cast<uint64_t>(part.skipped));
+  if (part.rows == 0) return Delivered::kTimeout;
+  *delivery = {spare_, part.rows, order_.position(batch), batch};
+  has_spare_ = false;
+  add(counters_.batches, 1);
+  add(counters_.rows, static_cast<uint64_t>(part.rows));
+  add(counters_.bytes, static_cast<uint64_t>(part.rows) * layout_.all_row_bytes);
+  ++next_;
+  left_at_ = now_ns();
+  return Delivered::kBatch;
 }
 
 // The batch next_ is whole: look at what the lanes say, and swap its slot for a spare one.
@@ -375,18 +422,22 @@ int Pipeline::waited_lane() noexcept {
 
 void Pipeline::tune(int64_t now) noexcept {
   if (now - looked_.at < kTuneEvery) return;
+  const uint64_t batches = counters_.batches.load(std::memory_order_relaxed);
+  if (batches - looked_.batches < kTuneBatches) return;
   uint64_t busy = 0;
   for (uint32_t w = 0; w < options_.workers; ++w) busy += control_.worker(w).busy_ns.load(std::memory_order_relaxed);
   const uint64_t waited = counters_.wait_ns.load(std::memory_order_relaxed);
-  const uint64_t batches = counters_.batches.load(std::memory_order_relaxed);
+  const uint64_t worked = counters_.own_ns.load(std::memory_order_relaxed);
   if (looked_.at != 0) {
     const uint32_t before = tuner_.active();
+    // Not from clock to clock: what the user does between two epochs is no work on batches.
+    const uint64_t span = waited - looked_.waited + worked - looked_.worked;
     const uint32_t active =
-        tuner_.look({static_cast<double>(now - looked_.at) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
+        tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
                      static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches)});
     if (active != before) set_active(active);
   }
-  looked_ = {now, waited, busy, batches};
+  looked_ = {now, waited, worked, busy, batches};
 }
 
 }  // namespace gradring

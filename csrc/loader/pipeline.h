@@ -53,6 +53,7 @@ struct PipelineOptions {
   uint32_t active = 1;   // of the workers, to begin with
   bool processes = false;
   bool tune = false;  // let the tuner choose how many are active
+  bool help = false;  // a consumer that would wait fills batches itself; with `tune`, none need be active
   size_t memory_budget = 0;
 };
 
@@ -60,7 +61,8 @@ struct PipelineOptions {
 struct ConsumerCounters {
   static constexpr size_t kOccupancies = 65;
   std::atomic<uint64_t> batches{0}, rows{0}, bytes{0}, skipped{0}, ready{0};
-  std::atomic<uint64_t> wait_ns{0};                    // next waited for a batch
+  std::atomic<uint64_t> wait_ns{0};                    // next waited for a batch, or filled it itself
+  std::atomic<uint64_t> fill_ns{0};                    // of those, filled
   std::atomic<uint64_t> held_ns{0};                    // for a slot to come back
   std::atomic<uint64_t> own_ns{0};                     // between two calls: the consumer's own work
   std::atomic<uint64_t> occupancy[kOccupancies] = {};  // batches that were ready when it asked
@@ -118,6 +120,8 @@ class GRADRING_API Pipeline {
   Spare find_spare() noexcept;
   void count_wait(int64_t since) noexcept;
   Delivered fill_here(Delivery* delivery) noexcept;
+  Delivered fill_one(Delivery* delivery) noexcept;
+  Delivered help(Delivery* delivery) noexcept;
   Delivered take(Delivery* delivery) noexcept;
   void flush_releases() noexcept;
   void compact(uint32_t cell, std::byte* slot, int64_t rows) const noexcept;
@@ -133,7 +137,7 @@ class GRADRING_API Pipeline {
   Control control_;
   std::vector<int> pidfds_;
   std::vector<std::thread> threads_;
-  std::unique_ptr<std::byte[]> scratch_;
+  std::unique_ptr<Worker> self_;  // the consumer at work itself
   Worker::Failed failed_;
   uint32_t born_in_fork_;
   std::atomic<bool> closed_{false};
@@ -153,7 +157,7 @@ class GRADRING_API Pipeline {
   Tuner tuner_;
   struct {
     int64_t at = 0;
-    uint64_t waited = 0, busy = 0, batches = 0;
+    uint64_t waited = 0, worked = 0, busy = 0, batches = 0;
   } looked_;  // the counters when the tuner looked last
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active

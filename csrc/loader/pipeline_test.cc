@@ -51,11 +51,19 @@ class Counting final : public Source {
   std::vector<FieldSpec> fields_;
 };
 
-PipelineOptions options(int64_t batch, uint32_t workers, uint32_t cells, size_t budget = 0) {
+// Workers, how many of them are active (-1: all), and whether the consumer helps.
+struct Crew {
+  uint32_t workers = 0;
+  int active = -1;
+  bool help = false;
+};
+
+PipelineOptions options(int64_t batch, const Crew& crew, uint32_t cells, size_t budget = 0) {
   PipelineOptions o;
   o.batch_size = batch;
-  o.workers = workers;
-  o.active = workers;
+  o.workers = crew.workers;
+  o.active = crew.active < 0 ? crew.workers : static_cast<uint32_t>(crew.active);
+  o.help = crew.help;
   o.cells = cells;
   o.memory_budget = budget;
   return o;
@@ -102,9 +110,9 @@ TEST_CASE("the stream is the same for any number of workers and any depth") {
   std::vector<int64_t> expected(1003);
   Order(order).samples(0, 0, 10, expected.data());
   std::vector<int64_t> first;
-  for (uint32_t workers : {0u, 1u, 2u, 5u}) {
+  for (const Crew& crew : {Crew{0}, Crew{1}, Crew{2}, Crew{5}, Crew{1, 0, true}, Crew{1, 1, true}, Crew{3, 2, true}}) {
     for (uint32_t cells : {1u, 2u, 3u, 8u}) {
-      Pipeline pipeline(source, source->fields(), options(10, workers, cells));
+      Pipeline pipeline(source, source->fields(), options(10, crew, cells));
       for (int epoch = 0; epoch < 3; ++epoch) {
         pipeline.start(order, false);
         const auto seen = read_all(pipeline);
@@ -121,7 +129,7 @@ TEST_CASE("the stream is the same for any number of workers and any depth") {
 TEST_CASE("a run may be left at any batch and taken up from there") {
   auto source = std::make_shared<Counting>(500, 3);
   OrderOptions order{.samples = 500, .batch_size = 7, .seed = 3, .shuffle = true};
-  Pipeline pipeline(source, source->fields(), options(7, 3, 4));
+  Pipeline pipeline(source, source->fields(), options(7, Crew{3}, 4));
   pipeline.start(order, false);
   const auto whole = read_all(pipeline);
   for (int leave = 0; leave < 60; leave += 3) {
@@ -145,16 +153,16 @@ TEST_CASE("a run may be left at any batch and taken up from there") {
 TEST_CASE("batches that are held stay as they are; beyond the budget the consumer is told") {
   auto source = std::make_shared<Counting>(400, 50);
   OrderOptions order{.samples = 400, .batch_size = 10};
-  for (uint32_t workers : {0u, 2u}) {
+  for (const Crew& crew : {Crew{0}, Crew{2}, Crew{2, 0, true}, Crew{2, 2, true}}) {
     const size_t slot = SlotLayout(source->fields(), 10).bytes;
-    Pipeline pipeline(source, source->fields(), options(10, workers, 3, slot * 12));
+    Pipeline pipeline(source, source->fields(), options(10, crew, 3, slot * 12));
     pipeline.start(order, false);
     std::vector<Delivery> held;
     Delivery got;
     Delivered result;
     while ((result = pipeline.next(&got, deadline_in(seconds(20)))) == Delivered::kBatch) held.push_back(got);
     CHECK(result == Delivered::kHeld);
-    CHECK(held.size() == (workers ? 9u : 12u));
+    CHECK(held.size() == (crew.workers ? 9u : 12u));
     CHECK(pipeline.held() == held.size());
     for (size_t i = 0; i < held.size(); ++i) CHECK(check_batch(pipeline, held[i])[0] == static_cast<int64_t>(i) * 10);
     pipeline.slots()->give(held[4].slot);
@@ -167,8 +175,8 @@ TEST_CASE("batches that are held stay as they are; beyond the budget the consume
 TEST_CASE("a failure comes after all earlier batches, with its sample") {
   auto source = std::make_shared<Counting>(300, 3);
   source->fails_every = 107;  // 106 is the first
-  for (uint32_t workers : {0u, 1u, 4u}) {
-    Pipeline pipeline(source, source->fields(), options(8, workers, 4));
+  for (const Crew& crew : {Crew{0}, Crew{1}, Crew{4}, Crew{1, 0, true}, Crew{2, 2, true}}) {
+    Pipeline pipeline(source, source->fields(), options(8, crew, 4));
     std::atomic<int> told{0};
     pipeline.on_failure([&](uint64_t ticket, const PartBlock&) { told += ticket == 13; });
     for (int epoch = 0; epoch < 2; ++epoch) {
@@ -188,8 +196,8 @@ TEST_CASE("bad samples can be skipped, also whole batches of them") {
   auto source = std::make_shared<Counting>(300, 3);
   for (int64_t every : {1, 2, 5, 300}) {
     source->fails_every = every;
-    for (uint32_t workers : {0u, 3u}) {
-      Pipeline pipeline(source, source->fields(), options(8, workers, 4));
+    for (const Crew& crew : {Crew{0}, Crew{3}, Crew{1, 0, true}, Crew{3, 3, true}}) {
+      Pipeline pipeline(source, source->fields(), options(8, crew, 4));
       pipeline.start({.samples = 300, .batch_size = 8}, true);
       const auto seen = read_all(pipeline);
       CHECK(seen.size() == static_cast<size_t>(300 - 300 / every));
@@ -203,7 +211,7 @@ TEST_CASE("bad samples can be skipped, also whole batches of them") {
 TEST_CASE("close from another thread ends a wait") {
   auto source = std::make_shared<Counting>(100, 3);
   source->sleep_us = 20000;
-  Pipeline pipeline(source, source->fields(), options(10, 1, 2));
+  Pipeline pipeline(source, source->fields(), options(10, Crew{1}, 2));
   pipeline.start({.samples = 100, .batch_size = 10}, false);
   std::thread closer([&] {
     usleep(20000);
@@ -219,7 +227,7 @@ TEST_CASE("close from another thread ends a wait") {
 TEST_CASE("a deadline passes while a worker is slow") {
   auto source = std::make_shared<Counting>(100, 3);
   source->sleep_us = 5000;
-  Pipeline pipeline(source, source->fields(), options(10, 1, 2));
+  Pipeline pipeline(source, source->fields(), options(10, Crew{1}, 2));
   pipeline.start({.samples = 100, .batch_size = 10}, false);
   Delivery got;
   CHECK(pipeline.next(&got, deadline_in(milliseconds(1))) == Delivered::kTimeout);
@@ -230,7 +238,8 @@ TEST_CASE("a deadline passes while a worker is slow") {
 TEST_CASE("starting over, stopping and destroying at any moment hangs nothing") {
   auto source = std::make_shared<Counting>(200, 20);
   for (int round = 0; round < 60; ++round) {
-    Pipeline pipeline(source, source->fields(), options(4, 1 + round % 4, 1 + round % 5));
+    Pipeline pipeline(source, source->fields(),
+                      options(4, Crew{1u + static_cast<uint32_t>(round) % 4, -1, round % 2 == 1}, 1 + round % 5));
     for (int start = 0; start < 5; ++start) {
       pipeline.start({.samples = 200, .batch_size = 4}, false);
       for (int i = 0; i < (round * 7 + start) % 20; ++i) {
@@ -273,7 +282,7 @@ TEST_CASE("a file that shrinks fails its batch, whoever reads it") {
 
 TEST_CASE("a forked child is told, and ends without its parent's threads") {
   auto source = std::make_shared<Counting>(200, 20);
-  auto pipeline = std::make_unique<Pipeline>(source, source->fields(), options(4, 2, 3));
+  auto pipeline = std::make_unique<Pipeline>(source, source->fields(), options(4, Crew{2}, 3));
   pipeline->start({.samples = 200, .batch_size = 4}, false);
   const pid_t pid = fork();
   if (pid == 0) {

@@ -5,7 +5,7 @@
 // | Cell::word, turn | commit, discard | await   | CAS acq_rel / acquire | the contents are visible before "full"  |
 // | Cell::word, turn | release         | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
 // | Cell::word, bits | a waiter, close | advance | CAS or RMW acq_rel    | one word: no wake is lost               |
-// | Control::claimed | claim           | claim   | fetch_add relaxed     | unique is enough; reserve does the rest |
+// | Control::claimed | claim           | claim   | RMW relaxed           | unique is enough; reserve does the rest |
 // | Control::claimed | open, recover   | claim   | store release         | no producer runs meanwhile              |
 //
 // Tickets 0, 1, 2, ... are handed out in the order of consumption. Ticket t lives in cell t % cells, on lap
@@ -52,7 +52,7 @@ class Ring {
 
  public:
   // Waits spin for a few microseconds, yield, then sleep; a producer that waits for space goes to sleep at once.
-  static constexpr Patience kConsumer{200, 50};
+  static constexpr Patience kConsumer{200, 200};
   static constexpr Patience kProducer{50, 0};
 
   Ring() noexcept = default;
@@ -102,6 +102,18 @@ class Ring {
   // ---- producers
 
   uint64_t claim() noexcept { return control_->claimed.fetch_add(1, std::memory_order_relaxed); }
+  // Claims the next ticket if it is below `end` and its slot may be written now: there is nothing to reserve then.
+  bool claim_if_free(uint64_t end, uint64_t* ticket) noexcept {
+    uint64_t next = control_->claimed.load(std::memory_order_relaxed);
+    RingWait answer;
+    do {
+      const uint32_t word = next < end ? cell(next).word.load(std::memory_order_acquire) : 0;
+      if (next >= end || !look(word, free_turn(next), &answer) || answer != RingWait::kReady) return false;
+      // Still free afterwards: only whoever claims it may fill it.
+    } while (!control_->claimed.compare_exchange_weak(next, next + 1, std::memory_order_relaxed));
+    *ticket = next;
+    return true;
+  }
   uint64_t claimed() const noexcept { return control_->claimed.load(std::memory_order_acquire); }
 
   // Waits until the ticket's slot may be written.

@@ -131,6 +131,43 @@ TEST_CASE("many producers on few cores: nothing lost, doubled or overwritten") {
   stress(uint32_t{}, 4, 2, 20000);
 }
 
+TEST_CASE("a consumer that fills whatever is free meets workers on the same counter") {
+  for (uint32_t cells : {1u, 2u, 5u}) {
+    constexpr uint64_t kTotal = 20000;
+    Numbers<uint8_t> numbers(cells);
+    auto& ring = numbers.ring;
+    std::thread worker([&] {
+      for (;;) {
+        const uint64_t t = ring.claim();
+        if (t >= kTotal || ring.reserve(t) != RingWait::kReady) return;
+        numbers.slots[ring.slot(t)] = t * 3 + 1;
+        ring.commit(t);
+      }
+    });
+    bool right = true;
+    for (uint64_t t = 0; t < kTotal; ++t) {
+      while (!ring.full(t)) {
+        uint64_t ticket;
+        if (!ring.claim_if_free(kTotal, &ticket)) {
+          right = right && ring.await(t) == RingWait::kReady;
+          break;
+        }
+        numbers.slots[ring.slot(ticket)] = ticket * 3 + 1;
+        ring.commit(ticket);
+      }
+      right = right && numbers.slots[ring.slot(t)] == t * 3 + 1;
+      if (t % 97 == 0) std::this_thread::yield();
+      ring.release(t);
+    }
+    worker.join();
+    CHECK(right);
+    uint64_t ticket;
+    CHECK(!ring.claim_if_free(kTotal, &ticket));
+    ring.close();
+    CHECK(!ring.claim_if_free(kTotal * 9, &ticket));
+  }
+}
+
 TEST_CASE("close at any moment ends every producer") {
   for (int round = 0; round < 200; ++round) {
     Numbers<uint8_t> numbers(3);

@@ -46,6 +46,31 @@ TEST_CASE("idle workers are sent to rest, and come back when they are needed") {
   CHECK(settle(&tuner, 8, 100, 600) >= 6);
 }
 
+TEST_CASE("where a batch filled by its consumer is the cheapest, no worker stays") {
+  // Alone the consumer makes 100 a second; any worker slows it down.
+  for (double with_workers : {60.0, 99.0, 101.0}) {
+    Tuner tuner(1, 4, 0);
+    int none = 0;
+    for (int i = 0; i < 1000; ++i) {
+      const double rate = tuner.active() == 0 ? 100 : with_workers;
+      none += tuner.look({1.0, 0.8, 0.9 * tuner.active(), rate}) == 0;
+    }
+    CHECK(none > 900);
+    CHECK(tuner.changes() < 40);
+  }
+}
+
+TEST_CASE("where workers fill ahead, the consumer is rarely left to itself") {
+  Tuner tuner(1, 4, 0);
+  int none = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const double rate = tuner.active() == 0 ? 60 : 100;
+    none += tuner.look({1.0, tuner.active() == 0 ? 0.4 : 0.0, 0.3, rate}) == 0;
+  }
+  CHECK(none < 40);
+  CHECK(tuner.active() == 1);
+}
+
 TEST_CASE("one odd window changes nothing") {
   Tuner tuner(2, 8);
   for (int i = 0; i < 200; ++i) {

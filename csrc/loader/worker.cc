@@ -18,6 +18,9 @@ int64_t now_ns() noexcept {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
 }
 
+constexpr int64_t kShortWait = 200'000;  // ns
+constexpr uint32_t kShortYields = 200;
+
 uint64_t resident_bytes() noexcept {
   unsigned long long pages = 0, resident = 0;
   std::FILE* file = std::fopen("/proc/self/statm", "re");
@@ -149,10 +152,13 @@ void Worker::run(uint32_t number) noexcept {
   Ring<> ring = control_.ring(lane_);
   const Order order(block.order);
   int64_t idle_from = now_ns();
+  Patience patience = Ring<>::kProducer;
   while (may_claim(number)) {
     const uint64_t ticket = ring.claim();
-    if (ticket >= block.end || ring.reserve(ticket) != RingWait::kReady) return;
+    if (ticket >= block.end || ring.reserve(ticket, kNoDeadline, patience) != RingWait::kReady) return;
     const int64_t begin = now_ns();
+    // Being woken takes longer than short waits: who waits shortly again and again yields for a while first.
+    patience.yields = begin - idle_from < kShortWait ? kShortYields : Ring<>::kProducer.yields;
     self.since_ns.store(begin, std::memory_order_relaxed);
     self.ticket.store(static_cast<int64_t>(ticket), std::memory_order_relaxed);
     const bool filled = fill(ticket, order);
@@ -177,9 +183,10 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const auto batch = static_cast<int64_t>(ticket);
   const Lane lane{nullptr, static_cast<int>(lane_), static_cast<int>(control_.shape().lanes)};
   const Range range = split(lane, order.rows(batch));
+  WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
   filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part,
-               &control_.worker(index_));
-  control_.worker(index_).rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
+               &block_of);
+  if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
   if (!ok && failed_) failed_(ticket, part);
   ring.commit(ticket);

@@ -46,6 +46,9 @@ class GRADRING_API Worker {
   // `failed` is told of a part that failed, on the worker's thread, before the consumer hears of it.
   using Failed = std::function<void(uint64_t ticket, const PartBlock& part)>;
 
+  // The consumer when it helps: not one of those that RunBlock and WorkerBlock are for.
+  static constexpr uint32_t kConsumer = 0xffffffff;
+
   Worker(const Control& control, const Filler& filler, std::byte* slots, size_t stride, uint32_t index);
   void on_failure(Failed failed) { failed_ = std::move(failed); }
   // A worker process: note its memory after each batch.
@@ -54,10 +57,13 @@ class GRADRING_API Worker {
   // Returns when the loader quits, or when `go_on` (asked about every 100 ms while idle) says no.
   void serve(const std::function<bool()>& go_on) noexcept;
 
+  // Fills the slot of a ticket that was claimed and reserved, and commits it. False if that failed.
+  bool fill(uint64_t ticket, const Order& order) noexcept;
+  std::byte* scratch() const noexcept { return scratch_; }
+
  private:
   bool may_claim(uint32_t run) noexcept;
   void run(uint32_t number) noexcept;
-  bool fill(uint64_t ticket, const Order& order) noexcept;
 
   Control control_;
   const Filler& filler_;

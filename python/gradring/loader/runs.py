@@ -100,7 +100,7 @@ class Runs:
             workers = min(_core.usable_cores(), _MOST_AUTO_THREADS)
         else:
             workers = given
-        tune = given is None and workers > 1
+        tune = given is None and not processes and (workers > 1 or not opened.python)
         cells = self._prefetch
         if cells is None:
             fitting = _AUTO_BYTES // max(self.slot_bytes, 1)
@@ -147,9 +147,10 @@ class Runs:
         stats = lent.run.stats()
         total = stats["consumer_wait_seconds"] + stats["consumer_own_seconds"]
         work = stats["worker_busy_seconds"] + stats["worker_wait_seconds"]
-        if stats["batches"] < 50 or total < 0.2 or not work:
+        if stats["batches"] < 50 or total < 0.2 or not work or stats["active_workers"] == 0:
             return False
-        uneven = stats["consumer_wait_seconds"] > 0.05 * total and stats["worker_wait_seconds"] > 0.3 * work
+        waited = stats["consumer_wait_seconds"] - stats["consumer_fill_seconds"]
+        uneven = waited > 0.05 * total and stats["worker_wait_seconds"] > 0.3 * work
         larger = self.size.cells * 2
         room = larger <= _MOST_AUTO_CELLS and (larger + _SPARES) * self.slot_bytes <= min(
             self.size.budget // 4, 4 * _AUTO_BYTES
@@ -158,6 +159,7 @@ class Runs:
             return False
         self._wish *= 2
         self.size = self._choose()
+        self.size.active = min(stats["active_workers"], self.size.workers)  # what tuning has found goes on
         _LOG.info("prefetch is now %d: batches take uneven time", self.size.cells)
         return True
 
@@ -173,6 +175,8 @@ class Runs:
             active=size.active,
             processes=size.processes,
             tune=size.tune,
+            # A stuck Python function is found by its consumer, which must not be stuck in it.
+            help=self._threads is None and not opened.python,
             memory_budget=size.budget,
         )
         if not size.processes:

@@ -156,6 +156,12 @@ def _verdict(
         return "unknown", "Too few batches were read to tell."
     starved = wait / total
     load = busy / (busy + idle) if busy + idle > 0 else 0.0
+    if active == 0 and most > 0:
+        verdict = "loader" if starved >= 0.3 else "balanced" if starved >= 0.05 else "consumer"
+        return verdict, (
+            f"The consumer's own thread fills its batches, {starved:.0%} of the time: workers were tried, and did not "
+            "raise the rate."
+        )
     one = "process" if workers == "processes" else "thread"
     largest = max(shares, key=lambda name: shares[name], default="")
     kind = "" if largest == "rows of the source" else "transform "
