@@ -4,7 +4,8 @@ A process apiece gives each library its own thread pool and environment (thread 
 import), and nobody's idle pool spins under another's timing: between its turns a contender blocks in a read.
 
 Run as ``python -m gradring.bench.contender module:function``, where ``function(case)`` prepares a case (a dict) and
-returns a callable without arguments: one unit of work, finished when it returns.
+returns a callable without arguments: one unit of work, finished when it returns; or an object with ``facts`` and with
+``measure()``, both dicts of numbers, which times itself.
 """
 
 from __future__ import annotations
@@ -46,9 +47,13 @@ def answer(factory: Callable[[dict[str, Any]], Work], state: dict[str, Any], req
         state.clear()
         gc.collect()
         state["work"] = factory(request["case"])
+        if hasattr(state["work"], "measure"):
+            return dict(state["work"].facts)
         first = [state["work"]() for _ in range(request["agree_calls"])]
         state["calls"] = calibrate(state["work"], request["min_seconds"])
         return {"calls": state["calls"], "first": first}
+    if hasattr(state["work"], "measure"):
+        return dict(state["work"].measure())
     calls = state["calls"]
     seconds_of(state["work"], max(1, calls // 4))  # wake the pool and the caches again
     cpu = time.process_time()

@@ -1,65 +1,252 @@
-"""``gradring bench loader``: batches ready to use, against PyTorch's DataLoader, NumPy slicing and memory itself."""
+"""``gradring bench loader``: batches ready to use, against every loader that is installed and against memory itself."""
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .harness import Case, Contender, race, save
-from .report import print_machine, print_rows, print_summary
+from .harness import Contender, Worker, format_seconds
+from .loader_data import write_rows
+from .machine import describe, require_release_build
+from .report import print_machine
 
 OURS = "gradring"
-_CONTENDERS = {
-    OURS: "ours",
-    "gradring, no threads": "ours_without_threads",
-    "numpy": "numpy_slicing",
-    "ceiling": "ceiling",
-    "torch samples": "torch_samples_0",
-    "torch samples x2": "torch_samples_2",
-    "torch batches": "torch_batches_0",
-    "torch batches x2": "torch_batches_2",
+_HERE = "gradring.bench"
+_OWN = {
+    OURS: "loader_contenders:ours",
+    "gradring, num_threads=0": "loader_contenders:ours_0",
+    "gradring, num_threads=1": "loader_contenders:ours_1",
+    "gradring, num_threads=2": "loader_contenders:ours_2",
 }
-CASES = (
-    Case("60000x784 uint8 -> fp32 scaled, shuffled, batch 64", {"work": "scale", "batch": 64}),
-    Case("60000x784 uint8 -> fp32 scaled, shuffled, batch 512", {"work": "scale", "batch": 512}),
-    Case("rows of 3x224x224 uint8, shuffled, batch 64", {"work": "rows", "batch": 64}),
-    Case("the same from a memory-mapped file, warm", {"work": "map", "batch": 64}),
-    Case("crop, flip, normalize 32x32x3, batch 128", {"work": "augment", "batch": 128}),
-    Case("2 processes, batches of 2 MiB", {"work": "process", "batch": 16, "mebibytes": 2}),
-    Case("2 processes, batches of 8 MiB", {"work": "process", "batch": 16, "mebibytes": 8}),
-    Case("2 processes, batches of 32 MiB", {"work": "process", "batch": 16, "mebibytes": 32}),
-    Case("first batch, 2 spawned processes, 64 MB of objects", {"work": "first", "batch": 16}),
+_TORCH = {
+    "torch samples, 0 workers": "loader_torch:samples_0",
+    "torch samples, 1 worker": "loader_torch:samples_1",
+    "torch samples, 2 workers": "loader_torch:samples_2",
+    "torch batches, 0 workers": "loader_torch:batches_0",
+    "torch batches, 0 workers, 1 thread": "loader_torch:batches_0_alone",
+    "torch batches, 1 worker": "loader_torch:batches_1",
+    "torch batches, 2 workers": "loader_torch:batches_2",
+}
+_OTHERS = {
+    "numpy": "loader_contenders:numpy_slicing",
+    "spdl": "loader_peers:spdl",
+    "grain": "loader_peers:grain",
+}
+_TF = {"tf.data": "loader_peers:tf_data"}
+_GATHER = {
+    "ceiling: gather, 1 thread": "loader_contenders:gather_1",
+    "ceiling: gather, 2 threads": "loader_contenders:gather_2",
+}
+_MEMCPY = {"ceiling: memcpy": "loader_contenders:copy_in_order"}
+_PREAD = {name.replace("gather", "pread"): function for name, function in _GATHER.items()}
+_WINDOWS = {
+    "torch windows, 0 workers": "loader_torch:windows_0",
+    "torch windows, 0 workers, 1 thread": "loader_torch:windows_0_alone",
+    "torch windows, 2 workers": "loader_torch:windows_2",
+}
+_WORKERS = {name: function for name, function in _TORCH.items() if "0 workers" not in name}
+
+
+@dataclass(frozen=True)
+class Race:
+    """One row of the table: its key for ``--only``, what it is, its parameters, and who runs."""
+
+    key: str
+    name: str
+    parameters: dict[str, Any]
+    contenders: dict[str, str]
+
+
+def _process(mebibytes: int) -> Race:
+    contenders = {name: f for name, f in _OWN.items() if name != "gradring, num_threads=0"} | _WORKERS
+    contenders |= {"spdl": _OTHERS["spdl"], "grain": _OTHERS["grain"]}
+    parameters = {"work": "process", "batch": 16, "mebibytes": mebibytes}
+    return Race(f"process{mebibytes}", f"worker processes, batches of {mebibytes} MiB", parameters, contenders)
+
+
+_SCALE = _OWN | _OTHERS | _TF | _TORCH | _GATHER | _MEMCPY
+RACES = (
+    Race("scale64", "60000x784 uint8 -> fp32 scaled, shuffled, batch 64", {"work": "scale", "batch": 64}, _SCALE),
+    Race("scale512", "60000x784 uint8 -> fp32 scaled, shuffled, batch 512", {"work": "scale", "batch": 512}, _SCALE),
+    Race(
+        "rows",
+        "rows of 3x224x224 uint8, shuffled, batch 64",
+        {"work": "rows", "batch": 64},
+        _OWN | _OTHERS | _TORCH | _GATHER | _MEMCPY,
+    ),
+    Race(
+        "warm",
+        "the same from a file, warm",
+        {"work": "warm", "batch": 64},
+        _OWN | _OTHERS | _TORCH | _PREAD,
+    ),
+    Race(
+        "cold",
+        "the same from a file, cold",
+        {"work": "cold", "batch": 64},
+        _OWN | {"numpy": _OTHERS["numpy"]} | _TORCH | _PREAD,
+    ),
+    Race(
+        "augment",
+        "crop, flip, normalize 32x32x3, batch 128",
+        {"work": "augment", "batch": 128},
+        _OWN | _TORCH | _WINDOWS,
+    ),
+    _process(2),
+    _process(8),
+    _process(32),
+    Race(
+        "first",
+        "first batch, 2 worker processes, 64 MB of objects",
+        {"work": "first", "batch": 16},
+        {
+            OURS: _OWN[OURS],
+            "torch samples, 2 spawned workers": "loader_torch:samples_2",
+            "torch samples, 2 forked workers": "loader_torch:forked_2",
+            "spdl": "loader_peers:spdl",
+        },
+    ),
+    Race(
+        "handoff",
+        "hand-off of a ready batch to Python",
+        {},
+        {
+            OURS: "loader_latency:ours_hand_off",
+            "gradring, num_threads=1": "loader_latency:ours_hand_off_1",
+            "torch, 2 workers": "loader_latency:torch_hand_off",
+            "spdl": "loader_latency:spdl_hand_off",
+        },
+    ),
+    Race(
+        "slowdown",
+        "a training step beside the loader",
+        {},
+        {OURS: "loader_latency:slowdown_of_fit", "gradring, step by step": "loader_latency:slowdown_of_loop"},
+    ),
 )
 
 
-def run(*, rounds: int = 5, out: Path | None = None) -> None:
-    """Runs and prints the race; `out` also saves it as JSON. ``ceiling`` is no loader: it is what memory can do."""
-    module = "gradring.bench.loader_contenders"
-    contenders = [Contender(name, f"{module}:{function}", ours=name == OURS) for name, function in _CONTENDERS.items()]
+@dataclass
+class Row:
+    """What was measured: by contender, a dict of numbers for each round."""
+
+    race: Race
+    rounds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    facts: dict[str, dict[str, float]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str, what: str = "seconds") -> float:
+        """Over the rounds."""
+        return statistics.median(measured[what] for measured in self.rounds[name])
+
+    def spread(self, name: str) -> float:
+        """(75th - 25th percentile) / median of the seconds; 0 with fewer than four rounds."""
+        times = [measured["seconds"] for measured in self.rounds[name]]
+        if len(times) < 4:
+            return 0.0
+        low, _, high = statistics.quantiles(times, n=4)
+        return (high - low) / statistics.median(times)
+
+    def best(self, *prefixes: str) -> str | None:
+        """The fastest of those whose names begin so."""
+        return min((name for name in self.rounds if name.startswith(prefixes)), key=self.median, default=None)
+
+    def peers(self) -> list[str]:
+        """Other libraries."""
+        return [name for name in self.rounds if not name.startswith((OURS, "ceiling"))]
+
+
+def run(*, rounds: int = 5, out: Path | None = None, only: Sequence[str] = ()) -> None:
+    """Runs and prints the rows, or those in `only`. `out` saves them as JSON; rows that it has already are kept."""
+    require_release_build()
+    unknown = set(only) - {race.key for race in RACES}
+    if unknown:
+        raise ValueError(
+            f"[bench] --only {', '.join(sorted(unknown))}: expected {', '.join(race.key for race in RACES)}"
+        )
     print_machine()
-    rows, missing = race(contenders, CASES, rounds=rounds, min_seconds=0.05)
-    for row in rows:
-        # Who does not do a case says so by ValueError: no failure of its own.
-        row.failures = {name: why for name, why in row.failures.items() if not why.startswith("ValueError")}
-    print_rows(rows, OURS)
-    for row in rows:
-        if "ceiling" in row.seconds and OURS in row.seconds:
-            print(f"{row.case.name}: {100 * row.median('ceiling') / row.median(OURS):.0f} % of the ceiling")
-    print_summary(rows, OURS, missing)
-    half, nearly_all = hand_off()
-    print(f"hand-off of a ready batch to Python: p50 {half * 1e6:.1f} us, p99 {nearly_all * 1e6:.1f} us")
-    if out:
-        save(out, "Loading batches", rows, OURS, missing, hand_off_p50=half, hand_off_p99=nearly_all)
+    chosen = [race for race in RACES if not only or race.key in only]
+    with tempfile.TemporaryDirectory(prefix="gradring-bench-") as folder:
+        if any(race.key in ("warm", "cold") for race in chosen):
+            os.environ["GRADRING_BENCH_FILE"] = os.path.join(folder, "rows.npy")
+            write_rows(os.environ["GRADRING_BENCH_FILE"])
+        for race in chosen:
+            row = _run(race, rounds)
+            _print(row)
+            if out:
+                _save(out, row)
 
 
-def hand_off(batches: int = 2000) -> tuple[float, float]:
-    """Seconds from asking for a batch that is ready to having it, median and 99th percentile, with a pause between."""
-    import numpy as np
+def _run(race: Race, rounds: int) -> Row:
+    row, able = Row(race), []
+    workers = [Worker(Contender(name, f"{_HERE}.{function}")) for name, function in race.contenders.items()]
+    try:
+        for worker in workers:
+            name = worker.contender.name
+            reply: dict[str, Any] = {"error": f"not installed: {worker.missing}"} if worker.missing else {}
+            reply = reply or worker.ask(do="prepare", case=race.parameters)
+            if "error" in reply:
+                row.failures[name] = reply["error"]
+                continue
+            row.facts[name] = reply
+            able.append(worker)
+        for turn in range(rounds):
+            for worker in able if turn % 2 == 0 else reversed(able):
+                reply = worker.ask(do="time")
+                if "error" in reply:
+                    row.failures[worker.contender.name] = reply["error"]
+                else:
+                    row.rounds.setdefault(worker.contender.name, []).append(reply)
+    finally:
+        for worker in workers:
+            worker.close()
+    return row
 
-    import gradring as gr
 
-    with gr.Loader((np.zeros((batches * 64, 784), np.uint8), np.zeros(batches * 64)), 64, num_threads=1) as loader:
-        for _ in loader:
-            time.sleep(0.0005)
-        stats = loader.stats()
-    return stats.hand_off_p50, stats.hand_off_p99
+def _print(row: Row) -> None:
+    print(f"\n{row.race.key}: {row.race.name}")
+    if OURS not in row.rounds:
+        print(f"  {OURS} failed: {row.failures.get(OURS)}")
+        return
+    mine = row.median(OURS)
+    for name in sorted(row.rounds, key=row.median):
+        parts = [f"  {name:34}{format_seconds(row.median(name)):>10} +-{100 * row.spread(name):3.0f} %"]
+        parts.append(f"{row.median(name) / mine:7.2f}x")
+        measured = row.rounds[name][0]
+        if "cpu_seconds" in measured:
+            parts.append(f"cpu {format_seconds(row.median(name, 'cpu_seconds')):>9}")
+            parts.append(f"memory {row.median(name, 'memory_bytes') / 2**20:5.0f} MiB")
+        if "first_seconds" in row.facts[name]:
+            parts.append(f"first {format_seconds(row.facts[name]['first_seconds']):>9}")
+        if "p99_seconds" in measured:
+            parts.append(f"p99 {format_seconds(row.median(name, 'p99_seconds'))}")
+        if "slowdown" in measured:
+            parts.append(f"slowdown {100 * row.median(name, 'slowdown'):.1f} %")
+        print("  ".join(parts))
+    for name, why in row.failures.items():
+        print(f"  {name}: {why}")
+
+
+def _save(path: Path, row: Row) -> None:
+    """Adds the row to the file, in place of its last measurement."""
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    document |= {"title": "Loading batches", "machine": describe(), "ours": OURS}
+    mine = row.median(OURS) if OURS in row.rounds else None
+    summary = {}
+    for name in row.rounds:
+        keys = row.rounds[name][0]
+        summary[name] = {key: row.median(name, key) for key in keys} | row.facts[name] | {"spread": row.spread(name)}
+        if mine:
+            summary[name]["times_ours"] = row.median(name) / mine
+    saved = {**asdict(row.race), "medians": summary, "rounds": row.rounds, "failures": row.failures}
+    document["rows"] = [other for other in document["rows"] if other["key"] != row.race.key] + [saved]
+    order = [race.key for race in RACES]
+    document["rows"].sort(key=lambda one: order.index(one["key"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")

@@ -25,6 +25,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, help="interleaved rounds; each gives one measurement a contender")
     parser.add_argument("--full", action="store_true", help="gemm: the whole grid of shapes, 1176 products")
     parser.add_argument("--sample", type=int, metavar="N", help="gemm: N products of that grid, drawn at random")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="loader: these rows alone, such as scale64")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
 
@@ -45,5 +46,9 @@ def run(options: argparse.Namespace) -> int:
         chosen["full"] = True
     if options.sample is not None:
         chosen["sample"] = options.sample
+    if options.only:
+        if options.name != "loader":
+            raise ValueError(f"[bench] --only belongs to loader, got {options.name}")
+        chosen["only"] = options.only
     import_module(f"gradring.bench.{options.name}").run(out=options.out, **chosen)
     return 0

@@ -1,0 +1,109 @@
+"""The data of the loader's benchmark, and how much of it a pass reads."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+MEAN, STD = np.array([0.49, 0.48, 0.45], np.float32), np.array([0.25, 0.24, 0.26], np.float32)
+_SHAPES = {
+    "scale": (60000, 784),
+    "rows": (4000, 3, 224, 224),
+    "augment": (20000, 32, 32, 3),
+}
+
+
+@functools.lru_cache(maxsize=1)
+def images(work: str) -> Array:
+    """The array of a case."""
+    # Pages that were written, each with bytes of its own.
+    block = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8)
+    return np.resize(block, _SHAPES[work])
+
+
+@functools.lru_cache(maxsize=1)
+def rows_file() -> str:
+    """An .npy file of the rows of 3x224x224, shared by all contenders and written once."""
+    path = os.environ.get("GRADRING_BENCH_FILE")
+    if path is None or not os.path.exists(path):
+        folder = tempfile.mkdtemp(prefix="gradring-bench-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path = path or os.path.join(folder, "rows.npy")
+        write_rows(path)
+    return path
+
+
+def write_rows(path: str) -> None:
+    """Writes that file, down to the disk."""
+    np.save(path, images("rows"))
+    images.cache_clear()
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def prepare(case: dict[str, Any]) -> None:
+    """Makes the case's data, so that no timing sees it."""
+    if case["work"] in _SHAPES:
+        images(case["work"])
+    elif case["work"] in ("warm", "cold"):
+        rows_file()
+
+
+def drop_cache() -> None:
+    """Takes the file out of the page cache; what some process has mapped and touched stays."""
+    fd = os.open(rows_file(), os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def batches_of(case: dict[str, Any]) -> int:
+    """How many batches a pass reads."""
+    work, batch = case["work"], int(case["batch"])
+    if work == "process":
+        return max(16, 256 // int(case["mebibytes"]))
+    rows = {"scale": 60000, "rows": 1920, "warm": 1920, "cold": 960, "augment": 12800}[work]
+    return -(-rows // batch)
+
+
+class Ready:
+    """Sample i of a batch of `mebibytes`, from memory that is there: it is the way to the consumer that counts."""
+
+    def __init__(self, mebibytes: int, batch: int, ballast: Any = None) -> None:
+        self.samples = np.arange((mebibytes << 20) // 4, dtype=np.float32).reshape(batch, -1)
+        self.ballast = ballast
+
+    def __call__(self, i: int) -> Array:
+        sample: Array = self.samples[i % len(self.samples)]
+        return sample
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+    __getitem__ = __call__
+
+
+class ReadyBatches(Ready):
+    """The same by whole batches, as DataLoader's ``__getitems__`` gives them."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        import torch
+
+        return torch.from_numpy(self.samples)
+
+
+def as_it_is(batch: Any) -> Any:
+    """A collate function that does nothing."""
+    return batch
+
+
+def ballast() -> list[str]:
+    """About 64 MB of Python objects."""
+    return [f"path/to/some/file-{i:012d}.png" for i in range(700_000)]

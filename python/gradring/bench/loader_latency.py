@@ -1,0 +1,151 @@
+"""Single batches: how long a ready one takes to be in hand, and what loading costs the training step beside it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+_BATCHES = 400
+_STEP = 0.001  # seconds of the consumer's own work between batches
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {"seconds": ordered[len(ordered) // 2], "p99_seconds": ordered[len(ordered) * 99 // 100]}
+
+
+class HandOff:
+    """Seconds of ``next(iterator)`` when the batch has had a step's time to be ready; a step is busy, not asleep."""
+
+    def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
+        self._loader = make()
+        self._iterator: Iterator[Any] = iter(self._loader)
+        self.facts: dict[str, float] = {}
+        for _ in range(20):
+            next(self._iterator)
+
+    def measure(self) -> dict[str, float]:
+        """The median and the 99th percentile of many."""
+        took = []
+        for _ in range(_BATCHES):
+            until = time.perf_counter() + _STEP
+            while time.perf_counter() < until:
+                pass
+            begin = time.perf_counter()
+            batch = next(self._iterator)
+            took.append(time.perf_counter() - begin)
+            del batch
+        return _quantiles(took)
+
+
+def _data() -> tuple[Any, Any]:
+    return np.zeros((1_000_000, 64), np.uint8), np.zeros(1_000_000, np.int64)
+
+
+def ours_hand_off(case: dict[str, Any]) -> HandOff:
+    """gr.Loader, automatic."""
+    import gradring as gr
+
+    return HandOff(lambda: gr.Loader(_data(), 64, shuffle=True))
+
+
+def ours_hand_off_1(case: dict[str, Any]) -> HandOff:
+    """gr.Loader with a worker that fills ahead."""
+    import gradring as gr
+
+    return HandOff(lambda: gr.Loader(_data(), 64, shuffle=True, num_threads=1))
+
+
+def torch_hand_off(case: dict[str, Any]) -> HandOff:
+    """DataLoader, two workers."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    x, y = _data()
+    dataset = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    return HandOff(lambda: DataLoader(dataset, 64, shuffle=True, num_workers=2))
+
+
+def spdl_hand_off(case: dict[str, Any]) -> HandOff:
+    """SPDL's queue behind a pipeline of threads."""
+    from spdl.pipeline import PipelineBuilder
+
+    x, y = _data()
+
+    def make() -> Iterator[Any]:
+        order = np.random.default_rng(0).permutation(len(x)).reshape(-1, 64)
+        builder = PipelineBuilder().add_source(order).pipe(lambda i: (x[i], y[i]), concurrency=1).add_sink(3)
+        pipeline = builder.build(num_threads=1)
+        with pipeline.auto_stop():
+            yield from pipeline
+
+    return HandOff(make)
+
+
+def _batches(data: Any, order: Any) -> Iterator[Any]:
+    for picked in order:
+        yield data[0][picked], data[1][picked]
+
+
+class Slowdown:
+    """Seconds a training step takes with batches from a loader, and with one batch that is always there.
+
+    Data are 60000 x 784 bytes, converted to floats between 0 and 1; an MLP 784-256-128-10 learns 64 at a time.
+    """
+
+    def __init__(self, how: str) -> None:
+        import gradring as gr
+
+        self.facts: dict[str, float] = {}
+        self._how = how
+        random = np.random.default_rng(0)
+        x = random.integers(0, 256, (60000, 784), dtype=np.uint8)
+        y = random.integers(0, 10, 60000)
+        self._fixed = (x[:64].astype(np.float32) / 255, y[:64])
+        self._loader = gr.Loader(
+            (x, y),
+            64,
+            shuffle=True,
+            drop_last=True,
+            transforms={0: [gr.transforms.Cast("float32"), gr.transforms.Scale(1 / 255)]},
+        )
+        layers = (gr.nn.Linear(784, 256), gr.nn.ReLU(), gr.nn.Linear(256, 128), gr.nn.ReLU(), gr.nn.Linear(128, 10))
+        self._trainer = gr.Trainer(gr.nn.Sequential(*layers), loss="cross_entropy", optimizer=gr.optim.SGD(1e-3))
+        self._alone(50)
+        self._loaded()
+
+    def _alone(self, steps: int) -> float:
+        x, y = self._fixed
+        begin = time.perf_counter()
+        for _ in range(steps):
+            self._trainer.step(x, y)
+        return (time.perf_counter() - begin) / steps
+
+    def _loaded(self) -> float:
+        begin = time.perf_counter()
+        if self._how == "fit":
+            self._trainer.fit(self._loader, epochs=1)
+        else:
+            for x, y in self._loader:
+                self._trainer.step(x, y)
+        return (time.perf_counter() - begin) / len(self._loader)
+
+    def measure(self) -> dict[str, float]:
+        """One epoch between stretches without a loader."""
+        before, loaded, after = self._alone(400), self._loaded(), self._alone(400)
+        alone = statistics.fmean((before, after))
+        return {"seconds": loaded, "alone_seconds": alone, "slowdown": loaded / alone - 1}
+
+
+def slowdown_of_fit(case: dict[str, Any]) -> Slowdown:
+    """``trainer.fit(loader)``."""
+    return Slowdown("fit")
+
+
+def slowdown_of_loop(case: dict[str, Any]) -> Slowdown:
+    """``for x, y in loader: trainer.step(x, y)``."""
+    return Slowdown("loop")
