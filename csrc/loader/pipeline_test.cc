@@ -262,7 +262,7 @@ TEST_CASE("a file that shrinks fails its batch, whoever reads it") {
   for (uint32_t workers : {0u, 1u, 3u}) {
     REQUIRE(ftruncate(fd, 40000 * 8) == 0);
     const auto source = std::make_shared<ColumnSource>(open_raw(name, {field}, 8, 0).columns);
-    Pipeline pipeline(source, source->fields(), options(1000, workers, 3));
+    Pipeline pipeline(source, source->fields(), options(1000, Crew{workers}, 3));
     REQUIRE(ftruncate(fd, 25500 * 8) == 0);
     pipeline.start({.samples = 40000, .batch_size = 1000}, false);
     Delivery got;
