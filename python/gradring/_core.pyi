@@ -211,7 +211,7 @@ class LoaderRun:
         ...
     def worker_at(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, float, int, int]:
         """
-        (batch it fills or -1, seconds since it began, resident bytes, thread ident) of a worker.
+        (batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.
         """
     @property
     def batches(self) -> int:
