@@ -13,10 +13,6 @@ namespace gradring {
 
 namespace {
 
-double operations(int64_t m, int64_t n, int64_t k) noexcept {
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-}
-
 [[noreturn]] void wrong_shape(const char* op, const Array& array, const char* name, const Array& other,
                               const char* other_name, const std::string& must) {
   throw py::value_error("[" + std::string(op) + "] " + other_name + " is " + other.shape_text() + ", " + name + " is " +
@@ -93,11 +89,11 @@ void run_forward(const Forward& f) {
   g.epilogue.bias = f.bias ? f.bias.data<const T>() : nullptr;
   g.epilogue.activation = f.activation;
   if (f.pre) g.epilogue.pre = f.pre->data<T>();
-  const MaybeReleaseGil released(operations(g.m, g.n, g.k + 16));
+  const MaybeReleaseGil released(operations_of(g.m, g.n, g.k + 16));
   const int lanes = matmul_lanes(g, default_lanes());
   const ScratchBytes bytes = matmul_scratch(g, lanes);
   TeamLease team(lanes, bytes.per_lane, bytes.shared);
-  team.run([&](const Lane& lane) { matmul(lane, g); });
+  team.run_each(nanoseconds_of(g.m, g.n, g.k + 16), [&](const Lane& lane) { matmul(lane, g); });
 }
 
 PyObject* call_linear(PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
@@ -162,11 +158,13 @@ void run_vjp(const Matrix& x, const Matrix& w, const Array& dy, const Array& sav
   if (dx) p.dx = dx->data<T>(), p.dx_ld = dx->leading();
   p.dw = dw.data<T>(), p.dw_ld = dw.leading();
   p.db = db.data<T>();
-  const MaybeReleaseGil released(2 * operations(p.rows, p.in, p.out));
+  const MaybeReleaseGil released(2 * operations_of(p.rows, p.in, p.out));
   const int lanes = linear_vjp_lanes(p, default_lanes());
   const ScratchBytes bytes = linear_vjp_scratch(p, lanes);
   TeamLease team(lanes, bytes.per_lane, bytes.shared);
-  team.run([&](const Lane& lane) { linear_vjp(lane, p); });
+  const double nanoseconds = nanoseconds_of(p.rows, p.in, p.out);
+  team.run_each(nanoseconds, [&](const Lane& lane) { linear_vjp_gradient(lane, p); });
+  team.run_each(2 * nanoseconds, [&](const Lane& lane) { linear_vjp_products(lane, p); });
 }
 
 PyObject* call_linear_vjp(PyObject* const* given, Py_ssize_t count, PyObject* keywords) {

@@ -15,11 +15,11 @@ namespace {
 
 template <class T>
 void run_matmul(const MatmulArguments<T>& g) {
-  const MaybeReleaseGil released(2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k));
+  const MaybeReleaseGil released(operations_of(g.m, g.n, g.k));
   const int lanes = matmul_lanes(g, default_lanes());
   const ScratchBytes bytes = matmul_scratch(g, lanes);
   TeamLease team(lanes, bytes.per_lane, bytes.shared);
-  team.run([&](const Lane& lane) { matmul(lane, g); });
+  team.run_each(nanoseconds_of(g.m, g.n, g.k), [&](const Lane& lane) { matmul(lane, g); });
 }
 
 template <class T>

@@ -61,4 +61,10 @@ inline int64_t leading_dimension(const Array& array) noexcept {
   return array.size(0) <= 1 ? array.size(1) : array.stride(0) / array.item_bytes();
 }
 
+// Of a product of m x k by k x n: multiplications and additions, and about what they take one core.
+inline double operations_of(int64_t m, int64_t n, int64_t k) noexcept {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+inline double nanoseconds_of(int64_t m, int64_t n, int64_t k) noexcept { return operations_of(m, n, k) / 80; }
+
 }  // namespace gradring

@@ -19,7 +19,8 @@ std::atomic<bool> busy{false};
 std::atomic<int> wanted{0};
 // Never destroyed at exit: a daemon thread of the host program may still be computing then.
 Team* team = nullptr;
-int team_size = 0;  // as asked for: the team itself has fewer lanes where the system refuses threads
+double done_alone = 0;  // nanoseconds of work that one lane did while the others slept
+int team_size = 0;      // as asked for: the team itself has fewer lanes where the system refuses threads
 
 // The thread that held the team does not exist in a forked child.
 void forget_holder_in_children() {
@@ -67,6 +68,7 @@ TeamLease::TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes) {
         delete team;
         team = nullptr;
         team = new Team(size);
+        done_alone = 0;
         team_size = size;
       }
       lanes_ = lanes < size ? lanes : size;
@@ -83,6 +85,15 @@ TeamLease::TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes) {
 
 TeamLease::~TeamLease() {
   if (shared_) let_go();
+}
+
+bool TeamLease::worth_waking(double nanoseconds) noexcept {
+  constexpr double kWakeCosts = 60000;  // the caller pays a third, the rest passes until the worker runs
+  if (!shared_ || !team_->asleep(lanes_)) return true;
+  done_alone += nanoseconds;
+  if (done_alone < kWakeCosts) return false;
+  done_alone = 0;
+  return true;
 }
 
 }  // namespace gradring

@@ -5,7 +5,7 @@
 // | busy     | TeamLease, the fork handler   | same    | exchange acquire, store release      | guards team: one run at a time |
 // | wanted   | set_default_lanes             | leases  | relaxed                              | a number that stands alone     |
 //
-// `team` is plain: whoever holds busy owns it.
+// `team`, `team_size` and `done_alone` are plain: whoever holds busy owns them.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,16 @@ class GRADRING_API TeamLease {
     team_->run(lanes_, body);
   }
 
+  // For a body without barriers that takes one lane about so long: small work does not wake workers that sleep, unless
+  // much of it comes in a row; and nobody waits for a worker that does not come.
+  template <class Body>
+  void run_each(double nanoseconds, Body&& body) noexcept {
+    team_->run_each(worth_waking(nanoseconds) ? lanes_ : 1, body);
+  }
+
  private:
+  bool worth_waking(double nanoseconds) noexcept;
+
   Team* team_ = nullptr;
   int lanes_ = 1;
   bool shared_ = false;

@@ -30,8 +30,15 @@ void count_forks_in_children() {
 struct alignas(64) Team::Seat {
   Signal work;
   Signal arrived;
-  uint64_t sequence = 0;       // of barriers and joins, counted by the lane itself
-  uint32_t work_sequence = 0;  // lane 0 alone
+  uint64_t sequence = 0;           // of barriers and joins, counted by the lane itself
+  uint32_t work_sequence = 0;      // lane 0 alone
+  std::atomic<uint32_t> taken{0};  // the last number of work that someone runs or ran
+
+  bool take(uint32_t number) noexcept {
+    uint32_t before = (number - 1) & Signal::kValueMask;
+    return taken.compare_exchange_strong(before, number & Signal::kValueMask, std::memory_order_relaxed,
+                                         std::memory_order_relaxed);
+  }
   Team* team = nullptr;
   int index = 0;
   pthread_t thread{};
@@ -152,6 +159,7 @@ void Team::work(Seat& seat) noexcept {
   for (;;) {
     seat.work.wait_change(seen);
     seen = seat.work.value();
+    if (!seat.take(seen)) continue;  // too late: lane 0 did it
     if (lanes_ < 0) return;
     seat.sequence = sequence_;
     body_(context_, Lane{this, seat.index, lanes_});
@@ -159,27 +167,55 @@ void Team::work(Seat& seat) noexcept {
   }
 }
 
-void Team::run_erased(int lanes, Entry body, void* context) noexcept {
+// Publishes the work to the workers; returns how many lanes there are, 1 meaning that nobody was told.
+int Team::hand_out(int lanes, Entry body, void* context) noexcept {
   if (lanes > size_) lanes = size_;
   if (lanes > 1 && !start_threads()) lanes = 1;
   if (lanes > size_) lanes = size_;
-  if (lanes <= 1) {
-    body(context, Lane{this, 0, 1});
-    return;
-  }
+  if (lanes <= 1) return 1;
   if (sequence_ - refreshed_ > (uint64_t{1} << 29)) refresh_arrivals();
   body_ = body;
   context_ = context;
   lanes_ = lanes;
   keep_apart();
   for (int i = 1; i < lanes; ++i) seats_[i].work.publish(++seats_[i].work_sequence);
-  Seat& own = seats_[0];
-  own.sequence = sequence_;
+  seats_[0].sequence = sequence_;
+  return lanes;
+}
+
+void Team::run_erased(int lanes, Entry body, void* context) noexcept {
+  lanes = hand_out(lanes, body, context);
   body(context, Lane{this, 0, lanes});
+  if (lanes == 1) return;
+  Seat& own = seats_[0];
   keep_apart();
   const auto target = static_cast<uint32_t>(++own.sequence);
   for (int i = 1; i < lanes; ++i) seats_[i].arrived.wait_reached(target & Signal::kValueMask);
   sequence_ = own.sequence;
+}
+
+void Team::run_each_erased(int lanes, Entry body, void* context) noexcept {
+  lanes = hand_out(lanes, body, context);
+  body(context, Lane{this, 0, lanes});
+  if (lanes == 1) return;
+  Seat& own = seats_[0];
+  const auto target = static_cast<uint32_t>(++own.sequence);
+  bool others[kMaxLanes];
+  for (int i = 1; i < lanes; ++i) {
+    others[i] = !seats_[i].take(seats_[i].work_sequence);
+    if (!others[i]) body(context, Lane{this, i, lanes});
+  }
+  for (int i = 1; i < lanes; ++i) {
+    if (others[i]) seats_[i].arrived.wait_reached(target & Signal::kValueMask);
+  }
+  sequence_ = own.sequence;
+}
+
+bool Team::asleep(int lanes) const noexcept {
+  if (!started_) return lanes > 1;
+  for (int i = 1; i < lanes && i < size_; ++i)
+    if (seats_[i].work.sleeper()) return true;
+  return false;
 }
 
 // Lanes that have not run for 2^30 barriers would look as if they were ahead: lift them all, while all are idle.

@@ -1,10 +1,13 @@
 // Team: a fixed set of threads that run one function together (fork-join), with a barrier inside.
 //
-// | variable       | writer           | readers       | order             | why                                |
-// |----------------|------------------|---------------|-------------------|------------------------------------|
-// | Seat::work     | run (lane 0)     | that lane     | release / acquire | hands over the plain members below |
-// | Seat::arrived  | that lane        | other lanes   | release / acquire | what it wrote before it arrived    |
-// | forks (global) | the fork handler | start_threads | relaxed           | a child has no worker threads      |
+// | variable      | writer            | readers       | order                     | why                                  |
+// |---------------|-------------------|---------------|---------------------------|--------------------------------------|
+// | Seat::work    | run (lane 0)      | that lane     | Signal: release / acquire | hands over body_, context_, lanes_,  |
+// |               |                   |               |                           | sequence_                            |
+// | Seat::taken   | that lane, lane 0 | the same      | CAS relaxed               | one of them alone runs the lane's    |
+// |               |                   |               |                           | part; work and arrived carry data    |
+// | Seat::arrived | that lane         | other lanes   | Signal: release / acquire | what the lane wrote before it arrived|
+// | forks (global)| the fork handler  | start_threads | relaxed                   | a child process has no worker threads|
 //
 // The barrier is all-to-all: each lane publishes its own number of barriers passed and waits for everyone else's. No
 // word is written by two lanes, two lanes meet in one trip of a cache line each way, and a lane that comes late wakes
@@ -12,7 +15,8 @@
 // A lane may be one barrier ahead of another, never two: so waits ask for "reached", not for "changed".
 //
 // body_, context_, lanes_ and sequence_ are plain: lane 0 writes them before it publishes the workers' signals and not
-// again before every lane has arrived.
+// again before every lane that took its part has arrived. A worker that wakes too late to take its part reads none of
+// them.
 #pragma once
 
 #include <cstddef>
@@ -78,6 +82,19 @@ class GRADRING_API Team {
         const_cast<void*>(static_cast<const void*>(std::addressof(body))));
   }
 
+  // The same for a body without barriers: parts whose worker has not come by the time the caller has finished its own
+  // are run by the caller, so a worker that sleeps or waits for a core delays nobody.
+  template <class Body>
+  void run_each(int lanes, Body&& body) noexcept {
+    using Plain = std::remove_reference_t<Body>;
+    run_each_erased(
+        lanes, [](void* context, const Lane& lane) noexcept { (*static_cast<Plain*>(context))(lane); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  }
+
+  // Whether waking the workers for a run of so many lanes takes system calls.
+  bool asleep(int lanes) const noexcept;
+
  private:
   friend struct Lane;
   friend struct TeamTestAccess;
@@ -85,6 +102,8 @@ class GRADRING_API Team {
   using Entry = void (*)(void* context, const Lane& lane) noexcept;
 
   void run_erased(int lanes, Entry body, void* context) noexcept;
+  void run_each_erased(int lanes, Entry body, void* context) noexcept;
+  int hand_out(int lanes, Entry body, void* context) noexcept;
   bool start_threads() noexcept;
   void stop_threads() noexcept;
   void work(Seat& seat) noexcept;

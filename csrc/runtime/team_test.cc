@@ -152,6 +152,49 @@ TEST_CASE("no thread starts before a run needs one, and all end with the team") 
   CHECK(threads_of_this_process() == before);
 }
 
+TEST_CASE("each part runs once, by its worker or by the caller") {
+  for (int lanes : {1, 2, 3, 8, 17}) {
+    Team team(lanes);
+    std::vector<int> times(static_cast<size_t>(lanes));
+    for (int run = 1; run <= 300; ++run) {
+      // Some runs in a row find the workers awake, others asleep; and widths and kinds of runs take turns.
+      if (run % 50 == 0) usleep(2000);
+      team.run_each(lanes, [&](const Lane& lane) {
+        ++times[static_cast<size_t>(lane.index)];
+        if (run % 7 == 0 && lane.index == lane.count - 1) usleep(50);
+      });
+      for (int i = 0; i < lanes; ++i) REQUIRE(times[static_cast<size_t>(i)] == run);
+      if (run % 10 == 0) CHECK(barriers_hold(team, 1 + run / 10 % lanes, 2));
+    }
+  }
+}
+
+TEST_CASE("a worker that cannot come is not waited for") {
+  Team team(2);
+  const pthread_t caller = pthread_self();
+  int by_caller = 0;
+  for (int run = 0; run < 20000 && by_caller == 0; ++run) {
+    if (run % 100 == 0) usleep(1000);  // let it fall asleep
+    team.run_each(2, [&](const Lane& lane) {
+      if (lane.index == 1 && pthread_equal(pthread_self(), caller)) ++by_caller;
+    });
+  }
+  CHECK(by_caller > 0);
+}
+
+TEST_CASE("asleep tells whether a worker has to be woken") {
+  Team team(2);
+  CHECK(team.asleep(2));
+  CHECK_FALSE(team.asleep(1));
+  team.run(2, [](const Lane&) {});
+  bool slept = false;
+  for (int turn = 0; turn < 1000 && !slept; ++turn) {
+    usleep(1000);
+    slept = team.asleep(2);
+  }
+  CHECK(slept);
+}
+
 TEST_CASE("workers keep off the core of the caller, within the cores that the caller may use") {
   cpu_set_t all;
   REQUIRE(sched_getaffinity(0, sizeof all, &all) == 0);

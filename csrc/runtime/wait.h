@@ -3,7 +3,8 @@
 // | variable      | writer         | readers | order             | why                                                |
 // |---------------|----------------|---------|-------------------|----------------------------------------------------|
 // | Signal::word_ | publish        | wait    | exchange acq_rel, | what was written before publish is visible         |
-// |               |                |         | load acquire      |                                                    |
+// |               |                |         | load acquire;     |                                                    |
+// |               |                | sleeper | relaxed           | a hint                                             |
 // | Signal::word_ | a waiter (CAS) | publish | acq_rel           | sets the sleeper bit, so that publish wakes        |
 // | Signal::cpu_  | publish        | wait    | relaxed           | a hint: a publisher on my own core needs that core |
 //
@@ -63,6 +64,9 @@ class alignas(64) GRADRING_API Signal {
 
   // The value last published; everything written before that publish is visible.
   uint32_t value() const noexcept { return word_.load(std::memory_order_acquire) >> 1; }
+
+  // Whether somebody slept a moment ago: publishing then takes a system call.
+  bool sleeper() const noexcept { return word_.load(std::memory_order_relaxed) & kSleeper; }
 
   // Stores value (31 bits) and wakes whoever sleeps.
   void publish(uint32_t value) noexcept {

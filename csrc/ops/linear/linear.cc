@@ -61,14 +61,8 @@ int lanes(const LinearVjpArguments<T>& p, int available) noexcept {
 }
 
 template <class T>
-void run(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
-  T* const own = has_gradient(p) ? reinterpret_cast<T*>(lane.shared_scratch()) : nullptr;
-  GRADRING_KERNELS(linear_gradient_kernel).template of<T>()(lane, {p, own});
-  if (own) lane.barrier();
-  const T* const gradient = own ? own : p.dy;
-  const int64_t ld = own ? p.out : p.dy_ld;
-  if (p.dx) matmul(lane, dx_of(p, gradient, ld));
-  if (p.dw) matmul(lane, dw_of(p, gradient, ld));
+T* own_gradient(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
+  return has_gradient(p) ? reinterpret_cast<T*>(lane.shared_scratch()) : nullptr;
 }
 
 }  // namespace
@@ -89,13 +83,32 @@ template <>
 int linear_vjp_lanes(const LinearVjpArguments<double>& p, int available) noexcept {
   return lanes(p, available);
 }
-template <>
-void linear_vjp(const Lane& lane, const LinearVjpArguments<float>& p) noexcept {
-  run(lane, p);
+template <class T>
+void linear_vjp_gradient(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
+  GRADRING_KERNELS(linear_gradient_kernel).template of<T>()(lane, {p, own_gradient(lane, p)});
 }
-template <>
-void linear_vjp(const Lane& lane, const LinearVjpArguments<double>& p) noexcept {
-  run(lane, p);
+
+template <class T>
+void linear_vjp_products(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
+  const T* const own = own_gradient(lane, p);
+  const T* const gradient = own ? own : p.dy;
+  const int64_t ld = own ? p.out : p.dy_ld;
+  if (p.dx) matmul(lane, dx_of(p, gradient, ld));
+  if (p.dw) matmul(lane, dw_of(p, gradient, ld));
 }
+
+template <class T>
+void linear_vjp(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
+  linear_vjp_gradient(lane, p);
+  if (has_gradient(p)) lane.barrier();
+  linear_vjp_products(lane, p);
+}
+
+template void linear_vjp_gradient(const Lane&, const LinearVjpArguments<float>&) noexcept;
+template void linear_vjp_gradient(const Lane&, const LinearVjpArguments<double>&) noexcept;
+template void linear_vjp_products(const Lane&, const LinearVjpArguments<float>&) noexcept;
+template void linear_vjp_products(const Lane&, const LinearVjpArguments<double>&) noexcept;
+template void linear_vjp(const Lane&, const LinearVjpArguments<float>&) noexcept;
+template void linear_vjp(const Lane&, const LinearVjpArguments<double>&) noexcept;
 
 }  // namespace gradring

@@ -34,4 +34,10 @@ GRADRING_API int linear_vjp_lanes(const LinearVjpArguments<T>& arguments, int la
 template <class T>
 GRADRING_API void linear_vjp(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
 
+// Its two halves, for callers that have a join between them instead of a barrier: g and db; then dx and dw.
+template <class T>
+GRADRING_API void linear_vjp_gradient(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
+template <class T>
+GRADRING_API void linear_vjp_products(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
+
 }  // namespace gradring

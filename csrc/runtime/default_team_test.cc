@@ -1,0 +1,111 @@
+#include "runtime/default_team.h"
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "runtime/status.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define GRADRING_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define GRADRING_SANITIZED 1
+#endif
+#endif
+
+using namespace gradring;
+
+namespace {
+
+// Whether `lanes` lanes of a lease write all of `size` numbers, each once, using scratch of their own.
+bool covers(int lanes, int size) {
+  TeamLease lease(lanes, 64, 64);
+  std::vector<int> written(static_cast<size_t>(size));
+  const auto body = [&](const Lane& lane) {
+    *reinterpret_cast<int*>(lane.scratch()) = lane.index;
+    const Range part = split(lane, size);
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      written[static_cast<size_t>(i)] += *reinterpret_cast<int*>(lane.scratch()) == lane.index;
+    }
+  };
+  lease.run(body);
+  lease.run_each(1.0, body);
+  lease.run_each(1e6, body);
+  for (int times : written)
+    if (times != 3) return false;
+  return true;
+}
+
+struct RestoreLanes {
+  int before = default_lanes();
+  ~RestoreLanes() { set_default_lanes(before); }
+};
+
+}  // namespace
+
+TEST_CASE("leases of any width cover the work, one after another and from many threads") {
+  const RestoreLanes restore;
+  for (int size : {1, 2, 5}) {
+    set_default_lanes(size);
+    for (int lanes : {1, 2, 3, 7}) CHECK(covers(lanes, 1000));
+  }
+  std::atomic<int> good{0};
+  std::vector<std::thread> users;
+  for (int user = 0; user < 4; ++user) {
+    users.emplace_back([&] {
+      for (int turn = 0; turn < 50; ++turn) good += covers(3, 100);
+    });
+  }
+  for (auto& user : users) user.join();
+  CHECK(good == 200);
+}
+
+TEST_CASE("while one lease holds the shared team, others have a lane of their own") {
+  const RestoreLanes restore;
+  set_default_lanes(2);
+  TeamLease first(2, 0, 0);
+  CHECK(first.lanes() == 2);
+  TeamLease second(2, 0, 0);
+  CHECK(second.lanes() == 1);
+}
+
+TEST_CASE("no lanes or too many are refused") {
+  CHECK_THROWS_AS(set_default_lanes(0), Error);
+  CHECK_THROWS_AS(set_default_lanes(257), Error);
+}
+
+#ifndef GRADRING_SANITIZED
+TEST_CASE("where the system refuses threads, leases do the work with the lanes that it grants") {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    set_default_lanes(64);
+    std::ifstream statm("/proc/self/statm");
+    rlim_t pages = 0;
+    statm >> pages;
+    const rlim_t limit = pages * 4096 + (rlim_t{40} << 20);  // stacks take 8 MiB each
+    const rlimit address_space{limit, limit};
+    setrlimit(RLIMIT_AS, &address_space);
+    int most = 0;
+    {
+      TeamLease lease(64, 64, 64);
+      lease.run([&](const Lane& lane) {
+        if (lane.index == 0) most = lane.count;
+      });
+    }
+    if (most < 1 || most >= 64) _exit(1);
+    _exit(covers(64, 1000) && covers(64, 1000) && covers(1, 10) ? 0 : 2);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif
