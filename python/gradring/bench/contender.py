@@ -41,23 +41,28 @@ def calibrate(work: Work, min_seconds: float) -> int:
         calls *= 2 if seconds > min_seconds / 50 else 8
 
 
-def answer(factory: Callable[[dict[str, Any]], Work], state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Carries out one request: ``prepare`` a case, or ``time`` the prepared one."""
+def answer(
+    factory: Callable[[dict[str, Any]], Work], state: dict[int, tuple[Work, int]], request: dict[str, Any]
+) -> dict[str, Any]:
+    """Carries out one request: ``prepare`` a case in a slot (slot 0 forgets all others), or ``time`` a slot."""
+    slot = request.get("slot", 0)
     if request["do"] == "prepare":
-        state.clear()
-        gc.collect()
-        state["work"] = factory(request["case"])
-        if hasattr(state["work"], "measure"):
-            return dict(state["work"].facts)
-        first = [state["work"]() for _ in range(request["agree_calls"])]
-        state["calls"] = calibrate(state["work"], request["min_seconds"])
-        return {"calls": state["calls"], "first": first}
-    if hasattr(state["work"], "measure"):
-        return dict(state["work"].measure())
-    calls = state["calls"]
-    seconds_of(state["work"], max(1, calls // 4))  # wake the pool and the caches again
+        if slot == 0:
+            state.clear()
+            gc.collect()
+        work: Any = factory(request["case"])
+        if hasattr(work, "measure"):
+            state[slot] = work, 1
+            return dict(work.facts)
+        first = [work() for _ in range(request["agree_calls"])]
+        state[slot] = work, calibrate(work, request["min_seconds"])
+        return {"first": first}
+    work, calls = state[slot]
+    if hasattr(work, "measure"):
+        return dict(work.measure())
+    seconds_of(work, max(1, calls // 4))  # wake the pool and the caches again
     cpu = time.process_time()
-    seconds = seconds_of(state["work"], calls)
+    seconds = seconds_of(work, calls)
     return {"seconds": seconds / calls, "cpu_seconds": (time.process_time() - cpu) / calls}
 
 
@@ -73,7 +78,7 @@ def main() -> None:
         return
     print(json.dumps({"ready": True}), file=out, flush=True)
     gc.disable()
-    state: dict[str, Any] = {}
+    state: dict[int, tuple[Work, int]] = {}
     for line in sys.stdin:
         try:
             reply = answer(factory, state, json.loads(line))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .harness import Case, Contender, race, save
+from .harness import Case, Contender, Row, geometric_mean, load, race, save
 from .report import print_machine, print_rows, print_summary
 
 OURS = "gradring"
@@ -17,6 +18,7 @@ SIDES = (10, 64, 128, 300, 784, 1024, 2048)
 FLAGS = tuple(product((False, True), repeat=2))
 # OpenBLAS's idle threads yield in a loop for 2^26 cycles before they sleep; nobody is timed beside them.
 SETTLE = 0.035
+BLOCK = 24  # cases in a contender's turn
 LAYERS = ((64, 784, 256), (256, 1024, 1024), (256, 1024, 4096), (32, 64, 32))
 
 # The default: shapes of training steps, and a sample of the grid.
@@ -48,7 +50,7 @@ def matmul_case(m: int, n: int, k: int, trans_a: bool, trans_b: bool) -> Case:
     """One product: a transposed operand lies transposed in memory."""
     letters = "NT"[trans_a] + "NT"[trans_b]
     parameters: dict[str, Any] = {"op": "matmul", "m": m, "n": n, "k": k, "trans_a": trans_a, "trans_b": trans_b}
-    return Case(f"{m}x{n}x{k} {letters}", parameters, 2.0 * m * n * k)
+    return Case(f"{m}x{n}x{k} {letters}", parameters, 2.0 * m * n * k, bytes=4 * (m * k + k * n + m * n))
 
 
 def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
@@ -76,30 +78,71 @@ def cases(*, full: bool, sample: int = 0) -> list[Case]:
     return found
 
 
+def shard_of(found: list[Case], shard: tuple[int, int]) -> list[Case]:
+    """Every n-th case, from the i-th on, of (i, n)."""
+    return found[shard[0] - 1 :: shard[1]]
+
+
 def run(
     *,
     full: bool = False,
     sample: int = 0,
+    shard: tuple[int, int] = (1, 1),
     rounds: int | None = None,
     min_seconds: float = 0.002,
     settle: float = SETTLE,
     select: str = "",
     out: Path | None = None,
 ) -> None:
-    """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON."""
+    """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON.
+
+    Shard (i, n) is the i-th of n runs over the same cases: from the second on, they add to the rows in `out`.
+    """
     from gradring import _core
 
-    chosen = [case for case in cases(full=full, sample=sample) if select in case.name]
+    chosen = shard_of([case for case in cases(full=full, sample=sample) if select in case.name], shard)
     print_machine()
     peak = _core.measure_peak_flops()
-    print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of fp32 multiply-adds on {_core.get_num_threads()} threads")
     rows, missing = race(
-        contenders(), chosen, rounds=rounds or (3 if full else 5), min_seconds=min_seconds, settle=settle
+        contenders(),
+        chosen,
+        rounds=rounds or (3 if full else 5),
+        min_seconds=min_seconds,
+        settle=settle,
+        block=BLOCK,
     )
     peak = max(peak, _core.measure_peak_flops())
+    print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of fp32 multiply-adds on {_core.get_num_threads()} threads")
     print_rows(rows, OURS, peak=peak)
+    if out and shard[0] > 1 and out.exists():
+        new = {row.case.name for row in rows}
+        rows = [row for row in load(out) if row.case.name not in new] + rows
     print_summary(rows, OURS, missing)
+    print_groups(rows)
     by_ratio = sorted((row for row in rows if row.seconds.get(OURS)), key=lambda row: row.ratio(OURS))
     print("the worst rows: " + ", ".join(f"{row.case.name} {row.ratio(OURS):.2f}x" for row in by_ratio[:12]))
     if out:
         save(out, "matrix products and dense layers, fp32", rows, OURS, missing, peak_flops=peak)
+
+
+def print_groups(rows: Sequence[Row]) -> None:
+    """A line for each m, each transposition, and the layers: geometric mean, worst row, rows lost."""
+    products = [row for row in rows if row.case.parameters["op"] == "matmul" and row.seconds.get(OURS)]
+
+    def line(name: str, chosen: Callable[[Row], bool], among: Sequence[Row] = products) -> None:
+        ratios = {row.case.name: row.ratio(OURS) for row in among if chosen(row)}
+        if not ratios:
+            return
+        worst = min(ratios, key=lambda case: ratios[case])
+        lost = sum(ratio < 1 for ratio in ratios.values())
+        print(
+            f"{name:8} geometric mean {geometric_mean(ratios.values()):.2f}x, worst {ratios[worst]:.2f}x ({worst}),"
+            f" {lost} of {len(ratios)} lost"
+        )
+
+    for m in ROWS:
+        line(f"m={m}", lambda row, m=m: row.case.parameters["m"] == m)  # type: ignore[misc]
+    for letters in ("NN", "NT", "TN", "TT"):
+        line(letters, lambda row, letters=letters: row.case.name.endswith(letters))  # type: ignore[misc]
+    line("products", lambda row: row.case.parameters["m"] in ROWS)
+    line("layers", lambda row: row.case.parameters["op"] != "matmul", [row for row in rows if row.seconds.get(OURS)])

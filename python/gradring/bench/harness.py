@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a name, what the factories need to build it, and its arithmetic (0 if that says nothing).
+    """One row: a name, what the factories need to build it, its arithmetic and its arrays' bytes (0: not known).
 
     With `agree`, the results of the first calls are numbers that must agree among contenders within that relative
     difference: a contender that computes something else is out of the race.
@@ -40,6 +40,7 @@ class Case:
     parameters: dict[str, Any]
     flops: float = 0.0
     agree: float | None = None
+    bytes: int = 0
 
 
 @dataclass
@@ -134,11 +135,13 @@ def race(
     rounds: int = 7,
     min_seconds: float = 0.02,
     settle: float = 0.0,
+    block: int = 1,
 ) -> tuple[list[Row], dict[str, str]]:
     """Times every contender on every case, in turn within each round.
 
-    Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`, and waits
-    `settle` seconds first: short timings must not run while the last contender's pool still spins.
+    Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`. A contender's turn
+    takes it through `block` cases, and begins with `settle` seconds of silence: short timings must not run while the
+    last contender's pool still spins.
     """
     require_release_build()
     workers: list[Worker] = []
@@ -150,38 +153,67 @@ def race(
             worker.close()
         else:
             workers.append(worker)
+    rows: list[Row] = []
     try:
-        return [_race_case(workers, case, rounds, min_seconds, settle) for case in cases], missing
+        for some in blocks(cases, block):
+            rows += _race_block(workers, some, rounds, min_seconds, settle)
     finally:
         for worker in workers:
             worker.close()
+    return rows, missing
 
 
-def _race_case(workers: Sequence[Worker], case: Case, rounds: int, min_seconds: float, settle: float) -> Row:
-    row = Row(case, {}, {}, {})
-    able = []
-    calls = 0 if case.agree is None else AGREE_CALLS
-    expected: list[float] = []
+BLOCK_BYTES = 128 << 20  # of the arrays that a contender holds at once
+
+
+def blocks(cases: Iterable[Case], most: int) -> Iterator[list[Case]]:
+    """The cases in order, up to `most` at a time, and fewer where their arrays are large."""
+    some: list[Case] = []
+    for case in cases:
+        if some and (len(some) == most or sum(c.bytes for c in some) + case.bytes > BLOCK_BYTES):
+            yield some
+            some = []
+        some.append(case)
+    if some:
+        yield some
+
+
+def _race_block(
+    workers: Sequence[Worker], cases: Sequence[Case], rounds: int, min_seconds: float, settle: float
+) -> list[Row]:
+    rows = [Row(case, {}, {}, {}) for case in cases]
+    able: dict[str, list[int]] = {worker.contender.name: [] for worker in workers}
+    expected: dict[int, list[float]] = {}
     for worker in workers:
-        reply = worker.ask(do="prepare", case=case.parameters, min_seconds=min_seconds, agree_calls=calls)
-        if "error" in reply:
-            row.failures[worker.contender.name] = reply["error"]
-            continue
-        expected = expected or reply["first"]
-        if not agree(reply["first"], expected, case.agree or 0.0):
-            row.failures[worker.contender.name] = f"its first results are {reply['first']}, others' {expected}"
-            continue
-        able.append(worker)
-    for turn in range(rounds):
-        for worker in able if turn % 2 == 0 else reversed(able):
-            time.sleep(settle)
-            reply = worker.ask(do="time")
+        name = worker.contender.name
+        time.sleep(settle)
+        for slot, row in enumerate(rows):
+            case = row.case
+            calls = 0 if case.agree is None else AGREE_CALLS
+            reply = worker.ask(
+                do="prepare", slot=slot, case=case.parameters, min_seconds=min_seconds, agree_calls=calls
+            )
             if "error" in reply:
-                row.failures[worker.contender.name] = reply["error"]
-                continue
-            row.seconds.setdefault(worker.contender.name, []).append(reply["seconds"])
-            row.cpu_seconds[worker.contender.name] = reply["cpu_seconds"]
-    return row
+                row.failures[name] = reply["error"]
+            elif not agree(reply["first"], expected.setdefault(slot, reply["first"]), case.agree or 0.0):
+                row.failures[name] = f"its first results are {reply['first']}, others' {expected[slot]}"
+            else:
+                able[name].append(slot)
+    for turn in range(rounds):
+        for worker in workers if turn % 2 == 0 else reversed(workers):
+            time.sleep(settle)
+            for slot in able[worker.contender.name]:
+                reply = worker.ask(do="time", slot=slot)
+                _record(rows[slot], worker.contender.name, reply)
+    return rows
+
+
+def _record(row: Row, name: str, reply: dict[str, Any]) -> None:
+    if "error" in reply:
+        row.failures[name] = reply["error"]
+        return
+    row.seconds.setdefault(name, []).append(reply["seconds"])
+    row.cpu_seconds[name] = reply["cpu_seconds"]
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -199,14 +231,29 @@ def format_seconds(seconds: float) -> str:
 
 
 def save(path: Path, title: str, rows: Sequence[Row], ours: str, missing: dict[str, str], **extra: Any) -> None:
-    """Writes everything measured, with the machine and versions, as JSON."""
-    document = {
-        "title": title,
-        "machine": describe(),
-        "ours": ours,
-        "missing": missing,
-        **extra,
-        "rows": [{**asdict(row), "best_peer": row.best_peer(ours), "ratio": row.ratio(ours)} for row in rows],
-    }
+    """Writes everything measured, with the machine and versions, as JSON, a line a row."""
+    document = {"title": title, "machine": describe(), "ours": ours, "missing": missing, **extra}
+    lines = [
+        json.dumps(_rounded({**asdict(row), "best_peer": row.best_peer(ours), "ratio": row.ratio(ours)}))
+        for row in rows
+    ]
+    head = json.dumps(document, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    path.write_text(head + ',\n "rows": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to five digits, which is more than a timing has."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def load(path: Path) -> list[Row]:
+    """The rows that `save` wrote."""
+    return [
+        Row(Case(**row["case"]), row["seconds"], row["cpu_seconds"], row["failures"])
+        for row in json.loads(path.read_text())["rows"]
+    ]

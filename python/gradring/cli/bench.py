@@ -25,6 +25,11 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, help="interleaved rounds; each gives one measurement a contender")
     parser.add_argument("--full", action="store_true", help="gemm: the whole grid of shapes, 1176 products")
     parser.add_argument("--sample", type=int, metavar="N", help="gemm: N products of that grid, drawn at random")
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="gemm: every N-th case from the I-th on; shards after the first add their rows to --out",
+    )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="loader: these rows alone, such as scale64")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
@@ -37,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
     require_release_build()
     if options.rounds is not None and options.rounds < 1:
         raise ValueError(f"[bench] --rounds must be at least 1, got {options.rounds}")
-    if (options.full or options.sample is not None) and options.name != "gemm":
-        raise ValueError(f"[bench] --full and --sample belong to gemm, got {options.name}")
+    if (options.full or options.sample is not None or options.shard is not None) and options.name != "gemm":
+        raise ValueError(f"[bench] --full, --sample and --shard belong to gemm, got {options.name}")
     if options.sample is not None and options.sample < 1:
         raise ValueError(f"[bench] --sample must be at least 1, got {options.sample}")
     chosen: dict[str, Any] = {} if options.rounds is None else {"rounds": options.rounds}
@@ -46,9 +51,19 @@ def run(options: argparse.Namespace) -> int:
         chosen["full"] = True
     if options.sample is not None:
         chosen["sample"] = options.sample
+    if options.shard is not None:
+        chosen["shard"] = _shard(options.shard)
     if options.only:
         if options.name != "loader":
             raise ValueError(f"[bench] --only belongs to loader, got {options.name}")
         chosen["only"] = options.only
     import_module(f"gradring.bench.{options.name}").run(out=options.out, **chosen)
     return 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """'2/4' -> (2, 4)."""
+    first, slash, second = text.partition("/")
+    if not (slash and first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
+        raise ValueError(f"[bench] --shard must be I/N with 1 <= I <= N, got {text}")
+    return int(first), int(second)
