@@ -58,7 +58,9 @@ def test_a_batch_is_the_shared_memory_that_its_workers_wrote():
 def test_workers_go_on_while_someone_holds_the_interpreters_lock():
     x = np.zeros((64, 1 << 18), np.uint8)
     python_threads = threading.active_count()
-    with gr.Loader(x, 4, prefetch=8, num_threads=2, transforms=[gr.transforms.Scale(0.5)], memory_budget=1 << 30) as loader:
+    with gr.Loader(
+        x, 4, prefetch=8, num_threads=2, transforms=[gr.transforms.Scale(0.5)], memory_budget=1 << 30
+    ) as loader:
         iterator = iter(loader)
         ctypes.PyDLL(None).usleep(1_000_000)  # a C function called with the lock held
         frozen = sum(worker["rows"] for worker in loader.stats().per_worker)
