@@ -199,7 +199,8 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
       // Batches may lie in reference cycles. (PyGC_Collect would do nothing where the user has switched it off.)
       // Once a wait, and not at its beginning: it takes long, and a batch that is in use may come back sooner.
-      if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true)) py::module_::import("gc").attr("collect")();
+      if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true))
+        py::module_::import("gc").attr("collect")();
       if (since == 0) {
         since = now_ns();
         if (result == Delivered::kFailed || result == Delivered::kClosed) ask(result, 0, watcher);
