@@ -109,14 +109,13 @@ def test_a_hoarder_is_told_how_many_it_holds(arrays):
 def test_a_consumer_waits_for_a_batch_to_come_back(arrays):
     slot = 10 * 4 * 8 + 10 * 8 + 10 * 8 + 128
     loader = gr.Loader(arrays, 10, num_threads=1, prefetch=2, memory_budget=12 * slot, timeout=20)
-    kept = []
+    kept, done = [], threading.Event()
 
     def let_go():
         wait_until(lambda: len(kept) >= 5 and loader.stats().slots >= 5)
-        for _ in range(200):
+        while not done.wait(0.01):
             if kept:
                 kept.pop(0)
-            threading.Event().wait(0.01)
 
     thread = threading.Thread(target=let_go)
     thread.start()
@@ -124,8 +123,9 @@ def test_a_consumer_waits_for_a_batch_to_come_back(arrays):
     for batch in loader:
         kept.append(batch)
         count += 1
-    assert count == 100
+    done.set()
     thread.join()
+    assert count == 100
 
 
 @pytest.mark.parametrize("num_threads", [0, 1])

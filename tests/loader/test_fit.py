@@ -1,0 +1,75 @@
+"""A loader feeds `Trainer.fit` natively, whoever fills its batches, and its troubles arrive there too."""
+
+import json
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from helpers import mlp, snapshot
+
+from .functions import Rows
+from .resources import children, wait_until
+
+
+@pytest.fixture
+def blobs(blobs):
+    x, y = blobs
+    return x[:96], y[:96]
+
+
+def trained(source, *, epochs=2, callbacks=(), **options):
+    with gr.Loader(source, 16, shuffle=True, seed=3, **options) as loader:
+        trainer = gr.Trainer(mlp(8, 12, 3), seed=1)
+        trainer.fit(loader, epochs=epochs, callbacks=list(callbacks))
+    return snapshot(trainer)
+
+
+def test_the_result_does_not_depend_on_who_fills_the_batches(blobs):
+    expected = trained(blobs)
+    for num_threads in (0, 1, 3):
+        assert trained(blobs, num_threads=num_threads) == expected
+    source = gr.sources.Callable(Rows(*blobs), 96, workers="processes", num_workers=2)
+    pickled = Rows.pickled
+    assert trained(source) == expected
+    assert Rows.pickled == pickled + 1  # once for both workers
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_an_exception_arrives_with_its_type_and_sample(blobs, workers):
+    source = gr.sources.Callable(Rows(*blobs, mode="raise", at=57), 96, workers=workers)
+    with pytest.raises(KeyError, match="sample 57 is bad") as caught:
+        trained(source)
+    assert caught.value.sample_index == 57
+
+
+def test_a_dead_worker_ends_the_training_or_is_restarted(blobs, tmp_path):
+    before = set(children())
+    with pytest.raises(gr.WorkerDied, match="was killed by SIGKILL"):
+        trained(gr.sources.Callable(Rows(*blobs, mode="kill", at=57), 96, workers="processes"))
+    assert wait_until(lambda: set(children()) <= before)
+    restarted = Rows(*blobs, mode="kill", at=57, marker=str(tmp_path / "died"))
+    source = gr.sources.Callable(restarted, 96, workers="processes")
+    assert trained(source, restart=1) == trained(blobs)
+
+
+def test_skipped_samples_are_left_out(blobs):
+    with gr.Loader(gr.sources.Callable(Rows(*blobs, mode="raise", at=57), 96), 16, on_error="skip") as loader:
+        trainer = gr.Trainer(mlp(8, 12, 3), seed=1)
+        trainer.fit(loader, epochs=2)
+        assert loader.stats().skipped == 2 and loader.stats().rows == 190
+    assert trainer.step_count == 12 and np.isfinite(trainer.evaluate(blobs)["loss"])
+
+
+def test_a_stuck_worker_ends_the_training(blobs):
+    source = gr.sources.Callable(Rows(*blobs, mode="hang", at=57), 96, workers="processes")
+    with pytest.raises(gr.LoaderError, match="timeout") as caught:
+        trained(source, timeout=0.5)
+    assert "in act" in str(caught.value)
+
+
+def test_the_trace_of_a_training_shows_the_loader(blobs, tmp_path):
+    steps = {0: gr.transforms.Scale(2.0)}
+    trained(blobs, transforms=steps, num_threads=1, callbacks=[gr.callbacks.Trace(tmp_path / "trace.json")])
+    spans = [e["name"] for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"] if e["ph"] == "X"]
+    assert spans.count("fill batch") >= 6
