@@ -1,5 +1,7 @@
 """A trainer that loads a checkpoint goes on bit for bit as the one that saved it."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,48 @@ def test_from_the_middle_of_an_epoch(blobs, tmp_path, accumulate, source):
     resumed = trainer()
     resumed.fit(data, epochs=3, resume=tmp_path / "a.safetensors")
     assert snapshot(resumed) == snapshot(whole)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("kind", ["loader", "batches", "own"])
+def test_steps_that_a_callback_takes_are_none_of_the_epochs(blobs, kind, accumulate):
+    """They change the parameters, but not how many batches of the epoch are done."""
+    steps = []
+
+    class Extra(gr.callbacks.Callback):
+        def on_report(self, run):
+            state = run.trainer.state_dict()
+            for _ in range(3):
+                run.trainer.step(*([1.0] if kind == "own" else [blobs[0][:32], blobs[1][:32]]))
+                steps.append(1)
+            assert run.trainer.state_dict()["batch"] == state["batch"] <= run.batch
+            if len(steps) >= 9:
+                raise Stop
+
+    if kind == "own":
+        trainer = gr.Trainer(
+            step=lambda params, batch: (1.0, {"w": params["w"]}), params={"w": np.ones(3)}, accumulate=accumulate
+        )
+        data = Slowly([1.0] * 10**6)
+    else:
+        trainer = gr.Trainer(mlp(8, 16, 3), accumulate=accumulate)
+        loader = gr.Loader(blobs, 32, shuffle=True)
+        data = loader if kind == "loader" else Slowly(Batches(loader))
+    with pytest.raises(Stop):
+        trainer.fit(data, epochs=10**6, callbacks=[Extra()])
+    updates = trainer.step_count - len(steps) // accumulate
+    batches = trainer.epoch * (0 if kind == "own" else len(loader)) + trainer.state_dict()["batch"]
+    assert abs(updates - batches / accumulate) <= trainer.epoch + 1  # an epoch's last group may be a small one
+
+
+class Slowly:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        for batch in self.batches:
+            time.sleep(0.01)
+            yield batch
 
 
 class Stop(Exception):

@@ -250,7 +250,8 @@ void bind_program(py::module_& m) {
           "draws", [](Engine& e) { return e.state().draws; }, [](Engine& e, uint64_t n) { e.state().draws = n; })
       .def_property_readonly("pending", [](Engine& e) { return e.state().pending; })
       .def(
-          "drop_pending", [](Engine& e) { e.state().pending = 0; }, "Forget gradients that wait for an update.")
+          "drop_pending", [](Engine& e) { e.state().drop_pending(); },
+          "Forget gradients that wait for an update, and that their batches were drawn.")
       .def(
           "clear",
           [](Engine& e) {

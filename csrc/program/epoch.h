@@ -34,6 +34,12 @@ struct TrainState {
   uint64_t draws = 0;   // forward passes so far: keys dropout
   int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
   double pending_weight = 0;
+
+  void drop_pending() noexcept {
+    draws -= static_cast<uint64_t>(pending);
+    pending = 0;
+    pending_weight = 0;
+  }
 };
 
 struct ChunkOptions {

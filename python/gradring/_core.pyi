@@ -129,7 +129,7 @@ class Engine:
         """
     def drop_pending(self) -> None:
         """
-        Forget gradients that wait for an update.
+        Forget gradients that wait for an update, and that their batches were drawn.
         """
     def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> None:
         """

@@ -26,7 +26,8 @@ class NativeRun:
         self.engine, self._accuracy = engine, accuracy
         self.params: dict[str, NDArray[Any]] = engine.params
         self.state: dict[str, NDArray[Any]] = engine.state
-        self._start = self._first_update = 0
+        self._start = self._first_draw = 0
+        self._told: int | None = None
 
     @property
     def step_count(self) -> int:
@@ -44,15 +45,27 @@ class NativeRun:
 
     def batches(self) -> int:
         """Batches of the epoch at hand whose gradients the parameters have."""
-        return self._start + (self.engine.step_count - self._first_update) * self.engine.accumulate
+        if self._told is not None:
+            return self._told
+        return self._start + self.engine.draw_count - self._first_draw - self.engine.pending
 
     def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
-        self._start, self._first_update = start, self.engine.step_count
-        draws = self.engine.draw_count
+        self.engine.forget()
+        self._start, self._first_draw = start, self.engine.draw_count
+
+        def tell(batches: int, metrics: dict[str, float]) -> None:
+            # A callback's own steps are none of this epoch's.
+            draws, self._told = self.engine.draw_count, self.batches()
+            try:
+                report(batches, metrics)
+            finally:
+                self._first_draw += self.engine.draw_count - draws
+                self._told = None
+
         try:
             if not isinstance(source, Loader):
-                return self._train_batches(source, epoch, start, report)
+                return self._train_batches(source, epoch, start, tell)
             source.set_epoch(epoch)
             arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
             result = self.engine.run(
@@ -63,12 +76,11 @@ class NativeRun:
                 epoch=epoch,
                 drop_last=source.drop_last,
                 start_batch=start,
-                on_report=lambda made: report(start + made.steps, self._metrics(made)),
+                on_report=lambda made: tell(start + made.steps, self._metrics(made)),
             )
             return self._metrics(result)
         except BaseException:
-            # The engine forgets batches that wait for an update. They will be drawn again, with the same dropout.
-            self.engine.draw_count = draws + self.batches() - start
+            self.engine.forget()  # they will be drawn again, with the same dropout
             raise
 
     def _train_batches(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
@@ -104,6 +116,7 @@ class NativeRun:
 
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
+        self.engine.forget()
         self.engine.step_count, self.engine.draw_count = counters["step"], counters["draw"]
         self.engine.seed = counters["seed"]
 

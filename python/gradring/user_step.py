@@ -75,7 +75,8 @@ class UserStep:
         self._update = _updater(optimizer)
         self.step_count = 0
         self._last_samples = 1.0
-        self._start = self._first_update = 0
+        self._start = self._first_pass = self._passes = 0
+        self._told: int | None = None
         self._sums: dict[str, NDArray[Any]] = {}
         self._weight, self._pending = 0.0, 0
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
@@ -91,7 +92,7 @@ class UserStep:
         began = time.perf_counter()
         result = self._evaluate(batch)
         if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
-            self._discard()
+            self._forget()
             raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
         computed = time.perf_counter()
         self._add(result)
@@ -107,12 +108,14 @@ class UserStep:
 
     def batches(self) -> int:
         """Batches of the epoch at hand whose gradients the parameters have."""
-        return self._start + (self.step_count - self._first_update) * self._options.accumulate
+        if self._told is not None:
+            return self._told
+        return self._start + self._passes - self._first_pass - self._pending
 
     def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
-        self._start, self._first_update = start, self.step_count
-        self._discard()
+        self._forget()
+        self._start, self._first_pass = start, self._passes
         mean, done = Mean(), start
         told = ready = time.perf_counter()
         for batch in batches_of(source, epoch, start):
@@ -121,10 +124,19 @@ class UserStep:
             done += 1
             ready = time.perf_counter()
             if ready - told > REPORT_SECONDS:
-                report(done, {"loss": mean.value})
+                self._tell(report, done, mean)
                 told = ready = time.perf_counter()
         self.flush()
         return {"loss": mean.value}
+
+    def _tell(self, report: Report, done: int, mean: Mean) -> None:
+        """A callback's own steps are none of this epoch's."""
+        passes, self._told = self._passes, self.batches()
+        try:
+            report(done, {"loss": mean.value})
+        finally:
+            self._first_pass += self._passes - passes
+            self._told = None
 
     def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
         """The mean loss; nothing is updated."""
@@ -147,7 +159,7 @@ class UserStep:
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
         self.step_count = counters["step"]
-        self._discard()
+        self._forget()
 
     def flush(self) -> None:
         """Apply accumulated gradients, if there are any."""
@@ -172,6 +184,11 @@ class UserStep:
 
     def timings(self) -> dict[str, float]:
         return dict(self._seconds)
+
+    def _forget(self) -> None:
+        """Drop gradients that wait for an update, as if their batches had never come."""
+        self._passes -= self._pending
+        self._discard()
 
     def _discard(self) -> None:
         self._sums, self._weight, self._pending = {}, 0.0, 0
@@ -212,6 +229,7 @@ class UserStep:
         return any(begin < other_end and end > other_begin for other_begin, other_end in self._spans)
 
     def _add(self, result: StepResult) -> None:
+        self._passes += 1
         self._pending += 1
         self._weight += result.samples
         if self._options.accumulate == 1:

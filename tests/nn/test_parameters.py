@@ -90,6 +90,59 @@ def test_a_trainer_notices_that_its_model_has_moved():
     gr.Trainer(model).fit((X, Y))
 
 
+@pytest.mark.parametrize("move", [lambda m: m.astype("float64"), lambda m: m.init(dtype="float64"), nn.Sequential])
+def test_a_step_notices_it_too(move):
+    """Also after many, when steps take the short way in."""
+    model = mlp(8, 4, 3)
+    trainer = gr.Trainer(model)
+    for _ in range(3):
+        trainer.step(X[:4], Y[:4])
+    before, other = snapshot(trainer), move(model)
+    other.ensure()
+    with pytest.raises(gr.GradringError, match="moved to other memory .* make a new trainer"):
+        trainer.step(X[:4], Y[:4])
+    assert snapshot(trainer) == before
+
+
+def test_a_layer_of_two_models_has_one_set_of_values():
+    shared = nn.Linear(8, 4)
+    first = nn.Sequential(shared, nn.ReLU(), nn.Linear(4, 3)).init(1)
+    second = nn.Sequential(shared, nn.Tanh(), nn.Linear(4, 3))
+    mine = first[2].params["weight"].copy()
+    old = gr.Trainer(first)
+    old.step(X[:4], Y[:4])
+    values = shared.params["weight"].copy()
+    new = gr.Trainer(second)
+    assert np.array_equal(shared.params["weight"], values)
+    with pytest.raises(gr.GradringError, match="as layers of another model: make a new trainer"):
+        old.step(X[:4], Y[:4])
+    new.step(X[:4], Y[:4])  # the refused step has taken nothing away from it
+    trained = shared.params["weight"].copy()
+    assert not np.array_equal(trained, values)
+    # Used again, the first model has what the second has learned, and its own last layer as it was.
+    expected = np.maximum(X @ trained + shared.params["bias"], 0) @ first[2].params["weight"] + first[2].params["bias"]
+    np.testing.assert_allclose(first(X), expected, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(first[2].params["weight"], mine) and np.shares_memory(
+        first.params["0.weight"], shared.params["weight"]
+    )
+    with pytest.raises(gr.GradringError, match="as layers of another model: make a new trainer"):
+        new.step(X[:4], Y[:4])
+    gr.Trainer(second).step(X[:4], Y[:4])
+
+
+def test_a_layer_cannot_leave_a_model_that_trains():
+    shared = nn.Linear(8, 4)
+
+    class Take(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            nn.Sequential(shared, nn.Linear(4, 3)).init()
+
+    trainer = gr.Trainer(nn.Sequential(shared, nn.ReLU(), nn.Linear(4, 3)))
+    with pytest.raises(gr.GradringError, match="Trainer.fit is training this model"):
+        trainer.fit((X, Y), epochs=2, callbacks=[Take()])
+    trainer.fit((X, Y))
+
+
 @pytest.mark.parametrize("sizes", [(2**40, 10), (10, 2**40), (2**31, 2**31), (2**62, 4), (2**70, 1)])
 def test_parameters_that_no_machine_can_hold(sizes):
     with pytest.raises(MemoryError, match=r"\[init\] \d+ parameters of float32 take .* GiB, the largest .*'weight'"):

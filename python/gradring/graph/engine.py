@@ -212,13 +212,23 @@ class Engine:
                 if on_report is not None and part["steps"]:
                     on_report(self._report(sums, part, rates, started))
         except BaseException:
-            self._native.drop_pending()
+            self.forget()
             raise
         self.flush()
         seconds = {key: sums.values.get(f"{key}_seconds", 0.0) for key in ("data", "compute", "update")}
         seconds["total"] = time.perf_counter() - started
         accuracy = sums.accuracy()
         return EpochResult(sums.loss(), accuracy, sums.count("samples"), sums.count("steps"), seconds)
+
+    @property
+    def pending(self) -> int:
+        """Batches whose gradients wait for the rest of their group (``accumulate``)."""
+        pending: int = self._native.pending
+        return pending
+
+    def forget(self) -> None:
+        """Drop the gradients that wait for an update, as if their batches had never come."""
+        self._native.drop_pending()
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
@@ -266,7 +276,7 @@ class Engine:
         return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "update")}
 
     def _require_own_store(self) -> None:
-        if self.model.store.whole is not self._runtime.store:
+        if self._runtime.store.retired:
             raise GradringError(
                 "[Trainer] the model's parameters have moved to other memory since this trainer was made, by init or "
                 "astype with another dtype, or as layers of another model: make a new trainer"

@@ -49,6 +49,7 @@ class Runtime:
     ) -> None:
         self.model = model
         self.store = store
+        store.runtimes.add(self)
         self.dtype = store.dtype
         item = np.dtype(store.dtype).itemsize
         # Reserved in full when it is made, so a model that is not trained gets none.

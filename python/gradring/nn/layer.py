@@ -85,6 +85,7 @@ class Layer:
             self._store.require_idle(f"{type(self).__name__}.init")
         if (
             self._store is None
+            or self._store.whole.retired
             or self._store.dtype != real
             or self._store.shapes != {n: s.shape for n, s in specs.items()}
         ):
@@ -95,7 +96,13 @@ class Layer:
 
     def _adopt(self, store: Store) -> None:
         """Live in this store, and with it all layers inside, whose ``params`` are views of the same memory."""
-        for path, layer in self.walk():
+        layers = list(self.walk())
+        left = {id(layer._store.whole): layer._store.whole for _, layer in layers if layer._store is not None}
+        for old in left.values():
+            old.require_idle(f"{type(self).__name__}.init")
+        for old in left.values():
+            old.retire()
+        for path, layer in layers:
             layer._store = store.part(path) if path else store
             layer._forward = None
 
@@ -106,13 +113,14 @@ class Layer:
 
     def ensure(self, seed: int = 0, dtype: DTypeLike = "float32") -> Store:
         """The memory of the parameters. If it is not there yet it is made and filled, as by ``init``, except for layers
-        inside that have parameters already, which keep their values."""
-        if self._store is None:
-            kept = [(path, layer._store) for path, layer in self.walk() if path and layer._store is not None]
-            self.init(seed, dtype)
-            for path, store in kept:
-                for name, array in store.arrays.items():
-                    self.params[f"{path}.{name}"][...] = array
+        that have parameters already, which keep their values. So it is made again after a layer inside has become part
+        of another model, whose values for that layer are then the ones taken over."""
+        if self._store is None or self._store.whole.retired:
+            kept = [(path, layer, layer._store) for path, layer in self.walk() if layer._store is not None]
+            self.init(seed, dtype if self._store is None else self._store.dtype)
+            for path, layer, store in kept:
+                for name in layer.parameters():
+                    self.store.arrays[f"{path}.{name}" if path else name][...] = store.arrays[name]
         assert self._store is not None
         return self._store
 

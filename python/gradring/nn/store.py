@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,12 +31,15 @@ class Store:
     """The flat arena of a model's parameters.
 
     ``arrays`` are views by name, ``offsets`` where each begins (in elements), ``elements`` the arena's size. The gaps
-    between parameters are zero and stay so. ``fits`` counts the runs of ``Trainer.fit`` that train it at the moment.
+    between parameters are zero and stay so. ``fits`` counts the runs of ``Trainer.fit`` that train it at the moment;
+    ``runtimes`` are those with programs over this memory. ``retired`` once a layer has left for another store.
     """
 
     fits = 0
+    retired = False
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+        self.runtimes: weakref.WeakSet[Any] = weakref.WeakSet()
         self.dtype: str = float_dtype("init", dtype)
         self.whole = self  # the model's store, of which this one may be a part
         self.shapes = dict(shapes)
@@ -84,6 +88,12 @@ class Store:
             raise GradringError(
                 f"[{method}] Trainer.fit is training this model: call it before or after, or train a copy"
             )
+
+    def retire(self) -> None:
+        """A layer leaves: programs over this memory would no longer train it, so none may run again."""
+        self.retired = True
+        for runtime in self.runtimes:
+            runtime.clear()
 
     def converted(self, dtype: str) -> Store:
         other = Store(self.shapes, dtype)
