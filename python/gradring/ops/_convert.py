@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gradring.arguments import array_view
+
 _KNOWN = frozenset(np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool"))
 
 
@@ -14,19 +16,7 @@ def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
 
     Accepts ndarrays and their subclasses, ``__array_interface__`` and DLPack (CPU). Raises TypeError otherwise.
     """
-    if isinstance(value, np.ndarray):
-        array = value
-    elif hasattr(value, "__cuda_array_interface__"):
-        raise TypeError(f"[{op}] {argument} is a CUDA array ({type(value).__name__}): this build computes on the CPU")
-    elif hasattr(value, "__array_interface__"):
-        array = np.asarray(value)
-    elif hasattr(value, "__dlpack__"):
-        try:
-            array = np.from_dlpack(value)
-        except (BufferError, RuntimeError, TypeError) as error:
-            raise TypeError(f"[{op}] {argument} ({type(value).__name__}) cannot be read: {error}") from error
-    else:
-        raise TypeError(f"[{op}] {argument} is a {type(value).__name__}: expected an array (numpy.ndarray or DLPack)")
+    array = array_view(op, argument, value)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in _KNOWN:
         raise TypeError(f"[{op}] {argument} is of dtype {array.dtype}: expected {_expected()}")

@@ -10,27 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
+from gradring.arguments import array_view
 from gradring.sources._fields import Field
 
 __all__ = ["array_column", "as_array"]
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
-    """An ndarray without a copy: of an array, or of anything with __array_interface__ or DLPack."""
-    if isinstance(value, np.ndarray):
-        array: NDArray[Any] = value
-    elif hasattr(value, "__array_interface__"):
-        array = np.asarray(value)
-    elif hasattr(value, "__dlpack__"):
-        try:
-            array = np.from_dlpack(value)
-        except (BufferError, RuntimeError, TypeError) as error:
-            raise TypeError(f"[loader] field {name!r} ({type(value).__name__}) cannot be read: {error}") from error
-    else:
-        raise TypeError(
-            f"[loader] field {name!r} is a {type(value).__name__}: expected an array, the path of a .npy file, "
-            "or one of gr.sources"
-        )
+    """A field's values as an ndarray, without a copy."""
+    expected = "an array, the path of a .npy file, or one of gr.sources"
+    array = array_view("loader", f"field {name!r}", value, expected=expected)
     if array.ndim == 0:
         raise ValueError(
             f"[loader] field {name!r} of the source is a single value, {array}: its first axis must be the samples"
