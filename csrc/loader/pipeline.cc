@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 
+#include "runtime/forks.h"
 #include "runtime/team.h"
 #include "runtime/trace.h"
 
@@ -29,15 +30,6 @@ int64_t now_ns() noexcept {
 void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
   // One writer: no read-modify-write needed.
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
-
-// How many forks lie between this process and the first; a child of fork counts one more.
-std::atomic<uint32_t> forks{0};
-
-uint32_t count_forks() {
-  static const int registered = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-  (void)registered;
-  return forks.load(std::memory_order_relaxed);
 }
 
 ControlShape shape_of(const PipelineOptions& o) noexcept {
@@ -62,7 +54,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       arena_(Control::bytes(shape_of(options))),
       control_(arena_.data(), shape_of(options), options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
-      born_in_fork_(count_forks()),
+      born_in_fork_(forks_so_far()),
       tuner_(options.active, options.workers, options.help ? 0 : 1) {
   if (options.cells < 1 || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
@@ -95,7 +87,7 @@ void Pipeline::join() noexcept {
   threads_.clear();
 }
 
-bool Pipeline::forked() const noexcept { return forks.load(std::memory_order_relaxed) != born_in_fork_; }
+bool Pipeline::forked() const noexcept { return forks_so_far() != born_in_fork_; }
 
 void Pipeline::start_threads() {
   if (!threads_.empty() || options_.processes) return;

@@ -139,7 +139,7 @@ class GRADRING_API Pipeline {
   std::vector<std::thread> threads_;
   std::unique_ptr<Worker> self_;  // the consumer at work itself
   Worker::Failed failed_;
-  uint32_t born_in_fork_;
+  uint64_t born_in_fork_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> quit_{false};
 

@@ -1,32 +1,16 @@
 #include "program/engine.h"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <mutex>
 #include <numeric>
 #include <utility>
 
+#include "runtime/forks.h"
 #include "runtime/ticks.h"
 
 namespace gradring {
 
-namespace {
-
-std::atomic<uint64_t> forks{0};
-
-void count_forks_in_children() {
-  static std::once_flag once;
-  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); }); });
-}
-
-}  // namespace
-
 Engine::Engine(const Arenas& arenas, const EngineOptions& options)
-    : options_(options), team_(options.lanes), arenas_(arenas), born_in_fork_(0) {
-  count_forks_in_children();
-  born_in_fork_ = forks.load(std::memory_order_relaxed);
-}
+    : options_(options), team_(options.lanes), arenas_(arenas), born_in_fork_(forks_so_far()) {}
 
 Executor& Engine::add(Mode mode, int64_t rows, Program program, int64_t temp_bytes, int fields) {
   if (!temp_ || static_cast<int64_t>(temp_->size()) < temp_bytes) {
@@ -190,7 +174,7 @@ const int64_t* Engine::row_numbers(int64_t rows) {
 
 Engine::Entry Engine::enter(bool writes) noexcept {
   // Parameters are shared with the parent after a fork: two processes must not update them unknowingly.
-  if (writes && born_in_fork_ != forks.load(std::memory_order_relaxed)) return Entry::kForked;
+  if (writes && born_in_fork_ != forks_so_far()) return Entry::kForked;
   return busy_.exchange(true, std::memory_order_acquire) ? Entry::kBusy : Entry::kEntered;
 }
 

@@ -7,9 +7,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
 #include <new>
 
+#include "runtime/forks.h"
 #include "runtime/status.h"
 
 namespace gradring {
@@ -18,12 +18,6 @@ namespace {
 
 constexpr int kMaxLanes = 256;
 constexpr int kFlatLanes = 9;
-std::atomic<uint64_t> forks{0};
-
-void count_forks_in_children() {
-  static std::once_flag once;
-  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); }); });
-}
 
 }  // namespace
 
@@ -44,18 +38,16 @@ struct alignas(64) Team::Seat {
   pthread_t thread{};
 };
 
-Team::Team(int lanes) : size_(lanes), born_in_fork_(0) {
+Team::Team(int lanes) : size_(lanes), born_in_fork_(forks_so_far()) {
   if (lanes < 1 || lanes > kMaxLanes) {
     throw Error(Code::kInvalidArgument,
                 "[team] threads is " + std::to_string(lanes) + ": must be between 1 and " + std::to_string(kMaxLanes));
   }
-  count_forks_in_children();
-  born_in_fork_ = forks.load(std::memory_order_relaxed);
 }
 
 Team::~Team() {
   // In a forked child the threads do not exist, so there is nothing to join.
-  if (started_ && born_in_fork_ == forks.load(std::memory_order_relaxed)) stop_threads();
+  if (started_ && born_in_fork_ == forks_so_far()) stop_threads();
   std::free(scratch_);
 }
 
@@ -78,7 +70,7 @@ void Team::reserve(size_t bytes_per_lane, size_t shared_bytes) {
 }
 
 bool Team::start_threads() noexcept {
-  const uint64_t generation = forks.load(std::memory_order_relaxed);
+  const uint64_t generation = forks_so_far();
   if (started_ && born_in_fork_ == generation) return true;
   // After a fork the old seats' memory is left alone: their threads live on in the parent only.
   if (started_) (void)seats_.release();

@@ -7,7 +7,6 @@
 // | Seat::taken   | that lane, lane 0 | the same      | CAS relaxed               | one of them alone runs the lane's    |
 // |               |                   |               |                           | part; work and arrived carry data    |
 // | Seat::arrived | that lane         | other lanes   | Signal: release / acquire | what the lane wrote before it arrived|
-// | forks (global)| the fork handler  | start_threads | relaxed                   | a child process has no worker threads|
 //
 // The barrier is all-to-all: each lane publishes its own number of barriers passed and waits for everyone else's. No
 // word is written by two lanes, two lanes meet in one trip of a cache line each way, and a lane that comes late wakes

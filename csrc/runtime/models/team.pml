@@ -1,11 +1,15 @@
 /* Team and Signal (team.h, wait.h) for spin(1): every interleaving of RUNS forks and joins of LANES lanes with BARRIERS
- * barriers each. Checked: no lane passes a barrier before all have arrived, none gets two ahead, a run ends only when
- * all lanes have finished, and nobody sleeps for ever (spin reports a deadlock as an invalid end state).
+ * barriers each, or without barriers (run_each), where lane 0 does the part of a worker that has not come for it; then
+ * the workers are told to end. Checked: no lane passes a barrier before all have arrived, none gets two ahead, a run
+ * ends only when each part is done, no part is done twice, and nobody sleeps for ever (spin reports a deadlock as an
+ * invalid end state).
  *
- * Values are counted modulo 8 instead of 2^31, so that they wrap within a run. Spinning and yielding are looks at the
+ * Values are counted modulo 16 instead of 2^31, so that they wrap soon, and lifted (refresh_arrivals) after four
+ * instead of 2^29, since lanes whose part was taken over lag behind. Spinning and yielding are looks at the
  * word without effect, and left out. Memory is sequentially consistent here: orders are ThreadSanitizer's business.
  *
- * Bugs can be planted, and must be found (see `check`): LOOK_THEN_STORE, CHANGED_NOT_REACHED, NO_SLEEPER_BIT.
+ * Bugs can be planted, and must be found (see `check`): LOOK_THEN_STORE, CHANGED_NOT_REACHED, NO_SLEEPER_BIT,
+ * LOOK_THEN_TAKE, LATE_WORKER_RUNS, NEVER_REFRESHED.
  */
 #ifndef LANES
 #define LANES 2
@@ -16,10 +20,11 @@
 #ifndef BARRIERS
 #define BARRIERS 2
 #endif
-#define MASK 7
+#define MASK 15
+#define REFRESH_AFTER 4
 #define WORK(i) (i)
 #define ARRIVED(i) (LANES + (i))
-#define REACHED(now, target) (((now - target) & MASK) < 4)
+#define REACHED(now, target) (((now - target) & MASK) < 8)
 
 byte value[2 * LANES];    /* Signal::word_, the 31 bits */
 bool sleeper[2 * LANES];  /* Signal::word_, the lowest bit */
@@ -27,7 +32,10 @@ bool asleep[LANES];       /* in futex_wait */
 byte on[LANES];           /* on this signal */
 byte came[LANES];         /* barriers that the lane has reached, over all runs */
 byte finished[LANES];     /* runs whose body the lane has left */
-byte run_number;
+byte taken[LANES];        /* Seat::taken */
+byte team_sequence;       /* Team::sequence_, lane 0's after each run */
+bool each;                /* this run has no barriers: run_each */
+bool stop;                /* lanes_ < 0 */
 
 inline publish(s, v) {
 #ifdef LOOK_THEN_STORE
@@ -122,42 +130,96 @@ inline body() {
   finished[me]++
 }
 
+/* Compare-and-swap: one of the worker and lane 0 gets the part. */
+inline take(lane, number) {
+#ifdef LOOK_THEN_TAKE
+  won = (taken[lane] == ((number - 1) & MASK));
+  if :: won -> taken[lane] = (number) & MASK :: else fi
+#else
+  d_step {
+    won = (taken[lane] == ((number - 1) & MASK));
+    if :: won -> taken[lane] = (number) & MASK :: else fi
+  }
+#endif
+}
+
 proctype Worker(byte me) {
-  byte i, k, now, turn, seen, runs;
+  byte i, k, now, turn, seen;
   byte sequence = 0;
-  bool had = false;
+  bool had = false, won;
   do
-  :: runs < RUNS ->
-     wait_change(WORK(me), seen);
+  :: wait_change(WORK(me), seen);
      seen = value[WORK(me)];
-     sequence = run_number * (BARRIERS + 1);
-     body();
-     sequence++;
-     publish(ARRIVED(me), sequence);
-     runs++
-  :: else -> break
+     take(me, seen);
+#ifdef LATE_WORKER_RUNS
+     won = true;
+#endif
+     if
+     :: won && stop -> break
+     :: won && !stop ->
+        sequence = team_sequence;
+        if
+        :: each -> finished[me]++
+        :: else -> body()
+        fi;
+        sequence++;
+        publish(ARRIVED(me), sequence)
+     :: else
+     fi
   od
 }
 
 proctype Lane0() {
-  byte me = 0, i, k, now, turn, runs;
+  byte me = 0, i, k, now, turn, runs, refreshed;
   byte sequence = 0;
-  bool had = false;
+  bool had = false, won;
+  bool other[LANES];
   do
   :: runs < RUNS ->
-     run_number = runs;
+#ifndef NEVER_REFRESHED
+     if
+     :: team_sequence - refreshed > REFRESH_AFTER ->
+        i = 0;
+        do
+        :: i < LANES -> publish(ARRIVED(i), team_sequence); i++
+        :: else -> break
+        od;
+        refreshed = team_sequence
+     :: else
+     fi;
+#endif
+     if :: each = true :: each = false fi;
      i = 1;
      do
      :: i < LANES -> publish(WORK(i), runs + 1); i++
      :: else -> break
      od;
-     body();
+     if
+     :: each -> finished[me]++
+     :: else -> body()
+     fi;
      sequence++;
      i = 1;
      do
-     :: i < LANES -> wait_reached(ARRIVED(i), sequence); i++
+     :: i < LANES ->
+        other[i] = true;
+        if
+        :: each ->
+           take(i, runs + 1);
+           if :: won -> other[i] = false; finished[i]++ :: else fi
+        :: else
+        fi;
+        i++
      :: else -> break
      od;
+     i = 1;
+     do
+     :: i < LANES ->
+        if :: other[i] -> wait_reached(ARRIVED(i), sequence) :: else fi;
+        i++
+     :: else -> break
+     od;
+     team_sequence = sequence;
      runs++;
      d_step {
        i = 1;
@@ -167,6 +229,12 @@ proctype Lane0() {
        od;
        i = 0
      }
+  :: else -> break
+  od;
+  stop = true;
+  i = 1;
+  do
+  :: i < LANES -> publish(WORK(i), RUNS + 1); i++
   :: else -> break
   od
 }
