@@ -8,8 +8,9 @@
 namespace gradring {
 
 struct PeakKernels {
-  int operations;                          // of one round
-  float (*work)(int64_t rounds) noexcept;  // returns something, so that it is not optimized away
+  int operations;  // of one round
+  // Chains of x = x * numbers[1] + numbers[2] from multiples of numbers[0]; returns their sum.
+  float (*work)(int64_t rounds, const float* numbers) noexcept;
 };
 
 GRADRING_DECLARE_KERNELS(PeakKernels, peak_kernels)
