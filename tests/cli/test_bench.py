@@ -50,6 +50,29 @@ def test_the_grid_of_products(monkeypatch, capsys):
     assert main(["bench", "gemm", "--sample", "7"]) == 0
     assert calls == [{"out": None, "full": True}, {"out": None, "sample": 7}]
     assert main(["bench", "step", "--full"]) == 1
-    assert "belong to gemm, got step" in capsys.readouterr().err
+    assert "--full belongs to gemm, got step" in capsys.readouterr().err
     assert main(["bench", "gemm", "--sample", "0"]) == 1
     assert "--sample must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_each_option_belongs_to_some_benchmarks(monkeypatch, capsys):
+    calls = []
+    for name in ("gemm", "step", "fit", "loader"):
+        fake = types.ModuleType(f"gradring.bench.{name}")
+        fake.run = lambda **options: calls.append(options)
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr(_core, "build_type", "Release")
+    assert main(["bench", "gemm", "--shard", "2/4"]) == 0
+    assert main(["bench", "loader", "--only", "scale64", "scale512"]) == 0
+    assert main(["bench", "fit", "--peers", "JAX"]) == 0
+    assert calls == [
+        {"out": None, "shard": (2, 4)},
+        {"out": None, "only": ["scale64", "scale512"]},
+        {"out": None, "peers": ["JAX"]},
+    ]
+    for command in (["step", "--only", "scale64"], ["loader", "--peers", "JAX"], ["fit", "--shard", "1/2"]):
+        assert main(["bench", *command]) == 1
+        assert f"{command[1]} belongs to" in capsys.readouterr().err
+    for shard in ("0/2", "3/2", "2", "a/b"):
+        assert main(["bench", "gemm", "--shard", shard]) == 1
+        assert f"--shard must be I/N with 1 <= I <= N, got {shard}" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .harness import Case, race, save
@@ -20,11 +21,12 @@ PEERS = {
 }
 
 
-def run(*, rounds: int = 5, out: Path | None = None) -> None:
-    """Runs and prints the race; `out` also saves it as JSON."""
+def run(*, rounds: int = 5, peers: Sequence[str] = (), out: Path | None = None) -> None:
+    """Runs and prints the race against all peers, or those named; `out` also saves it as JSON."""
     cases = [Case("Fashion-MNIST epoch, batch 64", {"sizes": SIZES, "batch": 64})]
     print_machine()
-    rows, missing = race(contenders("gradring.bench.fit_contenders:ours", PEERS), cases, rounds=rounds, min_seconds=0.1)
+    racers = contenders("gradring.bench.fit_contenders:ours", PEERS, peers)
+    rows, missing = race(racers, cases, rounds=rounds, min_seconds=0.1)
     print_rows(rows, OURS)
     print_summary(rows, OURS, missing)
     if out:

@@ -27,10 +27,15 @@ PEERS = {
 }
 
 
-def contenders(ours: str, peers: dict[str, str]) -> list[Contender]:
-    """Ours with all cores, and each peer with one thread and with all."""
+def contenders(ours: str, peers: dict[str, str], only: Sequence[str] = ()) -> list[Contender]:
+    """Ours with all cores, and each peer with one thread and with all; of the peers `only` those, if it names any."""
+    unknown = set(only) - set(peers)
+    if unknown:
+        raise ValueError(f"[bench] no peer is called {sorted(unknown)[0]!r}: must be one of {', '.join(peers)}")
     found = [Contender(OURS, ours, ours=True)]
     for name, factory in peers.items():
+        if only and name not in only:
+            continue
         found += [Contender(f"{name} 1", factory, threads=1), Contender(f"{name} all", factory)]
     return found
 
@@ -41,8 +46,8 @@ def flops(sizes: Sequence[int], batch: int) -> float:
     return 2.0 * batch * (3 * sum(products) - products[0])
 
 
-def run(*, rounds: int = 9, min_seconds: float = 0.05, out: Path | None = None) -> None:
-    """Runs and prints the race; `out` also saves it as JSON."""
+def run(*, rounds: int = 9, min_seconds: float = 0.05, peers: Sequence[str] = (), out: Path | None = None) -> None:
+    """Runs and prints the race against all peers, or those named; `out` also saves it as JSON."""
     from gradring import _core
 
     cases = [
@@ -55,7 +60,7 @@ def run(*, rounds: int = 9, min_seconds: float = 0.05, out: Path | None = None) 
         for sizes, batch in CASES
     ]
     print_machine()
-    racers = contenders("gradring.bench.step_contenders:ours", PEERS)
+    racers = contenders("gradring.bench.step_contenders:ours", PEERS, peers)
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
     peak = _core.measure_peak_flops() if hasattr(_core, "measure_peak_flops") else 0.0
     print_rows(rows, OURS, peak=peak)

@@ -16,6 +16,16 @@ _BENCHMARKS = {
     "loader": "batches against PyTorch's DataLoader and NumPy slicing",
 }
 
+# Which benchmarks take which option.
+_OPTIONS = {
+    "rounds": tuple(_BENCHMARKS),
+    "full": ("gemm",),
+    "sample": ("gemm",),
+    "shard": ("gemm",),
+    "only": ("loader",),
+    "peers": ("step", "fit"),
+}
+
 
 def add_to(commands: Any) -> None:
     """Add the subcommand to the parser."""
@@ -31,6 +41,9 @@ def add_to(commands: Any) -> None:
         help="gemm: every N-th case from the I-th on; shards after the first add their rows to --out",
     )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="loader: these rows alone, such as scale64")
+    parser.add_argument(
+        "--peers", nargs="+", metavar="NAME", help="step, fit: these peers alone, as the table names them"
+    )
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
 
@@ -42,21 +55,16 @@ def run(options: argparse.Namespace) -> int:
     require_release_build()
     if options.rounds is not None and options.rounds < 1:
         raise ValueError(f"[bench] --rounds must be at least 1, got {options.rounds}")
-    if (options.full or options.sample is not None or options.shard is not None) and options.name != "gemm":
-        raise ValueError(f"[bench] --full, --sample and --shard belong to gemm, got {options.name}")
     if options.sample is not None and options.sample < 1:
         raise ValueError(f"[bench] --sample must be at least 1, got {options.sample}")
-    chosen: dict[str, Any] = {} if options.rounds is None else {"rounds": options.rounds}
-    if options.full:
-        chosen["full"] = True
-    if options.sample is not None:
-        chosen["sample"] = options.sample
-    if options.shard is not None:
-        chosen["shard"] = _shard(options.shard)
-    if options.only:
-        if options.name != "loader":
-            raise ValueError(f"[bench] --only belongs to loader, got {options.name}")
-        chosen["only"] = options.only
+    chosen: dict[str, Any] = {}
+    for option, benchmarks in _OPTIONS.items():
+        value = getattr(options, option)
+        if value is None or value is False:
+            continue
+        if options.name not in benchmarks:
+            raise ValueError(f"[bench] --{option} belongs to {' and '.join(benchmarks)}, got {options.name}")
+        chosen[option] = _shard(value) if option == "shard" else value
     import_module(f"gradring.bench.{options.name}").run(out=options.out, **chosen)
     return 0
 
