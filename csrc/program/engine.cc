@@ -95,7 +95,9 @@ ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* 
 }
 
 std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch, double rate, int steps) {
-  const size_t count = executor.program().instructions.size() * static_cast<size_t>(executor.lanes());
+  const int lanes = executor.lanes();
+  const int set = executor.set_lanes(lanes);  // a trial must not change them meanwhile
+  const size_t count = executor.program().instructions.size() * static_cast<size_t>(lanes);
   std::vector<Span> spans(count * static_cast<size_t>(steps));
   const Clock::time_point start = Clock::now();
   const uint64_t start_ticks = ticks();
@@ -104,6 +106,7 @@ std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch
     step(executor, batch, rate);
   }
   executor.watch(nullptr);
+  executor.set_lanes(set);
   const double unit =
       std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(ticks() - start_ticks);
   std::vector<Work> result(count);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "gradring/export.h"
@@ -50,7 +51,7 @@ class GRADRING_API Executor {
 
   // What the next run should use: what was set, or the trial's choice, or what the trial wants to try.
   int lanes() const noexcept { return lanes_ > 0 ? lanes_ : trial_.lanes(); }
-  void set_lanes(int lanes) noexcept { lanes_ = lanes; }
+  int set_lanes(int lanes) noexcept { return std::exchange(lanes_, lanes); }  // 0: leave it to the trial
   bool on_trial() const noexcept { return lanes_ == 0 && !trial_.done(); }
   void note(uint64_t took) noexcept { trial_.note(took); }  // of a run on lanes()
 

@@ -72,7 +72,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
     }
     if (!g.dlogits) continue;
     const T scale = good ? (g.dlosses ? g.scale * g.dlosses[i] : g.scale) : T(0);
-    const Vec<T> weight = good ? broadcast<T>(scale) / sum : Vec<T>{};
+    const Vec<T> weight = broadcast<T>(good ? scale / sum[0] : T(0));
     Row<T, N> d;
 #pragma GCC unroll 4
     for (int k = 0; k < N; ++k) {

@@ -41,6 +41,7 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   // The rectangle's sides in vectors: computing takes their product, packing their sum.
   plan.lanes_down = 1;
   plan.lanes_across = lanes;
+  if (lanes == 1) return plan;
   double best = 1e300;
   for (int down = 1; down <= lanes; ++down) {
     if (lanes % down != 0) continue;
