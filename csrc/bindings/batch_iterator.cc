@@ -14,6 +14,9 @@ namespace {
 
 constexpr auto kSlice = std::chrono::milliseconds(50);
 
+// Runs that nobody holds and whose workers were still at work.
+std::atomic<LoaderRun*> left{nullptr};
+
 int64_t now_ns() noexcept {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
 }
@@ -54,17 +57,26 @@ PyObject* iterator_next(PyObject* object) {
   if (self->finished) return nullptr;
   const int64_t asked = now_ns();
   LoaderRun& run = *self->run;
-  std::unique_lock<std::mutex> lock(run.mutex(), std::try_to_lock);
-  if (!lock.owns_lock()) {
-    const py::gil_scoped_release release;
-    lock.lock();
+  if (run.reader().here()) {
+    const py::object type = py::module_::import("gradring.errors").attr("LoaderError");
+    PyErr_SetString(type.ptr(),
+                    "[loader] this iterator is being read by this thread already: a signal handler, a finalizer or the "
+                    "source's function must not read it too");
+    return nullptr;
   }
-  if (self->finished) return nullptr;
+  if (!run.reader().try_begin()) {
+    const py::gil_scoped_release release;
+    run.reader().begin();
+  }
+  if (self->finished) {
+    run.reader().end();
+    return nullptr;
+  }
   Delivery delivery;
   const uint64_t ready = run.pipeline().counters().ready.load(std::memory_order_relaxed);
   if (!run.next(&delivery, self->watcher)) {
     self->finished = true;
-    lock.unlock();  // the loader may end here, and joins its workers under the lock
+    run.reader().end();  // the loader may end here, and joins its workers
     PyObject* const watcher = std::exchange(self->watcher, nullptr);
     const bool failed = PyErr_Occurred() != nullptr;
     PyObject* told = failed ? nullptr : PyObject_CallMethod(watcher, "finished", nullptr);
@@ -76,6 +88,7 @@ PyObject* iterator_next(PyObject* object) {
   if (run.pipeline().counters().ready.load(std::memory_order_relaxed) != ready) {
     run.hand_off().add(now_ns() - asked);
   }
+  run.reader().end();
   return batch;
 }
 
@@ -126,28 +139,88 @@ LoaderRun::LoaderRun(std::unique_ptr<Pipeline> pipeline, BatchForm form)
   // On a worker's thread.
   pipeline_->on_failure([this](uint64_t ticket, const PartBlock& part) {
     if (part.status.code() != Code::kPython) return;
-    const py::gil_scoped_acquire hold;
-    PyObject* error = take_held_error().release().ptr();
-    {
-      const std::lock_guard<std::mutex> lock(errors_mutex_);
-      std::swap(errors_[static_cast<int64_t>(ticket)], error);
-    }
-    Py_XDECREF(error);
+    with_python([&] {
+      PyObject* error = take_held_error().release().ptr();
+      {
+        const std::lock_guard<std::mutex> lock(errors_mutex_);
+        std::swap(errors_[static_cast<int64_t>(ticket)], error);
+      }
+      Py_XDECREF(error);
+    });
+  });
+  // The interpreter sweeps soon. Nothing is lost where it does not: the next loader does.
+  pipeline_->on_thread_end([]() noexcept {
+    if (left.load(std::memory_order_acquire) == nullptr) return;
+    Py_AddPendingCall(
+        [](void*) {
+          LoaderRun::sweep();
+          return 0;
+        },
+        nullptr);
   });
 }
 
+std::shared_ptr<LoaderRun> LoaderRun::make(std::unique_ptr<Pipeline> pipeline, BatchForm form) {
+  sweep();
+  return {new LoaderRun(std::move(pipeline), std::move(form)), &leave};
+}
+
+void LoaderRun::leave(LoaderRun* run) noexcept {
+  if (run->pipeline_->join(Deadline{})) {
+    delete run;
+    return;
+  }
+  run->next_left_ = left.load(std::memory_order_relaxed);
+  while (!left.compare_exchange_weak(run->next_left_, run, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+  }
+  sweep();  // its workers may have ended meanwhile, and told nobody
+}
+
+bool LoaderRun::sweep() noexcept {
+  bool all = true;
+  LoaderRun* run = left.exchange(nullptr, std::memory_order_acq_rel);
+  while (run != nullptr) {
+    LoaderRun* const next = run->next_left_;
+    if (run->pipeline_->join(Deadline{})) {
+      delete run;
+    } else {
+      all = false;
+      run->next_left_ = left.load(std::memory_order_relaxed);
+      while (!left.compare_exchange_weak(run->next_left_, run, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+      }
+    }
+    run = next;
+  }
+  return all;
+}
+
 LoaderRun::~LoaderRun() {
-  join();
+  {
+    const py::gil_scoped_release release;  // a worker may want it to finish
+    pipeline_->join();
+  }
   forget_errors();
 }
 
-void LoaderRun::join() {
-  pipeline_->close();                    // whoever waits leaves
-  const py::gil_scoped_release release;  // a worker may want it to finish
-  std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
-  // In a forked child the mutex may be held by a thread that is not there.
-  if (!pipeline_->forked()) lock.lock();
-  pipeline_->join();
+bool LoaderRun::join(double seconds, bool signals) {
+  pipeline_->close();  // whoever waits leaves
+  if (reader_.here() || pipeline_->on_own_thread()) return true;
+  const Deadline deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
+  for (;;) {
+    {
+      const py::gil_scoped_release release;  // a worker may want it to finish
+      const Deadline slice = std::min(deadline, deadline_in(kSlice));
+      // In a forked child the reader may be a thread that is not there.
+      if (pipeline_->forked()) return pipeline_->join();
+      if (reader_.try_begin_until(slice)) {
+        const bool ended = pipeline_->join(slice);
+        reader_.end();
+        if (ended) return true;
+      }
+    }
+    if (Clock::now() >= deadline) return false;
+    if (signals && PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
 }
 
 py::object LoaderRun::take_error(int64_t batch) {

@@ -189,7 +189,7 @@ void bind_loader(py::module_& m) {
              // Processes read sources of their own.
              if (processes) source = nullptr;
              auto pipeline = std::make_unique<Pipeline>(std::move(source), fields, options);
-             return std::make_shared<LoaderRun>(std::move(pipeline), std::move(form));
+             return LoaderRun::make(std::move(pipeline), std::move(form));
            }),
            py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
            py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("help"),
@@ -211,8 +211,14 @@ void bind_loader(py::module_& m) {
             order.pad = pad;
             run.forget_errors();
             const py::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(run.mutex());
-            run.pipeline().start(order, skip, deadline_after(seconds));
+            run.reader().begin();
+            try {
+              run.pipeline().start(order, skip, deadline_after(seconds));
+            } catch (...) {
+              run.reader().end();
+              throw;
+            }
+            run.reader().end();
           },
           py::arg("samples"), py::arg("batch_size"), py::arg("seed"), py::arg("epoch"), py::arg("rank"),
           py::arg("world_size"), py::arg("start"), py::arg("shuffle"), py::arg("drop_last"), py::arg("pad"),
@@ -225,7 +231,9 @@ void bind_loader(py::module_& m) {
           py::arg("watcher"))
       .def("stop", [](LoaderRun& run) { run.pipeline().stop(); })
       .def("close", [](LoaderRun& run) { run.pipeline().close(); })
-      .def("join", &LoaderRun::join, "Ends and joins the worker threads, for good.")
+      .def("join", &LoaderRun::join, py::arg("seconds"), py::arg("signals"),
+           "Ends the worker threads for good. False if one was still at work after so many seconds.")
+      .def_property_readonly("ended", [](LoaderRun& run) { return run.pipeline().ended(); })
       .def_property_readonly("closed", [](LoaderRun& run) { return run.pipeline().closed(); })
       .def_property_readonly("forked", [](LoaderRun& run) { return run.pipeline().forked(); })
       .def_property_readonly("delivered", [](LoaderRun& run) { return run.pipeline().delivered(); })
@@ -269,6 +277,10 @@ void bind_loader(py::module_& m) {
                                return slots.stride() * slots.most();
                              })
       .def_property_readonly("stride", [](LoaderRun& run) { return run.pipeline().slots()->stride(); });
+
+  m.def(
+      "loaders_left", [] { return !LoaderRun::sweep(); },
+      "Whether worker threads of loaders that nobody holds any more are still at work.");
 
   py::class_<LoaderSource, PyFeed>(m, "LoaderFeed", "A loader's run as an engine reads it.")
       .def(py::init<std::shared_ptr<LoaderRun>, py::object>(), py::arg("run"), py::arg("watcher"));

@@ -38,21 +38,56 @@ class NativeFunction final : public RowFunction {
   int64_t out_;
 };
 
+Status left() noexcept { return {Code::kClosed, "[loader] the loader was left"}; }
+
+// A function that somebody else keeps, where Python's garbage collector sees it: a function that knows its loader would
+// otherwise never be freed.
+class WeakFunction {
+ public:
+  explicit WeakFunction(const py::function& function) : weak_(keep(py::weakref(py::handle(function)))) {}
+  // Calls it with these arguments, new references or null. Throws what it raises; null: it is gone. Needs the GIL.
+  // Pointers, not owners: a thread that is unwound while it is in Python (see with_python) has lost the GIL.
+  template <class... Arguments>
+  PyObject* call(Arguments*... arguments) const {
+    PyObject* function = PyObject_CallNoArgs(static_cast<PyObject*>(const_cast<void*>(weak_.get())));
+    PyObject* result = nullptr;
+    if (function && function != Py_None && (arguments && ...)) {
+      result = PyObject_CallFunctionObjArgs(function, arguments..., nullptr);
+    }
+    const bool gone = function == Py_None;
+    Py_XDECREF(function);
+    (Py_XDECREF(arguments), ...);
+    if (!result && !gone) throw py::error_already_set();
+    return result;
+  }
+
+ private:
+  std::shared_ptr<const void> weak_;
+};
+
 class PythonFunction final : public RowFunction {
  public:
-  PythonFunction(std::shared_ptr<const void> owner, PyObject* function, const FieldSpec& input, size_t out)
-      : owner_(std::move(owner)), function_(function), shape_(input.shape), in_(input.row_bytes()), out_(out) {
+  PythonFunction(const py::function& function, const FieldSpec& input, size_t out)
+      : function_(function), shape_(input.shape), in_(input.row_bytes()), out_(out) {
     dtype_ = dtype_name(input.dtype);
   }
 
   const char* name() const noexcept override { return "Python"; }
   Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept override {
-    const py::gil_scoped_acquire gil;
+    if (key.stop && key.stop->asked()) return left();
+    return with_python([&]() -> Status { return call_it(from, to, key, random); });
+  }
+
+ private:
+  Status call_it(const void* from, void* to, const RowKey& key, uint64_t random) const {
     try {
       // A copy: whoever keeps it must not see the next sample in it.
       py::array row(py::dtype(dtype_), shape_);
       if (in_ > 0) std::memcpy(row.mutable_data(), from, in_);
-      const auto result = py::reinterpret_borrow<py::object>(function_)(row, key.sample, random).cast<py::array>();
+      PyObject* const out =
+          function_.call(row.release().ptr(), PyLong_FromLongLong(key.sample), PyLong_FromUnsignedLongLong(random));
+      if (!out) return left();
+      const auto result = py::reinterpret_steal<py::object>(out).cast<py::array>();
       if (static_cast<size_t>(result.nbytes()) != out_) {
         return {Code::kInternal, "[loader] a Python transform returned %zd bytes, expected %zu", result.nbytes(), out_};
       }
@@ -66,9 +101,7 @@ class PythonFunction final : public RowFunction {
     }
   }
 
- private:
-  std::shared_ptr<const void> owner_;
-  PyObject* function_;  // kept by owner_
+  WeakFunction function_;
   std::vector<int64_t> shape_;
   std::string dtype_;
   size_t in_;
@@ -77,19 +110,25 @@ class PythonFunction final : public RowFunction {
 
 class CallSource final : public Source {
  public:
-  CallSource(std::shared_ptr<const void> owner, PyObject* function, int64_t length, std::vector<FieldSpec> fields)
-      : owner_(std::move(owner)), function_(function), length_(length), fields_(std::move(fields)) {}
+  CallSource(const py::function& function, int64_t length, std::vector<FieldSpec> fields)
+      : function_(function), length_(length), fields_(std::move(fields)) {}
 
   int64_t length() const noexcept override { return length_; }
   const std::vector<FieldSpec>& fields() const noexcept override { return fields_; }
 
   Status read(const ReadRequest& request, int64_t* failed_row) const noexcept override {
-    const py::gil_scoped_acquire gil;
+    return with_python([&]() -> Status { return read_all(request, failed_row); });
+  }
+
+ private:
+  Status read_all(const ReadRequest& request, int64_t* failed_row) const {
     for (int64_t row = 0; row < request.rows; ++row) {
       *failed_row = row;
+      if (request.stop && request.stop->asked()) return left();
       try {
-        const auto function = py::reinterpret_borrow<py::object>(function_);
-        const auto arrays = function(request.samples[row]).cast<py::tuple>();
+        PyObject* const out = function_.call(PyLong_FromLongLong(request.samples[row]));
+        if (!out) return left();
+        const auto arrays = py::reinterpret_steal<py::object>(out).cast<py::tuple>();
         if (arrays.size() != fields_.size()) return {Code::kInternal, "[loader] Callable lost a field"};
         for (size_t i = 0; i < fields_.size(); ++i) {
           const auto array = arrays[i].cast<py::array>();
@@ -107,9 +146,7 @@ class CallSource final : public Source {
     return {};
   }
 
- private:
-  std::shared_ptr<const void> owner_;
-  PyObject* function_;  // kept by owner_
+  WeakFunction function_;
   int64_t length_;
   std::vector<FieldSpec> fields_;
 };
@@ -124,9 +161,8 @@ std::shared_ptr<const void> keep(py::object object) {
           }};
 }
 
-std::shared_ptr<const Source> call_source(py::function checked, int64_t length, std::vector<FieldSpec> fields) {
-  PyObject* function = checked.ptr();
-  return std::make_shared<CallSource>(keep(std::move(checked)), function, length, std::move(fields));
+std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields) {
+  return std::make_shared<CallSource>(checked, length, std::move(fields));
 }
 
 std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t user_data, py::object owner,
@@ -136,10 +172,9 @@ std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t 
                                           output.row_bytes());
 }
 
-std::shared_ptr<const RowFunction> python_function(py::function checked, const FieldSpec& input,
+std::shared_ptr<const RowFunction> python_function(const py::function& checked, const FieldSpec& input,
                                                    const FieldSpec& output) {
-  PyObject* function = checked.ptr();
-  return std::make_shared<PythonFunction>(keep(std::move(checked)), function, input, output.row_bytes());
+  return std::make_shared<PythonFunction>(checked, input, output.row_bytes());
 }
 
 }  // namespace gradring

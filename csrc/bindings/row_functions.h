@@ -15,12 +15,12 @@ std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t 
                                                    const FieldSpec& input, const FieldSpec& output);
 
 // checked: a function of gradring.transforms that calls the user's, checks what it returns, and gives a C-contiguous
-// array of the output's dtype and shape.
-std::shared_ptr<const RowFunction> python_function(py::function checked, const FieldSpec& input,
+// array of the output's dtype and shape. Held weakly: the caller keeps it.
+std::shared_ptr<const RowFunction> python_function(const py::function& checked, const FieldSpec& input,
                                                    const FieldSpec& output);
 
-// checked(sample) gives a tuple of C-contiguous arrays, one a field, of the field's dtype and shape.
-std::shared_ptr<const Source> call_source(py::function checked, int64_t length, std::vector<FieldSpec> fields);
+// checked(sample) gives a tuple of C-contiguous arrays, one a field, of the field's dtype and shape. Held weakly too.
+std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields);
 
 // Keeps a Python object alive from native code; lets it go under the GIL, or never if the interpreter is gone.
 std::shared_ptr<const void> keep(py::object object);

@@ -81,7 +81,7 @@ Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadReques
   const auto out_bytes = static_cast<int64_t>(plan.output().row_bytes());
   for (int64_t row = 0; row < request.rows; ++row) {
     prefetcher.at(row);
-    const RowKey key{request.seed, request.epoch, request.samples[row]};
+    const RowKey key{request.seed, request.epoch, request.samples[row], request.stop};
     const std::byte* from = rows.base + request.samples[row] * rows.stride;
     Status status = stage_ns == nullptr ? plan.run(from, to + row * out_bytes, key, scratch)
                                         : plan.run_timed(from, to + row * out_bytes, key, scratch, stage_ns);
@@ -105,7 +105,7 @@ Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadReque
     int64_t failed = 0;
     Status status = column.read(request.samples + first, count, request.scratch, &failed);
     for (int64_t row = 0; status.ok() && row < count; ++row) {
-      const RowKey key{request.seed, request.epoch, request.samples[first + row]};
+      const RowKey key{request.seed, request.epoch, request.samples[first + row], request.stop};
       const std::byte* from = request.scratch + row * row_bytes;
       std::byte* place = to + (first + row) * out_bytes;
       status =

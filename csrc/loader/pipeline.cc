@@ -32,6 +32,18 @@ void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
+thread_local const Pipeline* serving = nullptr;  // whose worker this thread is
+
+// The consumer fills its batches itself, and somebody closes the loader meanwhile.
+class LoaderClosed final : public Stop {
+ public:
+  explicit LoaderClosed(const Pipeline& pipeline) noexcept : pipeline_(pipeline) {}
+  bool asked() const noexcept override { return pipeline_.closed(); }
+
+ private:
+  const Pipeline& pipeline_;
+};
+
 ControlShape shape_of(const PipelineOptions& o) noexcept {
   return {o.cells, o.processes ? std::max(o.workers, 1u) : 1, std::max(o.workers, 1u)};
 }
@@ -73,18 +85,27 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
 
 Pipeline::~Pipeline() { join(); }
 
-void Pipeline::join() noexcept {
+bool Pipeline::on_own_thread() const noexcept { return serving == this; }
+
+bool Pipeline::join(Deadline deadline) noexcept {
   if (forked()) {
     // The threads live in the parent only: there is nothing to join, and their handles must not be destroyed.
     (void)new std::vector<std::thread>(std::move(threads_));
     threads_.clear();
-    return;
+    return true;
   }
   close();
   quit_.store(true, std::memory_order_relaxed);
   control_.run().turn.publish(RunBlock::kQuit);
+  if (on_own_thread()) return false;
+  while (const uint32_t alive = alive_.load(std::memory_order_acquire)) {
+    if (!futex_wait(alive_, alive, deadline, Scope::kThreads) && alive_.load(std::memory_order_acquire) != 0) {
+      return false;
+    }
+  }
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  return true;
 }
 
 bool Pipeline::forked() const noexcept { return forks_so_far() != born_in_fork_; }
@@ -99,15 +120,22 @@ void Pipeline::start_threads() {
   pthread_sigmask(SIG_SETMASK, &all, &old);
   try {
     for (uint32_t index = 0; index < options_.workers; ++index) {
+      alive_.fetch_add(1, std::memory_order_relaxed);
       threads_.emplace_back([this, index] {
+        serving = this;
         pthread_setname_np(pthread_self(), "gradring-load");
         control_.worker(index).thread.store(static_cast<uint64_t>(pthread_self()), std::memory_order_relaxed);
         Worker worker(control_, *filler_, slots_->base(), slots_->stride(), index);
         worker.on_failure(failed_);
         worker.serve([this] { return !quit_.load(std::memory_order_relaxed); });
+        const auto told = thread_end_;
+        alive_.fetch_sub(1, std::memory_order_release);
+        futex_wake_all(alive_, Scope::kThreads);
+        if (told) told();
       });
     }
   } catch (const std::system_error& error) {
+    alive_.fetch_sub(1, std::memory_order_release);
     pthread_sigmask(SIG_SETMASK, &old, nullptr);
     throw Error(Code::kUnavailable, std::string("[loader] cannot start a thread: ") + error.what());
   }
@@ -301,8 +329,10 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   const auto batch = static_cast<int64_t>(next_);
   const TraceSpan span("fill batch", batch);
   PartBlock part;
+  const LoaderClosed stop(*this);
   filler_->fill(order_, batch, {0, order_.rows(batch)}, skip_, slots_->data(spare_), self_->scratch(), &part,
-                &control_.worker(0));
+                &control_.worker(0), &stop);
+  if (part.status.code() == Code::kClosed) return Delivered::kClosed;
   if (!part.status.ok()) {
     failed_lane_ = 0;
     failed_part_ = part;
@@ -328,6 +358,7 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   int64_t rows = 0, skipped = 0;
   for (uint32_t lane = 0; lane < lanes; ++lane) {
     const PartBlock& part = control_.part(lane, cell);
+    if (part.status.code() == Code::kClosed) return Delivered::kClosed;
     if (!part.status.ok()) {
       failed_lane_ = lane;
       failed_part_ = part;

@@ -11,6 +11,7 @@
 // | counters          | the consumer | statistics | relaxed           | numbers to look at                           |
 // | Pipeline::closed_ | close        | next       | release / acquire | the consumer ends its wait                   |
 // | Pipeline::quit_   | the end      | workers    | relaxed           | a flag; what it allows is ordered by joining |
+// | Pipeline::alive_  | a thread     | join       | release / acquire | what it touched is free once it has left     |
 #pragma once
 
 #include <atomic>
@@ -83,8 +84,14 @@ class GRADRING_API Pipeline {
   void stop() noexcept;
   // Ends the run and every later wait. From any thread.
   void close() noexcept;
-  // Closes, and waits until the worker threads have ended. Not while another thread is in next.
-  void join() noexcept;
+  // Closes, and waits until the worker threads have ended: false if one is still at work at the deadline, or is the one
+  // that calls. Not while another thread is in next.
+  bool join(Deadline deadline = kNoDeadline) noexcept;
+  bool ended() const noexcept { return alive_.load(std::memory_order_acquire) == 0 || forked(); }
+  // Whether the caller is one of the worker threads: a function that a source calls may do anything.
+  bool on_own_thread() const noexcept;
+  // Called by each worker thread as the last that it does.
+  void on_thread_end(void (*told)() noexcept) noexcept { thread_end_ = told; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
   const PipelineOptions& options() const noexcept { return options_; }
@@ -142,6 +149,8 @@ class GRADRING_API Pipeline {
   uint64_t born_in_fork_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> quit_{false};
+  std::atomic<uint32_t> alive_{0};  // worker threads
+  void (*thread_end_)() noexcept = nullptr;
 
   Order order_;
   bool skip_ = false;

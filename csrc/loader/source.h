@@ -36,6 +36,15 @@ struct PartTimes {
   uint64_t ns[kMost] = {};
 };
 
+// Whether what is being read is still wanted. Who calls code that is not ours asks between samples.
+class Stop {
+ public:
+  virtual bool asked() const noexcept = 0;
+
+ protected:
+  ~Stop() = default;
+};
+
 struct ReadRequest {
   const int64_t* samples = nullptr;  // each in [0, length)
   int64_t rows = 0;
@@ -44,6 +53,7 @@ struct ReadRequest {
   uint64_t seed = 0;                   // random transforms are keyed (seed, epoch, sample, place of the transform)
   uint64_t epoch = 0;
   PartTimes* times = nullptr;  // not null: add to it
+  const Stop* stop = nullptr;  // not null: once asked, end with Code::kClosed where that saves time
 };
 
 class GRADRING_API Source {

@@ -24,6 +24,7 @@ struct RowKey {
   uint64_t seed = 0;
   uint64_t epoch = 0;
   int64_t sample = 0;
+  const Stop* stop = nullptr;  // ReadRequest::stop
 };
 
 // A function from row to row that is not ours: a C function pointer, or Python (which takes the GIL itself).

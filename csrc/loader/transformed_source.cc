@@ -112,7 +112,7 @@ class TransformedSource final : public Source {
       const size_t in = source_->fields()[i].row_bytes();
       const size_t out = fields_[i].row_bytes();
       for (int64_t row = 0; row < part.rows; ++row) {
-        const RowKey key{request.seed, request.epoch, part.samples[row]};
+        const RowKey key{request.seed, request.epoch, part.samples[row], request.stop};
         const std::byte* from = part.fields[i] + static_cast<size_t>(row) * in;
         std::byte* to = request.fields[i] + static_cast<size_t>(first + row) * out;
         Status status = stage_ns == nullptr ? plans_[i]->run(from, to, key, request.scratch)

@@ -30,6 +30,16 @@ uint64_t resident_bytes() noexcept {
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+// The run was left: nobody will take what is being filled.
+class RunLeft final : public Stop {
+ public:
+  explicit RunLeft(const Ring<>& ring) noexcept : ring_(ring) {}
+  bool asked() const noexcept override { return ring_.closed(); }
+
+ private:
+  const Ring<>& ring_;
+};
+
 }  // namespace
 
 Filler::Filler(std::shared_ptr<const Source> source, int64_t batch_size)
@@ -42,7 +52,7 @@ Filler::Filler(std::shared_ptr<const Source> source, int64_t batch_size)
 }
 
 Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed,
-                    PartTimes* times) const noexcept {
+                    const Stop* stop, PartTimes* times) const noexcept {
   std::byte* fields[kMostFields];
   for (size_t i = 0; i < layout_.offsets.size(); ++i) {
     fields[i] = slot + layout_.offsets[i] + static_cast<size_t>(rows.begin) * layout_.row_bytes[i];
@@ -55,11 +65,12 @@ Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* 
   request.seed = order.options().seed;
   request.epoch = order.options().epoch;
   request.times = times;
+  request.stop = stop;
   return source_->read(request, failed);
 }
 
 void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
-                  PartBlock* part, WorkerBlock* block) const noexcept {
+                  PartBlock* part, WorkerBlock* block, const Stop* stop) const noexcept {
   auto* samples = reinterpret_cast<int64_t*>(slot);
   part->rows = static_cast<int32_t>(range.end - range.begin);
   part->skipped = 0;
@@ -71,32 +82,37 @@ void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std
   if (batch % kTimedEvery == kTimedFirst) {
     PartTimes times;
     const int64_t begin = now_ns();
-    part->status = read(order, range, slot, scratch, &failed, &times);
+    part->status = read(order, range, slot, scratch, &failed, stop, &times);
     block->timed_ns.fetch_add(static_cast<uint64_t>(now_ns() - begin), std::memory_order_relaxed);
     for (size_t i = 0; i < PartTimes::kMost; ++i) {
       if (times.ns[i] > 0) block->part_ns[i].fetch_add(times.ns[i], std::memory_order_relaxed);
     }
   } else {
-    part->status = read(order, range, slot, scratch, &failed);
+    part->status = read(order, range, slot, scratch, &failed, stop);
   }
   if (part->status.ok()) return;
-  if (skip) {
-    read_one_by_one(order, range, slot, scratch, part);
+  if (skip && part->status.code() != Code::kClosed) {
+    read_one_by_one(order, range, slot, scratch, part, stop);
   } else {
     part->rows = 0;
     if (failed >= 0 && failed < range.end - range.begin) part->failed_sample = samples[range.begin + failed];
   }
 }
 
-void Filler::read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch,
-                             PartBlock* part) const noexcept {
+void Filler::read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch, PartBlock* part,
+                             const Stop* stop) const noexcept {
   auto* samples = reinterpret_cast<int64_t*>(slot);
   int64_t to = range.begin;
   for (int64_t from = range.begin; from < range.end; ++from) {
     samples[to] = samples[from];
     int64_t failed = -1;
-    if (read(order, {to, to + 1}, slot, scratch, &failed).ok()) {
+    const Status status = read(order, {to, to + 1}, slot, scratch, &failed, stop);
+    if (status.ok()) {
       ++to;
+    } else if (status.code() == Code::kClosed) {
+      part->rows = 0;
+      part->status = status;
+      return;
     } else {
       ++part->skipped;
     }
@@ -184,11 +200,12 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const Lane lane{nullptr, static_cast<int>(lane_), static_cast<int>(control_.shape().lanes)};
   const Range range = split(lane, order.rows(batch));
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
-  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part,
-               &block_of);
+  const RunLeft left(ring);
+  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part, &block_of,
+               &left);
   if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
-  if (!ok && failed_) failed_(ticket, part);
+  if (!ok && failed_ && part.status.code() != Code::kClosed) failed_(ticket, part);
   ring.commit(ticket);
   return ok;
 }

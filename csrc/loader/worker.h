@@ -23,19 +23,19 @@ class GRADRING_API Filler {
   const Source& source() const noexcept { return *source_; }
 
   // Rows [range.begin, range.end) of the batch, with `scratch` source().scratch_bytes() long. With `skip`, samples that
-  // fail are left out, and the rows that follow move up. Says in *part what it did. A batch in kTimedEvery is timed part
-  // by part, into *block.
+  // fail are left out, and the rows that follow move up. Says in *part what it did: Code::kClosed if `stop` was asked
+  // before all was read. A batch in kTimedEvery is timed part by part, into *block.
   void fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
-            PartBlock* part, WorkerBlock* block) const noexcept;
+            PartBlock* part, WorkerBlock* block, const Stop* stop) const noexcept;
 
  private:
   static constexpr size_t kMostFields = 64;
   static constexpr int64_t kTimedEvery = 64;
   static constexpr int64_t kTimedFirst = 3;
-  Status read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed,
+  Status read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed, const Stop* stop,
               PartTimes* times = nullptr) const noexcept;
-  void read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch,
-                       PartBlock* part) const noexcept;
+  void read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch, PartBlock* part,
+                       const Stop* stop) const noexcept;
 
   std::shared_ptr<const Source> source_;
   SlotLayout layout_;

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -183,9 +183,9 @@ class LoaderRun:
         ...
     def iterate(self, watcher: typing.Any) -> typing.Any:
         ...
-    def join(self) -> None:
+    def join(self, seconds: typing.SupportsFloat | typing.SupportsIndex, signals: bool) -> bool:
         """
-        Ends and joins the worker threads, for good.
+        Ends the worker threads for good. False if one was still at work after so many seconds.
         """
     def note(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         ...
@@ -224,6 +224,9 @@ class LoaderRun:
         ...
     @property
     def delivered(self) -> int:
+        ...
+    @property
+    def ended(self) -> bool:
         ...
     @property
     def forked(self) -> bool:
@@ -454,6 +457,10 @@ def linear_vjp(dy: ArrayLike, x: ArrayLike, w: ArrayLike, y_or_pre: ArrayLike | 
     >>> dx, dw, db = gr.ops.linear_vjp(np.ones((2, 1)), np.array([[1.0], [2.0]]), np.array([[3.0]]))
     >>> dx.tolist(), dw.tolist(), db.tolist()
     ([[3.0], [3.0]], [[3.0]], [2.0])
+    """
+def loaders_left() -> bool:
+    """
+    Whether worker threads of loaders that nobody holds any more are still at work.
     """
 def log_softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """

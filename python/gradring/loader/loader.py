@@ -14,7 +14,7 @@ from gradring import _core
 from gradring.errors import DeviceUnavailable
 from gradring.loader import arguments
 from gradring.loader.fields import LoaderFields
-from gradring.loader.runs import Lent, Runs, watched_by
+from gradring.loader.runs import Ends, Lent, Runs
 from gradring.loader.stats import LoaderStats, stats_from
 from gradring.loader.watcher import Watcher
 from gradring.sources import Opened, open_source
@@ -107,6 +107,7 @@ class Loader:
                 f"[Loader] drop_last leaves nothing: {self.samples} samples, batch_size {self.batch_size}, "
                 f"world_size {self.world_size}"
             )
+        self._ends = Ends()
         self._runs = Runs(
             self._opened,
             (source, transforms, None),
@@ -115,9 +116,11 @@ class Loader:
             prefetch=ahead,
             budget=budget,
             restart=restarts,
+            ends=self._ends,
         )
-        # At garbage collection, and at the interpreter's exit while it is still whole: no thread outlives either.
-        self._finalizer = weakref.finalize(self, self._runs.close)
+        # At garbage collection. At the interpreter's exit, runs.py ends it.
+        self._finalizer = weakref.finalize(self, self._ends.abandon)
+        self._finalizer.atexit = False
         self._cast_runs: dict[tuple[str, ...], Runs] = {}
         self.epoch = 0
         self._position = 0  # of the next pass's first batch, in the epoch's order
@@ -195,7 +198,7 @@ class Loader:
     ) -> tuple[Lent, Watcher]:
         lent = self._runs_with(dtypes).borrow()
         watcher = Watcher(self, lent.run, lent.workers, self.timeout, stay=stay)
-        lent.user = watched_by(watcher)
+        lent.lend(watcher)
         lent.run.start(
             samples=self.samples,
             batch_size=self._rows,
@@ -275,8 +278,12 @@ class Loader:
     # Its end
 
     def close(self) -> None:
-        """End workers and free memory. Whoever waits for a batch gets a ``LoaderError``; batches that are held stay good."""
-        self._finalizer()
+        """End workers and free memory. Whoever waits for a batch gets a ``LoaderError``; batches that are held stay good.
+
+        Waits for worker threads to finish the sample that they are at, at most five seconds.
+        """
+        self._finalizer.detach()
+        self._ends.close(signals=True)
 
     def __enter__(self) -> Loader:
         return self

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import time
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradring import _core
@@ -14,7 +15,7 @@ from gradring.errors import LoaderError
 from gradring.loader.processes import Workers
 from gradring.sources import Opened
 
-__all__ = ["Lent", "Runs", "Size"]
+__all__ = ["Ends", "Lent", "Runs", "Size"]
 
 _LOG = logging.getLogger("gradring.loader")
 _SPARES = 2  # csrc/loader/pipeline.cc
@@ -23,6 +24,7 @@ _AUTO_CELLS = 4
 _MOST_AUTO_CELLS = 16
 _MOST_AUTO_THREADS = 8
 _BUDGET = 1 << 30
+_GRACE = 5.0  # seconds that the end of a loader waits for a worker thread that is still at a sample
 _KINDS = ("array", "tuple", "list", "dict")  # BatchForm::Kind
 
 
@@ -44,17 +46,85 @@ class Lent:
 
     run: Any
     workers: Workers | None
-    user: Callable[[], Any]  # a weak reference to whoever reads it
+    # Not empty: nobody reads it. Whoever takes the token out may, one of all threads (the list's methods are atomic), and
+    # it comes back when the watcher of that pass dies.
+    free: list[None] = field(default_factory=list)
+    user: Any = None
 
-    def close(self) -> None:
+    def lend(self, watcher: Any) -> None:
+        """To the pass that this watcher belongs to."""
+        free = self.free
+        self.user = weakref.ref(watcher, lambda _: free.append(None))
+
+    def take(self) -> bool:
+        """Whether nobody reads it, and the caller may now."""
+        try:
+            self.free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def close(self, seconds: float = _GRACE, *, signals: bool = False) -> None:
+        """End it. A worker thread that is still at work after so many seconds ends when what it is at returns."""
         self.run.close()
         if self.workers is not None:
             self.workers.close()
-        self.run.join()
+        if not self.run.join(seconds, signals) and seconds > 0:
+            _LOG.warning(
+                "a worker thread did not end within %.1f s: it ends when the function that it is in returns", seconds
+            )
+
+
+class Ends:
+    """How a loader ends. Knows neither the loader nor its source, so that both can be garbage together."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.lists: list[list[Lent]] = []
+        self._ending: list[Lent] = []  # closed; at their last sample
+        self.grace = _GRACE
+        _LIVE.add(self)
+
+    def close(self, seconds: float = _GRACE, *, signals: bool = False) -> None:
+        """End all pipelines."""
+        self.closed = True
+        lent = [one for ones in (*self.lists, self._ending) for one in ones]
+        self._ending = list(lent)
+        for ones in self.lists:
+            ones.clear()
+        deadline = time.monotonic() + seconds
+        while lent:
+            one = lent.pop()
+            try:
+                one.close(max(deadline - time.monotonic(), 0.0), signals=signals)
+            except Exception:  # the others must end too; also at interpreter exit
+                _LOG.debug("while a loader was closed", exc_info=True)
+            except BaseException:  # Ctrl-C: the others end without being waited for
+                for other in lent:
+                    other.close(0.0)
+                raise
+        self._ending = [one for one in self._ending if not one.run.ended]
+
+    def abandon(self) -> None:
+        """The loader is garbage. Whoever collects it may hold a lock that a function in a worker wants: no wait for Python."""
+        self.close(self.grace)
+
+
+_LIVE: weakref.WeakSet[Ends] = weakref.WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """While the interpreter is whole: no thread of ours outlives it, except one that does not come back to us."""
+    deadline = time.monotonic() + _GRACE
+    for ends in list(_LIVE):
+        ends.close(max(deadline - time.monotonic(), 0.0))
+    while _core.loaders_left() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 class Runs:
-    """Makes pipelines and lends them. Must not know the loader, whose end is theirs."""
+    """Makes pipelines and lends them."""
 
     def __init__(
         self,
@@ -66,19 +136,22 @@ class Runs:
         prefetch: int | None,
         budget: int | None,
         restart: int,
+        ends: Ends,
     ) -> None:
         self._opened, self._value, self._batch_size, self._restart = opened, value, batch_size, restart
         self._threads, self._prefetch, self._budget = threads, prefetch, budget
         self._wish = 1  # a factor on the automatic prefetch
-        self._lent: list[Lent] = []
-        self._others: list[Runs] = []
-        self._closed = False
+        self._lent: list[Lent] = []  # never another list: `ends` has it
+        self._ends = ends
+        ends.lists.append(self._lent)
+        if opened.python:
+            ends.grace = 0.0
         self.slot_bytes = _slot_bytes(opened, batch_size)
         self.size = self._choose()
 
     def like(self, opened: Opened, casts: Any) -> Runs:
         """Others of the same size, whose batches are cast; they end with these."""
-        other = Runs(
+        return Runs(
             opened,
             (*self._value[:2], casts),
             batch_size=self._batch_size,
@@ -86,9 +159,8 @@ class Runs:
             prefetch=self._prefetch,
             budget=self._budget,
             restart=self._restart,
+            ends=self._ends,
         )
-        self._others.append(other)
-        return other
 
     def _choose(self) -> Size:
         opened = self._opened
@@ -122,25 +194,28 @@ class Runs:
         return Size(min(cells, most), workers, 1 if tune else workers, tune, budget, processes)
 
     def borrow(self) -> Lent:
-        """A pipeline that nobody reads: the kept one, or a new one."""
-        if self._closed:
+        """A pipeline that nobody reads: one that is kept, or a new one. The caller lends it to a watcher."""
+        if self._ends.closed:
             raise LoaderError("[loader] the loader was closed")
         for lent in list(self._lent):
             if lent.run.forked:
-                self._lent.remove(lent)  # its workers live in another process
+                self._drop(lent)  # its workers live in another process
             elif lent.run.closed:
-                self._lent.remove(lent)
+                self._drop(lent)
                 lent.close()
-            elif lent.user() is None:
+            elif lent.take():
                 if self._prefetch is None and self._smoother(lent):
-                    self._lent.remove(lent)
+                    self._drop(lent)
                     lent.close()
                     continue
                 return lent
         lent = self._make()
-        self._lent = [other for other in self._lent if other.user() is not None]
         self._lent.append(lent)
         return lent
+
+    def _drop(self, lent: Lent) -> None:
+        with suppress(ValueError):  # another thread was faster
+            self._lent.remove(lent)
 
     def _smoother(self, lent: Lent) -> bool:
         """Whether the last pass asks for more batches ahead: the consumer waited although the workers did too."""
@@ -180,7 +255,7 @@ class Runs:
             memory_budget=size.budget,
         )
         if not size.processes:
-            return Lent(run, None, _nobody)
+            return Lent(run, None)
         value = self._value
         workers = Workers(
             run,
@@ -190,26 +265,7 @@ class Runs:
             cells=size.cells,
             restart=self._restart,
         )
-        return Lent(run, workers, _nobody)
-
-    def close(self) -> None:
-        """Ends all of them."""
-        self._closed = True
-        lent, self._lent = self._lent, []
-        for other in self._others:
-            other.close()
-        for one in lent:
-            with suppress(Exception):  # the others must end too; also at interpreter exit
-                one.close()
-
-
-def watched_by(watcher: Any) -> Callable[[], Any]:
-    """Dead once the iterator that holds the watcher is."""
-    return weakref.ref(watcher)
-
-
-def _nobody() -> None:
-    return None
+        return Lent(run, workers)
 
 
 def _slot_bytes(opened: Opened, batch_size: int) -> int:

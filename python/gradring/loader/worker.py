@@ -28,16 +28,17 @@ def main(text: str) -> None:
     _core.exit_with(given["lifeline_fd"])
     parent = given["parent"]
     try:
-        worker = _build(given, sources)
+        worker, opened = _build(given, sources)
     except BaseException as error:
         with os.fdopen(given["trouble_fd"], "wb") as pipe:
             pipe.write(pickle_error(error, f"{type(error).__name__}: {error}"))
         sys.exit(3)
     os.close(given["trouble_fd"])
     worker.serve(pickle_error, lambda: os.getppid() == parent)
+    del opened  # kept until now: what is native holds its functions weakly
 
 
-def _build(given: dict[str, Any], sources: Any) -> Any:
+def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
     from multiprocessing import spawn
 
     from gradring import _core
@@ -46,7 +47,7 @@ def _build(given: dict[str, Any], sources: Any) -> Any:
     # As multiprocessing does for its own: functions of the user's main module must be found.
     source, transforms, casts = load_payload(given["payload_fd"], spawn.prepare)
     opened = sources.open_source(source).transformed(transforms).transformed(casts)
-    return _core.LaneWorker(
+    worker = _core.LaneWorker(
         opened.native,
         given["control_fd"],
         given["slots_fd"],
@@ -57,6 +58,7 @@ def _build(given: dict[str, Any], sources: Any) -> Any:
         given["workers"],
         given["lane"],
     )
+    return worker, opened
 
 
 def pickle_error(error: BaseException | None, message: str) -> bytes:

@@ -58,8 +58,9 @@ class Callable(Source):
                 raise ValueError("[Callable] fn(0) returned no array")
             self._learned = kind, fields
         kind, fields = self._learned
-        native = _core.call_source(_Checked(self.fn, kind, fields), self.length, [field.native for field in fields])
-        return Opened(native, fields, kind, self.workers, self.num_workers, python=True)
+        checked = _Checked(self.fn, kind, fields)
+        native = _core.call_source(checked, self.length, [field.native for field in fields])
+        return Opened(native, fields, kind, self.workers, self.num_workers, python=True, keeps=(checked,))
 
 
 def _parts(value: Any) -> tuple[str, dict[str, NDArray[Any]]]:

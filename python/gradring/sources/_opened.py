@@ -24,6 +24,7 @@ class Opened:
     workers: str = "threads"  # or "processes"
     num_workers: int | None = None  # what the source asks for
     python: bool = False  # reading needs the GIL
+    keeps: tuple[Any, ...] = ()  # functions, which `native` holds weakly
 
     @property
     def length(self) -> int:
@@ -37,12 +38,13 @@ class Opened:
         steps, fields, python = plan(self.fields, self.kind, transforms)
         if not any(steps):
             return self
-        native = self.native.transformed(steps)
+        made: list[Any] = []
+        native = self.native.transformed([[_noting(step, made) for step in steps_of] for steps_of in steps])
         known = {}
         for field, (name, dtype, shape) in zip(self.fields, native.fields, strict=True):
             known[field.name] = Field(name, np.dtype(dtype), tuple(shape))
         out = tuple(known[field.name] if touched else field for field, touched in zip(self.fields, fields, strict=True))
-        return replace(self, native=native, fields=out, python=self.python or python)
+        return replace(self, native=native, fields=out, python=self.python or python, keeps=(*self.keeps, *made))
 
     def pack(self, arrays: Sequence[NDArray[Any]]) -> Any:
         """Arrays in the form in which the user gave the source."""
@@ -64,3 +66,17 @@ class Opened:
         arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in self.fields]
         self.native.read_into(wanted, arrays, seed, epoch)
         return self.pack(arrays)
+
+
+def _noting(step: tuple[Any, ...], made: list[Any]) -> tuple[Any, ...]:
+    """The step, whose Python function, if it makes one, is put into `made`."""
+    if step[0] != "python":
+        return step
+    kind, make, *rest = step
+
+    def noting(*arguments: Any) -> Any:
+        function = make(*arguments)
+        made.append(function)
+        return function
+
+    return kind, noting, *rest
