@@ -126,6 +126,14 @@ GRADRING_INLINE bool short_by_dots(const MatmulArguments<T>& g) noexcept {
   return g.trans_b && g.m <= kDotRows && g.k >= 4 * kWidth<T>;
 }
 
+// Elements between turned rows: whole vectors, and no multiple of half a page, at which a block's rows would fall into
+// the same few sets of the first cache.
+template <class T>
+GRADRING_INLINE int64_t turned_stride(int64_t k) noexcept {
+  const int64_t stride = divide_up(k, kWidth<T>) * kWidth<T>;
+  return stride * static_cast<int64_t>(sizeof(T)) % 2048 == 0 ? stride + kWidth<T> : stride;
+}
+
 // to = fromᵀ, from being rows x columns; to_stride is at least rows, rounded up to vectors.
 template <class T>
 GRADRING_INLINE void turn(const T* from, int64_t stride, int64_t rows, int64_t columns, T* to,
@@ -143,13 +151,13 @@ void run_dots(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
   int64_t lda = g.lda, ldb = g.ldb;
   T* turned = reinterpret_cast<T*>(lane.scratch());
   if (g.trans_a && !(g.m == 1 && g.lda == 1)) {
-    lda = divide_up(g.k, W) * W;
+    lda = turned_stride<T>(g.k);
     turn(g.a, g.lda, g.k, g.m, turned, lda);
     a = turned;
     turned += lda * g.m;
   }
   if (!g.trans_b) {
-    ldb = divide_up(g.k, W) * W;
+    ldb = turned_stride<T>(g.k);
     turn(g.b, g.ldb, g.k, g.n, turned, ldb);
     b = turned;
   }
@@ -174,7 +182,7 @@ void run_dots(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
 template <class T>
 GRADRING_INLINE size_t dots_scratch(const MatmulArguments<T>& g) noexcept {
   const int64_t rows = (g.trans_a ? g.m : 0) + (g.trans_b ? 0 : g.n);
-  return static_cast<size_t>(divide_up(g.k, kWidth<T>) * kWidth<T> * rows) * sizeof(T);
+  return static_cast<size_t>(turned_stride<T>(g.k) * rows) * sizeof(T);
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
