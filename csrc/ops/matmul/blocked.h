@@ -80,6 +80,7 @@ struct Rectangle {
   bool pack_a = false;
   bool keep_panels = false;  // panels of B are used by more than one block of A
   bool copy_b = false;
+  bool fetch_b = false;  // B is larger than the second cache
 
   GRADRING_INLINE int64_t row_of(int64_t tile) const noexcept { return g.m * tile / plan.row_tiles; }
   GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
@@ -127,6 +128,8 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   work.columns = columns;
   work.copy_b = nullptr;
   work.copy_stride = 0;
+  work.fetch = nullptr;
+  work.fetch_steps = 0;
   if (g.trans_b) {
     if (first_block) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
     work.b = panel;
@@ -143,6 +146,11 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     work.b_stride = kTileColumns<T>;
   }
 
+  // The rows of a panel lie far apart: while one is multiplied, the next is fetched.
+  const bool more = column + 2 * kTileColumns<T> <= g.n && vector + kTileVectors < r.vector_end;
+  const T* const next = more && work.copy_b && r.fetch_b ? work.b + kTileColumns<T> : nullptr;
+  work.fetch_stride = g.ldb;
+
   for (int64_t t = tile_begin; t < tile_end; ++t) {
     const int64_t row = r.row_of(t), rows = r.row_of(t + 1) - row;
     const T* const a = g.trans_a ? g.a + step * g.lda + row : g.a + row * g.lda + step;
@@ -156,6 +164,11 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     const Block block{row, rows, column, columns};
     T* const c = in_passing ? consumed : g.c + row * g.ldc + column;
     work.c = c;
+    if (next) {
+      const int64_t begin = steps * (t - tile_begin) / (tile_end - tile_begin);
+      work.fetch = next + begin * g.ldb;
+      work.fetch_steps = steps * (t + 1 - tile_begin) / (tile_end - tile_begin) - begin;
+    }
     if (consume) prefetch_touched(e.consumer, block);
     kernels[rows - 1](work);
     if (work.copy_b) {
@@ -208,6 +221,7 @@ void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   const bool crowded = !g.trans_a && g.lda * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && g.k > 256 && vectors > 1;
   r.pack_a = crowded || (vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96));
   r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
+  r.fetch_b = g.k * g.n * static_cast<int64_t>(sizeof(T)) > kL2Bytes / 2;
   multiply_rectangle(r);
 }
 

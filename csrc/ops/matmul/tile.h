@@ -40,6 +40,8 @@ struct TileWork {
   int64_t columns;  // 1 to vectors * width
   T* copy_b;        // or null: where the rows of B go for the next tiles
   int64_t copy_stride;
+  const T* fetch;  // what the next panel will copy, a row in each of the first fetch_steps steps, into the second cache
+  int64_t fetch_stride, fetch_steps;
 };
 
 template <class T>
@@ -63,6 +65,7 @@ void tile(const TileWork<T>& w) noexcept {
   const T* a = w.a;
   const T* b = w.b;
   T* copy = w.copy_b;
+  const T* fetch = w.fetch;
   const int64_t a_stride = w.a_stride, b_stride = w.b_stride;
   if (w.steps >= 24) {
     for (int i = 0; i < kRows; ++i) {
@@ -82,6 +85,12 @@ void tile(const TileWork<T>& w) noexcept {
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
       copy += w.copy_stride;
+    }
+    if (p < w.fetch_steps) {
+      __builtin_prefetch(fetch, 0, 2);
+      __builtin_prefetch(fetch + kW, 0, 2);
+      __builtin_prefetch(fetch + 2 * kW - 1, 0, 2);
+      fetch += w.fetch_stride;
     }
 #pragma GCC unroll 32
     for (int i = 0; i < kRows; ++i) {
