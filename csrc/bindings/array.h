@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "bindings/gil.h"
 #include "runtime/status.h"
 
 namespace py = pybind11;
@@ -106,7 +107,7 @@ class MaybeReleaseGil {
     if (operations > 1e6) state_ = PyEval_SaveThread();
   }
   ~MaybeReleaseGil() {
-    if (state_) PyEval_RestoreThread(state_);
+    if (state_) restore_gil(state_);
   }
   MaybeReleaseGil(const MaybeReleaseGil&) = delete;
   MaybeReleaseGil& operator=(const MaybeReleaseGil&) = delete;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bindings/fast_call.h"
+#include "bindings/gil.h"
 #include "bindings/held_error.h"
 
 namespace gradring {
@@ -65,7 +66,7 @@ PyObject* iterator_next(PyObject* object) {
     return nullptr;
   }
   if (!run.reader().try_begin()) {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     run.reader().begin();
   }
   if (self->finished) {
@@ -196,7 +197,7 @@ bool LoaderRun::sweep() noexcept {
 
 LoaderRun::~LoaderRun() {
   {
-    const py::gil_scoped_release release;  // a worker may want it to finish
+    const GilRelease release;  // a worker may want it to finish
     pipeline_->join();
   }
   forget_errors();
@@ -208,7 +209,7 @@ bool LoaderRun::join(double seconds, bool signals) {
   const Deadline deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
   for (;;) {
     {
-      const py::gil_scoped_release release;  // a worker may want it to finish
+      const GilRelease release;  // a worker may want it to finish
       const Deadline slice = std::min(deadline, deadline_in(kSlice));
       // In a forked child the reader may be a thread that is not there.
       if (pipeline_->forked()) return pipeline_->join();
@@ -241,25 +242,40 @@ void LoaderRun::forget_errors() {
   for (auto& [batch, error] : errors) Py_XDECREF(error);
 }
 
-// Asks the watcher; throws what it raises.
+// Asks the watcher; throws what it raises. (Pointers, not owners: see gil.h.)
 void LoaderRun::ask(Delivered what, int64_t waited_ns, PyObject* watcher) {
-  const py::handle asked(watcher);
+  PyObject* answer = nullptr;
   switch (what) {
     case Delivered::kTimeout:
     case Delivered::kHeld: {
-      const int64_t out = what == Delivered::kHeld ? static_cast<int64_t>(pipeline_->held()) : -1;
-      asked.attr("waited")(static_cast<double>(waited_ns) * 1e-9, out);
-      return;
+      const long held = what == Delivered::kHeld ? static_cast<long>(pipeline_->held()) : -1;
+      answer = PyObject_CallMethod(watcher, "waited", "dl", static_cast<double>(waited_ns) * 1e-9, held);
+      break;
     }
     case Delivered::kFailed: {
       const PartBlock& part = pipeline_->failed_part();
-      asked.attr("failed")(pipeline_->failed_lane(), pipeline_->delivered(), part.failed_sample,
-                           static_cast<int>(part.status.code()), part.status.message());
+      answer = PyObject_CallMethod(watcher, "failed", "lLLis", static_cast<long>(pipeline_->failed_lane()),
+                                   static_cast<long long>(pipeline_->delivered()),
+                                   static_cast<long long>(part.failed_sample), static_cast<int>(part.status.code()),
+                                   part.status.message());
       break;
     }
-    default: asked.attr("closed")(); break;
+    default: answer = PyObject_CallMethod(watcher, "closed", nullptr);
   }
-  throw Error(Code::kInternal, "[loader] a loader's watcher did not raise");
+  if (!answer) throw py::error_already_set();
+  Py_DECREF(answer);
+  if (what == Delivered::kFailed || what == Delivered::kClosed) {
+    throw Error(Code::kInternal, "[loader] a loader's watcher did not raise");
+  }
+}
+
+// PyGC_Collect, also where the user has switched collecting off.
+void collect_garbage() {
+  PyObject* const module = PyImport_ImportModule("gc");
+  PyObject* const found = module ? PyObject_CallMethod(module, "collect", nullptr) : nullptr;
+  Py_XDECREF(module);
+  if (!found) throw py::error_already_set();
+  Py_DECREF(found);
 }
 
 bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
@@ -270,10 +286,8 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
   bool collected = false;
   try {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
-      // Batches may lie in reference cycles. (PyGC_Collect would do nothing where the user has switched it off.)
-      // Once a wait, and not at its beginning: it takes long, and a batch that is in use may come back sooner.
-      if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true))
-        py::module_::import("gc").attr("collect")();
+      // Batches may lie in reference cycles. Once a wait, and not at its beginning: it takes long, and a batch that is in use may come back sooner.
+      if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true)) collect_garbage();
       if (since == 0) {
         since = now_ns();
         if (result == Delivered::kFailed || result == Delivered::kClosed) ask(result, 0, watcher);
@@ -281,12 +295,14 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         ask(result, now_ns() - since, watcher);
       }
-      const py::gil_scoped_release release;
+      const GilRelease release;
       const Deadline slice = deadline_in(kSlice);
       const uint32_t returns = pipeline_->slots()->returns();
       result = pipeline_->next(delivery, slice);
       if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
     }
+  } catch (const abi::__forced_unwind&) {
+    throw;
   } catch (...) {
     raise_current_exception();
     return false;
@@ -306,16 +322,19 @@ Status LoaderRun::next_natively(Delivery* delivery, PyObject* watcher, Deadline 
       return {};
     }
     if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
-    {
-      const py::gil_scoped_acquire hold;
+    const Status status = with_python([&]() -> Status {
       try {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         ask(result, now_ns() - since, watcher);
+      } catch (const abi::__forced_unwind&) {
+        throw;
       } catch (...) {
         raise_current_exception();
         return hold_python_error();
       }
-    }
+      return {};
+    });
+    if (!status.ok()) return status;
     if (Clock::now() >= deadline) return Status(Code::kTimeout, "[loader] no batch yet");
   }
 }

@@ -16,6 +16,7 @@
 #include "bindings/batch_iterator.h"
 #include "bindings/bindings.h"
 #include "bindings/feed.h"
+#include "bindings/gil.h"
 #include "bindings/held_error.h"
 #include "bindings/loader_feed.h"
 #include "loader/pipeline.h"
@@ -133,7 +134,7 @@ class LaneWorker {
         // The message in the part must do.
       }
     });
-    const py::gil_scoped_release release;
+    const GilRelease release;
     worker_.serve([&] {
       const py::gil_scoped_acquire hold;
       try {
@@ -210,7 +211,7 @@ void bind_loader(py::module_& m) {
             order.drop_last = drop_last;
             order.pad = pad;
             run.forget_errors();
-            const py::gil_scoped_release release;
+            const GilRelease release;
             run.reader().begin();
             try {
               run.pipeline().start(order, skip, deadline_after(seconds));

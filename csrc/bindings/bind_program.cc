@@ -9,6 +9,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/feed.h"
+#include "bindings/gil.h"
 #include "bindings/program_door.h"
 #include "loader/array_source.h"
 #include "program/callback.h"
@@ -121,16 +122,17 @@ class PythonCallback {
 
  private:
   static bool call(void* context, void* const* memory, int count) noexcept {
-    const py::gil_scoped_acquire hold;
-    try {
-      py::tuple addresses(count);
-      for (int i = 0; i < count; ++i) addresses[i] = reinterpret_cast<uintptr_t>(memory[i]);
-      return static_cast<PythonCallback*>(context)->function_(addresses).cast<bool>();
-    } catch (py::error_already_set& error) {
-      error.discard_as_unraisable("a callback of a gradring program");
-    } catch (...) {
-    }
-    return false;
+    return with_python([&] {
+      PyObject* const addresses = PyTuple_New(count);
+      for (int i = 0; addresses && i < count; ++i) PyTuple_SET_ITEM(addresses, i, PyLong_FromVoidPtr(memory[i]));
+      PyObject* const function = static_cast<PythonCallback*>(context)->function_.ptr();
+      PyObject* const result = addresses ? PyObject_CallOneArg(function, addresses) : nullptr;
+      Py_XDECREF(addresses);
+      const bool good = result && PyObject_IsTrue(result) == 1;
+      Py_XDECREF(result);
+      if (PyErr_Occurred()) PyErr_WriteUnraisable(function);
+      return good;
+    });
   }
 
   py::object function_;
@@ -298,7 +300,7 @@ void bind_program(py::module_& m) {
             const Batch& batch = feed.peek();
             Executor* executor = e.programs(Mode::kTrain).find(batch.rows);
             if (executor == nullptr) throw py::value_error("no program for this batch");
-            const py::gil_scoped_release release;
+            const GilRelease release;
             feed.feed().source->fill(Lane{&e.team(), 0, 1}, batch);
             std::vector<std::pair<double, double>> spans;
             for (const Engine::Work& w : e.profile(*executor, batch, rate, steps)) spans.emplace_back(w.wait, w.work);
@@ -314,7 +316,7 @@ void bind_program(py::module_& m) {
             Totals totals;
             ChunkResult result;
             {
-              const py::gil_scoped_release release;
+              const GilRelease release;
               result = e.chunk(train, feed.feed(), options, &totals);
             }
             if (train) e.add_totals(totals);
@@ -329,7 +331,7 @@ void bind_program(py::module_& m) {
             Executor* executor = e.programs(Mode::kTrain).find(rows);
             if (executor == nullptr) throw py::value_error("no such program");
             const ChunkOptions options = options_for(e, true, rates, -1, 0);
-            const py::gil_scoped_release release;
+            const GilRelease release;
             flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
           },
           py::arg("rows"), py::arg("rates"), "Apply the gradients of an incomplete group of accumulated batches.")
@@ -340,7 +342,7 @@ void bind_program(py::module_& m) {
             auto* memory = static_cast<std::byte*>(out.mutable_data());
             ChunkResult result;
             {
-              const py::gil_scoped_release release;
+              const GilRelease release;
               result = e.predict(feed.feed(), memory, row_bytes);
             }
             return result_of(result);

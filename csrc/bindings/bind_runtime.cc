@@ -1,5 +1,6 @@
 #include "bindings/bindings.h"
 #include "bindings/fast_call.h"
+#include "bindings/gil.h"
 #include "ops/peak/peak.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
@@ -97,14 +98,13 @@ void bind_runtime(py::module_& m) {
   m.def(
       "trace_write",
       [](const std::string& path) {
-        const py::gil_scoped_release release;
+        const GilRelease release;
         throw_if(trace_write(path.c_str()));
       },
       py::arg("path"), "Write the recorded spans as Chrome trace JSON.");
 
   m.def(
-      "measure_peak_flops", [] { return measure_peak_flops(default_lanes()); },
-      py::call_guard<py::gil_scoped_release>(),
+      "measure_peak_flops", [] { return measure_peak_flops(default_lanes()); }, py::call_guard<GilRelease>(),
       "Multiply-adds in float32 registers on all threads, in operations per second (two each).");
   m.def("get_num_threads", &default_lanes, "How many threads one eager operation may use.");
   m.def("set_num_threads", &set_default_lanes, py::arg("n"),

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/gil.h"
 #include "bindings/held_error.h"
 #include "bindings/row_functions.h"
 #include "loader/column_source.h"
@@ -172,7 +173,7 @@ void read_into(const Source& source, const py::array_t<int64_t, py::array::c_sty
   int64_t failed_row = -1;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     status = source.read(request, &failed_row);
   }
   if (status.code() == Code::kPython) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "bindings/held_error.h"
 #include "program/epoch.h"
 
@@ -32,7 +33,7 @@ class PyFeed {
     if (!feed_.has_waiting) {
       Status status;
       {
-        const py::gil_scoped_release release;
+        const GilRelease release;
         status = feed_.source->next(&feed_.waiting, kNoDeadline);
       }
       throw_status(status);

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/gil.h"
+
 namespace gradring {
 
 namespace {
@@ -80,7 +82,7 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       } else {
         PyThreadState* state = PyEval_SaveThread();
         result = door->engine->step(*executor, batch, rate);
-        PyEval_RestoreThread(state);
+        restore_gil(state);
       }
       const double loss = door->engine->totals().last_loss;
       door->engine->leave();
@@ -111,7 +113,8 @@ void enter_or_throw(Engine& engine, bool writes) {
     case Engine::Entry::kEntered: return;
     case Engine::Entry::kBusy:
       throw Error(Code::kUnavailable,
-                  "[engine] it is running in another thread: use one engine per thread, or a lock around it");
+                  "[engine] it is running already, in another thread or further up this one's stack: use one engine "
+                  "per thread, or a lock around it");
     case Engine::Entry::kForked:
       throw Error(Code::kUnavailable,
                   "[engine] it was made before this process was forked and shares its parameters with the parent: "

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "bindings/gil.h"
 #include "bindings/held_error.h"
 
 namespace gradring {

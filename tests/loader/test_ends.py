@@ -308,3 +308,22 @@ def test_a_thread_that_comes_back_while_the_interpreter_ends():
     for kind in ("source", "rows", "source", "rows"):
         done = run(script, kind)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, "auto"])
+@pytest.mark.parametrize("transforms", [None, {0: gr.transforms.Scale(2.0)}])
+def test_fit_ends_when_its_loader_is_closed(num_threads, transforms, blobs):
+    """From a callback, which is another thread's close for the workers; a closed loader trains nobody."""
+    loader = gr.Loader(blobs, 16, num_threads=num_threads, transforms=transforms)
+
+    class Close(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            loader.close()
+
+    trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 3)))
+    with pytest.raises(gr.LoaderError, match="closed"):
+        trainer.fit(loader, epochs=5, callbacks=[Close()])
+    assert trainer.epoch == 1
+    with pytest.raises(gr.LoaderError, match="closed"):
+        trainer.evaluate(loader)
+    trainer.fit(blobs)

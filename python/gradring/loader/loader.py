@@ -163,6 +163,7 @@ class Loader:
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
         """The source's arrays, if it is plain arrays in memory that reach the batches as they are, of one rank; else None."""
+        self._ends.check()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
         plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)

@@ -85,6 +85,11 @@ class Ends:
         self.grace = _GRACE
         _LIVE.add(self)
 
+    def check(self) -> None:
+        """Raises if it has ended."""
+        if self.closed:
+            raise LoaderError("[loader] the loader was closed")
+
     def close(self, seconds: float = _GRACE, *, signals: bool = False) -> None:
         """End all pipelines."""
         self.closed = True
@@ -195,8 +200,7 @@ class Runs:
 
     def borrow(self) -> Lent:
         """A pipeline that nobody reads: one that is kept, or a new one. The caller lends it to a watcher."""
-        if self._ends.closed:
-            raise LoaderError("[loader] the loader was closed")
+        self._ends.check()
         for lent in list(self._lent):
             if lent.run.forked:
                 self._drop(lent)  # its workers live in another process

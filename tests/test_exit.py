@@ -1,0 +1,56 @@
+"""The interpreter may end while daemon threads are at work in here: no crash, no hang, the script's own exit status."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+HEAD = """
+import threading, time
+import numpy as np
+import gradring as gr
+
+x = np.random.default_rng(0).standard_normal((2000, 8)).astype("f4")
+y = np.arange(2000) % 3
+
+def trainer(*layers):
+    return gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 16), *layers, gr.nn.Linear(16, 3)))
+
+def slow(value):
+    time.sleep(0.0003)
+    return value * 1
+"""
+
+WORK = {
+    "fit": "trainer().fit(gr.Loader((x, y), 16), epochs=10**6)",
+    "fit, fed by threads": "trainer().fit(gr.Loader((x, y), 16, transforms={0: gr.transforms.Scale(2.0)}), epochs=10**6)",
+    "fit, fed by Python": (
+        "trainer().fit(gr.Loader(gr.sources.Callable(lambda i: (slow(x[i]), y[i]), 2000), 16), epochs=10**6)"
+    ),
+    "fit, fed by itself": (
+        "trainer().fit(gr.Loader(gr.sources.Callable(lambda i: (slow(x[i]), y[i]), 2000), 16, num_threads=0), epochs=10**6)"
+    ),
+    "fit, with a Python layer": (
+        "trainer(gr.nn.Function(slow, lambda *given: slow(given[-1]))).fit((x, y), epochs=10**6)"
+    ),
+    "fit, with steps of one's own": (
+        "gr.Trainer(step=lambda params, batch: (slow(1.0), {'w': np.ones(3)}), params={'w': np.zeros(3)}, "
+        "optimizer=gr.optim.SGD(1.0)).fit(range(10**9))"
+    ),
+    "steps": "step = trainer().step\nwhile True: step(x, y)",
+    "predictions": "predict = trainer().predict\nwhile True: predict(x)",
+    "products": "a = np.ones((300, 300), 'f4')\nwhile True: gr.ops.matmul(a, a)",
+    "a loader": "for _ in gr.Loader(np.zeros((100000, 784), 'u1'), 64, transforms=gr.transforms.Scale(0.5)): pass",
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_the_interpreter_ends_while_daemon_threads_work(work):
+    body = textwrap.indent(WORK[work], "    ")
+    script = f"{HEAD}\ndef work():\n{body}\n\nfor _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
+    script += "time.sleep(0.3)\nprint('last line', flush=True)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "last line\n"), done.stderr
+    # A loader's end may still be told of by the thread that reads it.
+    assert done.stderr == "" or "closed" in done.stderr, done.stderr
