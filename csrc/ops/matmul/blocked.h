@@ -13,9 +13,15 @@ inline constexpr int64_t kL2Bytes = 1 << 20;  // what block sizes assume; less c
 inline constexpr int64_t kMaxSteps = 4096;    // bytes of one row of a block of steps
 inline constexpr int64_t kMaxVectors = 128;   // of a block of columns
 
-GRADRING_INLINE int64_t divide_up(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
-GRADRING_INLINE int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
-GRADRING_INLINE int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
+GRADRING_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
+GRADRING_INLINE constexpr int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
+GRADRING_INLINE constexpr int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
+
+// Tiles in a block of A of so many steps.
+template <class T>
+GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
+  return larger(2, kL2Bytes / 2 / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
+}
 
 // How a product is cut. The tiles' and steps' boundaries follow from the shape alone.
 struct Plan {
@@ -36,8 +42,7 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   constexpr int64_t kStepLimit = kMaxSteps / static_cast<int64_t>(sizeof(T));
   plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
   plan.steps = divide_up(g.k, plan.step_blocks);
-  const int64_t tile_bytes = larger(1, plan.steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T));
-  plan.block_tiles = larger(2, kL2Bytes / 2 / tile_bytes);
+  plan.block_tiles = block_tiles_of<T>(plan.steps);
   // The rectangle's sides in vectors: computing takes their product, packing their sum.
   plan.lanes_down = 1;
   plan.lanes_across = lanes;

@@ -81,10 +81,16 @@ void run(const Lane& lane, const MatmulArguments<T>& g) noexcept {
   add_sums(lane, g, partial, sum_blocks(g));
 }
 
+template <class T>
+constexpr MatmulBlocks blocks() noexcept {
+  constexpr int64_t kSteps = kMaxSteps / static_cast<int64_t>(sizeof(T));
+  return {kTileRows, kTileColumns<T>, block_tiles_of<T>(kSteps) * kTileRows, kMaxVectors * kWidth<T>, kSteps};
+}
+
 }  // namespace
 
 extern const MatmulKernels matmul_kernels;
-const MatmulKernels matmul_kernels = {run<float>,      run<double>,  scratch<float>,
-                                      scratch<double>, lanes<float>, lanes<double>};
+const MatmulKernels matmul_kernels = {run<float>,   run<double>,   scratch<float>,  scratch<double>,
+                                      lanes<float>, lanes<double>, blocks<float>(), blocks<double>()};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

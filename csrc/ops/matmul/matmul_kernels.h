@@ -6,6 +6,12 @@
 
 namespace gradring {
 
+// The sizes at which a product is cut, for tests that go a little below and beyond.
+struct MatmulBlocks {
+  int64_t tile_rows, tile_columns;
+  int64_t rows, columns, steps;  // of a block; rows: where all steps are in one
+};
+
 struct MatmulKernels {
   void (*run_f32)(const Lane&, const MatmulArguments<float>&) noexcept;
   void (*run_f64)(const Lane&, const MatmulArguments<double>&) noexcept;
@@ -13,6 +19,7 @@ struct MatmulKernels {
   ScratchBytes (*scratch_f64)(const MatmulArguments<double>&, int lanes) noexcept;
   int (*lanes_f32)(const MatmulArguments<float>&, int lanes) noexcept;
   int (*lanes_f64)(const MatmulArguments<double>&, int lanes) noexcept;
+  MatmulBlocks blocks_f32, blocks_f64;
 };
 
 GRADRING_DECLARE_KERNELS(MatmulKernels, matmul_kernels)

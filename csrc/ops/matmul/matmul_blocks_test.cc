@@ -1,0 +1,254 @@
+// Sizes a little below and beyond the blocks into which products are cut, within what rounding allows; and products by
+// a team that gets fewer threads than it asks for.
+#include <doctest/doctest.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "ops/matmul/matmul.h"
+#include "ops/matmul/matmul_kernels.h"
+#include "runtime/cpu.h"
+#include "runtime/default_team.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define GRADRING_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define GRADRING_SANITIZED 1
+#endif
+#endif
+
+using namespace gradring;
+
+namespace {
+
+std::mt19937_64 random_bits(20261121);
+
+template <class T>
+std::vector<T> uniform(int64_t count) {
+  std::uniform_real_distribution<double> distribution(-1, 1);
+  std::vector<T> values(static_cast<size_t>(count));
+  for (T& value : values) value = static_cast<T>(distribution(random_bits));
+  return values;
+}
+
+template <class T>
+const MatmulBlocks& blocks() {
+  if constexpr (std::is_same_v<T, float>) {
+    return GRADRING_KERNELS(matmul_kernels).blocks_f32;
+  } else {
+    return GRADRING_KERNELS(matmul_kernels).blocks_f64;
+  }
+}
+
+// A product whose arrays end where they must; between the rows of C lie `gap` numbers that are nobody's.
+template <class T>
+struct Product {
+  static constexpr int64_t gap = 3;
+  MatmulArguments<T> g;
+  std::vector<T> a, b, c;
+
+  Product(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool accumulate)
+      : a(uniform<T>(m * k)), b(uniform<T>(k * n)), c(uniform<T>(m * (n + gap))) {
+    g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b;
+    g.a = a.data(), g.lda = trans_a ? m : k;
+    g.b = b.data(), g.ldb = trans_b ? k : n;
+    g.ldc = n + gap;
+    g.epilogue.accumulate = accumulate;
+  }
+
+  std::vector<T> run(Team& team, int lanes) const {
+    std::vector<T> result = c;
+    MatmulArguments<T> arguments = g;
+    arguments.c = result.data();
+    const ScratchBytes bytes = matmul_scratch(arguments, lanes);
+    team.reserve(bytes.per_lane, bytes.shared);
+    team.run(lanes, [&](const Lane& lane) { matmul(lane, arguments); });
+    return result;
+  }
+
+  // The worst |got - truth| in terms of its bound: adding k products, rounded at each of at most k + 2 steps, errs by at
+  // most (k + 2) u / (1 - (k + 2) u) times the sum of |a| |b| (Higham, Accuracy and Stability of Numerical Algorithms,
+  // 2002, section 3.1). Truth and bound are summed in double, whose own error is allowed for.
+  double worst(const std::vector<T>& got) const {
+    const double u = std::numeric_limits<T>::epsilon() / 2, v = std::numeric_limits<double>::epsilon() / 2;
+    const double steps = static_cast<double>(g.k) + 2, allowed = steps * u / (1 - steps * u) + steps * v;
+    std::vector<double> sum(static_cast<size_t>(g.n)), size(sum.size());
+    double worst = 0;
+    for (int64_t i = 0; i < g.m; ++i) {
+      const T* const before = &c[static_cast<size_t>(i * g.ldc)];
+      for (size_t j = 0; j < sum.size(); ++j) {
+        sum[j] = g.epilogue.accumulate ? before[j] : 0;
+        size[j] = std::abs(sum[j]);
+      }
+      for (int64_t p = 0; p < g.k; ++p) {
+        const double factor = g.trans_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p];
+        const T* const from = g.trans_b ? g.b + p : g.b + p * g.ldb;
+        const int64_t stride = g.trans_b ? g.ldb : 1;
+        for (int64_t j = 0; j < g.n; ++j) {
+          const double product = factor * from[j * stride];
+          sum[static_cast<size_t>(j)] += product;
+          size[static_cast<size_t>(j)] += std::abs(product);
+        }
+      }
+      for (size_t j = 0; j < sum.size(); ++j) {
+        const double error = std::abs(got[static_cast<size_t>(i * g.ldc) + j] - sum[j]) / (allowed * size[j]);
+        if (!(error <= worst)) worst = error;
+      }
+    }
+    return worst;
+  }
+
+  bool gaps_untouched(const std::vector<T>& got) const {
+    for (size_t i = 0; i < static_cast<size_t>(g.m); ++i)
+      for (size_t j = static_cast<size_t>(g.n); j < static_cast<size_t>(g.ldc); ++j)
+        if (got[i * static_cast<size_t>(g.ldc) + j] != c[i * static_cast<size_t>(g.ldc) + j]) return false;
+    return true;
+  }
+};
+
+template <class T>
+void check(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
+  CAPTURE(m);
+  CAPTURE(n);
+  CAPTURE(k);
+  CAPTURE(trans_a);
+  CAPTURE(trans_b);
+  CAPTURE(sizeof(T));
+  CAPTURE(std::string(isa_name(active_isa())));
+  static Team team(3);
+  const Product<T> product(m, n, k, trans_a, trans_b, random_bits() % 2);
+  const std::vector<T> alone = product.run(team, 1);
+  REQUIRE(product.worst(alone) <= 1);
+  REQUIRE(product.gaps_untouched(alone));
+  REQUIRE(product.run(team, 2) == alone);
+  REQUIRE(product.run(team, 3) == alone);
+}
+
+template <class Body>
+void on_every_isa(const Body& body) {
+  const Isa before = active_isa();
+  for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
+    if (set_isa(isa)) body();
+  }
+  set_isa(before);
+}
+
+// One side at a time goes through its blocks' edges, the others being small but no whole tiles; then all together.
+template <class T>
+void check_edges() {
+  const MatmulBlocks& cut = blocks<T>();
+  const int64_t rows = 2 * cut.tile_rows + 1, columns = 3 * cut.tile_columns + 5;
+  for (int flags = 0; flags < 4; ++flags) {
+    const bool trans_a = flags & 1, trans_b = flags & 2;
+    for (int64_t d = -1; d <= 1; ++d) {
+      check<T>(cut.rows + d, columns, cut.steps + d, trans_a, trans_b);
+      check<T>(2 * cut.rows + d, columns, cut.steps, trans_a, trans_b);
+      check<T>(rows, cut.columns + d, 33, trans_a, trans_b);
+      check<T>(rows, 2 * cut.columns + d, 9, trans_a, trans_b);
+      check<T>(rows, columns, 2 * cut.steps + d, trans_a, trans_b);
+      for (int64_t tiles : {1, 2, 3, 15, 16}) check<T>(tiles * cut.tile_rows + d, columns, 40, trans_a, trans_b);
+    }
+  }
+  const uint64_t flags = random_bits();
+  check<T>(cut.rows + 1, cut.columns + 1, cut.steps + 1, flags & 1, flags & 2);
+}
+
+// Ways for few rows and few columns, at the lengths where their rows are laid apart and their chunks end.
+template <class T>
+void check_narrow() {
+  for (int flags = 0; flags < 4; ++flags) {
+    const bool trans_a = flags & 1, trans_b = flags & 2;
+    for (int64_t k : {511, 512, 513, 2048}) {
+      check<T>(16, 37, k, trans_a, trans_b);
+      check<T>(7, 10, k, trans_a, trans_b);
+      check<T>(65, 3, k, trans_a, trans_b);
+    }
+    for (int64_t n : {127, 129, 2047, 2049, 4097}) check<T>(1, n, 35, trans_a, trans_b);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("products that end a little before or beyond a block are right to the last rounding") {
+  on_every_isa([] {
+    check_edges<float>();
+    check_edges<double>();
+  });
+}
+
+TEST_CASE("narrow products are right to the last rounding at every edge") {
+  on_every_isa([] {
+    check_narrow<float>();
+    check_narrow<double>();
+  });
+}
+
+#ifndef GRADRING_SANITIZED
+namespace {
+
+// In a child process that may start a few threads or none: a product leased for many lanes. 0 if it is right.
+int product_by_few(bool no_threads) {
+  const Product<float> product(150, 200, 90, false, true, false);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    Team one(1);
+    const std::vector<float> alone = product.run(one, 1);
+    std::vector<float> got = product.c;
+    MatmulArguments<float> g = product.g;
+    g.c = got.data();
+    set_default_lanes(32);
+    const ScratchBytes bytes = matmul_scratch(g, 32);
+    std::ifstream statm("/proc/self/statm");
+    rlim_t pages = 0;
+    statm >> pages;
+    const rlim_t limit = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{44} << 20);
+    pthread_attr_t stack;
+    pthread_attr_init(&stack);
+    pthread_attr_setstacksize(&stack, size_t{no_threads ? 512u : 8u} << 20);
+    pthread_setattr_default_np(&stack);
+    const rlimit address_space{limit, limit};
+    setrlimit(RLIMIT_AS, &address_space);
+    int lanes = 0;
+    {
+      TeamLease lease(32, bytes.per_lane, bytes.shared);
+      lease.run([&](const Lane& lane) {
+        matmul(lane, g);
+        if (lane.index == 0) lanes = lane.count;
+      });
+    }
+    if (lanes < 1 || lanes == 32 || (lanes == 1) != no_threads) _exit(2);
+    if (got != alone) _exit(3);
+    for (float& value : got) value = 0;
+    {
+      TeamLease again(32, bytes.per_lane, bytes.shared);
+      again.run_each(1e9, [&](const Lane& lane) { matmul(lane, g); });
+    }
+    for (size_t i = 0; i < got.size(); ++i) {
+      const bool gap = static_cast<int64_t>(i) % g.ldc >= g.n;
+      if (got[i] != (gap ? 0 : alone[i])) _exit(4);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+}  // namespace
+
+TEST_CASE("where the system refuses some threads or all, products are right with the lanes that are left") {
+  CHECK(product_by_few(false) == 0);
+  CHECK(product_by_few(true) == 0);
+}
+#endif
