@@ -57,7 +57,8 @@ void sgd(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
   matrix.whole.momentum = i.reals[0];
   matrix.whole.nesterov = i.integers[kVariant] != 0;
   matrix.whole.weight_decay = i.reals[1];
-  p.epilogue.consumer = {sgd_tile_update<T>(), &matrix, {matrix.whole.param, matrix.whole.velocity}, p.n};
+  p.epilogue.consumer = {
+      sgd_tile_update<T>(), &matrix, {matrix.whole.param, matrix.whole.velocity}, p.n, &matrix.whole};
   matmul(lane, p);
 }
 

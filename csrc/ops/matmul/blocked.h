@@ -92,15 +92,8 @@ struct Rectangle {
 };
 
 template <class T>
-GRADRING_INLINE void prefetch_touched(const TileConsumer<T>& consumer, const Block& block) noexcept {
-  for (const T* touched : consumer.touched) {
-    if (!touched) return;
-    for (int64_t i = block.row; i < block.row + block.rows; ++i) {
-      const T* const line = touched + i * consumer.touched_ld + block.column;
-      __builtin_prefetch(line, 1);
-      __builtin_prefetch(line + block.columns - 1, 1);
-    }
-  }
+GRADRING_INLINE bool updates_in_registers(const TileConsumer<T>& consumer) noexcept {
+  return consumer.sgd && sgd_kind(*consumer.sgd) == SgdKind::kMomentum && sgd_bare(*consumer.sgd);
 }
 
 // One panel of columns against one block of A.
@@ -135,6 +128,10 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   work.copy_stride = 0;
   work.fetch = nullptr;
   work.fetch_steps = 0;
+  for (const T*& touched : work.touched) touched = nullptr;
+  work.touched_ld = e.consumer.touched_ld;
+  work.sgd = in_passing && rows_together && updates_in_registers(e.consumer) ? e.consumer.sgd : nullptr;
+  if (work.sgd) work.ldc = e.consumer.touched_ld;
   if (g.trans_b) {
     if (first_block) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
     work.b = panel;
@@ -174,7 +171,14 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
       work.fetch = next + begin * g.ldb;
       work.fetch_steps = steps * (t + 1 - tile_begin) / (tile_end - tile_begin) - begin;
     }
-    if (consume) prefetch_touched(e.consumer, block);
+    if (consume) {
+      const int64_t at = row * e.consumer.touched_ld + column;
+      for (int i = 0; i < 3; ++i) work.touched[i] = e.consumer.touched[i] ? e.consumer.touched[i] + at : nullptr;
+      if (work.sgd) {
+        work.c = work.sgd->param + at;
+        work.velocity = work.sgd->velocity + at;
+      }
+    }
     kernels[rows - 1](work);
     if (work.copy_b) {
       work.copy_b = nullptr;
@@ -184,7 +188,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     if (finish_here) {
       finish(g, block, r.sums ? r.sums + t * g.n : nullptr, relu_in_tile(e));
     }
-    if (consume) e.consumer.take(e.consumer.context, row, rows, column, columns, c, work.ldc);
+    if (consume && !work.sgd) e.consumer.take(e.consumer.context, row, rows, column, columns, c, work.ldc);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "gradring/export.h"
 #include "ops/activation/activation.h"
+#include "ops/sgd/sgd.h"
 #include "ops/work.h"
 #include "runtime/team.h"
 
@@ -22,6 +23,8 @@ struct TileConsumer {
   // m x n arrays of leading dimension touched_ld that take will read: fetched while the product is computed. Or null.
   const T* touched[3] = {};
   int64_t touched_ld = 0;
+  // What take does, if that is SGD's update: it may then be done in registers instead.
+  const SgdArguments<T>* sgd = nullptr;
 };
 
 // Applied to each tile while it is hot, in the order of the fields. All pointers may be null.

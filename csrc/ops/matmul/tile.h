@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "ops/sgd/update_vector.h"
 #include "ops/simd.h"
 #include "ops/simd_tail.h"
 
@@ -42,6 +43,12 @@ struct TileWork {
   int64_t copy_stride;
   const T* fetch;  // what the next panel will copy, a row in each of the first fetch_steps steps, into the second cache
   int64_t fetch_stride, fetch_steps;
+  // Arrays like C, or null, that the tile's consumer will touch: fetched one row a step.
+  const T* touched[4];
+  int64_t touched_ld;
+  // Or null: the sums are a gradient, and instead of them C gets the update by SGD with momentum; C is the parameter.
+  const SgdArguments<T>* sgd;
+  T* velocity;  // leading dimension ldc
 };
 
 template <class T>
@@ -67,13 +74,24 @@ void tile(const TileWork<T>& w) noexcept {
   T* copy = w.copy_b;
   const T* fetch = w.fetch;
   const int64_t a_stride = w.a_stride, b_stride = w.b_stride;
-  if (w.steps >= 24) {
+  if (w.steps >= 24 && !w.touched[0]) {
     for (int i = 0; i < kRows; ++i) {
       __builtin_prefetch(w.c + i * w.ldc, 1);
       __builtin_prefetch(w.c + i * w.ldc + w.columns - 1, 1);
     }
   }
+  const T* touched = w.touched[0];
+  int touched_array = 0, touched_row = 0;
   for (int64_t p = 0; p < w.steps; ++p) {
+    if (touched) {
+      __builtin_prefetch(touched, 1);
+      __builtin_prefetch(touched + w.columns - 1, 1);
+      touched += w.touched_ld;
+      if (++touched_row == kRows) {
+        touched_row = 0;
+        touched = w.touched[++touched_array];
+      }
+    }
     Vec<T> row[kVectors];
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors - 1; ++j) row[j] = load(b + j * kW);
@@ -102,6 +120,33 @@ void tile(const TileWork<T>& w) noexcept {
     b += b_stride;
   }
 
+  if (kRowsTogether && w.sgd) {
+    const SgdFactors<T> factors(*w.sgd);
+    const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
+    const auto put = [](T * to, Vec<T> v) __attribute__((always_inline)) { store(to, v); };
+    const auto put_last = [&](T * to, Vec<T> v) __attribute__((always_inline)) {
+      if (kTail) {
+        tail.store(to, v);
+      } else {
+        store(to, v);
+      }
+    };
+    T* param = w.c;
+    T* velocity = w.velocity;
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows; ++i) {
+      int64_t at = 0;
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors - 1; ++j, at += kW) {
+        update_vector<SgdKind::kMomentum, true>(factors, param + at, velocity + at, sums[i][j], get, put);
+      }
+      update_vector<SgdKind::kMomentum, true>(factors, param + at, velocity + at, sums[i][kVectors - 1], load_last,
+                                              put_last);
+      param += w.ldc;
+      velocity += w.ldc;
+    }
+    return;
+  }
   if (w.add_to_c) {
 #pragma GCC unroll 32
     for (int i = 0; i < kRows; ++i) {

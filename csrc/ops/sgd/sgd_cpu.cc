@@ -1,39 +1,17 @@
 #include "ops/sgd/kernels.h"
+#include "ops/sgd/update_vector.h"
 #include "ops/simd_tail.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-enum class Kind { kPlain, kMomentum, kNesterov };
-
-template <class T>
-struct Factors {
-  T lr, momentum, decay, scale;
-};
-
-// One vector of the parameter and its velocity. kBare: the gradient as it is, neither scaled nor with decay.
-template <Kind K, bool kBare, class T, class Load, class Store>
-GRADRING_INLINE void update_vector(const Factors<T>& f, T* param, T* velocity, const T* grad, const Load& get,
-                                   const Store& put) noexcept {
-  const Vec<T> p = get(param);
-  Vec<T> d = get(grad);
-  if constexpr (!kBare) d = d * f.scale + p * f.decay;
-  if constexpr (K != Kind::kPlain) {
-    const Vec<T> v = get(velocity) * f.momentum + d;
-    put(velocity, v);
-    d = K == Kind::kNesterov ? v * f.momentum + d : v;
-  }
-  put(param, p - d * f.lr);
-}
-
 // Rows of `columns` elements; row 0 of the parameter begins at `first`, and `stride` lies between rows.
-template <Kind K, bool kBare, class T>
+template <SgdKind K, bool kBare, class T>
 void update(const SgdArguments<T>& g, int64_t first, int64_t rows, int64_t stride, int64_t columns, const T* grad,
             int64_t grad_stride) noexcept {
   constexpr int64_t W = kWidth<T>;
-  const Factors<T> f{static_cast<T>(g.lr), static_cast<T>(g.momentum), static_cast<T>(g.weight_decay),
-                     static_cast<T>(g.grad_scale)};
+  const SgdFactors<T> f(g);
   const int64_t whole = columns / W * W;
   const Tail<T> tail(columns - whole);
   const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
@@ -42,14 +20,15 @@ void update(const SgdArguments<T>& g, int64_t first, int64_t rows, int64_t strid
   const auto put_tail = [&](T * to, Vec<T> v) __attribute__((always_inline)) { tail.store(to, v); };
   for (int64_t row = 0; row < rows; ++row) {
     T* param = g.param + first + row * stride;
-    T* velocity = K == Kind::kPlain ? param : g.velocity + first + row * stride;
+    T* velocity = K == SgdKind::kPlain ? param : g.velocity + first + row * stride;
     int64_t i = 0;
     for (; i + 2 * W <= columns; i += 2 * W) {
-      update_vector<K, kBare>(f, param + i, velocity + i, grad + i, get, put);
-      update_vector<K, kBare>(f, param + i + W, velocity + i + W, grad + i + W, get, put);
+      update_vector<K, kBare>(f, param + i, velocity + i, get(grad + i), get, put);
+      update_vector<K, kBare>(f, param + i + W, velocity + i + W, get(grad + i + W), get, put);
     }
-    if (i < whole) update_vector<K, kBare>(f, param + i, velocity + i, grad + i, get, put);
-    if (whole < columns) update_vector<K, kBare>(f, param + whole, velocity + whole, grad + whole, get_tail, put_tail);
+    if (i < whole) update_vector<K, kBare>(f, param + i, velocity + i, get(grad + i), get, put);
+    if (whole < columns)
+      update_vector<K, kBare>(f, param + whole, velocity + whole, get_tail(grad + whole), get_tail, put_tail);
     grad += grad_stride;
   }
 }
@@ -57,20 +36,18 @@ void update(const SgdArguments<T>& g, int64_t first, int64_t rows, int64_t strid
 template <bool kBare, class T>
 void update(const SgdArguments<T>& g, int64_t first, int64_t rows, int64_t stride, int64_t columns, const T* grad,
             int64_t grad_stride) noexcept {
-  const Kind kind = g.momentum == 0 ? Kind::kPlain : g.nesterov ? Kind::kNesterov : Kind::kMomentum;
-  switch (kind) {
-    case Kind::kPlain: return update<Kind::kPlain, kBare, T>(g, first, rows, stride, columns, grad, grad_stride);
-    case Kind::kNesterov: return update<Kind::kNesterov, kBare, T>(g, first, rows, stride, columns, grad, grad_stride);
-    default: return update<Kind::kMomentum, kBare, T>(g, first, rows, stride, columns, grad, grad_stride);
+  switch (sgd_kind(g)) {
+    case SgdKind::kPlain: return update<SgdKind::kPlain, kBare, T>(g, first, rows, stride, columns, grad, grad_stride);
+    case SgdKind::kNesterov:
+      return update<SgdKind::kNesterov, kBare, T>(g, first, rows, stride, columns, grad, grad_stride);
+    default: return update<SgdKind::kMomentum, kBare, T>(g, first, rows, stride, columns, grad, grad_stride);
   }
 }
 
 template <class T>
 void update(const SgdArguments<T>& g, int64_t first, int64_t rows, int64_t stride, int64_t columns, const T* grad,
             int64_t grad_stride) noexcept {
-  if (g.grad_scale == 1 && g.weight_decay == 0) {
-    return update<true, T>(g, first, rows, stride, columns, grad, grad_stride);
-  }
+  if (sgd_bare(g)) return update<true, T>(g, first, rows, stride, columns, grad, grad_stride);
   update<false, T>(g, first, rows, stride, columns, grad, grad_stride);
 }
 
