@@ -81,8 +81,11 @@ def _spdl_process(case: dict[str, Any]) -> Pass:
 
 
 def _spdl_first(case: dict[str, Any]) -> Pass:
+    import multiprocessing
+
     from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
 
+    multiprocessing.set_start_method("spawn", force=True)  # for the pool's own condition variable too
     heavy = ballast()
 
     def make() -> Any:
@@ -103,6 +106,9 @@ def grain(case: dict[str, Any]) -> Pass:
 
     batch = case["batch"]
     if case["work"] == "process":
+        from absl import flags
+
+        flags.FLAGS([__name__])  # its workers read them
         source: Any = _Counted(Ready(case["mebibytes"], batch), 1_000_000 * batch)
         ready = g.MapDataset.source(source).batch(batch).to_iter_dataset(g.ReadOptions(num_threads=0))
         both = ready.mp_prefetch(g.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=2))
