@@ -174,8 +174,8 @@ void bind_loader(py::module_& m) {
 
   py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
-                       uint32_t cells, uint32_t workers, uint32_t active, bool processes, bool tune, bool help,
-                       size_t memory_budget) {
+                       uint32_t cells, uint32_t workers, uint32_t active, bool processes, bool tune, bool split,
+                       bool help, size_t memory_budget) {
              PipelineOptions options;
              options.batch_size = batch_size;
              options.cells = cells;
@@ -183,6 +183,7 @@ void bind_loader(py::module_& m) {
              options.active = active;
              options.processes = processes;
              options.tune = tune;
+             options.parts = split ? 0 : 1;
              options.help = help;
              options.memory_budget = memory_budget;
              const std::vector<FieldSpec> fields = source->fields();
@@ -193,8 +194,8 @@ void bind_loader(py::module_& m) {
              return LoaderRun::make(std::move(pipeline), std::move(form));
            }),
            py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
-           py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("help"),
-           py::arg("memory_budget"))
+           py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("split"),
+           py::arg("help"), py::arg("memory_budget"))
       .def(
           "start",
           [](LoaderRun& run, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,

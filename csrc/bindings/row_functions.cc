@@ -8,6 +8,7 @@
 
 #include "bindings/gil.h"
 #include "bindings/held_error.h"
+#include "loader/streaming_copy.h"
 
 namespace gradring {
 
@@ -135,7 +136,13 @@ class CallSource final : public Source {
           const auto array = arrays[i].cast<py::array>();
           const size_t bytes = fields_[i].row_bytes();
           if (static_cast<size_t>(array.nbytes()) != bytes) return {Code::kInternal, "[loader] Callable lost a byte"};
-          if (bytes > 0) std::memcpy(request.fields[i] + static_cast<size_t>(row) * bytes, array.data(), bytes);
+          std::byte* to = request.fields[i] + static_cast<size_t>(row) * bytes;
+          const auto* from = static_cast<const std::byte*>(array.data());
+          if (request.streaming) {
+            streaming_copy(to, from, bytes);
+          } else if (bytes > 0) {
+            std::memcpy(to, from, bytes);
+          }
         }
       } catch (py::error_already_set& error) {
         error.restore();

@@ -14,6 +14,10 @@
 // worker, and each fills its part of the rows of every batch, so that the first batch comes soonest, who does what
 // needs no message, and a worker that dies leaves exactly its own lane behind. Lane l of n fills the rows
 // [rows * l / n, rows * (l + 1) / n).
+//
+// Large batches of threads are cut into parts, each with a ticket of its own: batch b has the tickets b * parts ..
+// b * parts + parts - 1. All threads then work on the batch that is needed next, so that few batches are on their way
+// and the caches still hold them when they are read.
 #pragma once
 
 #include <atomic>
@@ -30,10 +34,18 @@
 
 namespace gradring {
 
+// Slots beside those of the cells: the batch that the consumer's loop variable still holds, and the one it gets.
+inline constexpr uint32_t kSpareSlots = 2;
+
 struct ControlShape {
   uint32_t cells = 4;
   uint32_t lanes = 1;
   uint32_t workers = 1;
+  uint32_t parts = 1;  // of a batch, each a ticket; 1 if there are several lanes
+
+  // Who fills a batch: a lane, or a ticket, for each piece.
+  uint32_t pieces() const noexcept { return lanes > 1 ? lanes : parts; }
+  uint32_t tickets() const noexcept { return cells * parts; }  // cells of a ring
 };
 
 struct alignas(64) RunBlock {
@@ -89,7 +101,7 @@ class Control {
 
   static size_t bytes(const ControlShape& s) noexcept {
     return sizeof(RunBlock) + s.workers * (sizeof(WorkerBlock) + sizeof(NoteBlock)) + s.cells * sizeof(CellBlock) +
-           s.lanes * (Ring<>::bytes(s.cells) + s.cells * sizeof(PartBlock));
+           s.lanes * (Ring<>::bytes(s.tickets()) + s.tickets() * sizeof(PartBlock));
   }
 
   // Once, before anybody else looks.
@@ -102,7 +114,7 @@ class Control {
     for (uint32_t c = 0; c < shape_.cells; ++c) new (&cell(c)) CellBlock;
     for (uint32_t l = 0; l < shape_.lanes; ++l) {
       ring(l).open();
-      for (uint32_t c = 0; c < shape_.cells; ++c) new (&part(l, c)) PartBlock;
+      for (uint32_t c = 0; c < shape_.tickets(); ++c) new (&part(l, c)) PartBlock;
     }
   }
 
@@ -111,11 +123,12 @@ class Control {
   WorkerBlock& worker(uint32_t w) const noexcept { return at<WorkerBlock>(workers_at(), w); }
   NoteBlock& note(uint32_t w) const noexcept { return at<NoteBlock>(notes_at(), w); }
   CellBlock& cell(uint32_t c) const noexcept { return at<CellBlock>(cells_at(), c); }
+  // `c`: of the ring's cells.
   PartBlock& part(uint32_t lane, uint32_t c) const noexcept {
-    return at<PartBlock>(parts_at(), lane * shape_.cells + c);
+    return at<PartBlock>(parts_at(), lane * shape_.tickets() + c);
   }
   Ring<> ring(uint32_t lane) const noexcept {
-    return Ring<>(memory_ + rings_at() + lane * Ring<>::bytes(shape_.cells), shape_.cells, scope_);
+    return Ring<>(memory_ + rings_at() + lane * Ring<>::bytes(shape_.tickets()), shape_.tickets(), scope_);
   }
 
  private:
@@ -127,7 +140,7 @@ class Control {
   size_t notes_at() const noexcept { return workers_at() + shape_.workers * sizeof(WorkerBlock); }
   size_t cells_at() const noexcept { return notes_at() + shape_.workers * sizeof(NoteBlock); }
   size_t parts_at() const noexcept { return cells_at() + shape_.cells * sizeof(CellBlock); }
-  size_t rings_at() const noexcept { return parts_at() + shape_.lanes * shape_.cells * sizeof(PartBlock); }
+  size_t rings_at() const noexcept { return parts_at() + shape_.lanes * shape_.tickets() * sizeof(PartBlock); }
 
   std::byte* memory_ = nullptr;
   ControlShape shape_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "loader/streaming_copy.h"
+
 #define GRADRING_ALWAYS_INLINE inline __attribute__((always_inline))
 
 namespace gradring {
@@ -71,7 +73,12 @@ void copy_rows(const RowAddresses& rows, const ReadRequest& request, int64_t row
   const Prefetcher prefetcher(rows, row_bytes, request);
   for (int64_t row = 0; row < request.rows; ++row) {
     prefetcher.at(row);
-    std::memcpy(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, static_cast<size_t>(row_bytes));
+    const std::byte* from = rows.base + request.samples[row] * rows.stride;
+    if (request.streaming) {
+      streaming_copy(to + row * row_bytes, from, static_cast<size_t>(row_bytes));
+    } else {
+      std::memcpy(to + row * row_bytes, from, static_cast<size_t>(row_bytes));
+    }
   }
 }
 

@@ -21,7 +21,6 @@ namespace {
 
 constexpr int64_t kTuneEvery = 20'000'000;  // ns
 constexpr uint64_t kTuneBatches = 4;        // at least
-constexpr uint32_t kSpares = 2;  // the batch that the consumer's loop variable still holds, and the one it gets
 
 int64_t now_ns() noexcept {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
@@ -44,12 +43,21 @@ class LoaderClosed final : public Stop {
   const Pipeline& pipeline_;
 };
 
-ControlShape shape_of(const PipelineOptions& o) noexcept {
-  return {o.cells, o.processes ? std::max(o.workers, 1u) : 1, std::max(o.workers, 1u)};
+// A part is large enough to be worth a ticket and small beside a second-level cache.
+constexpr size_t kPartBytes = 512 << 10;
+constexpr size_t kSplitFrom = 4 << 20;  // bytes of a batch
+constexpr uint64_t kMostParts = 32;
+
+ControlShape shape_of(const PipelineOptions& o, size_t batch_bytes) noexcept {
+  const uint32_t workers = std::max(o.workers, 1u);
+  if (o.processes) return {o.cells, workers, workers, 1};
+  const uint64_t paying = batch_bytes < kSplitFrom ? 1 : std::min<uint64_t>(batch_bytes / kPartBytes, kMostParts);
+  const uint64_t parts = o.parts > 0 ? o.parts : paying;
+  return {o.cells, 1, workers, static_cast<uint32_t>(std::min(parts, static_cast<uint64_t>(o.batch_size)))};
 }
 
 uint32_t most_slots(const PipelineOptions& o, size_t slot_bytes) noexcept {
-  const uint64_t least = o.cells + kSpares;
+  const uint64_t least = o.cells + kSpareSlots;
   return static_cast<uint32_t>(
       std::clamp<uint64_t>(o.memory_budget / std::max<size_t>(slot_bytes, 1), least, SlotPool::kMost));
 }
@@ -63,8 +71,9 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       layout_(fields, options.batch_size),
       filler_(source ? std::make_unique<Filler>(source, options.batch_size) : nullptr),
       slots_(std::make_shared<SlotPool>(layout_.bytes, most_slots(options, layout_.bytes), options.processes)),
-      arena_(Control::bytes(shape_of(options))),
-      control_(arena_.data(), shape_of(options), options.processes ? Scope::kProcesses : Scope::kThreads),
+      arena_(Control::bytes(shape_of(options, layout_.bytes))),
+      control_(arena_.data(), shape_of(options, layout_.bytes),
+               options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
       born_in_fork_(forks_so_far()),
       tuner_(options.active, options.workers, options.help ? 0 : 1) {
@@ -164,7 +173,7 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).open();
   RunBlock& run = control_.run();
   run.order = order;
-  run.end = end_;
+  run.end = end_ * control_.shape().parts;
   run.skip = skip;
   set_active(options_.processes ? options_.workers : tuner_.active());
   start_threads();
@@ -238,14 +247,18 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   }
   for (; next_ < end_; ++next_) {
     bool waited = false;
-    bool discarded = false;
-    for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) {
-      Ring<> ring = control_.ring(lane);
-      if (!ring.full(next_)) {
+    for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+      Ring<> ring = ring_of(piece);
+      const uint64_t ticket = ticket_of(next_, piece);
+      if (!ring.full(ticket)) {
         flush_releases();
         if (deadline == Deadline{}) return Delivered::kTimeout;
         waited = true;
-        if (options_.help) {
+        if (options_.help && control_.shape().parts > 1) {
+          const int64_t begin = now_ns();
+          help_parts(ticket);
+          add(counters_.fill_ns, static_cast<uint64_t>(now_ns() - begin));
+        } else if (options_.help) {
           const int64_t begin = now_ns();
           const Delivered result = help(delivery);
           const int64_t end = now_ns();
@@ -256,12 +269,13 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
           }
         }
       }
-      const RingWait wait = ring.await(next_, deadline, patience);
+      const RingWait wait = ring.await(ticket, deadline, patience);
       if (wait == RingWait::kTimeout || wait == RingWait::kClosed) {
         count_wait(asked);
         return wait == RingWait::kTimeout ? Delivered::kTimeout : Delivered::kClosed;
       }
-      discarded = discarded || wait == RingWait::kDiscarded;
+      // Its worker went no further, so the parts behind it may never come.
+      if (!said_of(next_, piece).status.ok()) break;
     }
     if (waited) {
       count_wait(asked);
@@ -324,6 +338,13 @@ Delivered Pipeline::help(Delivery* delivery) noexcept {
   return next_ < end_ ? Delivered::kTimeout : Delivered::kEnd;
 }
 
+// The same for batches in parts: those that are free, until the ticket's is there or somebody else is at it.
+void Pipeline::help_parts(uint64_t ticket) noexcept {
+  Ring<> ring = control_.ring(0);
+  uint64_t mine;
+  while (!ring.full(ticket) && ring.claim_if_free(end_ * control_.shape().parts, &mine)) self_->fill(mine, order_);
+}
+
 // Fills the spare slot with the batch next_. kTimeout: it has no rows, all were skipped.
 Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   const auto batch = static_cast<int64_t>(next_);
@@ -353,14 +374,14 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
 
 // The batch next_ is whole: look at what the lanes say, and swap its slot for a spare one.
 Delivered Pipeline::take(Delivery* delivery) noexcept {
-  const uint32_t cell = control_.ring(0).slot(next_);
-  const uint32_t lanes = control_.shape().lanes;
+  const auto cell = static_cast<uint32_t>(next_ % options_.cells);
+  const uint32_t pieces = control_.shape().pieces();
   int64_t rows = 0, skipped = 0;
-  for (uint32_t lane = 0; lane < lanes; ++lane) {
-    const PartBlock& part = control_.part(lane, cell);
+  for (uint32_t piece = 0; piece < pieces; ++piece) {
+    const PartBlock& part = said_of(next_, piece);
     if (part.status.code() == Code::kClosed) return Delivered::kClosed;
     if (!part.status.ok()) {
-      failed_lane_ = lane;
+      failed_lane_ = lane_of(piece);
       failed_part_ = part;
       return Delivered::kFailed;
     }
@@ -369,18 +390,18 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   }
   if (find_spare() == Spare::kNo) return Delivered::kHeld;
   const uint32_t slot = control_.cell(cell).slot;
-  if (skipped > 0 && lanes > 1) compact(cell, slots_->data(slot), order_.rows(static_cast<int64_t>(next_)));
+  if (skipped > 0 && pieces > 1) compact(slots_->data(slot), order_.rows(static_cast<int64_t>(next_)));
   *delivery = {slot, rows, order_.position(static_cast<int64_t>(next_)), static_cast<int64_t>(next_)};
   control_.cell(cell).slot = spare_;
   has_spare_ = false;
   // Workers that sleep are woken for several cells at a time, as long as others are full.
-  if (next_ + 1 - released_ >= std::max(options_.cells / 2, 1u) || lanes > 1) {
+  if (next_ + 1 - released_ >= std::max(options_.cells / 2, 1u) || pieces > 1) {
     ++next_;
     flush_releases();
     --next_;
   }
   uint32_t ready = 0;
-  while (ready + 1 < options_.cells && control_.ring(0).full(next_ + 1 + ready)) ++ready;
+  while (ready + 1 < options_.cells && whole(next_ + 1 + ready)) ++ready;
   add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
   add(counters_.batches, 1);
   add(counters_.rows, static_cast<uint64_t>(rows));
@@ -391,17 +412,26 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
 
 void Pipeline::flush_releases() noexcept {
   for (; released_ < next_; ++released_) {
-    for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).release(released_);
+    for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+      ring_of(piece).release(ticket_of(released_, piece));
+    }
   }
 }
 
-// Lanes that skipped samples left gaps between their rows.
-void Pipeline::compact(uint32_t cell, std::byte* slot, int64_t rows) const noexcept {
-  const uint32_t lanes = control_.shape().lanes;
+bool Pipeline::whole(uint64_t batch) const noexcept {
+  for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+    if (!ring_of(piece).full(ticket_of(batch, piece))) return false;
+  }
+  return true;
+}
+
+// Pieces with samples that were skipped left gaps between their rows.
+void Pipeline::compact(std::byte* slot, int64_t rows) const noexcept {
+  const uint32_t pieces = control_.shape().pieces();
   int64_t to = 0;
-  for (uint32_t l = 0; l < lanes; ++l) {
-    const Range range = split(Lane{nullptr, static_cast<int>(l), static_cast<int>(lanes)}, rows);
-    const int64_t count = control_.part(l, cell).rows;
+  for (uint32_t p = 0; p < pieces; ++p) {
+    const Range range = split(Lane{nullptr, static_cast<int>(p), static_cast<int>(pieces)}, rows);
+    const int64_t count = said_of(next_, p).rows;
     const auto move = [&](size_t offset, size_t row_bytes) {
       std::memmove(slot + offset + static_cast<size_t>(to) * row_bytes,
                    slot + offset + static_cast<size_t>(range.begin) * row_bytes,
@@ -437,8 +467,8 @@ void Pipeline::recover_lane(uint32_t lane, bool restart) noexcept {
 
 int Pipeline::waited_lane() noexcept {
   if (next_ >= end_ || options_.workers == 0) return -1;
-  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) {
-    if (!control_.ring(lane).full(next_)) return static_cast<int>(lane);
+  for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+    if (!ring_of(piece).full(ticket_of(next_, piece))) return static_cast<int>(lane_of(piece));
   }
   return -1;
 }

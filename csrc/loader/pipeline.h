@@ -53,8 +53,10 @@ struct PipelineOptions {
   uint32_t workers = 1;  // 0: the consumer fills its batches itself
   uint32_t active = 1;   // of the workers, to begin with
   bool processes = false;
-  bool tune = false;  // let the tuner choose how many are active
-  bool help = false;  // a consumer that would wait fills batches itself; with `tune`, none need be active
+  bool tune = false;   // let the tuner choose how many are active
+  uint32_t parts = 1;  // of a batch, so that all threads fill the same one (0: as many as its size pays for); 1 for
+                       // processes, and for sources that raise in Python
+  bool help = false;   // a consumer that would wait fills batches itself; with `tune`, none need be active
   size_t memory_budget = 0;
 };
 
@@ -106,7 +108,10 @@ class GRADRING_API Pipeline {
   Control& control() noexcept { return control_; }
   int control_fd() const noexcept { return arena_.fd(); }
   size_t control_bytes() const noexcept { return Control::bytes(control_.shape()); }
-  void on_failure(Worker::Failed failed) { failed_ = std::move(failed); }
+  void on_failure(const Worker::Failed& failed) {
+    failed_ = failed;
+    if (self_) self_->on_failure(failed);
+  }
   const Tuner& tuner() const noexcept { return tuner_; }
 
   // Processes: the descriptor (pidfd) of the process that serves a lane; -1 for none. Not owned.
@@ -129,9 +134,20 @@ class GRADRING_API Pipeline {
   Delivered fill_here(Delivery* delivery) noexcept;
   Delivered fill_one(Delivery* delivery) noexcept;
   Delivered help(Delivery* delivery) noexcept;
+  void help_parts(uint64_t ticket) noexcept;
   Delivered take(Delivery* delivery) noexcept;
+  // Piece i of a batch: the ring that it comes by, its ticket there, and what was said of it.
+  Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(lane_of(piece)); }
+  uint32_t lane_of(uint32_t piece) const noexcept { return control_.shape().lanes > 1 ? piece : 0; }
+  uint64_t ticket_of(uint64_t batch, uint32_t piece) const noexcept {
+    return control_.shape().lanes > 1 ? batch : batch * control_.shape().parts + piece;
+  }
+  const PartBlock& said_of(uint64_t batch, uint32_t piece) const noexcept {
+    return control_.part(lane_of(piece), ring_of(piece).slot(ticket_of(batch, piece)));
+  }
+  bool whole(uint64_t batch) const noexcept;
   void flush_releases() noexcept;
-  void compact(uint32_t cell, std::byte* slot, int64_t rows) const noexcept;
+  void compact(std::byte* slot, int64_t rows) const noexcept;
   void tune(int64_t now) noexcept;
   void set_active(uint32_t count) noexcept;
 
@@ -155,8 +171,8 @@ class GRADRING_API Pipeline {
   Order order_;
   bool skip_ = false;
   uint64_t end_ = 0;
-  uint64_t next_ = 0;      // the ticket to take
-  uint64_t released_ = 0;  // tickets given back to the workers
+  uint64_t next_ = 0;      // the batch to take
+  uint64_t released_ = 0;  // batches whose cells were given back to the workers
   bool has_spare_ = false;
   uint32_t spare_ = 0;
   uint32_t failed_lane_ = 0;

@@ -51,11 +51,12 @@ class Counting final : public Source {
   std::vector<FieldSpec> fields_;
 };
 
-// Workers, how many of them are active (-1: all), and whether the consumer helps.
+// Workers, how many of them are active (-1: all), whether the consumer helps, and the parts of a batch.
 struct Crew {
   uint32_t workers = 0;
   int active = -1;
   bool help = false;
+  uint32_t parts = 1;
 };
 
 PipelineOptions options(int64_t batch, const Crew& crew, uint32_t cells, size_t budget = 0) {
@@ -64,6 +65,7 @@ PipelineOptions options(int64_t batch, const Crew& crew, uint32_t cells, size_t 
   o.workers = crew.workers;
   o.active = crew.active < 0 ? crew.workers : static_cast<uint32_t>(crew.active);
   o.help = crew.help;
+  o.parts = crew.parts;
   o.cells = cells;
   o.memory_budget = budget;
   return o;
@@ -110,7 +112,9 @@ TEST_CASE("the stream is the same for any number of workers and any depth") {
   std::vector<int64_t> expected(1003);
   Order(order).samples(0, 0, 10, expected.data());
   std::vector<int64_t> first;
-  for (const Crew& crew : {Crew{0}, Crew{1}, Crew{2}, Crew{5}, Crew{1, 0, true}, Crew{1, 1, true}, Crew{3, 2, true}}) {
+  for (const Crew& crew :
+       {Crew{0}, Crew{1}, Crew{2}, Crew{5}, Crew{1, 0, true}, Crew{1, 1, true}, Crew{3, 2, true}, Crew{1, 1, false, 4},
+        Crew{3, 3, false, 3}, Crew{2, 2, true, 10}, Crew{2, 0, true, 3}, Crew{2, 1, true, 99}}) {
     for (uint32_t cells : {1u, 2u, 3u, 8u}) {
       Pipeline pipeline(source, source->fields(), options(10, crew, cells));
       for (int epoch = 0; epoch < 3; ++epoch) {
@@ -153,7 +157,8 @@ TEST_CASE("a run may be left at any batch and taken up from there") {
 TEST_CASE("batches that are held stay as they are; beyond the budget the consumer is told") {
   auto source = std::make_shared<Counting>(400, 50);
   OrderOptions order{.samples = 400, .batch_size = 10};
-  for (const Crew& crew : {Crew{0}, Crew{2}, Crew{2, 0, true}, Crew{2, 2, true}}) {
+  for (const Crew& crew :
+       {Crew{0}, Crew{2}, Crew{2, 0, true}, Crew{2, 2, true}, Crew{2, 2, true, 3}, Crew{2, 2, false, 10}}) {
     const size_t slot = SlotLayout(source->fields(), 10).bytes;
     Pipeline pipeline(source, source->fields(), options(10, crew, 3, slot * 12));
     pipeline.start(order, false);
@@ -175,7 +180,8 @@ TEST_CASE("batches that are held stay as they are; beyond the budget the consume
 TEST_CASE("a failure comes after all earlier batches, with its sample") {
   auto source = std::make_shared<Counting>(300, 3);
   source->fails_every = 107;  // 106 is the first
-  for (const Crew& crew : {Crew{0}, Crew{1}, Crew{4}, Crew{1, 0, true}, Crew{2, 2, true}}) {
+  for (const Crew& crew : {Crew{0}, Crew{1}, Crew{4}, Crew{1, 0, true}, Crew{2, 2, true}, Crew{1, 1, false, 4},
+                           Crew{4, 4, false, 3}, Crew{2, 1, true, 8}}) {
     Pipeline pipeline(source, source->fields(), options(8, crew, 4));
     std::atomic<int> told{0};
     pipeline.on_failure([&](uint64_t ticket, const PartBlock&) { told += ticket == 13; });
@@ -196,7 +202,8 @@ TEST_CASE("bad samples can be skipped, also whole batches of them") {
   auto source = std::make_shared<Counting>(300, 3);
   for (int64_t every : {1, 2, 5, 300}) {
     source->fails_every = every;
-    for (const Crew& crew : {Crew{0}, Crew{3}, Crew{1, 0, true}, Crew{3, 3, true}}) {
+    for (const Crew& crew :
+         {Crew{0}, Crew{3}, Crew{1, 0, true}, Crew{3, 3, true}, Crew{3, 3, true, 3}, Crew{2, 2, false, 8}}) {
       Pipeline pipeline(source, source->fields(), options(8, crew, 4));
       pipeline.start({.samples = 300, .batch_size = 8}, true);
       const auto seen = read_all(pipeline);
@@ -238,8 +245,9 @@ TEST_CASE("a deadline passes while a worker is slow") {
 TEST_CASE("starting over, stopping and destroying at any moment hangs nothing") {
   auto source = std::make_shared<Counting>(200, 20);
   for (int round = 0; round < 60; ++round) {
-    Pipeline pipeline(source, source->fields(),
-                      options(4, Crew{1u + static_cast<uint32_t>(round) % 4, -1, round % 2 == 1}, 1 + round % 5));
+    Pipeline pipeline(
+        source, source->fields(),
+        options(4, Crew{1u + static_cast<uint32_t>(round) % 4, -1, round % 2 == 1, 1u + round / 7 % 3}, 1 + round % 5));
     for (int start = 0; start < 5; ++start) {
       pipeline.start({.samples = 200, .batch_size = 4}, false);
       for (int i = 0; i < (round * 7 + start) % 20; ++i) {

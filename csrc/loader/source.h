@@ -54,6 +54,7 @@ struct ReadRequest {
   uint64_t epoch = 0;
   PartTimes* times = nullptr;  // not null: add to it
   const Stop* stop = nullptr;  // not null: once asked, end with Code::kClosed where that saves time
+  bool streaming = false;      // a hint: no cache will hold the rows until they are read
 };
 
 class GRADRING_API Source {

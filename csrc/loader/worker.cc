@@ -20,6 +20,8 @@ int64_t now_ns() noexcept {
 
 constexpr int64_t kShortWait = 200'000;  // ns
 constexpr uint32_t kShortYields = 200;
+// A loader whose slots take more than this goes around the caches: of a usual last level, what others leave.
+constexpr size_t kCachedBytes = size_t{24} << 20;
 
 uint64_t resident_bytes() noexcept {
   unsigned long long pages = 0, resident = 0;
@@ -52,7 +54,7 @@ Filler::Filler(std::shared_ptr<const Source> source, int64_t batch_size)
 }
 
 Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed,
-                    const Stop* stop, PartTimes* times) const noexcept {
+                    const Stop* stop, PartTimes* times, bool streaming) const noexcept {
   std::byte* fields[kMostFields];
   for (size_t i = 0; i < layout_.offsets.size(); ++i) {
     fields[i] = slot + layout_.offsets[i] + static_cast<size_t>(rows.begin) * layout_.row_bytes[i];
@@ -66,11 +68,12 @@ Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* 
   request.epoch = order.options().epoch;
   request.times = times;
   request.stop = stop;
+  request.streaming = streaming;
   return source_->read(request, failed);
 }
 
 void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
-                  PartBlock* part, WorkerBlock* block, const Stop* stop) const noexcept {
+                  PartBlock* part, WorkerBlock* block, const Stop* stop, bool streaming) const noexcept {
   auto* samples = reinterpret_cast<int64_t*>(slot);
   part->rows = static_cast<int32_t>(range.end - range.begin);
   part->skipped = 0;
@@ -82,13 +85,13 @@ void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std
   if (batch % kTimedEvery == kTimedFirst) {
     PartTimes times;
     const int64_t begin = now_ns();
-    part->status = read(order, range, slot, scratch, &failed, stop, &times);
+    part->status = read(order, range, slot, scratch, &failed, stop, &times, streaming);
     block->timed_ns.fetch_add(static_cast<uint64_t>(now_ns() - begin), std::memory_order_relaxed);
     for (size_t i = 0; i < PartTimes::kMost; ++i) {
       if (times.ns[i] > 0) block->part_ns[i].fetch_add(times.ns[i], std::memory_order_relaxed);
     }
   } else {
-    part->status = read(order, range, slot, scratch, &failed, stop);
+    part->status = read(order, range, slot, scratch, &failed, stop, nullptr, streaming);
   }
   if (part->status.ok()) return;
   if (skip && part->status.code() != Code::kClosed) {
@@ -128,6 +131,7 @@ Worker::Worker(const Control& control, const Filler& filler, std::byte* slots, s
       stride_(stride),
       index_(index),
       lane_(control.shape().lanes == 1 ? 0 : index),
+      streaming_((control.shape().cells + kSpareSlots) * stride > kCachedBytes),
       scratch_memory_(std::make_unique<std::byte[]>(filler.source().scratch_bytes() + 64)) {
   const auto address = reinterpret_cast<uintptr_t>(scratch_memory_.get());
   scratch_ = scratch_memory_.get() + (64 - address % 64) % 64;
@@ -176,11 +180,11 @@ void Worker::run(uint32_t number) noexcept {
     // Being woken takes longer than short waits: who waits shortly again and again yields for a while first.
     patience.yields = begin - idle_from < kShortWait ? kShortYields : Ring<>::kProducer.yields;
     self.since_ns.store(begin, std::memory_order_relaxed);
-    self.ticket.store(static_cast<int64_t>(ticket), std::memory_order_relaxed);
+    const auto batch = static_cast<int64_t>(ticket / control_.shape().parts);
+    self.ticket.store(batch, std::memory_order_relaxed);
     const bool filled = fill(ticket, order);
     const int64_t end = now_ns();
-    if (trace_is_on.load(std::memory_order_relaxed))
-      trace_record("fill batch", begin, end, static_cast<int64_t>(ticket));
+    if (trace_is_on.load(std::memory_order_relaxed)) trace_record("fill batch", begin, end, batch);
     self.ticket.store(-1, std::memory_order_relaxed);
     self.busy_ns.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_relaxed);
     self.wait_ns.fetch_add(static_cast<uint64_t>(begin - idle_from), std::memory_order_relaxed);
@@ -194,18 +198,20 @@ void Worker::run(uint32_t number) noexcept {
 bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const RunBlock& block = control_.run();
   Ring<> ring = control_.ring(lane_);
-  const uint32_t cell = ring.slot(ticket);
-  PartBlock& part = control_.part(lane_, cell);
-  const auto batch = static_cast<int64_t>(ticket);
-  const Lane lane{nullptr, static_cast<int>(lane_), static_cast<int>(control_.shape().lanes)};
+  const ControlShape& shape = control_.shape();
+  const uint32_t cell = ring.slot(ticket) / shape.parts;
+  PartBlock& part = control_.part(lane_, ring.slot(ticket));
+  const auto batch = static_cast<int64_t>(ticket / shape.parts);
+  const auto piece = static_cast<int>(shape.lanes > 1 ? lane_ : ticket % shape.parts);
+  const Lane lane{nullptr, piece, static_cast<int>(shape.pieces())};
   const Range range = split(lane, order.rows(batch));
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
   const RunLeft left(ring);
   filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part, &block_of,
-               &left);
+               &left, streaming_);
   if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
-  if (!ok && failed_ && part.status.code() != Code::kClosed) failed_(ticket, part);
+  if (!ok && failed_ && part.status.code() != Code::kClosed) failed_(static_cast<uint64_t>(batch), part);
   ring.commit(ticket);
   return ok;
 }

@@ -26,14 +26,14 @@ class GRADRING_API Filler {
   // fail are left out, and the rows that follow move up. Says in *part what it did: Code::kClosed if `stop` was asked
   // before all was read. A batch in kTimedEvery is timed part by part, into *block.
   void fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
-            PartBlock* part, WorkerBlock* block, const Stop* stop) const noexcept;
+            PartBlock* part, WorkerBlock* block, const Stop* stop, bool streaming = false) const noexcept;
 
  private:
   static constexpr size_t kMostFields = 64;
   static constexpr int64_t kTimedEvery = 64;
   static constexpr int64_t kTimedFirst = 3;
   Status read(const Order& order, Range rows, std::byte* slot, std::byte* scratch, int64_t* failed, const Stop* stop,
-              PartTimes* times = nullptr) const noexcept;
+              PartTimes* times = nullptr, bool streaming = false) const noexcept;
   void read_one_by_one(const Order& order, Range range, std::byte* slot, std::byte* scratch, PartBlock* part,
                        const Stop* stop) const noexcept;
 
@@ -44,7 +44,7 @@ class GRADRING_API Filler {
 class GRADRING_API Worker {
  public:
   // `failed` is told of a part that failed, on the worker's thread, before the consumer hears of it.
-  using Failed = std::function<void(uint64_t ticket, const PartBlock& part)>;
+  using Failed = std::function<void(uint64_t batch, const PartBlock& part)>;
 
   // The consumer when it helps: not one of those that RunBlock and WorkerBlock are for.
   static constexpr uint32_t kConsumer = 0xffffffff;
@@ -71,6 +71,7 @@ class GRADRING_API Worker {
   size_t stride_;
   uint32_t index_;
   uint32_t lane_;
+  bool streaming_;
   Failed failed_;
   bool watch_memory_ = false;
   std::unique_ptr<std::byte[]> scratch_memory_;

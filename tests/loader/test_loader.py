@@ -85,6 +85,19 @@ def test_any_strides_and_dtypes_and_batches_are_copies(shuffle):
     np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.parametrize("num_threads", ["auto", 0, 1, 3])
+def test_large_batches_which_are_filled_in_parts_and_around_the_caches(num_threads):
+    random = np.random.default_rng()
+    x = random.integers(0, 256, (150, 3, 224, 150), dtype=np.uint8)
+    loader = gr.Loader((x, np.arange(150)), 64, shuffle=True, num_threads=num_threads)
+    kept = []
+    for _ in range(3):
+        kept = [*kept[-1:], *loader]
+        for rows, numbers in kept:
+            np.testing.assert_array_equal(rows, x[numbers])
+    assert sum(len(numbers) for _, numbers in kept[1:]) == 150
+
+
 @pytest.mark.parametrize(
     ("source", "error", "words"),
     [

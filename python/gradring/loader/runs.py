@@ -18,13 +18,15 @@ from gradring.sources import Opened
 __all__ = ["Ends", "Lent", "Runs", "Size"]
 
 _LOG = logging.getLogger("gradring.loader")
-_SPARES = 2  # csrc/loader/pipeline.cc
+_SPARES = 2  # csrc/loader/control.h
 _AUTO_BYTES = 32 << 20  # of batches ahead
 _AUTO_CELLS = 4
 _MOST_AUTO_CELLS = 16
 _MOST_AUTO_THREADS = 8
 _BUDGET = 1 << 30
 _GRACE = 5.0  # seconds that the end of a loader waits for a worker thread that is still at a sample
+_CACHED = 24 << 20  # of all slots: csrc/loader/worker.cc
+_SLOW = 1e9  # bytes a second: whoever is slower is not waiting for memory
 _KINDS = ("array", "tuple", "list", "dict")  # BatchForm::Kind
 
 
@@ -234,7 +236,9 @@ class Runs:
         room = larger <= _MOST_AUTO_CELLS and (larger + _SPARES) * self.slot_bytes <= min(
             self.size.budget // 4, 4 * _AUTO_BYTES
         )
-        if not (uneven and room):
+        # Slots that leave the caches cost more than smoother batches bring, unless batches are slow to make.
+        leaves = (self.size.cells + _SPARES) * self.slot_bytes <= _CACHED < (larger + _SPARES) * self.slot_bytes
+        if not (uneven and room) or (leaves and stats["bytes"] > _SLOW * total):
             return False
         self._wish *= 2
         self.size = self._choose()
@@ -254,6 +258,7 @@ class Runs:
             active=size.active,
             processes=size.processes,
             tune=size.tune,
+            split=not opened.python,
             # A stuck Python function is found by its consumer, which must not be stuck in it.
             help=self._threads is None and not opened.python,
             memory_budget=size.budget,
