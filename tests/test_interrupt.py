@@ -96,3 +96,51 @@ def test_a_native_epoch(tmp_path):
 
 def test_a_step_of_ones_own():
     run(USER_STEP)
+
+
+RAISING_HANDLERS = """
+import random, signal, time
+import numpy as np
+import gradring as gr
+
+class Now(Exception):
+    pass
+
+def handler(*_):
+    raise Now
+
+signal.signal(signal.SIGALRM, handler)
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((2000, 8), np.float32), rng.integers(0, 3, 2000)
+loader = gr.Loader((x, y), 16, shuffle=True, transforms={0: gr.transforms.Scale(0.5)})
+trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 16), gr.nn.ReLU(), gr.nn.Linear(16, 3)), optimizer=gr.optim.SGD(0.0))
+before = {name: array.copy() for name, array in trainer.params.items()}
+works = [
+    lambda: trainer.fit(loader, epochs=1000),
+    lambda: trainer.fit((x, y), epochs=1000),
+    lambda: [trainer.evaluate(loader) for _ in range(1000)],
+    lambda: [trainer.predict(x) for _ in range(1000)],
+    lambda: [trainer.step(x, y) for _ in range(10000)],
+    lambda: [0 for _ in range(1000) for _ in loader],
+    lambda: [0 for _ in range(1000) for _ in gr.Loader(gr.sources.Callable(lambda i: x[i], 100), 10)],
+]
+for turn in range(60):
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.05))
+    try:
+        works[turn % len(works)]()
+        time.sleep(1)
+    except Now:
+        pass
+    else:
+        raise AssertionError("the handler's exception was lost")
+for name, array in before.items():
+    assert np.array_equal(trainer.params[name], array)
+steps = trainer.step_count
+trainer.fit((x, y), epochs=1)
+assert trainer.step_count > steps
+print("done")
+"""
+
+
+def test_handlers_that_raise_at_any_moment():
+    run(RAISING_HANDLERS)

@@ -100,3 +100,26 @@ def test_callbacks_may_use_the_trainer_that_runs_them(blobs, tmp_path):
 
     gr.Trainer(mlp(8, 16, 3)).fit(blobs, epochs=2, callbacks=[Use()])
     assert (tmp_path / "a").exists()
+
+
+def test_a_step_within_a_step_is_refused(blobs):
+    """A layer, or a loader's function, that uses the trainer that runs it gets an error, and so does its step."""
+    inner = []
+
+    def forward(x):
+        for use in (
+            lambda: trainer.step(*blobs),
+            lambda: trainer.fit(blobs, epochs=1),
+            lambda: trainer.predict(blobs[0]),
+        ):
+            with pytest.raises(gr.GradringError, match="is running already|in use"):
+                use()
+            inner.append(use)
+        return x * 1
+
+    layers = gr.nn.Linear(8, 3), gr.nn.Function(forward, lambda *given: given[-1] * 1)
+    trainer = gr.Trainer(gr.nn.Sequential(*layers), optimizer=gr.optim.SGD(0.1))
+    assert np.isfinite(trainer.step(*blobs)) and len(inner) >= 3
+    count = trainer.step_count
+    trainer.fit(blobs, epochs=1, batch_size=100)
+    assert trainer.step_count == count + 3

@@ -118,9 +118,10 @@ class Loader:
             restart=restarts,
             ends=self._ends,
         )
-        # At garbage collection. At the interpreter's exit, runs.py ends it.
-        self._finalizer = weakref.finalize(self, self._ends.abandon)
-        self._finalizer.atexit = False
+        # Threads end with their pipeline, which nobody else holds. (At the interpreter's exit, runs.py ends all.)
+        self._finalizer = weakref.finalize(self, self._ends.close) if self._opened.workers == "processes" else None
+        if self._finalizer is not None:
+            self._finalizer.atexit = False
         self._cast_runs: dict[tuple[str, ...], Runs] = {}
         self.epoch = 0
         self._position = 0  # of the next pass's first batch, in the epoch's order
@@ -283,7 +284,8 @@ class Loader:
 
         Waits for worker threads to finish the sample that they are at, at most five seconds.
         """
-        self._finalizer.detach()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._ends.close(signals=True)
 
     def __enter__(self) -> Loader:

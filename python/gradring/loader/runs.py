@@ -8,6 +8,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gradring import _core
@@ -48,15 +49,15 @@ class Lent:
 
     run: Any
     workers: Workers | None
-    # Not empty: nobody reads it. Whoever takes the token out may, one of all threads (the list's methods are atomic), and
-    # it comes back when the watcher of that pass dies.
-    free: list[None] = field(default_factory=list)
+    # Not empty: nobody reads it. Whoever takes the token out may, one of all threads (the list's methods are atomic); the
+    # next token comes when the watcher of that pass dies.
+    free: list[Any] = field(default_factory=list)
     user: Any = None
 
     def lend(self, watcher: Any) -> None:
         """To the pass that this watcher belongs to."""
-        free = self.free
-        self.user = weakref.ref(watcher, lambda _: free.append(None))
+        # No function of Python: what a signal handler raised in it (Ctrl-C) would be lost.
+        self.user = weakref.ref(watcher, self.free.append)
 
     def take(self) -> bool:
         """Whether nobody reads it, and the caller may now."""
@@ -84,8 +85,7 @@ class Ends:
         self.closed = False
         self.lists: list[list[Lent]] = []
         self._ending: list[Lent] = []  # closed; at their last sample
-        self.grace = _GRACE
-        _LIVE.add(self)
+        _LIVE[id(self)] = weakref.ref(self, partial(_LIVE.pop, id(self)))
 
     def check(self) -> None:
         """Raises if it has ended."""
@@ -112,20 +112,17 @@ class Ends:
                 raise
         self._ending = [one for one in self._ending if not one.run.ended]
 
-    def abandon(self) -> None:
-        """The loader is garbage. Whoever collects it may hold a lock that a function in a worker wants: no wait for Python."""
-        self.close(self.grace)
 
-
-_LIVE: weakref.WeakSet[Ends] = weakref.WeakSet()
+_LIVE: dict[int, weakref.ref[Ends]] = {}
 
 
 @atexit.register
 def _at_exit() -> None:
     """While the interpreter is whole: no thread of ours outlives it, except one that does not come back to us."""
     deadline = time.monotonic() + _GRACE
-    for ends in list(_LIVE):
-        ends.close(max(deadline - time.monotonic(), 0.0))
+    for live in list(_LIVE.values()):
+        if (ends := live()) is not None:
+            ends.close(max(deadline - time.monotonic(), 0.0))
     while _core.loaders_left() and time.monotonic() < deadline:
         time.sleep(0.01)
 
@@ -151,8 +148,6 @@ class Runs:
         self._lent: list[Lent] = []  # never another list: `ends` has it
         self._ends = ends
         ends.lists.append(self._lent)
-        if opened.python:
-            ends.grace = 0.0
         self.slot_bytes = _slot_bytes(opened, batch_size)
         self.size = self._choose()
 
