@@ -51,7 +51,9 @@ class Ring {
   static_assert(std::is_unsigned_v<Index> && sizeof(Index) <= 4);
 
  public:
-  // Waits spin for a few microseconds, yield, then sleep; a producer that waits for space goes to sleep at once.
+  // Waits spin for a few microseconds, yield, then sleep; a producer that waits for space goes to sleep at once. With a
+  // tenth of the yields a consumer burns a third of the CPU where a batch comes each 200 us (ring_bench), but loses a
+  // quarter of the speed where one comes each 20 us and every sleep costs 10.
   static constexpr Patience kConsumer{200, 200};
   static constexpr Patience kProducer{50, 0};
 
