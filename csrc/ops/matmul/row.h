@@ -7,7 +7,6 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 inline constexpr int64_t kNarrowVectors = 8;  // up to this many columns are summed in registers
 inline constexpr int kRowChains = 4;          // independent sums there, to hide the latency
-inline constexpr int kRowsAbreast = 4;        // rows of B added at once to a wide c
 
 // Columns [j, j + count) in registers; chain q sums the steps p with p % kRowChains == q.
 template <class T, int kVectors>
@@ -40,11 +39,10 @@ GRADRING_INLINE void row_narrow(const MatmulArguments<T>& g, int64_t a_stride, i
   }
 }
 
-// Columns [j, end) in c itself, some rows of B at a time.
-template <class T>
+// Columns [begin, end) in c itself, kR rows of B at a time, in the order of the rows whatever kR.
+template <class T, int kR>
 GRADRING_INLINE void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int64_t end) noexcept {
   constexpr int64_t W = kWidth<T>;
-  constexpr int kR = kRowsAbreast;
   const int64_t whole = begin + (end - begin) / W * W;
   const Tail<T> tail(end - whole > 0 ? end - whole : W);
   bool from_zero = !g.epilogue.accumulate;
@@ -111,7 +109,16 @@ void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
     if (j < part.end) row_narrow<T, 1>(g, a_stride, j, part.end - j);
   } else {
     constexpr int64_t kChunk = 8192 / static_cast<int64_t>(sizeof(T));
-    for (int64_t j = part.begin; j < part.end; j += kChunk) row_wide(g, a_stride, j, smaller(part.end, j + kChunk));
+    // Rows whole pages apart compete for the eight lines of one set of the first cache.
+    const bool crowded = g.ldb * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
+    for (int64_t j = part.begin; j < part.end; j += kChunk) {
+      const int64_t end = smaller(part.end, j + kChunk);
+      if (crowded) {
+        row_wide<T, 4>(g, a_stride, j, end);
+      } else {
+        row_wide<T, 8>(g, a_stride, j, end);
+      }
+    }
   }
   finish_row(g, 0, part.begin, part.end, sums);
 }
