@@ -163,7 +163,7 @@ void run_dots(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
   }
   const int64_t blocks = divide_up(g.m, kDotRows);
   if (blocks == 1) {
-    const Range part = split(lane, g.n, W);
+    const Range part = split(lane, g.n, g.n < lane.count * W ? 4 : W);
     for (int64_t j = part.begin; j < part.end; j += W) {
       dot_block(g, a, lda, b, ldb, 0, g.m, j, smaller(W, part.end - j), sums);
     }
