@@ -32,6 +32,8 @@ class Sample:
     def act(self, i):
         if self.mode == "raise":
             raise KeyError(f"sample {i} is bad")
+        if self.mode == "stop iteration":
+            raise StopIteration
         if self.mode == "unpicklable":
             raise Unpicklable(i, lambda: i)
         if self.mode == "kill":

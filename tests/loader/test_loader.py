@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 import gradring as gr
 from gradring.loader import as_source
 
+from .functions import Sample
+
 
 @pytest.fixture
 def arrays():
@@ -201,3 +203,94 @@ def test_what_serves_as_a_source(arrays):
     for wrong in (arrays[0], 3, None):
         with pytest.raises(TypeError, match=r"\[f\] data must be a Loader, arrays \(x, y\) or an iterable of batches"):
             as_source("f", wrong, 2, shuffle=True, seed=0)
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_a_function_that_raises_stop_iteration_does_not_end_the_epoch(workers, num_threads):
+    source = gr.sources.Callable(Sample("stop iteration", at=57), 100, workers=workers)
+    with gr.Loader(source, 10, num_threads=num_threads) as loader:
+        seen = []
+        with pytest.raises(gr.LoaderError, match="the source raised StopIteration, while reading sample 57") as caught:
+            for _, y in loader:
+                seen += y.tolist()
+    assert seen == list(range(50)) and isinstance(caught.value.__cause__, StopIteration)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"seed": 2**64}, ValueError, r"seed must be at most 18446744073709551615"),
+        ({"rank": 0, "world_size": 2**63}, ValueError, "world_size must be at most"),
+        ({"memory_budget": 2**70}, None, ""),
+        ({"memory_budget": np.float32(1e9), "timeout": np.float32(5)}, None, ""),
+        ({"seed": 2**64 - 1, "batch_size": 2**70, "timeout": 1e308}, None, ""),
+    ],
+)
+def test_numbers_beyond_all_bounds(change, error, words):
+    def read():
+        return np.concatenate(list(gr.Loader(np.arange(10), **{"batch_size": 3, "shuffle": True, **change})))
+
+    if error:
+        with pytest.raises(error, match=rf"^\[Loader\] .*{words}"):
+            read()
+    else:
+        assert sorted(read().tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"epoch": 0},
+        None,
+        [1],
+        {"epoch": "0", "seed": 0},
+        {"epoch": 1, "seed": -1, "position": 5},
+        {"epoch": 2**64, "seed": 1},
+        {"epoch": 1, "seed": 1, "position": 2**70},
+        {"epoch": 1, "seed": 1, "samples": 3},
+    ],
+)
+def test_a_state_that_is_none_changes_nothing(state):
+    loader = gr.Loader(np.arange(10), 3, shuffle=True, seed=7)
+    loader.set_epoch(3)
+    before = loader.state_dict()
+    with pytest.raises((ValueError, TypeError), match=r"^\[Loader\]"):
+        loader.load_state_dict(state)
+    assert loader.state_dict() == before
+
+
+def test_keys_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two keys of the source have the same name"):
+        gr.Loader({0: np.arange(3), "0": np.arange(3)}, 2)
+
+
+@pytest.mark.parametrize("kind", [gr.sources.Npy, gr.sources.Idx, lambda path: gr.sources.RawRecords(path, "u1")])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="no regular file"):
+            gr.Loader(kind(path), 2)
+    with pytest.raises(OSError, match="directory|no regular file"):
+        gr.Loader(kind(tmp_path), 2)
+
+
+def test_a_path_that_cannot_be_said(tmp_path):
+    path = os.fsencode(tmp_path) + b"/x\xff.npy"
+    with open(path, "wb") as file:
+        np.save(file, np.arange(10))
+    with pytest.raises(ValueError, match=r"x\\udcff.npy' is not valid UTF-8"):
+        gr.Loader(os.fsdecode(path), 2)
+    mapped = np.load(os.fsdecode(path), mmap_mode="r")
+    assert np.concatenate(list(gr.Loader(mapped, 3))).tolist() == list(range(10))
+
+
+def test_records_and_functions_beyond_all_bounds(tmp_path):
+    with pytest.raises(ValueError, match="larger than any file"):
+        gr.sources.RawRecords(tmp_path / "x", "u1", (2**40, 2**40))
+    with pytest.raises(ValueError, match="at most 2\\*\\*63 - 1 samples"):
+        gr.sources.Callable(np.int64, 2**63)
+    for first, count in ((-1, None), (11, None), (5, 6)):
+        with pytest.raises(ValueError, match=r"\[Loader\] (first|count) must be"):
+            gr.Loader(np.arange(10), 3, shuffle=True).order(first, count)

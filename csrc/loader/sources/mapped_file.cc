@@ -106,15 +106,19 @@ Guard* take_guard() {
 }  // namespace
 
 MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
-  fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK the opening of a named pipe waits for a writer.
+  fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0) fail(path_, errno);
   struct stat status;
   int error = fstat(fd_, &status) == 0 ? 0 : errno;
   if (error == 0 && S_ISDIR(status.st_mode)) error = EISDIR;
-  if (error == 0 && !S_ISREG(status.st_mode)) error = ESPIPE;
   if (error != 0) {
     close(fd_);
     fail(path_, error);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    close(fd_);
+    throw Error(Code::kIo, "[loader] cannot read " + path_ + ": it is no regular file");
   }
   size_ = status.st_size;
   if (size_ == 0) return;

@@ -25,6 +25,8 @@ __all__ = ["Loader"]
 _LOG = logging.getLogger("gradring.loader")
 _MOST_THREADS = 64
 _MOST_PREFETCH = 1024
+_MOST_KEY = 2**64 - 1  # of the shuffle: 64 bits of seed, 64 of epoch
+_MOST_RANKS = 2**31
 
 
 class Loader:
@@ -86,7 +88,7 @@ class Loader:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"[Loader] on_error must be 'raise' or 'skip', got {on_error!r}")
         self.batch_size = arguments.at_least("batch_size", batch_size, 1)
-        self.seed = arguments.at_least("seed", seed, 0)
+        self.seed = arguments.at_least("seed", seed, 0, _MOST_KEY)
         self.shuffle, self.drop_last, self.pad = bool(shuffle), bool(drop_last), bool(pad)
         self.rank, self.world_size = _place(rank, world_size)
         self.timeout = arguments.seconds(timeout)
@@ -175,7 +177,8 @@ class Loader:
 
     def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
         """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
-        count = self.samples - first if count is None else count
+        first = arguments.at_least("first", first, 0, self.samples)
+        count = self.samples - first if count is None else arguments.at_least("count", count, 0, self.samples - first)
         if not self.shuffle:
             return np.arange(first, first + count)
         indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
@@ -235,7 +238,7 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass, which begins at its first batch."""
-        self.epoch = arguments.at_least("epoch", epoch, 0)
+        self.epoch = arguments.at_least("epoch", epoch, 0, _MOST_KEY)
         self._position, self._begun, self._current = 0, False, None
 
     def state_dict(self) -> dict[str, int]:
@@ -251,6 +254,10 @@ class Loader:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on where ``state_dict`` was taken, on this or any other number of ranks and workers."""
+        if not isinstance(state, Mapping) or not {"epoch", "seed"} <= state.keys():
+            raise ValueError(
+                f"[Loader] a state is what state_dict() returned, with an epoch and a seed; got {state!r:.200}"
+            )
         samples = arguments.at_least("state['samples']", state.get("samples", self.samples), 0)
         if samples != self.samples:
             raise ValueError(f"[Loader] the state is of a source of {samples} samples, this one has {self.samples}")
@@ -259,9 +266,9 @@ class Loader:
         position = arguments.at_least("state['position']", state.get("position", 0), 0)
         if position > samples:
             raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
+        seed = arguments.at_least("state['seed']", state["seed"], 0, _MOST_KEY)
         self.set_epoch(state["epoch"])
-        self.seed = arguments.at_least("state['seed']", state["seed"], 0)
-        self._position = position
+        self.seed, self._position = seed, position
 
     def stats(self) -> LoaderStats:
         """What was read so far by the iterator made last, who waited for whom, and the advice that follows."""
@@ -308,7 +315,7 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
         return 0, 1
     if world_size is None or rank is None:
         raise ValueError("[Loader] rank and world_size go together: give both or neither")
-    world_size = arguments.at_least("world_size", world_size, 1)
+    world_size = arguments.at_least("world_size", world_size, 1, _MOST_RANKS)
     rank = arguments.at_least("rank", rank, 0)
     if rank >= world_size:
         raise ValueError(f"[Loader] rank is {rank}: it must be below world_size ({world_size})")

@@ -57,6 +57,14 @@ class Watcher:
         if code == _PYTHON:
             error: BaseException | None
             error = self.run.take_error(batch) if self.workers is None else load_note(self.run.note(lane))
+            if isinstance(
+                error, (StopIteration, StopAsyncIteration)
+            ):  # would end the consumer's loop as if all were read
+                cause, error = (
+                    error,
+                    LoaderError(f"[loader] the source raised {type(error).__name__}, while reading {where}"),
+                )
+                error.__cause__ = cause
             if error is not None:
                 try:
                     raise _marked(error, sample, where)

@@ -59,6 +59,10 @@ def _place_in_file(array: NDArray[Any]) -> tuple[str, int] | None:
     distance = array.__array_interface__["data"][0] - begin
     if not 0 <= distance < len(mapping):
         return None
+    try:
+        str(name).encode()  # native messages name it
+    except UnicodeEncodeError:
+        return None
     start = _mapped_from(begin, str(name))
     return None if start is None else (os.fspath(name), start + distance)
 

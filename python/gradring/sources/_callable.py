@@ -42,6 +42,8 @@ class Callable(Source):
             raise ValueError(f"[Callable] workers must be 'threads' or 'processes', got {workers!r}")
         if isinstance(length, bool) or not hasattr(length, "__index__"):
             raise TypeError(f"[Callable] length must be an int, got {type(length).__name__}")
+        if length.__index__() >= 2**63:
+            raise ValueError(f"[Callable] length is {length}: there can be at most 2**63 - 1 samples")
         if length.__index__() < 1:
             raise ValueError(f"[Callable] length is {length}: the source is empty")
         if not isinstance(num_workers, int) or num_workers < 1:

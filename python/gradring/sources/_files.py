@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,16 @@ from gradring.sources._fields import Field
 __all__ = ["Idx", "Npy", "RawRecords"]
 
 _Path = str | os.PathLike[str]
+
+
+def _checked_path(kind: str, path: _Path) -> str:
+    """Absolute, and fit for messages."""
+    absolute = os.path.abspath(os.fsdecode(path))
+    try:
+        absolute.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"[{kind}] the path {absolute!r} is not valid UTF-8: rename the file") from None
+    return absolute
 
 
 class Npy(Source):
@@ -34,7 +46,7 @@ class Npy(Source):
     """
 
     def __init__(self, path: _Path) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = _checked_path(type(self).__name__, path)
 
     def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
         structured, described = _core.npy_columns(self.path, name)
@@ -51,9 +63,11 @@ class Idx(Source):
     """
 
     def __init__(self, path: _Path) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = _checked_path(type(self).__name__, path)
 
     def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
+        if not stat.S_ISREG(os.stat(self.path).st_mode):
+            raise OSError(f"[loader] cannot read {self.path}: it is no regular file")
         with open(self.path, "rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
         if zipped:
@@ -82,10 +96,12 @@ class RawRecords(Source):
     """
 
     def __init__(self, path: _Path, dtype: Any, shape: tuple[int, ...] | int = (), *, offset: int = 0) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = _checked_path(type(self).__name__, path)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.shape = (shape,) if isinstance(shape, int) else tuple(int(extent) for extent in shape)
         self.offset = int(offset)
+        if math.prod((self.dtype.itemsize, *self.shape)) >= 2**62:
+            raise ValueError(f"[RawRecords] a record of shape {self.shape} is larger than any file")
         if any(extent < 0 for extent in self.shape):
             raise ValueError(f"[RawRecords] shape is {self.shape}: no axis can be negative")
         if self.dtype.names is not None and self.shape != ():

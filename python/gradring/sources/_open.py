@@ -34,7 +34,10 @@ def open_source(source: Any) -> Opened:
     if isinstance(source, Source):
         return source.opened()
     if isinstance(source, Mapping):
-        return _compound("dict", {str(name): part for name, part in source.items()})
+        parts = {str(name): part for name, part in source.items()}
+        if len(parts) < len(source):
+            raise ValueError(f"[loader] two keys of the source have the same name: {[*source]}")
+        return _compound("dict", parts)
     if isinstance(source, (tuple, list)):
         kind = "tuple" if isinstance(source, tuple) else "list"
         return _compound(kind, {str(i): part for i, part in enumerate(source)})
