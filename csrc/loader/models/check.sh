@@ -26,6 +26,8 @@ while read -r model; do
 done <<'END'
 ring
 ring -DCLOSING -DPRODUCERS=2
+ring -DHELPING -DPRODUCERS=2
+ring -DHELPING -DCLOSING -DPRODUCERS=1
 ring -DCELLS=3 -DTICKETS=7 -DPRODUCERS=2
 lane
 END
@@ -35,6 +37,7 @@ for model in ring lane; do
     options=()
     [ "$model" = lane ] || options=(-DPRODUCERS=2 -DTICKETS=4)
     [ "$bug" != BUG_CLOSES_WITHOUT_WAKING ] || options+=(-DCLOSING)
+    [[ $bug != BUG_CLAIMS_WHAT* && $bug != BUG_HELPS* ]] || options+=(-DHELPING)
     errors=$(verify "$model" "-D$bug" "${options[@]}")
     echo "$model with $bug: errors: $errors"
     [ "$errors" != 0 ] || { echo "the model does not find $bug" >&2; exit 1; }

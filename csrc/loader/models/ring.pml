@@ -1,6 +1,7 @@
 /* The protocol of csrc/loader/ring.h: producer threads that share one ring, its consumer, and somebody who closes it.
  *
- *   spin -a ring.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan            (add -DCLOSING to spin for the second model)
+ *   spin -a ring.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan            (-DCLOSING: somebody closes it;
+ *                                                              -DHELPING: the consumer fills too, claim_if_free)
  *
  * Checked over all interleavings: every ticket is delivered once and in order, no slot is written while it is read or
  * written by another, no slot is delivered half written, and nobody waits for ever (an invalid end state).
@@ -129,12 +130,59 @@ active [PRODUCERS] proctype producer() {
   od
 }
 
+/* claim_if_free, then fill and commit, by the consumer, who must never wait for a cell that it would have to free. */
+inline help() {
+  seen_claimed = claimed;
+  if
+  :: seen_claimed < TICKETS ->
+     atomic {
+#ifdef BUG_CLAIMS_WHAT_IS_NOT_FREE
+       old = true
+#else
+       old = (turn[cell(seen_claimed)] == free_turn(seen_claimed) && !closed[cell(seen_claimed)])
+#endif
+     };
+     if
+     :: old ->
+#ifdef BUG_HELPS_WITHOUT_COMPARING
+        claimed = seen_claimed + 1;
+#else
+        atomic { old = (claimed == seen_claimed); if :: old -> claimed++ :: else fi };
+#endif
+        if
+        :: old ->
+           atomic {
+             assert(writers[cell(seen_claimed)] == 0 && readers[cell(seen_claimed)] == 0);
+             writers[cell(seen_claimed)]++;
+             slot[cell(seen_claimed)] = 255
+           };
+           atomic {
+             assert(slot[cell(seen_claimed)] == 255);
+             slot[cell(seen_claimed)] = seen_claimed;
+             writers[cell(seen_claimed)]--
+           };
+           advance(seen_claimed, full_turn(seen_claimed))
+        :: else
+        fi
+     :: else
+     fi
+  :: else
+  fi;
+  seen_claimed = 0; old = false
+}
+
 active proctype consumer() {
-  byte t, seen_turn, w;
+  byte t, seen_turn, seen_claimed, w;
   bool seen_sleeper, seen_closed, old, result;
   do
   :: t == TICKETS -> break
   :: else ->
+#ifdef HELPING
+     do
+     :: turn[cell(t)] != full_turn(t) && claimed < TICKETS && !closed[0] -> help()
+     :: break
+     od;
+#endif
      wait_for(t, full_turn(t));
      if
      :: !result -> break
