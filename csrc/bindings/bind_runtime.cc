@@ -36,6 +36,7 @@ void set_python_error(const Error& error) noexcept {
     case Code::kOutOfMemory: type = PyExc_MemoryError; break;
     case Code::kTimeout: type = PyExc_TimeoutError; break;
     case Code::kIo: type = PyExc_OSError; break;
+    case Code::kClosed: type = package_error("LoaderError"); break;
     case Code::kNonFinite: type = package_error("NonFinite"); break;
     case Code::kInternal: type = PyExc_RuntimeError; break;
     default: type = package_error("GradringError"); break;

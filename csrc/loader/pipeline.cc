@@ -191,9 +191,8 @@ bool Pipeline::parked(Deadline deadline) noexcept {
       if (done == turn) break;
       const Deadline slice = std::min(deadline, deadline_in(std::chrono::milliseconds(50)));
       if (control_.worker(w).done.wait_change(done, slice)) continue;
-      if (options_.processes) {
-        for (int lane; (lane = dead_lane()) >= 0;) recover_lane(static_cast<uint32_t>(lane), false);
-      }
+      // It touches no slot any more. Its death is told to whoever waits for it in the next run.
+      if (options_.processes && dead(w)) control_.worker(w).done.publish(turn);
       if (Clock::now() >= deadline) return false;
     }
   }
@@ -443,11 +442,15 @@ void Pipeline::compact(std::byte* slot, int64_t rows) const noexcept {
   }
 }
 
+bool Pipeline::dead(uint32_t lane) const noexcept {
+  if (pidfds_[lane] < 0) return false;
+  pollfd descriptor{pidfds_[lane], POLLIN, 0};
+  return poll(&descriptor, 1, 0) == 1;
+}
+
 int Pipeline::dead_lane() const noexcept {
-  for (size_t lane = 0; lane < pidfds_.size(); ++lane) {
-    if (pidfds_[lane] < 0) continue;
-    pollfd descriptor{pidfds_[lane], POLLIN, 0};
-    if (poll(&descriptor, 1, 0) == 1) return static_cast<int>(lane);
+  for (uint32_t lane = 0; lane < pidfds_.size(); ++lane) {
+    if (dead(lane)) return static_cast<int>(lane);
   }
   return -1;
 }

@@ -129,6 +129,7 @@ class GRADRING_API Pipeline {
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
   bool parked(Deadline deadline) noexcept;
+  bool dead(uint32_t lane) const noexcept;
   Spare find_spare() noexcept;
   void count_wait(int64_t since) noexcept;
   Delivered fill_here(Delivery* delivery) noexcept;

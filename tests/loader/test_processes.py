@@ -364,3 +364,63 @@ def test_workers_stop_where_the_budget_ends():
         assert loader.stats().slots <= 5
         made = sum(worker["rows"] for worker in loader.stats().per_worker)
         assert made <= 50
+
+
+def test_a_main_module_without_a_guard_is_named_and_starts_no_flood_of_processes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import numpy as np, gradring as gr
+
+        def sample(i):
+            return np.zeros(3)
+
+        for _ in gr.Loader(gr.sources.Callable(sample, 100, workers="processes"), 10):
+            pass
+        """)
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "put what is not only definitions under `if __name__" in done.stderr
+    assert (
+        done.stderr.rstrip().splitlines()[-1].startswith("gradring.errors.LoaderError: [loader] a worker process that")
+    )
+
+
+def is_dead(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("restart", [0, 1])
+def test_a_worker_that_dies_in_a_pass_that_is_left_is_missed_in_the_next(tmp_path, restart):
+    source = callable_source(Sample("kill", at=25, marker=str(tmp_path / "died")))
+    with gr.Loader(source, 10, prefetch=4, restart=restart, timeout=60) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        assert wait_until(lambda: any(is_dead(pid) for pid in loader._last.workers.pids))
+        del iterator
+        if restart:
+            assert numbers(loader) == list(range(100))
+        else:
+            with pytest.raises(gr.WorkerDied, match="was killed by SIGKILL"):
+                numbers(loader)
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_a_worker_that_is_stuck_in_a_pass_that_is_left_is_told_of_in_the_next(workers, tmp_path):
+    event = threading.Event()
+
+    def wait_for_ever(i):
+        if i == 25:
+            event.wait(60)
+        return np.zeros(2)
+
+    function = wait_for_ever if workers == "threads" else Sample("hang", at=25)
+    loader = gr.Loader(gr.sources.Callable(function, 100, workers=workers), 10, prefetch=4, timeout=0.5)
+    iterator = iter(loader)
+    next(iterator)
+    assert wait_until(lambda: any(loader._last.run.worker_at(i)[0] == 2 for i in range(2)))
+    del iterator
+    with pytest.raises(gr.LoaderError, match=r"timeout[^$]*in (wait_for_ever|act)"):
+        iter(loader)
+    event.set()
+    loader.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,8 @@ class Loader:
         lent = self._runs_with(dtypes).borrow()
         watcher = Watcher(self, lent.run, lent.workers, self.timeout, stay=stay)
         lent.lend(watcher)
-        lent.run.start(
+        begin = partial(
+            lent.run.start,
             samples=self.samples,
             batch_size=self._rows,
             seed=self.seed,
@@ -216,8 +218,8 @@ class Loader:
             drop_last=self.drop_last and not in_order,
             pad=self.pad and not in_order,
             skip=self._skip,
-            seconds=min(self.timeout, 1e9),
         )
+        watcher.start(begin)
         self._last = lent
         if not stay:
             self._begun, self._current = True, lent

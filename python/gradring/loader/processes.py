@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,23 @@ from typing import Any
 from gradring.errors import LoaderError, WorkerDied
 from gradring.loader.payload import Payload
 
-__all__ = ["RemoteTraceback", "Workers", "load_note"]
+__all__ = ["RemoteTraceback", "Workers", "beginning", "load_note"]
 
 _LOG = logging.getLogger("gradring.loader")
 _STACK_SIGNAL = signal.SIGRTMIN + 7
+_BEGINNING = "GRADRING_WORKER_BEGINNING"  # the pid of a worker process that still imports
 _GRACE = 0.5  # seconds that workers have to end by themselves
 _CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from gradring.loader.worker import main; main(sys.argv[1])"
+
+
+@contextmanager
+def beginning() -> Iterator[None]:
+    """In a worker process: while it imports the main module, which may start no workers, or they would start more."""
+    os.environ[_BEGINNING] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_BEGINNING]
 
 
 class RemoteTraceback(Exception):
@@ -67,6 +78,11 @@ class Workers:
     """The processes of one run. `value` is what they are given, pickled once."""
 
     def __init__(self, run: Any, value: Callable[[], Any], *, workers: int, batch_size: int, cells: int, restart: int):
+        if os.environ.get(_BEGINNING) == str(os.getpid()):
+            raise LoaderError(
+                "[loader] a worker process that imports the main module came upon a loader with worker processes: put "
+                "what is not only definitions under `if __name__ == '__main__':`"
+            )
         self._run, self._restarts, self._pid = run, restart, os.getpid()
         self._shape = {"workers": workers, "batch_size": batch_size, "cells": cells}
         self.restarted = 0

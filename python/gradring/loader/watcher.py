@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradring.errors import LoaderError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watcher"]
 
+_SLICE = 0.05  # seconds between two looks at signals and deadlines
 _START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, whatever the timeout for a batch is
 # csrc/runtime/status.h
 _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
@@ -31,6 +34,22 @@ class Watcher:
         self._pid = os.getpid()
         self._restarted_at = 0.0
         self._starting = False
+
+    def start(self, start: Callable[..., object]) -> None:
+        """Begin the pass, once all workers have left the last one, which may have been left early."""
+        begin = time.monotonic()
+        while True:
+            try:
+                start(seconds=_SLICE)
+                return
+            except TimeoutError:
+                seconds = time.monotonic() - begin
+                if seconds > self._timeout:
+                    at_work = [
+                        lane for lane in range(len(self.run.stats()["workers"])) if self.run.worker_at(lane)[0] >= 0
+                    ]
+                    self._stuck(seconds, at_work[0] if at_work else 0)
+                    begin = time.monotonic()
 
     def waited(self, seconds: float, held: int) -> None:
         """The consumer has waited for that long: for a batch, or (held >= 0) for one of its own to come back."""
@@ -48,7 +67,7 @@ class Watcher:
             if starting:
                 allowed = max(allowed, _START_SECONDS)
         if seconds - self._restarted_at > allowed:
-            self._stuck(seconds - self._restarted_at)
+            self._stuck(seconds - self._restarted_at, max(self.run.waited_lane(), 0))
             self._restarted_at = seconds
 
     def failed(self, lane: int, batch: int, sample: int, code: int, message: str) -> None:
@@ -92,8 +111,7 @@ class Watcher:
         """The epoch is over."""
         self.loader._finished(self)
 
-    def _stuck(self, seconds: float) -> None:
-        lane = max(self.run.waited_lane(), 0)
+    def _stuck(self, seconds: float, lane: int) -> None:
         if self.workers is not None:
             if self.workers.restart_stuck(lane, seconds):
                 return

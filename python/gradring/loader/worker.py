@@ -22,13 +22,15 @@ def main(text: str) -> None:
     faulthandler.register(given["stack_signal"], file=given["stack_fd"], all_threads=True)
     # What takes time to import is imported while the payload is being written.
     from gradring import _core, sources
+    from gradring.loader.processes import beginning
 
     if os.read(given["lifeline_fd"], 1) != b"g":
         sys.exit(0)
     _core.exit_with(given["lifeline_fd"])
     parent = given["parent"]
     try:
-        worker, opened = _build(given, sources)
+        with beginning():
+            worker, opened = _build(given, sources)
     except BaseException as error:
         with os.fdopen(given["trouble_fd"], "wb") as pipe:
             pipe.write(pickle_error(error, f"{type(error).__name__}: {error}"))
