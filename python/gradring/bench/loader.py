@@ -65,7 +65,7 @@ class Race:
 
 def _process(mebibytes: int) -> Race:
     contenders = {name: f for name, f in _OWN.items() if name != "gradring, num_threads=0"} | _WORKERS
-    contenders |= {"spdl": _OTHERS["spdl"], "grain": _OTHERS["grain"]}
+    contenders |= {"spdl": _OTHERS["spdl"], "spdl, 1 ahead": "loader_peers:spdl_small", "grain": _OTHERS["grain"]}
     parameters = {"work": "process", "batch": 16, "mebibytes": mebibytes}
     return Race(f"process{mebibytes}", f"worker processes, batches of {mebibytes} MiB", parameters, contenders)
 
@@ -157,6 +157,10 @@ class Row:
         """The fastest of those whose names begin so."""
         return min((name for name in self.rounds if name.startswith(prefixes)), key=self.median, default=None)
 
+    def ceiling(self) -> str | None:
+        """The fastest ceiling that reads the same rows."""
+        return self.best("ceiling: gather", "ceiling: pread")
+
     def peers(self) -> list[str]:
         """Other libraries."""
         return [name for name in self.rounds if not name.startswith((OURS, "ceiling"))]
@@ -229,6 +233,8 @@ def _print(row: Row) -> None:
         if "slowdown" in measured:
             parts.append(f"slowdown {100 * row.median(name, 'slowdown'):.1f} %")
         print("  ".join(parts))
+    if ceiling := row.ceiling():
+        print(f"  {OURS}: {100 * row.median(ceiling) / mine:.0f} % of {ceiling.removeprefix('ceiling: ')}")
     for name, why in row.failures.items():
         print(f"  {name}: {why}")
 
@@ -244,6 +250,9 @@ def _save(path: Path, row: Row) -> None:
         summary[name] = {key: row.median(name, key) for key in keys} | row.facts[name] | {"spread": row.spread(name)}
         if mine:
             summary[name]["times_ours"] = row.median(name) / mine
+    ceiling = row.ceiling()
+    if mine and ceiling:
+        summary[OURS]["part_of_ceiling"] = row.median(ceiling) / mine
     saved = {**asdict(row.race), "medians": summary, "rounds": row.rounds, "failures": row.failures}
     document["rows"] = [other for other in document["rows"] if other["key"] != row.race.key] + [saved]
     order = [race.key for race in RACES]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import functools
+import mmap
 import os
 import shutil
 import tempfile
@@ -58,10 +60,30 @@ def prepare(case: dict[str, Any]) -> None:
 
 
 def drop_cache() -> None:
-    """Takes the file out of the page cache; what some process has mapped and touched stays."""
+    """Takes the file out of the page cache; raises RuntimeError if somebody's map keeps a twentieth of it there."""
     fd = os.open(rows_file(), os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        left = _resident(fd)
+    finally:
+        os.close(fd)
+    if left > 0.05:
+        raise RuntimeError(f"[bench] the file is not cold: {left:.0%} of it are still in memory")
+
+
+def _resident(fd: int) -> float:
+    """The part of a file that is in the page cache."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    size = os.fstat(fd).st_size
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    address = libc.mmap(None, ctypes.c_size_t(size), mmap.PROT_READ, mmap.MAP_SHARED, fd, ctypes.c_long(0))
+    try:
+        if libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), pages) != 0:
+            raise OSError(ctypes.get_errno(), "mincore")
+    finally:
+        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
+    return float(np.mean(np.array(pages, np.uint8) & 1))
 
 
 def batches_of(case: dict[str, Any]) -> int:

@@ -58,6 +58,13 @@ def spdl(case: dict[str, Any]) -> Pass:
     return file_pass(case, make)
 
 
+def spdl_small(case: dict[str, Any]) -> Pass:
+    """The segment pool with one batch ahead: fewer bytes for the caches to hold."""
+    if case["work"] != "process":
+        raise ValueError("not written for this work")
+    return _spdl_process({**case, "ahead": 1})
+
+
 class _Endless:
     """In SPDL's subprocess: the same batch, over and over."""
 
@@ -72,11 +79,11 @@ class _Endless:
 def _spdl_process(case: dict[str, Any]) -> Pass:
     from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
 
-    mebibytes = case["mebibytes"]
+    mebibytes, ahead = case["mebibytes"], case.get("ahead", 3)
     # Room for the batches on their way, the one held and the one being written.
-    pool = SharedMemorySegmentPool((mebibytes << 20) + (1 << 16), 6)
+    pool = SharedMemorySegmentPool((mebibytes << 20) + (1 << 16), ahead + 3)
     fn = functools.partial(_Endless, mebibytes, case["batch"])
-    iterable = iterate_in_subprocess(fn, buffer_size=3, arena=pool)
+    iterable = iterate_in_subprocess(fn, buffer_size=ahead, arena=pool)
     return Pass(lambda: iterable, batches_of(case), endless=True)
 
 
