@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -133,6 +134,7 @@ Worker::Worker(const Control& control, const Filler& filler, std::byte* slots, s
       lane_(control.shape().lanes == 1 ? 0 : index),
       streaming_((control.shape().cells + kSpareSlots) * stride > kCachedBytes),
       scratch_memory_(std::make_unique<std::byte[]>(filler.source().scratch_bytes() + 64)) {
+  if (control.shape().parts > 1) announced_ = std::make_unique<int64_t[]>(filler.layout().offsets[0] / sizeof(int64_t));
   const auto address = reinterpret_cast<uintptr_t>(scratch_memory_.get());
   scratch_ = scratch_memory_.get() + (64 - address % 64) % 64;
 }
@@ -206,6 +208,13 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const Lane lane{nullptr, piece, static_cast<int>(shape.pieces())};
   const Range range = split(lane, order.rows(batch));
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
+  if (announced_ && piece == 0) {
+    // A disk answers many reads at a time sooner than a few: the next batch, while this one is read; and the first.
+    for (int64_t soon = batch == 0 ? 0 : batch + 1; soon < std::min(batch + 2, order.batches()); ++soon) {
+      order.samples(soon, 0, order.rows(soon), announced_.get());
+      filler_.source().will_read(announced_.get(), order.rows(soon));
+    }
+  }
   const RunLeft left(ring);
   filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part, &block_of,
                &left, streaming_);

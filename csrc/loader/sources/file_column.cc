@@ -11,8 +11,8 @@ namespace gradring {
 
 namespace {
 
-// After a read that had to wait for the disk, the next so many reads ask for their rows beforehand.
-constexpr int kColdReads = 32;
+// After a read that had to wait for the disk, so many rows are asked for before they are read.
+constexpr int kColdRows = 2048;
 
 thread_local long faults_at_begin = 0;
 
@@ -39,7 +39,7 @@ int64_t reach_of(const int64_t* shape, const int64_t* strides, size_t axes, int6
 }  // namespace
 
 FileColumn::FileColumn(FieldSpec spec, int64_t length, FileLayout layout, std::shared_ptr<const MappedFile> file)
-    : Column(std::move(spec), length), layout_(std::move(layout)), file_(std::move(file)), cold_(kColdReads) {
+    : Column(std::move(spec), length), layout_(std::move(layout)), file_(std::move(file)), cold_(kColdRows) {
   const FieldSpec& row = this->spec();
   if (layout_.strides.size() != row.shape.size() + 1) {
     throw Error(Code::kInternal, "[loader] field '" + row.name + "' has a stride too many or too few");
@@ -64,7 +64,7 @@ bool FileColumn::enter(const int64_t* samples, int64_t rows) const noexcept {
   const int cold = cold_.load(std::memory_order_relaxed);
   if (cold > 0) {
     fetch(samples, rows);
-    cold_.store(cold - 1, std::memory_order_relaxed);
+    cold_.store(cold - static_cast<int>(std::min<int64_t>(rows, cold)), std::memory_order_relaxed);
   }
   faults_at_begin = major_faults();
   return true;
@@ -78,7 +78,7 @@ bool FileColumn::begin(const int64_t* samples, int64_t rows, RowAddresses* where
 
 Status FileColumn::end(const int64_t* samples, int64_t rows, int64_t* failed_row) const noexcept {
   file_->leave();
-  if (major_faults() != faults_at_begin) cold_.store(kColdReads, std::memory_order_relaxed);
+  if (major_faults() != faults_at_begin) cold_.store(kColdRows, std::memory_order_relaxed);
   return check(samples, rows, failed_row);
 }
 
