@@ -64,15 +64,14 @@ def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
 
 
 def cases(*, full: bool, sample: int = 0) -> list[Case]:
-    """The grid of 1176 products, `sample` of them drawn at random, or a few of everyday use; and dense layers."""
+    """The grid of 1176 products, `sample` of them drawn at random, or a few of everyday use; 2048³ and dense layers."""
     if full or sample:
         found = [matmul_case(m, n, k, *flags) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
         if sample:
             found = random.Random(0).sample(found, min(sample, len(found)))
-            found.append(matmul_case(2048, 2048, 2048, False, False))
     else:
         found = [matmul_case(*shape, *flags) for shape in SAMPLE for flags in FLAGS]
-        found.append(matmul_case(2048, 2048, 2048, False, False))
+    found.append(matmul_case(2048, 2048, 2048, False, False))
     for layer in LAYERS:
         found += layer_cases(*layer)
     return found
