@@ -62,11 +62,11 @@ def test_each_option_belongs_to_some_benchmarks(monkeypatch, capsys):
         fake.run = lambda **options: calls.append(options)
         monkeypatch.setitem(sys.modules, fake.__name__, fake)
     monkeypatch.setattr(_core, "build_type", "Release")
-    assert main(["bench", "gemm", "--shard", "2/4"]) == 0
+    assert main(["bench", "gemm", "--shard", "2/4", "--add"]) == 0
     assert main(["bench", "loader", "--only", "scale64", "scale512"]) == 0
     assert main(["bench", "fit", "--peers", "JAX"]) == 0
     assert calls == [
-        {"out": None, "shard": (2, 4)},
+        {"out": None, "shard": (2, 4), "add": True},
         {"out": None, "only": ["scale64", "scale512"]},
         {"out": None, "peers": ["JAX"]},
     ]

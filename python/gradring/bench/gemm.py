@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .harness import Case, Contender, Row, geometric_mean, load, race, save
+from .harness import Case, Contender, Row, geometric_mean, load, pooled, race, save
 from .report import print_machine, print_rows, print_summary
 
 OURS = "gradring"
@@ -91,11 +91,12 @@ def run(
     min_seconds: float = 0.002,
     settle: float = SETTLE,
     select: str = "",
+    add: bool = False,
     out: Path | None = None,
 ) -> None:
     """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON.
 
-    Shard (i, n) is the i-th of n runs over the same cases: from the second on, they add to the rows in `out`.
+    Shard (i, n) is the i-th of n runs over the same cases: from the second on, and with `add` all, they add to `out`.
     """
     from gradring import _core
 
@@ -113,9 +114,8 @@ def run(
     peak = max(peak, _core.measure_peak_flops())
     print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of fp32 multiply-adds on {_core.get_num_threads()} threads")
     print_rows(rows, OURS, peak=peak)
-    if out and shard[0] > 1 and out.exists():
-        new = {row.case.name for row in rows}
-        rows = [row for row in load(out) if row.case.name not in new] + rows
+    if out and (add or shard[0] > 1) and out.exists():
+        rows = pooled(load(out), rows)
     print_summary(rows, OURS, missing)
     print_groups(rows)
     by_ratio = sorted((row for row in rows if row.seconds.get(OURS)), key=lambda row: row.ratio(OURS))

@@ -234,7 +234,10 @@ def save(path: Path, title: str, rows: Sequence[Row], ours: str, missing: dict[s
     """Writes everything measured, with the machine and versions, as JSON, a line a row."""
     document = {"title": title, "machine": describe(), "ours": ours, "missing": missing, **extra}
     lines = [
-        json.dumps(_rounded({**asdict(row), "best_peer": row.best_peer(ours), "ratio": row.ratio(ours)}))
+        json.dumps(
+            _rounded({**asdict(row), "best_peer": row.best_peer(ours), "ratio": row.ratio(ours)}),
+            separators=(",", ":"),
+        )
         for row in rows
     ]
     head = json.dumps(document, indent=1).removesuffix("\n}")
@@ -243,12 +246,25 @@ def save(path: Path, title: str, rows: Sequence[Row], ours: str, missing: dict[s
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to five digits, which is more than a timing has."""
+    """Floats to four digits, which is more than a timing has."""
     if isinstance(value, float):
-        return float(f"{value:.5g}")
+        return float(f"{value:.4g}")
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def pooled(rows: Sequence[Row], more: Sequence[Row]) -> list[Row]:
+    """All rows; a case in both has the rounds of both."""
+    found = {row.case.name: row for row in rows}
+    for row in more:
+        old = found.setdefault(row.case.name, row)
+        if old is not row:
+            for name, seconds in row.seconds.items():
+                old.seconds[name] = old.seconds.get(name, []) + seconds
+            old.cpu_seconds |= row.cpu_seconds
+            old.failures |= row.failures
+    return list(found.values())
 
 
 def load(path: Path) -> list[Row]:

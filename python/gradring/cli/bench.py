@@ -22,6 +22,7 @@ _OPTIONS = {
     "full": ("gemm",),
     "sample": ("gemm",),
     "shard": ("gemm",),
+    "add": ("gemm",),
     "only": ("loader",),
     "peers": ("step", "fit"),
 }
@@ -40,6 +41,7 @@ def add_to(commands: Any) -> None:
         metavar="I/N",
         help="gemm: every N-th case from the I-th on; shards after the first add their rows to --out",
     )
+    parser.add_argument("--add", action="store_true", help="gemm: add rows, or rounds of the same rows, to --out")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="loader: these rows alone, such as scale64")
     parser.add_argument(
         "--peers", nargs="+", metavar="NAME", help="step, fit: these peers alone, as the table names them"
