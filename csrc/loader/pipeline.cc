@@ -248,7 +248,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
     bool waited = false;
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       Ring<> ring = ring_of(piece);
-      const uint64_t ticket = ticket_of(next_, piece);
+      uint64_t ticket = ticket_of(next_, piece);
       if (!ring.full(ticket)) {
         flush_releases();
         if (deadline == Deadline{}) return Delivered::kTimeout;
@@ -266,6 +266,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
             add(counters_.wait_ns, static_cast<uint64_t>(end - asked));
             return result;
           }
+          ticket = ticket_of(next_, piece);  // batches without rows were passed over
         }
       }
       const RingWait wait = ring.await(ticket, deadline, patience);

@@ -215,6 +215,17 @@ TEST_CASE("bad samples can be skipped, also whole batches of them") {
   }
 }
 
+TEST_CASE("a consumer that fills batches itself passes over those without rows") {
+  auto source = std::make_shared<Counting>(2000, 1);
+  source->fails_every = 1;
+  Pipeline pipeline(source, source->fields(), options(2, Crew{2, 2, true}, 3));
+  for (int epoch = 0; epoch < 100; ++epoch) {
+    pipeline.start({.samples = 2000, .batch_size = 2, .epoch = static_cast<uint64_t>(epoch)}, true);
+    REQUIRE(read_all(pipeline).empty());
+  }
+  CHECK(pipeline.counters().skipped == 100 * 2000);
+}
+
 TEST_CASE("close from another thread ends a wait") {
   auto source = std::make_shared<Counting>(100, 3);
   source->sleep_us = 20000;
