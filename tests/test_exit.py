@@ -52,5 +52,6 @@ def test_the_interpreter_ends_while_daemon_threads_work(work):
     script += "time.sleep(0.3)\nprint('last line', flush=True)\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "last line\n"), done.stderr
-    # A loader's end may still be told of by the thread that reads it.
-    assert done.stderr == "" or "closed" in done.stderr, done.stderr
+    # A loader's end may still be told of by the thread that reads it, as far as it gets.
+    assert done.stderr == "" or done.stderr.startswith("Exception in thread"), done.stderr
+    assert "Fatal" not in done.stderr

@@ -117,9 +117,8 @@ class MaybeReleaseGil {
 };
 
 inline Array Array::input(const char* op, const char* argument, PyObject* object) {
-  static PyTypeObject* const plain = Api::get().PyArray_Type_;
   constexpr int kNeeded = Api::NPY_ARRAY_ALIGNED_;
-  if (Py_TYPE(object) == plain && py::detail::check_flags(object, kNeeded)) {
+  if (Py_TYPE(object) == Api::get().PyArray_Type_ && py::detail::check_flags(object, kNeeded)) {
     Py_INCREF(object);
     Array array(object);
     if (array.dtype() != DType::kOther) return array;

@@ -1,5 +1,7 @@
 #include "bindings/batch_iterator.h"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <algorithm>
 #include <cmath>
 #include <new>
@@ -94,7 +96,9 @@ PyObject* iterator_next(PyObject* object) {
 }
 
 PyTypeObject* iterator_type() {
-  static PyTypeObject* const type = [] {
+  // Not a plain static: making a type may give up the GIL, and whoever gets it may wait for the static's guard.
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<PyTypeObject*> type;
+  const auto make = [] {
     static PyType_Slot slots[] = {
         {Py_tp_dealloc, reinterpret_cast<void*>(&iterator_dealloc)},
         {Py_tp_traverse, reinterpret_cast<void*>(&iterator_traverse)},
@@ -107,8 +111,8 @@ PyTypeObject* iterator_type() {
     static PyType_Spec spec = {"gradring._core.BatchIterator", sizeof(IteratorObject), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
     return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  }();
-  return type;
+  };
+  return type.call_once_and_store_result(make).get_stored();
 }
 
 }  // namespace

@@ -292,7 +292,9 @@ def test_close_from_another_thread_ends_a_wait_for_processes():
 
 
 SCRIPT = """
-import sys, time, os
+import signal, sys, time, os
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 import numpy as np, gradring as gr
 
 def slow(i):
