@@ -394,7 +394,8 @@ def is_dead(pid):
 
 @pytest.mark.parametrize("restart", [0, 1])
 def test_a_worker_that_dies_in_a_pass_that_is_left_is_missed_in_the_next(tmp_path, restart):
-    source = callable_source(Sample("kill", at=25, marker=str(tmp_path / "died")))
+    # Batch 4, which no worker may begin before the first was taken.
+    source = callable_source(Sample("kill", at=45, marker=str(tmp_path / "died")))
     with gr.Loader(source, 10, prefetch=4, restart=restart, timeout=60) as loader:
         iterator = iter(loader)
         next(iterator)
@@ -409,18 +410,19 @@ def test_a_worker_that_dies_in_a_pass_that_is_left_is_missed_in_the_next(tmp_pat
 
 @pytest.mark.parametrize("workers", ["threads", "processes"])
 def test_a_worker_that_is_stuck_in_a_pass_that_is_left_is_told_of_in_the_next(workers, tmp_path):
-    event = threading.Event()
+    event, marker = threading.Event(), tmp_path / "stuck"
 
     def wait_for_ever(i):
         if i == 25:
+            marker.touch()
             event.wait(60)
         return np.zeros(2)
 
-    function = wait_for_ever if workers == "threads" else Sample("hang", at=25)
+    function = wait_for_ever if workers == "threads" else Sample("hang", at=25, marker=str(marker))
     loader = gr.Loader(gr.sources.Callable(function, 100, workers=workers), 10, prefetch=4, timeout=0.5)
     iterator = iter(loader)
     next(iterator)
-    assert wait_until(lambda: any(loader._last.run.worker_at(i)[0] == 2 for i in range(2)))
+    assert wait_until(marker.exists)
     del iterator
     with pytest.raises(gr.LoaderError, match=r"timeout[^$]*in (wait_for_ever|act)"):
         iter(loader)
