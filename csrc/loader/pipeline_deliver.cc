@@ -1,0 +1,286 @@
+// Pipeline, the consumer's side: waits for the next batch, or fills it, and swaps its slot for a spare one.
+#include <algorithm>
+#include <cstring>
+
+#include "loader/pipeline.h"
+#include "runtime/team.h"
+#include "runtime/trace.h"
+
+namespace gradring {
+
+namespace {
+
+constexpr int64_t kTuneEvery = 20'000'000;  // ns
+constexpr uint64_t kTuneBatches = 4;        // at least
+
+int64_t now_ns() noexcept {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
+
+void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
+  // One writer: no read-modify-write needed.
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+// The consumer fills its batches itself, and somebody closes the loader meanwhile.
+class LoaderClosed final : public Stop {
+ public:
+  explicit LoaderClosed(const Pipeline& pipeline) noexcept : pipeline_(pipeline) {}
+  bool asked() const noexcept override { return pipeline_.closed(); }
+
+ private:
+  const Pipeline& pipeline_;
+};
+
+}  // namespace
+
+Pipeline::Spare Pipeline::find_spare() noexcept {
+  if (!has_spare_) has_spare_ = slots_->take(&spare_) || slots_->grow(&spare_);
+  return has_spare_ ? Spare::kYes : Spare::kNo;
+}
+
+Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patience) noexcept {
+  const int64_t asked = now_ns();
+  if (left_at_ != 0) {
+    add(counters_.own_ns, static_cast<uint64_t>(asked - left_at_));
+    left_at_ = 0;
+    if (options_.tune) tune(asked);
+  }
+  // A forked child must not touch a ring that its parent shares with worker processes.
+  if (closed() || forked()) return Delivered::kClosed;
+  if (options_.workers == 0) {
+    const Delivered result = fill_here(delivery);
+    if (result == Delivered::kBatch) {
+      add(counters_.wait_ns, static_cast<uint64_t>(left_at_ - asked));
+      add(counters_.fill_ns, static_cast<uint64_t>(left_at_ - asked));
+    }
+    return result;
+  }
+  for (; next_ < end_; ++next_) {
+    bool waited = false;
+    for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+      Ring<> ring = ring_of(piece);
+      uint64_t ticket = ticket_of(next_, piece);
+      if (!ring.full(ticket)) {
+        flush_releases();
+        if (deadline == Deadline{}) return Delivered::kTimeout;
+        waited = true;
+        if (options_.help && control_.shape().parts > 1) {
+          const int64_t begin = now_ns();
+          help_parts(ticket);
+          add(counters_.fill_ns, static_cast<uint64_t>(now_ns() - begin));
+        } else if (options_.help) {
+          const int64_t begin = now_ns();
+          const Delivered result = help(delivery);
+          const int64_t end = now_ns();
+          add(counters_.fill_ns, static_cast<uint64_t>(end - begin));
+          if (result != Delivered::kTimeout) {
+            add(counters_.wait_ns, static_cast<uint64_t>(end - asked));
+            return result;
+          }
+          ticket = ticket_of(next_, piece);  // batches without rows were passed over
+        }
+      }
+      const RingWait wait = ring.await(ticket, deadline, patience);
+      if (wait == RingWait::kTimeout || wait == RingWait::kClosed) {
+        count_wait(asked);
+        return wait == RingWait::kTimeout ? Delivered::kTimeout : Delivered::kClosed;
+      }
+      // Its worker went no further, so the parts behind it may never come.
+      if (!said_of(next_, piece).status.ok()) break;
+    }
+    if (waited) {
+      count_wait(asked);
+    } else {
+      add(counters_.ready, 1);
+    }
+    const Delivered result = take(delivery);
+    // A batch whose samples were all skipped is passed over.
+    if (result == Delivered::kBatch && delivery->rows == 0) {
+      slots_->give(delivery->slot);
+      continue;
+    }
+    if (result == Delivered::kBatch) {
+      ++next_;
+      left_at_ = now_ns();
+    }
+    return result;
+  }
+  return Delivered::kEnd;
+}
+
+void Pipeline::count_wait(int64_t since) noexcept {
+  const int64_t now = now_ns();
+  add(counters_.wait_ns, static_cast<uint64_t>(now - since));
+  if (trace_is_on.load(std::memory_order_relaxed)) {
+    trace_record("wait for batch", since, now, static_cast<int64_t>(next_));
+  }
+}
+
+Delivered Pipeline::fill_here(Delivery* delivery) noexcept {
+  for (; next_ < end_; ++next_) {
+    if (find_spare() == Spare::kNo) return Delivered::kHeld;
+    const Delivered result = fill_one(delivery);
+    if (result != Delivered::kTimeout) return result;
+  }
+  return Delivered::kEnd;
+}
+
+// The consumer as one more producer, for as long as the batch next_ is not there. kTimeout: it is there, or there is
+// nothing left to fill.
+Delivered Pipeline::help(Delivery* delivery) noexcept {
+  Ring<> ring = control_.ring(0);
+  while (next_ < end_ && !ring.full(next_)) {
+    if (find_spare() == Spare::kNo) return Delivered::kHeld;
+    uint64_t ticket;
+    if (!ring.claim_if_free(end_, &ticket)) return Delivered::kTimeout;
+    if (ticket != next_) {
+      self_->fill(ticket, order_);  // what comes of it is seen when its turn has come
+      continue;
+    }
+    // Into the slot that the consumer let go last: this core's cache has it. The cell keeps its own.
+    const Delivered result = fill_one(delivery);
+    if (result == Delivered::kFailed)
+      control_.part(0, ring.slot(ticket)) = failed_part_;  // whoever asks again hears it
+    ring.commit(ticket);
+    if (result != Delivered::kTimeout) return result;
+    ++next_;
+    flush_releases();
+  }
+  return next_ < end_ ? Delivered::kTimeout : Delivered::kEnd;
+}
+
+// The same for batches in parts: those that are free, until the ticket's is there or somebody else is at it.
+void Pipeline::help_parts(uint64_t ticket) noexcept {
+  Ring<> ring = control_.ring(0);
+  uint64_t mine;
+  while (!ring.full(ticket) && ring.claim_if_free(end_ * control_.shape().parts, &mine)) self_->fill(mine, order_);
+}
+
+// Fills the spare slot with the batch next_. kTimeout: it has no rows, all were skipped.
+Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
+  const auto batch = static_cast<int64_t>(next_);
+  const TraceSpan span("fill batch", batch);
+  PartBlock part;
+  const LoaderClosed stop(*this);
+  filler_->fill(order_, batch, {0, order_.rows(batch)}, skip_, slots_->data(spare_), self_->scratch(), &part,
+                &control_.worker(0), &stop);
+  if (part.status.code() == Code::kClosed) return Delivered::kClosed;
+  if (!part.status.ok()) {
+    failed_lane_ = 0;
+    failed_part_ = part;
+    if (failed_) failed_(next_, part);
+    return Delivered::kFailed;
+  }
+  add(counters_.skipped, static_cast<uint64_t>(part.skipped));
+  if (part.rows == 0) return Delivered::kTimeout;
+  *delivery = {spare_, part.rows, order_.position(batch), batch};
+  has_spare_ = false;
+  add(counters_.batches, 1);
+  add(counters_.rows, static_cast<uint64_t>(part.rows));
+  add(counters_.bytes, static_cast<uint64_t>(part.rows) * layout_.all_row_bytes);
+  ++next_;
+  left_at_ = now_ns();
+  return Delivered::kBatch;
+}
+
+// The batch next_ is whole: look at what the lanes say, and swap its slot for a spare one.
+Delivered Pipeline::take(Delivery* delivery) noexcept {
+  const auto cell = static_cast<uint32_t>(next_ % options_.cells);
+  const uint32_t pieces = control_.shape().pieces();
+  int64_t rows = 0, skipped = 0;
+  for (uint32_t piece = 0; piece < pieces; ++piece) {
+    const PartBlock& part = said_of(next_, piece);
+    if (part.status.code() == Code::kClosed) return Delivered::kClosed;
+    if (!part.status.ok()) {
+      failed_lane_ = lane_of(piece);
+      failed_part_ = part;
+      return Delivered::kFailed;
+    }
+    rows += part.rows;
+    skipped += part.skipped;
+  }
+  if (find_spare() == Spare::kNo) return Delivered::kHeld;
+  const uint32_t slot = control_.cell(cell).slot;
+  if (skipped > 0 && pieces > 1) compact(slots_->data(slot), order_.rows(static_cast<int64_t>(next_)));
+  *delivery = {slot, rows, order_.position(static_cast<int64_t>(next_)), static_cast<int64_t>(next_)};
+  control_.cell(cell).slot = spare_;
+  has_spare_ = false;
+  // Workers that sleep are woken for several cells at a time, as long as others are full.
+  if (next_ + 1 - released_ >= std::max(options_.cells / 2, 1u) || pieces > 1) {
+    ++next_;
+    flush_releases();
+    --next_;
+  }
+  uint32_t ready = 0;
+  while (ready + 1 < options_.cells && whole(next_ + 1 + ready)) ++ready;
+  add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
+  add(counters_.batches, 1);
+  add(counters_.rows, static_cast<uint64_t>(rows));
+  add(counters_.skipped, static_cast<uint64_t>(skipped));
+  add(counters_.bytes, static_cast<uint64_t>(rows) * layout_.all_row_bytes);
+  return Delivered::kBatch;
+}
+
+void Pipeline::flush_releases() noexcept {
+  for (; released_ < next_; ++released_) {
+    for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+      ring_of(piece).release(ticket_of(released_, piece));
+    }
+  }
+}
+
+bool Pipeline::whole(uint64_t batch) const noexcept {
+  for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+    if (!ring_of(piece).full(ticket_of(batch, piece))) return false;
+  }
+  return true;
+}
+
+// Pieces with samples that were skipped left gaps between their rows.
+void Pipeline::compact(std::byte* slot, int64_t rows) const noexcept {
+  const uint32_t pieces = control_.shape().pieces();
+  int64_t to = 0;
+  for (uint32_t p = 0; p < pieces; ++p) {
+    const Range range = split(Lane{nullptr, static_cast<int>(p), static_cast<int>(pieces)}, rows);
+    const int64_t count = said_of(next_, p).rows;
+    const auto move = [&](size_t offset, size_t row_bytes) {
+      std::memmove(slot + offset + static_cast<size_t>(to) * row_bytes,
+                   slot + offset + static_cast<size_t>(range.begin) * row_bytes,
+                   static_cast<size_t>(count) * row_bytes);
+    };
+    move(0, sizeof(int64_t));
+    for (size_t i = 0; i < layout_.offsets.size(); ++i) move(layout_.offsets[i], layout_.row_bytes[i]);
+    to += count;
+  }
+}
+
+int Pipeline::waited_lane() noexcept {
+  if (next_ >= end_ || options_.workers == 0) return -1;
+  for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+    if (!ring_of(piece).full(ticket_of(next_, piece))) return static_cast<int>(lane_of(piece));
+  }
+  return -1;
+}
+
+void Pipeline::tune(int64_t now) noexcept {
+  if (now - looked_.at < kTuneEvery) return;
+  const uint64_t batches = counters_.batches.load(std::memory_order_relaxed);
+  if (batches - looked_.batches < kTuneBatches) return;
+  uint64_t busy = 0;
+  for (uint32_t w = 0; w < options_.workers; ++w) busy += control_.worker(w).busy_ns.load(std::memory_order_relaxed);
+  const uint64_t waited = counters_.wait_ns.load(std::memory_order_relaxed);
+  const uint64_t worked = counters_.own_ns.load(std::memory_order_relaxed);
+  if (looked_.at != 0) {
+    const uint32_t before = tuner_.active();
+    // Not from clock to clock: what the user does between two epochs is no work on batches.
+    const uint64_t span = waited - looked_.waited + worked - looked_.worked;
+    const uint32_t active =
+        tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
+                     static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches)});
+    if (active != before) set_active(active);
+  }
+  looked_ = {now, waited, worked, busy, batches};
+}
+
+}  // namespace gradring
