@@ -10,6 +10,7 @@
 #include "bindings/fast_call.h"
 #include "bindings/gil.h"
 #include "bindings/held_error.h"
+#include "runtime/clock.h"
 
 namespace gradring {
 
@@ -19,10 +20,6 @@ constexpr auto kSlice = std::chrono::milliseconds(50);
 
 // Runs that nobody holds and whose workers were still at work.
 std::atomic<LoaderRun*> left{nullptr};
-
-int64_t now_ns() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
-}
 
 struct IteratorObject {
   PyObject_HEAD std::shared_ptr<LoaderRun> run;
@@ -58,7 +55,7 @@ void iterator_dealloc(PyObject* object) {
 PyObject* iterator_next(PyObject* object) {
   IteratorObject* self = as_iterator(object);
   if (self->finished) return nullptr;
-  const int64_t asked = now_ns();
+  const int64_t asked = monotonic_ns();
   LoaderRun& run = *self->run;
   if (run.reader().here()) {
     const py::object type = py::module_::import("gradring.errors").attr("LoaderError");
@@ -89,7 +86,7 @@ PyObject* iterator_next(PyObject* object) {
   }
   PyObject* batch = run.form().make(run.pipeline().slots(), run.pipeline().layout(), delivery.slot, delivery.rows);
   if (run.pipeline().counters().ready.load(std::memory_order_relaxed) != ready) {
-    run.hand_off().add(now_ns() - asked);
+    run.hand_off().add(monotonic_ns() - asked);
   }
   run.reader().end();
   return batch;
@@ -293,11 +290,11 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
       // Batches may lie in reference cycles. Once a wait, and not at its beginning: it takes long, and a batch that is in use may come back sooner.
       if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true)) collect_garbage();
       if (since == 0) {
-        since = now_ns();
+        since = monotonic_ns();
         if (result == Delivered::kFailed || result == Delivered::kClosed) ask(result, 0, watcher);
       } else {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        ask(result, now_ns() - since, watcher);
+        ask(result, monotonic_ns() - since, watcher);
       }
       const GilRelease release;
       const Deadline slice = deadline_in(kSlice);
@@ -315,7 +312,7 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
 }
 
 Status LoaderRun::next_natively(Delivery* delivery, PyObject* watcher, Deadline deadline) {
-  const int64_t since = now_ns();
+  const int64_t since = monotonic_ns();
   for (;;) {
     const Deadline slice = std::min(deadline, deadline_in(kSlice));
     const uint32_t returns = pipeline_->slots()->returns();
@@ -329,7 +326,7 @@ Status LoaderRun::next_natively(Delivery* delivery, PyObject* watcher, Deadline 
     const Status status = with_python([&]() -> Status {
       try {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        ask(result, now_ns() - since, watcher);
+        ask(result, monotonic_ns() - since, watcher);
       } catch (const abi::__forced_unwind&) {
         throw;
       } catch (...) {

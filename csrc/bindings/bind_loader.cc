@@ -22,6 +22,7 @@
 #include "loader/pipeline.h"
 #include "loader/worker.h"
 #include "runtime/cgroup.h"
+#include "runtime/clock.h"
 
 namespace gradring {
 
@@ -258,10 +259,8 @@ void bind_loader(py::module_& m) {
           "worker_at",
           [](LoaderRun& run, uint32_t worker) {
             const WorkerBlock& block = run.pipeline().control().worker(worker);
-            const int64_t since = block.since_ns.load(std::memory_order_relaxed);
-            const double seconds = std::chrono::duration<double>(Clock::now().time_since_epoch()).count() -
-                                   static_cast<double>(since) * 1e-9;
-            return py::make_tuple(block.ticket.load(std::memory_order_relaxed), seconds,
+            const int64_t age = monotonic_ns() - block.since_ns.load(std::memory_order_relaxed);
+            return py::make_tuple(block.ticket.load(std::memory_order_relaxed), static_cast<double>(age) * 1e-9,
                                   block.resident.load(std::memory_order_relaxed),
                                   block.thread.load(std::memory_order_relaxed));
           },

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "loader/ring_bench_peers.h"
+#include "runtime/clock.h"
 
 namespace gradring {
 
@@ -39,8 +40,6 @@ constexpr Case kCases[] = {
     {"1 producer, 64 B, each 200 us: wake-up", 1, 64, 2'000, 200'000},
 };
 
-int64_t now() { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count(); }
-
 double cpu_nanoseconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -59,7 +58,7 @@ Result measure(const Case& c) {
   std::vector<std::byte> memory(kSlots * c.bytes);
   const auto slot = [&](uint32_t number) { return memory.data() + number * c.bytes; };
   const double cpu = cpu_nanoseconds();
-  const int64_t begin = now();
+  const int64_t begin = monotonic_ns();
   std::vector<std::thread> producers;
   for (int p = 0; p < c.producers; ++p) {
     producers.emplace_back([&] {
@@ -67,7 +66,7 @@ Result measure(const Case& c) {
         if (c.pause) std::this_thread::sleep_for(std::chrono::nanoseconds(c.pause));
         queue.fill([&](uint32_t number) {
           std::memset(slot(number), static_cast<int>(i), c.bytes);
-          const int64_t filled = now();
+          const int64_t filled = monotonic_ns();
           std::memcpy(slot(number), &filled, sizeof filled);
         });
       }
@@ -79,7 +78,7 @@ Result measure(const Case& c) {
     queue.take([&](uint32_t number) {
       int64_t filled = 0;
       std::memcpy(&filled, slot(number), sizeof filled);
-      if (c.pause) delays.push_back(static_cast<double>(now() - filled));
+      if (c.pause) delays.push_back(static_cast<double>(monotonic_ns() - filled));
       for (size_t at = 0; at < c.bytes; at += sizeof sum) {
         uint64_t word = 0;
         std::memcpy(&word, slot(number) + at, sizeof word);
@@ -90,7 +89,7 @@ Result measure(const Case& c) {
   for (std::thread& thread : producers) thread.join();
   if (sum == 42) std::puts("");  // so that the reads are not left out
   const auto slots = static_cast<double>(c.slots);
-  Result result{static_cast<double>(now() - begin) / slots, (cpu_nanoseconds() - cpu) / slots};
+  Result result{static_cast<double>(monotonic_ns() - begin) / slots, (cpu_nanoseconds() - cpu) / slots};
   if (!delays.empty()) {
     std::sort(delays.begin(), delays.end());
     result.wall = delays[delays.size() / 2];

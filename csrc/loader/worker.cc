@@ -8,16 +8,13 @@
 #include <string>
 #include <utility>
 
+#include "runtime/clock.h"
 #include "runtime/team.h"
 #include "runtime/trace.h"
 
 namespace gradring {
 
 namespace {
-
-int64_t now_ns() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
-}
 
 constexpr int64_t kShortWait = 200'000;  // ns
 constexpr uint32_t kShortYields = 200;
@@ -85,9 +82,9 @@ void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std
   int64_t failed = -1;
   if (batch % kTimedEvery == kTimedFirst) {
     PartTimes times;
-    const int64_t begin = now_ns();
+    const int64_t begin = monotonic_ns();
     part->status = read(order, range, slot, scratch, &failed, stop, &times, streaming);
-    block->timed_ns.fetch_add(static_cast<uint64_t>(now_ns() - begin), std::memory_order_relaxed);
+    block->timed_ns.fetch_add(static_cast<uint64_t>(monotonic_ns() - begin), std::memory_order_relaxed);
     for (size_t i = 0; i < PartTimes::kMost; ++i) {
       if (times.ns[i] > 0) block->part_ns[i].fetch_add(times.ns[i], std::memory_order_relaxed);
     }
@@ -173,19 +170,19 @@ void Worker::run(uint32_t number) noexcept {
   WorkerBlock& self = control_.worker(index_);
   Ring<> ring = control_.ring(lane_);
   const Order order(block.order);
-  int64_t idle_from = now_ns();
+  int64_t idle_from = monotonic_ns();
   Patience patience = Ring<>::kProducer;
   while (may_claim(number)) {
     const uint64_t ticket = ring.claim();
     if (ticket >= block.end || ring.reserve(ticket, kNoDeadline, patience) != RingWait::kReady) return;
-    const int64_t begin = now_ns();
+    const int64_t begin = monotonic_ns();
     // Being woken takes longer than short waits: who waits shortly again and again yields for a while first.
     patience.yields = begin - idle_from < kShortWait ? kShortYields : Ring<>::kProducer.yields;
     self.since_ns.store(begin, std::memory_order_relaxed);
     const auto batch = static_cast<int64_t>(ticket / control_.shape().parts);
     self.ticket.store(batch, std::memory_order_relaxed);
     const bool filled = fill(ticket, order);
-    const int64_t end = now_ns();
+    const int64_t end = monotonic_ns();
     if (trace_is_on.load(std::memory_order_relaxed)) trace_record("fill batch", begin, end, batch);
     self.ticket.store(-1, std::memory_order_relaxed);
     self.busy_ns.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_relaxed);

@@ -12,18 +12,18 @@
 #include <cstdlib>
 #include <vector>
 
+#include "runtime/clock.h"
 #include "runtime/cpu.h"
 #include "runtime/team.h"
-#include "runtime/trace.h"
 
 namespace {
 
 using gradring::Lane;
+using gradring::monotonic_ns;
 using gradring::Team;
-using gradring::trace_now;
 
 void work_for(int64_t nanoseconds) {
-  for (const int64_t end = trace_now() + nanoseconds; trace_now() < end;) {
+  for (const int64_t end = monotonic_ns() + nanoseconds; monotonic_ns() < end;) {
   }
 }
 
@@ -31,9 +31,9 @@ template <class Body>
 void report(const char* what, int64_t per_call, Body&& body) {
   std::vector<double> times;
   for (int repetition = 0; repetition < 21; ++repetition) {
-    const int64_t begin = trace_now();
+    const int64_t begin = monotonic_ns();
     body();
-    times.push_back(static_cast<double>(trace_now() - begin) / static_cast<double>(per_call));
+    times.push_back(static_cast<double>(monotonic_ns() - begin) / static_cast<double>(per_call));
   }
   std::sort(times.begin(), times.end());
   std::printf("  %-44s %9.0f  (%.0f to %.0f)\n", what, times[10], times[2], times[18]);

@@ -19,8 +19,8 @@
 #include <string_view>
 
 #include "gradring/export.h"
+#include "runtime/clock.h"
 #include "runtime/status.h"
-#include "runtime/wait.h"
 
 namespace gradring {
 
@@ -36,13 +36,9 @@ GRADRING_API Status trace_write(const char* path) noexcept;
 // A copy of `name` that lives as long as the process. For names that are made at run time; not for hot paths.
 GRADRING_API const char* trace_name(std::string_view name);
 
-// One finished span of the calling thread; times in nanoseconds of Clock (CLOCK_MONOTONIC, Python's
-// time.perf_counter_ns). `name` must outlive the trace; `number` is shown with the span unless negative.
+// One finished span of the calling thread; times of monotonic_ns(). `name` must outlive the trace; `number` is shown
+// with the span unless negative.
 GRADRING_API void trace_record(const char* name, int64_t begin, int64_t end, int64_t number = -1) noexcept;
-
-inline int64_t trace_now() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
-}
 
 // Records its own lifetime: { TraceSpan span("gather"); ... }
 class TraceSpan {
@@ -51,12 +47,12 @@ class TraceSpan {
     if (trace_is_on.load(std::memory_order_relaxed)) [[unlikely]] {
       name_ = name;
       number_ = number;
-      begin_ = trace_now();
+      begin_ = monotonic_ns();
     }
   }
   ~TraceSpan() {
     if (name_) [[unlikely]]
-      trace_record(name_, begin_, trace_now(), number_);
+      trace_record(name_, begin_, monotonic_ns(), number_);
   }
   TraceSpan(const TraceSpan&) = delete;
   TraceSpan& operator=(const TraceSpan&) = delete;

@@ -24,10 +24,10 @@
 #include <cstdint>
 
 #include "gradring/export.h"
+#include "runtime/clock.h"
 
 namespace gradring {
 
-using Clock = std::chrono::steady_clock;
 using Deadline = Clock::time_point;
 
 inline constexpr Deadline kNoDeadline = Deadline::max();

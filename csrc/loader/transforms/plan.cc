@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "loader/transforms/compile.h"
-#include "runtime/wait.h"
+#include "runtime/clock.h"
 
 namespace gradring {
 
@@ -50,13 +50,13 @@ Status RowPlan::run_timed(const std::byte* from, std::byte* to, const RowKey& ke
                           uint64_t* ns) const noexcept {
   std::byte* own = scratch + 2 * between_bytes_;
   const size_t last = stages_.size() - 1;
-  auto begin = Clock::now();
+  int64_t begin = monotonic_ns();
   for (size_t i = 0; i <= last; ++i) {
     std::byte* target = i == last ? to : scratch + (i % 2) * between_bytes_;
     if (Status status = stages_[i]->run(from, target, key, own); !status.ok()) return status;
     from = target;
-    const auto end = Clock::now();
-    ns[i] += static_cast<uint64_t>((end - begin).count());
+    const int64_t end = monotonic_ns();
+    ns[i] += static_cast<uint64_t>(end - begin);
     begin = end;
   }
   return {};
