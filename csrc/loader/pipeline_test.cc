@@ -1,7 +1,6 @@
 #include "loader/pipeline.h"
 
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "loader/column_source.h"
 #include "loader/sources/open_file.h"
+#include "runtime/testing.h"
 
 namespace gradring {
 
@@ -303,23 +303,18 @@ TEST_CASE("a forked child is told, and ends without its parent's threads") {
   auto source = std::make_shared<Counting>(200, 20);
   auto pipeline = std::make_unique<Pipeline>(source, source->fields(), options(4, Crew{2}, 3));
   pipeline->start({.samples = 200, .batch_size = 4}, false);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    bool told = false;
-    try {
-      pipeline->start({.samples = 200, .batch_size = 4}, false);
-    } catch (const Error& error) {
-      told = error.code() == Code::kUnavailable;
-    }
-    pipeline->stop();
-    pipeline->close();
-    pipeline.reset();
-    _exit(told ? 7 : 1);
-  }
-  int status = 0;
-  REQUIRE(waitpid(pid, &status, 0) == pid);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 7);
+  CHECK(testing::exit_of_child([&] {
+          bool told = false;
+          try {
+            pipeline->start({.samples = 200, .batch_size = 4}, false);
+          } catch (const Error& error) {
+            told = error.code() == Code::kUnavailable;
+          }
+          pipeline->stop();
+          pipeline->close();
+          pipeline.reset();
+          return told ? 0 : 1;
+        }) == 0);
   CHECK(read_all(*pipeline).size() == 200);
 }
 

@@ -23,6 +23,10 @@ inline std::mt19937_64& random_bits() {
   return bits;
 }
 
+inline int64_t uniform(int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(random_bits());
+}
+
 template <class T>
 std::vector<T> normal(int64_t n, double scale = 1) {
   std::normal_distribution<double> distribution(0, scale);

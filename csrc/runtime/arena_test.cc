@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 
 #include "runtime/cgroup.h"
 #include "runtime/status.h"
+#include "runtime/testing.h"
 
 using gradring::AlignedArena;
 using gradring::Code;
@@ -74,17 +74,12 @@ TEST_CASE("a shared arena is sealed, owner-only, allocated up front and zeroed")
 
 TEST_CASE("a child writes and the parent sees it, through fork and through attach") {
   SharedArena arena(8192);
-  const pid_t child = fork();
-  if (child == 0) {
-    arena.data()[1] = std::byte{11};
-    SharedArena again = SharedArena::attach(arena.fd());
-    again.data()[8191] = std::byte{22};
-    _exit(again.size() == 8192 && again.fd() != arena.fd() ? 0 : 1);
-  }
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(gradring::testing::exit_of_child([&] {
+          arena.data()[1] = std::byte{11};
+          SharedArena again = SharedArena::attach(arena.fd());
+          again.data()[8191] = std::byte{22};
+          return again.size() == 8192 && again.fd() != arena.fd() ? 0 : 1;
+        }) == 0);
   CHECK(arena.data()[1] == std::byte{11});
   CHECK(arena.data()[8191] == std::byte{22});
 }

@@ -1,24 +1,13 @@
 #include "runtime/default_team.h"
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "runtime/status.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define GRADRING_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define GRADRING_SANITIZED 1
-#endif
-#endif
+#include "runtime/testing.h"
 
 using namespace gradring;
 
@@ -81,31 +70,19 @@ TEST_CASE("no lanes or too many are refused") {
   CHECK_THROWS_AS(set_default_lanes(257), Error);
 }
 
-#ifndef GRADRING_SANITIZED
-TEST_CASE("where the system refuses threads, leases do the work with the lanes that it grants") {
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(60);
-    set_default_lanes(64);
-    std::ifstream statm("/proc/self/statm");
-    rlim_t pages = 0;
-    statm >> pages;
-    const rlim_t limit = pages * 4096 + (rlim_t{40} << 20);  // stacks take 8 MiB each
-    const rlimit address_space{limit, limit};
-    setrlimit(RLIMIT_AS, &address_space);
-    int most = 0;
-    {
-      TeamLease lease(64, 64, 64);
-      lease.run([&](const Lane& lane) {
-        if (lane.index == 0) most = lane.count;
-      });
-    }
-    if (most < 1 || most >= 64) _exit(1);
-    _exit(covers(64, 1000) && covers(64, 1000) && covers(1, 10) ? 0 : 2);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+TEST_CASE("where the system refuses threads, leases do the work with the lanes that it grants" *
+          doctest::skip(testing::kSanitized)) {
+  CHECK(testing::exit_of_child([] {
+          set_default_lanes(64);
+          testing::limit_address_space(size_t{40} << 20);
+          int most = 0;
+          {
+            TeamLease lease(64, 64, 64);
+            lease.run([&](const Lane& lane) {
+              if (lane.index == 0) most = lane.count;
+            });
+          }
+          if (most < 1 || most >= 64) return 1;
+          return covers(64, 1000) && covers(64, 1000) && covers(1, 10) ? 0 : 2;
+        }) == 0);
 }
-#endif

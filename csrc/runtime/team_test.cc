@@ -4,8 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -16,19 +14,14 @@
 #include <vector>
 
 #include "runtime/status.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define GRADRING_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define GRADRING_SANITIZED 1
-#endif
-#endif
+#include "runtime/testing.h"
 
 using gradring::Lane;
 using gradring::Range;
 using gradring::split;
 using gradring::Team;
+using gradring::testing::exit_of_child;
+using gradring::testing::limit_address_space;
 
 namespace gradring {
 struct TeamTestAccess {
@@ -72,19 +65,6 @@ int threads_of_this_process() {
     }
   }
   return -1;
-}
-
-// Runs body in a child process; its exit status, or -1 if it was killed (a hang ends after 60 s).
-template <class Body>
-int exit_of_child(Body&& body) {
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(60);
-    _exit(body());
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 }  // namespace
@@ -244,8 +224,8 @@ TEST_CASE("workers block signals but leave faults and profilers alone; the calle
   for (int number : {SIGINT, SIGTERM, SIGUSR1}) CHECK(sigismember(&own, number) == sigismember(&after, number));
 }
 
-#ifndef __SANITIZE_THREAD__
-TEST_CASE("a team used before fork works in the child, and in the parent afterwards") {
+TEST_CASE("a team used before fork works in the child, and in the parent afterwards" *
+          doctest::skip(gradring::testing::kThreadSanitized)) {
   Team team(3);
   CHECK(barriers_hold(team, 3, 5));
   CHECK(exit_of_child([&] {
@@ -258,24 +238,17 @@ TEST_CASE("a team used before fork works in the child, and in the parent afterwa
           return 0;
         }) == 0);
 }
-#endif
 
-#ifndef GRADRING_SANITIZED
-TEST_CASE("where the system refuses threads, the team goes on with those it got") {
+TEST_CASE("where the system refuses threads, the team goes on with those it got" *
+          doctest::skip(gradring::testing::kSanitized)) {
   CHECK(exit_of_child([] {
-          std::ifstream statm("/proc/self/statm");
-          rlim_t pages = 0;
-          statm >> pages;
-          const rlim_t limit = pages * 4096 + (rlim_t{40} << 20);  // stacks take 8 MiB each
-          const rlimit address_space{limit, limit};
-          setrlimit(RLIMIT_AS, &address_space);
+          limit_address_space(size_t{40} << 20);
           Team team(64);
           team.run(64, [](const Lane&) {});
           if (team.lanes() >= 64 || team.lanes() < 1) return 1;
           return barriers_hold(team, team.lanes(), 5) ? 0 : 2;
         }) == 0);
 }
-#endif
 
 TEST_CASE("scratch is aligned, apart for each lane, and grows") {
   Team team(3);

@@ -18,7 +18,7 @@ def named_in(document):
     for path, test in re.findall(r"`([\w/]+\.py)::(\w+)`", text):
         yield folder / path, rf"^def {test}\("
     for path, case in re.findall(r"`(csrc/[\w/]+_test\.cc): ([^`]+)`", text):
-        yield ROOT / path, re.escape(f'TEST_CASE("{case}")')
+        yield ROOT / path, re.escape(f'TEST_CASE("{case}"')
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)

@@ -10,12 +10,9 @@
 #include "ops/testing.h"
 
 using namespace gradring;
+using testing::uniform;
 
 namespace {
-
-int64_t uniform(int64_t low, int64_t high) {
-  return std::uniform_int_distribution<int64_t>(low, high)(testing::random_bits());
-}
 
 template <class T>
 bool close(const std::vector<T>& got, const std::vector<double>& expected, double scale) {

@@ -2,44 +2,26 @@
 // a team that gets fewer threads than it asks for.
 #include <doctest/doctest.h>
 #include <pthread.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <fstream>
 #include <limits>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "ops/matmul/matmul.h"
 #include "ops/matmul/matmul_kernels.h"
+#include "ops/testing.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define GRADRING_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define GRADRING_SANITIZED 1
-#endif
-#endif
+#include "runtime/testing.h"
 
 using namespace gradring;
+using testing::for_each_isa;
+using testing::normal;
+using testing::random_bits;
 
 namespace {
-
-std::mt19937_64 random_bits(20261121);
-
-template <class T>
-std::vector<T> uniform(int64_t count) {
-  std::uniform_real_distribution<double> distribution(-1, 1);
-  std::vector<T> values(static_cast<size_t>(count));
-  for (T& value : values) value = static_cast<T>(distribution(random_bits));
-  return values;
-}
 
 template <class T>
 const MatmulBlocks& blocks() {
@@ -58,7 +40,7 @@ struct Product {
   std::vector<T> a, b, c;
 
   Product(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool accumulate)
-      : a(uniform<T>(m * k)), b(uniform<T>(k * n)), c(uniform<T>(m * (n + gap))) {
+      : a(normal<T>(m * k)), b(normal<T>(k * n)), c(normal<T>(m * (n + gap))) {
     g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b;
     g.a = a.data(), g.lda = trans_a ? m : k;
     g.b = b.data(), g.ldb = trans_b ? k : n;
@@ -126,21 +108,12 @@ void check(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
   CAPTURE(sizeof(T));
   CAPTURE(std::string(isa_name(active_isa())));
   static Team team(3);
-  const Product<T> product(m, n, k, trans_a, trans_b, random_bits() % 2);
+  const Product<T> product(m, n, k, trans_a, trans_b, random_bits()() % 2);
   const std::vector<T> alone = product.run(team, 1);
   REQUIRE(product.worst(alone) <= 1);
   REQUIRE(product.gaps_untouched(alone));
   REQUIRE(product.run(team, 2) == alone);
   REQUIRE(product.run(team, 3) == alone);
-}
-
-template <class Body>
-void on_every_isa(const Body& body) {
-  const Isa before = active_isa();
-  for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
-    if (set_isa(isa)) body();
-  }
-  set_isa(before);
 }
 
 // One side at a time goes through its blocks' edges, the others being small but no whole tiles; then all together.
@@ -159,7 +132,7 @@ void check_edges() {
       for (int64_t tiles : {1, 2, 3, 15, 16}) check<T>(tiles * cut.tile_rows + d, columns, 40, trans_a, trans_b);
     }
   }
-  const uint64_t flags = random_bits();
+  const uint64_t flags = random_bits()();
   check<T>(cut.rows + 1, cut.columns + 1, cut.steps + 1, flags & 1, flags & 2);
 }
 
@@ -180,28 +153,25 @@ void check_narrow() {
 }  // namespace
 
 TEST_CASE("products that end a little before or beyond a block are right to the last rounding") {
-  on_every_isa([] {
+  for_each_isa([] {
     check_edges<float>();
     check_edges<double>();
   });
 }
 
 TEST_CASE("narrow products are right to the last rounding at every edge") {
-  on_every_isa([] {
+  for_each_isa([] {
     check_narrow<float>();
     check_narrow<double>();
   });
 }
 
-#ifndef GRADRING_SANITIZED
 namespace {
 
 // In a child process that may start a few threads or none: a product leased for many lanes. 0 if it is right.
 int product_by_few(bool no_threads) {
   const Product<float> product(150, 200, 90, false, true, false);
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(60);
+  return testing::exit_of_child([&] {
     Team one(1);
     const std::vector<float> alone = product.run(one, 1);
     std::vector<float> got = product.c;
@@ -209,16 +179,11 @@ int product_by_few(bool no_threads) {
     g.c = got.data();
     set_default_lanes(32);
     const ScratchBytes bytes = matmul_scratch(g, 32);
-    std::ifstream statm("/proc/self/statm");
-    rlim_t pages = 0;
-    statm >> pages;
-    const rlim_t limit = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{44} << 20);
+    testing::limit_address_space(size_t{44} << 20);
     pthread_attr_t stack;
     pthread_attr_init(&stack);
     pthread_attr_setstacksize(&stack, size_t{no_threads ? 512u : 8u} << 20);
     pthread_setattr_default_np(&stack);
-    const rlimit address_space{limit, limit};
-    setrlimit(RLIMIT_AS, &address_space);
     int lanes = 0;
     {
       TeamLease lease(32, bytes.per_lane, bytes.shared);
@@ -227,8 +192,8 @@ int product_by_few(bool no_threads) {
         if (lane.index == 0) lanes = lane.count;
       });
     }
-    if (lanes < 1 || lanes == 32 || (lanes == 1) != no_threads) _exit(2);
-    if (got != alone) _exit(3);
+    if (lanes < 1 || lanes == 32 || (lanes == 1) != no_threads) return 2;
+    if (got != alone) return 3;
     for (float& value : got) value = 0;
     {
       TeamLease again(32, bytes.per_lane, bytes.shared);
@@ -236,19 +201,16 @@ int product_by_few(bool no_threads) {
     }
     for (size_t i = 0; i < got.size(); ++i) {
       const bool gap = static_cast<int64_t>(i) % g.ldc >= g.n;
-      if (got[i] != (gap ? 0 : alone[i])) _exit(4);
+      if (got[i] != (gap ? 0 : alone[i])) return 4;
     }
-    _exit(0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return 0;
+  });
 }
 
 }  // namespace
 
-TEST_CASE("where the system refuses some threads or all, products are right with the lanes that are left") {
+TEST_CASE("where the system refuses some threads or all, products are right with the lanes that are left" *
+          doctest::skip(testing::kSanitized)) {
   CHECK(product_by_few(false) == 0);
   CHECK(product_by_few(true) == 0);
 }
-#endif

@@ -4,28 +4,19 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "ops/matmul/matmul_ref.h"
+#include "ops/testing.h"
 #include "runtime/cpu.h"
 
 using namespace gradring;
+using testing::for_each_isa;
+using testing::normal;
+using testing::uniform;
 
 namespace {
-
-std::mt19937_64 random_bits(20240607);
-
-int64_t uniform(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_bits); }
-
-template <class T>
-std::vector<T> normal(int64_t count) {
-  std::normal_distribution<double> distribution;
-  std::vector<T> values(static_cast<size_t>(count));
-  for (T& value : values) value = static_cast<T>(distribution(random_bits));
-  return values;
-}
 
 // One random problem with its memory; odd leading dimensions, and a guard value between the rows of C.
 template <class T>
@@ -121,19 +112,10 @@ void check_random(int rounds, int64_t largest) {
   }
 }
 
-template <class Body>
-void on_every_isa(const Body& body) {
-  const Isa before = active_isa();
-  for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
-    if (set_isa(isa)) body();
-  }
-  set_isa(before);
-}
-
 }  // namespace
 
 TEST_CASE("matmul agrees with the reference, the same bits for any number of lanes") {
-  on_every_isa([] {
+  for_each_isa([] {
     check_random<float>(200, 20);
     check_random<double>(200, 20);
     check_random<float>(60, 150);
@@ -183,7 +165,7 @@ void check_consumer(int64_t m, int64_t n, int64_t k) {
 }  // namespace
 
 TEST_CASE("a consumer is given every tile of the product once") {
-  on_every_isa([] {
+  for_each_isa([] {
     for (int round = 0; round < 60; ++round) check_consumer<float>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     for (int round = 0; round < 20; ++round) check_consumer<double>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     check_consumer<float>(30, 50, 2500);  // more steps than one block holds
@@ -192,7 +174,7 @@ TEST_CASE("a consumer is given every tile of the product once") {
 }
 
 TEST_CASE("matmul with k = 0 applies the epilogue to zero") {
-  on_every_isa([] {
+  for_each_isa([] {
     Team team(2);
     Problem<float> problem(5, 7, 0, false, false);
     problem.g.epilogue.activation = Activation::kSigmoid;
@@ -204,7 +186,7 @@ TEST_CASE("matmul with k = 0 applies the epilogue to zero") {
 }
 
 TEST_CASE("NaN and infinity go through as IEEE says") {
-  on_every_isa([] {
+  for_each_isa([] {
     Team team(2);
     const float inf = std::numeric_limits<float>::infinity();
     for (bool trans_a : {false, true}) {

@@ -1,0 +1,53 @@
+// For tests: child processes, systems that refuse threads, and what sanitizers do not allow.
+//
+//   TEST_CASE("..." * doctest::skip(testing::kSanitized)) { ... }
+#pragma once
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <fstream>
+
+#ifndef __has_feature
+#define __has_feature(x) 0  // clang's
+#endif
+
+namespace gradring::testing {
+
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+inline constexpr bool kThreadSanitized = true;  // a child that forked from several threads may not start any
+#else
+inline constexpr bool kThreadSanitized = false;
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+inline constexpr bool kSanitized = true;  // address space is the sanitizer's: it must not be limited
+#else
+inline constexpr bool kSanitized = kThreadSanitized;
+#endif
+
+// Runs body in a child process; its exit status, or -1 if it was killed (a hang ends after 60 s).
+template <class Body>
+int exit_of_child(Body&& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    _exit(body());
+  }
+  int status = 0;
+  if (waitpid(child, &status, 0) != child) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// From now on this process gets at most `bytes` more of address space: the stacks of a few threads (8 MiB each).
+inline void limit_address_space(size_t bytes) {
+  std::ifstream statm("/proc/self/statm");
+  rlim_t pages = 0;
+  statm >> pages;
+  const rlim_t limit = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + bytes;
+  const rlimit address_space{limit, limit};
+  setrlimit(RLIMIT_AS, &address_space);
+}
+
+}  // namespace gradring::testing
