@@ -158,38 +158,33 @@ class LockedQueue {
 };
 using MutexQueue = TwoQueues<LockedQueue>;
 
+// Either of moodycamel's queues; the bounded one waits where it is full.
+template <class Queue>
+class Moodycamel {
+ public:
+  explicit Moodycamel(uint32_t capacity) : queue_(capacity) {}
+
+  void push(uint32_t value) {
+    if constexpr (requires { queue_.wait_enqueue(value); }) {
+      queue_.wait_enqueue(value);
+    } else {
+      queue_.enqueue(value);
+    }
+  }
+  uint32_t pop() {
+    uint32_t value = 0;
+    queue_.wait_dequeue(value);
+    return value;
+  }
+
+ private:
+  Queue queue_;
+};
 #ifdef GRADRING_HAS_CONCURRENT_QUEUE
-class ConcurrentQueue {
- public:
-  explicit ConcurrentQueue(uint32_t capacity) : queue_(capacity) {}
-  void push(uint32_t value) { queue_.enqueue(value); }
-  uint32_t pop() {
-    uint32_t value = 0;
-    queue_.wait_dequeue(value);
-    return value;
-  }
-
- private:
-  moodycamel::BlockingConcurrentQueue<uint32_t> queue_;
-};
-using MoodycamelMpmc = TwoQueues<ConcurrentQueue>;
+using MoodycamelMpmc = TwoQueues<Moodycamel<moodycamel::BlockingConcurrentQueue<uint32_t>>>;
 #endif
-
 #ifdef GRADRING_HAS_READER_WRITER_QUEUE
-class ReaderWriterQueue {
- public:
-  explicit ReaderWriterQueue(uint32_t capacity) : queue_(capacity) {}
-  void push(uint32_t value) { queue_.wait_enqueue(value); }
-  uint32_t pop() {
-    uint32_t value = 0;
-    queue_.wait_dequeue(value);
-    return value;
-  }
-
- private:
-  moodycamel::BlockingReaderWriterCircularBuffer<uint32_t> queue_;
-};
-using MoodycamelSpsc = TwoQueues<ReaderWriterQueue>;
+using MoodycamelSpsc = TwoQueues<Moodycamel<moodycamel::BlockingReaderWriterCircularBuffer<uint32_t>>>;
 #endif
 
 }  // namespace gradring
