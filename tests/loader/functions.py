@@ -1,4 +1,4 @@
-"""Sources' functions for worker processes, which import them by name."""
+"""Sources' functions for worker processes, which import them by name; loaders of them."""
 
 import os
 import signal
@@ -7,12 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
+import gradring as gr
+
+
+def in_processes(function, length=100, num_workers=2):
+    return gr.sources.Callable(function, length, workers="processes", num_workers=num_workers)
+
+
+def numbers(loader):
+    """The sample numbers that a loader of Sample gives."""
+    return [int(i) for _, y in loader for i in y]
+
 
 class Sample:
-    """(sample i as a (3, 2) block, i); does something else once it comes to `at`, the first time if `marker` is a path."""
+    """(sample i as a (3, 2) block, i); does something else once it comes to `at`, the first time if `marker` is a path.
 
-    def __init__(self, mode="", at=50, marker=None, seconds=0.0, ballast=None):
+    One that hangs goes on when the event `until` is set: threads cannot be killed.
+    """
+
+    def __init__(self, mode="", at=50, marker=None, seconds=0.0, ballast=None, until=None):
         self.mode, self.at, self.marker, self.seconds, self.ballast = mode, at, marker, seconds, ballast
+        self.until = until
 
     def __call__(self, i):
         if self.seconds:
@@ -42,7 +57,9 @@ class Sample:
             os._exit(7)
         if self.mode == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
-        if self.mode == "hang":
+        if self.mode == "hang" and self.until:
+            self.until.wait(60)
+        elif self.mode == "hang":
             time.sleep(1000)
 
 

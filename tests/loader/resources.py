@@ -21,6 +21,14 @@ def children():
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
+def is_dead(pid):
+    """Whether it is a zombie or gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def wait_until(condition, seconds=20.0):
     """Whether it came true in time."""
     deadline = time.monotonic() + seconds

@@ -11,12 +11,8 @@ import pytest
 
 import gradring as gr
 
-from .functions import Looks, Meets, Sample, global_draws
+from .functions import Looks, Meets, Sample, global_draws, in_processes
 from .resources import descriptors, resident_bytes, threads, wait_until
-
-
-def processes(function, length=100, num_workers=2):
-    return gr.sources.Callable(function, length, workers="processes", num_workers=num_workers)
 
 
 def mapped_at(address, pid="self"):
@@ -31,7 +27,7 @@ def mapped_at(address, pid="self"):
 
 def test_the_memory_of_workers_does_not_grow():
     """Counting references copies pages that fork shared. Here each worker unpickles once, and that is all."""
-    with gr.Loader(processes(Looks([str(i) for i in range(100_000)]), 40), 4) as loader:
+    with gr.Loader(in_processes(Looks([str(i) for i in range(100_000)]), 40), 4) as loader:
         list(loader)
         before = [resident_bytes(pid) for pid in loader._last.workers.pids]
         for _ in range(5):
@@ -42,7 +38,7 @@ def test_the_memory_of_workers_does_not_grow():
 
 def test_a_batch_is_the_shared_memory_that_its_workers_wrote():
     """No copy, no pickle: the array lies in an anonymous mapping that workers have too, fit to be registered once."""
-    with gr.Loader(processes(Sample()), 10) as loader:
+    with gr.Loader(in_processes(Sample()), 10) as loader:
         places = set()
         for x, y in loader:
             for array in (x, y):
@@ -80,13 +76,13 @@ def test_arrays_are_read_without_calling_python():
 
 
 def test_workers_start_side_by_side(tmp_path):
-    with gr.Loader(processes(Meets(tmp_path, 4), 40, num_workers=4), 8) as loader:
+    with gr.Loader(in_processes(Meets(tmp_path, 4), 40, num_workers=4), 8) as loader:
         assert np.concatenate(list(loader)).tolist() == list(range(40))
 
 
 def test_held_batches_cost_no_descriptors():
     names = set(os.listdir("/dev/shm"))
-    with gr.Loader(processes(Sample(), 600), 2) as loader:
+    with gr.Loader(in_processes(Sample(), 600), 2) as loader:
         iterator = iter(loader)
         kept = [next(iterator)]
         before = descriptors()
@@ -96,7 +92,7 @@ def test_held_batches_cost_no_descriptors():
 
 
 def test_workers_do_not_repeat_each_others_random_numbers():
-    with gr.Loader(processes(global_draws), 10) as loader:
+    with gr.Loader(in_processes(global_draws), 10) as loader:
         rows = np.concatenate([*loader, *loader])
     assert len(np.unique(rows)) == rows.size
 
@@ -170,7 +166,7 @@ def test_a_hand_off_neither_copies_nor_starts_anything():
 
 
 def test_early_breaks_keep_the_same_worker_processes():
-    with gr.Loader(processes(Sample()), 5, prefetch=4) as loader:
+    with gr.Loader(in_processes(Sample()), 5, prefetch=4) as loader:
         next(iter(loader))
         pids, fds = loader._last.workers.pids, descriptors()
         for _ in range(100):

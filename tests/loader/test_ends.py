@@ -7,13 +7,14 @@ import textwrap
 import threading
 import time
 import weakref
-from functools import partial
 
 import numpy as np
 import pytest
 
 import gradring as gr
+from gradring.loader import runs
 
+from .functions import Sample
 from .resources import threads, wait_until
 
 HEAD = """
@@ -167,8 +168,6 @@ def test_a_loader_that_its_own_function_knows_is_garbage_in_the_end(kind):
 
 @pytest.mark.parametrize("workers", ["threads", "processes"])
 def test_workers_end_after_a_sample_and_not_after_a_batch(workers):
-    from .functions import Sample
-
     source = gr.sources.Callable(Sample(seconds=0.02), 100_000, workers=workers, num_workers=1)
     loader = gr.Loader(source, 40, num_threads=1 if workers == "threads" else "auto", prefetch=1)
     iterator = iter(loader)
@@ -182,24 +181,13 @@ def test_workers_end_after_a_sample_and_not_after_a_batch(workers):
     assert gr._core.loaders_left() is False
 
 
-def is_at_batch(loader, number):
-    return loader._last.run.worker_at(0)[0] == number
-
-
-def test_close_does_not_wait_for_ever(monkeypatch, caplog):
-    from gradring.loader import runs
-
-    event = threading.Event()
-
-    def stuck(i):
-        if i == 20:
-            event.wait(60)
-        return np.zeros(3)
-
-    loader = gr.Loader(gr.sources.Callable(stuck, 100), 10, num_threads=1)
+def test_close_does_not_wait_for_ever(monkeypatch, caplog, tmp_path):
+    event, marker = threading.Event(), tmp_path / "stuck"
+    source = gr.sources.Callable(Sample("hang", at=20, marker=str(marker), until=event), 100)
+    loader = gr.Loader(source, 10, num_threads=1)
     iterator = iter(loader)
     next(iterator), next(iterator)
-    assert wait_until(partial(is_at_batch, loader, 2))
+    assert wait_until(marker.exists)
     monkeypatch.setattr(runs.Ends.close, "__defaults__", (0.2,))
     loader.close()
     assert "did not end within" in caplog.text

@@ -12,7 +12,7 @@ import gradring as gr
 from gradring import _core
 from gradring.loader.stats import _verdict
 
-from .functions import Sample
+from .functions import Sample, in_processes
 
 
 def test_a_slow_consumer_is_named():
@@ -63,7 +63,7 @@ def test_a_slow_transform_is_named(num_threads):
 
 
 def test_the_shares_of_worker_processes_are_counted_too():
-    source = gr.sources.Callable(Sample(), 100, workers="processes", num_workers=2)
+    source = in_processes(Sample())
     with gr.Loader(source, 10, transforms={0: gr.transforms.Scale(2.0)}) as loader:
         stats = read(loader)
     assert set(stats.shares) == {"rows of the source", "Scale of field 0"}
