@@ -145,6 +145,7 @@ void check_narrow() {
       check<T>(16, 37, k, trans_a, trans_b);
       check<T>(7, 10, k, trans_a, trans_b);
       check<T>(65, 3, k, trans_a, trans_b);
+      check<T>(197, 10, k, trans_a, trans_b);
     }
     for (int64_t n : {127, 129, 2047, 2049, 4097}) check<T>(1, n, 35, trans_a, trans_b);
   }

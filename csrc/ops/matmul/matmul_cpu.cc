@@ -1,6 +1,7 @@
 // Chooses a way for the shape, and adds up the column sums.
 #include "ops/matmul/blocked.h"
 #include "ops/matmul/dots.h"
+#include "ops/matmul/flipped.h"
 #include "ops/matmul/matmul_kernels.h"
 #include "ops/matmul/row.h"
 
@@ -9,11 +10,12 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 namespace {
 
 // The shape alone decides, never the number of lanes: other ways sum in other orders.
-enum class Way { kBlocked, kRow, kDots };
+enum class Way { kBlocked, kRow, kDots, kFlipped };
 
 template <class T>
 Way way_of(const MatmulArguments<T>& g) noexcept {
   if (g.k <= 0) return Way::kBlocked;
+  if (is_flipped(g)) return Way::kFlipped;
   if (short_by_dots(g) || narrow_by_dots(g)) return Way::kDots;
   if (g.m == 1 && !g.trans_b) return Way::kRow;
   return Way::kBlocked;
@@ -25,6 +27,7 @@ int64_t sum_blocks(const MatmulArguments<T>& g) noexcept {
   switch (way_of(g)) {
     case Way::kRow: return 1;
     case Way::kDots: return divide_up(g.m, kDotRows);
+    case Way::kFlipped: return flipped_panels(g);
     default: return make_plan(g, 1).row_tiles;
   }
 }
@@ -34,7 +37,8 @@ ScratchBytes scratch(const MatmulArguments<T>& g, int) noexcept {
   if (g.m <= 0 || g.n <= 0) return {};
   ScratchBytes bytes;
   switch (way_of(g)) {
-    case Way::kRow: break;
+    case Way::kRow:
+    case Way::kFlipped: break;
     case Way::kDots: bytes.per_lane = dots_scratch(g); break;
     default: bytes.per_lane = blocked_scratch(g);
   }
@@ -74,6 +78,7 @@ void run(const Lane& lane, const MatmulArguments<T>& g) noexcept {
   switch (way_of(g)) {
     case Way::kRow: run_row(lane, g, partial); break;
     case Way::kDots: run_dots(lane, g, partial); break;
+    case Way::kFlipped: run_flipped(lane, g, partial); break;
     default: run_blocked(lane, g, partial);
   }
   if (!partial) return;

@@ -70,10 +70,10 @@ constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Act
                                        Activation::kSilu, Activation::kTanh, Activation::kSigmoid};
 
 template <class T>
-void check_random(int rounds, int64_t largest) {
+void check_random(int rounds, int64_t largest, int64_t most_columns) {
   Team team(8);
   for (int round = 0; round < rounds; ++round) {
-    const int64_t m = uniform(0, largest), n = uniform(0, largest), k = uniform(0, largest);
+    const int64_t m = uniform(0, largest), n = uniform(0, most_columns), k = uniform(0, largest);
     Problem<T> problem(m, n, k, uniform(0, 1), uniform(0, 1));
     problem.g.epilogue.accumulate = uniform(0, 1);
     problem.g.epilogue.activation = kActivations[uniform(0, 5)];
@@ -116,10 +116,12 @@ void check_random(int rounds, int64_t largest) {
 
 TEST_CASE("matmul agrees with the reference, the same bits for any number of lanes") {
   for_each_isa([] {
-    check_random<float>(200, 20);
-    check_random<double>(200, 20);
-    check_random<float>(60, 150);
-    check_random<double>(60, 150);
+    check_random<float>(200, 20, 20);
+    check_random<double>(200, 20, 20);
+    check_random<float>(60, 150, 150);
+    check_random<double>(60, 150, 150);
+    check_random<float>(60, 150, 12);
+    check_random<double>(60, 150, 6);
   });
 }
 
@@ -168,6 +170,7 @@ TEST_CASE("a consumer is given every tile of the product once") {
   for_each_isa([] {
     for (int round = 0; round < 60; ++round) check_consumer<float>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     for (int round = 0; round < 20; ++round) check_consumer<double>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
+    for (int round = 0; round < 20; ++round) check_consumer<float>(uniform(1, 90), uniform(1, 12), uniform(0, 70));
     check_consumer<float>(30, 50, 2500);  // more steps than one block holds
     check_consumer<double>(30, 50, 1100);
   });

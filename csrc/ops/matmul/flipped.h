@@ -1,0 +1,86 @@
+// A transposed in memory, and few rows of it or few columns of B: Cᵀ = op(B)ᵀ op(A)ᵀ by the micro-kernel, whose vectors
+// then run along the rows of A as they lie. Nothing is packed; finished tiles are turned into C.
+#pragma once
+
+#include "ops/matmul/blocked.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+// Of C, where B is transposed too; none where a broadcast takes two instructions, as inner products need none.
+#if defined(__AVX2__) || defined(__aarch64__)
+inline constexpr int64_t kFlippedRows = 16;
+#else
+inline constexpr int64_t kFlippedRows = 0;
+#endif
+
+template <class T>
+GRADRING_INLINE bool is_flipped(const MatmulArguments<T>& g) noexcept {
+  if (!g.trans_a || g.m <= 1 || g.k < kWidth<T>) return false;
+  const int64_t vectors = divide_up(g.m, kWidth<T>);
+  if (g.trans_b && g.m <= kFlippedRows && vectors * kWidth<T> * 3 <= g.m * 4) return true;
+  return g.n <= kWidth<T> * 3 / 4 && g.n * vectors * 4 <= g.m * 3;
+}
+
+// C's rows are cut into panels of a tile's columns, its columns into nearly equal tiles.
+template <class T>
+GRADRING_INLINE int64_t flipped_panels(const MatmulArguments<T>& g) noexcept {
+  return divide_up(g.m, kTileColumns<T>);
+}
+
+// tile: of Cᵀ, its rows kTileColumns apart.
+template <class T>
+GRADRING_INLINE void turn_into_c(const MatmulArguments<T>& g, const Block& block, const T* tile) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  alignas(64) T turned[kTileColumns<T> * W];
+  for (int64_t r = 0; r < block.columns; r += W) {
+    const int64_t count = smaller(W, block.columns - r), j = block.column + r;
+    pack_transposed(tile + r * kTileColumns<T>, kTileColumns<T>, count, block.rows, turned, W);
+    const Tail<T> tail(count);
+    const Vec<T> bias = g.epilogue.bias ? tail.load(g.epilogue.bias + j) : Vec<T>{};
+    for (int64_t i = 0; i < block.rows; ++i) {
+      T* const c = g.c + (block.row + i) * g.ldc + j;
+      Vec<T> sum = load(turned + i * W);
+      if (g.epilogue.accumulate) sum += tail.load(c);
+      if (g.epilogue.bias) sum += bias;
+      tail.store(c, sum);
+    }
+  }
+}
+
+template <class T>
+void run_flipped(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
+  // Rows whole half pages apart fall into the same few sets of the first cache.
+  const bool crowded = g.trans_b && g.ldb * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
+  const int64_t panels = flipped_panels(g);
+  int64_t tiles = divide_up(g.n, crowded ? smaller(7, kTileRows) : kTileRows);
+  if (tiles > 1 && tiles < 16) tiles += tiles & panels & 1;  // an even share for two lanes
+  const bool fetch = g.k * g.m * static_cast<int64_t>(sizeof(T)) > kL2Bytes / 2;
+  alignas(64) T tile[kPackedRows<T> * kTileColumns<T>];
+  TileWork<T> work{};
+  work.a_stride = g.ldb;
+  work.b_stride = g.lda;
+  work.steps = g.k;
+  work.c = tile;
+  work.ldc = kTileColumns<T>;
+  work.fetch_stride = g.lda;
+  const Range part = split(lane, panels * tiles);
+  for (int64_t unit = part.begin; unit < part.end; ++unit) {
+    const int64_t panel = unit / tiles, t = unit % tiles;
+    const int64_t row = panel * kTileColumns<T>, column = g.n * t / tiles;
+    const Block block{row, smaller(kTileColumns<T>, g.m - row), column, g.n * (t + 1) / tiles - column};
+    work.a = g.trans_b ? g.b + column * g.ldb : g.b + column;
+    work.b = g.a + row;
+    work.columns = block.rows;
+    work.fetch = work.b + kTileColumns<T>;
+    work.fetch_steps = fetch && t == 0 && row + 2 * kTileColumns<T> <= g.m ? g.k : 0;
+    const bool tail = block.rows % kWidth<T> != 0;
+    kTiles<T>.kernel[tail][!g.trans_b][block.rows > kWidth<T>][block.columns - 1](work);
+    turn_into_c(g, block, tile);
+    if (needs_finish(g.epilogue) || g.epilogue.activation == Activation::kRelu) {
+      finish(g, block, sums ? sums + panel * g.n : nullptr, false);
+    }
+    hand_over(g, block);
+  }
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE
