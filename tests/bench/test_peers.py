@@ -1,22 +1,33 @@
 """The peers of the races compute the same training as each other: nobody wins by doing less."""
 
-import importlib
+import inspect
 
 import numpy as np
 import pytest
 
-from gradring.bench import step
+from gradring.bench import contender, fit, gemm, loader, step
 from gradring.bench.harness import agree
 
 CASE = {"sizes": (13, 7, 6, 5), "batch": 9}
 # The compiled ones take tens of seconds to start; every race checks them itself, through Case.agree.
 PEERS = {name: factory for name, factory in step.PEERS.items() if "compile" not in name}
+FACTORIES = {
+    *step.PEERS.values(),
+    *fit.PEERS.values(),
+    *(racer.factory for racer in gemm.contenders()),
+    *(f"gradring.bench.{factory}" for race in loader.RACES for factory in race.contenders.values()),
+}
 
 
 def losses(factory, calls):
-    module, _, function = factory.partition(":")
-    work = getattr(importlib.import_module(module), function)(CASE)
+    work = contender.load(factory)(CASE)
     return [work() for _ in range(calls)]
+
+
+@pytest.mark.parametrize("factory", sorted(FACTORIES))
+def test_every_contender_exists_and_takes_its_options(factory):
+    bound = inspect.signature(contender.load(*factory.split())).bind({})
+    assert bound.arguments["case"] == {}
 
 
 @pytest.mark.parity

@@ -3,13 +3,14 @@
 A process apiece gives each library its own thread pool and environment (thread counts are often read once, at
 import), and nobody's idle pool spins under another's timing: between its turns a contender blocks in a read.
 
-Run as ``python -m gradring.bench.contender module:function``, where ``function(case)`` prepares a case (a dict) and
-returns a callable without arguments: one unit of work, finished when it returns; or an object with ``facts`` and with
-``measure()``, both dicts of numbers, which times itself.
+Run as ``python -m gradring.bench.contender module:function [option=value ...]``, where ``function(case, **options)``
+prepares a case (a dict) and returns a callable without arguments: one unit of work, finished when it returns; or an
+object with ``facts`` and with ``measure()``, both dicts of numbers, which times itself. Options are integers or words.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import json
@@ -66,13 +67,20 @@ def answer(
     return {"seconds": seconds / calls, "cpu_seconds": (time.process_time() - cpu) / calls}
 
 
+def load(factory: str, *words: str) -> Callable[[dict[str, Any]], Work]:
+    """The function that ``module:function`` and its options name."""
+    module, _, function = factory.partition(":")
+    pairs = (word.split("=") for word in words)
+    options = {name: int(value) if value.isdecimal() else value for name, value in pairs}
+    return functools.partial(getattr(importlib.import_module(module), function), **options)
+
+
 def main() -> None:
     """Serves requests until standard input ends."""
-    module, _, function = sys.argv[1].partition(":")
     out = os.fdopen(os.dup(1), "w")  # a library that prints must not break the protocol
     os.dup2(2, 1)
     try:
-        factory = getattr(importlib.import_module(module), function)
+        factory = load(*sys.argv[1:])
     except ImportError as error:
         print(json.dumps({"missing": str(error)}), file=out, flush=True)
         return

@@ -19,7 +19,7 @@ from .machine import describe, require_release_build
 
 @dataclass(frozen=True)
 class Contender:
-    """A named way to do the work: `factory` is ``module:function`` for :mod:`gradring.bench.contender`."""
+    """A named way to do the work: `factory` is ``module:function option=value ...`` (:mod:`gradring.bench.contender`)."""
 
     name: str
     factory: str
@@ -85,7 +85,7 @@ class Worker:
         environment = {**os.environ, **dict.fromkeys(names, threads), **contender.environment}
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gradring.bench.contender", contender.factory],
+            [sys.executable, "-m", "gradring.bench.contender", *contender.factory.split()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

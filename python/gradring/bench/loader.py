@@ -20,18 +20,18 @@ OURS = "gradring"
 _HERE = "gradring.bench"
 _OWN = {
     OURS: "loader_contenders:ours",
-    "gradring, num_threads=0": "loader_contenders:ours_0",
-    "gradring, num_threads=1": "loader_contenders:ours_1",
-    "gradring, num_threads=2": "loader_contenders:ours_2",
+    "gradring, num_threads=0": "loader_contenders:ours threads=0",
+    "gradring, num_threads=1": "loader_contenders:ours threads=1",
+    "gradring, num_threads=2": "loader_contenders:ours threads=2",
 }
 _TORCH = {
-    "torch samples, 0 workers": "loader_torch:samples_0",
-    "torch samples, 1 worker": "loader_torch:samples_1",
-    "torch samples, 2 workers": "loader_torch:samples_2",
-    "torch batches, 0 workers": "loader_torch:batches_0",
-    "torch batches, 0 workers, 1 thread": "loader_torch:batches_0_alone",
-    "torch batches, 1 worker": "loader_torch:batches_1",
-    "torch batches, 2 workers": "loader_torch:batches_2",
+    "torch samples, 0 workers": "loader_torch:samples workers=0",
+    "torch samples, 1 worker": "loader_torch:samples workers=1",
+    "torch samples, 2 workers": "loader_torch:samples workers=2",
+    "torch batches, 0 workers": "loader_torch:batches workers=0",
+    "torch batches, 0 workers, 1 thread": "loader_torch:batches workers=0 threads=1",
+    "torch batches, 1 worker": "loader_torch:batches workers=1",
+    "torch batches, 2 workers": "loader_torch:batches workers=2",
 }
 _OTHERS = {
     "numpy": "loader_contenders:numpy_slicing",
@@ -40,15 +40,15 @@ _OTHERS = {
 }
 _TF = {"tf.data": "loader_peers:tf_data"}
 _GATHER = {
-    "ceiling: gather, 1 thread": "loader_contenders:gather_1",
-    "ceiling: gather, 2 threads": "loader_contenders:gather_2",
+    "ceiling: gather, 1 thread": "loader_contenders:gather threads=1",
+    "ceiling: gather, 2 threads": "loader_contenders:gather threads=2",
 }
-_MEMCPY = {"ceiling: memcpy": "loader_contenders:copy_in_order"}
+_MEMCPY = {"ceiling: memcpy": "loader_contenders:gather threads=1 rows=in_order"}
 _PREAD = {name.replace("gather", "pread"): function for name, function in _GATHER.items()}
 _WINDOWS = {
-    "torch windows, 0 workers": "loader_torch:windows_0",
-    "torch windows, 0 workers, 1 thread": "loader_torch:windows_0_alone",
-    "torch windows, 2 workers": "loader_torch:windows_2",
+    "torch windows, 0 workers": "loader_torch:windows workers=0",
+    "torch windows, 0 workers, 1 thread": "loader_torch:windows workers=0 threads=1",
+    "torch windows, 2 workers": "loader_torch:windows workers=2",
 }
 _WORKERS = {name: function for name, function in _TORCH.items() if "0 workers" not in name}
 
@@ -65,7 +65,7 @@ class Race:
 
 def _process(mebibytes: int) -> Race:
     contenders = {name: f for name, f in _OWN.items() if name != "gradring, num_threads=0"} | _WORKERS
-    contenders |= {"spdl": _OTHERS["spdl"], "spdl, 1 ahead": "loader_peers:spdl_small", "grain": _OTHERS["grain"]}
+    contenders |= {"spdl": _OTHERS["spdl"], "spdl, 1 ahead": "loader_peers:spdl ahead=1", "grain": _OTHERS["grain"]}
     parameters = {"work": "process", "batch": 16, "mebibytes": mebibytes}
     return Race(f"process{mebibytes}", f"worker processes, batches of {mebibytes} MiB", parameters, contenders)
 
@@ -107,8 +107,8 @@ RACES = (
         {"work": "first", "batch": 16},
         {
             OURS: _OWN[OURS],
-            "torch samples, 2 spawned workers": "loader_torch:samples_2",
-            "torch samples, 2 forked workers": "loader_torch:forked_2",
+            "torch samples, 2 spawned workers": "loader_torch:samples workers=2",
+            "torch samples, 2 forked workers": "loader_torch:samples workers=2 start=fork",
             "spdl": "loader_peers:spdl",
         },
     ),
@@ -118,7 +118,7 @@ RACES = (
         {},
         {
             OURS: "loader_latency:ours_hand_off",
-            "gradring, num_threads=1": "loader_latency:ours_hand_off_1",
+            "gradring, num_threads=1": "loader_latency:ours_hand_off threads=1",
             "torch, 2 workers": "loader_latency:torch_hand_off",
             "spdl": "loader_latency:spdl_hand_off",
         },
@@ -127,7 +127,7 @@ RACES = (
         "slowdown",
         "a training step beside the loader",
         {},
-        {OURS: "loader_latency:slowdown_of_fit", "gradring, step by step": "loader_latency:slowdown_of_loop"},
+        {OURS: "loader_latency:Slowdown how=fit", "gradring, step by step": "loader_latency:Slowdown how=loop"},
     ),
 )
 

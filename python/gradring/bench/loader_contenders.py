@@ -37,13 +37,14 @@ def file_pass(case: dict[str, Any], make: Callable[[], Iterable[Any]]) -> Pass:
     return Pass(make, batches_of(case), fresh=True, before=drop_cache)
 
 
-def _ours(case: dict[str, Any], threads: int | str) -> Pass:
+def ours(case: dict[str, Any], *, threads: int | str = "auto") -> Pass:
+    """gr.Loader with this many threads or worker processes; 0 fills batches in the consumer's thread."""
     import gradring as gr
 
     work, batch = case["work"], case["batch"]
     if work in ("process", "first"):
         heavy = Ready(case.get("mebibytes", 1), batch, ballast() if work == "first" else None)
-        workers = case.get("workers", 2) if threads == "auto" else int(threads)
+        workers = 2 if threads == "auto" else int(threads)
         source = gr.sources.Callable(heavy, 1_000_000 * batch, workers="processes", num_workers=workers)
         if work == "process":
             return Pass(lambda: gr.Loader(source, batch), batches_of(case), endless=True)
@@ -64,28 +65,6 @@ def _ours(case: dict[str, Any], threads: int | str) -> Pass:
         return gr.Loader(data, batch, shuffle=True, transforms=transforms, num_threads=threads)
 
     return file_pass(case, make)
-
-
-def ours(case: dict[str, Any]) -> Pass:
-    """gr.Loader, everything automatic."""
-    return _ours(case, "auto")
-
-
-def ours_0(case: dict[str, Any]) -> Pass:
-    """gr.Loader, filling batches in the consumer's thread."""
-    if case["work"] in ("process", "first"):
-        raise ValueError("needs processes")
-    return _ours(case, 0)
-
-
-def ours_1(case: dict[str, Any]) -> Pass:
-    """gr.Loader with one worker."""
-    return _ours(case, 1)
-
-
-def ours_2(case: dict[str, Any]) -> Pass:
-    """gr.Loader with two workers."""
-    return _ours(case, 2)
 
 
 def numpy_slicing(case: dict[str, Any]) -> Pass:
@@ -111,8 +90,11 @@ def numpy_slicing(case: dict[str, Any]) -> Pass:
     return file_pass(case, make)
 
 
-def _gather(case: dict[str, Any], threads: int, *, in_order: bool = False) -> Pass:
-    """Each row copied once into one warm buffer: np.take from memory, pread from the file."""
+def gather(case: dict[str, Any], *, threads: int, rows: str = "shuffled") -> Pass:
+    """The ceilings: each row copied once into one warm buffer, by np.take from memory, by pread from the file.
+
+    With rows "in_order", the same bytes as one run of memory each batch (memcpy).
+    """
     work, batch = case["work"], case["batch"]
     if work not in ("scale", "rows", "warm", "cold"):
         raise ValueError("no ceiling is defined")
@@ -130,7 +112,7 @@ def _gather(case: dict[str, Any], threads: int, *, in_order: bool = False) -> Pa
         if data is None:
             for view, i in zip(buffer, picked.tolist(), strict=False):
                 os.preadv(fd, [memoryview(view).cast("B")], head + i * row)
-        elif in_order:
+        elif rows == "in_order":
             first = int(picked[0]) % (len(data) - len(picked))
             np.copyto(buffer[: len(picked)], data[first : first + len(picked)])
         else:
@@ -149,20 +131,3 @@ def _gather(case: dict[str, Any], threads: int, *, in_order: bool = False) -> Pa
         yield np.empty(0, np.uint8)
 
     return Pass(lambda: Epochs(epoch), 1, before=drop_cache if work == "cold" else None, fresh=work == "cold")
-
-
-def gather_1(case: dict[str, Any]) -> Pass:
-    """The ceiling of one thread."""
-    return _gather(case, 1)
-
-
-def gather_2(case: dict[str, Any]) -> Pass:
-    """The ceiling of two threads."""
-    return _gather(case, 2)
-
-
-def copy_in_order(case: dict[str, Any]) -> Pass:
-    """The same bytes as one run of memory each batch (memcpy), one thread."""
-    if case["work"] not in ("scale", "rows"):
-        raise ValueError("no ceiling is defined")
-    return _gather(case, 1, in_order=True)

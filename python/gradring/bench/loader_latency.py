@@ -47,18 +47,11 @@ def _data() -> tuple[Any, Any]:
     return np.zeros((1_000_000, 64), np.uint8), np.zeros(1_000_000, np.int64)
 
 
-def ours_hand_off(case: dict[str, Any]) -> HandOff:
-    """gr.Loader, automatic."""
+def ours_hand_off(case: dict[str, Any], *, threads: int | str = "auto") -> HandOff:
+    """gr.Loader; with a thread, it fills ahead."""
     import gradring as gr
 
-    return HandOff(lambda: gr.Loader(_data(), 64, shuffle=True))
-
-
-def ours_hand_off_1(case: dict[str, Any]) -> HandOff:
-    """gr.Loader with a worker that fills ahead."""
-    import gradring as gr
-
-    return HandOff(lambda: gr.Loader(_data(), 64, shuffle=True, num_threads=1))
+    return HandOff(lambda: gr.Loader(_data(), 64, shuffle=True, num_threads=threads))
 
 
 def torch_hand_off(case: dict[str, Any]) -> HandOff:
@@ -87,18 +80,14 @@ def spdl_hand_off(case: dict[str, Any]) -> HandOff:
     return HandOff(make)
 
 
-def _batches(data: Any, order: Any) -> Iterator[Any]:
-    for picked in order:
-        yield data[0][picked], data[1][picked]
-
-
 class Slowdown:
     """Seconds a training step takes with batches from a loader, and with one batch that is always there.
 
-    Data are 60000 x 784 bytes, converted to floats between 0 and 1; an MLP 784-256-128-10 learns 64 at a time.
+    Data are 60000 x 784 bytes, converted to floats between 0 and 1; an MLP 784-256-128-10 learns 64 at a time, by
+    ``trainer.fit(loader)`` or by ``for x, y in loader: trainer.step(x, y)``.
     """
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, case: dict[str, Any], *, how: str) -> None:
         import gradring as gr
 
         self.facts: dict[str, float] = {}
@@ -145,13 +134,3 @@ class Slowdown:
             before = after
         slowdown, loaded, alone = sorted(found)[1]
         return {"seconds": loaded, "alone_seconds": alone, "slowdown": slowdown}
-
-
-def slowdown_of_fit(case: dict[str, Any]) -> Slowdown:
-    """``trainer.fit(loader)``."""
-    return Slowdown("fit")
-
-
-def slowdown_of_loop(case: dict[str, Any]) -> Slowdown:
-    """``for x, y in loader: trainer.step(x, y)``."""
-    return Slowdown("loop")

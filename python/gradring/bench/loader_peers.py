@@ -23,12 +23,12 @@ def _rows(case: dict[str, Any]) -> Array:
     return array
 
 
-def spdl(case: dict[str, Any]) -> Pass:
-    """SPDL: a pipeline of two threads over index arrays, or its segment pool between processes."""
+def spdl(case: dict[str, Any], *, ahead: int = 3) -> Pass:
+    """SPDL: a pipeline of two threads over index arrays, or its segment pool between processes, `ahead` batches ahead."""
     from spdl.pipeline import PipelineBuilder
 
     if case["work"] == "process":
-        return _spdl_process(case)
+        return _spdl_process(case, ahead)
     if case["work"] == "first":
         return _spdl_first(case)
     batch, random = case["batch"], np.random.default_rng(0)
@@ -48,7 +48,7 @@ def spdl(case: dict[str, Any]) -> Pass:
             return x.astype(np.float32) / np.float32(255) if case["work"] == "scale" else x
 
         def epoch() -> Iterator[Array]:
-            builder = PipelineBuilder().add_source(indices()).pipe(load, concurrency=2).add_sink(3)
+            builder = PipelineBuilder().add_source(indices()).pipe(load, concurrency=2).add_sink(ahead)
             pipeline = builder.build(num_threads=2)
             with pipeline.auto_stop():
                 yield from pipeline
@@ -56,13 +56,6 @@ def spdl(case: dict[str, Any]) -> Pass:
         return Epochs(epoch)
 
     return file_pass(case, make)
-
-
-def spdl_small(case: dict[str, Any]) -> Pass:
-    """The segment pool with one batch ahead: fewer bytes for the caches to hold."""
-    if case["work"] != "process":
-        raise ValueError("not written for this work")
-    return _spdl_process({**case, "ahead": 1})
 
 
 class _Endless:
@@ -76,10 +69,10 @@ class _Endless:
             yield self.batch
 
 
-def _spdl_process(case: dict[str, Any]) -> Pass:
+def _spdl_process(case: dict[str, Any], ahead: int) -> Pass:
     from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
 
-    mebibytes, ahead = case["mebibytes"], case.get("ahead", 3)
+    mebibytes = case["mebibytes"]
     # Room for the batches on their way, the one held and the one being written.
     pool = SharedMemorySegmentPool((mebibytes << 20) + (1 << 16), ahead + 3)
     fn = functools.partial(_Endless, mebibytes, case["batch"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from .loader_contenders import file_pass
 from .loader_data import MEAN, STD, Ready, ReadyBatches, as_it_is, ballast, batches_of, images, prepare, rows_file
 from .loader_pass import Pass
+from .step_contenders import threads as bench_threads
 
 
 def crop_and_flip_by_index(torch: Any, x: Any) -> Any:
@@ -34,17 +35,40 @@ def crop_and_flip_by_window(torch: Any, x: Any) -> Any:
     return picked.permute(0, 2, 3, 1)
 
 
-def _work(case: dict[str, Any], workers: int, *, batched: bool, by_window: bool = False) -> Pass:
+def samples(case: dict[str, Any], *, workers: int, start: str = "spawn") -> Pass:
+    """Sample by sample; `start` is how the workers of the first batch's race begin."""
+    if case["work"] == "process":
+        return _process(case, workers, batched=False)
+    if case["work"] == "first":
+        return _first(case, workers, start)
+    return _work(case, workers, batched=False)
+
+
+def batches(case: dict[str, Any], *, workers: int, threads: int | None = None) -> Pass:
+    """By whole batches (``__getitems__``); without workers, with so many threads for PyTorch's own kernels."""
+    if case["work"] == "process":
+        return _process(case, workers, batched=True)
+    return _work(case, workers, batched=True, threads=threads)
+
+
+def windows(case: dict[str, Any], *, workers: int, threads: int | None = None) -> Pass:
+    """By whole batches, crops as windows of a strided view."""
+    return _work(case, workers, batched=True, threads=threads, crop_and_flip=crop_and_flip_by_window)
+
+
+def _work(
+    case: dict[str, Any],
+    workers: int,
+    *,
+    batched: bool,
+    threads: int | None = None,
+    crop_and_flip: Callable[[Any, Any], Any] = crop_and_flip_by_index,
+) -> Pass:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-    torch.set_num_threads(1 if workers else int(os.environ["GRADRING_BENCH_THREADS"]))
+    torch.set_num_threads(1 if workers else threads or bench_threads())
     work, batch = case["work"], case["batch"]
-    if work == "process":
-        return _process(case, workers, batched=batched)
-    if work == "first":
-        return _first(case, workers, batched=batched)
-    crop_and_flip = crop_and_flip_by_window if by_window else crop_and_flip_by_index
     mean, std = torch.from_numpy(MEAN * 255), torch.from_numpy(STD * 255)
 
     def finish(x: Any) -> Any:
@@ -87,8 +111,6 @@ def _work(case: dict[str, Any], workers: int, *, batched: bool, by_window: bool 
 def _process(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
     from torch.utils.data import DataLoader
 
-    if not workers:
-        raise ValueError("needs worker processes")
     batch = case["batch"]
     source: Any = (ReadyBatches if batched else Ready)(case["mebibytes"], batch)
 
@@ -104,14 +126,11 @@ def _process(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
     return Pass(make, batches_of(case), endless=True)
 
 
-def _first(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
+def _first(case: dict[str, Any], workers: int, start: str) -> Pass:
     from torch.utils.data import DataLoader
 
-    if not workers or batched:
-        raise ValueError("needs worker processes, sample by sample")
     batch = case["batch"]
     heavy: Any = Ready(1, batch, ballast())
-    start = case.get("start", "spawn")
 
     def make() -> Any:
         return DataLoader(
@@ -119,64 +138,3 @@ def _first(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
         )
 
     return Pass(make, 1, fresh=True)
-
-
-def samples_0(case: dict[str, Any]) -> Pass:
-    """No workers, sample by sample."""
-    return _work(case, 0, batched=False)
-
-
-def samples_1(case: dict[str, Any]) -> Pass:
-    """One worker, sample by sample."""
-    return _work(case, 1, batched=False)
-
-
-def samples_2(case: dict[str, Any]) -> Pass:
-    """Two workers, sample by sample."""
-    return _work(case, 2, batched=False)
-
-
-def forked_2(case: dict[str, Any]) -> Pass:
-    """Two workers, forked, sample by sample."""
-    return _work({**case, "start": "fork"}, 2, batched=False)
-
-
-def batches_0(case: dict[str, Any]) -> Pass:
-    """No workers, ``__getitems__``."""
-    return _work(case, 0, batched=True)
-
-
-def batches_0_alone(case: dict[str, Any]) -> Pass:
-    """The same, with one thread for PyTorch's own kernels."""
-    os.environ["GRADRING_BENCH_THREADS"] = "1"
-    return _work(case, 0, batched=True)
-
-
-def batches_1(case: dict[str, Any]) -> Pass:
-    """One worker, ``__getitems__``."""
-    return _work(case, 1, batched=True)
-
-
-def batches_2(case: dict[str, Any]) -> Pass:
-    """Two workers, ``__getitems__``."""
-    return _work(case, 2, batched=True)
-
-
-def windows_0(case: dict[str, Any]) -> Pass:
-    """No workers, ``__getitems__``, crops as windows of a strided view."""
-    if case["work"] != "augment":
-        raise ValueError("only crops")
-    return _work(case, 0, batched=True, by_window=True)
-
-
-def windows_0_alone(case: dict[str, Any]) -> Pass:
-    """The same, with one thread for PyTorch's own kernels."""
-    os.environ["GRADRING_BENCH_THREADS"] = "1"
-    return windows_0(case)
-
-
-def windows_2(case: dict[str, Any]) -> Pass:
-    """The same with two workers."""
-    if case["work"] != "augment":
-        raise ValueError("only crops")
-    return _work(case, 2, batched=True, by_window=True)

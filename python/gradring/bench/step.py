@@ -62,7 +62,7 @@ def run(*, rounds: int = 9, min_seconds: float = 0.05, peers: Sequence[str] = ()
     print_machine()
     racers = contenders("gradring.bench.step_contenders:ours", PEERS, peers)
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
-    peak = _core.measure_peak_flops() if hasattr(_core, "measure_peak_flops") else 0.0
+    peak = _core.measure_peak_flops()
     print_rows(rows, OURS, peak=peak)
     print_summary(rows, OURS, missing)
     if out:
