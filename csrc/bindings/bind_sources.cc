@@ -218,12 +218,14 @@ void bind_sources(py::module_& m) {
       py::arg("columns"));
   m.def(
       "call_source",
-      [](py::function checked, int64_t length, const std::vector<py::tuple>& fields) {
+      [](const py::function& checked, int64_t length, const std::vector<py::tuple>& fields, int kind,
+         const py::list& looks) {
         std::vector<FieldSpec> specs;
         for (const py::tuple& field : fields) specs.push_back(parse_field(field));
-        return share(call_source(std::move(checked), length, std::move(specs)));
+        SampleForm form(static_cast<SampleForm::Kind>(kind), looks);
+        return share(call_source(checked, length, std::move(specs), std::move(form)));
       },
-      py::arg("checked"), py::arg("length"), py::arg("fields"));
+      py::arg("checked"), py::arg("length"), py::arg("fields"), py::arg("kind"), py::arg("looks"));
 }
 
 }  // namespace gradring

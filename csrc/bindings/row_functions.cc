@@ -8,7 +8,6 @@
 
 #include "bindings/gil.h"
 #include "bindings/held_error.h"
-#include "loader/streaming_copy.h"
 
 namespace gradring {
 
@@ -47,16 +46,22 @@ Status left() noexcept { return {Code::kClosed, "[loader] the loader was left"};
 class WeakFunction {
  public:
   explicit WeakFunction(const py::function& function) : weak_(keep(py::weakref(py::handle(function)))) {}
-  // Calls it with these arguments, new references or null. Throws what it raises; null: it is gone. Needs the GIL.
+  // A new reference, or null if it is gone. Needs the GIL.
   // Pointers, not owners: a thread that is unwound while it is in Python (see with_python) has lost the GIL.
+  PyObject* get() const {
+    PyObject* const function = PyObject_CallNoArgs(static_cast<PyObject*>(const_cast<void*>(weak_.get())));
+    if (!function) throw py::error_already_set();
+    if (function != Py_None) return function;
+    Py_DECREF(function);
+    return nullptr;
+  }
+  // Calls it with these arguments, new references or null. Throws what it raises; null: it is gone. Needs the GIL.
   template <class... Arguments>
   PyObject* call(Arguments*... arguments) const {
-    PyObject* function = PyObject_CallNoArgs(static_cast<PyObject*>(const_cast<void*>(weak_.get())));
+    PyObject* const function = get();
     PyObject* result = nullptr;
-    if (function && function != Py_None && (arguments && ...)) {
-      result = PyObject_CallFunctionObjArgs(function, arguments..., nullptr);
-    }
-    const bool gone = function == Py_None;
+    if (function && (arguments && ...)) result = PyObject_CallFunctionObjArgs(function, arguments..., nullptr);
+    const bool gone = !function;
     Py_XDECREF(function);
     (Py_XDECREF(arguments), ...);
     if (!result && !gone) throw py::error_already_set();
@@ -112,51 +117,67 @@ class PythonFunction final : public RowFunction {
 
 class CallSource final : public Source {
  public:
-  CallSource(const py::function& function, int64_t length, std::vector<FieldSpec> fields)
-      : function_(function), length_(length), fields_(std::move(fields)) {}
+  CallSource(const py::function& checked, int64_t length, std::vector<FieldSpec> fields, SampleForm form)
+      : checked_(checked), length_(length), fields_(std::move(fields)), form_(std::move(form)) {}
 
   int64_t length() const noexcept override { return length_; }
   const std::vector<FieldSpec>& fields() const noexcept override { return fields_; }
 
   Status read(const ReadRequest& request, int64_t* failed_row) const noexcept override {
-    return with_python([&]() -> Status { return read_all(request, failed_row); });
-  }
-
- private:
-  Status read_all(const ReadRequest& request, int64_t* failed_row) const {
-    for (int64_t row = 0; row < request.rows; ++row) {
-      *failed_row = row;
-      if (request.stop && request.stop->asked()) return left();
+    return with_python([&]() -> Status {
       try {
-        PyObject* const out = function_.call(PyLong_FromLongLong(request.samples[row]));
-        if (!out) return left();
-        const auto arrays = py::reinterpret_steal<py::object>(out).cast<py::tuple>();
-        if (arrays.size() != fields_.size()) return {Code::kInternal, "[loader] Callable lost a field"};
-        for (size_t i = 0; i < fields_.size(); ++i) {
-          const auto array = arrays[i].cast<py::array>();
-          const size_t bytes = fields_[i].row_bytes();
-          if (static_cast<size_t>(array.nbytes()) != bytes) return {Code::kInternal, "[loader] Callable lost a byte"};
-          std::byte* to = request.fields[i] + static_cast<size_t>(row) * bytes;
-          const auto* from = static_cast<const std::byte*>(array.data());
-          if (request.streaming) {
-            streaming_copy(to, from, bytes);
-          } else if (bytes > 0) {
-            std::memcpy(to, from, bytes);
-          }
-        }
+        PyObject* const checked = checked_.get();
+        if (!checked) return left();
+        PyObject* const function = PyObject_GetAttrString(checked, "fn");
+        const Status status = function ? read_all(checked, function, request, failed_row) : hold_python_error();
+        Py_XDECREF(function);
+        Py_DECREF(checked);
+        return status;
       } catch (py::error_already_set& error) {
         error.restore();
         return hold_python_error();
-      } catch (const std::exception& error) {
-        return {Code::kInternal, "[loader] Callable failed: %s", error.what()};
       }
+    });
+  }
+
+ private:
+  using Copied = SampleForm::Copied;
+
+  Status read_all(PyObject* checked, PyObject* function, const ReadRequest& request, int64_t* failed_row) const {
+    for (int64_t row = 0; row < request.rows; ++row) {
+      *failed_row = row;
+      if (request.stop && request.stop->asked()) return left();
+      PyObject* const number = PyLong_FromLongLong(request.samples[row]);
+      PyObject* const sample = number ? PyObject_CallOneArg(function, number) : nullptr;
+      Copied copied = Copied::kError;
+      if (sample) copied = form_.copy(sample, request.fields, row, request.streaming);
+      if (copied == Copied::kUnlike) copied = copy_checked(checked, number, sample, request, row);
+      Py_XDECREF(sample);
+      Py_XDECREF(number);
+      if (copied == Copied::kError) return hold_python_error();
     }
     return {};
   }
 
-  WeakFunction function_;
+  // What did not look as expected at first sight: into arrays that do, or an error that says what is wrong.
+  Copied copy_checked(PyObject* checked, PyObject* number, PyObject* sample, const ReadRequest& request,
+                      int64_t row) const {
+    PyObject* const arrays = PyObject_CallFunctionObjArgs(checked, number, sample, nullptr);
+    if (!arrays) return Copied::kError;
+    Copied copied = Copied::kYes;
+    for (size_t i = 0; i < fields_.size() && copied == Copied::kYes; ++i) {
+      PyObject* const array = PyTuple_Check(arrays) ? PyTuple_GetItem(arrays, static_cast<Py_ssize_t>(i)) : nullptr;
+      copied = array ? form_.copy_field(i, array, request.fields, row, request.streaming) : Copied::kUnlike;
+    }
+    if (copied == Copied::kUnlike) PyErr_SetString(PyExc_SystemError, "[loader] Callable lost a field");
+    Py_DECREF(arrays);
+    return copied == Copied::kYes ? copied : Copied::kError;
+  }
+
+  WeakFunction checked_;
   int64_t length_;
   std::vector<FieldSpec> fields_;
+  SampleForm form_;
 };
 
 }  // namespace
@@ -169,8 +190,9 @@ std::shared_ptr<const void> keep(py::object object) {
           }};
 }
 
-std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields) {
-  return std::make_shared<CallSource>(checked, length, std::move(fields));
+std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields,
+                                          SampleForm form) {
+  return std::make_shared<CallSource>(checked, length, std::move(fields), std::move(form));
 }
 
 std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t user_data, py::object owner,

@@ -328,7 +328,7 @@ def binary_cross_entropy_vjp(dloss: typing.Any, logits: ArrayLike, targets: Arra
     >>> gr.ops.binary_cross_entropy_vjp(1.0, np.zeros(2, np.float32), np.array([0, 1], np.float32)).tolist()
     [0.25, -0.25]
     """
-def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]]) -> Source:
+def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any]) -> Source:
     ...
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
     ...

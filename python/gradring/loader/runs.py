@@ -15,6 +15,7 @@ from gradring import _core
 from gradring.errors import LoaderError
 from gradring.loader.processes import Workers
 from gradring.sources import Opened
+from gradring.sources._opened import KINDS
 
 __all__ = ["Ends", "Lent", "Runs", "Size"]
 
@@ -28,7 +29,6 @@ _BUDGET = 1 << 30
 _GRACE = 5.0  # seconds that the end of a loader waits for a worker thread that is still at a sample
 _CACHED = 24 << 20  # of all slots: csrc/loader/worker.cc
 _SLOW = 1e9  # bytes a second: whoever is slower is not waiting for memory
-_KINDS = ("array", "tuple", "list", "dict")  # BatchForm::Kind
 
 
 @dataclass
@@ -245,7 +245,7 @@ class Runs:
         opened, size = self._opened, self.size
         run = _core.LoaderRun(
             source=opened.native,
-            kind=_KINDS.index(opened.kind),
+            kind=KINDS.index(opened.kind),
             looks=[(field.name, field.dtype, field.shape) for field in opened.fields],
             batch_size=self._batch_size,
             cells=size.cells,

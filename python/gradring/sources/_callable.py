@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.sources._base import Source
 from gradring.sources._fields import Field
-from gradring.sources._opened import Opened
+from gradring.sources._opened import KINDS, Opened
 
 __all__ = ["Callable"]
 
@@ -61,7 +61,9 @@ class Callable(Source):
             self._learned = kind, fields
         kind, fields = self._learned
         checked = _Checked(self.fn, kind, fields)
-        native = _core.call_source(checked, self.length, [field.native for field in fields])
+        looks = [(field.name, field.dtype, field.shape) for field in fields]
+        natives = [field.native for field in fields]
+        native = _core.call_source(checked, self.length, natives, KINDS.index(kind), looks)
         return Opened(native, fields, kind, self.workers, self.num_workers, python=True, keeps=(checked,))
 
 
@@ -75,22 +77,22 @@ def _parts(value: Any) -> tuple[str, dict[str, NDArray[Any]]]:
 
 
 class _Checked:
-    """fn, and the check that each sample looks like the first."""
+    """fn, and a closer look at samples that do not look like the first at first sight, which is native code's."""
 
     def __init__(self, fn: _Function[[int], Any], kind: str, fields: tuple[Field, ...]) -> None:
         self.fn, self.kind, self.fields = fn, kind, fields
 
-    def __call__(self, sample: int) -> tuple[NDArray[Any], ...]:
-        kind, parts = _parts(self.fn(sample))
+    def __call__(self, number: int, sample: Any) -> tuple[NDArray[Any], ...]:
+        kind, parts = _parts(sample)
         if kind != self.kind or list(parts) != [field.name for field in self.fields]:
             raise ValueError(
-                f"[Callable] fn({sample}) returned {kind} of {list(parts)}, fn(0) {self.kind} of "
+                f"[Callable] fn({number}) returned {kind} of {list(parts)}, fn(0) {self.kind} of "
                 f"{[field.name for field in self.fields]}"
             )
         for field, part in zip(self.fields, parts.values(), strict=True):
             if part.dtype != field.dtype or part.shape != field.shape:
                 raise ValueError(
-                    f"[Callable] fn({sample}) returned {part.dtype} {part.shape} for field {field.name!r}, "
+                    f"[Callable] fn({number}) returned {part.dtype} {part.shape} for field {field.name!r}, "
                     f"fn(0) {field.dtype} {field.shape}: all samples must have the same dtype and shape"
                 )
         return tuple(np.ascontiguousarray(part).reshape(part.shape) for part in parts.values())

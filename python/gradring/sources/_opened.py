@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from gradring.sources._fields import Field
 
-__all__ = ["Opened"]
+__all__ = ["KINDS", "Opened"]
+
+KINDS = ("array", "tuple", "list", "dict")  # csrc/bindings/lease.h: BatchForm::Kind
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Opened:
 
     native: Any  # _core.Source
     fields: tuple[Field, ...]
-    kind: str  # "array", "tuple", "list" or "dict" (whose keys are the fields' names)
+    kind: str  # of KINDS; the keys of a "dict" are the fields' names
     workers: str = "threads"  # or "processes"
     num_workers: int | None = None  # what the source asks for
     python: bool = False  # reading needs the GIL
