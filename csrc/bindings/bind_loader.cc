@@ -78,9 +78,9 @@ py::dict stats_of(LoaderRun& run) {
   out["occupancy"] = occupancy;
   out["hand_off_p50_seconds"] = run.hand_off().quantile(0.5) * 1e-9;
   out["hand_off_p99_seconds"] = run.hand_off().quantile(0.99) * 1e-9;
-  out["active_workers"] = pipeline.options().tune ? pipeline.tuner().active() : pipeline.options().active;
+  out["active_workers"] = pipeline.active();
   out["tuner_changes"] = pipeline.tuner().changes();
-  out["prefetch"] = pipeline.options().cells;
+  out["prefetch"] = pipeline.ahead();
   out["held"] = pipeline.held();
   out["slots"] = pipeline.slots()->slots();
   out["slot_bytes"] = pipeline.slots()->stride();
@@ -175,11 +175,12 @@ void bind_loader(py::module_& m) {
 
   py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
-                       uint32_t cells, uint32_t workers, uint32_t active, bool processes, bool tune, bool split,
-                       bool help, size_t memory_budget) {
+                       uint32_t cells, uint32_t ahead, uint32_t workers, uint32_t active, bool processes, bool tune,
+                       bool split, bool help, size_t memory_budget) {
              PipelineOptions options;
              options.batch_size = batch_size;
              options.cells = cells;
+             options.ahead = ahead;
              options.workers = workers;
              options.active = active;
              options.processes = processes;
@@ -195,8 +196,8 @@ void bind_loader(py::module_& m) {
              return LoaderRun::make(std::move(pipeline), std::move(form));
            }),
            py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
-           py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"), py::arg("split"),
-           py::arg("help"), py::arg("memory_budget"))
+           py::arg("ahead"), py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"),
+           py::arg("split"), py::arg("help"), py::arg("memory_budget"))
       .def(
           "start",
           [](LoaderRun& run, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,

@@ -4,10 +4,11 @@
 // |--------------------|-------------------|------------|---------------------------|----------------------------------|
 // | RunBlock::turn     | start, quit       | workers    | release / acquire         | hands over order, end, rings     |
 // | RunBlock::active   | tune, stop        | workers    | release / acquire         | how many of them may claim       |
+// | RunBlock::ahead    | start, tune       | workers    | relaxed                   | a hint: will slots stay in cache |
 // | WorkerBlock::done  | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
 // | WorkerBlock, rest  | its worker        | statistics | relaxed                   | numbers to look at               |
 // | RunBlock::order .. | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
-// | CellBlock::slot    | start, take       | workers    | plain, by the ring's turn | written before it is released    |
+// | CellBlock::slot    | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
 // | PartBlock          | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |
 //
 // Two shapes. Threads: one lane, all workers claim from it, and each fills a whole batch. Processes: a lane for each
@@ -53,7 +54,8 @@ struct alignas(64) RunBlock {
   Signal turn;    // the number of the run; kQuit: go home
   Signal active;  // bits 0..15: workers that may claim; above: counts changes
   OrderOptions order;
-  uint64_t end = 0;  // the run's tickets are 0 .. end - 1
+  uint64_t end = 0;                // the run's tickets are 0 .. end - 1
+  std::atomic<uint32_t> ahead{0};  // batches that have slots, at most
   bool skip = false;
 
   static constexpr uint32_t kQuit = 0x7fffffff;
@@ -74,7 +76,7 @@ struct alignas(64) WorkerBlock {
 };
 
 struct alignas(64) CellBlock {
-  uint32_t slot = 0;
+  uint32_t slot = 0;  // of the batch that is allowed here; none belongs to a cell for longer
 };
 
 // What one lane did for one batch.

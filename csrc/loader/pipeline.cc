@@ -37,6 +37,11 @@ uint32_t most_slots(const PipelineOptions& o, size_t slot_bytes) noexcept {
       std::clamp<uint64_t>(o.memory_budget / std::max<size_t>(slot_bytes, 1), least, SlotPool::kMost));
 }
 
+Tuner::Start range_of(const PipelineOptions& o) noexcept {
+  const uint32_t least = o.tune ? (o.help ? 0 : 1) : o.active;
+  return {o.active, least, o.tune ? o.workers : o.active, o.ahead > 0 ? o.ahead : o.cells, o.cells};
+}
+
 }  // namespace
 
 Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<FieldSpec>& fields,
@@ -51,19 +56,20 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
                options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
       born_in_fork_(forks_so_far()),
-      tuner_(options.active, options.workers, options.help ? 0 : 1) {
-  if (options.cells < 1 || options.workers > 1024 || (!source && !options.processes)) {
+      tuner_(range_of(options)) {
+  if (options.cells < 1 || options.ahead > options.cells || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
   }
   control_.format();
   if (filler_)
     self_ = std::make_unique<Worker>(control_, *filler_, slots_->base(), slots_->stride(), Worker::kConsumer);
   if (options_.workers == 0) return;
-  for (uint32_t cell = 0; cell < options_.cells; ++cell) {
-    if (!slots_->grow(&control_.cell(cell).slot)) {
-      throw Error(Code::kOutOfMemory, "[loader] no memory for " + std::to_string(options_.cells) + " batches of " +
-                                          std::to_string(layout_.bytes) + " bytes: lower batch_size or prefetch");
-    }
+  active_.store(tuner_.active(), std::memory_order_relaxed);
+  reserve_ = std::make_unique<uint32_t[]>(options_.cells);
+  set_ahead(tuner_.ahead());
+  if (ahead() < tuner_.ahead()) {
+    throw Error(Code::kOutOfMemory, "[loader] no memory for " + std::to_string(tuner_.ahead()) + " batches of " +
+                                        std::to_string(layout_.bytes) + " bytes: lower batch_size or prefetch");
   }
 }
 
@@ -142,15 +148,18 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   order_ = Order(order);
   skip_ = skip;
   end_ = static_cast<uint64_t>(order_.batches());
-  next_ = released_ = 0;
+  // What was filled and not taken is of no use now; its slots are.
+  for (; next_ < allowed_; ++next_) leave_slot(control_.cell(cell_of(next_)).slot);
+  next_ = allowed_ = 0;
   left_at_ = 0;
   if (options_.workers == 0) return;
-  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).open();
+  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).open(0, 0);
+  allow_more();
   RunBlock& run = control_.run();
   run.order = order;
   run.end = end_ * control_.shape().parts;
   run.skip = skip;
-  set_active(options_.processes ? options_.workers : tuner_.active());
+  set_active(tuner_.active());
   start_threads();
   run.turn.publish((run.turn.value() + 1) % RunBlock::kQuit);
   // A close that came meanwhile found rings that were then opened.
@@ -192,7 +201,8 @@ void Pipeline::close() noexcept {
 }
 
 uint32_t Pipeline::held() const noexcept {
-  const uint32_t own = (options_.workers ? options_.cells : 0) + (has_spare_ ? 1 : 0);
+  const uint32_t own =
+      (options_.workers ? static_cast<uint32_t>(allowed_ - next_) : 0) + reserved_ + (has_spare_ ? 1 : 0);
   const uint32_t taken = slots_->taken();
   return taken > own ? taken - own : 0;
 }
@@ -212,8 +222,7 @@ int Pipeline::dead_lane() const noexcept {
 
 void Pipeline::recover_lane(uint32_t lane, bool restart) noexcept {
   pidfds_[lane] = -1;
-  Ring<> ring = control_.ring(lane);
-  ring.recover(released_);
+  control_.ring(lane).recover(next_);
   RunBlock& run = control_.run();
   const uint32_t turn = run.turn.value();
   WorkerBlock& worker = control_.worker(lane);

@@ -1,8 +1,11 @@
 // Pipeline: runs a loader's workers and gives their batches, in order, to one consumer at a time.
 //
-// A delivered batch is its consumer's until it gives the slot back to slots(): the cell that held it gets another
-// slot at once, so that nothing waits for a batch that somebody keeps. If there is no other slot, the pipeline adds
-// one within its budget; else next says kHeld and the consumer waits, or gives up.
+// A delivered batch is its consumer's until it gives the slot back to slots(): another slot takes its place at once, so
+// that nothing waits for a batch that somebody keeps. If there is no other slot, the pipeline adds one within its
+// budget; else next says kHeld and the consumer waits, or gives up.
+//
+// Batches up to allowed_ may be filled, ahead_ of them at a time, each in a slot of the pipeline's own: those that belong
+// to no batch yet lie in reserve_. There may be more cells than that: then the tuner may change ahead_ at any time.
 //
 // All members are the consumer's alone, except close, which ends its wait from another thread, and the counters.
 //
@@ -49,15 +52,18 @@ struct Delivery {
 
 struct PipelineOptions {
   int64_t batch_size = 1;
-  uint32_t cells = 4;    // batches ahead
+  uint32_t cells = 4;    // batches ahead, at most
+  uint32_t ahead = 0;    // to begin with; 0: as many. The tuner chooses, if these differ
   uint32_t workers = 1;  // 0: the consumer fills its batches itself
   uint32_t active = 1;   // of the workers, to begin with
   bool processes = false;
-  bool tune = false;   // let the tuner choose how many are active
+  bool tune = false;   // let the tuner choose how many workers are active
   uint32_t parts = 1;  // of a batch, so that all threads fill the same one (0: as many as its size pays for); 1 for
                        // processes, and for sources that raise in Python
   bool help = false;   // a consumer that would wait fills batches itself; with `tune`, none need be active
   size_t memory_budget = 0;
+
+  bool tunes() const noexcept { return workers > 0 && (tune || (ahead > 0 && ahead < cells)); }
 };
 
 // What happened so far; written with relaxed order by the consumer, read by anybody.
@@ -113,6 +119,8 @@ class GRADRING_API Pipeline {
     if (self_) self_->on_failure(failed);
   }
   const Tuner& tuner() const noexcept { return tuner_; }
+  uint32_t active() const noexcept { return active_.load(std::memory_order_relaxed); }
+  uint32_t ahead() const noexcept { return control_.run().ahead.load(std::memory_order_relaxed); }
 
   // Processes: the descriptor (pidfd) of the process that serves a lane; -1 for none. Not owned.
   void set_process(uint32_t lane, int pidfd) noexcept { pidfds_[lane] = pidfd; }
@@ -127,6 +135,7 @@ class GRADRING_API Pipeline {
 
  private:
   enum class Spare : uint8_t { kYes, kNo };
+  static constexpr uint32_t kUnknown = 0xffffffff;
   void start_threads();
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t lane) const noexcept;
@@ -139,6 +148,7 @@ class GRADRING_API Pipeline {
   Delivered take(Delivery* delivery) noexcept;
   // Piece i of a batch: the ring that it comes by, its ticket there, and what was said of it.
   Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(lane_of(piece)); }
+  uint32_t cell_of(uint64_t batch) const noexcept { return static_cast<uint32_t>(batch % options_.cells); }
   uint32_t lane_of(uint32_t piece) const noexcept { return control_.shape().lanes > 1 ? piece : 0; }
   uint64_t ticket_of(uint64_t batch, uint32_t piece) const noexcept {
     return control_.shape().lanes > 1 ? batch : batch * control_.shape().parts + piece;
@@ -147,7 +157,9 @@ class GRADRING_API Pipeline {
     return control_.part(lane_of(piece), ring_of(piece).slot(ticket_of(batch, piece)));
   }
   bool whole(uint64_t batch) const noexcept;
-  void flush_releases() noexcept;
+  void leave_slot(uint32_t slot) noexcept { reserve_[reserved_++] = slot; }
+  void allow_more() noexcept;
+  void set_ahead(uint32_t count) noexcept;
   void compact(std::byte* slot, int64_t rows) const noexcept;
   void tune(int64_t now) noexcept;
   void set_active(uint32_t count) noexcept;
@@ -172,8 +184,10 @@ class GRADRING_API Pipeline {
   Order order_;
   bool skip_ = false;
   uint64_t end_ = 0;
-  uint64_t next_ = 0;      // the batch to take
-  uint64_t released_ = 0;  // batches whose cells were given back to the workers
+  uint64_t next_ = 0;     // the batch to take
+  uint64_t allowed_ = 0;  // batches that workers may fill, or have filled; next_ <= allowed_ <= next_ + ahead
+  std::unique_ptr<uint32_t[]> reserve_;  // slots
+  uint32_t reserved_ = 0;                // of them
   bool has_spare_ = false;
   uint32_t spare_ = 0;
   uint32_t failed_lane_ = 0;
@@ -183,8 +197,9 @@ class GRADRING_API Pipeline {
   Tuner tuner_;
   struct {
     int64_t at = 0;
-    uint64_t waited = 0, worked = 0, busy = 0, batches = 0;
-  } looked_;  // the counters when the tuner looked last
+    uint64_t waited = 0, filled = 0, worked = 0, busy = 0, batches = 0;
+  } looked_;                         // the counters when the tuner looked last
+  uint32_t least_ready_ = kUnknown;  // since then
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active
 };

@@ -11,7 +11,7 @@ namespace gradring {
 namespace {
 
 constexpr int64_t kTuneEvery = 20'000'000;  // ns
-constexpr uint64_t kTuneBatches = 4;        // at least
+constexpr uint64_t kTuneBatches = 4;        // at least, and twice what is filled ahead
 
 int64_t now_ns() noexcept {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
@@ -44,7 +44,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   if (left_at_ != 0) {
     add(counters_.own_ns, static_cast<uint64_t>(asked - left_at_));
     left_at_ = 0;
-    if (options_.tune) tune(asked);
+    tune(asked);
   }
   // A forked child must not touch a ring that its parent shares with worker processes.
   if (closed() || forked()) return Delivered::kClosed;
@@ -56,13 +56,13 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
     }
     return result;
   }
-  for (; next_ < end_; ++next_) {
+  while (next_ < end_) {
     bool waited = false;
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       Ring<> ring = ring_of(piece);
       uint64_t ticket = ticket_of(next_, piece);
       if (!ring.full(ticket)) {
-        flush_releases();
+        allow_more();
         if (deadline == Deadline{}) return Delivered::kTimeout;
         waited = true;
         if (options_.help && control_.shape().parts > 1) {
@@ -100,10 +100,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
       slots_->give(delivery->slot);
       continue;
     }
-    if (result == Delivered::kBatch) {
-      ++next_;
-      left_at_ = now_ns();
-    }
+    if (result == Delivered::kBatch) left_at_ = now_ns();
     return result;
   }
   return Delivered::kEnd;
@@ -138,14 +135,16 @@ Delivered Pipeline::help(Delivery* delivery) noexcept {
       self_->fill(ticket, order_);  // what comes of it is seen when its turn has come
       continue;
     }
-    // Into the slot that the consumer let go last: this core's cache has it. The cell keeps its own.
+    // Into the slot that the consumer let go last: this core's cache has it. The batch's own stays here.
+    const uint32_t slot = control_.cell(cell_of(ticket)).slot;
     const Delivered result = fill_one(delivery);
     if (result == Delivered::kFailed)
       control_.part(0, ring.slot(ticket)) = failed_part_;  // whoever asks again hears it
     ring.commit(ticket);
+    if (result == Delivered::kTimeout) ++next_;
+    if (next_ > ticket) leave_slot(slot);
     if (result != Delivered::kTimeout) return result;
-    ++next_;
-    flush_releases();
+    allow_more();
   }
   return next_ < end_ ? Delivered::kTimeout : Delivered::kEnd;
 }
@@ -172,6 +171,7 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
     if (failed_) failed_(next_, part);
     return Delivered::kFailed;
   }
+  least_ready_ = 0;
   add(counters_.skipped, static_cast<uint64_t>(part.skipped));
   if (part.rows == 0) return Delivered::kTimeout;
   *delivery = {spare_, part.rows, order_.position(batch), batch};
@@ -184,9 +184,8 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   return Delivered::kBatch;
 }
 
-// The batch next_ is whole: look at what the lanes say, and swap its slot for a spare one.
+// The batch next_ is whole: look at what the lanes say, and leave a spare slot for the one that it is in.
 Delivered Pipeline::take(Delivery* delivery) noexcept {
-  const auto cell = static_cast<uint32_t>(next_ % options_.cells);
   const uint32_t pieces = control_.shape().pieces();
   int64_t rows = 0, skipped = 0;
   for (uint32_t piece = 0; piece < pieces; ++piece) {
@@ -201,19 +200,17 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
     skipped += part.skipped;
   }
   if (find_spare() == Spare::kNo) return Delivered::kHeld;
-  const uint32_t slot = control_.cell(cell).slot;
+  const uint32_t slot = control_.cell(cell_of(next_)).slot;
   if (skipped > 0 && pieces > 1) compact(slots_->data(slot), order_.rows(static_cast<int64_t>(next_)));
   *delivery = {slot, rows, order_.position(static_cast<int64_t>(next_)), static_cast<int64_t>(next_)};
-  control_.cell(cell).slot = spare_;
+  leave_slot(spare_);
   has_spare_ = false;
-  // Workers that sleep are woken for several cells at a time, as long as others are full.
-  if (next_ + 1 - released_ >= std::max(options_.cells / 2, 1u) || pieces > 1) {
-    ++next_;
-    flush_releases();
-    --next_;
-  }
+  ++next_;
+  // Workers that sleep are woken for several batches at a time, as long as others are there.
+  if (reserved_ >= std::max(ahead() / 2, 1u) || pieces > 1) allow_more();
   uint32_t ready = 0;
-  while (ready + 1 < options_.cells && whole(next_ + 1 + ready)) ++ready;
+  while (next_ + ready < allowed_ && whole(next_ + ready)) ++ready;
+  least_ready_ = std::min(least_ready_, ready);
   add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
   add(counters_.batches, 1);
   add(counters_.rows, static_cast<uint64_t>(rows));
@@ -222,12 +219,23 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   return Delivered::kBatch;
 }
 
-void Pipeline::flush_releases() noexcept {
-  for (; released_ < next_; ++released_) {
+void Pipeline::allow_more() noexcept {
+  const uint64_t end = next_ + ahead();
+  for (; allowed_ < end && reserved_ > 0; ++allowed_) {
+    control_.cell(cell_of(allowed_)).slot = reserve_[--reserved_];
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
-      ring_of(piece).release(ticket_of(released_, piece));
+      ring_of(piece).allow(ticket_of(allowed_, piece));
     }
   }
+  while (reserved_ > 0) slots_->give(reserve_[--reserved_]);  // fewer are wanted than there were
+}
+
+// As many as memory allows.
+void Pipeline::set_ahead(uint32_t count) noexcept {
+  uint32_t own = static_cast<uint32_t>(allowed_ - next_) + reserved_;
+  uint32_t slot;
+  for (; own < count && (slots_->take(&slot) || slots_->grow(&slot)); ++own) leave_slot(slot);
+  control_.run().ahead.store(std::min(own, count), std::memory_order_relaxed);
 }
 
 bool Pipeline::whole(uint64_t batch) const noexcept {
@@ -264,23 +272,25 @@ int Pipeline::waited_lane() noexcept {
 }
 
 void Pipeline::tune(int64_t now) noexcept {
-  if (now - looked_.at < kTuneEvery) return;
+  if (!options_.tunes() || now - looked_.at < kTuneEvery) return;
   const uint64_t batches = counters_.batches.load(std::memory_order_relaxed);
-  if (batches - looked_.batches < kTuneBatches) return;
+  if (batches - looked_.batches < std::max<uint64_t>(kTuneBatches, 2 * ahead())) return;
   uint64_t busy = 0;
   for (uint32_t w = 0; w < options_.workers; ++w) busy += control_.worker(w).busy_ns.load(std::memory_order_relaxed);
   const uint64_t waited = counters_.wait_ns.load(std::memory_order_relaxed);
+  const uint64_t filled = counters_.fill_ns.load(std::memory_order_relaxed);
   const uint64_t worked = counters_.own_ns.load(std::memory_order_relaxed);
   if (looked_.at != 0) {
-    const uint32_t before = tuner_.active();
     // Not from clock to clock: what the user does between two epochs is no work on batches.
     const uint64_t span = waited - looked_.waited + worked - looked_.worked;
-    const uint32_t active =
-        tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
-                     static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches)});
-    if (active != before) set_active(active);
+    tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
+                 static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches),
+                 static_cast<double>(filled - looked_.filled) * 1e-9, least_ready_});
+    if (tuner_.active() != active()) set_active(tuner_.active());
+    if (tuner_.ahead() != ahead()) set_ahead(tuner_.ahead());
   }
-  looked_ = {now, waited, worked, busy, batches};
+  looked_ = {now, waited, filled, worked, busy, batches};
+  least_ready_ = kUnknown;
 }
 
 }  // namespace gradring

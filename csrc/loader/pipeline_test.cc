@@ -37,7 +37,7 @@ class Counting final : public Source {
         *failed_row = row;
         return Status(Code::kIo, "sample %lld is bad", static_cast<long long>(sample));
       }
-      if (sleep_us > 0) usleep(static_cast<unsigned>(sleep_us));
+      if (sleep_us > 0 && sample % slow_every == 0) usleep(static_cast<unsigned>(sleep_us));
       for (int64_t i = 0; i < width; ++i) x[row * width + i] = sample * 7 + i;
       y[row] = static_cast<int32_t>(sample);
     }
@@ -45,6 +45,7 @@ class Counting final : public Source {
   }
   int64_t fails_every = 0;
   int sleep_us = 0;
+  int64_t slow_every = 1;
 
  private:
   int64_t length_;
@@ -127,6 +128,36 @@ TEST_CASE("the stream is the same for any number of workers and any depth") {
       CHECK(pipeline.held() == 0);
       CHECK(pipeline.counters().rows == 3009);
     }
+  }
+}
+
+TEST_CASE("the depth grows within a pass where batches take uneven time, and the stream does not change") {
+  auto source = std::make_shared<Counting>(3000, 2);
+  source->slow_every = 48;  // samples of 2 a batch: one batch of 24 takes as long as the others together
+  source->sleep_us = 6000;
+  for (const Crew& crew : {Crew{1}, Crew{2, 1, true}, Crew{2, 2, false, 2}}) {
+    PipelineOptions o = options(2, crew, 32);
+    o.ahead = 2;
+    Pipeline pipeline(source, source->fields(), o);
+    OrderOptions order{.samples = 3000, .batch_size = 2};
+    pipeline.start(order, false);
+    CHECK(pipeline.ahead() == 2);
+    CHECK(pipeline.slots()->slots() == 2);
+    std::vector<int64_t> seen;
+    uint32_t most = 0;
+    Delivery got;
+    while (pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch) {
+      for (int64_t sample : check_batch(pipeline, got)) seen.push_back(sample);
+      pipeline.slots()->give(got.slot);
+      CHECK(pipeline.held() == 0);
+      most = std::max(most, pipeline.ahead());
+      usleep(300);
+    }
+    std::vector<int64_t> all(3000);
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
+    CHECK(seen == all);
+    CHECK(most > 2);
+    CHECK(pipeline.slots()->slots() <= most + kSpareSlots);
   }
 }
 

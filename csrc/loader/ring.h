@@ -3,7 +3,7 @@
 // | variable         | writer          | readers | order                 | why                                     |
 // |------------------|-----------------|---------|-----------------------|-----------------------------------------|
 // | Cell::word, turn | commit, discard | await   | CAS acq_rel / acquire | the contents are visible before "full"  |
-// | Cell::word, turn | release         | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
+// | Cell::word, turn | release, allow  | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
 // | Cell::word, bits | a waiter, close | advance | CAS or RMW acq_rel    | one word: no wake is lost               |
 // | Control::claimed | claim           | claim   | RMW relaxed           | unique is enough; reserve does the rest |
 // | Control::claimed | open, recover   | claim   | store release         | no producer runs meanwhile              |
@@ -15,6 +15,9 @@
 //
 //   producer:  t = claim();  reserve(t);  fill the slot of t;  commit(t) or discard(t)
 //   consumer:  await(t);     read the slot of t;               release(t);  ++t
+//
+// release(t) allows the ticket that comes to this cell next, t + cells. A consumer that wants fewer tickets ahead than
+// there are cells opens the ring with so many free, and allows each further ticket when it wants it.
 //
 // A producer that holds a ticket must commit or discard it. Threads are trusted to: they share one ring and its
 // counter. A process may be killed between any two instructions, so each worker process has a ring of its own (a
@@ -70,14 +73,15 @@ class Ring {
   uint32_t cells() const noexcept { return count_; }
   uint32_t slot(uint64_t ticket) const noexcept { return static_cast<uint32_t>(ticket % count_); }
 
-  // Makes every cell free and the next ticket `first`. Nobody else may use the ring meanwhile; they learn of it
-  // through whatever tells them to start.
-  void open(uint64_t first = 0) noexcept {
+  // Makes `first` the next ticket, and allows all that the cells can take. Nobody else may use the ring meanwhile; they
+  // learn of it through whatever tells them to start.
+  void open(uint64_t first = 0) noexcept { open(first, count_); }
+  // The same, with tickets below first + `allowed` allowed, at most as many as there are cells.
+  void open(uint64_t first, uint32_t allowed) noexcept {
     new (control_) Control;
-    for (uint32_t i = 0; i < count_; ++i) {
-      const uint64_t ticket = first + (i + count_ - first % count_) % count_;
-      new (&cells_[i]) Cell;
-      cells_[i].word.store(pack(free_turn(ticket), 0), std::memory_order_relaxed);
+    for (uint64_t ticket = first; ticket < first + count_; ++ticket) {
+      const uint32_t turn = ticket < first + allowed ? free_turn(ticket) : (free_turn(ticket) - 1) & kTurns;
+      (new (&cell(ticket)) Cell)->word.store(pack(turn, 0), std::memory_order_relaxed);
     }
     control_->claimed.store(first, std::memory_order_release);
   }
@@ -136,7 +140,9 @@ class Ring {
     return turn_of(cell(ticket).word.load(std::memory_order_acquire)) == full_turn(ticket);
   }
   // The slot may be written again, for ticket + cells.
-  void release(uint64_t ticket) noexcept { advance(ticket, free_turn(ticket + count_), 0); }
+  void release(uint64_t ticket) noexcept { allow(ticket + count_); }
+  // The ticket may be filled. Once for each, in order, after its cell's last one was taken.
+  void allow(uint64_t ticket) noexcept { advance(ticket, free_turn(ticket), 0); }
 
  private:
   struct alignas(64) Control {

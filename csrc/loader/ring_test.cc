@@ -53,6 +53,30 @@ TEST_CASE("tickets come out in order, through every wrap of an 8-bit turn") {
   }
 }
 
+TEST_CASE("a consumer that allows fewer tickets than there are cells has so many filled ahead, and may change its mind") {
+  for (uint32_t cells : {1u, 3u, 7u}) {
+    for (uint64_t first : {uint64_t{0}, uint64_t{1000003}}) {
+      Numbers<uint8_t> numbers(cells);
+      auto& ring = numbers.ring;
+      ring.open(first, 0);
+      uint64_t allowed = first;
+      for (uint64_t t = first; t < first + 3000; ++t) {
+        const uint64_t ahead = 1 + t / 7 % cells;
+        for (; allowed < t + ahead; ++allowed) {
+          REQUIRE(ring.claim() == allowed);
+          REQUIRE(ring.reserve(allowed, Clock::now()) == RingWait::kTimeout);
+          REQUIRE(!ring.full(allowed));
+          ring.allow(allowed);
+          REQUIRE(ring.reserve(allowed) == RingWait::kReady);
+          REQUIRE(ring.await(allowed, Clock::now()) == RingWait::kTimeout);
+          ring.commit(allowed);
+        }
+        REQUIRE(ring.await(t) == RingWait::kReady);
+      }
+    }
+  }
+}
+
 TEST_CASE("a full ring makes producers wait, an empty one the consumer, both with deadlines") {
   Numbers<uint8_t> numbers(2);
   auto& ring = numbers.ring;

@@ -9,66 +9,111 @@ namespace {
 constexpr double kStarved = 0.05;  // of the time, the consumer waits
 constexpr double kBusy = 0.7;      // of the active workers' time, they work
 constexpr double kIdle = 0.6;      // of what one fewer could give, they work
-constexpr double kGain = 1.03;     // one more must bring
-constexpr double kLoss = 0.98;     // one fewer may cost
-// The first window after a change still sees batches from before it.
-constexpr int kTrialWindows = 3;
+constexpr double kGain = 1.03;     // more must bring
+constexpr double kLoss = 0.98;     // less may cost
 constexpr uint32_t kLongestRest = 512;
+constexpr int kLately = 8;  // windows that tell whether batches take uneven time
 
 }  // namespace
 
-int Tuner::wish(const TunerWindow& w) const noexcept {
-  const double starved = w.consumer_wait / w.seconds;
-  const double busy = w.worker_busy / w.seconds;
-  const bool all_busy = busy > kBusy * active_;  // none is: so are all
-  if (starved > kStarved && all_busy && active_ < most_ && up_.left == 0) return 1;
-  if (active_ <= least_ || down_.left > 0) return 0;
-  if (active_ == 1) return -1;
-  return starved < kStarved / 4 && busy < kIdle * (active_ - 1) ? -1 : 0;
-}
-
-uint32_t Tuner::look(const TunerWindow& w) noexcept {
-  if (w.seconds <= 0) return active_;
-  const double rate = w.batches / w.seconds;
+void Climber::pass() noexcept {
   if (up_.left > 0) --up_.left;
   if (down_.left > 0) --down_.left;
-  if (tried_ != 0) return judge(rate);
-  const int now = wish(w);
-  const bool again = now != 0 && now == wish_;
-  wish_ = now;
-  const double before = (rate + last_rate_) / 2;
-  last_rate_ = rate;
-  if (!again) return active_;
-  rate_before_ = before;
-  tried_ = now;
-  trial_ = kTrialWindows;
-  trial_rate_ = 0;
-  return change(now);
 }
 
-uint32_t Tuner::judge(double rate) noexcept {
-  if (--trial_ < kTrialWindows - 1) trial_rate_ += rate / (kTrialWindows - 1);
-  if (trial_ > 0) return active_;
-  const int tried = tried_;
-  tried_ = wish_ = 0;
-  last_rate_ = rate;
-  Rest& same = tried > 0 ? up_ : down_;
-  if (trial_rate_ >= rate_before_ * (tried > 0 ? kGain : kLoss)) {
+void Climber::attempt(int step, double rate) noexcept {
+  before_ = value_;
+  if (range_.doubling) {
+    value_ = std::clamp(step > 0 ? value_ * 2 : value_ / 2, range_.least, range_.most);
+  } else {
+    value_ = static_cast<uint32_t>(static_cast<int>(value_) + step);
+  }
+  tried_ = step;
+  left_ = range_.windows;
+  rate_before_ = rate;
+  rate_ = 0;
+}
+
+bool Climber::judge(double rate) noexcept {
+  if (--left_ < range_.windows - 1) rate_ += rate / (range_.windows - 1);
+  if (left_ > 0) return false;
+  Rest& same = tried_ > 0 ? up_ : down_;
+  Rest& other = tried_ > 0 ? down_ : up_;
+  const bool good = rate_ >= rate_before_ * (tried_ > 0 ? kGain : kLoss);
+  tried_ = 0;
+  if (good) {
     same.next = 8;
     // Nobody goes straight back.
-    Rest& other = tried > 0 ? down_ : up_;
     other.left = std::max(other.left, other.next);
-    return active_;
+    return false;
   }
   same.left = same.next;
   same.next = std::min(same.next * 2, kLongestRest);
-  return change(-tried);
+  value_ = before_;
+  return true;
 }
 
-uint32_t Tuner::change(int by) noexcept {
-  active_ = static_cast<uint32_t>(static_cast<int>(active_) + by);
+Tuner::Tuner(const Start& start)
+    : active_(start.active, {start.least_active, start.most_active, false, 3}),
+      ahead_(start.ahead, {start.ahead, start.most_ahead, true, kLately + 1}) {}
+
+int Tuner::wish_active(const TunerWindow& w) const noexcept {
+  const uint32_t active = active_.value();
+  const double starved = w.consumer_wait / w.seconds;
+  const double busy = w.worker_busy / w.seconds;
+  const bool all_busy = busy > kBusy * active;  // none is: so are all
+  if (starved > kStarved && all_busy && active_.may_rise()) return 1;
+  if (!active_.may_fall()) return 0;
+  if (active == 1) return -1;
+  return starved < kStarved / 4 && busy < kIdle * (active - 1) ? -1 : 0;
+}
+
+int Tuner::wish_ahead() const noexcept {
+  if (lately_.windows < kLately) return 0;
+  if (lately_.starved > kStarved && lately_.busy < kBusy && ahead_.may_rise()) return 1;
+  const bool spare = lately_.starved < kStarved / 4 && 2 * lately_.ready >= ahead_.value();
+  return spare && ahead_.may_fall() ? -1 : 0;
+}
+
+void Tuner::remember(const TunerWindow& w) noexcept {
+  lately_.windows = std::min(lately_.windows + 1, kLately);
+  const double part = 1.0 / lately_.windows;
+  const auto mean = [part](double* of, double now) { *of += (now - *of) * part; };
+  mean(&lately_.rate, w.batches / w.seconds);
+  mean(&lately_.starved, (w.consumer_wait - w.consumer_fill) / w.seconds);
+  mean(&lately_.busy, w.worker_busy / w.seconds / std::max(active_.value(), 1u));
+  mean(&lately_.ready, w.least_ready);
+}
+
+void Tuner::attempt(Climber* climber, int step, double rate) noexcept {
+  climber->attempt(step, rate);
   ++changes_;
-  return active_;
+  wish_ = 0;
+  lately_ = {};
+}
+
+void Tuner::look(const TunerWindow& w) noexcept {
+  if (w.seconds <= 0) return;
+  const double rate = w.batches / w.seconds;
+  active_.pass();
+  ahead_.pass();
+  for (Climber* climber : {&active_, &ahead_}) {
+    if (!climber->on_trial()) continue;
+    if (climber->judge(rate)) ++changes_;
+    if (!climber->on_trial()) last_rate_ = rate;
+    return;
+  }
+  remember(w);
+  const int wish = wish_active(w);
+  const bool again = wish != 0 && wish == wish_;
+  wish_ = wish;
+  const double before = (rate + last_rate_) / 2;
+  last_rate_ = rate;
+  if (again) {
+    attempt(&active_, wish, before);
+  } else if (const int more = wish_ahead()) {
+    attempt(&ahead_, more, lately_.rate);
+  }
 }
 
 }  // namespace gradring

@@ -1,11 +1,17 @@
-// Tuner: how many workers should run, from who waited for whom. 0: none, the consumer fills its batches itself.
+// Tuner: how many workers should run, and how many batches ahead, from who waited for whom.
 //
-// Pure arithmetic on what it is told, so that tests need no clock. It climbs by trials: a number of workers is tried for
-// a few windows and kept if the rate of batches says so, more workers only if they raise it by 3 %, fewer if they cost
-// less than 2 % (the core is worth more to the trainer). More are tried when the consumer waits although the workers
-// are busy, fewer when they mostly wait for space; and from one worker none, whatever the waits: a batch that is filled
-// where it is used is in that core's cache, and what that is worth only a trial can tell. After a trial that failed the
-// same one has to wait, twice as long each time.
+// Pure arithmetic on what it is told, so that tests need no clock. Each of the two numbers climbs by trials: another
+// value is tried for a few windows and kept if the rate of batches says so, more only if it raises the rate by 3 %, less
+// if it costs under 2 % (the core, or the memory, is worth more to the trainer). After a trial that failed the same one
+// has to wait, twice as long each time. One number is on trial at a time, workers first.
+//
+// More workers are tried when the consumer waits although the workers are busy, fewer when they mostly wait for space;
+// and from one worker none (0: the consumer fills its batches itself), whatever the waits: a batch that is filled where it
+// is used is in that core's cache, and what that is worth only a trial can tell.
+//
+// More batches ahead, twice as many, are tried when the consumer waits although the workers wait too: then batches take
+// uneven time, and it needs a longer look to see that. Half as many when the consumer did not wait and half of them were
+// always ready.
 #pragma once
 
 #include <cstdint>
@@ -19,19 +25,31 @@ struct TunerWindow {
   double consumer_wait = 0;  // seconds; also those in which it filled batches itself
   double worker_busy = 0;    // seconds, of all workers together
   double batches = 0;
+  double consumer_fill = 0;  // seconds, of consumer_wait
+  double least_ready = 0;    // batches that were ready at a delivery
 };
 
-class GRADRING_API Tuner {
+// A number that is changed by trials.
+class Climber {
  public:
-  Tuner() = default;
-  // least: 0 if the consumer may fill batches itself, else 1.
-  Tuner(uint32_t active, uint32_t most, uint32_t least = 1) : active_(active), most_(most), least_(least) {}
+  struct Range {
+    uint32_t least, most;
+    bool doubling;  // else by one
+    int windows;    // that a trial takes; the first still sees batches from before it
+  };
 
-  // Returns how many workers should be active from now on.
-  uint32_t look(const TunerWindow& window) noexcept;
-  uint32_t active() const noexcept { return active_; }
-  uint32_t most() const noexcept { return most_; }
-  uint32_t changes() const noexcept { return changes_; }
+  Climber(uint32_t value, const Range& range) : value_(value), range_(range) {}
+
+  uint32_t value() const noexcept { return value_; }
+  bool on_trial() const noexcept { return tried_ != 0; }
+  bool may_rise() const noexcept { return value_ < range_.most && up_.left == 0; }
+  bool may_fall() const noexcept { return value_ > range_.least && down_.left == 0; }
+  // A window passed.
+  void pass() noexcept;
+  // Begins a trial, one step up (1) or down (-1). `rate`: of before.
+  void attempt(int step, double rate) noexcept;
+  // During a trial: the rate of one more window. True if that ended it with a return to the value of before.
+  bool judge(double rate) noexcept;
 
  private:
   // Whether a direction may be tried: windows until then, and how many the next failure costs.
@@ -40,21 +58,46 @@ class GRADRING_API Tuner {
     uint32_t next = 8;
   };
 
-  uint32_t change(int by) noexcept;
-  uint32_t judge(double rate) noexcept;
-  int wish(const TunerWindow& window) const noexcept;
-
-  uint32_t active_ = 1;
-  uint32_t most_ = 1;
-  uint32_t least_ = 1;
-  int wish_ = 0;   // of the last window
+  uint32_t value_, before_ = 0;
+  Range range_;
   int tried_ = 0;  // the step that is on trial; 0: none is
-  int trial_ = 0;  // windows until it is judged
+  int left_ = 0;   // windows until it is judged
   double rate_before_ = 0;
+  double rate_ = 0;
+  Rest up_, down_;
+};
+
+class GRADRING_API Tuner {
+ public:
+  struct Start {
+    uint32_t active, least_active, most_active;
+    uint32_t ahead, most_ahead;
+  };
+
+  explicit Tuner(const Start& start);
+
+  void look(const TunerWindow& window) noexcept;
+  uint32_t active() const noexcept { return active_.value(); }
+  uint32_t ahead() const noexcept { return ahead_.value(); }
+  uint32_t changes() const noexcept { return changes_; }
+
+ private:
+  // The means of the last windows since something changed.
+  struct Lately {
+    int windows = 0;
+    double rate = 0, starved = 0, busy = 0, ready = 0;
+  };
+
+  int wish_active(const TunerWindow& window) const noexcept;
+  int wish_ahead() const noexcept;
+  void remember(const TunerWindow& window) noexcept;
+  void attempt(Climber* climber, int step, double rate) noexcept;
+
+  Climber active_;
+  Climber ahead_;
+  int wish_ = 0;  // for workers, of the last window
   double last_rate_ = 0;
-  double trial_rate_ = 0;
-  Rest up_;
-  Rest down_;
+  Lately lately_;
   uint32_t changes_ = 0;
 };
 

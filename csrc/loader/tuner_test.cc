@@ -15,6 +15,13 @@ TunerWindow window(uint32_t active, double cores, double per_worker, double want
   return {1.0, std::max(0.0, 1 - made / wanted), active * rate / made, rate};
 }
 
+Tuner workers(uint32_t active, uint32_t most, uint32_t least = 1) { return Tuner({active, least, most, 4, 4}); }
+
+uint32_t look(Tuner* tuner, const TunerWindow& window) {
+  tuner->look(window);
+  return tuner->active();
+}
+
 uint32_t settle(Tuner* tuner, double cores, double per_worker, double wanted, int windows = 60) {
   for (int i = 0; i < windows; ++i) tuner->look(window(tuner->active(), cores, per_worker, wanted));
   return tuner->active();
@@ -23,7 +30,7 @@ uint32_t settle(Tuner* tuner, double cores, double per_worker, double wanted, in
 }  // namespace
 
 TEST_CASE("workers are added while the consumer starves, and no further") {
-  Tuner tuner(1, 8);
+  Tuner tuner = workers(1, 8);
   CHECK(settle(&tuner, 8, 100, 350) == 4);
   const uint32_t changes = tuner.changes();
   CHECK(settle(&tuner, 8, 100, 350, 500) == 4);
@@ -31,17 +38,17 @@ TEST_CASE("workers are added while the consumer starves, and no further") {
 }
 
 TEST_CASE("a worker that brings nothing is taken back, ever less often") {
-  Tuner tuner(1, 8);
+  Tuner tuner = workers(1, 8);
   CHECK(settle(&tuner, 2, 100, 1000, 100) <= 3);
   const uint32_t changes = tuner.changes();
   int above = 0;
-  for (int i = 0; i < 1000; ++i) above += tuner.look(window(tuner.active(), 2, 100, 1000)) > 2;
+  for (int i = 0; i < 1000; ++i) above += look(&tuner, window(tuner.active(), 2, 100, 1000)) > 2;
   CHECK(above < 30);
   CHECK(tuner.changes() - changes < 24);
 }
 
 TEST_CASE("idle workers are sent to rest, and come back when they are needed") {
-  Tuner tuner(6, 8);
+  Tuner tuner = workers(6, 8);
   CHECK(settle(&tuner, 8, 100, 90) == 2);
   CHECK(settle(&tuner, 8, 100, 600) >= 6);
 }
@@ -49,11 +56,11 @@ TEST_CASE("idle workers are sent to rest, and come back when they are needed") {
 TEST_CASE("where a batch filled by its consumer is the cheapest, no worker stays") {
   // Alone the consumer makes 100 a second; any worker slows it down.
   for (double with_workers : {60.0, 99.0, 101.0}) {
-    Tuner tuner(1, 4, 0);
+    Tuner tuner = workers(1, 4, 0);
     int none = 0;
     for (int i = 0; i < 1000; ++i) {
       const double rate = tuner.active() == 0 ? 100 : with_workers;
-      none += tuner.look({1.0, 0.8, 0.9 * tuner.active(), rate}) == 0;
+      none += look(&tuner, {1.0, 0.8, 0.9 * tuner.active(), rate}) == 0;
     }
     CHECK(none > 900);
     CHECK(tuner.changes() < 40);
@@ -61,24 +68,87 @@ TEST_CASE("where a batch filled by its consumer is the cheapest, no worker stays
 }
 
 TEST_CASE("where workers fill ahead, the consumer is rarely left to itself") {
-  Tuner tuner(1, 4, 0);
+  Tuner tuner = workers(1, 4, 0);
   int none = 0;
   for (int i = 0; i < 1000; ++i) {
     const double rate = tuner.active() == 0 ? 60 : 100;
-    none += tuner.look({1.0, tuner.active() == 0 ? 0.4 : 0.0, 0.3, rate}) == 0;
+    none += look(&tuner, {1.0, tuner.active() == 0 ? 0.4 : 0.0, 0.3, rate}) == 0;
   }
   CHECK(none < 40);
   CHECK(tuner.active() == 1);
 }
 
 TEST_CASE("one odd window changes nothing") {
-  Tuner tuner(2, 8);
+  Tuner tuner = workers(2, 8);
   for (int i = 0; i < 200; ++i) {
     tuner.look(i % 2 ? window(2, 8, 100, 160) : window(2, 8, 100, 800));
   }
   CHECK(tuner.changes() == 0);
   tuner.look({});
   CHECK(tuner.active() == 2);
+}
+
+namespace {
+
+// Batches that take uneven time: the consumer waits `starved` of the time at this depth although the workers wait too,
+// and makes the better use of the rest; `noise` in the rate, whose sign changes from window to window.
+TunerWindow uneven(double starved, double noise = 0, double ready = 0) {
+  return {1.0, starved, 0.4, (1 - starved) * 100 * (1 + noise), 0, ready};
+}
+
+}  // namespace
+
+TEST_CASE("more batches ahead while they smooth what takes uneven time, and no further") {
+  Tuner tuner({1, 1, 1, 4, 64});
+  const auto starved = [&] { return tuner.ahead() < 16 ? 1.6 / tuner.ahead() : 0.0; };
+  for (int i = 0; i < 200; ++i) tuner.look(uneven(starved(), i % 2 ? 0.02 : -0.02));
+  CHECK(tuner.ahead() == 16);
+  const uint32_t changes = tuner.changes();
+  for (int i = 0; i < 1000; ++i) tuner.look(uneven(starved(), i % 2 ? 0.02 : -0.02));
+  CHECK(tuner.ahead() == 16);
+  CHECK(tuner.changes() == changes);
+}
+
+TEST_CASE("a depth that brings nothing is taken back, ever less often") {
+  Tuner tuner({1, 1, 1, 4, 16});
+  int above = 0;
+  for (int i = 0; i < 2000; ++i) {
+    tuner.look(uneven(0.3, i % 3 ? 0.01 : -0.02));
+    above += tuner.ahead() > 4;
+  }
+  CHECK(above < 200);
+  CHECK(tuner.changes() > 2);
+  CHECK(tuner.changes() < 24);
+}
+
+TEST_CASE("the depth stays where workers are what is missing, or the consumer fills its batches itself") {
+  Tuner busy({1, 1, 1, 4, 16});
+  for (int i = 0; i < 100; ++i) busy.look({1.0, 0.5, 0.95, 100, 0, 0});
+  CHECK(busy.ahead() == 4);
+  Tuner alone({0, 0, 0, 4, 16});
+  for (int i = 0; i < 100; ++i) alone.look({1.0, 0.5, 0, 100, 0.5, 0});
+  CHECK(alone.ahead() == 4);
+  CHECK(busy.changes() + alone.changes() == 0);
+}
+
+TEST_CASE("a depth that is not needed any more is given back, down to that of the beginning") {
+  Tuner tuner({1, 1, 1, 4, 64});
+  for (int i = 0; i < 200; ++i) tuner.look(uneven(tuner.ahead() < 16 ? 1.6 / tuner.ahead() : 0.0));
+  REQUIRE(tuner.ahead() == 16);
+  for (int i = 0; i < 2000; ++i) tuner.look(uneven(0, 0, 0.9 * tuner.ahead()));
+  CHECK(tuner.ahead() == 4);
+}
+
+TEST_CASE("workers and depth are not on trial at the same time") {
+  Tuner tuner({1, 1, 4, 4, 16});
+  for (int i = 0; i < 3000; ++i) {
+    const uint32_t active = tuner.active(), ahead = tuner.ahead();
+    // Now one is missing, now the other.
+    tuner.look({1.0, 0.2, i / 100 % 2 ? 0.9 * active : 0.3 * active, 100.0 + i % 7 + 4 * active + ahead, 0, 0});
+    REQUIRE((tuner.active() == active || tuner.ahead() == ahead));
+  }
+  CHECK(tuner.active() > 1);
+  CHECK(tuner.ahead() > 4);
 }
 
 }  // namespace gradring

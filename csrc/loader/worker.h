@@ -71,7 +71,6 @@ class GRADRING_API Worker {
   size_t stride_;
   uint32_t index_;
   uint32_t lane_;
-  bool streaming_;
   std::unique_ptr<int64_t[]> announced_;  // the samples of a whole batch, if batches come in parts
   Failed failed_;
   bool watch_memory_ = false;

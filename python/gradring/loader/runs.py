@@ -21,20 +21,20 @@ __all__ = ["Ends", "Lent", "Runs", "Size"]
 
 _LOG = logging.getLogger("gradring.loader")
 _SPARES = 2  # csrc/loader/control.h
-_AUTO_BYTES = 32 << 20  # of batches ahead
-_AUTO_CELLS = 4
-_MOST_AUTO_CELLS = 16
+_AUTO_BYTES = 32 << 20  # of batches ahead, to begin with
+_AUTO_AHEAD = 4
+_MOST_AUTO_BYTES = 4 * _AUTO_BYTES  # and that tuning may come to
+_MOST_AUTO_AHEAD = 16
 _MOST_AUTO_THREADS = 8
 _BUDGET = 1 << 30
 _GRACE = 5.0  # seconds that the end of a loader waits for a worker thread that is still at a sample
-_CACHED = 24 << 20  # of all slots: csrc/loader/worker.cc
-_SLOW = 1e9  # bytes a second: whoever is slower is not waiting for memory
 
 
 @dataclass
 class Size:
-    """How large a pipeline is: batches ahead, workers, how many of them begin, and bytes."""
+    """How large a pipeline is: batches ahead to begin with and at most, workers, how many of them begin, and bytes."""
 
+    ahead: int
     cells: int
     workers: int
     active: int
@@ -144,7 +144,6 @@ class Runs:
     ) -> None:
         self._opened, self._value, self._batch_size, self._restart = opened, value, batch_size, restart
         self._threads, self._prefetch, self._budget = threads, prefetch, budget
-        self._wish = 1  # a factor on the automatic prefetch
         self._lent: list[Lent] = []  # never another list: `ends` has it
         self._ends = ends
         ends.lists.append(self._lent)
@@ -175,25 +174,29 @@ class Runs:
         else:
             workers = given
         tune = given is None and not processes and (workers > 1 or not opened.python)
-        cells = self._prefetch
-        if cells is None:
-            fitting = _AUTO_BYTES // max(self.slot_bytes, 1)
-            cells = min(max(fitting, 2, workers), max(_AUTO_CELLS, workers)) * self._wish
+        ahead = self._prefetch
+        if ahead is None:
+            ahead = min(max(_AUTO_BYTES // self.slot_bytes, 2, workers), max(_AUTO_AHEAD, workers))
         budget = self._budget
         if budget is None:
-            budget = max(min(_core.memory_left() // 4, _BUDGET), (cells + _SPARES) * self.slot_bytes)
-        most = budget // max(self.slot_bytes, 1) - (_SPARES if workers else 0)
+            budget = max(min(_core.memory_left() // 4, _BUDGET), (ahead + _SPARES) * self.slot_bytes)
+        most = budget // self.slot_bytes - (_SPARES if workers else 0)
         if most < 1:
             raise ValueError(
                 f"[Loader] memory_budget is {budget} bytes, one batch takes {self.slot_bytes}: it must hold at least "
                 f"{1 + _SPARES} batches ({(1 + _SPARES) * self.slot_bytes} bytes)"
             )
-        if self._prefetch is not None and cells > most:
+        if self._prefetch is not None and ahead > most:
             raise ValueError(
-                f"[Loader] prefetch={cells} takes {(cells + _SPARES) * self.slot_bytes} bytes: more than memory_budget "
+                f"[Loader] prefetch={ahead} takes {(ahead + _SPARES) * self.slot_bytes} bytes: more than memory_budget "
                 f"({budget})"
             )
-        return Size(min(cells, most), workers, 1 if tune else workers, tune, budget, processes)
+        cells = ahead = min(ahead, most)
+        if self._prefetch is None:
+            # Three quarters of the budget stay for batches that the consumer keeps.
+            cells = max(min(budget // 4, _MOST_AUTO_BYTES) // self.slot_bytes - _SPARES, ahead)
+            cells = min(cells, max(_MOST_AUTO_AHEAD, ahead))
+        return Size(ahead, cells, workers, 1 if tune else workers, tune, budget, processes)
 
     def borrow(self) -> Lent:
         """A pipeline that nobody reads: one that is kept, or a new one. The caller lends it to a watcher."""
@@ -205,10 +208,6 @@ class Runs:
                 self._drop(lent)
                 lent.close()
             elif lent.take():
-                if self._prefetch is None and self._smoother(lent):
-                    self._drop(lent)
-                    lent.close()
-                    continue
                 return lent
         lent = self._make()
         self._lent.append(lent)
@@ -218,29 +217,6 @@ class Runs:
         with suppress(ValueError):  # another thread was faster
             self._lent.remove(lent)
 
-    def _smoother(self, lent: Lent) -> bool:
-        """Whether the last pass asks for more batches ahead: the consumer waited although the workers did too."""
-        stats = lent.run.stats()
-        total = stats["consumer_wait_seconds"] + stats["consumer_own_seconds"]
-        work = stats["worker_busy_seconds"] + stats["worker_wait_seconds"]
-        if stats["batches"] < 50 or total < 0.2 or not work or stats["active_workers"] == 0:
-            return False
-        waited = stats["consumer_wait_seconds"] - stats["consumer_fill_seconds"]
-        uneven = waited > 0.05 * total and stats["worker_wait_seconds"] > 0.3 * work
-        larger = self.size.cells * 2
-        room = larger <= _MOST_AUTO_CELLS and (larger + _SPARES) * self.slot_bytes <= min(
-            self.size.budget // 4, 4 * _AUTO_BYTES
-        )
-        # Slots that leave the caches cost more than smoother batches bring, unless batches are slow to make.
-        leaves = (self.size.cells + _SPARES) * self.slot_bytes <= _CACHED < (larger + _SPARES) * self.slot_bytes
-        if not (uneven and room) or (leaves and stats["bytes"] > _SLOW * total):
-            return False
-        self._wish *= 2
-        self.size = self._choose()
-        self.size.active = min(stats["active_workers"], self.size.workers)  # what tuning has found goes on
-        _LOG.info("prefetch is now %d: batches take uneven time", self.size.cells)
-        return True
-
     def _make(self) -> Lent:
         opened, size = self._opened, self.size
         run = _core.LoaderRun(
@@ -249,6 +225,7 @@ class Runs:
             looks=[(field.name, field.dtype, field.shape) for field in opened.fields],
             batch_size=self._batch_size,
             cells=size.cells,
+            ahead=size.ahead,
             workers=size.workers,
             active=size.active,
             processes=size.processes,
