@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "loader/pipeline.h"
+#include "runtime/clock.h"
 #include "runtime/team.h"
 #include "runtime/trace.h"
 
@@ -12,10 +13,6 @@ namespace {
 
 constexpr int64_t kTuneEvery = 20'000'000;  // ns
 constexpr uint64_t kTuneBatches = 4;        // at least, and twice what is filled ahead
-
-int64_t now_ns() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
-}
 
 void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
   // One writer: no read-modify-write needed.
@@ -40,7 +37,7 @@ Pipeline::Spare Pipeline::find_spare() noexcept {
 }
 
 Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patience) noexcept {
-  const int64_t asked = now_ns();
+  const int64_t asked = monotonic_ns();
   if (left_at_ != 0) {
     add(counters_.own_ns, static_cast<uint64_t>(asked - left_at_));
     left_at_ = 0;
@@ -66,13 +63,13 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
         if (deadline == Deadline{}) return Delivered::kTimeout;
         waited = true;
         if (options_.help && control_.shape().parts > 1) {
-          const int64_t begin = now_ns();
+          const int64_t begin = monotonic_ns();
           help_parts(ticket);
-          add(counters_.fill_ns, static_cast<uint64_t>(now_ns() - begin));
+          add(counters_.fill_ns, static_cast<uint64_t>(monotonic_ns() - begin));
         } else if (options_.help) {
-          const int64_t begin = now_ns();
+          const int64_t begin = monotonic_ns();
           const Delivered result = help(delivery);
-          const int64_t end = now_ns();
+          const int64_t end = monotonic_ns();
           add(counters_.fill_ns, static_cast<uint64_t>(end - begin));
           if (result != Delivered::kTimeout) {
             add(counters_.wait_ns, static_cast<uint64_t>(end - asked));
@@ -100,14 +97,14 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
       slots_->give(delivery->slot);
       continue;
     }
-    if (result == Delivered::kBatch) left_at_ = now_ns();
+    if (result == Delivered::kBatch) left_at_ = monotonic_ns();
     return result;
   }
   return Delivered::kEnd;
 }
 
 void Pipeline::count_wait(int64_t since) noexcept {
-  const int64_t now = now_ns();
+  const int64_t now = monotonic_ns();
   add(counters_.wait_ns, static_cast<uint64_t>(now - since));
   if (trace_is_on.load(std::memory_order_relaxed)) {
     trace_record("wait for batch", since, now, static_cast<int64_t>(next_));
@@ -180,7 +177,7 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   add(counters_.rows, static_cast<uint64_t>(part.rows));
   add(counters_.bytes, static_cast<uint64_t>(part.rows) * layout_.all_row_bytes);
   ++next_;
-  left_at_ = now_ns();
+  left_at_ = monotonic_ns();
   return Delivered::kBatch;
 }
 
@@ -285,7 +282,7 @@ void Pipeline::tune(int64_t now) noexcept {
     const uint64_t span = waited - looked_.waited + worked - looked_.worked;
     tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
                  static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches),
-                 static_cast<double>(filled - looked_.filled) * 1e-9, least_ready_});
+                 static_cast<double>(filled - looked_.filled) * 1e-9, static_cast<double>(least_ready_)});
     if (tuner_.active() != active()) set_active(tuner_.active());
     if (tuner_.ahead() != ahead()) set_ahead(tuner_.ahead());
   }

@@ -53,7 +53,8 @@ TEST_CASE("tickets come out in order, through every wrap of an 8-bit turn") {
   }
 }
 
-TEST_CASE("a consumer that allows fewer tickets than there are cells has so many filled ahead, and may change its mind") {
+TEST_CASE(
+    "a consumer that allows fewer tickets than there are cells has so many filled ahead, and may change its mind") {
   for (uint32_t cells : {1u, 3u, 7u}) {
     for (uint64_t first : {uint64_t{0}, uint64_t{1000003}}) {
       Numbers<uint8_t> numbers(cells);

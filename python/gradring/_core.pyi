@@ -175,7 +175,7 @@ class LoaderRun:
     """
     A pipeline of batches; see gradring.loader.
     """
-    def __init__(self, source: Source, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, split: bool, help: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: Source, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, ahead: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, split: bool, help: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def close(self) -> None:
         ...
