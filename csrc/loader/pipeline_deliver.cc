@@ -218,13 +218,15 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
 
 void Pipeline::allow_more() noexcept {
   const uint64_t end = next_ + ahead();
-  for (; allowed_ < end && reserved_ > 0; ++allowed_) {
-    control_.cell(cell_of(allowed_)).slot = reserve_[--reserved_];
+  uint32_t i = 0;
+  for (; allowed_ < end && i < reserved_; ++allowed_) {
+    control_.cell(cell_of(allowed_)).slot = reserve_[i++];
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       ring_of(piece).allow(ticket_of(allowed_, piece));
     }
   }
-  while (reserved_ > 0) slots_->give(reserve_[--reserved_]);  // fewer are wanted than there were
+  while (i < reserved_) slots_->give(reserve_[i++]);  // fewer are wanted than there were
+  reserved_ = 0;
 }
 
 // As many as memory allows.

@@ -248,6 +248,7 @@ class Trainer:
                 batches=len(source) if hasattr(source, "__len__") else None,
                 epoch=self.epoch,
                 batch=self._batch,
+                source=source,
             )
             listeners = _with_progress(callbacks)
             try:

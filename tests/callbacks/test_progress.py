@@ -2,6 +2,8 @@ import io
 import sys
 import threading
 
+import numpy as np
+
 import gradring as gr
 
 
@@ -37,6 +39,17 @@ def test_a_source_without_a_length(trainer):
     text = io.StringIO()
     trainer.fit(Endless(), epochs=2, callbacks=[gr.callbacks.Progress(text)])
     assert "epoch 2/2" in text.getvalue()
+
+
+def test_a_loader_says_what_it_chose():
+    x = np.random.default_rng(0).random((100, 3))
+    text = io.StringIO()
+    model = gr.nn.Sequential(gr.nn.Linear(3, 2))
+    native = gr.Trainer(model, loss="mse", optimizer=gr.optim.SGD(0.1))
+    loader = gr.Loader((x, x[:, :2]), 10, transforms={0: [gr.transforms.Scale(2.0)]})
+    native.fit(loader, epochs=2, callbacks=[gr.callbacks.Progress(text)])
+    line = text.getvalue().replace("\r", "\n").splitlines()
+    assert f"loader: {loader.stats().chosen}. {loader.stats().advice}" in [part.strip() for part in line]
 
 
 class Terminal(io.StringIO):

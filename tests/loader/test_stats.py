@@ -71,8 +71,10 @@ def test_the_shares_of_worker_processes_are_counted_too():
     assert stats.workers == "processes" and len(stats.per_worker) == 2
 
 
-def verdict(wait, own, busy, idle, *, active=2, workers="threads", python=False, most=2, shares=None, cores=2):
-    return _verdict(100, wait, own, busy, idle, active, workers, python, most, shares or {}, cores)
+def verdict(
+    wait, own, busy, idle, *, active=2, workers="threads", python=False, most=2, tuned=False, shares=None, cores=2
+):
+    return _verdict(100, wait, own, busy, idle, active, workers, python, most, tuned, shares or {}, cores)
 
 
 def test_the_advice_follows_from_who_waited():
@@ -83,6 +85,7 @@ def test_the_advice_follows_from_who_waited():
     assert "try num_threads=3" in verdict(9.0, 1.0, 19.6, 0.4, cores=8)[1]
     assert "try num_workers=3" in verdict(9.0, 1.0, 19.6, 0.4, workers="processes", cores=8)[1]
     assert "workers='processes'" in verdict(9.0, 1.0, 19.6, 0.4, python=True)[1]
+    assert "from time to time" in verdict(9.0, 1.0, 19.6, 0.4, cores=8, most=3, tuned=True)[1]
     assert "num_threads=1" in verdict(9.0, 1.0, 0.0, 0.0, most=0, active=0)[1]
     assert verdict(0.1, 9.9, 1.0, 19.0)[0] == "consumer"
     assert verdict(2.0, 8.0, 10.0, 10.0)[0] == "balanced"
@@ -94,6 +97,36 @@ def test_what_was_chosen_is_printed(caplog):
     assert re.fullmatch(r"\d+ of \d+ worker threads, prefetch \d+", stats.chosen)
     assert stats.chosen in str(stats)
     assert [record.getMessage() for record in caplog.records if "was filled by" in record.getMessage()]
+
+
+def uneven(i):
+    # Each tenth batch of four takes as long as it takes to use six.
+    if i % 40 == 0:
+        time.sleep(0.006)
+    return np.full(25, float(i))
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_prefetch_grows_within_a_pass_where_batches_take_uneven_time(workers):
+    seen, most = [], 0
+    with gr.Loader(gr.sources.Callable(uneven, 4000, workers=workers, num_workers=1), 4) as loader:
+        for x in loader:
+            time.sleep(0.001)
+            seen.extend(x[:, 0].tolist())
+            most = max(most, loader.stats().prefetch)
+        stats = loader.stats()
+    assert seen == list(range(4000))
+    assert 4 < most <= 16 and stats.slots <= most + 2
+    assert f"prefetch {stats.prefetch}" in stats.chosen
+
+
+def test_prefetch_does_not_grow_where_it_was_given_or_the_budget_has_no_room():
+    slot = 4 * (25 * 8 + 8)
+    for options in ({"prefetch": 4}, {"memory_budget": 8 * (slot + 128)}):
+        with gr.Loader(gr.sources.Callable(uneven, 1200, num_workers=1), 4, **options) as loader:
+            for _ in loader:
+                time.sleep(0.001)
+            assert loader.stats().prefetch == 4
 
 
 @pytest.mark.parametrize("num_threads", [0, 2])
@@ -123,7 +156,7 @@ def test_nothing_was_read():
 def test_automatic_threads_stay_within_the_cores():
     loader = gr.Loader(np.zeros((20000, 100), np.uint8), 10, transforms=[gr.transforms.Cast("float32")])
     stats = read(loader, epochs=3)
-    assert 1 <= stats.active_workers <= stats.num_workers <= max(_core.usable_cores(), 1)
+    assert 0 <= stats.active_workers <= stats.num_workers <= max(_core.usable_cores(), 1)
 
 
 @pytest.mark.parametrize(

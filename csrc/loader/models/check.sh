@@ -29,6 +29,10 @@ ring -DCLOSING -DPRODUCERS=2
 ring -DHELPING -DPRODUCERS=2
 ring -DHELPING -DCLOSING -DPRODUCERS=1
 ring -DCELLS=3 -DTICKETS=7 -DPRODUCERS=2
+ring -DVARYING -DPRODUCERS=2
+ring -DVARYING -DCELLS=3 -DTICKETS=7 -DPRODUCERS=1
+ring -DVARYING -DHELPING -DPRODUCERS=1
+ring -DVARYING -DCLOSING -DPRODUCERS=1
 lane
 END
 
@@ -38,6 +42,7 @@ for model in ring lane; do
     [ "$model" = lane ] || options=(-DPRODUCERS=2 -DTICKETS=4)
     [ "$bug" != BUG_CLOSES_WITHOUT_WAKING ] || options+=(-DCLOSING)
     [[ $bug != BUG_CLAIMS_WHAT* && $bug != BUG_HELPS* ]] || options+=(-DHELPING)
+    [ "$bug" != BUG_ALLOWS_ONE_TOO_MANY ] || options+=(-DVARYING)
     errors=$(verify "$model" "-D$bug" "${options[@]}")
     echo "$model with $bug: errors: $errors"
     [ "$errors" != 0 ] || { echo "the model does not find $bug" >&2; exit 1; }

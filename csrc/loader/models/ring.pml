@@ -1,7 +1,9 @@
 /* The protocol of csrc/loader/ring.h: producer threads that share one ring, its consumer, and somebody who closes it.
  *
  *   spin -a ring.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan            (-DCLOSING: somebody closes it;
- *                                                              -DHELPING: the consumer fills too, claim_if_free)
+ *                                                              -DHELPING: the consumer fills too, claim_if_free;
+ *                                                              -DVARYING: it allows tickets one by one, now more of
+ *                                                              them ahead and now fewer: open(0, 0) and allow)
  *
  * Checked over all interleavings: every ticket is delivered once and in order, no slot is written while it is read or
  * written by another, no slot is delivered half written, and nobody waits for ever (an invalid end state).
@@ -20,7 +22,11 @@
 #define TURNS 4 /* so that turns wrap within the run */
 #define EVERYONE 5
 
+#ifdef VARYING
+byte turn[CELLS] = TURNS - 1; /* full on the lap before the first: not free yet */
+#else
 byte turn[CELLS];
+#endif
 bool sleeper[CELLS], closed[CELLS];
 byte slot[CELLS], writers[CELLS], readers[CELLS];
 byte claimed, delivered;
@@ -171,12 +177,29 @@ inline help() {
   seen_claimed = 0; old = false
 }
 
+/* The ticket that is next, and any number of further ones that the cells can take. */
+inline allow_some() {
+  do
+#ifdef BUG_ALLOWS_ONE_TOO_MANY
+  :: allowed <= t + CELLS ->
+#else
+  :: allowed < t + CELLS ->
+#endif
+     advance(allowed, free_turn(allowed));
+     allowed++
+  :: allowed > t -> break
+  od
+}
+
 active proctype consumer() {
-  byte t, seen_turn, seen_claimed, w;
+  byte t, seen_turn, seen_claimed, allowed, w;
   bool seen_sleeper, seen_closed, old, result;
   do
   :: t == TICKETS -> break
   :: else ->
+#ifdef VARYING
+     allow_some();
+#endif
 #ifdef HELPING
      do
      :: turn[cell(t)] != full_turn(t) && claimed < TICKETS && !closed[0] -> help()
@@ -193,7 +216,7 @@ active proctype consumer() {
      advance(t, free_turn(t + CELLS));
 #endif
      atomic { assert(writers[cell(t)] == 0 && slot[cell(t)] == t); readers[cell(t)]--; delivered++ };
-#ifndef BUG_RELEASES_BEFORE_READING
+#if !defined(BUG_RELEASES_BEFORE_READING) && !defined(VARYING)
      advance(t, free_turn(t + CELLS));
 #endif
      t++

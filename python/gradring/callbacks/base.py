@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradring.history import History
@@ -18,8 +18,8 @@ class Run:
 
     Epochs are counted over the trainer's life: this run began with ``first_epoch`` (0 if it was resumed), is in
     ``epoch`` and ends before ``last_epoch``. ``batch`` of ``batches`` are done in it; ``batches`` is None where the
-    source cannot tell. ``metrics`` holds the running means of the epoch, and at its end its row of the history. A
-    callback ends the run after the current epoch by setting ``stop`` to a reason.
+    ``source``, which batches come from, cannot tell. ``metrics`` holds the running means of the epoch, and at its end
+    its row of the history. A callback ends the run after the current epoch by setting ``stop`` to a reason.
     """
 
     trainer: Trainer
@@ -29,6 +29,7 @@ class Run:
     batches: int | None
     epoch: int = 0
     batch: int = 0
+    source: Any = None
     metrics: dict[str, float] = field(default_factory=dict)
     stop: str = ""
 

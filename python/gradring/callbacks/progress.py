@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TextIO
 
 from gradring.callbacks.base import Callback, Run
+from gradring.loader import Loader
 
 __all__ = ["Progress"]
 
@@ -12,6 +13,7 @@ __all__ = ["Progress"]
 class Progress(Callback):
     """A bar over all batches of the run, with the epoch and its metrics, on standard error or another text file.
 
+    Where the batches came from a ``Loader``, a last line says what it chose, and who waited for whom.
     ``Trainer.fit`` adds one by itself where standard error is a terminal.
     """
 
@@ -42,6 +44,8 @@ class Progress(Callback):
     def on_fit_end(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.refresh()
+            if isinstance(run.source, Loader) and (stats := run.source.stats()).batches > 0:
+                self._bar.write(f"loader: {stats.chosen}. {stats.advice}", file=self._bar.fp)
             self._bar.close()
             self._bar = None
 

@@ -94,6 +94,7 @@ def stats_from(
         workers,
         python,
         size.workers,
+        size.tune,
         shares,
         _core.usable_cores(),
     )
@@ -148,6 +149,7 @@ def _verdict(
     workers: str,
     python: bool,
     most: int,
+    tuned: bool,
     shares: dict[str, float],
     cores: int,
 ) -> tuple[str, str]:
@@ -186,6 +188,8 @@ def _verdict(
         )
     if python and workers == "threads":
         way_out = "the source or a transform is Python and needs the interpreter's lock: try workers='processes'"
+    elif tuned and active < most:
+        way_out = "num_threads='auto' tries another worker from time to time"
     elif active < max(most, cores):
         way_out = f"try num_threads={active + 1}" if workers == "threads" else f"try num_workers={active + 1}"
     else:
