@@ -1,6 +1,6 @@
 """Print how much memory `fit` on Fashion-MNIST adds to the data's own: resident pages now and at the peak.
 
-    python benchmarks/memory.py [EPOCHS]
+python benchmarks/memory.py [EPOCHS]
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def main() -> None:
     trainer.fit(loader, epochs=epochs - 1 or 1)
     print(f"data {(x.nbytes + y.nbytes) / 2**20:.0f} MiB, resident before fit {before:.0f} MiB")
     later = resident() - first
-    print(f"fit added {first - before:.1f} MiB in its first epoch, {later:.1f} MiB later, peak {peak() - before:.1f} MiB")
+    print(
+        f"fit added {first - before:.1f} MiB in its first epoch, {later:.1f} MiB later, peak {peak() - before:.1f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -146,6 +146,11 @@ class GRADRING_API Pipeline {
   Delivered help(Delivery* delivery) noexcept;
   void help_parts(uint64_t ticket) noexcept;
   Delivered take(Delivery* delivery) noexcept;
+  void deliver(Delivery* delivery, uint32_t slot, int64_t rows) noexcept;
+  // One writer: no read-modify-write needed.
+  static void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
+    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+  }
   // Piece i of a batch: the ring that it comes by, its ticket there, and what was said of it.
   Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(lane_of(piece)); }
   uint32_t cell_of(uint64_t batch) const noexcept { return static_cast<uint32_t>(batch % options_.cells); }

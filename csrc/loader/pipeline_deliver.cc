@@ -14,11 +14,6 @@ namespace {
 constexpr int64_t kTuneEvery = 20'000'000;  // ns
 constexpr uint64_t kTuneBatches = 4;        // at least, and twice what is filled ahead
 
-void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
-  // One writer: no read-modify-write needed.
-  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
-
 // The consumer fills its batches itself, and somebody closes the loader meanwhile.
 class LoaderClosed final : public Stop {
  public:
@@ -171,12 +166,8 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   least_ready_ = 0;
   add(counters_.skipped, static_cast<uint64_t>(part.skipped));
   if (part.rows == 0) return Delivered::kTimeout;
-  *delivery = {spare_, part.rows, order_.position(batch), batch};
   has_spare_ = false;
-  add(counters_.batches, 1);
-  add(counters_.rows, static_cast<uint64_t>(part.rows));
-  add(counters_.bytes, static_cast<uint64_t>(part.rows) * layout_.all_row_bytes);
-  ++next_;
+  deliver(delivery, spare_, part.rows);
   left_at_ = monotonic_ns();
   return Delivered::kBatch;
 }
@@ -199,21 +190,26 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   if (find_spare() == Spare::kNo) return Delivered::kHeld;
   const uint32_t slot = control_.cell(cell_of(next_)).slot;
   if (skipped > 0 && pieces > 1) compact(slots_->data(slot), order_.rows(static_cast<int64_t>(next_)));
-  *delivery = {slot, rows, order_.position(static_cast<int64_t>(next_)), static_cast<int64_t>(next_)};
   leave_slot(spare_);
   has_spare_ = false;
-  ++next_;
+  add(counters_.skipped, static_cast<uint64_t>(skipped));
+  deliver(delivery, slot, rows);
   // Workers that sleep are woken for several batches at a time, as long as others are there.
   if (reserved_ >= std::max(ahead() / 2, 1u) || pieces > 1) allow_more();
   uint32_t ready = 0;
   while (next_ + ready < allowed_ && whole(next_ + ready)) ++ready;
   least_ready_ = std::min(least_ready_, ready);
   add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
+  return Delivered::kBatch;
+}
+
+void Pipeline::deliver(Delivery* delivery, uint32_t slot, int64_t rows) noexcept {
+  const auto batch = static_cast<int64_t>(next_);
+  *delivery = {slot, rows, order_.position(batch), batch};
   add(counters_.batches, 1);
   add(counters_.rows, static_cast<uint64_t>(rows));
-  add(counters_.skipped, static_cast<uint64_t>(skipped));
   add(counters_.bytes, static_cast<uint64_t>(rows) * layout_.all_row_bytes);
-  return Delivered::kBatch;
+  ++next_;
 }
 
 void Pipeline::allow_more() noexcept {
