@@ -8,13 +8,13 @@ namespace {
 
 using Api = py::detail::npy_api;
 
-int type_number(DType dtype) noexcept {
+int type_number(Dtype dtype) noexcept {
   switch (dtype) {
-    case DType::kFloat32: return Api::NPY_FLOAT_;
-    case DType::kFloat64: return Api::NPY_DOUBLE_;
-    case DType::kInt32: return Api::NPY_INT32_;
-    case DType::kInt64: return Api::NPY_INT64_;
-    case DType::kUint8: return Api::NPY_UBYTE_;
+    case Dtype::kFloat32: return Api::NPY_FLOAT_;
+    case Dtype::kFloat64: return Api::NPY_DOUBLE_;
+    case Dtype::kInt32: return Api::NPY_INT32_;
+    case Dtype::kInt64: return Api::NPY_INT64_;
+    case Dtype::kUint8: return Api::NPY_UBYTE_;
     default: return Api::NPY_BOOL_;
   }
 }
@@ -56,18 +56,6 @@ PyObject* convert_array(const char* op, const char* argument, PyObject* object) 
       .ptr();
 }
 
-const char* dtype_name(DType dtype) noexcept {
-  switch (dtype) {
-    case DType::kFloat32: return "float32";
-    case DType::kFloat64: return "float64";
-    case DType::kInt32: return "int32";
-    case DType::kInt64: return "int64";
-    case DType::kUint8: return "uint8";
-    case DType::kBool: return "bool";
-    default: return "another dtype";
-  }
-}
-
 std::string Array::shape_text() const {
   int64_t shape[64];
   for (int axis = 0; axis < dimensions(); ++axis) shape[axis] = size(axis);
@@ -85,7 +73,7 @@ Array Array::dense(const char* op, const char* argument, PyObject* object) {
   return array.contiguous() ? std::move(array) : array.copy();
 }
 
-Array Array::empty(DType dtype, int dimensions, const int64_t* shape) {
+Array Array::empty(Dtype dtype, int dimensions, const int64_t* shape) {
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
   const auto& api = Api::get();
   PyObject* const made =
@@ -95,7 +83,7 @@ Array Array::empty(DType dtype, int dimensions, const int64_t* shape) {
   return Array(made);
 }
 
-Array Array::output(const char* op, const char* argument, PyObject* given, DType dtype, int dimensions,
+Array Array::output(const char* op, const char* argument, PyObject* given, Dtype dtype, int dimensions,
                     const int64_t* shape) {
   if (!given_or_null(given)) return empty(dtype, dimensions, shape);
   if (!Api::get().PyArray_Check_(given)) {
@@ -136,7 +124,7 @@ void Array::require_apart(const char* op, const char* argument, const Array& inp
 }
 
 void require_float(const char* op, const Array& array, const char* name) {
-  if (array.dtype() == DType::kFloat32 || array.dtype() == DType::kFloat64) return;
+  if (array.dtype() == Dtype::kFloat32 || array.dtype() == Dtype::kFloat64) return;
   throw py::type_error("[" + std::string(op) + "] " + name + " is of dtype " + dtype_name(array.dtype()) +
                        ": must be float32 or float64; convert it with .astype");
 }

@@ -11,24 +11,12 @@
 #include <utility>
 
 #include "bindings/gil.h"
+#include "runtime/dtype.h"
 #include "runtime/status.h"
 
 namespace py = pybind11;
 
 namespace gradring {
-
-enum class DType : uint8_t { kFloat32, kFloat64, kInt32, kInt64, kUint8, kBool, kOther };
-
-template <class T>
-inline constexpr DType kDTypeOf = DType::kOther;
-template <>
-inline constexpr DType kDTypeOf<float> = DType::kFloat32;
-template <>
-inline constexpr DType kDTypeOf<double> = DType::kFloat64;
-template <>
-inline constexpr DType kDTypeOf<int32_t> = DType::kInt32;
-template <>
-inline constexpr DType kDTypeOf<int64_t> = DType::kInt64;
 
 // Through Python: a new reference to a plain ndarray.
 PyObject* convert_array(const char* op, const char* argument, PyObject* object);
@@ -60,8 +48,8 @@ class Array {
   T* data() const noexcept {
     return reinterpret_cast<T*>(proxy()->data);
   }
-  DType dtype() const noexcept;
-  int64_t item_bytes() const noexcept;
+  Dtype dtype() const noexcept;
+  int64_t item_bytes() const noexcept { return static_cast<int64_t>(size_of(dtype())); }
   bool writeable() const noexcept { return py::detail::check_flags(object_, Api::NPY_ARRAY_WRITEABLE_); }
   bool contiguous() const noexcept { return py::detail::check_flags(object_, Api::NPY_ARRAY_C_CONTIGUOUS_); }
   bool same_shape(const Array& other) const noexcept;
@@ -74,10 +62,10 @@ class Array {
   // A C-contiguous copy.
   Array copy() const;
   // New and uninitialized, C-contiguous.
-  static Array empty(DType dtype, int dimensions, const int64_t* shape);
+  static Array empty(Dtype dtype, int dimensions, const int64_t* shape);
   // The array given as out=: an ndarray of this dtype and shape, writeable; otherwise TypeError or ValueError. Any
   // strides: see contiguous() and assign(). null or None: a new array.
-  static Array output(const char* op, const char* argument, PyObject* given, DType dtype, int dimensions,
+  static Array output(const char* op, const char* argument, PyObject* given, Dtype dtype, int dimensions,
                       const int64_t* shape);
   // Copies values of the same shape into this array, whatever its strides.
   void assign(const Array& values) const;
@@ -92,8 +80,6 @@ class Array {
 
   PyObject* object_ = nullptr;
 };
-
-const char* dtype_name(DType dtype) noexcept;
 
 // TypeError unless both have the same dtype, float32 or float64.
 void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,
@@ -121,33 +107,23 @@ inline Array Array::input(const char* op, const char* argument, PyObject* object
   if (Py_TYPE(object) == Api::get().PyArray_Type_ && py::detail::check_flags(object, kNeeded)) {
     Py_INCREF(object);
     Array array(object);
-    if (array.dtype() != DType::kOther) return array;
+    if (array.dtype() != kNoDtype) return array;
   }
   return Array(convert_array(op, argument, object));
 }
 
-inline DType Array::dtype() const noexcept {
+inline Dtype Array::dtype() const noexcept {
   const auto* descriptor = py::detail::array_descriptor_proxy(proxy()->descr);
-  if (descriptor->byteorder == '>') return DType::kOther;
+  if (descriptor->byteorder == '>') return kNoDtype;
   switch (descriptor->type_num) {
-    case Api::NPY_FLOAT_: return DType::kFloat32;
-    case Api::NPY_DOUBLE_: return DType::kFloat64;
-    case Api::NPY_INT_: return DType::kInt32;
+    case Api::NPY_FLOAT_: return Dtype::kFloat32;
+    case Api::NPY_DOUBLE_: return Dtype::kFloat64;
+    case Api::NPY_INT_: return Dtype::kInt32;
     case Api::NPY_LONG_:
-    case Api::NPY_LONGLONG_: return DType::kInt64;
-    case Api::NPY_UBYTE_: return DType::kUint8;
-    case Api::NPY_BOOL_: return DType::kBool;
-    default: return DType::kOther;
-  }
-}
-
-inline int64_t Array::item_bytes() const noexcept {
-  switch (dtype()) {
-    case DType::kFloat32:
-    case DType::kInt32: return 4;
-    case DType::kFloat64:
-    case DType::kInt64: return 8;
-    default: return 1;
+    case Api::NPY_LONGLONG_: return Dtype::kInt64;
+    case Api::NPY_UBYTE_: return Dtype::kUint8;
+    case Api::NPY_BOOL_: return Dtype::kBool;
+    default: return kNoDtype;
   }
 }
 

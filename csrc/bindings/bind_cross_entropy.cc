@@ -15,10 +15,10 @@ struct Problem {
   Problem(const char* op, PyObject* logits_object, PyObject* labels_object)
       : logits(Array::dense(op, "logits", logits_object)), labels(Array::dense(op, "labels", labels_object)) {
     require_float(op, logits, "logits");
-    if (labels.dtype() == DType::kUint8) {
+    if (labels.dtype() == Dtype::kUint8) {
       labels = Array::dense(op, "labels", py::handle(labels.object()).attr("astype")("int64").ptr());
     }
-    if (labels.dtype() != DType::kInt32 && labels.dtype() != DType::kInt64) {
+    if (labels.dtype() != Dtype::kInt32 && labels.dtype() != Dtype::kInt64) {
       throw py::type_error("[" + std::string(op) + "] labels is of dtype " + dtype_name(labels.dtype()) +
                            ": must be int32 or int64, the numbers of the classes");
     }
@@ -37,7 +37,7 @@ struct Problem {
   CrossEntropyArguments<T> arguments() const {
     CrossEntropyArguments<T> g;
     g.rows = rows, g.classes = classes, g.logits = logits.data<T>();
-    g.labels = {labels.data(), labels.dtype() == DType::kInt64};
+    g.labels = {labels.data(), labels.dtype() == Dtype::kInt64};
     return g;
   }
 

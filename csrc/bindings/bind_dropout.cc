@@ -39,7 +39,7 @@ PyObject* run(const char* op, const char* name, PyObject* (&values)[kValues], ui
   Array samples;
   if (given_or_null(values[kSamples])) {
     samples = Array::dense(op, "samples", values[kSamples]);
-    if (samples.dtype() != DType::kInt64 || samples.dimensions() != 1 || samples.size(0) != rows) {
+    if (samples.dtype() != Dtype::kInt64 || samples.dimensions() != 1 || samples.size(0) != rows) {
       throw py::value_error("[" + std::string(op) + "] samples is " + samples.shape_text() + " of " +
                             dtype_name(samples.dtype()) + ": must be int64, one number for each of " +
                             std::to_string(rows) + " rows");

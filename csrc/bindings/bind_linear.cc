@@ -38,7 +38,7 @@ Array vector_input(const char* op, const char* name, PyObject* object, int64_t n
 // A result that kernels write row by row: the array itself, or a dense stand-in that finish() copies from.
 class Result {
  public:
-  Result(const char* op, const char* name, PyObject* given, DType dtype, int dimensions, const int64_t* shape)
+  Result(const char* op, const char* name, PyObject* given, Dtype dtype, int dimensions, const int64_t* shape)
       : given_(given_or_null(given) != nullptr),
         name_(name),
         array_(Array::output(op, name, given, dtype, dimensions, shape)) {
@@ -118,7 +118,7 @@ PyObject* call_linear(PyObject* const* given, Py_ssize_t count, PyObject* keywor
   Forward f;
   f.activation = activation_argument("linear", values[3]);
   if (given_or_null(values[2])) f.bias = vector_input("linear", "b", values[2], shape[1], w, "w");
-  const DType dtype = x.dtype();
+  const Dtype dtype = x.dtype();
   Result y("linear", "out", values[4], dtype, 2, shape);
   y.require_apart("linear", x, "x");
   y.require_apart("linear", w, "w");
@@ -140,7 +140,7 @@ PyObject* call_linear(PyObject* const* given, Py_ssize_t count, PyObject* keywor
     }
     f.pre = &*pre;
   }
-  dtype == DType::kFloat32 ? run_forward<float>(f) : run_forward<double>(f);
+  dtype == Dtype::kFloat32 ? run_forward<float>(f) : run_forward<double>(f);
   if (pre) Py_DECREF(pre->finish());
   return y.finish();
 }
@@ -205,7 +205,7 @@ PyObject* call_linear_vjp(PyObject* const* given, Py_ssize_t count, PyObject* ke
     }
     for (int i = 0; i < 3; ++i) outs[i] = PyTuple_GET_ITEM(values[6], i);
   }
-  const DType dtype = dy.dtype();
+  const Dtype dtype = dy.dtype();
   const int64_t dx_shape[2] = {x.size(0), x.size(1)}, dw_shape[2] = {w.size(0), w.size(1)}, db_shape[1] = {w.size(1)};
   std::optional<Result> maybe_dx;
   if (need_dx) maybe_dx.emplace(kOp, "dx", outs[0], dtype, 2, dx_shape);
@@ -219,7 +219,7 @@ PyObject* call_linear_vjp(PyObject* const* given, Py_ssize_t count, PyObject* ke
     if (saved) result->require_apart(kOp, saved, "y_or_pre");
   }
   const Matrix x_matrix = as_matrix(std::move(x)), w_matrix = as_matrix(std::move(w));
-  if (dtype == DType::kFloat32) {
+  if (dtype == Dtype::kFloat32) {
     run_vjp<float>(x_matrix, w_matrix, dy, saved, activation, dx, dw, db);
   } else {
     run_vjp<double>(x_matrix, w_matrix, dy, saved, activation, dx, dw, db);

@@ -33,7 +33,7 @@ void multiply_into(const Matrix& a, const Matrix& b, const Array& out) {
 }
 
 void multiply(const Matrix& a, const Matrix& b, const Array& out) {
-  if (a.array.dtype() == DType::kFloat32) {
+  if (a.array.dtype() == Dtype::kFloat32) {
     multiply_into<float>(a, b, out);
   } else {
     multiply_into<double>(a, b, out);

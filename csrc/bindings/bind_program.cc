@@ -22,9 +22,8 @@ namespace gradring {
 namespace {
 
 Dtype dtype_from_name(const std::string& name) {
-  for (int i = 0; i < kDtypes; ++i) {
-    if (name == dtype_name(static_cast<Dtype>(i))) return static_cast<Dtype>(i);
-  }
+  const Dtype dtype = dtype_named(name);
+  if (dtype != kNoDtype) return dtype;
   throw Error(Code::kInvalidArgument, "[program] unknown dtype " + name);
 }
 

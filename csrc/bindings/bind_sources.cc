@@ -30,9 +30,8 @@ struct ColumnHandle {
 };
 
 Dtype parse_dtype(const std::string& name) {
-  for (int i = 0; i < kDtypes; ++i) {
-    if (name == dtype_name(static_cast<Dtype>(i))) return static_cast<Dtype>(i);
-  }
+  const Dtype dtype = dtype_named(name);
+  if (dtype != kNoDtype) return dtype;
   throw Error(Code::kInvalidArgument, "[loader] dtype " + name + " is not one that transforms know");
 }
 

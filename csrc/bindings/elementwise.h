@@ -13,8 +13,8 @@ namespace gradring {
 
 // Calls body with a value of the array's element type.
 template <class Body>
-void for_float(DType dtype, const Body& body) {
-  if (dtype == DType::kFloat32) {
+void for_float(Dtype dtype, const Body& body) {
+  if (dtype == Dtype::kFloat32) {
     body(float{});
   } else {
     body(double{});
@@ -39,7 +39,7 @@ class Result {
     for (int axis = 0; axis < like.dimensions(); ++axis) shape[axis] = like.size(axis);
     make(op, out, like.dtype(), like.dimensions(), shape, inputs);
   }
-  Result(const char* op, PyObject* out, DType dtype, int dimensions, const int64_t* shape,
+  Result(const char* op, PyObject* out, Dtype dtype, int dimensions, const int64_t* shape,
          std::initializer_list<const Array*> inputs) {
     make(op, out, dtype, dimensions, shape, inputs);
   }
@@ -55,7 +55,7 @@ class Result {
   }
 
  private:
-  void make(const char* op, PyObject* out, DType dtype, int dimensions, const int64_t* shape,
+  void make(const char* op, PyObject* out, Dtype dtype, int dimensions, const int64_t* shape,
             std::initializer_list<const Array*> inputs) {
     out_ = Array::output(op, "out", out, dtype, dimensions, shape);
     if (!given_or_null(out)) return;

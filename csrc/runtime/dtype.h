@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace gradring {
 
@@ -20,24 +21,23 @@ enum class Dtype : uint8_t {
   kUint64,
 };
 inline constexpr int kDtypes = 11;
+inline constexpr Dtype kNoDtype{kDtypes};  // none of these: has a name for messages, and counts as bytes
 
 constexpr size_t size_of(Dtype dtype) noexcept {
-  constexpr size_t sizes[kDtypes] = {4, 8, 1, 1, 2, 4, 8, 1, 2, 4, 8};
+  constexpr size_t sizes[kDtypes + 1] = {4, 8, 1, 1, 2, 4, 8, 1, 2, 4, 8, 1};
   return sizes[static_cast<int>(dtype)];
 }
 constexpr const char* dtype_name(Dtype dtype) noexcept {
-  constexpr const char* names[kDtypes] = {"float32", "float64", "bool",   "int8",   "int16", "int32",
-                                          "int64",   "uint8",   "uint16", "uint32", "uint64"};
+  constexpr const char* names[kDtypes + 1] = {"float32", "float64", "bool",   "int8",   "int16",  "int32",
+                                              "int64",   "uint8",   "uint16", "uint32", "uint64", "another dtype"};
   return names[static_cast<int>(dtype)];
 }
 
-template <class T>
-inline constexpr Dtype dtype_of = Dtype::kFloat32;
-template <>
-inline constexpr Dtype dtype_of<double> = Dtype::kFloat64;
-template <>
-inline constexpr Dtype dtype_of<int64_t> = Dtype::kInt64;
-template <>
-inline constexpr Dtype dtype_of<int32_t> = Dtype::kInt32;
+// kNoDtype, if none has this name.
+constexpr Dtype dtype_named(std::string_view name) noexcept {
+  int i = 0;
+  while (i < kDtypes && name != dtype_name(static_cast<Dtype>(i))) ++i;
+  return static_cast<Dtype>(i);
+}
 
 }  // namespace gradring

@@ -90,9 +90,8 @@ class Literal {
 bool known_dtype(char kind, int64_t bytes, Dtype* dtype) {
   for (int i = 0; i < kDtypes; ++i) {
     const auto candidate = static_cast<Dtype>(i);
-    const char* name = dtype_name(candidate);
-    const char its_kind = name[0] == 'b' ? 'b' : name[0];  // bool, float, int, uint
-    if (its_kind == kind && static_cast<int64_t>(size_of(candidate)) == bytes) {
+    // NumPy's kinds are the first letters of the names.
+    if (dtype_name(candidate)[0] == kind && static_cast<int64_t>(size_of(candidate)) == bytes) {
       *dtype = candidate;
       return true;
     }
