@@ -10,7 +10,6 @@
 #include <string>
 #include <utility>
 
-#include "bindings/gil.h"
 #include "runtime/dtype.h"
 #include "runtime/status.h"
 
@@ -85,22 +84,6 @@ class Array {
 void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,
                         const char* second_name);
 void require_float(const char* op, const Array& array, const char* name);
-
-// Releases the GIL while it lives, if the work is worth it (over about 20 microseconds).
-class MaybeReleaseGil {
- public:
-  explicit MaybeReleaseGil(double operations) noexcept {
-    if (operations > 1e6) state_ = PyEval_SaveThread();
-  }
-  ~MaybeReleaseGil() {
-    if (state_) restore_gil(state_);
-  }
-  MaybeReleaseGil(const MaybeReleaseGil&) = delete;
-  MaybeReleaseGil& operator=(const MaybeReleaseGil&) = delete;
-
- private:
-  PyThreadState* state_ = nullptr;
-};
 
 inline Array Array::input(const char* op, const char* argument, PyObject* object) {
   constexpr int kNeeded = Api::NPY_ARRAY_ALIGNED_;

@@ -43,7 +43,7 @@ int iterator_clear(PyObject* object) {
 void iterator_dealloc(PyObject* object) {
   PyObject_GC_UnTrack(object);
   IteratorObject* self = as_iterator(object);
-  // Workers go on to the end of the batch that they are at, and nobody waits for them here.
+  // Workers go on to the end of the sample that they are at, and nobody waits for them here.
   self->run->pipeline().stop();
   self->run.~shared_ptr();
   Py_CLEAR(self->watcher);
@@ -58,25 +58,22 @@ PyObject* iterator_next(PyObject* object) {
   const int64_t asked = monotonic_ns();
   LoaderRun& run = *self->run;
   if (run.reader().here()) {
-    const py::object type = py::module_::import("gradring.errors").attr("LoaderError");
-    PyErr_SetString(type.ptr(),
-                    "[loader] this iterator is being read by this thread already: a signal handler, a finalizer or the "
-                    "source's function must not read it too");
+    set_python_error({Code::kClosed,
+                      "[loader] this iterator is being read by this thread already: a signal handler, a finalizer or "
+                      "the source's function must not read it too"});
     return nullptr;
   }
-  if (!run.reader().try_begin()) {
+  std::unique_lock<Reader> reading(run.reader(), std::try_to_lock);
+  if (!reading) {
     const GilRelease release;
-    run.reader().begin();
+    reading.lock();
   }
-  if (self->finished) {
-    run.reader().end();
-    return nullptr;
-  }
+  if (self->finished) return nullptr;
   Delivery delivery;
   const uint64_t ready = run.pipeline().counters().ready.load(std::memory_order_relaxed);
   if (!run.next(&delivery, self->watcher)) {
     self->finished = true;
-    run.reader().end();  // the loader may end here, and joins its workers
+    reading.unlock();  // the loader may end here, and joins its workers
     PyObject* const watcher = std::exchange(self->watcher, nullptr);
     const bool failed = PyErr_Occurred() != nullptr;
     PyObject* told = failed ? nullptr : PyObject_CallMethod(watcher, "finished", nullptr);
@@ -88,7 +85,6 @@ PyObject* iterator_next(PyObject* object) {
   if (run.pipeline().counters().ready.load(std::memory_order_relaxed) != ready) {
     run.hand_off().add(monotonic_ns() - asked);
   }
-  run.reader().end();
   return batch;
 }
 
@@ -167,14 +163,18 @@ std::shared_ptr<LoaderRun> LoaderRun::make(std::unique_ptr<Pipeline> pipeline, B
   return {new LoaderRun(std::move(pipeline), std::move(form)), &leave};
 }
 
+void LoaderRun::push_left(LoaderRun* run) noexcept {
+  run->next_left_ = left.load(std::memory_order_relaxed);
+  while (!left.compare_exchange_weak(run->next_left_, run, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+  }
+}
+
 void LoaderRun::leave(LoaderRun* run) noexcept {
   if (run->pipeline_->join(Deadline{})) {
     delete run;
     return;
   }
-  run->next_left_ = left.load(std::memory_order_relaxed);
-  while (!left.compare_exchange_weak(run->next_left_, run, std::memory_order_acq_rel, std::memory_order_relaxed)) {
-  }
+  push_left(run);
   sweep();  // its workers may have ended meanwhile, and told nobody
 }
 
@@ -187,9 +187,7 @@ bool LoaderRun::sweep() noexcept {
       delete run;
     } else {
       all = false;
-      run->next_left_ = left.load(std::memory_order_relaxed);
-      while (!left.compare_exchange_weak(run->next_left_, run, std::memory_order_acq_rel, std::memory_order_relaxed)) {
-      }
+      push_left(run);
     }
     run = next;
   }
@@ -214,11 +212,7 @@ bool LoaderRun::join(double seconds, bool signals) {
       const Deadline slice = std::min(deadline, deadline_in(kSlice));
       // In a forked child the reader may be a thread that is not there.
       if (pipeline_->forked()) return pipeline_->join();
-      if (reader_.try_begin_until(slice)) {
-        const bool ended = pipeline_->join(slice);
-        reader_.end();
-        if (ended) return true;
-      }
+      if (const std::unique_lock<Reader> reading(reader_, slice); reading && pipeline_->join(slice)) return true;
     }
     if (Clock::now() >= deadline) return false;
     if (signals && PyErr_CheckSignals() != 0) throw py::error_already_set();

@@ -33,18 +33,18 @@ class Latencies {
   std::atomic<uint64_t> counts_[kBuckets] = {};
 };
 
-// Who reads a run: one thread at a time, and none twice on one stack (a signal handler, a finalizer or a source's function
-// may do anything).
+// Who reads a run holds this lock: one thread at a time, and none twice on one stack (a signal handler, a finalizer or a
+// source's function may do anything).
 class Reader {
  public:
   bool here() const noexcept { return thread_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
-  bool try_begin() noexcept { return entered(mutex_.try_lock()); }
-  bool try_begin_until(Deadline deadline) noexcept { return entered(mutex_.try_lock_until(deadline)); }
-  void begin() noexcept {
+  bool try_lock() noexcept { return entered(mutex_.try_lock()); }
+  bool try_lock_until(Deadline deadline) noexcept { return entered(mutex_.try_lock_until(deadline)); }
+  void lock() noexcept {
     mutex_.lock();
     entered(true);
   }
-  void end() noexcept {
+  void unlock() noexcept {
     thread_.store({}, std::memory_order_relaxed);
     mutex_.unlock();
   }
@@ -95,6 +95,7 @@ class LoaderRun {
  private:
   LoaderRun(std::unique_ptr<Pipeline> pipeline, BatchForm form);
   static void leave(LoaderRun* run) noexcept;
+  static void push_left(LoaderRun* run) noexcept;
   void ask(Delivered what, int64_t waited_ns, PyObject* watcher);
 
   std::unique_ptr<Pipeline> pipeline_;

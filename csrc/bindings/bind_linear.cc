@@ -5,6 +5,7 @@
 #include "bindings/activation_name.h"
 #include "bindings/bindings.h"
 #include "bindings/fast_call.h"
+#include "bindings/gil.h"
 #include "bindings/matrix.h"
 #include "ops/linear/linear.h"
 #include "runtime/default_team.h"

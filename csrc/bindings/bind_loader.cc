@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -215,14 +216,8 @@ void bind_loader(py::module_& m) {
             order.pad = pad;
             run.forget_errors();
             const GilRelease release;
-            run.reader().begin();
-            try {
-              run.pipeline().start(order, skip, deadline_after(seconds));
-            } catch (...) {
-              run.reader().end();
-              throw;
-            }
-            run.reader().end();
+            const std::lock_guard<Reader> reading(run.reader());
+            run.pipeline().start(order, skip, deadline_after(seconds));
           },
           py::arg("samples"), py::arg("batch_size"), py::arg("seed"), py::arg("epoch"), py::arg("rank"),
           py::arg("world_size"), py::arg("start"), py::arg("shuffle"), py::arg("drop_last"), py::arg("pad"),

@@ -1,6 +1,7 @@
 // matmul, linear and linear_vjp on NumPy arrays.
 #include "bindings/bindings.h"
 #include "bindings/fast_call.h"
+#include "bindings/gil.h"
 #include "bindings/matrix.h"
 #include "ops/matmul/matmul.h"
 #include "runtime/default_team.h"

@@ -175,12 +175,7 @@ void read_into(const Source& source, const py::array_t<int64_t, py::array::c_sty
     const GilRelease release;
     status = source.read(request, &failed_row);
   }
-  if (status.code() == Code::kPython) {
-    const py::object error = take_held_error();
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-    throw py::error_already_set();
-  }
-  throw_if(status);
+  throw_status(status);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "bindings/array.h"
 #include "bindings/fast_call.h"
+#include "bindings/gil.h"
 #include "ops/work.h"
 #include "runtime/default_team.h"
 

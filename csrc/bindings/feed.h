@@ -8,18 +8,6 @@
 
 namespace gradring {
 
-// Throws what a status says; for Code::kPython, the exception that this thread holds.
-inline void throw_status(const Status& status) {
-  if (status.code() == Code::kPython) {
-    const py::object error = take_held_error();
-    if (error) {
-      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-      throw py::error_already_set();
-    }
-  }
-  throw_if(status);
-}
-
 class PyFeed {
  public:
   virtual ~PyFeed() = default;

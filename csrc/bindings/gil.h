@@ -9,6 +9,8 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include <optional>
+
 namespace gradring {
 
 [[noreturn]] inline void rest() noexcept {
@@ -34,6 +36,17 @@ class GilRelease {
 
  private:
   PyThreadState* state_;
+};
+
+// Lets it go if the work is worth it (over about 20 microseconds).
+class MaybeReleaseGil {
+ public:
+  explicit MaybeReleaseGil(double operations) noexcept {
+    if (operations > 1e6) release_.emplace();
+  }
+
+ private:
+  std::optional<GilRelease> release_;
 };
 
 // Calls f with the lock, from native code. Whatever f keeps on its stack while Python code runs must not need the lock when

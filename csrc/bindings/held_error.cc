@@ -34,4 +34,15 @@ py::object take_held_error() noexcept {
   return py::reinterpret_steal<py::object>(value);
 }
 
+void throw_status(const Status& status) {
+  if (status.code() == Code::kPython) {
+    const py::object error = take_held_error();
+    if (error) {
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      throw py::error_already_set();
+    }
+  }
+  throw_if(status);
+}
+
 }  // namespace gradring

@@ -13,4 +13,7 @@ Status hold_python_error() noexcept;
 // The exception that this thread holds, or null; it holds none afterwards. Needs the GIL.
 py::object take_held_error() noexcept;
 
+// Throws what a status says; for Code::kPython, the exception that this thread holds. Needs the GIL.
+void throw_status(const Status& status);
+
 }  // namespace gradring

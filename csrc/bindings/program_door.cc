@@ -80,9 +80,8 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       if (executor->brief()) {
         result = door->engine->step(*executor, batch, rate);
       } else {
-        PyThreadState* state = PyEval_SaveThread();
+        const GilRelease release;
         result = door->engine->step(*executor, batch, rate);
-        restore_gil(state);
       }
       const double loss = door->engine->totals().last_loss;
       door->engine->leave();
