@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from gradring.bench.harness import Case, Row, load, pooled, save
+from gradring.bench.harness import Case, Row, load, pooled, save, threads_seconds
 
 
 def row(name: str, **seconds: list[float]) -> Row:
@@ -33,3 +37,31 @@ def test_a_file_keeps_the_rows_to_four_digits(tmp_path):
     document = json.loads(path.read_text())
     assert document["title"] == "a title" and document["missing"] == {"absent": "not installed"}
     assert document["rows"][0]["best_peer"] == "peer" and document["rows"][0]["ratio"] == 1.62
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not count threads' time")
+def test_the_time_of_a_spinning_thread_is_seen_from_outside():
+    before = threads_seconds(os.getpid())
+    spun, leave = threading.Event(), threading.Event()
+
+    def spin() -> None:
+        while time.thread_time() < 0.05:
+            pass
+        spun.set()
+        leave.wait()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    spun.wait()
+    used = threads_seconds(os.getpid()) - before
+    leave.set()
+    thread.join()
+    assert used > 0.04
+
+
+def test_a_process_that_has_ended_used_no_time():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert threads_seconds(pid) == 0.0

@@ -16,8 +16,6 @@ MODULE = "gradring.bench.gemm_contenders"
 ROWS = (1, 16, 64, 100, 256, 1024)
 SIDES = (10, 64, 128, 300, 784, 1024, 2048)
 FLAGS = tuple(product((False, True), repeat=2))
-# OpenBLAS's idle threads yield in a loop for 2^26 cycles before they sleep; nobody is timed beside them.
-SETTLE = 0.035
 BLOCK = 24  # cases in a contender's turn
 LAYERS = ((64, 784, 256), (256, 1024, 1024), (256, 1024, 4096), (32, 64, 32))
 
@@ -89,7 +87,6 @@ def run(
     shard: tuple[int, int] = (1, 1),
     rounds: int | None = None,
     min_seconds: float = 0.002,
-    settle: float = SETTLE,
     select: str = "",
     add: bool = False,
     out: Path | None = None,
@@ -108,7 +105,6 @@ def run(
         chosen,
         rounds=rounds or (3 if full else 5),
         min_seconds=min_seconds,
-        settle=settle,
         block=BLOCK,
     )
     peak = max(peak, _core.measure_peak_flops())

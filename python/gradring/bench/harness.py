@@ -75,6 +75,20 @@ class Row:
         return math.nan if peer is None or ours not in self.seconds else self.median(peer) / self.median(ours)
 
 
+MOMENT = 0.01  # longer than the kernel's tick, at which a running thread's time is counted
+
+
+def threads_seconds(pid: int) -> float:
+    """Seconds of all cores that a process's living threads have used; 0 where the system does not tell."""
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(path.read_text().split()[0])
+        except OSError:
+            continue  # the thread has ended
+    return total * 1e-9
+
+
 class Worker:
     """The harness's end of one contender process."""
 
@@ -112,6 +126,20 @@ class Worker:
             return {"error": "the process ended"}
         return self._read()
 
+    def settle(self, most: float) -> None:
+        """Returns when the process's threads have used no core for a moment, or after `most` seconds.
+
+        A library's idle threads may go on spinning after its turn, OpenBLAS's for a tenth of a second.
+        """
+        end = time.monotonic() + most
+        before = threads_seconds(self._process.pid)
+        while time.monotonic() < end:
+            time.sleep(MOMENT)
+            now = threads_seconds(self._process.pid)
+            if now - before < MOMENT / 10:
+                return
+            before = now
+
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -134,14 +162,14 @@ def race(
     *,
     rounds: int = 7,
     min_seconds: float = 0.02,
-    settle: float = 0.0,
+    settle: float = 0.3,
     block: int = 1,
 ) -> tuple[list[Row], dict[str, str]]:
     """Times every contender on every case, in turn within each round.
 
     Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`. A contender's turn
-    takes it through `block` cases, and begins with `settle` seconds of silence: short timings must not run while the
-    last contender's pool still spins.
+    takes it through `block` cases; the next one's begins when its threads are at rest, or after `settle` seconds: short
+    timings must not run while the last contender's pool still spins.
     """
     require_release_build()
     workers: list[Worker] = []
@@ -186,7 +214,6 @@ def _race_block(
     expected: dict[int, list[float]] = {}
     for worker in workers:
         name = worker.contender.name
-        time.sleep(settle)
         for slot, row in enumerate(rows):
             case = row.case
             calls = 0 if case.agree is None else AGREE_CALLS
@@ -199,12 +226,13 @@ def _race_block(
                 row.failures[name] = f"its first results are {reply['first']}, others' {expected[slot]}"
             else:
                 able[name].append(slot)
+        worker.settle(settle)
     for turn in range(rounds):
         for worker in workers if turn % 2 == 0 else reversed(workers):
-            time.sleep(settle)
             for slot in able[worker.contender.name]:
                 reply = worker.ask(do="time", slot=slot)
                 _record(rows[slot], worker.contender.name, reply)
+            worker.settle(settle)
     return rows
 
 
