@@ -1,5 +1,7 @@
 #include "ops/linear/linear.h"
 
+#include <algorithm>
+
 #include "ops/linear/kernels.h"
 
 namespace gradring {
@@ -37,52 +39,33 @@ MatmulArguments<T> dw_of(const LinearVjpArguments<T>& p, const T* gradient, int6
 }
 
 template <class T>
-ScratchBytes scratch(const LinearVjpArguments<T>& p, int lanes) noexcept {
-  ScratchBytes bytes;
-  if (p.dx) bytes = matmul_scratch(dx_of<T>(p, nullptr, p.out), lanes);
-  if (p.dw) {
-    const ScratchBytes other = matmul_scratch(dw_of<T>(p, nullptr, p.out), lanes);
-    if (other.per_lane > bytes.per_lane) bytes.per_lane = other.per_lane;
-    if (other.shared > bytes.shared) bytes.shared = other.shared;
-  }
-  bytes.shared += gradient_bytes(p);
-  return bytes;
-}
-
-template <class T>
-int lanes(const LinearVjpArguments<T>& p, int available) noexcept {
-  int most = 1;
-  if (p.dx) most = matmul_lanes(dx_of<T>(p, nullptr, p.out), available);
-  if (p.dw) {
-    const int other = matmul_lanes(dw_of<T>(p, nullptr, p.out), available);
-    if (other > most) most = other;
-  }
-  return most;
-}
-
-template <class T>
 T* own_gradient(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
   return has_gradient(p) ? reinterpret_cast<T*>(lane.shared_scratch()) : nullptr;
 }
 
 }  // namespace
 
-template <>
-ScratchBytes linear_vjp_scratch(const LinearVjpArguments<float>& p, int available) noexcept {
-  return scratch(p, available);
+template <class T>
+ScratchBytes linear_vjp_scratch(const LinearVjpArguments<T>& p, int lanes) noexcept {
+  ScratchBytes bytes;
+  if (p.dx) bytes = matmul_scratch(dx_of<T>(p, nullptr, p.out), lanes);
+  if (p.dw) {
+    const ScratchBytes other = matmul_scratch(dw_of<T>(p, nullptr, p.out), lanes);
+    bytes.per_lane = std::max(bytes.per_lane, other.per_lane);
+    bytes.shared = std::max(bytes.shared, other.shared);
+  }
+  bytes.shared += gradient_bytes(p);
+  return bytes;
 }
-template <>
-ScratchBytes linear_vjp_scratch(const LinearVjpArguments<double>& p, int available) noexcept {
-  return scratch(p, available);
+
+template <class T>
+int linear_vjp_lanes(const LinearVjpArguments<T>& p, int available) noexcept {
+  int most = 1;
+  if (p.dx) most = matmul_lanes(dx_of<T>(p, nullptr, p.out), available);
+  if (p.dw) most = std::max(most, matmul_lanes(dw_of<T>(p, nullptr, p.out), available));
+  return most;
 }
-template <>
-int linear_vjp_lanes(const LinearVjpArguments<float>& p, int available) noexcept {
-  return lanes(p, available);
-}
-template <>
-int linear_vjp_lanes(const LinearVjpArguments<double>& p, int available) noexcept {
-  return lanes(p, available);
-}
+
 template <class T>
 void linear_vjp_gradient(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
   GRADRING_KERNELS(linear_gradient_kernel).template of<T>()(lane, {p, own_gradient(lane, p)});
@@ -104,6 +87,10 @@ void linear_vjp(const Lane& lane, const LinearVjpArguments<T>& p) noexcept {
   linear_vjp_products(lane, p);
 }
 
+template ScratchBytes linear_vjp_scratch(const LinearVjpArguments<float>&, int) noexcept;
+template ScratchBytes linear_vjp_scratch(const LinearVjpArguments<double>&, int) noexcept;
+template int linear_vjp_lanes(const LinearVjpArguments<float>&, int) noexcept;
+template int linear_vjp_lanes(const LinearVjpArguments<double>&, int) noexcept;
 template void linear_vjp_gradient(const Lane&, const LinearVjpArguments<float>&) noexcept;
 template void linear_vjp_gradient(const Lane&, const LinearVjpArguments<double>&) noexcept;
 template void linear_vjp_products(const Lane&, const LinearVjpArguments<float>&) noexcept;
