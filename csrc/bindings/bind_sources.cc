@@ -10,6 +10,7 @@
 #include "bindings/held_error.h"
 #include "bindings/row_functions.h"
 #include "loader/column_source.h"
+#include "loader/scratch.h"
 #include "loader/sources/array_header.h"
 #include "loader/sources/file_column.h"
 #include "loader/sources/memory_column.h"
@@ -161,12 +162,12 @@ void read_into(const Source& source, const py::array_t<int64_t, py::array::c_sty
     }
     places.push_back(static_cast<std::byte*>(const_cast<void*>(arrays[i].data())));
   }
-  std::vector<std::byte> scratch(source.scratch_bytes() + 64);
+  const Scratch scratch(source.scratch_bytes());
   ReadRequest request;
   request.samples = samples.data();
   request.rows = samples.size();
   request.fields = places.data();
-  request.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
+  request.scratch = scratch.data();
   request.seed = seed;
   request.epoch = epoch;
   int64_t failed_row = -1;

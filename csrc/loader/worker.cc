@@ -129,10 +129,8 @@ Worker::Worker(const Control& control, const Filler& filler, std::byte* slots, s
       stride_(stride),
       index_(index),
       lane_(control.shape().lanes == 1 ? 0 : index),
-      scratch_memory_(std::make_unique<std::byte[]>(filler.source().scratch_bytes() + 64)) {
+      scratch_(filler.source().scratch_bytes()) {
   if (control.shape().parts > 1) announced_ = std::make_unique<int64_t[]>(filler.layout().offsets[0] / sizeof(int64_t));
-  const auto address = reinterpret_cast<uintptr_t>(scratch_memory_.get());
-  scratch_ = scratch_memory_.get() + (64 - address % 64) % 64;
 }
 
 void Worker::serve(const std::function<bool()>& go_on) noexcept {
@@ -213,8 +211,8 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   }
   const RunLeft left(ring);
   const bool streaming = (block.ahead.load(std::memory_order_relaxed) + kSpareSlots) * stride_ > kCachedBytes;
-  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_, &part, &block_of,
-               &left, streaming);
+  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_.data(), &part,
+               &block_of, &left, streaming);
   if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
   if (!ok && failed_ && part.status.code() != Code::kClosed) failed_(static_cast<uint64_t>(batch), part);

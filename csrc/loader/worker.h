@@ -9,6 +9,7 @@
 #include "gradring/export.h"
 #include "loader/control.h"
 #include "loader/order.h"
+#include "loader/scratch.h"
 #include "loader/source.h"
 #include "runtime/team.h"
 
@@ -59,7 +60,7 @@ class GRADRING_API Worker {
 
   // Fills the slot of a ticket that was claimed and reserved, and commits it. False if that failed.
   bool fill(uint64_t ticket, const Order& order) noexcept;
-  std::byte* scratch() const noexcept { return scratch_; }
+  std::byte* scratch() const noexcept { return scratch_.data(); }
 
  private:
   bool may_claim(uint32_t run) noexcept;
@@ -74,8 +75,7 @@ class GRADRING_API Worker {
   std::unique_ptr<int64_t[]> announced_;  // the samples of a whole batch, if batches come in parts
   Failed failed_;
   bool watch_memory_ = false;
-  std::unique_ptr<std::byte[]> scratch_memory_;
-  std::byte* scratch_;
+  Scratch scratch_;
 };
 
 }  // namespace gradring

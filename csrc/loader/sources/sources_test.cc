@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "loader/column_source.h"
+#include "loader/scratch.h"
 #include "loader/sources/array_header.h"
 #include "loader/sources/file_column.h"
 #include "loader/sources/memory_column.h"
@@ -59,12 +60,12 @@ std::string floats(int64_t count) {
 
 Status read(const Source& source, const std::vector<int64_t>& samples, const std::vector<std::byte*>& fields,
             int64_t* failed) {
-  std::vector<std::byte> scratch(source.scratch_bytes() + 64);
+  const Scratch scratch(source.scratch_bytes());
   ReadRequest request;
   request.samples = samples.data();
   request.rows = static_cast<int64_t>(samples.size());
   request.fields = fields.data();
-  request.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
+  request.scratch = scratch.data();
   return source.read(request, failed);
 }
 

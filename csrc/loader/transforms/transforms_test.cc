@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "loader/scratch.h"
 #include "loader/transforms/image.h"
 #include "loader/transforms/plan.h"
 #include "ops/testing.h"
@@ -27,12 +28,9 @@ std::vector<To> run(const RowPlan& plan, const std::vector<From>& row, const Row
   const size_t bytes = row.size() * sizeof(From);
   const std::unique_ptr<std::byte[]> from(new std::byte[offset + bytes]);
   std::memcpy(from.get() + offset, row.data(), bytes);
-  const std::unique_ptr<std::byte[]> scratch(new std::byte[plan.scratch_bytes() + 64]);
-  const auto address = reinterpret_cast<uintptr_t>(scratch.get());
+  const Scratch scratch(plan.scratch_bytes());
   std::vector<To> to(plan.output().row_bytes() / sizeof(To));
-  REQUIRE(plan.run(from.get() + offset, reinterpret_cast<std::byte*>(to.data()), key,
-                   scratch.get() + (64 - address % 64) % 64)
-              .ok());
+  REQUIRE(plan.run(from.get() + offset, reinterpret_cast<std::byte*>(to.data()), key, scratch.data()).ok());
   return to;
 }
 
@@ -144,13 +142,12 @@ TEST_CASE("a timed run gives the same row and a time for every stage") {
   const RowPlan plan(field(Dtype::kUint8, {4, 6, 3}), {OneHotStep{256}, ScaleStep{2, 0}, CastStep{Dtype::kInt16}}, 0);
   CHECK(plan.names() == std::vector<std::string>{"OneHot", "Scale", "Cast"});
   const auto row = random_bytes(72);
-  const std::unique_ptr<std::byte[]> scratch(new std::byte[plan.scratch_bytes() + 64]);
-  const auto address = reinterpret_cast<uintptr_t>(scratch.get());
+  const Scratch scratch(plan.scratch_bytes());
   std::vector<int16_t> to(72 * 256);
   std::vector<uint64_t> ns(3);
   for (int i = 0; i < 50; ++i) {
     REQUIRE(plan.run_timed(reinterpret_cast<const std::byte*>(row.data()), reinterpret_cast<std::byte*>(to.data()), {},
-                           scratch.get() + (64 - address % 64) % 64, ns.data())
+                           scratch.data(), ns.data())
                 .ok());
   }
   CHECK(same_bits(to, run<int16_t>(plan, row)));
@@ -159,7 +156,8 @@ TEST_CASE("a timed run gives the same row and a time for every stage") {
 
 TEST_CASE("a label out of range is named") {
   const RowPlan plan(field(Dtype::kInt64, {}), {OneHotStep{3}}, 0);
-  std::vector<std::byte> to(plan.output().row_bytes()), scratch(plan.scratch_bytes() + 64);
+  std::vector<std::byte> to(plan.output().row_bytes());
+  const Scratch scratch(plan.scratch_bytes());
   for (int64_t label : {int64_t{-1}, int64_t{3}, INT64_MAX, INT64_MIN}) {
     const Status status = plan.run(reinterpret_cast<const std::byte*>(&label), to.data(), {}, scratch.data());
     CHECK(status.code() == Code::kOutOfRange);
