@@ -18,7 +18,9 @@ def checks(node):
             return True
         if isinstance(child, ast.Call):
             called = ast.unparse(child.func).split(".")[-1]
-            if called in {"raises", "fail", "warns"} or re.match(r"_?(assert|check|compare|expect|require)", called):
+            if called in {"raises", "fail", "warns", "run_state_machine_as_test"} or re.match(
+                r"_?(assert|check|compare|expect|require)", called
+            ):
                 return True
     return False
 
