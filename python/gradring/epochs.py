@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from gradring.loader import Loader
 
-__all__ = ["REPORT_SECONDS", "Mean", "Report", "batches_of"]
+__all__ = ["REPORT_SECONDS", "EpochPlace", "Mean", "Report", "batches_of"]
 
 REPORT_SECONDS = 0.1
 
@@ -29,6 +29,35 @@ class Mean:
     @property
     def value(self) -> float:
         return self._sum / self._weight if self._weight else float("nan")
+
+
+class EpochPlace:
+    """Where an epoch is. A callback's own steps are none of it."""
+
+    _first = 0  # passes before the epoch's first batch
+    _told: int | None = None
+
+    def _passes(self) -> tuple[int, int]:
+        """Batches whose gradients were computed so far, and how many of them wait for an update."""
+        raise NotImplementedError
+
+    def begin(self, start: int) -> None:
+        """The next batch is the epoch's number ``start``."""
+        self._first = self._passes()[0] - start
+
+    def batches(self) -> int:
+        """Batches of the epoch at hand whose gradients the parameters have."""
+        passes, pending = self._passes()
+        return passes - pending - self._first if self._told is None else self._told
+
+    def tell(self, report: Report, done: int, metrics: dict[str, float]) -> None:
+        """Call ``report``, which may take steps of its own."""
+        before, self._told = self._passes()[0], self.batches()
+        try:
+            report(done, metrics)
+        finally:
+            self._first += self._passes()[0] - before
+            self._told = None
 
 
 def batches_of(source: Any, epoch: int | None = None, start: int = 0) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from gradring.epochs import REPORT_SECONDS, Mean, Report, batches_of
+from gradring.epochs import REPORT_SECONDS, EpochPlace, Mean, Report, batches_of
 from gradring.loader import Loader
 
 if TYPE_CHECKING:
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["NativeRun"]
 
 
-class NativeRun:
+class NativeRun(EpochPlace):
     """Runs whole epochs natively over a loader's arrays, and other sources batch by batch."""
 
     def __init__(self, engine: Engine, *, accuracy: bool) -> None:
         self.engine, self._accuracy = engine, accuracy
         self.params: dict[str, NDArray[Any]] = engine.params
         self.state: dict[str, NDArray[Any]] = engine.state
-        self._start = self._first_draw = 0
-        self._told: int | None = None
 
     @property
     def step_count(self) -> int:
@@ -43,29 +41,16 @@ class NativeRun:
         finally:
             store.fits -= 1
 
-    def batches(self) -> int:
-        """Batches of the epoch at hand whose gradients the parameters have."""
-        if self._told is not None:
-            return self._told
-        return self._start + self.engine.draw_count - self._first_draw - self.engine.pending
+    def _passes(self) -> tuple[int, int]:
+        return self.engine.draw_count, self.engine.pending
 
     def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
         self.engine.forget()
-        self._start, self._first_draw = start, self.engine.draw_count
-
-        def tell(batches: int, metrics: dict[str, float]) -> None:
-            # A callback's own steps are none of this epoch's.
-            draws, self._told = self.engine.draw_count, self.batches()
-            try:
-                report(batches, metrics)
-            finally:
-                self._first_draw += self.engine.draw_count - draws
-                self._told = None
-
+        self.begin(start)
         try:
             if not isinstance(source, Loader):
-                return self._train_batches(source, epoch, start, tell)
+                return self._train_batches(source, epoch, start, report)
             source.set_epoch(epoch)
             arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
             result = self.engine.run(
@@ -76,7 +61,7 @@ class NativeRun:
                 epoch=epoch,
                 drop_last=source.drop_last,
                 start_batch=start,
-                on_report=lambda made: tell(start + made.steps, self._metrics(made)),
+                on_report=lambda made: self.tell(report, start + made.steps, self._metrics(made)),
             )
             return self._metrics(result)
         except BaseException:
@@ -89,7 +74,7 @@ class NativeRun:
             mean.add(self.engine.step(x, y), len(x))
             done += 1
             if time.perf_counter() - told > REPORT_SECONDS:
-                report(done, {"loss": mean.value})
+                self.tell(report, done, {"loss": mean.value})
                 told = time.perf_counter()
         self.engine.flush()
         return {"loss": mean.value}

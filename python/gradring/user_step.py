@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import ops
-from gradring.epochs import REPORT_SECONDS, Mean, Report, batches_of
+from gradring.epochs import REPORT_SECONDS, EpochPlace, Mean, Report, batches_of
 from gradring.errors import NonFinite
 from gradring.optim import Optimizer
 from gradring.options import Options
@@ -31,7 +31,7 @@ class StepResult(NamedTuple):
     samples: float
 
 
-class UserStep:
+class UserStep(EpochPlace):
     """Calls a function for loss and gradients, and updates the parameters in place, natively.
 
     ``params`` maps names to arrays: of NumPy, or of any framework whose CPU arrays NumPy can view. A writable one is
@@ -75,8 +75,7 @@ class UserStep:
         self._update = _updater(optimizer)
         self.step_count = 0
         self._last_samples = 1.0
-        self._start = self._first_pass = self._passes = 0
-        self._told: int | None = None
+        self._computed = 0
         self._sums: dict[str, NDArray[Any]] = {}
         self._weight, self._pending = 0.0, 0
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
@@ -106,16 +105,13 @@ class UserStep:
         """The arrays are the caller's."""
         return nullcontext()
 
-    def batches(self) -> int:
-        """Batches of the epoch at hand whose gradients the parameters have."""
-        if self._told is not None:
-            return self._told
-        return self._start + self._passes - self._first_pass - self._pending
+    def _passes(self) -> tuple[int, int]:
+        return self._computed, self._pending
 
     def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
         self._forget()
-        self._start, self._first_pass = start, self._passes
+        self.begin(start)
         mean, done = Mean(), start
         told = ready = time.perf_counter()
         for batch in batches_of(source, epoch, start):
@@ -124,19 +120,10 @@ class UserStep:
             done += 1
             ready = time.perf_counter()
             if ready - told > REPORT_SECONDS:
-                self._tell(report, done, mean)
+                self.tell(report, done, {"loss": mean.value})
                 told = ready = time.perf_counter()
         self.flush()
         return {"loss": mean.value}
-
-    def _tell(self, report: Report, done: int, mean: Mean) -> None:
-        """A callback's own steps are none of this epoch's."""
-        passes, self._told = self._passes, self.batches()
-        try:
-            report(done, {"loss": mean.value})
-        finally:
-            self._first_pass += self._passes - passes
-            self._told = None
 
     def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
         """The mean loss; nothing is updated."""
@@ -187,7 +174,7 @@ class UserStep:
 
     def _forget(self) -> None:
         """Drop gradients that wait for an update, as if their batches had never come."""
-        self._passes -= self._pending
+        self._computed -= self._pending
         self._discard()
 
     def _discard(self) -> None:
@@ -229,7 +216,7 @@ class UserStep:
         return any(begin < other_end and end > other_begin for other_begin, other_end in self._spans)
 
     def _add(self, result: StepResult) -> None:
-        self._passes += 1
+        self._computed += 1
         self._pending += 1
         self._weight += result.samples
         if self._options.accumulate == 1:
