@@ -76,13 +76,10 @@ class Watcher:
         if code == _PYTHON:
             error: BaseException | None
             error = self.run.take_error(batch) if self.workers is None else load_note(self.run.note(lane))
-            if isinstance(
-                error, (StopIteration, StopAsyncIteration)
-            ):  # would end the consumer's loop as if all were read
-                cause, error = (
-                    error,
-                    LoaderError(f"[loader] the source raised {type(error).__name__}, while reading {where}"),
-                )
+            if isinstance(error, (StopIteration, StopAsyncIteration)):
+                # As it is, it would end the consumer's loop as if all were read.
+                cause = error
+                error = LoaderError(f"[loader] the source raised {type(cause).__name__}, while reading {where}")
                 error.__cause__ = cause
             if error is not None:
                 try:
