@@ -43,6 +43,14 @@ class Case:
     bytes: int = 0
 
 
+def spread(times: Sequence[float]) -> float:
+    """(75th - 25th percentile) / median; 0 with fewer than four."""
+    if len(times) < 4:
+        return 0.0
+    low, middle, high = statistics.quantiles(times, n=4)
+    return (high - low) / middle
+
+
 @dataclass
 class Row:
     """A case's seconds per call, one list per contender that could run it."""
@@ -57,12 +65,8 @@ class Row:
         return statistics.median(self.seconds[name])
 
     def spread(self, name: str) -> float:
-        """(75th - 25th percentile) / median; 0 with fewer than four rounds."""
-        times = self.seconds[name]
-        if len(times) < 4:
-            return 0.0
-        low, _, high = statistics.quantiles(times, n=4)
-        return (high - low) / self.median(name)
+        """That of its seconds."""
+        return spread(self.seconds[name])
 
     def best_peer(self, ours: str) -> str | None:
         """The fastest other contender by median."""
@@ -259,15 +263,18 @@ def format_seconds(seconds: float) -> str:
 
 
 def save(path: Path, title: str, rows: Sequence[Row], ours: str, missing: dict[str, str], **extra: Any) -> None:
-    """Writes everything measured, with the machine and versions, as JSON, a line a row."""
+    """Writes everything measured, with the machine and versions."""
     document = {"title": title, "machine": describe(), "ours": ours, "missing": missing, **extra}
-    lines = [
-        json.dumps(
-            _rounded({**asdict(row), "best_peer": row.best_peer(ours), "ratio": row.ratio(ours)}),
-            separators=(",", ":"),
-        )
-        for row in rows
-    ]
+    write(
+        path,
+        document,
+        [{**asdict(row), "best_peer": row.best_peer(ours), "ratio": row.ratio(ours)} for row in rows],
+    )
+
+
+def write(path: Path, document: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """The document and its rows as JSON, a line a row."""
+    lines = [json.dumps(_rounded(row), separators=(",", ":")) for row in rows]
     head = json.dumps(document, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(head + ',\n "rows": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")

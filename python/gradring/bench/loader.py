@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .harness import Contender, Worker, format_seconds
+from .harness import Contender, Worker, format_seconds, spread, write
 from .loader_data import write_rows
 from .machine import describe, require_release_build
 from .report import print_machine
@@ -146,12 +146,8 @@ class Row:
         return statistics.median(measured[what] for measured in self.rounds[name])
 
     def spread(self, name: str) -> float:
-        """(75th - 25th percentile) / median of the seconds; 0 with fewer than four rounds."""
-        times = [measured["seconds"] for measured in self.rounds[name]]
-        if len(times) < 4:
-            return 0.0
-        low, _, high = statistics.quantiles(times, n=4)
-        return (high - low) / statistics.median(times)
+        """That of its seconds."""
+        return spread([measured["seconds"] for measured in self.rounds[name]])
 
     def best(self, *prefixes: str) -> str | None:
         """The fastest of those whose names begin so."""
@@ -241,8 +237,7 @@ def _print(row: Row) -> None:
 
 def _save(path: Path, row: Row) -> None:
     """Adds the row to the file, in place of its last measurement."""
-    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    document |= {"title": "Loading batches", "machine": describe(), "ours": OURS}
+    found = json.loads(path.read_text())["rows"] if path.exists() else []
     mine = row.median(OURS) if OURS in row.rounds else None
     summary = {}
     for name in row.rounds:
@@ -254,8 +249,6 @@ def _save(path: Path, row: Row) -> None:
     if mine and ceiling:
         summary[OURS]["part_of_ceiling"] = row.median(ceiling) / mine
     saved = {**asdict(row.race), "medians": summary, "rounds": row.rounds, "failures": row.failures}
-    document["rows"] = [other for other in document["rows"] if other["key"] != row.race.key] + [saved]
-    order = [race.key for race in RACES]
-    document["rows"].sort(key=lambda one: order.index(one["key"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    by_key = {other["key"]: other for other in (*found, saved)}
+    rows = [by_key[race.key] for race in RACES if race.key in by_key]
+    write(path, {"title": "Loading batches", "machine": describe(), "ours": OURS}, rows)
