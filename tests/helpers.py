@@ -1,5 +1,9 @@
 """What several tests need."""
 
+import os
+import subprocess
+import sys
+import textwrap
 from itertools import pairwise
 
 import gradring as gr
@@ -11,6 +15,13 @@ def mlp(*sizes, activation="ReLU"):
     for i, o in pairwise(sizes):
         layers += [gr.nn.Linear(i, o), getattr(gr.nn, activation)()]
     return gr.nn.Sequential(*layers[:-1])
+
+
+def run_script(script, *arguments, seconds=100, **environment):
+    """A Python process of its own, as it may crash or hang, and has nothing of what the tests imported."""
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
 
 
 def snapshot(trainer):

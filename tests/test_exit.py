@@ -1,10 +1,10 @@
 """The interpreter may end while daemon threads are at work in here: no crash, no hang, the script's own exit status."""
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
+
+from helpers import run_script
 
 HEAD = """
 import threading, time
@@ -50,7 +50,7 @@ def test_the_interpreter_ends_while_daemon_threads_work(work):
     body = textwrap.indent(WORK[work], "    ")
     script = f"{HEAD}\ndef work():\n{body}\n\nfor _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
     script += "time.sleep(0.3)\nprint('last line', flush=True)\n"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = run_script(script)
     assert (done.returncode, done.stdout) == (0, "last line\n"), done.stderr
     # A loader's end may still be told of by the thread that reads it, as far as it gets.
     assert done.stderr == "" or done.stderr.startswith("Exception in thread"), done.stderr

@@ -1,9 +1,8 @@
 """After a fork the child gets a clear error or a working trainer, and never hangs; the parent is not disturbed."""
 
-import subprocess
-import sys
-
 import pytest
+
+from helpers import run_script
 
 HEAD = """
 import os, sys, signal
@@ -53,7 +52,6 @@ CASES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("case", CASES)
 def test_fork_after_use(case, tmp_path):
     work, wanted = CASES[case]
@@ -64,8 +62,7 @@ if os.path.exists(sys.argv[1]):
 trainer.fit((x, y), epochs=1)
 print('parent done')
 """
-    command = [sys.executable, "-c", script, str(tmp_path / "saved.safetensors")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    result = run_script(script, tmp_path / "saved.safetensors")
     assert result.returncode == 0, result.stderr
     status, parent = result.stdout.splitlines()
     assert parent == "parent done"
@@ -75,7 +72,6 @@ print('parent done')
     assert (tmp_path / "saved.safetensors").exists() == (case == "save")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_fork_while_another_thread_trains():
     script = f"""{HEAD}
 import threading
@@ -94,5 +90,5 @@ stop.set()
 thread.join()
 print(statuses)
 """
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    result = run_script(script)
     assert result.stdout == "{3}\n" and "Traceback" not in result.stderr, result.stdout + result.stderr

@@ -1,14 +1,13 @@
 """`import gradring` is a table of contents: cheap, and without side effects."""
 
-import subprocess
-import sys
-
 import gradring as gr
+from helpers import run_script
 
 
 def child(script):
-    command = [sys.executable, "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = run_script(script)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_import_loads_neither_numpy_nor_the_core_and_starts_no_thread():

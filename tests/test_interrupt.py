@@ -1,8 +1,6 @@
 """Ctrl-C in fit: KeyboardInterrupt soon, the parameters of a whole step, and a trainer that goes on."""
 
-import subprocess
-import sys
-import textwrap
+from helpers import run_script
 
 SCRIPT = """
 import os, signal, sys, threading, time
@@ -82,8 +80,7 @@ print("done")
 
 
 def run(script, *arguments):
-    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    result = run_script(script, *arguments)
     assert result.returncode == 0 and result.stdout.endswith("done\n"), result.stdout + result.stderr
     return result.stdout
 

@@ -1,7 +1,6 @@
 """A loader ends where and when its user wants: also while a function in a worker does not come back."""
 
 import gc
-import subprocess
 import sys
 import textwrap
 import threading
@@ -13,6 +12,7 @@ import pytest
 
 import gradring as gr
 from gradring.loader import runs
+from helpers import run_script
 
 from .functions import Sample
 from .resources import threads, wait_until
@@ -31,9 +31,7 @@ def loader_of(fn, num_threads):
 
 
 def run(script, *arguments):
-    """What a script prints: in a process of its own, since it may crash or hang."""
-    command = [sys.executable, "-c", HEAD + textwrap.dedent(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_script(HEAD + textwrap.dedent(script), *arguments)
     assert done.returncode in (0, -2, 130), f"{done.returncode}: {done.stderr}"
     return done
 

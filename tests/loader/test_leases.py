@@ -1,8 +1,6 @@
 """Batches own their memory: kept, sliced, exported, dropped anywhere, at any time."""
 
 import gc
-import subprocess
-import sys
 import threading
 import time
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from helpers import run_script
 
 from .resources import descriptors, resident_bytes, threads, wait_until
 
@@ -228,22 +227,9 @@ x = np.arange(100000).reshape(-1, 10)
 loader = gr.Loader(x, 10, num_threads=2)
 {EXITS[way]}
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = run_script(code)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" or way == "with_a_thread_reading"
-
-
-def test_importing_starts_no_thread():
-    code = "import os, gradring as gr, gradring.loader\nprint(len(os.listdir('/proc/self/task')))\nimport numpy as np\n"
-    code += "gr.Loader(np.arange(10), 2)\nprint(len(os.listdir('/proc/self/task')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=_one_thread())
-    assert done.stdout.split() == ["1", "1"], done.stderr
-
-
-def _one_thread():
-    import os
-
-    return {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def test_close_from_another_thread_ends_a_wait():

@@ -6,9 +6,6 @@ import gzip
 import os
 import pickle
 import struct
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gradring.sources import Callable, Idx, Npy, RawRecords, open_source
+from helpers import run_script
 
 ORDER = [3, 0, 2, 3]
 
@@ -322,9 +320,7 @@ def test_a_bus_error_that_is_not_ours_still_ends_the_process(tmp_path):
         theirs[9000]
         print("unreachable")
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=False
-    )
+    result = run_script(script)
     assert result.stdout == "error\n"
     assert result.returncode == -7
 

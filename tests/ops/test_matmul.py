@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -12,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradring as gr
+from helpers import run_script
 
 Array = np.ndarray[Any, Any]
 
@@ -229,7 +227,7 @@ assert os.waitstatus_to_exitcode(status) == 0
 
 def test_survives_fork() -> None:
     # In a process of its own: other libraries that the tests import object to forking.
-    done = subprocess.run([sys.executable, "-c", AFTER_FORK], capture_output=True, text=True, timeout=60)
+    done = run_script(AFTER_FORK)
     assert done.returncode == 0, done.stderr
 
 
@@ -253,8 +251,7 @@ for _ in range(150):
 
 @pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
 def test_every_isa(isa: str) -> None:
-    environment = {**os.environ, "GRADRING_ISA": isa}
-    done = subprocess.run([sys.executable, "-c", ON_ONE_ISA], env=environment, capture_output=True, text=True)
+    done = run_script(ON_ONE_ISA, GRADRING_ISA=isa)
     assert done.returncode == 0, done.stderr
     levels = ["base", "avx2", "avx512"]
     assert levels.index(done.stdout.strip()) <= levels.index(isa)

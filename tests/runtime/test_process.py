@@ -1,25 +1,22 @@
 """What the process as a whole looks like: threads, cores, one copy of the runtime, use from many threads."""
 
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
 
 import gradring as gr
 from gradring import _core
-
-
-def run(code, **environment):
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+from helpers import run_script
 
 
 def test_importing_starts_no_thread():
-    code = "import os, gradring as gr; gr.nn, gr.optim, gr.ops, gr.Trainer; print(len(os.listdir('/proc/self/task')))"
+    code = (
+        "import os, numpy as np, gradring as gr; gr.nn, gr.optim, gr.ops, gr.Trainer; gr.Loader(np.arange(10), 2);"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
     # NumPy's BLAS starts threads of its own unless told not to.
-    done = run(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    done = run_script(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     assert done.stdout.split() == ["1"], done.stderr
 
 
@@ -33,7 +30,7 @@ def test_one_copy_of_the_runtime():
 def test_fewer_cores_than_the_machine_has_are_noticed():
     first = min(os.sched_getaffinity(0))
     code = f"import os; os.sched_setaffinity(0, {{{first}}}); import gradring as gr; print(gr.get_num_threads())"
-    done = run(code)
+    done = run_script(code)
     assert done.stdout.split() == ["1"], done.stderr
 
 
@@ -41,9 +38,9 @@ def test_isa_may_be_lowered_and_not_raised():
     levels = ["base", "avx2", "avx512"]
     detected = levels.index(_core.detected_isa())
     for wanted, level in enumerate(levels):
-        done = run("from gradring import _core; print(_core.active_isa())", GRADRING_ISA=level)
+        done = run_script("from gradring import _core; print(_core.active_isa())", GRADRING_ISA=level)
         assert done.stdout.split() == [levels[min(wanted, detected)]]
-    done = run("from gradring import _core; print(_core.active_isa())", GRADRING_ISA="nonsense")
+    done = run_script("from gradring import _core; print(_core.active_isa())", GRADRING_ISA="nonsense")
     assert done.stdout.split() == [levels[detected]]
     assert "GRADRING_ISA is 'nonsense', expected base, avx2 or avx512: ignored" in done.stderr
 
