@@ -32,18 +32,19 @@ const MatmulBlocks& blocks() {
   }
 }
 
-// A product whose arrays end where they must; between the rows of C lie `gap` numbers that are nobody's.
+// A product whose arrays begin anywhere and end where they must; between the rows of C lie `gap` numbers that are nobody's.
 template <class T>
 struct Product {
   static constexpr int64_t gap = 3;
   MatmulArguments<T> g;
+  size_t shift = random_bits()() % 16;  // of b
   std::vector<T> a, b, c;
 
   Product(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool accumulate)
-      : a(normal<T>(m * k)), b(normal<T>(k * n)), c(normal<T>(m * (n + gap))) {
+      : a(normal<T>(m * k)), b(normal<T>(static_cast<int64_t>(shift) + k * n)), c(normal<T>(m * (n + gap))) {
     g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b;
     g.a = a.data(), g.lda = trans_a ? m : k;
-    g.b = b.data(), g.ldb = trans_b ? k : n;
+    g.b = b.data() + shift, g.ldb = trans_b ? k : n;
     g.ldc = n + gap;
     g.epilogue.accumulate = accumulate;
   }
@@ -147,7 +148,7 @@ void check_narrow() {
       check<T>(65, 3, k, trans_a, trans_b);
       check<T>(197, 10, k, trans_a, trans_b);
     }
-    for (int64_t n : {127, 129, 2047, 2049, 4097}) check<T>(1, n, 35, trans_a, trans_b);
+    for (int64_t n : {127, 129, 144, 1040, 2047, 2048, 2049, 4097}) check<T>(1, n, 35, trans_a, trans_b);
   }
 }
 

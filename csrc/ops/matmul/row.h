@@ -39,12 +39,21 @@ GRADRING_INLINE void row_narrow(const MatmulArguments<T>& g, int64_t a_stride, i
   }
 }
 
-// Columns [begin, end) in c itself, kR rows of B at a time, in the order of the rows whatever kR.
-template <class T, int kR>
-GRADRING_INLINE void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int64_t end) noexcept {
+// Elements from p to the next whole vector in memory.
+template <class T>
+GRADRING_INLINE int64_t to_alignment(const T* p) noexcept {
   constexpr int64_t W = kWidth<T>;
-  const int64_t whole = begin + (end - begin) / W * W;
-  const Tail<T> tail(end - whole > 0 ? end - whole : W);
+  return (W - static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) / sizeof(T)) % W) % W;
+}
+
+// Columns [begin, end) in c itself, kR rows of B at a time, in the order of the rows whatever kR. A load that crosses a
+// cache line takes twice as long, so with kAlign, for rows that all lie alike, vectors begin where a line does.
+template <class T, int kR, bool kAlign>
+void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int64_t end) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  const int64_t first = kAlign ? smaller(end, begin + to_alignment(g.b + begin)) : begin;
+  const int64_t whole = first + (end - first) / W * W;
+  const Tail<T> head(first - begin > 0 ? first - begin : W), tail(end - whole > 0 ? end - whole : W);
   bool from_zero = !g.epilogue.accumulate;
   int64_t p = 0;
   for (; p + kR <= g.k; p += kR) {
@@ -52,7 +61,14 @@ GRADRING_INLINE void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int
 #pragma GCC unroll 8
     for (int r = 0; r < kR; ++r) factor[r] = g.a[(p + r) * a_stride];
     const T* const b = g.b + p * g.ldb;
-    for (int64_t j = begin; j < whole; j += W) {
+    const auto add_part = [&](const Tail<T>& part, int64_t j) __attribute__((always_inline)) {
+      Vec<T> sum = from_zero ? Vec<T>{} : part.load(g.c + j);
+#pragma GCC unroll 8
+      for (int r = 0; r < kR; ++r) sum += factor[r] * part.load(b + r * g.ldb + j);
+      part.store(g.c + j, sum);
+    };
+    if (kAlign && begin < first) add_part(head, begin);
+    for (int64_t j = first; j < whole; j += W) {
       Vec<T> sum = from_zero ? Vec<T>{} : load(g.c + j);
 #pragma GCC unroll 8
       for (int r = 0; r < kR; ++r) {
@@ -60,12 +76,7 @@ GRADRING_INLINE void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int
       }
       store(g.c + j, sum);
     }
-    if (whole < end) {
-      Vec<T> sum = from_zero ? Vec<T>{} : tail.load(g.c + whole);
-#pragma GCC unroll 8
-      for (int r = 0; r < kR; ++r) sum += factor[r] * tail.load(b + r * g.ldb + whole);
-      tail.store(g.c + whole, sum);
-    }
+    if (whole < end) add_part(tail, whole);
     from_zero = false;
   }
   for (; p < g.k || from_zero; ++p) {
@@ -105,6 +116,15 @@ void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
   if (part.begin == part.end) return;
   if (g.n <= kNarrowVectors * W) {
     int64_t j = part.begin;
+    if constexpr (kTileRows == 14) {
+      for (; part.end - j > 2 * W; j += 4 * W) {
+        if (part.end - j > 3 * W) {
+          row_narrow<T, 4>(g, a_stride, j, smaller(4 * W, part.end - j));
+        } else {
+          row_narrow<T, 3>(g, a_stride, j, part.end - j);
+        }
+      }
+    }
     for (; part.end - j > W; j += 2 * W) row_narrow<T, 2>(g, a_stride, j, smaller(2 * W, part.end - j));
     if (j < part.end) row_narrow<T, 1>(g, a_stride, j, part.end - j);
   } else {
@@ -114,9 +134,11 @@ void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
     for (int64_t j = part.begin; j < part.end; j += kChunk) {
       const int64_t end = smaller(part.end, j + kChunk);
       if (crowded) {
-        row_wide<T, 4>(g, a_stride, j, end);
+        row_wide<T, 4, true>(g, a_stride, j, end);
+      } else if (g.ldb % W == 0) {
+        row_wide<T, 8, true>(g, a_stride, j, end);
       } else {
-        row_wide<T, 8>(g, a_stride, j, end);
+        row_wide<T, 8, false>(g, a_stride, j, end);
       }
     }
   }
