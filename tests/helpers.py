@@ -1,9 +1,11 @@
 """What several tests need."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from itertools import pairwise
 
 import gradring as gr
@@ -15,6 +17,21 @@ def mlp(*sizes, activation="ReLU"):
     for i, o in pairwise(sizes):
         layers += [gr.nn.Linear(i, o), getattr(gr.nn, activation)()]
     return gr.nn.Sequential(*layers[:-1])
+
+
+def exit_of_child(body):
+    """The exit status of a forked child: the number that `body` returns there, 1 if it raises, -14 if it hangs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's own, of threads and fork, and JAX's where it is imported
+        pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        code = 1
+        try:
+            code = body()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def run_script(script, *arguments, seconds=100, **environment):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -60,8 +61,6 @@ def test_the_time_of_a_spinning_thread_is_seen_from_outside():
 
 
 def test_a_process_that_has_ended_used_no_time():
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    assert threads_seconds(pid) == 0.0
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert threads_seconds(process.pid) == 0.0

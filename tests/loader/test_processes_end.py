@@ -8,13 +8,13 @@ import sys
 import textwrap
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gradring as gr
+from helpers import exit_of_child
 
 from .functions import Sample, in_processes, numbers
 from .resources import children, descriptors, is_dead, wait_until
@@ -49,28 +49,23 @@ def test_batches_outlive_their_workers():
     assert all(np.array_equal(x[:, 2, 1], y) for x, y in kept)
 
 
-def test_a_forked_child_is_told(tmp_path):
+def test_a_forked_child_is_told():
     x = np.arange(1000)
     loader = gr.Loader(x, 10, num_threads=2)
     iterator = iter(loader)
     next(iterator)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's own, of threads and fork, and JAX's where it is imported
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            try:
-                next(iterator)
-            except gr.LoaderError as error:
-                # A new pass works: it makes workers of its own.
-                if "before fork" in str(error) and len(np.concatenate(list(loader.batches()))) == 1000:
-                    code = 0
-            del iterator
-            loader.close()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def in_child():
+        nonlocal iterator
+        with pytest.raises(gr.LoaderError, match="before fork"):
+            next(iterator)
+        # A new pass works: it makes workers of its own.
+        assert len(np.concatenate(list(loader.batches()))) == 1000
+        del iterator
+        loader.close()
+        return 0
+
+    assert exit_of_child(in_child) == 0
     assert len(np.concatenate(list(iterator))) == 990
 
 
@@ -79,20 +74,14 @@ def test_a_forked_child_leaves_the_workers_to_its_parent():
         iterator = iter(loader)
         got = next(iterator)[1].tolist()
         pids = loader._last.workers.pids
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                try:
-                    next(iterator)
-                except gr.LoaderError as error:
-                    code = 0 if "before fork" in str(error) else 2
-                loader.close()
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+        def in_child():
+            with pytest.raises(gr.LoaderError, match="before fork"):
+                next(iterator)
+            loader.close()
+            return 0
+
+        assert exit_of_child(in_child) == 0
         got += [int(i) for _, y in iterator for i in y]
         assert got == list(range(100)) and loader._last.workers.pids == pids
 

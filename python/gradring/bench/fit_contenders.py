@@ -6,13 +6,12 @@ hand (no loader), loss read once at the end.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .contender import Work
-from .step_contenders import LEARNING_RATE, MOMENTUM, threads, weights
+from .step_contenders import our_trainer, torch_parts
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -27,43 +26,27 @@ def ours(case: dict[str, Any]) -> Work:
     """gradring: ``trainer.fit`` for one epoch."""
     import gradring as gr
 
-    x, y = data()
-    layers: list[Any] = []
-    for i, o in pairwise(case["sizes"]):
-        layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
-    model = gr.nn.Sequential(*layers[:-1])
-    model.init(seed=0)
-    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM))
-    loader = gr.Loader((x, y), case["batch"], shuffle=True, seed=0)
+    trainer = our_trainer(case)
+    loader = gr.Loader(data(), case["batch"], shuffle=True, seed=0)
     return lambda: trainer.fit(loader, epochs=1)
 
 
 def torch_eager(case: dict[str, Any]) -> Work:
     """PyTorch, eager."""
-    return _torch(case, compiled=False)
+    return _torch(case)
 
 
 def torch_compiled(case: dict[str, Any]) -> Work:
     """PyTorch, forward and backward through torch.compile."""
-    return _torch(case, compiled=True)
+    return _torch(case, dynamic=False)
 
 
-def _torch(case: dict[str, Any], *, compiled: bool) -> Work:
+def _torch(case: dict[str, Any], **compiling: Any) -> Work:
     import torch
 
-    torch.set_num_threads(threads())
+    forward, optimizer = torch_parts(case, **compiling)
     xs, ys = data()
     x, y = torch.from_numpy(xs), torch.from_numpy(ys)
-    layers: list[Any] = []
-    for w, _ in weights(case):
-        layers += [torch.nn.Linear(*w.shape), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
-
-    def loss_of(inputs: Any, labels: Any) -> Any:
-        return torch.nn.functional.cross_entropy(model(inputs), labels)
-
-    forward = torch.compile(loss_of, dynamic=False) if compiled else loss_of
     batch = case["batch"]
 
     def epoch() -> float:

@@ -41,17 +41,22 @@ def threads() -> int:
     return int(os.environ["GRADRING_BENCH_THREADS"])
 
 
-def ours(case: dict[str, Any]) -> Work:
-    """gradring: ``trainer.step(x, y)`` from Python."""
+def our_trainer(case: dict[str, Any]) -> Any:
+    """A gr.Trainer of the network."""
     import gradring as gr
 
-    x, y = data(case)
     layers: list[Any] = []
     for i, o in pairwise(case["sizes"]):
         layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
     model = gr.nn.Sequential(*layers[:-1])
     model.init(seed=0)
-    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM))
+    return gr.Trainer(model, loss="cross_entropy", optimizer=gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM))
+
+
+def ours(case: dict[str, Any]) -> Work:
+    """gradring: ``trainer.step(x, y)`` from Python."""
+    x, y = data(case)
+    trainer = our_trainer(case)
     for index, (w, b) in enumerate(weights(case)):
         trainer.params[f"{2 * index}.weight"][...] = w
         trainer.params[f"{2 * index}.bias"][...] = b
@@ -61,20 +66,19 @@ def ours(case: dict[str, Any]) -> Work:
 
 def torch_eager(case: dict[str, Any]) -> Work:
     """PyTorch, eager, with the fused SGD and gradients set to None."""
-    return _torch(case, compiled=False)
+    return _torch(case)
 
 
 def torch_compiled(case: dict[str, Any]) -> Work:
     """PyTorch, forward and loss (and so backward) through torch.compile, the fused SGD."""
-    return _torch(case, compiled=True)
+    return _torch(case, dynamic=None)
 
 
-def _torch(case: dict[str, Any], *, compiled: bool) -> Work:
+def torch_parts(case: dict[str, Any], **compiling: Any) -> tuple[Any, Any]:
+    """The loss of a batch as a function, compiled if there are arguments for torch.compile, and the fused SGD."""
     import torch
 
     torch.set_num_threads(threads())
-    xs, ys = data(case)
-    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
     layers: list[Any] = []
     for w, b in weights(case):
         linear = torch.nn.Linear(*w.shape)
@@ -88,7 +92,15 @@ def _torch(case: dict[str, Any], *, compiled: bool) -> Work:
     def loss_of(inputs: Any, labels: Any) -> Any:
         return torch.nn.functional.cross_entropy(model(inputs), labels)
 
-    forward = torch.compile(loss_of) if compiled else loss_of
+    return (torch.compile(loss_of, **compiling) if compiling else loss_of), optimizer
+
+
+def _torch(case: dict[str, Any], **compiling: Any) -> Work:
+    import torch
+
+    forward, optimizer = torch_parts(case, **compiling)
+    xs, ys = data(case)
+    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
