@@ -33,6 +33,14 @@ struct Plan {
   int lanes_down, lanes_across;
 };
 
+// Whether a rectangle of so many vectors of columns copies A.
+template <class T>
+GRADRING_INLINE bool packs_a(const MatmulArguments<T>& g, int64_t vectors) noexcept {
+  // Rows a multiple of half a page apart fall into the same few sets of the first cache.
+  const bool crowded = !g.trans_a && g.lda * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && g.k > 256 && vectors > 1;
+  return crowded || (vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96));
+}
+
 template <class T>
 GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept {
   Plan plan;
@@ -43,7 +51,8 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
   plan.steps = divide_up(g.k, plan.step_blocks);
   plan.block_tiles = block_tiles_of<T>(plan.steps);
-  // The rectangle's sides in vectors: computing takes their product, packing their sum.
+  // The rectangle's sides in vectors: computing takes their product, packing A or turning B some of their sum, copying B
+  // in passing little.
   plan.lanes_down = 1;
   plan.lanes_across = lanes;
   if (lanes == 1) return plan;
@@ -54,8 +63,9 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
     const double rows = static_cast<double>(divide_up(plan.row_tiles, down)) *
                         (static_cast<double>(g.m) / static_cast<double>(larger(1, plan.row_tiles)));
     const double vectors = static_cast<double>(divide_up(plan.vectors, lanes / down));
-    const double cost = rows * vectors + 0.4 * (rows + 2 * vectors * kWidth<T>);
-    if (cost < best) {
+    const double pack_a = g.trans_b || packs_a(g, divide_up(plan.vectors, lanes / down)) ? 0.4 * rows : 0;
+    const double cost = rows * vectors + pack_a + (g.trans_b ? 0.8 : 0.2) * vectors * kWidth<T>;
+    if (cost < 0.99 * best) {
       best = cost;
       plan.lanes_down = down;
       plan.lanes_across = lanes / down;
@@ -226,9 +236,7 @@ void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   r.keep_panels = tiles > plan.block_tiles;
   const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 1;
   r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
-  // Rows a multiple of half a page apart fall into the same few sets of the first cache.
-  const bool crowded = !g.trans_a && g.lda * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && g.k > 256 && vectors > 1;
-  r.pack_a = crowded || (vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96));
+  r.pack_a = packs_a(g, vectors);
   r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
   r.fetch_b = g.k * g.n * static_cast<int64_t>(sizeof(T)) > kL2Bytes / 2;
   multiply_rectangle(r);
