@@ -27,15 +27,15 @@ struct alignas(64) Team::Seat {
   uint64_t sequence = 0;           // of barriers and joins, counted by the lane itself
   uint32_t work_sequence = 0;      // lane 0 alone
   std::atomic<uint32_t> taken{0};  // the last number of work that someone runs or ran
+  Team* team = nullptr;
+  int index = 0;
+  pthread_t thread{};
 
   bool take(uint32_t number) noexcept {
     uint32_t before = (number - 1) & Signal::kValueMask;
     return taken.compare_exchange_strong(before, number & Signal::kValueMask, std::memory_order_relaxed,
                                          std::memory_order_relaxed);
   }
-  Team* team = nullptr;
-  int index = 0;
-  pthread_t thread{};
 };
 
 Team::Team(int lanes) : size_(lanes), born_in_fork_(forks_so_far()) {
