@@ -58,11 +58,7 @@ SampleForm::Copied SampleForm::copy_field(size_t number, PyObject* value, std::b
   if (fits) {
     std::byte* const to = fields[number] + static_cast<size_t>(row) * field.bytes;
     const auto* from = static_cast<const std::byte*>(static_cast<void*>(py::detail::array_proxy(array)->data));
-    if (streaming) {
-      streaming_copy(to, from, field.bytes);
-    } else if (field.bytes > 0) {
-      std::memcpy(to, from, field.bytes);
-    }
+    copy_row(to, from, field.bytes, streaming);
   }
   Py_DECREF(array);
   return fits ? Copied::kYes : Copied::kUnlike;

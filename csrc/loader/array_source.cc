@@ -3,15 +3,10 @@
 #include <cstdlib>
 #include <string>
 
+#include "runtime/round_up.h"
 #include "runtime/status.h"
 
 namespace gradring {
-
-namespace {
-
-size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-}  // namespace
 
 ArraySource::ArraySource(std::vector<ArrayField> fields, int64_t samples, const ArrayOrder& order)
     : samples_(samples),
@@ -28,7 +23,7 @@ ArraySource::ArraySource(std::vector<ArrayField> fields, int64_t samples, const 
                                             " arrays, not " + std::to_string(fields.size()));
   }
   const int64_t largest = order.batch_size < samples ? order.batch_size : (samples > 0 ? samples : 1);
-  slot_bytes_ = aligned(static_cast<size_t>(largest) * sizeof(int64_t));
+  slot_bytes_ = round_up(static_cast<size_t>(largest) * sizeof(int64_t));
   for (const ArrayField& field : fields) {
     Column column;
     column.array = field;
@@ -42,7 +37,7 @@ ArraySource::ArraySource(std::vector<ArrayField> fields, int64_t samples, const 
     column.in_place = !order.shuffle && field.dtype == field.wanted && field.stride_bytes == row_bytes && aligned_data;
     column.offset = slot_bytes_;
     if (!column.in_place) {
-      slot_bytes_ += aligned(static_cast<size_t>(largest * field.row_elements) * size_of(field.wanted));
+      slot_bytes_ += round_up(static_cast<size_t>(largest * field.row_elements) * size_of(field.wanted));
     }
     columns_.push_back(column);
   }

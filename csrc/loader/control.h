@@ -30,6 +30,7 @@
 #include "loader/order.h"
 #include "loader/ring.h"
 #include "loader/source.h"
+#include "runtime/round_up.h"
 #include "runtime/status.h"
 #include "runtime/wait.h"
 
@@ -152,16 +153,15 @@ class Control {
 // Where the parts of a batch lie in a slot: the numbers of its samples, then each field, 64-byte aligned.
 struct SlotLayout {
   SlotLayout(const std::vector<FieldSpec>& fields, int64_t batch_size) {
-    size_t at = aligned(static_cast<size_t>(batch_size) * sizeof(int64_t));
+    size_t at = round_up(static_cast<size_t>(batch_size) * sizeof(int64_t));
     for (const FieldSpec& field : fields) {
       offsets.push_back(at);
       row_bytes.push_back(field.row_bytes());
-      at += aligned(static_cast<size_t>(batch_size) * field.row_bytes());
+      at += round_up(static_cast<size_t>(batch_size) * field.row_bytes());
       all_row_bytes += field.row_bytes();
     }
     bytes = at;
   }
-  static size_t aligned(size_t size) noexcept { return (size + 63) / 64 * 64; }
 
   std::vector<size_t> offsets;
   std::vector<size_t> row_bytes;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "loader/streaming_copy.h"
+#include "runtime/round_up.h"
 
 #define GRADRING_ALWAYS_INLINE inline __attribute__((always_inline))
 
@@ -11,7 +12,6 @@ namespace gradring {
 
 namespace {
 
-constexpr size_t kCacheLine = 64;
 // Shuffled rows defeat the hardware's prefetcher at each row's start, so the start of a row is asked for while the rows
 // before it are being worked on: this many bytes ahead, and at most this much of one row.
 constexpr int64_t kAheadBytes = 4096;
@@ -23,8 +23,6 @@ int64_t stage_rows(const Column& column) noexcept {
   const auto row = static_cast<int64_t>(column.spec().row_bytes());
   return std::max<int64_t>(1, kStageBytes / std::max<int64_t>(1, row));
 }
-
-size_t aligned(size_t bytes) noexcept { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
 
 class Prefetcher {
  public:
@@ -73,12 +71,8 @@ void copy_rows(const RowAddresses& rows, const ReadRequest& request, int64_t row
   const Prefetcher prefetcher(rows, row_bytes, request);
   for (int64_t row = 0; row < request.rows; ++row) {
     prefetcher.at(row);
-    const std::byte* from = rows.base + request.samples[row] * rows.stride;
-    if (request.streaming) {
-      streaming_copy(to + row * row_bytes, from, static_cast<size_t>(row_bytes));
-    } else {
-      std::memcpy(to + row * row_bytes, from, static_cast<size_t>(row_bytes));
-    }
+    copy_row(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, static_cast<size_t>(row_bytes),
+             request.streaming);
   }
 }
 
@@ -90,9 +84,7 @@ Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadReques
     prefetcher.at(row);
     const RowKey key{request.seed, request.epoch, request.samples[row], request.stop};
     const std::byte* from = rows.base + request.samples[row] * rows.stride;
-    Status status = stage_ns == nullptr ? plan.run(from, to + row * out_bytes, key, scratch)
-                                        : plan.run_timed(from, to + row * out_bytes, key, scratch, stage_ns);
-    if (!status.ok()) {
+    if (Status status = plan.run(from, to + row * out_bytes, key, scratch, stage_ns); !status.ok()) {
       *failed_row = row;
       return status;
     }
@@ -106,7 +98,7 @@ Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadReque
   const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
   const auto out_bytes = static_cast<int64_t>(plan.output().row_bytes());
   const int64_t most = stage_rows(column);
-  std::byte* rest = request.scratch + aligned(static_cast<size_t>(most * row_bytes));
+  std::byte* rest = request.scratch + round_up(static_cast<size_t>(most * row_bytes));
   for (int64_t first = 0; first < request.rows; first += most) {
     const int64_t count = std::min(most, request.rows - first);
     int64_t failed = 0;
@@ -114,9 +106,7 @@ Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadReque
     for (int64_t row = 0; status.ok() && row < count; ++row) {
       const RowKey key{request.seed, request.epoch, request.samples[first + row], request.stop};
       const std::byte* from = request.scratch + row * row_bytes;
-      std::byte* place = to + (first + row) * out_bytes;
-      status =
-          stage_ns == nullptr ? plan.run(from, place, key, rest) : plan.run_timed(from, place, key, rest, stage_ns);
+      status = plan.run(from, to + (first + row) * out_bytes, key, rest, stage_ns);
       failed = row;
     }
     if (!status.ok()) {
@@ -131,7 +121,7 @@ Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadReque
 
 size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept {
   if (plan == nullptr) return 0;
-  return aligned(static_cast<size_t>(stage_rows(column)) * column.spec().row_bytes()) + plan->scratch_bytes();
+  return round_up(static_cast<size_t>(stage_rows(column)) * column.spec().row_bytes()) + plan->scratch_bytes();
 }
 
 Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to, int64_t* failed_row,

@@ -10,19 +10,17 @@
 #include <string>
 
 #include "runtime/cgroup.h"
+#include "runtime/round_up.h"
 #include "runtime/status.h"
 
 namespace gradring {
 
 namespace {
 
-constexpr size_t kLine = 64;
 constexpr size_t kPage = 4096;
 // From here on slots begin on pages, so that huge pages and trimming work slot by slot.
 constexpr size_t kPagedFrom = 64 << 10;
 constexpr size_t kHugeFrom = size_t{2} << 20;
-
-size_t round_up(size_t bytes, size_t to) noexcept { return (bytes + to - 1) / to * to; }
 
 }  // namespace
 
@@ -31,7 +29,7 @@ SlotPool::SlotPool(size_t slot_bytes, uint32_t most, bool shared) : most_(std::c
     throw Error(Code::kOutOfMemory,
                 "[loader] a batch of " + std::to_string(slot_bytes) + " bytes is beyond any memory");
   }
-  stride_ = round_up(std::max<size_t>(slot_bytes, 1), slot_bytes >= kPagedFrom ? kPage : kLine);
+  stride_ = round_up(std::max<size_t>(slot_bytes, 1), slot_bytes >= kPagedFrom ? kPage : kCacheLine);
   const size_t bytes = round_up(stride_ * most_, kPage);
   int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   if (shared) {

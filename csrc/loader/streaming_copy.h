@@ -30,4 +30,13 @@ inline void streaming_copy(std::byte* to, const std::byte* from, size_t bytes) n
   std::memcpy(to, from, bytes);
 }
 
+// A row, either way; there may be none of it.
+inline void copy_row(std::byte* to, const std::byte* from, size_t bytes, bool streaming) noexcept {
+  if (streaming) {
+    streaming_copy(to, from, bytes);
+  } else if (bytes > 0) {
+    std::memcpy(to, from, bytes);
+  }
+}
+
 }  // namespace gradring

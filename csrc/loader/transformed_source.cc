@@ -8,6 +8,7 @@
 #include "loader/gather.h"
 #include "loader/transform.h"
 #include "loader/transforms/plan.h"
+#include "runtime/round_up.h"
 
 namespace gradring {
 
@@ -15,8 +16,6 @@ namespace {
 
 // What a source without columns writes before it is transformed: rows of all fields, half of a second-level cache.
 constexpr size_t kStageBytes = 256 << 10;
-
-size_t aligned(size_t bytes) noexcept { return (bytes + 63) / 64 * 64; }
 
 class TransformedSource final : public Source {
  public:
@@ -42,14 +41,14 @@ class TransformedSource final : public Source {
         staged_fields_ += 1;
       }
     }
-    plan_bytes_ = aligned(plan_bytes_);
+    plan_bytes_ = round_up(plan_bytes_);
     stage_rows_ = static_cast<int64_t>(std::max<size_t>(1, kStageBytes / std::max<size_t>(1, staged_row_bytes_)));
   }
 
   int64_t length() const noexcept override { return source_->length(); }
   const std::vector<FieldSpec>& fields() const noexcept override { return fields_; }
   size_t scratch_bytes() const noexcept override {
-    return plan_bytes_ + aligned(fields_.size() * sizeof(std::byte*)) +
+    return plan_bytes_ + round_up(fields_.size() * sizeof(std::byte*)) +
            static_cast<size_t>(stage_rows_) * staged_row_bytes_ + 64 * staged_fields_ + source_->scratch_bytes();
   }
   std::vector<std::string> parts() const override {
@@ -78,7 +77,7 @@ class TransformedSource final : public Source {
   // Rows of fields without a plan go where they belong, the others by way of scratch, a few at a time.
   Status read_staged(const ReadRequest& request, int64_t* failed_row) const noexcept {
     auto** places = reinterpret_cast<std::byte**>(request.scratch + plan_bytes_);
-    std::byte* stage = request.scratch + plan_bytes_ + aligned(fields_.size() * sizeof(std::byte*));
+    std::byte* stage = request.scratch + plan_bytes_ + round_up(fields_.size() * sizeof(std::byte*));
     for (int64_t first = 0; first < request.rows; first += stage_rows_) {
       ReadRequest part = request;
       part.rows = std::min(stage_rows_, request.rows - first);
@@ -88,7 +87,7 @@ class TransformedSource final : public Source {
       for (size_t i = 0; i < plans_.size(); ++i) {
         if (plans_[i]) {
           places[i] = free;
-          free += aligned(static_cast<size_t>(part.rows) * source_->fields()[i].row_bytes());
+          free += round_up(static_cast<size_t>(part.rows) * source_->fields()[i].row_bytes());
         } else {
           places[i] = request.fields[i] + static_cast<size_t>(first) * fields_[i].row_bytes();
         }
@@ -115,9 +114,7 @@ class TransformedSource final : public Source {
         const RowKey key{request.seed, request.epoch, part.samples[row], request.stop};
         const std::byte* from = part.fields[i] + static_cast<size_t>(row) * in;
         std::byte* to = request.fields[i] + static_cast<size_t>(first + row) * out;
-        Status status = stage_ns == nullptr ? plans_[i]->run(from, to, key, request.scratch)
-                                            : plans_[i]->run_timed(from, to, key, request.scratch, stage_ns);
-        if (!status.ok()) {
+        if (Status status = plans_[i]->run(from, to, key, request.scratch, stage_ns); !status.ok()) {
           *failed = row;
           return status;
         }

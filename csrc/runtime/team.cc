@@ -10,6 +10,7 @@
 #include <new>
 
 #include "runtime/forks.h"
+#include "runtime/round_up.h"
 #include "runtime/status.h"
 
 namespace gradring {
@@ -52,7 +53,6 @@ Team::~Team() {
 }
 
 void Team::reserve(size_t bytes_per_lane, size_t shared_bytes) {
-  const auto round_up = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
   bytes_per_lane = round_up(bytes_per_lane);
   shared_bytes = round_up(shared_bytes);
   if (bytes_per_lane <= lane_bytes_ && shared_bytes <= shared_bytes_) return;

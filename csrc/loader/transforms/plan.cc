@@ -4,12 +4,11 @@
 
 #include "loader/transforms/compile.h"
 #include "runtime/clock.h"
+#include "runtime/round_up.h"
 
 namespace gradring {
 
 namespace {
-
-size_t aligned(size_t bytes) noexcept { return (bytes + 63) / 64 * 64; }
 
 // Keeps the loader's random numbers apart from other uses of the same seed.
 constexpr uint32_t kLoaderDomain = 0x4C000000;
@@ -29,13 +28,15 @@ RowPlan::RowPlan(const FieldSpec& input, const std::vector<TransformStep>& steps
   stages_ = std::move(compiled.stages);
   names_ = std::move(compiled.names);
   output_ = std::move(compiled.output);
-  between_bytes_ = aligned(compiled.longest_between);
-  for (const auto& stage : stages_) stage_bytes_ = std::max(stage_bytes_, aligned(stage->scratch_bytes()));
+  between_bytes_ = round_up(compiled.longest_between);
+  for (const auto& stage : stages_) stage_bytes_ = std::max(stage_bytes_, round_up(stage->scratch_bytes()));
 }
 
 RowPlan::~RowPlan() = default;
 
-Status RowPlan::run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch) const noexcept {
+Status RowPlan::run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch,
+                    uint64_t* stage_ns) const noexcept {
+  if (stage_ns != nullptr) return run_timed(from, to, key, scratch, stage_ns);
   std::byte* own = scratch + 2 * between_bytes_;
   const size_t last = stages_.size() - 1;
   for (size_t i = 0; i < last; ++i) {

@@ -31,14 +31,16 @@ class GRADRING_API RowPlan {
 
   const FieldSpec& output() const noexcept { return output_; }
   size_t scratch_bytes() const noexcept { return 2 * between_bytes_ + stage_bytes_; }
-  Status run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch) const noexcept;
-  // The same, and adds the time of each stage to ns[stage]: a clock read a stage.
-  Status run_timed(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch,
-                   uint64_t* ns) const noexcept;
+  // stage_ns: null, or where to add the time of each stage, for a clock read a stage.
+  Status run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch,
+             uint64_t* stage_ns = nullptr) const noexcept;
   // What each stage does, for statistics.
   const std::vector<std::string>& names() const noexcept { return names_; }
 
  private:
+  Status run_timed(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch,
+                   uint64_t* ns) const noexcept;
+
   std::vector<std::string> names_;
   std::vector<std::unique_ptr<const Stage>> stages_;
   FieldSpec output_;

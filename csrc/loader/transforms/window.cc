@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "ops/dispatch.h"
+#include "runtime/round_up.h"
 
 namespace gradring {
 
@@ -113,7 +114,7 @@ int64_t WindowStage::strip_rows() const noexcept {
 
 size_t WindowStage::scratch_bytes() const noexcept {
   if (then_ == nullptr) return 0;
-  return static_cast<size_t>((strip_rows() * out_.width * pixel_bytes_ + 63) / 64 * 64);
+  return round_up(static_cast<size_t>(strip_rows() * out_.width * pixel_bytes_));
 }
 
 Status WindowStage::run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch) const noexcept {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/linear/kernels.h"
+#include "runtime/round_up.h"
 
 namespace gradring {
 
@@ -15,7 +16,7 @@ constexpr bool has_gradient(const LinearVjpArguments<T>& p) noexcept {
 
 template <class T>
 size_t gradient_bytes(const LinearVjpArguments<T>& p) noexcept {
-  return has_gradient(p) ? (static_cast<size_t>(p.rows * p.out) * sizeof(T) + 63) / 64 * 64 : 0;
+  return has_gradient(p) ? round_up(static_cast<size_t>(p.rows * p.out) * sizeof(T)) : 0;
 }
 
 template <class T>
