@@ -68,7 +68,7 @@ struct alignas(64) WorkerBlock {
   std::atomic<uint64_t> busy_ns{0};
   std::atomic<uint64_t> wait_ns{0};  // for space
   std::atomic<uint64_t> rows{0};
-  std::atomic<uint64_t> resident{0};  // bytes of a worker process, after its last batch
+  std::atomic<uint64_t> resident{0};  // bytes of a worker process, after one of its last batches
   std::atomic<int64_t> ticket{-1};    // being filled; -1: none
   std::atomic<uint64_t> thread{0};  // pthread_self of a thread (Python's ident too), the pid of a process that is ready
   std::atomic<int64_t> since_ns{0};                      // when it began that

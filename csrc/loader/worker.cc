@@ -18,6 +18,7 @@ namespace {
 
 constexpr int64_t kShortWait = 200'000;  // ns
 constexpr uint32_t kShortYields = 200;
+constexpr int64_t kMemoryEvery = 20'000'000;  // ns between two looks into /proc, of 10 us each
 // A loader whose slots take more than this goes around the caches: of a usual last level, what others leave.
 constexpr size_t kCachedBytes = size_t{24} << 20;
 
@@ -168,6 +169,7 @@ void Worker::run(uint32_t number) noexcept {
   Ring<> ring = control_.ring(lane_);
   const Order order(block.order);
   int64_t idle_from = monotonic_ns();
+  int64_t look_at_memory = 0;
   Patience patience = Ring<>::kProducer;
   while (may_claim(number)) {
     const uint64_t ticket = ring.claim();
@@ -184,7 +186,10 @@ void Worker::run(uint32_t number) noexcept {
     self.ticket.store(-1, std::memory_order_relaxed);
     self.busy_ns.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_relaxed);
     self.wait_ns.fetch_add(static_cast<uint64_t>(begin - idle_from), std::memory_order_relaxed);
-    if (watch_memory_) self.resident.store(resident_bytes(), std::memory_order_relaxed);
+    if (watch_memory_ && end >= look_at_memory) {
+      self.resident.store(resident_bytes(), std::memory_order_relaxed);
+      look_at_memory = end + kMemoryEvery;
+    }
     idle_from = end;
     // After a failure the consumer ends the run; a lane that went on would only work for nothing.
     if (!filled) return;

@@ -52,7 +52,7 @@ class GRADRING_API Worker {
 
   Worker(const Control& control, const Filler& filler, std::byte* slots, size_t stride, uint32_t index);
   void on_failure(Failed failed) { failed_ = std::move(failed); }
-  // A worker process: note its memory after each batch.
+  // A worker process: note its memory now and then.
   void watch_memory() noexcept { watch_memory_ = true; }
 
   // Returns when the loader quits, or when `go_on` (asked about every 100 ms while idle) says no.
