@@ -163,6 +163,7 @@ class GRADRING_API Pipeline {
   }
   bool whole(uint64_t batch) const noexcept;
   void leave_slot(uint32_t slot) noexcept { reserve_[reserved_++] = slot; }
+  bool sleeper() const noexcept;
   void allow_more() noexcept;
   void set_ahead(uint32_t count) noexcept;
   void compact(std::byte* slot, int64_t rows) const noexcept;
@@ -204,7 +205,7 @@ class GRADRING_API Pipeline {
     int64_t at = 0;
     uint64_t waited = 0, filled = 0, worked = 0, busy = 0, batches = 0;
   } looked_;                         // the counters when the tuner looked last
-  uint32_t least_ready_ = kUnknown;  // since then
+  uint32_t least_ready_ = kUnknown;  // since then; those that nobody was asked for yet included
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active
 };

@@ -194,11 +194,13 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   has_spare_ = false;
   add(counters_.skipped, static_cast<uint64_t>(skipped));
   deliver(delivery, slot, rows);
-  // Workers that sleep are woken for several batches at a time, as long as others are there.
-  if (reserved_ >= std::max(ahead() / 2, 1u) || pieces > 1) allow_more();
+  // Workers that sleep are woken for several batches at a time, as long as others are there: to wake takes longer than
+  // all the rest of a hand-off. (Not those that share a batch: it may be long.)
+  const uint32_t last = std::max(ahead() / 4, 1u);
+  if (reserved_ + last >= ahead() || control_.shape().parts > 1 || !sleeper()) allow_more();
   uint32_t ready = 0;
   while (next_ + ready < allowed_ && whole(next_ + ready)) ++ready;
-  least_ready_ = std::min(least_ready_, ready);
+  least_ready_ = std::min(least_ready_, ready + reserved_);
   add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
   return Delivered::kBatch;
 }
@@ -210,6 +212,14 @@ void Pipeline::deliver(Delivery* delivery, uint32_t slot, int64_t rows) noexcept
   add(counters_.rows, static_cast<uint64_t>(rows));
   add(counters_.bytes, static_cast<uint64_t>(rows) * layout_.all_row_bytes);
   ++next_;
+}
+
+// Whether a worker sleeps until more is allowed.
+bool Pipeline::sleeper() const noexcept {
+  for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+    if (ring_of(piece).sleeper(ticket_of(allowed_, piece))) return true;
+  }
+  return false;
 }
 
 void Pipeline::allow_more() noexcept {

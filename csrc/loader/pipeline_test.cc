@@ -161,6 +161,28 @@ TEST_CASE("the depth grows within a pass where batches take uneven time, and the
   }
 }
 
+TEST_CASE("a worker that sleeps is woken for several batches at a time") {
+  auto source = std::make_shared<Counting>(400, 2);
+  Pipeline pipeline(source, source->fields(), options(4, {1}, 4));
+  pipeline.start({.samples = 400, .batch_size = 4}, false);
+  const Ring<> ring = pipeline.control().ring(0);
+  const auto take = [&] {
+    Delivery got;
+    REQUIRE(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch);
+    pipeline.slots()->give(got.slot);
+  };
+  for (uint64_t asleep_at = 4; asleep_at < 100; asleep_at += 3) {
+    const Deadline deadline = deadline_in(seconds(20));
+    while (!ring.sleeper(asleep_at) && Clock::now() < deadline) usleep(100);
+    REQUIRE(ring.sleeper(asleep_at));  // it has filled all it may
+    take();
+    take();
+    REQUIRE(ring.sleeper(asleep_at));
+    take();
+    REQUIRE_FALSE(ring.sleeper(asleep_at));
+  }
+}
+
 TEST_CASE("a run may be left at any batch and taken up from there") {
   auto source = std::make_shared<Counting>(500, 3);
   OrderOptions order{.samples = 500, .batch_size = 7, .seed = 3, .shuffle = true};

@@ -5,6 +5,7 @@
 // | Cell::word, turn | commit, discard | await   | CAS acq_rel / acquire | the contents are visible before "full"  |
 // | Cell::word, turn | release, allow  | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
 // | Cell::word, bits | a waiter, close | advance | CAS or RMW acq_rel    | one word: no wake is lost               |
+// |                  |                 | sleeper | relaxed               | a hint                                  |
 // | Control::claimed | claim           | claim   | RMW relaxed           | unique is enough; reserve does the rest |
 // | Control::claimed | open, recover   | claim   | store release         | no producer runs meanwhile              |
 //
@@ -143,6 +144,10 @@ class Ring {
   void release(uint64_t ticket) noexcept { allow(ticket + count_); }
   // The ticket may be filled. Once for each, in order, after its cell's last one was taken.
   void allow(uint64_t ticket) noexcept { advance(ticket, free_turn(ticket), 0); }
+  // Whether a producer slept a moment ago until this ticket is allowed, which then takes a system call.
+  bool sleeper(uint64_t ticket) const noexcept {
+    return cell(ticket).word.load(std::memory_order_relaxed) & kSleeperBit;
+  }
 
  private:
   struct alignas(64) Control {

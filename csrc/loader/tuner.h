@@ -26,7 +26,7 @@ struct TunerWindow {
   double worker_busy = 0;    // seconds, of all workers together
   double batches = 0;
   double consumer_fill = 0;  // seconds, of consumer_wait
-  double least_ready = 0;    // batches that were ready at a delivery
+  double least_ready = 0;    // batches that were ready at a delivery, or not asked for yet
 };
 
 // A number that is changed by trials.
