@@ -52,7 +52,11 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   plan.steps = divide_up(g.k, plan.step_blocks);
   plan.block_tiles = block_tiles_of<T>(plan.steps);
   // The rectangle's sides in vectors: computing takes their product, packing A or turning B some of their sum, copying B
-  // in passing little.
+  // in passing little. Where columns are cut and C's rows do not begin cache lines, lanes share a line in every row, and
+  // for each write of it one waits for the other as long as for some 200 vectors.
+  constexpr int64_t kLine = 64;
+  const bool lines_shared = !g.epilogue.consumer.take && (reinterpret_cast<uintptr_t>(g.c) % kLine != 0 ||
+                                                          g.ldc * static_cast<int64_t>(sizeof(T)) % kLine != 0);
   plan.lanes_down = 1;
   plan.lanes_across = lanes;
   if (lanes == 1) return plan;
@@ -65,8 +69,9 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
     const double vectors = static_cast<double>(divide_up(plan.vectors, lanes / down));
     const double pack_a = g.trans_b || packs_a(g, divide_up(plan.vectors, lanes / down)) ? 0.4 * rows : 0;
     const double cost = rows * vectors + pack_a + (g.trans_b ? 0.8 : 0.2) * vectors * kWidth<T>;
-    if (cost < 0.99 * best) {
-      best = cost;
+    const double shared = lines_shared && down < lanes ? 200 * rows / static_cast<double>(larger(1, g.k)) : 0;
+    if (cost + shared < 0.99 * best) {
+      best = cost + shared;
       plan.lanes_down = down;
       plan.lanes_across = lanes / down;
     }

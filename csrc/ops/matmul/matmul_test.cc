@@ -76,6 +76,7 @@ void check_random(int rounds, int64_t largest, int64_t most_columns) {
     const int64_t m = uniform(0, largest), n = uniform(0, most_columns), k = uniform(0, largest);
     Problem<T> problem(m, n, k, uniform(0, 1), uniform(0, 1));
     problem.g.epilogue.accumulate = uniform(0, 1);
+    problem.g.cut = static_cast<Cut>(uniform(0, 2));
     problem.g.epilogue.activation = kActivations[uniform(0, 5)];
     const bool with_mask = uniform(0, 1);
     if (with_mask) problem.g.epilogue.mask = kActivations[uniform(1, 5)];
