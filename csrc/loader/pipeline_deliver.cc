@@ -196,8 +196,8 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   deliver(delivery, slot, rows);
   // Workers that sleep are woken for several batches at a time, as long as others are there: to wake takes longer than
   // all the rest of a hand-off. (Not those that share a batch: it may be long.)
-  const uint32_t last = std::max(ahead() / 4, 1u);
-  if (reserved_ + last >= ahead() || control_.shape().parts > 1 || !sleeper()) allow_more();
+  const uint32_t enough = std::max(std::min(ahead() / 2 + 1, ahead() - 1), 1u);
+  if (reserved_ >= enough || control_.shape().parts > 1 || !sleeper()) allow_more();
   uint32_t ready = 0;
   while (next_ + ready < allowed_ && whole(next_ + ready)) ++ready;
   least_ready_ = std::min(least_ready_, ready + reserved_);

@@ -88,7 +88,7 @@ def test_held_batches_cost_no_descriptors():
         before = descriptors()
         kept += list(iterator)
         assert len(kept) == 300 and descriptors() == before
-        assert set(os.listdir("/dev/shm")) == names
+        assert set(os.listdir("/dev/shm")) <= names
 
 
 def test_workers_do_not_repeat_each_others_random_numbers():

@@ -39,7 +39,7 @@ def test_nothing_is_left_behind():
     gc.collect()
     assert descriptors() == before
     assert wait_until(lambda: set(children()) <= processes)
-    assert set(os.listdir("/dev/shm")) == names
+    assert set(os.listdir("/dev/shm")) <= names
 
 
 def test_batches_outlive_their_workers():
