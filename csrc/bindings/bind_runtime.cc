@@ -2,6 +2,7 @@
 #include "bindings/fast_call.h"
 #include "bindings/gil.h"
 #include "ops/peak/peak.h"
+#include "runtime/core_distance.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
 #include "runtime/status.h"
@@ -73,6 +74,8 @@ void bind_errors(py::module_&) {
 void bind_runtime(py::module_& m) {
   m.attr("build_type") = GRADRING_BUILD_TYPE;
   m.def("usable_cores", &usable_cores, "Cores that this process may use.");
+  m.def("core_round_trip", &core_round_trip, py::call_guard<GilRelease>(),
+        "Median seconds of a word's way from one core to another and back; 0 where there is one core.");
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
   m.def("active_isa", [] { return isa_name(active_isa()); });
   m.def(

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from gradring import _core
 from gradring.bench.harness import Case, Row, load, pooled, save, threads_seconds
+from gradring.bench.machine import core_round_trip
+from gradring.bench.report import describe_cores
 
 
 def row(name: str, **seconds: list[float]) -> Row:
@@ -64,3 +67,21 @@ def test_a_process_that_has_ended_used_no_time():
     process = subprocess.Popen(["true"])
     process.wait()
     assert threads_seconds(process.pid) == 0.0
+
+
+def test_the_cores_distance_is_measured_and_waited_for(monkeypatch):
+    trips = iter([80e-9, 90e-9, 470e-9, 60e-9])
+    monkeypatch.setattr(_core, "core_round_trip", lambda: next(trips))
+    monkeypatch.setenv("GRADRING_BENCH_APART", "200")
+    assert core_round_trip() == 470e-9
+    monkeypatch.delenv("GRADRING_BENCH_APART")
+    assert core_round_trip() == 60e-9
+    assert describe_cores([60e-9, 470e-9]).endswith("60 ns to 470 ns")
+
+
+def test_a_row_keeps_how_far_apart_the_cores_were(tmp_path):
+    first, second = row("a", ours=[1.0]), row("a", ours=[2.0])
+    first.core_round_trips, second.core_round_trips = [80e-9], [470e-9]
+    save(tmp_path / "race.json", "a title", pooled([first], [second]), "ours", {})
+    (read,) = load(tmp_path / "race.json")
+    assert read.core_round_trips == [80e-9, 470e-9]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .machine import describe, require_release_build
+from .machine import core_round_trip, describe, require_release_build
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ def spread(times: Sequence[float]) -> float:
 
 @dataclass
 class Row:
-    """A case's seconds per call, one list per contender that could run it."""
+    """A case's seconds per call, one list per contender that could run it, and how far apart the cores were each round."""
 
     case: Case
     seconds: dict[str, list[float]]
     cpu_seconds: dict[str, float]
     failures: dict[str, str]
+    core_round_trips: list[float] = field(default_factory=list)
 
     def median(self, name: str) -> float:
         """Median seconds per call over the rounds."""
@@ -232,6 +233,9 @@ def _race_block(
                 able[name].append(slot)
         worker.settle(settle)
     for turn in range(rounds):
+        round_trip = core_round_trip()
+        for row in rows:
+            row.core_round_trips.append(round_trip)
         for worker in workers if turn % 2 == 0 else reversed(workers):
             for slot in able[worker.contender.name]:
                 reply = worker.ask(do="time", slot=slot)
@@ -298,6 +302,7 @@ def pooled(rows: Sequence[Row], more: Sequence[Row]) -> list[Row]:
             for name, seconds in row.seconds.items():
                 old.seconds[name] = old.seconds.get(name, []) + seconds
             old.cpu_seconds |= row.cpu_seconds
+            old.core_round_trips += row.core_round_trips
             old.failures |= row.failures
     return list(found.values())
 
@@ -305,6 +310,6 @@ def pooled(rows: Sequence[Row], more: Sequence[Row]) -> list[Row]:
 def load(path: Path) -> list[Row]:
     """The rows that `save` wrote."""
     return [
-        Row(Case(**row["case"]), row["seconds"], row["cpu_seconds"], row["failures"])
+        Row(Case(**row["case"]), row["seconds"], row["cpu_seconds"], row["failures"], row.get("core_round_trips", []))
         for row in json.loads(path.read_text())["rows"]
     ]

@@ -13,8 +13,8 @@ from typing import Any
 
 from .harness import Contender, Worker, format_seconds, spread, write
 from .loader_data import write_rows
-from .machine import describe, require_release_build
-from .report import print_machine
+from .machine import core_round_trip, describe, require_release_build
+from .report import describe_cores, print_machine
 
 OURS = "gradring"
 _HERE = "gradring.bench"
@@ -199,11 +199,12 @@ def _run(race: Race, rounds: int) -> Row:
             able.append(worker)
         for turn in range(rounds):
             for worker in able if turn % 2 == 0 else reversed(able):
+                apart = core_round_trip()
                 reply = worker.ask(do="time")
                 if "error" in reply:
                     row.failures[worker.contender.name] = reply["error"]
                 else:
-                    row.rounds.setdefault(worker.contender.name, []).append(reply)
+                    row.rounds.setdefault(worker.contender.name, []).append(reply | {"core_round_trip": apart})
     finally:
         for worker in workers:
             worker.close()
@@ -232,6 +233,8 @@ def _print(row: Row) -> None:
         print("  ".join(parts))
     if ceiling := row.ceiling():
         print(f"  {OURS}: {100 * row.median(ceiling) / mine:.0f} % of {ceiling.removeprefix('ceiling: ')}")
+    if trips := [measured["core_round_trip"] for rounds in row.rounds.values() for measured in rounds]:
+        print(f"  {describe_cores(trips)}")
     for name, why in row.failures.items():
         print(f"  {name}: {why}")
 

@@ -45,6 +45,14 @@ def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
         print(" ".join([*cells, row.best_peer(ours) or "-"]))
         for name, why in row.failures.items():
             print(f"  {name} failed: {why}")
+    if trips := [trip for row in rows for trip in row.core_round_trips if trip > 0]:
+        print(describe_cores(trips))
+
+
+def describe_cores(round_trips: Sequence[float]) -> str:
+    """How far apart the cores were in a race's rounds: a virtual machine's may move, onto one and the same, too."""
+    low, high = min(round_trips), max(round_trips)
+    return f"a word's way from core to core and back: {format_seconds(low)} to {format_seconds(high)}"
 
 
 def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str]) -> None:
