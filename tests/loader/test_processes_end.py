@@ -176,11 +176,12 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
 
 @pytest.mark.parametrize("restart", [0, 1])
 def test_a_worker_that_dies_in_a_pass_that_is_left_is_missed_in_the_next(tmp_path, restart):
-    # Batch 4, which no worker may begin before the first was taken.
+    # Batch 4, which no worker may begin before the first was taken, and one that sleeps not before three were.
     source = in_processes(Sample("kill", at=45, marker=str(tmp_path / "died")))
     with gr.Loader(source, 10, prefetch=4, restart=restart, timeout=60) as loader:
         iterator = iter(loader)
-        next(iterator)
+        for _ in range(3):
+            next(iterator)
         assert wait_until(lambda: any(map(is_dead, loader._last.workers.pids)))
         del iterator
         if restart:
