@@ -1,14 +1,17 @@
 /* The protocol of csrc/loader/ring.h between processes: one producer, killed between any two instructions, and the
  * consumer, who confirms the death, recovers the lane and starts a successor.
  *
- *   spin -a lane.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan
- *
  * Checked over all interleavings and all moments of death: every ticket is delivered once and in order, whole; a
- * ticket that was committed is not produced again; nobody waits for ever. Each BUG_ plants one that check.sh expects
- * spin to find.
+ * ticket that was committed is not produced again; nobody waits for ever.
+ *
+ * For scripts/check_model.sh:
+ * holds: -DTICKETS=6
+ * finds: -DTICKETS=6
  */
-#define CELLS 2
+#ifndef TICKETS
 #define TICKETS 6
+#endif
+#define CELLS 2
 #define TURNS 4
 #define DEATHS 3
 

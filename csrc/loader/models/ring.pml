@@ -1,14 +1,28 @@
 /* The protocol of csrc/loader/ring.h: producer threads that share one ring, its consumer, and somebody who closes it.
  *
- *   spin -a ring.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan            (-DCLOSING: somebody closes it;
- *                                                              -DHELPING: the consumer fills too, claim_if_free;
- *                                                              -DVARYING: it allows tickets one by one, now more of
- *                                                              them ahead and now fewer: open(0, 0) and allow)
+ * -DCLOSING: somebody closes it. -DHELPING: the consumer fills too, claim_if_free. -DVARYING: it allows tickets one by
+ * one, now more of them ahead and now fewer: open(0, 0) and allow.
  *
  * Checked over all interleavings: every ticket is delivered once and in order, no slot is written while it is read or
  * written by another, no slot is delivered half written, and nobody waits for ever (an invalid end state).
  * A cell's word is modelled as its three parts; each atomic block is one instruction of the implementation. Deadlines
- * are left out: they only end waits that would otherwise go on. Each BUG_ plants one that check.sh expects spin to find.
+ * are left out: they only end waits that would otherwise go on.
+ *
+ * For scripts/check_model.sh:
+ * holds: -DPRODUCERS=3
+ * holds: -DCLOSING -DPRODUCERS=2
+ * holds: -DHELPING -DPRODUCERS=2
+ * holds: -DHELPING -DCLOSING -DPRODUCERS=1
+ * holds: -DCELLS=3 -DTICKETS=7 -DPRODUCERS=2
+ * holds: -DVARYING -DPRODUCERS=2
+ * holds: -DVARYING -DCELLS=3 -DTICKETS=7 -DPRODUCERS=1
+ * holds: -DVARYING -DHELPING -DPRODUCERS=1
+ * holds: -DVARYING -DCLOSING -DPRODUCERS=1
+ * finds: -DPRODUCERS=2 -DTICKETS=4
+ * finds BUG_CLOSES_WITHOUT_WAKING: -DPRODUCERS=2 -DTICKETS=4 -DCLOSING
+ * finds BUG_CLAIMS_WHAT_IS_NOT_FREE: -DPRODUCERS=2 -DTICKETS=4 -DHELPING
+ * finds BUG_HELPS_WITHOUT_COMPARING: -DPRODUCERS=2 -DTICKETS=4 -DHELPING
+ * finds BUG_ALLOWS_ONE_TOO_MANY: -DPRODUCERS=2 -DTICKETS=4 -DVARYING
  */
 #ifndef CELLS
 #define CELLS 2

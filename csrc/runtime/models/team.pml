@@ -8,8 +8,13 @@
  * instead of 2^29, since lanes whose part was taken over lag behind. Spinning and yielding are looks at the
  * word without effect, and left out. Memory is sequentially consistent here: orders are ThreadSanitizer's business.
  *
- * Bugs can be planted, and must be found (see `check`): LOOK_THEN_STORE, CHANGED_NOT_REACHED, NO_SLEEPER_BIT,
- * LOOK_THEN_TAKE, LATE_WORKER_RUNS, NEVER_REFRESHED.
+ * For scripts/check_model.sh; the bugs are sought in a few long runs, and in many short ones:
+ * holds: -DLANES=2 -DRUNS=4 -DBARRIERS=3
+ * holds: -DLANES=2 -DRUNS=9 -DBARRIERS=0
+ * holds: -DLANES=3 -DRUNS=2 -DBARRIERS=1
+ * holds: -DLANES=3 -DRUNS=1 -DBARRIERS=2
+ * finds: -DLANES=2 -DRUNS=4 -DBARRIERS=3
+ * finds: -DLANES=2 -DRUNS=10 -DBARRIERS=0
  */
 #ifndef LANES
 #define LANES 2
@@ -38,7 +43,7 @@ bool each;                /* this run has no barriers: run_each */
 bool stop;                /* lanes_ < 0 */
 
 inline publish(s, v) {
-#ifdef LOOK_THEN_STORE
+#ifdef BUG_LOOK_THEN_STORE
   had = sleeper[s];
   d_step { value[s] = (v) & MASK; sleeper[s] = false }
 #else
@@ -63,12 +68,12 @@ inline wait_change(s, seen) {
   do
   :: value[s] != seen -> break
   :: else ->
-#ifndef NO_SLEEPER_BIT
+#ifndef BUG_NO_SLEEPER_BIT
      atomic { if :: value[s] == seen -> sleeper[s] = true :: else fi };
 #endif
      atomic {
        if
-#ifdef NO_SLEEPER_BIT
+#ifdef BUG_NO_SLEEPER_BIT
        :: value[s] == seen -> asleep[me] = true; on[me] = s
 #else
        :: value[s] == seen && sleeper[s] -> asleep[me] = true; on[me] = s
@@ -81,7 +86,7 @@ inline wait_change(s, seen) {
 }
 
 inline wait_reached(s, target) {
-#ifdef CHANGED_NOT_REACHED
+#ifdef BUG_CHANGED_NOT_REACHED
   now = (target - 1) & MASK;
   do
   :: value[s] == now -> wait_change(s, now)
@@ -132,7 +137,7 @@ inline body() {
 
 /* Compare-and-swap: one of the worker and lane 0 gets the part. */
 inline take(lane, number) {
-#ifdef LOOK_THEN_TAKE
+#ifdef BUG_LOOK_THEN_TAKE
   won = (taken[lane] == ((number - 1) & MASK));
   if :: won -> taken[lane] = (number) & MASK :: else fi
 #else
@@ -151,7 +156,7 @@ proctype Worker(byte me) {
   :: wait_change(WORK(me), seen);
      seen = value[WORK(me)];
      take(me, seen);
-#ifdef LATE_WORKER_RUNS
+#ifdef BUG_LATE_WORKER_RUNS
      won = true;
 #endif
      if
@@ -176,7 +181,7 @@ proctype Lane0() {
   bool other[LANES];
   do
   :: runs < RUNS ->
-#ifndef NEVER_REFRESHED
+#ifndef BUG_NEVER_REFRESHED
      if
      :: team_sequence - refreshed > REFRESH_AFTER ->
         i = 0;
