@@ -1,7 +1,5 @@
 #include "bindings/batch_iterator.h"
 
-#include <pybind11/gil_safe_call_once.h>
-
 #include <algorithm>
 #include <cmath>
 #include <new>
@@ -9,6 +7,7 @@
 
 #include "bindings/fast_call.h"
 #include "bindings/gil.h"
+#include "bindings/heap_type.h"
 #include "bindings/held_error.h"
 #include "runtime/clock.h"
 
@@ -89,23 +88,19 @@ PyObject* iterator_next(PyObject* object) {
 }
 
 PyTypeObject* iterator_type() {
-  // Not a plain static: making a type may give up the GIL, and whoever gets it may wait for the static's guard.
   PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<PyTypeObject*> type;
-  const auto make = [] {
-    static PyType_Slot slots[] = {
-        {Py_tp_dealloc, reinterpret_cast<void*>(&iterator_dealloc)},
-        {Py_tp_traverse, reinterpret_cast<void*>(&iterator_traverse)},
-        {Py_tp_clear, reinterpret_cast<void*>(&iterator_clear)},
-        {Py_tp_iter, reinterpret_cast<void*>(&PyObject_SelfIter)},
-        {Py_tp_iternext, reinterpret_cast<void*>(&iterator_next)},
-        {Py_tp_doc, const_cast<char*>("One epoch of batches.")},
-        {0, nullptr},
-    };
-    static PyType_Spec spec = {"gradring._core.BatchIterator", sizeof(IteratorObject), 0,
-                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  static PyType_Slot slots[] = {
+      {Py_tp_dealloc, reinterpret_cast<void*>(&iterator_dealloc)},
+      {Py_tp_traverse, reinterpret_cast<void*>(&iterator_traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(&iterator_clear)},
+      {Py_tp_iter, reinterpret_cast<void*>(&PyObject_SelfIter)},
+      {Py_tp_iternext, reinterpret_cast<void*>(&iterator_next)},
+      {Py_tp_doc, const_cast<char*>("One epoch of batches.")},
+      {0, nullptr},
   };
-  return type.call_once_and_store_result(make).get_stored();
+  static PyType_Spec spec = {"gradring._core.BatchIterator", sizeof(IteratorObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  return heap_type(type, spec);
 }
 
 }  // namespace
@@ -281,7 +276,8 @@ bool LoaderRun::next(Delivery* delivery, PyObject* watcher) {
   bool collected = false;
   try {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
-      // Batches may lie in reference cycles. Once a wait, and not at its beginning: it takes long, and a batch that is in use may come back sooner.
+      // Batches may lie in reference cycles. Once a wait, and not at its beginning: it takes long, and a batch that is in
+      // use may come back sooner.
       if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true)) collect_garbage();
       if (since == 0) {
         since = monotonic_ns();

@@ -160,6 +160,7 @@ class LaneWorker {
 }  // namespace
 
 void bind_loader(py::module_& m) {
+  m.attr("spare_slots") = kSpareSlots;
   m.def("memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
 
   m.def(

@@ -1,9 +1,9 @@
 #include "bindings/lease.h"
 
-#include <pybind11/gil_safe_call_once.h>
-
 #include <new>
 #include <utility>
+
+#include "bindings/heap_type.h"
 
 namespace gradring {
 
@@ -25,19 +25,15 @@ void lease_dealloc(PyObject* object) {
 }
 
 PyTypeObject* lease_type() {
-  // Not a plain static: making a type may give up the GIL, and whoever gets it may wait for the static's guard.
   PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<PyTypeObject*> type;
-  const auto make = [] {
-    static PyType_Slot slots[] = {
-        {Py_tp_dealloc, reinterpret_cast<void*>(&lease_dealloc)},
-        {Py_tp_doc, const_cast<char*>("Owns a batch's memory while an array over it lives.")},
-        {0, nullptr},
-    };
-    static PyType_Spec spec = {"gradring._core.Lease", sizeof(LeaseObject), 0,
-                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  static PyType_Slot slots[] = {
+      {Py_tp_dealloc, reinterpret_cast<void*>(&lease_dealloc)},
+      {Py_tp_doc, const_cast<char*>("Owns a batch's memory while an array over it lives.")},
+      {0, nullptr},
   };
-  return type.call_once_and_store_result(make).get_stored();
+  static PyType_Spec spec = {"gradring._core.Lease", sizeof(LeaseObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  return heap_type(type, spec);
 }
 
 PyObject* new_lease(const std::shared_ptr<SlotPool>& pool, uint32_t slot) {

@@ -4,8 +4,9 @@
 // that nothing waits for a batch that somebody keeps. If there is no other slot, the pipeline adds one within its
 // budget; else next says kHeld and the consumer waits, or gives up.
 //
-// Batches up to allowed_ may be filled, ahead_ of them at a time, each in a slot of the pipeline's own: those that belong
-// to no batch yet lie in reserve_. There may be more cells than that: then the tuner may change ahead_ at any time.
+// Batches below allowed_ may be filled, ahead() of them beyond the next at most, each in a slot of the pipeline's own;
+// slots that belong to no batch yet lie in reserve_. There may be more cells than that: then the tuner may change how
+// many at any time.
 //
 // All members are the consumer's alone, except close, which ends its wait from another thread, and the counters.
 //
@@ -205,7 +206,7 @@ class GRADRING_API Pipeline {
     int64_t at = 0;
     uint64_t waited = 0, filled = 0, worked = 0, busy = 0, batches = 0;
   } looked_;                         // the counters when the tuner looked last
-  uint32_t least_ready_ = kUnknown;  // since then; those that nobody was asked for yet included
+  uint32_t least_ready_ = kUnknown;  // since then; with those that nobody was asked for yet
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active
 };

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'core_round_trip', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'core_round_trip', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'spare_slots', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -793,3 +793,4 @@ def usable_cores() -> int:
     Cores that this process may use.
     """
 build_type: str = 'Release'
+spare_slots: int = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -31,15 +32,15 @@ class Mean:
         return self._sum / self._weight if self._weight else float("nan")
 
 
-class EpochPlace:
+class EpochPlace(ABC):
     """Where an epoch is. A callback's own steps are none of it."""
 
     _first = 0  # passes before the epoch's first batch
     _told: int | None = None
 
+    @abstractmethod
     def _passes(self) -> tuple[int, int]:
         """Batches whose gradients were computed so far, and how many of them wait for an update."""
-        raise NotImplementedError
 
     def begin(self, start: int) -> None:
         """The next batch is the epoch's number ``start``."""

@@ -116,7 +116,7 @@ void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
   if (part.begin == part.end) return;
   if (g.n <= kNarrowVectors * W) {
     int64_t j = part.begin;
-    if constexpr (kTileRows == 14) {
+    if constexpr (kVectorRegisters == 32) {
       for (; part.end - j > 2 * W; j += 4 * W) {
         if (part.end - j > 3 * W) {
           row_narrow<T, 4>(g, a_stride, j, smaller(4 * W, part.end - j));

@@ -12,13 +12,14 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// Registers: 32 with AVX-512 and on aarch64, 16 below. A tile leaves room for a row of B and a broadcast.
 #if defined(__AVX512F__) || defined(__aarch64__)
-inline constexpr int kTileRows = 14;
+inline constexpr int kVectorRegisters = 32;
 #else
-inline constexpr int kTileRows = 6;
+inline constexpr int kVectorRegisters = 16;
 #endif
+// A tile leaves room for a row of B and two broadcasts.
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileRows = (kVectorRegisters - kTileVectors - 2) / kTileVectors;
 
 template <class T>
 inline constexpr int kTileColumns = kTileVectors * kWidth<T>;

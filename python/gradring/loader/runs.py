@@ -20,7 +20,7 @@ from gradring.sources._opened import KINDS
 __all__ = ["Ends", "Lent", "Runs", "Size"]
 
 _LOG = logging.getLogger("gradring.loader")
-_SPARES = 2  # csrc/loader/control.h
+_SPARES = _core.spare_slots
 _AUTO_BYTES = 32 << 20  # of batches ahead, to begin with
 _AUTO_AHEAD = 4
 _MOST_AUTO_BYTES = 4 * _AUTO_BYTES  # and that tuning may come to
