@@ -11,8 +11,9 @@ import gradring as gr
 from gradring import nn, optim
 
 
-def square() -> nn.Function:
-    return nn.Function(lambda x: 0.3 * x * x, lambda dy, x, y: 0.6 * x * dy)
+def sine() -> nn.Function:
+    """Bounded: a stack of many, drawn at random, must neither overflow nor drown its gradients' differences in rounding."""
+    return nn.Function(np.sin, lambda dy, x, y: np.cos(x) * dy)
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, ...], depth: int = 0) -> tuple[nn.Layer, tuple[int, ...]]:
@@ -32,7 +33,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], depth: int = 0) -> tu
             inner, shape = draw(rng, shape, depth + 1)
             layers.append(inner)
         else:
-            layers.append({"function": square, "tanh": nn.Tanh, "gelu": nn.GELU}.get(kind, lambda: nn.Dropout(0.3))())
+            layers.append({"function": sine, "tanh": nn.Tanh, "gelu": nn.GELU}.get(kind, lambda: nn.Dropout(0.3))())
     return nn.Sequential(*layers), shape
 
 
