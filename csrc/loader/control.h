@@ -4,17 +4,22 @@
 // |--------------------|-------------------|------------|---------------------------|----------------------------------|
 // | RunBlock::turn     | start, quit       | workers    | release / acquire         | hands over order, end, rings     |
 // | RunBlock::active   | tune, stop        | workers    | release / acquire         | how many of them may claim       |
+// | RunBlock::from     | tune, start       | workers    | relaxed, before active    | ... from this ticket on          |
 // | RunBlock::ahead    | start, tune       | workers    | relaxed                   | a hint: will slots stay in cache |
 // | WorkerBlock::done  | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
 // | WorkerBlock, rest  | its worker        | statistics | relaxed                   | numbers to look at               |
 // | RunBlock::order .. | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
-// | CellBlock::slot    | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
+// | CellBlock          | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
 // | PartBlock          | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |
 //
 // Two shapes. Threads: one lane, all workers claim from it, and each fills a whole batch. Processes: a lane for each
 // worker, and each fills its part of the rows of every batch, so that the first batch comes soonest, who does what
 // needs no message, and a worker that dies leaves exactly its own lane behind. Lane l of n fills the rows
 // [rows * l / n, rows * (l + 1) / n).
+//
+// n, CellBlock::pieces, is how many workers were active when the batch was allowed. Lanes beyond it have no rows of it.
+// Their workers rest once they have claimed all that was allowed before (RunBlock::from), and the consumer commits their
+// tickets in passing, when it comes to the batch; a worker that wakes meanwhile may be faster, and commits nothing too.
 //
 // Large batches of threads are cut into parts, each with a ticket of its own: batch b has the tickets b * parts ..
 // b * parts + parts - 1. All threads then work on the batch that is needed next, so that few batches are on their way
@@ -45,15 +50,16 @@ struct ControlShape {
   uint32_t workers = 1;
   uint32_t parts = 1;  // of a batch, each a ticket; 1 if there are several lanes
 
-  // Who fills a batch: a lane, or a ticket, for each piece.
+  // What a batch comes by, at most: a lane, or a ticket, for each piece.
   uint32_t pieces() const noexcept { return lanes > 1 ? lanes : parts; }
   uint32_t tickets() const noexcept { return cells * parts; }  // cells of a ring
 };
 
 struct alignas(64) RunBlock {
   explicit RunBlock(Scope scope) : turn(scope), active(scope) {}
-  Signal turn;    // the number of the run; kQuit: go home
-  Signal active;  // bits 0..15: workers that may claim; above: counts changes
+  Signal turn;                    // the number of the run; kQuit: go home
+  Signal active;                  // bits 0..15: workers that may claim; above: counts changes
+  std::atomic<uint64_t> from{0};  // lanes: tickets below were allowed when others were active
   OrderOptions order;
   uint64_t end = 0;                // the run's tickets are 0 .. end - 1
   std::atomic<uint32_t> ahead{0};  // batches that have slots, at most
@@ -76,8 +82,10 @@ struct alignas(64) WorkerBlock {
   std::atomic<uint64_t> part_ns[PartTimes::kMost] = {};  // went to these parts of the source, the rest to its rows
 };
 
+// The batch that is allowed in a cell.
 struct alignas(64) CellBlock {
-  uint32_t slot = 0;  // of the batch that is allowed here; none belongs to a cell for longer
+  uint32_t slot = 0;    // none belongs to a cell for longer
+  uint32_t pieces = 1;  // that it is cut into
 };
 
 // What one lane did for one batch.

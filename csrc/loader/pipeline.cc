@@ -10,6 +10,7 @@
 #include <string>
 #include <system_error>
 
+#include "runtime/cpu.h"
 #include "runtime/forks.h"
 
 namespace gradring {
@@ -39,7 +40,12 @@ uint32_t most_slots(const PipelineOptions& o, size_t slot_bytes) noexcept {
 
 Tuner::Start range_of(const PipelineOptions& o) noexcept {
   const uint32_t least = o.tune ? (o.help ? 0 : 1) : o.active;
-  return {o.active, least, o.tune ? o.workers : o.active, o.ahead > 0 ? o.ahead : o.cells, o.cells};
+  return {o.active,
+          least,
+          o.tune ? o.workers : o.active,
+          o.ahead > 0 ? o.ahead : o.cells,
+          o.cells,
+          static_cast<uint32_t>(usable_cores())};
 }
 
 }  // namespace
@@ -153,13 +159,13 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   next_ = allowed_ = 0;
   left_at_ = 0;
   if (options_.workers == 0) return;
+  set_active(tuner_.active());
   for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).open(0, 0);
   allow_more();
   RunBlock& run = control_.run();
   run.order = order;
   run.end = end_ * control_.shape().parts;
   run.skip = skip;
-  set_active(tuner_.active());
   start_threads();
   run.turn.publish((run.turn.value() + 1) % RunBlock::kQuit);
   // A close that came meanwhile found rings that were then opened.
@@ -185,6 +191,7 @@ bool Pipeline::parked(Deadline deadline) noexcept {
 
 void Pipeline::set_active(uint32_t count) noexcept {
   active_.store(count, std::memory_order_relaxed);
+  control_.run().from.store(allowed_, std::memory_order_relaxed);
   const uint32_t turn = (active_turn_.fetch_add(1, std::memory_order_relaxed) + 1) & 0x7fff;
   control_.run().active.publish(turn << 16 | count);
 }

@@ -120,6 +120,8 @@ class GRADRING_API Pipeline {
     if (self_) self_->on_failure(failed);
   }
   const Tuner& tuner() const noexcept { return tuner_; }
+  // How many workers may begin batches, of those allowed from now on; by the consumer. The tuner's, once it looks.
+  void set_active(uint32_t count) noexcept;
   uint32_t active() const noexcept { return active_.load(std::memory_order_relaxed); }
   uint32_t ahead() const noexcept { return control_.run().ahead.load(std::memory_order_relaxed); }
 
@@ -155,6 +157,7 @@ class GRADRING_API Pipeline {
   // Piece i of a batch: the ring that it comes by, its ticket there, and what was said of it.
   Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(lane_of(piece)); }
   uint32_t cell_of(uint64_t batch) const noexcept { return static_cast<uint32_t>(batch % options_.cells); }
+  uint32_t pieces_of(uint64_t batch) const noexcept { return control_.cell(cell_of(batch)).pieces; }
   uint32_t lane_of(uint32_t piece) const noexcept { return control_.shape().lanes > 1 ? piece : 0; }
   uint64_t ticket_of(uint64_t batch, uint32_t piece) const noexcept {
     return control_.shape().lanes > 1 ? batch : batch * control_.shape().parts + piece;
@@ -163,13 +166,13 @@ class GRADRING_API Pipeline {
     return control_.part(lane_of(piece), ring_of(piece).slot(ticket_of(batch, piece)));
   }
   bool whole(uint64_t batch) const noexcept;
+  void pass_idle_lanes() noexcept;
   void leave_slot(uint32_t slot) noexcept { reserve_[reserved_++] = slot; }
   bool sleeper() const noexcept;
   void allow_more() noexcept;
   void set_ahead(uint32_t count) noexcept;
   void compact(std::byte* slot, int64_t rows) const noexcept;
   void tune(int64_t now) noexcept;
-  void set_active(uint32_t count) noexcept;
 
   PipelineOptions options_;
   std::vector<FieldSpec> fields_;

@@ -50,6 +50,8 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   }
   while (next_ < end_) {
     bool waited = false;
+    if (next_ == allowed_) allow_more();
+    pass_idle_lanes();
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       Ring<> ring = ring_of(piece);
       uint64_t ticket = ticket_of(next_, piece);
@@ -226,7 +228,7 @@ void Pipeline::allow_more() noexcept {
   const uint64_t end = next_ + ahead();
   uint32_t i = 0;
   for (; allowed_ < end && i < reserved_; ++allowed_) {
-    control_.cell(cell_of(allowed_)).slot = reserve_[i++];
+    control_.cell(cell_of(allowed_)) = {reserve_[i++], control_.shape().lanes > 1 ? active() : control_.shape().parts};
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       ring_of(piece).allow(ticket_of(allowed_, piece));
     }
@@ -244,15 +246,26 @@ void Pipeline::set_ahead(uint32_t count) noexcept {
 }
 
 bool Pipeline::whole(uint64_t batch) const noexcept {
-  for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
+  for (uint32_t piece = 0; piece < pieces_of(batch); ++piece) {
     if (!ring_of(piece).full(ticket_of(batch, piece))) return false;
   }
   return true;
 }
 
+// Lanes without rows of the batch next_: their workers rest, or will say so themselves.
+void Pipeline::pass_idle_lanes() noexcept {
+  if (next_ == allowed_) return;
+  for (uint32_t lane = pieces_of(next_); lane < control_.shape().lanes; ++lane) {
+    Ring<> ring = control_.ring(lane);
+    if (!ring.claim_this(next_)) continue;
+    control_.part(lane, ring.slot(next_)) = {};
+    ring.commit(next_);
+  }
+}
+
 // Pieces with samples that were skipped left gaps between their rows.
 void Pipeline::compact(std::byte* slot, int64_t rows) const noexcept {
-  const uint32_t pieces = control_.shape().pieces();
+  const uint32_t pieces = pieces_of(next_);
   int64_t to = 0;
   for (uint32_t p = 0; p < pieces; ++p) {
     const Range range = split(Lane{nullptr, static_cast<int>(p), static_cast<int>(pieces)}, rows);

@@ -80,6 +80,20 @@ class Crew {
     pipeline_->set_process(lane, pidfds_[lane]);
   }
   void kill_one(uint32_t lane) const { kill(pids_[lane], SIGKILL); }
+  void stop_one(uint32_t lane) const {
+    REQUIRE(kill(pids_[lane], SIGSTOP) == 0);
+    int status = 0;
+    REQUIRE(waitpid(pids_[lane], &status, WUNTRACED) == pids_[lane]);
+    REQUIRE(WIFSTOPPED(status));
+  }
+  void continue_one(uint32_t lane) const { REQUIRE(kill(pids_[lane], SIGCONT) == 0); }
+  uint64_t rows_of(uint32_t lane) const { return pipeline_->control().worker(lane).rows.load(); }
+
+  void take_one() {
+    Delivery got;
+    REQUIRE(pipeline_->next(&got, deadline_in(std::chrono::seconds(20))) == Delivered::kBatch);
+    pipeline_->slots()->give(got.slot);
+  }
 
   // The rest of the run: its samples in order. Whoever dies meanwhile gets a successor.
   std::vector<int64_t> read_all(const std::function<void()>& after_each = [] {}) {
@@ -152,9 +166,7 @@ TEST_CASE("processes give the stream that the order says, epoch after epoch") {
     }
     // Left early, then started anew.
     crew.pipeline().start(order, false);
-    Delivery got;
-    REQUIRE(crew.pipeline().next(&got, deadline_in(std::chrono::seconds(20))) == Delivered::kBatch);
-    crew.pipeline().slots()->give(got.slot);
+    crew.take_one();
     crew.pipeline().start(order, false);
     CHECK(crew.read_all() == expected(order));
   }
@@ -173,6 +185,43 @@ TEST_CASE("processes killed at random moments leave the stream as it is") {
     REQUIRE(seen == expected(order));
   }
   CHECK(crew.successors > 0);
+}
+
+TEST_CASE("processes that rest and come back, and are killed meanwhile, leave the stream as it is") {
+  OrderOptions order{.samples = 500, .batch_size = 9, .seed = 7, .shuffle = true};
+  std::mt19937 random(std::random_device{}());
+  Crew crew(std::make_shared<Triples>(11), 3, 9, 4);
+  for (uint64_t epoch = 0; epoch < 12; ++epoch) {
+    order.epoch = epoch;
+    crew.pipeline().start(order, true);
+    const auto seen = crew.read_all([&] {
+      if (random() % 3 == 0) crew.pipeline().set_active(1 + random() % 3);
+      if (random() % 4 == 0) usleep(random() % 300);
+      if (epoch % 2 == 1 && random() % 40 == 0) crew.kill_one(random() % 3);
+    });
+    std::vector<int64_t> good;
+    for (const int64_t sample : expected(order)) {
+      if (sample % 11 != 1) good.push_back(sample);
+    }
+    REQUIRE(seen == good);
+  }
+}
+
+TEST_CASE("a process that rests has no share, and is not waited for") {
+  const OrderOptions order{.samples = 500, .batch_size = 10};
+  Crew crew(std::make_shared<Triples>(0), 2, 10, 3);
+  crew.pipeline().start(order, false);
+  crew.pipeline().set_active(1);
+  for (int i = 0; i < 10; ++i) crew.take_one();
+  // What was allowed before has been taken. Stopped, it would hold up any batch of which it had a share.
+  crew.stop_one(1);
+  const uint64_t rows = crew.rows_of(1);
+  for (int i = 10; i < 40; ++i) crew.take_one();
+  CHECK(crew.rows_of(1) == rows);
+  crew.continue_one(1);
+  crew.pipeline().set_active(2);
+  for (int i = 40; i < 50; ++i) crew.take_one();
+  CHECK(crew.rows_of(1) > rows);
 }
 
 TEST_CASE("processes skip bad samples, or fail at the right place") {

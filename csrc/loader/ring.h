@@ -121,6 +121,10 @@ class Ring {
     *ticket = next;
     return true;
   }
+  // Claims this very ticket, if it is the next.
+  bool claim_this(uint64_t ticket) noexcept {
+    return control_->claimed.compare_exchange_strong(ticket, ticket + 1, std::memory_order_relaxed);
+  }
   uint64_t claimed() const noexcept { return control_->claimed.load(std::memory_order_acquire); }
 
   // Waits until the ticket's slot may be written.

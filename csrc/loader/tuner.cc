@@ -55,7 +55,8 @@ bool Climber::judge(double rate) noexcept {
 
 Tuner::Tuner(const Start& start)
     : active_(start.active, {start.least_active, start.most_active, false, 3}),
-      ahead_(start.ahead, {start.ahead, start.most_ahead, true, kLately + 1}) {}
+      ahead_(start.ahead, {start.ahead, start.most_ahead, true, kLately + 1}),
+      cores_(start.cores) {}
 
 int Tuner::wish_active(const TunerWindow& w) const noexcept {
   const uint32_t active = active_.value();
@@ -64,7 +65,7 @@ int Tuner::wish_active(const TunerWindow& w) const noexcept {
   const bool all_busy = busy > kBusy * active;  // none is: so are all
   if (starved > kStarved && all_busy && active_.may_rise()) return 1;
   if (!active_.may_fall()) return 0;
-  if (active == 1) return -1;
+  if (active == 1 || active >= cores_) return -1;
   return starved < kStarved / 4 && busy < kIdle * (active - 1) ? -1 : 0;
 }
 

@@ -5,9 +5,11 @@
 // if it costs under 2 % (the core, or the memory, is worth more to the trainer). After a trial that failed the same one
 // has to wait, twice as long each time. One number is on trial at a time, workers first.
 //
-// More workers are tried when the consumer waits although the workers are busy, fewer when they mostly wait for space;
-// and from one worker none (0: the consumer fills its batches itself), whatever the waits: a batch that is filled where it
-// is used is in that core's cache, and what that is worth only a trial can tell.
+// More workers are tried when the consumer waits although the workers are busy, fewer when they mostly wait for space.
+// Whatever the waits, one fewer is tried where workers and consumer are more than the cores: they take each other's time,
+// and a batch that is whole but for the share of a worker without a core is not there. So is none instead of one (0: the
+// consumer fills its batches itself): a batch that is filled where it is used is in that core's cache. What either is
+// worth only a trial can tell.
 //
 // More batches ahead, twice as many, are tried when the consumer waits although the workers wait too: then batches take
 // uneven time, and it needs a longer look to see that. Half as many when the consumer did not wait and half of them were
@@ -72,6 +74,7 @@ class GRADRING_API Tuner {
   struct Start {
     uint32_t active, least_active, most_active;
     uint32_t ahead, most_ahead;
+    uint32_t cores;  // for the workers and the consumer
   };
 
   explicit Tuner(const Start& start);
@@ -95,6 +98,7 @@ class GRADRING_API Tuner {
 
   Climber active_;
   Climber ahead_;
+  uint32_t cores_;
   int wish_ = 0;  // for workers, of the last window
   double last_rate_ = 0;
   Lately lately_;

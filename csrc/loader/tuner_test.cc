@@ -8,6 +8,8 @@ namespace gradring {
 
 namespace {
 
+constexpr uint32_t kManyCores = 64;
+
 // A machine: `cores` workers run at full speed, each making `per_worker` batches a second; the consumer wants `wanted`.
 TunerWindow window(uint32_t active, double cores, double per_worker, double wanted) {
   const double made = std::min<double>(active, cores) * per_worker;
@@ -15,7 +17,9 @@ TunerWindow window(uint32_t active, double cores, double per_worker, double want
   return {1.0, std::max(0.0, 1 - made / wanted), active * rate / made, rate};
 }
 
-Tuner workers(uint32_t active, uint32_t most, uint32_t least = 1) { return Tuner({active, least, most, 4, 4}); }
+Tuner workers(uint32_t active, uint32_t most, uint32_t least = 1) {
+  return Tuner({active, least, most, 4, 4, kManyCores});
+}
 
 uint32_t look(Tuner* tuner, const TunerWindow& window) {
   tuner->look(window);
@@ -78,6 +82,24 @@ TEST_CASE("where workers fill ahead, the consumer is rarely left to itself") {
   CHECK(tuner.active() == 1);
 }
 
+TEST_CASE("where workers and consumer are more than the cores, one fewer is tried, whatever the waits") {
+  // Two workers on two cores: each waits for its own core, and the consumer for the later of them.
+  Tuner tuner({2, 1, 2, 4, 4, 2});
+  for (int i = 0; i < 100; ++i) {
+    const double rate = tuner.active() == 1 ? 125 : 60 + i % 5;
+    tuner.look({1.0, 0.4, 0.95 * tuner.active(), rate});
+  }
+  CHECK(tuner.active() == 1);
+  // Work that takes all of both: what one fewer costs is paid ever less often.
+  Tuner working({1, 1, 2, 4, 4, 2});
+  int both = 0;
+  for (int i = 0; i < 1000; ++i) {
+    working.look({1.0, 0.9, 0.98 * working.active(), 50.0 * working.active()});
+    both += working.active() == 2;
+  }
+  CHECK(both > 950);
+}
+
 TEST_CASE("one odd window changes nothing") {
   Tuner tuner = workers(2, 8);
   for (int i = 0; i < 200; ++i) {
@@ -99,7 +121,7 @@ TunerWindow uneven(double starved, double noise = 0, double ready = 0) {
 }  // namespace
 
 TEST_CASE("more batches ahead while they smooth what takes uneven time, and no further") {
-  Tuner tuner({1, 1, 1, 4, 64});
+  Tuner tuner({1, 1, 1, 4, 64, kManyCores});
   const auto starved = [&] { return tuner.ahead() < 16 ? 1.6 / tuner.ahead() : 0.0; };
   for (int i = 0; i < 200; ++i) tuner.look(uneven(starved(), i % 2 ? 0.02 : -0.02));
   CHECK(tuner.ahead() == 16);
@@ -110,7 +132,7 @@ TEST_CASE("more batches ahead while they smooth what takes uneven time, and no f
 }
 
 TEST_CASE("a depth that brings nothing is taken back, ever less often") {
-  Tuner tuner({1, 1, 1, 4, 16});
+  Tuner tuner({1, 1, 1, 4, 16, kManyCores});
   int above = 0;
   for (int i = 0; i < 2000; ++i) {
     tuner.look(uneven(0.3, i % 3 ? 0.01 : -0.02));
@@ -122,17 +144,17 @@ TEST_CASE("a depth that brings nothing is taken back, ever less often") {
 }
 
 TEST_CASE("the depth stays where workers are what is missing, or the consumer fills its batches itself") {
-  Tuner busy({1, 1, 1, 4, 16});
+  Tuner busy({1, 1, 1, 4, 16, kManyCores});
   for (int i = 0; i < 100; ++i) busy.look({1.0, 0.5, 0.95, 100, 0, 0});
   CHECK(busy.ahead() == 4);
-  Tuner alone({0, 0, 0, 4, 16});
+  Tuner alone({0, 0, 0, 4, 16, kManyCores});
   for (int i = 0; i < 100; ++i) alone.look({1.0, 0.5, 0, 100, 0.5, 0});
   CHECK(alone.ahead() == 4);
   CHECK(busy.changes() + alone.changes() == 0);
 }
 
 TEST_CASE("a depth that is not needed any more is given back, down to that of the beginning") {
-  Tuner tuner({1, 1, 1, 4, 64});
+  Tuner tuner({1, 1, 1, 4, 64, kManyCores});
   for (int i = 0; i < 200; ++i) tuner.look(uneven(tuner.ahead() < 16 ? 1.6 / tuner.ahead() : 0.0));
   REQUIRE(tuner.ahead() == 16);
   for (int i = 0; i < 2000; ++i) tuner.look(uneven(0, 0, 0.9 * tuner.ahead()));
@@ -140,7 +162,7 @@ TEST_CASE("a depth that is not needed any more is given back, down to that of th
 }
 
 TEST_CASE("workers and depth are not on trial at the same time") {
-  Tuner tuner({1, 1, 4, 4, 16});
+  Tuner tuner({1, 1, 4, 4, 16, kManyCores});
   for (int i = 0; i < 3000; ++i) {
     const uint32_t active = tuner.active(), ahead = tuner.ahead();
     // Now one is missing, now the other.

@@ -151,14 +151,16 @@ void Worker::serve(const std::function<bool()>& go_on) noexcept {
   }
 }
 
-// Waits while the tuner has sent this worker to rest. False if the run ended meanwhile.
+// Waits while the tuner has sent this worker to rest. False if the run ended meanwhile. A lane's worker first does what
+// was allowed while it had a share.
 bool Worker::may_claim(uint32_t number) noexcept {
   RunBlock& block = control_.run();
   for (;;) {
     const uint32_t active = block.active.value();
     if (index_ < (active & 0xffff)) return true;
-    if (control_.ring(lane_).closed() || block.turn.value() != number) return false;
-    if (control_.ring(lane_).claimed() >= block.end) return false;
+    const Ring<> ring = control_.ring(lane_);
+    if (ring.closed() || block.turn.value() != number || ring.claimed() >= block.end) return false;
+    if (control_.shape().lanes > 1 && ring.claimed() < block.from.load(std::memory_order_relaxed)) return true;
     block.active.wait_change(active, deadline_in(std::chrono::milliseconds(100)), {0, 0});
   }
 }
@@ -200,12 +202,12 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const RunBlock& block = control_.run();
   Ring<> ring = control_.ring(lane_);
   const ControlShape& shape = control_.shape();
-  const uint32_t cell = ring.slot(ticket) / shape.parts;
+  const CellBlock& cell = control_.cell(ring.slot(ticket) / shape.parts);
   PartBlock& part = control_.part(lane_, ring.slot(ticket));
   const auto batch = static_cast<int64_t>(ticket / shape.parts);
   const auto piece = static_cast<int>(shape.lanes > 1 ? lane_ : ticket % shape.parts);
-  const Lane lane{nullptr, piece, static_cast<int>(shape.pieces())};
-  const Range range = split(lane, order.rows(batch));
+  const auto pieces = static_cast<int>(cell.pieces);
+  const Range range = piece < pieces ? split({nullptr, piece, pieces}, order.rows(batch)) : Range{};
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
   if (announced_ && piece == 0) {
     // A disk answers many reads at a time sooner than a few: the next batch, while this one is read; and the first.
@@ -216,8 +218,8 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   }
   const RunLeft left(ring);
   const bool streaming = (block.ahead.load(std::memory_order_relaxed) + kSpareSlots) * stride_ > kCachedBytes;
-  filler_.fill(order, batch, range, block.skip, slots_ + control_.cell(cell).slot * stride_, scratch_.data(), &part,
-               &block_of, &left, streaming);
+  filler_.fill(order, batch, range, block.skip, slots_ + cell.slot * stride_, scratch_.data(), &part, &block_of, &left,
+               streaming);
   if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
   if (!ok && failed_ && part.status.code() != Code::kClosed) failed_(static_cast<uint64_t>(batch), part);

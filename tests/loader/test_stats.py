@@ -12,7 +12,7 @@ import gradring as gr
 from gradring import _core
 from gradring.loader.stats import _verdict
 
-from .functions import Sample, in_processes
+from .functions import Sample, in_processes, numbers
 
 
 def test_a_slow_consumer_is_named():
@@ -147,6 +147,18 @@ def test_the_trace_shows_who_filled_and_who_waited(tmp_path, num_threads):
     if num_threads:
         waits = [span for span in spans if span["name"] == "wait for batch"]
         assert waits and not {span["tid"] for span in waits} & {span["tid"] for span in filled}
+
+
+@pytest.mark.parametrize("num_threads", ["auto", 3])
+def test_how_many_processes_work_is_found_out_unless_it_was_said(num_threads):
+    with gr.Loader(in_processes(Sample(), 20_000), 10, num_threads=num_threads) as loader:
+        assert numbers(loader) == list(range(20_000))
+        stats = loader.stats()
+    if num_threads == 3:
+        assert stats.active_workers == stats.num_workers == 3
+    else:
+        assert 1 <= stats.active_workers <= stats.num_workers == 2
+    assert f"{stats.active_workers} of {stats.num_workers} worker processes" in stats.chosen
 
 
 def test_nothing_was_read():

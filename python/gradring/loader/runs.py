@@ -173,7 +173,7 @@ class Runs:
             workers = min(_core.usable_cores(), _MOST_AUTO_THREADS)
         else:
             workers = given
-        tune = given is None and not processes and (workers > 1 or not opened.python)
+        tune = self._threads is None and (processes or opened.num_workers is None) and (workers > 1 or not opened.python)
         ahead = self._prefetch
         if ahead is None:
             ahead = min(max(_AUTO_BYTES // self.slot_bytes, 2, workers), max(_AUTO_AHEAD, workers))
@@ -196,7 +196,7 @@ class Runs:
             # Three quarters of the budget stay for batches that the consumer keeps.
             cells = max(min(budget // 4, _MOST_AUTO_BYTES) // self.slot_bytes - _SPARES, ahead)
             cells = min(cells, max(_MOST_AUTO_AHEAD, ahead))
-        return Size(ahead, cells, workers, 1 if tune else workers, tune, budget, processes)
+        return Size(ahead, cells, workers, 1 if tune and not processes else workers, tune, budget, processes)
 
     def borrow(self) -> Lent:
         """A pipeline that nobody reads: one that is kept, or a new one. The caller lends it to a watcher."""

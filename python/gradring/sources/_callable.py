@@ -21,7 +21,8 @@ class Callable(Source):
     """Samples that ``fn(i)`` makes, for i in range(length): an array, or a tuple, list or dict of arrays.
 
     It runs in the loader's threads (under the GIL, so this pays only if ``fn`` releases it), or in ``num_workers``
-    worker processes, which write samples straight into the batch: ``fn`` must then be picklable. ``fn(0)`` is called
+    worker processes, which write samples straight into the batch: ``fn`` must then be picklable. The loader finds out how
+    many of them to keep at work, unless its ``num_threads`` says how many there are. ``fn(0)`` is called
     once to learn the fields; every other sample must have the same dtypes and shapes. What ``fn`` raises reaches the
     consumer.
 
