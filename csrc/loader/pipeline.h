@@ -138,7 +138,6 @@ class GRADRING_API Pipeline {
 
  private:
   enum class Spare : uint8_t { kYes, kNo };
-  static constexpr uint32_t kUnknown = 0xffffffff;
   void start_threads();
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t lane) const noexcept;
@@ -208,8 +207,7 @@ class GRADRING_API Pipeline {
   struct {
     int64_t at = 0;
     uint64_t waited = 0, filled = 0, worked = 0, busy = 0, batches = 0;
-  } looked_;                         // the counters when the tuner looked last
-  uint32_t least_ready_ = kUnknown;  // since then; with those that nobody was asked for yet
+  } looked_;  // the counters when the tuner looked last
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active
 };

@@ -165,7 +165,6 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
     if (failed_) failed_(next_, part);
     return Delivered::kFailed;
   }
-  least_ready_ = 0;
   add(counters_.skipped, static_cast<uint64_t>(part.skipped));
   if (part.rows == 0) return Delivered::kTimeout;
   has_spare_ = false;
@@ -202,7 +201,6 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   if (reserved_ >= enough || control_.shape().parts > 1 || !sleeper()) allow_more();
   uint32_t ready = 0;
   while (next_ + ready < allowed_ && whole(next_ + ready)) ++ready;
-  least_ready_ = std::min(least_ready_, ready + reserved_);
   add(counters_.occupancy[std::min<size_t>(ready, ConsumerCounters::kOccupancies - 1)], 1);
   return Delivered::kBatch;
 }
@@ -303,12 +301,11 @@ void Pipeline::tune(int64_t now) noexcept {
     const uint64_t span = waited - looked_.waited + worked - looked_.worked;
     tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
                  static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches),
-                 static_cast<double>(filled - looked_.filled) * 1e-9, static_cast<double>(least_ready_)});
+                 static_cast<double>(filled - looked_.filled) * 1e-9});
     if (tuner_.active() != active()) set_active(tuner_.active());
     if (tuner_.ahead() != ahead()) set_ahead(tuner_.ahead());
   }
   looked_ = {now, waited, filled, worked, busy, batches};
-  least_ready_ = kUnknown;
 }
 
 }  // namespace gradring

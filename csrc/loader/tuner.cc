@@ -1,6 +1,7 @@
 #include "loader/tuner.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gradring {
 
@@ -11,6 +12,7 @@ constexpr double kBusy = 0.7;      // of the active workers' time, they work
 constexpr double kIdle = 0.6;      // of what one fewer could give, they work
 constexpr double kGain = 1.03;     // more must bring
 constexpr double kLoss = 0.98;     // less may cost
+constexpr double kFar = 0.75;      // less is not looked at any longer
 constexpr uint32_t kLongestRest = 512;
 constexpr int kLately = 8;  // windows that tell whether batches take uneven time
 
@@ -22,13 +24,14 @@ void Climber::pass() noexcept {
 }
 
 void Climber::attempt(int step, double rate) noexcept {
-  before_ = value_;
+  other_ = value_;
   if (range_.doubling) {
     value_ = std::clamp(step > 0 ? value_ * 2 : value_ / 2, range_.least, range_.most);
   } else {
     value_ = static_cast<uint32_t>(static_cast<int>(value_) + step);
   }
   tried_ = step;
+  back_ = false;
   left_ = range_.windows;
   rate_before_ = rate;
   rate_ = 0;
@@ -36,20 +39,34 @@ void Climber::attempt(int step, double rate) noexcept {
 
 bool Climber::judge(double rate) noexcept {
   if (--left_ < range_.windows - 1) rate_ += rate / (range_.windows - 1);
+  if (!back_ && left_ == range_.windows - 2 && rate < kFar * rate_before_) return end(false);
   if (left_ > 0) return false;
+  const double least = tried_ > 0 ? kGain : kLoss;
+  if (back_) return end(rate_tried_ >= rate_ * least);
+  if (rate_ < rate_before_ * least) return end(false);
+  rate_tried_ = rate_;
+  rate_ = 0;
+  back_ = true;
+  left_ = range_.windows;
+  std::swap(value_, other_);
+  return true;
+}
+
+// True if the value changes by it.
+bool Climber::end(bool good) noexcept {
   Rest& same = tried_ > 0 ? up_ : down_;
   Rest& other = tried_ > 0 ? down_ : up_;
-  const bool good = rate_ >= rate_before_ * (tried_ > 0 ? kGain : kLoss);
   tried_ = 0;
   if (good) {
     same.next = 8;
     // Nobody goes straight back.
     other.left = std::max(other.left, other.next);
-    return false;
+  } else {
+    same.left = same.next;
+    same.next = std::min(same.next * 2, kLongestRest);
   }
-  same.left = same.next;
-  same.next = std::min(same.next * 2, kLongestRest);
-  value_ = before_;
+  if (good != back_) return false;
+  std::swap(value_, other_);
   return true;
 }
 
@@ -72,8 +89,7 @@ int Tuner::wish_active(const TunerWindow& w) const noexcept {
 int Tuner::wish_ahead() const noexcept {
   if (lately_.windows < kLately) return 0;
   if (lately_.starved > kStarved && lately_.busy < kBusy && ahead_.may_rise()) return 1;
-  const bool spare = lately_.starved < kStarved / 4 && 2 * lately_.ready >= ahead_.value();
-  return spare && ahead_.may_fall() ? -1 : 0;
+  return ahead_.may_fall() ? -1 : 0;
 }
 
 void Tuner::remember(const TunerWindow& w) noexcept {
@@ -83,7 +99,6 @@ void Tuner::remember(const TunerWindow& w) noexcept {
   mean(&lately_.rate, w.batches / w.seconds);
   mean(&lately_.starved, (w.consumer_wait - w.consumer_fill) / w.seconds);
   mean(&lately_.busy, w.worker_busy / w.seconds / std::max(active_.value(), 1u));
-  mean(&lately_.ready, w.least_ready);
 }
 
 void Tuner::attempt(Climber* climber, int step, double rate) noexcept {

@@ -1,9 +1,10 @@
 // Tuner: how many workers should run, and how many batches ahead, from who waited for whom.
 //
 // Pure arithmetic on what it is told, so that tests need no clock. Each of the two numbers climbs by trials: another
-// value is tried for a few windows and kept if the rate of batches says so, more only if it raises the rate by 3 %, less
-// if it costs under 2 % (the core, or the memory, is worth more to the trainer). After a trial that failed the same one
-// has to wait, twice as long each time. One number is on trial at a time, workers first.
+// value is tried for a few windows, then the old one again, and the new one is kept if the rate of batches before and
+// after both say so: more only if it raises the rate by 3 %, less if it costs under 2 % (the core, or the memory, is worth
+// more to the trainer). So a machine that turns faster or slower meanwhile for reasons of its own does not decide. After a
+// trial that failed the same one has to wait, twice as long each time. One number is on trial at a time, workers first.
 //
 // More workers are tried when the consumer waits although the workers are busy, fewer when they mostly wait for space.
 // Whatever the waits, one fewer is tried where workers and consumer are more than the cores: they take each other's time,
@@ -12,8 +13,8 @@
 // worth only a trial can tell.
 //
 // More batches ahead, twice as many, are tried when the consumer waits although the workers wait too: then batches take
-// uneven time, and it needs a longer look to see that. Half as many when the consumer did not wait and half of them were
-// always ready.
+// uneven time, and it needs a longer look to see that. Half as many else, whatever the waits: what no cache holds any more
+// costs time too.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,6 @@ struct TunerWindow {
   double worker_busy = 0;    // seconds, of all workers together
   double batches = 0;
   double consumer_fill = 0;  // seconds, of consumer_wait
-  double least_ready = 0;    // batches that were ready at a delivery, or not asked for yet
 };
 
 // A number that is changed by trials.
@@ -37,7 +37,7 @@ class Climber {
   struct Range {
     uint32_t least, most;
     bool doubling;  // else by one
-    int windows;    // that a trial takes; the first still sees batches from before it
+    int windows;    // that each half of a trial takes; the first still sees batches from before it
   };
 
   Climber(uint32_t value, const Range& range) : value_(value), range_(range) {}
@@ -50,7 +50,7 @@ class Climber {
   void pass() noexcept;
   // Begins a trial, one step up (1) or down (-1). `rate`: of before.
   void attempt(int step, double rate) noexcept;
-  // During a trial: the rate of one more window. True if that ended it with a return to the value of before.
+  // During a trial: the rate of one more window. True if that changed the value.
   bool judge(double rate) noexcept;
 
  private:
@@ -60,11 +60,15 @@ class Climber {
     uint32_t next = 8;
   };
 
-  uint32_t value_, before_ = 0;
+  bool end(bool good) noexcept;
+
+  uint32_t value_, other_ = 0;  // the one that is not in use now: the new one or that of before
   Range range_;
-  int tried_ = 0;  // the step that is on trial; 0: none is
-  int left_ = 0;   // windows until it is judged
+  int tried_ = 0;      // the step that is on trial; 0: none is
+  bool back_ = false;  // to the value of before, to see what it is worth now
+  int left_ = 0;       // windows until it is judged
   double rate_before_ = 0;
+  double rate_tried_ = 0;
   double rate_ = 0;
   Rest up_, down_;
 };
@@ -88,7 +92,7 @@ class GRADRING_API Tuner {
   // The means of the last windows since something changed.
   struct Lately {
     int windows = 0;
-    double rate = 0, starved = 0, busy = 0, ready = 0;
+    double rate = 0, starved = 0, busy = 0;
   };
 
   int wish_active(const TunerWindow& window) const noexcept;

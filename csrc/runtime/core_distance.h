@@ -1,8 +1,8 @@
 // How far apart two cores are: the time of a round trip of one word between them.
 //
-// Two processors of a virtual machine may be two cores now and two threads of one core a minute later: the host decides,
-// and no file of /proc tells. Work for two threads then takes half again as long. The round trip tells: threads of one
-// core answer each other several times sooner than two cores can.
+// Two processors of a virtual machine may be cores that share a last-level cache now, and cores that do not a minute later:
+// the host decides, and no file of /proc tells. Near ones hand memory to each other sooner, far ones have two ways to the
+// memory. The round trip tells them apart: it takes several times as long between caches.
 #pragma once
 
 #include "gradring/export.h"

@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradring import _core
+
 from .harness import Contender, Worker, format_seconds, spread, write
 from .loader_data import write_rows
-from .machine import core_round_trip, describe, require_release_build
+from .machine import core_round_trip, describe, least_round_trip, require_release_build
 from .report import describe_cores, print_machine
 
 OURS = "gradring"
+_TRIES = 5
 _HERE = "gradring.bench"
 _OWN = {
     OURS: "loader_contenders:ours",
@@ -199,16 +202,28 @@ def _run(race: Race, rounds: int) -> Row:
             able.append(worker)
         for turn in range(rounds):
             for worker in able if turn % 2 == 0 else reversed(able):
-                apart = core_round_trip()
-                reply = worker.ask(do="time")
+                reply = _turn(worker)
                 if "error" in reply:
                     row.failures[worker.contender.name] = reply["error"]
                 else:
-                    row.rounds.setdefault(worker.contender.name, []).append(reply | {"core_round_trip": apart})
+                    row.rounds.setdefault(worker.contender.name, []).append(reply)
     finally:
         for worker in workers:
             worker.close()
     return row
+
+
+def _turn(worker: Worker) -> dict[str, Any]:
+    """A timing, and how far apart the cores were; another one, a few times, if they were to be far and came near."""
+    for _ in range(_TRIES):
+        before = core_round_trip()
+        reply = worker.ask(do="time")
+        if "error" in reply:
+            return reply
+        after = _core.core_round_trip()
+        if after >= least_round_trip():
+            break
+    return reply | {"core_round_trip": min(before, after)}
 
 
 def _print(row: Row) -> None:

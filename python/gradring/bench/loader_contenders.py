@@ -44,11 +44,10 @@ def ours(case: dict[str, Any], *, threads: int | str = "auto") -> Pass:
     work, batch = case["work"], case["batch"]
     if work in ("process", "first"):
         heavy = Ready(case.get("mebibytes", 1), batch, ballast() if work == "first" else None)
-        workers = 2 if threads == "auto" else int(threads)
-        source = gr.sources.Callable(heavy, 1_000_000 * batch, workers="processes", num_workers=workers)
+        source = gr.sources.Callable(heavy, 1_000_000 * batch, workers="processes", num_workers=2)
         if work == "process":
-            return Pass(lambda: gr.Loader(source, batch), batches_of(case), endless=True)
-        return Pass(lambda: gr.Loader(source, batch), 1, fresh=True)
+            return Pass(lambda: gr.Loader(source, batch, num_threads=threads), batches_of(case), endless=True)
+        return Pass(lambda: gr.Loader(source, batch, num_threads=threads), 1, fresh=True)
     transforms: Any = {
         "scale": [gr.transforms.Cast("float32"), gr.transforms.Scale(1 / 255, 0)],
         "augment": [
