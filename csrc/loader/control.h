@@ -1,16 +1,17 @@
 // Control: everything that the consumer and the workers of a loader share beside the batches themselves.
 //
-// | variable           | writer            | readers    | order                     | why                              |
-// |--------------------|-------------------|------------|---------------------------|----------------------------------|
-// | RunBlock::turn     | start, quit       | workers    | release / acquire         | hands over order, end, rings     |
-// | RunBlock::active   | tune, stop        | workers    | release / acquire         | how many of them may claim       |
-// | RunBlock::from     | tune, start       | workers    | relaxed, before active    | ... from this ticket on          |
-// | RunBlock::ahead    | start, tune       | workers    | relaxed                   | a hint: will slots stay in cache |
-// | WorkerBlock::done  | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
-// | WorkerBlock, rest  | its worker        | statistics | relaxed                   | numbers to look at               |
-// | RunBlock::order .. | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
-// | CellBlock          | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
-// | PartBlock          | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |
+// | variable            | writer            | readers    | order                     | why                              |
+// |---------------------|-------------------|------------|---------------------------|----------------------------------|
+// | RunBlock::turn      | start, quit       | workers    | release / acquire         | hands over order, end, rings     |
+// | RunBlock::active    | tune, stop        | workers    | release / acquire         | how many of them may claim       |
+// | RunBlock::from      | tune, start       | workers    | relaxed, before active    | ... from this ticket on          |
+// | RunBlock::ahead     | start, tune       | workers    | relaxed                   | a number to look at              |
+// | RunBlock::streaming | start, tune       | workers    | relaxed                   | a hint                           |
+// | WorkerBlock::done   | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
+// | WorkerBlock, rest   | its worker        | statistics | relaxed                   | numbers to look at               |
+// | RunBlock::order ..  | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
+// | CellBlock           | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
+// | PartBlock           | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |
 //
 // Two shapes. Threads: one lane, all workers claim from it, and each fills a whole batch. Processes: a lane for each
 // worker, and each fills its part of the rows of every batch, so that the first batch comes soonest, who does what
@@ -61,8 +62,9 @@ struct alignas(64) RunBlock {
   Signal active;                  // bits 0..15: workers that may claim; above: counts changes
   std::atomic<uint64_t> from{0};  // lanes: tickets below were allowed when others were active
   OrderOptions order;
-  uint64_t end = 0;                // the run's tickets are 0 .. end - 1
-  std::atomic<uint32_t> ahead{0};  // batches that have slots, at most
+  uint64_t end = 0;                    // the run's tickets are 0 .. end - 1
+  std::atomic<uint32_t> ahead{0};      // batches that have slots, at most
+  std::atomic<bool> streaming{false};  // rows are better written around the caches
   bool skip = false;
 
   static constexpr uint32_t kQuit = 0x7fffffff;

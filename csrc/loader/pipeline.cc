@@ -24,6 +24,13 @@ constexpr size_t kPartBytes = 512 << 10;
 constexpr size_t kSplitFrom = 4 << 20;  // bytes of a batch
 constexpr uint64_t kMostParts = 32;
 
+// Slots that take less than this together stay in a second-level cache or close to it; those that take more than that go
+// through no cache whole: half of a usual last level, as the rows that are read pass through it too.
+constexpr size_t kSmallBytes = 2 << 20;
+constexpr size_t kCachedBytes = 16 << 20;
+
+size_t slots_bytes(uint32_t ahead, size_t stride) noexcept { return (ahead + kSpareSlots) * stride; }
+
 ControlShape shape_of(const PipelineOptions& o, size_t batch_bytes) noexcept {
   const uint32_t workers = std::max(o.workers, 1u);
   if (o.processes) return {o.cells, workers, workers, 1};
@@ -38,14 +45,16 @@ uint32_t most_slots(const PipelineOptions& o, size_t slot_bytes) noexcept {
       std::clamp<uint64_t>(o.memory_budget / std::max<size_t>(slot_bytes, 1), least, SlotPool::kMost));
 }
 
-Tuner::Start range_of(const PipelineOptions& o) noexcept {
+Tuner::Start range_of(const PipelineOptions& o, size_t stride) noexcept {
   const uint32_t least = o.tune ? (o.help ? 0 : 1) : o.active;
+  const size_t bytes = slots_bytes(o.ahead > 0 ? o.ahead : o.cells, stride);
   return {o.active,
           least,
           o.tune ? o.workers : o.active,
           o.ahead > 0 ? o.ahead : o.cells,
           o.cells,
-          static_cast<uint32_t>(usable_cores())};
+          static_cast<uint32_t>(usable_cores()),
+          bytes >= kSmallBytes && bytes <= kCachedBytes};
 }
 
 }  // namespace
@@ -62,7 +71,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
                options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
       born_in_fork_(forks_so_far()),
-      tuner_(range_of(options)) {
+      tuner_(range_of(options, slots_->stride())) {
   if (options.cells < 1 || options.ahead > options.cells || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
   }
@@ -73,6 +82,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
   active_.store(tuner_.active(), std::memory_order_relaxed);
   reserve_ = std::make_unique<uint32_t[]>(options_.cells);
   set_ahead(tuner_.ahead());
+  choose_stores();
   if (ahead() < tuner_.ahead()) {
     throw Error(Code::kOutOfMemory, "[loader] no memory for " + std::to_string(tuner_.ahead()) + " batches of " +
                                         std::to_string(layout_.bytes) + " bytes: lower batch_size or prefetch");
@@ -170,6 +180,11 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   run.turn.publish((run.turn.value() + 1) % RunBlock::kQuit);
   // A close that came meanwhile found rings that were then opened.
   if (closed()) stop();
+}
+
+void Pipeline::choose_stores() noexcept {
+  const bool streaming = slots_bytes(ahead(), slots_->stride()) > kCachedBytes || tuner_.streaming();
+  control_.run().streaming.store(streaming, std::memory_order_relaxed);
 }
 
 bool Pipeline::parked(Deadline deadline) noexcept {

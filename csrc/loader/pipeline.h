@@ -170,6 +170,7 @@ class GRADRING_API Pipeline {
   bool sleeper() const noexcept;
   void allow_more() noexcept;
   void set_ahead(uint32_t count) noexcept;
+  void choose_stores() noexcept;
   void compact(std::byte* slot, int64_t rows) const noexcept;
   void tune(int64_t now) noexcept;
 

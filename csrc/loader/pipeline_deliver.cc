@@ -304,6 +304,7 @@ void Pipeline::tune(int64_t now) noexcept {
                  static_cast<double>(filled - looked_.filled) * 1e-9});
     if (tuner_.active() != active()) set_active(tuner_.active());
     if (tuner_.ahead() != ahead()) set_ahead(tuner_.ahead());
+    choose_stores();
   }
   looked_ = {now, waited, filled, worked, busy, batches};
 }

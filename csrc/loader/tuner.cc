@@ -73,6 +73,7 @@ bool Climber::end(bool good) noexcept {
 Tuner::Tuner(const Start& start)
     : active_(start.active, {start.least_active, start.most_active, false, 3}),
       ahead_(start.ahead, {start.ahead, start.most_ahead, true, kLately + 1}),
+      streaming_(0, {0, start.stores ? 1u : 0u, false, 3}),
       cores_(start.cores) {}
 
 int Tuner::wish_active(const TunerWindow& w) const noexcept {
@@ -90,6 +91,11 @@ int Tuner::wish_ahead() const noexcept {
   if (lately_.windows < kLately) return 0;
   if (lately_.starved > kStarved && lately_.busy < kBusy && ahead_.may_rise()) return 1;
   return ahead_.may_fall() ? -1 : 0;
+}
+
+int Tuner::wish_streaming() const noexcept {
+  if (lately_.windows < 2) return 0;
+  return streaming_.may_rise() ? 1 : streaming_.may_fall() ? -1 : 0;
 }
 
 void Tuner::remember(const TunerWindow& w) noexcept {
@@ -113,7 +119,8 @@ void Tuner::look(const TunerWindow& w) noexcept {
   const double rate = w.batches / w.seconds;
   active_.pass();
   ahead_.pass();
-  for (Climber* climber : {&active_, &ahead_}) {
+  streaming_.pass();
+  for (Climber* climber : {&active_, &ahead_, &streaming_}) {
     if (!climber->on_trial()) continue;
     if (climber->judge(rate)) ++changes_;
     if (!climber->on_trial()) last_rate_ = rate;
@@ -129,6 +136,8 @@ void Tuner::look(const TunerWindow& w) noexcept {
     attempt(&active_, wish, before);
   } else if (const int more = wish_ahead()) {
     attempt(&ahead_, more, lately_.rate);
+  } else if (const int other = wish_streaming()) {
+    attempt(&streaming_, other, before);
   }
 }
 

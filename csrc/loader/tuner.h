@@ -1,6 +1,6 @@
-// Tuner: how many workers should run, and how many batches ahead, from who waited for whom.
+// Tuner: how many workers should run, how many batches ahead, and by what stores, from who waited for whom.
 //
-// Pure arithmetic on what it is told, so that tests need no clock. Each of the two numbers climbs by trials: another
+// Pure arithmetic on what it is told, so that tests need no clock. Each of its numbers climbs by trials: another
 // value is tried for a few windows, then the old one again, and the new one is kept if the rate of batches before and
 // after both say so: more only if it raises the rate by 3 %, less if it costs under 2 % (the core, or the memory, is worth
 // more to the trainer). So a machine that turns faster or slower meanwhile for reasons of its own does not decide. After a
@@ -15,6 +15,10 @@
 // More batches ahead, twice as many, are tried when the consumer waits although the workers wait too: then batches take
 // uneven time, and it needs a longer look to see that. Half as many else, whatever the waits: what no cache holds any more
 // costs time too.
+//
+// Stores around the caches are tried now and then, and then the others: where the consumer's core shares a cache with the
+// worker's, a batch is handed over in it; where it does not, lines that are fetched from another cache cost several times
+// what they cost from memory. Cores may change, and nothing but the rate tells.
 #pragma once
 
 #include <cstdint>
@@ -79,6 +83,7 @@ class GRADRING_API Tuner {
     uint32_t active, least_active, most_active;
     uint32_t ahead, most_ahead;
     uint32_t cores;  // for the workers and the consumer
+    bool stores;     // whether stores around the caches may be tried
   };
 
   explicit Tuner(const Start& start);
@@ -86,6 +91,7 @@ class GRADRING_API Tuner {
   void look(const TunerWindow& window) noexcept;
   uint32_t active() const noexcept { return active_.value(); }
   uint32_t ahead() const noexcept { return ahead_.value(); }
+  bool streaming() const noexcept { return streaming_.value() != 0; }
   uint32_t changes() const noexcept { return changes_; }
 
  private:
@@ -97,11 +103,13 @@ class GRADRING_API Tuner {
 
   int wish_active(const TunerWindow& window) const noexcept;
   int wish_ahead() const noexcept;
+  int wish_streaming() const noexcept;
   void remember(const TunerWindow& window) noexcept;
   void attempt(Climber* climber, int step, double rate) noexcept;
 
   Climber active_;
   Climber ahead_;
+  Climber streaming_;  // 0 or 1
   uint32_t cores_;
   int wish_ = 0;  // for workers, of the last window
   double last_rate_ = 0;

@@ -18,7 +18,7 @@ TunerWindow window(uint32_t active, double cores, double per_worker, double want
 }
 
 Tuner workers(uint32_t active, uint32_t most, uint32_t least = 1) {
-  return Tuner({active, least, most, 4, 4, kManyCores});
+  return Tuner({active, least, most, 4, 4, kManyCores, false});
 }
 
 uint32_t look(Tuner* tuner, const TunerWindow& window) {
@@ -84,14 +84,14 @@ TEST_CASE("where workers fill ahead, the consumer is rarely left to itself") {
 
 TEST_CASE("where workers and consumer are more than the cores, one fewer is tried, whatever the waits") {
   // Two workers on two cores: each waits for its own core, and the consumer for the later of them.
-  Tuner tuner({2, 1, 2, 4, 4, 2});
+  Tuner tuner({2, 1, 2, 4, 4, 2, false});
   for (int i = 0; i < 100; ++i) {
     const double rate = tuner.active() == 1 ? 125 : 60 + i % 5;
     tuner.look({1.0, 0.4, 0.95 * tuner.active(), rate});
   }
   CHECK(tuner.active() == 1);
   // Work that takes all of both: what one fewer costs is paid ever less often.
-  Tuner working({1, 1, 2, 4, 4, 2});
+  Tuner working({1, 1, 2, 4, 4, 2, false});
   int both = 0;
   for (int i = 0; i < 1000; ++i) {
     working.look({1.0, 0.9, 0.98 * working.active(), 50.0 * working.active()});
@@ -119,7 +119,7 @@ TunerWindow uneven(double starved, double noise = 0) { return {1.0, starved, 0.4
 }  // namespace
 
 TEST_CASE("more batches ahead while they smooth what takes uneven time, and no further") {
-  Tuner tuner({1, 1, 1, 4, 64, kManyCores});
+  Tuner tuner({1, 1, 1, 4, 64, kManyCores, false});
   const auto starved = [&] { return tuner.ahead() < 16 ? 1.6 / tuner.ahead() : 0.0; };
   for (int i = 0; i < 300; ++i) tuner.look(uneven(starved(), i % 2 ? 0.02 : -0.02));
   int right = 0;
@@ -131,7 +131,7 @@ TEST_CASE("more batches ahead while they smooth what takes uneven time, and no f
 }
 
 TEST_CASE("a depth that brings nothing is taken back, ever less often") {
-  Tuner tuner({1, 1, 1, 4, 16, kManyCores});
+  Tuner tuner({1, 1, 1, 4, 16, kManyCores, false});
   int above = 0;
   for (int i = 0; i < 2000; ++i) {
     tuner.look(uneven(0.3, i % 3 ? 0.01 : -0.02));
@@ -142,9 +142,27 @@ TEST_CASE("a depth that brings nothing is taken back, ever less often") {
   CHECK(tuner.changes() < 24);
 }
 
+TEST_CASE("stores around the caches are kept where they pay, also when that changes") {
+  Tuner tuner({1, 1, 1, 4, 4, kManyCores, true});
+  const auto streaming = [&](double around, double through, int windows) {
+    int count = 0;
+    for (int i = 0; i < windows; ++i) {
+      tuner.look({1.0, 0.3, 0.5, tuner.streaming() ? around : through});
+      count += tuner.streaming();
+    }
+    return count;
+  };
+  CHECK(streaming(60, 100, 1000) < 50);
+  CHECK(streaming(300, 100, 2000) > 1400);  // it may have been at rest
+  CHECK(streaming(60, 100, 2000) < 600);
+  Tuner never({1, 1, 1, 4, 4, kManyCores, false});
+  for (int i = 0; i < 100; ++i) never.look({1.0, 0.3, 0.5, 100});
+  CHECK(never.changes() == 0);
+}
+
 TEST_CASE("a machine that turns faster for a while decides nothing") {
   // Twice as fast for some time, beginning whenever a trial does; neither number brings anything.
-  Tuner tuner({2, 1, 4, 4, 16, kManyCores});
+  Tuner tuner({2, 1, 4, 4, 16, kManyCores, false});
   int fast = 0, right = 0;
   for (int i = 0; i < 2000; ++i) {
     const uint32_t active = tuner.active(), ahead = tuner.ahead();
@@ -156,17 +174,17 @@ TEST_CASE("a machine that turns faster for a while decides nothing") {
 }
 
 TEST_CASE("the depth stays where workers are what is missing, or the consumer fills its batches itself") {
-  Tuner busy({1, 1, 1, 4, 16, kManyCores});
+  Tuner busy({1, 1, 1, 4, 16, kManyCores, false});
   for (int i = 0; i < 100; ++i) busy.look({1.0, 0.5, 0.95, 100});
   CHECK(busy.ahead() == 4);
-  Tuner alone({0, 0, 0, 4, 16, kManyCores});
+  Tuner alone({0, 0, 0, 4, 16, kManyCores, false});
   for (int i = 0; i < 100; ++i) alone.look({1.0, 0.5, 0, 100, 0.5});
   CHECK(alone.ahead() == 4);
   CHECK(busy.changes() + alone.changes() == 0);
 }
 
 TEST_CASE("a depth that is not needed any more is given back, down to that of the beginning") {
-  Tuner tuner({1, 1, 1, 4, 64, kManyCores});
+  Tuner tuner({1, 1, 1, 4, 64, kManyCores, false});
   for (int i = 0; i < 200; ++i) tuner.look(uneven(tuner.ahead() < 16 ? 1.6 / tuner.ahead() : 0.0));
   REQUIRE(tuner.ahead() == 16);
   for (int i = 0; i < 2000; ++i) tuner.look(uneven(0));
@@ -174,7 +192,7 @@ TEST_CASE("a depth that is not needed any more is given back, down to that of th
 }
 
 TEST_CASE("workers and depth are not on trial at the same time") {
-  Tuner tuner({1, 1, 4, 4, 16, kManyCores});
+  Tuner tuner({1, 1, 4, 4, 16, kManyCores, false});
   for (int i = 0; i < 3000; ++i) {
     const uint32_t active = tuner.active(), ahead = tuner.ahead();
     // Now one is missing, now the other.

@@ -19,8 +19,6 @@ namespace {
 constexpr int64_t kShortWait = 200'000;  // ns
 constexpr uint32_t kShortYields = 200;
 constexpr int64_t kMemoryEvery = 20'000'000;  // ns between two looks into /proc, of 10 us each
-// A loader whose slots take more than this goes around the caches: of a usual last level, what others leave.
-constexpr size_t kCachedBytes = size_t{24} << 20;
 
 uint64_t resident_bytes() noexcept {
   unsigned long long pages = 0, resident = 0;
@@ -217,7 +215,7 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
     }
   }
   const RunLeft left(ring);
-  const bool streaming = (block.ahead.load(std::memory_order_relaxed) + kSpareSlots) * stride_ > kCachedBytes;
+  const bool streaming = block.streaming.load(std::memory_order_relaxed);
   filler_.fill(order, batch, range, block.skip, slots_ + cell.slot * stride_, scratch_.data(), &part, &block_of, &left,
                streaming);
   if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);

@@ -8,11 +8,13 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gradring import _core
 from gradring.bench.harness import Case, Row, load, pooled, save, threads_seconds
+from gradring.bench.loader import _turn
 from gradring.bench.machine import core_round_trip
 from gradring.bench.report import describe_cores
 
@@ -77,6 +79,15 @@ def test_the_cores_distance_is_measured_and_waited_for(monkeypatch):
     monkeypatch.delenv("GRADRING_BENCH_APART")
     assert core_round_trip() == 60e-9
     assert describe_cores([60e-9, 470e-9]).endswith("60 ns to 470 ns")
+
+
+def test_a_turn_in_which_far_cores_came_near_is_repeated(monkeypatch):
+    trips = iter([470e-9, 80e-9, 460e-9, 450e-9])
+    replies = iter([{"seconds": 1.0}, {"seconds": 2.0}])
+    monkeypatch.setattr(_core, "core_round_trip", lambda: next(trips))
+    monkeypatch.setenv("GRADRING_BENCH_APART", "200")
+    worker = SimpleNamespace(ask=lambda do: next(replies))
+    assert _turn(worker) == {"seconds": 2.0, "core_round_trip": 450e-9}
 
 
 def test_a_row_keeps_how_far_apart_the_cores_were(tmp_path):

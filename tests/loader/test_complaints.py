@@ -27,7 +27,7 @@ def mapped_at(address, pid="self"):
 
 def test_the_memory_of_workers_does_not_grow():
     """Counting references copies pages that fork shared. Here each worker unpickles once, and that is all."""
-    with gr.Loader(in_processes(Looks([str(i) for i in range(100_000)]), 40), 4) as loader:
+    with gr.Loader(in_processes(Looks([str(i) for i in range(100_000)]), 40), 4, num_threads=2) as loader:
         list(loader)
         before = [resident_bytes(pid) for pid in loader._last.workers.pids]
         for _ in range(5):

@@ -173,7 +173,8 @@ class Runs:
             workers = min(_core.usable_cores(), _MOST_AUTO_THREADS)
         else:
             workers = given
-        tune = self._threads is None and (processes or opened.num_workers is None) and (workers > 1 or not opened.python)
+        said = given if not processes else self._threads  # how many processes a source asks for is the most of them
+        tune = said is None and (workers > 1 or not opened.python)
         ahead = self._prefetch
         if ahead is None:
             ahead = min(max(_AUTO_BYTES // self.slot_bytes, 2, workers), max(_AUTO_AHEAD, workers))
@@ -196,7 +197,10 @@ class Runs:
             # Three quarters of the budget stay for batches that the consumer keeps.
             cells = max(min(budget // 4, _MOST_AUTO_BYTES) // self.slot_bytes - _SPARES, ahead)
             cells = min(cells, max(_MOST_AUTO_AHEAD, ahead))
-        return Size(ahead, cells, workers, 1 if tune and not processes else workers, tune, budget, processes)
+        active = workers
+        if tune:  # threads cost little to add; processes leave a core to the consumer
+            active = min(workers, max(_core.usable_cores() - 1, 1)) if processes else 1
+        return Size(ahead, cells, workers, active, tune, budget, processes)
 
     def borrow(self) -> Lent:
         """A pipeline that nobody reads: one that is kept, or a new one. The caller lends it to a watcher."""
