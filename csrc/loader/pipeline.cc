@@ -205,8 +205,12 @@ bool Pipeline::parked(Deadline deadline) noexcept {
 }
 
 void Pipeline::set_active(uint32_t count) noexcept {
-  active_.store(count, std::memory_order_relaxed);
   control_.run().from.store(allowed_, std::memory_order_relaxed);
+  tell_active(count);
+}
+
+void Pipeline::tell_active(uint32_t count) noexcept {
+  active_.store(count, std::memory_order_relaxed);
   const uint32_t turn = (active_turn_.fetch_add(1, std::memory_order_relaxed) + 1) & 0x7fff;
   control_.run().active.publish(turn << 16 | count);
 }
@@ -214,7 +218,7 @@ void Pipeline::set_active(uint32_t count) noexcept {
 void Pipeline::stop() noexcept {
   if (forked()) return;  // the rings are the parent's, which goes on
   for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).close();
-  set_active(active_.load(std::memory_order_relaxed));  // workers at rest look up
+  tell_active(active());  // workers at rest look up
 }
 
 void Pipeline::close() noexcept {

@@ -171,6 +171,7 @@ class GRADRING_API Pipeline {
   void allow_more() noexcept;
   void set_ahead(uint32_t count) noexcept;
   void choose_stores() noexcept;
+  void tell_active(uint32_t count) noexcept;  // from any thread, unlike set_active
   void compact(std::byte* slot, int64_t rows) const noexcept;
   void tune(int64_t now) noexcept;
 
