@@ -38,7 +38,7 @@ def test_the_memory_of_workers_does_not_grow():
 
 def test_a_batch_is_the_shared_memory_that_its_workers_wrote():
     """No copy, no pickle: the array lies in an anonymous mapping that workers have too, fit to be registered once."""
-    with gr.Loader(in_processes(Sample()), 10) as loader:
+    with gr.Loader(in_processes(Sample()), 10, num_threads=2) as loader:
         places = set()
         for x, y in loader:
             for array in (x, y):

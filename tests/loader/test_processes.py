@@ -90,7 +90,7 @@ def test_workers_killed_at_random_moments_change_nothing():
     random = np.random.default_rng()
     expected = np.concatenate(list(gr.Loader(np.arange(300), 7, shuffle=True))).tolist()
     source = in_processes(Sample(seconds=0.001), 300)
-    with gr.Loader(source, 7, shuffle=True, restart=100) as loader:
+    with gr.Loader(source, 7, shuffle=True, num_threads=2, restart=100) as loader:
         got = []
         for x, y in loader:
             assert np.array_equal(x[:, 1, 1], y)
