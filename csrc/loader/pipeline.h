@@ -38,7 +38,7 @@ namespace gradring {
 enum class Delivered : uint8_t {
   kBatch,
   kEnd,      // the epoch is over
-  kTimeout,  // none came before the deadline
+  kTimeout,  // none came before the deadline; or a process at rest has died, of which no missing batch would tell
   kHeld,     // one is ready, but all slots are out and the budget is spent
   kFailed,   // a worker failed at this place: failed_lane, failed_part
   kClosed,
@@ -166,6 +166,7 @@ class GRADRING_API Pipeline {
   }
   bool whole(uint64_t batch) const noexcept;
   void pass_idle_lanes() noexcept;
+  bool idle_lane_died(int64_t now) noexcept;
   void leave_slot(uint32_t slot) noexcept { reserve_[reserved_++] = slot; }
   bool sleeper() const noexcept;
   void allow_more() noexcept;
@@ -203,7 +204,8 @@ class GRADRING_API Pipeline {
   uint32_t spare_ = 0;
   uint32_t failed_lane_ = 0;
   PartBlock failed_part_;
-  int64_t left_at_ = 0;  // when next returned last
+  int64_t left_at_ = 0;      // when next returned last
+  int64_t saw_idle_at_ = 0;  // all processes at rest alive
   ConsumerCounters counters_;
   Tuner tuner_;
   struct {

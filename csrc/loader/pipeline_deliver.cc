@@ -11,8 +11,9 @@ namespace gradring {
 
 namespace {
 
-constexpr int64_t kTuneEvery = 20'000'000;  // ns
-constexpr uint64_t kTuneBatches = 4;        // at least, and twice what is filled ahead
+constexpr int64_t kTuneEvery = 20'000'000;    // ns
+constexpr int64_t kLookForDead = 50'000'000;  // ns
+constexpr uint64_t kTuneBatches = 4;          // at least, and twice what is filled ahead
 
 // The consumer fills its batches itself, and somebody closes the loader meanwhile.
 class LoaderClosed final : public Stop {
@@ -48,6 +49,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
     }
     return result;
   }
+  if (options_.processes && idle_lane_died(asked)) return Delivered::kTimeout;
   while (next_ < end_) {
     bool waited = false;
     if (next_ == allowed_) allow_more();
@@ -259,6 +261,17 @@ void Pipeline::pass_idle_lanes() noexcept {
     control_.part(lane, ring.slot(next_)) = {};
     ring.commit(next_);
   }
+}
+
+// Says so until the lane was recovered.
+bool Pipeline::idle_lane_died(int64_t now) noexcept {
+  // Until the consumer has come to where they rest, they may have had shares: then their batches tell, in their turn.
+  if (now - saw_idle_at_ < kLookForDead || next_ < control_.run().from.load(std::memory_order_relaxed)) return false;
+  for (uint32_t lane = active(); lane < options_.workers; ++lane) {
+    if (dead(lane)) return true;
+  }
+  saw_idle_at_ = now;
+  return false;
 }
 
 // Pieces with samples that were skipped left gaps between their rows.

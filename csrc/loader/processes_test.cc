@@ -219,6 +219,21 @@ TEST_CASE("a process that rests has no share, and is not waited for") {
   for (int i = 10; i < 40; ++i) crew.take_one();
   CHECK(crew.rows_of(1) == rows);
   crew.continue_one(1);
+  SUBCASE("though its death is told") {
+    crew.kill_one(1);
+    int taken = 0;
+    Delivery got;
+    while (crew.pipeline().next(&got, deadline_in(std::chrono::seconds(20))) == Delivered::kBatch && taken < 10) {
+      crew.pipeline().slots()->give(got.slot);
+      usleep(20'000);
+      ++taken;
+    }
+    CHECK(taken < 10);
+    CHECK(crew.pipeline().dead_lane() == 1);
+    CHECK(crew.read_all().size() == static_cast<size_t>(500 - 400 - 10 * taken));
+    CHECK(crew.successors == 1);
+    return;
+  }
   crew.pipeline().set_active(2);
   for (int i = 40; i < 50; ++i) crew.take_one();
   CHECK(crew.rows_of(1) > rows);

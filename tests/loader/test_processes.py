@@ -8,12 +8,14 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gradring as gr
+from gradring import _core
 
 from .functions import Fails, Sample, draws, in_processes, numbers
 from .resources import children, wait_until
@@ -84,6 +86,21 @@ def test_a_restarted_worker_gives_the_same_stream(mode, tmp_path):
     reference = gr.Loader(np.arange(100), 10, shuffle=True, seed=3)
     assert got == np.concatenate(list(reference)).tolist()
     assert again == np.concatenate(list(reference)).tolist()
+
+
+@pytest.mark.parametrize("restart", [0, 1])
+def test_a_worker_that_dies_at_rest_is_found_too(restart, monkeypatch):
+    monkeypatch.setattr(_core, "usable_cores", lambda: 1)  # one works, the other rests
+    with gr.Loader(in_processes(Sample(), 3000), 10, restart=restart) as loader:
+        got = []
+        with pytest.raises(gr.WorkerDied, match="was killed by SIGKILL") if not restart else nullcontext():
+            for _, y in loader:
+                got += y.tolist()
+                if len(got) == 100:
+                    os.kill(loader._last.workers.pids[1], signal.SIGKILL)
+                time.sleep(0.005)
+        assert loader.stats().restarted == restart
+        assert got == list(range(3000)) if restart else len(got) < 3000
 
 
 def test_workers_killed_at_random_moments_change_nothing():
