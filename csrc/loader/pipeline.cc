@@ -47,11 +47,12 @@ uint32_t most_slots(const PipelineOptions& o, size_t slot_bytes) noexcept {
 
 Tuner::Start range_of(const PipelineOptions& o, size_t stride) noexcept {
   const uint32_t least = o.tune ? (o.help ? 0 : 1) : o.active;
-  const size_t bytes = slots_bytes(o.ahead > 0 ? o.ahead : o.cells, stride);
+  const uint32_t ahead = o.ahead > 0 ? o.ahead : o.cells;
+  const size_t bytes = slots_bytes(ahead, stride);
   return {o.active,
           least,
           o.tune ? o.workers : o.active,
-          o.ahead > 0 ? o.ahead : o.cells,
+          ahead,
           o.cells,
           static_cast<uint32_t>(usable_cores()),
           bytes >= kSmallBytes && bytes <= kCachedBytes};

@@ -52,7 +52,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   if (options_.processes && idle_lane_died(asked)) return Delivered::kTimeout;
   while (next_ < end_) {
     bool waited = false;
-    if (next_ == allowed_) allow_more();
+    if (next_ == allowed_) allow_more();  // a ticket is passed once it is allowed
     pass_idle_lanes();
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       Ring<> ring = ring_of(piece);
