@@ -104,6 +104,11 @@ Array Array::output(const char* op, const char* argument, PyObject* given, Dtype
                           tuple_text(dimensions, shape));
   }
   if (!array.writeable()) throw py::value_error("[" + std::string(op) + "] " + argument + " is read-only");
+  for (int axis = 0; axis < dimensions; ++axis) {
+    if (array.size(axis) < 2 || array.stride(axis) != 0 || array.elements() == 0) continue;
+    throw py::value_error("[" + std::string(op) + "] " + argument + " has several elements in one place (a stride of " +
+                          "0 along axis " + std::to_string(axis) + "): give it memory for each of them");
+  }
   return array;
 }
 
@@ -121,6 +126,20 @@ void Array::require_apart(const char* op, const char* argument, const Array& inp
   if (!shared) return;
   throw py::value_error("[" + std::string(op) + "] " + argument + " shares memory with " + input_name +
                         ": give it memory of its own");
+}
+
+void require_results_apart(const char* op, std::initializer_list<NamedArray> results,
+                           std::initializer_list<NamedArray> operands) {
+  const auto given = [](const NamedArray& named) { return named.array && *named.array; };
+  for (const NamedArray* result = results.begin(); result != results.end(); ++result) {
+    if (!given(*result)) continue;
+    for (const NamedArray& operand : operands) {
+      if (given(operand)) result->array->require_apart(op, result->name, *operand.array, operand.name);
+    }
+    for (const NamedArray* earlier = results.begin(); earlier != result; ++earlier) {
+      if (given(*earlier)) result->array->require_apart(op, result->name, *earlier->array, earlier->name);
+    }
+  }
 }
 
 void require_float(const char* op, const Array& array, const char* name) {

@@ -7,6 +7,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -79,6 +80,17 @@ class Array {
 
   PyObject* object_ = nullptr;
 };
+
+// An array and what messages call it.
+struct NamedArray {
+  const Array* array;  // null or empty: not given, nothing to compare
+  const char* name;
+};
+
+// ValueError if a result shares an element with an operand or with another result: whichever is written first would
+// change what is still to be read, or be overwritten in its turn.
+void require_results_apart(const char* op, std::initializer_list<NamedArray> results,
+                           std::initializer_list<NamedArray> operands);
 
 // TypeError unless both have the same dtype, float32 or float64.
 void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,

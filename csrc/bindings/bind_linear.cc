@@ -50,10 +50,8 @@ class Result {
   void use_dense(const int64_t (&shape)[2]) {
     if (!dense_ && leading() != shape[1]) dense_ = Array::empty(array_.dtype(), 2, shape);
   }
-  void require_apart(const char* op, const Array& input, const char* input_name) const {
-    if (given_) array_.require_apart(op, name_, input, input_name);
-  }
-  const Array& array() const noexcept { return array_; }
+  // For require_results_apart, which need not look at an array that was made here.
+  NamedArray named() const noexcept { return {given_ ? &array_ : nullptr, name_}; }
   template <class T>
   T* data() const noexcept {
     return target().template data<T>();
@@ -121,19 +119,15 @@ PyObject* call_linear(PyObject* const* given, Py_ssize_t count, PyObject* keywor
   if (given_or_null(values[2])) f.bias = vector_input("linear", "b", values[2], shape[1], w, "w");
   const Dtype dtype = x.dtype();
   Result y("linear", "out", values[4], dtype, 2, shape);
-  y.require_apart("linear", x, "x");
-  y.require_apart("linear", w, "w");
-  if (f.bias) y.require_apart("linear", f.bias, "b");
+  std::optional<Result> pre;
+  if (given_or_null(values[5])) pre.emplace("linear", "pre", values[5], dtype, 2, shape);
+  require_results_apart("linear", {pre ? pre->named() : NamedArray{nullptr, "pre"}, y.named()},
+                        {{&x, "x"}, {&w, "w"}, {&f.bias, "b"}});
   f.x = as_matrix(std::move(x));
   f.w = as_matrix(std::move(w));
   f.y = &y;
   f.pre = nullptr;
-  std::optional<Result> pre;
-  if (given_or_null(values[5])) {
-    pre.emplace("linear", "pre", values[5], dtype, 2, shape);
-    pre->require_apart("linear", f.x.array, "x");
-    pre->require_apart("linear", f.w.array, "w");
-    y.require_apart("linear", pre->array(), "pre");
+  if (pre) {
     // The kernel writes both with one leading dimension.
     if (pre->leading() != y.leading()) {
       pre->use_dense(shape);
@@ -178,9 +172,15 @@ PyObject* call_linear_vjp(PyObject* const* given, Py_ssize_t count, PyObject* ke
   Array w = Array::input(kOp, "w", values[2]);
   require_same_float(kOp, dy, "dy", x, "x");
   require_same_float(kOp, x, "x", w, "w");
-  require_two_dimensions(kOp, dy, "dy");
-  require_two_dimensions(kOp, x, "x");
   require_two_dimensions(kOp, w, "w");
+  if (x.dimensions() != 2 || dy.dimensions() != 2) {
+    const auto or_none = [&](int i) { return values[i] ? py::handle(values[i]) : py::handle(Py_None); };
+    return py::module_::import("gradring.ops._batched")
+        .attr("linear_vjp")(py::handle(dy.object()), py::handle(x.object()), py::handle(w.object()), or_none(3),
+                            or_none(4), flag_or(values[5], true), or_none(6))
+        .release()
+        .ptr();
+  }
   if (x.size(1) != w.size(0)) wrong_shape(kOp, x, "x", w, "w", "x.shape[1] must be " + std::to_string(w.size(0)));
   if (dy.size(0) != x.size(0) || dy.size(1) != w.size(1)) {
     wrong_shape(kOp, dy, "dy", x, "x",
@@ -212,13 +212,8 @@ PyObject* call_linear_vjp(PyObject* const* given, Py_ssize_t count, PyObject* ke
   if (need_dx) maybe_dx.emplace(kOp, "dx", outs[0], dtype, 2, dx_shape);
   Result* const dx = maybe_dx ? &*maybe_dx : nullptr;
   Result dw(kOp, "dw", outs[1], dtype, 2, dw_shape), db(kOp, "db", outs[2], dtype, 1, db_shape);
-  for (const Result* result : {dx, &dw, &db}) {
-    if (!result) continue;
-    result->require_apart(kOp, dy, "dy");
-    result->require_apart(kOp, x, "x");
-    result->require_apart(kOp, w, "w");
-    if (saved) result->require_apart(kOp, saved, "y_or_pre");
-  }
+  require_results_apart(kOp, {dx ? dx->named() : NamedArray{nullptr, "dx"}, dw.named(), db.named()},
+                        {{&dy, "dy"}, {&x, "x"}, {&w, "w"}, {&saved, "y_or_pre"}});
   const Matrix x_matrix = as_matrix(std::move(x)), w_matrix = as_matrix(std::move(w));
   if (dtype == Dtype::kFloat32) {
     run_vjp<float>(x_matrix, w_matrix, dy, saved, activation, dx, dw, db);
@@ -264,8 +259,8 @@ constexpr const char* kLinearVjpDoc =
 The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
 
 Args:
-    dy: the gradient of the layer's output, (N, out), float32 or float64.
-    x: the layer's input, (N, in).
+    dy: the gradient of the layer's output, (N, out), float32 or float64; more or fewer leading dimensions as in x.
+    x: the layer's input, (N, in), or with the leading dimensions that :func:`linear` took.
     w: the layer's weight, (in, out).
     y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
         (gelu, silu; see ``linear(pre=...)``), (N, out).

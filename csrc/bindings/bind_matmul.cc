@@ -63,8 +63,7 @@ PyObject* call_matmul(PyObject* const* given, Py_ssize_t count, PyObject* keywor
   const int64_t shape[2] = {a.rows, b.columns};
   Array out = Array::output("matmul", "out", values[4], a.array.dtype(), 2, shape);
   if (given_or_null(values[4])) {
-    out.require_apart("matmul", "out", a.array, "a");
-    out.require_apart("matmul", "out", b.array, "b");
+    require_results_apart("matmul", {{&out, "out"}}, {{&a.array, "a"}, {&b.array, "b"}});
     if (!writes_in_place(out)) {
       const Array dense = Array::empty(out.dtype(), 2, shape);
       multiply(a, b, dense);

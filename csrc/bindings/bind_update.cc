@@ -91,8 +91,7 @@ PyObject* call_sgd(PyObject* const* given, Py_ssize_t count, PyObject* keywords)
     update(nullptr);
   } else {
     const Updated velocity(op, "velocity", velocity_object, &param.array(), "param");
-    velocity.array().require_apart(op, "velocity", param.array(), "param");
-    velocity.array().require_apart(op, "velocity", grad, "grad");
+    require_results_apart(op, {{&param.array(), "param"}, {&velocity.array(), "velocity"}}, {{&grad, "grad"}});
     update(&velocity);
   }
   Py_RETURN_NONE;
@@ -127,12 +126,7 @@ PyObject* adam(const char* op, const Parameters<10>& parameters, bool decoupled,
   const Array grad = gradient_of(op, values[kGrad], param.array());
   const Updated m(op, "m", values[kM], &param.array(), "param");
   const Updated v(op, "v", values[kV], &param.array(), "param");
-  grad.require_apart(op, "grad", param.array(), "param");
-  m.array().require_apart(op, "m", param.array(), "param");
-  m.array().require_apart(op, "m", grad, "grad");
-  v.array().require_apart(op, "v", param.array(), "param");
-  v.array().require_apart(op, "v", grad, "grad");
-  v.array().require_apart(op, "v", m.array(), "m");
+  require_results_apart(op, {{&param.array(), "param"}, {&m.array(), "m"}, {&v.array(), "v"}}, {{&grad, "grad"}});
   const int64_t step = integer_or(op, "step", values[kStep], 1);
   if (step < 1) {
     throw py::value_error("[" + std::string(op) + "] step is " + std::to_string(step) + ": must be at least 1");

@@ -441,8 +441,8 @@ def linear_vjp(dy: ArrayLike, x: ArrayLike, w: ArrayLike, y_or_pre: ArrayLike | 
     The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
     
     Args:
-        dy: the gradient of the layer's output, (N, out), float32 or float64.
-        x: the layer's input, (N, in).
+        dy: the gradient of the layer's output, (N, out), float32 or float64; more or fewer leading dimensions as in x.
+        x: the layer's input, (N, in), or with the leading dimensions that :func:`linear` took.
         w: the layer's weight, (in, out).
         y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
             (gelu, silu; see ``linear(pre=...)``), (N, out).
