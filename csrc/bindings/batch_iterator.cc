@@ -34,7 +34,15 @@ int iterator_traverse(PyObject* object, visitproc visit, void* arg) {
   return 0;
 }
 
+// Ends the pass, if it has not ended yet: its workers stop after the sample that they are at, and nobody waits for them.
+// The pass must end before its watcher goes, because whoever sees the watcher die may start the next pass over the same
+// pipeline. An iterator that has finished touches the pipeline no more.
+void end_pass(IteratorObject* self) noexcept {
+  if (!std::exchange(self->finished, true)) self->run->pipeline().stop();
+}
+
 int iterator_clear(PyObject* object) {
+  end_pass(as_iterator(object));
   Py_CLEAR(as_iterator(object)->watcher);
   return 0;
 }
@@ -42,8 +50,7 @@ int iterator_clear(PyObject* object) {
 void iterator_dealloc(PyObject* object) {
   PyObject_GC_UnTrack(object);
   IteratorObject* self = as_iterator(object);
-  // Workers go on to the end of the sample that they are at, and nobody waits for them here.
-  self->run->pipeline().stop();
+  end_pass(self);
   self->run.~shared_ptr();
   Py_CLEAR(self->watcher);
   PyTypeObject* type = Py_TYPE(object);
@@ -71,10 +78,12 @@ PyObject* iterator_next(PyObject* object) {
   Delivery delivery;
   const uint64_t ready = run.pipeline().counters().ready.load(std::memory_order_relaxed);
   if (!run.next(&delivery, self->watcher)) {
+    const bool failed = PyErr_Occurred() != nullptr;
+    // At the end of an epoch nothing is left to stop; after a failure other workers may still fill batches.
+    if (failed) end_pass(self);
     self->finished = true;
     reading.unlock();  // the loader may end here, and joins its workers
     PyObject* const watcher = std::exchange(self->watcher, nullptr);
-    const bool failed = PyErr_Occurred() != nullptr;
     PyObject* told = failed ? nullptr : PyObject_CallMethod(watcher, "finished", nullptr);
     Py_XDECREF(told);
     Py_DECREF(watcher);

@@ -6,9 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <exception>
 #include <string>
-#include <system_error>
 
 #include "runtime/cpu.h"
 #include "runtime/forks.h"
@@ -117,8 +116,15 @@ bool Pipeline::join(Deadline deadline) noexcept {
 
 bool Pipeline::forked() const noexcept { return forks_so_far() != born_in_fork_; }
 
+// Starts the threads that are missing: all of them at the first pass, later those that the system refused before.
 void Pipeline::start_threads() {
-  if (!threads_.empty() || options_.processes) return;
+  if (threads_.size() == options_.workers || options_.processes) return;
+  while (workers_.size() < options_.workers) {
+    const auto index = static_cast<uint32_t>(workers_.size());
+    workers_.push_back(std::make_unique<Worker>(control_, *filler_, slots_->base(), slots_->stride(), index));
+    workers_.back()->on_failure(failed_);
+  }
+  threads_.reserve(options_.workers);
   // Signals belong to the interpreter's thread.
   sigset_t all, old;
   sigfillset(&all);
@@ -126,25 +132,26 @@ void Pipeline::start_threads() {
   for (int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, signal);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   try {
-    for (uint32_t index = 0; index < options_.workers; ++index) {
+    for (auto index = static_cast<uint32_t>(threads_.size()); index < options_.workers; ++index) {
+      // A thread that comes late takes no part in the passes that it missed.
+      control_.worker(index).done.publish(control_.run().turn.value());
       alive_.fetch_add(1, std::memory_order_relaxed);
-      threads_.emplace_back([this, index] {
+      Worker* const worker = workers_[index].get();
+      threads_.emplace_back([this, worker, index] {
         serving = this;
         pthread_setname_np(pthread_self(), "gradring-load");
         control_.worker(index).thread.store(static_cast<uint64_t>(pthread_self()), std::memory_order_relaxed);
-        Worker worker(control_, *filler_, slots_->base(), slots_->stride(), index);
-        worker.on_failure(failed_);
-        worker.serve([this] { return !quit_.load(std::memory_order_relaxed); });
+        worker->serve([this] { return !quit_.load(std::memory_order_relaxed); });
         const auto told = thread_end_;
         alive_.fetch_sub(1, std::memory_order_release);
         futex_wake_all(alive_, Scope::kThreads);
         if (told) told();
       });
     }
-  } catch (const std::system_error& error) {
+  } catch (const std::exception&) {
+    // The system refuses another thread. The pipeline goes on with those that it has (without any, the consumer fills
+    // its batches itself), and asks again when the next pass starts.
     alive_.fetch_sub(1, std::memory_order_release);
-    pthread_sigmask(SIG_SETMASK, &old, nullptr);
-    throw Error(Code::kUnavailable, std::string("[loader] cannot start a thread: ") + error.what());
   }
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
@@ -190,8 +197,8 @@ void Pipeline::choose_stores() noexcept {
 
 bool Pipeline::parked(Deadline deadline) noexcept {
   const uint32_t turn = control_.run().turn.value();
-  for (uint32_t w = 0; w < options_.workers; ++w) {
-    if (!options_.processes && threads_.empty()) break;
+  const auto workers = options_.processes ? options_.workers : static_cast<uint32_t>(threads_.size());
+  for (uint32_t w = 0; w < workers; ++w) {
     for (;;) {
       const uint32_t done = control_.worker(w).done.value();
       if (done == turn) break;

@@ -139,6 +139,8 @@ class GRADRING_API Pipeline {
  private:
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
+  // Whether a consumer that would wait fills batches itself: because it was told to, or because nobody else can.
+  bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t lane) const noexcept;
   Spare find_spare() noexcept;
@@ -184,8 +186,9 @@ class GRADRING_API Pipeline {
   SharedArena arena_;
   Control control_;
   std::vector<int> pidfds_;
-  std::vector<std::thread> threads_;
-  std::unique_ptr<Worker> self_;  // the consumer at work itself
+  std::vector<std::unique_ptr<Worker>> workers_;  // of the threads
+  std::vector<std::thread> threads_;              // fewer than options_.workers where the system refused some
+  std::unique_ptr<Worker> self_;                  // the consumer at work itself
   Worker::Failed failed_;
   uint64_t born_in_fork_;
   std::atomic<bool> closed_{false};

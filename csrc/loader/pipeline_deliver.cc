@@ -61,11 +61,11 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
         allow_more();
         if (deadline == Deadline{}) return Delivered::kTimeout;
         waited = true;
-        if (options_.help && control_.shape().parts > 1) {
+        if (helps() && control_.shape().parts > 1) {
           const int64_t begin = monotonic_ns();
           help_parts(ticket);
           add(counters_.fill_ns, static_cast<uint64_t>(monotonic_ns() - begin));
-        } else if (options_.help) {
+        } else if (helps()) {
           const int64_t begin = monotonic_ns();
           const Delivered result = help(delivery);
           const int64_t end = monotonic_ns();

@@ -1,10 +1,13 @@
 #include "loader/pipeline.h"
 
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <vector>
 
 #include "loader/column_source.h"
@@ -369,6 +372,42 @@ TEST_CASE("a forked child is told, and ends without its parent's threads") {
           return told ? 0 : 1;
         }) == 0);
   CHECK(read_all(*pipeline).size() == 200);
+}
+
+TEST_CASE("a pipeline goes on with the threads that the system grants, and asks for the others again" *
+          doctest::skip(testing::kSanitized)) {
+  constexpr uint32_t kWorkers = 24;
+  const auto threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks)) - 1;
+  };
+  for (const bool none : {false, true}) {
+    for (const uint32_t parts : {1u, 3u}) {
+      CAPTURE(none);
+      CAPTURE(parts);
+      CHECK(testing::exit_of_child([&] {
+              pthread_attr_t large;  // stacks that no cache holds and the limit does not allow
+              if (pthread_attr_init(&large) != 0 || pthread_attr_setstacksize(&large, size_t{64} << 20) != 0) return 1;
+              if (none && pthread_setattr_default_np(&large) != 0) return 2;
+              const auto source = std::make_shared<Counting>(500, 20);
+              Pipeline pipeline(source, source->fields(), options(7, Crew{kWorkers, -1, false, parts}, 5));
+              testing::limit_address_space(size_t{40} << 20);
+              for (int pass = 0; pass < 3; ++pass) {
+                pipeline.start({.samples = 500, .batch_size = 7, .shuffle = true}, false);
+                if (none ? threads() != 0 : threads() == 0 || threads() >= kWorkers) return 3;
+                std::vector<int64_t> got = read_all(pipeline);
+                std::sort(got.begin(), got.end());
+                for (int64_t i = 0; i < 500; ++i) {
+                  if (got.size() != 500 || got[static_cast<size_t>(i)] != i) return 4;
+                }
+              }
+              testing::set_address_space(RLIM_INFINITY);
+              pipeline.start({.samples = 500, .batch_size = 7}, false);
+              if (threads() != kWorkers) return 5;
+              return read_all(pipeline).size() == 500 ? 0 : 6;
+            }) == 0);
+    }
+  }
 }
 
 }  // namespace gradring

@@ -40,14 +40,20 @@ int exit_of_child(Body&& body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+// Limits this process's address space; RLIM_INFINITY lifts the limit again.
+inline void set_address_space(rlim_t bytes) {
+  rlimit limit{};
+  getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = bytes;
+  setrlimit(RLIMIT_AS, &limit);
+}
+
 // From now on this process gets at most `bytes` more of address space: the stacks of a few threads (8 MiB each).
 inline void limit_address_space(size_t bytes) {
   std::ifstream statm("/proc/self/statm");
   rlim_t pages = 0;
   statm >> pages;
-  const rlim_t limit = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + bytes;
-  const rlimit address_space{limit, limit};
-  setrlimit(RLIMIT_AS, &address_space);
+  set_address_space(pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + bytes);
 }
 
 }  // namespace gradring::testing

@@ -86,6 +86,7 @@ class Workers:
         self._run, self._restarts, self._pid = run, restart, os.getpid()
         self._shape = {"workers": workers, "batch_size": batch_size, "cells": cells}
         self.restarted = 0
+        self.broken = False  # A worker is missing, or may be: no later pass can use these processes.
         self._processes: dict[int, _Process] = {}
         self._payload = Payload()
         try:
@@ -156,8 +157,21 @@ class Workers:
         """Whether a worker has not come so far that it reads samples: it still imports, or unpickles its source."""
         return any(self._run.worker_at(lane)[3] != process.popen.pid for lane, process in self._processes.items())
 
+    @contextmanager
+    def _broken_by_errors(self) -> Iterator[None]:
+        """Whatever is raised within ends the pass, and these processes serve no other."""
+        try:
+            yield
+        except BaseException:
+            self.broken = True
+            raise
+
     def check(self) -> bool:
         """Looks for a worker that has ended: restarts it (True), or raises what ended it."""
+        with self._broken_by_errors():
+            return self._check()
+
+    def _check(self) -> bool:
         lane = self._run.dead_lane()
         if lane < 0:
             return False
@@ -188,7 +202,19 @@ class Workers:
         self._go(lane)
         return True
 
-    def describe_stuck(self, lane: int, seconds: float) -> str:
+    def stuck(self, lane: int, seconds: float) -> None:
+        """Kills a stuck worker and starts another in its place, or raises what it is doing if no restarts are left."""
+        with self._broken_by_errors():
+            why = self._describe_stuck(lane, seconds)
+            if self.restarted >= self._restarts:
+                raise LoaderError(why)
+            process = self._processes.pop(lane)
+            process.popen.kill()
+            process.popen.wait()  # it writes to no slot any more
+            process.close()
+            self._take_restart(lane, why)
+
+    def _describe_stuck(self, lane: int, seconds: float) -> str:
         """What that worker is doing, with its Python stack."""
         batch, since, resident, _ = self._run.worker_at(lane)
         process = self._processes[lane]
@@ -197,17 +223,6 @@ class Workers:
             f"[loader] no batch came within {seconds:.1f} s (timeout): worker process {lane} (pid {process.popen.pid}, "
             f"{resident >> 20} MiB) is stuck; {at}\n{_stack_of(process)}"
         )
-
-    def restart_stuck(self, lane: int, seconds: float) -> bool:
-        """Kills a stuck worker and starts another in its place, if restarts are left."""
-        if self.restarted >= self._restarts:
-            return False
-        why = self.describe_stuck(lane, seconds)
-        process = self._processes.pop(lane)
-        process.popen.kill()
-        process.popen.wait()  # it writes to no slot any more
-        process.close()
-        return self._take_restart(lane, why)
 
     def close(self) -> None:
         """Ends the workers: those that idle at once, those at work by force after half a second."""

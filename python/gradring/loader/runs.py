@@ -54,6 +54,11 @@ class Lent:
     free: list[Any] = field(default_factory=list)
     user: Any = None
 
+    @property
+    def broken(self) -> bool:
+        """Whether its worker processes serve no other pass, because one has died or is stuck."""
+        return self.workers is not None and self.workers.broken
+
     def lend(self, watcher: Any) -> None:
         """To the pass that this watcher belongs to."""
         # No function of Python: what a signal handler raised in it (Ctrl-C) would be lost.
@@ -212,7 +217,10 @@ class Runs:
                 self._drop(lent)
                 lent.close()
             elif lent.take():
-                return lent
+                if not lent.broken:
+                    return lent
+                self._drop(lent)  # the next pass gets workers that are whole
+                lent.close()
         lent = self._make()
         self._lent.append(lent)
         return lent

@@ -110,9 +110,8 @@ class Watcher:
 
     def _stuck(self, seconds: float, lane: int) -> None:
         if self.workers is not None:
-            if self.workers.restart_stuck(lane, seconds):
-                return
-            raise LoaderError(self.workers.describe_stuck(lane, seconds))
+            self.workers.stuck(lane, seconds)
+            return
         stacks = []
         for worker in range(len(self.run.stats()["workers"])):
             batch, since, _, thread = self.run.worker_at(worker)

@@ -1,0 +1,143 @@
+"""Passes over one loader follow each other: how one ended does not spoil the next."""
+
+import gc
+import os
+import signal
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+
+import gradring as gr
+
+from .functions import Fails, Sample, in_processes, numbers
+from .resources import is_dead, wait_until
+
+
+def test_an_iterator_that_has_finished_closes_nothing():
+    loader = gr.Loader(np.arange(5000), 7, shuffle=True)
+    expected = list(range(5000))
+    iterator, passes = iter(loader), []
+    for _ in range(6):
+        passes.append([int(i) for batch in iterator for i in batch])
+        iterator = iter(loader)  # the one that has finished dies when the next pass has begun
+    assert all(sorted(one) == expected for one in passes)
+    for _ in range(6):
+        iterator = iter(loader)
+        assert sorted(int(i) for batch in iterator for i in batch) == expected
+
+
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+@pytest.mark.parametrize("end", ["exhausted", "failed"])
+def test_a_finished_iterator_may_die_at_any_batch_of_the_next_pass(end, in_a_cycle):
+    fail = [end == "failed"]
+
+    def sample(i):
+        if i == 55 and fail[0]:
+            raise KeyError("sample 55 is bad")
+        return np.int64(i)
+
+    loader = gr.Loader(gr.sources.Callable(sample, 100), 3, num_threads=2, prefetch=4)
+    for die_at in range(0, 30, 3):
+        fail[0] = end == "failed"
+        old = iter(loader)
+        if fail[0]:
+            with pytest.raises(KeyError, match="sample 55"):
+                list(old)
+        else:
+            list(old)
+        fail[0] = False
+        cycle = [old]
+        if in_a_cycle:
+            cycle.append(cycle)
+        del old
+        got = []
+        for number, batch in enumerate(loader):
+            got += batch.tolist()
+            if number == die_at:
+                del cycle
+                gc.collect()
+        assert got == list(range(100))
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_a_finished_iterator_may_die_in_another_thread(workers):
+    source = gr.sources.Callable(Sample(), 60, workers=workers)
+    with gr.Loader(source, 5, num_threads=2) as loader:
+        for _ in range(5):
+            old = [iter(loader)]
+            list(old[0])
+            begun = threading.Event()
+
+            def drop(old=old, begun=begun):
+                begun.wait(20)
+                old.clear()
+
+            thread = threading.Thread(target=drop)
+            thread.start()
+            got = []
+            for _, y in loader:
+                got += y.tolist()
+                begun.set()
+            thread.join()
+            assert got == list(range(60))
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_pass_after_the_death_of_a_worker_is_whole(at_work):
+    """No restart is left. The death ends one pass at most, at once, and no later one."""
+    with gr.Loader(in_processes(Sample(seconds=0.001)), 10, num_threads=2, timeout=600.0) as loader:
+        for _ in range(3):
+            got, victim = [], None
+            with pytest.raises(gr.WorkerDied, match="was killed by SIGKILL") as caught:
+                for number, (_, y) in enumerate(loader):
+                    got += y.tolist()
+                    if number == 2 and at_work:
+                        victim = loader._last.workers.pids[1]
+                        os.kill(victim, signal.SIGKILL)
+                if not at_work:
+                    victim = loader._last.workers.pids[1]
+                    os.kill(victim, signal.SIGKILL)
+                    assert wait_until(lambda victim=victim: is_dead(victim))
+                    list(loader)
+            assert caught.value.pid == victim and got == list(range(len(got)))
+            del caught
+            gc.collect()
+            assert numbers(loader) == list(range(100))
+
+
+def test_a_pass_after_a_restart_that_failed_is_whole(monkeypatch):
+    popen, refused = subprocess.Popen, []
+
+    def refuse_once(*arguments, **options):
+        if refused:
+            raise refused.pop()
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse_once)
+    with gr.Loader(in_processes(Sample(seconds=0.001)), 10, num_threads=2, restart=9, timeout=600.0) as loader:
+        with pytest.raises(BlockingIOError, match="no more processes"):
+            for number, _ in enumerate(loader):
+                if number == 2:
+                    refused.append(BlockingIOError("no more processes"))
+                    os.kill(loader._last.workers.pids[0], signal.SIGKILL)
+        assert not refused
+        gc.collect()
+        assert numbers(loader) == list(range(100))
+
+
+def test_a_pass_after_a_stuck_worker_is_whole(tmp_path):
+    source = in_processes(Sample("stop", at=57, marker=str(tmp_path / "stopped")))
+    with gr.Loader(source, 10, timeout=0.5) as loader:
+        with pytest.raises(gr.LoaderError, match="process is stopped"):
+            list(loader)
+        assert numbers(loader) == list(range(100))
+
+
+def test_a_source_that_cannot_begin_says_so_in_every_pass():
+    with gr.Loader(gr.sources.Callable(Fails(), 100, workers="processes"), 10, timeout=600.0) as loader:
+        for _ in range(3):
+            with pytest.raises(ImportError, match="this worker lacks a library"):
+                list(loader)
+            gc.collect()
