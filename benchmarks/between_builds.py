@@ -1,0 +1,182 @@
+"""Two builds of gradring against each other, in one run, interleaved.
+
+    python benchmarks/between_builds.py OLD_PYTHON NEW_PYTHON [--rounds 15] [--only step,fit,loader,gemm,call]
+
+Each interpreter has one build installed. Both run every case in turn, in processes of their own that wait in a read
+between their turns. A row gives the median of the paired ratios new/old (below 1: the new build is faster) and the
+interval in which that median lies with 95 % confidence (by order statistics).
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+STEPS = [((64, 32, 10), 32), ((784, 128, 10), 64), ((784, 256, 128, 10), 64), ((784, 1024, 1024, 10), 128)]
+
+
+def products(count):
+    """A sample of matrix products, spread over the published grid by a fixed rule."""
+    sizes_m, sizes = [1, 4, 16, 64, 128, 256, 1024], [10, 32, 64, 128, 256, 512, 784, 1024, 2048]
+    grid = [(m, n, k, t) for m in sizes_m for n in sizes for k in sizes for t in ("nn", "nt", "tn")]
+    grid = [g for g in grid if g[0] * g[1] * g[2] <= 2**28]
+    return [grid[i * 7919 % len(grid)] for i in range(count)]
+
+
+def cases(only, count):
+    made = []
+    if "step" in only:
+        made += [{"kind": "step", "sizes": s, "batch": b} for s, b in STEPS]
+    if "fit" in only:
+        made += [{"kind": "fit", "rows": 1440, "sizes": (64, 32, 10), "batch": 32}]
+        made += [{"kind": "fit", "rows": 512, "sizes": (64, 32, 10), "batch": 32}]
+        made += [{"kind": "fit", "rows": 20000, "sizes": (784, 128, 10), "batch": 64}]
+    if "loader" in only:
+        made += [{"kind": "loader", "batch": b} for b in (64, 512)]
+    if "call" in only:
+        made += [{"kind": "call", "op": op} for op in ("relu", "softmax", "linear", "matmul")]
+    if "gemm" in only:
+        made += [{"kind": "gemm", "m": m, "n": n, "k": k, "t": t} for m, n, k, t in products(count)]
+    return made
+
+
+def work_of(case):
+    """A function that does the case's work once."""
+    import numpy as np
+
+    import gradring as gr
+
+    rng = np.random.default_rng(0)
+    kind = case["kind"]
+
+    def mlp(sizes):
+        layers = []
+        for i, o in pairwise(sizes):
+            layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
+        return gr.nn.Sequential(*layers[:-1])
+
+    if kind in ("step", "fit"):
+        rows = case.get("rows", case["batch"])
+        x = rng.standard_normal((rows, case["sizes"][0]), dtype=np.float32)
+        y = rng.integers(0, case["sizes"][-1], rows)
+        trainer = gr.Trainer(mlp(case["sizes"]), optimizer=gr.optim.SGD(0.001, momentum=0.9))
+        if kind == "step":
+            return lambda: trainer.step(x, y)
+        loader = gr.Loader((x, y), case["batch"], shuffle=True)
+        return lambda: trainer.fit(loader, epochs=5)
+    if kind == "loader":
+        x = rng.integers(0, 255, (60000, 784), dtype=np.uint8)
+        transforms = {0: [gr.transforms.Cast("float32"), gr.transforms.Scale(1 / 255, 0.0)]}
+        loader = gr.Loader((x, np.arange(60000)), case["batch"], shuffle=True, transforms=transforms)
+
+        def epoch():
+            for batch in loader:
+                batch[0].max()
+
+        return epoch
+    if kind == "call":
+        x = rng.standard_normal((32, 64), dtype=np.float32)
+        w = rng.standard_normal((64, 10), dtype=np.float32)
+        functions = {
+            "relu": lambda: gr.ops.relu(x),
+            "softmax": lambda: gr.ops.softmax(x),
+            "linear": lambda: gr.ops.linear(x, w),
+            "matmul": lambda: gr.ops.matmul(x, w),
+        }
+        return functions[case["op"]]
+    a = rng.standard_normal((case["k"], case["m"]) if case["t"][0] == "t" else (case["m"], case["k"]), dtype=np.float32)
+    b = rng.standard_normal((case["n"], case["k"]) if case["t"][1] == "t" else (case["k"], case["n"]), dtype=np.float32)
+    out = np.empty((case["m"], case["n"]), np.float32)
+    flags = {"trans_a": case["t"][0] == "t", "trans_b": case["t"][1] == "t", "out": out}
+    return lambda: gr.ops.matmul(a, b, **flags)
+
+
+def worker():
+    """Reads a case or a number of repetitions per line; answers with seconds."""
+    work = None
+    for line in sys.stdin:
+        told = json.loads(line)
+        if isinstance(told, dict):
+            work = work_of(told)
+            for _ in range(3):
+                work()
+            began, count = time.perf_counter(), 0
+            while time.perf_counter() - began < 0.1:
+                work()
+                count += 1
+            answer = (time.perf_counter() - began) / count
+        else:
+            began = time.perf_counter()
+            for _ in range(told):
+                work()
+            answer = (time.perf_counter() - began) / told
+        print(json.dumps(answer), flush=True)
+
+
+class Racer:
+    def __init__(self, python):
+        command = [python, __file__, "--worker"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, told):
+        self.process.stdin.write(json.dumps(told) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a build ended in the middle of {told}")
+        return json.loads(line)
+
+
+def interval(ratios):
+    """The median, and the order statistics between which it lies with about 95 % confidence."""
+    ordered, n = sorted(ratios), len(ratios)
+    half = 0.98 * math.sqrt(n)
+    low, high = max(int(n / 2 - half), 0), min(math.ceil(n / 2 + half), n - 1)
+    return ordered[n // 2], ordered[low], ordered[high]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("old")
+    parser.add_argument("new")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.03, help="of one turn")
+    parser.add_argument("--products", type=int, default=200)
+    parser.add_argument("--only", default="step,fit,loader,call,gemm")
+    options = parser.parse_args()
+    racers = [Racer(options.old), Racer(options.new)]
+    slower = []
+    every = []
+    for case in cases(options.only.split(","), options.products):
+        name = " ".join(f"{value}" for value in case.values())
+        times = [racer.ask(case) for racer in racers]
+        count = max(int(options.seconds / max(times)), 1)
+        ratios, seconds = [], ([], [])
+        for turn in range(options.rounds):
+            order = (0, 1) if turn % 2 == 0 else (1, 0)
+            now = {i: racers[i].ask(count) for i in order}
+            for i in order:
+                seconds[i].append(now[i])
+            ratios.append(now[1] / now[0])
+        median, low, high = interval(ratios)
+        every.append(median)
+        mark = ""
+        if high > 1.03:
+            mark = "  slower" if low > 1.03 else "  perhaps slower"
+            slower.append(name + mark)
+        old, new = (sorted(s)[len(s) // 2] * 1e6 for s in seconds)
+        print(f"{name:44} {old:12.2f} us {new:12.2f} us  {median:.3f} [{low:.3f}, {high:.3f}]{mark}", flush=True)
+    mean = math.exp(sum(map(math.log, every)) / len(every))
+    print(f"{len(every)} rows, geometric mean {mean:.3f}; {len(slower)} may be more than 3 % slower")
+    for name in slower:
+        print(" ", name)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--worker"]:
+        worker()
+    else:
+        main()
