@@ -1,5 +1,9 @@
+import os
+
 import numpy as np
 import pytest
+
+os.environ.setdefault("GRADRING_CHECK", "1")  # every graph is checked after every pass
 
 
 @pytest.fixture

@@ -43,9 +43,18 @@ Mode mode_from_name(const std::string& name) {
   throw Error(Code::kInvalidArgument, "[program] unknown mode " + name);
 }
 
+When when_from_name(const std::string& name) {
+  constexpr std::pair<const char*, When> names[] = {
+      {"always", When::kAlways}, {"first", When::kFirst}, {"later", When::kLater}, {"last", When::kLast}};
+  for (const auto& [known, when] : names) {
+    if (name == known) return when;
+  }
+  throw Error(Code::kInvalidArgument, "[program] unknown micro-batch " + name);
+}
+
 using BufferTuple = std::tuple<std::string, std::string, int64_t, int64_t>;  // kind, dtype, elements, offset
-using InstructionTuple =
-    std::tuple<std::string, std::vector<int32_t>, std::vector<int64_t>, std::vector<double>>;  // op, operands, ...
+using InstructionTuple = std::tuple<std::string, std::string, std::vector<int32_t>, std::vector<int64_t>,
+                                    std::vector<double>>;  // op, when, operands, integers, reals
 
 Program program_from(const std::string& dtype, const std::vector<BufferTuple>& buffers,
                      const std::vector<InstructionTuple>& instructions) {
@@ -54,7 +63,7 @@ Program program_from(const std::string& dtype, const std::vector<BufferTuple>& b
   for (const auto& [kind, element, elements, offset] : buffers) {
     program.buffers.push_back({kind_from_name(kind), dtype_from_name(element), elements, offset});
   }
-  for (const auto& [op, operands, integers, reals] : instructions) {
+  for (const auto& [op, when, operands, integers, reals] : instructions) {
     Instruction instruction;
     instruction.op = find_op(op);
     if (instruction.op == nullptr) throw Error(Code::kInvalidArgument, "[program] no such operation: " + op);
@@ -62,6 +71,7 @@ Program program_from(const std::string& dtype, const std::vector<BufferTuple>& b
         reals.size() > instruction.reals.size()) {
       throw Error(Code::kInvalidArgument, "[program] " + op + ": too many operands or attributes");
     }
+    instruction.when = when_from_name(when);
     std::copy(operands.begin(), operands.end(), instruction.operands.begin());
     std::copy(integers.begin(), integers.end(), instruction.integers.begin());
     std::copy(reals.begin(), reals.end(), instruction.reals.begin());

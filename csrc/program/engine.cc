@@ -145,17 +145,14 @@ ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexc
     }
     executor->bind(batch);
     executor->bind_output(out + batch.position * row_bytes);
-    StepInputs inputs;
-    inputs.batch = &batch;
-    inputs.apply = false;
     const uint64_t start = ticks();
     team_.run(executor->lanes(), [&](const Lane& lane) noexcept {
       feed.source->fill(lane, batch);
       lane.barrier();
       Frame frame;
-      frame.inputs = &inputs;
+      frame.batch = &batch;
       executor->run(lane, &frame, nullptr);
-      if (lane.index == 0) result.fault = frame.fault;
+      if (lane.index == 0) result.fault = frame.step.fault;
     });
     if (executor->on_trial()) executor->note(ticks() - start);
     feed.has_waiting = false;

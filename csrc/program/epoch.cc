@@ -12,7 +12,16 @@ struct Turn {
   bool stop = false;
   Executor* executor = nullptr;
   Batch batch;
-  StepInputs inputs;
+  uint8_t moment = gradring::moment(true, true);
+  StepRecord given;
+
+  Frame frame() const noexcept {
+    Frame frame;
+    frame.batch = &batch;
+    frame.moment = moment;
+    frame.step = given;
+    return frame;
+  }
 };
 
 // The account of a run: what goes into a step and what comes out of it.
@@ -26,44 +35,43 @@ struct Ledger {
   StepTicks ticks;
 
   void tell(Turn* turn) const noexcept {
-    StepInputs& inputs = turn->inputs;
-    inputs = StepInputs{};
-    inputs.batch = &turn->batch;
-    inputs.seed = options.seed;
-    inputs.draw = state.draws;
-    inputs.check_finite = options.check_finite;
-    inputs.apply = options.train && state.pending + 1 >= options.accumulate;
+    StepRecord& given = turn->given;
+    given = StepRecord{};
+    given.seed = options.seed;
+    given.draw = state.draws;
+    given.check_finite = options.check_finite;
+    turn->moment = moment(state.pending == 0, state.pending + 1 >= options.accumulate);
     if (!options.train) return;
-    inputs.learning_rate = options.rates[updates];
-    inputs.update = state.updates + 1;
-    inputs.accumulate = state.pending > 0;
-    inputs.pending_weight = state.pending_weight;
+    given.learning_rate = options.rates[updates];
+    given.number = state.updates + 1;
+    given.pending_weight = state.pending_weight;
   }
 
   // Lane 0, after a step.
   void enter(const Turn& turn, const Frame& frame) noexcept {
     const Batch& batch = turn.batch;
-    if (frame.fault != Fault::kNone) {
+    const StepRecord& step = frame.step;
+    if (step.fault != Fault::kNone) {
       result.end = ChunkEnd::kError;
-      result.fault = frame.fault;
+      result.fault = step.fault;
       result.position = batch.position;
       result.rows = batch.rows;
-      result.row = frame.fault_row;
-      if (frame.fault_row >= 0 && batch.samples != nullptr) result.sample = batch.samples[frame.fault_row];
+      result.row = step.fault_row;
+      if (step.fault_row >= 0 && batch.samples != nullptr) result.sample = batch.samples[step.fault_row];
       return;
     }
     ++steps;
     ++totals.steps;
     totals.samples += batch.rows;
-    totals.loss_sum += frame.loss_sum;
-    totals.loss_weight += frame.loss_weight;
-    totals.last_loss = frame.loss_sum / frame.loss_weight;
-    totals.correct += frame.correct;
+    totals.loss_sum += step.loss_sum;
+    totals.loss_weight += step.loss_weight;
+    totals.last_loss = step.loss_sum / step.loss_weight;
+    totals.correct += step.correct;
     if (!options.train) return;
     ++state.draws;
     ++state.pending;
-    state.pending_weight += frame.loss_weight;
-    if (turn.inputs.apply) updated(frame);
+    state.pending_weight += step.loss_weight;
+    if (turn.moment & static_cast<uint8_t>(When::kLast)) updated(frame);
   }
 
   void updated(const Frame& frame) noexcept {
@@ -72,7 +80,7 @@ struct Ledger {
     ++state.updates;
     ++updates;
     ++totals.updates;
-    totals.gradient_norm = frame.gradient_norm;
+    totals.gradient_norm = frame.step.gradient_norm;
   }
 
   // Turns ticks into seconds by the steady clock's account of the whole.
@@ -141,8 +149,7 @@ struct Loop {
       feed.source->fill(lane, turn.batch);
       lane.barrier();
       if (first) data_ticks += ticks() - start;
-      Frame frame;
-      frame.inputs = &turn.inputs;
+      Frame frame = turn.frame();
       turn.executor->run(lane, &frame, first ? &ledger.ticks : nullptr);
       if (first) ledger.enter(turn, frame);
     }
@@ -172,8 +179,7 @@ ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const C
   const Clock::time_point start = Clock::now();
   const uint64_t start_ticks = ticks();
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
-    Frame frame;
-    frame.inputs = &turn.inputs;
+    Frame frame = turn.frame();
     executor.run(lane, &frame, lane.index == 0 ? &ledger.ticks : nullptr);
     if (lane.index == 0) ledger.enter(turn, frame);
   });
@@ -187,10 +193,9 @@ void flush_updates(Team& team, Executor& executor, const ChunkOptions& options, 
   Ledger ledger{options, *state, *totals, {}, 0, 0, {}};
   Turn turn;
   ledger.tell(&turn);
-  turn.inputs.apply = true;
+  turn.given.total_weight = state->pending_weight;
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
-    Frame frame;
-    frame.inputs = &turn.inputs;
+    Frame frame = turn.frame();
     executor.run_updates(lane, &frame);
     if (lane.index == 0) ledger.updated(frame);
   });

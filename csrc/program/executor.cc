@@ -14,7 +14,8 @@ Executor::Executor(Program program, const Arenas& arenas, Team& team)
   for (const Instruction& instruction : program_.instructions) {
     const OpEntry& op = *instruction.op;
     const Routine routine = program_.dtype == Dtype::kFloat32 ? op.run_float : op.run_double;
-    code_.push_back({routine, &instruction, instruction.barrier, op.phase == Phase::kUpdate, instruction.solo});
+    code_.push_back({routine, &instruction, instruction.barrier, op.phase == Phase::kUpdate, instruction.solo,
+                     static_cast<uint8_t>(instruction.when)});
     if (op.scratch == nullptr) continue;
     // One lane alone may want another amount than each of many.
     for (const int lanes : {1, team.lanes()}) {
@@ -62,7 +63,9 @@ void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noe
   uint64_t since = account != nullptr ? ticks() : 0;
   bool update = false;
   for (const Code& code : code_) {
+    // A barrier also orders what comes later, so it is kept where its instruction is left out.
     if (code.barrier) lane.barrier();
+    if ((code.when & frame->moment) == 0) continue;
     if (account != nullptr && code.update != update) {
       const uint64_t now = ticks();
       (update ? account->update : account->compute) += now - since;
@@ -70,7 +73,7 @@ void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noe
       update = code.update;
     }
     call(code, lane, frame);
-    if (frame->fault != Fault::kNone) break;
+    if (frame->step.fault != Fault::kNone) break;
   }
   if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
 }
@@ -81,16 +84,16 @@ void Executor::run_watched(const Lane& lane, Frame* frame) const noexcept {
     span->ready = ticks();
     if (code.barrier) lane.barrier();
     span->begin = ticks();
-    call(code, lane, frame);
+    if ((code.when & frame->moment) != 0) call(code, lane, frame);
     (span++)->end = ticks();
-    if (frame->fault != Fault::kNone) break;
+    if (frame->step.fault != Fault::kNone) break;
   }
 }
 
 void Executor::run_updates(const Lane& lane, Frame* frame) const noexcept {
   frame->buffers = pointers_.data();
   for (const Code& code : code_) {
-    if (!code.update) continue;
+    if (code.when != static_cast<uint8_t>(When::kLast)) continue;
     if (code.barrier) lane.barrier();
     call(code, lane, frame);
   }

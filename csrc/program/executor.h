@@ -65,10 +65,10 @@ class GRADRING_API Executor {
   // After an arena has moved.
   void place(const Arenas& arenas) noexcept;
 
-  // One step, called by every lane with equal frames. Returns early, on every lane, when frame->fault is set. The end
-  // is not a barrier. ticks: lane 0's account, null on the others.
+  // One step, called by every lane with equal frames: the instructions of frame->moment. Returns early, on every lane,
+  // when frame->step.fault is set. The end is not a barrier. account: lane 0's, null on the others.
   void run(const Lane& lane, Frame* frame, StepTicks* account) const noexcept;
-  // The update instructions alone, for gradients accumulated before.
+  // The instructions of an update's last micro-batch alone, for gradients that were accumulated before.
   void run_updates(const Lane& lane, Frame* frame) const noexcept;
 
   // From now on every lane notes its spans: instruction i of lane l at l * instructions + i. Null: no more.
@@ -81,6 +81,7 @@ class GRADRING_API Executor {
     bool barrier;
     bool update;
     bool solo;
+    uint8_t when;
   };
 
   static void call(const Code& code, const Lane& lane, Frame* frame) noexcept;

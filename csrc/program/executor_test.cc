@@ -22,14 +22,12 @@ Frame run_steps(const Perceptron& shape, Memory<T>* memory, const Samples<T>& sa
   Executor executor(shape.program(), memory->arenas, team);
   const Batch batch = samples.batch(shape.rows);
   executor.bind(batch);
-  StepInputs inputs;
-  inputs.batch = &batch;
-  inputs.learning_rate = rate;
   Frame result;
   for (int step = 0; step < steps; ++step) {
     team.run(lanes, [&](const Lane& lane) noexcept {
       Frame frame;
-      frame.inputs = &inputs;
+      frame.batch = &batch;
+      frame.step.learning_rate = rate;
       executor.run(lane, &frame, nullptr);
       if (lane.index == 0) result = frame;
     });
@@ -50,8 +48,9 @@ TEST_CASE("gradients are those of finite differences, for odd shapes") {
     const Samples<double> samples(shape.rows, shape.in, shape.out);
     std::vector<double> w = memory.copy(shape);
     const Frame frame = run_steps(shape, &memory, samples, 2, 1, 0.0);
-    CHECK(frame.fault == Fault::kNone);
-    CHECK(frame.loss_sum / frame.loss_weight == doctest::Approx(testing::loss_of(shape, w, samples)).epsilon(1e-12));
+    CHECK(frame.step.fault == Fault::kNone);
+    CHECK(frame.step.loss_sum / frame.step.loss_weight ==
+          doctest::Approx(testing::loss_of(shape, w, samples)).epsilon(1e-12));
     for (int64_t i = 0; i < shape.elements(); ++i) {
       const double kept = w[static_cast<size_t>(i)], h = 1e-6;
       w[static_cast<size_t>(i)] = kept + h;
@@ -83,8 +82,8 @@ TEST_CASE("training lowers the loss") {
   const Samples<float> samples(shape.rows, shape.in, shape.out);
   const Frame before = run_steps(shape, &memory, samples, 2, 1, 0.0);
   const Frame after = run_steps(shape, &memory, samples, 2, 200);
-  CHECK(after.loss_sum < 0.1 * before.loss_sum);
-  CHECK(after.correct == 32);
+  CHECK(after.step.loss_sum < 0.1 * before.step.loss_sum);
+  CHECK(after.step.correct == 32);
 }
 
 TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
@@ -96,13 +95,13 @@ TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
     for (const int64_t label : {int64_t{3}, int64_t{-1}, INT64_MAX, INT64_MIN}) {
       samples.y[7] = label;
       const Frame frame = run_steps(shape, &memory, samples, lanes, 1);
-      CHECK(frame.fault == Fault::kLabel);
-      CHECK(frame.fault_row == 7);
+      CHECK(frame.step.fault == Fault::kLabel);
+      CHECK(frame.step.fault_row == 7);
       CHECK(memory.copy(shape) == before);
     }
     samples.y[7] = 0;
     samples.x[2] = NAN;
-    CHECK(run_steps(shape, &memory, samples, lanes, 1).fault == Fault::kNonFinite);
+    CHECK(run_steps(shape, &memory, samples, lanes, 1).step.fault == Fault::kNonFinite);
     CHECK(memory.copy(shape) == before);
   }
 }
@@ -125,7 +124,7 @@ std::string marks(const Perceptron& shape, std::string* solo) {
 
 TEST_CASE("barriers stand where memory says so, and nowhere else") {
   std::string solo;
-  // Forward, forward, loss, verdict with dx and dw behind it, dw of the layer before, update.
+  // Forward, forward, loss, check_step with dx and dw behind it, dw of the layer before, update.
   CHECK(marks({512, 100, 130, 10}, &solo) == ".|||..||");
   CHECK(solo == "........");
 }
@@ -175,11 +174,9 @@ std::vector<T> run_in_parts(int64_t m, int64_t n, int64_t k, int lanes) {
   batch.fields[0] = x.data();
   batch.rows = m;
   executor.bind(batch);
-  StepInputs inputs;
-  inputs.batch = &batch;
   team.run(lanes, [&](const Lane& lane) noexcept {
     Frame frame;
-    frame.inputs = &inputs;
+    frame.batch = &batch;
     executor.run(lane, &frame, nullptr);
   });
   const T* y = reinterpret_cast<const T*>(temp.data());

@@ -6,39 +6,18 @@
 
 #include "ops/work.h"
 #include "program/program.h"
+#include "program/step_record.h"
 #include "runtime/batch_source.h"
 #include "runtime/team.h"
 
 namespace gradring {
 
-enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback };
-
-// What one step is told. The same for all lanes; nobody writes it while the lanes run.
-struct StepInputs {
-  const Batch* batch = nullptr;
-  double learning_rate = 0;
-  int64_t update = 1;         // this update's number, from 1: Adam's t
-  uint64_t seed = 0;          // keys the random numbers, with the sample's number and
-  uint64_t draw = 0;          // this number, a new one for each forward pass
-  bool check_finite = true;   // a loss that is not finite is a fault
-  bool apply = true;          // run the updates; else leave parameters and state alone
-  bool accumulate = false;    // add to the gradients instead of replacing them
-  double pending_weight = 0;  // of the batches whose gradients are already in the sum
-};
-
-// One lane's view of a running step. The results are computed by every lane from the same memory, so all lanes agree
-// without another barrier.
+// One lane's view of a running step.
 struct Frame {
   void* const* buffers = nullptr;
-  const StepInputs* inputs = nullptr;
-
-  double loss_sum = 0;     // over the batch's rows
-  double loss_weight = 0;  // what to divide it by for the mean
-  int64_t correct = 0;     // rows whose prediction is right, as the loss defines it
-  double clip = 1;         // the factor that brings the gradients' norm below its limit
-  double gradient_norm = 0;
-  Fault fault = Fault::kNone;
-  int64_t fault_row = -1;
+  const Batch* batch = nullptr;
+  uint8_t moment = gradring::moment(true, true);  // which instructions run
+  StepRecord step;
 
   template <class U>
   U* get(const Instruction& instruction, int operand) const noexcept {
@@ -79,8 +58,8 @@ struct OpEntry {
   Routine run_float = nullptr;
   Routine run_double = nullptr;
   ScratchBytes (*scratch)(const Instruction& instruction, Dtype real, int lanes) = nullptr;  // null: none
-  // So little work that lane 0 does it alone: handing it over would take longer. Null: never. Not for operations that
-  // write the frame, which every lane must do.
+  // Whether there is so little work that lane 0 does it alone, because handing it over would take longer. Null: never.
+  // An operation that writes the step record has none, as every lane must run it.
   bool (*solo)(const Instruction& instruction) noexcept = nullptr;
   bool scalar = false;  // a few numbers, looked at by every lane
 };

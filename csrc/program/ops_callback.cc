@@ -20,7 +20,7 @@ void call(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
     *answer = callback->function(callback->context, memory, kAnswer);
   }
   lane.barrier();
-  if (*answer == 0) frame.fault = Fault::kCallback;
+  if (*answer == 0) frame.step.fault = Fault::kCallback;
 }
 
 void accesses(const Instruction& i, Dtype real, AccessList* list) {

@@ -90,10 +90,10 @@ void drop(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
   p.p = i.reals[0];
   p.x = frame.get<const T>(i, 0);
   p.y = frame.get<T>(i, 1);
-  p.samples = frame.inputs->batch->samples;
-  p.first_sample = frame.inputs->batch->position;
-  p.seed = frame.inputs->seed;
-  p.epoch = static_cast<uint32_t>(frame.inputs->draw);
+  p.samples = frame.batch->samples;
+  p.first_sample = frame.batch->position;
+  p.seed = frame.step.seed;
+  p.epoch = static_cast<uint32_t>(frame.step.draw);
   dropout(lane, p);
 }
 

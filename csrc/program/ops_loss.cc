@@ -1,4 +1,4 @@
-// Instructions that end the forward pass: the losses with their gradients, and the verdict on the step.
+// Instructions that end the forward pass: the losses with their gradients, and the check of the step.
 #include <cmath>
 
 #include "ops/cross_entropy/cross_entropy.h"
@@ -88,21 +88,23 @@ void targets_accesses(const Instruction& i, Dtype real, AccessList* list) {
 
 bool solo(const Instruction& i) noexcept { return i.integers[kRows] * i.integers[kColumns] <= kOneLaneElements; }
 
-// verdict: operands totals; integers rows. Every lane reads for itself, so all come to the same decision.
-void verdict(const Lane&, const Instruction& i, Frame& frame) noexcept {
+// check_step: operands totals; integers rows. Every lane reads for itself, so all come to the same decision.
+void check_step(const Lane&, const Instruction& i, Frame& frame) noexcept {
   const auto* totals = frame.get<const LossTotals>(i, 0);
-  frame.loss_sum = totals->loss;
-  frame.loss_weight = static_cast<double>(i.integers[0]);
-  frame.correct = totals->correct;
+  StepRecord& step = frame.step;
+  step.loss_sum = totals->loss;
+  step.loss_weight = static_cast<double>(i.integers[0]);
+  step.total_weight = step.pending_weight + step.loss_weight;
+  step.correct = totals->correct;
   if (totals->bad_row >= 0) {
-    frame.fault = Fault::kLabel;
-    frame.fault_row = totals->bad_row;
-  } else if (frame.inputs->check_finite && !std::isfinite(totals->loss)) {
-    frame.fault = Fault::kNonFinite;
+    step.fault = Fault::kLabel;
+    step.fault_row = totals->bad_row;
+  } else if (step.check_finite && !std::isfinite(totals->loss)) {
+    step.fault = Fault::kNonFinite;
   }
 }
 
-void verdict_accesses(const Instruction&, Dtype, AccessList* list) {
+void check_step_accesses(const Instruction&, Dtype, AccessList* list) {
   list->add(0, kTotalsWords, Dtype::kInt64, true, false);
 }
 
@@ -115,7 +117,7 @@ const OpEntry kOps[] = {
     {"mse", Phase::kCompute, targets_accesses, run_pointwise<float, kMse>, run_pointwise<double, kMse>, scratch, solo},
     {"binary_cross_entropy", Phase::kCompute, targets_accesses, run_pointwise<float, kBinary>,
      run_pointwise<double, kBinary>, scratch, solo},
-    {"verdict", Phase::kCompute, verdict_accesses, verdict, verdict, nullptr, nullptr, true},
+    {"check_step", Phase::kCompute, check_step_accesses, check_step, check_step, nullptr, nullptr, true},
 };
 
 }  // namespace

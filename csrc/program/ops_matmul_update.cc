@@ -10,8 +10,7 @@ namespace gradring {
 
 namespace {
 
-// operands: x (k x m), dy (k x n), gradient (m x n: partial sums, or the whole if the update is not to be applied),
-// param, then the optimizer's state. integers: m, n, k, then the optimizer's.
+// operands: x (k x m), dy (k x n), gradient (m x n: space for partial sums, left undefined), param, then the optimizer's state. integers: m, n, k, then the optimizer's.
 enum Operand { kX, kDy, kGradient, kParam, kFirstState, kSecondState };
 enum Integer { kM, kN, kK, kVariant };
 
@@ -48,12 +47,11 @@ ScratchBytes scratch(const Instruction& i, Dtype real, int lanes) {
 template <class T>
 void sgd(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
   auto p = product<T>(i, &frame);
-  if (!frame.inputs->apply) return matmul(lane, p);
   SgdMatrix<T> matrix;
   matrix.columns = p.n;
   matrix.whole.param = frame.get<T>(i, kParam);
   matrix.whole.velocity = frame.get<T>(i, kFirstState);
-  matrix.whole.lr = frame.inputs->learning_rate;
+  matrix.whole.lr = frame.step.learning_rate;
   matrix.whole.momentum = i.reals[0];
   matrix.whole.nesterov = i.integers[kVariant] != 0;
   matrix.whole.weight_decay = i.reals[1];
@@ -66,15 +64,14 @@ void sgd(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
 template <class T>
 void adam(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
   auto p = product<T>(i, &frame);
-  if (!frame.inputs->apply) return matmul(lane, p);
   AdamMatrix<T> matrix;
   matrix.columns = p.n;
   AdamArguments<T>& whole = matrix.whole;
   whole.param = frame.get<T>(i, kParam);
   whole.m = frame.get<T>(i, kFirstState);
   whole.v = frame.get<T>(i, kSecondState);
-  whole.step = frame.inputs->update;
-  whole.lr = frame.inputs->learning_rate;
+  whole.step = frame.step.number;
+  whole.lr = frame.step.learning_rate;
   whole.beta1 = i.reals[0];
   whole.beta2 = i.reals[1];
   whole.eps = i.reals[2];

@@ -11,10 +11,13 @@ namespace gradring {
 
 namespace {
 
-// What the gradients are multiplied by. Sums of unscaled gradients (accumulate > 1) still lack their division.
-double gradient_scale(const Instruction& i, const Frame& frame) noexcept {
-  const bool sums = i.integers[1] != 0;
-  return frame.clip / (sums ? frame.inputs->pending_weight + frame.loss_weight : 1.0);
+// Which fields of the step record an optimizer or clip reads: the weight of all micro-batches, by which sums of
+// gradients are divided; the clipping factor.
+enum Reads { kWeight = 1, kClip = 3 };
+
+// What the gradients are multiplied by.
+double gradient_scale(const Instruction& i, const StepRecord& step, bool clips) noexcept {
+  return (clips ? step.clip : 1.0) / (i.integers[kWeight] != 0 ? step.total_weight : 1.0);
 }
 
 // accumulate: operands sum, gradient; integers elements.
@@ -23,11 +26,7 @@ void accumulate(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
   T* sum = frame.get<T>(i, 0);
   const T* gradient = frame.get<const T>(i, 1);
   const Range range = split(lane, i.integers[0], kFlatGrain);
-  if (frame.inputs->accumulate) {
-    for (int64_t e = range.begin; e < range.end; ++e) sum[e] += gradient[e];
-  } else {
-    for (int64_t e = range.begin; e < range.end; ++e) sum[e] = gradient[e];
-  }
+  for (int64_t e = range.begin; e < range.end; ++e) sum[e] += gradient[e];
 }
 
 void accumulate_accesses(const Instruction& i, Dtype real, AccessList* list) {
@@ -35,20 +34,19 @@ void accumulate_accesses(const Instruction& i, Dtype real, AccessList* list) {
   list->add(1, i.integers[0], real, true, false);
 }
 
-// sgd: operands param, gradient, velocity (optional); integers elements, sums, nesterov; reals momentum, weight decay.
+// sgd: operands param, gradient, velocity (optional); integers elements, sums, nesterov, clips; reals momentum, weight decay.
 template <class T>
 void sgd(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
-  if (!frame.inputs->apply) return;
   SgdArguments<T> p;
   p.n = i.integers[0];
   p.param = frame.get<T>(i, 0);
   p.grad = frame.get<const T>(i, 1);
   p.velocity = frame.get<T>(i, 2);
-  p.lr = frame.inputs->learning_rate;
+  p.lr = frame.step.learning_rate;
   p.momentum = i.reals[0];
   p.nesterov = i.integers[2] != 0;
   p.weight_decay = i.reals[1];
-  p.grad_scale = gradient_scale(i, frame);
+  p.grad_scale = gradient_scale(i, frame.step, i.integers[kClip] != 0);
   sgd_update(lane, p);
 }
 
@@ -60,24 +58,23 @@ void sgd_accesses(const Instruction& i, Dtype real, AccessList* list) {
   if (velocity) list->add(2, i.integers[0], real, true, true);
 }
 
-// adam: operands param, gradient, m, v; integers elements, sums, decoupled; reals beta1, beta2, eps, weight decay.
+// adam: operands param, gradient, m, v; integers elements, sums, decoupled, clips; reals beta1, beta2, eps, weight decay.
 template <class T>
 void adam(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
-  if (!frame.inputs->apply) return;
   AdamArguments<T> p;
   p.n = i.integers[0];
   p.param = frame.get<T>(i, 0);
   p.grad = frame.get<const T>(i, 1);
   p.m = frame.get<T>(i, 2);
   p.v = frame.get<T>(i, 3);
-  p.step = frame.inputs->update;
-  p.lr = frame.inputs->learning_rate;
+  p.step = frame.step.number;
+  p.lr = frame.step.learning_rate;
   p.beta1 = i.reals[0];
   p.beta2 = i.reals[1];
   p.eps = i.reals[2];
   p.weight_decay = i.reals[3];
   p.decoupled = i.integers[2] != 0;
-  p.grad_scale = gradient_scale(i, frame);
+  p.grad_scale = gradient_scale(i, frame.step, i.integers[kClip] != 0);
   adam_update(lane, p);
 }
 
@@ -100,7 +97,7 @@ SumOfSquaresArguments<T> squares_arguments(const Instruction& i, const Frame& fr
 
 template <class T>
 void squares(const Lane& lane, const Instruction& i, Frame& frame) noexcept {
-  if (frame.inputs->apply) sum_of_squares(lane, squares_arguments<T>(i, frame));
+  sum_of_squares(lane, squares_arguments<T>(i, frame));
 }
 
 ScratchBytes squares_scratch(const Instruction& i, Dtype real, int lanes) {
@@ -117,12 +114,10 @@ void squares_accesses(const Instruction& i, Dtype real, AccessList* list) {
 
 // clip: operands the sum of squares; integers (unused), sums; reals the largest norm. Every lane reads for itself.
 void clip(const Lane&, const Instruction& i, Frame& frame) noexcept {
-  if (!frame.inputs->apply) return;
-  frame.clip = 1;
-  const double scale = gradient_scale(i, frame);
+  const double scale = gradient_scale(i, frame.step, false);
   const double sum = *frame.get<const double>(i, 0) * scale * scale;
-  frame.gradient_norm = std::sqrt(sum);
-  frame.clip = clip_factor(sum, i.reals[0]);
+  frame.step.gradient_norm = std::sqrt(sum);
+  frame.step.clip = clip_factor(sum, i.reals[0]);
 }
 
 void clip_accesses(const Instruction&, Dtype, AccessList* list) { list->add(0, 1, Dtype::kFloat64, true, false); }

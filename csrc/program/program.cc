@@ -16,6 +16,7 @@ struct Touch {
   int64_t end;
   bool writes;
   bool solo;
+  When when;
 };
 
 std::vector<Touch> touches(const Program& program, const Instruction& instruction) {
@@ -27,13 +28,18 @@ std::vector<Touch> touches(const Program& program, const Instruction& instructio
     const Buffer& buffer =
         program.buffers[static_cast<size_t>(instruction.operands[static_cast<size_t>(access.operand)])];
     const int64_t bytes = has_arena(buffer.kind) ? access.elements * static_cast<int64_t>(size_of(access.dtype)) : 1;
-    result.push_back({buffer.kind, buffer.offset, buffer.offset + bytes, access.writes, instruction.solo});
+    result.push_back(
+        {buffer.kind, buffer.offset, buffer.offset + bytes, access.writes, instruction.solo, instruction.when});
   }
   return result;
 }
 
 bool conflict(const Touch& a, const Touch& b) {
-  if (a.solo && b.solo) return false;  // lane 0's own order
+  if (a.solo && b.solo) return false;  // lane 0 keeps its own order
+  // The first micro-batch is not a later one: the two never run together.
+  if ((a.when == When::kFirst && b.when == When::kLater) || (a.when == When::kLater && b.when == When::kFirst)) {
+    return false;
+  }
   return a.kind == b.kind && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gradring/export.h"
+#include "program/step_record.h"
 #include "runtime/dtype.h"
 
 namespace gradring {
@@ -35,6 +36,7 @@ struct Instruction {
   static constexpr int kReals = 6;
 
   const OpEntry* op = nullptr;
+  When when = When::kAlways;
   bool solo = false;                                                        // lane 0 alone runs it
   bool barrier = false;                                                     // all lanes wait for each other before it
   std::array<int32_t, kOperands> operands{-1, -1, -1, -1, -1, -1, -1, -1};  // buffer numbers; -1: absent

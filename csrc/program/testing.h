@@ -65,7 +65,7 @@ struct Perceptron {
     emit("matmul", {x, params[0], h, params[1]}, {rows, hidden, in, 0, 1, 0});
     emit("matmul", {h, params[2], z, params[3]}, {rows, out, hidden, 0, 0, 0});
     emit("cross_entropy", {z, y, dz, grads[3], totals}, {rows, out, 0});
-    emit("verdict", {totals}, {rows});
+    emit("check_step", {totals}, {rows});
     emit("matmul", {dz, params[2], dh, -1, -1, h, grads[1]}, {rows, hidden, out, 2, 0, 1});
     emit("matmul", {h, dz, grads[2]}, {hidden, out, rows, 1, 0, 0});
     emit("matmul", {x, dh, grads[0]}, {in, hidden, rows, 1, 0, 0});

@@ -115,7 +115,7 @@ class Engine:
     """
     def __init__(self, param: SharedArena, grad: SharedArena, state: SharedArena, lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
         ...
-    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, dtype: str, buffers: collections.abc.Sequence[tuple[str, str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], instructions: collections.abc.Sequence[tuple[str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]]], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex, brief: bool) -> list[bool]:
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, dtype: str, buffers: collections.abc.Sequence[tuple[str, str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], instructions: collections.abc.Sequence[tuple[str, str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]]], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex, brief: bool) -> list[bool]:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """

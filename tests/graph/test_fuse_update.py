@@ -16,13 +16,11 @@ OPTIMIZERS = {
     "adamw": optim.AdamW(1e-2, weight_decay=0.1),
 }
 MLP = nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 3))
-LAYOUT = {"0.weight": 0, "0.bias": 48, "2.weight": 64, "2.bias": 96}
+PARAMETERS = {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def fused_graph(**options):
-    return train_graph(
-        MLP, (5, 8), "cross_entropy", elements=112, optimizer=OPTIMIZERS["nesterov"], layout=LAYOUT, **options
-    )
+    return train_graph(MLP, (5, 8), "cross_entropy", optimizer=OPTIMIZERS["nesterov"], fuse_update=True, **options)
 
 
 def test_products_with_updates_come_after_all_that_reads_the_old_weights():
@@ -30,7 +28,7 @@ def test_products_with_updates_come_after_all_that_reads_the_old_weights():
     first = next(i for i, node in enumerate(nodes) if node.op == "linear_dw_sgd")
     for node in nodes[first:]:
         assert node.op in ("linear_dw_sgd", "sgd")
-    assert {node.inputs["param"] for node in nodes[first:]} == set(LAYOUT)
+    assert {node.inputs["param"] for node in nodes[first:]} == PARAMETERS
 
 
 @pytest.mark.parametrize("options", [{"clip_norm": 1.0}, {"accumulate": True}])
@@ -41,9 +39,9 @@ def test_clipping_and_accumulation_keep_the_separate_update(options):
 
 
 def test_a_graph_without_an_optimizer_is_refused():
-    graph = train_graph(MLP, (5, 8), "cross_entropy", elements=112, optimizer=OPTIMIZERS["sgd"])
+    graph = train_graph(MLP, (5, 8), "cross_entropy", optimizer=OPTIMIZERS["sgd"])
     with pytest.raises(ValueError, match="must end with an optimizer"):
-        fuse_updates(graph.with_nodes(graph.nodes[:-1]), LAYOUT)
+        fuse_updates(graph.with_nodes(graph.nodes[:-1]))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -40,7 +40,7 @@ def test_trace():
 
 def test_fused_step():
     ops = [node.op for node in backward_of(MLP, (5, 8)).nodes]
-    assert ops == ["linear", "linear", "cross_entropy", "verdict", "linear_dx", "linear_dw", "linear_dw"]
+    assert ops == ["linear", "linear", "cross_entropy", "check_step", "linear_dx", "linear_dw", "linear_dw"]
 
 
 def test_unfused_step():
@@ -82,7 +82,7 @@ def test_dropout_is_for_training_alone():
         "linear",
         "linear",
         "cross_entropy",
-        "verdict",
+        "check_step",
     ]
     training = backward_of(model, (5, 8))
     assert sum(node.op == "dropout" for node in training.nodes) == 2
@@ -95,11 +95,14 @@ def test_nothing_is_differentiated_below_the_first_parameter():
     assert "linear_dx" not in ops
 
 
-def test_accumulation_adds_each_gradient_once():
-    graph = backward_of(MLP, (5, 8))
-    more = accumulated(graph)
+def test_accumulation_copies_each_gradient_first_and_adds_it_later():
+    more = accumulated(backward_of(MLP, (5, 8)))
+    wanted = {f"d({name})" for name in MLP.named_parameters()}
+    copies = [node for node in more.nodes if node.op == "copy"]
     sums = [node for node in more.nodes if node.op == "accumulate"]
-    assert {node.outputs["sum"] for node in sums} == {f"d({name})" for name in MLP.named_parameters()}
+    assert {node.outputs["y"] for node in copies} == {node.inputs["sum"] for node in sums} == wanted
+    assert {node.when for node in copies} == {"first"}
+    assert {node.when for node in sums} == {"later"}
     assert all(more.values[node.inputs["gradient"]].kind == "temp" for node in sums)
 
 
@@ -130,7 +133,5 @@ def test_cross_entropy_wants_classes():
 def test_the_update_comes_last():
     from gradring.graph import train_graph
 
-    graph = train_graph(
-        MLP, (5, 8), "cross_entropy", elements=96, optimizer=optim.Adam(1e-3), clip_norm=1.0, accumulate=True
-    )
+    graph = train_graph(MLP, (5, 8), "cross_entropy", optimizer=optim.Adam(1e-3), clip_norm=1.0, accumulate=True)
     assert [node.op for node in graph.nodes][-3:] == ["sum_of_squares", "clip", "adam"]

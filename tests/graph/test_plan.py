@@ -31,16 +31,15 @@ def test_blocks_alive_together_do_not_overlap(blocks):
 def test_a_deep_network_shares_two_places():
     layers = [layer for _ in range(20) for layer in (nn.Linear(64, 64), nn.ReLU())]
     graph, output = predict_graph(nn.Sequential(*layers), (16, 64))
-    layout = dict.fromkeys(graph.values, 0)
-    made = plan(graph, output, dtype="float32", mode="predict", layout=layout)
+    made = plan(graph, output, mode="predict")
     assert made.temp_bytes == 2 * 16 * 64 * 4
     assert made.flops == 20 * 2 * 16 * 64 * 64
     assert [b[0] for b in made.buffers].count("output") == 1
 
 
 def test_a_plan_prints_its_instructions():
-    graph, output = predict_graph(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), (2, 8))
-    text = str(plan(graph, output, dtype="float64", mode="predict", layout={"0.weight": 0, "0.bias": 32}))
+    graph, output = predict_graph(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), (2, 8), dtype="float64")
+    text = str(plan(graph, output, mode="predict"))
     assert "matmul x w[bias][tanh]" in text
     assert "2x4x8" in text
     assert "0.weight" in text

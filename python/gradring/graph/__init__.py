@@ -3,11 +3,11 @@
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.engine import LOSSES, Engine
 from gradring.graph.fuse import fuse_activations, fuse_backward
-from gradring.graph.ir import Graph, Node, Value
 from gradring.graph.passes import accumulated, evaluate_graph, predict_graph, train_graph, with_update
 from gradring.graph.plan import Plan, plan
 from gradring.graph.results import EpochResult, Report
-from gradring.graph.trace import trace
+from gradring.graph.spec import check
+from gradring.ir import Graph, Node, Value, trace
 
 __all__ = [
     "LOSSES",
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "Value",
     "accumulated",
+    "check",
     "differentiate",
     "evaluate_graph",
     "fuse_activations",

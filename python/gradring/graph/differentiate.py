@@ -1,7 +1,8 @@
 """Differentiation: a forward graph with a loss becomes one that also makes the gradients of its parameters.
 
 Each operation has its rule: given the node and the gradient of its output, add the nodes that make the gradients of
-those inputs that need one. A gradient is ``d(name)``; a parameter's is of kind ``grad``.
+those inputs that need one. A gradient is called ``d(name)``. A parameter's gradient is a view of the root
+``gradients``, where it lies as the parameter does in ``parameters``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradring.graph.ir import Graph, Node, Value
+from gradring.ir import Graph, Node, Value
 
 __all__ = ["NEEDS_INPUT", "differentiate", "gradient_name", "with_loss"]
 
@@ -18,6 +19,7 @@ NEEDS_INPUT = frozenset({"gelu", "silu"})
 
 
 def gradient_name(name: str) -> str:
+    """What the gradient of a value is called."""
     return f"d({name})"
 
 
@@ -26,52 +28,82 @@ class _Builder:
         self.graph = graph
         self.wanted = _depends_on_parameters(graph)
         self.ready: dict[str, str] = {}  # value -> its gradient so far
+        self.origin = ""
 
-    def value(self, name: str, shape: tuple[int, ...], kind: str = "temp", dtype: str = "real") -> str:
-        number, unique = 2, name
-        while unique in self.graph.values:
-            unique, number = f"{name}~{number}", number + 1
-        self.graph = self.graph.with_value(Value(unique, shape, kind, dtype))
+    def value(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
+        unique = self.graph.fresh(name)
+        self.graph = self.graph.with_value(Value(unique, shape, dtype=dtype))
         return unique
 
-    def node(self, op: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Any) -> None:
-        self.graph = self.graph.with_node(Node(op, inputs, outputs, attributes))
+    def gradient_of(self, target: str) -> str:
+        """A value for the gradient of ``target``: a parameter's is a view of the root ``gradients``."""
+        value = self.graph.values[target]
+        if value.kind != "param" or gradient_name(target) in self.graph.values:
+            return self.value(gradient_name(target), value.shape, value.dtype)
+        name = gradient_name(target)
+        if value.within is None:
+            self.graph = self.graph.with_value(Value(name, value.shape, "grad", value.dtype))
+            return name
+        if "gradients" not in self.graph.values:
+            root = self.graph.values[value.within]
+            self.graph = self.graph.with_value(Value("gradients", root.shape, "grad", root.dtype))
+        view = Value(name, value.shape, "grad", value.dtype, within="gradients", offset=value.offset)
+        self.graph = self.graph.with_value(view)
+        return name
 
-    def contribute(self, target: str, op: str, role: str, inputs: Mapping[str, str], **attributes: Any) -> None:
+    def node(
+        self,
+        op: str,
+        inputs: Mapping[str, str],
+        outputs: Mapping[str, str],
+        *,
+        updates: tuple[str, ...] = (),
+        effects: str = "",
+        **attributes: Any,
+    ) -> None:
+        node = Node(op, inputs, outputs, attributes, updates, effects, phase="backward", origin=self.origin)
+        self.graph = self.graph.with_node(node)
+
+    def contribute(
+        self, target: str, op: str, role: str, inputs: Mapping[str, str], *, effects: str = "", **attributes: Any
+    ) -> None:
         """Make a gradient of ``target`` by ``op`` and add it to what is there."""
         if target not in self.wanted:
             return
-        value = self.graph.values[target]
-        kind = "grad" if value.kind == "param" else "temp"
-        earlier = self.ready.get(target)
-        if earlier is None:
-            name = self.value(gradient_name(target), value.shape, kind)
-            self.node(op, inputs, {role: name}, **attributes)
-            self.ready[target] = name
-            return
-        more = self.value(gradient_name(target), value.shape)
-        self.node(op, inputs, {role: more}, **attributes)
-        total = earlier if kind == "grad" else self.value(gradient_name(target), value.shape)
-        self.node("add", {"a": earlier, "b": more}, {"y": total})
-        self.ready[target] = total
+        made = self.gradient_of(target)
+        outputs = {role: made}
+        if op == "function_vjp":
+            answer = self.graph.fresh(f"{made}.answer")
+            self.graph = self.graph.with_value(Value(answer, (1,), dtype="int64"))
+            outputs["answer"] = answer
+        self.node(op, inputs, outputs, effects=effects, **attributes)
+        self.join(target, made)
 
     def pass_on(self, target: str, gradient: str) -> None:
         """``gradient`` itself is a gradient of ``target``."""
         if target not in self.wanted:
             return
+        if self.graph.values[target].kind == "param" and target not in self.ready:
+            made = self.gradient_of(target)
+            self.node("copy", {"x": gradient}, {"y": made})
+            gradient = made
+        self.join(target, gradient)
+
+    def join(self, target: str, gradient: str) -> None:
+        """Add a gradient of ``target`` to what is there: a parameter's in place, as its place is fixed."""
         earlier = self.ready.get(target)
         if earlier is None:
             self.ready[target] = gradient
-            return
-        total = self.value(gradient_name(target), self.graph.values[target].shape)
-        self.node("add", {"a": earlier, "b": gradient}, {"y": total})
-        self.ready[target] = total
+        elif self.graph.values[target].kind == "param":
+            self.node("accumulate", {"sum": earlier, "gradient": gradient}, {}, updates=("sum",))
+        else:
+            total = self.gradient_of(target)
+            self.node("add", {"a": earlier, "b": gradient}, {"y": total})
+            self.ready[target] = total
 
     def view(self, gradient: str, shape: tuple[int, ...]) -> str:
-        number, name = 2, f"{gradient}.view"
-        while name in self.graph.values:
-            name, number = f"{gradient}.view~{number}", number + 1
-        self.graph = self.graph.with_value(Value(name, shape, within=gradient))
+        name, of = self.graph.fresh(f"{gradient}.view"), self.graph.values[gradient]
+        self.graph = self.graph.with_value(Value(name, shape, of.kind, of.dtype, within=gradient))
         return name
 
 
@@ -90,7 +122,8 @@ def _linear(b: _Builder, node: Node, dy: str) -> None:
     activation = node.attributes.get("activation")
     if activation is not None:
         source = node.outputs["pre" if activation in NEEDS_INPUT else "y"]
-        before = b.value(gradient_name(node.outputs["y"] + ".pre"), b.graph.values[dy].shape)
+        of = b.graph.values[dy]
+        before = b.value(gradient_name(node.outputs["y"] + ".pre"), of.shape, of.dtype)
         b.node("activation_vjp", {"dy": dy, "source": source}, {"dx": before}, activation=activation)
         dy = before
     # The bias first: its sums belong to whatever makes dy. Then the input's gradient, which the next layer waits for.
@@ -108,7 +141,8 @@ def _activation(b: _Builder, node: Node, dy: str) -> None:
 
 def _dropout(b: _Builder, node: Node, dy: str) -> None:
     # The mask is drawn again from the same key, which is cheaper than to keep it.
-    b.contribute(node.inputs["x"], "dropout", "y", {"x": dy}, **node.attributes)
+    inputs = {"x": dy, "draw": node.inputs["draw"]}
+    b.contribute(node.inputs["x"], "dropout", "y", inputs, **node.attributes)
 
 
 def _add(b: _Builder, node: Node, dy: str) -> None:
@@ -118,7 +152,8 @@ def _add(b: _Builder, node: Node, dy: str) -> None:
 
 def _function(b: _Builder, node: Node, dy: str) -> None:
     inputs = {"dy": dy, "x": node.inputs["x"], "y": node.outputs["y"]}
-    b.contribute(node.inputs["x"], "function_vjp", "dx", inputs, **node.attributes)
+    effects = f"{node.effects}, backward"
+    b.contribute(node.inputs["x"], "function_vjp", "dx", inputs, effects=effects, **node.attributes)
 
 
 RULES: dict[str, Callable[[_Builder, Node, str], None]] = {
@@ -131,36 +166,52 @@ RULES: dict[str, Callable[[_Builder, Node, str], None]] = {
 
 
 def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: bool = False) -> Graph:
-    """Add the target input, the loss, if asked its gradient by the output, and the verdict on the step.
+    """Add the target input, the loss, if asked its gradient by the output, and the check of the step.
 
     ``sums`` leaves the gradient undivided by the batch's size, for batches whose gradients are added up.
     """
-    shape = graph.values[output].shape
+    value = graph.values[output]
+    shape = value.shape
     rows = shape[0]
     classes = loss == "cross_entropy"
     if classes and len(shape) != 2:
         raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
     target = (
-        Value("target", (rows,), "input", "int64", offset=1) if classes else Value("target", shape, "input", offset=1)
+        Value("target", (rows,), "input", "int64", offset=1)
+        if classes
+        else Value("target", shape, "input", value.dtype, offset=1)
     )
     # What the loss writes about the batch: the sum of its losses, how many are right, the first bad label.
     graph = graph.with_value(target).with_value(Value("totals", (3,), dtype="int64"))
     outputs = {"totals": "totals"}
     if gradient:
-        graph = graph.with_value(Value(gradient_name(output), shape))
+        graph = graph.with_value(Value(gradient_name(output), shape, dtype=value.dtype))
         outputs["dx"] = gradient_name(output)
-    graph = graph.with_node(Node(loss, {"x": output, "target": "target"}, outputs, {"sums": sums}))
-    return graph.with_node(Node("verdict", {"totals": "totals"}, {}, {"rows": rows}))
+    node = Node(loss, {"x": output, "target": "target"}, outputs, {"sums": sums}, phase="loss", origin=loss)
+    return _with_check(graph.with_node(node), rows, sums)
+
+
+def _with_check(graph: Graph, rows: int, sums: bool) -> Graph:
+    """Add the node that looks at the loss and decides whether the step may go on."""
+    fields = {"loss_sum": "loss_sum", "weight": "loss_weight", "correct": "correct", "finite": "finite"}
+    inputs = {"totals": "totals"}
+    graph = graph.with_step(*fields.values())
+    if sums:
+        graph = graph.with_step("pending_weight", "total_weight")
+        inputs["pending"] = "step.pending_weight"
+        fields["total_weight"] = "total_weight"
+    outputs = {role: f"step.{field}" for role, field in fields.items()}
+    node = Node("check_step", inputs, outputs, {"rows": rows}, effects="check", phase="check", origin="check")
+    return graph.with_node(node)
 
 
 def differentiate(graph: Graph, output: str) -> Graph:
     """Add the backward pass. The graph must come from ``with_loss(..., gradient=True)``."""
     b = _Builder(graph)
-    forward = [node for node in graph.nodes if "totals" not in node.outputs and node.op != "verdict"]
     b.ready[output] = gradient_name(output)
     views: dict[str, list[str]] = {}
     for name, value in graph.values.items():
-        if value.within is not None:
+        if value.within is not None and value.kind != "param":
             views.setdefault(value.within, []).append(name)
 
     def settle(name: str) -> str | None:
@@ -172,11 +223,12 @@ def differentiate(graph: Graph, output: str) -> Graph:
                 del b.ready[view]
         return b.ready.get(name)
 
-    for node in reversed(forward):
+    for node in reversed([node for node in graph.nodes if node.phase == "forward"]):
         dy = settle(node.outputs["y"])
         if dy is None or not any(name in b.wanted for name in node.inputs.values()):
             continue
         if node.op not in RULES:
             raise NotImplementedError(f"[differentiate] {node.op} has no rule")
+        b.origin = node.origin
         RULES[node.op](b, node, dy)
     return b.graph

@@ -23,7 +23,7 @@ from gradring.nn.store import flat_array
 from gradring.options import Options
 
 if TYPE_CHECKING:
-    from gradring.graph.ir import Graph
+    from gradring.ir import Graph
     from gradring.optim import Optimizer
 
 __all__ = ["LOSSES", "Engine"]
@@ -289,18 +289,20 @@ class Engine:
         shape = (rows, *x.shape[1:])
 
         def build() -> tuple[Graph, str | None]:
+            layout = self._runtime.store.layout
             if mode == "evaluate":
-                graph = evaluate_graph(self.model, shape, self.loss)
+                graph = evaluate_graph(self.model, shape, self.loss, dtype=self.dtype, layout=layout)
             else:
                 graph = train_graph(
                     self.model,
                     shape,
                     self.loss,
-                    elements=self._runtime.store.elements,
+                    dtype=self.dtype,
+                    layout=layout,
                     optimizer=self.optimizer,
                     clip_norm=self.clip_norm,
                     accumulate=self.accumulate > 1,
-                    layout=None if self.fuse_update is False else self._runtime.store.offsets,
+                    fuse_update=self.fuse_update is not False,
                 )
             check_target(graph.values["target"].shape, y, self.loss)
             return graph, None

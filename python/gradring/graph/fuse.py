@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradring.graph.differentiate import NEEDS_INPUT
-from gradring.graph.ir import Graph, Node
+from gradring.ir import Graph, Node
 
 __all__ = ["fuse_activations", "fuse_backward", "prune"]
 
@@ -60,11 +60,11 @@ def _fuse_masks(graph: Graph) -> Graph:
         made = producers.get(node.inputs["dy"])
         if made is None or made.op != "linear_dx" or len(consumers[node.inputs["dy"]]) != 1:
             continue
-        replaced[id(made)] = Node(
-            "linear_dx",
-            {**made.inputs, "source": node.inputs["source"]},
-            {"dx": node.outputs["dx"]},
-            {"activation": node.attributes["activation"]},
+        replaced[id(made)] = replace(
+            made,
+            inputs={**made.inputs, "source": node.inputs["source"]},
+            outputs={"dx": node.outputs["dx"]},
+            attributes={"activation": node.attributes["activation"]},
         )
         gone.add(id(node))
     return graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone)

@@ -7,11 +7,11 @@ An instruction names buffers by value; ``plan`` numbers them. The order of opera
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gradring.graph.ir import Graph, Node, Value
+from gradring.ir import Graph, Node
 
-__all__ = ["ACTIVATIONS", "Instruction", "lower", "temporaries"]
+__all__ = ["ACTIVATIONS", "Instruction", "lower"]
 
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "tanh": 4, "sigmoid": 5}
 
@@ -29,6 +29,7 @@ class Instruction:
     reals: tuple[float, ...] = ()
     flops: int = 0
     note: str = ""
+    when: str = "always"  # in which micro-batches of an update it runs
 
 
 def _matrix(graph: Graph, name: str) -> tuple[int, int]:
@@ -124,28 +125,32 @@ def _loss(graph: Graph, node: Node) -> Instruction:
     return Instruction(node.op, (node.inputs["x"], node.inputs["target"], *outputs), integers)
 
 
-def _verdict(graph: Graph, node: Node) -> Instruction:
-    return Instruction("verdict", (node.inputs["totals"],), (node.attributes["rows"],))
+def _check_step(graph: Graph, node: Node) -> Instruction:
+    return Instruction("check_step", (node.inputs["totals"],), (node.attributes["rows"],))
 
 
-def _call(inputs: tuple[str, ...], output: str) -> Callable[[Graph, Node, str], Instruction]:
-    def lower_call(graph: Graph, node: Node, dtype: str) -> Instruction:
+def _call(inputs: tuple[str, ...], output: str) -> Callable[[Graph, Node], Instruction]:
+    def lower_call(graph: Graph, node: Node) -> Instruction:
         names = [node.inputs[role] for role in inputs]
         shapes = [graph.values[name].shape for name in (*names, node.outputs[output])]
         function = node.attributes["function"]
-        address = function.address(node.op, shapes, dtype)
+        address = function.address(node.op, shapes, graph.values[names[0]].dtype)
         sizes = [graph.values[name].size for name in names] + [0] * (6 - len(names))
         absent: list[str | None] = [None] * (6 - len(names))
-        operands = (*names, *absent, node.outputs[output], temporaries(node)["answer"].name)
+        operands = (*names, *absent, node.outputs[output], node.outputs["answer"])
         integers = (address, *sizes, graph.values[node.outputs[output]].size)
         return Instruction("callback", operands, integers, note=f"{function}.{node.op}")
 
     return lower_call
 
 
+def _copy(graph: Graph, node: Node) -> Instruction:
+    return Instruction("copy", (node.inputs["x"], node.outputs["y"]), (graph.values[node.inputs["x"]].size,))
+
+
 def _accumulate(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.inputs["gradient"]].size
-    return Instruction("accumulate", (node.outputs["sum"], node.inputs["gradient"]), (size,), flops=size)
+    return Instruction("accumulate", (node.inputs["sum"], node.inputs["gradient"]), (size,), flops=size)
 
 
 def _squares(graph: Graph, node: Node) -> Instruction:
@@ -154,14 +159,15 @@ def _squares(graph: Graph, node: Node) -> Instruction:
 
 
 def _clip(graph: Graph, node: Node) -> Instruction:
-    return Instruction("clip", (node.inputs["sum"],), (0, int(node.attributes["sums"])), (node.attributes["limit"],))
+    integers = (0, int("weight" in node.inputs))
+    return Instruction("clip", (node.inputs["sum"],), integers, (node.attributes["limit"],))
 
 
 def _sgd(graph: Graph, node: Node) -> Instruction:
     a = node.attributes
     size = graph.values[node.inputs["param"]].size
     operands = (node.inputs["param"], node.inputs["gradient"], node.inputs.get("momentum"))
-    integers = (size, int(a["sums"]), int(a["nesterov"]))
+    integers = (size, int("weight" in node.inputs), int(a["nesterov"]), int("clip" in node.inputs))
     return Instruction("sgd", operands, integers, (a["momentum"], a["weight_decay"]), flops=6 * size)
 
 
@@ -170,7 +176,7 @@ def _adam(graph: Graph, node: Node) -> Instruction:
     size = graph.values[node.inputs["param"]].size
     operands = (node.inputs["param"], node.inputs["gradient"], node.inputs["m"], node.inputs["v"])
     reals = (*a["betas"], a["eps"], a.get("weight_decay", 0.0))
-    integers = (size, int(a["sums"]), int(node.op == "adamw"))
+    integers = (size, int("weight" in node.inputs), int(node.op == "adamw"), int("clip" in node.inputs))
     note = "decoupled" if node.op == "adamw" else ""
     return Instruction("adam", operands, integers, reals, flops=14 * size, note=note)
 
@@ -205,35 +211,26 @@ _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
     "activation": _activation,
     "activation_vjp": _activation_vjp,
     "add": _add,
+    "copy": _copy,
     "column_sums": _column_sums,
     "dropout": _dropout,
     "cross_entropy": _loss,
     "mse": _loss,
     "binary_cross_entropy": _loss,
-    "verdict": _verdict,
+    "check_step": _check_step,
     "accumulate": _accumulate,
     "sum_of_squares": _squares,
     "clip": _clip,
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adam,
+    "function": _call(("x",), "y"),
+    "function_vjp": _call(("dy", "x", "y"), "dx"),
 }
 
 
-_CALLS = {"function": _call(("x",), "y"), "function_vjp": _call(("dy", "x", "y"), "dx")}
-
-
-def temporaries(node: Node) -> dict[str, Value]:
-    """Values that the node's instruction needs for itself while it runs."""
-    if node.op in _CALLS:
-        return {"answer": Value(f"{next(iter(node.outputs.values()))}.answer", (1,), dtype="int64")}
-    return {}
-
-
-def lower(graph: Graph, node: Node, dtype: str) -> Instruction:
-    """The instruction for a node in a program that computes in ``dtype``."""
-    if node.op in _CALLS:
-        return _CALLS[node.op](graph, node, dtype)
+def lower(graph: Graph, node: Node) -> Instruction:
+    """The instruction for a node."""
     if node.op not in _LOWER:
         raise NotImplementedError(f"[lower] {node.op} has no instruction")
-    return _LOWER[node.op](graph, node)
+    return replace(_LOWER[node.op](graph, node), when=node.when)

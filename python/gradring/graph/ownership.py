@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gradring.graph.ir import Graph, Node, Value
+from gradring.ir import Graph, Node, Value
 
 __all__ = ["sum_in_parts"]
 
@@ -27,7 +27,7 @@ def sum_in_parts(graph: Graph) -> Graph:
     for node in graph.nodes:
         if _worthwhile(graph, node):
             y = graph.values[node.outputs["y"]]
-            parts = Value(f"{y.name}.parts", (2, *y.shape))
+            parts = Value(f"{y.name}.parts", (2, *y.shape), dtype=y.dtype)
             graph = graph.with_value(parts)
             node = replace(node, outputs={**node.outputs, "parts": parts.name})
         nodes.append(node)

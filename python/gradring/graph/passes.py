@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,26 +10,39 @@ from typing import TYPE_CHECKING, Any
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates
-from gradring.graph.ir import Graph, Node, Value
 from gradring.graph.ownership import sum_in_parts
-from gradring.graph.trace import trace
+from gradring.graph.spec import check
+from gradring.ir import Graph, Layout, Node, Value, trace
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
 
-__all__ = ["accumulated", "evaluate_graph", "predict_graph", "train_graph", "with_update"]
+__all__ = ["accumulated", "checked", "evaluate_graph", "predict_graph", "train_graph", "with_update"]
 
 
-def predict_graph(model: Layer, input_shape: tuple[int, ...]) -> tuple[Graph, str]:
+def checked(graph: Graph) -> Graph:
+    """The graph itself; with ``GRADRING_CHECK=1`` in the environment, after ``spec.check`` has found it legal."""
+    if os.environ.get("GRADRING_CHECK") == "1":
+        check(graph)
+    return graph
+
+
+def predict_graph(
+    model: Layer, input_shape: tuple[int, ...], *, dtype: str = "float32", layout: Layout | None = None
+) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name: the input's, or that of a view of it, if the model does nothing."""
-    graph, output = trace(model, input_shape, training=False)
-    return fuse_activations(graph, output, training=False), output
+    graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
+    graph = fuse_activations(checked(graph), output, training=False)
+    return checked(replace(graph, mode="predict")), output
 
 
-def evaluate_graph(model: Layer, input_shape: tuple[int, ...], loss: str) -> Graph:
+def evaluate_graph(
+    model: Layer, input_shape: tuple[int, ...], loss: str, *, dtype: str = "float32", layout: Layout | None = None
+) -> Graph:
     """The forward pass and the loss."""
-    graph, output = trace(model, input_shape, training=False)
-    return with_loss(fuse_activations(graph, output, training=False), output, loss, gradient=False)
+    graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
+    graph = checked(fuse_activations(checked(graph), output, training=False))
+    return checked(replace(with_loss(graph, output, loss, gradient=False), mode="evaluate"))
 
 
 def train_graph(
@@ -36,59 +50,108 @@ def train_graph(
     input_shape: tuple[int, ...],
     loss: str,
     *,
-    elements: int,
     optimizer: Any,
+    dtype: str = "float32",
+    layout: Layout | None = None,
     clip_norm: float | None = None,
     accumulate: bool = False,
-    layout: Mapping[str, int] | None = None,
+    fuse_update: bool = False,
 ) -> Graph:
-    """Forward, loss, backward, update. ``elements`` is the size of the flat arena of parameters.
+    """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
 
-    ``layout``, the parameters' offsets in it, asks for updates that are fused into the products, and so for no
-    gradients in memory; with clipping or accumulation, which need them, it changes nothing.
+    ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with clipping
+    or accumulation, which need them, it changes nothing.
     """
-    graph, output = trace(model, input_shape, training=True)
-    graph = fuse_activations(graph, output, training=True)
-    graph = with_loss(graph, output, loss, gradient=True, sums=accumulate)
-    graph = sum_in_parts(fuse_backward(differentiate(graph, output)))
+    graph, output = trace(model, input_shape, training=True, dtype=dtype, layout=layout)
+    graph = checked(fuse_activations(checked(graph), output, training=True))
+    graph = checked(with_loss(graph, output, loss, gradient=True, sums=accumulate))
+    graph = checked(differentiate(graph, output))
+    graph = checked(fuse_backward(graph))
+    graph = checked(sum_in_parts(graph))
     if accumulate:
-        graph = accumulated(graph)
-    graph = with_update(graph, elements, optimizer, clip_norm=clip_norm, sums=accumulate)
-    return graph if layout is None or accumulate or clip_norm is not None else fuse_updates(graph, layout)
+        graph = checked(accumulated(graph))
+    graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate)
+    graph = checked(replace(graph, mode="train"))
+    return checked(fuse_updates(graph)) if fuse_update and not accumulate and clip_norm is None else graph
 
 
 def accumulated(graph: Graph) -> Graph:
-    """Gradients of this batch become temps, which are then added to the gradients of earlier batches."""
+    """Gradients of this micro-batch become temps. The first micro-batch of an update copies them to the sums, later
+    ones add to the sums."""
     values = dict(graph.values)
     sums: list[Node] = []
     rename: dict[str, str] = {}
     for name, value in graph.values.items():
-        if value.kind != "grad":
+        if value.kind != "grad" or value.within is None:
             continue
         rename[name] = f"{name} of this batch"
-        values[rename[name]] = replace(value, name=rename[name], kind="temp")
-        sums.append(Node("accumulate", {"gradient": rename[name]}, {"sum": name}))
+        values[rename[name]] = replace(value, name=rename[name], kind="temp", within=None, offset=0)
+        finite = {"finite": "step.finite"}
+        sums.append(
+            Node("copy", {"x": rename[name]}, {"y": name}, phase="backward", when="first", origin="accumulation")
+        )
+        inputs = {"sum": name, "gradient": rename[name], **finite}
+        sums.append(
+            Node("accumulate", inputs, {}, updates=("sum",), phase="backward", when="later", origin="accumulation")
+        )
 
     def renamed(names: Mapping[str, str]) -> dict[str, str]:
         return {role: rename.get(name, name) for role, name in names.items()}
 
     nodes = [replace(node, inputs=renamed(node.inputs), outputs=renamed(node.outputs)) for node in graph.nodes]
-    return Graph(values, (*nodes, *sums))
+    return replace(graph, values=values, nodes=(*nodes, *sums))
 
 
-def with_update(graph: Graph, elements: int, optimizer: Any, *, clip_norm: float | None, sums: bool) -> Graph:
+def with_update(graph: Graph, optimizer: Any, *, clip_norm: float | None, sums: bool) -> Graph:
     """Add the clipping of the gradients' norm and the optimizer's step over the flat arenas."""
+    parameters = graph.values["parameters"]
+    elements, dtype = parameters.size, parameters.dtype
     if "gradients" not in graph.values:
-        graph = graph.with_value(Value("gradients", (elements,), "grad"))
-    graph = graph.with_value(Value("parameters", (elements,), "param"))
+        graph = graph.with_value(Value("gradients", (elements,), "grad", dtype))
+    graph = graph.with_step("learning_rate", "finite")
+    step = {"lr": "step.learning_rate", "finite": "step.finite"}
+    if sums:
+        step["weight"] = "step.total_weight"
     if clip_norm is not None:
-        graph = graph.with_value(Value("squares", (1,), dtype="float64"))
-        graph = graph.with_node(Node("sum_of_squares", {"gradient": "gradients"}, {"sum": "squares"}))
-        attributes = {"limit": float(clip_norm), "sums": sums}
-        graph = graph.with_node(Node("clip", {"sum": "squares"}, {}, attributes))
+        graph = graph.with_value(Value("squares", (1,), dtype="float64")).with_step("clip", "gradient_norm")
+        squares = Node(
+            "sum_of_squares",
+            {"gradient": "gradients"},
+            {"sum": "squares"},
+            phase="update",
+            when="last",
+            origin="clip_norm",
+        )
+        weight = {"weight": "step.total_weight"} if sums else {}
+        clip = Node(
+            "clip",
+            {"sum": "squares", **weight},
+            {"clip": "step.clip", "norm": "step.gradient_norm"},
+            {"limit": float(clip_norm)},
+            phase="update",
+            when="last",
+            origin="clip_norm",
+        )
+        graph = graph.with_node(squares).with_node(clip)
+        step["clip"] = "step.clip"
+    if optimizer.kind != "sgd":
+        graph = graph.with_step("number")
+        step["number"] = "step.number"
     inputs = {"param": "parameters", "gradient": "gradients"}
-    for name in optimizer.state_names:
-        graph = graph.with_value(Value(f"state.{name}", (elements,), "state"))
-        inputs[name] = f"state.{name}"
-    attributes = {**optimizer.hyperparameters(), "sums": sums}
-    return graph.with_node(Node(optimizer.kind, inputs, {"param": "parameters"}, attributes))
+    for number, name in enumerate(optimizer.state_names):
+        state = Value(f"state.{name}", (elements,), "state", dtype, offset=number * elements)
+        graph = graph.with_value(state)
+        inputs[name] = state.name
+    updates = ("param", *optimizer.state_names)
+    attributes = optimizer.hyperparameters()
+    update = Node(
+        optimizer.kind,
+        {**inputs, **step},
+        {},
+        attributes,
+        updates=updates,
+        phase="update",
+        when="last",
+        origin=str(optimizer),
+    )
+    return graph.with_node(update)

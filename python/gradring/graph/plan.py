@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gradring.graph.ir import Graph, Value
-from gradring.graph.lower import Instruction, lower, temporaries
+from gradring.graph.lower import Instruction, lower
+from gradring.ir import Graph
 
 __all__ = ["ALIGNMENT", "Plan", "place", "plan"]
 
@@ -31,6 +31,7 @@ class Plan:
     names: tuple[str, ...]  # of the buffers
     temp_bytes: int
     fields: int
+    graph: Graph  # what the instructions were made from
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     barriers: tuple[bool, ...] = ()
     lanes: int = 0
@@ -43,11 +44,11 @@ class Plan:
     def flops(self) -> int:
         return sum(i.flops for i in self.instructions)
 
-    def native(self) -> list[tuple[str, list[int], list[int], list[float]]]:
+    def native(self) -> list[tuple[str, str, list[int], list[int], list[float]]]:
         """The instructions as the native side takes them."""
         number = {name: i for i, name in enumerate(self.names)}
         return [
-            (i.op, [-1 if o is None else number[o] for o in i.operands], list(i.integers), list(i.reals))
+            (i.op, i.when, [-1 if o is None else number[o] for o in i.operands], list(i.integers), list(i.reals))
             for i in self.instructions
         ]
 
@@ -64,6 +65,7 @@ class Plan:
             bar = "|" if i < len(self.barriers) and self.barriers[i] else " "
             sizes = "x".join(map(str, instruction.integers[:3])) if instruction.op == "matmul" else ""
             name = f"{instruction.op} {instruction.note}".strip()
+            name += f" ({instruction.when})" if instruction.when in ("first", "later") else ""
             operands = ", ".join("-" if o is None else o for o in instruction.operands).rstrip("-, ")
             lines.append(
                 f"{bar:>3} {name:34} {sizes:>20} {instruction.flops / 1e6:10.3f} "
@@ -101,47 +103,31 @@ def _align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def plan(graph: Graph, output: str | None, *, dtype: str, mode: str, layout: Mapping[str, int]) -> Plan:
-    """Fix every buffer's place. ``layout`` gives offsets, in elements, of the values of kind param, grad and state.
-
-    ``output`` names the value that the program delivers, or is None.
-    """
-    item = {"real": _ITEM[dtype], "int64": 8, "float64": 8}
-    values = dict(graph.values)
-    extra = [temporaries(node) for node in graph.nodes]
-    for made in extra:
-        values.update({v.name: v for v in made.values()})
-    whole = Graph(values, graph.nodes)
-    delivered = whole.root(output) if output is not None else None
+def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
+    """Fix every buffer's place. ``output`` names the value that the program delivers, or is None."""
+    values = graph.values
+    dtype = values["x"].dtype
+    delivered = graph.root(output) if output is not None else None
 
     alive: dict[str, tuple[int, int]] = {}
     for step, node in enumerate(graph.nodes):
-        touched = [*node.inputs.values(), *node.outputs.values(), *(v.name for v in extra[step].values())]
-        for name in map(whole.root, touched):
+        for name in map(graph.root, node.names()):
             if values[name].kind == "temp" and name != delivered:
                 alive[name] = (alive.get(name, (step, step))[0], step)
-    sizes = {name: _align(values[name].size * item[values[name].dtype]) for name in alive}
+    sizes = {name: _align(values[name].size * _ITEM[values[name].dtype]) for name in alive}
     offsets, temp_bytes = place(sizes, alive)
 
-    def buffer(value: Value) -> tuple[str, str, int, int]:
-        kind, offset, root = value.kind, value.offset * item[value.dtype], value
-        while root.within is not None:
-            root = values[root.within]
-            offset += root.offset * item[root.dtype]
-            kind = root.kind
-        element = dtype if value.dtype == "real" else value.dtype
-        if root.name == delivered:
-            return "output", element, value.size, 0
-        if kind == "input":
-            return kind, element, value.size, root.offset
-        return (
-            kind,
-            element,
-            value.size,
-            offset + (layout[root.name] * item["real"] if kind != "temp" else offsets[root.name]),
-        )
+    def buffer(name: str) -> tuple[str, str, int, int]:
+        value, (owner, begin, _) = values[name], graph.place(name)
+        root = values[owner]
+        if owner == delivered:
+            return "output", value.dtype, value.size, 0
+        if root.kind == "input":
+            return "input", value.dtype, value.size, root.offset
+        start = offsets[owner] if root.kind == "temp" else root.offset * _ITEM[root.dtype]
+        return root.kind, value.dtype, value.size, start + begin * _ITEM[root.dtype]
 
-    instructions = tuple(lower(whole, node, dtype) for node in graph.nodes)
+    instructions = tuple(lower(graph, node) for node in graph.nodes)
     names = tuple(dict.fromkeys(o for i in instructions for o in i.operands if o is not None))
     inputs = [v for v in values.values() if v.kind == "input" and v.within is None]
     return Plan(
@@ -149,9 +135,10 @@ def plan(graph: Graph, output: str | None, *, dtype: str, mode: str, layout: Map
         mode=mode,
         input_shape=values["x"].shape,
         instructions=instructions,
-        buffers=tuple(buffer(values[name]) for name in names),
+        buffers=tuple(map(buffer, names)),
         names=names,
         temp_bytes=temp_bytes,
         fields=1 + max(v.offset for v in inputs),
+        graph=graph,
         shapes={name: values[name].shape for name in names},
     )

@@ -15,7 +15,7 @@ from gradring.graph.passes import predict_graph
 from gradring.graph.plan import Plan, plan
 
 if TYPE_CHECKING:
-    from gradring.graph.ir import Graph
+    from gradring.ir import Graph
     from gradring.nn.function import Function
     from gradring.nn.layer import Layer
     from gradring.nn.store import Store
@@ -58,11 +58,6 @@ class Runtime:
         self.native = _core.Engine(
             store.arena, self.grad_arena, self.state_arena, lanes, accumulate, seed, check_finite
         )
-        self.layout: dict[str, int] = {"parameters": 0, "gradients": 0}
-        for name, offset in store.offsets.items():
-            self.layout[name] = self.layout[f"d({name})"] = offset
-        for number, name in enumerate(states or ()):
-            self.layout[f"state.{name}"] = number * store.elements
         self.plans: dict[tuple[str, int], Plan] = {}
         self.row_shape: tuple[int, ...] | None = None
 
@@ -76,7 +71,7 @@ class Runtime:
         if key in self.plans:
             return False
         graph, output = build()
-        made = plan(graph, output, dtype=self.dtype, mode=mode, layout=self.layout)
+        made = plan(graph, output, mode=mode)
         brief = made.flops < _BRIEF_FLOPS and not any(i.op == "callback" for i in made.instructions)
         barriers = self.native.add(
             mode, made.rows, made.dtype, list(made.buffers), made.native(), made.temp_bytes, made.fields, brief
@@ -120,7 +115,9 @@ class Runtime:
 
         def build(rows: int) -> Callable[[], tuple[Graph, str | None]]:
             def graph_for() -> tuple[Graph, str | None]:
-                graph, output = predict_graph(self.model, (rows, *array.shape[1:]))
+                graph, output = predict_graph(
+                    self.model, (rows, *array.shape[1:]), dtype=self.dtype, layout=self.store.layout
+                )
                 outputs["shape"] = graph.values[output].shape
                 if not graph.nodes:
                     raise _NoOperation

@@ -8,7 +8,7 @@ from gradring.arguments import choice
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["GELU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 
@@ -16,7 +16,7 @@ __all__ = ["GELU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 class _Activation(Layer):
     kind: ClassVar[str]
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         return tracer.node("activation", {"x": x}, tracer.shape(x), {"activation": self.kind})
 
 

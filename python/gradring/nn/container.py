@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["Residual", "Sequential"]
 
@@ -34,7 +34,7 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         for name, layer in self.children().items():
             x = tracer.call(name, layer, x)
         return x
@@ -65,7 +65,7 @@ class Residual(Layer):
     def children(self) -> dict[str, Layer]:
         return {"layer": self.layer}
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         y = tracer.call("layer", self.layer, x)
         if tracer.shape(y) != tracer.shape(x):
             raise ValueError(

@@ -8,7 +8,7 @@ from gradring.arguments import real
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["Dropout"]
 
@@ -23,11 +23,12 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5) -> None:
         self.p = real("Dropout", "p", p, least=0, below=1)
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         if not tracer.training or self.p == 0.0:
             return x
         stream = sum(node.op == "dropout" for node in tracer.graph.nodes)
-        return tracer.node("dropout", {"x": x}, tracer.shape(x), {"p": self.p, "stream": stream})
+        inputs = {"x": x, "draw": tracer.draw()}
+        return tracer.node("dropout", inputs, tracer.shape(x), {"p": self.p, "stream": stream})
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"

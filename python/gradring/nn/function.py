@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.ir import Value
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["Function"]
 
@@ -58,12 +59,20 @@ class Function(Layer):
         self.failures, self._callbacks = [], {}
         super().__setstate__(state)
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         shape = tracer.shape(x)
         out = shape if self.output_shape is None else tuple(int(n) for n in self.output_shape(shape))
         if not out or out[0] != shape[0]:
             raise ValueError(f"[Function] {self}: shape gives {out} for {shape}: the batch axis must stay")
-        return tracer.node("function", {"x": x}, out, {"function": self})
+        answer = Value("answer", (1,), dtype="int64")  # whether the function succeeded, for all lanes to read
+        return tracer.node(
+            "function",
+            {"x": x},
+            out,
+            {"function": self},
+            effects=f"call {tracer.path('forward')}",
+            also={"answer": answer},
+        )
 
     def address(self, op: str, shapes: Sequence[tuple[int, ...]], dtype: str) -> int:
         """The native address of a callback on arrays of these shapes, the last being the output."""

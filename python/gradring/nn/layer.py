@@ -13,7 +13,7 @@ from gradring.arguments import float_dtype
 from gradring.nn.store import Store
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["Layer", "ParameterSpec"]
 
@@ -46,7 +46,7 @@ class Layer:
         """The layers inside, by name."""
         return {}
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         """Add this layer's operations to the graph; return the output's name."""
         raise NotImplementedError(f"{type(self).__name__}.trace")
 

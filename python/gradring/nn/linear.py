@@ -12,7 +12,7 @@ from gradring.arguments import whole
 from gradring.nn.layer import Fill, Layer, ParameterSpec
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["Linear", "uniform"]
 
@@ -48,7 +48,7 @@ class Linear(Layer):
             specs["bias"] = ParameterSpec((self.outputs,), fill)
         return specs
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         shape = tracer.shape(x)
         if len(shape) < 2 or shape[-1] != self.inputs:
             raise ValueError(

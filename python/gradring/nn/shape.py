@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradring.nn.layer import Layer
 
 if TYPE_CHECKING:
-    from gradring.graph.trace import Tracer
+    from gradring.ir import Builder
 
 __all__ = ["Flatten"]
 
@@ -16,7 +16,7 @@ __all__ = ["Flatten"]
 class Flatten(Layer):
     """(batch, a, b, ...) -> (batch, a * b * ...), without a copy."""
 
-    def trace(self, tracer: Tracer, x: str) -> str:
+    def trace(self, tracer: Builder, x: str) -> str:
         shape = tracer.shape(x)
         if len(shape) == 2:
             return x

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.arguments import float_dtype
 from gradring.errors import GradringError
+from gradring.ir import Layout
 
 __all__ = ["Store", "flat_array"]
-
-# Elements: each parameter begins on a cache line of its own, in either dtype.
-_GRAIN = 16
 
 
 def flat_array(arena: Any, dtype: str, elements: int) -> NDArray[Any]:
@@ -42,15 +40,15 @@ class Store:
         self.runtimes: weakref.WeakSet[Any] = weakref.WeakSet()
         self.dtype: str = float_dtype("init", dtype)
         self.whole = self  # the model's store, of which this one may be a part
-        self.shapes = dict(shapes)
-        self.offsets: dict[str, int] = {}
-        at = 0
-        for name, shape in self.shapes.items():
-            self.offsets[name] = at
-            at += -(-math.prod(shape) // _GRAIN) * _GRAIN
-        self.elements = max(at, _GRAIN)
+        layout = Layout.of(shapes)
+        self.shapes, self.offsets, self.elements = dict(layout.shapes), dict(layout.offsets), layout.elements
         self.arena = self._reserved(self.elements * np.dtype(self.dtype).itemsize)
         self.arrays = self.views(flat_array(self.arena, self.dtype, self.elements))
+
+    @property
+    def layout(self) -> Layout:
+        """Where each parameter lies, as a graph wants to know it."""
+        return Layout(self.shapes, self.offsets, self.elements)
 
     def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Arrays of the parameters' shapes over another flat array of this layout."""

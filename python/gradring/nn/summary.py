@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gradring.graph.ir import Node
-from gradring.graph.trace import Tracer
+from gradring.ir import Builder, Node
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["summarize"]
 
 
-def _leaves(layer: Layer, tracer: Tracer, x: str, path: str, rows: list[tuple[str, ...]], totals: list[int]) -> str:
+def _leaves(layer: Layer, tracer: Builder, x: str, path: str, rows: list[tuple[str, ...]], totals: list[int]) -> str:
     from gradring.nn.container import Sequential
 
     if isinstance(layer, Sequential):
@@ -36,7 +35,7 @@ def _leaves(layer: Layer, tracer: Tracer, x: str, path: str, rows: list[tuple[st
     return y
 
 
-def _flops(tracer: Tracer, node: Node) -> int:
+def _flops(tracer: Builder, node: Node) -> int:
     size = tracer.graph.values[node.outputs["y"]].size
     if node.op == "linear":
         inputs = tracer.shape(node.inputs["w"])[0]
@@ -46,7 +45,7 @@ def _flops(tracer: Tracer, node: Node) -> int:
 
 def summarize(model: Layer, input_shape: tuple[int, ...]) -> str:
     """One line a layer; FLOPs are those of the forward pass, bytes those of its outputs and parameters in float32."""
-    tracer = Tracer(training=False)
+    tracer = Builder(training=False)
     rows: list[tuple[str, ...]] = [("layer", "output", "parameters", "FLOP", "bytes")]
     totals = [0, 0, 0]
     _leaves(model, tracer, tracer.input("x", tuple(input_shape)), "", rows, totals)

@@ -1,0 +1,183 @@
+"""What a legal graph is. ``check`` raises a ``ValueError`` that names node, op, operand, what was expected and found.
+
+- Every name exists, and every view lies inside its root.
+- Shapes and dtypes follow the rule of each op (``rules.py``).
+- Phases stand in their order, so the check of the step precedes every update.
+- Effects are those that were promised, in that order.
+- Nothing is read before it is written, or after it was overwritten, in any micro-batch of an update.
+- In the graph of a whole step, each trainable range and its optimizer state are updated exactly once, with the gradient
+  that lies at the same place, and each layer's gradient is made of what the layer read.
+"""
+
+from __future__ import annotations
+
+from gradring.graph.flow import check_flow
+from gradring.graph.rules import Operand, Rule, fail, rule_of
+from gradring.graph.step_rules import check_step_graph
+from gradring.ir import PHASES, STEP, WHEN, Graph, Node, Value
+from gradring.ir.layout import GRAIN
+
+__all__ = ["check"]
+
+_KINDS = ("input", "output", "param", "grad", "state", "temp", "step")
+_FLOATS = ("float32", "float64")
+_DTYPES = (*_FLOATS, "int64", "bool")
+
+
+def check(graph: Graph) -> None:
+    """Raise ``ValueError`` unless the graph is legal.
+
+    >>> from gradring import nn, optim
+    >>> from gradring.graph import train_graph
+    >>> graph = train_graph(nn.Linear(4, 3), (5, 4), "cross_entropy", optimizer=optim.SGD(0.1), clip_norm=1.0)
+    >>> check(graph)
+    >>> check(graph.with_nodes([*graph.nodes[:-2], graph.nodes[-1], graph.nodes[-2]]))
+    Traceback (most recent call last):
+    ...
+    ValueError: [graph] node 5 (sgd, SGD(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)): operand clip, \
+'step.clip': is read before it is written: expected a node before this one that writes it, got none
+    """
+    for value in graph.values.values():
+        _check_value(graph, value)
+    for number, node in enumerate(graph.nodes):
+        _check_node(graph, number, node)
+    _check_order(graph)
+    _check_effects(graph)
+    check_flow(graph)
+    if graph.mode == "train":
+        check_step_graph(graph)
+
+
+def _check_value(graph: Graph, value: Value) -> None:
+    def wrong(what: str, expected: object, got: object) -> ValueError:
+        return ValueError(f"[graph] value {value.name!r}: {what}: expected {expected}, got {got}")
+
+    if graph.values.get(value.name) is not value:
+        raise wrong("name", "the name under which the graph has it", "another")
+    if value.kind not in _KINDS:
+        raise wrong("kind", f"one of {_KINDS}", value.kind)
+    if value.dtype not in _DTYPES:
+        raise wrong("dtype", f"one of {_DTYPES}", value.dtype)
+    if value.kind == "step":
+        field = value.name.removeprefix("step.")
+        if STEP.get(field) != value.dtype or value.shape:
+            raise wrong("field of the step record", f"() of {STEP.get(field)}", f"{value.shape} of {value.dtype}")
+    if any(size < 0 for size in value.shape):
+        raise wrong("shape", "sizes of at least 0", value.shape)
+    if value.offset < 0:
+        raise wrong("offset", "at least 0", value.offset)
+    if value.within is None:
+        return
+    seen = {value.name}
+    whole = value
+    while whole.within is not None:
+        if whole.within not in graph.values:
+            raise wrong("within", "the name of a value", f"{whole.within!r}, which is none")
+        whole = graph.values[whole.within]
+        if whole.name in seen:
+            raise wrong("within", "a root in the end", f"a circle through {whole.name!r}")
+        seen.add(whole.name)
+    holder = graph.values[value.within]
+    if (value.kind, value.dtype) != (holder.kind, holder.dtype):
+        raise wrong(f"a view of {holder.name!r}", f"{holder.kind} of {holder.dtype}", f"{value.kind} of {value.dtype}")
+    if value.offset + value.size > holder.size:
+        raise wrong(
+            f"a view of {holder.name!r}",
+            f"at most {holder.size} elements from its beginning",
+            f"{value.size} from element {value.offset} on",
+        )
+    if value.kind in ("param", "grad", "state") and value.offset % GRAIN:
+        raise wrong("offset", f"a multiple of {GRAIN}: each parameter begins on a cache line", value.offset)
+
+
+def _check_node(graph: Graph, number: int, node: Node) -> None:
+    rule = rule_of(node.op)
+    if rule is None:
+        raise fail(number, node, "-", "no such op", "an op of gradring.graph.rules", node.op)
+    if node.phase not in rule.phases:
+        raise fail(number, node, "-", "phase", f"one of {rule.phases}", node.phase)
+    if node.when not in WHEN:
+        raise fail(number, node, "-", "when", f"one of {WHEN}", node.when)
+    if bool(node.effects) != rule.effects:
+        raise fail(number, node, "-", "effects", "some" if rule.effects else "none", repr(node.effects))
+    wanted = tuple(role for role in rule.updates if role in node.inputs)
+    if tuple(node.updates) != wanted:
+        raise fail(number, node, "-", "updates", wanted, tuple(node.updates))
+    for key, choices in rule.choices.items():
+        if node.attributes.get(key) not in choices:
+            raise fail(number, node, "-", f"attribute {key}", f"one of {choices}", node.attributes.get(key))
+    for given, operands in ((node.inputs, rule.inputs), (node.outputs, rule.outputs)):
+        for role, name in given.items():
+            if role not in operands:
+                raise fail(number, node, role, "unknown role", f"one of {tuple(operands)}", role)
+            if name not in graph.values:
+                raise fail(number, node, role, "no such value", "the name of a value", repr(name))
+        for role, operand in operands.items():
+            if role not in given and not operand.optional:
+                raise fail(number, node, role, "absent", "a value", "none")
+    _check_types(graph, number, node, rule)
+
+
+def _check_types(graph: Graph, number: int, node: Node, rule: Rule) -> None:
+    sizes: dict[str, tuple[int, ...]] = {}
+    real = ""
+    operands = {**rule.inputs, **rule.outputs}
+    for role, name in (*node.inputs.items(), *node.outputs.items()):
+        operand, value = operands[role], graph.values[name]
+        label = f"{role}, {name!r}"
+        if operand.field:
+            if name != f"step.{operand.field}" or value.kind != "step":
+                raise fail(number, node, label, "field of the step record", f"step.{operand.field}", name)
+            continue
+        if value.kind == "step":
+            raise fail(number, node, label, "kind", "an array", "a field of the step record")
+        if operand.dtype == "T":
+            if value.dtype not in _FLOATS or value.dtype != (real or value.dtype):
+                raise fail(number, node, label, "dtype", real or f"one of {_FLOATS}", value.dtype)
+            real = value.dtype
+        elif value.dtype != operand.dtype:
+            raise fail(number, node, label, "dtype", operand.dtype, value.dtype)
+        if role in node.outputs and value.kind in ("input", "param", "state"):
+            raise fail(number, node, label, "kind of an output", "temp, grad or output", value.kind)
+        _match(number, node, label, operand, value.shape, sizes)
+
+
+def _match(
+    number: int, node: Node, label: str, operand: Operand, shape: tuple[int, ...], sizes: dict[str, tuple[int, ...]]
+) -> None:
+    """Match a shape with its pattern; ``sizes`` are those that the node's letters stand for so far."""
+    pattern = operand.shape
+    pairs: list[tuple[str, tuple[int, ...]]]
+    wild = next((i for i, part in enumerate(pattern) if part in ("*", "...")), None)
+    if wild is None:
+        pairs = [(part, (size,)) for part, size in zip(pattern, shape, strict=False)]
+        fits = len(pattern) == len(shape)
+    else:
+        after = len(pattern) - wild - 1
+        fits = len(shape) >= wild + after
+        middle = shape[wild : len(shape) - after]
+        pairs = [(part, (size,)) for part, size in zip(pattern[:wild], shape[:wild], strict=False)]
+        pairs.append((pattern[wild], middle))
+        pairs += [(p, (s,)) for p, s in zip(pattern[wild + 1 :], shape[len(shape) - after :], strict=False)]
+    for part, got in pairs if fits else ():
+        fits = fits and (got == (int(part),) if part.isdigit() else sizes.setdefault(part, got) == got)
+    if not fits:
+        known = ", ".join(
+            ", ".join(map(str, sizes[part])) if part in sizes else part for part in pattern if sizes.get(part) != ()
+        )
+        raise fail(number, node, label, "shape", f"({known})", shape)
+
+
+def _check_order(graph: Graph) -> None:
+    latest = 0
+    for number, node in enumerate(graph.nodes):
+        phase = PHASES.index(node.phase)
+        if phase < latest:
+            raise fail(number, node, "-", "phase", f"{PHASES[latest]} or a later one", node.phase)
+        latest = phase
+
+
+def _check_effects(graph: Graph) -> None:
+    found = [node.effects for node in graph.nodes if node.effects]
+    if found != list(graph.effects):
+        raise ValueError(f"[graph] effects: expected {list(graph.effects)}, in this order, got {found}")

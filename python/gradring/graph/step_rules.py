@@ -1,0 +1,128 @@
+"""What the graph of a whole training step promises beyond the flow of data."""
+
+from __future__ import annotations
+
+from gradring.graph.rules import fail
+from gradring.ir import Graph, Node, Value
+from gradring.ir.layout import GRAIN
+
+__all__ = ["check_step_graph"]
+
+_PRODUCTS = ("linear_dw", "linear_dw_sgd", "linear_dw_adam", "linear_dw_adamw")
+
+
+def check_step_graph(graph: Graph) -> None:
+    """Raise ``ValueError`` unless the step updates what it should, with the gradients that belong to it."""
+    _check_layout(graph)
+    _check_updates(graph)
+    _check_layers(graph)
+    _check_use(graph)
+
+
+def _check_layout(graph: Graph) -> None:
+    """Parameters lie one after another; a gradient lies in its root as its parameter does."""
+    parameters = graph.views("parameters")
+    at = 0
+    for value in parameters:
+        begin = graph.place(value.name)[1]
+        if begin != at:
+            raise ValueError(
+                f"[graph] value {value.name!r}: offset: expected {at}, where the one before ends, got {begin}"
+            )
+        at = begin + -(-value.size // GRAIN) * GRAIN
+    if max(at, GRAIN) != graph.values["parameters"].size:
+        raise ValueError(f"[graph] value 'parameters': size: expected {at}, got {graph.values['parameters'].size}")
+    places = {graph.place(value.name)[1:]: value for value in parameters}
+    for value in graph.views("gradients") if "gradients" in graph.values else []:
+        of = places.get(graph.place(value.name)[1:])
+        if of is None or of.shape != value.shape or value.name != f"d({of.name})":
+            raise ValueError(
+                f"[graph] value {value.name!r}: place: expected that of its parameter, got elements "
+                f"{graph.place(value.name)[1:]} of 'gradients'"
+            )
+
+
+def _check_updates(graph: Graph) -> None:
+    """Each trainable range is updated once, by its own gradient and state."""
+    covered: list[tuple[int, int]] = []
+    for number, node in enumerate(graph.nodes):
+        if node.phase == "update" and node.when != "last":
+            raise fail(number, node, "-", "when", "last: updates follow an update's last micro-batch", node.when)
+        if "param" not in node.updates:
+            continue
+        root, begin, end = graph.place(node.inputs["param"])
+        if root != "parameters":
+            raise fail(number, node, "param", "root", "parameters", root)
+        covered.append((begin, end))
+        for role, name in (*node.inputs.items(), *node.outputs.items()):
+            value = graph.values[name]
+            if role != "param" and value.kind in ("grad", "state"):
+                where = graph.place(name)
+                wanted = "gradients" if value.kind == "grad" else f"state.{role}"
+                if where != (wanted, begin, end):
+                    expected = f"elements {begin} to {end} of {wanted!r}"
+                    raise fail(number, node, role, "place", expected, f"{where[1]} to {where[2]} of {where[0]!r}")
+            elif role in ("gradient", "dw", *node.updates) and role != "param":
+                raise fail(number, node, role, "kind", "a gradient or a state", value.kind)
+    for value in _trainable(graph):
+        _, begin, end = graph.place(value.name)
+        times = sum(first <= begin and end <= past for first, past in covered)
+        touched = sum(first < end and begin < past for first, past in covered)
+        if (times, touched) != (1, 1) and value.size:
+            raise ValueError(
+                f"[graph] parameter {value.name!r}: updates: expected exactly one of the whole, got {touched}"
+            )
+    _check_scaling(graph)
+
+
+def _trainable(graph: Graph) -> list[Value]:
+    return [value for value in graph.views("parameters") if f"d({value.name})" in graph.values]
+
+
+def _check_scaling(graph: Graph) -> None:
+    """If the step has a clipping factor or sums of micro-batches, every update uses them."""
+    clips = any(node.op == "clip" for node in graph.nodes)
+    sums = any(node.op == "check_step" and "pending" in node.inputs for node in graph.nodes)
+    for number, node in enumerate(graph.nodes):
+        if "param" not in node.updates:
+            continue
+        for role, wanted in (("clip", clips), ("weight", sums)):
+            if (role in node.inputs) != wanted:
+                raise fail(number, node, role, "presence", "present" if wanted else "absent", "the opposite")
+
+
+def _check_layers(graph: Graph) -> None:
+    """A layer's backward nodes read what its forward node read and made."""
+    forward: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if node.phase == "forward":
+            forward.setdefault(node.origin, []).append(node)
+    for number, node in enumerate(graph.nodes):
+        made = [n for n in forward.get(node.origin, []) if n.op == "linear"]
+        if node.op in _PRODUCTS:
+            same = [n for n in made if n.inputs["x"] == node.inputs["x"]]
+            if not same:
+                raise fail(number, node, "x", "of its layer", [n.inputs["x"] for n in made], node.inputs["x"])
+            target = node.outputs["dw"].removesuffix(" of this batch").split("~")[0]
+            weights = [f"d({n.inputs['w']})" for n in same]
+            if target not in weights:
+                raise fail(number, node, "dw", "of its layer", weights, node.outputs["dw"])
+        elif node.op == "linear_dx" and node.inputs["w"] not in [n.inputs["w"] for n in made]:
+            raise fail(number, node, "w", "of its layer", [n.inputs["w"] for n in made], node.inputs["w"])
+
+
+def _check_use(graph: Graph) -> None:
+    """What a node makes is used: a value that nobody reads means that somebody reads another one by mistake."""
+    read = {graph.root(name) for node in graph.nodes for name in node.inputs.values()}
+    trained = _trainable(graph)
+    touched = {name for node in graph.nodes for name in node.inputs.values()}
+    for number, node in enumerate(graph.nodes):
+        for role, name in node.outputs.items():
+            value = graph.values[name]
+            private = role in ("parts", "answer") or value.kind in ("step", "grad")
+            private = private or (node.phase == "loss" and not trained)  # there is nothing to differentiate
+            if not private and graph.root(name) not in read:
+                raise fail(number, node, role, "use", "a node that reads it", "none")
+    for value in graph.views("parameters"):
+        if value.name not in touched and f"d({value.name})" in graph.values:
+            raise ValueError(f"[graph] parameter {value.name!r}: use: expected a node that reads it, got none")

@@ -1,0 +1,56 @@
+"""Values: what the nodes of a graph read and write."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["GIVEN", "STEP", "Value", "step_value"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array of known shape and dtype.
+
+    ``kind`` says where the array lives: ``input`` and ``output`` come with the batch; ``param``, ``grad`` and
+    ``state`` are arenas that last; ``temp`` is memory of this step; ``step`` is a field of the step record.
+
+    ``within`` names the value of which this one is a view, and ``offset`` is the element where the view begins. A
+    value without ``within`` is a root. A root's own ``offset`` is its place in the arena of its kind, in elements; an
+    input's is the number of its field in the batch.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = "temp"
+    dtype: str = "float32"
+    within: str | None = None
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+# The fields of the step record (csrc/program/step_record.h) by name, with their dtypes.
+STEP = {
+    "learning_rate": "float64",  # of this update
+    "number": "int64",  # this update's number, from 1
+    "draw": "int64",  # this forward pass's number, which keys dropout
+    "pending_weight": "float64",  # of the earlier micro-batches of this update
+    "loss_sum": "float64",  # over the batch's rows
+    "loss_weight": "float64",  # what the sum is divided by for the mean
+    "total_weight": "float64",  # of all micro-batches of this update
+    "correct": "int64",  # rows whose prediction is right
+    "finite": "bool",  # whether the step may change anything
+    "clip": "float64",  # the factor that brings the gradients' norm below its limit
+    "gradient_norm": "float64",
+}
+
+# The fields that have their values before the first node runs.
+GIVEN = frozenset({"learning_rate", "number", "draw", "pending_weight"})
+
+
+def step_value(field: str) -> Value:
+    """A field of the step record as a value: ``step_value("clip").name`` is ``"step.clip"``."""
+    return Value(f"step.{field}", (), "step", STEP[field])
