@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -268,7 +269,8 @@ class Engine:
         rows = rows or max((n for mode, n in self._runtime.plans if mode == "train"), default=0)
         if ("train", rows) not in self._runtime.plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
-        return self._runtime.plan_of("train", rows)
+        plan = self._runtime.plan_of("train", rows)
+        return replace(plan, graph=self._graph("train", plan.input_shape))
 
     def timings(self) -> dict[str, float]:
         """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
@@ -289,27 +291,30 @@ class Engine:
         shape = (rows, *x.shape[1:])
 
         def build() -> tuple[Graph, str | None]:
-            layout = self._runtime.store.layout
-            if mode == "evaluate":
-                graph = evaluate_graph(self.model, shape, self.loss, dtype=self.dtype, layout=layout)
-            else:
-                graph = train_graph(
-                    self.model,
-                    shape,
-                    self.loss,
-                    dtype=self.dtype,
-                    layout=layout,
-                    optimizer=self.optimizer,
-                    clip_norm=self.clip_norm,
-                    accumulate=self.accumulate > 1,
-                    fuse_update=self.fuse_update is not False,
-                )
+            graph = self._graph(mode, shape)
             check_target(graph.values["target"].shape, y, self.loss)
             return graph, None
 
         if mode == "train":
             self._last_rows = rows
         return self._runtime.ensure(mode, shape, build)
+
+    def _graph(self, mode: str, shape: tuple[int, ...]) -> Graph:
+        """The graph of a training step or an evaluation for a batch of this shape."""
+        layout = self._runtime.store.layout
+        if mode == "evaluate":
+            return evaluate_graph(self.model, shape, self.loss, dtype=self.dtype, layout=layout)
+        return train_graph(
+            self.model,
+            shape,
+            self.loss,
+            dtype=self.dtype,
+            layout=layout,
+            optimizer=self.optimizer,
+            clip_norm=self.clip_norm,
+            accumulate=self.accumulate > 1,
+            fuse_update=self.fuse_update is not False,
+        )
 
     def _rates(self, count: int) -> NDArray[np.float64]:
         if self._constant:

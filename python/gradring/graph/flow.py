@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradring.graph.rules import fail, rule_of
 from gradring.ir import GIVEN, Graph, Node
 
-__all__ = ["check_flow"]
+__all__ = ["check_flow", "moments_of"]
 
 # Which kinds of micro-batch there are, by which values of ``when`` run in them.
 _MOMENTS = (
@@ -54,10 +54,14 @@ class _Memory:
         self.pieces[root] = kept
 
 
+def moments_of(graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """The kinds of micro-batch that the graph tells apart, each by the values of ``when`` that run in it."""
+    return _MOMENTS if any(node.when in ("first", "later") for node in graph.nodes) else _MOMENTS[:1]
+
+
 def check_flow(graph: Graph) -> None:
     """Raise ``ValueError`` if a node reads what is not there yet, or what another node has overwritten."""
-    moments = _MOMENTS if any(node.when in ("first", "later") for node in graph.nodes) else _MOMENTS[:1]
-    for moment in moments:
+    for moment in moments_of(graph):
         _check_moment(graph, moment)
 
 

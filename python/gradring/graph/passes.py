@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates
+from gradring.graph.meaning import promised
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.spec import check
 from gradring.ir import Graph, Layout, Node, Value, trace
@@ -32,7 +33,7 @@ def predict_graph(
 ) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name: the input's, or that of a view of it, if the model does nothing."""
     graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
-    graph = fuse_activations(checked(graph), output, training=False)
+    graph = fuse_activations(checked(promised(graph)), output, training=False)
     return checked(replace(graph, mode="predict")), output
 
 
@@ -41,8 +42,8 @@ def evaluate_graph(
 ) -> Graph:
     """The forward pass and the loss."""
     graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
-    graph = checked(fuse_activations(checked(graph), output, training=False))
-    return checked(replace(with_loss(graph, output, loss, gradient=False), mode="evaluate"))
+    graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
+    return checked(replace(promised(with_loss(graph, output, loss, gradient=False)), mode="evaluate"))
 
 
 def train_graph(
@@ -63,15 +64,15 @@ def train_graph(
     or accumulation, which need them, it changes nothing.
     """
     graph, output = trace(model, input_shape, training=True, dtype=dtype, layout=layout)
-    graph = checked(fuse_activations(checked(graph), output, training=True))
-    graph = checked(with_loss(graph, output, loss, gradient=True, sums=accumulate))
-    graph = checked(differentiate(graph, output))
+    graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
+    graph = checked(promised(with_loss(graph, output, loss, gradient=True, sums=accumulate)))
+    graph = checked(promised(differentiate(graph, output)))
     graph = checked(fuse_backward(graph))
     graph = checked(sum_in_parts(graph))
     if accumulate:
-        graph = checked(accumulated(graph))
+        graph = checked(promised(accumulated(graph)))
     graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate)
-    graph = checked(replace(graph, mode="train"))
+    graph = checked(promised(replace(graph, mode="train")))
     return checked(fuse_updates(graph)) if fuse_update and not accumulate and clip_norm is None else graph
 
 

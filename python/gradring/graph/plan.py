@@ -31,10 +31,10 @@ class Plan:
     names: tuple[str, ...]  # of the buffers
     temp_bytes: int
     fields: int
-    graph: Graph  # what the instructions were made from
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     barriers: tuple[bool, ...] = ()
     lanes: int = 0
+    graph: Graph | None = None  # what the instructions were made from; a plan that is kept goes without
 
     @property
     def rows(self) -> int:
@@ -139,6 +139,5 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         names=names,
         temp_bytes=temp_bytes,
         fields=1 + max(v.offset for v in inputs),
-        graph=graph,
         shapes={name: values[name].shape for name in names},
     )

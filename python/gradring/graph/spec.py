@@ -6,12 +6,14 @@
 - Effects are those that were promised, in that order.
 - Nothing is read before it is written, or after it was overwritten, in any micro-batch of an update.
 - In the graph of a whole step, each trainable range and its optimizer state are updated exactly once, with the gradient
-  that lies at the same place, and each layer's gradient is made of what the layer read.
+  that lies at the same place.
+- What the graph computes is what was promised when it was built (``meaning.py``).
 """
 
 from __future__ import annotations
 
 from gradring.graph.flow import check_flow
+from gradring.graph.meaning import check_meaning
 from gradring.graph.rules import Operand, Rule, fail, rule_of
 from gradring.graph.step_rules import check_step_graph
 from gradring.ir import PHASES, STEP, WHEN, Graph, Node, Value
@@ -46,6 +48,7 @@ def check(graph: Graph) -> None:
     check_flow(graph)
     if graph.mode == "train":
         check_step_graph(graph)
+    check_meaning(graph)
 
 
 def _check_value(graph: Graph, value: Value) -> None:

@@ -26,12 +26,14 @@ class Graph:
 
     ``effects`` are those of the nodes in the order in which they were added; a rewriting must keep them. ``mode`` is
     ``"train"``, ``"evaluate"`` or ``"predict"`` once the graph is complete, and empty while it is being built.
+    ``promise`` is the graph whose results a rewriting must keep.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     effects: tuple[str, ...] = ()
     mode: str = ""
+    promise: Graph | None = field(default=None, repr=False, compare=False)
 
     def with_value(self, value: Value) -> Graph:
         """This graph with another value, whose name must be new."""

@@ -1,0 +1,173 @@
+"""What a graph computes, as digests of its results: a rewriting must leave them as they are.
+
+Each value's meaning is the expression that makes it, down to the fields of the batch, the parameters and the fields of
+the step record. Fused operations mean what their parts mean: ``linear[relu]`` is relu of linear, an update inside a
+product is the update by that product. So the meaning of a graph is the same before and after a fusion, and another
+one if a node reads, writes or leaves out anything else than before. (This is translation validation: Pnueli, Siegel
+and Singerman, 1998.) The order in which a sum is added up is no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gradring.graph.flow import moments_of
+from gradring.graph.rules import fail, rule_of
+from gradring.ir import Graph, Node
+
+__all__ = ["check_meaning", "meaning_of", "promised"]
+
+_Place = tuple[str, int, int]
+_PRODUCT = "linear_dw_"
+
+
+def promised(graph: Graph) -> Graph:
+    """The graph with the promise that later passes keep: to compute what it computes now."""
+    return replace(graph, promise=replace(graph, promise=None))
+
+
+def check_meaning(graph: Graph) -> None:
+    """Raise ``ValueError`` if the graph computes something else than was promised, and name a result that differs."""
+    if graph.promise is None:
+        return
+    then, now = meaning_of(graph.promise), meaning_of(graph)
+    for name in [*then, *now]:
+        if then.get(name) != now.get(name):
+            number, node, role = _maker(graph, name.partition(" in ")[0])
+            raise fail(number, node, role, f"result {name!r}", then.get(name, "none"), now.get(name, "none"))
+
+
+def _maker(graph: Graph, name: str) -> tuple[int, Node, str]:
+    """The last node that writes a value, for an error; the graph's last node if none does."""
+    if name in graph.values:
+        root, begin, end = graph.place(name)
+        for number, node in reversed(list(enumerate(graph.nodes))):
+            for role, made in node.written():
+                owner, first, past = graph.place(made)
+                if owner == root and first < end and begin < past:
+                    return number, node, role
+    return len(graph.nodes) - 1, graph.nodes[-1] if graph.nodes else Node("-", {}, {}), "-"
+
+
+def meaning_of(graph: Graph) -> dict[str, str]:
+    """A digest for each result, in each kind of micro-batch: what lasts, and without a loss what nobody reads."""
+    results: dict[str, str] = {}
+    for number, moment in enumerate(moments_of(graph)):
+        reader = _Reader(graph)
+        for node in graph.nodes:
+            if node.when in moment:
+                reader.run(node)
+        last = "last" in moment and any(node.phase == "update" for node in graph.nodes)
+        for name in _results(graph, gradients=not last):
+            results[f"{name} in micro-batch {number}"] = reader.read(name)
+    return results
+
+
+def _results(graph: Graph, *, gradients: bool) -> list[str]:
+    if not any(node.phase == "check" for node in graph.nodes):
+        read = {graph.root(name) for node in graph.nodes for name in node.inputs.values()}
+        made = [name for node in graph.nodes for role, name in node.outputs.items() if role == "y"]
+        return sorted(name for name in made if graph.root(name) not in read)
+    kinds = ("param", "state", "grad") if gradients else ("param", "state")
+    arrays = [v.name for v in graph.values.values() if v.kind in kinds and _is_parameter(graph, v.name)]
+    return arrays + sorted(name for node in graph.nodes for name in node.outputs.values() if name.startswith("step."))
+
+
+def _is_parameter(graph: Graph, name: str) -> bool:
+    """Not a view of an optimizer's state, which only some passes name: the state's root stands for all."""
+    value = graph.values[name]
+    return value.within is None if value.kind == "state" else value.within is not None
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+class _Reader:
+    """What every place in memory holds, while the nodes run in order."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.held: dict[_Place, str] = {}
+        self.parameters = {graph.place(v.name)[1:] for v in graph.values.values() if v.kind == "param" and v.within}
+
+    def read(self, name: str) -> str:
+        return self.at(self.graph.place(name))
+
+    def at(self, place: _Place) -> str:
+        if place in self.held:
+            return self.held[place]
+        root, begin, end = place
+        inside = sorted((p, d) for p, d in self.held.items() if p[0] == root and begin <= p[1] and p[2] <= end)
+        return _digest("parts", place, inside) if inside else _digest("initial", place)
+
+    def write(self, name: str, digest: str) -> None:
+        self.held[self.graph.place(name)] = digest
+
+    def run(self, node: Node) -> None:
+        rule = rule_of(node.op)
+        if "param" in node.updates:
+            return self._update(node)
+        inputs = {role: self.read(name) for role, name in node.inputs.items()}
+        for role, digest in self._outputs(node, inputs).items():
+            if role in node.outputs and rule is not None and role in rule.outputs:
+                self.write(node.outputs[role], digest)
+        for role in node.updates:
+            self.write(node.inputs[role], _digest(node.op, sorted(inputs.items())))
+
+    def _outputs(self, node: Node, inputs: Mapping[str, str]) -> dict[str, str]:
+        attributes = dict(node.attributes)
+        kind = attributes.pop("activation", None)
+        if node.op == "linear":
+            pre = _digest("linear", inputs["x"], inputs["w"], inputs.get("b"))
+            return {"pre": pre, "y": _digest("activation", kind, pre) if kind else pre}
+        if node.op == "activation":
+            return {"y": _digest("activation", kind, inputs["x"])}
+        if node.op == "activation_vjp":
+            return {"dx": _digest("vjp", kind, inputs["dy"], inputs["source"])}
+        if node.op == "linear_dx":
+            dx = _digest("linear_dx", inputs["dy"], inputs["w"])
+            dx = _digest("vjp", kind, dx, inputs["source"]) if kind else dx
+            return {"dx": dx, "column_sums": _digest("column_sums", dx)}
+        if node.op == "column_sums":
+            return {"y": _digest("column_sums", inputs["x"])}
+        if node.op == "linear_dw":
+            return {"dw": self._product(node)}
+        if node.op == "copy":
+            return {"y": inputs["x"]}
+        if "function" in attributes:
+            attributes["function"] = id(attributes["function"])
+        made = {
+            role: _digest(node.op, role, sorted(attributes.items()), sorted(inputs.items())) for role in node.outputs
+        }
+        if node.phase == "loss" and "dx" in made:
+            made["column_sums"] = _digest("column_sums", made["dx"])
+        return made
+
+    def _product(self, node: Node) -> str:
+        return _digest("linear_dw", self.read(node.inputs["x"]), self.read(node.inputs["dy"]))
+
+    def _update(self, node: Node) -> None:
+        """An optimizer's node: over the flat arenas it means the same as one for each parameter."""
+        op = node.op.removeprefix(_PRODUCT)
+        arrays = {
+            role: self.graph.place(name)
+            for role, name in node.inputs.items()
+            if role == "gradient" or role in node.updates
+        }
+        steps = sorted((role, self.read(name)) for role, name in node.inputs.items() if name.startswith("step."))
+        _, first, past = arrays["param"]
+        made: dict[_Place, str] = {}
+        for begin, end in sorted(self.parameters):
+            if begin < first or end > past:
+                continue
+            pieces = {r: (root, b + begin - first, b + end - first) for r, (root, b, _) in arrays.items()}
+            values = {role: self.at(place) for role, place in pieces.items()}
+            if node.op.startswith(_PRODUCT):
+                values["gradient"] = self._product(node)
+            result = _digest(op, sorted(node.attributes.items()), sorted(values.items()), steps)
+            made |= {pieces[role]: _digest(role, result) for role in node.updates}
+        self.held |= made

@@ -1,0 +1,106 @@
+"""Graphs that were changed mechanically: each mutant is refused by name, or trains to the same bits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from bits.models import RUNS, numbers
+from gradring.graph import Graph, check
+from gradring.graph import engine as engine_module
+
+_STEPS = 4
+
+
+def step_graph(name: str) -> Graph:
+    """The graph that a trainer of this model runs."""
+    _, graph = trained(name, None)
+    return graph
+
+
+def trained(name: str, mutant: Graph | None) -> tuple[bytes, Graph]:
+    """Every bit that some steps leave behind, by the model's own graph or by a mutant of it."""
+    make, rows, features, outputs, loss, optimizer, options = RUNS[name]
+    x = numbers((rows, features), 1).astype(options.get("dtype", "float32"))
+    y = np.arange(rows) % outputs if loss == "cross_entropy" else numbers((rows, outputs), 2) > 0
+    trainer = gr.Trainer(make(), loss=loss, optimizer=optimizer(), threads=1, **{"seed": 3, **options})
+    original = engine_module.train_graph
+    if mutant is not None:
+        engine_module.train_graph = lambda *args, **named: mutant  # type: ignore[assignment]
+    try:
+        losses = [trainer.step(x, y if loss == "cross_entropy" else y.astype(x.dtype)) for _ in range(_STEPS)]
+    finally:
+        engine_module.train_graph = original
+    state = trainer.state_dict()
+    arrays = [array.tobytes() for part in ("params", "optimizer") for array in state[part].values()]
+    return np.array(losses).tobytes() + b"".join(arrays), trainer.plan().graph
+
+
+def swapped(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for i in range(len(graph.nodes) - 1):
+        nodes = [*graph.nodes[:i], graph.nodes[i + 1], graph.nodes[i], *graph.nodes[i + 2 :]]
+        yield f"nodes {i} and {i + 1} swapped", graph.with_nodes(nodes)
+
+
+def dropped(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for i, node in enumerate(graph.nodes):
+        yield f"node {i} ({node.op}) dropped", graph.with_nodes([*graph.nodes[:i], *graph.nodes[i + 1 :]])
+
+
+def repeated(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for i, node in enumerate(graph.nodes):
+        yield f"node {i} ({node.op}) twice", graph.with_nodes([*graph.nodes[:i], node, *graph.nodes[i:]])
+
+
+def renamed(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for i, node in enumerate(graph.nodes):
+        for field in ("inputs", "outputs"):
+            operands = getattr(node, field)
+            for role, name in operands.items():
+                of = graph.values[name]
+                others = [v.name for v in graph.values.values() if v.name != name and v.shape == of.shape]
+                for other in ("nobody", *others):
+                    changed = replace(node, **{field: {**operands, role: other}})
+                    nodes = [*graph.nodes[:i], changed, *graph.nodes[i + 1 :]]
+                    yield f"node {i} ({node.op}): {role} is {other!r} for {name!r}", graph.with_nodes(nodes)
+
+
+def shifted(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for value in graph.values.values():
+        if value.within is not None:
+            for by in (-16, -1, 1, 16):
+                moved = replace(value, offset=value.offset + by)
+                yield f"{value.name!r} shifted by {by}", replace(graph, values={**graph.values, value.name: moved})
+
+
+def retyped(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for value in graph.values.values():
+        for dtype in {"float32", "float64", "int64", "bool"} - {value.dtype}:
+            changed = replace(value, dtype=dtype)
+            yield f"{value.name!r} is {dtype}", replace(graph, values={**graph.values, value.name: changed})
+
+
+@pytest.mark.parametrize("mutation", [swapped, dropped, repeated, renamed, shifted, retyped])
+@pytest.mark.parametrize("name", RUNS)
+def test_each_mutant_is_refused_or_trains_to_the_same_bits(name, mutation, monkeypatch):
+    monkeypatch.setenv("GRADRING_CHECK", "0")
+    bits, graph = trained(name, None)
+    check(graph)
+    counts: Counter[str] = Counter()
+    for what, mutant in mutation(graph):
+        try:
+            check(mutant)
+        except ValueError as error:
+            assert str(error).startswith("[graph] "), what
+            counts["refused"] += 1
+            continue
+        assert trained(name, mutant)[0] == bits, f"{what}: legal, and yet other bits"
+        counts["same bits"] += 1
+    assert counts["refused"] + counts["same bits"] > 0 or mutation is shifted
+    if mutation in (dropped, repeated, shifted, retyped):
+        assert counts["same bits"] == 0, counts
