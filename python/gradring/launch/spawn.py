@@ -1,0 +1,104 @@
+"""`gr.comm.spawn`: a function, called in fresh processes that are the ranks of a world."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gradring.errors import GradringError
+from gradring.launch.cores import Cores
+from gradring.launch.ended import Ended
+from gradring.launch.job import Job, Program
+from gradring.launch.messages import LARGEST_WORLD
+from gradring.launch.notes import RemoteTraceback, unpickle_error
+from gradring.launch.payload import Payload
+from gradring.launch.spawned import ByValue, importing_main
+from gradring.launch.watch import first_failure, watch
+
+__all__ = ["spawn"]
+
+
+def spawn(function: Callable[..., Any], nprocs: int, *arguments: Any, pin: bool = True) -> list[Any]:
+    """Call ``function(comm, *arguments)`` in `nprocs` fresh processes; return their results, by rank.
+
+    The first failure ends the rest and is raised here: the exception of that rank, its traceback as the cause. Function,
+    arguments and results must be picklable; a function that a notebook defines travels by its code where `cloudpickle` is
+    installed. Processors are divided among the ranks, unless `pin` is False. Raises ``GradringError`` for a rank that was
+    killed or has left by itself.
+
+    >>> import gradring as gr
+    >>> gr.comm.spawn(len, 0)
+    Traceback (most recent call last):
+    ValueError: [spawn] nprocs must be from 1 to 1024, got 0
+    """
+    if not callable(function):
+        raise TypeError(f"[spawn] function must be callable, got {type(function).__name__}")
+    if not 1 <= nprocs <= LARGEST_WORLD:
+        raise ValueError(f"[spawn] nprocs must be from 1 to {LARGEST_WORLD}, got {nprocs}")
+    if importing_main():
+        raise GradringError(
+            "[spawn] a rank that imports the main module came upon gr.comm.spawn: put what is not only definitions under "
+            "`if __name__ == '__main__':`"
+        )
+    payload, cores = Payload(), Cores(nprocs, pin=pin)
+    try:
+        payload.fill(_preparation(), (_portable(function), arguments))
+        job = Job(nprocs, 0, Program(payload_fd=payload.fd), cores)
+        try:
+            watch(job, list, lambda rank: None)
+        finally:
+            job.close()
+        return _results(job)
+    finally:
+        payload.close()
+        cores.close()
+
+
+def _preparation() -> dict[str, Any]:
+    from multiprocessing import spawn as starting
+
+    data = starting.get_preparation_data("gradring-rank")
+    data.pop("authkey", None)  # a secret that ranks have no use for
+    return data
+
+
+def _portable(function: Callable[..., Any]) -> Any:
+    """The function itself if the ranks can import it; otherwise, by its code."""
+    main = sys.modules["__main__"]
+    importable = getattr(main, "__spec__", None) is not None or getattr(main, "__file__", None) is not None
+    if getattr(function, "__module__", None) != "__main__" or importable:
+        return function
+    try:
+        import cloudpickle
+    except ImportError as error:
+        raise ValueError(
+            f"[spawn] {getattr(function, '__name__', function)} is defined in a session, from which fresh processes cannot "
+            f"import it: put it into a module, or install cloudpickle"
+        ) from error
+    return ByValue(cloudpickle.dumps(function))
+
+
+def _results(job: Job) -> list[Any]:
+    rank = first_failure(job)
+    if rank is None:
+        return [pickle.loads(job.note_of(rank).data) for rank in range(job.size)]
+    note, ended = job.note_of(rank), job.end_of(rank)
+    where = f"rank {rank} of {job.size}"
+    if not note.data:
+        raise _left(where, ended)
+    # From memory that only this process and its own child could write to.
+    error, text = unpickle_error(note.data)
+    if error is None:
+        raise GradringError(f"[spawn] {where} failed:\n{text}")
+    cause = RemoteTraceback(text.rstrip())
+    cause.process = where
+    raise error from cause
+
+
+def _left(where: str, ended: Ended | None) -> GradringError:
+    error = GradringError(f"[spawn] {where} {ended}")
+    if ended is not None and ended.code == 0:
+        error = GradringError(f"[spawn] {where} left before its function returned")
+    return error

@@ -1,0 +1,37 @@
+"""Starting interpreters: the one place where ranks and the loader's worker processes come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["start_interpreter"]
+
+_CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from {module} import main; main(sys.argv[1])"
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def start_interpreter(
+    module: str,
+    given: Mapping[str, Any],
+    *,
+    arguments: Sequence[str] = (),
+    threads: int = 1,
+    stdin: int | None = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """A fresh interpreter, with this one's flags and import path, that calls `main` of that module.
+
+    `main` gets `given` as JSON; it inherits the descriptors whose names end in ``_fd``, and none else. `arguments` follow
+    in its `sys.argv`. The variables that tell libraries how many threads to start say `threads`, unless they are set.
+    """
+    passed = [value for key, value in given.items() if key.endswith("_fd") and value is not None]
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    code = _CODE.format(module=module)
+    command = [sys.executable, *flags, "-c", code, json.dumps(given), json.dumps(sys.path), *arguments]
+    environment = {**dict.fromkeys(_THREADS, str(threads)), **os.environ}
+    # A session of its own: Ctrl-C is for the process that started it, which then ends it.
+    return subprocess.Popen(command, stdin=stdin, pass_fds=passed, env=environment, start_new_session=True)

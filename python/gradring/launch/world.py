@@ -1,0 +1,141 @@
+"""What a rank knows of its world after all ranks have met."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from gradring.errors import GradringError, PeerDied, PeerStalled
+from gradring.launch import channel
+from gradring.launch.channel import Descriptor
+from gradring.launch.ended import Ended, end_of_pidfd
+from gradring.launch.messages import MALFORMED, compose
+
+__all__ = ["World", "meet"]
+
+_HOW_SECONDS = 0.7  # for the launcher's answer
+
+
+@dataclass
+class World:
+    """A rank's place among the others, and what it needs to reach them. Whoever takes a descriptor closes it."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    generation: int
+    segment_fd: int
+    pidfds: list[int]
+    data_fds: list[int]
+    launcher: socket.socket | None = None  # asked how ranks ended, where the launcher is gradring's
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # of that channel
+
+    def end_of(self, rank: int) -> Ended:
+        """How a rank has ended, as far as the launcher or the kernel tells."""
+        if self.launcher is not None:
+            ended = self._ask(self.launcher, rank)
+            if ended is not None:
+                return ended
+        return end_of_pidfd(self.pidfds[rank])
+
+    def _ask(self, launcher: socket.socket, rank: int) -> Ended | None:
+        if not self.lock.acquire(timeout=_HOW_SECONDS):
+            return None  # another thread is at a meeting
+        try:
+            # A launcher that does not answer changes nothing of what is known.
+            with suppress(OSError, *MALFORMED):
+                launcher.settimeout(_HOW_SECONDS)
+                message, _ = channel.ask(launcher, compose("how", rank=rank))
+                if message["say"] == "ended" and message["rank"] == rank:
+                    return Ended(message["signal"], message["code"])
+            return None
+        finally:
+            self.lock.release()
+
+    def signal_of(self, rank: int) -> int | None:
+        """The number of the signal that killed a rank; None if none did, or nobody knows."""
+        return self.end_of(rank).signal
+
+
+def meet(
+    link: socket.socket,
+    rank: int,
+    size: int,
+    generation: int,
+    meeting: int,
+    brought: Sequence[int],
+    deadline: float,
+    *,
+    lock: threading.Lock | None = None,
+) -> World:
+    """Join a meeting over a channel that has been welcomed; `brought`: own pidfd, data segment, rank 0's control segment.
+
+    With `lock`, the world goes on asking over that channel how ranks ended, by turns.
+    """
+
+    def next_message() -> tuple[dict[str, int], list[Descriptor]]:
+        link.settimeout(max(deadline - time.monotonic(), 0.001))
+        return channel.next_message(link)
+
+    begin = time.monotonic()
+    try:
+        link.settimeout(max(deadline - begin, 0.001))
+        channel.send(link, compose("join", version=1, rank=rank, size=size, generation=generation, meeting=meeting), brought)
+        message, received = next_message()
+        if message["say"] == "refused":
+            raise GradringError(f"[init] {message['why']}")
+        if message["say"] == "ended":
+            raise _died(message["rank"], Ended(message["signal"], message["code"]))
+        if message["say"] != "world" or len(received) != 1:
+            raise GradringError("[init] what the launcher says is not what this version of gradring understands")
+        segment, peers = received[0], [Descriptor(-1)] * (2 * size)
+        while any(descriptor.fd < 0 for descriptor in peers):
+            message, received = next_message()
+            first, count = message.get("first", -1), message.get("count", -1)
+            if message["say"] != "peers" or first + count > size or len(received) != 2 * count:
+                raise GradringError("[init] what the launcher says is not what this version of gradring understands")
+            peers[2 * first : 2 * (first + count)] = received
+    except TimeoutError as error:
+        seconds = time.monotonic() - begin
+        raise PeerStalled(f"[init] {_missing(link, meeting, size)} within {seconds:.1f} s (timeout)") from error
+    except ConnectionError as error:
+        raise PeerDied("[init] the process in which the ranks meet has ended") from error
+    return World(
+        rank,
+        size,
+        rank,
+        size,
+        generation,
+        segment.take(),
+        [descriptor.take() for descriptor in peers[0::2]],
+        [descriptor.take() for descriptor in peers[1::2]],
+        link if lock is not None else None,
+        lock or threading.Lock(),
+    )
+
+
+def _missing(link: socket.socket, meeting: int, size: int) -> str:
+    with suppress(OSError, *MALFORMED):
+        link.settimeout(_HOW_SECONDS)
+        message, _ = channel.ask(link, compose("who", meeting=meeting))
+        if message["say"] == "missing" and message["rank"] is not None:
+            others = f", and {message['count'] - 1} others have not" if message["count"] > 1 else ""
+            return f"rank {message['rank']} of {size} has not joined{others}"
+    return f"not all of {size} ranks have joined"
+
+
+def _died(rank: int, ended: Ended) -> PeerDied:
+    error = PeerDied(f"[init] rank {rank} {ended} before it joined")
+    error.rank, error.signal = rank, ended.signal  # type: ignore[attr-defined]
+    return error
+
+
+def own_pidfd() -> Descriptor:
+    """A descriptor of this process itself."""
+    return Descriptor(os.pidfd_open(os.getpid()))
