@@ -9,6 +9,7 @@ __all__ = [
     "GradringError",
     "LoaderError",
     "NonFinite",
+    "NotBuilt",
     "PeerDied",
     "PeerStalled",
     "WorkerDied",
@@ -19,6 +20,14 @@ class GradringError(RuntimeError):
     """The base of every error that is not plain misuse.
 
     >>> issubclass(NonFinite, GradringError)
+    True
+    """
+
+
+class NotBuilt(GradringError, NotImplementedError, AttributeError):
+    """Something that is planned, and that this version does not have; to ``hasattr``, it is not there.
+
+    >>> issubclass(NotBuilt, NotImplementedError)
     True
     """
 

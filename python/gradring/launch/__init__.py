@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from gradring.launch.rendezvous import rendezvous
-from gradring.launch.spawn import spawn
-from gradring.launch.world import World
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradring.launch.fresh import spawn
+    from gradring.launch.meeting import rendezvous
+    from gradring.launch.world import World
 
 __all__ = ["World", "rendezvous", "spawn"]
+
+# Imported on first use: the loader needs no more than one of the modules.
+_NAMES = {"World": "world", "rendezvous": "meeting", "spawn": "fresh"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'gradring.launch' has no attribute {name!r}")
+    value = getattr(import_module(f"gradring.launch.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value

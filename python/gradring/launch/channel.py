@@ -76,7 +76,9 @@ def receive(channel: socket.socket) -> tuple[bytes, list[Descriptor]]:
     return data, descriptors
 
 
-def ask(channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> tuple[dict[str, Any], list[Descriptor]]:
+def ask(
+    channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()
+) -> tuple[dict[str, Any], list[Descriptor]]:
     """Send a packet and return the next message."""
     send(channel, data, descriptors)
     return next_message(channel)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from gradring.errors import GradringError, PeerStalled
+from gradring.errors import NotBuilt, PeerStalled
 from gradring.launch.channel import wait_for_welcome
 from gradring.launch.environment import Hints
 from gradring.launch.hub import Hub
@@ -90,9 +90,7 @@ def _join(
         time.sleep(_SLICE)
 
 
-def _spans_hosts(hints: Hints, why: str) -> GradringError:
-    from gradring.errors import NotBuilt
-
+def _spans_hosts(hints: Hints, why: str) -> NotBuilt:
     local = f", {hints.local_size} of them on this host" if hints.local_size is not None else ""
     return NotBuilt(
         f"[init] {hints.launcher}'s variables describe a world of {hints.size} ranks{local}, which spans hosts ({why}): "

@@ -18,15 +18,15 @@ from gradring.launch.environment import Hints
 __all__ = ["MeetingPlace", "owner_only_folder"]
 
 _KEY_BYTES = 32
+_LONGEST = 40  # bytes of a folder; with the names within, a socket's path has at most 107
 
 
 def owner_only_folder() -> Path:
     """A folder that no other user can enter; made if there is none; refused if it is not like that."""
+    folder = Path(f"/tmp/gradring-{os.geteuid()}")
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and _is_owner_only(Path(runtime)):
+    if 0 < len(os.fsencode(runtime)) <= _LONGEST and _is_owner_only(Path(runtime)):
         folder = Path(runtime) / "gradring"
-    else:
-        folder = Path(f"/tmp/gradring-{os.geteuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if not _is_owner_only(folder):
@@ -116,7 +116,11 @@ class MeetingPlace:
                 return  # nobody, or a process that has ended
         raise GradringError(
             f"[init] another job meets at {self._socket}: "
-            + (f"MASTER_PORT {self._hints.port} is taken; give each job its own" if self._hints.port else "is it yours?")
+            + (
+                f"MASTER_PORT {self._hints.port} is taken; give each job its own"
+                if self._hints.port
+                else "is it yours?"
+            )
         )
 
     @contextmanager

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from gradring.errors import CollectiveMismatch, PeerDied, PeerStalled
 from gradring.launch.inherited import Inherited, inherit
@@ -127,7 +127,7 @@ def leave(note_fd: int, kind: str, text: str, data: bytes = b"") -> None:
         file.write(data)
 
 
-def _end(code: int) -> Any:
+def _end(code: int) -> NoReturn:
     """Ends a rank that has failed, whatever threads it has: the others wait to hear of it."""
 
     def at_last() -> None:

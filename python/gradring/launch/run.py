@@ -102,4 +102,3 @@ def _tell_others(job: Job, first: int) -> None:
 
 def _say(text: str) -> None:
     print(f"gradring run: {text}", file=sys.stderr, flush=True)
-

@@ -31,7 +31,7 @@ def first_failure(job: Job) -> int | None:
     """The rank whose failure came first; one that failed because of another only if there is no other."""
     ranks = [rank for rank in job.order if (ended := job.end_of(rank)) is not None and failed(ended)]
     causes = [rank for rank in ranks if job.note_of(rank).kind != "peer"]
-    return (causes or ranks or [None])[0]
+    return next(iter(causes or ranks), None)
 
 
 def watch(job: Job, wanted: Callable[[], list[int]], found: Callable[[int], None]) -> list[int]:

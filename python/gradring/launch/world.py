@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from gradring.errors import GradringError, PeerDied, PeerStalled
 from gradring.launch import channel
@@ -79,14 +80,16 @@ def meet(
     With `lock`, the world goes on asking over that channel how ranks ended, by turns.
     """
 
-    def next_message() -> tuple[dict[str, int], list[Descriptor]]:
+    def next_message() -> tuple[dict[str, Any], list[Descriptor]]:
         link.settimeout(max(deadline - time.monotonic(), 0.001))
         return channel.next_message(link)
 
     begin = time.monotonic()
     try:
         link.settimeout(max(deadline - begin, 0.001))
-        channel.send(link, compose("join", version=1, rank=rank, size=size, generation=generation, meeting=meeting), brought)
+        channel.send(
+            link, compose("join", version=1, rank=rank, size=size, generation=generation, meeting=meeting), brought
+        )
         message, received = next_message()
         if message["say"] == "refused":
             raise GradringError(f"[init] {message['why']}")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import pickle
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from gradring.errors import LoaderError, WorkerDied
-from gradring.loader.payload import Payload
+from gradring.launch.notes import RemoteTraceback, unpickle_error
+from gradring.launch.payload import Payload
+from gradring.launch.start import start_interpreter
 
-__all__ = ["RemoteTraceback", "Workers", "beginning", "load_note"]
+__all__ = ["Workers", "beginning", "load_note"]
 
 _LOG = logging.getLogger("gradring.loader")
 _STACK_SIGNAL = signal.SIGRTMIN + 7
 _BEGINNING = "GRADRING_WORKER_BEGINNING"  # the pid of a worker process that still imports
 _GRACE = 0.5  # seconds that workers have to end by themselves
-_CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from gradring.loader.worker import main; main(sys.argv[1])"
 
 
 @contextmanager
@@ -39,25 +37,15 @@ def beginning() -> Iterator[None]:
         del os.environ[_BEGINNING]
 
 
-class RemoteTraceback(Exception):
-    """The traceback, as text, that an exception had in a worker process."""
-
-    where = ""
-
-    def __str__(self) -> str:
-        return f"in a worker process, while reading {self.where or 'its source'}:\n{self.args[0]}"
-
-
 def load_note(data: bytes) -> BaseException | None:
-    """The exception that a worker left (see worker.pickle_error), its remote traceback as its cause."""
+    """The exception that a worker left (see notes.pickle_error), its remote traceback as its cause."""
     if not data:
         return None
-    error, text = pickle.loads(data)
+    error, text = unpickle_error(data)
     if error is None:
         return LoaderError(f"[loader] a worker process failed:\n{text}")
     error.__cause__ = RemoteTraceback(text.rstrip())
-    result: BaseException = error
-    return result
+    return error
 
 
 @dataclass
@@ -118,20 +106,9 @@ class Workers:
             "stack_fd": stack,
             "stack_signal": int(_STACK_SIGNAL),
         }
-        passed = [value for key, value in given.items() if key.endswith("_fd")]
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        command = [sys.executable, *flags, "-c", _CODE, json.dumps(given), json.dumps(sys.path)]
-        # One thread each: the workers themselves are the parallelism.
-        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **os.environ}
         try:
-            # A session of its own: Ctrl-C is for the loader's process, which then ends its workers.
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=passed,
-                env=environment,
-                start_new_session=True,
-            )
+            # One thread each: the workers themselves are the parallelism.
+            popen = start_interpreter("gradring.loader.worker", given)
         except BaseException:
             for fd in (ours, trouble, stack):
                 os.close(fd)

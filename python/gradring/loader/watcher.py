@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradring.errors import LoaderError
-from gradring.loader.processes import RemoteTraceback, load_note
+from gradring.launch.notes import RemoteTraceback
+from gradring.loader.processes import load_note
 
 if TYPE_CHECKING:
     from gradring.loader.loader import Loader

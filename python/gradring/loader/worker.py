@@ -5,14 +5,12 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import pickle
 import sys
-import traceback
 from typing import Any
 
-__all__ = ["main", "pickle_error"]
+from gradring.launch.notes import pickle_error
 
-_LARGEST_NOTE = 60_000  # csrc/loader/control.h has room for 64 KiB
+__all__ = ["main"]
 
 
 def main(text: str) -> None:
@@ -44,7 +42,7 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
     from multiprocessing import spawn
 
     from gradring import _core
-    from gradring.loader.payload import load_payload
+    from gradring.launch.payload import load_payload
 
     # As multiprocessing does for its own: functions of the user's main module must be found.
     source, transforms, casts = load_payload(given["payload_fd"], spawn.prepare)
@@ -62,17 +60,3 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
     )
     return worker, opened
 
-
-def pickle_error(error: BaseException | None, message: str) -> bytes:
-    """An exception with its traceback as text, for :func:`gradring.loader.processes.load_note`."""
-    text = message
-    if error is not None:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        try:
-            data = pickle.dumps((error.with_traceback(None), text[-_LARGEST_NOTE // 2 :]))
-            pickle.loads(data)  # some exceptions can be pickled and not read back
-            if len(data) <= _LARGEST_NOTE:
-                return data
-        except Exception:
-            pass
-    return pickle.dumps((None, text[-_LARGEST_NOTE // 2 :]))

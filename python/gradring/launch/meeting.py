@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
+from typing import Any
 
 from gradring.launch.channel import Descriptor, wait_for_welcome
 from gradring.launch.environment import hints
@@ -46,11 +48,10 @@ def rendezvous(timeout: float = 300.0) -> World | None:
 
 
 def _bring(rank: int, size: int) -> list[Descriptor]:
-    from gradring import _core
-
-    brought = [own_pidfd(), Descriptor(_core.comm_data_segment())]
+    core: Any = import_module("gradring._core")
+    brought = [own_pidfd(), Descriptor(core.comm_data_segment())]
     if rank == 0:
-        brought.append(Descriptor(_core.comm_segment(size, 0)))
+        brought.append(Descriptor(core.comm_segment(size, 0)))
     return brought
 
 

@@ -1,0 +1,209 @@
+"""The meeting of ranks: each gets what all have brought; what does not belong there is refused, within a second."""
+
+import os
+import pickle
+import secrets
+import socket
+import time
+
+import pytest
+
+import gradring as gr
+from gradring.launch.channel import receive, send
+from gradring.launch.ended import Ended
+from gradring.launch.messages import compose
+
+from .worlds import Served, bring, close, in_threads, join
+
+
+def names(fds):
+    return [os.readlink(f"/proc/self/fd/{fd}").removeprefix("/memfd:").removesuffix(" (deleted)") for fd in fds]
+
+
+@pytest.mark.parametrize("size", [2, 3, 70])
+def test_every_rank_gets_what_all_have_brought(size):
+    before = len(os.listdir("/proc/self/fd"))
+    with Served(size) as served:
+        links = [served.link() for _ in range(size)]
+        worlds = in_threads(*(lambda rank=rank: join(links[rank], rank, size) for rank in range(size)))
+        for rank, world in enumerate(worlds):
+            assert (world.rank, world.size) == (rank, size)
+            assert names(world.data_fds) == [f"data of {peer}" for peer in range(size)]
+            assert names([world.segment_fd]) == ["control of 0"]
+            assert all("pidfd" in name for name in names(world.pidfds))
+            close(world)
+        for link in links:
+            link.close()
+    del link, world, worlds
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_death_before_the_meeting_is_told_with_its_signal():
+    with Served(3, ended=lambda rank: Ended(signal=9) if rank == 2 else None) as served:
+        begin = time.monotonic()
+        links = [served.link(), served.link()]
+        errors = in_threads(*(lambda r=r: join(links[r], r, 3) for r in range(2)))
+    for error in errors:
+        assert isinstance(error, gr.PeerDied) and error.rank == 2 and error.signal == 9
+        assert "rank 2 was killed by SIGKILL before it joined" in str(error)
+    assert time.monotonic() - begin < 1
+
+
+def test_who_is_missing_at_the_deadline_is_named():
+    why = "rank 1 of 3 has not joined, and 1 others have not within 0.2 s"
+    with Served(3) as served, pytest.raises(gr.PeerStalled, match=why):
+        join(served.link(), 0, 3, seconds=0.2)
+
+
+def test_how_a_rank_ended_is_told():
+    ended = {}
+    with Served(2, ended=ended.get) as served:
+        links = [served.link(), served.link()]
+        first, second = in_threads(*(lambda r=r: join(links[r], r, 2) for r in range(2)))
+        assert first.signal_of(1) is None  # it lives: nobody knows, after half a second
+        ended[1] = Ended(signal=15)
+        assert first.end_of(1) == Ended(signal=15) and first.signal_of(1) == 15
+        ended[0] = Ended(code=7)
+        assert second.end_of(0) == Ended(code=7) and second.signal_of(0) is None
+        close(first), close(second)
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        ({"size": 3}, "rank 1 says that there are 3 ranks, and there are 2"),
+        ({"generation": 4}, "rank 1 is of generation 4, and this is generation 5"),
+        ({"rank": 0}, "rank 0 has joined already"),
+        ({"brought": []}, "rank 1 has brought 0 descriptors; 2 were expected"),
+    ],
+    ids=["size", "generation", "rank", "nothing"],
+)
+def test_what_contradicts_the_world_is_refused_by_name(change, why):
+    with Served(2, generation=5) as served:
+        other = served.link()
+        first = bring(0)
+        in_threads(lambda: join(other, 0, 2, generation=5, seconds=0.2, brought=first))
+        arguments = {"rank": 1, "size": 2, "generation": 5, **change}
+        begin = time.monotonic()
+        with pytest.raises(gr.GradringError, match=why):
+            join(served.link(), **arguments)
+        assert time.monotonic() - begin < 1
+        assert why in served.hub.refused[-1]
+
+
+@pytest.mark.parametrize("at, what", [(0, "in place of a pidfd"), (1, "in place of anonymous memory")])
+def test_descriptors_of_another_kind_are_refused(at, what, tmp_path):
+    brought = bring(1)
+    brought[at].close()
+    brought[at].fd = os.open(tmp_path, os.O_RDONLY)
+    with Served(2) as served, pytest.raises(gr.GradringError, match=what):
+        join(served.link(), 1, 2, brought=brought)
+
+
+def refused(link):
+    """Whether the other end closes within a second; what it says until then is no welcome."""
+    link.settimeout(1)
+    try:
+        while receive(link)[0]:
+            pass
+    except ConnectionError:
+        pass
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "data",
+    [secrets.token_bytes(64), b"\0", secrets.token_bytes(4096), b"GET / HTTP/1.1\r\n\r\n", pickle.dumps(os.getcwd)],
+    ids=["64", "1", "4096", "http", "pickle"],
+)
+def test_random_bytes_are_refused_before_the_handshake(data):
+    with Served(2) as served:
+        link = served.link()
+        receive(link)  # the challenge
+        send(link, data)
+        assert refused(link)
+        assert served.hub.refused[-1] == "a wrong key"
+
+
+@pytest.mark.parametrize("data", [b"{}", b"[" * 4000, secrets.token_bytes(100), b"x" * 5000, b'{"say":"world"}'])
+def test_random_bytes_of_a_member_are_refused_too(data):
+    from gradring.launch.channel import prove
+
+    with Served(2) as served:
+        link = served.link()
+        prove(link, b"k" * 32)
+        send(link, data)
+        assert refused(link)
+        assert served.hub.refused
+
+
+def test_a_message_that_is_not_for_the_hub_is_refused():
+    from gradring.launch.channel import prove
+
+    with Served(2) as served:
+        link = served.link()
+        prove(link, b"k" * 32)
+        send(link, compose("peers", first=0, count=1))
+        assert refused(link)
+
+
+def test_a_wrong_key_is_refused_on_both_sides():
+    with Served(2) as served:
+        begin = time.monotonic()
+        with pytest.raises(PermissionError, match="refused this key"):
+            join(served.link(), 0, 2, key=b"x" * 32)
+        assert time.monotonic() - begin < 1
+
+
+def test_a_listener_drops_who_is_silent(tmp_path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    with Served(2, listener=listener) as served, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        link.connect(str(tmp_path / "s"))
+        receive(link)
+        begin = time.monotonic()
+        link.settimeout(5)
+        assert receive(link)[0] == b""
+        assert time.monotonic() - begin < 5
+        assert "silent" in served.hub.refused[-1]
+
+
+def test_a_peer_of_another_user_is_refused(tmp_path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    # The hub takes itself for another user's: so this process is a foreign one.
+    with (
+        Served(2, listener=listener, uid=os.geteuid() + 1) as served,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link,
+    ):
+        link.connect(str(tmp_path / "s"))
+        assert refused(link)
+        assert served.hub.refused[-1] == "a process of another user"
+
+
+def test_a_flood_of_strangers_does_not_keep_members_out(tmp_path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen(256)
+
+    def connect():
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        link.connect(str(tmp_path / "s"))
+        return link
+
+    with Served(2, listener=listener) as served:
+        members = [connect() for _ in range(2)]
+        strangers = [connect() for _ in range(100)]
+        for link in strangers:
+            link.send(secrets.token_bytes(32))
+        worlds = in_threads(*(lambda r=r: join(members[r], r, 2) for r in range(2)))
+        assert [world.rank for world in worlds] == [0, 1]
+        assert served.hub.refused
+        for world in worlds:
+            close(world)
+        for link in [*members, *strangers]:
+            link.close()
