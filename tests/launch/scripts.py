@@ -48,6 +48,12 @@ def run(*arguments, seconds=100, **options):
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, **options)
 
 
+def heed_signals():
+    """In a child: as from a terminal, and not as in the background of a shell, where Ctrl-C is ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def started(*arguments, **options):
     """It, while it runs."""
@@ -57,6 +63,7 @@ def started(*arguments, **options):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_signals,
         **options,
     )
     try:

@@ -13,7 +13,7 @@ from gradring.launch.channel import receive, send
 from gradring.launch.ended import Ended
 from gradring.launch.messages import compose
 
-from .worlds import Served, bring, close, in_threads, join
+from .worlds import Served, bring, in_threads, join
 
 
 def names(fds):
@@ -31,7 +31,7 @@ def test_every_rank_gets_what_all_have_brought(size):
             assert names(world.data_fds) == [f"data of {peer}" for peer in range(size)]
             assert names([world.segment_fd]) == ["control of 0"]
             assert all("pidfd" in name for name in names(world.pidfds))
-            close(world)
+            world.close()
         for link in links:
             link.close()
     del link, world, worlds
@@ -65,7 +65,7 @@ def test_how_a_rank_ended_is_told():
         assert first.end_of(1) == Ended(signal=15) and first.signal_of(1) == 15
         ended[0] = Ended(code=7)
         assert second.end_of(0) == Ended(code=7) and second.signal_of(0) is None
-        close(first), close(second)
+        first.close(), second.close()
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,6 @@ def test_a_flood_of_strangers_does_not_keep_members_out(tmp_path):
         assert [world.rank for world in worlds] == [0, 1]
         assert served.hub.refused
         for world in worlds:
-            close(world)
+            world.close()
         for link in [*members, *strangers]:
             link.close()

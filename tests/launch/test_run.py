@@ -223,6 +223,20 @@ def test_sigterm_reaches_the_ranks(tmp_path):
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    script = write(tmp_path, "w = meet(); say('ready'); time.sleep(1); say('done')")
+    code = (
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from gradring.cli import main; "
+        f"sys.exit(main(['run', '-n', '2', {str(script)!r}]))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert lines(process, 2) == ["ready"] * 2
+        process.send_signal(signal.SIGHUP)
+        assert lines(process, 2) == ["done"] * 2
+        assert process.wait(timeout=30) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_ranks_die_with_their_launcher(tmp_path, number):
     with started("-n", 2, write(tmp_path, STUBBORN)) as process:

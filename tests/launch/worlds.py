@@ -59,12 +59,6 @@ def join(link, rank, size, generation=0, meeting=0, seconds=5.0, brought=None, k
     return meet(link, rank, size, generation, meeting, [d.fd for d in brought], deadline, lock=lock)
 
 
-def close(world):
-    """Its descriptors."""
-    for fd in [world.segment_fd, *world.pidfds, *world.data_fds]:
-        os.close(fd)
-
-
 def in_threads(*functions):
     """Their results, or the exceptions that they raised, in order."""
     results = [None] * len(functions)

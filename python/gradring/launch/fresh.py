@@ -21,15 +21,17 @@ __all__ = ["spawn"]
 
 
 def spawn(function: Callable[..., Any], nprocs: int, *arguments: Any, pin: bool = True) -> list[Any]:
-    """Call ``function(comm, *arguments)`` in `nprocs` fresh processes; return their results, by rank.
+    """Call ``function(*arguments)`` in `nprocs` fresh processes; return their results, by rank.
+
+    The processes are the ranks of a world, which ``gr.comm.init()`` joins there.
 
     The first failure ends the rest and is raised here: the exception of that rank, its traceback as the cause. Function,
     arguments and results must be picklable; a function that a notebook defines travels by its code where `cloudpickle` is
     installed. Processors are divided among the ranks, unless `pin` is False. Raises ``GradringError`` for a rank that was
     killed or has left by itself.
 
-    >>> import gradring as gr
-    >>> gr.comm.spawn(len, 0)
+    >>> from gradring.launch import spawn
+    >>> spawn(len, 0)
     Traceback (most recent call last):
     ValueError: [spawn] nprocs must be from 1 to 1024, got 0
     """
@@ -83,7 +85,9 @@ def _portable(function: Callable[..., Any]) -> Any:
 def _results(job: Job) -> list[Any]:
     rank = first_failure(job)
     if rank is None:
-        return [pickle.loads(job.note_of(rank).data) for rank in range(job.size)]
+        rank = next((rank for rank in range(job.size) if job.note_of(rank).kind != "result"), None)
+        if rank is None:
+            return [pickle.loads(job.note_of(rank).data) for rank in range(job.size)]
     note, ended = job.note_of(rank), job.end_of(rank)
     where = f"rank {rank} of {job.size}"
     if not note.data:

@@ -111,9 +111,9 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _of_the_user(trace: TracebackType | None) -> TracebackType | None:
     """Without the frames that run the script."""
-    own = (__file__, runpy.__file__, "<frozen runpy>")
+    own = (os.path.dirname(__file__) + os.sep, runpy.__file__, "<frozen runpy>")
     rest = trace
-    while rest is not None and rest.tb_frame.f_code.co_filename in own:
+    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(own):
         rest = rest.tb_next
     return rest or trace
 

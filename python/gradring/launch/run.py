@@ -56,7 +56,9 @@ def _signals() -> Iterator[list[int]]:
     def remember(number: int, frame: FrameType | None) -> None:
         pending.append(number)
 
-    before: dict[int, Any] = {number: signal.signal(number, remember) for number in _PASSED_ON}
+    # What is ignored stays so: `nohup`, and jobs in the background of a shell.
+    heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    before: dict[int, Any] = {number: signal.signal(number, remember) for number in heeded}
     try:
         yield pending
     finally:

@@ -1,4 +1,4 @@
-"""In a process of `gr.comm.spawn`: the function and its arguments, called with a communicator."""
+"""In a process of `gr.comm.spawn`: the function, called with its arguments."""
 
 from __future__ import annotations
 
@@ -29,15 +29,7 @@ def call(payload_fd: int) -> bytes:
     finally:
         _importing = False
     function: Any = wrapped() if isinstance(wrapped, ByValue) else wrapped
-    from gradring import comm
-
-    communicator = comm.init()
-    try:
-        result = function(communicator, *arguments)
-        # All are done before anybody leaves: to leave is to die, for who waits for something.
-        communicator.barrier()
-    finally:
-        communicator.close()
+    result = function(*arguments)
     return pickle.dumps(result, protocol=5)
 
 

@@ -24,7 +24,7 @@ _HOW_SECONDS = 0.7  # for the launcher's answer
 
 @dataclass
 class World:
-    """A rank's place among the others, and what it needs to reach them. Whoever takes a descriptor closes it."""
+    """A rank's place among the others, and what it needs to reach them. Descriptors are open for as long as it lives."""
 
     rank: int
     size: int
@@ -37,13 +37,29 @@ class World:
     launcher: socket.socket | None = None  # asked how ranks ended, where the launcher is gradring's
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # of that channel
 
+    def close(self) -> None:
+        """Closes its descriptors; who has attached to them has duplicates."""
+        numbers, self.segment_fd, self.pidfds, self.data_fds = (
+            [self.segment_fd, *self.pidfds, *self.data_fds],
+            -1,
+            [],
+            [],
+        )
+        for number in numbers:
+            if number >= 0:
+                os.close(number)
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
     def end_of(self, rank: int) -> Ended:
         """How a rank has ended, as far as the launcher or the kernel tells."""
         if self.launcher is not None:
             ended = self._ask(self.launcher, rank)
             if ended is not None:
                 return ended
-        return end_of_pidfd(self.pidfds[rank])
+        return end_of_pidfd(self.pidfds[rank]) if self.pidfds else Ended()
 
     def _ask(self, launcher: socket.socket, rank: int) -> Ended | None:
         if not self.lock.acquire(timeout=_HOW_SECONDS):
@@ -135,7 +151,7 @@ def _missing(link: socket.socket, meeting: int, size: int) -> str:
 
 def _died(rank: int, ended: Ended) -> PeerDied:
     error = PeerDied(f"[init] rank {rank} {ended} before it joined")
-    error.rank, error.signal = rank, ended.signal  # type: ignore[attr-defined]
+    vars(error).update(rank=rank, signal=ended.signal, op="init")
     return error
 
 
