@@ -39,7 +39,7 @@ class NativeFunction final : public RowFunction {
   int64_t out_;
 };
 
-Status left() noexcept { return {Code::kClosed, "[loader] the loader was left"}; }
+Status loader_left() noexcept { return {Code::kClosed, "[loader] the loader was left"}; }
 
 // A function that somebody else keeps, where Python's garbage collector sees it: a function that knows its loader would
 // otherwise never be freed.
@@ -81,7 +81,7 @@ class PythonFunction final : public RowFunction {
 
   const char* name() const noexcept override { return "Python"; }
   Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept override {
-    if (key.stop && key.stop->asked()) return left();
+    if (key.stop && key.stop->asked()) return loader_left();
     return with_python([&]() -> Status { return call_it(from, to, key, random); });
   }
 
@@ -93,7 +93,7 @@ class PythonFunction final : public RowFunction {
       if (in_ > 0) std::memcpy(row.mutable_data(), from, in_);
       PyObject* const out =
           function_.call(row.release().ptr(), PyLong_FromLongLong(key.sample), PyLong_FromUnsignedLongLong(random));
-      if (!out) return left();
+      if (!out) return loader_left();
       const auto result = py::reinterpret_steal<py::object>(out).cast<py::array>();
       if (static_cast<size_t>(result.nbytes()) != out_) {
         return {Code::kInternal, "[loader] a Python transform returned %zd bytes, expected %zu", result.nbytes(), out_};
@@ -127,7 +127,7 @@ class CallSource final : public Source {
     return with_python([&]() -> Status {
       try {
         PyObject* const checked = checked_.get();
-        if (!checked) return left();
+        if (!checked) return loader_left();
         PyObject* const function = PyObject_GetAttrString(checked, "fn");
         const Status status = function ? read_all(checked, function, request, failed_row) : hold_python_error();
         Py_XDECREF(function);
@@ -146,7 +146,7 @@ class CallSource final : public Source {
   Status read_all(PyObject* checked, PyObject* function, const ReadRequest& request, int64_t* failed_row) const {
     for (int64_t row = 0; row < request.rows; ++row) {
       *failed_row = row;
-      if (request.stop && request.stop->asked()) return left();
+      if (request.stop && request.stop->asked()) return loader_left();
       PyObject* const number = PyLong_FromLongLong(request.samples[row]);
       PyObject* const sample = number ? PyObject_CallOneArg(function, number) : nullptr;
       Copied copied = Copied::kError;

@@ -26,9 +26,9 @@ namespace {
 template <class T>
 const MatmulBlocks& blocks() {
   if constexpr (std::is_same_v<T, float>) {
-    return GRADRING_KERNELS(matmul_kernels).blocks_f32;
+    return GRADRING_KERNELS(matmul_kernels_f32).blocks;
   } else {
-    return GRADRING_KERNELS(matmul_kernels).blocks_f64;
+    return GRADRING_KERNELS(matmul_kernels_f64).blocks;
   }
 }
 

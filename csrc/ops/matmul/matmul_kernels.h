@@ -1,4 +1,4 @@
-// The table of matmul entry points, one per ISA level.
+// The tables of matmul entry points: one per element type and ISA level.
 #pragma once
 
 #include "ops/dispatch.h"
@@ -12,16 +12,15 @@ struct MatmulBlocks {
   int64_t rows, columns, steps;  // of a block; rows: where all steps are in one
 };
 
+template <class T>
 struct MatmulKernels {
-  void (*run_f32)(const Lane&, const MatmulArguments<float>&) noexcept;
-  void (*run_f64)(const Lane&, const MatmulArguments<double>&) noexcept;
-  ScratchBytes (*scratch_f32)(const MatmulArguments<float>&, int lanes) noexcept;
-  ScratchBytes (*scratch_f64)(const MatmulArguments<double>&, int lanes) noexcept;
-  int (*lanes_f32)(const MatmulArguments<float>&, int lanes) noexcept;
-  int (*lanes_f64)(const MatmulArguments<double>&, int lanes) noexcept;
-  MatmulBlocks blocks_f32, blocks_f64;
+  void (*run)(const Lane&, const MatmulArguments<T>&) noexcept;
+  ScratchBytes (*scratch)(const MatmulArguments<T>&, int lanes) noexcept;
+  int (*lanes)(const MatmulArguments<T>&, int lanes) noexcept;
+  MatmulBlocks blocks;
 };
 
-GRADRING_DECLARE_KERNELS(MatmulKernels, matmul_kernels)
+GRADRING_DECLARE_KERNELS(MatmulKernels<float>, matmul_kernels_f32)
+GRADRING_DECLARE_KERNELS(MatmulKernels<double>, matmul_kernels_f64)
 
 }  // namespace gradring

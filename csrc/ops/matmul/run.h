@@ -1,4 +1,7 @@
-// Chooses a way for the shape, and adds up the column sums.
+// The entry points of one element type: chooses a way for the shape, and adds up the column sums. Each element type has
+// its own translation unit (matmul_f32_cpu.cc, matmul_f64_cpu.cc), since both in one take twice as long to compile.
+#pragma once
+
 #include "ops/matmul/blocked.h"
 #include "ops/matmul/dots.h"
 #include "ops/matmul/flipped.h"
@@ -6,8 +9,6 @@
 #include "ops/matmul/row.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
-
-namespace {
 
 // The shape alone decides, never the number of lanes: other ways sum in other orders.
 enum class Way { kBlocked, kRow, kDots, kFlipped };
@@ -33,7 +34,7 @@ int64_t sum_blocks(const MatmulArguments<T>& g) noexcept {
 }
 
 template <class T>
-ScratchBytes scratch(const MatmulArguments<T>& g, int) noexcept {
+ScratchBytes run_scratch(const MatmulArguments<T>& g, int) noexcept {
   if (g.m <= 0 || g.n <= 0) return {};
   ScratchBytes bytes;
   switch (way_of(g)) {
@@ -47,7 +48,7 @@ ScratchBytes scratch(const MatmulArguments<T>& g, int) noexcept {
 }
 
 template <class T>
-int lanes(const MatmulArguments<T>& g, int available) noexcept {
+int run_lanes(const MatmulArguments<T>& g, int available) noexcept {
   // Multiply-adds that are worth a lane: a few microseconds. A single row is as slow as the memory it comes from.
   const double worth = (g.m == 1 ? 40000.0 : 131072.0) * (sizeof(T) == 4 ? 1.0 : 0.5);
   const double most = double(g.m) * double(g.n) * double(g.k) / worth;
@@ -67,7 +68,7 @@ void add_sums(const Lane& lane, const MatmulArguments<T>& g, const T* partial, i
 }
 
 template <class T>
-void run(const Lane& lane, const MatmulArguments<T>& g) noexcept {
+void run_matmul(const Lane& lane, const MatmulArguments<T>& g) noexcept {
   T* const out_sums = g.epilogue.column_sums;
   if (g.m <= 0 || g.n <= 0) {
     if (out_sums && lane.index == 0)
@@ -87,15 +88,12 @@ void run(const Lane& lane, const MatmulArguments<T>& g) noexcept {
 }
 
 template <class T>
-constexpr MatmulBlocks blocks() noexcept {
+GRADRING_INLINE constexpr MatmulBlocks matmul_blocks() noexcept {
   constexpr int64_t kSteps = kMaxSteps / static_cast<int64_t>(sizeof(T));
   return {kTileRows, kTileColumns<T>, block_tiles_of<T>(kSteps) * kTileRows, kMaxVectors * kWidth<T>, kSteps};
 }
 
-}  // namespace
-
-extern const MatmulKernels matmul_kernels;
-const MatmulKernels matmul_kernels = {run<float>,   run<double>,   scratch<float>,  scratch<double>,
-                                      lanes<float>, lanes<double>, blocks<float>(), blocks<double>()};
+template <class T>
+inline constexpr MatmulKernels<T> kMatmulKernels = {run_matmul<T>, run_scratch<T>, run_lanes<T>, matmul_blocks<T>()};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -1,0 +1,8 @@
+#include "ops/matmul/run.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+extern const MatmulKernels<double> matmul_kernels_f64;
+const MatmulKernels<double> matmul_kernels_f64 = kMatmulKernels<double>;
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE
