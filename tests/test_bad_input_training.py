@@ -263,10 +263,10 @@ def test_predict_checks_its_samples(trainer):
     for x, words in (
         (np.zeros((3, 7), "f4"), r"\(3, 7\)"),
         (np.zeros((2, 8), complex), "complex128"),
-        (np.zeros((0, 8), "f4"), r"\[predict\] x is \(0, 8\): must have at least one row"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             trainer.predict(x)
+    assert trainer.predict(np.zeros((0, 8), "f4")).shape == (0, 3)
 
 
 def test_what_is_no_source(trainer):

@@ -205,7 +205,7 @@ def test_state_dict_round_trip(blobs):
         ({"dtype": None}, ValueError, r"\[Trainer\] dtype must be 'float32' or 'float64', got None"),
         ({"clip_norm": "all"}, ValueError, r"\[Trainer\] clip_norm must be None or a finite number above 0, got 'all'"),
         ({"loss": "hinge"}, ValueError, "hinge"),
-        ({"optimizer": "adam"}, TypeError, r"\[Trainer\] optimizer must be one of gr.optim, got str"),
+        ({"optimizer": "adam"}, TypeError, r"\[Trainer\] optimizer must be one of gr.optim, got 'adam': write"),
         ({"metrics": "accuracy"}, ValueError, r"\[Trainer\] metrics must be \('accuracy',\) or \(\), got 'accuracy'"),
         ({"metrics": ("f1",)}, ValueError, r"\[Trainer\] metrics must be \('accuracy',\) or \(\), got \('f1',\)"),
         ({"dtype": "int8"}, ValueError, "int8"),

@@ -64,14 +64,11 @@ PyObject* call_forward(PyObject* const* given, Py_ssize_t count, PyObject* keywo
   const Problem problem(op, values[0], values[1]);
   const Reduction reduction = reduction_argument(op, values[2], Reduction::kSample);
   LossTotals totals;
-  if (reduction == Reduction::kMean) {
-    if (given_or_null(values[3])) {
-      throw py::value_error(
-          "[softmax_cross_entropy] out is given: the mean is a number, out is for reduction='sample'");
-    }
+  if (reduction != Reduction::kSample) {
+    require_no_out(op, values[3]);
     for_float(problem.logits.dtype(),
               [&](auto type) { problem.run(op, problem.arguments<decltype(type)>(), &totals); });
-    return mean_of(totals.loss, problem.rows);
+    return reduced(totals.loss, problem.rows, reduction);
   }
   int64_t shape[64];
   for (int axis = 0; axis < problem.labels.dimensions(); ++axis) shape[axis] = problem.labels.size(axis);
@@ -119,7 +116,7 @@ constexpr const char* kForwardDoc =
 Args:
     logits: (..., classes); float32 or float64.
     labels: (...); int32, int64 or uint8, each in [0, classes).
-    reduction: "sample" for one loss a row, "mean" for their mean as a float.
+    reduction: "sample" for one loss per row; "mean" or "sum" of them as a float.
     out: where to write the losses, shaped as labels, of logits' dtype; only for "sample".
 
 Raises:

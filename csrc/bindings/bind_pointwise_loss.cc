@@ -34,6 +34,14 @@ struct Problem {
   }
 };
 
+// ValueError, as for labels, where a target of the cross entropy is no probability.
+void require_probabilities(const char* op, const LossTotals& totals) {
+  if (totals.bad_row < 0) return;
+  throw py::value_error("[" + std::string(op) + "] a target of sample " + std::to_string(totals.bad_row) +
+                        " is no probability: targets must be from 0 to 1 (divide 0..255 by 255; (t + 1) / 2 makes " +
+                        "0 and 1 of -1 and 1)");
+}
+
 template <class T>
 void run(const PointwiseLossArguments<T>& g) {
   const int lanes = pointwise_loss_lanes(g, default_lanes());
@@ -47,25 +55,26 @@ PyObject* forward(const char* op, const Parameters<4>& parameters, PointwiseLoss
   parameters.parse(given, count, keywords, values);
   const Problem problem(op, prediction, values[0], target, values[1]);
   const Reduction reduction = reduction_argument(op, values[2], Reduction::kMean);
-  if (reduction == Reduction::kMean) {
-    if (given_or_null(values[3])) {
-      throw py::value_error("[" + std::string(op) +
-                            "] out is given: the mean is a number, out is for reduction='sample'");
-    }
-    LossTotals totals;
+  LossTotals totals;
+  if (reduction != Reduction::kSample) {
+    require_no_out(op, values[3]);
     for_float(problem.predictions.dtype(), [&](auto type) {
       auto g = problem.arguments<decltype(type)>(kind);
       g.totals = &totals;
       run(g);
     });
-    return mean_of(totals.loss, problem.rows);
+    require_probabilities(op, totals);
+    const double samples = totals.loss * static_cast<double>(reduction == Reduction::kSum ? problem.columns : 1);
+    return reduced(samples, problem.rows, reduction);
   }
   Result losses(op, values[3], problem.predictions.dtype(), 1, &problem.rows, {&problem.predictions, &problem.targets});
   for_float(problem.predictions.dtype(), [&](auto type) {
     auto g = problem.arguments<decltype(type)>(kind);
     g.losses = losses.data<decltype(type)>();
+    g.totals = &totals;
     run(g);
   });
+  require_probabilities(op, totals);
   return losses.finish();
 }
 
@@ -80,14 +89,17 @@ PyObject* backward(const char* op, const Parameters<5>& parameters, PointwiseLos
                   dloss.samples
                       ? std::initializer_list<const Array*>{&problem.predictions, &problem.targets, &dloss.samples}
                       : std::initializer_list<const Array*>{&problem.predictions, &problem.targets});
+  LossTotals totals;
   for_float(problem.predictions.dtype(), [&](auto type) {
     using T = decltype(type);
     auto g = problem.arguments<T>(kind);
     g.gradient = gradient.data<T>();
     g.dlosses = dloss.data<T>();
-    g.scale = static_cast<T>(dloss.number);
+    g.scale = static_cast<T>(dloss.number * static_cast<double>(reduction == Reduction::kSum ? g.columns : 1));
+    g.totals = &totals;
     run(g);
   });
+  require_probabilities(op, totals);
   return gradient.finish();
 }
 
@@ -119,7 +131,7 @@ The mean of ``(pred - target) ** 2``.
 Args:
     pred: (samples, ...); float32 or float64.
     target: shape and dtype as pred.
-    reduction: "mean" over everything, as a float; "sample" for one mean a sample, (samples,).
+    reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
     out: where to write the samples' losses; only for "sample".
 
 >>> import numpy as np, gradring as gr
@@ -154,7 +166,7 @@ overflows nor loses digits: ``max(x, 0) - x t + log(1 + exp(-|x|))``.
 Args:
     logits: (samples, ...); float32 or float64.
     targets: probabilities in [0, 1]; shape and dtype as logits.
-    reduction: "mean" over everything, as a float; "sample" for one mean a sample, (samples,).
+    reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
     out: where to write the samples' losses; only for "sample".
 
 >>> import numpy as np, gradring as gr

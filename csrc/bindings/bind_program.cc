@@ -256,6 +256,17 @@ void bind_program(py::module_& m) {
       .def_property(
           "updates", [](Engine& e) { return e.state().updates; }, [](Engine& e, int64_t n) { e.state().updates = n; })
       .def_property(
+          "fresh", [](Engine& e) { return e.state().fresh; }, [](Engine& e, int64_t n) { e.state().fresh = n; },
+          "Updates that were done when the optimizer's state was last zero: Adam counts from there.")
+      .def(
+          "set_state",
+          [](Engine& e, SharedArena& state) {
+            const Visit visit(e, false);
+            e.clear();
+            e.arenas().set(BufferKind::kState, state.data(), static_cast<int64_t>(state.size()));
+          },
+          py::arg("state"), py::keep_alive<1, 2>(), "Another arena for the optimizer's state; forgets all programs.")
+      .def_property(
           "seed", [](Engine& e) { return e.options().seed; }, [](Engine& e, uint64_t seed) { e.set_seed(seed); })
       .def_property(
           "draws", [](Engine& e) { return e.state().draws; }, [](Engine& e, uint64_t n) { e.state().draws = n; })

@@ -7,16 +7,17 @@
 
 namespace gradring {
 
-enum class Reduction { kSample, kMean };
+enum class Reduction { kSample, kMean, kSum };
 
 inline Reduction reduction_argument(const char* op, PyObject* value, Reduction otherwise) {
   if (!value) return otherwise;
   if (PyUnicode_Check(value)) {
     if (PyUnicode_CompareWithASCIIString(value, "sample") == 0) return Reduction::kSample;
     if (PyUnicode_CompareWithASCIIString(value, "mean") == 0) return Reduction::kMean;
+    if (PyUnicode_CompareWithASCIIString(value, "sum") == 0) return Reduction::kSum;
   }
   throw py::value_error("[" + std::string(op) + "] reduction is " + py::repr(py::handle(value)).cast<std::string>() +
-                        ": must be 'sample' or 'mean'");
+                        ": must be 'sample', 'mean' or 'sum'");
 }
 
 // The gradient by the losses: one number for all samples, or one for each.
@@ -30,9 +31,9 @@ struct Cotangent {
     const bool array = api.PyArray_Check_(value) && py::detail::array_proxy(value)->nd > 0;
     if (!array) {
       number = number_or(op, name, value, 1);
-    } else if (reduction == Reduction::kMean) {
+    } else if (reduction != Reduction::kSample) {
       throw py::value_error("[" + std::string(op) + "] " + name +
-                            " is an array: must be a number, because the loss is a mean; or give reduction='sample'");
+                            " is an array: must be a number, because the loss is one; or give reduction='sample'");
     } else {
       samples = Array::dense(op, name, value);
       require_same_float(op, samples, name, like, "the prediction");
@@ -53,6 +54,14 @@ struct Cotangent {
   }
 };
 
-inline PyObject* mean_of(double sum, int64_t rows) { return PyFloat_FromDouble(sum / static_cast<double>(rows)); }
+inline PyObject* reduced(double sum, int64_t rows, Reduction reduction) {
+  return PyFloat_FromDouble(reduction == Reduction::kSum ? sum : sum / static_cast<double>(rows));
+}
+
+inline void require_no_out(const char* op, PyObject* out) {
+  if (!given_or_null(out)) return;
+  throw py::value_error("[" + std::string(op) +
+                        "] out is given: the mean and the sum are numbers, out is for reduction='sample'");
+}
 
 }  // namespace gradring

@@ -43,7 +43,7 @@ struct Ledger {
     turn->moment = moment(state.pending == 0, state.pending + 1 >= options.accumulate);
     if (!options.train) return;
     given.learning_rate = options.rates[updates];
-    given.number = state.updates + 1;
+    given.number = state.updates - state.fresh + 1;
     given.pending_weight = state.pending_weight;
   }
 

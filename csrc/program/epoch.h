@@ -31,6 +31,7 @@ struct Totals {
 // Everything that a run carries from step to step.
 struct TrainState {
   int64_t updates = 0;  // done so far: the next one is number updates + 1
+  int64_t fresh = 0;    // updates that were done when the optimizer's state was last zero
   uint64_t draws = 0;   // forward passes so far: keys dropout
   int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
   double pending_weight = 0;

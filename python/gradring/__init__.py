@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradring.errors import (
     CheckpointCorrupt,
+    CheckpointMismatch,
     CollectiveMismatch,
     DeviceUnavailable,
     GradringError,
@@ -44,6 +45,7 @@ _NAMES = {
 __version__ = "0.1.0"
 __all__ = [
     "CheckpointCorrupt",
+    "CheckpointMismatch",
     "CollectiveMismatch",
     "DeviceUnavailable",
     "GradringError",

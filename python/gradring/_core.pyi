@@ -145,6 +145,10 @@ class Engine:
         ...
     def set_program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+    def set_state(self, state: SharedArena) -> None:
+        """
+        Another arena for the optimizer's state; forgets all programs.
+        """
     def totals(self) -> dict[str, typing.Any]:
         ...
     @property
@@ -152,6 +156,14 @@ class Engine:
         ...
     @draws.setter
     def draws(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def fresh(self) -> int:
+        """
+        Updates that were done when the optimizer's state was last zero: Adam counts from there.
+        """
+    @fresh.setter
+    def fresh(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     @property
     def lanes(self) -> int:
@@ -306,7 +318,7 @@ def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, reduction: st
     Args:
         logits: (samples, ...); float32 or float64.
         targets: probabilities in [0, 1]; shape and dtype as logits.
-        reduction: "mean" over everything, as a float; "sample" for one mean a sample, (samples,).
+        reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
         out: where to write the samples' losses; only for "sample".
     
     >>> import numpy as np, gradring as gr
@@ -535,7 +547,7 @@ def mse(pred: ArrayLike, target: ArrayLike, *, reduction: str = 'mean', out: NDA
     Args:
         pred: (samples, ...); float32 or float64.
         target: shape and dtype as pred.
-        reduction: "mean" over everything, as a float; "sample" for one mean a sample, (samples,).
+        reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
         out: where to write the samples' losses; only for "sample".
     
     >>> import numpy as np, gradring as gr
@@ -701,7 +713,7 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, reduction: st
     Args:
         logits: (..., classes); float32 or float64.
         labels: (...); int32, int64 or uint8, each in [0, classes).
-        reduction: "sample" for one loss a row, "mean" for their mean as a float.
+        reduction: "sample" for one loss per row; "mean" or "sum" of them as a float.
         out: where to write the losses, shaped as labels, of logits' dtype; only for "sample".
     
     Raises:

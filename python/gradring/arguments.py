@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["array_view", "choice", "float_dtype", "real", "whole"]
+__all__ = ["choice", "float_dtype", "real", "whole"]
 
 
 def _shown(value: Any) -> str:
@@ -101,22 +100,3 @@ def choice(where: str, argument: str, value: Any, choices: Sequence[Any], hint: 
     *rest, last = map(repr, choices)
     listed = f"{', '.join(rest)} or {last}" if rest else last
     raise ValueError(f"[{where}] {argument} must be {listed}, got {_shown(value)}{hint and '; ' + hint}")
-
-
-def array_view(
-    where: str, argument: str, value: Any, *, expected: str = "an array (numpy.ndarray or DLPack)"
-) -> NDArray[Any]:
-    """An ndarray without a copy: of an array, or of anything with ``__array_interface__`` or DLPack in CPU memory."""
-    if isinstance(value, np.ndarray):
-        return value
-    kind = type(value).__name__
-    if hasattr(value, "__cuda_array_interface__"):
-        raise TypeError(f"[{where}] {argument} is a CUDA array ({kind}): this build computes on the CPU")
-    if hasattr(value, "__array_interface__"):
-        return np.asarray(value)
-    if not hasattr(value, "__dlpack__"):
-        raise TypeError(f"[{where}] {argument} is a {kind}: expected {expected}")
-    try:
-        return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError) as error:
-        raise TypeError(f"[{where}] {argument} ({kind}) cannot be read: {error}") from error

@@ -54,6 +54,9 @@ def write(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str,
     >>> tensors["w"].shape, metadata["epoch"]
     ((2, 3), '4')
     """
+    for name in tensors:
+        if not isinstance(name, str) or name == "__metadata__":
+            raise ValueError(f"[checkpoint] a tensor cannot be called {name!r}: safetensors has another use for it")
     arrays = {name: _plain(name, tensors[name]) for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n))}
     header: dict[str, Any] = {}
     offset = 0
@@ -86,6 +89,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
         metadata = header.pop("__metadata__", None)
         tensors = {tensor: _tensor(file, name, tensor, entry, start, size) for tensor, entry in header.items()}
     _check_layout(name, header, size - start)
+    if isinstance(metadata, dict) and not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointCorrupt(f"[checkpoint] {name} is foreign or damaged: its metadata are not all texts")
     if not isinstance(metadata, dict) or _HEADER_SUM not in metadata or _SUMS not in metadata:
         raise CheckpointCorrupt(
             f"[checkpoint] {name} is a safetensors file, but not a checkpoint of gradring; to take only its weights, "
@@ -94,11 +99,21 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     said = metadata.pop(_HEADER_SUM)
     if said != str(_header_sum({**header, "__metadata__": metadata})):
         raise CheckpointCorrupt(f"[checkpoint] {name}: the header is damaged (its checksum differs)")
-    sums = json.loads(metadata.pop(_SUMS))
+    sums = _sums(name, metadata.pop(_SUMS), tensors)
     for tensor, array in tensors.items():
         if zlib.crc32(_bytes(array)) != sums[tensor]:
             raise CheckpointCorrupt(f"[checkpoint] {name}: tensor {tensor!r} is damaged (its checksum differs)")
     return tensors, metadata
+
+
+def _sums(name: str, text: Any, tensors: Mapping[str, Any]) -> dict[str, int]:
+    try:
+        sums = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        sums = None
+    if not isinstance(sums, dict) or sums.keys() != tensors.keys() or not all(map(_whole, sums.values())):
+        raise CheckpointCorrupt(f"[checkpoint] {name}: the metadata hold no checksums of its tensors")
+    return sums
 
 
 def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -161,7 +176,10 @@ def _tensor(file: IO[bytes], name: str, tensor: str, entry: Any, start: int, siz
         raise CheckpointCorrupt(f"{where} is said to be {shape} of {dtype}, in {last - first} bytes")
     if start + last > size:
         raise CheckpointCorrupt(f"{where} is truncated: it ends at byte {start + last} of a file of {size}")
-    array = np.empty(shape, dtype)
+    try:
+        array = np.empty(shape, dtype)
+    except (ValueError, OverflowError) as error:
+        raise CheckpointCorrupt(f"{where} is said to be {shape} of {dtype}: {error}") from error
     file.seek(start + first)
     got = file.readinto(_bytes(array)) if array.size else 0  # type: ignore[attr-defined]
     if got != array.nbytes:

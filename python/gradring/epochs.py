@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from gradring.loader import Loader
 
-__all__ = ["REPORT_SECONDS", "EpochPlace", "Mean", "Report", "batches_of"]
+__all__ = ["REPORT_SECONDS", "EpochPlace", "Mean", "Report", "batches_of", "length_of", "require_names", "x_and_y"]
 
 REPORT_SECONDS = 0.1
 
@@ -35,6 +35,7 @@ class Mean:
 class EpochPlace(ABC):
     """Where an epoch is. A callback's own steps are none of it."""
 
+    limit: int | None = None  # of batches in an epoch
     _first = 0  # passes before the epoch's first batch
     _told: int | None = None
 
@@ -61,11 +62,41 @@ class EpochPlace(ABC):
             self._told = None
 
 
-def batches_of(source: Any, epoch: int | None = None, start: int = 0) -> Iterator[Any]:
-    """The batches of an epoch (None: the one at hand) from number ``start`` on; of a source that cannot begin there,
-    the first are skipped."""
+def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None) -> Iterator[Any]:
+    """The batches of an epoch (None: the one at hand) from number ``start`` on, up to number ``limit`` or the source's
+    length; of a source that cannot begin there, the first are skipped."""
     if epoch is not None and hasattr(source, "set_epoch"):
         source.set_epoch(epoch)
     if isinstance(source, Loader):
-        return source.batches(start)
-    return itertools.islice(iter(source), start, None)
+        return itertools.islice(source.batches(start), None if limit is None else max(limit - start, 0))
+    ends = [end for end in (length_of(source), limit) if end is not None]
+    # islice takes no batch beyond the last one, so that a source without an end is not asked for more.
+    return itertools.islice(iter(source), start, max(min(ends), start) if ends else None)
+
+
+def length_of(source: Any) -> int | None:
+    """The batches of an epoch, if the source can tell."""
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def x_and_y(batch: Any) -> tuple[Any, Any]:
+    """The fields of a batch: by name from a dict, else by position."""
+    if isinstance(batch, Mapping):
+        require_names("a batch", [*batch])
+        return batch["x"], batch["y"]
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        return batch[0], batch[1]
+    got = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
+    raise TypeError(f"[Trainer] a batch must be (x, y) or a dict of 'x' and 'y', got {got}")
+
+
+def require_names(what: str, names: Sequence[Any]) -> None:
+    """``ValueError`` unless these are the names of what a model is trained on."""
+    if set(names) != {"x", "y"}:
+        raise ValueError(
+            f"[Trainer] {what} has the fields {', '.join(map(repr, names))}: training takes them by name, and needs 'x' "
+            "and 'y' alone"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointCorrupt",
+    "CheckpointMismatch",
     "CollectiveMismatch",
     "DeviceUnavailable",
     "GradringError",
@@ -37,7 +38,11 @@ class NonFinite(GradringError):
 
 
 class CheckpointCorrupt(GradringError):
-    """A checkpoint is truncated, foreign, or does not fit the model. Nothing was changed by reading it."""
+    """A checkpoint is truncated, damaged or foreign. Nothing was changed by reading it."""
+
+
+class CheckpointMismatch(GradringError):
+    """A checkpoint is sound, but of another model, optimizer or set of callbacks. Nothing was changed by reading it."""
 
 
 class LoaderError(GradringError):

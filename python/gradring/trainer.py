@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gradring import checkpoint
-from gradring.arguments import whole
+from gradring import checkpoint, signals
+from gradring.arguments import choice, whole
+from gradring.attributes import Settled
 from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.progress import Progress
-from gradring.errors import CheckpointCorrupt, GradringError
+from gradring.callbacks.states import give, joined, named_states, require_known, split
+from gradring.epochs import length_of
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
 from gradring.history import History
-from gradring.loader import as_source
 from gradring.native_run import NativeRun
 from gradring.optim import AdamW, Optimizer
 from gradring.options import Options, require_one_process
+from gradring.prediction import joined_rows, prediction_inputs
 from gradring.timings import Timings
 from gradring.user_step import UserFunction, UserStep
 
 if TYPE_CHECKING:
     from gradring.graph import Engine
     from gradring.nn.layer import Layer
+    from gradring.nn.params import Params
 
 __all__ = ["Trainer"]
 
@@ -39,7 +43,7 @@ _VERSION = "1"
 _EVALUATE = 1024  # samples at a time; large, since nothing is kept for a backward pass
 
 
-class Trainer:
+class Trainer(Settled):
     """Trains a model natively, or updates parameters with gradients of your own.
 
     Two forms::
@@ -55,7 +59,9 @@ class Trainer:
     one step. ``accumulate`` adds the gradients of that many batches before an update. ``clip_norm`` scales gradients
     whose global norm is larger. ``nonfinite="raise"`` ends with ``NonFinite`` at a loss that is NaN or infinite, and
     leaves the parameters as they were before that step. ``seed`` decides initial parameters, dropout and, for plain
-    arrays, the order.
+    arrays, the order; None means 0. A model that has parameters already keeps them: with a seed, that is then one of
+    dropout and order alone after ``model.init`` or a load, and an error after a training, which ``reset(seed)`` undoes.
+    Another optimizer may be assigned to ``trainer.optimizer`` at any time; the next step uses it.
 
     A trainer serves one thread at a time; another one that calls it meanwhile gets a ``GradringError``. Any number of
     trainers may work at once.
@@ -89,7 +95,7 @@ class Trainer:
         accumulate: int = 1,
         clip_norm: float | None = None,
         nonfinite: str = "raise",
-        seed: int = 0,
+        seed: int | None = None,
         comm: None = None,
         step: UserFunction | None = None,
         params: Mapping[str, Any] | None = None,
@@ -100,8 +106,7 @@ class Trainer:
         if isinstance(metrics, str) or not set(metrics) <= {"accuracy"}:
             raise ValueError(f"[Trainer] metrics must be ('accuracy',) or (), got {metrics!r}")
         optimizer = AdamW() if optimizer is None else optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"[Trainer] optimizer must be one of gr.optim, got {type(optimizer).__name__}")
+        _require_optimizer(optimizer)
         options = Options.checked(
             "Trainer",
             dtype=dtype,
@@ -109,9 +114,9 @@ class Trainer:
             accumulate=accumulate,
             clip_norm=clip_norm,
             nonfinite=nonfinite,
-            seed=seed,
+            seed=0 if seed is None else seed,
         )
-        self.model, self.optimizer, self.seed = model, optimizer, options.seed
+        self.model, self._optimizer, self._seed = model, optimizer, options.seed
         self._runner: NativeRun | UserStep
         if step is not None:
             if params is None:
@@ -123,6 +128,11 @@ class Trainer:
         elif model is not None:
             from gradring.graph import Engine
 
+            if seed is not None and getattr(getattr(model, "_store", None), "trained", False):
+                raise ValueError(
+                    f"[Trainer] seed={seed} decides initial parameters, but a trainer has updated this model's already: "
+                    "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
+                )
             engine = Engine(model, loss=loss, optimizer=optimizer, **asdict(options))
             self._runner = NativeRun(engine, accuracy="accuracy" in metrics)
             self.step = engine.step
@@ -130,15 +140,54 @@ class Trainer:
         self._batch = 0  # batches done of the next one, after an interrupted fit
         self._training = False
         self._history = History()
+        self._callbacks: tuple[Callback, ...] = ()
+        self._callback_states: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
         self._validation_seconds = self._python_seconds = 0.0
 
     # State
 
+    _settable = frozenset({"epoch"})
+    _fixed = frozenset({"model", "step"})
+
     @property
-    def params(self) -> dict[str, NDArray[Any]]:
-        """The parameters by name: the live arrays, which the next step reads and changes."""
+    def optimizer(self) -> Optimizer:
+        """What updates the parameters. Another one takes effect from the next step, also while ``fit`` runs; what it keeps
+        for each parameter goes on where both keep it, and else begins at zero."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer) -> None:
+        _require_optimizer(optimizer)
+        with self._alone("optimizer"):
+            self._runner.set_optimizer(optimizer)
+            self._optimizer = optimizer
+
+    @property
+    def seed(self) -> int:
+        """What dropout and the order of plain arrays are drawn from."""
+        return self._seed
+
+    @property
+    def history(self) -> History:
+        """What the last run of ``fit`` measured, and those that it resumed."""
+        return self._history
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """Those of the run of ``fit`` that is going on; empty otherwise."""
+        return self._callbacks
+
+    @property
+    def params(self) -> Params:
+        """The parameters by name: the live arrays, which the next step reads and changes. Assigning to a name writes into
+        its array."""
         return self._runner.params
+
+    @params.setter
+    def params(self, values: Params) -> None:
+        if values is not self.params:  # it is after `params |= {...}`
+            raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
     @property
     def engine(self) -> Engine:
@@ -170,7 +219,24 @@ class Trainer:
             problem = self._misfit(tensors)
             if problem:
                 raise ValueError(f"[Trainer.load_state_dict] {problem}")
-            self._restore(tensors, {name: int(state[name]) for name in self._counts()})
+            try:
+                counts = {name: _count(name, state.get(name, _DEFAULTS.get(name))) for name in self._counts()}
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ValueError(f"[Trainer.load_state_dict] {error}") from None
+            self._restore(tensors, counts)
+
+    def reset(self, seed: int) -> None:
+        """Begin anew: fresh parameters from ``seed``, an optimizer without memory, no epochs and no history."""
+        seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
+        with self._alone("reset"):
+            if self.model is None:
+                raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
+            self.model.init(seed, self.model.store.dtype)
+            for array in self._runner.state.values():
+                array[...] = 0
+            counts = dict.fromkeys(self._counts(), 0) | {"seed": seed}
+            self._runner.restore(counts)
+            self.epoch, self._batch, self._seed, self._history = 0, 0, seed, History()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
@@ -179,32 +245,69 @@ class Trainer:
         """
         with self._alone("save"):
             tensors = {**self._runner.params, **{_STATE + name: array for name, array in self._runner.state.items()}}
+            states, arrays = split(named_states(self._callbacks) or self._callback_states)
+            tensors |= arrays
             metadata = {name: str(value) for name, value in self._counts().items()}
-            metadata |= {"format": "gradring", "version": _VERSION, "optimizer": repr(self.optimizer)}
+            metadata |= {
+                "format": "gradring",
+                "version": _VERSION,
+                "optimizer": repr(self.optimizer),
+                "callbacks": json.dumps(states),
+            }
             checkpoint.write(path, tensors, {**metadata, "history": json.dumps(self._history.metrics)})
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a file of ``save``.
+    def load(self, path: str | os.PathLike[str], *, weights_only: bool = False, strict: bool = True) -> list[str]:
+        """Go on from a file of ``save``; the names of the tensors that were taken from it.
 
-        A file that is damaged, foreign, or does not fit the model and the optimizer raises ``CheckpointCorrupt``,
-        naming the file and the tensor, and changes nothing.
+        ``weights_only=True`` takes the parameters alone and leaves optimizer, counts and history as they are;
+        ``strict=False`` takes only those parameters whose name, shape and dtype fit, and nothing else either.
+
+        A file that is damaged or foreign raises ``CheckpointCorrupt``, and a sound one for another model or optimizer
+        ``CheckpointMismatch``, naming the file and the tensor. Nothing is changed then.
         """
+        name = os.fspath(path)
         with self._alone("load"):
-            tensors, metadata = checkpoint.read(path)
+            tensors, metadata = checkpoint.read(name)
+            states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
+            if weights_only or not strict:
+                return self._take_weights(name, tensors, strict)
             problem = self._misfit(tensors)
             if problem:
-                raise CheckpointCorrupt(f"[Trainer.load] {os.fspath(path)}: {problem}")
+                raise CheckpointMismatch(
+                    f"[Trainer.load] {name}: {problem}; weights_only=True takes the parameters alone, and strict=False "
+                    "those that fit"
+                )
             try:
                 if metadata["version"] != _VERSION:
                     raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
-                counts = {name: _count(name, metadata[name]) for name in self._counts()}
+                counts = {name: _count(name, metadata.get(name, _DEFAULTS.get(name))) for name in self._counts()}
                 history = History.from_metrics(json.loads(metadata["history"]))
-            except (KeyError, ValueError, TypeError) as error:
-                raise CheckpointCorrupt(
-                    f"[Trainer.load] {os.fspath(path)}: the metadata do not fit: {error}"
-                ) from error
+            except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
+                raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
             self._restore(tensors, counts)
-            self._history = history
+            self._history, self._callback_states = history, states
+            return list(tensors)
+
+    def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
+        params = self._runner.params
+        weights = {name: array for name, array in tensors.items() if not name.startswith(_STATE)}
+        fitting = {
+            name: array
+            for name, array in weights.items()
+            if name in params and params[name].shape == array.shape and params[name].dtype == array.dtype
+        }
+        if strict and len(fitting) < max(len(params), len(weights)):
+            odd = sorted((params.keys() | weights.keys()) - fitting.keys())
+            raise CheckpointMismatch(
+                f"[Trainer.load] {path}: parameter {odd[0]!r} is not the same there and in this model; strict=False "
+                "takes those that fit"
+            )
+        if self._training:
+            raise GradringError("[Trainer.load] an epoch is running; load between epochs")
+        for name, array in fitting.items():
+            np.copyto(params[name], array)
+        self._runner.loaded()
+        return list(fitting)
 
     # Training
 
@@ -217,49 +320,92 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         resume: str | os.PathLike[str] | None = None,
         batch_size: int = 64,
+        steps_per_epoch: int | None = None,
+        on_signal: Literal["raise", "save"] = "raise",
+        verbose: bool | Literal["auto", "bar", "lines"] = "auto",
     ) -> History:
         """Train for ``epochs`` passes over ``data``; returns what was measured in each.
 
-        ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)``, taken shuffled in batches of ``batch_size``, or
-        any iterable of batches. ``validate`` is the same, for the metrics ``val_loss`` and ``val_accuracy`` after
-        each epoch. With ``resume`` the trainer first loads that checkpoint and then trains on until ``epochs`` are
-        complete in all.
+        ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)`` or ``{"x": x, "y": y}``, taken shuffled in batches of
+        ``batch_size``, a map-style data set of such samples, or any iterable of batches. An epoch ends after
+        ``steps_per_epoch`` batches, or after ``len(data)`` where there is a length. ``validate`` is the same, for the
+        metrics ``val_loss`` and ``val_accuracy`` after each epoch. With ``resume`` the trainer first loads that
+        checkpoint and then trains on until ``epochs`` are complete in all; ``"auto"`` takes the newest file of the
+        ``Checkpoint`` without ``monitor`` among the callbacks, and starts afresh where there is none yet.
+
+        ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
+        False, on standard error. With ``on_signal="save"`` SIGINT, SIGTERM and SIGHUP end the run after the step at
+        hand, every ``Checkpoint`` without ``monitor`` saves that state, and ``KeyboardInterrupt`` is raised.
 
         Arrays in memory are read where they lie: what is written to them meanwhile is trained on, and their memory must
         stay (``ndarray.resize(refcheck=False)`` takes it away under every view of an array, this one included).
 
         Ctrl-C raises ``KeyboardInterrupt`` after the step at hand; the trainer can be used, saved and resumed after it.
         """
+        if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
+            raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
         epochs = whole("Trainer.fit", "epochs", epochs, 0)
-        with self._alone("fit"), self._runner.holding():
+        limit = steps_per_epoch
+        limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
+        choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
+        listeners = _listeners(callbacks, verbose)
+        if isinstance(resume, str) and resume == "auto":
+            resume = _newest(listeners)
+        with self._alone("fit"), self._runner.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
-                self.load(resume)
+                self._resume(resume, listeners)
             else:
-                self._batch, self._history = 0, History()
-            source = as_source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
+                self._batch, self._history, self._callback_states = 0, History(), {}
+            source = self._runner.source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
+            self._runner.limit = limit
             check = None
             if validate is not None:
-                check = as_source("Trainer.fit", validate, _EVALUATE, shuffle=False, seed=0)
+                check = self._runner.source("Trainer.fit", validate, _EVALUATE, shuffle=False, seed=0)
+                self._runner.require_fit(check)
+            names = self._runner.metric_names(source)
+            batches = length_of(source)
+            batches = limit if batches is None else batches
             run = Run(
                 self,
                 self._history,
                 first_epoch=self.epoch if resume is None else 0,
                 last_epoch=epochs if resume is not None else self.epoch + epochs,
-                batches=len(source) if hasattr(source, "__len__") else None,
+                batches=batches if batches is None or limit is None else min(batches, limit),
                 epoch=self.epoch,
                 batch=self._batch,
                 source=source,
+                names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
             )
-            listeners = _with_progress(callbacks)
+            self._callbacks = tuple(listeners)
             try:
                 for listener in listeners:
                     listener.on_fit_start(run)
+                if resume is not None:
+                    give(self._callback_states, listeners, os.fspath(resume))
                 while self.epoch < run.last_epoch and not run.stop:
                     self._fit_epoch(run, source, check, listeners)
+                run.ended = "complete"
+            except BaseException as error:
+                run.ended = type(error).__name__
+                if isinstance(error, signals.Ended):
+                    for listener in listeners:
+                        if isinstance(listener, Checkpoint) and listener.monitor is None:
+                            listener.save(run)
+                raise
             finally:
                 for listener in listeners:
                     listener.on_fit_end(run)
+                self._callback_states, self._callbacks = named_states(listeners), ()
             return self._history
+
+    def _resume(self, path: str | os.PathLike[str], listeners: list[Callback]) -> None:
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"[Trainer.fit] resume: there is no file {os.fspath(path)!r}; resume=None starts afresh, and so does "
+                'resume="auto" while a Checkpoint among the callbacks has no file yet'
+            )
+        self.load(path)
+        require_known(self._callback_states, listeners, os.fspath(path))
 
     def _fit_epoch(self, run: Run, source: Any, check: Any, listeners: list[Callback]) -> None:
         began, native = time.perf_counter(), self._native_seconds()
@@ -292,23 +438,36 @@ class Trainer:
         }
         self._history.append(run.metrics)
         self.epoch, self._batch = self.epoch + 1, 0
-        for listener in listeners:
+        for listener in listeners:  # Checkpoints come last, and find in the others' states what they made of the epoch
             listener.on_epoch_end(run)
         self._validation_seconds += validated
         self._python_seconds += max(time.perf_counter() - began - native - validated, 0.0)
 
     # Use
 
-    def evaluate(self, data: Any, *, batch_size: int = _EVALUATE) -> dict[str, float]:
+    def evaluate(self, data: Any, *more: NoReturn, batch_size: int = _EVALUATE) -> dict[str, float]:
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
+        if more:
+            raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
         with self._alone("evaluate"):
-            source = as_source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
+            source = self._runner.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
+            self._runner.limit = None
             return self._runner.evaluate(source, batch_size)
 
     def predict(self, x: Any, *, batch_size: int = _EVALUATE) -> NDArray[Any]:
-        """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows."""
+        """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
+
+        ``x`` is an array or what becomes one, the path of an ``.npy`` file, a ``gr.Loader``, whose first field (or
+        ``"x"``) counts, in its samples' order, or an iterable of batches.
+        """
+        size = whole("Trainer.predict", "batch_size", batch_size, 1)
         with self._alone("predict"):
-            return self._runner.predict(x, batch_size)
+            parts = prediction_inputs("Trainer.predict", x, size)
+            return (
+                self._runner.predict(x, size)
+                if parts is None
+                else joined_rows(self._runner.predict(part, size) for part in parts)
+            )
 
     def timings(self) -> Timings:
         """Seconds by phase since the trainer was made; printed, the bottleneck by name.
@@ -333,7 +492,7 @@ class Trainer:
 
     def _counts(self) -> dict[str, int]:
         batch = self._runner.batches() if self._training else self._batch
-        return {**self._runner.counters(), "epoch": self.epoch, "batch": batch, "seed": self.seed}
+        return {**self._runner.counters(), "epoch": self.epoch, "batch": batch, "seed": self._seed}
 
     def _misfit(self, tensors: Mapping[str, Any]) -> str:
         """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""
@@ -355,7 +514,8 @@ class Trainer:
         for name, array in self._runner.state.items():
             np.copyto(array, tensors[_STATE + name])
         self._runner.restore(counts)
-        self.epoch, self._batch, self.seed = counts["epoch"], counts["batch"], counts["seed"]
+        self._runner.loaded()
+        self.epoch, self._batch, self._seed = counts["epoch"], counts["batch"], counts["seed"]
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:
@@ -370,23 +530,52 @@ class Trainer:
             self._lock.release()
 
 
-def _count(name: str, text: str) -> int:
+# Counts that a file may lack, because it is older than they are.
+_DEFAULTS = {"fresh": 0}
+
+
+def _count(name: str, text: Any) -> int:
+    if text is None:
+        raise ValueError(f"{name} is missing")
     value = int(text)
-    if value < 0:
-        raise ValueError(f"{name} is {value}")
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{name} is {value}: must be at least 0 and below 2**63")
     return value
 
 
-def _with_progress(callbacks: Iterable[Callback]) -> list[Callback]:
-    """The callbacks, checked, and a progress bar before them if there is a terminal and none of their own."""
+def _require_optimizer(optimizer: Any) -> None:
+    if isinstance(optimizer, Optimizer):
+        return
+    got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
+    hint = ""
+    if isinstance(optimizer, str):
+        known = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+        hint = f": write optimizer=gr.optim.{known.get(optimizer.lower(), 'AdamW')}(lr)"
+    elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"
+    raise TypeError(f"[Trainer] optimizer must be one of gr.optim, got {got}{hint}")
+
+
+def _newest(listeners: Iterable[Callback]) -> str | None:
+    """The newest file of the Checkpoints without monitor, which hold the latest state."""
+    latest = [listener for listener in listeners if isinstance(listener, Checkpoint) and listener.monitor is None]
+    if not latest:
+        raise ValueError('[Trainer.fit] resume="auto" needs a gr.callbacks.Checkpoint without monitor among callbacks')
+    files = [file for listener in latest if (file := listener.newest()) is not None]
+    return max(files, key=lambda file: os.stat(file).st_mtime_ns, default=None)
+
+
+def _listeners(callbacks: Any, verbose: Any) -> list[Callback]:
+    """The callbacks, checked; a progress report before them, and those that save after the others."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"[Trainer.fit] callbacks must be a list of gr.callbacks, got {type(callbacks).__name__}")
     listeners = list(callbacks)
     for listener in listeners:
         if not isinstance(listener, Callback):
-            raise TypeError(f"[Trainer.fit] callbacks must be of gr.callbacks, got {type(listener).__name__}")
-    if (
-        not any(isinstance(listener, Progress) for listener in listeners)
-        and sys.stderr is not None
-        and sys.stderr.isatty()
-    ):
-        listeners.insert(0, Progress())
-    return listeners
+            hint = f": did you forget the brackets of {listener.__name__}()?" if isinstance(listener, type) else ""
+            got = "a class" if isinstance(listener, type) else type(listener).__name__
+            raise TypeError(f"[Trainer.fit] callbacks must be of gr.callbacks, got {got}{hint}")
+    choice("Trainer.fit", "verbose", "auto" if verbose in (True, False) else verbose, ("auto", "bar", "lines"))
+    if verbose is not False and not any(isinstance(listener, Progress) for listener in listeners):
+        listeners.insert(0, Progress(style="auto" if verbose is True else verbose))
+    return sorted(listeners, key=lambda listener: isinstance(listener, Checkpoint))

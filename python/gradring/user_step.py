@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from gradring import ops
 from gradring.epochs import REPORT_SECONDS, EpochPlace, Mean, Report, batches_of
 from gradring.errors import NonFinite
+from gradring.loader import as_source
+from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.options import Options
 
@@ -51,8 +53,15 @@ class UserStep(EpochPlace):
             raise TypeError(f"[Trainer] step must be a function (params, batch) -> loss, grads, got {function!r}")
         if not isinstance(params, Mapping) or not params:
             raise TypeError(f"[Trainer] params must be a dict of arrays, got {type(params).__name__}")
+        for name in params:
+            if not isinstance(name, str):
+                raise TypeError(f"[Trainer] params: the names must be strings, got {name!r}")
+            if name == "__metadata__" or name.startswith(("optimizer/", "callbacks/")):
+                raise ValueError(
+                    f"[Trainer] params: a checkpoint has another use for the name {name!r}: choose another"
+                )
         self._function, self.optimizer, self._options = function, optimizer, options
-        self.params: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         self._given: dict[str, Any] = {}
         for name, value in params.items():
             array = as_numpy(f"params[{name!r}]", value)
@@ -64,8 +73,10 @@ class UserStep(EpochPlace):
                     f"[Trainer] params[{name!r}] must be C-contiguous to be updated in place, "
                     f"got strides {array.strides}"
                 )
-            self.params[name] = array if owned else array.copy(order="C")
-            self._given[name] = value if owned else self.params[name]
+            arrays[name] = array if owned else array.copy(order="C")
+            self._given[name] = value if owned else arrays[name]
+        self.params = Params(arrays)
+        self._known = tuple(self._given.items())
         self.state = {
             f"{state}.{name}": np.zeros_like(array)
             for state in optimizer.state_names
@@ -73,7 +84,7 @@ class UserStep(EpochPlace):
         }
         self._spans = [_span(array) for array in self.params.values()]
         self._update = _updater(optimizer)
-        self.step_count = 0
+        self.step_count = self._fresh = 0
         self._last_samples = 1.0
         self._computed = 0
         self._sums: dict[str, NDArray[Any]] = {}
@@ -114,7 +125,7 @@ class UserStep(EpochPlace):
         self.begin(start)
         mean, done = Mean(), start
         told = ready = time.perf_counter()
-        for batch in batches_of(source, epoch, start):
+        for batch in batches_of(source, epoch, start, self.limit):
             self._seconds["data"] += time.perf_counter() - ready
             mean.add(self.step(batch), self._last_samples)
             done += 1
@@ -139,13 +150,40 @@ class UserStep(EpochPlace):
     def plan(self) -> str:
         return f"step: {self._function!r}, then {self.optimizer} on {len(self.params)} parameters"
 
+    def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
+        """What batches come from; the function gets them as they are."""
+        return as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
+
+    def metric_names(self, source: Any) -> tuple[str, ...]:
+        return ("loss",)
+
+    def require_fit(self, source: Any) -> None:
+        """What the function takes is its own affair."""
+
+    def loaded(self) -> None:
+        """Nobody asks where the parameters came from."""
+
+    def set_optimizer(self, optimizer: Optimizer) -> None:
+        """Use this one from the next step on; its state goes on under the names that both have."""
+        new = {
+            f"{state}.{name}": np.zeros_like(array)
+            for state in optimizer.state_names
+            for name, array in self.params.items()
+        }
+        if set(optimizer.state_names) - set(self.optimizer.state_names):
+            self._fresh = self.step_count
+        kept = {name: self.state.get(name, array) for name, array in new.items()}
+        self.state.clear()
+        self.state.update(kept)
+        self.optimizer, self._update = optimizer, _updater(optimizer)
+
     def counters(self) -> dict[str, int]:
         """What a checkpoint must hold beside the arrays."""
-        return {"step": self.step_count}
+        return {"step": self.step_count, "fresh": self._fresh}
 
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
-        self.step_count = counters["step"]
+        self.step_count, self._fresh = counters["step"], counters["fresh"]
         self._forget()
 
     def flush(self) -> None:
@@ -154,19 +192,18 @@ class UserStep(EpochPlace):
             return
         grads = self._sums
         if self._options.accumulate > 1:
-            for grad in grads.values():
-                grad /= self._weight
+            grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
         if self._options.clip_norm is not None:
             # In double precision, so that large models do not overflow.
             norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
             factor = self._options.clip_norm / (norm + 1e-6)  # as in csrc/ops/norm/norm.h
             if not factor >= 1:
-                grads = {name: grad * grad.dtype.type(factor) for name, grad in grads.items()}
+                grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
         rate = float(self.optimizer.learning_rates(self.step_count, 1)[0])
         self.step_count += 1
         for name, param in self.params.items():
             states = (self.state[f"{state}.{name}"] for state in self.optimizer.state_names)
-            self._update(param, grads[name], *states, lr=rate, step=self.step_count)
+            self._update(param, grads[name], *states, lr=rate, step=self.step_count - self._fresh)
         self._discard()
 
     def timings(self) -> dict[str, float]:
@@ -182,13 +219,21 @@ class UserStep(EpochPlace):
 
     def _evaluate(self, batch: Any) -> StepResult:
         returned = self._function(self._given, batch)
+        for name, value in self._known:
+            if self._given.get(name) is not value or len(self._given) != len(self._known):
+                self._given.clear()
+                self._given.update(self._known)
+                raise TypeError(
+                    f"[step] the function put another array in the place of params[{name!r}], or changed the names: params "
+                    "are updated by the optimizer; to change one yourself write into it, params[name][...] = values"
+                )
         if not isinstance(returned, tuple) or len(returned) not in (2, 3):
             raise TypeError(
                 f"[step] the function must return loss, grads or loss, grads, samples, got {type(returned).__name__}"
             )
         if not isinstance(returned[1], Mapping):
             raise TypeError(f"[step] grads must be a dict of arrays, got {type(returned[1]).__name__}")
-        samples = float(returned[2]) if len(returned) == 3 else 1.0
+        samples = float(returned[2]) if len(returned) == 3 else _rows_of(batch)
         if not (math.isfinite(samples) and samples > 0):
             raise ValueError(f"[step] the number of samples must be above 0, got {samples}")
         self._last_samples = samples
@@ -222,10 +267,24 @@ class UserStep(EpochPlace):
         if self._options.accumulate == 1:
             self._sums = result.grads
         elif not self._sums:
-            self._sums = {name: grad * grad.dtype.type(result.samples) for name, grad in result.grads.items()}
+            self._sums = {
+                name: np.asarray(grad * grad.dtype.type(result.samples)) for name, grad in result.grads.items()
+            }
         else:
             for name, grad in result.grads.items():
-                self._sums[name] += grad * grad.dtype.type(result.samples)
+                self._sums[name] += grad * grad.dtype.type(result.samples)  # in place, of 0 dimensions too
+
+
+def _rows_of(batch: Any) -> float:
+    """The length of the batch's first axis; 1 for what has none."""
+    if isinstance(batch, Mapping) and batch:
+        batch = batch.get("x", next(iter(batch.values())))
+    elif (isinstance(batch, tuple) and batch) or (isinstance(batch, list) and batch and hasattr(batch[0], "shape")):
+        batch = batch[0]
+    shape = getattr(batch, "shape", None)
+    if shape is None:
+        return float(len(batch)) if hasattr(batch, "__len__") and not isinstance(batch, (str, bytes)) else 1.0
+    return float(shape[0]) if len(shape) > 0 and shape[0] > 0 else 1.0
 
 
 def _span(array: NDArray[Any]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import gradring as gr
 
 def test_the_bar_ends_full_and_shows_the_metrics(trainer, data):
     text = io.StringIO()
-    trainer.fit(data, epochs=2, validate=data, callbacks=[gr.callbacks.Progress(text)])
+    trainer.fit(data, epochs=2, validate=data, callbacks=[gr.callbacks.Progress(text, style="bar")])
     last = text.getvalue().replace("\n", "\r").rstrip("\r").split("\r")[-1]
     assert "epoch 2/2: 100%" in last and "8/8" in last and "loss=0.5000" in last and "val_loss=0.5000" in last
 
@@ -17,7 +17,7 @@ def test_the_bar_ends_full_and_shows_the_metrics(trainer, data):
 def test_a_second_run_counts_from_one(trainer, data):
     trainer.fit(data, epochs=2)
     text = io.StringIO()
-    trainer.fit(data, epochs=3, callbacks=[gr.callbacks.Progress(text)])
+    trainer.fit(data, epochs=3, callbacks=[gr.callbacks.Progress(text, style="bar")])
     assert "epoch 3/3: 100%" in text.getvalue() and "12/12" in text.getvalue() and "/5" not in text.getvalue()
 
 
@@ -57,9 +57,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_it_comes_by_itself_on_a_terminal_only(trainer, data, monkeypatch):
-    for stream, shown in ((io.StringIO(), False), (Terminal(), True), (None, False)):
+def test_a_terminal_gets_a_bar_and_anything_else_a_line(trainer, data, monkeypatch):
+    for stream, bar in ((io.StringIO(), False), (Terminal(), True), (None, False)):
         monkeypatch.setattr(sys, "stderr", stream)
         trainer.fit(data, epochs=1)
         if stream is not None:
-            assert ("epoch 1/1" in stream.getvalue()) == shown
+            assert "epoch 1/1" in stream.getvalue() and ("\r" in stream.getvalue()) == bar

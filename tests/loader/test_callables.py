@@ -87,7 +87,6 @@ def other_than_first(first, other):
     [
         (np.zeros(3, np.float32), np.zeros(3)),
         (np.zeros(3, np.float32), np.zeros((3, 1), np.float32)),
-        (np.zeros(3, np.float32), np.zeros(3, ">f4")),
         (np.zeros(3, np.float32), np.zeros(4, np.float32)[:2]),
         (np.zeros(3, np.float32), (np.zeros(3, np.float32),)),
         (np.zeros(2, "M8[s]"), np.zeros(2, "M8[ms]")),

@@ -106,7 +106,7 @@ def test_large_batches_which_are_filled_in_parts_and_around_the_caches(num_threa
         ((), ValueError, r"\[loader\] the source is an empty tuple"),
         ({}, ValueError, r"\[loader\] the source is an empty dict"),
         (3.0, TypeError, r"is a float: expected an array"),
-        (([1, 2], [3, 4]), TypeError, r"field '0' is a list: expected an array"),
+        (([1, [2, 3]], [3, 4]), ValueError, r"field '0' is ragged"),
         ((np.zeros(3), None), TypeError, r"field '1' is a NoneType"),
         ((np.zeros(3), np.array([None] * 3)), TypeError, r"field '1' has dtype object"),
         (np.float32(1), (TypeError, ValueError), r"single value|is a float32"),
@@ -201,7 +201,7 @@ def test_what_serves_as_a_source(arrays):
     with pytest.raises(TypeError, match=r"\[f\] data is an iterator, which can be read only once"):
         as_source("f", iter(batches), 2, shuffle=True, seed=0)
     for wrong in (arrays[0], 3, None):
-        with pytest.raises(TypeError, match=r"\[f\] data must be a Loader, arrays \(x, y\) or an iterable of batches"):
+        with pytest.raises(TypeError, match=r"\[f\] data must be a Loader, arrays \(x, y\), a data set or an iterable"):
             as_source("f", wrong, 2, shuffle=True, seed=0)
 
 

@@ -136,8 +136,8 @@ def test_bad_input() -> None:
         gr.ops.matmul(np.ones((3, 4), np.int64), b)
     with pytest.raises(TypeError, match=r"\[matmul\] a is of dtype complex128"):
         gr.ops.matmul(np.ones((3, 4), complex), b)
-    with pytest.raises(TypeError, match=r"\[matmul\] a is a list"):
-        gr.ops.matmul([[1.0]], b)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"\[matmul\] a is a list of str"):
+        gr.ops.matmul([["1.0"]], b)  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"b is missing"):
         gr.ops.matmul(a)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"unexpected argument 'transposed'"):

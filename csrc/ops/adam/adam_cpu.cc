@@ -12,6 +12,8 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, int64_t first
   const T beta1 = static_cast<T>(g.beta1), rest1 = static_cast<T>(1 - g.beta1);
   const T beta2 = static_cast<T>(g.beta2), rest2 = static_cast<T>(1 - g.beta2);
   const T step_size = static_cast<T>(factors.step_size), root = static_cast<T>(factors.root);
+  const T large_gradient = static_cast<T>(sizeof(T) == 4 ? 1e18 : 1e153);
+  const Vec<T> one = Vec<T>{} + T(1), every_rest2 = Vec<T>{} + rest2;
   const T eps = static_cast<T>(g.eps), scale = static_cast<T>(g.grad_scale);
   const T decay = static_cast<T>(Decoupled ? 1 - g.lr * g.weight_decay : g.weight_decay);
   for (int64_t row = 0; row < rows; ++row) {
@@ -28,7 +30,11 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, int64_t first
             d = d + p * decay;
           }
           const Vec<T> m = load_up_to<T>(first_moment + i, n) * beta1 + d * rest1;
-          const Vec<T> v = load_up_to<T>(second_moment + i, n) * beta2 + d * d * rest2;
+          // (1 - beta2) d, and that times d, where d * d alone would overflow; elsewhere d * d as ever.
+          const IntVec<T> large = abs<T>(d) > large_gradient;
+          const Vec<T> scaled = d * rest2;
+          const Vec<T> square = d * (large ? scaled : d);
+          const Vec<T> v = load_up_to<T>(second_moment + i, n) * beta2 + square * (large ? one : every_rest2);
           store_up_to<T>(first_moment + i, m, n);
           store_up_to<T>(second_moment + i, v, n);
           store_up_to<T>(param + i, p - m * step_size / (square_root<T>(v) * root + eps), n);

@@ -21,7 +21,7 @@ struct Labels {
 struct LossTotals {
   double loss = 0;       // the sum of the rows' losses
   int64_t correct = 0;   // rows whose prediction is right
-  int64_t bad_row = -1;  // the first row whose label is outside [0, classes); such rows count nothing
+  int64_t bad_row = -1;  // the first row whose label, or probability, cannot be; a bad label counts nothing
 };
 
 // Shared scratch of a loss: the blocks' totals, then their column sums.

@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "ops/loss/loss_blocks.h"
 #include "ops/pointwise_loss/kernels.h"
 #include "ops/softmax/row.h"
@@ -22,7 +24,10 @@ GRADRING_INLINE Point<T> point(Vec<T> p, Vec<T> t) noexcept {
     const Vec<T> e = math::exp<T>(-abs<T>(p));
     const Vec<T> large = T(1) / (e + T(1));  // sigmoid(|p|)
     const Vec<T> sigmoid = p < zero ? e * large : large;
-    return {(maximum<T>(zero, p) - p * t) + math::log1p_unit<T>(e), sigmoid - t};
+    const Vec<T> usual = (maximum<T>(zero, p) - p * t) + math::log1p_unit<T>(e);
+    // An infinite logit is wholly right, or infinitely wrong; max(p, 0) - p t would be inf - inf.
+    const Vec<T> endless = abs<T>(p), right = p < zero ? zero : zero + T(1);
+    return {endless == T(INFINITY) ? (t == right ? zero : endless) : usual, sigmoid - t};
   }
 }
 
@@ -32,11 +37,28 @@ GRADRING_INLINE IntVec<T> wrong(Vec<T> p, Vec<T> t) noexcept {
   return (p > T(0)) ^ (t > T(0.5));
 }
 
+// Lanes whose target is no probability: NaN, or outside [0, 1].
+template <PointwiseLoss K, class T>
+GRADRING_INLINE IntVec<T> no_probability(Vec<T> t) noexcept {
+  if constexpr (K == PointwiseLoss::kMse) return IntVec<T>{};
+  return ~((t >= T(0)) & (t <= T(1)));
+}
+
+// The first of these rows with a target that is no probability.
+template <class T>
+int64_t first_bad_row(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end) noexcept {
+  for (int64_t at = begin * g.columns; at < end * g.columns; ++at) {
+    if (!(g.targets[at] >= 0 && g.targets[at] <= 1)) return at / g.columns;
+  }
+  return -1;
+}
+
 template <PointwiseLoss K, class T>
 LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   const T share = T(1) / static_cast<T>(g.columns);
   LossTotals totals;
   T losses[kRowBlock] = {};
+  IntVec<T> bad{};
   for (int64_t j = 0; sums && j < g.columns; ++j) sums[j] = 0;
   for (int64_t i = begin; i < end; ++i) {
     const T* p = g.predictions + i * g.columns;
@@ -53,6 +75,7 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
           const IntVec<T> valid = whole ? ~IntVec<T>{} : first_lanes<T>(n);
           loss += whole ? here.loss : valid ? here.loss : Vec<T>{};
           mistakes |= wrong<K, T>(prediction, target) & valid;
+          bad |= no_probability<K, T>(target) & valid;
           if (!d) return;
           const Vec<T> slope = here.slope * scale;
           store_up_to<T>(d + j, slope, n);
@@ -61,6 +84,7 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
     losses[i - begin] = sum_of_lanes<T>(loss)[0] * share;
     totals.correct += !any_lane<T>(mistakes);
   }
+  if (any_lane<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
   totals.loss = sum_of_block<T>(losses);
   for (int64_t i = begin; g.losses && i < end; ++i) g.losses[i] = losses[i - begin];
   return totals;
@@ -72,7 +96,7 @@ LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
   LossTotals totals;
   T losses[kRowBlock] = {};
   Vec<T> column{};
-  IntVec<T> mistakes{};
+  IntVec<T> mistakes{}, bad{};
   for_vectors<T>(
       end - begin, [&](int64_t r, int64_t n) __attribute__((always_inline)) {
         const Vec<T> prediction = load_up_to<T>(g.predictions + begin + r, n);
@@ -80,6 +104,7 @@ LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
         const Point<T> here = point<K, T>(prediction, target);
         store_up_to<T>(losses + r, here.loss, n);
         mistakes += wrong<K, T>(prediction, target) & first_lanes<T>(n);  // -1 each
+        bad |= no_probability<K, T>(target) & first_lanes<T>(n);
         if (!g.gradient) return;
         Vec<T> slope = here.slope * g.scale;
         if (g.dlosses) slope *= load_up_to<T>(g.dlosses + begin + r, n);
@@ -87,6 +112,7 @@ LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
         column += n == kWidth<T> ? slope : first_lanes<T>(n) ? slope : Vec<T>{};
       });
   if (sums) *sums = sum_of_lanes<T>(column)[0];
+  if (any_lane<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
   totals.correct = end - begin;
   for (int k = 0; k < kWidth<T>; ++k) totals.correct += mistakes[k];
   totals.loss = sum_of_block<T>(losses);

@@ -23,7 +23,14 @@ PointwiseLoss pointwise_loss(const PointwiseLossArguments<T>& g) {
     bool right = !mse;
     for (int64_t j = 0; j < g.columns; ++j) {
       const double p = g.predictions[i * g.columns + j], t = g.targets[i * g.columns + j];
-      loss += mse ? (p - t) * (p - t) : std::fmax(p, 0) - p * t + std::log1p(std::exp(-std::fabs(p)));
+      if (mse) {
+        loss += (p - t) * (p - t);
+      } else if (std::isinf(p)) {
+        loss += t == (p > 0) ? 0 : INFINITY;
+      } else {
+        loss += std::fmax(p, 0) - p * t + std::log1p(std::exp(-std::fabs(p)));
+      }
+      if (!mse && !(t >= 0 && t <= 1) && result.totals.bad_row < 0) result.totals.bad_row = i;
       const double slope = mse ? 2 * (p - t) : 1 / (1 + std::exp(-p)) - t;
       const double d =
           slope * double(g.scale) * (g.dlosses ? double(g.dlosses[i]) : 1.0) / static_cast<double>(g.columns);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,9 @@ class Run:
     Epochs are counted over the trainer's life: this run began with ``first_epoch`` (0 if it was resumed), is in
     ``epoch`` and ends before ``last_epoch``. ``batch`` of ``batches`` are done in it; ``batches`` is None where the
     ``source``, which batches come from, cannot tell. ``metrics`` holds the running means of the epoch, and at its end
-    its row of the history. A callback ends the run after the current epoch by setting ``stop`` to a reason.
+    its row of the history; ``names`` are those that the row will have. A callback ends the run after the current epoch
+    by setting ``stop`` to a reason. ``ended`` says at the run's end how it came: ``"complete"``, or the exception's
+    name.
     """
 
     trainer: Trainer
@@ -31,11 +35,28 @@ class Run:
     batch: int = 0
     source: Any = None
     metrics: dict[str, float] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
     stop: str = ""
+    ended: str = ""
+
+    def require_metric(self, who: str, metric: str) -> None:
+        """``ValueError``, before the first step, if no epoch will have this metric."""
+        if metric in self.names:
+            return
+        close = difflib.get_close_matches(metric, self.names, 1, 0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        if metric.startswith("val_") and not any(name.startswith("val_") for name in self.names):
+            hint = "; give fit validate=..."
+        raise ValueError(f"[{who}] there is no metric {metric!r}, only {list(self.names)}{hint}")
 
 
 class Callback:
-    """Override what you need. Each is called in the thread that called ``fit``, between two training steps."""
+    """Override what you need. Each is called in the thread that called ``fit``, between two training steps.
+
+    What a callback must remember beyond its arguments goes into ``state_dict``: numbers, texts, lists and dicts of them,
+    and arrays as values of the dict itself. A checkpoint holds it, and ``fit(resume=...)`` gives it back after
+    ``on_fit_start``.
+    """
 
     def on_fit_start(self, run: Run) -> None:
         """Before the first step."""
@@ -48,3 +69,10 @@ class Callback:
 
     def on_fit_end(self, run: Run) -> None:
         """After the last epoch, and also when the run ends by an exception."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on as this one would."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""

@@ -3,47 +3,128 @@
 from __future__ import annotations
 
 import os
+import string
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.improvement import Improvement, Mode
 
 __all__ = ["Checkpoint"]
 
 
 class Checkpoint(Callback):
-    """Save the trainer to ``path`` after every ``every`` epochs, and after the last one.
+    """Save the trainer to ``path`` after every ``every`` epochs, and the state in which ``fit`` ends.
 
-    ``path`` may contain ``{epoch}`` (complete epochs) and ``{step}`` (updates); of the files that then come about,
-    the last ``keep`` stay and the older ones are removed (None keeps all). Without them the one file is replaced.
-    Each file appears whole or not at all, and ``fit(resume=path)`` goes on from it bit for bit.
+    With ``monitor="val_loss"``, or another metric, only epochs in which it is better than ever before are saved:
+    ``mode`` is as for ``EarlyStop``. ``path`` may contain ``{epoch}`` (complete epochs) and ``{step}`` (updates), and
+    any other brace doubled, ``{{``; of the files that then come about, the last ``keep`` stay and the older ones are
+    removed (None keeps all). Without them the one file is replaced. Each file appears whole or not at all, and
+    ``fit(resume=path)`` goes on from it bit for bit. Where it stands among the callbacks does not matter: it saves after
+    the others have seen an epoch.
     """
 
-    def __init__(self, path: str | os.PathLike[str], every: int = 1, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        every: int = 1,
+        keep: int | None = None,
+        *,
+        monitor: str | None = None,
+        mode: Mode = "auto",
+    ) -> None:
         self.path, self.every = os.fspath(path), whole("Checkpoint", "every", every, 1)
         self.keep = None if keep is None else whole("Checkpoint", "keep", keep, 1, also="None")
-        try:
-            varies = self.path.format(epoch=0, step=0) != self.path.format(epoch=1, step=1)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"[Checkpoint] path may contain {{epoch}} and {{step}}, got {self.path!r}") from error
+        self.monitor = monitor
+        self._improvement = None if monitor is None else Improvement("Checkpoint", monitor, mode)
+        varies = _fields(self.path)
         if keep is not None and keep > 1 and not varies:
             raise ValueError(f"[Checkpoint] keep={keep} needs {{epoch}} or {{step}} in path, got {self.path!r}")
         self.saved: deque[str] = deque()
+        self._at: tuple[int, int] | None = None  # epoch and step of the last file
 
     def on_fit_start(self, run: Run) -> None:
+        if self.monitor is not None and self._improvement is not None:
+            run.require_metric("Checkpoint", self.monitor)
+            self._improvement.forget()
+        self._at = None
         folder = os.path.dirname(os.path.abspath(self.path.format(epoch=0, step=0)))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"[Checkpoint] {folder} is not a folder that can be written")
 
     def on_epoch_end(self, run: Run) -> None:
-        if (run.epoch + 1) % self.every and run.epoch + 1 < run.last_epoch and not run.stop:
-            return
+        if self._improvement is not None and self.monitor is not None:
+            if self._improvement.found(run.metrics[self.monitor], run.epoch):
+                self.save(run)
+        elif (run.epoch + 1) % self.every == 0:
+            self.save(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        # The last epoch, or the best one that EarlyStop has put back by now. After an exception the last file stays.
+        if self.monitor is None and run.ended == "complete" and run.trainer.epoch > run.first_epoch:
+            restored = any(getattr(other, "restore_best", False) for other in run.trainer.callbacks)
+            if restored or self._at != (run.trainer.epoch, run.trainer.step_count):
+                self.save(run)
+
+    def save(self, run: Run) -> None:
+        """Write the state at hand."""
         path = self.path.format(epoch=run.trainer.epoch, step=run.trainer.step_count)
-        run.trainer.save(path)
         if path in self.saved:
             self.saved.remove(path)
         self.saved.append(path)
+        run.trainer.save(path)
+        self._at = run.trainer.epoch, run.trainer.step_count
         while self.keep is not None and len(self.saved) > self.keep:
             with suppress(FileNotFoundError):
                 os.unlink(self.saved.popleft())
+
+    def newest(self) -> str | None:
+        """The newest file that this path has named, if there is one."""
+        folder, pattern = os.path.split(self.path)
+        names = [name for name in os.listdir(folder or ".") if _matches(pattern, name)] if _is_folder(folder) else []
+        files = [os.path.join(folder, name) for name in names]
+        return max(files, key=lambda file: os.stat(file).st_mtime_ns, default=None)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"path": self.path, "saved": list(self.saved)}
+        if self._improvement is not None:
+            state |= {"best": self._improvement.best, "best_epoch": self._improvement.epoch}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["path"] == self.path:
+            self.saved = deque(state["saved"])
+        if self._improvement is not None and "best" in state:
+            self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
+
+
+def _is_folder(folder: str) -> bool:
+    return os.path.isdir(folder or ".")
+
+
+def _fields(path: str) -> bool:
+    """Whether the path varies; ``ValueError`` for fields other than epoch and step."""
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(path) if name is not None}
+        path.format(epoch=0, step=0)
+        if not fields <= {"epoch", "step"}:
+            raise ValueError(f"unknown fields {sorted(fields)}")
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"[Checkpoint] path may contain {{epoch}} and {{step}}, got {path!r}: double any other brace, "
+            f"{path.replace('{', '{{').replace('}', '}}')!r}"
+        ) from error
+    return bool(fields)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a file's name is the pattern's for some epoch and step."""
+    import re
+
+    parts = []
+    for text, field, _, _ in string.Formatter().parse(pattern):
+        parts += [re.escape(text), "" if field is None else r"\s*\d+\s*"]
+    return re.fullmatch("".join(parts), name) is not None

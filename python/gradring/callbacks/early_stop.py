@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arguments import choice, real, whole
+from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.improvement import Improvement, Mode
 
 __all__ = ["EarlyStop"]
+
+_KEPT = "kept/"
 
 
 class EarlyStop(Callback):
     """End the run when ``metric`` has not improved by more than ``min_delta`` for ``patience`` epochs.
 
     A metric with "accuracy" in its name improves upwards, any other downwards; ``mode="max"`` or ``"min"`` says it
-    otherwise. With ``restore_best=True`` the parameters of the best epoch are put back at the end. ``best`` and
-    ``best_epoch`` (from 0) tell which it was.
+    otherwise. With ``restore_best=True`` the parameters of the best epoch are put back at the end, before a
+    ``Checkpoint`` writes its last file. ``best`` and ``best_epoch`` (from 0) tell which it was. A resumed run goes on
+    with the best and the patience that the checkpoint has.
     """
 
     def __init__(
@@ -28,28 +32,34 @@ class EarlyStop(Callback):
         patience: int = 5,
         *,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best: bool = False,
     ) -> None:
         self.metric, self.patience = metric, whole("EarlyStop", "patience", patience, 1)
-        self.min_delta = real("EarlyStop", "min_delta", min_delta, least=0)
-        choice("EarlyStop", "mode", mode, ("auto", "min", "max"))
-        up = mode == "max" or (mode == "auto" and "accuracy" in metric)
+        self._improvement = Improvement("EarlyStop", metric, mode, min_delta)
+        self.min_delta = self._improvement.min_delta
         self.restore_best = restore_best
-        self._sign = 1.0 if up else -1.0
-        self.best, self.best_epoch = math.nan, -1
         self._kept: dict[str, NDArray[Any]] = {}
 
+    @property
+    def best(self) -> float:
+        """The best value; NaN before the first epoch."""
+        return self._improvement.best
+
+    @property
+    def best_epoch(self) -> int:
+        """Its epoch, from 0; -1 before the first."""
+        return self._improvement.epoch
+
     def on_fit_start(self, run: Run) -> None:
-        self.best, self.best_epoch, self._kept = math.nan, -1, {}
+        self._improvement.forget()
+        self._kept = {}
+        run.require_metric("EarlyStop", self.metric)
 
     def on_epoch_end(self, run: Run) -> None:
         if self.metric not in run.metrics:
-            hint = "; give fit validate=..." if self.metric.startswith("val_") else ""
-            raise ValueError(f"[EarlyStop] there is no metric {self.metric!r}, only {list(run.metrics)}{hint}")
-        value = run.metrics[self.metric]
-        if self.best_epoch < 0 or math.isnan(self.best) or self._sign * (value - self.best) > self.min_delta:
-            self.best, self.best_epoch = value, run.epoch
+            raise ValueError(f"[EarlyStop] there is no metric {self.metric!r}, only {list(run.metrics)}")
+        if self._improvement.found(run.metrics[self.metric], run.epoch):
             if self.restore_best:
                 self._kept = {name: array.copy() for name, array in run.trainer.params.items()}
         elif run.epoch - self.best_epoch >= self.patience:
@@ -59,3 +69,15 @@ class EarlyStop(Callback):
         for name, array in self._kept.items():
             np.copyto(run.trainer.params[name], array)
         self._kept = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = {_KEPT + name: array for name, array in self._kept.items()}
+        return {"metric": self.metric, "best": self.best, "best_epoch": self.best_epoch, **kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["metric"] != self.metric:
+            raise ValueError(f"[EarlyStop] the state is of metric {state['metric']!r}, this one has {self.metric!r}")
+        self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
+        if self.restore_best:
+            kept = {name.removeprefix(_KEPT): a for name, a in state.items() if name.startswith(_KEPT)}
+            self._kept = {name: np.array(array) for name, array in kept.items()}

@@ -1,37 +1,60 @@
-"""A progress bar."""
+"""A progress bar, or one line per epoch where none can be drawn."""
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+import sys
+from typing import Any, Literal, TextIO
 
+from gradring.arguments import choice
 from gradring.callbacks.base import Callback, Run
 from gradring.loader import Loader
 
 __all__ = ["Progress"]
 
+_FAILED = (OSError, ValueError)  # the pipe is broken, the disk is full, the file was closed
+
 
 class Progress(Callback):
-    """A bar over all batches of the run, with the epoch and its metrics, on standard error or another text file.
+    """How far the run is, on standard error or another text file.
 
-    Where the batches came from a ``Loader``, a last line says what it chose, and who waited for whom.
-    ``Trainer.fit`` adds one by itself where standard error is a terminal.
+    ``style="bar"`` draws a bar over all batches of the run, with the epoch and its metrics; in a notebook it is one of
+    the notebook's. ``"lines"`` writes one line per epoch. ``"auto"`` draws a bar where there is a terminal or a
+    notebook, and else writes lines. What cannot be written ends neither the run nor its result: the output stops.
+    Where batches came from a ``Loader``, a last line says what it chose, and who waited for whom.
+    ``Trainer.fit`` adds one by itself, unless ``verbose=False``.
     """
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file
+    def __init__(self, file: TextIO | None = None, *, style: Literal["auto", "bar", "lines"] = "auto") -> None:
+        self._file, self._style = file, choice("Progress", "style", style, ("auto", "bar", "lines"))
         self._bar: Any = None
+        self._lines = False
         self._validation: dict[str, float] = {}
 
     def on_fit_start(self, run: Run) -> None:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        self._validation, self._bar, self._lines = {}, None, False
+        file = sys.stderr if self._file is None else self._file
+        if file is None:  # a process without standard error
+            return
+        notebook = self._file is None and _in_notebook()
+        self._lines = self._style == "lines" or (self._style == "auto" and not notebook and not _is_terminal(file))
+        if self._lines:
+            return
+        if notebook:
+            from tqdm.auto import tqdm  # type: ignore[import-untyped]
+        else:
+            from tqdm import tqdm  # type: ignore[import-untyped]
 
         class Bar(tqdm):  # type: ignore[misc]
             monitor_interval = 0  # no thread of its own: the run reports often enough
 
         total = None if run.batches is None else run.batches * (run.last_epoch - run.first_epoch)
-        done = self._done(run)
-        self._bar = Bar(total=total, initial=done, file=self._file, unit="batch", dynamic_ncols=True, leave=True)
-        self._validation = {}
+        options: dict[str, Any] = {} if notebook else {"file": file, "bar_format": _FORMAT}
+        try:
+            self._bar = Bar(
+                total=total, initial=self._done(run), unit="batch", dynamic_ncols=True, leave=True, **options
+            )
+        except _FAILED:
+            return
         self._show(run)
 
     def on_report(self, run: Run) -> None:
@@ -40,25 +63,81 @@ class Progress(Callback):
     def on_epoch_end(self, run: Run) -> None:
         self._validation = {name: value for name, value in run.metrics.items() if name.startswith("val_")}
         self._show(run)
+        if self._lines:
+            shown = [f"{name} {value:.4f}" for name, value in run.metrics.items() if name not in _UNSHOWN]
+            self._write(
+                f"epoch {_epoch(run)}: {', '.join(shown)}, {run.metrics['seconds']:.1f} s"
+                + (f" (ends: {run.stop})" if run.stop else "")
+            )
 
     def on_fit_end(self, run: Run) -> None:
+        advice = ""
+        if isinstance(run.source, Loader) and (stats := run.source.stats()).batches > 0:
+            advice = f"loader: {stats.chosen}. {stats.advice}"
         if self._bar is not None:
-            self._bar.refresh()
-            if isinstance(run.source, Loader) and (stats := run.source.stats()).batches > 0:
-                self._bar.write(f"loader: {stats.chosen}. {stats.advice}", file=self._bar.fp)
-            self._bar.close()
-            self._bar = None
+            bar, self._bar = self._bar, None
+            try:
+                bar.refresh()
+                if advice:
+                    bar.write(advice, file=bar.fp)
+                bar.close()
+            except _FAILED:
+                _give_up(bar)
+        elif self._lines and advice:
+            self._write(advice)
+
+    def _write(self, line: str) -> None:
+        file = sys.stderr if self._file is None else self._file
+        try:
+            print(line, file=file, flush=True)
+        except _FAILED:
+            self._lines = False
 
     def _show(self, run: Run) -> None:
-        shown = {name: value for name, value in run.metrics.items() if name in ("loss", "accuracy")} | self._validation
         bar = self._bar
-        bar.set_description(
-            f"epoch {min(run.epoch + 1, run.last_epoch) - run.first_epoch}/{run.last_epoch - run.first_epoch}",
-            refresh=False,
-        )
-        bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
-        bar.update(self._done(run) - bar.n)
+        if bar is None:
+            return
+        shown = {name: value for name, value in run.metrics.items() if name not in _UNSHOWN and "val_" not in name}
+        shown |= self._validation
+        try:
+            bar.set_description(f"epoch {_epoch(run)}", refresh=False)
+            bar.set_postfix_str(" ".join(f"{_short(name)}={value:.4f}" for name, value in shown.items()), refresh=False)
+            bar.update(self._done(run) - bar.n)
+        except _FAILED:
+            self._bar = None
+            _give_up(bar)
 
     @staticmethod
     def _done(run: Run) -> int:
         return run.batch + (run.epoch - run.first_epoch) * (run.batches or 0)
+
+
+_UNSHOWN = ("epoch", "lr", "seconds")
+# The metrics stand before the bar, which takes what is left of the line.
+_FORMAT = "{desc}{percentage:3.0f}%{postfix} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+
+
+def _epoch(run: Run) -> str:
+    return f"{min(run.epoch + 1, run.last_epoch) - run.first_epoch}/{run.last_epoch - run.first_epoch}"
+
+
+def _short(name: str) -> str:
+    return name.replace("accuracy", "acc")
+
+
+def _give_up(bar: Any) -> None:
+    """Draw no more, and say nothing when it is collected."""
+    bar.disable = True
+
+
+def _is_terminal(file: TextIO) -> bool:
+    try:
+        return file.isatty()
+    except _FAILED:
+        return False
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    found = shell.get_ipython() if shell is not None and hasattr(shell, "get_ipython") else None
+    return type(found).__name__ == "ZMQInteractiveShell"

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradring as gr
 from gradring.cli.data import Task, check_folder, task
+from gradring.cli.output import say
 
 __all__ = ["add_to"]
 
@@ -48,6 +49,7 @@ def add_to(commands: Any) -> None:
     output.add_argument(
         "--out", type=Path, default=Path(), help="folder for NAME.safetensors and history.csv (default: here)"
     )
+    output.add_argument("--quiet", action="store_true", help="no progress on standard error")
     output.add_argument("--resume", action="store_true", help="go on from the folder's NAME.safetensors")
     parser.set_defaults(run=run)
 
@@ -73,22 +75,18 @@ def run(options: argparse.Namespace) -> int:
             loader,
             epochs,
             validate=job.test,
-            callbacks=[gr.callbacks.Progress()],
             resume=path if options.resume else None,
+            on_signal="save",
+            verbose=not options.quiet,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         trainer.save(path)
-        print(
-            f"interrupted after {trainer.step_count} steps; {path} has them, and --resume goes on from it",
-            file=sys.stderr,
-        )
-        return 130
+        say(f"interrupted after {trainer.step_count} steps; {path} has them, and --resume goes on from it", sys.stderr)
+        return 128 + int(getattr(error, "number", 2))
     trainer.save(path)
     history.to_csv(options.out / "history.csv")
-    print(
-        f"{job.name}: {_result(trainer, job)} on {len(job.test.x)} test samples; {path}, {options.out / 'history.csv'}"
-    )
-    print(f"where the time went: {trainer.timings()}")
+    say(f"{job.name}: {_result(trainer, job)} on {len(job.test.x)} test samples; {path}, {options.out / 'history.csv'}")
+    say(f"where the time went: {trainer.timings()}")
     return 0
 
 

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.arrays import as_numbers
+
 __all__ = ["Fields", "check_target", "fields_of", "rows_contiguous"]
 
 Array = NDArray[Any]
@@ -31,11 +33,9 @@ class Fields(Protocol):
 
 def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
     """``x`` as an array whose rows are contiguous and whose dtype the native gather reads; a copy only where needed."""
-    array = np.asarray(x)
+    array = np.asarray(as_numbers("Trainer", what, x))
     if array.ndim == 0:
-        raise ValueError(f"[{what}] must have a batch axis, got a scalar")
-    if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float16"):
-        raise TypeError(f"[{what}] must be numbers, got dtype {array.dtype}")
+        raise ValueError(f"[Trainer] {what} must have a batch axis, got a scalar")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.name not in _NATIVE:

@@ -173,6 +173,8 @@ def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: boo
     value = graph.values[output]
     shape = value.shape
     rows = shape[0]
+    if loss == "binary_cross_entropy":
+        _require_logits(graph, output)
     classes = loss == "cross_entropy"
     if classes and len(shape) != 2:
         raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
@@ -203,6 +205,17 @@ def _with_check(graph: Graph, rows: int, sums: bool) -> Graph:
     outputs = {role: f"step.{field}" for role, field in fields.items()}
     node = Node("check_step", inputs, outputs, {"rows": rows}, effects="check", phase="check", origin="check")
     return graph.with_node(node)
+
+
+def _require_logits(graph: Graph, output: str) -> None:
+    """``ValueError`` if a sigmoid comes before the one that is part of the loss."""
+    root = graph.root(output)
+    for node in graph.nodes:
+        if root in map(graph.root, node.outputs.values()) and node.attributes.get("activation") == "sigmoid":
+            raise ValueError(
+                "[binary_cross_entropy] the model ends with a sigmoid, and the loss has one of its own: leave Sigmoid out, "
+                "so that the model gives logits"
+            )
 
 
 def differentiate(graph: Graph, output: str) -> Graph:

@@ -25,6 +25,7 @@ from gradring.options import Options
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
+    from gradring.nn.params import Params
     from gradring.optim import Optimizer
 
 __all__ = ["LOSSES", "Engine"]
@@ -113,7 +114,7 @@ class Engine:
         self._native = self._runtime.native
         grads = flat_array(self._runtime.grad_arena, options.dtype, store.elements)
         states = flat_array(self._runtime.state_arena, options.dtype, len(optimizer.state_names) * store.elements)
-        self.params: dict[str, Array] = store.arrays
+        self.params: Params = store.arrays
         self._grads: dict[str, Array] = store.views(grads)
         self.state: dict[str, Array] = {}
         for number, name in enumerate(optimizer.state_names):
@@ -174,6 +175,29 @@ class Engine:
     def draw_count(self, value: int) -> None:
         self._native.draws = value
 
+    def set_optimizer(self, optimizer: Optimizer) -> None:
+        """Use this one from the next step on. Its state goes on under the names that it shares with the one before, and
+        else begins at zero."""
+        if optimizer.state_names != self.optimizer.state_names:
+            views = self._runtime.replace_state(optimizer.state_names, self.state)
+            if set(optimizer.state_names) - set(self.optimizer.state_names):
+                self._native.fresh = self.step_count
+            self.state.clear()
+            self.state.update(views)
+        else:
+            self._runtime.clear()
+        self.optimizer = optimizer
+        self._constant = not callable(optimizer.lr)
+        self.__dict__.pop("_constant_rates", None)
+        constant = [float(optimizer.lr)] if self._constant else []  # type: ignore[arg-type]
+        _core.teach_step_rates(self._door, constant, 0, self._constant)
+
+    def require_fit(self, arrays: Sequence[ArrayLike] | Fields) -> None:
+        """Raise what ``evaluate`` would raise about the shapes and dtypes of (x, y), without running anything."""
+        x, y = fields_of(arrays, self.loss, self.dtype)
+        graph = evaluate_graph(self.model, (1, *x.shape[1:]), self.loss)
+        check_target(graph.values["target"].shape, y, self.loss)
+
     def run(
         self,
         arrays: Sequence[ArrayLike] | Fields,
@@ -196,6 +220,7 @@ class Engine:
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
         """
         self._require_own_store()
+        self._runtime.store.whole.trained = True
         x, y = fields_of(arrays, self.loss, self.dtype)
         order = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch, "start_batch": start_batch}
         feed = self._feed(arrays, x, y, batch_size, **order)
@@ -272,6 +297,21 @@ class Engine:
         plan = self._runtime.plan_of("train", rows)
         return replace(plan, graph=self._graph("train", plan.input_shape))
 
+    def totals(self) -> dict[str, float]:
+        """Sums over the training so far, native ones: of losses, their weights, samples, right answers, seconds."""
+        totals: dict[str, float] = self._native.totals()
+        return totals
+
+    @property
+    def fresh(self) -> int:
+        """Updates that were done when the optimizer's state began at zero; part of a checkpoint too."""
+        fresh: int = self._native.fresh
+        return fresh
+
+    @fresh.setter
+    def fresh(self, value: int) -> None:
+        self._native.fresh = value
+
     def timings(self) -> dict[str, float]:
         """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
         totals = self._native.totals()
@@ -332,8 +372,13 @@ class Engine:
 
     def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
         """A step that checks, converts, plans and explains; it teaches the fast door what to expect next time."""
-        x, y = step(*given, **named)
+        first: Any = given[0] if len(given) == 1 and not named else None
+        if isinstance(first, Mapping):
+            x, y = step(**first)
+        else:
+            x, y = step(*given, **named)
         self._require_own_store()
+        self._runtime.store.whole.trained = True
         fields = fields_of((x, y), self.loss, self.dtype)
         rows = len(fields[0])
         wanted = self._wanted(*fields)

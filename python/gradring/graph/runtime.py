@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.errors import GradringError
 from gradring.graph.batch import rows_contiguous
 from gradring.graph.passes import predict_graph
 from gradring.graph.plan import Plan, plan
+from gradring.nn.store import flat_array
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -35,6 +37,8 @@ class Runtime:
 
     ``states`` names the optimizer's arrays; None for a model that is not trained here.
     """
+
+    stale = False
 
     def __init__(
         self,
@@ -67,6 +71,8 @@ class Runtime:
             # Another row shape than before: programs are found by their number of rows alone.
             self.clear()
             self.row_shape = input_shape[1:]
+        if self.stale:
+            self.clear()
         key = (mode, input_shape[0])
         if key in self.plans:
             return False
@@ -82,7 +88,34 @@ class Runtime:
     def clear(self) -> None:
         """Forget all programs; they are made again when next needed."""
         self.native.clear()
+        self.stale = False
         self.plans.clear()
+
+    def replace_state(self, names: Sequence[str], before: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Other memory for the optimizer's arrays, with the values that they had before, or zeros; its views."""
+        store = self.store
+        arena = _core.SharedArena(np.dtype(self.dtype).itemsize * max(len(names) * store.elements, 1))
+        flat = flat_array(arena, self.dtype, max(len(names) * store.elements, 1))
+        self.layout = {name: at for name, at in self.layout.items() if not name.startswith("state.")}
+        views: dict[str, NDArray[Any]] = {}
+        for number, name in enumerate(names):
+            self.layout[f"state.{name}"] = number * store.elements
+            part = flat[number * store.elements : (number + 1) * store.elements]
+            views |= {f"{name}.{key}": view for key, view in store.views(part).items()}
+        for name, view in views.items():
+            if name in before:
+                view[...] = before[name]
+        self.native.set_state(arena)
+        self.clear()
+        self.state_arena = arena
+        return views
+
+    def forget_programs(self) -> None:
+        """As ``clear``; where a program runs at the moment, as soon as the next one is asked for."""
+        try:
+            self.clear()
+        except GradringError:
+            self.stale = True
 
     def plan_of(self, mode: str, rows: int) -> Plan:
         """A plan as it runs now, the lanes chosen included."""
@@ -106,10 +139,11 @@ class Runtime:
 
     def predict(self, x: ArrayLike, batch_size: int) -> NDArray[Any]:
         """The model's outputs for all rows of ``x``."""
-        array = rows_contiguous(x, "predict", self.dtype)
+        array = rows_contiguous(x, "x", self.dtype)
         total = array.shape[0]
         if total == 0:
-            raise ValueError(f"[predict] x is {array.shape}: must have at least one row")
+            graph, output = predict_graph(self.model, (1, *array.shape[1:]))
+            return np.empty((0, *graph.values[output].shape[1:]), self.dtype)
         size = min(batch_size, total)
         outputs: dict[str, tuple[int, ...]] = {}
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
+from gradring.attributes import Settled
 from gradring.errors import DeviceUnavailable
 from gradring.loader import arguments
 from gradring.loader.fields import LoaderFields
@@ -30,7 +31,7 @@ _MOST_KEY = 2**64 - 1  # of the shuffle: 64 bits of seed, 64 of epoch
 _MOST_RANKS = 2**31
 
 
-class Loader:
+class Loader(Settled):
     """One epoch of batches at a time, filled ahead by native workers, in order or shuffled.
 
     ``source`` is an array, a tuple, list or dict of arrays (of any strides, memory maps, or paths of ``.npy`` files), or
@@ -133,6 +134,11 @@ class Loader:
         self._last: Lent | None = None
         self._logged = ""
 
+    _settable = frozenset({"epoch"})
+    _fixed = frozenset(
+        {"batch_size", "seed", "shuffle", "drop_last", "pad", "rank", "world_size", "timeout", "samples"}
+    )
+
     # Iterating
 
     def __len__(self) -> int:
@@ -175,6 +181,22 @@ class Loader:
         if not plain or self._transforms or self.world_size > 1:
             return None
         return tuple(parts)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of a dict source's fields, else None."""
+        return tuple(field.name for field in self._opened.fields) if self._opened.kind == "dict" else None
+
+    def samples_in_order(self, rows: int) -> Iterator[NDArray[Any]]:
+        """The field "x", or the first one, of this rank's samples in their own order, ``rows`` at a time."""
+        names = [field.name for field in self._opened.fields]
+        index = names.index("x") if "x" in names else 0
+        mine = np.arange(self.rank, self.samples, self.world_size)
+        for first in range(0, len(mine), rows):
+            wanted = mine[first : first + rows]
+            arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in self._opened.fields]
+            self._opened.native.read_into(wanted, arrays, self.seed, self.epoch)
+            yield arrays[index]
 
     def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
         """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
@@ -270,7 +292,8 @@ class Loader:
             raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
         seed = arguments.at_least("state['seed']", state["seed"], 0, _MOST_KEY)
         self.set_epoch(state["epoch"])
-        self.seed, self._position = seed, position
+        object.__setattr__(self, "seed", seed)  # read-only for others
+        self._position = position
 
     def stats(self) -> LoaderStats:
         """What was read so far by the iterator made last, who waited for whom, and the advice that follows."""

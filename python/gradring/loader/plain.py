@@ -9,23 +9,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.arrays import as_numbers, is_array_like
 from gradring.loader.loader import Loader
+from gradring.sources import Source, is_map_style
 
 __all__ = ["as_source", "load_npy"]
 
+_GATHERED = frozenset(("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"))
+
 
 def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
-    """A loader or another iterable of batches as it is; a tuple, list or dict of arrays as a loader over them."""
-    batches = isinstance(data, list) and data and isinstance(data[0], (tuple, list, Mapping))
+    """A loader or another iterable of batches as it is; a tuple, list or dict of arrays, a map-style data set, or one of
+    gr.sources, as a loader over it."""
+    batches = isinstance(data, list) and data and _is_batch(data[0])
     if isinstance(data, (tuple, list, Mapping)) and not batches:
+        return Loader(_computable(caller, data), batch_size, shuffle=shuffle, seed=seed)
+    if isinstance(data, Source) or (is_map_style(data) and not isinstance(data, Iterable)):
         return Loader(data, batch_size, shuffle=shuffle, seed=seed)
-    if isinstance(data, np.ndarray) or not isinstance(data, Iterable):
+    if is_array_like(data) or isinstance(data, (str, bytes, os.PathLike)) or not isinstance(data, Iterable):
         raise TypeError(
-            f"[{caller}] data must be a Loader, arrays (x, y) or an iterable of batches, got {type(data).__name__}"
+            f"[{caller}] data must be a Loader, arrays (x, y), a data set or an iterable of batches, got "
+            f"{type(data).__name__}"
         )
     if isinstance(data, Iterator):
         raise TypeError(f"[{caller}] data is an iterator, which can be read only once; give what it was made from")
     return data
+
+
+def _is_batch(first: Any) -> bool:
+    """Whether a list that begins so is one of batches: a pair or dict of arrays, and no list of numbers."""
+    if isinstance(first, Mapping):
+        return True
+    return isinstance(first, (tuple, list)) and len(first) > 0 and not isinstance(first[0], (int, float, list, tuple))
+
+
+def _computable(caller: str, data: Any) -> Any:
+    """The fields as arrays that the step's own threads gather from: what is none is converted, once."""
+
+    def field(name: Any, part: Any) -> Any:
+        if isinstance(part, (Source, str, os.PathLike)):
+            return part
+        array = as_numbers(caller, f"field {name!r}", part)
+        return array.astype(np.float32) if array.dtype.kind != "b" and array.dtype.name not in _GATHERED else array
+
+    if isinstance(data, Mapping):
+        return {name: field(name, part) for name, part in data.items()}
+    return tuple(field(number, part) for number, part in enumerate(data))
 
 
 def load_npy(label: str, path: str | os.PathLike[str]) -> NDArray[Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring.arguments import float_dtype
+from gradring.attributes import Settled
+from gradring.nn.params import Params
 from gradring.nn.store import Store
 
 if TYPE_CHECKING:
@@ -28,19 +30,42 @@ class ParameterSpec:
     fill: Fill
 
 
-class Layer:
+class Layer(Settled):
     """A function of one array with named parameters. Any layer is a model.
 
-    A subclass says which parameters it has (``parameters``), which layers are inside (``children``) and what it does
+    A subclass says which parameters it has (``parameter_specs``), which layers are inside (``children``) and what it does
     (``trace``). Parameters live in one flat block of shared memory that ``init`` makes; ``params`` are views of it.
     """
 
     _store: Store | None = None
     _forward: Any = None
 
-    def parameters(self) -> dict[str, ParameterSpec]:
-        """This layer's own parameters by name, without those of its children."""
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "parameters" in cls.__dict__:
+            raise TypeError(
+                f"[Layer] {cls.__name__} overrides parameters: a layer declares its parameters in parameter_specs(self), "
+                "and reads them as self.params"
+            )
+
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
+        """This layer's own parameters by name, without those of its children: override it to declare them."""
         return {}
+
+    @property
+    def parameters(self) -> NoReturn:
+        """Not there: the parameters are ``params``."""
+        raise AttributeError(
+            f"[{type(self).__name__}] there is no parameters(): model.params maps names to the live arrays, and a layer "
+            "declares its own in parameter_specs()"
+        )
+
+    def _changed(self, name: str) -> None:
+        # What a user's layer keeps may decide how it is traced: programs made before are made again.
+        if self._store is not None:
+            for runtime in list(self._store.whole.runtimes):
+                runtime.forget_programs()
+        self._forward = None
 
     def children(self) -> dict[str, Layer]:
         """The layers inside, by name."""
@@ -48,7 +73,7 @@ class Layer:
 
     def trace(self, tracer: Builder, x: str) -> str:
         """Add this layer's operations to the graph; return the output's name."""
-        raise NotImplementedError(f"{type(self).__name__}.trace")
+        raise NotImplementedError(f"[Layer] {_what_is_missing(self)}")
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all inside, with their paths; ``""`` is this one."""
@@ -61,7 +86,7 @@ class Layer:
         specs: dict[str, ParameterSpec] = {}
         places: dict[int, str] = {}  # where each layer with parameters was first met
         for path, layer in self.walk():
-            own = layer.parameters()
+            own = layer.parameter_specs()
             if own and places.setdefault(id(layer), path) != path:
                 raise ValueError(
                     f"[{type(self).__name__}] layer {path}, {layer!r}, is layer {places[id(layer)]} again: "
@@ -92,6 +117,7 @@ class Layer:
             self._adopt(Store({name: spec.shape for name, spec in specs.items()}, real))
         for name, spec in specs.items():
             self.store.arrays[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
+        self.store.whole.trained = False
         return self
 
     def _adopt(self, store: Store) -> None:
@@ -119,7 +145,7 @@ class Layer:
             kept = [(path, layer, layer._store) for path, layer in self.walk() if layer._store is not None]
             self.init(seed, dtype if self._store is None else self._store.dtype)
             for path, layer, store in kept:
-                for name in layer.parameters():
+                for name in layer.parameter_specs():
                     self.store.arrays[f"{path}.{name}" if path else name][...] = store.arrays[name]
         assert self._store is not None
         return self._store
@@ -134,11 +160,17 @@ class Layer:
         return self
 
     @property
-    def params(self) -> dict[str, NDArray[Any]]:
-        """Live views of the parameters by name: writing to one changes the model. Once a model has its parameters,
+    def params(self) -> Params:
+        """Live views of the parameters by name: writing to one changes the model, and so does
+        ``model.params["0.weight"] = values``. Once a model has its parameters,
         those of a layer inside are views of the same memory: ``model[0].params["weight"]`` is
         ``model.params["0.weight"]``."""
         return self.store.arrays
+
+    @params.setter
+    def params(self, values: Params) -> None:
+        if values is not self.params:  # it is after `params |= {...}`
+            raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
         """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype."""
@@ -175,7 +207,7 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key not in self._native}
         if self._store is not None:
-            own = {name: self._store.arrays[name].copy() for name in self.parameters()}
+            own = {name: self._store.arrays[name].copy() for name in self.parameter_specs()}
             state["_values"] = (self._store.dtype, own)
         return state
 
@@ -191,3 +223,14 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _what_is_missing(layer: Layer) -> str:
+    kind = type(layer).__name__
+    if hasattr(layer, "forward"):
+        return (
+            f"{kind} has forward, but a layer says what it does in trace(self, tracer, x): make it of other layers, for "
+            f"example `return tracer.call('first', self.first, x)`, or give functions of arrays to "
+            "gr.nn.Function(forward, vjp)"
+        )
+    return f"{kind} must override trace(self, tracer, x), which adds its operations to the graph"

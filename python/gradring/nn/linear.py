@@ -32,7 +32,7 @@ class Linear(Layer):
     ``weight`` is (in, out), ``bias`` (out,). Both begin uniform on ``[-1/sqrt(in), 1/sqrt(in)]``: PyTorch's bounds for
     its Linear, which are those of He et al., "Delving Deep into Rectifiers", 2015, with a = sqrt(5).
 
-    >>> Linear(784, 10).parameters()["weight"].shape
+    >>> Linear(784, 10).parameter_specs()["weight"].shape
     (784, 10)
     """
 
@@ -41,7 +41,7 @@ class Linear(Layer):
         self.outputs = whole("Linear", "outputs", outputs, 1)
         self.bias = bool(bias)
 
-    def parameters(self) -> dict[str, ParameterSpec]:
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
         fill = uniform(1.0 / math.sqrt(self.inputs))
         specs = {"weight": ParameterSpec((self.inputs, self.outputs), fill)}
         if self.bias:

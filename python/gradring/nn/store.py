@@ -16,6 +16,7 @@ from gradring import _core
 from gradring.arguments import float_dtype
 from gradring.errors import GradringError
 from gradring.ir import Layout
+from gradring.nn.params import Params
 
 __all__ = ["Store", "flat_array"]
 
@@ -30,10 +31,12 @@ class Store:
 
     ``arrays`` are views by name, ``offsets`` where each begins (in elements), ``elements`` the arena's size. The gaps
     between parameters are zero and stay so. ``fits`` counts the runs of ``Trainer.fit`` that train it at the moment;
-    ``runtimes`` are those with programs over this memory. ``retired`` once a layer has left for another store.
+    ``runtimes`` are those with programs over this memory. ``retired`` once a layer has left for another store;
+    ``trained`` once a trainer has updated the parameters, until they are filled anew or loaded.
     """
 
     fits = 0
+    trained = False
     retired = False
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
@@ -50,12 +53,12 @@ class Store:
         """Where each parameter lies, as a graph wants to know it."""
         return Layout(self.shapes, self.offsets, self.elements)
 
-    def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def views(self, flat: NDArray[Any]) -> Params:
         """Arrays of the parameters' shapes over another flat array of this layout."""
-        return {
-            name: flat[self.offsets[name] : self.offsets[name] + math.prod(shape)].reshape(shape)
+        return Params(
+            (name, flat[self.offsets[name] : self.offsets[name] + math.prod(shape)].reshape(shape))
             for name, shape in self.shapes.items()
-        }
+        )
 
     def _reserved(self, size: int) -> Any:
         try:
@@ -77,7 +80,7 @@ class Store:
         part.whole = self
         part.shapes = {short: self.shapes[name] for name, short in names.items()}
         part.offsets = {short: self.offsets[name] for name, short in names.items()}
-        part.arrays = {short: self.arrays[name] for name, short in names.items()}
+        part.arrays = Params((short, self.arrays[name]) for name, short in names.items())
         return part
 
     def require_idle(self, method: str) -> None:

@@ -6,26 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from gradring.arguments import array_view
+from gradring.arrays import as_ndarray
 
 _KNOWN = frozenset(np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool"))
+_LABELS = "int32, int64 or uint8"
 
 
 def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     """A plain, aligned, native-endian ndarray of a dtype that kernels have, without a copy where possible.
 
-    Accepts ndarrays and their subclasses, ``__array_interface__`` and DLPack (CPU). Raises TypeError otherwise.
+    Accepts what ``gradring.arrays`` does. Raises TypeError otherwise.
     """
-    array = array_view(op, argument, value)
+    array = as_ndarray(op, argument, value)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in _KNOWN:
-        raise TypeError(f"[{op}] {argument} is of dtype {array.dtype}: expected {_expected()}")
+        accepted = _LABELS if argument in ("labels", "ids") else "float32 or float64"
+        raise TypeError(f"[{op}] {argument} is of dtype {array.dtype}: must be {accepted}; convert it with .astype")
     plain: np.ndarray[Any, Any] = np.require(array, dtype=dtype, requirements=["A"]).view(np.ndarray)
     return plain
-
-
-def _expected() -> str:
-    return ", ".join(sorted(str(dtype) for dtype in _KNOWN))
 
 
 def may_share(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:

@@ -6,7 +6,7 @@ from gradring.sources._base import Source
 from gradring.sources._callable import Callable
 from gradring.sources._fields import Field
 from gradring.sources._files import Idx, Npy, RawRecords
-from gradring.sources._open import open_source
+from gradring.sources._open import is_map_style, open_source
 from gradring.sources._opened import Opened
 
-__all__ = ["Callable", "Field", "Idx", "Npy", "Opened", "RawRecords", "Source", "open_source"]
+__all__ = ["Callable", "Field", "Idx", "Npy", "Opened", "RawRecords", "Source", "is_map_style", "open_source"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
-from gradring.arguments import array_view
+from gradring.arrays import as_ndarray
 from gradring.sources._fields import Field
 
 __all__ = ["array_column", "as_array"]
@@ -18,8 +18,10 @@ __all__ = ["array_column", "as_array"]
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """A field's values as an ndarray, without a copy."""
-    expected = "an array, the path of a .npy file, or one of gr.sources"
-    array = array_view("loader", f"field {name!r}", value, expected=expected)
+    expected = "an array, the path of a .npy file, a data set with __getitem__ and __len__, or one of gr.sources"
+    if isinstance(value, (int, float)):
+        raise TypeError(f"[loader] field {name!r} is a {type(value).__name__}: expected {expected}")
+    array = as_ndarray("loader", f"field {name!r}", value, expected=expected)
     if array.ndim == 0:
         raise ValueError(
             f"[loader] field {name!r} of the source is a single value, {array}: its first axis must be the samples"

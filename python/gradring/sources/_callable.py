@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
+from gradring.arrays import as_ndarray, is_array_like
 from gradring.sources._base import Source
-from gradring.sources._fields import Field
+from gradring.sources._fields import Field, named_first
 from gradring.sources._opened import KINDS, Opened
 
 __all__ = ["Callable"]
@@ -56,7 +57,7 @@ class Callable(Source):
     def opened(self) -> Opened:
         if self._learned is None:
             kind, parts = _parts(self.fn(0))
-            fields = tuple(Field(name, part.dtype, part.shape) for name, part in parts.items())
+            fields = tuple(Field(name, part.dtype, part.shape).delivered for name, part in parts.items())
             if not fields:
                 raise ValueError("[Callable] fn(0) returned no array")
             self._learned = kind, fields
@@ -70,11 +71,27 @@ class Callable(Source):
 
 def _parts(value: Any) -> tuple[str, dict[str, NDArray[Any]]]:
     if isinstance(value, Mapping):
-        return "dict", {str(name): np.asarray(part) for name, part in value.items()}
+        return "dict", named_first({str(name): _array(str(name), part) for name, part in value.items()})
     if isinstance(value, (tuple, list)):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return kind, {str(i): np.asarray(part) for i, part in enumerate(value)}
-    return "array", {"0": np.asarray(value)}
+        return kind, {str(i): _array(str(i), part) for i, part in enumerate(value)}
+    return "array", {"0": _array("0", value)}
+
+
+def _array(name: str, part: Any) -> NDArray[Any]:
+    if isinstance(part, (np.ndarray, np.generic, int, float)):
+        return np.asarray(part)
+    inner: Any = part
+    while isinstance(inner, (list, tuple)) and inner:
+        inner = inner[0]
+    if isinstance(part, Mapping) or (
+        isinstance(part, (list, tuple)) and not isinstance(inner, (int, float, np.generic))
+    ):
+        raise TypeError(
+            f"[Callable] field {name!r} of a sample is a {type(part).__name__} of its own: give all arrays side by side, "
+            "as in (image, mask, label), or in one dict"
+        )
+    return np.asarray(as_ndarray("Callable", f"field {name!r}", part if is_array_like(part) else np.asarray(part)))
 
 
 class _Checked:
@@ -90,10 +107,11 @@ class _Checked:
                 f"[Callable] fn({number}) returned {kind} of {list(parts)}, fn(0) {self.kind} of "
                 f"{[field.name for field in self.fields]}"
             )
-        for field, part in zip(self.fields, parts.values(), strict=True):
+        native = [part.astype(part.dtype.newbyteorder("="), copy=False) for part in parts.values()]
+        for field, part in zip(self.fields, native, strict=True):
             if part.dtype != field.dtype or part.shape != field.shape:
                 raise ValueError(
                     f"[Callable] fn({number}) returned {part.dtype} {part.shape} for field {field.name!r}, "
                     f"fn(0) {field.dtype} {field.shape}: all samples must have the same dtype and shape"
                 )
-        return tuple(np.ascontiguousarray(part).reshape(part.shape) for part in parts.values())
+        return tuple(np.ascontiguousarray(part).reshape(part.shape) for part in native)

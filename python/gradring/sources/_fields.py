@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["Field"]
+__all__ = ["Field", "named_first"]
+
+_T = TypeVar("_T")
 
 # What transforms can compute with. Anything else (complex numbers, dates, half floats, bytes) travels as plain bytes.
 _NATIVE = frozenset(
@@ -63,3 +66,11 @@ class Field:
     @property
     def row_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def named_first(parts: Mapping[str, _T]) -> dict[str, _T]:
+    """The same dict with "x", "y" and "weight", if x and y are there, before all others: the order in which a step has its
+    fields does not depend on the order in which a user named them."""
+    if not {"x", "y"} <= parts.keys():
+        return dict(parts)
+    return {**{name: parts[name] for name in ("x", "y", "weight") if name in parts}, **parts}

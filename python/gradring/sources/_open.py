@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from gradring import _core
+from gradring.arrays import is_array_like
 from gradring.sources._arrays import array_column, as_array
 from gradring.sources._base import Source
-from gradring.sources._fields import Field
+from gradring.sources._callable import Callable
+from gradring.sources._fields import Field, named_first
 from gradring.sources._files import Npy
 from gradring.sources._opened import Opened
 
-__all__ = ["from_columns", "open_source"]
+__all__ = ["from_columns", "is_map_style", "open_source"]
 
 
 def from_columns(columns: list[tuple[Field, Any]], kind: str) -> Opened:
@@ -27,9 +29,9 @@ def open_source(source: Any) -> Opened:
     """Open what ``gr.Loader`` accepts as a source.
 
     An array (of any strides, or a memory map), the path of a ``.npy`` file, one of ``gr.sources``, or a tuple, list or
-    dict of those. A structured array, or file, becomes a dict of its fields. Raises ``TypeError`` for anything else
-    and for dtype object, ``ValueError`` for an empty source or unequal lengths, ``OSError`` for files that cannot be
-    read.
+    dict of those; or a map-style data set (``__getitem__`` and ``__len__``). A structured array, or file, becomes a dict
+    of its fields. Raises ``TypeError`` for anything else and for dtype object, ``ValueError`` for an empty source or
+    unequal lengths, ``OSError`` for files that cannot be read.
     """
     if isinstance(source, Source):
         return source.opened()
@@ -37,12 +39,29 @@ def open_source(source: Any) -> Opened:
         parts = {str(name): part for name, part in source.items()}
         if len(parts) < len(source):
             raise ValueError(f"[loader] two keys of the source have the same name: {[*source]}")
-        return _compound("dict", parts)
+        return _compound("dict", named_first(parts))
     if isinstance(source, (tuple, list)):
+        if isinstance(source, list) and source and all(isinstance(part, (str, os.PathLike)) for part in source):
+            raise TypeError(
+                f"[loader] a list of {len(source)} paths: parts of one array go into gr.sources.Concat([...]), and the "
+                "files of several fields into a tuple or a dict"
+            )
         kind = "tuple" if isinstance(source, tuple) else "list"
         return _compound(kind, {str(i): part for i, part in enumerate(source)})
+    if is_map_style(source):
+        return Callable(source.__getitem__, len(source)).opened()
     structured, columns = _columns("0", source)
+    if structured:
+        order = list(named_first({field.name: None for field, _ in columns}))
+        columns.sort(key=lambda column: order.index(column[0].name))
     return from_columns(columns, "dict" if structured else "array")
+
+
+def is_map_style(source: Any) -> bool:
+    """A data set: samples by number, and how many there are, as PyTorch's Dataset has it."""
+    if isinstance(source, (str, bytes, Mapping, list, tuple, os.PathLike)) or is_array_like(source):
+        return False
+    return hasattr(type(source), "__getitem__") and hasattr(type(source), "__len__")
 
 
 def _compound(kind: str, parts: dict[str, Any]) -> Opened:

@@ -1,0 +1,186 @@
+"""The one conversion: from whatever users hold to a NumPy array. Every entry point goes through here."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["as_ndarray", "as_numbers", "is_array_like"]
+
+_EXPECTED = "an array (NumPy, anything with __array__ or DLPack, a DataFrame or Series, a list of numbers)"
+
+
+def as_ndarray(where: str, argument: str, value: Any, *, expected: str = _EXPECTED) -> NDArray[Any]:
+    """An ndarray of any dtype but object, without a copy where there is one already.
+
+    Takes ndarrays and their subclasses, ``__array_interface__``, ``__array__``, buffers and DLPack in CPU memory, tensors
+    that require gradients, numeric DataFrames and Series, and lists of numbers or of arrays of equal shape. Raises
+    ``TypeError`` or ``ValueError`` with the way out for sparse matrices, ragged lists, bytes, object arrays, and arrays
+    that hide values or compute by rules of their own.
+
+    >>> as_ndarray("predict", "x", [[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    label = f"[{where}] {argument}"
+    if type(value) is not np.ndarray:
+        value = _converted(where, argument, value, expected)
+    array: NDArray[Any] = value
+    if array.dtype.hasobject and array.dtype.names is None:
+        raise TypeError(f"{label} has dtype object: convert it to numbers, for example with .astype(numpy.float32)")
+    return array
+
+
+def as_numbers(where: str, argument: str, value: Any) -> NDArray[Any]:
+    """``as_ndarray``, and the dtype is one that training computes with or casts: bools, integers, floats."""
+    array = as_ndarray(where, argument, value)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"[{where}] {argument} must be numbers, got dtype {array.dtype}{_advice(array.dtype)}")
+    return array
+
+
+def is_array_like(value: Any) -> bool:
+    """Whether a value is one array, and not a collection of samples or batches."""
+    looks = (
+        "__array__",
+        "__array_interface__",
+        "__cuda_array_interface__",
+        "__dlpack__",
+        "to_numpy",
+        "toarray",
+        "todense",
+    )
+    return any(_has(value, name) for name in looks)
+
+
+def _advice(dtype: np.dtype[Any]) -> str:
+    return {
+        "c": ": give its real and imaginary parts",
+        "M": ": give a difference to some date, as a number",
+        "m": ": divide it by a unit of time",
+        "U": ": encode it as numbers, labels for example with numpy.unique(labels, return_inverse=True)",
+        "S": ": encode it as numbers, labels for example with numpy.unique(labels, return_inverse=True)",
+        "V": ": give its fields one by one",
+    }.get(dtype.kind, "")
+
+
+def _converted(where: str, argument: str, value: Any, expected: str) -> NDArray[Any]:
+    label, kind = f"[{where}] {argument}", type(value).__name__
+    if isinstance(value, np.ndarray):
+        return _subclass(label, value)
+    if isinstance(value, (numbers.Number, np.generic)):
+        return np.asarray(value)
+    if isinstance(value, (list, tuple)):
+        return _stacked(where, argument, value, expected)
+    if isinstance(value, (str, bytes, bytearray, dict, set, frozenset)) or value is None:
+        raise TypeError(f"{label} is a {kind}: expected {expected}")
+    if hasattr(value, "detach"):  # PyTorch hands out nothing that autograd records
+        value = _tensor(label, value)
+    if _has(value, "__cuda_array_interface__"):
+        raise TypeError(f"{label} is a CUDA array ({kind}): this build computes on the CPU")
+    if hasattr(value, "nnz") and (hasattr(value, "toarray") or hasattr(value, "todense")):
+        dense = "toarray" if hasattr(value, "toarray") else "todense"
+        raise TypeError(f"{label} is a sparse {kind}: give {argument}.{dense}(), a batch at a time if it is large")
+    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        return _frame(label, value)
+    if hasattr(value, "to_numpy") and hasattr(value, "dtype"):
+        return _series(label, value)
+    if getattr(type(value), "__array_ufunc__", _nothing) is None:
+        raise TypeError(f"{label} is a {kind}, which refuses NumPy's functions (__array_ufunc__ = None)")
+    try:
+        if any(_has(value, name) for name in ("__array__", "__array_interface__", "__array_struct__")):
+            return _subclass(label, np.asanyarray(value))
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+        if isinstance(value, range):
+            return np.arange(value.start, value.stop, value.step)
+        return np.asarray(memoryview(value))
+    except (TypeError, AttributeError, BufferError, RuntimeError, ValueError) as error:
+        cannot = any(_has(value, name) for name in ("__array__", "__array_interface__", "__dlpack__"))
+        reason = f" ({kind}) cannot be read: {error}" if cannot else f" is a {kind}: expected {expected}"
+        raise TypeError(label + reason) from error
+
+
+def _nothing() -> None:
+    """Stands for a missing attribute."""
+
+
+def _has(value: Any, name: str) -> bool:
+    """hasattr, where a property may raise anything (PyTorch's do)."""
+    try:
+        return hasattr(value, name)
+    except Exception:
+        return False
+
+
+def _subclass(label: str, array: NDArray[Any]) -> NDArray[Any]:
+    kind = type(array).__name__
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{label} is a {kind}, which hides values: say what they are, with .filled(value)")
+    if type(array).__array_ufunc__ is not np.ndarray.__array_ufunc__:
+        raise TypeError(
+            f"{label} is a {kind}, which computes by rules of its own (__array_ufunc__): give its plain numbers, "
+            "numpy.asarray(...), if these are what is meant"
+        )
+    return array
+
+
+def _tensor(label: str, value: Any) -> Any:
+    value = value.detach()
+    if str(getattr(value, "layout", "torch.strided")) != "torch.strided":
+        raise TypeError(f"{label} is a sparse {type(value).__name__}: give its .to_dense()")
+    for lazily in ("resolve_conj", "resolve_neg"):
+        value = getattr(value, lazily)() if hasattr(value, lazily) else value
+    return value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value
+
+
+def _frame(label: str, frame: Any) -> NDArray[Any]:
+    """A DataFrame's columns side by side, if all are numbers."""
+    whole = np.asarray(frame.to_numpy())
+    if whole.dtype.kind in "fiub":
+        return whole
+    if hasattr(frame, "iloc"):
+        columns = [(name, frame.iloc[:, number]) for number, name in enumerate(frame.columns)]
+    elif hasattr(frame, "get_columns"):
+        columns = [(column.name, column) for column in frame.get_columns()]
+    else:
+        raise TypeError(f"{label} is a {type(frame).__name__} of dtype {whole.dtype}: must hold numbers alone")
+    return np.column_stack([_series(f"{label}: column {name!r}", column) for name, column in columns])
+
+
+def _series(label: str, series: Any) -> NDArray[Any]:
+    array = np.asarray(series.to_numpy())
+    if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "fiub":
+        # A nullable column of numbers: what is missing becomes NaN.
+        array = series.to_numpy(dtype="float64", na_value=np.nan)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{label} has dtype {series.dtype}: must be numbers; leave it out, or encode it (pandas: get_dummies, "
+            "astype('category').cat.codes)"
+        )
+    return array
+
+
+def _stacked(where: str, argument: str, value: Any, expected: str) -> NDArray[Any]:
+    leaf = value
+    while isinstance(leaf, (list, tuple)) and leaf:
+        leaf = leaf[0]
+    label = f"[{where}] {argument}"
+    if isinstance(leaf, (str, bytes)):
+        raise TypeError(f"{label} is a {type(value).__name__} of {type(leaf).__name__}: expected {expected}")
+    try:
+        if isinstance(leaf, (numbers.Number, np.generic, list, tuple)):
+            array = np.asarray(value)
+        else:
+            array = np.stack([as_ndarray(where, f"{argument}[{i}]", part) for i, part in enumerate(value)])
+    except (ValueError, TypeError) as error:
+        if str(error).startswith(f"[{where}]"):
+            raise
+        raise ValueError(
+            f"{label} is ragged: its parts must have equal shapes; pad or cut them to one length ({error})"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{label} is a {type(value).__name__} that is not all numbers: expected {expected}")
+    return array

@@ -1,0 +1,55 @@
+"""Attributes of the library's own objects: nothing that is assigned is ignored in silence."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABCMeta
+from typing import Any, ClassVar
+
+__all__ = ["Settled"]
+
+
+class _SettledType(ABCMeta):
+    """Marks an object as complete when its ``__init__``, those of subclasses included, has returned."""
+
+    def __call__(cls, *args: Any, **named: Any) -> Any:
+        made = super().__call__(*args, **named)
+        object.__setattr__(made, "_settled", True)
+        return made
+
+
+class Settled(metaclass=_SettledType):
+    """Public attributes are read-only once the object is made, except those in ``_settable`` and properties that can be
+    set; a name that means nothing raises ``AttributeError``, with the one that may have been meant.
+
+    A subclass outside this package may keep what it likes, under any name that is not in ``_fixed``. Names that begin
+    with an underscore are not looked at.
+    """
+
+    _settable: ClassVar[frozenset[str]] = frozenset()
+    _fixed: ClassVar[frozenset[str]] = frozenset()
+    _settled = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self._settled or name.startswith("_") or name in self._settable:
+            object.__setattr__(self, name, value)
+            return
+        described = getattr(type(self), name, None)
+        if isinstance(described, property) and described.fset is not None:
+            object.__setattr__(self, name, value)
+        elif name in self._fixed or type(self).__module__.startswith("gradring."):
+            raise AttributeError(self._refusal(name))
+        else:
+            object.__setattr__(self, name, value)
+            self._changed(name)
+
+    def _changed(self, name: str) -> None:
+        """A subclass outside this package has changed one of its own attributes."""
+
+    def _refusal(self, name: str) -> str:
+        kind = type(self).__name__
+        if name in dir(self):
+            return f"[{kind}] {name} is read-only after construction: make a new {kind} with another one"
+        close = difflib.get_close_matches(name, [known for known in dir(self) if not known.startswith("_")], 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"[{kind}] there is no attribute {name!r} to set{hint}"

@@ -1,0 +1,104 @@
+"""What callbacks remember, in a checkpoint: their states by name, with the arrays apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.callbacks.base import Callback
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch
+
+__all__ = ["give", "joined", "named_states", "require_known", "split"]
+
+States = dict[str, dict[str, Any]]
+_PREFIX = "callbacks/"  # before the names of the callbacks' arrays in a checkpoint
+
+
+def _named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
+    """By class, and by number among those of one class: their order among others does not matter."""
+    named: dict[str, Callback] = {}
+    for callback in callbacks:
+        kind, number, name = type(callback).__qualname__, 1, type(callback).__qualname__
+        while name in named:
+            number, name = number + 1, f"{kind} {number + 1}"
+        named[name] = callback
+    return named
+
+
+def named_states(callbacks: Iterable[Callback]) -> States:
+    """The states of those that have one."""
+    states: States = {}
+    for name, callback in _named(callbacks).items():
+        state = callback.state_dict()
+        if not isinstance(state, dict):
+            raise TypeError(f"[{name}] state_dict must return a dict, got {type(state).__name__}")
+        if state:
+            states[name] = state
+    return states
+
+
+def split(states: States) -> tuple[States, dict[str, NDArray[Any]]]:
+    """What JSON can hold, and the arrays."""
+    texts: States = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, state in states.items():
+        texts[name] = {}
+        for key, value in state.items():
+            if isinstance(value, np.ndarray):
+                arrays[f"{_PREFIX}{name}/{key}"] = value
+            else:
+                texts[name][key] = value
+        try:
+            json.dumps(texts[name])
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"[{name}] state_dict has something that a checkpoint cannot hold: {error}; use numbers, texts, lists and "
+                "dicts of them, and arrays at the top"
+            ) from None
+    return texts, arrays
+
+
+def joined(text: Any, tensors: Mapping[str, NDArray[Any]], where: str) -> tuple[States, dict[str, NDArray[Any]]]:
+    """The states of a checkpoint, and its other tensors."""
+    try:
+        states = {} if text is None else json.loads(text)
+        if not isinstance(states, dict) or not all(isinstance(state, dict) for state in states.values()):
+            raise ValueError("the states of callbacks are no dict of dicts")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointCorrupt(f"{where}: the metadata do not fit: {error}") from error
+    rest = {}
+    for tensor, array in tensors.items():
+        name, slash, key = tensor.removeprefix(_PREFIX).partition("/")
+        if not tensor.startswith(_PREFIX):
+            rest[tensor] = array
+        elif slash and name in states:
+            states[name][key] = array
+        else:
+            raise CheckpointCorrupt(f"{where}: tensor {tensor!r} belongs to no callback")
+    return states, rest
+
+
+def require_known(states: States, callbacks: Iterable[Callback], path: str) -> None:
+    """``CheckpointMismatch`` if what a callback remembers would be lost."""
+    lost = sorted(states.keys() - _named(callbacks).keys())
+    if lost:
+        raise CheckpointMismatch(
+            f"[Trainer.fit] {path} has the state of {', '.join(lost)}, which is not among callbacks: give it, or take the "
+            "file without it, by trainer.load(path) and fit without resume"
+        )
+
+
+def give(states: States, callbacks: Iterable[Callback], path: str) -> None:
+    """Each callback its own state."""
+    for name, callback in _named(callbacks).items():
+        if name in states:
+            try:
+                callback.load_state_dict(states[name])
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointMismatch(
+                    f"[Trainer.fit] {path}: the state of {name} does not fit this one: {error}"
+                ) from error
