@@ -45,7 +45,7 @@ def check_grad(
             checked by one array, its input, and by its parameters, in training (a copy: the layer stays as it is).
         arrays: the arguments of ``op``. Floats become float64; integers (labels) stay and are not differentiated.
         vjp: ``vjp(dy, *arrays, **options)`` for a function of your own: a tuple of gradients, one for each array (None
-            where there is none), or one gradient for the first.
+            where the function does not depend on it, or for integers), or the gradient alone where there is one array.
         tolerance: the largest error allowed.
         max_elements: how many elements of each array to differentiate; a random choice of them where there are more.
         options: keyword arguments of ``op``, such as ``activation="relu"``.
@@ -81,9 +81,16 @@ finite differences give ...: relative error 0.1... is above 1e-06
     dy = rng.standard_normal(outputs.shape)
     gradients = rule(dy, given, outputs, options)
     worst = _Worst(name, tolerance)
-    for number, (array, gradient) in enumerate(zip(given, gradients, strict=False)):
-        if gradient is None or array.dtype != np.float64:
+    if len(gradients) != len(given):
+        raise GradientMismatch(
+            f"[check_grad] {name}: the vjp gives {len(gradients)} gradients for {len(given)} arguments: it must return a "
+            "tuple with one for each, None for those that have none"
+        )
+    for number, (array, gradient) in enumerate(zip(given, gradients, strict=True)):
+        if gradient is _CONSTANT or array.dtype != np.float64:
             continue
+        if gradient is None:  # it says that nothing depends on this argument
+            gradient = np.zeros(array.shape)
         worst.require_shape(f"argument {number}", np.shape(gradient), array.shape)
 
         def total() -> float:
@@ -145,6 +152,9 @@ class _Worst:
         return self.error
 
 
+# For an argument whose gradient an operation does not give on purpose: targets.
+_CONSTANT: Any = object()
+
 # How each operation's vjp is called: rule(dy, arrays, outputs, options) -> gradients in the order of the arrays.
 _Rule = Callable[[Array, list[Array], Array, Mapping[str, Any]], tuple[Any, ...]]
 
@@ -152,6 +162,8 @@ _Rule = Callable[[Array, list[Array], Array, Mapping[str, Any]], tuple[Any, ...]
 def _own_rule(vjp: Vjp) -> _Rule:
     def rule(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
         gradients = vjp(dy, *arrays, **options)
+        if isinstance(gradients, list) and len(arrays) > 1:
+            return tuple(gradients)
         return gradients if isinstance(gradients, tuple) else (gradients,)
 
     return rule
@@ -167,22 +179,18 @@ def _rule(name: str) -> _Rule:
         return (vjp(dy, *arrays, **options),)
 
     def of_loss(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (vjp(dy if dy.ndim else float(dy), *arrays, **options),)
+        return (vjp(dy if dy.ndim else float(dy), *arrays, **options), *[_CONSTANT] * (len(arrays) - 1))
 
     def of_dropout(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
         return (vjp(dy, **options),)
 
     def of_matmul(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        a, b = arrays
-        left, right = options.get("trans_a", False), options.get("trans_b", False)
-        da = ops.matmul(b, dy, trans_a=right, trans_b=True) if left else ops.matmul(dy, b, trans_b=not right)
-        db = ops.matmul(dy, a, trans_a=True, trans_b=left) if right else ops.matmul(a, dy, trans_a=not left)
-        return (da, db)
+        return _matmul_gradients(dy, arrays[0], arrays[1], options.get("trans_a", False), options.get("trans_b", False))
 
     def of_linear(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
         activation = options.get("activation")
         kept = ops.linear(*arrays) if activation in ("gelu", "silu") else outputs
-        return tuple(vjp(dy, arrays[0], arrays[1], kept, activation=activation))
+        return tuple(vjp(dy, arrays[0], arrays[1], kept, activation=activation))[: len(arrays)]
 
     rules: dict[str, _Rule] = dict.fromkeys(("relu", "tanh", "sigmoid", "softmax", "log_softmax"), of_output)
     rules |= dict.fromkeys(("gelu", "silu"), of_inputs)
@@ -194,6 +202,25 @@ def _rule(name: str) -> _Rule:
         )
     vjp: Any = getattr(ops, f"{name}_vjp", None)
     return rules[name]
+
+
+def _matmul_gradients(dy: Array, a: Array, b: Array, trans_a: bool, trans_b: bool) -> tuple[Array, Array]:
+    """Of matrices, of vectors (one row, or one column), and of stacks that were broadcast, whose gradients are summed."""
+    from gradring import ops
+
+    left = a[np.newaxis, :] if a.ndim == 1 else a.swapaxes(-1, -2) if trans_a else a
+    right = b[:, np.newaxis] if b.ndim == 1 else b.swapaxes(-1, -2) if trans_b else b
+    full = dy.reshape(*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
+
+    def of(whole: Array, operand: Array, given: Array, transposed: bool) -> Array:
+        extra = whole.ndim - operand.ndim
+        spread = [i for i, size in enumerate(operand.shape[:-2]) if size == 1]
+        summed = whole.sum(axis=(*range(extra), *(extra + i for i in spread))).reshape(operand.shape)
+        turned: Array = summed.swapaxes(-1, -2) if transposed and given.ndim > 1 else summed
+        return turned.reshape(given.shape)
+
+    da, db = ops.matmul(full, right, trans_b=True), ops.matmul(left, full, trans_a=True)
+    return of(da, left, a, trans_a), of(db, right, b, trans_b)
 
 
 def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:

@@ -216,22 +216,22 @@ def test_nothing_that_is_assigned_is_lost(make, name, words):
 def test_a_users_subclass_keeps_what_it_likes_and_what_it_changes_counts():
     class Scaled(gr.nn.Layer):
         def __init__(self):
-            self.p = 0.0
+            self.kind = "relu"
             self.inner = gr.nn.Linear(4, 3)
 
         def children(self):
             return {"inner": self.inner}
 
         def trace(self, tracer, x):
-            return tracer.node("dropout", {"x": tracer.call("inner", self.inner, x)}, (tracer.shape(x)[0], 3),
-                               {"p": self.p, "stream": 0})  # fmt: skip
+            y = tracer.call("inner", self.inner, x)
+            return tracer.node("activation", {"x": y}, tracer.shape(y), {"activation": self.kind})
 
     layer = Scaled().init(0)
     layer.remark = "mine"
     made = gr.Trainer(layer, loss="mse", optimizer=gr.optim.SGD(0.0))
     targets = np.zeros((60, 3), np.float32)
     whole = [made.step(X, targets) for _ in range(2)]
-    layer.p = 0.9
+    layer.kind = "tanh"
     assert whole[0] == whole[1] != made.step(X, targets)
 
     class Named(gr.Trainer):

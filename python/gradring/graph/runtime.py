@@ -96,10 +96,8 @@ class Runtime:
         store = self.store
         arena = _core.SharedArena(np.dtype(self.dtype).itemsize * max(len(names) * store.elements, 1))
         flat = flat_array(arena, self.dtype, max(len(names) * store.elements, 1))
-        self.layout = {name: at for name, at in self.layout.items() if not name.startswith("state.")}
         views: dict[str, NDArray[Any]] = {}
         for number, name in enumerate(names):
-            self.layout[f"state.{name}"] = number * store.elements
             part = flat[number * store.elements : (number + 1) * store.elements]
             views |= {f"{name}.{key}": view for key, view in store.views(part).items()}
         for name, view in views.items():

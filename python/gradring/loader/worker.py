@@ -59,4 +59,3 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
         given["lane"],
     )
     return worker, opened
-

@@ -1,0 +1,257 @@
+"""Kind 4: callbacks are part of the state."""
+
+import itertools
+import os
+import re
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring import checkpoint
+
+RNG = np.random.default_rng(4)
+X = RNG.standard_normal((80, 4)).astype(np.float32)
+Y = RNG.integers(0, 3, 80)
+TEST = (X[:20], RNG.integers(0, 3, 20))
+TRAIN = (X[20:], Y[20:])
+
+
+def trainer():
+    return gr.Trainer(gr.nn.Sequential(gr.nn.Linear(4, 16), gr.nn.Tanh(), gr.nn.Linear(16, 3)).init(1),
+                      optimizer=gr.optim.AdamW(2e-2))  # fmt: skip
+
+
+def stop(**options):
+    return gr.callbacks.EarlyStop(patience=3, **options)
+
+
+def best_epoch(history):
+    return int(np.argmin(history.metrics["val_loss"]))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("restore_best", [False, True])
+def test_the_file_is_the_state_in_which_fit_ends(order, restore_best, tmp_path):
+    path = tmp_path / "m"
+    parts = [gr.callbacks.Checkpoint(path, every=50), stop(restore_best=restore_best), gr.callbacks.Csv(tmp_path / "c")]
+    made = trainer()
+    history = made.fit(TRAIN, 200, validate=TEST, callbacks=[parts[i] for i in order], verbose=False)
+    assert len(history) < 200, "the run must have stopped early"
+    again = trainer()
+    again.load(path)
+    for name, array in made.params.items():
+        np.testing.assert_array_equal(again.params[name], array)
+    want = history.metrics["val_loss"][best_epoch(history) if restore_best else -1]
+    assert again.evaluate(TEST)["loss"] == pytest.approx(want, rel=1e-6)
+    assert again.epoch == len(history)
+
+
+def test_without_an_early_stop_every_counts(tmp_path):
+    made = trainer()
+    made.fit(TRAIN, 7, callbacks=[gr.callbacks.Checkpoint(tmp_path / "{epoch}", every=3)], verbose=False)
+    assert sorted(os.listdir(tmp_path)) == ["3", "6", "7"]
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.parametrize("restore_best", [False, True])
+def test_a_run_resumed_before_an_early_stop_ends_as_the_whole_one(before, restore_best, tmp_path):
+    whole = trainer()
+    history = whole.fit(TRAIN, 200, validate=TEST, callbacks=[stop(restore_best=restore_best)], verbose=False)
+    ends = len(history)
+    first = trainer()
+    parts = [stop(restore_best=restore_best), gr.callbacks.Checkpoint(tmp_path / "m{epoch}")]
+    first.fit(TRAIN, ends - before, validate=TEST, callbacks=parts, verbose=False)
+    # The file of that epoch, as an interrupted run leaves it: the last one has the best weights back.
+    second = trainer()
+    file = tmp_path / f"m{ends - before}"
+    if restore_best:
+        crash(tmp_path, ends - before)
+    stopper = stop(restore_best=restore_best)
+    again = second.fit(TRAIN, 200, validate=TEST, callbacks=[gr.callbacks.Checkpoint(tmp_path / "m{epoch}"), stopper],
+                       resume=file, verbose=False)  # fmt: skip
+    assert len(again) == ends and stopper.best_epoch == best_epoch(history)
+    for name, array in whole.params.items():
+        np.testing.assert_array_equal(second.params[name], array)
+
+
+def crash(folder, epoch):
+    """Trains, and fails after that epoch, whose file then is the newest."""
+
+    class Crash(gr.callbacks.Callback):
+        def on_report(self, run):
+            if run.trainer.epoch == epoch:
+                raise ZeroDivisionError
+
+    parts = [stop(restore_best=True), gr.callbacks.Checkpoint(folder / "m{epoch}"), Crash()]
+    with pytest.raises(ZeroDivisionError):
+        trainer().fit(TRAIN, 200, validate=TEST, callbacks=parts, verbose=False)
+
+
+def test_a_file_of_the_best_epoch(tmp_path):
+    made = trainer()
+    history = made.fit(TRAIN, 30, validate=TEST, verbose=False,
+                       callbacks=[gr.callbacks.Checkpoint(tmp_path / "best", monitor="val_loss"),
+                                  gr.callbacks.Checkpoint(tmp_path / "last")])  # fmt: skip
+    best, last = trainer(), trainer()
+    best.load(tmp_path / "best")
+    last.load(tmp_path / "last")
+    assert best_epoch(history) < 29
+    assert best.epoch == best_epoch(history) + 1 and last.epoch == 30
+    assert best.evaluate(TEST)["loss"] == pytest.approx(min(history.metrics["val_loss"]))
+
+
+def test_the_best_so_far_is_remembered(tmp_path):
+    def parts():
+        return [
+            gr.callbacks.Checkpoint(tmp_path / "best", monitor="val_loss"),
+            gr.callbacks.Checkpoint(tmp_path / "last"),
+        ]
+
+    trainer().fit(TRAIN, 30, validate=TEST, callbacks=parts(), verbose=False)
+    best = (tmp_path / "best").read_bytes()
+    history = trainer().fit(TRAIN, 32, validate=TEST, callbacks=parts(), resume="auto", verbose=False)
+    assert best_epoch(history) < 30 and (tmp_path / "best").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (lambda folder: gr.callbacks.EarlyStop("val_acc"), "did you mean 'val_accuracy'"),
+        (lambda folder: gr.callbacks.EarlyStop("los"), "did you mean 'loss'"),
+        (lambda folder: gr.callbacks.Checkpoint(folder / "m", monitor="val_los"), "did you mean 'val_loss'"),
+        (lambda folder: gr.callbacks.EarlyStop("f1"), "there is no metric 'f1', only"),
+    ],
+)
+def test_a_metric_that_no_epoch_will_have_is_found_before_the_first_step(part, words, tmp_path):
+    made = trainer()
+    with pytest.raises(ValueError, match=words):
+        made.fit(TRAIN, 3, validate=TEST, callbacks=[part(tmp_path)], verbose=False)
+    assert made.step_count == 0
+
+
+def test_no_validation_is_found_before_the_first_step():
+    made = trainer()
+    with pytest.raises(ValueError, match="give fit validate="):
+        made.fit(TRAIN, 3, callbacks=[gr.callbacks.EarlyStop()], verbose=False)
+    assert made.step_count == 0
+    made.fit(TRAIN, 1, callbacks=[gr.callbacks.EarlyStop("accuracy")], verbose=False)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(X[:, :3], Y), (X, Y[:, None] * np.ones((1, 2), int)), (X, Y.astype(float)), gr.Loader((X[:, :2], Y), 4)]
+)
+def test_validation_data_of_another_form_are_found_before_the_first_step(wrong):
+    made = trainer()
+    with pytest.raises((ValueError, TypeError)):
+        made.fit(TRAIN, 3, validate=wrong, verbose=False)
+    assert made.step_count == 0
+
+
+def test_resume_without_a_file(tmp_path):
+    made = trainer()
+    with pytest.raises(FileNotFoundError, match=r'there is no file .*m\.safetensors.*resume="auto"'):
+        made.fit(TRAIN, 3, resume=tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="needs a gr.callbacks.Checkpoint without monitor"):
+        made.fit(TRAIN, 3, resume="auto")
+
+
+@pytest.mark.parametrize("name", ["m", "m-{epoch}", "e{epoch:03d}-s{step}.safetensors", "lr={{0.1}}-{epoch}"])
+def test_resume_auto(name, tmp_path):
+    def run(epochs):
+        made = trainer()
+        made.fit(TRAIN, epochs, callbacks=[gr.callbacks.Checkpoint(str(tmp_path / name))], resume="auto", verbose=False)
+        return made
+
+    (tmp_path / "other.safetensors").write_bytes(b"something else")
+    assert run(2).epoch == 2 and run(5).epoch == 5
+    whole = trainer()
+    whole.fit(TRAIN, 6, verbose=False)
+    np.testing.assert_array_equal(run(6).params["0.weight"], whole.params["0.weight"])
+
+
+class Count(gr.callbacks.Callback):
+    """A callback of the user's, with a state."""
+
+    def __init__(self):
+        self.epochs, self.trace = 0, np.zeros(3)
+
+    def on_epoch_end(self, run):
+        self.epochs += 1
+        self.trace[self.epochs % 3] += 1
+
+    def state_dict(self):
+        return {"epochs": self.epochs, "trace": self.trace}
+
+    def load_state_dict(self, state):
+        self.epochs, self.trace = state["epochs"], state["trace"]
+
+
+def test_a_callback_of_ones_own(tmp_path):
+    path = tmp_path / "m"
+    trainer().fit(TRAIN, 4, callbacks=[gr.callbacks.Checkpoint(path), Count()], verbose=False)
+    count = Count()
+    trainer().fit(TRAIN, 6, callbacks=[count, gr.callbacks.Checkpoint(path)], resume=path, verbose=False)
+    assert count.epochs == 6 and count.trace.sum() == 6
+    assert not [name for name in trainer().load(path) if name.startswith("callbacks/")]
+
+
+def test_two_of_a_class_keep_their_own(tmp_path):
+    path = tmp_path / "m"
+
+    def two():
+        return [
+            gr.callbacks.EarlyStop("loss", 50),
+            gr.callbacks.EarlyStop("accuracy", 50),
+            gr.callbacks.Checkpoint(path),
+        ]
+
+    trainer().fit(TRAIN, 4, callbacks=two(), verbose=False)
+    loss, accuracy, saver = two()
+    trainer().fit(TRAIN, 4, callbacks=[saver, loss, accuracy], resume=path, verbose=False)
+    assert loss.best < 1.5 and 0 < accuracy.best <= 1 and loss.best_epoch >= 0
+    with pytest.raises(gr.CheckpointMismatch, match="the state is of metric 'loss', this one has 'accuracy'"):
+        trainer().fit(TRAIN, 5, callbacks=[accuracy, loss, saver], resume=path, verbose=False)
+
+
+def test_what_a_callback_remembers_is_not_lost_in_silence(tmp_path):
+    path = tmp_path / "m"
+    trainer().fit(TRAIN, 2, callbacks=[gr.callbacks.Checkpoint(path), Count()], verbose=False)
+    made = trainer()
+    with pytest.raises(gr.CheckpointMismatch, match="the state of Count, which is not among callbacks"):
+        made.fit(TRAIN, 4, callbacks=[gr.callbacks.Checkpoint(path)], resume=path, verbose=False)
+    made.load(path)  # the way out that the error names
+    made.fit(TRAIN, 1, verbose=False)
+
+
+@pytest.mark.parametrize("state", [{"a": object()}, {"a": {1, 2}}, [1], {"a": 1j}])
+def test_a_state_that_no_file_can_hold(state, tmp_path):
+    class Odd(gr.callbacks.Callback):
+        def state_dict(self):
+            return state
+
+    with pytest.raises(TypeError, match="Odd.*state_dict"):
+        trainer().fit(TRAIN, 1, callbacks=[Odd(), gr.callbacks.Checkpoint(tmp_path / "m")], verbose=False)
+
+
+def test_a_file_of_a_run_with_callbacks_is_as_good_as_any(tmp_path):
+    path = tmp_path / "m"
+    trainer().fit(
+        TRAIN, 2, callbacks=[stop(metric="loss", restore_best=True), gr.callbacks.Checkpoint(path)], verbose=False
+    )
+    tensors, metadata = checkpoint.read(path)
+    assert re.search("EarlyStop", metadata["callbacks"])
+    assert {"0.weight", "optimizer/m.0.weight"} <= tensors.keys()
+    made = trainer()
+    assert "0.weight" in made.load(path)
+    made.save(path)  # what it read of them goes on to the next file
+    assert checkpoint.read(path)[1]["callbacks"] == metadata["callbacks"]
+
+
+@pytest.mark.parametrize("wrong", [gr.callbacks.Csv, "EarlyStop", print, None])
+def test_what_is_no_callback(wrong):
+    with pytest.raises(TypeError, match=r"callbacks must be of gr\.callbacks"):
+        trainer().fit(TRAIN, callbacks=[wrong])
+    if not isinstance(wrong, str):
+        with pytest.raises(TypeError, match="callbacks must be a list"):
+            trainer().fit(TRAIN, callbacks=wrong)
