@@ -1,22 +1,50 @@
 """The peers of the races compute the same training as each other: nobody wins by doing less."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gradring.bench import contender, fit, gemm, loader, step
-from gradring.bench.harness import agree
+from gradring.bench.harness import Contender, _agrees, agree
+from gradring.bench.peers import chosen_names, contenders, read_peers
 
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
+MORE = read_peers(FOLDER)
 CASE = {"sizes": (13, 7, 6, 5), "batch": 9}
 # The compiled ones take tens of seconds to start; every race checks them itself, through Case.agree.
-PEERS = {name: factory for name, factory in step.PEERS.items() if "compile" not in name}
+PEERS = {name: factory for name, factory in {**step.PEERS, **MORE.step}.items() if "compile" not in name}
 FACTORIES = {
-    *step.PEERS.values(),
-    *fit.PEERS.values(),
-    *(racer.factory for racer in gemm.contenders()),
-    *(f"gradring.bench.{factory}" for race in loader.RACES for factory in race.contenders.values()),
+    *(racer.factory for racer in contenders(step.PEERS, MORE.step, MORE)),
+    *(racer.factory for racer in contenders(fit.PEERS, MORE.fit, MORE)),
+    *(racer.factory for racer in contenders(gemm.PEERS, MORE.gemm, MORE)),
+    *(racer.factory for race in loader.RACES for racer in loader.contenders(race, MORE)),
 }
+# Every race of 0.1.0, and the peers that it had.
+ARRAYS = {"numpy", "spdl", "grain", "turboloader"}
+SAMPLES = {f"torch samples, {count}" for count in ("0 workers", "1 worker", "2 workers")}
+BATCHES = {f"torch batches, {count}" for count in ("0 workers", "0 workers, 1 thread", "1 worker", "2 workers")}
+WORKERS = {name for name in SAMPLES | BATCHES if "0 workers" not in name}
+EXPECTED = {
+    "scale64": ARRAYS | SAMPLES | BATCHES | {"tf.data"},
+    "scale512": ARRAYS | SAMPLES | BATCHES | {"tf.data"},
+    "rows": ARRAYS | SAMPLES | BATCHES,
+    "warm": ARRAYS | SAMPLES | BATCHES,
+    "cold": SAMPLES | BATCHES | {"numpy", "turboloader"},
+    "augment": SAMPLES
+    | BATCHES
+    | {f"torch windows, {how}" for how in ("0 workers", "0 workers, 1 thread", "2 workers")},
+    **dict.fromkeys(("process2", "process8", "process32"), WORKERS | {"spdl", "spdl, 1 ahead", "grain"}),
+    "first": {"torch samples, 2 spawned workers", "torch samples, 2 forked workers", "spdl"},
+    "handoff": {"torch, 2 workers", "spdl"},
+    "slowdown": set(),
+}
+
+
+@pytest.fixture(autouse=True)
+def peers_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
 
 
 def losses(factory, calls):
@@ -30,14 +58,33 @@ def test_every_contender_exists_and_takes_its_options(factory):
     assert bound.arguments["case"] == {}
 
 
+def test_no_race_lost_a_peer_in_the_move():
+    by_hand = {"numpy by hand", "torch", "torch.compile", "torch by hand", "torch.compile by hand"}
+    assert {*step.PEERS, *MORE.step} == by_hand | {"jax", "nn-engine-core"}
+    assert {*fit.PEERS, *MORE.fit} == by_hand | {"jax", "jax scan", "nn-engine-core"}
+    assert {*gemm.PEERS, *MORE.gemm} == {"numpy", "torch", "jax"}
+    for race in loader.RACES:
+        names = {racer.name for racer in loader.contenders(race, MORE)}
+        assert {name for name in names if not name.startswith(("gradring", "ceiling"))} == EXPECTED[race.key]
+
+
+def set_rates(monkeypatch, momentum):
+    for module in ("gradring.bench.step_contenders", "gradring.bench.step_by_hand", "step_torch", "step_jax"):
+        try:
+            monkeypatch.setattr(f"{module}.LEARNING_RATE", 0.5)
+            monkeypatch.setattr(f"{module}.MOMENTUM", momentum)
+        except ImportError:
+            continue  # the library is not installed
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_takes_the_same_steps(name, monkeypatch):
-    pytest.importorskip(name.split()[0].split(".")[0])
+    pytest.importorskip({"nn-engine-core": "nnengine"}.get(name, name.split()[0].split(".")[0]))
     monkeypatch.setenv("GRADRING_BENCH_THREADS", "2")
-    monkeypatch.setattr("gradring.bench.step_contenders.LEARNING_RATE", 0.5)
-    monkeypatch.setattr("gradring.bench.step_by_hand.LEARNING_RATE", 0.5)
-    monkeypatch.setattr("gradring.bench.jax_step.LEARNING_RATE", 0.5)
+    set_rates(monkeypatch, 0.0 if name in MORE.differs else 0.9)
+    if name == "nn-engine-core":
+        monkeypatch.setattr("nn_engine.LEARNING_RATE", 0.5)
     found, expected = losses(PEERS[name], 6), losses(PEERS["numpy by hand"], 6)
     assert expected[5] < 0.9 * expected[0]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -47,3 +94,48 @@ def test_a_contender_that_computes_something_else_disagrees():
     assert agree([1.0, 0.5], [1.0, 0.500001], 1e-5)
     assert not agree([1.0, 0.51], [1.0, 0.5], 1e-5)
     assert not agree([float("nan")], [1.0], 1e-5)
+
+
+def test_a_peer_that_differs_must_begin_like_the_others_and_sets_nothing():
+    same, other = Contender("same", ""), Contender("other", "", differs="it forgets")
+    expected = {}
+    assert _agrees(other, [7.0, 1.0], expected, 0, 1e-5) and not expected
+    assert _agrees(same, [2.0, 1.0], expected, 0, 1e-5)
+    assert _agrees(other, [2.0, 9.0], expected, 0, 1e-5)
+    assert not _agrees(other, [2.1, 1.0], expected, 0, 1e-5)
+    assert not _agrees(same, [2.0, 9.0], expected, 0, 1e-5)
+
+
+@pytest.mark.parametrize("given", ["NumPy by hand", "numpy  by HAND", "numpy by hand"])
+def test_peers_are_chosen_as_the_tables_write_them(given):
+    racers = contenders(step.PEERS, MORE.step, MORE, [given])
+    assert [racer.name for racer in racers] == ["numpy by hand 1", "numpy by hand all"]
+    assert [racer.name for racer in contenders(step.PEERS, MORE.step, MORE, ["PyTorch"])] == ["torch 1", "torch all"]
+
+
+def test_an_unknown_peer_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match=r"\[bench\] no peer is called 'theano': must be one of numpy, torch"):
+        chosen_names(["numpy", "torch"], ["Torch", "theano"])
+
+
+def test_a_folder_of_ones_own_joins_a_race(tmp_path):
+    (tmp_path / "mine.py").write_text("def step(case, *, factor=1):\n    return lambda: case['batch'] * factor\n")
+    (tmp_path / "peers.py").write_text("STEP = {'mine': 'mine:step factor=3'}\nDIFFERS = {'mine': 'it multiplies'}\n")
+    mine = read_peers(tmp_path)
+    racers = contenders(step.PEERS, mine.step, mine, ["mine"])
+    assert {racer.folder for racer in racers} == {str(tmp_path)} and racers[0].differs == "it multiplies"
+    from gradring.bench.harness import Worker
+
+    worker = Worker(racers[0])
+    try:
+        assert worker.missing is None
+        reply = worker.ask(do="prepare", slot=0, case={"batch": 5}, min_seconds=0.0, agree_calls=2)
+        assert reply == {"first": [15, 15]}
+    finally:
+        worker.close()
+
+
+def test_a_folder_without_peers_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a folder with a file peers.py"):
+        read_peers(tmp_path)
+    assert read_peers(None).step == {}

@@ -55,7 +55,7 @@ def test_the_grid_of_products(monkeypatch, capsys):
     assert "--sample must be at least 1, got 0" in capsys.readouterr().err
 
 
-def test_each_option_belongs_to_some_benchmarks(monkeypatch, capsys):
+def test_each_option_belongs_to_some_benchmarks(monkeypatch, capsys, tmp_path):
     calls = []
     for name in ("gemm", "step", "fit", "loader"):
         fake = types.ModuleType(f"gradring.bench.{name}")
@@ -64,13 +64,13 @@ def test_each_option_belongs_to_some_benchmarks(monkeypatch, capsys):
     monkeypatch.setattr(_core, "build_type", "Release")
     assert main(["bench", "gemm", "--shard", "2/4", "--add"]) == 0
     assert main(["bench", "loader", "--only", "scale64", "scale512"]) == 0
-    assert main(["bench", "fit", "--peers", "JAX"]) == 0
+    assert main(["bench", "fit", "--peers", "JAX", "--peers-from", str(tmp_path)]) == 0
     assert calls == [
         {"out": None, "shard": (2, 4), "add": True},
         {"out": None, "only": ["scale64", "scale512"]},
-        {"out": None, "peers": ["JAX"]},
+        {"out": None, "peers": ["JAX"], "peers_from": tmp_path},
     ]
-    for command in (["step", "--only", "scale64"], ["loader", "--peers", "JAX"], ["fit", "--shard", "1/2"]):
+    for command in (["step", "--only", "scale64"], ["fit", "--shard", "1/2"]):
         assert main(["bench", *command]) == 1
         assert f"{command[1]} belongs to" in capsys.readouterr().err
     for shard in ("0/2", "3/2", "2", "a/b"):

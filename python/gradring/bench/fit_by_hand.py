@@ -8,7 +8,7 @@ import numpy as np
 
 from .contender import Work
 from .fit_contenders import data
-from .step_by_hand import flat_state, numpy_work, torch_compiled_body, torch_work
+from .step_by_hand import flat_state, numpy_work, torch_work
 from .step_contenders import threads
 
 
@@ -64,59 +64,5 @@ def torch_epoch(case: dict[str, Any]) -> Work:
             torch.index_select(y, 0, index, out=yb[:rest])
             total += last()
         return total
-
-    return epoch
-
-
-def torch_epoch_compiled(case: dict[str, Any]) -> Work:
-    """The step as one Inductor graph, its loss read once at the end of the epoch."""
-    import torch
-
-    torch.set_num_threads(threads())
-    x, y = (torch.from_numpy(array) for array in data())
-    body, batch = torch_compiled_body(case), case["batch"]
-
-    @torch.inference_mode()
-    def epoch() -> float:
-        order, total = torch.randperm(len(x)), torch.zeros(())
-        for begin in range(0, len(x), batch):
-            index = order[begin : begin + batch]
-            total += body(x[index], y[index])
-        return float(total)
-
-    return epoch
-
-
-def jax_scan_epoch(case: dict[str, Any]) -> Work:
-    """JAX: the whole epoch in one jit, a scan over the rows of a permutation, state donated."""
-    import jax
-    import jax.numpy as jnp
-
-    from .jax_step import make_update, start_jax
-
-    start_jax()
-    x, y = (jnp.asarray(array) for array in data())
-    batch, (update, state) = case["batch"], make_update(case)
-    whole = len(x) - len(x) % batch
-
-    def run(state: Any, x: Any, y: Any, order: Any) -> Any:
-        def turn(state: Any, index: Any) -> Any:
-            *state, loss = update(*state, x[index], y[index])
-            return tuple(state), loss
-
-        state, losses = jax.lax.scan(turn, state, order[:whole].reshape(-1, batch))
-        if whole == len(x):
-            return state, jnp.sum(losses)
-        state, loss = turn(state, order[whole:])
-        return state, jnp.sum(losses) + loss
-
-    compiled = jax.jit(run, donate_argnums=0)
-    rng = np.random.default_rng(0)
-    holder = [state]
-
-    def epoch() -> float:
-        order = rng.permutation(len(x)).astype(np.int32)
-        holder[0], total = compiled(holder[0], x, y, order)
-        return float(total)
 
     return epoch

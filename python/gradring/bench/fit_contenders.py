@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .contender import Work
-from .step_contenders import our_trainer, torch_parts
+from .step_contenders import our_trainer
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -29,67 +29,3 @@ def ours(case: dict[str, Any]) -> Work:
     trainer = our_trainer(case)
     loader = gr.Loader(data(), case["batch"], shuffle=True, seed=0)
     return lambda: trainer.fit(loader, epochs=1)
-
-
-def torch_eager(case: dict[str, Any]) -> Work:
-    """PyTorch, eager."""
-    return _torch(case)
-
-
-def torch_compiled(case: dict[str, Any]) -> Work:
-    """PyTorch, forward and backward through torch.compile."""
-    return _torch(case, dynamic=False)
-
-
-def _torch(case: dict[str, Any], **compiling: Any) -> Work:
-    import torch
-
-    forward, optimizer = torch_parts(case, **compiling)
-    xs, ys = data()
-    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
-    batch = case["batch"]
-
-    def epoch() -> float:
-        order = torch.randperm(len(x))
-        total = torch.zeros(())
-        for begin in range(0, len(x), batch):
-            index = order[begin : begin + batch]
-            optimizer.zero_grad(set_to_none=True)
-            loss = forward(x[index], y[index])
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        return float(total)
-
-    return epoch
-
-
-def jax_jit(case: dict[str, Any]) -> Work:
-    """JAX: gather and step in one jit per batch, parameters donated."""
-    import jax
-    import jax.numpy as jnp
-
-    from .jax_step import make_update, start_jax
-
-    start_jax()
-    xs, ys = data()
-    x, y = jnp.asarray(xs), jnp.asarray(ys)
-    update, (params, momentum) = make_update(case)
-
-    def turn(params: Any, momentum: Any, total: Any, x: Any, y: Any, index: Any) -> Any:
-        params, momentum, loss = update(params, momentum, x[index], y[index])
-        return params, momentum, total + loss
-
-    compiled = jax.jit(turn, donate_argnums=(0, 1, 2))
-    state: list[Any] = [params, momentum]
-    rng = np.random.default_rng(0)
-    batch = case["batch"]
-
-    def epoch() -> float:
-        order = rng.permutation(len(xs)).astype(np.int32)
-        total = jnp.zeros(())
-        for begin in range(0, len(xs), batch):
-            state[0], state[1], total = compiled(state[0], state[1], total, x, y, order[begin : begin + batch])
-        return float(total)
-
-    return epoch

@@ -1,4 +1,4 @@
-"""``gradring bench gemm``: matrix products and dense layers, against NumPy (OpenBLAS), PyTorch (MKL) and JAX (XLA)."""
+"""``gradring bench gemm``: matrix products and dense layers, against NumPy (OpenBLAS), PyTorch (MKL) and a folder's peers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .harness import Case, Contender, Row, geometric_mean, load, pooled, race, save
+from .peers import contenders, read_peers
 from .report import print_machine, print_rows, print_summary
 
 OURS = "gradring"
 MODULE = "gradring.bench.gemm_contenders"
+PEERS = {name: f"{MODULE}:{name}" for name in ("numpy", "torch")}
 ROWS = (1, 16, 64, 100, 256, 1024)
 SIDES = (10, 64, 128, 300, 784, 1024, 2048)
 FLAGS = tuple(product((False, True), repeat=2))
@@ -32,16 +34,6 @@ SAMPLE = (
     (256, 1024, 10),
     (1024, 1024, 1024),
 )
-
-
-def contenders() -> list[Contender]:
-    """Ours with all cores, and each peer with one thread and with all."""
-    found = [Contender(OURS, f"{MODULE}:ours", ours=True)]
-    one_thread = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    for name in ("numpy", "torch", "jax"):
-        found.append(Contender(f"{name} 1", f"{MODULE}:{name}", threads=1, environment=one_thread))
-        found.append(Contender(f"{name} all", f"{MODULE}:{name}"))
-    return found
 
 
 def matmul_case(m: int, n: int, k: int, trans_a: bool, trans_b: bool) -> Case:
@@ -89,6 +81,8 @@ def run(
     min_seconds: float = 0.002,
     select: str = "",
     add: bool = False,
+    peers: Sequence[str] = (),
+    peers_from: Path | None = None,
     out: Path | None = None,
 ) -> None:
     """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON.
@@ -98,10 +92,12 @@ def run(
     from gradring import _core
 
     chosen = shard_of([case for case in cases(full=full, sample=sample) if select in case.name], shard)
+    more = read_peers(peers_from)
+    racers = [Contender(OURS, f"{MODULE}:ours", ours=True), *contenders(PEERS, more.gemm, more, peers)]
     print_machine()
     peak = _core.measure_peak_flops()
     rows, missing = race(
-        contenders(),
+        racers,
         chosen,
         rounds=rounds or (3 if full else 5),
         min_seconds=min_seconds,
@@ -112,7 +108,7 @@ def run(
     print_rows(rows, OURS, peak=peak)
     if out and (add or shard[0] > 1) and out.exists():
         rows = pooled(load(out), rows)
-    print_summary(rows, OURS, missing)
+    print_summary(rows, OURS, missing, racers)
     print_groups(rows)
     by_ratio = sorted((row for row in rows if row.seconds.get(OURS)), key=lambda row: row.ratio(OURS))
     print("the worst rows: " + ", ".join(f"{row.case.name} {row.ratio(OURS):.2f}x" for row in by_ratio[:12]))

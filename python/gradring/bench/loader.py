@@ -1,4 +1,4 @@
-"""``gradring bench loader``: batches ready to use, against every loader that is installed and against memory itself."""
+"""``gradring bench loader``: batches ready to use, against other loaders and against memory itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gradring import _core
 from .harness import Contender, Worker, format_seconds, spread, write
 from .loader_data import write_rows
 from .machine import core_round_trip, describe, least_round_trip, require_release_build
+from .peers import Peers, chosen_names, read_peers
 from .report import describe_cores, print_machine
 
 OURS = "gradring"
 _TRIES = 5
-_HERE = "gradring.bench"
 _OWN = {
     OURS: "loader_contenders:ours",
     "gradring, num_threads=0": "loader_contenders:ours threads=0",
@@ -28,31 +28,17 @@ _OWN = {
     "gradring, num_threads=2": "loader_contenders:ours threads=2",
 }
 _TORCH = {
-    "torch samples, 0 workers": "loader_torch:samples workers=0",
-    "torch samples, 1 worker": "loader_torch:samples workers=1",
-    "torch samples, 2 workers": "loader_torch:samples workers=2",
     "torch batches, 0 workers": "loader_torch:batches workers=0",
     "torch batches, 0 workers, 1 thread": "loader_torch:batches workers=0 threads=1",
-    "torch batches, 1 worker": "loader_torch:batches workers=1",
     "torch batches, 2 workers": "loader_torch:batches workers=2",
 }
-_OTHERS = {
-    "numpy": "loader_contenders:numpy_slicing",
-    "spdl": "loader_peers:spdl",
-    "grain": "loader_peers:grain",
-}
-_TF = {"tf.data": "loader_peers:tf_data"}
+_NUMPY = {"numpy": "loader_contenders:numpy_slicing"}
 _GATHER = {
     "ceiling: gather, 1 thread": "loader_contenders:gather threads=1",
     "ceiling: gather, 2 threads": "loader_contenders:gather threads=2",
 }
 _MEMCPY = {"ceiling: memcpy": "loader_contenders:gather threads=1 rows=in_order"}
 _PREAD = {name.replace("gather", "pread"): function for name, function in _GATHER.items()}
-_WINDOWS = {
-    "torch windows, 0 workers": "loader_torch:windows workers=0",
-    "torch windows, 0 workers, 1 thread": "loader_torch:windows workers=0 threads=1",
-    "torch windows, 2 workers": "loader_torch:windows workers=2",
-}
 _WORKERS = {name: function for name, function in _TORCH.items() if "0 workers" not in name}
 
 
@@ -68,12 +54,11 @@ class Race:
 
 def _process(mebibytes: int) -> Race:
     contenders = {name: f for name, f in _OWN.items() if name != "gradring, num_threads=0"} | _WORKERS
-    contenders |= {"spdl": _OTHERS["spdl"], "spdl, 1 ahead": "loader_peers:spdl ahead=1", "grain": _OTHERS["grain"]}
     parameters = {"work": "process", "batch": 16, "mebibytes": mebibytes}
     return Race(f"process{mebibytes}", f"worker processes, batches of {mebibytes} MiB", parameters, contenders)
 
 
-_SCALE = _OWN | _OTHERS | _TF | _TORCH | _GATHER | _MEMCPY
+_SCALE = _OWN | _NUMPY | _TORCH | _GATHER | _MEMCPY
 RACES = (
     Race("scale64", "60000x784 uint8 -> fp32 scaled, shuffled, batch 64", {"work": "scale", "batch": 64}, _SCALE),
     Race("scale512", "60000x784 uint8 -> fp32 scaled, shuffled, batch 512", {"work": "scale", "batch": 512}, _SCALE),
@@ -81,25 +66,25 @@ RACES = (
         "rows",
         "rows of 3x224x224 uint8, shuffled, batch 64",
         {"work": "rows", "batch": 64},
-        _OWN | _OTHERS | _TORCH | _GATHER | _MEMCPY,
+        _OWN | _NUMPY | _TORCH | _GATHER | _MEMCPY,
     ),
     Race(
         "warm",
         "the same from a file, warm",
         {"work": "warm", "batch": 64},
-        _OWN | _OTHERS | _TORCH | _PREAD,
+        _OWN | _NUMPY | _TORCH | _PREAD,
     ),
     Race(
         "cold",
         "the same from a file, cold",
         {"work": "cold", "batch": 64},
-        _OWN | {"numpy": _OTHERS["numpy"]} | _TORCH | _PREAD,
+        _OWN | _NUMPY | _TORCH | _PREAD,
     ),
     Race(
         "augment",
         "crop, flip, normalize 32x32x3, batch 128",
         {"work": "augment", "batch": 128},
-        _OWN | _TORCH | _WINDOWS,
+        _OWN | _TORCH,
     ),
     _process(2),
     _process(8),
@@ -108,12 +93,7 @@ RACES = (
         "first",
         "first batch, 2 worker processes, 64 MB of objects",
         {"work": "first", "batch": 16},
-        {
-            OURS: _OWN[OURS],
-            "torch samples, 2 spawned workers": "loader_torch:samples workers=2",
-            "torch samples, 2 forked workers": "loader_torch:samples workers=2 start=fork",
-            "spdl": "loader_peers:spdl",
-        },
+        {OURS: _OWN[OURS]},
     ),
     Race(
         "handoff",
@@ -124,7 +104,6 @@ RACES = (
             OURS: "loader_latency:ours_hand_off threads=1",
             "gradring, automatic": "loader_latency:ours_hand_off",
             "torch, 2 workers": "loader_latency:torch_hand_off",
-            "spdl": "loader_latency:spdl_hand_off",
         },
     ),
     Race(
@@ -166,9 +145,30 @@ class Row:
         return [name for name in self.rounds if not name.startswith((OURS, "ceiling"))]
 
 
-def run(*, rounds: int = 5, out: Path | None = None, only: Sequence[str] = ()) -> None:
+def contenders(race: Race, more: Peers, only: Sequence[str] = ()) -> list[Contender]:
+    """Ours, the ceilings, and the peers of the package and of a folder; of the peers only those in `only`, if any."""
+    found = [Contender(name, f"gradring.bench.{factory}") for name, factory in race.contenders.items()]
+    added = more.loader.get(race.key, {})
+    found += [Contender(name, factory, folder=more.folder) for name, factory in added.items()]
+    peers = [racer.name for racer in found if not racer.name.startswith((OURS, "ceiling"))]
+    named = [name for name in peers if not only or name in only]
+    return [racer for racer in found if racer.name not in peers or racer.name in named]
+
+
+def run(
+    *,
+    rounds: int = 5,
+    out: Path | None = None,
+    only: Sequence[str] = (),
+    peers: Sequence[str] = (),
+    peers_from: Path | None = None,
+) -> None:
     """Runs and prints the rows, or those in `only`. `out` saves them as JSON; rows that it has already are kept."""
     require_release_build()
+    more = read_peers(peers_from)
+    everyone = {racer.name for race in RACES for racer in contenders(race, more)}
+    known = sorted(name for name in everyone if not name.startswith((OURS, "ceiling")))
+    named = sorted(chosen_names(known, peers)) if peers else ()
     unknown = set(only) - {race.key for race in RACES}
     if unknown:
         raise ValueError(
@@ -181,15 +181,15 @@ def run(*, rounds: int = 5, out: Path | None = None, only: Sequence[str] = ()) -
             os.environ["GRADRING_BENCH_FILE"] = os.path.join(folder, "rows.npy")
             write_rows(os.environ["GRADRING_BENCH_FILE"])
         for race in chosen:
-            row = _run(race, rounds)
+            row = _run(race, contenders(race, more, named), rounds)
             _print(row)
             if out:
                 _save(out, row)
 
 
-def _run(race: Race, rounds: int) -> Row:
+def _run(race: Race, racers: Sequence[Contender], rounds: int) -> Row:
     row, able = Row(race), []
-    workers = [Worker(Contender(name, f"{_HERE}.{function}")) for name, function in race.contenders.items()]
+    workers = [Worker(racer) for racer in racers]
     try:
         for worker in workers:
             name = worker.contender.name

@@ -43,7 +43,7 @@ class HandOff:
         return _quantiles(took)
 
 
-def _data() -> tuple[Any, Any]:
+def hand_off_data() -> tuple[Any, Any]:
     return np.zeros((1_000_000, 64), np.uint8), np.zeros(1_000_000, np.int64)
 
 
@@ -51,7 +51,7 @@ def ours_hand_off(case: dict[str, Any], *, threads: int | str = "auto") -> HandO
     """gr.Loader; with a thread, it fills ahead."""
     import gradring as gr
 
-    return HandOff(lambda: gr.Loader(_data(), 64, shuffle=True, num_threads=threads))
+    return HandOff(lambda: gr.Loader(hand_off_data(), 64, shuffle=True, num_threads=threads))
 
 
 def torch_hand_off(case: dict[str, Any]) -> HandOff:
@@ -59,25 +59,9 @@ def torch_hand_off(case: dict[str, Any]) -> HandOff:
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    x, y = _data()
+    x, y = hand_off_data()
     dataset = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
     return HandOff(lambda: DataLoader(dataset, 64, shuffle=True, num_workers=2))
-
-
-def spdl_hand_off(case: dict[str, Any]) -> HandOff:
-    """SPDL's queue behind a pipeline of threads."""
-    from spdl.pipeline import PipelineBuilder
-
-    x, y = _data()
-
-    def make() -> Iterator[Any]:
-        order = np.random.default_rng(0).permutation(len(x)).reshape(-1, 64)
-        builder = PipelineBuilder().add_source(order).pipe(lambda i: (x[i], y[i]), concurrency=1).add_sink(3)
-        pipeline = builder.build(num_threads=1)
-        with pipeline.auto_stop():
-            yield from pipeline
-
-    return HandOff(make)
 
 
 class Slowdown:

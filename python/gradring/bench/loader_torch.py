@@ -1,4 +1,4 @@
-"""Loading work by PyTorch's DataLoader: none, one or two workers, sample by sample or by whole batches."""
+"""Loading work by PyTorch's DataLoader, tuned: whole batches, with no, one or two workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .loader_contenders import file_pass
-from .loader_data import MEAN, STD, Ready, ReadyBatches, as_it_is, ballast, batches_of, images, prepare, rows_file
+from .loader_data import MEAN, STD, Ready, ReadyBatches, as_it_is, batches_of, images, prepare, rows_file
 from .loader_pass import Pass
 from .step_contenders import threads as bench_threads
 
@@ -24,39 +24,14 @@ def crop_and_flip_by_index(torch: Any, x: Any) -> Any:
     return padded[torch.arange(n).view(n, 1, 1), rows, columns]
 
 
-def crop_and_flip_by_window(torch: Any, x: Any) -> Any:
-    """The same by picking one of the 81 windows of each image, and mirroring half of the batch."""
-    n = len(x)
-    padded = torch.nn.functional.pad(x, (0, 0, 4, 4, 4, 4))
-    windows = padded.unfold(1, 32, 1).unfold(2, 32, 1)  # (n, 9, 9, channels, 32, 32)
-    picked = windows[torch.arange(n), torch.randint(0, 9, (n,)), torch.randint(0, 9, (n,))]
-    mirrored = torch.rand(n) < 0.5
-    picked[mirrored] = picked[mirrored].flip(-1)
-    return picked.permute(0, 2, 3, 1)
-
-
-def samples(case: dict[str, Any], *, workers: int, start: str = "spawn") -> Pass:
-    """Sample by sample; `start` is how the workers of the first batch's race begin."""
-    if case["work"] == "process":
-        return _process(case, workers, batched=False)
-    if case["work"] == "first":
-        return _first(case, workers, start)
-    return _work(case, workers, batched=False)
-
-
 def batches(case: dict[str, Any], *, workers: int, threads: int | None = None) -> Pass:
     """By whole batches (``__getitems__``); without workers, with so many threads for PyTorch's own kernels."""
     if case["work"] == "process":
-        return _process(case, workers, batched=True)
-    return _work(case, workers, batched=True, threads=threads)
+        return process_pass(case, workers, batched=True)
+    return work_pass(case, workers, batched=True, threads=threads)
 
 
-def windows(case: dict[str, Any], *, workers: int, threads: int | None = None) -> Pass:
-    """By whole batches, crops as windows of a strided view."""
-    return _work(case, workers, batched=True, threads=threads, crop_and_flip=crop_and_flip_by_window)
-
-
-def _work(
+def work_pass(
     case: dict[str, Any],
     workers: int,
     *,
@@ -108,7 +83,7 @@ def _work(
     return file_pass(case, make)
 
 
-def _process(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
+def process_pass(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
     from torch.utils.data import DataLoader
 
     batch = case["batch"]
@@ -124,17 +99,3 @@ def _process(case: dict[str, Any], workers: int, *, batched: bool) -> Pass:
         )
 
     return Pass(make, batches_of(case), endless=True)
-
-
-def _first(case: dict[str, Any], workers: int, start: str) -> Pass:
-    from torch.utils.data import DataLoader
-
-    batch = case["batch"]
-    heavy: Any = Ready(1, batch, ballast())
-
-    def make() -> Any:
-        return DataLoader(
-            heavy, batch, sampler=range(1_000_000 * batch), num_workers=workers, multiprocessing_context=start
-        )
-
-    return Pass(make, 1, fresh=True)

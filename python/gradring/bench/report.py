@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .harness import Row, format_seconds, geometric_mean
+from .harness import Contender, Row, format_seconds, geometric_mean
 from .machine import describe
 
 
@@ -55,8 +55,8 @@ def describe_cores(round_trips: Sequence[float]) -> str:
     return f"a word's way from core to core and back: {format_seconds(low)} to {format_seconds(high)}"
 
 
-def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str]) -> None:
-    """Geometric mean, worst row, rows lost, and who was missing."""
+def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str], contenders: Sequence[Contender]) -> None:
+    """Geometric mean, worst row, rows lost, which contenders compute something else, and which are missing."""
     ratios = {row.case.name: row.ratio(ours) for row in rows if not math.isnan(row.ratio(ours))}
     if ratios:
         worst = min(ratios, key=lambda name: ratios[name])
@@ -67,3 +67,5 @@ def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str]) -> No
         )
     for name, why in missing.items():
         print(f"not installed: {name} ({why})")
+    for name, what in {library(each.name): each.differs for each in contenders if each.differs}.items():
+        print(f"not the same work: {name} ({what})")

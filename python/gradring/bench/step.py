@@ -1,4 +1,4 @@
-"""``gradring bench step``: whole training steps of MLPs, against NumPy, PyTorch and JAX."""
+"""``gradring bench step``: whole training steps of MLPs, against NumPy, PyTorch and the peers of a folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .harness import Case, Contender, race, save
+from .peers import contenders, read_peers
 from .report import print_machine, print_rows, print_summary
 
 OURS = "gradring"
@@ -19,25 +20,8 @@ CASES = (
 )
 PEERS = {
     "numpy by hand": "gradring.bench.step_by_hand:numpy_step",
-    "torch": "gradring.bench.step_contenders:torch_eager",
-    "torch.compile": "gradring.bench.step_contenders:torch_compiled",
     "torch by hand": "gradring.bench.step_by_hand:torch_step",
-    "torch.compile by hand": "gradring.bench.step_by_hand:torch_step_compiled",
-    "jax": "gradring.bench.step_contenders:jax_jit",
 }
-
-
-def contenders(ours: str, peers: dict[str, str], only: Sequence[str] = ()) -> list[Contender]:
-    """Ours with all cores, and each peer with one thread and with all; of the peers `only` those, if it names any."""
-    unknown = set(only) - set(peers)
-    if unknown:
-        raise ValueError(f"[bench] no peer is called {sorted(unknown)[0]!r}: must be one of {', '.join(peers)}")
-    found = [Contender(OURS, ours, ours=True)]
-    for name, factory in peers.items():
-        if only and name not in only:
-            continue
-        found += [Contender(f"{name} 1", factory, threads=1), Contender(f"{name} all", factory)]
-    return found
 
 
 def flops(sizes: Sequence[int], batch: int) -> float:
@@ -46,7 +30,14 @@ def flops(sizes: Sequence[int], batch: int) -> float:
     return 2.0 * batch * (3 * sum(products) - products[0])
 
 
-def run(*, rounds: int = 9, min_seconds: float = 0.05, peers: Sequence[str] = (), out: Path | None = None) -> None:
+def run(
+    *,
+    rounds: int = 9,
+    min_seconds: float = 0.05,
+    peers: Sequence[str] = (),
+    peers_from: Path | None = None,
+    out: Path | None = None,
+) -> None:
     """Runs and prints the race against all peers, or those named; `out` also saves it as JSON."""
     from gradring import _core
 
@@ -60,10 +51,12 @@ def run(*, rounds: int = 9, min_seconds: float = 0.05, peers: Sequence[str] = ()
         for sizes, batch in CASES
     ]
     print_machine()
-    racers = contenders("gradring.bench.step_contenders:ours", PEERS, peers)
+    more = read_peers(peers_from)
+    ours = Contender(OURS, "gradring.bench.step_contenders:ours", ours=True)
+    racers = [ours, *contenders(PEERS, more.step, more, peers)]
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
     peak = _core.measure_peak_flops()
     print_rows(rows, OURS, peak=peak)
-    print_summary(rows, OURS, missing)
+    print_summary(rows, OURS, missing, racers)
     if out:
         save(out, "MLP training step, SGD with momentum, fp32", rows, OURS, missing, peak_flops=peak)

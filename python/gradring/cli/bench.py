@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["add_to"]
 
 _BENCHMARKS = {
-    "gemm": "matrix products against NumPy, PyTorch and JAX",
+    "gemm": "matrix products against NumPy and PyTorch",
     "step": "a whole training step of several MLPs",
     "fit": "an epoch of Fashion-MNIST",
     "loader": "batches against PyTorch's DataLoader and NumPy slicing",
@@ -24,7 +24,8 @@ _OPTIONS = {
     "shard": ("gemm",),
     "add": ("gemm",),
     "only": ("loader",),
-    "peers": ("step", "fit"),
+    "peers": ("gemm", "step", "fit", "loader"),
+    "peers_from": ("gemm", "step", "fit", "loader"),
 }
 
 
@@ -44,7 +45,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--add", action="store_true", help="gemm: add rows, or rounds of the same rows, to --out")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="loader: these rows alone, such as scale64")
     parser.add_argument(
-        "--peers", nargs="+", metavar="NAME", help="step, fit: these peers alone, as the table names them"
+        "--peers", nargs="+", metavar="NAME", help="these peers alone, as the table names them; case does not matter"
+    )
+    parser.add_argument(
+        "--peers-from",
+        type=Path,
+        metavar="FOLDER",
+        help="also race the peers of this folder, such as benchmarks/peers of the source; runs its peers.py",
     )
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
@@ -65,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
         if value is None or value is False:
             continue
         if options.name not in benchmarks:
-            raise ValueError(f"[bench] --{option} belongs to {' and '.join(benchmarks)}, got {options.name}")
+            flag = option.replace("_", "-")
+            raise ValueError(f"[bench] --{flag} belongs to {' and '.join(benchmarks)}, got {options.name}")
         chosen[option] = _shard(value) if option == "shard" else value
     import_module(f"gradring.bench.{options.name}").run(out=options.out, **chosen)
     return 0

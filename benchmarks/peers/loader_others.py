@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .loader_contenders import Epochs, file_pass
-from .loader_data import Ready, ballast, batches_of, images, prepare, rows_file
-from .loader_pass import Pass
+from gradring.bench.loader_contenders import Epochs, file_pass
+from gradring.bench.loader_data import Ready, ballast, batches_of, images, prepare, rows_file
+from gradring.bench.loader_pass import Pass
 
 Array = NDArray[Any]
 
