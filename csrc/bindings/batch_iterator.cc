@@ -140,7 +140,7 @@ LoaderRun::LoaderRun(std::unique_ptr<Pipeline> pipeline, BatchForm form)
     : pipeline_(std::move(pipeline)), form_(std::move(form)) {
   // On a worker's thread.
   pipeline_->on_failure([this](uint64_t ticket, const PartBlock& part) {
-    if (part.status.code() != Code::kPython) return;
+    if (!is_python(part.status.code())) return;
     with_python([&] {
       PyObject* error = take_held_error().release().ptr();
       {

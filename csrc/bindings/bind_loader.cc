@@ -2,6 +2,8 @@
 #include <poll.h>
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -126,7 +128,7 @@ class LaneWorker {
       NoteBlock& note = control_.note(index_);
       note.size = 0;
       try {
-        py::object error = part.status.code() == Code::kPython ? take_held_error() : py::none();
+        py::object error = is_python(part.status.code()) ? take_held_error() : py::none();
         if (!error) error = py::none();
         const std::string text = py::bytes(pickle(error, part.status.message()));
         if (text.size() > NoteBlock::kBytes) return;
@@ -174,6 +176,16 @@ void bind_loader(py::module_& m) {
         }).detach();
       },
       py::arg("fd"), "Ends this process, whatever it is at, once the other end of the pipe is closed.");
+
+  m.def(
+      "die_with_parent",
+      [](pid_t parent) {
+        // The parent may have died before; then nobody sends the signal.
+        return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
+      },
+      py::arg("parent"),
+      "Asks the system to kill this process when the thread of the parent that started it ends. False if the parent is "
+      "dead already.");
 
   py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,

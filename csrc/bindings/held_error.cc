@@ -1,5 +1,7 @@
 #include "bindings/held_error.h"
 
+#include "loader/source.h"
+
 namespace gradring {
 
 namespace {
@@ -19,7 +21,8 @@ Status hold_python_error() noexcept {
   PyObject* text = value ? PyObject_Str(value) : nullptr;
   const char* message = text ? PyUnicode_AsUTF8(text) : nullptr;
   PyErr_Clear();
-  Status status(Code::kPython, "%s: %s", name, message ? message : "(no message)");
+  const bool exception = PyErr_GivenExceptionMatches(type, PyExc_Exception) != 0;
+  Status status(exception ? Code::kPython : kPythonExit, "%s: %s", name, message ? message : "(no message)");
   Py_XDECREF(text);
   Py_XDECREF(type);
   Py_XDECREF(traceback);
@@ -35,7 +38,7 @@ py::object take_held_error() noexcept {
 }
 
 void throw_status(const Status& status) {
-  if (status.code() == Code::kPython) {
+  if (is_python(status.code())) {
     const py::object error = take_held_error();
     if (error) {
       PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());

@@ -92,8 +92,8 @@ struct alignas(64) CellBlock {
 
 // What one lane did for one batch.
 struct alignas(64) PartBlock {
-  int32_t rows = 0;
-  int32_t skipped = 0;
+  int64_t rows = 0;
+  int64_t skipped = 0;
   int64_t failed_sample = -1;
   Status status;
 };
@@ -126,7 +126,7 @@ class Control {
     }
     for (uint32_t c = 0; c < shape_.cells; ++c) new (&cell(c)) CellBlock;
     for (uint32_t l = 0; l < shape_.lanes; ++l) {
-      ring(l).open();
+      ring(l).format();
       for (uint32_t c = 0; c < shape_.tickets(); ++c) new (&part(l, c)) PartBlock;
     }
   }

@@ -48,7 +48,7 @@ bool slot_is_right(const Lane3& lane, uint64_t ticket) {
 
 TEST_CASE("a producer process killed anywhere loses, doubles and damages nothing") {
   Lane3 lane;
-  lane.ring.open();
+  lane.ring.format();
   std::mt19937 random(std::random_device{}());
   uint64_t next = 0;
   for (int life = 0; life < 60; ++life) {

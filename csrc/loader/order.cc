@@ -6,12 +6,16 @@ namespace gradring {
 
 namespace {
 
+// All arithmetic here must hold for as many samples, ranks and rows per batch as int64 can say: no sum or product may
+// leave its range.
+int64_t divide_up(int64_t a, int64_t b) noexcept { return a / b + (a % b != 0); }
+
 int64_t rows_of_rank(const OrderOptions& o) noexcept {
   const int64_t left = std::max<int64_t>(o.samples - o.start, 0);
-  const int64_t even = (left + o.world_size - 1) / o.world_size;
+  const int64_t even = divide_up(left, o.world_size);
   if (o.pad) return o.drop_last ? even - even % o.batch_size : even;
   if (o.drop_last) return left / o.world_size / o.batch_size * o.batch_size;
-  return left > o.rank ? (left - o.rank + o.world_size - 1) / o.world_size : 0;
+  return left > o.rank ? divide_up(left - o.rank, o.world_size) : 0;
 }
 
 long long wide(int64_t value) noexcept { return static_cast<long long>(value); }
@@ -39,36 +43,46 @@ Status Order::check(const OrderOptions& o) noexcept {
   return {};
 }
 
+int64_t Order::batches() const noexcept { return divide_up(rows_, options_.batch_size); }
+
 int64_t Order::rows(int64_t batch) const noexcept {
+  if (batch >= batches()) return 0;
   return std::clamp<int64_t>(rows_ - batch * options_.batch_size, 0, options_.batch_size);
 }
 
 int64_t Order::position(int64_t batch) const noexcept {
-  return options_.start + batch * options_.batch_size * options_.world_size + options_.rank;
+  const auto wide = [](int64_t value) { return static_cast<uint64_t>(value); };
+  return static_cast<int64_t>(
+      wide(options_.start) + wide(batch) * wide(options_.batch_size) * wide(options_.world_size) + wide(options_.rank));
 }
 
 int64_t Order::start_after(int64_t batches) const noexcept {
-  // Compared before it is multiplied: no overflow.
-  const int64_t each = options_.batch_size * options_.world_size;
-  const int64_t left = options_.samples - options_.start;
-  return batches > left / each ? options_.samples : options_.start + batches * each;
+  int64_t each;
+  int64_t taken;
+  int64_t start;
+  if (__builtin_mul_overflow(options_.batch_size, options_.world_size, &each) ||
+      __builtin_mul_overflow(each, batches, &taken) || __builtin_add_overflow(options_.start, taken, &start)) {
+    return batches > 0 ? options_.samples : options_.start;
+  }
+  return std::min(start, options_.samples);
 }
 
 void Order::samples(int64_t batch, int64_t first, int64_t count, int64_t* out) const noexcept {
-  const int64_t begin = position(batch) + first * options_.world_size;
-  const int64_t step = options_.world_size;
-  const int64_t n = options_.samples;
-  if (step == 1 && begin + count <= n) {
+  // Below 2^64: the last position lies less than one world size beyond the samples.
+  const auto step = static_cast<uint64_t>(options_.world_size);
+  const auto n = static_cast<uint64_t>(options_.samples);
+  const uint64_t begin = static_cast<uint64_t>(position(batch)) + static_cast<uint64_t>(first) * step;
+  if (step == 1 && begin + static_cast<uint64_t>(count) <= n) {
     if (options_.shuffle) {
-      permutation_.fill(static_cast<uint64_t>(begin), count, out);
+      permutation_.fill(begin, count, out);
     } else {
-      for (int64_t i = 0; i < count; ++i) out[i] = begin + i;
+      for (int64_t i = 0; i < count; ++i) out[i] = static_cast<int64_t>(begin) + i;
     }
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t position = (begin + i * step) % n;  // beyond n: padding
-    out[i] = options_.shuffle ? static_cast<int64_t>(permutation_(static_cast<uint64_t>(position))) : position;
+    const uint64_t position = (begin + static_cast<uint64_t>(i) * step) % n;  // beyond n: padding
+    out[i] = static_cast<int64_t>(options_.shuffle ? permutation_(position) : position);
   }
 }
 

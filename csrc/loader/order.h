@@ -35,7 +35,7 @@ class GRADRING_API Order {
 
   const OrderOptions& options() const noexcept { return options_; }
   // Of this rank, from start on.
-  int64_t batches() const noexcept { return (rows_ + options_.batch_size - 1) / options_.batch_size; }
+  int64_t batches() const noexcept;
   int64_t rows(int64_t batch) const noexcept;
   // Of the batch's first row, in the epoch's sequence.
   int64_t position(int64_t batch) const noexcept;

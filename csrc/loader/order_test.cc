@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <random>
 #include <vector>
 
 namespace gradring {
@@ -112,6 +113,54 @@ TEST_CASE("parts of a batch are parts of the whole") {
       order.samples(k, first, std::min<int64_t>(7, order.rows(k) - first), parts.data() + first);
     }
     CHECK(parts == whole);
+  }
+}
+
+TEST_CASE("numbers as large as int64 can say mean what they say") {
+  constexpr int64_t kMost = INT64_MAX;
+  // (samples, batch_size, world_size) by arithmetic in 128 bits.
+  std::mt19937_64 random(std::random_device{}());
+  const auto draw = [&](int64_t most) {
+    const auto bits = static_cast<int64_t>(random() >> (1 + random() % 63));
+    return random() % 4 == 0 ? most : std::clamp<int64_t>(bits, 1, most);
+  };
+  for (int trial = 0; trial < 20000; ++trial) {
+    OrderOptions o;
+    o.samples = draw(kMost);
+    o.batch_size = draw(kMost);
+    o.world_size = draw(int64_t{1} << 31);
+    o.rank = static_cast<int64_t>(random() % static_cast<uint64_t>(o.world_size));
+    o.start = random() % 2 ? 0 : static_cast<int64_t>(random() % static_cast<uint64_t>(o.samples));
+    o.pad = random() % 2;
+    o.drop_last = random() % 2;
+    o.shuffle = random() % 2;
+    REQUIRE(Order::check(o).ok());
+    const Order order(o);
+    using Wide = __int128;
+    const Wide left = Wide{o.samples} - o.start, w = o.world_size, b = o.batch_size;
+    const Wide even = (left + w - 1) / w;
+    Wide rows = o.pad ? even : left > o.rank ? (left - o.rank + w - 1) / w : 0;
+    if (o.drop_last) rows = o.pad ? even / b * b : left / w / b * b;
+    const Wide batches = (rows + b - 1) / b;
+    REQUIRE(Wide{order.batches()} == batches);
+    REQUIRE(order.rows(order.batches()) == 0);
+    for (const int64_t k : {int64_t{0}, order.batches() / 2, order.batches() - 1}) {
+      if (k < 0 || k >= order.batches()) continue;
+      const Wide first = o.start + Wide{k} * b * w + o.rank;
+      REQUIRE(Wide{order.rows(k)} == std::min(b, rows - Wide{k} * b));
+      REQUIRE(static_cast<uint64_t>(order.position(k)) == static_cast<uint64_t>(first));
+      REQUIRE(Wide{order.start_after(k)} == std::min(Wide{o.samples}, o.start + Wide{k} * b * w));
+      const int64_t from = std::max<int64_t>(order.rows(k) - 3, 0);
+      int64_t got[3];
+      order.samples(k, from, order.rows(k) - from, got);
+      for (int64_t i = 0; i < order.rows(k) - from; ++i) {
+        const Wide position = (first + (Wide{from} + i) * w) % o.samples;
+        REQUIRE(got[i] >= 0);
+        REQUIRE(got[i] < o.samples);
+        if (!o.shuffle) REQUIRE(Wide{got[i]} == position);
+      }
+    }
+    REQUIRE(order.start_after(kMost) == o.samples);
   }
 }
 

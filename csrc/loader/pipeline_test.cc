@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
+#include <thread>
 #include <vector>
 
 #include "loader/column_source.h"
@@ -296,6 +298,33 @@ TEST_CASE("close from another thread ends a wait") {
   CHECK(how == Delivered::kClosed);
   closer.join();
   CHECK_THROWS_AS(pipeline.start({.samples = 100, .batch_size = 10}, false), Error);
+}
+
+TEST_CASE("close and stop from another thread, while passes start, change nothing but what they end") {
+  for (int trial = 0; trial < 50; ++trial) {
+    auto source = std::make_shared<Counting>(60, 3);
+    Pipeline pipeline(source, source->fields(), options(4, Crew{2}, 3));
+    std::atomic<bool> begun{false};
+    std::thread other([&] {
+      while (!begun.load(std::memory_order_acquire)) std::this_thread::yield();
+      for (int i = 0; i < 200; ++i) pipeline.stop();
+      pipeline.close();
+    });
+    begun.store(true, std::memory_order_release);
+    Delivered how = Delivered::kEnd;
+    try {
+      for (;;) {
+        pipeline.start({.samples = 60, .batch_size = 4}, false);
+        how = Delivered::kEnd;
+        CHECK(read_all(pipeline, &how).size() <= 60);
+      }
+    } catch (const Error& error) {
+      CHECK(error.code() == Code::kClosed);
+    }
+    other.join();
+    Delivery got;
+    CHECK(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kClosed);
+  }
 }
 
 TEST_CASE("a deadline passes while a worker is slow") {

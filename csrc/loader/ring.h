@@ -6,6 +6,7 @@
 // | Cell::word, turn | release, allow  | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
 // | Cell::word, bits | a waiter, close | advance | CAS or RMW acq_rel    | one word: no wake is lost               |
 // |                  |                 | sleeper | relaxed               | a hint                                  |
+// | Cell::word       | open            | anybody | store relaxed         | no producer runs; a close may come too  |
 // | Control::claimed | claim           | claim   | RMW relaxed           | unique is enough; reserve does the rest |
 // | Control::claimed | open, recover   | claim   | store release         | no producer runs meanwhile              |
 //
@@ -62,7 +63,7 @@ class Ring {
   static constexpr Patience kProducer{50, 0};
 
   Ring() noexcept = default;
-  // `memory` is 64-byte aligned and bytes(cells) long, and is formatted by open.
+  // `memory` is 64-byte aligned and bytes(cells) long, and was formatted once.
   Ring(void* memory, uint32_t cells, Scope scope) noexcept
       : control_(static_cast<Control*>(memory)),
         cells_(reinterpret_cast<Cell*>(static_cast<std::byte*>(memory) + sizeof(Control))),
@@ -74,15 +75,22 @@ class Ring {
   uint32_t cells() const noexcept { return count_; }
   uint32_t slot(uint64_t ticket) const noexcept { return static_cast<uint32_t>(ticket % count_); }
 
-  // Makes `first` the next ticket, and allows all that the cells can take. Nobody else may use the ring meanwhile; they
-  // learn of it through whatever tells them to start.
+  // Constructs the ring in its memory: once, before anybody looks.
+  void format() noexcept {
+    new (control_) Control;
+    for (uint32_t i = 0; i < count_; ++i) new (&cells_[i]) Cell;
+    open();
+  }
+
+  // Makes `first` the next ticket, and allows all that the cells can take. No producer may be at work meanwhile; they
+  // learn of it through whatever tells them to start. A close that comes at the same time may be lost: who opens looks
+  // afterwards whether it was wanted.
   void open(uint64_t first = 0) noexcept { open(first, count_); }
   // The same, with tickets below first + `allowed` allowed, at most as many as there are cells.
   void open(uint64_t first, uint32_t allowed) noexcept {
-    new (control_) Control;
     for (uint64_t ticket = first; ticket < first + count_; ++ticket) {
       const uint32_t turn = ticket < first + allowed ? free_turn(ticket) : (free_turn(ticket) - 1) & kTurns;
-      (new (&cell(ticket)) Cell)->word.store(pack(turn, 0), std::memory_order_relaxed);
+      cell(ticket).word.store(pack(turn, 0), std::memory_order_relaxed);
     }
     control_->claimed.store(first, std::memory_order_release);
   }

@@ -35,7 +35,7 @@ class RingOfSlots {
  public:
   explicit RingOfSlots(uint32_t slots)
       : memory_(std::aligned_alloc(64, Ring<>::bytes(slots))), ring_(memory_.get(), slots, Scope::kThreads) {
-    ring_.open();
+    ring_.format();
   }
 
   template <class Body>

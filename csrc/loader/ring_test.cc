@@ -18,6 +18,7 @@ template <class Index>
 struct Numbers {
   explicit Numbers(uint32_t cells, uint64_t first = 0)
       : memory(Ring<Index>::bytes(cells) / 64), ring(memory.data(), cells, Scope::kThreads), slots(cells) {
+    ring.format();
     ring.open(first);
   }
   struct alignas(64) Line {

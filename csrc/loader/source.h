@@ -30,6 +30,13 @@ struct FieldSpec {
   size_t row_bytes() const noexcept { return static_cast<size_t>(elements()) * size_of(dtype); }
 };
 
+// What a source returns instead of Code::kPython where a Python function raised what is no Exception, such as
+// KeyboardInterrupt or SystemExit: nobody may skip the sample.
+inline constexpr Code kPythonExit{int32_t{1000} + static_cast<int32_t>(Code::kPython)};
+
+// Whether the bindings hold an exception of Python.
+constexpr bool is_python(Code code) noexcept { return code == Code::kPython || code == kPythonExit; }
+
 // Where the time of a read went: nanoseconds of each of the source's parts(). Only some reads are timed.
 struct PartTimes {
   static constexpr size_t kMost = 16;

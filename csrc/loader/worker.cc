@@ -29,6 +29,9 @@ uint64_t resident_bytes() noexcept {
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+// A sample that fails may be left out; the end of the run, or of the interpreter's patience (Ctrl-C), may not.
+bool may_skip(Code code) noexcept { return code != Code::kClosed && code != kPythonExit; }
+
 // The run was left: nobody will take what is being filled.
 class RunLeft final : public Stop {
  public:
@@ -72,7 +75,7 @@ Status Filler::read(const Order& order, Range rows, std::byte* slot, std::byte* 
 void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
                   PartBlock* part, WorkerBlock* block, const Stop* stop, bool streaming) const noexcept {
   auto* samples = reinterpret_cast<int64_t*>(slot);
-  part->rows = static_cast<int32_t>(range.end - range.begin);
+  part->rows = range.end - range.begin;
   part->skipped = 0;
   part->failed_sample = -1;
   part->status = {};
@@ -91,7 +94,7 @@ void Filler::fill(const Order& order, int64_t batch, Range range, bool skip, std
     part->status = read(order, range, slot, scratch, &failed, stop, nullptr, streaming);
   }
   if (part->status.ok()) return;
-  if (skip && part->status.code() != Code::kClosed) {
+  if (skip && may_skip(part->status.code())) {
     read_one_by_one(order, range, slot, scratch, part, stop);
   } else {
     part->rows = 0;
@@ -109,15 +112,16 @@ void Filler::read_one_by_one(const Order& order, Range range, std::byte* slot, s
     const Status status = read(order, {to, to + 1}, slot, scratch, &failed, stop);
     if (status.ok()) {
       ++to;
-    } else if (status.code() == Code::kClosed) {
+    } else if (!may_skip(status.code())) {
       part->rows = 0;
       part->status = status;
+      part->failed_sample = status.code() == Code::kClosed ? -1 : samples[to];
       return;
     } else {
       ++part->skipped;
     }
   }
-  part->rows = static_cast<int32_t>(to - range.begin);
+  part->rows = to - range.begin;
   part->status = {};
 }
 

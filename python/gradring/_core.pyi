@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'core_round_trip', 'detected_isa', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'spare_slots', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'core_round_trip', 'detected_isa', 'die_with_parent', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'spare_slots', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -350,6 +350,10 @@ def core_round_trip() -> float:
     """
 def detected_isa() -> str:
     ...
+def die_with_parent(parent: typing.SupportsInt | typing.SupportsIndex) -> bool:
+    """
+    Asks the system to kill this process when the thread of the parent that started it ends. False if the parent is dead already.
+    """
 def dropout(x: ArrayLike, p: float = 0.5, *, seed: int | None = None, samples: ArrayLike | None = None, layer: int = 0, epoch: int = 0, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
     """
     Zero each element with probability ``p`` and divide the others by ``1 - p`` (Srivastava et al., "Dropout", 2014).

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.errors import CheckpointCorrupt
-from gradring.files import replacing
+from gradring.files import remove_leftovers, replacing
 
 __all__ = ["read", "write"]
 
@@ -83,6 +83,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     and, where it is known, the tensor.
     """
     name = os.fspath(path)
+    remove_leftovers(name)
     with open(name, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         header, start = _header(file, name, size)

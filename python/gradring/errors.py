@@ -52,12 +52,13 @@ class LoaderError(GradringError):
 class WorkerDied(LoaderError):
     """A loader's worker process ended without finishing its batch.
 
-    ``pid``; ``signal`` that killed it, or None with its ``exit_code``; ``resident_bytes`` after its last batch.
+    ``pid``; ``signal`` that killed it, or None with its ``exit_code``, which is None too if something else in this
+    process waited for the worker first; ``resident_bytes`` after its last batch.
     """
 
     pid: int = 0
     signal: int | None = None
-    exit_code: int = 0
+    exit_code: int | None = 0
     resident_bytes: int = 0
 
 

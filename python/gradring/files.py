@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-__all__ = ["replacing"]
+__all__ = ["check_replaceable", "remove_leftovers", "replacing"]
+
+_LONGEST_NAME = 200  # characters of the target's name within the temporary one: file systems allow 255 bytes
 
 
 @contextmanager
@@ -15,19 +20,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Write a new file beside ``path`` and put it in its place when the block ends; an error leaves ``path`` as it was.
 
     The file is on the disk before it gets its name, and the name before this returns, so that a crash at any moment
-    leaves either the old file or the new one.
+    leaves either the old file or the new one. A device, a named pipe, a socket or a folder at ``path`` raises
+    ``OSError``: only regular files are replaced.
     """
+    check_replaceable(path)
     target = os.path.realpath(os.fspath(path))
     folder = os.path.dirname(target)
-    # A fresh name, not tempfile's: that would make the file private, where an ordinary file follows the umask.
-    temporary = os.path.join(folder, f".{os.path.basename(target)[:200]}.{os.getpid()}.{os.urandom(4).hex()}")
-    file = open(temporary, "xb")  # noqa: SIM115 (closed below, before the rename)
+    remove_leftovers(target)
+    temporary, file = _open_temporary(target)
     try:
         with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            check_replaceable(target)
+            os.replace(temporary, target)  # while the lock says that the file has an owner
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -37,3 +44,68 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raises ``OSError`` if there is something at ``path`` that is no regular file."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"[save] {os.fspath(path)} is a folder: give the name of a file in it")
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise OSError(f"[save] {os.fspath(path)} is {kind}: only a regular file can be replaced; give another name")
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed while they wrote ``path`` have left beside it.
+
+    A writer holds a lock on its file, which the system releases when the writer ends, however it ends.
+    """
+    target = os.path.realpath(os.fspath(path))
+    folder, name = os.path.split(target)
+    pattern = re.compile(re.escape(f".{name[:_LONGEST_NAME]}.") + r"\d+\.[0-9a-f]{8}")
+    try:
+        left = [entry for entry in os.listdir(folder) if pattern.fullmatch(entry)]
+    except OSError:
+        return  # Whoever wants to read or write the file is told why that cannot be.
+    for entry in left:
+        with suppress(OSError):
+            _remove_if_unlocked(os.path.join(folder, entry))
+
+
+def _remove_if_unlocked(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, path):
+                os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    """Whether the path is still the name of the open file."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _open_temporary(target: str) -> tuple[str, IO[bytes]]:
+    """A new, locked file beside the target."""
+    folder, name = os.path.split(target)
+    while True:
+        # A fresh name, not tempfile's: that would make the file private, where an ordinary file follows the umask.
+        temporary = os.path.join(folder, f".{name[:_LONGEST_NAME]}.{os.getpid()}.{os.urandom(4).hex()}")
+        file = open(temporary, "xb")  # noqa: SIM115 (the caller closes it)
+        with suppress(OSError):  # Without locks nobody takes the file for a leftover either.
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        # Somebody may have taken the file for a leftover before it was locked.
+        if _is_at(file.fileno(), temporary):
+            return temporary, file
+        file.close()

@@ -1,5 +1,6 @@
 """Sources' functions for worker processes, which import them by name; loaders of them."""
 
+import builtins
 import os
 import signal
 import time
@@ -138,3 +139,33 @@ class Rows(Sample):
     def __call__(self, i):
         super().__call__(i)
         return self.x[i], self.y[i]
+
+
+class CallsWhilePickled(Sample):
+    """Calls a function of this process while the loader pickles its source, which is when its workers start."""
+
+    call = None
+
+    def __getstate__(self):
+        type(self).call()
+        return dict(self.__dict__)
+
+
+class MyExit(BaseException):
+    pass
+
+
+class Raises:
+    """An Exception at sample 33, which may be skipped, and another once at 57, which may not: neither when the whole
+    batch is read nor when its samples are read one by one."""
+
+    def __init__(self, name):
+        self.name, self.times = name, 0
+
+    def __call__(self, i):
+        if int(i) == 33:
+            raise ValueError("skip me")
+        if int(i) == 57 and not self.times:
+            self.times += 1
+            raise getattr(builtins, self.name, MyExit)("sample 57 ends it all")
+        return np.int64(i)

@@ -6,6 +6,7 @@ import gzip
 import os
 import pickle
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -164,6 +165,12 @@ def test_mixed_sources(tmp_path):
     same(got["z"], y[ORDER])
 
 
+NONSENSE = [
+    *("<M8[nonsense]", "<M8[s\xa5]", "<M8[]", "<M8[s", "<M8[s]s", "<M8[0x1s]", "<M8[99999999999s]", "<m8[7generic]"),
+    *("<i3", "<u16", "<f3", "<c4", "<c10", "|b2", "<M4", "<m16[s]", "<f4[s]", "\xa5f4", "<\xa54", "<f\xa5"),
+]
+
+
 def damage_npy():
     good = b"\x93NUMPY\x01\x00"
     for name, header, data in [
@@ -176,8 +183,13 @@ def damage_npy():
         ("negative", "{'descr': '<f4', 'fortran_order': False, 'shape': (-3,), }", bytes(12)),
         ("scalar", "{'descr': '<f4', 'fortran_order': False, 'shape': (), }", bytes(4)),
         ("no shape", "{'descr': '<f4', 'fortran_order': False, }", bytes(4)),
+        *((descr, f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (3,), }}", bytes(99)) for descr in NONSENSE),
+        *(
+            (f"field {descr}", f"{{'descr': [('a', '{descr}')], 'fortran_order': False, 'shape': (3,), }}", bytes(99))
+            for descr in NONSENSE
+        ),
     ]:
-        yield name, good + struct.pack("<H", len(header)) + header.encode() + data
+        yield name, good + struct.pack("<H", len(header)) + header.encode("latin1") + data
     yield "no header", good + b"\xff\xff{"
     yield "long header", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{"
     yield "version 9", b"\x93NUMPY\x09\x00\x01\x00{"
@@ -192,6 +204,26 @@ def test_damaged_npy(tmp_path, name, content):
     with pytest.raises(ValueError, match=r"^\[loader\] .*x\.npy ") as caught:
         open_source(Npy(path))
     assert "unpickled" in str(caught.value) or name != "object"
+
+
+@pytest.mark.parametrize("descr", ["<M8[s]", ">M8[25us]", "<m8[generic]", "<m8", "<c16", "<f2", "<U3", "|S5", "|V7"])
+@pytest.mark.parametrize("name", ["a", "länge", "长"])
+def test_dtypes_and_names_that_numpy_writes_are_read(tmp_path, descr, name):
+    random = np.random.default_rng()
+    x = np.frombuffer(random.bytes(3 * np.dtype(descr).itemsize), descr).copy()
+    if x.dtype.kind == "U":
+        x[:] = ["äb", "", "长c"]
+    path = tmp_path / "x.npy"
+    np.save(path, x)
+    assert open_source(path).read(np.array([2, 0])).tobytes() == x[[2, 0]].tobytes()
+    records = np.zeros(3, [(name, descr)])
+    records[name] = x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's own, of names that need version 3
+        np.save(path, records)
+    opened = open_source(path)
+    assert [field.name for field in opened.fields] == [name]
+    assert opened.read(np.array([2, 0]))[name].tobytes() == x[[2, 0]].tobytes()
 
 
 def test_every_truncation_of_a_file_is_refused(tmp_path):

@@ -99,6 +99,44 @@ bool known_dtype(char kind, int64_t bytes, Dtype* dtype) {
   return false;
 }
 
+// "[ns]", "[25us]": what may follow a time's number of bytes.
+bool is_time_unit(const std::string& text) {
+  if (text.size() < 3 || text.front() != '[' || text.back() != ']') return false;
+  size_t at = 1;
+  while (at < text.size() && text[at] >= '0' && text[at] <= '9') ++at;
+  if (at > 10) return false;
+  const std::string unit = text.substr(at, text.size() - 1 - at);
+  for (const char* known : {"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}) {
+    if (unit == known) return true;
+  }
+  return at == 1 && unit == "generic";
+}
+
+// Whether NumPy has elements of this kind and size.
+bool has_size(char kind, int64_t bytes) noexcept {
+  switch (kind) {
+    case 'b': return bytes == 1;
+    case 'i':
+    case 'u': return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8;
+    case 'f': return bytes == 2 || bytes == 4 || bytes == 8 || bytes == 12 || bytes == 16;
+    case 'c': return bytes == 8 || bytes == 16 || bytes == 24 || bytes == 32;
+    case 'm':
+    case 'M': return bytes == 8;
+    default: return true;
+  }
+}
+
+// The texts of headers of versions 1 and 2 are Latin-1; Python wants UTF-8.
+std::string from_latin1(const std::string& text) {
+  std::string utf8;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x80) utf8 += static_cast<char>(0xC0 | byte >> 6);
+    utf8 += byte >= 0x80 ? static_cast<char>(0x80 | (byte & 0x3F)) : c;
+  }
+  return utf8;
+}
+
 // "<f4" and its relatives. Returns the bytes of one element, or 0 with a reason.
 int64_t parse_type(const std::string& descr, HeaderField* field, const char** reason) {
   *reason = "has a dtype that is not understood";
@@ -118,7 +156,8 @@ int64_t parse_type(const std::string& descr, HeaderField* field, const char** re
     if (bytes > kMaxElementBytes) return 0;
   }
   const bool unit_allowed = kind == 'm' || kind == 'M';
-  if (at == 2 || bytes == 0 || (at != descr.size() && !(unit_allowed && descr[at] == '['))) return 0;
+  if (at == 2 || bytes == 0 || !has_size(kind, bytes)) return 0;
+  if (at != descr.size() && !(unit_allowed && is_time_unit(descr.substr(at)))) return 0;
   if (kind == 'U') bytes *= 4;
   field->descr = descr;
   if (known_dtype(kind, bytes, &field->dtype)) {
@@ -245,6 +284,9 @@ Status parse_npy_header(const std::byte* data, size_t bytes, int64_t file_bytes,
     if (!literal.take(',') && !literal.next_is('}')) return damaged;
   }
   if (!literal.done() || !have_descr || !have_order || !have_shape) return damaged;
+  for (HeaderField& field : header->fields) {
+    if (major < 3) field.name = from_latin1(field.name);
+  }
   return check_size(*header, file_bytes, path);
 }
 

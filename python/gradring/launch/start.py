@@ -31,7 +31,9 @@ def start_interpreter(
     passed = [value for key, value in given.items() if key.endswith("_fd") and value is not None]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = _CODE.format(module=module)
-    command = [sys.executable, *flags, "-c", code, json.dumps(given), json.dumps(sys.path), *arguments]
+    # Python itself passes over what is neither text nor a path.
+    path = [os.fsdecode(entry) for entry in sys.path if isinstance(entry, (str, bytes, os.PathLike))]
+    command = [sys.executable, *flags, "-c", code, json.dumps(given), json.dumps(path), *arguments]
     environment = {**dict.fromkeys(_THREADS, str(threads)), **os.environ}
     # A session of its own: Ctrl-C is for the process that started it, which then ends it.
     return subprocess.Popen(command, stdin=stdin, pass_fds=passed, env=environment, start_new_session=True)

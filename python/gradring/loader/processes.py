@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradring.errors import LoaderError, WorkerDied
+from gradring.launch.lasting_thread import call_where_threads_last
 from gradring.launch.notes import RemoteTraceback, unpickle_error
 from gradring.launch.payload import Payload
 from gradring.launch.start import start_interpreter
@@ -89,34 +89,37 @@ class Workers:
             raise
 
     def _start(self, lane: int) -> None:
-        theirs, ours = os.pipe2(os.O_CLOEXEC)
-        trouble, trouble_theirs = os.pipe2(os.O_CLOEXEC)
-        stack = os.memfd_create("gradring-stack", os.MFD_CLOEXEC)
-        given = {
-            **self._shape,
-            "lane": lane,
-            "parent": os.getpid(),
-            "payload_fd": self._payload.fd,
-            "control_fd": self._run.control_fd,
-            "slots_fd": self._run.slots_fd,
-            "slots_bytes": self._run.slots_bytes,
-            "stride": self._run.stride,
-            "lifeline_fd": theirs,
-            "trouble_fd": trouble_theirs,
-            "stack_fd": stack,
-            "stack_signal": int(_STACK_SIGNAL),
-        }
-        try:
+        with ExitStack() as on_error, ExitStack() as passed:
+
+            def pipe(closes: ExitStack, stays: ExitStack) -> tuple[int, int]:
+                reads, writes = os.pipe2(os.O_CLOEXEC)
+                closes.callback(os.close, reads)
+                stays.callback(os.close, writes)
+                return reads, writes
+
+            theirs, ours = pipe(passed, on_error)
+            trouble, trouble_theirs = pipe(on_error, passed)
+            stack = os.memfd_create("gradring-stack", os.MFD_CLOEXEC)
+            on_error.callback(os.close, stack)
+            given = {
+                **self._shape,
+                "lane": lane,
+                "parent": os.getpid(),
+                "payload_fd": self._payload.fd,
+                "control_fd": self._run.control_fd,
+                "slots_fd": self._run.slots_fd,
+                "slots_bytes": self._run.slots_bytes,
+                "stride": self._run.stride,
+                "lifeline_fd": theirs,
+                "trouble_fd": trouble_theirs,
+                "stack_fd": stack,
+                "stack_signal": int(_STACK_SIGNAL),
+            }
             # One thread each: the workers themselves are the parallelism.
-            popen = start_interpreter("gradring.loader.worker", given)
-        except BaseException:
-            for fd in (ours, trouble, stack):
-                os.close(fd)
-            raise
-        finally:
-            os.close(theirs)
-            os.close(trouble_theirs)
-        process = _Process(popen, os.pidfd_open(popen.pid), ours, trouble, stack)
+            popen = call_where_threads_last(lambda: start_interpreter("gradring.loader.worker", given), _end)
+            on_error.callback(_end, popen)
+            process = _Process(popen, os.pidfd_open(popen.pid), ours, trouble, stack)
+            on_error.pop_all()
         self._processes[lane] = process
         self._run.set_process(lane, process.pidfd)
 
@@ -153,7 +156,7 @@ class Workers:
         if lane < 0:
             return False
         process = self._processes.pop(lane)
-        code = process.popen.wait()
+        code = _exit_status(process)
         batch, _, resident, _ = self._run.worker_at(lane)
         trouble = _read_all(process.trouble)
         stack = _read_file(process.stack)
@@ -224,6 +227,24 @@ class Workers:
             process.close()
 
 
+def _end(popen: subprocess.Popen[bytes]) -> None:
+    popen.kill()
+    popen.wait()
+
+
+def _exit_status(process: _Process) -> int | None:
+    """The exit code of a process that has ended, or minus the signal that ended it. None if nobody knows: somebody else
+    waited for it (a handler of SIGCHLD), or SIGCHLD is ignored."""
+    code = None
+    with suppress(ChildProcessError):
+        # Not Popen.wait, which calls an unknown end an exit code of 0.
+        result = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
+        if result is not None:
+            code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+    process.popen.returncode = 0 if code is None else code  # so that Popen does not wait for it either
+    return code
+
+
 def _preparation() -> dict[str, Any]:
     from multiprocessing import spawn
 
@@ -232,10 +253,13 @@ def _preparation() -> dict[str, Any]:
     return data
 
 
-def _died(lane: int, pid: int, code: int, batch: int, resident: int, stack: str) -> WorkerDied:
-    number = -code if code < 0 else None
+def _died(lane: int, pid: int, code: int | None, batch: int, resident: int, stack: str) -> WorkerDied:
+    number = -code if code is not None and code < 0 else None
     try:
-        how = f"was killed by {signal.Signals(number).name}" if number else f"ended with exit code {code}"
+        if code is None:
+            how = "ended in an unknown way (this process ignores SIGCHLD, or a handler of it waits for every child)"
+        else:
+            how = f"was killed by {signal.Signals(number).name}" if number else f"ended with exit code {code}"
     except ValueError:
         how = f"was killed by signal {number}"
     doing = f"while filling batch {batch}" if batch >= 0 else "while waiting, or before its first batch"
@@ -275,10 +299,9 @@ def _read_file(fd: int, offset: int = 0) -> str:
 
 
 def _read_all(fd: int) -> bytes:
+    os.set_blocking(fd, False)
     data = b""
-    while select.select([fd], [], [], 0)[0]:
-        part = os.read(fd, 1 << 16)
-        if not part:
-            break
-        data += part
+    with suppress(BlockingIOError):
+        while part := os.read(fd, 1 << 16):
+            data += part
     return data

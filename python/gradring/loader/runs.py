@@ -27,6 +27,7 @@ _MOST_AUTO_BYTES = 4 * _AUTO_BYTES  # and that tuning may come to
 _MOST_AUTO_AHEAD = 16
 _MOST_AUTO_THREADS = 8
 _BUDGET = 1 << 30
+_MOST_SLOT_BYTES = 1 << 46  # as csrc/loader/slots.cc has it
 _GRACE = 5.0  # seconds that the end of a loader waits for a worker thread that is still at a sample
 
 
@@ -169,6 +170,10 @@ class Runs:
         )
 
     def _choose(self) -> Size:
+        if self.slot_bytes > _MOST_SLOT_BYTES:
+            raise MemoryError(
+                f"[Loader] a batch of {self.slot_bytes} bytes is beyond any memory: lower batch_size ({self._batch_size})"
+            )
         opened = self._opened
         processes = opened.workers == "processes"
         given = self._threads if self._threads is not None else opened.num_workers
@@ -223,6 +228,10 @@ class Runs:
                 lent.close()
         lent = self._make()
         self._lent.append(lent)
+        if self._ends.closed:  # by another thread, which may not have seen this pipeline
+            self._drop(lent)
+            lent.close()
+            self._ends.check()
         return lent
 
     def _drop(self, lent: Lent) -> None:

@@ -24,6 +24,7 @@ _SLICE = 0.05  # seconds between two looks at signals and deadlines
 _START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, whatever the timeout for a batch is
 # csrc/runtime/status.h
 _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
+_PYTHON_EXIT = 1009  # csrc/loader/source.h
 
 
 class Watcher:
@@ -74,7 +75,7 @@ class Watcher:
     def failed(self, lane: int, batch: int, sample: int, code: int, message: str) -> None:
         """A worker failed at the next batch."""
         where = f"sample {sample} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
-        if code == _PYTHON:
+        if code in (_PYTHON, _PYTHON_EXIT):
             error: BaseException | None
             error = self.run.take_error(batch) if self.workers is None else load_note(self.run.note(lane))
             if isinstance(error, (StopIteration, StopAsyncIteration)):

@@ -22,10 +22,12 @@ def main(text: str) -> None:
     from gradring import _core, sources
     from gradring.loader.processes import beginning
 
-    if os.read(given["lifeline_fd"], 1) != b"g":
+    parent = given["parent"]
+    # The pipe tells of a parent that closes the loader, but not of one that died while a forked child of it lives on,
+    # which holds the pipe too; and a stopped worker reads no pipe.
+    if not _core.die_with_parent(parent) or os.read(given["lifeline_fd"], 1) != b"g":
         sys.exit(0)
     _core.exit_with(given["lifeline_fd"])
-    parent = given["parent"]
     try:
         with beginning():
             worker, opened = _build(given, sources)

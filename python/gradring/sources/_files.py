@@ -49,10 +49,13 @@ class Npy(Source):
         self.path = _checked_path(type(self).__name__, path)
 
     def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
-        structured, described = _core.npy_columns(self.path, name)
-        return structured, [
-            (Field(field, np.dtype(descr), tuple(shape)), column) for field, descr, shape, column in described
-        ]
+        try:
+            structured, described = _core.npy_columns(self.path, name)
+            return structured, [
+                (Field(field, np.dtype(descr), tuple(shape)), column) for field, descr, shape, column in described
+            ]
+        except (TypeError, UnicodeDecodeError) as error:  # a dtype that this NumPy has not, a name that is no text
+            raise ValueError(f"[loader] {self.path} has a damaged .npy header: {error}") from error
 
 
 class Idx(Source):
