@@ -37,7 +37,7 @@ def complete(text: str) -> str:
             line = re.sub(r"\btuple\b(?!\[)", "tuple[typing.Any, ...]", line)
             line = re.sub(r"(?<!\.)\bNDArray\b(?!\[)", "NDArray[typing.Any]", line)
         lines.append(line)
-        if re.match(r"class (Aligned|Shared)Arena:", line):
+        if re.match(r"class (AlignedArena|SharedArena|CommBlock):", line):
             lines.append("    def __buffer__(self, flags: int, /) -> memoryview: ...")
         if line == "import numpy.typing":
             lines.append("from numpy.typing import ArrayLike, NDArray")

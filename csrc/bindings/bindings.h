@@ -9,6 +9,7 @@ namespace gradring {
 
 void bind_activation(py::module_& m);
 void bind_arena(py::module_& m);
+void bind_comm(py::module_& m);
 void bind_cross_entropy(py::module_& m);
 void bind_dropout(py::module_& m);
 void bind_errors(py::module_& m);

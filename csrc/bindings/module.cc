@@ -16,5 +16,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_dropout(m);
   gradring::bind_update(m);
   gradring::bind_program(m);
+  gradring::bind_comm(m);
   gradring::bind_loader(m);  // after the feeds it derives from
 }

@@ -22,6 +22,10 @@ enum class Code : int32_t {
   kUnavailable,      // this build or machine lacks it
   kPython,           // a Python callback raised; the exception is held by the bindings
   kInternal,         // a broken invariant: please report
+  kPeerDied,         // another rank ended while this one waited for it
+  kPeerStalled,      // another rank did not answer before the deadline
+  kMismatch,         // ranks called different collectives
+  kInterrupted,      // a signal handler wants the wait to end
 };
 
 // Cheap to copy and never allocates; the text is truncated to fit.

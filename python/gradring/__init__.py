@@ -20,7 +20,7 @@ from gradring.errors import (
 )
 
 if TYPE_CHECKING:
-    from gradring import callbacks, datasets, errors, graph, nn, ops, optim, parity, sources, transforms
+    from gradring import callbacks, comm, datasets, errors, graph, nn, ops, optim, parity, sources, transforms
     from gradring._core import get_num_threads, seed, set_num_threads
     from gradring.gradient_check import check_grad
     from gradring.history import History
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gradring.trainer import Trainer
 
 # Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it.
-_MODULES = ("callbacks", "datasets", "errors", "graph", "nn", "ops", "optim", "parity", "sources", "transforms")
+_MODULES = ("callbacks", "comm", "datasets", "errors", "graph", "nn", "ops", "optim", "parity", "sources", "transforms")
 _NAMES = {
     "History": "history",
     "Loader": "loader",
@@ -60,6 +60,7 @@ __all__ = [
     "WorkerDied",
     "callbacks",
     "check_grad",
+    "comm",
     "datasets",
     "errors",
     "get_include",

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'Engine', 'Feed', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'core_round_trip', 'detected_isa', 'die_with_parent', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'spare_slots', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'huge_page_support', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'spare_slots', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -183,6 +183,60 @@ class Engine:
     @updates.setter
     def updates(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+class CommBlock:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    """
+    Memory that all ranks of a communicator can reach.
+    """
+    @property
+    def nbytes(self) -> int:
+        ...
+class CommWork:
+    """
+    An operation under way.
+    """
+    def wait(self, timeout: typing.SupportsFloat | typing.SupportsIndex) -> bool:
+        """
+        Whether it ended within `timeout` seconds (negative: no limit).
+        """
+    @property
+    def done(self) -> bool:
+        ...
+    @property
+    def result(self) -> typing.Any:
+        ...
+class Group:
+    """
+    A rank's membership of a group of ranks.
+    """
+    signal_of: typing.Any
+    def __init__(self, segment_fd: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, size: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, pidfds: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], data_fds: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], timeout: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        """
+        Join; descriptors are duplicated. pidfds[i] is rank i's pidfd or -1; data_fds[rank] must be this rank's own, empty data segment.
+        """
+    def allocate(self, bytes: typing.SupportsInt | typing.SupportsIndex) -> CommBlock:
+        ...
+    def allocated_bytes(self) -> int:
+        ...
+    def caller(self) -> typing.Any:
+        ...
+    def close(self) -> None:
+        ...
+    def segment_bytes(self) -> int:
+        ...
+    def set_activity(self, activity: typing.SupportsInt | typing.SupportsIndex, patience: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    def split(self, color: typing.SupportsInt | typing.SupportsIndex, key: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        ...
+    @property
+    def closed(self) -> bool:
+        ...
+    @property
+    def rank(self) -> int:
+        ...
+    @property
+    def size(self) -> int:
+        ...
 class LoaderRun:
     """
     A pipeline of batches; see gradring.loader.
@@ -344,6 +398,14 @@ def call_source(checked: collections.abc.Callable[..., typing.Any], length: typi
     ...
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
     ...
+def comm_data_segment() -> int:
+    """
+    A new, empty data segment for one rank, as a descriptor that the caller owns.
+    """
+def comm_segment(size: typing.SupportsInt | typing.SupportsIndex, data_bytes: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
+    """
+    A new control segment for a group of `size` ranks, as a descriptor that the caller owns; data_bytes: of each half of a rank's staging memory, 0 for a good choice.
+    """
 def core_round_trip() -> float:
     """
     Median seconds of a word's way from one core to another and back; 0 where there is one core.
@@ -426,6 +488,10 @@ def gelu_vjp(dy: ArrayLike, x: ArrayLike, *, out: NDArray[typing.Any] | None = N
 def get_num_threads() -> int:
     """
     How many threads one eager operation may use.
+    """
+def huge_page_support() -> str:
+    """
+    'collapsed', or why shared memory gets no huge pages here.
     """
 def idx_columns(path: str, name: str) -> tuple[typing.Any, ...]:
     ...
@@ -788,6 +854,10 @@ def teach_step_rates(door: typing_extensions.CapsuleType, rates: collections.abc
     ...
 def teach_step_shapes(door: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
     ...
+def thread_groups(n: typing.SupportsInt | typing.SupportsIndex, timeout: typing.SupportsFloat | typing.SupportsIndex) -> list[Group]:
+    """
+    One group of n threads of this process, as each of them holds it.
+    """
 def trace_is_on() -> bool:
     ...
 def trace_record(name: str, begin_ns: typing.SupportsInt | typing.SupportsIndex, end_ns: typing.SupportsInt | typing.SupportsIndex) -> None:

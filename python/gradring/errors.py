@@ -67,11 +67,36 @@ class DeviceUnavailable(GradringError):
 
 
 class PeerDied(GradringError):
-    """Another rank ended while this one waited for it."""
+    """Another rank ended while this one waited for it.
+
+    ``rank``; ``signal`` that killed it, or None; ``op``, the operation, and ``sequence``, its number on this rank.
+    """
+
+    def __init__(
+        self, message: str = "", *, rank: int = -1, signal: int | None = None, op: str = "", sequence: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.rank = rank
+        self.signal = signal
+        self.op = op
+        self.sequence = sequence
 
 
 class PeerStalled(GradringError):
-    """Another rank did not answer before the deadline."""
+    """Another rank did not answer before the deadline.
+
+    ``rank``; ``op``, the operation, and ``sequence``, its number on this rank.
+    """
+
+    def __init__(self, message: str = "", *, rank: int = -1, op: str = "", sequence: int = 0) -> None:
+        super().__init__(message)
+        self.rank = rank
+        self.op = op
+        self.sequence = sequence
+
+
+class NotBuilt(GradringError, NotImplementedError):
+    """The operation is planned and not built yet; the message says what does the same meanwhile."""
 
 
 class CollectiveMismatch(GradringError):

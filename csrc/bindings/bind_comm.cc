@@ -1,0 +1,135 @@
+// Groups, their memory and their operations.
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <memory>
+
+#include "bindings/bindings.h"
+#include "bindings/comm_call.h"
+#include "bindings/gil.h"
+#include "comm/group.h"
+#include "runtime/huge_pages.h"
+
+namespace gradring {
+
+namespace {
+
+// Memory of a rank's data segment, for numpy.frombuffer; goes back when the last array over it dies.
+struct CommBlock {
+  CommBlock(std::shared_ptr<Segments> owner, size_t bytes)
+      : segments(std::move(owner)), data(segments->own.allocate(bytes)), size(bytes) {}
+  ~CommBlock() { segments->own.free(data); }
+  CommBlock(const CommBlock&) = delete;
+  CommBlock& operator=(const CommBlock&) = delete;
+
+  std::shared_ptr<Segments> segments;
+  void* data;
+  size_t size;
+};
+
+std::chrono::nanoseconds timeout_of(double seconds) {
+  if (!(seconds > 0))
+    throw py::value_error("[comm] timeout is " + std::to_string(seconds) + ": must be positive seconds");
+  return std::chrono::nanoseconds(static_cast<int64_t>(std::min(seconds, 1e9) * 1e9));
+}
+
+using Handle = std::shared_ptr<CommHandle>;
+
+// Groups are closed without the GIL: their threads may need it to end.
+Handle hold(std::shared_ptr<Group> group) {
+  return Handle(new CommHandle(std::move(group)), [](CommHandle* handle) {
+    {
+      const GilRelease release;
+      handle->group->close();
+    }
+    delete handle;
+  });
+}
+
+py::object split(const Handle& handle, int color, int key) {
+  std::shared_ptr<Group> group;
+  Code code = Code::kOk;
+  {
+    const GilRelease release;
+    group = handle->group->split(color, key, nullptr, &code);
+  }
+  if (code != Code::kOk) {
+    Call call;
+    call.agreement.kind = Collective::kSplit;
+    raise_comm_failure(*handle, code, call);
+  }
+  return group ? py::cast(hold(std::move(group))) : py::none();
+}
+
+}  // namespace
+
+void bind_comm(py::module_& m) {
+  m.def("comm_segment", &ControlBlock::create, py::arg("size"), py::arg("data_bytes") = 0,
+        "A new control segment for a group of `size` ranks, as a descriptor that the caller owns; data_bytes: of each "
+        "half of a rank's staging memory, 0 for a good choice.");
+  m.def("comm_data_segment", &OwnSegment::create,
+        "A new, empty data segment for one rank, as a descriptor that the caller owns.");
+  m.def("huge_page_support", &huge_page_support, "'collapsed', or why shared memory gets no huge pages here.");
+
+  py::class_<CommBlock>(m, "CommBlock", py::buffer_protocol(), "Memory that all ranks of a communicator can reach.")
+      .def_buffer([](CommBlock& block) {
+        return py::buffer_info(static_cast<uint8_t*>(block.data), static_cast<py::ssize_t>(block.size));
+      })
+      .def_property_readonly("nbytes", [](const CommBlock& block) { return block.size; });
+
+  py::class_<CommWork>(m, "CommWork", "An operation under way.")
+      .def("wait", &wait_for_work, py::arg("timeout"),
+           "Whether it ended within `timeout` seconds (negative: no limit).")
+      .def_property_readonly("done", [](const CommWork& work) { return work.request->done(); })
+      .def_property_readonly("result", [](const CommWork& work) { return work.result; });
+
+  py::class_<CommHandle, Handle>(m, "Group", "A rank's membership of a group of ranks.")
+      .def(py::init([](int segment_fd, int rank, int size, uint64_t generation, const std::vector<int>& pidfds,
+                       const std::vector<int>& data_fds, double timeout) {
+             return hold(Group::join(segment_fd, rank, size, generation, pidfds, data_fds, timeout_of(timeout)));
+           }),
+           py::arg("segment_fd"), py::arg("rank"), py::arg("size"), py::arg("generation"), py::arg("pidfds"),
+           py::arg("data_fds"), py::arg("timeout"),
+           "Join; descriptors are duplicated. pidfds[i] is rank i's pidfd or -1; data_fds[rank] must be this rank's "
+           "own, empty data segment.")
+      .def_property_readonly("rank", [](const CommHandle& handle) { return handle.group->rank(); })
+      .def_property_readonly("size", [](const CommHandle& handle) { return handle.group->size(); })
+      .def_property_readonly("closed", [](const CommHandle& handle) { return handle.group->closed(); })
+      .def_readwrite("signal_of", &CommHandle::signal_of)
+      .def("caller", &comm_caller)
+      .def("split", &split, py::arg("color"), py::arg("key"))
+      .def(
+          "allocate",
+          [](const CommHandle& handle, size_t bytes) {
+            const GilRelease release;
+            return std::make_unique<CommBlock>(handle.group->segments(), bytes);
+          },
+          py::arg("bytes"))
+      .def(
+          "set_activity",
+          [](const CommHandle& handle, int activity, double patience) {
+            const auto span = std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(patience, 0.0, 1e9) * 1e9));
+            handle.group->set_activity(static_cast<Activity>(activity), span);
+          },
+          py::arg("activity"), py::arg("patience"))
+      .def("segment_bytes", [](const CommHandle& handle) { return handle.group->segments()->own.size(); })
+      .def("allocated_bytes", [](const CommHandle& handle) { return handle.group->segments()->own.allocated(); })
+      .def("close", [](CommHandle& handle) {
+        {
+          const GilRelease release;
+          handle.group->close();
+        }
+        handle.release_finished();
+      });
+
+  m.def(
+      "thread_groups",
+      [](int n, double timeout) {
+        std::vector<Handle> handles;
+        for (auto& group : Group::of_threads(n, timeout_of(timeout))) handles.push_back(hold(std::move(group)));
+        return handles;
+      },
+      py::arg("n"), py::arg("timeout"), "One group of n threads of this process, as each of them holds it.");
+}
+
+}  // namespace gradring

@@ -1,0 +1,30 @@
+// NumPy arrays as operands of collectives: any strides and alignment, 16-bit floats included.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include "bindings/bindings.h"
+#include "comm/operand.h"
+#include "ops/combine/element.h"
+
+namespace gradring {
+
+struct CommArray {
+  PyObject* object = nullptr;  // borrowed
+  Element element = Element::kFloat32;
+  Operand operand;
+
+  const py::detail::PyArray_Proxy* proxy() const noexcept { return py::detail::array_proxy(object); }
+  int axes() const noexcept { return proxy()->nd; }
+  int64_t size(int axis) const noexcept { return proxy()->dimensions[axis]; }
+  std::string shape() const;
+};
+
+// TypeError unless it is an ndarray of a native dtype that collectives know, or `dtype`, a name, says what 16-bit integers
+// stand for. ValueError if it is to be written and cannot be.
+CommArray comm_array(const char* op, const char* argument, PyObject* object, PyObject* dtype, bool written);
+
+// ValueError unless `out` is apart from `in` or the very same array.
+void require_apart_or_same(const char* op, const CommArray& out, const CommArray& in, bool may_be_same);
+
+}  // namespace gradring

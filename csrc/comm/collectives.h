@@ -1,0 +1,54 @@
+// The collectives, each in a file of its own. Traffic counts loads and stores of operand bytes per rank, for N bytes and p
+// ranks; docs/collectives.md derives it.
+//
+// All begin with a round in which the ranks find out that they want the same, before anything is written. Up to 48 bytes
+// travel in that round's cell itself. Operands that all lie in data segments are read where they lie; any others go
+// through two halves of staging memory, in pieces that stay in a core's cache.
+#pragma once
+
+#include "comm/rounds.h"
+#include "ops/combine/combine.h"
+
+namespace gradring {
+
+// Every element is reduced once, by the rank that owns its slice, from all ranks' arrays, in rank order, and written to all
+// of them: 2 N. Staged: 5 N for two ranks, (5 + 1/p) N for more.
+Code all_reduce(Rounds& rounds, const Call& call) noexcept;
+// Each rank reads its block of all arrays: (1 + 1/p) N.
+Code reduce_scatter(Rounds& rounds, const Call& call) noexcept;
+// Each rank copies every rank's array: 2 p N.
+Code all_gather(Rounds& rounds, const Call& call) noexcept;
+// Each rank copies the root's array: 2 N.
+Code broadcast(Rounds& rounds, const Call& call) noexcept;
+Code barrier(Rounds& rounds, const Call& call) noexcept;
+
+// What several of them need.
+
+// Fills the next cell's payload with where the operands lie. `out`: whether others write to call.out.
+inline void place(Rounds& rounds, const Call& call, bool in, bool out) noexcept {
+  Placement placement;
+  const OwnSegment& own = rounds.segments()->own;
+  if (in && (!call.in.contiguous() || !own.offset_of(call.in.data(), call.in.bytes(), &placement.in)))
+    placement.in = Placement::kPrivate;
+  if (out && (!call.out.contiguous() || !own.offset_of(call.out.data(), call.out.bytes(), &placement.out)))
+    placement.out = Placement::kPrivate;
+  placement.weight = call.weight;
+  __builtin_memcpy(rounds.next().payload, &placement, sizeof placement);
+}
+
+inline Placement placement_of(const Cell& cell) noexcept {
+  Placement placement;
+  __builtin_memcpy(&placement, cell.payload, sizeof placement);
+  return placement;
+}
+
+// Elements of a half of the staging memory.
+inline int64_t stage_elements(Rounds& rounds, Element element) noexcept {
+  return static_cast<int64_t>(rounds.control().stage_bytes() / size_of(element));
+}
+
+// Reduces contiguous inputs into any operand, whose elements from `first` on are the result's.
+void combine_into(const Operand& out, int64_t first, Element element, Reduction reduction,
+                  CombineArguments arguments) noexcept;
+
+}  // namespace gradring

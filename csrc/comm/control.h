@@ -1,0 +1,72 @@
+// A group's control block: its memory, and what is read and written in it outside of rounds.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <new>
+
+#include "comm/protocol.h"
+#include "gradring/export.h"
+#include "runtime/arena.h"
+
+namespace gradring {
+
+// Why a group failed; the same words on every rank that learns of it.
+struct Failure {
+  enum class Reason : uint8_t { kNone, kExited, kClosed, kThreadEnded, kStalled, kMismatch, kLeft, kMemory };
+  Reason reason = Reason::kNone;
+  int rank = 0;           // who is at fault; of a mismatch: who found it
+  uint32_t sequence = 0;  // the operation's number, from 1
+
+  uint64_t packed() const noexcept {
+    return static_cast<uint64_t>(reason) << 56 | static_cast<uint64_t>(static_cast<uint16_t>(rank)) << 32 | sequence;
+  }
+  static Failure unpack(uint64_t word) noexcept {
+    return {static_cast<Reason>(word >> 56), static_cast<int>(word >> 32 & 0xffff), static_cast<uint32_t>(word)};
+  }
+};
+
+class ControlBlock {
+ public:
+  // A new sealed, fully allocated memory file with a block for `ranks` ranks; 0: default staging. Throws Error.
+  GRADRING_API static int create(int ranks, size_t stage_bytes);
+
+  // A block that create() or format() made. Throws Error if it is none, or not for so many ranks.
+  static std::shared_ptr<ControlBlock> attach(int fd, int ranks, uint64_t generation);
+  // A block in memory that `owner` keeps alive.
+  static std::shared_ptr<ControlBlock> at(std::byte* memory, std::shared_ptr<void> owner, int ranks,
+                                          uint64_t generation);
+  static void format(std::byte* memory, int ranks, size_t stage_bytes) noexcept;
+
+  ~ControlBlock();
+  ControlBlock(const ControlBlock&) = delete;
+  ControlBlock& operator=(const ControlBlock&) = delete;
+
+  int ranks() const noexcept { return ranks_; }
+  size_t stage_bytes() const noexcept { return stage_bytes_; }
+  Header& header() noexcept { return *reinterpret_cast<Header*>(memory_); }
+  RankState& state(int rank) noexcept { return *reinterpret_cast<RankState*>(memory_ + layout_.state(rank)); }
+  Cell& cell(int rank, uint32_t round) noexcept {
+    return *reinterpret_cast<Cell*>(memory_ + layout_.cell(rank, round));
+  }
+  Cell& doorbell(int rank) noexcept { return *reinterpret_cast<Cell*>(memory_ + layout_.doorbell(rank)); }
+  Mailbox& mailbox(int from, int to) noexcept {
+    return *reinterpret_cast<Mailbox*>(memory_ + layout_.mailbox(from, to));
+  }
+  std::byte* stage(int rank, uint32_t half) noexcept { return memory_ + layout_.stage(rank, half); }
+
+  // The group's failure: `mine`, or the one that came first.
+  Failure fail(const Failure& mine) noexcept;
+  Failure failure() noexcept { return Failure::unpack(header().failure.load(std::memory_order_acquire)); }
+
+ private:
+  ControlBlock(std::byte* memory, std::shared_ptr<void> owner, int ranks, uint64_t generation);
+
+  std::shared_ptr<void> owner_;
+  std::byte* memory_;
+  int ranks_;
+  size_t stage_bytes_;
+  Layout layout_;
+};
+
+}  // namespace gradring

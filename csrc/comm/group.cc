@@ -1,0 +1,202 @@
+#include "comm/group.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "comm/collectives.h"
+#include "runtime/forks.h"
+
+namespace gradring {
+
+namespace {
+
+// Duplicates that close themselves unless they are handed on.
+class Descriptors {
+ public:
+  Descriptors() noexcept = default;
+  ~Descriptors() {
+    for (const int fd : fds_)
+      if (fd >= 0) close(fd);
+  }
+  Descriptors(const Descriptors&) = delete;
+  Descriptors& operator=(const Descriptors&) = delete;
+
+  void add(int fd) {
+    fds_.reserve(fds_.size() + 1);
+    const int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0 && copy < 0) {
+      throw Error(Code::kInvalidArgument,
+                  "[comm] descriptor " + std::to_string(fd) + " is of no use: " + std::strerror(errno));
+    }
+    fds_.push_back(copy);
+  }
+  std::vector<int> release() noexcept { return std::exchange(fds_, {}); }
+
+ private:
+  std::vector<int> fds_;
+};
+
+bool ends_group(Code code) noexcept {
+  return code != Code::kOk && code != Code::kInvalidArgument && code != Code::kClosed && code != Code::kUnavailable;
+}
+
+}  // namespace
+
+bool Request::wait(Deadline deadline, Waiter* waiter) noexcept {
+  constexpr std::chrono::milliseconds kSlice{50};
+  while (!done()) {
+    if (waiter) waiter->before_sleep();
+    if (finished_.wait_change(0, std::min(deadline, Clock::now() + kSlice))) return true;
+    if (Clock::now() >= deadline || (waiter && waiter->interrupted())) return done();
+  }
+  return true;
+}
+
+Group::Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank,
+             std::vector<int> origins, std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads)
+    : rounds_(control, std::move(segments), rank, std::move(origins), std::move(pidfds), timeout),
+      boxes_(control->ranks()),
+      thread_rank_(threads ? std::make_unique<ThreadRank>(control, rank) : nullptr),
+      forks_(forks_so_far()) {}
+
+std::shared_ptr<Group> Group::join(int segment_fd, int rank, int size, uint64_t generation,
+                                   const std::vector<int>& pidfds, const std::vector<int>& data_fds,
+                                   std::chrono::nanoseconds timeout) {
+  const auto ranks = static_cast<size_t>(std::max(size, 0));
+  if (rank < 0 || rank >= size || pidfds.size() != ranks || data_fds.size() != ranks) {
+    throw Error(Code::kInvalidArgument, "[comm] rank is " + std::to_string(rank) + " of " + std::to_string(size) +
+                                            ", with " + std::to_string(pidfds.size()) + " pidfds and " +
+                                            std::to_string(data_fds.size()) +
+                                            " data descriptors: must be below size, with one of each for every rank");
+  }
+  auto control = ControlBlock::attach(segment_fd, size, generation);
+  Descriptors pids, own, data;
+  for (size_t i = 0; i < ranks; ++i) {
+    pids.add(static_cast<int>(i) == rank ? -1 : pidfds[i]);
+    data.add(static_cast<int>(i) == rank ? -1 : data_fds[i]);
+  }
+  own.add(data_fds[static_cast<size_t>(rank)]);
+  auto segments = std::make_shared<Segments>(own.release()[0], rank, data.release());
+  std::vector<int> origins(ranks);
+  std::iota(origins.begin(), origins.end(), 0);
+  return std::shared_ptr<Group>(
+      new Group(std::move(control), std::move(segments), rank, std::move(origins), pids.release(), timeout, false));
+}
+
+std::vector<std::shared_ptr<Group>> Group::of_threads(int size, std::chrono::nanoseconds timeout) {
+  Descriptors control, data;
+  const auto adopt = [](Descriptors& to, int fd) {
+    try {
+      to.add(fd);
+    } catch (...) {
+      ::close(fd);
+      throw;
+    }
+    ::close(fd);
+  };
+  adopt(control, ControlBlock::create(size, 0));
+  for (int i = 0; i < size; ++i) adopt(data, OwnSegment::create());
+  const std::vector<int> fds = data.release(), control_fd = control.release();
+  std::vector<std::shared_ptr<Group>> groups;
+  try {
+    for (int rank = 0; rank < size; ++rank) {
+      groups.push_back(join(control_fd[0], rank, size, 0, std::vector<int>(fds.size(), -1), fds, timeout));
+      groups.back()->thread_rank_ = std::make_unique<ThreadRank>(groups.back()->rounds_.shared_control(), rank);
+    }
+  } catch (...) {
+    for (const int fd : fds) ::close(fd);
+    ::close(control_fd[0]);
+    throw;
+  }
+  for (const int fd : fds) ::close(fd);
+  ::close(control_fd[0]);
+  return groups;
+}
+
+Group::~Group() { close(); }
+
+Code Group::refusal() noexcept {
+  if (forks_ != forks_so_far()) return Code::kUnavailable;
+  if (closed()) return Code::kClosed;
+  if (thread_rank_) thread_rank_->touch();
+  return Code::kOk;
+}
+
+Code Group::run(const Call& call, Waiter* waiter) noexcept {
+  if (const Code code = refusal(); code != Code::kOk) return code;
+  if (pending_.load(std::memory_order_acquire) != 0) {
+    try {
+      const std::shared_ptr<Request> request = submit(call);
+      while (!request->wait(kNoDeadline, waiter)) {
+        if (waiter->interrupted()) return Code::kInterrupted;
+      }
+      return settle(*request);
+    } catch (const Error& error) {
+      return error.code();
+    } catch (...) {
+      return Code::kOutOfMemory;
+    }
+  }
+  const std::lock_guard lock(executing_);
+  return ended(execute(call, waiter));
+}
+
+Code Group::execute(const Call& call, Waiter* waiter) noexcept {
+  if (const Code code = rounds_.begin(call, waiter); code != Code::kOk) return code;
+  switch (call.agreement.kind) {
+    case Collective::kAllReduce: return all_reduce(rounds_, call);
+    case Collective::kReduceScatter: return reduce_scatter(rounds_, call);
+    case Collective::kAllGather: return all_gather(rounds_, call);
+    case Collective::kBroadcast: return broadcast(rounds_, call);
+    case Collective::kBarrier: return barrier(rounds_, call);
+    case Collective::kSend:
+    case Collective::kReceive: {
+      std::vector<std::unique_ptr<Transfer>> transfers;
+      transfers.push_back(std::make_unique<Transfer>(call));
+      run_transfers(rounds_, boxes_, transfers);
+      return transfers[0]->code();
+    }
+    default: return Code::kInternal;
+  }
+}
+
+// Before anybody hears of a failure, the arrays leave the memory that a stalled peer may still write to.
+Code Group::ended(Code code) noexcept {
+  if (ends_group(code)) [[unlikely]]
+    rounds_.segments()->own.detach();
+  return code;
+}
+
+Code Group::settle(Request& request) noexcept { return ended(request.code()); }
+
+void Group::set_activity(Activity activity, std::chrono::nanoseconds patience) noexcept {
+  RankState& state = rounds_.control().state(rank());
+  state.patience_until_ns.store(patience.count() > 0 ? monotonic_ns() + patience.count() : 0,
+                                std::memory_order_release);
+  state.activity.store(activity, std::memory_order_release);
+}
+
+Fault Group::fault() const {
+  const std::lock_guard lock(executing_);
+  return rounds_.fault();
+}
+
+std::string Group::message(Code code, const Call& call) const {
+  const std::string op = std::string("[") + collective_name(call.agreement.kind) + "] ";
+  switch (code) {
+    case Code::kClosed: return op + "the communicator is closed";
+    case Code::kUnavailable:
+      return op + "this process was forked from a rank and is none: start ranks with gradring run or gr.comm.spawn";
+    case Code::kInvalidArgument: return op + "the ranks' weights add up to 0: there is no mean";
+    default: return fault().message(rank());
+  }
+}
+
+}  // namespace gradring

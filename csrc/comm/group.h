@@ -1,0 +1,116 @@
+// Group: what a rank holds of a communicator. Blocking operations run in the calling thread; others in one thread of the
+// communicator's own, which is started by the first of them. Operations of one rank start in the order of the calls;
+// sends and receives go on side by side.
+//
+// | variable        | writer        | readers         | order            | why                                           |
+// |-----------------|---------------|-----------------|------------------|-----------------------------------------------|
+// | Group::pending_ | submit, worker| run             | acq_rel, acquire | operations of the worker come first           |
+// | Group::closed_  | close         | run, submit     | release, acquire | a closed communicator refuses                 |
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/rounds.h"
+#include "comm/thread_rank.h"
+#include "comm/transfer.h"
+#include "gradring/export.h"
+
+namespace gradring {
+
+// An operation that runs without its caller.
+class GRADRING_API Request {
+ public:
+  explicit Request(Call call) noexcept : call_(std::move(call)) {}
+  bool done() const noexcept { return finished_.value() != 0; }
+  // False if the deadline passed, or the waiter wanted to leave, first; the operation goes on.
+  bool wait(Deadline deadline, Waiter* waiter) noexcept;
+  Code code() const noexcept { return code_; }  // once it is done
+  const Call& call() const noexcept { return call_; }
+
+ private:
+  friend class Group;
+  void finish(Code code) noexcept {
+    code_ = code;
+    finished_.publish(1);
+  }
+
+  Call call_;
+  Code code_ = Code::kOk;
+  Signal finished_;
+};
+
+class GRADRING_API Group {
+ public:
+  // Joins a group of processes. Descriptors stay the caller's; pidfds[i] is rank i's, or -1 where there is none.
+  // data_fds[rank] must be empty, and of this rank alone. Throws Error.
+  static std::shared_ptr<Group> join(int segment_fd, int rank, int size, uint64_t generation,
+                                     const std::vector<int>& pidfds, const std::vector<int>& data_fds,
+                                     std::chrono::nanoseconds timeout);
+  // A group of threads of this process.
+  static std::vector<std::shared_ptr<Group>> of_threads(int size, std::chrono::nanoseconds timeout);
+
+  ~Group();
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  int rank() const noexcept { return rounds_.rank(); }
+  int size() const noexcept { return rounds_.size(); }
+  bool has_threads() const noexcept { return thread_rank_ != nullptr; }
+  bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
+
+  // Anything but kOk, kInvalidArgument (all weights are zero; on all ranks), kClosed (closed before) and kUnavailable (in a
+  // forked child) is the end of the group: fault() says why, and the arrays of the segment have become private.
+  Code run(const Call& call, Waiter* waiter = nullptr) noexcept;
+  // Throws Error where run would return kClosed or kUnavailable, or if there is no thread for it.
+  std::shared_ptr<Request> submit(Call call);
+  // A request's end, for its caller: as run().
+  Code settle(Request& request) noexcept;
+
+  // A group of the ranks with the same color, ordered by key and rank; null for a negative color. All ranks call it.
+  std::shared_ptr<Group> split(int color, int key, Waiter* waiter, Code* code);
+
+  // Waits for what was submitted, then leaves.
+  void close() noexcept;
+
+  void* allocate(size_t bytes) { return rounds_.segments()->own.allocate(bytes); }
+  const std::shared_ptr<Segments>& segments() const noexcept { return rounds_.segments(); }
+
+  // What this rank does while it is in no operation, and how long at most: its peers wait for it until then.
+  void set_activity(Activity activity, std::chrono::nanoseconds patience) noexcept;
+
+  Fault fault() const;
+  // Why a code was returned, in words.
+  std::string message(Code code, const Call& call) const;
+
+ private:
+  Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
+        std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads);
+  Code refusal() noexcept;
+  Code execute(const Call& call, Waiter* waiter) noexcept;
+  Code ended(Code code) noexcept;
+  void work();
+  void work_on_transfers(std::shared_ptr<Request> first);
+
+  Rounds rounds_;
+  Mailboxes boxes_;
+  std::unique_ptr<ThreadRank> thread_rank_;
+  uint64_t forks_;
+  mutable std::mutex executing_;  // who holds it runs operations
+  std::atomic<bool> closed_{false};
+  std::atomic<uint32_t> pending_{0};
+
+  std::mutex queue_mutex_;
+  std::condition_variable queue_changed_;
+  std::deque<std::shared_ptr<Request>> queue_;
+  bool stop_ = false;
+  std::unique_ptr<std::thread> worker_;
+};
+
+}  // namespace gradring

@@ -1,0 +1,53 @@
+// An array as collectives see it: bytes of any strides, read and written as if they lay one after another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "gradring/export.h"
+
+namespace gradring {
+
+class GRADRING_API Operand {
+ public:
+  Operand() noexcept = default;
+  // One after another.
+  Operand(void* data, int64_t elements, size_t element_bytes) noexcept
+      : data_(static_cast<std::byte*>(data)), elements_(elements), element_bytes_(element_bytes) {}
+  // In C order; strides in bytes. Axes that continue each other become one.
+  Operand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
+
+  bool contiguous() const noexcept { return axes_.empty(); }
+  std::byte* data() const noexcept { return data_; }  // of a contiguous operand, all of it
+  int64_t elements() const noexcept { return elements_; }
+  size_t element_bytes() const noexcept { return element_bytes_; }
+  size_t bytes() const noexcept { return static_cast<size_t>(elements_) * element_bytes_; }
+
+  // Copies `count` elements from number `first` on.
+  void gather(int64_t first, int64_t count, std::byte* to) const noexcept;
+  void scatter(int64_t first, int64_t count, const std::byte* from) const noexcept;
+  void copy_from(const Operand& other) const noexcept;  // as many elements of the same size
+
+  // Where the first and one after the last byte lie that it may touch.
+  struct Extent {
+    uintptr_t begin, end;
+  };
+  Extent extent() const noexcept;
+  // Whether two elements may share a byte; true is sometimes too careful.
+  bool overlaps_itself() const;
+
+ private:
+  struct Axis {
+    int64_t size, stride;
+  };
+  template <class Move>
+  void walk(int64_t first, int64_t count, Move&& move) const noexcept;
+
+  std::byte* data_ = nullptr;
+  int64_t elements_ = 0;
+  size_t element_bytes_ = 1;
+  std::vector<Axis> axes_;  // outermost first; none: contiguous
+};
+
+}  // namespace gradring

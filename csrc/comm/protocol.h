@@ -1,0 +1,172 @@
+// The words that ranks of a group share: what lies in the group's control block, and who may write it when.
+//
+// Ranks meet in rounds, numbered from 1 and counted by each rank alone. In a round each rank publishes one cell and
+// reads everybody else's; a rank owns two cells and uses them in turn. Whoever publishes round r has read all cells of
+// round r - 1, so a cell of round r - 2 may be written again without asking: no acknowledgement, one trip of a cache line
+// each way. The same argument frees the staging halves, which go with the cells. (The idea of a pair of flags that take turns is that of
+// sense-reversing barriers: Mellor-Crummey and Scott, 1991.)
+//
+// | variable         | writer           | readers          | order             | why                                      |
+// |------------------|------------------|------------------|-------------------|------------------------------------------|
+// | Cell::word       | its rank         | the other ranks  | exchange acq_rel, | the cell, and the operands that it tells |
+// |                  |                  |                  | load acquire      | of, are visible with the round's number  |
+// | Cell::word       | a waiter (CAS)   | its rank         | acq_rel           | sets the sleeper bit: the rank then wakes|
+// | Cell::cpu        | its rank         | the other ranks  | relaxed           | a hint: whose core it is                 |
+// | RankState::...   | its rank         | who waits for it | acquire, release  | whether it is there, and what it does    |
+// | Header::failure  | who fails (CAS)  | everyone         | acq_rel, acquire  | the first failure is everybody's         |
+// | Header::generation| first comer (CAS)| who attaches    | acq_rel, acquire  | words of another generation are refused  |
+// | Header::users    | who attaches     | the block's owner| acq_rel, acquire  | the block is free when nobody uses it    |
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/combine/element.h"
+
+namespace gradring {
+
+inline constexpr int kMostRanks = 256;
+inline constexpr size_t kInlineBytes = 48;
+
+enum class Collective : uint8_t {
+  kNone,
+  kAllReduce,
+  kReduceScatter,
+  kAllGather,
+  kBroadcast,
+  kBarrier,
+  kSend,
+  kReceive,
+  kSplit,
+};
+inline constexpr const char* collective_name(Collective kind) noexcept {
+  constexpr const char* names[] = {"nothing", "all_reduce", "reduce_scatter", "all_gather", "broadcast",
+                                   "barrier", "send",       "recv",           "split"};
+  const auto index = static_cast<unsigned>(kind);
+  return index < sizeof names / sizeof *names ? names[index] : "an unknown operation";
+}
+
+// What all ranks must agree on.
+struct Agreement {
+  Collective kind = Collective::kNone;
+  Element element = Element::kFloat32;
+  Reduction reduction = Reduction::kSum;
+  uint8_t root = 0;  // of a broadcast
+  bool weighted = false;
+  uint64_t count = 0;  // elements, below 2^48
+
+  bool operator==(const Agreement&) const noexcept = default;
+};
+
+// One cache line: the round, what is done in it, and 48 bytes of data or of where data lies.
+struct alignas(64) Cell {
+  std::atomic<uint32_t> word;  // round << 1 | somebody sleeps
+  Collective kind;
+  Element element;
+  uint8_t reduction;  // with kWeighted
+  uint8_t root;
+  uint32_t count_low;
+  uint16_t count_high;
+  std::atomic<uint16_t> cpu;
+  std::byte payload[kInlineBytes];
+
+  static constexpr uint8_t kWeighted = 0x80;
+
+  void set(const Agreement& a) noexcept {
+    kind = a.kind;
+    element = a.element;
+    reduction = static_cast<uint8_t>(static_cast<uint8_t>(a.reduction) | (a.weighted ? kWeighted : 0));
+    root = a.root;
+    count_low = static_cast<uint32_t>(a.count);
+    count_high = static_cast<uint16_t>(a.count >> 32);
+  }
+  Agreement agreement() const noexcept {
+    return {kind,
+            element,
+            static_cast<Reduction>(reduction & ~kWeighted),
+            root,
+            (reduction & kWeighted) != 0,
+            static_cast<uint64_t>(count_high) << 32 | count_low};
+  }
+};
+static_assert(sizeof(Cell) == 64);
+
+// Where a rank's operands lie, if they lie in its data segment.
+struct Placement {
+  uint64_t in = kPrivate;  // offsets in the segment
+  uint64_t out = kPrivate;
+  double weight = 0;
+  static constexpr uint64_t kPrivate = ~uint64_t{0};
+};
+static_assert(sizeof(Placement) <= kInlineBytes);
+
+enum class Presence : uint32_t { kAbsent, kPresent, kThreadEnded, kClosed };
+enum class Activity : uint32_t { kUnknown, kWaitingForData, kSaving, kInCallback, kComputing };
+inline constexpr const char* activity_name(Activity activity) noexcept {
+  constexpr const char* names[] = {"", "waiting for data", "saving", "in a callback", "computing"};
+  const auto index = static_cast<unsigned>(activity);
+  return index < sizeof names / sizeof *names ? names[index] : "";
+}
+
+struct alignas(64) RankState {
+  std::atomic<Presence> presence;
+  std::atomic<Activity> activity;
+  std::atomic<int64_t> patience_until_ns;  // of its activity: nobody calls it stalled before
+  std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
+  std::atomic<uint32_t> entered;           // operations that it has begun; relaxed, for messages
+  std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
+};
+
+// One direction between two ranks: the sender's cell and the receiver's acknowledgement, each with a round of its own.
+struct Mailbox {
+  Cell sent;
+  Cell taken;
+};
+
+struct alignas(64) Header {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t ranks;
+  uint64_t stage_bytes;                       // of each half
+  alignas(64) std::atomic<uint64_t> failure;  // 0, or Failure::packed()
+  std::atomic<uint64_t> generation;           // plus 1; 0: nobody has attached
+  std::atomic<int32_t> users;
+};
+
+inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
+inline constexpr uint32_t kVersion = 1;
+
+// Places in a control block of `ranks` ranks; everything is a multiple of a cache line.
+class Layout {
+ public:
+  Layout(int ranks, size_t stage_bytes) noexcept : ranks_(static_cast<size_t>(ranks)), stage_(stage_bytes) {}
+
+  size_t state(int rank) const noexcept { return sizeof(Header) + index(rank) * sizeof(RankState); }
+  size_t cell(int rank, uint32_t round) const noexcept {
+    return state(0) + ranks_ * sizeof(RankState) + (index(rank) * 2 + (round & 1)) * sizeof(Cell);
+  }
+  size_t doorbell(int rank) const noexcept {
+    return cell(0, 0) + ranks_ * 2 * sizeof(Cell) + index(rank) * sizeof(Cell);
+  }
+  size_t mailbox(int from, int to) const noexcept {
+    return doorbell(0) + ranks_ * sizeof(Cell) + (index(from) * ranks_ + index(to)) * sizeof(Mailbox);
+  }
+  size_t stage(int rank, uint32_t round) const noexcept {
+    const size_t begin = (mailbox(0, 0) + ranks_ * ranks_ * sizeof(Mailbox) + 4095) / 4096 * 4096;
+    return begin + (index(rank) * 2 + (round & 1)) * stage_;
+  }
+  size_t bytes() const noexcept { return stage(0, 0) + ranks_ * 2 * stage_; }
+
+ private:
+  static size_t index(int rank) noexcept { return static_cast<size_t>(rank); }
+  size_t ranks_;
+  size_t stage_;
+};
+
+// Bytes of a staging half where the caller has no wish: what stays in a core's own cache.
+inline constexpr size_t default_stage_bytes(int ranks) noexcept {
+  return ranks <= 8 ? size_t{256} << 10 : ranks <= 32 ? size_t{64} << 10 : size_t{16} << 10;
+}
+
+}  // namespace gradring

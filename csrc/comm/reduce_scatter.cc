@@ -1,0 +1,72 @@
+#include <algorithm>
+
+#include "comm/collectives.h"
+
+namespace gradring {
+
+namespace {
+
+Code in_cells(Rounds& rounds, const Call& call) noexcept {
+  const Agreement& a = call.agreement;
+  call.in.gather(0, call.in.elements(), rounds.next().payload);
+  if (const Code code = rounds.meet(call); code != Code::kOk) return code;
+  const size_t begin = static_cast<size_t>(rounds.rank()) * call.out.bytes();
+  const void* in[kMostRanks];
+  for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.cell(rank).payload + begin;
+  combine_into(call.out, 0, a.element, a.reduction,
+               {rounds.size(), 1, in, nullptr, call.out.elements(), static_cast<double>(rounds.size())});
+  return Code::kOk;
+}
+
+Code from_segments(Rounds& rounds, const Call& call) noexcept {
+  const Agreement& a = call.agreement;
+  const size_t begin = static_cast<size_t>(rounds.rank()) * call.out.bytes();
+  const void* in[kMostRanks];
+  for (int rank = 0; rank < rounds.size(); ++rank) {
+    std::byte* const from = rounds.reach(rank, placement_of(rounds.cell(rank)).in, call.in.bytes());
+    if (!from) return rounds.fail(Failure::Reason::kMemory, rounds.rank());
+    in[rank] = from + begin;
+  }
+  failpoint("before write", rounds.rank());
+  combine_into(call.out, 0, a.element, a.reduction,
+               {rounds.size(), 1, in, nullptr, call.out.elements(), static_cast<double>(rounds.size())});
+  return rounds.pass();  // nobody changes its array while another reads it
+}
+
+// Each half of the staging memory holds a piece for every rank.
+Code staged(Rounds& rounds, const Call& call) noexcept {
+  const Agreement& a = call.agreement;
+  const int64_t piece = stage_elements(rounds, a.element) / rounds.size();
+  const size_t piece_bytes = static_cast<size_t>(piece) * size_of(a.element);
+  for (int64_t at = 0; at < call.out.elements(); at += piece) {
+    const int64_t count = std::min(piece, call.out.elements() - at);
+    rounds.next();
+    for (int rank = 0; rank < rounds.size(); ++rank) {
+      call.in.gather(rank * call.out.elements() + at, count,
+                     rounds.stage(rounds.rank()) + static_cast<size_t>(rank) * piece_bytes);
+    }
+    failpoint("staged", rounds.rank());
+    rounds.publish();
+    if (const Code code = rounds.await_all(); code != Code::kOk) return code;
+    const void* in[kMostRanks];
+    for (int rank = 0; rank < rounds.size(); ++rank)
+      in[rank] = rounds.stage(rank) + static_cast<size_t>(rounds.rank()) * piece_bytes;
+    combine_into(call.out, at, a.element, a.reduction,
+                 {rounds.size(), 1, in, nullptr, count, static_cast<double>(rounds.size())});
+  }
+  return Code::kOk;
+}
+
+}  // namespace
+
+Code reduce_scatter(Rounds& rounds, const Call& call) noexcept {
+  if (call.in.bytes() <= kInlineBytes) return in_cells(rounds, call);
+  place(rounds, call, true, false);
+  if (const Code code = rounds.meet(call); code != Code::kOk) return code;
+  bool shared = true;
+  for (int rank = 0; rank < rounds.size(); ++rank)
+    shared = shared && placement_of(rounds.cell(rank)).in != Placement::kPrivate;
+  return shared ? from_segments(rounds, call) : staged(rounds, call);
+}
+
+}  // namespace gradring

@@ -1,0 +1,234 @@
+#include "comm/rounds.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/exit_status.h"
+
+namespace gradring {
+
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+// About four microseconds of pauses; then some tens of yielding; then sleep, with a look at the peers now and then. A wait
+// of 10 ms costs no more than half a percent of a core.
+constexpr uint32_t kSpins = 100;
+constexpr microseconds kYielding{25};
+constexpr milliseconds kSlice{50};
+constexpr milliseconds kThreadGrace{300};  // in which another thread may take over the communicator of one that ended
+
+}  // namespace
+
+struct Rounds::Wait {
+  std::atomic<uint32_t>& word;
+  uint32_t target;
+  bool changed;  // until it is anything but target, instead of until it is target
+  const int* peers;
+  size_t peer_count;
+
+  bool over(uint32_t now) const noexcept { return (now >> 1 == target) != changed; }
+  bool over() const noexcept { return over(word.load(std::memory_order_acquire)); }
+};
+
+Rounds::Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank,
+               std::vector<int> origins, std::vector<int> pidfds, std::chrono::nanoseconds timeout)
+    : control_(std::move(control)),
+      segments_(std::move(segments)),
+      rank_(rank),
+      size_(control_->ranks()),
+      origins_(std::move(origins)),
+      pidfds_(std::move(pidfds)),
+      timeout_(timeout),
+      // Where ranks share cores, whoever spins keeps another from running.
+      spins_(size_ <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpins : 1) {
+  control_->state(rank_).presence.store(Presence::kPresent, std::memory_order_release);
+}
+
+Rounds::~Rounds() {
+  for (const int fd : pidfds_)
+    if (fd >= 0) close(fd);
+}
+
+Code Rounds::begin(const Call& call, Waiter* waiter) noexcept {
+  if (fault_.code != Code::kOk) [[unlikely]]
+    return fault_.code;
+  waiter_ = waiter;
+  deadline_ = kNoDeadline;
+  current_ = call.agreement;
+  ++sequence_;
+  RankState& mine = control_->state(rank_);
+  mine.entered_kind.store(call.agreement.kind, std::memory_order_relaxed);
+  mine.entered.store(sequence_, std::memory_order_relaxed);
+  if (const Failure failure = control_->failure(); failure.reason != Failure::Reason::kNone) [[unlikely]]
+    return adopt(failure);
+  failpoint("begin", rank_);
+  return Code::kOk;
+}
+
+Code Rounds::await_all() noexcept {
+  for (int rank = 0; rank < size_; ++rank) {
+    if (rank == rank_) continue;
+    if (const Code code = await(rank); code != Code::kOk) return code;
+  }
+  return Code::kOk;
+}
+
+Code Rounds::meet(const Call& call) noexcept {
+  control_->cell(rank_, round_).set(call.agreement);
+  failpoint("before publish", rank_);
+  publish();
+  failpoint("after publish", rank_);
+  for (int rank = 0; rank < size_; ++rank) {
+    if (rank == rank_) continue;
+    if (const Code code = await(rank); code != Code::kOk) return code;
+    const Agreement theirs = cell(rank).agreement();
+    if (!(theirs == call.agreement)) [[unlikely]]
+      return mismatch(rank, theirs);
+  }
+  return Code::kOk;
+}
+
+Code Rounds::pass() noexcept {
+  next();
+  publish();
+  return await_all();
+}
+
+Code Rounds::await_slowly(Cell& other, int rank) noexcept {
+  return wait({other.word, round_ & kRoundMask, false, &rank, 1});
+}
+
+void Rounds::post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept {
+  publish_word(word, round);
+  ring(to);
+}
+
+void Rounds::ring_own_bell() noexcept { ring(rank_); }
+
+void Rounds::ring(int rank) noexcept {
+  std::atomic<uint32_t>& bell = control_->doorbell(rank).word;
+  if (bell.fetch_add(2, std::memory_order_acq_rel) & 1) {
+    bell.fetch_and(~uint32_t{1}, std::memory_order_acq_rel);
+    futex_wake_all(bell, Scope::kProcesses);
+  }
+}
+
+Code Rounds::await_bell(uint32_t seen, const std::vector<int>& peers) noexcept {
+  const Wait bell{control_->doorbell(rank_).word, seen, true, peers.data(), peers.size()};
+  for (uint32_t spin = 0; spin < spins_; ++spin) {
+    if (bell.over()) return Code::kOk;
+    cpu_relax();
+  }
+  return wait(bell);
+}
+
+Code Rounds::wait(const Wait& wait) noexcept {
+  if (waiter_) waiter_->before_sleep();
+  const Deadline begin = Clock::now();
+  do {
+    sched_yield();
+    for (int look = 0; look < 4; ++look) {
+      if (wait.over()) return Code::kOk;
+      cpu_relax();
+    }
+  } while (Clock::now() - begin < kYielding);
+  if (deadline_ == kNoDeadline)
+    deadline_ = timeout_ < Deadline::max() - begin ? begin + timeout_ : kNoDeadline - milliseconds(1);
+  for (;;) {
+    Deadline until = deadline_;
+    if (const Code code = look_after(wait, &until); code != Code::kOk) return code;
+    uint32_t word = wait.word.load(std::memory_order_acquire);
+    if (wait.over(word)) return Code::kOk;
+    if (!(word & 1) &&
+        !wait.word.compare_exchange_strong(word, word | 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      continue;
+    }
+    futex_wait(wait.word, word | 1, std::min(until, Clock::now() + kSlice), Scope::kProcesses);
+    if (wait.over()) return Code::kOk;
+  }
+}
+
+// Whether there is still something to wait for. What has happened already counts: a peer may die after it has done its
+// part, so the word is looked at once more before anybody is blamed.
+Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
+  using Reason = Failure::Reason;
+  const auto blame = [&](Reason reason, int rank) { return wait.over() ? Code::kOk : fail(reason, rank); };
+  if (const Failure failure = control_->failure(); failure.reason != Reason::kNone) {
+    return wait.over() ? Code::kOk : adopt(failure);
+  }
+  const Deadline now = Clock::now();
+  const int64_t now_ns = now.time_since_epoch().count();
+  int64_t patience = deadline_.time_since_epoch().count();
+  for (size_t i = 0; i < wait.peer_count; ++i) {
+    const int rank = wait.peers[i];
+    RankState& peer = control_->state(rank);
+    const Presence presence = peer.presence.load(std::memory_order_acquire);
+    if (presence == Presence::kClosed) return blame(Reason::kClosed, rank);
+    if (presence == Presence::kThreadEnded &&
+        now_ns - peer.ended_ns.load(std::memory_order_acquire) >= std::chrono::nanoseconds(kThreadGrace).count()) {
+      return blame(Reason::kThreadEnded, rank);
+    }
+    if (exited(rank)) return blame(Reason::kExited, rank);
+    patience = std::max(patience, peer.patience_until_ns.load(std::memory_order_acquire));
+  }
+  if (waiter_ && waiter_->interrupted()) return blame(Reason::kLeft, rank_);
+  if (now_ns >= patience) return blame(Reason::kStalled, wait.peer_count ? wait.peers[0] : rank_);
+  *until = Deadline(std::chrono::nanoseconds(patience));
+  return Code::kOk;
+}
+
+bool Rounds::exited(int rank) noexcept {
+  const int pidfd = pidfds_.empty() ? -1 : pidfds_[static_cast<size_t>(rank)];
+  pollfd poller{pidfd, POLLIN, 0};
+  return pidfd >= 0 && poll(&poller, 1, 0) == 1 && (poller.revents & (POLLIN | POLLHUP));
+}
+
+Code Rounds::fail(Failure::Reason reason, int rank) noexcept {
+  return adopt(control_->fail({reason, rank, sequence_}));
+}
+
+Code Rounds::mismatch(int other, const Agreement& theirs) noexcept {
+  fault_.mine = current_;
+  fault_.theirs = theirs;
+  fault_.other = other;
+  return fail(Failure::Reason::kMismatch, rank_);
+}
+
+Code Rounds::adopt(const Failure& failure) noexcept {
+  using Reason = Failure::Reason;
+  fault_.failure = failure;
+  fault_.kind = current_.kind;
+  fault_.sequence = sequence_;
+  fault_.timeout = std::chrono::duration<double>(timeout_).count();
+  if (failure.rank >= 0 && failure.rank < size_) {
+    RankState& culprit = control_->state(failure.rank);
+    fault_.activity = culprit.activity.load(std::memory_order_acquire);
+    fault_.peer_entered = culprit.entered.load(std::memory_order_relaxed);
+    fault_.peer_kind = culprit.entered_kind.load(std::memory_order_relaxed);
+  }
+  switch (failure.reason) {
+    case Reason::kStalled: fault_.code = Code::kPeerStalled; break;
+    case Reason::kMismatch: fault_.code = Code::kMismatch; break;
+    case Reason::kMemory: fault_.code = Code::kOutOfMemory; break;
+    case Reason::kLeft: fault_.code = failure.rank == rank_ ? Code::kInterrupted : Code::kPeerDied; break;
+    default: fault_.code = Code::kPeerDied; break;
+  }
+  if (failure.reason == Reason::kExited && failure.rank < static_cast<int>(pidfds_.size())) {
+    fault_.exit_status = exit_status_of(pidfds_[static_cast<size_t>(failure.rank)]);
+  }
+  // Who learns of a mismatch from others says what the finder wanted, and this rank.
+  if (failure.reason == Reason::kMismatch && fault_.other < 0 && failure.rank != rank_) {
+    fault_.mine = current_;
+    fault_.theirs = Agreement{fault_.peer_kind};
+    fault_.other = failure.rank;
+  }
+  return fault_.code;
+}
+
+}  // namespace gradring

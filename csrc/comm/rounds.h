@@ -1,0 +1,156 @@
+// Rounds: one rank's membership of a group, and the meetings that every collective is made of. protocol.h has the words,
+// and the reasons for their orders:
+//
+// | variable   | writer        | readers         | order             | why                                          |
+// |------------|---------------|-----------------|-------------------|----------------------------------------------|
+// | Cell::word | publish, post | await, wait     | exchange acq_rel, | what was written before is visible           |
+// |            |               |                 | load acquire      |                                              |
+// | bell       | ring          | await_bell      | add acq_rel,      | a mailbox's word came before it              |
+// |            |               |                 | load acquire      |                                              |
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/control.h"
+#include "comm/failpoint.h"
+#include "comm/operand.h"
+#include "comm/protocol.h"
+#include "comm/segment.h"
+#include "runtime/status.h"
+#include "runtime/wait.h"
+
+namespace gradring {
+
+// One operation as a rank calls it.
+struct Call {
+  Agreement agreement;
+  int peer = 0;       // of send and recv
+  Operand in, out;    // all_gather: out has `ranks` times as many elements; reduce_scatter: in has
+  double weight = 0;  // where agreement.weighted
+};
+
+// What a caller wants to do when a wait takes longer than a moment. Called from the waiting thread.
+class Waiter {
+ public:
+  virtual ~Waiter() = default;
+  virtual void before_sleep() noexcept {}                // once or more
+  virtual bool interrupted() noexcept { return false; }  // every 50 ms: whether to give the operation up
+};
+
+// Why an operation failed, for messages and exceptions.
+struct Fault {
+  Code code = Code::kOk;
+  Failure failure;
+  Collective kind = Collective::kNone;
+  uint32_t sequence = 0;
+  Agreement mine, theirs;  // of a mismatch
+  int other = -1;          // whose is `theirs`
+  int exit_status = -1;    // of a process that exited, as wait(2) has it, if the kernel tells
+  Activity activity = Activity::kUnknown;
+  uint32_t peer_entered = 0;  // the last operation that the rank at fault has begun
+  Collective peer_kind = Collective::kNone;
+  double timeout = 0;
+
+  std::string message(int rank) const;
+};
+
+class Rounds {
+ public:
+  // Takes over the pidfds; -1: a thread of this process, or this rank itself. origins[rank]: a rank's place in `segments`.
+  Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
+         std::vector<int> pidfds, std::chrono::nanoseconds timeout);
+  ~Rounds();
+  Rounds(const Rounds&) = delete;
+  Rounds& operator=(const Rounds&) = delete;
+
+  int rank() const noexcept { return rank_; }
+  int size() const noexcept { return size_; }
+  ControlBlock& control() noexcept { return *control_; }
+  const std::shared_ptr<ControlBlock>& shared_control() const noexcept { return control_; }
+  const std::vector<int>& origins() const noexcept { return origins_; }
+  const std::shared_ptr<Segments>& segments() const noexcept { return segments_; }
+  const std::vector<int>& pidfds() const noexcept { return pidfds_; }
+  std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
+
+  // This rank is no more; whoever waits for it hears of it.
+  void leave() noexcept { control_->state(rank_).presence.store(Presence::kClosed, std::memory_order_release); }
+
+  // The beginning of every operation.
+  Code begin(const Call& call, Waiter* waiter) noexcept;
+
+  // This rank's cell of the next round, to be filled before publish.
+  Cell& next() noexcept { return control_->cell(rank_, ++round_); }
+  void publish() noexcept { publish_word(control_->cell(rank_, round_).word, round_); }
+  const Cell& cell(int rank) noexcept { return control_->cell(rank, round_); }
+  std::byte* stage(int rank) noexcept { return control_->stage(rank, round_); }
+  Code await(int rank) noexcept {
+    Cell& other = control_->cell(rank, round_);
+    for (uint32_t spin = 0; spin < spins_; ++spin) {
+      if (other.word.load(std::memory_order_acquire) >> 1 == (round_ & kRoundMask)) return Code::kOk;
+      cpu_relax();
+    }
+    return await_slowly(other, rank);
+  }
+  Code await_all() noexcept;
+
+  // A round that says what this rank wants, and where its operands lie; ends when all ranks were found to want the
+  // same. next() must have filled the payload.
+  Code meet(const Call& call) noexcept;
+  // A round without a message: everyone has come so far.
+  Code pass() noexcept;
+
+  // Mailboxes: rounds of their own, and a bell at the rank that waits for any of them.
+  void post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept;
+  uint32_t bell() noexcept { return control_->doorbell(rank_).word.load(std::memory_order_acquire) >> 1; }
+  void ring_own_bell() noexcept;
+  // Until the bell is not `seen`. Whoever of `peers` dies ends the wait.
+  Code await_bell(uint32_t seen, const std::vector<int>& peers) noexcept;
+
+  // Where a rank's bytes lie in this process; null if there are none such.
+  std::byte* reach(int rank, uint64_t offset, uint64_t bytes) noexcept {
+    return rank == rank_
+               ? segments_->own.at(offset)
+               : segments_->peers[static_cast<size_t>(origins_[static_cast<size_t>(rank)])]->at(offset, bytes);
+  }
+
+  Code fail(Failure::Reason reason, int rank) noexcept;
+  Code mismatch(int other, const Agreement& theirs) noexcept;
+  const Fault& fault() const noexcept { return fault_; }
+  uint32_t sequence() const noexcept { return sequence_; }
+
+  static constexpr uint32_t kRoundMask = 0x7fffffff;
+
+ private:
+  struct Wait;
+  Code await_slowly(Cell& cell, int rank) noexcept;
+  Code wait(const Wait& wait) noexcept;
+  Code look_after(const Wait& wait, Deadline* deadline) noexcept;
+  Code adopt(const Failure& failure) noexcept;
+  bool exited(int rank) noexcept;
+  void ring(int rank) noexcept;
+  static void publish_word(std::atomic<uint32_t>& word, uint32_t round) noexcept {
+    const uint32_t old = word.exchange(round << 1, std::memory_order_acq_rel);
+    if (old & 1) [[unlikely]]
+      futex_wake_all(word, Scope::kProcesses);
+  }
+
+  std::shared_ptr<ControlBlock> control_;
+  std::shared_ptr<Segments> segments_;
+  int rank_, size_;
+  std::vector<int> origins_;
+  std::vector<int> pidfds_;
+  std::chrono::nanoseconds timeout_;
+  uint32_t spins_;
+  uint32_t round_ = 0;
+  uint32_t sequence_ = 0;
+  Agreement current_;
+  Waiter* waiter_ = nullptr;
+  Deadline deadline_ = kNoDeadline;  // of the operation, from its first long wait on
+  Fault fault_;
+};
+
+}  // namespace gradring

@@ -1,0 +1,253 @@
+#include "comm/segment.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+#include <string>
+
+#include "comm/protocol.h"
+#include "runtime/cgroup.h"
+#include "runtime/huge_pages.h"
+#include "runtime/status.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3
+#endif
+
+namespace gradring {
+
+namespace {
+
+constexpr size_t kLine = 64;
+constexpr size_t kPage = 4096;
+
+size_t round_to(size_t bytes, size_t unit) noexcept { return (bytes + unit - 1) / unit * unit; }
+
+#if defined(__SANITIZE_THREAD__)
+constexpr size_t kMostSpace = size_t{1} << 30;  // the sanitizer has shadow memory for a terabyte in all
+#else
+constexpr size_t kMostSpace = size_t{64} << 30;
+#endif
+constexpr size_t kLeastSpace = size_t{64} << 20;
+
+// Small arrays take lines, larger ones pages, and those that can have huge pages begin at one.
+size_t alignment_of(size_t bytes) noexcept { return bytes >= kHugePage ? kHugePage : bytes >= kPage ? kPage : kLine; }
+
+}  // namespace
+
+Reservation::~Reservation() {
+  if (base_) munmap(base_, bytes_);
+}
+
+bool Reservation::reserve() noexcept {
+  const auto memory = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  for (size_t size = round_to(std::min(memory, kMostSpace), kHugePage); size >= kLeastSpace;
+       size = round_to(size / 2, kHugePage)) {
+    void* const address =
+        mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (address == MAP_FAILED) continue;
+    auto* const begin = static_cast<std::byte*>(address);
+    const size_t before =
+        round_to(reinterpret_cast<uintptr_t>(address), kHugePage) - reinterpret_cast<uintptr_t>(address);
+    if (before) munmap(begin, before);
+    munmap(begin + before + size, kHugePage - before);
+    base_ = begin + before;
+    bytes_ = size;
+    return true;
+  }
+  return false;
+}
+
+bool Reservation::map(int fd, size_t begin, size_t end) noexcept {
+  void* const at =
+      mmap(base_ + begin, end - begin, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(begin));
+  if (at == MAP_FAILED) return false;
+  collapse_into_huge_pages(at, end - begin);
+  return true;
+}
+
+int OwnSegment::create() {
+  int fd = memfd_create("gradring", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+  if (fd < 0 && errno == EINVAL) fd = memfd_create("gradring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  const bool made = fd >= 0 && fchmod(fd, S_IRUSR | S_IWUSR) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0;
+  if (made) return fd;
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  throw Error(Code::kIo, std::string("[comm] memfd_create: ") + std::strerror(error));
+}
+
+OwnSegment::OwnSegment(int fd) : fd_(fd) {
+  const int seals = fcntl(fd, F_GET_SEALS);
+  struct stat status {};
+  const bool good = seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &status) == 0 && status.st_size == 0;
+  if (good && space_.reserve()) return;
+  close(fd);
+  if (good) throw Error(Code::kOutOfMemory, "[comm] no address space for the arrays of a rank");
+  throw Error(Code::kInvalidArgument,
+              "[comm] fd " + std::to_string(fd) + " is not a rank's own data segment: must be an empty one");
+}
+
+OwnSegment::~OwnSegment() { close(fd_); }
+
+void* OwnSegment::allocate(size_t bytes) {
+  const size_t unit = alignment_of(bytes);
+  if (bytes > kMostSpace) {
+    throw Error(Code::kOutOfMemory, "[comm] cannot allocate " + std::to_string(bytes) + " bytes of shared memory");
+  }
+  const size_t rounded = std::max(round_to(bytes, unit), kLine);
+  const std::lock_guard lock(mutex_);
+  for (int attempt = 0;; ++attempt) {
+    for (auto [offset, size] : free_) {
+      const size_t begin = round_to(offset, unit);
+      if (begin + rounded > offset + size) continue;
+      free_.erase(offset);
+      if (begin > offset) free_[offset] = begin - offset;
+      if (offset + size > begin + rounded) free_[begin + rounded] = offset + size - begin - rounded;
+      taken_[begin] = rounded;
+      return at(begin);
+    }
+    if (attempt) throw Error(Code::kInternal, "[comm] no place for an array after the segment grew");
+    grow(rounded);
+  }
+}
+
+void OwnSegment::free(void* address) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto taken = taken_.find(static_cast<size_t>(static_cast<std::byte*>(address) - space_.base()));
+  if (taken == taken_.end()) return;
+  words_.erase(taken->first);
+  auto place = free_.insert(free_.end(), *taken);
+  taken_.erase(taken);
+  const auto after = std::next(place);
+  if (after != free_.end() && place->first + place->second == after->first) {
+    place->second += after->second;
+    free_.erase(after);
+  }
+  if (place != free_.begin()) {
+    const auto before = std::prev(place);
+    if (before->first + before->second == place->first) {
+      before->second += place->second;
+      free_.erase(place);
+    }
+  }
+}
+
+// By `bytes` at least; called with the lock.
+void OwnSegment::grow(size_t bytes) {
+  const size_t begin = size_.load(std::memory_order_relaxed);
+  const size_t more = round_to(std::max(bytes, kHugePage), kHugePage);
+  const auto mebibytes = [](uint64_t count) { return std::to_string(count >> 20) + " MiB"; };
+  if (detached()) throw Error(Code::kClosed, "[comm] the communicator has failed: make no more arrays in it");
+  if (more > space_.size() - begin) {
+    throw Error(Code::kOutOfMemory, "[comm] cannot reserve " + mebibytes(more) + " of shared memory: " +
+                                        mebibytes(space_.size() - begin) + " of address space are left");
+  }
+  const uint64_t left = memory_left();
+  if (more > left) {
+    throw Error(Code::kOutOfMemory,
+                "[comm] cannot reserve " + mebibytes(more) + " of shared memory: " + mebibytes(left) + " are left");
+  }
+  int error = 0;
+  do {
+    error = fallocate(fd_, 0, static_cast<off_t>(begin), static_cast<off_t>(more)) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  if (error || !space_.map(fd_, begin, begin + more)) {
+    throw Error(Code::kOutOfMemory, "[comm] cannot reserve " + mebibytes(more) +
+                                        " of shared memory: " + std::strerror(error ? error : errno));
+  }
+  size_.store(begin + more, std::memory_order_release);
+  const auto last = free_.empty() ? free_.end() : std::prev(free_.end());
+  if (last != free_.end() && last->first + last->second == begin) {
+    last->second += more;
+  } else {
+    free_[begin] = more;
+  }
+}
+
+// Piece by piece, each from the shared file to new memory that then takes its place; what has moved is given back to the
+// machine, so that twice the memory is never needed. A page is always one or the other, so readers notice nothing.
+void OwnSegment::detach() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (detached()) return;
+  size_t begin = 0;
+  for (const auto& [words, bytes] : words_) {
+    make_private(begin, words);
+    begin = words + bytes;
+  }
+  make_private(begin, size_.load(std::memory_order_relaxed));
+  private_.store(true, std::memory_order_release);
+}
+
+void OwnSegment::make_private(size_t begin, size_t end) noexcept {
+  constexpr size_t kPiece = size_t{32} << 20;
+  for (; begin < end; begin += kPiece) {
+    const size_t bytes = std::min(kPiece, end - begin);
+    void* const copy = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED) continue;  // no memory: the piece stays shared, which harms only with a peer that resumes
+    std::memcpy(copy, at(begin), bytes);
+    if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(begin)) == MAP_FAILED) {
+      munmap(copy, bytes);
+      continue;
+    }
+    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(bytes));
+  }
+}
+
+void* OwnSegment::allocate_words(size_t bytes) {
+  void* const words = allocate(round_to(bytes, kPage));
+  const std::lock_guard lock(mutex_);
+  const auto offset = static_cast<size_t>(static_cast<std::byte*>(words) - space_.base());
+  words_[offset] = taken_[offset];
+  return words;
+}
+
+size_t OwnSegment::allocated() const noexcept {
+  const std::lock_guard lock(mutex_);
+  size_t bytes = 0;
+  for (const auto& [offset, size] : taken_) bytes += size;
+  return bytes;
+}
+
+PeerSegment::~PeerSegment() { close(fd_); }
+
+std::byte* PeerSegment::map(uint64_t offset, uint64_t bytes) noexcept {
+  const std::lock_guard lock(mutex_);
+  struct stat status {};
+  if (fstat(fd_, &status) != 0 || (!space_.base() && !space_.reserve())) return nullptr;
+  const size_t size = std::min(static_cast<size_t>(status.st_size), space_.size()) / kHugePage * kHugePage;
+  if (offset > size || bytes > size - offset) return nullptr;
+  const size_t begin = mapped_.load(std::memory_order_relaxed);
+  if (begin < size) {
+    if (!space_.map(fd_, begin, size)) return nullptr;
+    mapped_.store(size, std::memory_order_release);
+  }
+  return space_.base() + offset;
+}
+
+Segments::Segments(int own_fd, int rank, const std::vector<int>& fds) : own(own_fd) {
+  for (size_t i = 0; i < fds.size(); ++i) {
+    peers.push_back(static_cast<int>(i) == rank ? nullptr : std::make_unique<PeerSegment>(fds[i]));
+  }
+}
+
+void Segments::keep_words(std::byte* words) {
+  const std::lock_guard lock(mutex_);
+  words_.push_back(words);
+}
+
+void Segments::free_unused_words() noexcept {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(words_, [this](std::byte* words) {
+    if (reinterpret_cast<Header*>(words)->users.load(std::memory_order_acquire) != 0) return false;
+    own.free(words);
+    return true;
+  });
+}
+
+}  // namespace gradring

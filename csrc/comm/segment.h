@@ -1,0 +1,138 @@
+// Data segments: one growing piece of anonymous shared memory per rank, in which the rank's arrays lie.
+//
+// A rank allocates in its own segment without asking anyone, and tells the others an offset. They map it when they first
+// meet an offset that they have not mapped. Its pages are allocated before an offset is handed out, and the file is
+// sealed against shrinking, so a peer that reads there never gets a SIGBUS. The address space is reserved once, so
+// that arrays stay where they are while the segment grows.
+//
+// | variable             | writer       | readers         | order            | why                                       |
+// |----------------------|--------------|-----------------|------------------|-------------------------------------------|
+// | OwnSegment::size_    | allocate     | offset_of       | release, acquire | an address below it is mapped             |
+// | OwnSegment::private_ | detach       | any group       | release, acquire | the arrays have left the shared memory    |
+// | PeerSegment::mapped_ | map          | at              | release, acquire | an offset below it is mapped              |
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "gradring/export.h"
+
+namespace gradring {
+
+// Address space without memory behind it, at a multiple of 2 MiB.
+class GRADRING_API Reservation {
+ public:
+  Reservation() noexcept = default;
+  ~Reservation();
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+
+  // As much as the machine has memory (at most 64 GiB), or less where address space is limited.
+  bool reserve() noexcept;
+  // Maps [begin, end) of the file at the same offset of this space.
+  bool map(int fd, size_t begin, size_t end) noexcept;
+
+  std::byte* base() const noexcept { return base_; }
+  size_t size() const noexcept { return bytes_; }
+
+ private:
+  std::byte* base_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class GRADRING_API OwnSegment {
+ public:
+  // A new empty memfd, sealed against shrinking. Throws Error.
+  static int create();
+
+  // Takes the descriptor over. Throws Error; the descriptor is closed all the same.
+  explicit OwnSegment(int fd);
+  ~OwnSegment();
+  OwnSegment(const OwnSegment&) = delete;
+  OwnSegment& operator=(const OwnSegment&) = delete;
+
+  // At least 64-byte aligned, from 2 MiB on 2 MiB; never null, 0 bytes included. Throws Error(kOutOfMemory).
+  void* allocate(size_t bytes);
+  void free(void* address) noexcept;
+  // Whole pages that stay shared when the arrays leave: words of a group, which tell of its failure.
+  void* allocate_words(size_t bytes);
+
+  // Whether [address, address + bytes) lies in the segment, and where.
+  bool offset_of(const void* address, size_t bytes, uint64_t* offset) const noexcept {
+    const auto begin = reinterpret_cast<uintptr_t>(address), base = reinterpret_cast<uintptr_t>(space_.base());
+    const size_t size = size_.load(std::memory_order_acquire);
+    *offset = begin - base;
+    return begin >= base && *offset <= size && bytes <= size - *offset && !detached();
+  }
+  std::byte* at(uint64_t offset) const noexcept { return space_.base() + offset; }
+
+  // Moves the arrays to private memory, at the same addresses: no other process reaches them any more. Whoever calls
+  // it must not be writing to them meanwhile.
+  void detach() noexcept;
+  bool detached() const noexcept { return private_.load(std::memory_order_acquire); }
+
+  int fd() const noexcept { return fd_; }
+  size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
+  size_t allocated() const noexcept;
+
+ private:
+  void grow(size_t bytes);
+  void make_private(size_t begin, size_t end) noexcept;
+
+  int fd_;
+  Reservation space_;
+  std::atomic<size_t> size_{0};
+  std::atomic<bool> private_{false};
+  mutable std::mutex mutex_;
+  std::map<size_t, size_t> free_;  // offset to bytes; neighbours are merged
+  std::map<size_t, size_t> taken_;
+  std::map<size_t, size_t> words_;  // of taken_, those of allocate_words
+};
+
+class GRADRING_API PeerSegment {
+ public:
+  explicit PeerSegment(int fd) noexcept : fd_(fd) {}
+  ~PeerSegment();
+  PeerSegment(const PeerSegment&) = delete;
+  PeerSegment& operator=(const PeerSegment&) = delete;
+
+  // Null if the segment has no such bytes, or they cannot be mapped.
+  std::byte* at(uint64_t offset, uint64_t bytes) noexcept {
+    const size_t mapped = mapped_.load(std::memory_order_acquire);
+    if (offset <= mapped && bytes <= mapped - offset) [[likely]]
+      return space_.base() + offset;
+    return map(offset, bytes);
+  }
+
+ private:
+  std::byte* map(uint64_t offset, uint64_t bytes) noexcept;
+
+  int fd_;
+  std::mutex mutex_;
+  Reservation space_;
+  std::atomic<size_t> mapped_{0};
+};
+
+// The segments of a world as one rank sees them; the groups that are split off share them.
+struct GRADRING_API Segments {
+  // Takes over both kinds of descriptors. fds[rank] is not used.
+  Segments(int own, int rank, const std::vector<int>& fds);
+
+  // Control blocks of groups that were split off, in this rank's segment, are freed once no member uses them.
+  void keep_words(std::byte* words);
+  void free_unused_words() noexcept;
+
+  OwnSegment own;
+  std::vector<std::unique_ptr<PeerSegment>> peers;  // null at the rank's own place
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::byte*> words_;
+};
+
+}  // namespace gradring

@@ -1,0 +1,95 @@
+// split: groups of some of a group's ranks, in the memory that they share already.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "comm/group.h"
+
+namespace gradring {
+
+namespace {
+
+struct Wish {
+  int32_t color, key;
+};
+
+Wish wish_of(const Cell& cell) noexcept {
+  Wish wish;
+  std::memcpy(&wish, cell.payload, sizeof wish);
+  return wish;
+}
+
+}  // namespace
+
+// Two rounds: who wants what, and where the first member of each group has made the group's control block (in its data
+// segment, which all have mapped or can map). A third ends it: then each block is in use, or never will be.
+std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* code) {
+  Call call;
+  call.agreement.kind = Collective::kSplit;
+  if ((*code = refusal()) != Code::kOk) return nullptr;
+  const std::lock_guard lock(executing_);
+  const auto failed = [&](Code why) {
+    *code = ended(why);
+    return *code != Code::kOk;
+  };
+  if (failed(rounds_.begin(call, waiter))) return nullptr;
+  const Wish mine{color, key};
+  std::memcpy(rounds_.next().payload, &mine, sizeof mine);
+  if (failed(rounds_.meet(call))) return nullptr;
+  std::vector<int> members;
+  std::vector<int> keys(static_cast<size_t>(size()));
+  for (int rank = 0; rank < size(); ++rank) {
+    const Wish wish = wish_of(rounds_.cell(rank));
+    keys[static_cast<size_t>(rank)] = wish.key;
+    if (color >= 0 && wish.color == color) members.push_back(rank);
+  }
+  std::stable_sort(members.begin(), members.end(),
+                   [&](int a, int b) { return keys[static_cast<size_t>(a)] < keys[static_cast<size_t>(b)]; });
+  const bool leads = !members.empty() && members[0] == rank();
+  const auto ranks = static_cast<int>(members.size());
+  const size_t stage = default_stage_bytes(std::max(ranks, 1));
+  const size_t bytes = Layout(std::max(ranks, 1), stage).bytes();
+  OwnSegment& own = segments()->own;
+  uint64_t offset = Placement::kPrivate;
+  if (leads) {
+    segments()->free_unused_words();
+    try {
+      auto* const words = static_cast<std::byte*>(own.allocate_words(bytes));
+      ControlBlock::format(words, ranks, stage);
+      if (!own.offset_of(words, bytes, &offset)) offset = Placement::kPrivate;
+    } catch (const Error&) {
+      offset = Placement::kPrivate;  // the members hear of it
+    }
+  }
+  std::memcpy(rounds_.next().payload, &offset, sizeof offset);
+  rounds_.publish();
+  if (failed(rounds_.await_all())) return nullptr;
+  std::shared_ptr<Group> group;
+  bool memory = true;
+  if (!members.empty()) {
+    std::memcpy(&offset, rounds_.cell(members[0]).payload, sizeof offset);
+    std::byte* const words = offset == Placement::kPrivate ? nullptr : rounds_.reach(members[0], offset, bytes);
+    memory = words != nullptr;
+    if (words) {
+      const auto place = std::find(members.begin(), members.end(), rank()) - members.begin();
+      std::vector<int> origins, pidfds;
+      for (const int member : members) {
+        const auto index = static_cast<size_t>(member);
+        origins.push_back(rounds_.origins()[index]);
+        const int pidfd = rounds_.pidfds()[index];
+        pidfds.push_back(pidfd < 0 ? -1 : fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
+      }
+      auto control = ControlBlock::at(words, segments(), ranks, 0);
+      if (leads) segments()->keep_words(words);
+      group.reset(new Group(std::move(control), segments(), static_cast<int>(place), std::move(origins),
+                            std::move(pidfds), rounds_.timeout(), has_threads()));
+    }
+  }
+  if (failed(rounds_.pass())) return nullptr;
+  if (!memory) throw Error(Code::kOutOfMemory, "[split] no shared memory for the new group's words");
+  return group;
+}
+
+}  // namespace gradring

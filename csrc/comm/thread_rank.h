@@ -1,0 +1,26 @@
+// Ranks that are threads: the end of a thread is the end of its ranks, unless another thread goes on with them.
+#pragma once
+
+#include <memory>
+
+#include "comm/control.h"
+
+namespace gradring {
+
+class ThreadRank {
+ public:
+  ThreadRank(std::shared_ptr<ControlBlock> control, int rank);
+  ~ThreadRank();
+  ThreadRank(const ThreadRank&) = delete;
+  ThreadRank& operator=(const ThreadRank&) = delete;
+
+  // The calling thread uses the rank from now on.
+  void touch();
+
+ private:
+  struct Shared;
+  struct ThisThread;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace gradring

@@ -1,0 +1,127 @@
+// The communicator's thread.
+#include <signal.h>
+
+#include "comm/group.h"
+#include "runtime/forks.h"
+
+namespace gradring {
+
+namespace {
+
+bool is_transfer(const Call& call) noexcept {
+  return call.agreement.kind == Collective::kSend || call.agreement.kind == Collective::kReceive;
+}
+
+}  // namespace
+
+std::shared_ptr<Request> Group::submit(Call call) {
+  if (const Code code = refusal(); code != Code::kOk) throw Error(code, message(code, call));
+  auto request = std::make_shared<Request>(std::move(call));
+  const std::lock_guard lock(queue_mutex_);
+  if (stop_) throw Error(Code::kClosed, message(Code::kClosed, request->call()));
+  if (!worker_) {
+    // Signals are for the threads of the program.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    try {
+      worker_ = std::make_unique<std::thread>([this] { work(); });
+    } catch (const std::exception&) {
+      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+      throw Error(Code::kOutOfMemory, "[comm] the system starts no thread for operations with async_op");
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  queue_.push_back(request);
+  pending_.fetch_add(1, std::memory_order_acq_rel);
+  queue_changed_.notify_one();
+  // The worker may be waiting for a message, and can begin with this one meanwhile.
+  rounds_.ring_own_bell();
+  return request;
+}
+
+void Group::work() {
+  for (;;) {
+    std::shared_ptr<Request> request;
+    {
+      std::unique_lock lock(queue_mutex_);
+      queue_changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      request = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    const std::lock_guard lock(executing_);
+    if (is_transfer(request->call())) {
+      work_on_transfers(std::move(request));
+    } else {
+      const Code code = execute(request->call(), nullptr);
+      pending_.fetch_sub(1, std::memory_order_acq_rel);
+      request->finish(code);
+    }
+  }
+}
+
+// Messages side by side, until all that were submitted before the next collective have gone.
+void Group::work_on_transfers(std::shared_ptr<Request> first) {
+  std::vector<std::shared_ptr<Request>> requests;
+  std::vector<std::unique_ptr<Transfer>> transfers;
+  const auto add = [&](std::shared_ptr<Request> request) {
+    const Code code = rounds_.begin(request->call(), nullptr);
+    transfers.push_back(std::make_unique<Transfer>(request->call()));
+    if (code != Code::kOk) transfers.back()->end(code);
+    requests.push_back(std::move(request));
+  };
+  add(std::move(first));
+  std::vector<int> peers;
+  while (!transfers.empty()) {
+    const uint32_t seen = rounds_.bell();
+    {
+      const std::lock_guard lock(queue_mutex_);
+      while (!queue_.empty() && is_transfer(queue_.front()->call())) {
+        add(std::move(queue_.front()));
+        queue_.pop_front();
+      }
+    }
+    bool moved = step_transfers(rounds_, boxes_, transfers);
+    peers.clear();
+    for (const auto& transfer : transfers)
+      if (!transfer->done()) peers.push_back(transfer->call().peer);
+    if (!moved && !peers.empty()) {
+      if (const Code code = rounds_.await_bell(seen, peers); code != Code::kOk) {
+        for (const auto& transfer : transfers)
+          if (!transfer->done()) transfer->end(code);
+      }
+    }
+    for (size_t i = 0; i < transfers.size();) {
+      if (!transfers[i]->done()) {
+        ++i;
+        continue;
+      }
+      pending_.fetch_sub(1, std::memory_order_acq_rel);
+      requests[i]->finish(transfers[i]->code());
+      const auto at = static_cast<std::ptrdiff_t>(i);
+      transfers.erase(transfers.begin() + at);
+      requests.erase(requests.begin() + at);
+    }
+  }
+}
+
+void Group::close() noexcept {
+  if (forks_ != forks_so_far()) {
+    // A child has neither the thread nor the rank.
+    closed_.store(true, std::memory_order_release);
+    (void)worker_.release();
+    return;
+  }
+  std::unique_ptr<std::thread> worker;
+  {
+    const std::lock_guard lock(queue_mutex_);
+    stop_ = true;
+    worker = std::move(worker_);
+  }
+  queue_changed_.notify_all();
+  if (worker) worker->join();
+  if (!closed_.exchange(true, std::memory_order_acq_rel)) rounds_.leave();
+}
+
+}  // namespace gradring

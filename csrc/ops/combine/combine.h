@@ -1,0 +1,28 @@
+// combine: one element each of several arrays, reduced in the arrays' order, into one or several arrays.
+//
+// It is the arithmetic of every reducing collective: the inputs are the ranks' arrays, in rank order, and each element's
+// value depends on the inputs at that place alone, whatever the slice, the vector width or the tail.
+#pragma once
+
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "ops/combine/element.h"
+
+namespace gradring {
+
+struct CombineArguments {
+  int inputs = 0;   // at least 1
+  int outputs = 0;  // at least 1; an output may be an input, at the same place
+  const void* const* in = nullptr;
+  void* const* out = nullptr;  // contiguous, as the inputs are, and of any alignment
+  int64_t count = 0;
+  double divisor = 1;  // kMean divides the sum by it, once
+};
+
+using Combine = void (*)(const CombineArguments&) noexcept;
+
+// The kernel at the active ISA level; null where can_reduce is false.
+GRADRING_API Combine find_combine(Element element, Reduction reduction) noexcept;
+
+}  // namespace gradring

@@ -1,0 +1,183 @@
+#include "ops/combine/half.h"
+#include "ops/combine/kernels.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+namespace {
+
+// How elements lie in memory, and the vector that they become.
+template <class T>
+struct Plain {
+  using Value = Vec<T>;
+  static constexpr int kElementBytes = sizeof(T);
+  static constexpr int kCount = kWidth<T>;
+  static GRADRING_INLINE Value load(const void* from) noexcept {
+    Value v;
+    __builtin_memcpy(&v, from, sizeof v);
+    return v;
+  }
+  static GRADRING_INLINE void store(void* to, Value v) noexcept { __builtin_memcpy(to, &v, sizeof v); }
+};
+
+template <Vec<float> (*kWiden)(HalfVector) noexcept, HalfVector (*kNarrow)(Vec<float>) noexcept>
+struct Half {
+  using Value = Vec<float>;
+  static constexpr int kElementBytes = 2;
+  static constexpr int kCount = kWidth<float>;
+  static GRADRING_INLINE Value load(const void* from) noexcept {
+    HalfVector h;
+    __builtin_memcpy(&h, from, sizeof h);
+    return kWiden(h);
+  }
+  static GRADRING_INLINE void store(void* to, Value v) noexcept {
+    const HalfVector h = kNarrow(v);
+    __builtin_memcpy(to, &h, sizeof h);
+  }
+};
+
+struct Add {
+  template <class V>
+  static GRADRING_INLINE V apply(V a, V b) noexcept {
+    return a + b;
+  }
+};
+struct Multiply {
+  template <class V>
+  static GRADRING_INLINE V apply(V a, V b) noexcept {
+    return a * b;
+  }
+};
+// A NaN on either side is the result; of equal values, zeros of different signs included, the first.
+struct Maximum {
+  template <class V>
+  static GRADRING_INLINE V apply(V a, V b) noexcept {
+    return ((a >= b) | (a != a)) ? a : b;
+  }
+};
+struct Minimum {
+  template <class V>
+  static GRADRING_INLINE V apply(V a, V b) noexcept {
+    return ((a <= b) | (a != a)) ? a : b;
+  }
+};
+
+// What becomes of a sum.
+struct Keep {
+  template <class V>
+  static GRADRING_INLINE V apply(V v, double) noexcept {
+    return v;
+  }
+};
+struct Divide {
+  template <class V>
+  static GRADRING_INLINE V apply(V v, double divisor) noexcept {
+    return v / static_cast<decltype(v[0] + v[0])>(divisor);
+  }
+};
+// The same as Divide by a power of two, and faster.
+struct Scale {
+  template <class V>
+  static GRADRING_INLINE V apply(V v, double divisor) noexcept {
+    return v * static_cast<decltype(v[0] + v[0])>(1 / divisor);
+  }
+};
+
+// Elements from byte `at` on: kVectors whole vectors. kIn and kOut are the numbers of arrays, or 0 where they vary.
+template <class Layout, class Op, class Finish, int kIn, int kOut, int kVectors>
+GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept {
+  constexpr int kStep = Layout::kCount * Layout::kElementBytes;
+  const int inputs = kIn ? kIn : g.inputs, outputs = kOut ? kOut : g.outputs;
+  typename Layout::Value sum[kVectors];
+  const auto* first = static_cast<const char*>(g.in[0]) + at;
+  for (int k = 0; k < kVectors; ++k) sum[k] = Layout::load(first + k * kStep);
+  for (int i = 1; i < inputs; ++i) {
+    const auto* from = static_cast<const char*>(g.in[i]) + at;
+    for (int k = 0; k < kVectors; ++k) sum[k] = Op::apply(sum[k], Layout::load(from + k * kStep));
+  }
+  for (int k = 0; k < kVectors; ++k) sum[k] = Finish::apply(sum[k], g.divisor);
+  for (int i = 0; i < outputs; ++i) {
+    auto* to = static_cast<char*>(g.out[i]) + at;
+    for (int k = 0; k < kVectors; ++k) Layout::store(to + k * kStep, sum[k]);
+  }
+}
+
+// The last elements, in a vector whose rest is zero, so that they go through the same operations.
+template <class Layout, class Op, class Finish>
+void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept {
+  const auto bytes = static_cast<size_t>(count * Layout::kElementBytes);
+  alignas(64) char buffer[GRADRING_VECTOR_BYTES] = {};
+  const auto load = [&](const void* array) __attribute__((always_inline)) {
+    __builtin_memcpy(buffer, static_cast<const char*>(array) + at, bytes);
+    return Layout::load(buffer);
+  };
+  typename Layout::Value sum = load(g.in[0]);
+  for (int i = 1; i < g.inputs; ++i) sum = Op::apply(sum, load(g.in[i]));
+  Layout::store(buffer, Finish::apply(sum, g.divisor));
+  for (int i = 0; i < g.outputs; ++i) __builtin_memcpy(static_cast<char*>(g.out[i]) + at, buffer, bytes);
+}
+
+template <class Layout, class Op, class Finish, int kIn, int kOut>
+void combine_arrays(const CombineArguments& g) noexcept {
+  constexpr int kVectors = 4;
+  int64_t i = 0;
+  const auto byte = [](int64_t element) { return element * Layout::kElementBytes; };
+  for (; i + kVectors * Layout::kCount <= g.count; i += kVectors * Layout::kCount) {
+    combine_at<Layout, Op, Finish, kIn, kOut, kVectors>(g, byte(i));
+  }
+  for (; i + Layout::kCount <= g.count; i += Layout::kCount) {
+    combine_at<Layout, Op, Finish, kIn, kOut, 1>(g, byte(i));
+  }
+  if (i < g.count) combine_tail<Layout, Op, Finish>(g, byte(i), g.count - i);
+}
+
+template <class Layout, class Op, class Finish>
+void combine_any(const CombineArguments& g) noexcept {
+  combine_arrays<Layout, Op, Finish, 0, 0>(g);
+}
+
+template <class Layout, class Op, class Finish>
+void combine(const CombineArguments& g) noexcept {
+  if (g.inputs == 2 && g.outputs == 2) return combine_arrays<Layout, Op, Finish, 2, 2>(g);
+  if (g.inputs == 2 && g.outputs == 1) return combine_arrays<Layout, Op, Finish, 2, 1>(g);
+  combine_any<Layout, Op, Finish>(g);
+}
+
+template <class Layout>
+void mean(const CombineArguments& g) noexcept {
+  uint64_t bits;
+  __builtin_memcpy(&bits, &g.divisor, sizeof bits);
+  const bool power_of_two = (bits << 12) == 0 && g.divisor >= 1 && g.divisor <= 1e30;
+  power_of_two ? combine<Layout, Add, Scale>(g) : combine<Layout, Add, Divide>(g);
+}
+
+}  // namespace
+
+using Bfloat16 = Half<widen_bfloat16, narrow_bfloat16>;
+using Float16 = Half<widen_float16, narrow_float16>;
+
+#define GRADRING_FLOAT(Layout)                                                                               \
+  {combine<Layout, Add, Keep>, mean<Layout>, combine<Layout, Maximum, Keep>, combine<Layout, Minimum, Keep>, \
+   combine<Layout, Multiply, Keep>}
+// Unsigned arithmetic wraps and has the same bits; the order of values is that of the type itself.
+#define GRADRING_INTEGER(T, U)                                                      \
+  {combine_any<Plain<U>, Add, Keep>, nullptr, combine_any<Plain<T>, Maximum, Keep>, \
+   combine_any<Plain<T>, Minimum, Keep>, combine_any<Plain<U>, Multiply, Keep>}
+
+extern const CombineKernels combine_kernels;
+const CombineKernels combine_kernels = {{
+    GRADRING_FLOAT(Plain<float>),
+    GRADRING_FLOAT(Plain<double>),
+    GRADRING_FLOAT(Float16),
+    GRADRING_FLOAT(Bfloat16),
+    GRADRING_INTEGER(int8_t, uint8_t),
+    GRADRING_INTEGER(int16_t, uint16_t),
+    GRADRING_INTEGER(int32_t, uint32_t),
+    GRADRING_INTEGER(int64_t, uint64_t),
+    GRADRING_INTEGER(uint8_t, uint8_t),
+    GRADRING_INTEGER(uint16_t, uint16_t),
+    GRADRING_INTEGER(uint32_t, uint32_t),
+    GRADRING_INTEGER(uint64_t, uint64_t),
+    {nullptr, nullptr, combine_any<Plain<uint8_t>, Maximum, Keep>, combine_any<Plain<uint8_t>, Minimum, Keep>, nullptr},
+}};
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

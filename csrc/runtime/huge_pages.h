@@ -1,0 +1,19 @@
+// Huge pages for memory that is there already.
+#pragma once
+
+#include <cstddef>
+
+#include "gradring/export.h"
+
+namespace gradring {
+
+inline constexpr size_t kHugePage = size_t{2} << 20;
+
+// Collapses the whole huge pages in [address, address + bytes) (MADV_COLLAPSE, Linux 6.1), which works for shared memory
+// even where the system's settings say never. False if the kernel refused: the memory is as good as before, only slower.
+GRADRING_API bool collapse_into_huge_pages(void* address, size_t bytes) noexcept;
+
+// "collapsed", or why not: tried once on memory of this process's own, for `gradring doctor`.
+GRADRING_API const char* huge_page_support() noexcept;
+
+}  // namespace gradring

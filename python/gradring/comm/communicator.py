@@ -1,0 +1,209 @@
+"""A rank's communicator: memory that all ranks reach, and operations that all ranks call together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from gradring.comm.work import Work
+from gradring.errors import NotBuilt
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from gradring import _core
+
+__all__ = ["Communicator"]
+
+# gradring::Collective
+_ALL_REDUCE, _REDUCE_SCATTER, _ALL_GATHER, _BROADCAST, _BARRIER, _SEND, _RECEIVE = range(1, 8)
+_ACTIVITIES = ("", "waiting for data", "saving", "in a callback", "computing")
+Op = Literal["sum", "mean", "max", "min", "prod"]
+Array = NDArray[Any]
+
+
+class Communicator:
+    """One rank of a group of ranks on this host. Get it from ``init``, ``thread_group`` or ``split``.
+
+    All ranks call the same operations in the same order. Arrays are NumPy arrays of float32, float64, float16, bfloat16
+    (of ml_dtypes), bool and the integers, of any shape and strides; those of ``empty`` are not copied. With
+    ``async_op=True`` an operation returns a ``Work`` at once and goes on by itself. After ``PeerDied``, ``PeerStalled`` or
+    ``CollectiveMismatch`` the communicator refuses further use.
+
+    ``rank`` and ``size``: this rank's number and how many there are; ``local_rank`` and ``local_size``: the same among the
+    ranks of this host; ``generation``: how often the launcher has started the ranks again.
+    """
+
+    def __init__(
+        self,
+        group: _core.Group,
+        *,
+        local_rank: int | None = None,
+        local_size: int | None = None,
+        generation: int = 0,
+        signal_of: Callable[[int], int | None] | None = None,
+    ) -> None:
+        self._group = group
+        self._call: Callable[..., Any] = group.caller()
+        self.rank = group.rank
+        self.size = group.size
+        self.local_rank = self.rank if local_rank is None else local_rank
+        self.local_size = self.size if local_size is None else local_size
+        self.generation = generation
+        group.signal_of = signal_of
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._group.closed else ""
+        return f"<gradring.comm.Communicator rank {self.rank} of {self.size}{state}>"
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for operations under way, then leave the group. Arrays of ``empty`` live on. Closing twice is fine."""
+        self._group.close()
+
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = "float32") -> Array:
+        """An uninitialized array in memory that all ranks reach, so that operations on it and on its contiguous views copy
+        nothing.
+
+        Local: ranks may make arrays in any order. The memory is there when it returns; MemoryError otherwise.
+        """
+        dtype = _dtype(dtype)
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        count = 1
+        for extent in shape:
+            if extent < 0:
+                raise ValueError(f"[comm.empty] shape is {shape}: must have no negative extents")
+            count *= int(extent)
+        if count == 0 or dtype.itemsize == 0:
+            return np.empty(shape, dtype)
+        block = self._group.allocate(count * dtype.itemsize)
+        flat = np.frombuffer(memoryview(block), np.uint8, count * dtype.itemsize)
+        array: Array = flat.view(dtype).reshape(shape)
+        return array
+
+    def all_reduce(
+        self,
+        x: Array,
+        op: Op = "sum",
+        out: Array | None = None,
+        weight: float | None = None,
+        async_op: bool = False,
+    ) -> Any:
+        """Reduce ``x`` over all ranks, element by element, into ``x`` or ``out`` of every rank; returns that array.
+
+        ``op``: 'sum', 'mean', 'max', 'min' or 'prod'. Floats add up in float32 or wider, in rank order, so that all ranks get
+        the same bits; integers wrap; NaN propagates. 'mean' divides the sum once, by the number of ranks, or by
+        the sum of ``weight`` over the ranks where it is given (on all of them): ``x`` then is each rank's weighted sum. It
+        raises ValueError, and changes nothing, where the weights add up to 0.
+        """
+        target = x if out is None else out
+        work = self._call(_ALL_REDUCE, x, out, op, weight, async_op)
+        return target if work is None else Work(work, self)
+
+    def reduce_scatter(self, x: Array, op: Op = "sum", out: Array | None = None, async_op: bool = False) -> Any:
+        """Reduce ``x``, of shape (size * n, ...), over all ranks; returns block ``rank`` of the result, of shape (n, ...)."""
+        if out is None:
+            shape = np.shape(x)
+            if not shape or shape[0] % self.size:
+                raise ValueError(f"[reduce_scatter] x is {shape}: x.shape[0] must be a multiple of {self.size} ranks")
+            out = np.empty((shape[0] // self.size, *shape[1:]), x.dtype)
+        work = self._call(_REDUCE_SCATTER, x, out, op, None, async_op)
+        return out if work is None else Work(work, self)
+
+    def all_gather(self, x: ArrayLike, out: Array | None = None, async_op: bool = False) -> Any:
+        """The arrays ``x`` of all ranks, which have one shape; returns an array of shape (size, *x.shape)."""
+        x = np.asanyarray(x)
+        if out is None:
+            out = np.empty((self.size, *x.shape), x.dtype)
+        work = self._call(_ALL_GATHER, x, out, None, None, async_op)
+        return out if work is None else Work(work, self)
+
+    def broadcast(self, x: Array, root: int = 0, async_op: bool = False) -> Any:
+        """Copy ``x`` of rank ``root`` to ``x`` of every rank; returns ``x``."""
+        work = self._call(_BROADCAST, x, None, None, root, async_op)
+        return x if work is None else Work(work, self)
+
+    def barrier(self) -> None:
+        """Return when all ranks have called it."""
+        self._call(_BARRIER, None, None, None, None, False)
+
+    def send(self, x: Array, dst: int, async_op: bool = False) -> Any:
+        """Send ``x`` to rank ``dst``, which calls ``recv`` with an array of the same dtype and number of elements.
+
+        Up to 48 bytes leave at once; more wait for the receiver. To exchange arrays, let one of two calls be async.
+        """
+        work = self._call(_SEND, x, None, None, dst, async_op)
+        return x if work is None else Work(work, self)
+
+    def recv(self, x: Array, src: int, async_op: bool = False) -> Any:
+        """Receive into ``x`` what rank ``src`` sends; returns ``x``."""
+        work = self._call(_RECEIVE, x, None, None, src, async_op)
+        return x if work is None else Work(work, self)
+
+    def split(self, color: int | None, key: int = 0) -> Communicator | None:
+        """A communicator of the ranks that give the same ``color``, ordered by ``key``, then by rank; None for None.
+
+        All ranks call it. The groups share the memory of ``empty``.
+        """
+        if color is not None and not 0 <= color < 2**31:
+            raise ValueError(f"[split] color is {color!r}: must be 0 to 2**31 - 1, or None")
+        if not -(2**31) <= key < 2**31:
+            raise ValueError(f"[split] key is {key!r}: must fit 32 bits")
+        group = self._group.split(-1 if color is None else color, key)
+        return None if group is None else Communicator(group, generation=self.generation)
+
+    @contextmanager
+    def doing(self, activity: str, patience: float = 0.0) -> Iterator[None]:
+        """Tell the other ranks what this one does in the block: ``PeerStalled`` will say so.
+
+        ``activity``: 'waiting for data', 'saving', 'in a callback' or 'computing'. ``patience`` (seconds): as long as that,
+        the others wait for it even beyond their own timeout.
+        """
+        if activity not in _ACTIVITIES[1:]:
+            raise ValueError(f"[comm.doing] activity is {activity!r}: must be one of {', '.join(_ACTIVITIES[1:])}")
+        self._group.set_activity(_ACTIVITIES.index(activity), patience)
+        try:
+            yield
+        finally:
+            self._group.set_activity(0, 0.0)
+
+    def all_to_all(self, x: Array, out: Array | None = None) -> NoReturn:
+        """Not built yet."""
+        raise NotBuilt("[all_to_all] is planned; meanwhile use send and recv with async_op=True")
+
+    def gather(self, x: Array, root: int = 0) -> NoReturn:
+        """Not built yet."""
+        raise NotBuilt("[gather] is planned; meanwhile use all_gather")
+
+    def scatter(self, x: Array, root: int = 0) -> NoReturn:
+        """Not built yet."""
+        raise NotBuilt("[scatter] is planned; meanwhile use broadcast and take a block")
+
+    def reduce(self, x: Array, op: Op = "sum", root: int = 0) -> NoReturn:
+        """Not built yet."""
+        raise NotBuilt("[reduce] is planned; meanwhile use all_reduce")
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            raise TypeError("[comm.empty] dtype is bfloat16: NumPy has it with the package ml_dtypes") from None
+        result: np.dtype[Any] = np.dtype(bfloat16)
+        return result
+    result = np.dtype(dtype)
+    if result.hasobject:
+        raise TypeError(f"[comm.empty] dtype is {result}: other ranks cannot use Python objects")
+    return result

@@ -1,0 +1,41 @@
+"""What ``async_op=True`` returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradring import _core
+    from gradring.comm.communicator import Communicator
+
+__all__ = ["Work"]
+
+
+class Work:
+    """An operation under way. It goes on by itself, waited for or not, and keeps its arrays alive until it ends.
+
+    >>> import gradring as gr, numpy as np
+    >>> with gr.comm.init() as comm:
+    ...     work = comm.all_reduce(np.ones(2), async_op=True)
+    ...     work.wait()
+    array([1., 1.])
+    """
+
+    def __init__(self, native: _core.CommWork, comm: Communicator) -> None:
+        self._native = native
+        self._comm = comm
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not; never waits."""
+        return self._native.done
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The operation's array, once it is complete; again at every call.
+
+        Raises what the operation would have raised, or TimeoutError after ``timeout`` seconds; then it goes on.
+        """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"[Work.wait] timeout is {timeout!r}: must be seconds, 0 or more, or None")
+        if not self._native.wait(-1.0 if timeout is None else timeout):
+            raise TimeoutError(f"[Work.wait] the operation did not end within {timeout} s; it goes on")
+        return self._native.result
