@@ -25,14 +25,6 @@ class GradringError(RuntimeError):
     """
 
 
-class NotBuilt(GradringError, NotImplementedError, AttributeError):
-    """Something that is planned, and that this version does not have; to ``hasattr``, it is not there.
-
-    >>> issubclass(NotBuilt, NotImplementedError)
-    True
-    """
-
-
 class NonFinite(GradringError):
     """A loss became NaN or infinite. The parameters are those of the last whole step before it."""
 
