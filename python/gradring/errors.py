@@ -25,6 +25,14 @@ class GradringError(RuntimeError):
     """
 
 
+class NotBuilt(GradringError, NotImplementedError, AttributeError):
+    """Something that is planned, and that this version does not have; to ``hasattr``, it is not there.
+
+    >>> issubclass(NotBuilt, NotImplementedError)
+    True
+    """
+
+
 class NonFinite(GradringError):
     """A loss became NaN or infinite. The parameters are those of the last whole step before it."""
 
@@ -85,10 +93,6 @@ class PeerStalled(GradringError):
         self.rank = rank
         self.op = op
         self.sequence = sequence
-
-
-class NotBuilt(GradringError, NotImplementedError):
-    """The operation is planned and not built yet; the message says what does the same meanwhile."""
 
 
 class CollectiveMismatch(GradringError):
