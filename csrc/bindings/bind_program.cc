@@ -84,9 +84,10 @@ Program program_from(const std::string& dtype, const std::vector<BufferTuple>& b
 class ArrayFeed final : public PyFeed {
  public:
   ArrayFeed(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size, bool shuffle,
-            bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch)
-      : source_(fields_of(arrays), arrays.empty() ? 0 : arrays[0].first.shape(0),
-                {batch_size, shuffle, drop_last, seed, epoch, start_batch}) {
+            bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch, int64_t rank, int64_t world_size,
+            bool pad)
+      : source_(fields_of(arrays),
+                order_of(arrays, batch_size, shuffle, drop_last, seed, epoch, start_batch, rank, world_size, pad)) {
     for (const auto& [array, wanted] : arrays) arrays_.push_back(array);
     read(&source_);
   }
@@ -94,27 +95,37 @@ class ArrayFeed final : public PyFeed {
   ArraySource& source() { return source_; }
 
  private:
+  static OrderOptions order_of(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size,
+                               bool shuffle, bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch,
+                               int64_t rank, int64_t world_size, bool pad) {
+    OrderOptions order;
+    order.samples = arrays.empty() ? 0 : arrays[0].first.shape(0);
+    order.batch_size = batch_size;
+    order.seed = seed;
+    order.epoch = epoch;
+    order.rank = rank;
+    order.world_size = world_size;
+    order.shuffle = shuffle;
+    order.drop_last = drop_last;
+    order.pad = pad;
+    if (start_batch < 0) throw Error(Code::kInvalidArgument, "[loader] start_batch is negative");
+    throw_if(Order::check(order));
+    order.start = Order(order).start_after(start_batch);
+    return order;
+  }
+
   static std::vector<ArrayField> fields_of(const std::vector<std::pair<py::array, std::string>>& arrays) {
     std::vector<ArrayField> fields;
     for (const auto& [array, wanted] : arrays) {
-      if (array.ndim() < 1 || array.shape(0) != arrays[0].first.shape(0)) {
-        throw Error(Code::kInvalidArgument, "[loader] arrays must have the same first dimension");
-      }
-      ArrayField field;
-      field.data = array.data();
-      field.dtype = dtype_from_name(py::str(array.dtype().attr("name")));
-      field.wanted = dtype_from_name(wanted);
-      field.stride_bytes = array.strides(0);
-      // Rows must be contiguous; the caller has seen to it.
-      int64_t stride = static_cast<int64_t>(size_of(field.dtype));
-      for (py::ssize_t d = array.ndim() - 1; d > 0; --d) {
-        if (array.shape(d) != 1 && array.strides(d) != stride) {
-          throw Error(Code::kInvalidArgument, "[loader] an array's rows must be C-contiguous");
-        }
-        stride *= array.shape(d);
-        field.row_elements *= array.shape(d);
-      }
-      fields.push_back(field);
+      if (array.ndim() < 1) throw Error(Code::kInvalidArgument, "[loader] arrays must have a first dimension");
+      FieldSpec spec;
+      spec.dtype = dtype_from_name(py::str(array.dtype().attr("name")));
+      spec.shape.assign(array.shape() + 1, array.shape() + array.ndim());
+      ArrayLayout layout{
+          static_cast<const std::byte*>(array.data()), {array.strides(), array.strides() + array.ndim()}, false};
+      // arrays_ keeps the memory alive.
+      fields.push_back({std::make_shared<MemoryColumn>(std::move(spec), array.shape(0), std::move(layout), nullptr),
+                        dtype_from_name(wanted)});
     }
     return fields;
   }
@@ -214,10 +225,11 @@ void bind_program(py::module_& m) {
 
   py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches out of arrays in memory.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
-                    int64_t>(),
+                    int64_t, int64_t, int64_t, bool>(),
            py::arg("arrays"), py::arg("batch_size"), py::arg("shuffle") = false, py::arg("drop_last") = false,
-           py::arg("seed") = 0, py::arg("epoch") = 0, py::arg("start_batch") = 0)
-      .def_property_readonly("batches", [](ArrayFeed& f) { return f.source().batches(); });
+           py::arg("seed") = 0, py::arg("epoch") = 0, py::arg("start_batch") = 0, py::arg("rank") = 0,
+           py::arg("world_size") = 1, py::arg("pad") = false)
+      .def_property_readonly("batches", [](ArrayFeed& f) { return f.source().order().batches(); });
 
   py::class_<Permutation>(m, "Permutation", "A keyed bijection on range(n).")
       .def(py::init<uint64_t, uint64_t, uint64_t>(), py::arg("n"), py::arg("seed"), py::arg("epoch"))

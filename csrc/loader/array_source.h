@@ -1,7 +1,8 @@
-// ArraySource: batches out of arrays in memory, in order or shuffled.
+// ArraySource: arrays in memory as a source of the training loop, filled by the step's own lanes.
 //
-// Rows that lie in order and have the program's dtype are handed out where they are, without a copy; anything else
-// is gathered (and converted) into one of two slots by all lanes of the step's team.
+// It is the loader's sibling of a ring: the same columns, the same Order, the same gather, without threads of its own.
+// Rows that lie in order and have the program's dtype are handed out where they are, without a copy. All other rows are
+// gathered (and converted) into one of two slots.
 #pragma once
 
 #include <cstddef>
@@ -10,61 +11,48 @@
 #include <vector>
 
 #include "gradring/export.h"
-#include "loader/permutation.h"
+#include "loader/order.h"
+#include "loader/sources/memory_column.h"
 #include "ops/cast/cast.h"
 #include "runtime/batch_source.h"
 
 namespace gradring {
 
-// One array, its first axis the samples; rows are contiguous, stride bytes apart. The caller keeps it alive.
+// A column, and the dtype that the program wants its rows in: float32, float64 or int64.
 struct ArrayField {
-  const void* data = nullptr;
-  Dtype dtype = Dtype::kFloat32;
-  int64_t row_elements = 1;
-  int64_t stride_bytes = 0;
-  Dtype wanted = Dtype::kFloat32;  // float32, float64 or int64
-};
-
-struct ArrayOrder {
-  int64_t batch_size = 1;
-  bool shuffle = false;
-  bool drop_last = false;
-  uint64_t seed = 0;
-  uint64_t epoch = 0;
-  int64_t start_batch = 0;
+  std::shared_ptr<const MemoryColumn> column;
+  Dtype wanted = Dtype::kFloat32;
 };
 
 class GRADRING_API ArraySource final : public BatchSource {
  public:
-  // Throws Error: too many fields, an unknown conversion, a batch size below 1, no memory for the slots.
-  ArraySource(std::vector<ArrayField> fields, int64_t samples, const ArrayOrder& order);
+  // order.samples must be the length of each column. Throws Error: too many fields, lengths that differ, an unknown
+  // conversion, an order that Order::check refuses, no memory for the slots.
+  ArraySource(const std::vector<ArrayField>& fields, const OrderOptions& order);
   ~ArraySource() override;
 
   Status next(Batch* batch, Deadline deadline) noexcept override;
   void fill(const Lane& lane, const Batch& batch) noexcept override;
   void release(const Batch& batch) noexcept override;
 
-  // Batches of one whole epoch.
-  int64_t batches() const noexcept;
+  const Order& order() const noexcept { return order_; }
 
  private:
   static constexpr int kSlots = 2;
-  struct Column {
-    ArrayField array;
-    Cast cast = nullptr;
-    bool in_place = false;
-    size_t offset = 0;  // in a slot
+  struct Field {
+    std::shared_ptr<const MemoryColumn> column;
+    Cast cast = nullptr;                  // null: the rows have the wanted dtype
+    const std::byte* in_place = nullptr;  // the first row, if the rows are handed out where they are
+    int64_t row_bytes = 0;                // of the wanted dtype
+    size_t offset = 0;                    // in a slot
   };
 
   std::byte* slot(uint32_t index) const noexcept { return slots_ + index * slot_bytes_; }
-  void gather(const Column& column, const int64_t* samples, Range rows, std::byte* to) const noexcept;
 
-  std::vector<Column> columns_;
-  int64_t samples_;
-  ArrayOrder order_;
-  Permutation permutation_;
-  int64_t position_;
-  uint32_t turn_ = 0;
+  std::vector<Field> fields_;
+  Order order_;
+  int64_t next_ = 0;              // number of the next batch
+  int64_t in_slot_[kSlots] = {};  // number of the batch in each slot
   size_t slot_bytes_ = 0;
   std::byte* slots_ = nullptr;
 };

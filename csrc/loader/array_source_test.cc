@@ -3,12 +3,21 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <memory>
 #include <set>
 #include <vector>
 
 namespace gradring {
 
 namespace {
+
+// Rows of these elements, one after the other within a row.
+std::shared_ptr<const MemoryColumn> column(Dtype dtype, std::vector<int64_t> shape, int64_t length, const void* data,
+                                           int64_t stride) {
+  ArrayLayout layout{static_cast<const std::byte*>(data), {stride}, false};
+  if (!shape.empty()) layout.strides.push_back(static_cast<int64_t>(size_of(dtype)));
+  return std::make_shared<MemoryColumn>(FieldSpec{"x", dtype, std::move(shape)}, length, std::move(layout), nullptr);
+}
 
 struct Data {
   int64_t samples, width;
@@ -19,7 +28,8 @@ struct Data {
     for (size_t i = 0; i < y.size(); ++i) y[i] = static_cast<int32_t>(i);
   }
   std::vector<ArrayField> fields() const {
-    return {{x.data(), Dtype::kUint8, width, width, Dtype::kFloat32}, {y.data(), Dtype::kInt32, 1, 4, Dtype::kInt64}};
+    return {{column(Dtype::kUint8, {width}, samples, x.data(), width), Dtype::kFloat32},
+            {column(Dtype::kInt32, {}, samples, y.data(), 4), Dtype::kInt64}};
   }
 };
 
@@ -54,7 +64,7 @@ TEST_CASE("an epoch shows each sample once, converted, whatever the lanes") {
     for (bool shuffle : {false, true}) {
       std::vector<int64_t> first;
       for (int lanes : {1, 2, 3}) {
-        ArraySource source(data.fields(), n, {.batch_size = 32, .shuffle = shuffle, .seed = 4, .epoch = 2});
+        ArraySource source(data.fields(), {.samples = n, .batch_size = 32, .seed = 4, .epoch = 2, .shuffle = shuffle});
         const auto order = read_epoch(source, data, lanes);
         CHECK(order.size() == static_cast<size_t>(n));
         CHECK(std::set<int64_t>(order.begin(), order.end()).size() == order.size());
@@ -65,25 +75,67 @@ TEST_CASE("an epoch shows each sample once, converted, whatever the lanes") {
   }
 }
 
-TEST_CASE("drop_last leaves the short batch out; start_batch resumes exactly") {
+TEST_CASE("drop_last leaves the short batch out; a start resumes exactly") {
   const Data data(100, 3);
-  ArraySource whole(data.fields(), 100, {.batch_size = 32, .shuffle = true, .seed = 1});
-  const auto order = read_epoch(whole, data, 1);
-  ArraySource dropped(data.fields(), 100, {.batch_size = 32, .shuffle = true, .drop_last = true, .seed = 1});
-  CHECK(dropped.batches() == 3);
-  CHECK(read_epoch(dropped, data, 1) == std::vector<int64_t>(order.begin(), order.begin() + 96));
-  ArraySource resumed(data.fields(), 100, {.batch_size = 32, .shuffle = true, .seed = 1, .start_batch = 2});
-  CHECK(read_epoch(resumed, data, 1) == std::vector<int64_t>(order.begin() + 64, order.end()));
-  ArraySource beyond(data.fields(), 100, {.batch_size = 32, .start_batch = 9});
+  OrderOptions order{.samples = 100, .batch_size = 32, .seed = 1, .shuffle = true};
+  ArraySource whole(data.fields(), order);
+  const auto samples = read_epoch(whole, data, 1);
+  order.drop_last = true;
+  ArraySource dropped(data.fields(), order);
+  CHECK(dropped.order().batches() == 3);
+  CHECK(read_epoch(dropped, data, 1) == std::vector<int64_t>(samples.begin(), samples.begin() + 96));
+  order.drop_last = false;
+  order.start = 64;
+  ArraySource resumed(data.fields(), order);
+  CHECK(read_epoch(resumed, data, 1) == std::vector<int64_t>(samples.begin() + 64, samples.end()));
+  order.start = 100;
+  ArraySource beyond(data.fields(), order);
   CHECK(read_epoch(beyond, data, 1).empty());
+}
+
+TEST_CASE("ranks share an epoch, as the loader's order says, in order and shuffled, from any start") {
+  const Data data(101, 3);
+  for (const bool shuffle : {false, true}) {
+    for (const bool pad : {false, true}) {
+      for (const int64_t world : {1, 2, 3, 7}) {
+        for (const int64_t start : {0, 42}) {
+          std::multiset<int64_t> seen;
+          for (int64_t rank = 0; rank < world; ++rank) {
+            const OrderOptions options{.samples = 101,
+                                       .batch_size = 8,
+                                       .seed = 9,
+                                       .epoch = 1,
+                                       .rank = rank,
+                                       .world_size = world,
+                                       .start = start,
+                                       .shuffle = shuffle,
+                                       .pad = pad};
+            ArraySource source(data.fields(), options);
+            const auto got = read_epoch(source, data, 2);
+            const Order order(options);
+            std::vector<int64_t> expected;
+            for (int64_t k = 0; k < order.batches(); ++k) {
+              std::vector<int64_t> batch(static_cast<size_t>(order.rows(k)));
+              order.samples(k, 0, order.rows(k), batch.data());
+              expected.insert(expected.end(), batch.begin(), batch.end());
+            }
+            CHECK(got == expected);
+            seen.insert(got.begin(), got.end());
+          }
+          if (!pad) CHECK(seen.size() == static_cast<size_t>(101 - start));
+          if (!pad) CHECK(std::set<int64_t>(seen.begin(), seen.end()).size() == seen.size());
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("rows in order and of the wanted dtype are not copied") {
   std::vector<float> x(60);
   std::vector<int64_t> y(20);
-  const std::vector<ArrayField> fields = {{x.data(), Dtype::kFloat32, 3, 12, Dtype::kFloat32},
-                                          {y.data(), Dtype::kInt64, 1, 8, Dtype::kInt64}};
-  ArraySource source(fields, 20, {.batch_size = 8});
+  const std::vector<ArrayField> fields = {{column(Dtype::kFloat32, {3}, 20, x.data(), 12), Dtype::kFloat32},
+                                          {column(Dtype::kInt64, {}, 20, y.data(), 8), Dtype::kInt64}};
+  ArraySource source(fields, {.samples = 20, .batch_size = 8});
   Batch batch;
   for (int i = 0; i < 2; ++i) REQUIRE(source.next(&batch, kNoDeadline).ok());
   CHECK(batch.fields[0] == x.data() + 24);
@@ -97,7 +149,8 @@ TEST_CASE("rows may lie apart, backwards or unaligned") {
   std::memcpy(bytes.data() + 1, x.data(), 4 * 10 * 3);
   Team team(1);
   const auto check = [&](const void* data, int64_t stride, auto expected) {
-    ArraySource source({{data, Dtype::kFloat32, 3, stride, Dtype::kFloat64}}, 10, {.batch_size = 10});
+    ArraySource source({{column(Dtype::kFloat32, {3}, 10, data, stride), Dtype::kFloat64}},
+                       {.samples = 10, .batch_size = 10});
     Batch batch;
     REQUIRE(source.next(&batch, kNoDeadline).ok());
     team.run(1, [&](const Lane& lane) { source.fill(lane, batch); });
@@ -110,12 +163,17 @@ TEST_CASE("rows may lie apart, backwards or unaligned") {
 
 TEST_CASE("misuse is refused") {
   const Data data(4, 2);
-  CHECK_THROWS_AS(ArraySource(data.fields(), 4, {.batch_size = 0}), Error);
-  CHECK_THROWS_AS(ArraySource({}, 4, {.batch_size = 1}), Error);
-  CHECK_THROWS_AS(ArraySource(data.fields(), 4, {.batch_size = 1, .start_batch = -1}), Error);
+  CHECK_THROWS_AS(ArraySource(data.fields(), {.samples = 4, .batch_size = 0}), Error);
+  CHECK_THROWS_AS(ArraySource(data.fields(), {.samples = 5, .batch_size = 1}), Error);
+  CHECK_THROWS_AS(ArraySource({}, {.samples = 4, .batch_size = 1}), Error);
+  CHECK_THROWS_AS(ArraySource(data.fields(), {.samples = 4, .batch_size = 1, .start = -1}), Error);
+  CHECK_THROWS_AS(ArraySource(data.fields(), {.samples = 4, .batch_size = 1, .rank = 2, .world_size = 2}), Error);
   auto fields = data.fields();
   fields[0].wanted = Dtype::kUint8;
-  CHECK_THROWS_AS(ArraySource(fields, 4, {.batch_size = 1}), Error);
+  CHECK_THROWS_AS(ArraySource(fields, {.samples = 4, .batch_size = 1}), Error);
+  const ArrayLayout apart{reinterpret_cast<const std::byte*>(data.x.data()), {2, 2}, false};
+  const auto strided = std::make_shared<MemoryColumn>(FieldSpec{"x", Dtype::kUint8, {2}}, 4, apart, nullptr);
+  CHECK_THROWS_AS(ArraySource({{strided, Dtype::kFloat32}}, {.samples = 4, .batch_size = 1}), Error);
 }
 
 }  // namespace gradring

@@ -143,4 +143,21 @@ Status gather(const Column& column, const RowPlan* plan, const ReadRequest& requ
   return end.ok() ? status : end;
 }
 
+void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const ReadRequest& request,
+                 std::byte* to) noexcept {
+  const auto in_bytes = static_cast<int64_t>(column.spec().row_bytes());
+  const int64_t elements = column.spec().elements();
+  RowAddresses rows;
+  column.begin(request.samples, request.rows, &rows);
+  if (cast == nullptr) {
+    copy_rows(rows, request, in_bytes, to);
+    return;
+  }
+  const Prefetcher prefetcher(rows, in_bytes, request);
+  for (int64_t row = 0; row < request.rows; ++row) {
+    prefetcher.at(row);
+    cast(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, elements);
+  }
+}
+
 }  // namespace gradring

@@ -6,7 +6,9 @@
 
 #include "loader/column.h"
 #include "loader/source.h"
+#include "loader/sources/memory_column.h"
 #include "loader/transforms/plan.h"
+#include "ops/cast/cast.h"
 
 namespace gradring {
 
@@ -17,5 +19,10 @@ size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept;
 // show them.
 Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to, int64_t* failed_row,
               uint64_t* stage_ns = nullptr) noexcept;
+
+// Rows of an array in memory that can show them (Column::begin), each converted by `cast` (null: as it is) to a row of `row_bytes` bytes. Nothing can fail, and
+// no scratch is needed: the step's own lanes do this.
+void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const ReadRequest& request,
+                 std::byte* to) noexcept;
 
 }  // namespace gradring

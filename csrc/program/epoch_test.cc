@@ -47,7 +47,14 @@ struct Fixture {
 };
 
 std::vector<ArrayField> fields_of(const Samples<float>& s, int64_t in) {
-  return {{s.x.data(), Dtype::kFloat32, in, in * 4, Dtype::kFloat32}, {s.y.data(), Dtype::kInt64, 1, 8, Dtype::kInt64}};
+  const auto samples = static_cast<int64_t>(s.y.size());
+  const auto column = [&](Dtype dtype, std::vector<int64_t> shape, const void* data, int64_t stride) {
+    ArrayLayout layout{static_cast<const std::byte*>(data), {stride}, false};
+    if (!shape.empty()) layout.strides.push_back(static_cast<int64_t>(size_of(dtype)));
+    return std::make_shared<MemoryColumn>(FieldSpec{"", dtype, std::move(shape)}, samples, std::move(layout), nullptr);
+  };
+  return {{column(Dtype::kFloat32, {in}, s.x.data(), in * 4), Dtype::kFloat32},
+          {column(Dtype::kInt64, {}, s.y.data(), 8), Dtype::kInt64}};
 }
 
 // Batches that were filled elsewhere, some of them late: what a ring will be. Checks the protocol.
@@ -97,7 +104,7 @@ TEST_CASE("an epoch's bits do not depend on lanes, nor on how it is cut into chu
   for (const int lanes : {1, 2, 3}) {
     for (const int64_t most : {int64_t{-1}, int64_t{7}}) {
       Fixture f(lanes, {32, 1000 % 32});
-      ArraySource source(fields_of(samples, 12), 1000, {.batch_size = 32, .shuffle = true, .seed = 3});
+      ArraySource source(fields_of(samples, 12), {.samples = 1000, .batch_size = 32, .seed = 3, .shuffle = true});
       Feed feed;
       Totals totals;
       ChunkResult result;
@@ -121,7 +128,7 @@ TEST_CASE("an epoch's bits do not depend on lanes, nor on how it is cut into chu
 TEST_CASE("a batch that no program fits waits, and is not lost") {
   const Samples<float> samples(50, 12, 4);
   Fixture f(2, {32});
-  ArraySource source(fields_of(samples, 12), 50, {.batch_size = 32});
+  ArraySource source(fields_of(samples, 12), {.samples = 50, .batch_size = 32});
   Feed feed;
   Totals totals;
   const ChunkResult result = f.chunk(&source, &feed, &totals);
@@ -160,7 +167,7 @@ TEST_CASE("a fault names the batch, the row and the sample, and nothing has chan
   Samples<float> samples(320, 12, 4);
   samples.y[200] = 4;
   Fixture f(2, {32});
-  ArraySource source(fields_of(samples, 12), 320, {.batch_size = 32});
+  ArraySource source(fields_of(samples, 12), {.samples = 320, .batch_size = 32});
   Feed feed;
   Totals totals;
   f.chunk(&source, &feed, &totals, 6);
@@ -179,7 +186,7 @@ TEST_CASE("a fault names the batch, the row and the sample, and nothing has chan
 TEST_CASE("a chunk ends at its deadline after a whole step") {
   const Samples<float> samples(3200, 12, 4);
   Fixture f(2, {32});
-  ArraySource source(fields_of(samples, 12), 3200, {.batch_size = 32});
+  ArraySource source(fields_of(samples, 12), {.samples = 3200, .batch_size = 32});
   Feed feed;
   Totals totals;
   const ChunkResult result = f.chunk(&source, &feed, &totals, -1, Clock::now());
@@ -190,7 +197,7 @@ TEST_CASE("a chunk ends at its deadline after a whole step") {
 TEST_CASE("time is accounted for") {
   const Samples<float> samples(32000, 12, 4);
   Fixture f(2, {32});
-  ArraySource source(fields_of(samples, 12), 32000, {.batch_size = 32, .shuffle = true});
+  ArraySource source(fields_of(samples, 12), {.samples = 32000, .batch_size = 32, .shuffle = true});
   Feed feed;
   Totals totals;
   const auto start = Clock::now();
@@ -208,7 +215,7 @@ TEST_CASE("no step allocates after the first") {
   const Samples<float> samples(1000, 12, 4);
   for (const int lanes : {1, 2}) {
     Fixture f(lanes, {32, 8});
-    ArraySource source(fields_of(samples, 12), 1000, {.batch_size = 32, .shuffle = true});
+    ArraySource source(fields_of(samples, 12), {.samples = 1000, .batch_size = 32, .shuffle = true});
     Feed feed;
     Totals totals;
     f.chunk(&source, &feed, &totals, 1);

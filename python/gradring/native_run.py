@@ -89,6 +89,9 @@ class NativeRun(EpochPlace):
                 epoch=epoch,
                 drop_last=source.drop_last,
                 start_batch=start,
+                rank=source.rank,
+                world_size=source.world_size,
+                pad=source.pad,
                 max_steps=None if self.limit is None else max(self.limit - start, 0),
                 on_report=lambda made: self.tell(report, start + made.steps, self._metrics(made)),
             )
@@ -115,8 +118,9 @@ class NativeRun(EpochPlace):
         """Mean loss, and accuracy where there is one; nothing is updated."""
         if isinstance(source, Loader):
             arrays = source.arrays
+            fields = source.fields(in_order=True) if arrays is None else arrays
             return self._chosen(
-                self.engine.evaluate(source.fields(in_order=True) if arrays is None else arrays, batch_size)
+                self.engine.evaluate(fields, batch_size, rank=source.rank, world_size=source.world_size)
             )
         means: dict[str, Mean] = {}
         for number, batch in enumerate(batches_of(source)):

@@ -73,3 +73,31 @@ def test_the_trace_of_a_training_shows_the_loader(blobs, tmp_path):
     trained(blobs, transforms=steps, num_threads=1, callbacks=[gr.callbacks.Trace(tmp_path / "trace.json")])
     spans = [e["name"] for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"] if e["ph"] == "X"]
     assert spans.count("fill batch") >= 6
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("x_dtype", "y_dtype"), [("float32", "int64"), ("float64", "int32"), ("uint8", "uint8")])
+def test_each_rank_reads_arrays_where_they_lie_with_the_bits_of_the_ring(
+    blobs, monkeypatch, x_dtype, y_dtype, shuffle, drop_last, pad
+):
+    x, y = blobs
+    arrays = (np.round(x * 20 + 100).astype(x_dtype)[:-1], y.astype(y_dtype)[:-1])  # 95: the ranks differ
+
+    def results():
+        found = []
+        for rank in range(3):
+            loader = gr.Loader(
+                arrays, 16, shuffle=shuffle, seed=3, drop_last=drop_last, pad=pad, rank=rank, world_size=3
+            )
+            trainer = gr.Trainer(mlp(8, 12, 3), seed=1)
+            history = trainer.fit(loader, epochs=2)
+            found.append((snapshot(trainer), history.metrics["loss"], trainer.evaluate(loader), trainer.step_count))
+        return found
+
+    assert gr.Loader(arrays, 16, rank=0, world_size=3).arrays is not None
+    straight = results()
+    monkeypatch.setattr(gr.Loader, "arrays", None)  # through the ring
+    assert straight == results()
+    assert [steps for *_, steps in straight] == [2 if drop_last and not pad else 4] * 3

@@ -208,6 +208,9 @@ class Engine:
         epoch: int = 0,
         drop_last: bool = False,
         start_batch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        pad: bool = False,
         max_steps: int | None = None,
         on_report: Callable[[Report], object] | None = None,
         report_every: float = _SECONDS,
@@ -223,6 +226,7 @@ class Engine:
         self._runtime.store.whole.trained = True
         x, y = fields_of(arrays, self.loss, self.dtype)
         order = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch, "start_batch": start_batch}
+        order |= {"rank": rank, "world_size": world_size, "pad": pad}
         feed = self._feed(arrays, x, y, batch_size, **order)
         sums, left = Sums(self.loss != "mse"), -1 if max_steps is None else max_steps
         started = time.perf_counter()
@@ -262,13 +266,19 @@ class Engine:
             self._native.flush(self._last_rows, self._rates(1))
 
     def evaluate(
-        self, arrays: Sequence[ArrayLike] | Fields, batch_size: int = 1024, *, first_batch: int = 0
+        self,
+        arrays: Sequence[ArrayLike] | Fields,
+        batch_size: int = 1024,
+        *,
+        first_batch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> dict[str, float]:
-        """Mean loss and, but for mse, accuracy over all samples, without dropout or updates. In errors batches are
-        counted from ``first_batch``."""
+        """Mean loss and, but for mse, accuracy over all samples of this rank, without dropout or updates. In errors
+        batches are counted from ``first_batch``."""
         self._require_own_store()
         x, y = fields_of(arrays, self.loss, self.dtype)
-        feed = self._feed(arrays, x, y, min(batch_size, len(x)))
+        feed = self._feed(arrays, x, y, min(batch_size, len(x)), rank=rank, world_size=world_size)
         sums = Sums(self.loss != "mse")
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:

@@ -172,13 +172,13 @@ class Loader(Settled):
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
-        """The source's arrays, if it is plain arrays in memory that reach the batches as they are, of one rank; else None."""
+        """The source's arrays, if it is plain arrays in memory that reach the batches as they are; else None."""
         self._ends.check()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
         plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
         plain = plain and all(field.plain for field in self._opened.fields) and self._opened.kind != "dict"
-        if not plain or self._transforms or self.world_size > 1:
+        if not plain or self._transforms:
             return None
         return tuple(parts)
 
