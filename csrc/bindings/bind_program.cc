@@ -44,8 +44,9 @@ Mode mode_from_name(const std::string& name) {
 }
 
 When when_from_name(const std::string& name) {
-  constexpr std::pair<const char*, When> names[] = {
-      {"always", When::kAlways}, {"first", When::kFirst}, {"later", When::kLater}, {"last", When::kLast}};
+  constexpr std::pair<const char*, When> names[] = {{"always", When::kAlways},   {"first", When::kFirst},
+                                                    {"later", When::kLater},     {"last", When::kLast},
+                                                    {"bounded", When::kBounded}, {"unbounded", When::kUnbounded}};
   for (const auto& [known, when] : names) {
     if (name == known) return when;
   }
@@ -173,7 +174,7 @@ class Visit {
 
 py::dict result_of(const ChunkResult& result) {
   constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
-  constexpr const char* faults[] = {"", "nonfinite", "label", "callback"};
+  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient"};
   throw_status(result.status);
   py::dict out;
   out["end"] = ends[static_cast<int>(result.end)];
@@ -363,8 +364,12 @@ void bind_program(py::module_& m) {
             Executor* executor = e.programs(Mode::kTrain).find(rows);
             if (executor == nullptr) throw py::value_error("no such program");
             const ChunkOptions options = options_for(e, true, rates, -1, 0);
-            const GilRelease release;
-            flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
+            ChunkResult result;
+            {
+              const GilRelease release;
+              result = flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
+            }
+            return result_of(result);
           },
           py::arg("rows"), py::arg("rates"), "Apply the gradients of an incomplete group of accumulated batches.")
       .def(

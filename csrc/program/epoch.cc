@@ -187,9 +187,9 @@ ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const C
   return ledger.result;
 }
 
-void flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
-                   Totals* totals) noexcept {
-  if (state->pending == 0 || options.rate_count < 1) return;
+ChunkResult flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
+                          Totals* totals) noexcept {
+  if (state->pending == 0 || options.rate_count < 1) return {};
   Ledger ledger{options, *state, *totals, {}, 0, 0, {}};
   Turn turn;
   ledger.tell(&turn);
@@ -197,8 +197,12 @@ void flush_updates(Team& team, Executor& executor, const ChunkOptions& options, 
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
     Frame frame = turn.frame();
     executor.run_updates(lane, &frame);
-    if (lane.index == 0) ledger.updated(frame);
+    if (lane.index != 0) return;
+    if (frame.step.fault == Fault::kNone) return ledger.updated(frame);
+    ledger.result.end = ChunkEnd::kError;
+    ledger.result.fault = frame.step.fault;
   });
+  return ledger.result;
 }
 
 }  // namespace gradring

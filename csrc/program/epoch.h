@@ -98,8 +98,9 @@ GRADRING_API ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& prog
 GRADRING_API ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options,
                                   TrainState* state, Totals* totals) noexcept;
 
-// Applies the gradients of an incomplete group of accumulated batches, if there are any.
-GRADRING_API void flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
-                                Totals* totals) noexcept;
+// Applies the gradients of an incomplete group of accumulated batches, if there are any. Changes nothing, and says so, if
+// one of them is not finite.
+GRADRING_API ChunkResult flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
+                                       Totals* totals) noexcept;
 
 }  // namespace gradring

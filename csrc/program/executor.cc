@@ -15,7 +15,7 @@ Executor::Executor(Program program, const Arenas& arenas, Team& team)
     const OpEntry& op = *instruction.op;
     const Routine routine = program_.dtype == Dtype::kFloat32 ? op.run_float : op.run_double;
     code_.push_back({routine, &instruction, instruction.barrier, op.phase == Phase::kUpdate, instruction.solo,
-                     static_cast<uint8_t>(instruction.when)});
+                     static_cast<uint8_t>(instruction.when), false});
     if (op.scratch == nullptr) continue;
     // One lane alone may want another amount than each of many.
     for (const int lanes : {1, team.lanes()}) {
@@ -24,8 +24,15 @@ Executor::Executor(Program program, const Arenas& arenas, Team& team)
       if (scratch.shared > most.shared) most.shared = scratch.shared;
     }
   }
+  for (auto code = code_.rbegin(); code != code_.rend(); ++code) {
+    if (code->instruction->when != When::kUnbounded) break;
+    code->tail = true;
+  }
   bool shared_out = false;
-  for (const Code& code : code_) shared_out = shared_out || !(code.solo || code.instruction->op->scalar);
+  for (const Code& code : code_) {
+    const bool rare = code.instruction->when == When::kUnbounded;
+    shared_out = shared_out || !(rare || code.solo || code.instruction->op->scalar);
+  }
   trial_ = LaneTrial(shared_out ? team.lanes() : 1);
   team.reserve(most.per_lane, most.shared);
   for (size_t i = 0; i < program_.buffers.size(); ++i) {
@@ -63,9 +70,11 @@ void Executor::run(const Lane& lane, Frame* frame, StepTicks* account) const noe
   uint64_t since = account != nullptr ? ticks() : 0;
   bool update = false;
   for (const Code& code : code_) {
+    const bool runs = (code.when & frame->moment) != 0;
+    if (!runs && code.tail) break;
     // A barrier also orders what comes later, so it is kept where its instruction is left out.
     if (code.barrier) lane.barrier();
-    if ((code.when & frame->moment) == 0) continue;
+    if (!runs) continue;
     if (account != nullptr && code.update != update) {
       const uint64_t now = ticks();
       (update ? account->update : account->compute) += now - since;
@@ -96,6 +105,7 @@ void Executor::run_updates(const Lane& lane, Frame* frame) const noexcept {
     if (code.when != static_cast<uint8_t>(When::kLast)) continue;
     if (code.barrier) lane.barrier();
     call(code, lane, frame);
+    if (frame->step.fault != Fault::kNone) return;
   }
 }
 

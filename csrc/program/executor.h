@@ -82,6 +82,7 @@ class GRADRING_API Executor {
     bool update;
     bool solo;
     uint8_t when;
+    bool tail;  // this and all that follow run on the unbounded route alone
   };
 
   static void call(const Code& code, const Lane& lane, Frame* frame) noexcept;

@@ -19,6 +19,12 @@ struct Frame {
   uint8_t moment = gradring::moment(true, true);  // which instructions run
   StepRecord step;
 
+  // A gradient may be infinite: updates that are fused into products are left out, and separate ones run instead.
+  void leave_bounded_route() noexcept {
+    moment = static_cast<uint8_t>((moment & ~static_cast<unsigned>(When::kBounded)) |
+                                  static_cast<unsigned>(When::kUnbounded));
+  }
+
   template <class U>
   U* get(const Instruction& instruction, int operand) const noexcept {
     const int32_t buffer = instruction.operands[static_cast<size_t>(operand)];
@@ -78,5 +84,6 @@ OpSpan element_ops() noexcept;
 OpSpan loss_ops() noexcept;
 OpSpan update_ops() noexcept;
 OpSpan callback_ops() noexcept;
+OpSpan check_ops() noexcept;
 
 }  // namespace gradring

@@ -118,6 +118,7 @@ void clip(const Lane&, const Instruction& i, Frame& frame) noexcept {
   const double sum = *frame.get<const double>(i, 0) * scale * scale;
   frame.step.gradient_norm = std::sqrt(sum);
   frame.step.clip = clip_factor(sum, i.reals[0]);
+  if (frame.step.check_finite && !std::isfinite(sum)) frame.step.fault = Fault::kGradient;
 }
 
 void clip_accesses(const Instruction&, Dtype, AccessList* list) { list->add(0, 1, Dtype::kFloat64, true, false); }

@@ -36,10 +36,7 @@ std::vector<Touch> touches(const Program& program, const Instruction& instructio
 
 bool conflict(const Touch& a, const Touch& b) {
   if (a.solo && b.solo) return false;  // lane 0 keeps its own order
-  // The first micro-batch is not a later one: the two never run together.
-  if ((a.when == When::kFirst && b.when == When::kLater) || (a.when == When::kLater && b.when == When::kFirst)) {
-    return false;
-  }
+  if (exclusive(a.when, b.when)) return false;
   return a.kind == b.kind && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
 }
 

@@ -8,14 +8,20 @@
 
 namespace gradring {
 
-enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback };
+enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient };
 
-// In which micro-batches of an update an instruction runs, as bits. A micro-batch is the first or a later one, and it
-// may be the last.
-enum class When : uint8_t { kAlways = 1, kFirst = 2, kLater = 4, kLast = 8 };
+// When an instruction runs, as bits. A micro-batch is the first of an update or a later one, and it may be the last. A
+// step is on the bounded route until bound_gradient finds that a gradient might be infinite.
+enum class When : uint8_t { kAlways = 1, kFirst = 2, kLater = 4, kLast = 8, kBounded = 16, kUnbounded = 32 };
+
+// Whether two instructions never run in the same step.
+constexpr bool exclusive(When a, When b) noexcept {
+  return (a == When::kFirst && b == When::kLater) || (a == When::kLater && b == When::kFirst) ||
+         (a == When::kBounded && b == When::kUnbounded) || (a == When::kUnbounded && b == When::kBounded);
+}
 
 constexpr uint8_t moment(bool first, bool last) noexcept {
-  return static_cast<uint8_t>(static_cast<uint8_t>(When::kAlways) |
+  return static_cast<uint8_t>(static_cast<uint8_t>(When::kAlways) | static_cast<uint8_t>(When::kBounded) |
                               static_cast<uint8_t>(first ? When::kFirst : When::kLater) |
                               (last ? static_cast<uint8_t>(When::kLast) : 0));
 }

@@ -131,7 +131,7 @@ class Engine:
         """
         Forget gradients that wait for an update, and that their batches were drawn.
         """
-    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> None:
+    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> dict[str, typing.Any]:
         """
         Apply the gradients of an incomplete group of accumulated batches.
         """

@@ -95,6 +95,7 @@ class Engine:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
+        self._check_finite = options.nonfinite == "raise"
         store = model.ensure(options.seed, options.dtype)
         if store.whole is not store:
             raise ValueError(
@@ -109,7 +110,7 @@ class Engine:
             lanes=_core.usable_cores() if options.threads == "auto" else options.threads,
             accumulate=options.accumulate,
             seed=options.seed,
-            check_finite=options.nonfinite == "raise",
+            check_finite=self._check_finite,
         )
         self._native = self._runtime.native
         grads = flat_array(self._runtime.grad_arena, options.dtype, store.elements)
@@ -263,7 +264,9 @@ class Engine:
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
         if self._native.pending:
-            self._native.flush(self._last_rows, self._rates(1))
+            result = self._native.flush(self._last_rows, self._rates(1))
+            if result["fault"]:
+                self._fail(result, None, 0)
 
     def evaluate(
         self,
@@ -364,6 +367,7 @@ class Engine:
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
             fuse_update=self.fuse_update is not False,
+            check_finite=self._check_finite,
         )
 
     def _rates(self, count: int) -> NDArray[np.float64]:
@@ -415,6 +419,8 @@ class Engine:
         if result["fault"] == "callback":
             self._runtime.raise_callback()
             raise RuntimeError("[engine] a callback failed without saying why")
+        if result["fault"] == "gradient":
+            self.forget()  # the sums of micro-batches hold what was found
         plans = self._runtime.plans.values()
         updates = self.step_count if training else None
         raise fault_error(result, loss=self.loss, batch=batch, y=y, plans=plans, updates=updates)

@@ -45,6 +45,12 @@ def fault_error(
             f"[evaluate] the {loss} loss of batch {batch} is not finite: look at its samples and at the parameters; "
             "nonfinite='ignore' goes on regardless"
         )
+    if result["fault"] == "gradient":
+        return NonFinite(
+            f"[{loss}] a gradient of step {updates + 1} (batch {batch}) is not finite, though the loss is: the parameters "
+            f"are those after step {updates}. Look at the size of that batch's numbers, or try a lower learning rate; "
+            "nonfinite='ignore' goes on regardless"
+        )
     return NonFinite(
         f"[{loss}] the loss of step {updates + 1} (batch {batch}) is not finite: the parameters are those after step "
         f"{updates}. Try a lower learning rate, clip_norm, or look at that batch; nonfinite='ignore' goes on regardless"

@@ -16,6 +16,7 @@ _MOMENTS = (
     ("always", "later"),
     ("always", "later", "last"),
 )
+_ROUTES = (("always", "first", "last", "bounded"), ("always", "first", "last", "unbounded"))
 
 
 class _Memory:
@@ -55,7 +56,9 @@ class _Memory:
 
 
 def moments_of(graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """The kinds of micro-batch that the graph tells apart, each by the values of ``when`` that run in it."""
+    """The kinds of micro-batch, or the routes, that the graph tells apart: each by the values of ``when`` that run."""
+    if any(node.when in ("bounded", "unbounded") for node in graph.nodes):
+        return _ROUTES
     return _MOMENTS if any(node.when in ("first", "later") for node in graph.nodes) else _MOMENTS[:1]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gradring.graph.bound import Bounds, checked_gradients
 from gradring.graph.differentiate import gradient_name
 from gradring.ir import Graph, Node, Value
 
@@ -18,36 +19,61 @@ __all__ = ["fuse_updates"]
 _OPTIMIZERS = frozenset({"sgd", "adam", "adamw"})
 
 
-def fuse_updates(graph: Graph) -> Graph:
+def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
     """Replace the optimizer's pass over the flat arenas by updates of each parameter, fused where a product makes it.
 
     The graph must end with the optimizer's node, its gradients whole (not clipped, not sums of several batches).
-    Afterwards the gradients of the fused parameters are nowhere in memory.
+    Afterwards the gradients of the fused parameters are nowhere in memory. With ``check_finite`` the graph has a second
+    route, for a step in which a gradient may be infinite: the separate products and update, with a look between.
     """
     update = graph.nodes[-1]
     if update.op not in _OPTIMIZERS:
         raise ValueError(f"[fuse_updates] the graph ends with {update.op}: must end with an optimizer")
-    kept: list[Node] = []
-    fused: list[Node] = []
-    alone: list[Node] = []
     parameters = graph.views(update.inputs["param"])
     products: dict[int, Value] = {}
     for value in parameters:
         made = _makers(graph, value)
         if len(made) == 1 and made[0].op == "linear_dw":
             products[id(made[0])] = value
-    for node in graph.nodes[:-1]:
-        if id(node) in products:
-            graph, merged = _merge(graph, node, products[id(node)], update)
-            fused.append(merged)
-        else:
-            kept.append(node)
+    kept = [node for node in graph.nodes[:-1] if id(node) not in products]
+    separate = [node for node in graph.nodes[:-1] if id(node) in products]
     merged_names = {value.name for value in products.values()}
-    for value in parameters:
-        if value.name not in merged_names and _makers(graph, value):
-            graph, single = _single(graph, value, update)
-            alone.append(single)
-    return graph.with_nodes([*kept, *fused, *alone])
+    alone = [value for value in parameters if value.name not in merged_names and _makers(graph, value)]
+    if check_finite and separate:
+        bounds = _bounds(graph, separate, alone)
+        graph, kept = bounds.graph, [*kept, *bounds.nodes]
+    fused: list[Node] = []
+    for node in separate:
+        graph, merged = _merge(graph, node, products[id(node)], update)
+        fused.append(merged)
+    for value in alone:
+        graph, single = _single(graph, value, update)
+        fused.append(single)
+    if not check_finite:
+        return graph.with_nodes([*kept, *fused])
+    if not separate:
+        return checked_gradients(graph, "last")
+    fused = [replace(node, when="bounded", inputs={**node.inputs, "bounded": "step.bounded"}) for node in fused]
+    other = [replace(node, phase="update", when="unbounded") for node in separate]
+    last = replace(update, when="unbounded", inputs={**update.inputs, "bounded": "step.bounded"})
+    return checked_gradients(graph.with_nodes([*kept, *fused, *other, last]), "unbounded")
+
+
+def _bounds(graph: Graph, products: list[Node], alone: list[Value]) -> Bounds:
+    """The proof that no gradient of these products and parameters is infinite."""
+    bounds = Bounds(graph)
+    for node in products:
+        bounds.product(node.inputs["x"], node.inputs["dy"], node.origin)
+    for value in alone:
+        made = _makers(graph, value)
+        name = gradient_name(value.name)
+        if len(made) == 1 and made[0].op == "column_sums":
+            bounds.sums(made[0].inputs["x"], made[0].origin)
+        elif len(made) == 1 and made[0].outputs.get("column_sums") == name:
+            bounds.sums(made[0].outputs["dx"], made[0].origin)
+        else:
+            bounds.itself(name, made[-1].origin)
+    return bounds
 
 
 def _makers(graph: Graph, parameter: Value) -> list[Node]:

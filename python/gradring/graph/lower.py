@@ -201,6 +201,23 @@ def _linear_dw_adam(graph: Graph, node: Node) -> Instruction:
     return Instruction("matmul_adam", operands, (m, n, k, int(decoupled)), reals, flops, note)
 
 
+def _largest(graph: Graph, node: Node) -> Instruction:
+    size = graph.values[node.inputs["x"]].size
+    return Instruction("largest", (node.inputs["x"], node.outputs["y"]), (size,), flops=size)
+
+
+def _bound_gradient(graph: Graph, node: Node) -> Instruction:
+    operands = (node.inputs.get("x"), node.inputs.get("dy"))
+    sizes = tuple(0 if name is None else graph.values[name].size for name in operands)
+    reals = (float(node.attributes["rows"]), float(node.attributes["dy_bound"]))
+    return Instruction("bound_gradient", operands, sizes, reals)
+
+
+def _check_gradients(graph: Graph, node: Node) -> Instruction:
+    name = node.inputs["largest"]
+    return Instruction("check_gradients", (name,), (graph.values[name].size,))
+
+
 _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
     "linear": _linear,
     "linear_dx": _linear_dx,
@@ -218,6 +235,9 @@ _LOWER: Mapping[str, Callable[[Graph, Node], Instruction]] = {
     "mse": _loss,
     "binary_cross_entropy": _loss,
     "check_step": _check_step,
+    "largest": _largest,
+    "bound_gradient": _bound_gradient,
+    "check_gradients": _check_gradients,
     "accumulate": _accumulate,
     "sum_of_squares": _squares,
     "clip": _clip,

@@ -33,11 +33,14 @@ def check_meaning(graph: Graph) -> None:
     """Raise ``ValueError`` if the graph computes something else than was promised, and name a result that differs."""
     if graph.promise is None:
         return
-    then, now = meaning_of(graph.promise), meaning_of(graph)
-    for name in [*then, *now]:
-        if then.get(name) != now.get(name):
-            number, node, role = _maker(graph, name.partition(" in ")[0])
-            raise fail(number, node, role, f"result {name!r}", then.get(name, "none"), now.get(name, "none"))
+    promise, results = meaning_of(graph.promise), meaning_of(graph)
+    for number, now in enumerate(results):
+        then = promise[number if len(promise) == len(results) else 0]
+        for name in [*then, *now]:
+            added = name.startswith("effect ") and name not in then  # what a fusion adds is promised by the fused graph
+            if then.get(name) != now.get(name) and not added:
+                at, node, role = _maker(graph, name)
+                raise fail(at, node, role, f"result {name!r}", then.get(name, "none"), now.get(name, "none"))
 
 
 def _maker(graph: Graph, name: str) -> tuple[int, Node, str]:
@@ -52,18 +55,23 @@ def _maker(graph: Graph, name: str) -> tuple[int, Node, str]:
     return len(graph.nodes) - 1, graph.nodes[-1] if graph.nodes else Node("-", {}, {}), "-"
 
 
-def meaning_of(graph: Graph) -> dict[str, str]:
-    """A digest for each result, in each kind of micro-batch: what lasts, and without a loss what nobody reads."""
-    results: dict[str, str] = {}
-    for number, moment in enumerate(moments_of(graph)):
+def meaning_of(graph: Graph) -> list[dict[str, str]]:
+    """For each kind of micro-batch, or each route, a digest of each result: what lasts, what nodes with effects look at,
+    and without a loss what nobody reads."""
+    meanings = []
+    for moment in moments_of(graph):
+        results: dict[str, str] = {}
         reader = _Reader(graph)
         for node in graph.nodes:
             if node.when in moment:
+                if node.effects:
+                    results[f"effect {node.effects}"] = reader.inputs(node)
                 reader.run(node)
         last = "last" in moment and any(node.phase == "update" for node in graph.nodes)
         for name in _results(graph, gradients=not last):
-            results[f"{name} in micro-batch {number}"] = reader.read(name)
-    return results
+            results[name] = reader.read(name)
+        meanings.append(results)
+    return meanings
 
 
 def _results(graph: Graph, *, gradients: bool) -> list[str]:
@@ -103,6 +111,10 @@ class _Reader:
         root, begin, end = place
         inside = sorted((p, d) for p, d in self.held.items() if p[0] == root and begin <= p[1] and p[2] <= end)
         return _digest("parts", place, inside) if inside else _digest("initial", place)
+
+    def inputs(self, node: Node) -> str:
+        attributes = sorted((key, value) for key, value in node.attributes.items() if key != "function")
+        return _digest(node.op, attributes, sorted((role, self.read(name)) for role, name in node.inputs.items()))
 
     def write(self, name: str, digest: str) -> None:
         self.held[self.graph.place(name)] = digest
@@ -158,7 +170,11 @@ class _Reader:
             for role, name in node.inputs.items()
             if role == "gradient" or role in node.updates
         }
-        steps = sorted((role, self.read(name)) for role, name in node.inputs.items() if name.startswith("step."))
+        steps = sorted(
+            (role, self.read(name))
+            for role, name in node.inputs.items()
+            if name.startswith("step.") and role != "bounded"  # that is about the route, not about the result
+        )
         _, first, past = arrays["param"]
         made: dict[_Place, str] = {}
         for begin, end in sorted(self.parameters):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gradring.graph.bound import checked_gradients
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates
@@ -57,11 +58,13 @@ def train_graph(
     clip_norm: float | None = None,
     accumulate: bool = False,
     fuse_update: bool = False,
+    check_finite: bool = False,
 ) -> Graph:
     """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
 
     ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with clipping
-    or accumulation, which need them, it changes nothing.
+    or accumulation, which need them, it changes nothing. ``check_finite`` asks for a step that changes nothing if one of
+    its gradients is infinite or NaN.
     """
     graph, output = trace(model, input_shape, training=True, dtype=dtype, layout=layout)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
@@ -73,7 +76,12 @@ def train_graph(
         graph = checked(promised(accumulated(graph)))
     graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate)
     graph = checked(promised(replace(graph, mode="train")))
-    return checked(fuse_updates(graph)) if fuse_update and not accumulate and clip_norm is None else graph
+    if clip_norm is not None:  # clipping looks at every gradient anyway
+        return graph
+    if not fuse_update or accumulate:
+        return checked(promised(checked_gradients(graph, "last"))) if check_finite else graph
+    graph = checked(fuse_updates(graph, check_finite=check_finite))
+    return promised(graph)
 
 
 def accumulated(graph: Graph) -> Graph:
@@ -130,6 +138,7 @@ def with_update(graph: Graph, optimizer: Any, *, clip_norm: float | None, sums: 
             {"clip": "step.clip", "norm": "step.gradient_norm"},
             {"limit": float(clip_norm)},
             phase="update",
+            effects="check of the gradients' norm",
             when="last",
             origin="clip_norm",
         )

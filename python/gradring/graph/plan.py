@@ -42,7 +42,8 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        return sum(i.flops for i in self.instructions)
+        """Of a step on its usual route."""
+        return sum(i.flops for i in self.instructions if i.when != "unbounded")
 
     def native(self) -> list[tuple[str, str, list[int], list[int], list[float]]]:
         """The instructions as the native side takes them."""
@@ -65,7 +66,7 @@ class Plan:
             bar = "|" if i < len(self.barriers) and self.barriers[i] else " "
             sizes = "x".join(map(str, instruction.integers[:3])) if instruction.op == "matmul" else ""
             name = f"{instruction.op} {instruction.note}".strip()
-            name += f" ({instruction.when})" if instruction.when in ("first", "later") else ""
+            name += f" ({instruction.when})" if instruction.when not in ("always", "last") else ""
             operands = ", ".join("-" if o is None else o for o in instruction.operands).rstrip("-, ")
             lines.append(
                 f"{bar:>3} {name:34} {sizes:>20} {instruction.flops / 1e6:10.3f} "

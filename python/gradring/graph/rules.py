@@ -54,7 +54,7 @@ def _operands(text: str) -> dict[str, Operand]:
 
 
 _ACTIVATION = ("relu", "gelu", "silu", "tanh", "sigmoid")
-_STEP = "lr: @learning_rate, finite: @finite"
+_STEP = "lr: @learning_rate, finite: @finite, bounded?: @bounded"
 _SGD = "param: T[*], momentum?: T[*]"
 _ADAM = "param: T[*], m: T[*], v: T[*], number: @number"
 _SCALED = "gradient: T[*], clip?: @clip, weight?: @total_weight"
@@ -72,7 +72,7 @@ _TABLE: dict[str, tuple[str, str, dict[str, object]]] = {
         "dx: T[*, k], column_sums?: T[k]",
         {"phases": ("backward",), "choices": {"activation": (None, *_ACTIVATION)}},
     ),
-    "linear_dw": ("x: T[*, k], dy: T[*, n]", "dw: T[k, n]", {"phases": ("backward",)}),
+    "linear_dw": ("x: T[*, k], dy: T[*, n]", "dw: T[k, n]", {"phases": ("backward", "update")}),
     "activation": ("x: T[*]", "y: T[*]", {"choices": {"activation": _ACTIVATION}}),
     "activation_vjp": (
         "dy: T[*], source: T[*]",
@@ -102,8 +102,19 @@ _TABLE: dict[str, tuple[str, str, dict[str, object]]] = {
         "loss_sum: @loss_sum, weight: @loss_weight, correct: @correct, finite: @finite, total_weight?: @total_weight",
         {"phases": ("check",), "effects": True},
     ),
+    "largest": ("x: T[*]", "y: T[blocks]", {"phases": ("backward", "update")}),
+    "bound_gradient": (
+        "x?: T[a], dy?: T[b], bounded: @bounded",
+        "",
+        {"updates": ("bounded",), "phases": ("backward",), "effects": True},
+    ),
+    "check_gradients": ("largest: T[*]", "", {"phases": ("update",), "effects": True}),
     "sum_of_squares": ("gradient: T[*]", "sum: f64[1]", {"phases": ("update",)}),
-    "clip": ("sum: f64[1], weight?: @total_weight", "clip: @clip, norm: @gradient_norm", {"phases": ("update",)}),
+    "clip": (
+        "sum: f64[1], weight?: @total_weight",
+        "clip: @clip, norm: @gradient_norm",
+        {"phases": ("update",), "effects": True},
+    ),
     "sgd": (f"{_SGD}, {_SCALED}, {_STEP}", "", {"phases": ("update",), "updates": ("param", "momentum")}),
     "adam": (f"{_ADAM}, {_SCALED}, {_STEP}", "", {"phases": ("update",), "updates": ("param", "m", "v")}),
     "linear_dw_sgd": (

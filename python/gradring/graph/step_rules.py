@@ -39,12 +39,20 @@ def _check_layout(graph: Graph) -> None:
 
 
 def _check_updates(graph: Graph) -> None:
-    """Each trainable range is updated once, by its own gradient and state."""
+    """Each trainable range is updated once on each route, by its own gradient and state."""
+    routes = {node.when for node in graph.nodes if node.phase == "update"}
+    expected = {"bounded", "unbounded"} if routes & {"bounded", "unbounded"} else {"last"}
+    for number, node in enumerate(graph.nodes):
+        if node.phase == "update" and node.when not in expected:
+            raise fail(number, node, "-", "when", f"one of {sorted(expected)}", node.when)
+    for route in sorted(expected):
+        _check_route(graph, route)
+
+
+def _check_route(graph: Graph, route: str) -> None:
     covered: list[tuple[int, int]] = []
     for number, node in enumerate(graph.nodes):
-        if node.phase == "update" and node.when != "last":
-            raise fail(number, node, "-", "when", "last: updates follow an update's last micro-batch", node.when)
-        if "param" not in node.updates:
+        if "param" not in node.updates or node.when != route:
             continue
         root, begin, end = graph.place(node.inputs["param"])
         if root != "parameters":

@@ -11,8 +11,9 @@ __all__ = ["PHASES", "WHEN", "Node"]
 # The parts of a step, in their order.
 PHASES = ("forward", "loss", "check", "backward", "update")
 
-# In which micro-batches of an update a node runs.
-WHEN = ("always", "first", "later", "last")
+# When a node runs: in the first, a later or the last micro-batch of an update; or on one of the two routes of a step,
+# the one for gradients that have been proved finite before they are made, and the other.
+WHEN = ("always", "first", "later", "last", "bounded", "unbounded")
 
 
 @dataclass(frozen=True)

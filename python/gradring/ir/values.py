@@ -43,12 +43,13 @@ STEP = {
     "total_weight": "float64",  # of all micro-batches of this update
     "correct": "int64",  # rows whose prediction is right
     "finite": "bool",  # whether the step may change anything
+    "bounded": "bool",  # whether all gradients have been proved finite before they are made
     "clip": "float64",  # the factor that brings the gradients' norm below its limit
     "gradient_norm": "float64",
 }
 
 # The fields that have their values before the first node runs.
-GIVEN = frozenset({"learning_rate", "number", "draw", "pending_weight"})
+GIVEN = frozenset({"learning_rate", "number", "draw", "pending_weight", "bounded"})
 
 
 def step_value(field: str) -> Value:

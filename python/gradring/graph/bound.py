@@ -1,0 +1,100 @@
+"""Proofs that no gradient of a step is infinite or NaN, before the first update.
+
+An element of ``dw = x' dy`` is a sum over the rows, so its magnitude is at most rows * max|x| * max|dy|. If that is
+finite for every product, updates may be fused into the products. If not, the step takes its other route: the gradients
+go to memory, are looked at, and are then applied by separate updates, with the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gradring.ir import Graph, Node, Value
+
+__all__ = ["BLOCK", "Bounds", "checked_gradients"]
+
+# Elements for which ``largest`` writes one number (csrc/ops/largest/largest.h).
+BLOCK = 4096
+
+
+def largest_value(graph: Graph, of: str) -> Value:
+    """A value for the largest magnitudes of ``of``."""
+    value = graph.values[of]
+    return Value(graph.fresh(f"{of}.largest"), (-(-value.size // BLOCK),), dtype=value.dtype)
+
+
+def checked_gradients(graph: Graph, when: str) -> Graph:
+    """Have the gradients in memory looked at before the optimizer, the last node, reads them."""
+    made = largest_value(graph, "gradients")
+    look = Node("largest", {"x": "gradients"}, {"y": made.name}, phase="update", when=when, origin="check")
+    effects = "check of the gradients"
+    check = Node("check_gradients", {"largest": made.name}, {}, {}, (), effects, "update", when, "check")
+    graph = replace(graph.with_value(made), effects=(*graph.effects, effects))
+    return graph.with_nodes([*graph.nodes[:-1], look, check, graph.nodes[-1]])
+
+
+class Bounds:
+    """The nodes that bound the gradients of a graph, one for each pair of ``x`` and ``dy``."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph.with_step("bounded")
+        self._looks: list[Node] = []
+        self._proofs: list[Node] = []
+        self._largest: dict[tuple[str, int, int], str] = {}
+        self._bounded: set[tuple[str, int, int]] = set()  # gradients dy whose sums over the rows are bounded too
+        # The gradient of cross entropy is a difference of two probabilities.
+        self._known = {
+            graph.place(node.outputs["dx"])
+            for node in graph.nodes
+            if node.op == "cross_entropy" and "dx" in node.outputs
+        }
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes in order: all that write before all that read, so that one barrier serves."""
+        return [*self._looks, *self._proofs]
+
+    def product(self, x: str, dy: str, origin: str) -> None:
+        """Bound ``x' dy``."""
+        inputs = {"x": self._of(x)}
+        place, value = self.graph.place(dy), self.graph.values[dy]
+        if place not in self._known:
+            inputs["dy"] = self._of(dy)
+        self._bounded.add(place)
+        self._bound(inputs, value.size // value.shape[-1], origin)
+
+    def sums(self, dy: str, origin: str) -> None:
+        """Bound the sums over the rows of ``dy``."""
+        place, value = self.graph.place(dy), self.graph.values[dy]
+        if place not in self._bounded:
+            self._bounded.add(place)
+            self._bound({} if place in self._known else {"dy": self._of(dy)}, value.size // value.shape[-1], origin)
+
+    def itself(self, gradient: str, origin: str) -> None:
+        """Bound a gradient that lies in memory already."""
+        self._bound({"dy": self._of(gradient)}, 1, origin)
+
+    def _bound(self, inputs: dict[str, str], rows: int, origin: str) -> None:
+        effects = f"bound of {origin}, {len(self._proofs)}"
+        node = Node(
+            "bound_gradient",
+            {**inputs, "bounded": "step.bounded"},
+            {},
+            {"rows": rows, "dy_bound": 1.0},
+            updates=("bounded",),
+            effects=effects,
+            phase="backward",
+            origin=origin,
+        )
+        self._proofs.append(node)
+        self.graph = replace(self.graph, effects=(*self.graph.effects, effects))
+
+    def _of(self, name: str) -> str:
+        """The largest magnitudes of a value, looked for once."""
+        place = self.graph.place(name)
+        if place not in self._largest:
+            made = largest_value(self.graph, name)
+            self.graph = self.graph.with_value(made)
+            self._looks.append(Node("largest", {"x": name}, {"y": made.name}, phase="backward", origin="check"))
+            self._largest[place] = made.name
+        return self._largest[place]
