@@ -84,7 +84,9 @@ def __getattr__(name: str) -> Any:
     elif name in _NAMES:
         value = getattr(import_module(f"gradring.{_NAMES[name]}"), name)
     else:
-        raise AttributeError(f"module 'gradring' has no attribute {name!r}")
+        from gradring.planned import refuse
+
+        refuse("gradring", name)
     globals()[name] = value
     return value
 

@@ -17,6 +17,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _kind(value: Any, also: str) -> type[Exception]:
+    """TypeError; ValueError for a word where another word, which ``also`` shows in quotes, may stand."""
+    return ValueError if isinstance(value, str) and "'" in also else TypeError
+
+
 def whole(where: str, argument: str, value: Any, least: int, most: int | None = None, *, also: str = "") -> int:
     """An int from ``least`` to ``most``. NumPy's ints are ints, bools are not; ``also`` is what else may be given.
 
@@ -32,13 +37,44 @@ def whole(where: str, argument: str, value: Any, least: int, most: int | None = 
     try:
         number = operator.index(value)
     except TypeError:
-        # Where words may stand as well, another word is a wrong value.
-        raise (ValueError if also and isinstance(value, str) else TypeError)(message) from None
+        raise _kind(value, also)(message) from None
     if isinstance(value, bool):
         raise TypeError(message)
     if number < least or (most is not None and number > most):
         raise ValueError(message)
     return number
+
+
+def auto_or_whole(where: str, argument: str, value: Any, least: int, most: int) -> int | None:
+    """An int from ``least`` to ``most``, or None for ``"auto"``.
+
+    >>> auto_or_whole("Loader", "prefetch", "auto", 1, 1024)
+    """
+    if isinstance(value, str) and value == "auto":
+        return None
+    return whole(where, argument, value, least, most, also="'auto'")
+
+
+def byte_count(where: str, argument: str, value: Any) -> int | None:
+    """A number of bytes of at least 1, or None. A float such as ``1e9`` is cut to whole bytes.
+
+    >>> byte_count("Loader", "memory_budget", 2e9)
+    2000000000
+    """
+    if value is None:
+        return None
+    return min(int(real(where, argument, value, least=1, also="None")), 1 << 62)
+
+
+def seconds(where: str, argument: str, value: Any) -> float:
+    """A positive number of seconds. None and infinity wait for ever.
+
+    >>> seconds("Loader", "timeout", None)
+    inf
+    """
+    if value is None or (isinstance(value, float) and value == math.inf):
+        return math.inf
+    return real(where, argument, value, above=0, also="None")
 
 
 def real(
@@ -66,7 +102,7 @@ def real(
     message = f"[{where}] {argument} must be {also and also + ' or '}a finite number {' and '.join(bounds)}".rstrip()
     message += f", got {_shown(value)}"
     if isinstance(value, (bool, str, bytes)):
-        raise (ValueError if also and isinstance(value, str) else TypeError)(message)
+        raise _kind(value, also)(message)
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradring.arguments import choice, float_dtype, real, whole
+from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable
 
 __all__ = ["Options", "require_one_process"]
@@ -31,9 +31,7 @@ class Options:
         """These options, or an error that begins with ``where``."""
         return cls(
             dtype=float_dtype(where, dtype),
-            threads="auto"
-            if _is(threads, "auto")
-            else whole(where, "threads", threads, 1, _MOST_THREADS, also="'auto'"),
+            threads=auto_or_whole(where, "threads", threads, 1, _MOST_THREADS) or "auto",
             accumulate=whole(where, "accumulate", accumulate, 1),
             clip_norm=None if clip_norm is None else real(where, "clip_norm", clip_norm, above=0, also="None"),
             nonfinite=choice(where, "nonfinite", nonfinite, ("raise", "ignore")),

@@ -149,7 +149,7 @@ def test_states_that_do_not_fit_are_refused():
         ({"samples": 11}, "of a source of 11 samples, this one has 10"),
         ({"shuffle": 1}, "shuffle=True"),
         ({"position": 11}, "beyond its 10 samples"),
-        ({"epoch": -1}, "epoch must be at least 0"),
+        ({"epoch": -1}, r"epoch must be an int from 0 to \d+, got -1"),
     ]:
         with pytest.raises(ValueError, match=words):
             loader.load_state_dict({**state, **change})

@@ -4,7 +4,6 @@
 
 #include <limits>
 
-#include "ops/column_sums/column_sums.h"
 #include "ops/testing.h"
 
 using namespace gradring;
@@ -33,26 +32,6 @@ void check_norm(int64_t n) {
   for (int lanes : {2, 3, 7}) CHECK(run(x, lanes) == got);
 }
 
-template <class T>
-void check_columns(int64_t rows, int64_t columns) {
-  const int64_t ldx = columns + 3;
-  const auto x = normal<T>(rows * ldx);
-  std::vector<T> sums(static_cast<size_t>(columns) + 1, T(77));
-  const auto run = [&](int lanes) {
-    Team team(lanes);
-    team.run(lanes, [&](const Lane& lane) { column_sums<T>(lane, {rows, columns, x.data(), ldx, sums.data()}); });
-    return sums;
-  };
-  const auto got = run(1);
-  for (int64_t j = 0; j < columns; ++j) {
-    double want = 0;
-    for (int64_t i = 0; i < rows; ++i) want += double(x[static_cast<size_t>(i * ldx + j)]);
-    REQUIRE(std::abs(got[static_cast<size_t>(j)] - want) <= std::numeric_limits<T>::epsilon() * double(rows + 1));
-  }
-  CHECK(got.back() == T(77));
-  CHECK(run(3) == got);
-}
-
 }  // namespace
 
 TEST_CASE("sum_of_squares is exact to double, with the same bits for any number of lanes") {
@@ -72,15 +51,4 @@ TEST_CASE("clip_factor leaves small norms alone and keeps NaN") {
   CHECK(clip_factor(0.25, 1) == 1);
   CHECK(clip_factor(4, 1) == doctest::Approx(0.5).epsilon(1e-6));
   CHECK(std::isnan(clip_factor(std::nan(""), 1)));
-}
-
-TEST_CASE("column_sums match, with the same bits for any number of lanes") {
-  for_each_isa([] {
-    for (int64_t columns : {0, 1, 7, 16, 17, 64, 100, 200}) {
-      for (int64_t rows : {0, 1, 3, 4, 33, 100}) {
-        check_columns<float>(rows, columns);
-        check_columns<double>(rows, columns);
-      }
-    }
-  });
 }

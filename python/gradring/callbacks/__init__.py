@@ -1,5 +1,9 @@
 """What happens between the steps of ``Trainer.fit``."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.csv import Csv
@@ -7,5 +11,9 @@ from gradring.callbacks.early_stop import EarlyStop
 from gradring.callbacks.progress import Progress
 from gradring.callbacks.tensorboard import TensorBoard
 from gradring.callbacks.trace import Trace
+from gradring.planned import getter
 
 __all__ = ["Callback", "Checkpoint", "Csv", "EarlyStop", "Progress", "Run", "TensorBoard", "Trace"]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.callbacks")

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring import _core
+from gradring import _core, arguments
 from gradring.attributes import Settled
 from gradring.errors import DeviceUnavailable
-from gradring.loader import arguments
 from gradring.loader.fields import LoaderFields
 from gradring.loader.runs import Ends, Lent, Runs
 from gradring.loader.stats import LoaderStats, stats_from
@@ -89,16 +88,16 @@ class Loader(Settled):
             raise DeviceUnavailable(f"[Loader] device {device!r} is not available; this version has 'cpu'")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"[Loader] on_error must be 'raise' or 'skip', got {on_error!r}")
-        self.batch_size = arguments.at_least("batch_size", batch_size, 1)
-        self.seed = arguments.at_least("seed", seed, 0, _MOST_KEY)
+        self.batch_size = arguments.whole("Loader", "batch_size", batch_size, 1)
+        self.seed = arguments.whole("Loader", "seed", seed, 0, _MOST_KEY)
         self.shuffle, self.drop_last, self.pad = bool(shuffle), bool(drop_last), bool(pad)
         self.rank, self.world_size = _place(rank, world_size)
-        self.timeout = arguments.seconds(timeout)
+        self.timeout = arguments.seconds("Loader", "timeout", timeout)
         self._skip = on_error == "skip"
-        threads = arguments.auto_or_at_least("num_threads", num_threads, 0, _MOST_THREADS)
-        ahead = arguments.auto_or_at_least("prefetch", prefetch, 1, _MOST_PREFETCH)
-        budget = arguments.budget(memory_budget)
-        restarts = arguments.at_least("restart", restart, 0)
+        threads = arguments.auto_or_whole("Loader", "num_threads", num_threads, 0, _MOST_THREADS)
+        ahead = arguments.auto_or_whole("Loader", "prefetch", prefetch, 1, _MOST_PREFETCH)
+        budget = arguments.byte_count("Loader", "memory_budget", memory_budget)
+        restarts = arguments.whole("Loader", "restart", restart, 0)
         self._source, self._transforms = source, transforms
         self._opened: Opened = open_source(source).transformed(transforms)
         self.samples: int = self._opened.length
@@ -157,7 +156,7 @@ class Loader(Settled):
 
     def batches(self, start: int = 0) -> Iterator[Any]:
         """This epoch's batches from number ``start`` on; the loader's place stays as it is."""
-        start = arguments.at_least("start", start, 0)
+        start = arguments.whole("Loader", "start", start, 0)
         return self._iterate(start * self.batch_size * self.world_size, stay=True)
 
     def _iterate(self, position: int, *, stay: bool = False) -> Iterator[Any]:
@@ -200,8 +199,8 @@ class Loader(Settled):
 
     def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
         """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
-        first = arguments.at_least("first", first, 0, self.samples)
-        count = self.samples - first if count is None else arguments.at_least("count", count, 0, self.samples - first)
+        first = arguments.whole("Loader", "first", first, 0, self.samples)
+        count = self.samples - first if count is None else arguments.whole("Loader", "count", count, 0, self.samples - first)
         if not self.shuffle:
             return np.arange(first, first + count)
         indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
@@ -262,7 +261,7 @@ class Loader(Settled):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass, which begins at its first batch."""
-        self.epoch = arguments.at_least("epoch", epoch, 0, _MOST_KEY)
+        self.epoch = arguments.whole("Loader", "epoch", epoch, 0, _MOST_KEY)
         self._position, self._begun, self._current = 0, False, None
 
     def state_dict(self) -> dict[str, int]:
@@ -282,15 +281,15 @@ class Loader(Settled):
             raise ValueError(
                 f"[Loader] a state is what state_dict() returned, with an epoch and a seed; got {state!r:.200}"
             )
-        samples = arguments.at_least("state['samples']", state.get("samples", self.samples), 0)
+        samples = arguments.whole("Loader", "state['samples']", state.get("samples", self.samples), 0)
         if samples != self.samples:
             raise ValueError(f"[Loader] the state is of a source of {samples} samples, this one has {self.samples}")
         if bool(state.get("shuffle", self.shuffle)) != self.shuffle:
             raise ValueError(f"[Loader] the state is of a loader with shuffle={not self.shuffle}")
-        position = arguments.at_least("state['position']", state.get("position", 0), 0)
+        position = arguments.whole("Loader", "state['position']", state.get("position", 0), 0)
         if position > samples:
             raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
-        seed = arguments.at_least("state['seed']", state["seed"], 0, _MOST_KEY)
+        seed = arguments.whole("Loader", "state['seed']", state["seed"], 0, _MOST_KEY)
         self.set_epoch(state["epoch"])
         object.__setattr__(self, "seed", seed)  # read-only for others
         self._position = position
@@ -340,8 +339,8 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
         return 0, 1
     if world_size is None or rank is None:
         raise ValueError("[Loader] rank and world_size go together: give both or neither")
-    world_size = arguments.at_least("world_size", world_size, 1, _MOST_RANKS)
-    rank = arguments.at_least("rank", rank, 0)
+    world_size = arguments.whole("Loader", "world_size", world_size, 1, _MOST_RANKS)
+    rank = arguments.whole("Loader", "rank", rank, 0)
     if rank >= world_size:
         raise ValueError(f"[Loader] rank is {rank}: it must be below world_size ({world_size})")
     return rank, world_size

@@ -1,5 +1,9 @@
 """Layers. A model is a layer; ``Sequential`` makes one of several."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from gradring.nn.activation import GELU, ReLU, Sigmoid, SiLU, Tanh
 from gradring.nn.container import Residual, Sequential
 from gradring.nn.dropout import Dropout
@@ -7,6 +11,7 @@ from gradring.nn.function import Function
 from gradring.nn.layer import Layer, ParameterSpec
 from gradring.nn.linear import Linear
 from gradring.nn.shape import Flatten
+from gradring.planned import getter
 
 __all__ = [
     "GELU",
@@ -23,3 +28,6 @@ __all__ = [
     "Sigmoid",
     "Tanh",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.nn")

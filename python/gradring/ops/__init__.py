@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gradring._core import (
     adam_update,
     adamw_update,
@@ -32,6 +34,7 @@ from gradring._core import (
     tanh,
     tanh_vjp,
 )
+from gradring.planned import getter
 
 __all__ = [
     "adam_update",
@@ -63,3 +66,6 @@ __all__ = [
     "tanh",
     "tanh_vjp",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.ops")

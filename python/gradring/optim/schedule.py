@@ -16,12 +16,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import SupportsIndex, TypeAlias, overload
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.arguments import real, whole
+from gradring.planned import getter
 
 __all__ = ["Schedule", "as_schedule", "constant", "cosine", "join", "linear", "step", "warmup"]
 
@@ -186,3 +187,7 @@ def join(schedules: Sequence[float | Schedule], starts: Sequence[int]) -> Schedu
     if any(later <= earlier for earlier, later in pairwise(begins)):
         raise ValueError(f"[join] starts must rise, got {list(begins)}")
     return _Join(tuple(as_schedule(s, "join", f"schedules[{i}]") for i, s in enumerate(schedules)), begins)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.optim.schedule")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gradring.planned import getter
 from gradring.sources._base import Source
 from gradring.sources._callable import Callable
 from gradring.sources._fields import Field
@@ -10,3 +13,6 @@ from gradring.sources._open import is_map_style, open_source
 from gradring.sources._opened import Opened
 
 __all__ = ["Callable", "Field", "Idx", "Npy", "Opened", "RawRecords", "Source", "is_map_style", "open_source"]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.sources")

@@ -1,0 +1,99 @@
+#include "ops/cast/cast.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "ops/cast/cast_ref.h"
+#include "ops/testing.h"
+
+using namespace gradring;
+using namespace gradring::testing;
+
+namespace {
+
+constexpr Dtype kFrom[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kUint8, Dtype::kInt8,
+                           Dtype::kInt16,   Dtype::kInt32,   Dtype::kInt64, Dtype::kBool,
+                           Dtype::kUint16,  Dtype::kUint32,  Dtype::kUint64};
+
+bool is_floating(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64; }
+
+// Bytes of `count` values of a dtype: random bits for integers, normal numbers for floats, which every dtype can hold.
+std::vector<std::byte> random_values(Dtype dtype, int64_t count) {
+  std::vector<std::byte> bytes(static_cast<size_t>(count) * size_of(dtype));
+  const auto fill = [&](const auto& values) {
+    if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  };
+  if (dtype == Dtype::kFloat32) {
+    fill(normal<float>(count, 1000));
+  } else if (dtype == Dtype::kFloat64) {
+    fill(normal<double>(count, 1000));
+  } else {
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(uniform(0, dtype == Dtype::kBool ? 1 : 255));
+  }
+  return bytes;
+}
+
+template <class To>
+void check(Dtype to, Dtype from, int64_t count, size_t offset) {
+  CAPTURE(static_cast<int>(to));
+  CAPTURE(static_cast<int>(from));
+  CAPTURE(count);
+  const Cast cast = find_cast(to, from);
+  REQUIRE((cast != nullptr));
+  const std::vector<std::byte> values = random_values(from, count);
+  std::vector<std::byte> unaligned(values.size() + offset);
+  if (!values.empty()) std::memcpy(unaligned.data() + offset, values.data(), values.size());
+  std::vector<To> got(static_cast<size_t>(count) + 1, To(7)), expected(got);
+  cast(got.data(), unaligned.data() + offset, count);
+  for (int64_t i = 0; i < count; ++i) {
+    reference::cast_element_from<To>(from, &expected[static_cast<size_t>(i)],
+                                     values.data() + static_cast<size_t>(i) * size_of(from));
+  }
+  REQUIRE(std::memcmp(got.data(), expected.data(), got.size() * sizeof(To)) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("every pair of dtypes converts like the reference, from any address") {
+  for_each_isa([] {
+    for (Dtype from : kFrom) {
+      for (int64_t count : {0, 1, 3, 15, 16, 17, 31, 64, 101}) {
+        for (size_t offset : {size_t{0}, size_t{1}, size_t{3}}) {
+          check<float>(Dtype::kFloat32, from, count, offset);
+          check<double>(Dtype::kFloat64, from, count, offset);
+          check<int64_t>(Dtype::kInt64, from, count, offset);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("floats keep their NaN and infinities, and large integers round to the nearest") {
+  for_each_isa([] {
+    const double values[] = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -0.0,
+                             1e300, 1e-320};
+    float got[5];
+    find_cast(Dtype::kFloat32, Dtype::kFloat64)(got, values, 5);
+    CHECK(got[0] != got[0]);
+    CHECK(got[1] == std::numeric_limits<float>::infinity());
+    CHECK((got[2] == 0 && std::signbit(got[2])));
+    CHECK(got[3] == std::numeric_limits<float>::infinity());
+    CHECK(got[4] == 0);
+    const int64_t large[] = {16777217, -16777217, 16777219, std::numeric_limits<int64_t>::max()};
+    find_cast(Dtype::kFloat32, Dtype::kInt64)(got, large, 4);
+    CHECK(got[0] == 16777216.0F);
+    CHECK(got[1] == -16777216.0F);
+    CHECK(got[2] == 16777220.0F);
+    CHECK(got[3] == 9223372036854775808.0F);
+  });
+}
+
+TEST_CASE("there is no cast to a dtype that no program computes in") {
+  for (Dtype to : kFrom) {
+    if (is_floating(to) || to == Dtype::kInt64) continue;
+    for (Dtype from : kFrom) CHECK((find_cast(to, from) == nullptr));
+  }
+}

@@ -1,0 +1,75 @@
+"""Public names that are planned: where one is not built yet, it raises ``NotBuilt`` with a sentence about this version.
+
+A module's own names come first, so a name may stay in the table when it is built; delete it then.
+
+>>> import gradring as gr
+>>> hasattr(gr.nn, "NoSuchLayer"), hasattr(gr, "no_such_name")
+(False, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from gradring.errors import NotBuilt
+
+__all__ = ["PLANNED", "getter", "refuse"]
+
+_VECTORS = "this version has layers and kernels of vectors"
+_FRAMEWORKS = "this version exchanges arrays with other libraries through NumPy's interfaces and DLPack"
+
+# From a module and a name in it to what this version has instead.
+PLANNED: dict[str, dict[str, str]] = {
+    "gradring": {
+        "cuda": "this version computes on the CPU",
+        "interop": _FRAMEWORKS,
+        "jax": _FRAMEWORKS,
+        "load": "build the model, and let Trainer.load restore its parameters",
+        "losses": "this version has the losses that Trainer's loss= names",
+        "metrics": "this version has the metrics that Trainer's metrics= names",
+        "sklearn": "use gr.Trainer",
+        "torch": _FRAMEWORKS,
+    },
+    "gradring.callbacks": {"ReduceLROnPlateau": "the schedules in gr.optim.schedule depend on the step alone"},
+    "gradring.nn": {
+        **dict.fromkeys(
+            ("AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d", "MultiHeadAttention"),
+            _VECTORS,
+        ),
+        **dict.fromkeys(("BatchNorm1d", "Embedding", "LayerNorm", "RMSNorm"), "gr.nn.Function takes your own formula"),
+    },
+    "gradring.ops": {
+        name + suffix: _VECTORS
+        for name in (
+            "attention",
+            "avg_pool2d",
+            "batch_norm",
+            "conv2d",
+            "embedding",
+            "layer_norm",
+            "max_pool2d",
+            "rms_norm",
+        )
+        for suffix in ("", "_vjp")
+    },
+    "gradring.optim": dict.fromkeys(("Lion", "RMSprop"), "this version has SGD, Adam and AdamW"),
+    "gradring.optim.schedule": dict.fromkeys(
+        ("one_cycle", "plateau", "polynomial"), "join() makes one schedule of several, and a custom Schedule does the rest"
+    ),
+    "gradring.sources": {"Concat": "gr.sources.Callable takes a function of the sample's number"},
+}
+
+
+def refuse(module: str, name: str) -> NoReturn:
+    """Raise what reading a name that ``module`` does not have must raise: ``NotBuilt`` if it is planned."""
+    instead = PLANNED.get(module, {}).get(name)
+    if instead is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    public = "gr" + module.removeprefix("gradring")
+    raise NotBuilt(f"{public}.{name} is planned; {instead}")
+
+
+def getter(module: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__``."""
+    return lambda name: refuse(module, name)
