@@ -203,7 +203,7 @@ def test_state_dict_round_trip(blobs):
         ({"comm": object()}, ValueError, r"\[Trainer\] comm must be None, got <object"),
         ({"dtype": "bfloat16"}, ValueError, r"\[Trainer\] dtype must be 'float32' or 'float64', got 'bfloat16'"),
         ({"dtype": None}, ValueError, r"\[Trainer\] dtype must be 'float32' or 'float64', got None"),
-        ({"clip_norm": "all"}, ValueError, r"\[Trainer\] clip_norm must be None or a finite number above 0, got 'all'"),
+        ({"clip_norm": "all"}, TypeError, r"\[Trainer\] clip_norm must be None or a finite number above 0, got 'all'"),
         ({"loss": "hinge"}, ValueError, "hinge"),
         ({"optimizer": "adam"}, TypeError, r"\[Trainer\] optimizer must be one of gr.optim, got 'adam': write"),
         ({"metrics": "accuracy"}, ValueError, r"\[Trainer\] metrics must be \('accuracy',\) or \(\), got 'accuracy'"),
