@@ -16,7 +16,7 @@ from gradring.errors import GradringError
 from gradring.graph.batch import Fields, check_target, fields_of
 from gradring.graph.faults import fault_error
 from gradring.graph.passes import evaluate_graph, train_graph
-from gradring.graph.plan import Plan
+from gradring.graph.plan import Plan, plan
 from gradring.graph.results import EpochResult, Report, Sums
 from gradring.graph.runtime import Runtime
 from gradring.nn.layer import Layer
@@ -307,8 +307,10 @@ class Engine:
         rows = rows or max((n for mode, n in self._runtime.plans if mode == "train"), default=0)
         if ("train", rows) not in self._runtime.plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
-        plan = self._runtime.plan_of("train", rows)
-        return replace(plan, graph=self._graph("train", plan.input_shape))
+        kept = self._runtime.plan_of("train", rows)
+        graph = self._graph("train", kept.input_shape)
+        made = plan(graph, None, mode="train")
+        return replace(made, graph=graph, barriers=kept.barriers, lanes=kept.lanes)
 
     def totals(self) -> dict[str, float]:
         """Sums over the training so far, native ones: of losses, their weights, samples, right answers, seconds."""

@@ -19,7 +19,7 @@ _TRANS_A, _TRANS_B, _ACCUMULATE = 1, 2, 4
 _EITHER, _ROWS, _COLUMNS = 0, 1, 2  # which side of the result the lanes share out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instruction:
     """One native instruction: operands are names of values, or None where absent."""
 

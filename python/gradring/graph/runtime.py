@@ -82,7 +82,9 @@ class Runtime:
         barriers = self.native.add(
             mode, made.rows, made.dtype, list(made.buffers), made.native(), made.temp_bytes, made.fields, brief
         )
-        self.plans[key] = replace(made, barriers=tuple(barriers))
+        # What is only printed is planned again when somebody asks: thousands of small models may be alive.
+        losses = tuple(i for i in made.instructions if i.op == "cross_entropy")
+        self.plans[key] = replace(made, instructions=losses, buffers=(), names=(), shapes={}, barriers=tuple(barriers))
         return True
 
     def clear(self) -> None:
@@ -116,7 +118,7 @@ class Runtime:
             self.stale = True
 
     def plan_of(self, mode: str, rows: int) -> Plan:
-        """A plan as it runs now, the lanes chosen included."""
+        """What is kept of a plan as it runs now: its shape, its barriers and the lanes chosen."""
         return replace(self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows))
 
     def feed(self, fields: Sequence[tuple[NDArray[Any], str]], batch_size: int, **order: Any) -> Any:
