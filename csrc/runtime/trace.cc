@@ -67,7 +67,7 @@ Registry& registry() {
 }
 
 std::atomic<uint64_t> session{0};
-std::atomic<size_t> limit{0};  // relaxed: set before session in trace_start, and only a bound
+std::atomic<size_t> limit{0};
 
 // A thread's hold on its buffer; the buffer outlives the thread until the next trace_start.
 struct Handle {

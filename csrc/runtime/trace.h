@@ -4,6 +4,7 @@
 // |------------------|-------------|--------------|-------------------|--------------------------------------------|
 // | trace_is_on      | start, stop | every span   | relaxed           | a hint: a span more or less does no harm   |
 // | session          | start       | every record | relaxed           | changes under the registry's mutex         |
+// | limit            | start       | every record | relaxed           | only a bound, set before session           |
 // | Buffer::session  | its thread  | trace_write  | release / acquire | the buffer belongs to this session         |
 // | Buffer::size     | its thread  | trace_write  | release / acquire | events below size are whole, chunks too    |
 // | Buffer::dropped  | its thread  | trace_write  | relaxed           | a count, and nothing else                  |

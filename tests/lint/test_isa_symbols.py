@@ -15,7 +15,9 @@ import pytest
 from lint.source import ROOT
 
 BUILD = Path(os.environ.get("GRADRING_BUILD", ROOT / "build"))
-OBJECTS = sorted(BUILD.glob("**/gradring_ops_*.dir/**/*.o"))
+OBJECTS = sorted(
+    path for level in ("base", "avx2", "avx512") for path in BUILD.glob(f"**/gradring_*_{level}.dir/**/*.o")
+)
 
 
 def weak_symbols(path):

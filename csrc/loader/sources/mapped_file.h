@@ -9,6 +9,7 @@
 // | variable       | writer       | readers        | order             | why                                         |
 // |----------------|--------------|----------------|-------------------|---------------------------------------------|
 // | Guard::begin   | open, close  | the handler    | release / acquire | end belongs to it; 0: the guard is free     |
+// | Guard::end     | open         | the handler    | relaxed           | written before begin, which publishes it    |
 // | Guard::readers | enter, leave | the handler    | relaxed           | the same thread faults, or nobody is inside |
 // | Guard::lost    | the handler  | leave, lost_at | relaxed           | the same thread faulted, or saw it later    |
 // | guards (list)  | open         | the handler    | release / acquire | a guard is never freed, only used again     |
