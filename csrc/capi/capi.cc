@@ -1,8 +1,7 @@
 // The C interface: checks at the door, exceptions turned into codes.
 #include <algorithm>
-#include <cstdio>
-#include <new>
 
+#include "capi/guarded.h"
 #include "gradring/gradring.h"
 #include "ops/matmul/matmul.h"
 #include "runtime/cpu.h"
@@ -18,34 +17,12 @@ namespace gradring {
 
 namespace {
 
+using capi::guarded;
+using capi::require;
+
 static_assert(GRADRING_INVALID_ARGUMENT == static_cast<int>(Code::kInvalidArgument) &&
               GRADRING_OUT_OF_MEMORY == static_cast<int>(Code::kOutOfMemory) &&
               GRADRING_INTERNAL == static_cast<int>(Code::kInternal));
-
-thread_local char last_error[256] = {0};
-
-int failed(Code code, const char* message) noexcept {
-  std::snprintf(last_error, sizeof last_error, "%s", message);
-  return static_cast<int>(code);
-}
-
-template <class Body>
-int guarded(Body&& body) noexcept {
-  try {
-    body();
-    return GRADRING_OK;
-  } catch (const Error& error) {
-    return failed(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return failed(Code::kOutOfMemory, "[gradring] out of memory");
-  } catch (const std::exception& error) {
-    return failed(Code::kInternal, error.what());
-  }
-}
-
-void require(bool good, const Status& otherwise) {
-  if (!good) throw Error(otherwise);
-}
 
 // A matrix of rows x columns as it lies in memory.
 void check_matrix(const char* name, const void* data, int64_t rows, int64_t columns, int64_t leading) {
@@ -95,11 +72,11 @@ const char* gradring_version(void) { return GRADRING_VERSION; }
 
 int gradring_abi_version(void) { return GRADRING_ABI_VERSION; }
 
-const char* gradring_last_error(void) { return gradring::last_error; }
+const char* gradring_last_error(void) { return gradring::capi::last_error; }
 
 int gradring_team_create(int lanes, gradring_team** team) {
-  return gradring::guarded([&] {
-    gradring::require(team, Status(Code::kInvalidArgument, "[team] team is NULL"));
+  return gradring::capi::guarded([&] {
+    gradring::capi::require(team, Status(Code::kInvalidArgument, "[team] team is NULL"));
     *team = new gradring_team(lanes == 0 ? std::min(gradring::usable_cores(), 256) : lanes);
   });
 }

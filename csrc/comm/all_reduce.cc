@@ -7,9 +7,9 @@ namespace gradring {
 
 namespace {
 
-// Up to here each rank copies its array to its staging memory and reduces all of them by itself: one round, where owners
-// would need two.
-constexpr size_t kOneRoundBytes = size_t{8} << 10;
+// Up to here a rank whose array lies elsewhere copies it to its staging memory before the meeting: if all do, each reduces
+// them by itself, and the meeting was the only round.
+constexpr size_t kOneRoundBytes = size_t{16} << 10;
 // Slices begin at multiples of so many elements: no cache line has two owners.
 constexpr int64_t kGrain = 64;
 
@@ -29,6 +29,10 @@ double divisor_of(Rounds& rounds, const Agreement& agreement, WeightOf&& weight_
   double sum = 0;
   for (int rank = 0; rank < rounds.size(); ++rank) sum += weight_of(rounds.cell(rank));
   return sum;
+}
+
+bool all_placed(const Placement& placement) noexcept {
+  return placement.in != Placement::kPrivate && placement.out != Placement::kPrivate;
 }
 
 double placed_weight(const Cell& cell) noexcept { return placement_of(cell).weight; }
@@ -53,19 +57,12 @@ Code in_cells(Rounds& rounds, const Call& call) noexcept {
   return Code::kOk;
 }
 
-Code in_one_round(Rounds& rounds, const Call& call) noexcept {
-  const Agreement& a = call.agreement;
-  Cell& mine = rounds.next();
-  Placement placement;
-  placement.weight = call.weight;
-  std::memcpy(mine.payload, &placement, sizeof placement);
-  call.in.gather(0, call.in.elements(), rounds.stage(rounds.rank()));
-  if (const Code code = rounds.meet(call); code != Code::kOk) return code;
-  const double divisor = divisor_of(rounds, a, placed_weight);
-  if (divisor == 0) return Code::kInvalidArgument;
+// Every rank has put its array into its staging memory before the meeting.
+Code in_one_round(Rounds& rounds, const Call& call, double divisor) noexcept {
   const void* in[kMostRanks];
   for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.stage(rank);
-  combine_into(call.out, 0, a.element, a.reduction, {rounds.size(), 1, in, nullptr, call.in.elements(), divisor});
+  combine_into(call.out, 0, call.agreement.element, call.agreement.reduction,
+               {rounds.size(), 1, in, nullptr, call.in.elements(), divisor});
   return Code::kOk;
 }
 
@@ -184,16 +181,17 @@ Code all_reduce(Rounds& rounds, const Call& call) noexcept {
   const Agreement& a = call.agreement;
   const size_t bytes = call.in.bytes();
   if (bytes <= (a.weighted ? kWeightAt : kInlineBytes)) return in_cells(rounds, call);
-  if (bytes <= kOneRoundBytes && bytes <= rounds.control().stage_bytes()) return in_one_round(rounds, call);
   place(rounds, call, true, true);
+  const bool small = bytes <= kOneRoundBytes && bytes <= rounds.control().stage_bytes();
+  if (small && !all_placed(placement_of(rounds.cell(rounds.rank()))))
+    call.in.gather(0, call.in.elements(), rounds.stage(rounds.rank()));
   if (const Code code = rounds.meet(call); code != Code::kOk) return code;
   const double divisor = divisor_of(rounds, a, placed_weight);
   if (divisor == 0) return Code::kInvalidArgument;
-  bool shared = true;
-  for (int rank = 0; rank < rounds.size(); ++rank) {
-    const Placement placement = placement_of(rounds.cell(rank));
-    shared = shared && placement.in != Placement::kPrivate && placement.out != Placement::kPrivate;
-  }
+  int placed = 0;
+  for (int rank = 0; rank < rounds.size(); ++rank) placed += all_placed(placement_of(rounds.cell(rank)));
+  const bool shared = placed == rounds.size();
+  if (small && placed == 0) return in_one_round(rounds, call, divisor);
   if (shared) return by_owners(rounds, call, divisor);
   return rounds.size() <= 2 ? staged_by_each(rounds, call, divisor) : staged_by_owners(rounds, call, divisor);
 }

@@ -91,7 +91,7 @@ bool reduces(Group& group, Element element, Reduction reduction, int64_t count, 
   return same && whole;
 }
 
-constexpr int64_t kCounts[] = {0, 1, 3, 12, 13, 100, 1000, 2047, 2049, 40000, 70001, 200003};
+constexpr int64_t kCounts[] = {0, 1, 3, 12, 13, 100, 1000, 2047, 2049, 40000, 140003};
 
 bool reduces_all(Group& group) {
   bool good = true;
@@ -113,7 +113,7 @@ bool reduces_all(Group& group) {
 }  // namespace
 
 TEST_CASE("all_reduce among threads has the reference's bits for every kind of array") {
-  for (const int ranks : {1, 2, 3, 5}) {
+  for (const int ranks : {1, 2, 3}) {
     std::atomic<int> good{0};
     on_threads(ranks, [&](Group& group) { good.fetch_add(reduces_all(group), std::memory_order_relaxed); });
     CHECK(good.load(std::memory_order_relaxed) == ranks);

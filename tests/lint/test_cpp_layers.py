@@ -14,7 +14,7 @@ MAY_INCLUDE = {
     "comm": {"gradring", "runtime", "ops", "comm"},
     "program": {"gradring", "runtime", "ops", "program"},
     "cuda": {"gradring", "runtime", "cuda"},
-    "capi": {"gradring", "runtime", "ops", "capi"},
+    "capi": {"gradring", "runtime", "ops", "comm", "capi"},
     "bindings": {"gradring", "runtime", "ops", "loader", "comm", "program", "bindings"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)

@@ -46,6 +46,52 @@ GRADRING_API int gradring_matmul_f64(gradring_team* team, int64_t m, int64_t n, 
                                      int trans_a, const double* b, int64_t ldb, int trans_b, double* c, int64_t ldc,
                                      int accumulate);
 
+/* One rank of a group of threads or processes of this host, which reduce arrays together. All ranks make the same calls in the
+ * same order. A group is used by one thread at a time; after GRADRING_PEER_DIED, GRADRING_PEER_STALLED or GRADRING_MISMATCH it
+ * refuses every call. */
+typedef struct gradring_group gradring_group;
+
+enum {
+  GRADRING_CLOSED = 6,
+  GRADRING_UNAVAILABLE = 8,
+  GRADRING_PEER_DIED = 11,
+  GRADRING_PEER_STALLED = 12,
+  GRADRING_MISMATCH = 13
+};
+
+enum {
+  GRADRING_FLOAT32 = 0,
+  GRADRING_FLOAT64 = 1,
+  GRADRING_FLOAT16 = 2,
+  GRADRING_BFLOAT16 = 3,
+  GRADRING_INT32 = 6,
+  GRADRING_INT64 = 7
+};
+enum { GRADRING_SUM = 0, GRADRING_MEAN = 1, GRADRING_MAX = 2, GRADRING_MIN = 3, GRADRING_PROD = 4 };
+
+/* `groups` gets `size` groups, one for each thread. timeout, in seconds: how long an operation may wait for other ranks. */
+GRADRING_API int gradring_group_create_threads(int size, double timeout, gradring_group** groups);
+
+/* For processes: descriptors of a control segment (one for a group) and of data segments (one for each rank), made before the ranks
+ * start or sent to them; the caller closes them. */
+GRADRING_API int gradring_group_segment(int size, int* fd);
+GRADRING_API int gradring_group_data_segment(int* fd);
+/* Joins as `rank`. pidfds[i] is rank i's pidfd, or -1; data_fds[i] its data segment. The descriptors stay the caller's. */
+GRADRING_API int gradring_group_join(int segment_fd, int rank, int size, uint64_t generation, const int* pidfds,
+                                     const int* data_fds, double timeout, gradring_group** group);
+GRADRING_API void gradring_group_destroy(gradring_group* group); /* NULL is fine */
+GRADRING_API int gradring_group_rank(const gradring_group* group);
+GRADRING_API int gradring_group_size(const gradring_group* group);
+
+/* Memory that all ranks reach: operations on it copy nothing. Free it before the group is destroyed. */
+GRADRING_API int gradring_group_allocate(gradring_group* group, uint64_t bytes, void** memory);
+GRADRING_API void gradring_group_free(gradring_group* group, void* memory);
+
+/* out = the reduction of `in` over all ranks, element by element, in rank order; out may be in. */
+GRADRING_API int gradring_all_reduce(gradring_group* group, const void* in, void* out, int64_t count, int dtype,
+                                     int op);
+GRADRING_API int gradring_barrier(gradring_group* group);
+
 #ifdef __cplusplus
 }
 #endif

@@ -135,6 +135,12 @@ def _pages() -> Iterator[Finding]:
     modes = _read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
     if modes:
         yield Finding("huge pages, shared", None, modes.partition("[")[2].partition("]")[0])
+    from gradring import _core
+
+    support = _core.huge_page_support()
+    good = support == "collapsed"
+    advice = "" if good else "arrays of comm.empty use small pages, which is slower; Linux 6.1 or newer can do better"
+    yield Finding("huge pages, on demand", good, support, advice)
 
 
 def _limits() -> Iterator[Finding]:

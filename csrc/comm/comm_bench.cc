@@ -1,0 +1,157 @@
+// comm_bench [RANKS] [ROUNDS]: all_reduce of float32 between forked processes, pinned to cores in turn, beside the bound that
+// the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
+//
+// Lines: bytes, "warm" (one array) or "cold" (arrays in turn, 128 MiB in all), p10 / p50 / p90 of the slowest rank in
+// microseconds, and the fraction of the bound B / (2 p). Inputs are written anew before each round; results are checked.
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "comm/testing.h"
+#include "ops/combine/combine.h"
+#include "runtime/arena.h"
+#include "runtime/huge_pages.h"
+
+using namespace gradring;
+
+namespace {
+
+// The ranks' times of one round; barriers of the group come between writing and reading.
+struct Shared {
+  double seconds[kMostRanks];
+};
+
+double now() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
+
+struct Rank {
+  Group& group;
+  Shared& shared;
+
+  void together() {
+    Call barrier;
+    barrier.agreement.kind = Collective::kBarrier;
+    if (group.run(barrier) != Code::kOk) std::_Exit(3);
+  }
+
+  // The slowest rank's time for one call; the same on every rank.
+  template <class Body>
+  double timed(Body&& body) {
+    together();
+    const double begin = now();
+    body();
+    shared.seconds[group.rank()] = now() - begin;
+    together();
+    double slowest = 0;
+    for (int rank = 0; rank < group.size(); ++rank) slowest = std::max(slowest, shared.seconds[rank]);
+    together();
+    return slowest;
+  }
+};
+
+double at(const std::vector<double>& sorted, double quantile) {
+  return sorted[static_cast<size_t>(quantile * static_cast<double>(sorted.size() - 1) + 0.5)];
+}
+
+// Bytes per second, loads and stores, of all ranks together.
+double bandwidth(Rank& rank, size_t bytes, int rounds) {
+  const size_t count = bytes / 4;
+  AlignedArena first(bytes), second(bytes);
+  auto* const x = reinterpret_cast<float*>(first.data());
+  auto* const y = reinterpret_cast<float*>(second.data());
+  for (size_t i = 0; i < count; ++i) x[i] = 1, y[i] = 0;
+  collapse_into_huge_pages(x, bytes);
+  collapse_into_huge_pages(y, bytes);
+  const void* in[] = {x, y};
+  void* out[] = {x, y};
+  std::vector<double> times;
+  for (int i = 0; i < rounds; ++i) {
+    times.push_back(rank.timed(
+        [&] { find_combine(Element::kFloat32, Reduction::kSum)({2, 2, in, out, static_cast<int64_t>(count), 1}); }));
+  }
+  std::sort(times.begin(), times.end());
+  return 4.0 * static_cast<double>(bytes) * rank.group.size() / at(times, 0.5);
+}
+
+void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
+  Group& group = rank.group;
+  const auto count = static_cast<int64_t>(bytes / 4);
+  const size_t arrays = cold ? std::clamp<size_t>((size_t{128} << 20) / bytes, 2, 8) : 1;
+  std::vector<float*> xs;
+  for (size_t i = 0; i < arrays; ++i) xs.push_back(static_cast<float*>(group.allocate(bytes)));
+  std::vector<double> times;
+  // A small operation is shorter than the clock's own time: several in a row, whose sums stay exact.
+  const int repeat = bytes <= 4096 ? 100 : 1;
+  for (int i = 0; i < rounds; ++i) {
+    float* const x = xs[static_cast<size_t>(i) % arrays];
+    const float value = repeat > 1 ? 0.f : static_cast<float>(group.rank() + i % 7);
+    std::fill(x, x + count, value);
+    const Operand all(x, count, 4);
+    const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
+    times.push_back(rank.timed([&] {
+      for (int k = 0; k < repeat; ++k)
+        if (group.run(call) != Code::kOk) std::_Exit(4);
+    }) / repeat);
+    float expected = 0;
+    for (int r = 0; repeat == 1 && r < group.size(); ++r) expected += static_cast<float>(r + i % 7);
+    if (std::any_of(x, x + count, [=](float got) { return got != expected; })) {
+      std::fprintf(stderr, "wrong result at %zu bytes\n", bytes);
+      std::_Exit(5);
+    }
+  }
+  for (float* x : xs) group.segments()->own.free(x);
+  std::sort(times.begin(), times.end());
+  if (group.rank() != 0) return;
+  const double limit = bound / (2 * group.size()), median = at(times, 0.5);
+  std::printf("%10zu %s %10.2f %10.2f %10.2f us  %5.1f %% of the bound\n", bytes, cold ? "cold" : "warm",
+              at(times, 0.1) * 1e6, median * 1e6, at(times, 0.9) * 1e6,
+              100 * static_cast<double>(bytes) / median / limit);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int ranks = argc > 1 ? std::atoi(argv[1]) : 2, rounds = argc > 2 ? std::atoi(argv[2]) : 200;
+  auto* const shared =
+      static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  const auto statuses = testing::in_processes(
+      ranks,
+      [&](Group& group) {
+        alarm(0);
+        cpu_set_t allowed, mine;
+        sched_getaffinity(0, sizeof allowed, &allowed);
+        CPU_ZERO(&mine);
+        for (int cpu = 0, left = group.rank() % CPU_COUNT(&allowed); cpu < CPU_SETSIZE; ++cpu)
+          if (CPU_ISSET(cpu, &allowed) && left-- == 0) CPU_SET(cpu, &mine);
+        sched_setaffinity(0, sizeof mine, &mine);
+        Rank rank{group, *shared};
+        const double bound = bandwidth(rank, size_t{64} << 20, std::max(rounds / 10, 5));
+        if (group.rank() == 0) std::printf("%d ranks; loads and stores of all: %.1f GB/s\n", ranks, bound * 1e-9);
+        for (const size_t bytes : {size_t{8}, size_t{1} << 10, size_t{8} << 10, size_t{64} << 10, size_t{256} << 10,
+                                   size_t{1} << 20, size_t{4} << 20})
+          race(rank, bytes, false, rounds, bound);
+        for (const size_t bytes : {size_t{4} << 20, size_t{16} << 20, size_t{64} << 20})
+          race(rank, bytes, true, std::max(rounds / 10, 20), bound);
+        rusage usage{};
+        getrusage(RUSAGE_SELF, &usage);
+        if (group.rank() == 0) {
+          std::printf("CPU seconds of rank 0: %.2f user, %.2f system\n",
+                      static_cast<double>(usage.ru_utime.tv_sec) + static_cast<double>(usage.ru_utime.tv_usec) * 1e-6,
+                      static_cast<double>(usage.ru_stime.tv_sec) + static_cast<double>(usage.ru_stime.tv_usec) * 1e-6);
+          std::fflush(stdout);
+        }
+        return 0;
+      },
+      std::chrono::seconds(60));
+  for (const int status : statuses)
+    if (status != 0) return 1;
+  return 0;
+}
