@@ -94,7 +94,7 @@ class ArrayFeed(Feed):
     """
     One epoch of batches out of arrays in memory.
     """
-    def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+    def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0, rank: typing.SupportsInt | typing.SupportsIndex = 0, world_size: typing.SupportsInt | typing.SupportsIndex = 1, pad: bool = False) -> None:
         ...
     @property
     def batches(self) -> int:
