@@ -1,7 +1,7 @@
 """One contender in a process of its own: it answers one JSON line on standard output for each on standard input.
 
-A process apiece gives each library its own thread pool and environment (thread counts are often read once, at
-import), and nobody's idle pool spins under another's timing: between its turns a contender blocks in a read.
+Each library has a process of its own, with its own thread pool and environment: many read the thread count once, when they
+are imported. Between its turns a contender blocks in a read, so its idle threads do not disturb another one's timing.
 
 Run as ``python -m gradring.bench.contender module:function [option=value ...]``, where ``function(case, **options)``
 prepares a case (a dict) and returns a callable without arguments: one unit of work, finished when it returns; or an

@@ -68,7 +68,7 @@ class Row:
         return statistics.median(self.seconds[name])
 
     def spread(self, name: str) -> float:
-        """That of its seconds."""
+        """The spread of a contender's seconds."""
         return spread(self.seconds[name])
 
     def best_peer(self, ours: str) -> str | None:
@@ -86,7 +86,7 @@ MOMENT = 0.01  # longer than the kernel's tick, at which a running thread's time
 
 
 def threads_seconds(pid: int) -> float:
-    """Seconds of all cores that a process's living threads have used; 0 where the system does not tell."""
+    """The seconds of processor time that the living threads of a process have used; 0 if the system does not count them."""
     total = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         try:
@@ -97,7 +97,7 @@ def threads_seconds(pid: int) -> float:
 
 
 class Worker:
-    """The harness's end of one contender process."""
+    """Starts one contender process, and sends it requests."""
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
@@ -139,7 +139,7 @@ class Worker:
     def settle(self, most: float) -> None:
         """Returns when the process's threads have used no core for a moment, or after `most` seconds.
 
-        A library's idle threads may go on spinning after its turn, OpenBLAS's for a tenth of a second.
+        A library's idle threads may spin after its turn. Those of OpenBLAS spin for a tenth of a second.
         """
         end = time.monotonic() + most
         before = threads_seconds(self._process.pid)
@@ -291,7 +291,7 @@ def save(path: Path, title: str, rows: Sequence[Row], ours: str, missing: dict[s
 
 
 def write(path: Path, document: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    """The document and its rows as JSON, a line a row."""
+    """Writes the document and its rows as JSON, one line per row."""
     lines = [json.dumps(_rounded(row), separators=(",", ":")) for row in rows]
     head = json.dumps(document, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ RACES = (
 
 @dataclass
 class Row:
-    """What was measured: by contender, a dict of numbers for each round."""
+    """The measurements of one race: for each contender, one dict of numbers per round."""
 
     race: Race
     rounds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Row:
         return spread([measured["seconds"] for measured in self.rounds[name]])
 
     def best(self, *prefixes: str) -> str | None:
-        """The fastest of those whose names begin so."""
+        """The fastest contender whose name begins with one of the prefixes."""
         return min((name for name in self.rounds if name.startswith(prefixes)), key=self.median, default=None)
 
     def ceiling(self) -> str | None:
@@ -214,7 +214,7 @@ def _run(race: Race, racers: Sequence[Contender], rounds: int) -> Row:
 
 
 def _turn(worker: Worker) -> dict[str, Any]:
-    """A timing, and how far apart the cores were; another one, a few times, if they were to be far and came near."""
+    """Times one turn and measures how far apart the cores were. Repeats a turn in which far cores came near."""
     for _ in range(_TRIES):
         before = core_round_trip()
         reply = worker.ask(do="time")
@@ -255,7 +255,7 @@ def _print(row: Row) -> None:
 
 
 def _save(path: Path, row: Row) -> None:
-    """Adds the row to the file, in place of its last measurement."""
+    """Adds the row to the file, where it replaces an older measurement of the same race."""
     found = json.loads(path.read_text())["rows"] if path.exists() else []
     mine = row.median(OURS) if OURS in row.rounds else None
     summary = {}

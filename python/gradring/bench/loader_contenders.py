@@ -1,7 +1,7 @@
-"""Loading work: gr.Loader, NumPy slicing, and the ceilings that no loader can pass.
+"""Loading work: gr.Loader, NumPy slicing, and upper bounds for the speed of any loader.
 
 Each function takes a case and returns a :class:`gradring.bench.loader_pass.Pass`. A case carries ``work``, which names
-the data and what is done to it, and ``batch``. Who does not do a case raises ValueError.
+the data and what is done to it, and ``batch``. A contender raises ValueError for a case that it cannot do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 class Epochs:
-    """What an iterator function gives, as often as one asks."""
+    """An iterable that calls a function for a new iterator in each epoch."""
 
     def __init__(self, function: Callable[[], Iterator[Any]]) -> None:
         self._function = function
@@ -67,7 +67,7 @@ def ours(case: dict[str, Any], *, threads: int | str = "auto") -> Pass:
 
 
 def numpy_slicing(case: dict[str, Any]) -> Pass:
-    """What one writes by hand: ``X[idx]``."""
+    """The loop that users write by hand: ``X[idx]``."""
     work, batch = case["work"], case["batch"]
     if work in ("process", "first", "augment"):
         raise ValueError("not what it does")

@@ -11,7 +11,7 @@ import numpy as np
 
 _BATCHES = 400
 _STEP = 0.003  # seconds of the consumer's own work between batches
-_WORK = bytes(1 << 16)  # hashed meanwhile, which leaves the interpreter's lock to the loaders that need it
+_WORK = bytes(1 << 16)  # the busy step hashes these bytes, and hashing releases the interpreter's lock
 
 
 def _quantiles(seconds: list[float]) -> dict[str, float]:
@@ -20,7 +20,7 @@ def _quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 class HandOff:
-    """Seconds of ``next(iterator)`` when the batch has had a step's time to be ready; a step is busy, not asleep."""
+    """Measures ``next(iterator)`` after a busy training step, which gives the loader time to make the batch ready."""
 
     def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
         self._loader = make()
@@ -109,7 +109,7 @@ class Slowdown:
         return (time.perf_counter() - begin) / len(self._loader)
 
     def measure(self) -> dict[str, float]:
-        """Three epochs, each between stretches without a loader; the median, as this or that neighbour slows one down."""
+        """The median of three epochs, each between two measurements without a loader: other processes may slow one down."""
         before, found = self._alone(400), []
         for _ in range(3):
             loaded, after = self._loaded(), self._alone(400)

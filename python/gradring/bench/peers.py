@@ -57,7 +57,7 @@ def read_peers(folder: Path | None) -> Peers:
 
 
 def chosen_names(known: Sequence[str], only: Sequence[str]) -> set[str]:
-    """Those of `known` that `only` names, all if it is empty. ValueError for a name that nobody has.
+    """The names in `known` that `only` lists, or all if it is empty. ValueError for a name that is not in `known`.
 
     Case does not matter, and "PyTorch" is "torch", so the names of the README's tables will do.
     """

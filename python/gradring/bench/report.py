@@ -10,7 +10,7 @@ from .machine import describe
 
 
 def print_machine() -> None:
-    """One line: the machine and the versions that follow were measured on."""
+    """Prints the machine and the versions of the libraries."""
     about = describe()
     versions = about.pop("versions")
     assert isinstance(versions, dict)
@@ -24,7 +24,7 @@ def library(contender: str) -> str:
 
 
 def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
-    """A line a case: each library's best number of threads. `peak` (FLOP/s) adds our percent of it."""
+    """Prints one line per case, with each library at its best number of threads. `peak` (FLOP/s) adds our percent of it."""
     peers = sorted({library(name) for row in rows for name in row.seconds} - {ours})
     width = max([len(row.case.name) for row in rows] + [4])
     columns = [max(len(name), 9) for name in [ours, *peers]]
@@ -50,9 +50,9 @@ def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
 
 
 def describe_cores(round_trips: Sequence[float]) -> str:
-    """How far apart the cores were in a race's rounds: a virtual machine's may move, onto one and the same, too."""
+    """Says how far apart the cores were in a race: a virtual machine's cores may move during it."""
     low, high = min(round_trips), max(round_trips)
-    return f"a word's way from core to core and back: {format_seconds(low)} to {format_seconds(high)}"
+    return f"round trip of a word between the cores: {format_seconds(low)} to {format_seconds(high)}"
 
 
 def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str], contenders: Sequence[Contender]) -> None:

@@ -1,4 +1,4 @@
-"""Augmentations of images: random, and yet the same for a seed, an epoch and a sample, whoever does the work."""
+"""Augmentations of images: random, but determined by the seed, the epoch and the sample, on any worker."""
 
 from __future__ import annotations
 
