@@ -20,23 +20,23 @@ def trainer(*layers):
 def slow(value):
     time.sleep(0.0003)
     return value * 1
+
+SLOW = gr.sources.Callable(lambda i: (slow(x[i]), y[i]), 2000)
 """
 
 WORK = {
-    "fit": "trainer().fit(gr.Loader((x, y), 16), epochs=10**6)",
-    "fit, fed by threads": "trainer().fit(gr.Loader((x, y), 16, transforms={0: gr.transforms.Scale(2.0)}), epochs=10**6)",
-    "fit, fed by Python": (
-        "trainer().fit(gr.Loader(gr.sources.Callable(lambda i: (slow(x[i]), y[i]), 2000), 16), epochs=10**6)"
+    "fit": "trainer().fit(gr.Loader((x, y), 16), 10**6, verbose=False)",
+    "fit, fed by threads": (
+        "trainer().fit(gr.Loader((x, y), 16, transforms={0: gr.transforms.Scale(2.0)}), 10**6, verbose=False)"
     ),
-    "fit, fed by itself": (
-        "trainer().fit(gr.Loader(gr.sources.Callable(lambda i: (slow(x[i]), y[i]), 2000), 16, num_threads=0), epochs=10**6)"
-    ),
+    "fit, fed by Python": ("trainer().fit(gr.Loader(SLOW, 16), 10**6, verbose=False)"),
+    "fit, fed by itself": ("trainer().fit(gr.Loader(SLOW, 16, num_threads=0), 10**6, verbose=False)"),
     "fit, with a Python layer": (
-        "trainer(gr.nn.Function(slow, lambda *given: slow(given[-1]))).fit((x, y), epochs=10**6)"
+        "trainer(gr.nn.Function(slow, lambda *given: slow(given[-1]))).fit((x, y), 10**6, verbose=False)"
     ),
     "fit, with steps of one's own": (
         "gr.Trainer(step=lambda params, batch: (slow(1.0), {'w': np.ones(3)}), params={'w': np.zeros(3)}, "
-        "optimizer=gr.optim.SGD(1.0)).fit(range(10**9))"
+        "optimizer=gr.optim.SGD(1.0)).fit(range(10**9), verbose=False)"
     ),
     "steps": "step = trainer().step\nwhile True: step(x, y)",
     "predictions": "predict = trainer().predict\nwhile True: predict(x)",

@@ -46,6 +46,17 @@ _MAX_HEADER = 100_000_000  # as the reference implementation
 _SUMS, _HEADER_SUM = "crc32", "header_crc32"
 
 
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive, as PyTorch's .pt and NumPy's .npz files are (take the weights out with torch.load or "
+    "numpy.load, and assign them to trainer.params)",
+    b"\x80\x02": "a pickle, which is never opened here (take the weights out with torch.load and assign them to "
+    "trainer.params)",
+    b"\x80\x04": "a pickle, which is never opened here",
+    b"\x89HDF": "an HDF5 file (take the weights out with h5py and assign them to trainer.params)",
+    b"\x93NUMPY": "an .npy file",
+}
+
+
 def write(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata to ``path``, which is replaced at once when all is on the disk.
 
@@ -143,7 +154,11 @@ def _header(file: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], int]
     """The header, and where the tensors' bytes begin."""
     if size < 8:
         raise CheckpointCorrupt(f"[checkpoint] {name} is truncated or foreign: {size} bytes, expected at least 8")
-    (length,) = struct.unpack("<Q", file.read(8))
+    beginning = file.read(8)
+    for magic, what in _FOREIGN.items():
+        if beginning.startswith(magic):
+            raise CheckpointCorrupt(f"[checkpoint] {name} is foreign: it is {what}, not a safetensors file")
+    (length,) = struct.unpack("<Q", beginning)
     if length > min(size - 8, _MAX_HEADER):
         raise CheckpointCorrupt(
             f"[checkpoint] {name} is truncated or foreign: it announces a header of {length} bytes and has {size - 8}"

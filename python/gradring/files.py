@@ -26,6 +26,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     check_replaceable(path)
     target = os.path.realpath(os.fspath(path))
     folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"cannot write {os.fspath(path)!r}: there is no folder {folder!r}; make it first")
     remove_leftovers(target)
     temporary, file = _open_temporary(target)
     try:

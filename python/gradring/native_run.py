@@ -59,7 +59,7 @@ class NativeRun(EpochPlace):
 
     def require_fit(self, source: Any) -> None:
         """Raise now what validation data would raise after an epoch."""
-        if isinstance(source, Loader):
+        if isinstance(source, Loader) and source.computable:
             self.engine.require_fit(source.fields(in_order=True) if source.arrays is None else source.arrays)
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
@@ -77,7 +77,7 @@ class NativeRun(EpochPlace):
         self.engine.forget()
         self.begin(start)
         try:
-            if not isinstance(source, Loader):
+            if not isinstance(source, Loader) or not source.computable:
                 return self._train_batches(source, epoch, start, report)
             source.set_epoch(epoch)
             arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
@@ -116,7 +116,7 @@ class NativeRun(EpochPlace):
 
     def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
         """Mean loss, and accuracy where there is one; nothing is updated."""
-        if isinstance(source, Loader):
+        if isinstance(source, Loader) and source.computable:
             arrays = source.arrays
             fields = source.fields(in_order=True) if arrays is None else arrays
             return self._chosen(

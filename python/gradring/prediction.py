@@ -25,7 +25,11 @@ def prediction_inputs(caller: str, x: Any, batch_size: int) -> Iterator[Any] | N
             raise ValueError(f"[{caller}] a dict of fields needs 'x', got {[*x]}")
         return iter([x["x"]])
     looks = ("shape", "__array__", "__array_interface__", "__dlpack__", "to_numpy")
-    if isinstance(x, (list, tuple, range)) or not isinstance(x, Iterable) or any(hasattr(x, name) for name in looks):
+    if (
+        isinstance(x, (list, tuple, range, bytes, set, frozenset))
+        or not isinstance(x, Iterable)
+        or any(hasattr(x, name) for name in looks)
+    ):
         return None
     return (_input(batch) for batch in x)
 

@@ -485,6 +485,12 @@ class Trainer(Settled):
         count = sum(array.size for array in self.params.values())
         return f"Trainer({count} parameters, {self.optimizer}, epoch={self.epoch}, step_count={self.step_count})"
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            "[Trainer] it has native memory and threads, which cannot be copied or pickled: use "
+            "save(path) and load(path), state_dict(), or a copy.deepcopy of its model"
+        )
+
     # Within
 
     def _native_seconds(self) -> float:

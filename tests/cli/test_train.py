@@ -142,7 +142,10 @@ def damaged(path):
             lambda d: np.save(d / "x.npy", np.zeros((400, 2), complex)),
             r"x\.npy must hold numbers, got dtype complex128",
         ),
-        (lambda d: np.save(d / "x.npy", np.full((400, 2), np.nan)), r"the loss of step 1 .*is not finite"),
+        (
+            lambda d: np.save(d / "x.npy", np.full((400, 2), np.nan)),
+            r"the loss of batch 0 is not finite, because x of sample",
+        ),
         (
             lambda d: (np.save(d / "x.npy", np.zeros((1, 2))), np.save(d / "y.npy", np.zeros(1, int))),
             r"--test-share must",
@@ -164,13 +167,10 @@ def test_bad_files(own, tmp_path, capsys, change, words):
         (["train"], "give digits, fashion-mnist, or your own arrays"),
         (["train", "--x", "a.npy"], "give digits, fashion-mnist, or your own arrays"),
         (["train", "digits", "--x", "a.npy"], "give either digits or --x and --y, not both"),
-        (["train", "digits", "--epochs", "-1"], r"epochs must be an int of at least 0"),
-        (["train", "digits", "--batch-size", "0"], r"batch_size must be an int of at least 1, got 0"),
-        (["train", "digits", "--lr", "-1"], r"must be a finite number of at least 0, got -1"),
         (["train", "digits", "--seed", "-4"], r"seed must be an int from 0 to \d+, got -4"),
         (["train", "digits", "--threads", "1000"], r"threads must be 'auto' or an int from 1 to 256"),
         (["train", "fashion-mnist", "--folder", "/nowhere"], "install it with 'apt install dataset-fashion-mnist'"),
-        (["train", "digits", "--resume"], "there is no file 'digits.safetensors'"),
+        (["train", "digits", "--resume"], "there is no file digits.safetensors"),
         (["train", "digits", "--out", "/proc/nowhere"], "/proc/nowhere"),
     ],
 )
@@ -183,7 +183,17 @@ def test_bad_options(tmp_path, monkeypatch, capsys, arguments, words):
 
 
 @pytest.mark.parametrize(
-    "options", [["--hidden", "a"], ["--hidden", "3,0"], ["--threads", "0"], ["--dtype", "int8"], ["mnist"]]
+    "options",
+    [
+        ["--hidden", "a"],
+        ["--hidden", "3,0"],
+        ["--threads", "0"],
+        ["--dtype", "int8"],
+        ["mnist"],
+        ["--epochs", "-1"],
+        ["--batch-size", "0"],
+        ["--lr", "-1"],
+    ],
 )
 def test_options_that_the_parser_refuses(options, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,15 @@ def add_to(commands: Any) -> None:
     )
     data.add_argument("--y", type=Path, help="their int labels (N,), or float targets (N, k) for regression")
     data.add_argument(
-        "--test-share", type=float, default=0.2, help="of your own samples, kept for testing (default: 0.2)"
+        "--test-share", type=_share, default=0.2, help="of your own samples, kept for testing (default: 0.2)"
     )
     data.add_argument("--folder", type=Path, help="where the Fashion-MNIST files are")
     model = parser.add_argument_group("model and training; defaults depend on the data")
     model.add_argument("--hidden", type=_sizes, help="sizes of the hidden layers, such as 256,128; '' for none")
-    model.add_argument("--epochs", type=int)
-    model.add_argument("--batch-size", type=int)
-    model.add_argument("--lr", type=float, help="the learning rate to begin with; it falls to 0 along a cosine")
-    model.add_argument("--weight-decay", type=float)
+    model.add_argument("--epochs", type=_count)
+    model.add_argument("--batch-size", type=_count)
+    model.add_argument("--lr", type=_positive, help="the learning rate to begin with; it falls to 0 along a cosine")
+    model.add_argument("--weight-decay", type=_not_negative)
     model.add_argument(
         "--optimizer", choices=_OPTIMIZERS, default="adamw", help="(default: adamw; sgd has momentum 0.9)"
     )
@@ -70,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     path = options.out / f"{job.name}.safetensors"
+    if options.resume and not path.exists():
+        raise ValueError(f"[train] --resume: there is no file {path}; leave --resume out to start afresh")
     try:
         history = trainer.fit(
             loader,
@@ -130,6 +134,34 @@ def _sizes(text: str) -> tuple[int, ...]:
     if any(size < 1 for size in sizes):
         raise argparse.ArgumentTypeError(f"expected sizes such as 256,128, got {text!r}")
     return sizes
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _number(text: str, fits: Callable[[float], bool], wanted: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and fits(number)):
+        raise argparse.ArgumentTypeError(f"expected a number {wanted}, got {text!r}")
+    return number
+
+
+def _positive(text: str) -> float:
+    return _number(text, lambda number: number > 0, "above 0")
+
+
+def _not_negative(text: str) -> float:
+    return _number(text, lambda number: number >= 0, "of at least 0")
+
+
+def _share(text: str) -> float:
+    return _number(text, lambda number: 0 < number < 1, "above 0 and below 1")
 
 
 def _threads(text: str) -> int | str:

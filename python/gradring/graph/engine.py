@@ -14,7 +14,7 @@ from gradring import _core
 from gradring.arguments import choice
 from gradring.errors import GradringError
 from gradring.graph.batch import Fields, check_target, fields_of
-from gradring.graph.faults import fault_error
+from gradring.graph.faults import bad_number, fault_error
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
 from gradring.graph.results import EpochResult, Report, Sums
@@ -238,7 +238,12 @@ class Engine:
                 result, part = self._native.chunk(True, feed, rates, left, report_every)
                 sums.add(part)
                 if result["fault"]:
-                    self._fail(result, None if hasattr(arrays, "open") else y, sums.count("steps") + start_batch)
+                    lies = () if hasattr(arrays, "open") else (x, y)
+                    shuffled = _core.Permutation(len(x), seed, epoch) if shuffle and lies else None
+                    first, rows = result["position"], result["rows"]
+                    numbers = np.arange(first, first + rows) if shuffled is None else shuffled.range(first, rows)
+                    batch = sums.count("steps") + start_batch
+                    self._fail(result, y if lies else None, batch, culprit=bad_number(lies, numbers))
                 left -= part["steps"] if left > 0 else 0
                 if on_report is not None and part["steps"]:
                     on_report(self._report(sums, part, rates, started))
@@ -290,7 +295,10 @@ class Engine:
             sums.add(part)
             if result["fault"]:
                 labels, batch = None if hasattr(arrays, "open") else y, first_batch + sums.count("steps")
-                self._fail(result, labels, batch, training=False)
+                first = result["position"]
+                lies = () if labels is None else (x, labels)
+                found = bad_number(lies, np.arange(first, min(first + result["rows"], len(x))))
+                self._fail(result, labels, batch, training=False, culprit=found)
         metrics = {"loss": sums.loss()}
         accuracy = sums.accuracy()
         if accuracy is not None:
@@ -407,7 +415,7 @@ class Engine:
             _core.teach_step_rates(self._door, ahead, self.step_count, False)
         result, part = self._native.chunk(True, feed, self._rates(1), 1, 0.0)
         if result["fault"]:
-            self._fail(result, fields[1], 0)
+            self._fail(result, fields[1], 0, culprit=bad_number(fields, np.arange(rows)))
         loss: float = part["last_loss"]
         return loss
 
@@ -417,7 +425,9 @@ class Engine:
             return arrays.open([dtype for _, dtype in wanted])
         return self._runtime.feed(wanted, batch_size, **order)
 
-    def _fail(self, result: Mapping[str, Any], y: Array | None, batch: int, *, training: bool = True) -> NoReturn:
+    def _fail(
+        self, result: Mapping[str, Any], y: Array | None, batch: int, *, training: bool = True, culprit: str = ""
+    ) -> NoReturn:
         if result["fault"] == "callback":
             self._runtime.raise_callback()
             raise RuntimeError("[engine] a callback failed without saying why")
@@ -425,4 +435,4 @@ class Engine:
             self.forget()  # the sums of micro-batches hold what was found
         plans = self._runtime.plans.values()
         updates = self.step_count if training else None
-        raise fault_error(result, loss=self.loss, batch=batch, y=y, plans=plans, updates=updates)
+        raise fault_error(result, loss=self.loss, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gradring.errors import NonFinite
 from gradring.graph.plan import Plan
 
-__all__ = ["fault_error"]
+__all__ = ["bad_number", "fault_error"]
+
+
+def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any]) -> str:
+    """Where the first NaN or infinity of these samples is, in words; empty if there is none."""
+    for name, array in zip("xy", fields, strict=False):
+        if array.dtype.kind != "f" or not len(samples):
+            continue
+        rows = np.asarray(array[samples]).reshape(len(samples), -1)
+        bad = np.argwhere(~np.isfinite(rows))
+        if len(bad):
+            row, column = map(int, bad[0])
+            return f"{name} of sample {int(samples[row])} is {rows[row, column]} in column {column}"
+    return ""
 
 
 def fault_error(
@@ -21,6 +35,7 @@ def fault_error(
     y: NDArray[Any] | None,
     plans: Iterable[Plan],
     updates: int | None,
+    culprit: str = "",
 ) -> Exception:
     """The error for a native result with a label or a loss that cannot be. ``updates`` done tells a step from an
     evaluation (None), which changes nothing anyway; ``y`` are the labels, where they lie in memory."""
@@ -40,6 +55,10 @@ def fault_error(
             f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {label} "
             f"must be at least 0 and below {classes}, the number of classes{unchanged}"
         )
+    if culprit:
+        begin = f"[{loss}] the loss of batch {batch} is not finite, because {culprit}: mend or leave out such samples"
+        unchanged = "" if updates is None else f"; the parameters are those after step {updates}"
+        return NonFinite(f"{begin}{unchanged}; nonfinite='ignore' goes on regardless")
     if updates is None:
         return NonFinite(
             f"[evaluate] the {loss} loss of batch {batch} is not finite: look at its samples and at the parameters; "

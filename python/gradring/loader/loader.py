@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +182,11 @@ class Loader(Settled):
         return tuple(parts)
 
     @property
+    def computable(self) -> bool:
+        """Whether every field has a dtype that native code computes with; half floats, for one, have none."""
+        return all(field.plain for field in self._opened.fields)
+
+    @property
     def names(self) -> tuple[str, ...] | None:
         """The names of a dict source's fields, else None."""
         return tuple(field.name for field in self._opened.fields) if self._opened.kind == "dict" else None
@@ -318,6 +323,12 @@ class Loader(Settled):
         if self._finalizer is not None:
             self._finalizer.detach()
         self._ends.close(signals=True)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            "[Loader] it has native memory and workers, which cannot be copied or pickled: make it from its "
+            "source where it is needed; state_dict() says where it stands"
+        )
 
     def __enter__(self) -> Loader:
         return self

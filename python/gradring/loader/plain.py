@@ -50,6 +50,8 @@ def _computable(caller: str, data: Any) -> Any:
         if isinstance(part, (Source, str, os.PathLike)):
             return part
         array = as_numbers(caller, f"field {name!r}", part)
+        if isinstance(part, np.memmap):  # as large as it may be: it is read, and cast, batch by batch
+            return array
         return array.astype(np.float32) if array.dtype.kind != "b" and array.dtype.name not in _GATHERED else array
 
     if isinstance(data, Mapping):
@@ -59,6 +61,14 @@ def _computable(caller: str, data: Any) -> Any:
 
 def load_npy(label: str, path: str | os.PathLike[str]) -> NDArray[Any]:
     """Map an ``.npy`` file; what is none raises ``ValueError`` with its name."""
+    kind = os.fspath(path).rpartition(".")[2].lower()
+    if kind in ("npz", "csv", "tsv", "txt"):
+        read = (
+            "numpy.load(path)['name']"
+            if kind == "npz"
+            else "numpy.loadtxt(path, delimiter=',') or pandas.read_csv(path)"
+        )
+        raise ValueError(f"[Loader] {label}: {os.fspath(path)} is a .{kind} file: read it with {read}, save it as .npy")
     try:
         # Not np.load, which also opens zip files and leaves a damaged one open.
         return np.lib.format.open_memmap(path, mode="r")

@@ -13,6 +13,10 @@ __all__ = ["Residual", "Sequential"]
 
 
 def _check(container: str, number: int, layer: object) -> None:
+    if isinstance(layer, (list, tuple)):
+        raise TypeError(
+            f"[{container}] layer {number} is a {type(layer).__name__} of layers: give them one by one, {container}(*layers)"
+        )
     if not isinstance(layer, Layer):
         got = layer.__name__ + " (the class: did you forget the brackets?)" if isinstance(layer, type) else repr(layer)
         raise TypeError(f"[{container}] layer {number} must be a gradring layer, got {got}")

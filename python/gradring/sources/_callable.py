@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.arrays import as_ndarray, is_array_like
 from gradring.sources._base import Source
+from gradring.sources._early import EarlyPickle
 from gradring.sources._fields import Field, named_first
 from gradring.sources._opened import KINDS, Opened
 
@@ -52,9 +53,24 @@ class Callable(Source):
             raise ValueError(f"[Callable] num_workers must be at least 1, got {num_workers!r}")
         self.fn, self.length = fn, length.__index__()
         self.workers, self.num_workers = workers, num_workers
+        self._early: EarlyPickle | None = None
         self._learned: tuple[str, tuple[Field, ...]] | None = None  # travels to worker processes
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_early": None}
+        if self._early is not None:
+            state["fn"] = self._early
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.fn, EarlyPickle):
+            self.fn = self.fn.load()
+
     def opened(self) -> Opened:
+        if self._learned is None and self.workers == "processes" and self._early is None:
+            # As it is now: a first sample may open files, which no process can be sent.
+            self._early = EarlyPickle(self.fn)
         if self._learned is None:
             kind, parts = _parts(self.fn(0))
             fields = tuple(Field(name, part.dtype, part.shape).delivered for name, part in parts.items())

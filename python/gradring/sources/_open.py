@@ -79,15 +79,21 @@ def _compound(kind: str, parts: dict[str, Any]) -> Opened:
     return from_columns(columns, kind)
 
 
+def _other_file(path: str) -> str:
+    if path.endswith(".npz"):
+        return "an .npz file holds several arrays; give those that are meant, numpy.load(path)['name']"
+    if path.endswith((".csv", ".tsv", ".txt")):
+        return "read a table with numpy.loadtxt(path, delimiter=',') or pandas.read_csv(path), and give its columns"
+    return "say what it is with gr.sources.Npy, Idx or RawRecords"
+
+
 def _columns(name: str, part: Any) -> tuple[bool, list[tuple[Field, Any]]]:
     if isinstance(part, Source):
         return part.columns(name)
     if isinstance(part, (str, os.PathLike)):
         path = os.fspath(part)
-        if not path.endswith(".npy"):
-            raise ValueError(
-                f"[loader] {path} does not end in .npy: say what it is with gr.sources.Npy, Idx or RawRecords"
-            )
+        if not str(path).endswith(".npy"):
+            raise ValueError(f"[loader] {path} does not end in .npy: {_other_file(str(path))}")
         return Npy(path).columns(name)
     array = as_array(name, part)
     if array.dtype.names is not None:

@@ -29,7 +29,10 @@ def plan(fields: Sequence[Field], kind: str, transforms: Any) -> tuple[list[list
         )
     for field, given in zip(fields, lists, strict=True):
         if given and not field.plain:
-            raise TypeError(f"[transforms] field {field.name!r} has dtype {field.dtype}, which no transform takes")
+            raise TypeError(
+                f"[transforms] field {field.name!r} has dtype {field.dtype}, which no transform takes: fit casts it by "
+                "itself, and .astype(numpy.float32) makes it computable"
+            )
     steps = [[transform.step() for transform in given] for given in lists]
     return steps, [bool(given) for given in lists], any(transform.python for given in lists for transform in given)
 

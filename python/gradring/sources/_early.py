@@ -1,0 +1,54 @@
+"""A function as worker processes get it: pickled before its first sample."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import Any
+
+__all__ = ["EarlyPickle"]
+
+
+class EarlyPickle:
+    """A pickle of a function; large buffers in it are not copied. Raises ``TypeError`` with the way out.
+
+    What a worker could not import, because it was defined in a notebook or an interactive session, and what pickle cannot
+    name, such as a lambda, goes through cloudpickle if that is installed.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._buffers: list[pickle.PickleBuffer] = []
+        try:
+            data = pickle.dumps(function, protocol=5, buffer_callback=self._buffers.append)
+            reason = "it was defined in a session that workers cannot import" if _of_this_session(data) else ""
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            data, reason = b"", str(error)
+        if reason:
+            data = self._by_value(function, reason)
+        self._data = data
+
+    def _by_value(self, function: Any, reason: str) -> bytes:
+        self._buffers = []
+        try:
+            import cloudpickle  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        except ImportError:
+            raise TypeError(
+                f"[Callable] fn cannot be sent to worker processes: {reason}. Put it into a module, install cloudpickle, or "
+                "use workers='threads'"
+            ) from None
+        try:
+            data: bytes = cloudpickle.dumps(function, protocol=5, buffer_callback=self._buffers.append)
+        except Exception as error:
+            raise TypeError(
+                f"[Callable] fn cannot be sent to worker processes: {error}. Open files in fn at its first sample, and not "
+                "before, or use workers='threads'"
+            ) from error
+        return data
+
+    def load(self) -> Any:
+        return pickle.loads(self._data, buffers=self._buffers)
+
+
+def _of_this_session(data: bytes) -> bool:
+    """Whether a pickle names something of a main module that has no file to import it from."""
+    return b"__main__" in data and not hasattr(sys.modules.get("__main__"), "__file__")

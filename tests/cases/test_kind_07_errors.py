@@ -1,0 +1,190 @@
+"""Kind 7: errors name the cure."""
+
+import copy
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring.cli import main
+
+X = np.random.default_rng(7).standard_normal((40, 4)).astype(np.float32)
+Y = np.arange(40) % 3
+
+
+def model():
+    return gr.nn.Sequential(gr.nn.Linear(4, 3))
+
+
+def trainer(**options):
+    return gr.Trainer(model(), optimizer=gr.optim.SGD(0.1), **options)
+
+
+class Lazy:
+    """Opens its file at the first sample, as one does with HDF5."""
+
+    def __init__(self, path):
+        self.path, self.file = path, None
+
+    def __call__(self, i):
+        if self.file is None:
+            self.file = open(self.path, "rb")  # noqa: SIM115
+        self.file.seek(i)
+        return np.frombuffer(self.file.read(1), np.uint8)
+
+
+def test_a_file_that_opens_at_the_first_sample(tmp_path):
+    (tmp_path / "data").write_bytes(bytes(range(20)))
+    lazy = Lazy(tmp_path / "data")
+    with gr.Loader(gr.sources.Callable(lazy, 20, workers="processes", num_workers=1), 5) as loader:
+        for _ in range(2):
+            assert np.concatenate(list(loader)).ravel().tolist() == list(range(20))
+    lazy.file.close()
+
+
+def test_a_lambda_in_worker_processes():
+    pytest.importorskip("cloudpickle")
+    offset = 5
+    with gr.Loader(gr.sources.Callable(lambda i: i + offset, 20, workers="processes", num_workers=1), 5) as loader:
+        assert np.concatenate(list(loader)).tolist() == list(range(5, 25))
+
+
+SESSION = """
+import sys
+{hide}
+import numpy as np, gradring as gr
+class Squares:
+    def __call__(self, i):
+        return np.int64(i * i)
+loader = gr.Loader(gr.sources.Callable(Squares(), 10, workers="processes", num_workers=1), 5)
+print(np.concatenate(list(loader)).tolist())
+"""
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_class_of_an_interactive_session(installed):
+    pytest.importorskip("cloudpickle")
+    script = textwrap.dedent(SESSION).format(hide="" if installed else "sys.modules['cloudpickle'] = None")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    if installed:
+        assert done.stdout.strip() == str([i * i for i in range(10)]), done.stderr
+    else:
+        assert "Put it into a module, install cloudpickle, or use workers='threads'" in done.stderr
+
+
+@pytest.mark.parametrize("make", [trainer, lambda: gr.Loader((X, Y), 4)], ids=["trainer", "loader"])
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy], ids=lambda way: way.__name__)
+def test_what_cannot_be_copied_says_so(make, way):
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled: (use|make)"):
+        way(make())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_one_bad_number_in_x_is_found(value, shuffle):
+    x = X.copy()
+    x[29, 2] = value
+    words = rf"x of sample 29 is {value} in column 2"
+    for way in (
+        lambda made: made.fit(gr.Loader((x, Y), 8, shuffle=shuffle, seed=3), 1, verbose=False),
+        lambda made: made.step(x, Y),
+        lambda made: made.evaluate((x, Y)),
+    ):
+        made = trainer()
+        with pytest.raises(gr.NonFinite, match=words):
+            way(made)
+    images = gr.nn.Sequential(gr.nn.Flatten(), gr.nn.Linear(4, 3))
+    with pytest.raises(gr.NonFinite, match="sample 29"):
+        gr.Trainer(images).step(x.reshape(40, 2, 2), Y)
+
+
+def test_one_bad_number_in_y_is_found():
+    targets = np.zeros((40, 3), np.float32)
+    targets[11, 1] = np.nan
+    with pytest.raises(gr.NonFinite, match="y of sample 11 is nan in column 1"):
+        gr.Trainer(model(), loss="mse").fit((X, targets), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda f: gr.nn.Sequential([gr.nn.Linear(4, 3)]), TypeError, r"one by one, Sequential\(\*layers\)"),
+        (lambda f: gr.nn.Residual([gr.nn.Linear(4, 4)]), TypeError, r"one by one, Residual\(\*layers\)"),
+        (lambda f: gr.Trainer(model(), optimizer="adam"), TypeError, r"write optimizer=gr\.optim\.Adam\(lr\)"),
+        (lambda f: gr.Trainer(model(), optimizer=gr.optim.SGD), TypeError, r"write optimizer=gr\.optim\.SGD\(lr\)"),
+        (lambda f: trainer().save(f / "no" / "m"), OSError, r"'.*no/m': there is no folder '.*no'; make it"),
+        (lambda f: trainer().fit((X, Y), verbose=False).to_csv(f / "no" / "c"), OSError, "there is no folder"),
+        (lambda f: gr.callbacks.Checkpoint("lr={0.1}/m"), ValueError, r"double any other brace, 'lr=\{\{0\.1\}\}/m'"),
+        (lambda f: gr.Loader(f / "x.npz", 4), ValueError, r"numpy\.load\(path\)\['name'\]"),
+        (lambda f: gr.Loader(f / "x.csv", 4), ValueError, r"read_csv"),
+        (lambda f: trainer().predict(f / "x.csv"), ValueError, r"read_csv"),
+        (lambda f: gr.Trainer(type("Net", (gr.nn.Layer,), {"forward": print})()).step(X, Y), NotImplementedError,
+         r"Net has forward, but a layer says what it does in trace"),
+        (lambda f: gr.Trainer(type("Net", (gr.nn.Layer,), {})()).step(X, Y), NotImplementedError, "must override trace"),
+    ],
+)  # fmt: skip
+def test_the_way_out_is_named(call, error, words, tmp_path):
+    with pytest.raises(error, match=words):
+        call(tmp_path)
+
+
+def test_files_of_others_are_named(tmp_path):
+    np.savez(tmp_path / "m.npz", w=X)
+    np.save(tmp_path / "m.npy", X)
+    with open(tmp_path / "m.pkl", "wb") as file:
+        pickle.dump({"weight": 1.5}, file, protocol=4)
+    for name, words in (("m.npz", "zip archive.*PyTorch"), ("m.npy", ".npy file"), ("m.pkl", "pickle, which is never")):
+        with pytest.raises(gr.CheckpointCorrupt, match=words):
+            trainer().load(tmp_path / name)
+
+
+def test_a_sound_file_of_another_model(tmp_path):
+    trainer().save(tmp_path / "m")
+    other = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(4, 5), gr.nn.Linear(5, 3)))
+    with pytest.raises(gr.CheckpointMismatch, match="weights_only=True.*strict=False"):
+        other.load(tmp_path / "m")
+    with pytest.raises(gr.CheckpointMismatch, match="strict=False"):
+        other.load(tmp_path / "m", weights_only=True)
+    adam = gr.Trainer(model(), optimizer=gr.optim.Adam())
+    assert sorted(adam.load(tmp_path / "m", weights_only=True)) == ["0.bias", "0.weight"]
+    head = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(4, 3), gr.nn.Linear(3, 2)))
+    assert sorted(head.load(tmp_path / "m", strict=False)) == ["0.bias", "0.weight"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epochs", "0"], "--epochs"),
+        (["--epochs", "-3"], "--epochs"),
+        (["--lr", "-1"], "--lr"),
+        (["--lr", "nan"], "--lr"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--weight-decay", "-1"], "--weight-decay"),
+        (["--test-share", "1.5"], "--test-share"),
+        (["--resume"], "--resume.*no file.*leave --resume out"),
+    ],
+)
+def test_the_command_refuses_before_it_writes(arguments, words, tmp_path, capsys):
+    (tmp_path / "digits.safetensors").write_bytes(b"precious") if "--resume" not in arguments else None
+    before = sorted(p.name for p in tmp_path.iterdir())
+    try:
+        status = main(["train", "digits", "--out", str(tmp_path), *arguments])
+    except SystemExit as end:
+        status = end.code
+    import re
+
+    assert status != 0 and re.search(words, capsys.readouterr().err)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["NumPy by hand", "numpy by hand", "NUMPY BY HAND"])
+def test_the_benchmark_takes_a_peer_as_the_table_writes_it(name):
+    from gradring.bench.peers import chosen_names
+
+    assert list(chosen_names(["numpy by hand", "torch"], [name])) == ["numpy by hand"]
+    with pytest.raises(ValueError, match="no peer is called 'nobody'"):
+        chosen_names(["numpy by hand", "torch"], ["nobody"])
