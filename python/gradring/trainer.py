@@ -23,6 +23,7 @@ from gradring.callbacks.progress import Progress
 from gradring.callbacks.states import give, joined, named_states, require_known, split
 from gradring.epochs import length_of
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
+from gradring.gate import Gate
 from gradring.history import History
 from gradring.native_run import NativeRun
 from gradring.optim import AdamW, Optimizer
@@ -63,8 +64,10 @@ class Trainer(Settled):
     dropout and order alone after ``model.init`` or a load, and an error after a training, which ``reset(seed)`` undoes.
     Another optimizer may be assigned to ``trainer.optimizer`` at any time; the next step uses it.
 
-    A trainer serves one thread at a time; another one that calls it meanwhile gets a ``GradringError``. Any number of
-    trainers may work at once.
+    Any number of threads may call ``predict`` at the same time; beside a ``fit`` in another thread, ``predict``,
+    ``evaluate``, ``save`` and ``state_dict`` run between two of its chunks, so within about 0.2 s, on the parameters of a
+    whole step. Whatever trains serves one thread at a time; another one that calls it meanwhile gets a
+    ``GradringError``. Any number of trainers may work at once.
 
     >>> import gradring as gr
     >>> train, test = gr.datasets.digits()
@@ -143,6 +146,7 @@ class Trainer(Settled):
         self._callbacks: tuple[Callback, ...] = ()
         self._callback_states: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
+        self._gate = Gate()
         self._validation_seconds = self._python_seconds = 0.0
 
     # State
@@ -204,7 +208,7 @@ class Trainer(Settled):
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that training changes: ``params``, ``optimizer``, and the counts of steps, epochs and
         batches."""
-        with self._alone("state_dict"):
+        with self._gate.reading():
             return {
                 "params": {name: array.copy() for name, array in self._runner.params.items()},
                 "optimizer": {name: array.copy() for name, array in self._runner.state.items()},
@@ -243,7 +247,7 @@ class Trainer(Settled):
 
         A new trainer that loads it goes on bit for bit as this one would.
         """
-        with self._alone("save"):
+        with self._gate.reading():
             tensors = {**self._runner.params, **{_STATE + name: array for name, array in self._runner.state.items()}}
             states, arrays = split(named_states(self._callbacks) or self._callback_states)
             tensors |= arrays
@@ -413,12 +417,14 @@ class Trainer(Settled):
 
         def report(batches: int, metrics: dict[str, float]) -> None:
             run.batch, run.metrics = batches, metrics
-            for listener in listeners:
-                listener.on_report(run)
+            with self._gate.paused():
+                for listener in listeners:
+                    listener.on_report(run)
 
         self._training = True
         try:
-            metrics = self._runner.train(source, self.epoch, self._batch, report)
+            with self._gate.writing():
+                metrics = self._runner.train(source, self.epoch, self._batch, report)
         except BaseException:
             self._batch = self._runner.batches()
             raise
@@ -427,7 +433,8 @@ class Trainer(Settled):
         validating = time.perf_counter()
         native = self._native_seconds() - native
         if check is not None:
-            metrics |= {f"val_{name}": value for name, value in self._runner.evaluate(check, _EVALUATE).items()}
+            with self._gate.writing():
+                metrics |= {f"val_{name}": value for name, value in self._runner.evaluate(check, _EVALUATE).items()}
         validated = time.perf_counter() - validating
         run.batch = run.batch if run.batches is None else run.batches
         run.metrics = {
@@ -449,9 +456,8 @@ class Trainer(Settled):
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         if more:
             raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
-        with self._alone("evaluate"):
+        with self._gate.writing():  # alone: it runs on the engine that trains
             source = self._runner.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
-            self._runner.limit = None
             return self._runner.evaluate(source, batch_size)
 
     def predict(self, x: Any, *, batch_size: int = _EVALUATE) -> NDArray[Any]:
@@ -461,7 +467,7 @@ class Trainer(Settled):
         ``"x"``) counts, in its samples' order, or an iterable of batches.
         """
         size = whole("Trainer.predict", "batch_size", batch_size, 1)
-        with self._alone("predict"):
+        with self._gate.reading():
             parts = prediction_inputs("Trainer.predict", x, size)
             return (
                 self._runner.predict(x, size)
@@ -525,7 +531,7 @@ class Trainer(Settled):
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:
-        """One thread at a time; callbacks, in the thread of ``fit``, may come in again."""
+        """What trains: one thread at a time; callbacks, in the thread of ``fit``, may come in again."""
         if not self._lock.acquire(blocking=False):
             raise GradringError(
                 f"[Trainer.{method}] this trainer is in use by another thread; a trainer serves one at a time"

@@ -15,6 +15,7 @@ from gradring.arguments import choice
 from gradring.errors import GradringError
 from gradring.graph.batch import Fields, check_target, fields_of
 from gradring.graph.faults import bad_number, fault_error
+from gradring.graph.forward import Forward
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
 from gradring.graph.results import EpochResult, Report, Sums
@@ -122,6 +123,7 @@ class Engine:
             part = states[number * store.elements : (number + 1) * store.elements]
             self.state.update({f"{name}.{key}": view for key, view in store.views(part).items()})
         self._last_rows = 0
+        self._forward = Forward(model, store, self.threads)
         self.step, self._door = _core.make_step_door(self._native, self._step_slowly)
         self._constant = not callable(optimizer.lr)
         if self._constant:
@@ -308,7 +310,7 @@ class Engine:
     def predict(self, x: ArrayLike, batch_size: int = 1024) -> Array:
         """The model's output for every row of ``x``, without dropout."""
         self._require_own_store()
-        return self._runtime.predict(x, batch_size)
+        return self._forward(x, batch_size)
 
     def plan(self, rows: int | None = None) -> Plan:
         """The training program for a batch of ``rows`` (the largest one trained on): print it."""
