@@ -2,17 +2,30 @@
 
 A lock of readers and one writer, after Courtois, Heymans and Parnas, "Concurrent Control with Readers and Writers", 1971.
 A writer that runs for long pauses between two of its chunks, and then lets those go first who wait.
+
+A signal's handler may raise at any moment, also while somebody enters or leaves. So whoever is inside is known by a token
+that lives in its own frame: when the frame is gone, so is the claim, however it ended.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gradring.errors import GradringError
 
 __all__ = ["Gate"]
+
+_POLL = 0.0005  # seconds between two looks of a thread that waits
+_PATIENCE = 0.2  # seconds that a pause lasts at most for those that wait
+
+
+class _Token:
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
 
 
 class Gate:
@@ -22,73 +35,75 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers: dict[int, int] = {}  # thread: how often it has come in
-        self._waiting = 0
-        self._writer, self._depth = 0, 0
+        self._lock = threading.RLock()  # guards the following, and is never held for long
+        self._readers: weakref.WeakSet[_Token] = weakref.WeakSet()
+        self._waiting: weakref.WeakSet[_Token] = weakref.WeakSet()
+        self._writer: weakref.ref[_Token] | None = None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        me = threading.get_ident()
-        with self._changed:
-            if self._writer == me:
+        """Waits for a writer; ``GradringError`` if that is this very thread."""
+        token = _Token()
+        while not self._read(token):
+            time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers.discard(token)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Waits for readers and other writers; within itself it does nothing."""
+        token = _Token()
+        while not self._write(token):
+            time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._inside() is token:
+                    self._writer = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within ``writing``: others may come in meanwhile, and whoever waits then comes in before the writer goes on."""
+        with self._lock:
+            token, self._writer = self._inside(), None
+        assert token is not None
+        try:
+            yield
+        finally:
+            began = time.monotonic()
+            while self._waiting and time.monotonic() - began < _PATIENCE:
+                time.sleep(_POLL)
+            while not self._write(token):
+                time.sleep(_POLL)
+
+    def _inside(self) -> _Token | None:
+        return None if self._writer is None else self._writer()
+
+    def _read(self, token: _Token) -> bool:
+        with self._lock:
+            writer = self._inside()
+            if writer is None:
+                self._readers.add(token)
+                self._waiting.discard(token)
+                return True
+            if writer.thread == token.thread:
                 raise GradringError(
                     "[Trainer] a step is running already, further up this thread's stack: a layer, or the function of a "
                     "loader, cannot use the trainer that runs it; a callback can"
                 )
-            self._waiting += 1
-            try:
-                while self._writer != 0:
-                    self._changed.wait()
-            finally:
-                self._waiting -= 1
-                self._changed.notify_all()
-            self._readers[me] = self._readers.get(me, 0) + 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers[me] -= 1
-                if not self._readers[me]:
-                    del self._readers[me]
-                self._changed.notify_all()
+            self._waiting.add(token)
+            return False
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        me = threading.get_ident()
-        self._enter(me)
-        try:
-            yield
-        finally:
-            self._leave()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Within ``writing``: others may come in meanwhile, and whoever waits comes in before the writer goes on."""
-        with self._changed:
-            me, depth = self._writer, self._depth
-            self._writer, self._depth = 0, 0
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                # Those that wait now; a stream of new ones does not keep the writer away for long.
-                self._changed.wait_for(lambda: self._waiting == 0, 0.2)
-            self._enter(me, depth)
-
-    def _enter(self, me: int, depth: int = 1) -> None:
-        with self._changed:
-            if self._writer == me:
-                self._depth += 1
-                return
-            while self._writer != 0 or any(reader != me for reader in self._readers):
-                self._changed.wait()
-            self._writer, self._depth = me, depth
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._depth -= 1
-            if self._depth == 0:
-                self._writer = 0
-                self._changed.notify_all()
+    def _write(self, token: _Token) -> bool:
+        with self._lock:
+            writer = self._inside()
+            if writer is not None:
+                return writer.thread == token.thread
+            if any(reader.thread != token.thread for reader in self._readers):
+                return False
+            self._writer = weakref.ref(token)
+            return True

@@ -425,6 +425,7 @@ class Trainer(Settled):
         try:
             with self._gate.writing():
                 metrics = self._runner.train(source, self.epoch, self._batch, report)
+            self._batch = self._runner.batches()  # all of them, should Ctrl-C come before the epoch counts
         except BaseException:
             self._batch = self._runner.batches()
             raise

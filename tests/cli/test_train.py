@@ -144,7 +144,7 @@ def damaged(path):
         ),
         (
             lambda d: np.save(d / "x.npy", np.full((400, 2), np.nan)),
-            r"the loss of batch 0 is not finite, because x of sample",
+            r"the loss of step 1 .*is not finite, because x of sample",
         ),
         (
             lambda d: (np.save(d / "x.npy", np.zeros((1, 2))), np.save(d / "y.npy", np.zeros(1, int))),

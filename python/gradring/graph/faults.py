@@ -55,13 +55,11 @@ def fault_error(
             f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {label} "
             f"must be at least 0 and below {classes}, the number of classes{unchanged}"
         )
-    if culprit:
-        begin = f"[{loss}] the loss of batch {batch} is not finite, because {culprit}: mend or leave out such samples"
-        unchanged = "" if updates is None else f"; the parameters are those after step {updates}"
-        return NonFinite(f"{begin}{unchanged}; nonfinite='ignore' goes on regardless")
+    because = f", because {culprit} (mend or leave out such samples)" if culprit else ""
     if updates is None:
         return NonFinite(
-            f"[evaluate] the {loss} loss of batch {batch} is not finite: look at its samples and at the parameters; "
+            f"[evaluate] the {loss} loss of batch {batch} is not finite"
+            f"{because or ': look at its samples and at the parameters'}; "
             "nonfinite='ignore' goes on regardless"
         )
     if result["fault"] == "gradient":
@@ -70,7 +68,8 @@ def fault_error(
             f"are those after step {updates}. Look at the size of that batch's numbers, or try a lower learning rate; "
             "nonfinite='ignore' goes on regardless"
         )
+    advice = "See to the data" if culprit else "Try a lower learning rate, clip_norm, or look at that batch"
     return NonFinite(
-        f"[{loss}] the loss of step {updates + 1} (batch {batch}) is not finite: the parameters are those after step "
-        f"{updates}. Try a lower learning rate, clip_norm, or look at that batch; nonfinite='ignore' goes on regardless"
+        f"[{loss}] the loss of step {updates + 1} (batch {batch}) is not finite{because}: the parameters are those after step "
+        f"{updates}. {advice}; nonfinite='ignore' goes on regardless"
     )
