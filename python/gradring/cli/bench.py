@@ -14,6 +14,7 @@ _BENCHMARKS = {
     "step": "a whole training step of several MLPs",
     "fit": "an epoch of Fashion-MNIST",
     "loader": "batches against PyTorch's DataLoader and NumPy slicing",
+    "allreduce": "sums over processes against gloo and every MPI",
 }
 
 # Which benchmarks take which option.
@@ -23,9 +24,10 @@ _OPTIONS = {
     "sample": ("gemm",),
     "shard": ("gemm",),
     "add": ("gemm",),
-    "only": ("loader",),
-    "peers": ("gemm", "step", "fit", "loader"),
+    "only": ("loader", "allreduce"),
+    "peers": ("gemm", "step", "fit", "loader", "allreduce"),
     "peers_from": ("gemm", "step", "fit", "loader"),
+    "native": ("allreduce",),
 }
 
 
@@ -43,7 +45,7 @@ def add_to(commands: Any) -> None:
         help="gemm: every N-th case from the I-th on; shards after the first add their rows to --out",
     )
     parser.add_argument("--add", action="store_true", help="gemm: add rows, or rounds of the same rows, to --out")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="loader: these rows alone, such as scale64")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="loader, allreduce: these rows alone, such as scale64")
     parser.add_argument(
         "--peers", nargs="+", metavar="NAME", help="these peers alone, as the table names them; case does not matter"
     )
@@ -52,6 +54,9 @@ def add_to(commands: Any) -> None:
         type=Path,
         metavar="FOLDER",
         help="also race the peers of this folder, such as benchmarks/peers of the source; runs its peers.py",
+    )
+    parser.add_argument(
+        "--native", type=Path, metavar="COMM_BENCH", help="allreduce: this program gives the bound and our times from C++"
     )
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)

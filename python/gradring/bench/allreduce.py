@@ -1,0 +1,271 @@
+"""``gradring bench allreduce``: float32 sums over processes, against gloo, MPICH, Open MPI and Intel MPI (by mpi4py).
+
+Every library runs in processes of its own, which its own launcher starts and which this pins, a processor each. In each
+round each library has a turn per row, forwards and backwards in turn. Before each call the inputs are rewritten outside the
+timer, the ranks meet at a barrier that is no library's, and the row's time is that of the slowest rank; afterwards every
+element is checked. Below 64 KiB a hundred calls, each over an array of its own, are timed together. "Cold" rows go over
+arrays of 128 MiB in all, which are rewritten first and then reduced one after another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .allreduce_group import Ranks, entrants
+from .harness import format_seconds, geometric_mean, write
+from .machine import core_round_trip, describe
+from .report import describe_cores, print_machine
+
+OURS = "gradring"
+_STAGED = "gradring, NumPy arrays"
+_COLD_BYTES = 128 << 20  # four times a last-level cache
+_TOGETHER = 100  # calls that are timed together, where one is shorter than a clock's reading
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: bytes per rank, ranks, and whether the arrays are in caches."""
+
+    name: str
+    bytes: int
+    ranks: int = 2
+    cold: bool = False
+
+    @property
+    def together(self) -> bool:
+        """Whether calls are timed together."""
+        return self.bytes < 1 << 16
+
+    @property
+    def arrays(self) -> int:
+        """How many, each rewritten before its use."""
+        return _TOGETHER if self.together else max(_COLD_BYTES // self.bytes, 2) if self.cold else 1
+
+    @property
+    def sweeps(self) -> int:
+        """Of a turn."""
+        return 1 if self.cold else 20 if self.ranks == 2 else 4
+
+
+CASES = (
+    Case("8 B", 8),
+    Case("1 KiB", 1 << 10),
+    Case("16 KiB", 16 << 10),
+    Case("256 KiB warm", 256 << 10),
+    Case("1 MiB warm", 1 << 20),
+    Case("4 MiB warm", 4 << 20),
+    Case("16 MiB cold", 16 << 20, cold=True),
+    Case("64 MiB cold", 64 << 20, cold=True),
+    Case("4 MiB, four ranks", 4 << 20, ranks=4),
+)
+
+
+@dataclass
+class Row:
+    """A case's seconds per call: all of them, by entrant."""
+
+    case: Case
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)  # of all ranks together, per call
+    failures: dict[str, str] = field(default_factory=dict)
+    bound: float = 0.0  # seconds in which the memory could do it
+    native: tuple[float, float, float] | None = None  # of ours from C++: p10, p50, p90
+
+    def quantiles(self, name: str) -> tuple[float, float, float]:
+        """p10, p50, p90."""
+        times = self.seconds[name]
+        if len(times) < 2:
+            return times[0], times[0], times[0]
+        tenths = statistics.quantiles(times, n=10, method="inclusive")
+        return tenths[0], statistics.median(times), tenths[8]
+
+    def median(self, name: str) -> float:
+        """p50."""
+        return statistics.median(self.seconds[name])
+
+    def best_peer(self, families: dict[str, str], family: str | None = None) -> str | None:
+        """The fastest that is not ours, of one family if that is given."""
+        peers = [n for n in self.seconds if families[n] != "ours" and family in (None, families[n])]
+        return min(peers, key=self.median, default=None)
+
+
+def run(out: Path | None = None, rounds: int | None = None, only: list[str] | None = None, peers: list[str] | None = None,
+        native: Path | None = None) -> None:  # fmt: skip
+    """Race, print the table, and write it to `out`.
+
+    `only`: names of rows; `peers`: names of entrants, beside ours; `native`: the program comm_bench, for the bound and our
+    times from C++.
+    """
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        raise RuntimeError("[bench] a race of two pinned processes needs two processors")
+    if only and (unknown := set(only) - {case.name for case in CASES}):
+        raise ValueError(f"[bench] --only: no row {sorted(unknown)[0]!r}; rows are {', '.join(c.name for c in CASES)}")
+    cases = [case for case in CASES if not only or case.name in only]
+    chosen = [e for e in entrants() if not peers or e.family == "ours" or e.name in peers]
+    families = {entrant.name: entrant.family for entrant in chosen}
+    rows = [Row(case) for case in cases]
+    missing: dict[str, str] = {}
+    abouts: dict[str, str] = {}
+    trips: list[float] = []
+    for ranks in sorted({case.ranks for case in cases}):
+        some = [row for row in rows if row.case.ranks == ranks]
+        groups = [Ranks(entrant, ranks, cores) for entrant in chosen]
+        try:
+            for group in groups:
+                if group.missing:
+                    missing[group.entrant.name] = group.missing
+                abouts[group.entrant.name] = group.about
+            able = [group for group in groups if not group.missing]
+            for row in some:
+                print(f"racing {row.case.name} ...", flush=True)
+                _race(row, able, rounds or 7, trips)
+        finally:
+            for group in groups:
+                if not group.missing:
+                    group.close()
+    if native is not None:
+        _add_native(rows, native)
+    _print(rows, families, missing)
+    if trips:
+        print(describe_cores(trips))
+    if out is not None:
+        _save(out, rows, families, missing, abouts, trips)
+
+
+def _race(row: Row, groups: list[Ranks], rounds: int, trips: list[float]) -> None:
+    case = row.case
+    able = []
+    for group in groups:
+        answers = group.ask(do="prepare", elements=case.bytes // 4, arrays=case.arrays)
+        if error := next((a["error"] for a in answers if "error" in a), None):
+            row.failures[group.entrant.name] = error
+        else:
+            able.append(group)
+    for turn in range(rounds):
+        trips.append(core_round_trip())
+        for group in able if turn % 2 == 0 else reversed(able):
+            name = group.entrant.name
+            if name in row.failures:
+                continue
+            answers = group.ask(do="time", sweeps=case.sweeps, each=not case.together)
+            if error := next((a["error"] for a in answers if "error" in a), None):
+                row.failures[name] = error
+                continue
+            slowest = [max(times) * 1e-9 for times in zip(*(a["nanoseconds"] for a in answers), strict=True)]
+            row.seconds.setdefault(name, []).extend(slowest)
+            row.cpu_seconds[name] = sum(a["cpu_seconds"] for a in answers)
+
+
+def _add_native(rows: list[Row], program: Path) -> None:
+    """The bound and our native times, from comm_bench: a line of JSON each."""
+    found = shutil.which(str(program))
+    if found is None:
+        raise ValueError(f"[bench] --native: {program} is no program")
+    done = subprocess.run([found], capture_output=True, text=True, check=True, timeout=600)
+    for line in done.stdout.splitlines():
+        result: dict[str, Any] = json.loads(line)
+        if result["what"] == "bound":
+            # Each rank must load and store its share of all arrays: 2 p N bytes in all, at B bytes per second.
+            for row in rows:
+                if row.case.ranks == result["ranks"] and row.case.cold:
+                    row.bound = 2 * row.case.ranks * row.case.bytes / result["bytes_per_second"]
+        else:
+            for row in rows:
+                if (row.case.bytes, row.case.ranks, row.case.cold) == (
+                    result["bytes"],
+                    result["ranks"],
+                    result["cold"],
+                ):
+                    row.native = (result["p10"], result["p50"], result["p90"])
+
+
+def _print(rows: list[Row], families: dict[str, str], missing: dict[str, str]) -> None:
+    print_machine()
+    for row in rows:
+        print(f"\n{row.case.name}, {row.case.ranks} ranks on 2 cores")
+        for name in sorted(row.seconds, key=row.median):
+            low, middle, high = map(format_seconds, row.quantiles(name))
+            cpu = format_seconds(row.cpu_seconds[name])
+            print(f"  {name:28} p10 {low:>9}  p50 {middle:>9}  p90 {high:>9}  CPU of all ranks {cpu:>9}")
+        if row.native is not None:
+            low, middle, high = map(format_seconds, row.native)
+            print(f"  {'gradring from C++':28} p10 {low:>9}  p50 {middle:>9}  p90 {high:>9}")
+        for ours in (OURS, _STAGED):
+            if ours in row.seconds:
+                print(f"  {ours}: {_ratios(row, ours, families)}")
+        for name, why in row.failures.items():
+            print(f"  {name} failed: {why}")
+    ratios = {row.case.name: _ratio(row, OURS, families) for row in rows if OURS in row.seconds}
+    known = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
+    if known:
+        lost = [name for name, ratio in known.items() if ratio < 1]
+        print(
+            f"\nratio to the best peer: geometric mean {geometric_mean(known.values()):.2f}x; rows lost: {lost or 'none'}"
+        )
+    for name, why in missing.items():
+        print(f"missing: {name}: {why}")
+
+
+def _ratio(row: Row, ours: str, families: dict[str, str], family: str | None = None) -> float:
+    peer = row.best_peer(families, family)
+    return math.nan if peer is None or ours not in row.seconds else row.median(peer) / row.median(ours)
+
+
+def _ratios(row: Row, ours: str, families: dict[str, str]) -> str:
+    parts = [
+        f"{_ratio(row, ours, families, family):.2f}x the speed of {peer}"
+        for family in ("gloo", "mpi")
+        if (peer := row.best_peer(families, family)) is not None
+    ]
+    if row.bound:
+        parts.append(f"{100 * row.bound / row.median(ours):.0f} % of what the memory allows")
+    return ", ".join(parts) or "no peer"
+
+
+def _save(
+    out: Path,
+    rows: list[Row],
+    families: dict[str, str],
+    missing: dict[str, str],
+    abouts: dict[str, str],
+    trips: list[float],
+) -> None:
+    document = {
+        "title": "all-reduce of float32 sums, seconds per call",
+        "machine": describe(),
+        "ours": OURS,
+        "missing": missing,
+        "libraries": abouts,
+        "core_round_trips": [min(trips, default=0.0), max(trips, default=0.0)],
+    }
+    write(
+        out,
+        document,
+        [
+            {
+                "name": row.case.name,
+                "bytes": row.case.bytes,
+                "ranks": row.case.ranks,
+                "cold": row.case.cold,
+                "p10_p50_p90": {name: list(row.quantiles(name)) for name in row.seconds},
+                "calls": {name: len(times) for name, times in row.seconds.items()},
+                "cpu_seconds": row.cpu_seconds,
+                "native": list(row.native or []),
+                "bound": row.bound,
+                "best_peer": row.best_peer(families),
+                "ratio": _ratio(row, OURS, families),
+                "ratio_staged": _ratio(row, _STAGED, families),
+                "failures": row.failures,
+            }
+            for row in rows
+        ],
+    )

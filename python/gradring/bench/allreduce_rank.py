@@ -1,0 +1,165 @@
+"""One rank of one library in `gradring bench allreduce`: it waits at a socket for its turns, and times its own calls.
+
+    python -m gradring.bench.allreduce_rank FOLDER RANKS LIBRARY [OPTION=VALUE ...]
+
+The rank's number comes from its launcher's variables, or from gradring's launcher.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# Before NumPy: one processor, and one thread.
+_CORES = [int(cpu) for cpu in os.environ.get("GRADRING_BENCH_CORES", "").split(",") if cpu]
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+__all__ = ["main"]
+
+
+def _own_rank() -> int:
+    from gradring.launch.inherited import inherited
+
+    own = inherited()
+    if own is not None:
+        return own.rank
+    return int(next(os.environ[name] for name in _RANK_VARIABLES if name in os.environ))
+
+
+class _Meeting:
+    """A barrier by which all ranks begin at one moment: words in a shared file, a cache line each, that are spun upon."""
+
+    def __init__(self, path: Path, rank: int, ranks: int) -> None:
+        import mmap
+
+        with open(path, "r+b") as file:
+            self._words: Any = memoryview(mmap.mmap(file.fileno(), 64 * ranks)).cast("Q")
+        self._mine = 8 * rank
+        self._others = [8 * other for other in range(ranks) if other != rank]
+        self._crowded = ranks > len(_CORES)
+        self._turn = 0
+
+    def wait(self) -> None:
+        words = self._words
+        self._turn = turn = self._turn + 1
+        words[self._mine] = turn
+        for other in self._others:
+            while words[other] < turn:
+                if self._crowded:
+                    os.sched_yield()
+
+
+class _Case:
+    """Arrays of one size, rewritten before every use, and checked after it.
+
+    Their elements are integers small enough for a float32 sum to be exact in any order.
+    """
+
+    def __init__(self, library: Any, rank: int, ranks: int, elements: int, arrays: int) -> None:
+        import numpy as np
+
+        bases = [
+            np.random.default_rng(100 + r).integers(-1000, 1000, elements).astype(np.float32) for r in range(ranks)
+        ]
+        self._own, self._sum, self._ranks, self._rank = (
+            bases[rank],
+            np.sum(bases, axis=0, dtype=np.float32),
+            ranks,
+            rank,
+        )
+        stride = max(elements, 32)  # two cache lines, which are fetched together
+        memory = library.empty(stride * arrays)
+        self.arrays = [memory[stride * i : stride * i + elements] for i in range(arrays)]
+        self.calls = [library.bind(array) for array in self.arrays]
+        self._turn = 0
+
+    def rewrite(self) -> None:
+        import numpy as np
+
+        self._turn += 1
+        for i, array in enumerate(self.arrays):
+            np.add(self._own, np.float32((self._turn * 7 + i * 3 + self._rank) % 1000), out=array)
+
+    def check(self) -> None:
+        import numpy as np
+
+        for i, array in enumerate(self.arrays):
+            added = sum((self._turn * 7 + i * 3 + rank) % 1000 for rank in range(self._ranks))
+            if not np.array_equal(array, self._sum + np.float32(added)):
+                raise ArithmeticError(f"a wrong sum in turn {self._turn}")
+
+
+def _time(case: _Case, meeting: _Meeting, sweeps: int, *, each: bool) -> dict[str, Any]:
+    """Nanoseconds per call: of each call, or of all calls of a sweep together, which is for calls shorter than a clock."""
+    took: list[float] = []
+    cpu = 0.0
+    pairs = list(zip(case.calls, case.arrays, strict=True))
+    now, used = time.perf_counter_ns, time.process_time
+    for _ in range(sweeps):
+        case.rewrite()
+        if each:
+            for call, array in pairs:
+                meeting.wait()
+                cpu_before = used()
+                before = now()
+                call(array)
+                took.append(now() - before)
+                cpu += used() - cpu_before
+        else:
+            meeting.wait()
+            cpu_before = used()
+            before = now()
+            for call, array in pairs:
+                call(array)
+            took.append((now() - before) / len(pairs))
+            cpu += (used() - cpu_before) / len(pairs)
+        case.check()
+    return {"nanoseconds": took, "cpu_seconds": cpu / len(took)}
+
+
+def main(arguments: list[str]) -> int:
+    """Serve turns until the socket closes."""
+    folder, ranks, name, *options = arguments
+    rank = _own_rank()
+    if _CORES:
+        os.sched_setaffinity(0, [_CORES[rank % len(_CORES)]])
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(os.path.join(folder, "turns"))
+        lines = link.makefile("rw")
+
+        def say(**fields: Any) -> None:
+            lines.write(json.dumps({"rank": rank, **fields}) + "\n")
+            lines.flush()
+
+        try:
+            from gradring.bench.allreduce_libraries import LIBRARIES
+
+            library = LIBRARIES[name](rank, int(ranks), folder, **dict(option.split("=") for option in options))
+            meeting = _Meeting(Path(folder) / "meeting", rank, int(ranks))
+        except Exception as error:
+            say(missing=f"{type(error).__name__}: {error}")
+            return 1
+        say(about=library.about)
+        case: Any = None
+        for line in lines:
+            turn = json.loads(line)
+            try:
+                if turn["do"] == "prepare":
+                    case = None
+                    case = _Case(library, rank, int(ranks), turn["elements"], turn["arrays"])
+                    _time(case, meeting, 1, each=True)
+                    say(ready=True)
+                else:
+                    say(**_time(case, meeting, turn["sweeps"], each=turn["each"]))
+            except Exception as error:
+                say(error=f"{type(error).__name__}: {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
