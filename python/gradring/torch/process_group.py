@@ -1,0 +1,209 @@
+"""A process group of torch.distributed over a communicator: CPU tensors on one host."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch.distributed as dist
+
+import torch
+from gradring.comm import Communicator, Work
+from gradring.errors import NotBuilt
+from gradring.torch.futures import Completer
+from gradring.torch.tensors import as_array, communicator
+
+__all__ = ["GradringProcessGroup", "init_process_group"]
+
+_OPS = {"SUM": "sum", "AVG": "mean", "MAX": "max", "MIN": "min", "PRODUCT": "prod"}
+_LONGEST_PATH = 512
+
+
+class _Done:
+    """What has ended when it is returned."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Returns at once."""
+
+
+class _Pending(dist._Work):
+    """A work of torch.distributed: of an operation, with what to do when it has ended."""
+
+    def __init__(self, work: Work | _Done, result: Any, completer: Completer, finish: Any = None) -> None:
+        super().__init__()
+        self._work, self._result, self._completer, self._finish = work, result, completer, finish
+        self._future: Any = None
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        seconds = timeout.total_seconds() if timeout else 0.0
+        self._work.wait(seconds or None)
+        if self._finish is not None:
+            finish, self._finish = self._finish, None
+            finish()
+        return True
+
+    def is_completed(self) -> bool:
+        return isinstance(self._work, _Done) or self._work.done()
+
+    def get_future(self) -> Any:
+        if self._future is None:
+            if isinstance(self._work, _Done) or self._finish is not None:
+                self.wait()
+                self._future = torch.futures.Future()
+                self._future.set_result(self._result)
+            else:
+                self._future = self._completer.future(self._work, self._result)
+        return self._future
+
+    def result(self) -> Any:
+        return self._result
+
+
+class GradringProcessGroup(dist.ProcessGroup):
+    """all_reduce, broadcast, all_gather, reduce_scatter, send, recv and barrier, for DistributedDataParallel and others."""
+
+    def __init__(self, comm: Communicator) -> None:
+        super().__init__(comm.rank, comm.size)
+        self._comm = comm
+        self._completer = Completer()
+
+    def getBackendName(self) -> str:
+        """The name by which torch.distributed knows it."""
+        return "gradring"
+
+    def getSize(self) -> int:
+        """The number of ranks."""
+        return self._comm.size
+
+    def _pending(self, works: list[Work], result: Any, finish: Any = None) -> _Pending:
+        # Operations of one communicator end in their order.
+        return _Pending(works[-1] if works else _Done(), result, self._completer, finish)
+
+    def allreduce(self, tensors: list[Any], opts: Any = None) -> _Pending:
+        """In place."""
+        op = _op(opts)
+        works = [self._comm.all_reduce(as_array("all_reduce", t), op, async_op=True) for t in tensors]
+        return self._pending(works, tensors)
+
+    def allreduce_coalesced(self, tensors: list[Any], opts: Any = None) -> _Pending:
+        """As one operation each."""
+        return self.allreduce(tensors, opts)
+
+    def broadcast(self, tensors: list[Any], opts: Any) -> _Pending:
+        """In place, from the root."""
+        works = [self._comm.broadcast(as_array("broadcast", t), opts.rootRank, async_op=True) for t in tensors]
+        return self._pending(works, tensors)
+
+    def allgather(self, outputs: list[list[Any]], inputs: list[Any], opts: Any = None) -> _Pending:
+        """Of one tensor into a list of tensors."""
+        works, gathered = [], []
+        for given in inputs:
+            array = as_array("all_gather", given)
+            out = np.empty((self._comm.size, *array.shape), array.dtype)
+            works.append(self._comm.all_gather(array, out, async_op=True))
+            gathered.append(out)
+
+        def finish() -> None:
+            for arrays, tensors in zip(gathered, outputs, strict=True):
+                for array, tensor in zip(arrays, tensors, strict=True):
+                    as_array("all_gather", tensor)[...] = array
+
+        return self._pending(works, outputs, finish)
+
+    def _allgather_base(self, output: Any, given: Any, opts: Any = None) -> _Pending:
+        array, out = as_array("all_gather", given), as_array("all_gather", output)
+        work = self._comm.all_gather(array, out.reshape(self._comm.size, *array.shape), async_op=True)
+        return self._pending([work], output)
+
+    def reduce_scatter(self, outputs: list[Any], inputs: list[list[Any]], opts: Any = None) -> _Pending:
+        """Of a list of tensors into one."""
+        works = []
+        for output, tensors in zip(outputs, inputs, strict=True):
+            stacked = np.stack([as_array("reduce_scatter", tensor) for tensor in tensors])
+            out = as_array("reduce_scatter", output)[np.newaxis]
+            works.append(self._comm.reduce_scatter(stacked, _op(opts), out, async_op=True))
+        return self._pending(works, outputs)
+
+    def _reduce_scatter_base(self, output: Any, given: Any, opts: Any = None) -> _Pending:
+        out = as_array("reduce_scatter", output)
+        array = as_array("reduce_scatter", given).reshape(self._comm.size, *out.shape)
+        return self._pending([self._comm.reduce_scatter(array, _op(opts), out[np.newaxis], async_op=True)], output)
+
+    def send(self, tensors: list[Any], dst: int, tag: int = 0) -> _Pending:
+        """To one rank; there are no tags."""
+        works = [self._comm.send(as_array("send", tensor), dst, async_op=True) for tensor in tensors]
+        return self._pending(works, tensors)
+
+    def recv(self, tensors: list[Any], src: int, tag: int = 0) -> _Pending:
+        """From one rank; there are no tags."""
+        works = [self._comm.recv(as_array("recv", tensor), src, async_op=True) for tensor in tensors]
+        return self._pending(works, tensors)
+
+    def barrier(self, opts: Any = None) -> _Pending:
+        """Returns when all ranks have called it."""
+        self._comm.barrier()
+        return self._pending([], None)
+
+    def _planned(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotBuilt("[torch] this collective is planned; the backend has all_reduce, broadcast, all_gather, "
+                       "reduce_scatter, send, recv and barrier")  # fmt: skip
+
+    alltoall = alltoall_base = gather = scatter = reduce = _planned
+
+
+def _op(opts: Any) -> Any:
+    op = getattr(opts, "reduceOp", dist.ReduceOp.SUM)
+    for name, ours in _OPS.items():
+        if op == getattr(dist.ReduceOp, name):
+            return ours
+    raise ValueError(f"[all_reduce] op is {op}: must be one of {', '.join(_OPS)}")
+
+
+def _create(store: Any, rank: int, size: int, timeout: timedelta) -> GradringProcessGroup:
+    world = communicator(timeout.total_seconds())
+    if size != world.size:
+        raise NotBuilt(
+            f"[torch] a group of {size} of {world.size} ranks is planned; this version has groups of all ranks"
+        )
+    group = world.split(0, rank)
+    assert group is not None
+    if group.rank != rank:
+        raise ValueError(f"[torch] torch.distributed says that this is rank {rank}, its launcher rank {group.rank}")
+    return GradringProcessGroup(group)
+
+
+dist.Backend.register_backend("gradring", _create, devices=["cpu"])
+
+
+def init_process_group(timeout: float = 300.0) -> None:
+    """``torch.distributed.init_process_group("gradring")`` for ranks of any launcher, without an address or a port.
+
+    The store that torch.distributed wants is a file in a folder of this user alone, which rank 0 removes at its end.
+    """
+    world = communicator(timeout)
+    path = np.zeros(_LONGEST_PATH, np.uint8)
+    if world.rank == 0:
+        folder = tempfile.mkdtemp(prefix="gradring-torch-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        name = str(Path(folder) / "store").encode()
+        path[: len(name)] = np.frombuffer(name, np.uint8)
+    world.broadcast(path)
+    store = dist.FileStore(path.tobytes().rstrip(b"\0").decode(), world.size)
+    dist.init_process_group(
+        "gradring", store=store, rank=world.rank, world_size=world.size, timeout=timedelta(seconds=timeout)
+    )
+
+
+def _close() -> None:
+    with suppress(Exception):
+        if dist.is_initialized() and dist.get_backend() == "gradring":
+            dist.destroy_process_group()
+
+
+atexit.register(_close)

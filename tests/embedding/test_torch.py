@@ -1,0 +1,65 @@
+"""gradring within PyTorch: all_reduce, DDP's hook, and a process group, against gloo."""
+
+import time
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import gradring as gr  # noqa: E402
+import gradring.torch as grt  # noqa: E402
+
+from . import with_torch  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", "int64", "uint8"])
+def test_tensors_are_reduced_where_they_lie(dtype):
+    expected = (2 * np.arange(12).reshape(3, 4) + 1).T
+    for same, got in gr.comm.spawn(with_torch.sums, 2, dtype, pin=False):
+        assert same and np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "tensor, error, why",
+    [
+        (np.ones(2), TypeError, "must be a torch.Tensor, got ndarray"),
+        (torch.ones(2, device="meta"), ValueError, "tensor is on meta: must be on the CPU"),
+        (torch.eye(2).to_sparse(), ValueError, "must be dense"),
+    ],
+    ids=["array", "meta", "sparse"],
+)
+def test_what_is_no_dense_cpu_tensor_is_refused(tensor, error, why):
+    with pytest.raises(error, match=why):
+        grt.all_reduce(tensor)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_ddp_trains_to_gloos_result(dtype, tmp_path):
+    results = {}
+    for backend in ("gloo", "gradring", "hook"):
+        folder = tmp_path / backend
+        folder.mkdir()
+        first, second = gr.comm.spawn(with_torch.train, 2, backend, dtype, str(folder), pin=False)
+        for a, b in zip(first[0], second[0], strict=True):
+            assert np.array_equal(a, b), "ranks differ"
+        results[backend] = first
+    assert results["hook"][1] > 1, "one bucket is no test"
+    for backend in ("gradring", "hook"):
+        for ours, gloos in zip(results[backend][0], results["gloo"][0], strict=True):
+            assert np.array_equal(ours, gloos), backend
+
+
+def test_each_collective_of_the_process_group():
+    for refused in gr.comm.spawn(with_torch.collectives, 2, pin=False):
+        assert "NotBuilt: [torch] this collective is planned" in refused[0]
+        assert "must be one of SUM, AVG, MAX, MIN, PRODUCT" in refused[1]
+
+
+def test_a_death_in_the_backward_pass_is_an_error_and_no_hang():
+    begin = time.monotonic()
+    with pytest.raises(gr.GradringError, match="rank 1 of 2 was killed by SIGKILL"):
+        gr.comm.spawn(with_torch.dies, 2, 1, pin=False)
+    assert time.monotonic() - begin < 60
