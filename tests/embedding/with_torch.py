@@ -42,7 +42,7 @@ def train(backend, dtype_name, folder, steps=50):
     else:
         grt.init_process_group(timeout=60.0)
     buckets = set()
-    net = torch.nn.parallel.DistributedDataParallel(model(getattr(torch, dtype_name)), bucket_cap_mb=0.02)
+    net = torch.nn.parallel.DistributedDataParallel(model(getattr(torch, dtype_name)), bucket_cap_mb=0.005)
 
     def counted(state, bucket):
         buckets.add(bucket.index())

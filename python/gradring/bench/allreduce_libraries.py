@@ -40,9 +40,8 @@ def _ours(rank: int, size: int, folder: str, **options: str) -> Library:
 
 
 def _gloo(rank: int, size: int, folder: str, **options: str) -> Library:
-    import torch.distributed as dist
-
     import torch
+    import torch.distributed as dist
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)

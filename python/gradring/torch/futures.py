@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import torch
+
 from gradring.comm import Work
 
 __all__ = ["Completer"]

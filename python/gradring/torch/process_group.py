@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
-import torch
 from gradring.comm import Communicator, Work
 from gradring.errors import NotBuilt
 from gradring.torch.futures import Completer
@@ -121,6 +121,8 @@ class GradringProcessGroup(dist.ProcessGroup):
         work = self._comm.all_gather(array, out.reshape(self._comm.size, *array.shape), async_op=True)
         return self._pending([work], output)
 
+    all_gather_single = _allgather_base  # its name from PyTorch 2.13 on
+
     def reduce_scatter(self, outputs: list[Any], inputs: list[list[Any]], opts: Any = None) -> _Pending:
         """Of a list of tensors into one."""
         works = []
@@ -134,6 +136,8 @@ class GradringProcessGroup(dist.ProcessGroup):
         out = as_array("reduce_scatter", output)
         array = as_array("reduce_scatter", given).reshape(self._comm.size, *out.shape)
         return self._pending([self._comm.reduce_scatter(array, _op(opts), out[np.newaxis], async_op=True)], output)
+
+    reduce_scatter_single = _reduce_scatter_base
 
     def send(self, tensors: list[Any], dst: int, tag: int = 0) -> _Pending:
         """To one rank; there are no tags."""
@@ -154,7 +158,7 @@ class GradringProcessGroup(dist.ProcessGroup):
         raise NotBuilt("[torch] this collective is planned; the backend has all_reduce, broadcast, all_gather, "
                        "reduce_scatter, send, recv and barrier")  # fmt: skip
 
-    alltoall = alltoall_base = gather = scatter = reduce = _planned
+    alltoall = alltoall_base = all_to_all_single = gather = scatter = reduce = _planned
 
 
 def _op(opts: Any) -> Any:

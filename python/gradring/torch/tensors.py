@@ -6,8 +6,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-
 import torch
+
 from gradring import comm as agree
 from gradring.comm import Communicator
 

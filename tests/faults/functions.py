@@ -1,0 +1,181 @@
+"""What ranks do in tests of faults: they fail in some way, or tell what they saw of a failure."""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import gradring as gr
+
+ELEMENTS = 300_001
+
+
+def operation(comm, name, x):
+    """One collective, by name."""
+    if name == "barrier":
+        return comm.barrier()
+    if name == "all_reduce":
+        return comm.all_reduce(x)
+    if name == "reduce_scatter":
+        return comm.reduce_scatter(np.resize(x, (comm.size, 1000)))
+    if name == "all_gather":
+        return comm.all_gather(x)
+    if name == "broadcast":
+        return comm.broadcast(x, root=1)
+    if name == "transfer":
+        return comm.send(x, 1) if comm.rank == 0 else comm.recv(x, 0)
+    raise KeyError(name)
+
+
+def saw(call, comm):
+    """The error that a call raises: its kind, what it names, and how long it took; and what comes of another call."""
+    begin = time.monotonic()
+    try:
+        call()
+    except gr.GradringError as error:
+        seconds = time.monotonic() - begin
+        try:
+            comm.barrier()
+            again = "the communicator goes on"
+        except gr.GradringError:
+            again = "refused"
+        about = {name: getattr(error, name, None) for name in ("rank", "signal", "op", "sequence")}
+        return {"error": type(error).__name__, "text": str(error), "seconds": seconds, "again": again, **about}
+    return {"error": "none", "seconds": time.monotonic() - begin}
+
+
+def killed_before(name):
+    """Rank 1 dies while the others wait for it in a collective."""
+    comm = gr.comm.init(timeout=60)
+    x = comm.empty(ELEMENTS)
+    x[:] = comm.rank
+    operation(comm, name, x)
+    if comm.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    report(saw(lambda: [operation(comm, name, x) for _ in range(3)], comm))
+
+
+def killed_at_some_moment(name, seconds):
+    """Rank 1 is killed by its own alarm, somewhere within collectives without end."""
+    comm = gr.comm.init(timeout=60)
+    x = comm.empty(ELEMENTS) if name != "staged" else np.empty(ELEMENTS, np.float32)
+    x[:] = 0
+    if comm.rank == 1:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which kills, within native code as well
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def without_end():
+        while True:
+            operation(comm, "all_reduce" if name == "staged" else name, x)
+
+    report(saw(without_end, comm))
+
+
+def stopped(resume_after, timeout):
+    """Rank 1 stops itself within its own endless collectives; a child process resumes it."""
+    comm = gr.comm.init(timeout=timeout)
+    x = comm.empty(ELEMENTS)
+    x[:] = comm.rank + 1
+    comm.barrier()
+    if comm.rank == 1:
+        pid = os.getpid()
+        if os.fork() == 0:
+            time.sleep(resume_after)
+            os.kill(pid, signal.SIGCONT)
+            os._exit(0)
+        os.kill(pid, signal.SIGSTOP)
+        os.wait()
+        found = saw(lambda: comm.all_reduce(x), comm)
+        if found["error"] == "none":
+            return found["error"], float(x[0])
+        raise SystemExit(9)
+    begin = time.monotonic()
+    found = saw(lambda: comm.all_reduce(x), comm)
+    if found["error"] == "none":
+        return found["error"], float(x[0]), time.monotonic() - begin
+    x[:] = 7
+    before = hashlib.sha256(x.tobytes()).hexdigest()
+    time.sleep(resume_after)  # the stalled peer comes back, and may not touch this array
+    found["unchanged"] = hashlib.sha256(x.tobytes()).hexdigest() == before
+    report(found)
+
+
+def mismatched(how):
+    """Rank 1 calls something else; no operand may have changed."""
+    comm = gr.comm.init(timeout=60)
+    x = comm.empty(1000)
+    x[:] = comm.rank + 1
+    calls = {
+        "op": lambda: comm.all_reduce(x, "max"),
+        "shape": lambda: comm.all_reduce(x[:999]),
+        "dtype": lambda: comm.all_reduce(x.view(np.int32)),
+        "collective": lambda: comm.broadcast(x),
+    }
+    found = saw(calls[how] if comm.rank == 1 else lambda: comm.all_reduce(x), comm)
+    found["kept"] = bool((x == comm.rank + 1).all())
+    return found
+
+
+def left_early():
+    """Rank 1 ends with 0 while rank 0 waits."""
+    comm = gr.comm.init(timeout=60)
+    if comm.rank == 1:
+        os._exit(0)
+    report(saw(comm.barrier, comm))
+
+
+def forked():
+    """What a forked child may do with the communicator, and that the parent goes on."""
+    comm = gr.comm.init(timeout=60)
+    x = comm.empty(10)
+    x[:] = 1
+    pid = os.fork()
+    if pid == 0:
+        try:
+            comm.all_reduce(x)
+        except gr.GradringError:
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    comm.all_reduce(x)
+    return os.waitstatus_to_exitcode(status), float(x[0])
+
+
+def report(found):
+    """Leave by an exception that carries what was seen: this rank's world has failed."""
+    raise Seen(found)
+
+
+class Seen(Exception):
+    """What a survivor saw."""
+
+    def __init__(self, found):
+        super().__init__(found)
+        self.found = found
+
+
+def restarted(path):
+    """A sum over steps: generation 0 dies in the middle, the next one goes on from a checkpoint."""
+    comm = gr.comm.init(timeout=60)
+    start, total = 0, np.zeros(1000)
+    if comm.generation and os.path.exists(path):
+        start, total = np.load(path, allow_pickle=False)[0].astype(int)[0], np.load(path, allow_pickle=False)[1]
+    for step in range(int(start), 10):
+        total += comm.all_reduce(np.full(1000, float(step * (comm.rank + 1))))
+        if comm.rank == 0:
+            with open(path + ".tmp", "wb") as file:
+                np.save(file, np.stack([np.full(1000, step + 1.0), total]))
+            os.replace(path + ".tmp", path)
+        comm.barrier()
+        if step == 4 and comm.generation == 0 and comm.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if comm.rank == 0:
+        print(comm.generation, hashlib.sha256(total.tobytes()).hexdigest(), flush=True)
+    comm.barrier()
+
+
+if __name__ == "__main__":
+    restarted(sys.argv[1])

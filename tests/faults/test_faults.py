@@ -1,0 +1,136 @@
+"""Real kills and stops of ranks: every wait of a survivor ends, in time, with an error that names what happened."""
+
+import hashlib
+import multiprocessing
+import os
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from launch.scripts import run
+from loader.resources import children, wait_until
+
+from . import functions
+
+# Promised: a second. On a loaded machine, five times that.
+DEADLINE = 5.0
+COLLECTIVES = ["barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "transfer"]
+
+
+def survivors_error(function, *arguments, ranks=2):
+    """What the survivor raised and told; the root failure would be raised instead, if it were the first."""
+    found = []
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=_spawn_and_tell, args=(queue, function, ranks, arguments))
+    process.start()
+    while (not found and process.is_alive()) or not queue.empty():
+        if not queue.empty():
+            found.append(queue.get())
+        time.sleep(0.01)
+    process.join(60)
+    assert found, "the survivor told nothing"
+    return found[0]
+
+
+def _spawn_and_tell(queue, function, ranks, arguments):
+    import gradring.launch.fresh as fresh
+    from gradring.launch.notes import unpickle_error
+
+    def results(job):
+        for rank in job.order:
+            note = job.note_of(rank)
+            if note.data:
+                error, text = unpickle_error(note.data)
+                queue.put(getattr(error, "found", {"error": text}))
+        return []
+
+    fresh._results = results
+    fresh.spawn(function, ranks, *arguments, pin=False)
+
+
+@pytest.mark.parametrize("name", COLLECTIVES)
+def test_kill_9_before_a_collective(name):
+    found = survivors_error(functions.killed_before, name)
+    assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL
+    assert found["seconds"] < DEADLINE and found["again"] == "refused" and found["sequence"] > 0
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.201, 0.4003])
+@pytest.mark.parametrize("name", [*COLLECTIVES[:-1], "staged"])
+def test_kill_within_a_collective(name, seconds):
+    found = survivors_error(functions.killed_at_some_moment, name, seconds)
+    assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGALRM
+    assert found["seconds"] < seconds + DEADLINE and found["again"] == "refused"
+
+
+def test_a_stopped_rank_is_stalled_and_touches_nothing_when_it_comes_back():
+    found = survivors_error(functions.stopped, 6.0, 2.0)
+    assert found["error"] == "PeerStalled" and found["rank"] == 1
+    assert 1.5 < found["seconds"] < 2.0 + DEADLINE
+    assert found["unchanged"] and found["again"] == "refused"
+
+
+def test_a_rank_that_is_stopped_for_a_while_changes_nothing():
+    first, second = gr.comm.spawn(functions.stopped, 2, 1.0, 60.0, pin=False)
+    assert first[:2] == ("none", 3.0) and second == ("none", 3.0)
+    assert first[2] > 0.5, "it was not waited for"
+
+
+@pytest.mark.parametrize("how", ["op", "shape", "dtype", "collective"])
+def test_mismatches_raise_on_both_sides_and_change_nothing(how):
+    for rank, found in enumerate(gr.comm.spawn(functions.mismatched, 2, how, pin=False)):
+        assert found["error"] == "CollectiveMismatch", found
+        assert "rank 0 called all_reduce" in found["text"] and "rank 1 called" in found["text"]
+        assert found["kept"], f"an operand of rank {rank} was written"
+        assert found["seconds"] < DEADLINE and found["again"] == "refused"
+
+
+def test_a_rank_that_ends_with_0_is_a_death():
+    found = survivors_error(functions.left_early)
+    assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] is None
+    assert found["seconds"] < DEADLINE
+
+
+def test_fork_after_init():
+    assert gr.comm.spawn(functions.forked, 2, pin=False) == [(0, 2.0), (0, 2.0)]
+
+
+def test_a_restart_ends_with_the_bits_of_an_uninterrupted_run(tmp_path):
+    done = run("-n", 2, "--max-restarts", 1, functions.__file__, tmp_path / "state.npy")
+    assert done.returncode == 0, done.stderr
+    total = np.zeros(1000)
+    for step in range(10):
+        total += np.full(1000, float(step)) + np.full(1000, float(step * 2))
+    assert done.stdout.split() == ["1", hashlib.sha256(total.tobytes()).hexdigest()]
+    assert "rank 1 of 2 was killed by SIGKILL" in done.stderr and "restarting all ranks (1 of 1)" in done.stderr
+
+
+def test_no_process_and_no_name_is_left():
+    before, names = set(children()), set(os.listdir("/dev/shm"))
+    with pytest.raises(gr.GradringError, match="rank 1 of 2 was killed by SIGKILL"):
+        gr.comm.spawn(functions.killed_before, 2, "all_reduce", pin=False)
+    assert wait_until(lambda: set(children()) <= before)
+    assert set(os.listdir("/dev/shm")) <= names
+
+
+def _limited():
+    comm = gr.comm.init()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 26, 1 << 26))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        comm.empty(1 << 28)
+    except MemoryError as error:
+        x = comm.empty(1000)
+        x[:] = 1
+        return str(error), float(comm.all_reduce(x)[0])
+    raise AssertionError("memory beyond the limit")
+
+
+def test_memory_beyond_a_limit_is_an_error_at_once():
+    for text, value in gr.comm.spawn(_limited, 2, pin=False):
+        assert text and value == 2.0
