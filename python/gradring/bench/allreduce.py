@@ -9,15 +9,14 @@ arrays of 128 MiB in all, which are rewritten first and then reduced one after a
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .allreduce_group import Ranks, entrants
 from .harness import format_seconds, geometric_mean, write
@@ -166,26 +165,26 @@ def _race(row: Row, groups: list[Ranks], rounds: int, trips: list[float]) -> Non
 
 
 def _add_native(rows: list[Row], program: Path) -> None:
-    """The bound and our native times, from comm_bench: a line of JSON each."""
+    """The bound and our native times, from the lines of comm_bench."""
     found = shutil.which(str(program))
     if found is None:
         raise ValueError(f"[bench] --native: {program} is no program")
-    done = subprocess.run([found], capture_output=True, text=True, check=True, timeout=600)
-    for line in done.stdout.splitlines():
-        result: dict[str, Any] = json.loads(line)
-        if result["what"] == "bound":
-            # Each rank must load and store its share of all arrays: 2 p N bytes in all, at B bytes per second.
-            for row in rows:
-                if row.case.ranks == result["ranks"] and row.case.cold:
-                    row.bound = 2 * row.case.ranks * row.case.bytes / result["bytes_per_second"]
-        else:
-            for row in rows:
-                if (row.case.bytes, row.case.ranks, row.case.cold) == (
-                    result["bytes"],
-                    result["ranks"],
-                    result["cold"],
-                ):
-                    row.native = (result["p10"], result["p50"], result["p90"])
+    for ranks in sorted({row.case.ranks for row in rows}):
+        done = subprocess.run([found, str(ranks)], capture_output=True, text=True, check=True, timeout=600)
+        read_native(done.stdout, [row for row in rows if row.case.ranks == ranks])
+
+
+def read_native(text: str, rows: list[Row]) -> None:
+    """What comm_bench says of these rows."""
+    memory = re.search(r"loads and stores of all: ([\d.]+) GB/s", text)
+    for row in rows:
+        # Each rank must load and store its share of all arrays: 2 p N bytes in all.
+        if memory and row.case.cold:
+            row.bound = 2 * row.case.ranks * row.case.bytes / (float(memory[1]) * 1e9)
+        kind = "cold" if row.case.cold else "warm"
+        if times := re.search(rf"^ *{row.case.bytes} {kind} +([\d.]+) +([\d.]+) +([\d.]+) us", text, re.MULTILINE):
+            low, middle, high = (float(number) * 1e-6 for number in times.groups())
+            row.native = (low, middle, high)
 
 
 def _print(rows: list[Row], families: dict[str, str], missing: dict[str, str]) -> None:
