@@ -73,7 +73,8 @@ def test_a_library_that_is_not_there_is_missing():
 
 def test_native_lines_are_read():
     row = Row(Case("16 MiB cold", 16 << 20, cold=True))
-    text = "2 ranks; loads and stores of all: 20.0 GB/s\n  16777216 cold    3600.00    4000.00    5000.00 us   83.9 % of the bound\n"
+    text = "2 ranks; loads and stores of all: 20.0 GB/s\n"
+    text += "  16777216 cold    3600.00    4000.00    5000.00 us   83.9 % of the bound\n"
     read_native(text, [row])
     assert row.native == (3.6e-3, 4e-3, 5e-3)
     assert row.bound == 2 * 2 * (16 << 20) / 20e9
