@@ -3,14 +3,15 @@ find_package(Threads REQUIRED)
 
 add_library(gradring_options INTERFACE)
 target_include_directories(gradring_options INTERFACE ${CMAKE_SOURCE_DIR}/csrc ${CMAKE_SOURCE_DIR}/csrc/include)
-target_compile_options(gradring_options INTERFACE -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math)
+target_compile_options(gradring_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall$<SEMICOLON>-Wextra$<SEMICOLON>-Wshadow$<SEMICOLON>-fno-math-errno$<SEMICOLON>-fno-trapping-math>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False alarms on std::string's operator+ (GCC bug 105651).
-  target_compile_options(gradring_options INTERFACE -Wno-restrict)
+  target_compile_options(gradring_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
 target_link_libraries(gradring_options INTERFACE Threads::Threads)
 if(GRADRING_WERROR)
-  target_compile_options(gradring_options INTERFACE -Werror)
+  target_compile_options(gradring_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(GRADRING_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g)

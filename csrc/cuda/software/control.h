@@ -1,0 +1,54 @@
+// How a test sets up the software device. Without a call of restart(), the environment does:
+//
+//   GRADRING_CUDA_SCHEDULE  eager, lazy or a seed: queued work runs at once, at the last moment, or at random moments
+//   GRADRING_CUDA_FAIL      call:number:code,...   that call's number-th use fails with that code; "run" counts operations
+//                           as they run, whose failure the next call reports
+//   GRADRING_CUDA_MEMORY    bytes of a device
+//   GRADRING_CUDA_DEVICES   how many there are; 0: as without a driver
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cuda/software/grid.h"
+
+namespace gradring::software {
+
+enum class Schedule { kEager, kLazy, kSeeded };
+
+struct Fault {
+  std::string call;
+  int number = 1;
+  int code = 0;
+};
+
+struct Options {
+  Schedule schedule = Schedule::kEager;
+  uint64_t seed = 0;
+  BlockOrder order = BlockOrder::kForward;
+  size_t memory = size_t{1} << 30;
+  int devices = 1;
+  int processors = 4;
+  double patience_seconds = 30;  // for work that only spins
+  bool report_leaks = true;      // when the process ends
+  std::vector<Fault> faults;
+};
+
+Options options_from_environment();
+
+// A new device: whatever was queued or allocated is forgotten.
+void restart(const Options& options);
+
+// What is still allocated, registered or not destroyed; empty if nothing.
+std::string leaks();
+
+// How often each call was made since the start, "run" included.
+std::map<std::string, int> calls();
+
+// Whether a 16-byte access is aligned and within one allocation. Ends the process if it is not.
+void check_access(const void* address, size_t bytes);
+
+}  // namespace gradring::software

@@ -1,0 +1,213 @@
+#include "cuda/software/entry.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "cuda/software/report.h"
+#include "cuda/software/sanitizers.h"
+
+namespace gradring::software {
+
+namespace {
+std::atomic_flag lock = ATOMIC_FLAG_INIT;
+std::unique_ptr<State> current;
+}  // namespace
+
+void Lock::take() {
+  while (lock.test_and_set(std::memory_order_acquire)) sched_yield();
+}
+void Lock::give() { lock.clear(std::memory_order_release); }
+Lock::Lock() {
+  take();
+  begin_unseen();
+}
+Lock::~Lock() {
+  end_unseen();
+  give();
+}
+
+HostThread& host_thread() {
+  static thread_local HostThread thread;
+  return thread;
+}
+
+Options options_from_environment() {
+  Options options;
+  if (const char* text = std::getenv("GRADRING_CUDA_SCHEDULE")) {
+    if (std::strcmp(text, "lazy") == 0) {
+      options.schedule = Schedule::kLazy;
+      options.order = BlockOrder::kReverse;
+    } else if (std::strcmp(text, "eager") != 0) {
+      options.schedule = Schedule::kSeeded;
+      options.order = BlockOrder::kSeeded;
+      options.seed = std::strtoull(text, nullptr, 10);
+    }
+  }
+  if (const char* text = std::getenv("GRADRING_CUDA_MEMORY")) options.memory = std::strtoull(text, nullptr, 10);
+  if (const char* text = std::getenv("GRADRING_CUDA_DEVICES")) options.devices = std::atoi(text);
+  if (const char* text = std::getenv("GRADRING_CUDA_FAIL")) {
+    std::string rest = text;
+    while (!rest.empty()) {
+      const std::string one = rest.substr(0, rest.find(','));
+      rest = one.size() < rest.size() ? rest.substr(one.size() + 1) : "";
+      const size_t first = one.find(':'), second = one.rfind(':');
+      if (first == std::string::npos || first == second) fail("GRADRING_CUDA_FAIL=%s is not call:number:code", text);
+      options.faults.push_back(
+          {one.substr(0, first), std::atoi(one.c_str() + first + 1), std::atoi(one.c_str() + second + 1)});
+    }
+  }
+  return options;
+}
+
+namespace {
+
+void start(const Options& options) {
+  current = std::make_unique<State>();
+  current->options = options;
+  current->process = getpid();
+  current->random.seed(options.seed);
+  current->used.assign(static_cast<size_t>(std::max(options.devices, 1)), 0);
+  for (int device = 0; device < std::max(options.devices, 1); ++device) {
+    auto* legacy = new CUstream_st;
+    legacy->device = device;
+    legacy->legacy = true;
+    current->streams.push_back(legacy);
+  }
+}
+
+// Freed memory, and the pages around an allocation, are without access.
+void report_fault(int, siginfo_t* what, void*) {
+  fail("illegal address %p: freed, or outside of every allocation", what->si_addr);
+}
+
+void watch_faults() {
+  if (kAddressSanitizer) return;  // it reports them itself, with more
+  struct sigaction action {};
+  action.sa_sigaction = report_fault;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSEGV, &action, nullptr);
+}
+
+void report_at_exit() {
+  if (!current || current->process != getpid() || !current->options.report_leaks) return;
+  const std::string left = leaks();
+  if (!left.empty()) fail("leaked at exit: %s", left.c_str());
+}
+
+}  // namespace
+
+State& state() {
+  if (!current) {
+    start(options_from_environment());
+    std::atexit(report_at_exit);
+    watch_faults();
+  }
+  return *current;
+}
+
+void restart(const Options& options) {
+  const Lock held;
+  (void)state();
+  for (CUstream_st* each : current->streams) delete each;
+  host_thread() = HostThread{};
+  start(options);
+}
+
+std::map<std::string, int> calls() {
+  const Lock held;
+  return state().calls;
+}
+
+bool is_sticky(cudaError_t code) {
+  switch (static_cast<int>(code)) {
+    case 700:  // illegal address
+    case 702:  // launch timeout
+    case 710:  // assertion
+    case 714:  // hardware stack error
+    case 715:  // illegal instruction
+    case 716:  // misaligned address
+    case 717:  // invalid address space
+    case 718:  // invalid program counter
+    case 719:  // launch failure
+    case 999:  // unknown
+      return true;
+    default: return false;
+  }
+}
+
+cudaError_t note(cudaError_t code) {
+  if (code != cudaSuccess) host_thread().last = code;
+  return code;
+}
+
+void break_captures() {
+  for (CUstream_st* each : state().streams) {
+    if (each->capture) each->capture->broken = true;
+  }
+}
+
+cudaError_t Entry::begin(const char* call, Manner manner) {
+  if (host_thread().in_host_function) return note(cudaErrorNotPermitted);
+  Lock::take();
+  begin_unseen();
+  inside_ = true;
+  State& device = state();
+  if (device.process != getpid()) return note(cudaErrorInitializationError);  // a forked child has no device
+  const int number = ++device.calls[call];
+  if (device.options.devices < 1) return note(cudaErrorNoDevice);
+  if (device.sticky != cudaSuccess) return note(device.sticky);
+  for (const Fault& each : device.options.faults) {
+    if (each.call != call || each.number != number) continue;
+    const auto code = static_cast<cudaError_t>(each.code);
+    if (is_sticky(code)) device.sticky = code;
+    return note(code);
+  }
+  if (manner == Manner::kForbiddenInCapture) {
+    bool forbidden = false;
+    for (CUstream_st* each : device.streams) {
+      if (!each->capture || host_thread().mode == cudaStreamCaptureModeRelaxed) continue;
+      const bool mine = each->capture->thread == std::this_thread::get_id();
+      const cudaStreamCaptureMode mode = each->capture->mode;
+      if ((mode == cudaStreamCaptureModeGlobal && host_thread().mode == cudaStreamCaptureModeGlobal) ||
+          (mode != cudaStreamCaptureModeRelaxed && mine)) {
+        each->capture->broken = true;
+        forbidden = true;
+      }
+    }
+    if (forbidden) return note(cudaErrorStreamCaptureUnsupported);
+  }
+  if (device.options.schedule == Schedule::kSeeded) run_some();
+  return cudaSuccess;
+}
+
+Entry::Entry(const char* call, Manner manner) : error_(begin(call, manner)) {}
+
+Entry::~Entry() {
+  if (!inside_) return;
+  end_unseen();
+  Lock::give();
+}
+
+CUstream_st* stream_of(cudaStream_t handle) {
+  State& device = state();
+  HostThread& thread = host_thread();
+  if (handle == nullptr || handle == cudaStreamLegacy) return device.streams[static_cast<size_t>(thread.device)];
+  if (handle == cudaStreamPerThread) {
+    CUstream_st*& own = thread.streams[thread.device];
+    if (own == nullptr || std::find(device.streams.begin(), device.streams.end(), own) == device.streams.end()) {
+      own = new CUstream_st;
+      own->device = thread.device;
+      device.streams.push_back(own);
+    }
+    return own;
+  }
+  return std::find(device.streams.begin(), device.streams.end(), handle) == device.streams.end() ? nullptr : handle;
+}
+
+}  // namespace gradring::software

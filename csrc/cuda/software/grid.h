@@ -1,0 +1,76 @@
+// One launched kernel: its blocks, their threads as fibers, barriers, shuffles, votes and shared memory.
+//
+// A grid runs in steps, and only while its caller holds the device's lock. A step ends when the kernel is finished or when
+// every thread that could run spins on memory; the caller then does other work and steps again. So kernels that wait for
+// each other, across streams or across the threads of one process, all come to their end.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <source_location>
+
+namespace gradring::software {
+
+using Site = std::source_location;
+
+struct Coordinates {
+  uint3 thread, block;
+  dim3 threads, blocks;
+};
+
+struct Launch {
+  dim3 blocks, threads;
+  size_t dynamic_shared = 0;
+  const char* name = "";
+  const void* kernel = nullptr;
+  std::function<void()> body;  // calls the kernel with its own copy of the arguments
+};
+
+enum class BlockOrder { kForward, kReverse, kSeeded };
+
+struct GridOptions {
+  BlockOrder order = BlockOrder::kForward;  // of blocks, and of the threads within a block
+  uint64_t seed = 0;
+  int resident_threads = 4 * 2048;  // blocks beyond these begin when others have finished
+};
+
+class Grid {
+ public:
+  Grid(Launch launch, const GridOptions& options);
+  ~Grid();
+  // True when the kernel is finished; false when all that could run spins.
+  bool step();
+
+  struct State;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+// How often threads of any grid have done more than spin.
+extern int64_t grid_moves;
+
+// The name for messages.
+const char* running_kernel();
+
+// What the running GPU thread calls. Participants of one barrier, shuffle or vote must come from one place of the source.
+extern const Coordinates* now;
+enum class Vote { kNone, kOr, kAnd, kCount };
+int block_barrier(Vote vote, bool mine, const Site& site);
+void warp_barrier(unsigned mask, const Site& site);
+uint64_t shuffle(unsigned mask, uint64_t mine, int source, const Site& site);  // orders no memory
+unsigned ballot(unsigned mask, bool mine, const Site& site);                   // orders no memory
+void* shared_memory(const void* key, size_t bytes, const char* name);
+void* dynamic_shared_memory();
+void relax();  // in every turn of a loop that waits for memory
+
+inline unsigned linear_thread() {
+  return now->thread.x + now->threads.x * (now->thread.y + now->threads.y * now->thread.z);
+}
+inline int lane_number() { return static_cast<int>(linear_thread() & 31); }
+
+}  // namespace gradring::software

@@ -1,0 +1,178 @@
+// Which queued operation runs when. Each has an identity of its own for ThreadSanitizer: it begins after the call that queued
+// it and after the operations it waits for, and after nothing else.
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "cuda/software/entry.h"
+#include "cuda/software/report.h"
+#include "cuda/software/sanitizers.h"
+
+namespace gradring::software {
+
+Operation::~Operation() { destroy_identity(identity); }
+
+namespace {
+
+bool is_ready(const Operation& operation) {
+  return std::all_of(operation.after.begin(), operation.after.end(), [](const auto& each) { return each->done; });
+}
+
+// An operation whose failure CUDA reports later, by the next call.
+bool fails_now(State& device) {
+  const int number = ++device.calls["run"];
+  for (const Fault& each : device.options.faults) {
+    if (each.call != "run" || each.number != number) continue;
+    device.sticky = static_cast<cudaError_t>(each.code);
+    return true;
+  }
+  return device.sticky != cudaSuccess;
+}
+
+GridOptions grid_options(State& device) {
+  return {device.options.order, device.random(), 2048 * device.options.processors};
+}
+
+// Runs it to its end, or until it only spins. False if it spins.
+bool execute(const OperationRef& operation) {
+  State& device = state();
+  Operation& op = *operation;
+  void* const caller = current_identity();
+  const bool first = !op.begun;
+  op.begun = true;
+  const bool fails = first && fails_now(device);
+  if (first && op.work.launch && !fails) op.grid = std::make_unique<Grid>(op.work.launch(), grid_options(device));
+  take_identity(op.identity);
+  if (first) {
+    for (const OperationRef& each : op.after) announce_after(&each->edge);
+  }
+  bool done = true;
+  if (op.grid) {
+    begin_unseen();
+    done = op.grid->step();
+    end_unseen();
+  } else if (!fails && op.work.run) {
+    if (op.work.unlocked) Lock::give();
+    op.work.run();
+    if (op.work.unlocked) Lock::take();
+  }
+  if (done) announce_before(&op.edge);
+  take_identity(caller);
+  if (!done) return false;
+  op.grid.reset();
+  op.work = {};
+  op.done = true;
+  op.after.clear();
+  op.finished_at = ++device.finished;
+  std::erase(device.pending, operation);
+  return true;
+}
+
+// One ready operation, of the schedule's choice. False if none could go on.
+bool run_one() {
+  State& device = state();
+  std::vector<OperationRef> ready;
+  for (const OperationRef& each : device.pending) {
+    if (is_ready(*each) && !(each->begun && each->work.unlocked)) ready.push_back(each);
+  }
+  if (device.options.schedule == Schedule::kSeeded) std::shuffle(ready.begin(), ready.end(), device.random);
+  for (const OperationRef& each : ready) {
+    if (!each->done && execute(each)) return true;
+  }
+  return false;
+}
+
+// Nothing but what must be done before `operation`, and itself.
+bool run_needed(const OperationRef& operation) {
+  if (operation->done) return true;
+  const std::vector<OperationRef> after = operation->after;
+  for (const OperationRef& each : after) {
+    if (!run_needed(each)) return false;
+  }
+  return operation->done || (!(operation->begun && operation->work.unlocked) && execute(operation));
+}
+
+}  // namespace
+
+OperationRef queue(Work work, std::vector<OperationRef> after) {
+  OperationRef operation(new Operation);
+  operation->work = std::move(work);
+  for (const OperationRef& each : after) {
+    if (each) operation->after.push_back(each);
+  }
+  operation->identity = new_identity();
+  state().pending.push_back(operation);
+  return operation;
+}
+
+void let_run() {
+  if (state().options.schedule != Schedule::kEager) return;
+  while (run_one()) {
+  }
+}
+
+void let_run_for_query() { run_one(); }
+
+void run_some() {
+  for (uint64_t left = state().random() % 3; left > 0 && run_one(); --left) {
+  }
+}
+
+void wait_for(const OperationRef& operation) {
+  if (!operation) return;
+  auto begin = std::chrono::steady_clock::now();
+  int64_t moves = grid_moves;
+  while (!operation->done) {
+    bool moved = state().options.schedule == Schedule::kLazy && run_needed(operation);
+    if (!moved) moved = run_one();
+    if (moved || moves != grid_moves) {
+      begin = std::chrono::steady_clock::now();
+      moves = grid_moves;
+      continue;
+    }
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+    if (waited.count() > state().options.patience_seconds) {
+      fail("'%s' waits for ever: everything that could run spins", operation->work.name.c_str());
+    }
+    Lock::give();  // to another thread of the host, which may have what this waits for
+    sched_yield();
+    Lock::take();
+  }
+  announce_after(&operation->edge);
+}
+
+void finish_all() {
+  const std::vector<OperationRef> all = state().pending;
+  for (const OperationRef& each : all) wait_for(each);
+}
+
+// Stream order, and the legacy stream's: it waits for all blocking streams of its device, and they for it.
+cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> more) {
+  State& device = state();
+  if (stream.capture) {
+    if (stream.capture->broken) return note(cudaErrorStreamCaptureInvalidated);
+    stream.capture->nodes.push_back({std::move(work), stream.capture_tail});
+    stream.capture_tail = {static_cast<int>(stream.capture->nodes.size()) - 1};
+    return cudaSuccess;
+  }
+  more.push_back(stream.tail);
+  CUstream_st* const legacy = device.streams[static_cast<size_t>(stream.device)];
+  if (stream.legacy) {
+    for (CUstream_st* each : device.streams) {
+      if (each->device != stream.device || !each->blocking || each->legacy) continue;
+      if (each->capture && each->capture->mode != cudaStreamCaptureModeRelaxed) {
+        each->capture->broken = true;
+        return note(cudaErrorStreamCaptureImplicit);
+      }
+      more.push_back(each->tail);
+    }
+  } else if (stream.blocking) {
+    more.push_back(legacy->tail);
+  }
+  stream.tail = queue(std::move(work), std::move(more));
+  let_run();
+  return cudaSuccess;
+}
+
+}  // namespace gradring::software

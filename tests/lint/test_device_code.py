@@ -1,0 +1,41 @@
+"""Device code speaks through cuda/device.h, and the software device never leaves the source tree."""
+
+import re
+
+import pytest
+
+from lint.source import CSRC, ROOT, cpp_files, name, without_comments
+
+DEVICE = [path for path in cpp_files() if path.suffix == ".cu"]
+INSTALLS = [path for path in CSRC.rglob("CMakeLists.txt") if "software" in path.read_text()]
+
+
+def test_there_is_device_code():
+    assert len(DEVICE) >= 3
+
+
+@pytest.mark.parametrize("path", DEVICE, ids=name)
+def test_device_code_has_one_way_to_launch_and_no_bare_fences(path):
+    text = without_comments(path.read_text())
+    assert '#include "cuda/device.h"' in text
+    for word in ("<<<", "__threadfence", "asm(", "asm volatile", "cudaLaunchKernel("):
+        assert word not in text, f"{word}: say it through cuda/device.h"
+    assert not re.search(r"\batomicAdd\(", text), "atomics name their order: device_atomic.h"
+
+
+@pytest.mark.parametrize("path", DEVICE, ids=name)
+def test_device_code_includes_no_header_of_the_software_device_but_in_its_tests(path):
+    if "software/tests" not in path.as_posix():
+        assert "cuda/software" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", INSTALLS, ids=name)
+def test_the_software_device_is_not_installed(path):
+    targets = re.findall(r"install\(TARGETS ([^)]*?) LIBRARY", path.read_text())
+    assert not any("software" in target for target in targets)
+
+
+def test_a_wheel_refuses_the_software_device():
+    text = (ROOT / "cmake" / "cuda.cmake").read_text()
+    assert re.search(r'STREQUAL "SOFTWARE" AND .*SKBUILD_STATE.*wheel', text)
+    assert "FATAL_ERROR" in text
