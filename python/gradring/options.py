@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable
 
@@ -46,6 +47,9 @@ def _is(value: Any, word: str) -> bool:
 def require_one_process(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm: Any) -> None:
     """One replica on the CPU, in one process. Whatever asks for more raises ``DeviceUnavailable`` or ``ValueError``."""
     if not _is(device, "cpu"):
+        if isinstance(device, str) and device.startswith("cuda"):
+            cuda_devices.require(device, "Trainer")
+            raise DeviceUnavailable(f"[Trainer] device {device!r} works; training on it is not in this version: use 'cpu'")
         raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
     if not _is(replicas, "auto"):
         choice("Trainer", "replicas", replicas, ("auto", 1), "this version has one; its step is spread over threads=")

@@ -10,6 +10,7 @@ from lint.source import PACKAGE, name
 FACE = {"trainer", "callbacks", "cli", "bench", "history"}
 MUST_NOT_IMPORT = {
     "errors": {"ops", "nn", "graph", "optim", "datasets", "loader", "checkpoint", "files", *FACE},
+    "cuda_devices": {"ops", "nn", "graph", "optim", "datasets", "loader", "checkpoint", "files", *FACE},
     "launch": {"ops", "nn", "graph", "optim", "datasets", "loader", "comm", "checkpoint", *FACE},
     "files": {"ops", "nn", "graph", "optim", "datasets", "loader", *FACE},
     "ops": {"nn", "graph", "optim", "datasets", "loader", "checkpoint", *FACE},

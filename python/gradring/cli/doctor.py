@@ -173,19 +173,32 @@ def _version(name: str) -> str:
 
 
 def _gpu() -> Iterator[Finding]:
+    from gradring import cuda_devices
+
     driver = _read("/proc/driver/nvidia/version").partition("\n")[0]
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
         advice = "" if not driver else "the kernel module is loaded, its library libcuda.so.1 is not found: install it"
         yield Finding("GPU", None, driver or "no NVIDIA driver; training uses the CPU", advice)
-        return
-    count = ctypes.c_int(0)
-    failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
-    if failed:
-        yield Finding("GPU", False, f"the driver answers with error {failed}", "see whether nvidia-smi works")
     else:
-        yield Finding("GPU", None, f"{count.value} found; this version trains on the CPU")
+        count = ctypes.c_int(0)
+        failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+        if failed:
+            yield Finding("GPU", False, f"the driver answers with error {failed}", "see whether nvidia-smi works")
+        else:
+            yield Finding("GPU", None, f"{count.value} found; this version trains on the CPU")
+    found = cuda_devices.obstacle()
+    if found is not None:
+        yield Finding("CUDA", None, found.what, found.fix)
+        return
+    report = cuda_devices.report() or {}
+    kind = "software device, for tests" if report["software"] else f"runtime {report['runtime_version']}"
+    yield Finding("CUDA", True, f"{kind}, driver {report['driver_version']}")
+    for number, device in enumerate(report["devices"]):
+        major, minor = device["capability"]
+        text = f"{device['name']}, sm_{major}{minor}, {device['processors']} processors, {_gib(device['bytes'])}"
+        yield Finding(f"cuda:{number}", None, text)
 
 
 def _data() -> Iterator[Finding]:

@@ -1,0 +1,66 @@
+// The module _cuda: loaded only when somebody asks for a CUDA device; imports without a driver.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cuda/devices.h"
+
+namespace py = pybind11;
+
+namespace gradring {
+
+namespace {
+
+py::object describe(const cuda::Problem& problem) {
+  if (problem.code == 0) return py::none();
+  py::dict result;
+  result["code"] = problem.code;
+  result["call"] = problem.call;
+  result["name"] = problem.name;
+  result["text"] = problem.text;
+  return result;
+}
+
+py::dict devices() {
+  cuda::Devices found;
+  {
+    const py::gil_scoped_release free;
+    found = cuda::find_devices();
+  }
+  py::list list;
+  for (const cuda::Device& each : found.devices) {
+    py::dict device;
+    device["name"] = each.name;
+    device["capability"] = py::make_tuple(each.major, each.minor);
+    device["processors"] = each.processors;
+    device["bytes"] = each.bytes;
+    list.append(device);
+  }
+  py::dict result;
+  result["problem"] = describe(found.problem);
+  result["driver_version"] = found.driver_version;
+  result["runtime_version"] = found.runtime_version;
+  result["software"] = found.software;
+  result["devices"] = list;
+  return result;
+}
+
+}  // namespace
+
+}  // namespace gradring
+
+PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "CUDA devices. Imports without a driver.";
+  m.attr("architectures") = GRADRING_CUDA_ARCHITECTURES;
+  m.def("devices", &gradring::devices, "Devices, versions of driver and runtime, and what is wrong, if anything.");
+  m.def(
+      "try_device",
+      [](int device) {
+        gradring::cuda::Problem problem;
+        {
+          const py::gil_scoped_release free;
+          problem = gradring::cuda::try_device(device);
+        }
+        return gradring::describe(problem);
+      },
+      py::arg("device"), "Run one small kernel; None if it works, else what is wrong.");
+}
