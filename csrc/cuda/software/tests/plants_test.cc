@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include <cstring>
+#include <string>
 
 #include "cuda/software/sanitizers.h"
 #include "cuda/software/tests/apart.h"
@@ -96,7 +96,7 @@ TEST_CASE("planted bugs are found") {
     // Eager is the kindest schedule: what it shows does not depend on luck.
     for (const Options& options : every_schedule(planted.by == By::kRace ? 2 : 0)) {
       const Outcome outcome = run(planted, options);
-      INFO(planted.name, ", ", name(options), ": ", outcome.said);
+      INFO(std::string(planted.name), ", ", name(options), ": ", outcome.said);
       CHECK(outcome.status != 0);
       if (planted.says && outcome.status != 68) CHECK(outcome.said.find(planted.says) != std::string::npos);
       if (planted.by == By::kRace) CHECK(outcome.said.find("data race") != std::string::npos);
@@ -121,7 +121,7 @@ TEST_CASE("some schedule shows the wrong numbers of stream bugs without a race d
     }
     int found = 0;
     for (const Options& options : every_schedule(10)) found += run(planted, options).status != 0;
-    INFO(planted.name);
+    INFO(std::string(planted.name));
     CHECK(found > 0);
   }
 }
