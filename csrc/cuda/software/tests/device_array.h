@@ -1,0 +1,60 @@
+// For tests of kernels on the software device: arrays at chosen offsets, and a run in every schedule. Only *.cu include it.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "cuda/device.h"
+#include "cuda/software/tests/apart.h"
+
+namespace gradring::testing {
+
+// An array of device memory whose first element lies `offset` elements beyond a 16-byte boundary; what surrounds it is poison.
+template <class T>
+class DeviceArray {
+ public:
+  DeviceArray(const std::vector<T>& values, size_t offset) : size_(values.size()), offset_(offset) {
+    REQUIRE(cudaMalloc(reinterpret_cast<void**>(&memory_), (offset + size_ + 1) * sizeof(T)) == cudaSuccess);
+    if (size_ > 0) {
+      REQUIRE(cudaMemcpy(data(), values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
+    }
+  }
+  ~DeviceArray() { (void)cudaFree(memory_); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+
+  T* data() const { return memory_ + offset_; }
+  // Its values; what lies before and behind must still be poison.
+  std::vector<T> read() const {
+    std::vector<T> all(offset_ + size_ + 1);
+    REQUIRE(cudaMemcpy(all.data(), memory_, all.size() * sizeof(T), cudaMemcpyDeviceToHost) == cudaSuccess);
+    const std::vector<unsigned char> poison(sizeof(T), 0xff);
+    for (size_t i = 0; i < offset_; ++i) REQUIRE(std::memcmp(&all[i], poison.data(), sizeof(T)) == 0);
+    REQUIRE(std::memcmp(&all.back(), poison.data(), sizeof(T)) == 0);
+    return {all.begin() + static_cast<int64_t>(offset_), all.end() - 1};
+  }
+
+ private:
+  T* memory_ = nullptr;
+  size_t size_, offset_;
+};
+
+// Runs `program` in eager, lazy and seeded schedules; its result must have the same bits in all of them.
+template <class T>
+std::vector<T> same_in_every_schedule(const std::function<std::vector<T>()>& program) {
+  std::vector<T> first;
+  for (const software::Options& options : software::every_schedule(2)) {
+    software::restart(options);
+    const std::vector<T> result = program();
+    REQUIRE(software::leaks() == "");
+    if (first.empty()) first = result;
+    REQUIRE(result.size() == first.size());
+    REQUIRE((result.empty() || std::memcmp(result.data(), first.data(), result.size() * sizeof(T)) == 0));
+  }
+  return first;
+}
+
+}  // namespace gradring::testing
