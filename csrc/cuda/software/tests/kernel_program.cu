@@ -80,7 +80,8 @@ __global__ void rotate(const int* x, int* y, int n) {
   if (i < n || P == kStoreBeyondEnd) y[i] = taken;
 }
 
-// The smallest number of all, and how many blocks there are.
+// The smallest number of all, and how many blocks there are. The two lie in different 8-byte words: ThreadSanitizer remembers
+// about four accesses of each.
 template <int P>
 __global__ void smallest(const int* x, int n, int* least, int* blocks) {
   for (int64_t i = thread_in_grid(); i < n; i += threads_in_grid()) {
@@ -145,7 +146,7 @@ int run() {
   OK(LAUNCH(row_sums<P>, dim3(2), dim3(P == kTooManyThreads ? 1056 : 96), P == kTooMuchShared ? 60000 : 0, nullptr, dx,
             sums, rows, columns));
   OK(LAUNCH(rotate<P>, dim3(2), dim3(128), 0, nullptr, dn, rotated, n));
-  OK(LAUNCH(smallest<P>, dim3(3), dim3(64), 0, nullptr, dn, n, words, words + 1));
+  OK(LAUNCH(smallest<P>, dim3(3), dim3(64), 0, nullptr, dn, n, words, words + 2));
   OK(LAUNCH(pass_on<P>, dim3(blocks), dim3(32), 0, nullptr, words + 4, words + 12, words + 20));
   std::vector<float> got(rows);
   std::vector<int> turned(n), took(32);
@@ -169,7 +170,7 @@ int run() {
   }
   int least = start;
   for (int each : numbers) least = each < least ? each : least;
-  right &= took[0] == least && took[1] == 3;
+  right &= took[0] == least && took[2] == 3;
   for (int block = 0; block < blocks; ++block)
     right &= took[static_cast<size_t>(20 + block)] == 10 * ((block + 1) % blocks);
   if (!right) std::printf("wrong results\n");
