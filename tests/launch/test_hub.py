@@ -127,7 +127,11 @@ def test_random_bytes_are_refused_before_the_handshake(data):
         assert served.hub.refused[-1] == "a wrong key"
 
 
-@pytest.mark.parametrize("data", [b"{}", b"[" * 4000, secrets.token_bytes(100), b"x" * 5000, b'{"say":"world"}'])
+@pytest.mark.parametrize(
+    "data",
+    [b"{}", b"[" * 4000, secrets.token_bytes(100), b"x" * 5000, b'{"say":"world"}'],
+    ids=["object", "nested", "random", "large", "unknown"],
+)
 def test_random_bytes_of_a_member_are_refused_too(data):
     from gradring.launch.channel import prove
 
