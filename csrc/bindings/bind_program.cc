@@ -236,14 +236,18 @@ void bind_program(py::module_& m) {
       .def(py::init<uint64_t, uint64_t, uint64_t>(), py::arg("n"), py::arg("seed"), py::arg("epoch"))
       .def("__call__",
            [](const Permutation& p, uint64_t position) {
-             if (position >= p.size()) throw py::index_error("position out of range");
+             if (position >= p.size()) {
+               throw py::index_error("[Permutation] position is " + std::to_string(position) + ": must be below " +
+                                     std::to_string(p.size()));
+             }
              return p(position);
            })
       .def(
           "range",
           [](const Permutation& p, uint64_t first, int64_t count) {
             if (count < 0 || first > p.size() || static_cast<uint64_t>(count) > p.size() - first) {
-              throw py::index_error("range out of bounds");
+              throw py::index_error("[Permutation] range(" + std::to_string(first) + ", " + std::to_string(count) +
+                                    ") must lie within " + std::to_string(p.size()) + " positions");
             }
             py::array_t<int64_t> out(count);
             p.fill(first, count, out.mutable_data());

@@ -8,7 +8,7 @@
 // | RunBlock::ahead     | start, tune       | workers    | relaxed                   | a number to look at              |
 // | RunBlock::streaming | start, tune       | workers    | relaxed                   | a hint                           |
 // | WorkerBlock::done   | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
-// | WorkerBlock, rest   | its worker        | statistics | relaxed                   | numbers to look at               |
+// | WorkerBlock::...    | its worker        | statistics | relaxed                   | numbers to look at               |
 // | RunBlock::order ..  | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
 // | CellBlock           | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
 // | PartBlock           | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |

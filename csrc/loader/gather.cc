@@ -153,6 +153,13 @@ void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const
     copy_rows(rows, request, in_bytes, to);
     return;
   }
+  if (in_bytes <=
+      static_cast<int64_t>(sizeof(uint64_t))) {  // labels: to ask ahead for each would cost more than to wait
+    for (int64_t row = 0; row < request.rows; ++row) {
+      cast(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, elements);
+    }
+    return;
+  }
   const Prefetcher prefetcher(rows, in_bytes, request);
   for (int64_t row = 0; row < request.rows; ++row) {
     prefetcher.at(row);

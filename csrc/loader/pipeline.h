@@ -10,12 +10,14 @@
 //
 // All members are the consumer's alone, except close, which ends its wait from another thread, and the counters.
 //
-// | variable          | writer       | readers    | order             | why                                          |
-// |-------------------|--------------|------------|-------------------|----------------------------------------------|
-// | counters          | the consumer | statistics | relaxed           | numbers to look at                           |
-// | Pipeline::closed_ | close        | next       | release / acquire | the consumer ends its wait                   |
-// | Pipeline::quit_   | the end      | workers    | relaxed           | a flag; what it allows is ordered by joining |
-// | Pipeline::alive_  | a thread     | join       | release / acquire | what it touched is free once it has left     |
+// | variable              | writer       | readers    | order             | why                                          |
+// |-----------------------|--------------|------------|-------------------|----------------------------------------------|
+// | ConsumerCounters::... | the consumer | statistics | relaxed           | numbers to look at                           |
+// | closed_               | close        | next       | release / acquire | the consumer ends its wait                   |
+// | quit_                 | the end      | workers    | relaxed           | a flag; what it allows is ordered by joining |
+// | alive_                | a thread     | join       | release / acquire | what it touched is free once it has left     |
+// | active_               | tell_active  | anybody    | relaxed           | workers learn of it through RunBlock::active |
+// | active_turn_          | tell_active  | the same   | RMW relaxed       | each publish of RunBlock::active differs     |
 #pragma once
 
 #include <atomic>
@@ -216,7 +218,7 @@ class GRADRING_API Pipeline {
     uint64_t waited = 0, filled = 0, worked = 0, busy = 0, batches = 0;
   } looked_;  // the counters when the tuner looked last
   std::atomic<uint32_t> active_{0};
-  std::atomic<uint32_t> active_turn_{0};  // both relaxed: they reach workers through RunBlock::active
+  std::atomic<uint32_t> active_turn_{0};
 };
 
 }  // namespace gradring

@@ -27,6 +27,10 @@
 // its successor, and the other lanes never notice. Every change of a cell is one compare-and-swap: there is no
 // instruction at which a kill leaves a cell half changed.
 //
+// Its ancestors: Vyukov's bounded queue, whose cells carry sequence numbers, in the form of rigtorp's MPMCQueue, which
+// counts turns of two per lap; folly's TurnSequencer, whose waiters sleep on the word of a turn, which says that somebody
+// sleeps; and Linux's BPF ring buffer, whose producers reserve, fill in place, and commit or discard.
+//
 // A ring is a view: its control block and cells may lie in memory shared between processes.
 // The protocol is checked exhaustively by models/ring.pml and models/lane.pml.
 #pragma once

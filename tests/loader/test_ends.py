@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from gradring.loader import runs
+from gradring.loader import pipelines
 from helpers import run_script
 
 from .functions import Sample
@@ -186,7 +186,7 @@ def test_close_does_not_wait_for_ever(monkeypatch, caplog, tmp_path):
     iterator = iter(loader)
     next(iterator), next(iterator)
     assert wait_until(marker.exists)
-    monkeypatch.setattr(runs.Ends.close, "__defaults__", (0.2,))
+    monkeypatch.setattr(pipelines.Shutdown.close, "__defaults__", (0.2,))
     loader.close()
     assert "did not end within" in caplog.text
     del iterator, loader
@@ -280,8 +280,8 @@ def test_a_thread_that_comes_back_while_the_interpreter_ends():
     """It finds no interpreter to come back to. (The wait at exit, which is there for that, is taken away.)"""
     script = """
     import atexit
-    from gradring.loader import runs
-    atexit.unregister(runs._at_exit)
+    from gradring.loader import pipelines
+    atexit.unregister(pipelines._at_exit)
 
     def slow(i):
         time.sleep(0.0005)

@@ -141,3 +141,30 @@ def test_a_source_that_cannot_begin_says_so_in_every_pass():
             with pytest.raises(ImportError, match="this worker lacks a library"):
                 list(loader)
             gc.collect()
+
+
+@pytest.mark.parametrize("other", ["batches", "fit"])
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_a_pass_that_was_left_keeps_its_place_while_others_read(other, num_threads):
+    x, y = np.arange(400, dtype=np.float32).reshape(100, 4), np.arange(100) % 3
+    loader = gr.Loader((x, y), 10, shuffle=True, num_threads=num_threads)
+    iterator = iter(loader)
+    expected = [next(iterator)[0] for _ in range(3)]
+    del iterator
+    state = loader.state_dict()
+    assert state["position"] == 30
+    if other == "batches":
+        assert len(list(loader.batches())) == 10
+    else:
+        trainer = gr.Trainer(gr.nn.Linear(4, 3))
+        scaled = gr.Loader((x, y), 10, shuffle=True, num_threads=num_threads, transforms={0: gr.transforms.Scale(1.0)})
+        iterator = iter(scaled)
+        for _ in range(3):
+            next(iterator)
+        del iterator
+        trainer.evaluate(scaled)
+        assert scaled.state_dict() == state
+    assert loader.state_dict() == state
+    loader.load_state_dict(state)
+    whole = [*expected, *(batch for batch, _ in loader)]
+    assert sorted(np.concatenate(whole)[:, 0].tolist()) == x[:, 0].tolist()

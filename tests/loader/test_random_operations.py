@@ -154,8 +154,8 @@ class Operations(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def a_worker_is_killed(self, number):
-        if self.kind == "processes" and (lent := self.loader._last) and number < len(lent.workers.pids):
-            os.kill(lent.workers.pids[number], signal.SIGKILL)
+        if self.kind == "processes" and (lease := self.loader._last) and number < len(lease.workers.pids):
+            os.kill(lease.workers.pids[number], signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("kind", "examples", "steps"), [("arrays", 60, 20), ("threads", 30, 15), ("processes", 3, 12)])

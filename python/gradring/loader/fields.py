@@ -34,10 +34,10 @@ class LoaderFields:
 
     def open(self, dtypes: Sequence[str]) -> Any:
         """A ``_core.Feed`` whose fields have these dtypes."""
-        lent, watcher = self._loader._start_pass(
+        lease, watcher = self._loader._start_pass(
             self._start * self._loader.batch_size * self._loader.world_size,
             stay=True,
             dtypes=tuple(dtypes),
             in_order=self._in_order,
         )
-        return _core.LoaderFeed(lent.run, watcher)
+        return _core.LoaderFeed(lease.run, watcher)

@@ -15,7 +15,7 @@ from gradring import _core, arguments
 from gradring.attributes import Settled
 from gradring.errors import DeviceUnavailable
 from gradring.loader.fields import LoaderFields
-from gradring.loader.runs import Ends, Lent, Runs
+from gradring.loader.pipelines import PipelineLease, Pipelines, Shutdown
 from gradring.loader.stats import LoaderStats, stats_from
 from gradring.loader.watcher import Watcher
 from gradring.sources import Opened, open_source
@@ -110,8 +110,8 @@ class Loader(Settled):
                 f"[Loader] drop_last leaves nothing: {self.samples} samples, batch_size {self.batch_size}, "
                 f"world_size {self.world_size}"
             )
-        self._ends = Ends()
-        self._runs = Runs(
+        self._shutdown = Shutdown()
+        self._pipelines = Pipelines(
             self._opened,
             (source, transforms, None),
             batch_size=self._rows,
@@ -119,18 +119,18 @@ class Loader(Settled):
             prefetch=ahead,
             budget=budget,
             restart=restarts,
-            ends=self._ends,
+            shutdown=self._shutdown,
         )
-        # Threads end with their pipeline, which nobody else holds. (At the interpreter's exit, runs.py ends all.)
-        self._finalizer = weakref.finalize(self, self._ends.close) if self._opened.workers == "processes" else None
+        # Threads end with their pipeline, which nobody else holds. (At the interpreter's exit, pipelines.py ends all.)
+        self._finalizer = weakref.finalize(self, self._shutdown.close) if self._opened.workers == "processes" else None
         if self._finalizer is not None:
             self._finalizer.atexit = False
-        self._cast_runs: dict[tuple[str, ...], Runs] = {}
+        self._cast_pipelines: dict[tuple[str, ...], Pipelines] = {}
         self.epoch = 0
         self._position = 0  # of the next pass's first batch, in the epoch's order
         self._begun = False
-        self._current: Lent | None = None  # what the iterator made last reads
-        self._last: Lent | None = None
+        self._current: PipelineLease | None = None  # what the iterator made last reads
+        self._last: PipelineLease | None = None
         self._logged = ""
 
     _settable = frozenset({"epoch"})
@@ -160,8 +160,8 @@ class Loader(Settled):
         return self._iterate(start * self.batch_size * self.world_size, stay=True)
 
     def _iterate(self, position: int, *, stay: bool = False) -> Iterator[Any]:
-        lent, watcher = self._start_pass(position, stay=stay)
-        iterator: Iterator[Any] = lent.run.iterate(watcher)
+        lease, watcher = self._start_pass(position, stay=stay)
+        iterator: Iterator[Any] = lease.run.iterate(watcher)
         return iterator
 
     def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:
@@ -172,7 +172,7 @@ class Loader(Settled):
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
         """The source's arrays, if it is plain arrays in memory that reach the batches as they are; else None."""
-        self._ends.check()
+        self._shutdown.check()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
         plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
@@ -211,28 +211,34 @@ class Loader(Settled):
         indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
         return indices
 
-    def _runs_with(self, dtypes: tuple[str, ...] | None) -> Runs:
+    def _pipelines_with(self, dtypes: tuple[str, ...] | None) -> Pipelines:
         """Pipelines of the batches as the user gets them, or cast to dtypes."""
         names = tuple(field.dtype.name for field in self._opened.fields)
         if dtypes is None or dtypes == names:
-            return self._runs
-        if dtypes not in self._cast_runs:
+            return self._pipelines
+        if dtypes not in self._cast_pipelines:
             casts = {
                 field.name: Cast(dtype)
                 for field, dtype, name in zip(self._opened.fields, dtypes, names, strict=True)
                 if dtype != name
             }
-            self._cast_runs[dtypes] = self._runs.like(self._opened.transformed(_for_kind(self._opened, casts)), casts)
-        return self._cast_runs[dtypes]
+            self._cast_pipelines[dtypes] = self._pipelines.like(
+                self._opened.transformed(_for_kind(self._opened, casts)), casts
+            )
+        return self._cast_pipelines[dtypes]
 
     def _start_pass(
         self, position: int, *, stay: bool, dtypes: tuple[str, ...] | None = None, in_order: bool = False
-    ) -> tuple[Lent, Watcher]:
-        lent = self._runs_with(dtypes).borrow()
-        watcher = Watcher(self, lent.run, lent.workers, self.timeout, stay=stay)
-        lent.lend(watcher)
+    ) -> tuple[PipelineLease, Watcher]:
+        lease = self._pipelines_with(dtypes).borrow()
+        if (
+            self._current is lease
+        ):  # A pass that was left early had it: what it delivered is still where the loader stands.
+            self._position, self._current = lease.run.position, None
+        watcher = Watcher(self, lease.run, lease.workers, self.timeout, stay=stay)
+        lease.lend(watcher)
         begin = partial(
-            lent.run.start,
+            lease.run.start,
             samples=self.samples,
             batch_size=self._rows,
             seed=self.seed,
@@ -246,10 +252,10 @@ class Loader(Settled):
             skip=self._skip,
         )
         watcher.start(begin)
-        self._last = lent
+        self._last = lease
         if not stay:
-            self._begun, self._current = True, lent
-        return lent, watcher
+            self._begun, self._current = True, lease
+        return lease, watcher
 
     def _finished(self, watcher: Watcher) -> None:
         if _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
@@ -309,7 +315,7 @@ class Loader(Settled):
             workers=self._opened.workers,
             restarted=workers.restarted if workers is not None else 0,
             python=self._opened.python,
-            size=self._runs.size,
+            size=self._pipelines.size,
             parts=self._opened.native.parts,
         )
 
@@ -322,7 +328,7 @@ class Loader(Settled):
         """
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._ends.close(signals=True)
+        self._shutdown.close(signals=True)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(

@@ -17,7 +17,7 @@ from gradring.loader.processes import Workers
 from gradring.sources import Opened
 from gradring.sources._opened import KINDS
 
-__all__ = ["Ends", "Lent", "Runs", "Size"]
+__all__ = ["PipelineLease", "Pipelines", "Shutdown", "Size"]
 
 _LOG = logging.getLogger("gradring.loader")
 _SPARES = _core.spare_slots
@@ -45,13 +45,14 @@ class Size:
 
 
 @dataclass
-class Lent:
-    """A pipeline, and the processes that work for it, if it has any."""
+class PipelineLease:
+    """A pipeline, the worker processes that fill it, if it has any, and the right to read it, which one pass has at a
+    time."""
 
     run: Any
     workers: Workers | None
-    # Not empty: nobody reads it. Whoever takes the token out may, one of all threads (the list's methods are atomic); the
-    # next token comes when the watcher of that pass dies.
+    # The list holds a token while no pass reads the pipeline. A thread that takes the token out may start a pass: the list's
+    # methods are atomic, so only one thread gets it. When the watcher of that pass dies, the list gets its next token.
     free: list[Any] = field(default_factory=list)
     user: Any = None
 
@@ -84,13 +85,13 @@ class Lent:
             )
 
 
-class Ends:
-    """How a loader ends. Knows neither the loader nor its source, so that both can be garbage together."""
+class Shutdown:
+    """Ends all pipelines of a loader. It knows neither the loader nor its source, so that both can be garbage together."""
 
     def __init__(self) -> None:
         self.closed = False
-        self.lists: list[list[Lent]] = []
-        self._ending: list[Lent] = []  # closed; at their last sample
+        self.lists: list[list[PipelineLease]] = []
+        self._ending: list[PipelineLease] = []  # closed; at their last sample
         _LIVE[id(self)] = weakref.ref(self, partial(_LIVE.pop, id(self)))
 
     def check(self) -> None:
@@ -101,25 +102,25 @@ class Ends:
     def close(self, seconds: float = _GRACE, *, signals: bool = False) -> None:
         """End all pipelines."""
         self.closed = True
-        lent = [one for ones in (*self.lists, self._ending) for one in ones]
-        self._ending = list(lent)
+        leases = [one for ones in (*self.lists, self._ending) for one in ones]
+        self._ending = list(leases)
         for ones in self.lists:
             ones.clear()
         deadline = time.monotonic() + seconds
-        while lent:
-            one = lent.pop()
+        while leases:
+            one = leases.pop()
             try:
                 one.close(max(deadline - time.monotonic(), 0.0), signals=signals)
             except Exception:  # the others must end too; also at interpreter exit
                 _LOG.debug("while a loader was closed", exc_info=True)
             except BaseException:  # Ctrl-C: the others end without being waited for
-                for other in lent:
+                for other in leases:
                     other.close(0.0)
                 raise
         self._ending = [one for one in self._ending if not one.run.ended]
 
 
-_LIVE: dict[int, weakref.ref[Ends]] = {}
+_LIVE: dict[int, weakref.ref[Shutdown]] = {}
 
 
 @atexit.register
@@ -127,14 +128,14 @@ def _at_exit() -> None:
     """While the interpreter is whole: no thread of ours outlives it, except one that does not come back to us."""
     deadline = time.monotonic() + _GRACE
     for live in list(_LIVE.values()):
-        if (ends := live()) is not None:
-            ends.close(max(deadline - time.monotonic(), 0.0))
+        if (shutdown := live()) is not None:
+            shutdown.close(max(deadline - time.monotonic(), 0.0))
     while _core.loaders_left() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-class Runs:
-    """Makes pipelines and lends them."""
+class Pipelines:
+    """Makes the pipelines of a loader, keeps them from pass to pass, and lends them."""
 
     def __init__(
         self,
@@ -146,19 +147,19 @@ class Runs:
         prefetch: int | None,
         budget: int | None,
         restart: int,
-        ends: Ends,
+        shutdown: Shutdown,
     ) -> None:
         self._opened, self._value, self._batch_size, self._restart = opened, value, batch_size, restart
         self._threads, self._prefetch, self._budget = threads, prefetch, budget
-        self._lent: list[Lent] = []  # never another list: `ends` has it
-        self._ends = ends
-        ends.lists.append(self._lent)
+        self._leases: list[PipelineLease] = []  # never another list: `shutdown` has it
+        self._shutdown = shutdown
+        shutdown.lists.append(self._leases)
         self.slot_bytes = _slot_bytes(opened, batch_size)
         self.size = self._choose()
 
-    def like(self, opened: Opened, casts: Any) -> Runs:
+    def like(self, opened: Opened, casts: Any) -> Pipelines:
         """Others of the same size, whose batches are cast; they end with these."""
-        return Runs(
+        return Pipelines(
             opened,
             (*self._value[:2], casts),
             batch_size=self._batch_size,
@@ -166,7 +167,7 @@ class Runs:
             prefetch=self._prefetch,
             budget=self._budget,
             restart=self._restart,
-            ends=self._ends,
+            shutdown=self._shutdown,
         )
 
     def _choose(self) -> Size:
@@ -212,33 +213,33 @@ class Runs:
             active = min(workers, max(_core.usable_cores() - 1, 1)) if processes else 1
         return Size(ahead, cells, workers, active, tune, budget, processes)
 
-    def borrow(self) -> Lent:
+    def borrow(self) -> PipelineLease:
         """A pipeline that nobody reads: one that is kept, or a new one. The caller lends it to a watcher."""
-        self._ends.check()
-        for lent in list(self._lent):
-            if lent.run.forked:
-                self._drop(lent)  # its workers live in another process
-            elif lent.run.closed:
-                self._drop(lent)
-                lent.close()
-            elif lent.take():
-                if not lent.broken:
-                    return lent
-                self._drop(lent)  # the next pass gets workers that are whole
-                lent.close()
-        lent = self._make()
-        self._lent.append(lent)
-        if self._ends.closed:  # by another thread, which may not have seen this pipeline
-            self._drop(lent)
-            lent.close()
-            self._ends.check()
-        return lent
+        self._shutdown.check()
+        for lease in list(self._leases):
+            if lease.run.forked:
+                self._drop(lease)  # its workers live in another process
+            elif lease.run.closed:
+                self._drop(lease)
+                lease.close()
+            elif lease.take():
+                if not lease.broken:
+                    return lease
+                self._drop(lease)  # the next pass gets workers that are whole
+                lease.close()
+        lease = self._make()
+        self._leases.append(lease)
+        if self._shutdown.closed:  # by another thread, which may not have seen this pipeline
+            self._drop(lease)
+            lease.close()
+            self._shutdown.check()
+        return lease
 
-    def _drop(self, lent: Lent) -> None:
+    def _drop(self, lease: PipelineLease) -> None:
         with suppress(ValueError):  # another thread was faster
-            self._lent.remove(lent)
+            self._leases.remove(lease)
 
-    def _make(self) -> Lent:
+    def _make(self) -> PipelineLease:
         opened, size = self._opened, self.size
         run = _core.LoaderRun(
             source=opened.native,
@@ -257,7 +258,7 @@ class Runs:
             memory_budget=size.budget,
         )
         if not size.processes:
-            return Lent(run, None)
+            return PipelineLease(run, None)
         value = self._value
         workers = Workers(
             run,
@@ -267,7 +268,7 @@ class Runs:
             cells=size.cells,
             restart=self._restart,
         )
-        return Lent(run, workers)
+        return PipelineLease(run, workers)
 
 
 def _slot_bytes(opened: Opened, batch_size: int) -> int:
