@@ -103,13 +103,17 @@ Array Array::output(const char* op, const char* argument, PyObject* given, Dtype
     throw py::value_error("[" + std::string(op) + "] " + argument + " is " + array.shape_text() + ": must be " +
                           tuple_text(dimensions, shape));
   }
-  if (!array.writeable()) throw py::value_error("[" + std::string(op) + "] " + argument + " is read-only");
+  array.require_writeable(op, argument);
   for (int axis = 0; axis < dimensions; ++axis) {
     if (array.size(axis) < 2 || array.stride(axis) != 0 || array.elements() == 0) continue;
     throw py::value_error("[" + std::string(op) + "] " + argument + " has several elements in one place (a stride of " +
                           "0 along axis " + std::to_string(axis) + "): give it memory for each of them");
   }
   return array;
+}
+
+void Array::require_writeable(const char* op, const char* argument) const {
+  if (!writeable()) throw py::value_error("[" + std::string(op) + "] " + argument + " is read-only");
 }
 
 void Array::assign(const Array& values) const {
@@ -126,36 +130,6 @@ void Array::require_apart(const char* op, const char* argument, const Array& inp
   if (!shared) return;
   throw py::value_error("[" + std::string(op) + "] " + argument + " shares memory with " + input_name +
                         ": give it memory of its own");
-}
-
-void require_results_apart(const char* op, std::initializer_list<NamedArray> results,
-                           std::initializer_list<NamedArray> operands) {
-  const auto given = [](const NamedArray& named) { return named.array && *named.array; };
-  for (const NamedArray* result = results.begin(); result != results.end(); ++result) {
-    if (!given(*result)) continue;
-    for (const NamedArray& operand : operands) {
-      if (given(operand)) result->array->require_apart(op, result->name, *operand.array, operand.name);
-    }
-    for (const NamedArray* earlier = results.begin(); earlier != result; ++earlier) {
-      if (given(*earlier)) result->array->require_apart(op, result->name, *earlier->array, earlier->name);
-    }
-  }
-}
-
-void require_float(const char* op, const Array& array, const char* name) {
-  if (array.dtype() == Dtype::kFloat32 || array.dtype() == Dtype::kFloat64) return;
-  throw py::type_error("[" + std::string(op) + "] " + name + " is of dtype " + dtype_name(array.dtype()) +
-                       ": must be float32 or float64; convert it with .astype");
-}
-
-void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,
-                        const char* second_name) {
-  require_float(op, first, first_name);
-  if (first.dtype() == second.dtype()) return;
-  require_float(op, second, second_name);
-  throw py::type_error("[" + std::string(op) + "] " + first_name + " is " + dtype_name(first.dtype()) + ", " +
-                       second_name + " is " + dtype_name(second.dtype()) +
-                       ": must have the same dtype; convert one with .astype");
 }
 
 }  // namespace gradring

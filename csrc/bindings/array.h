@@ -7,10 +7,10 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 #include <utility>
 
+#include "ops/op.h"
 #include "runtime/dtype.h"
 #include "runtime/status.h"
 
@@ -39,6 +39,7 @@ class Array {
   int dimensions() const noexcept { return proxy()->nd; }
   int64_t size(int axis) const noexcept { return proxy()->dimensions[axis]; }
   int64_t stride(int axis) const noexcept { return proxy()->strides[axis]; }
+  const int64_t* shape() const noexcept { return reinterpret_cast<const int64_t*>(proxy()->dimensions); }
   int64_t elements() const noexcept {
     int64_t count = 1;
     for (int axis = 0; axis < dimensions(); ++axis) count *= size(axis);
@@ -63,10 +64,17 @@ class Array {
   Array copy() const;
   // New and uninitialized, C-contiguous.
   static Array empty(Dtype dtype, int dimensions, const int64_t* shape);
+  static Array empty_like(const Array& other) { return empty(other.dtype(), other.dimensions(), other.shape()); }
   // The array given as out=: an ndarray of this dtype and shape, writeable; otherwise TypeError or ValueError. Any
   // strides: see contiguous() and assign(). null or None: a new array.
   static Array output(const char* op, const char* argument, PyObject* given, Dtype dtype, int dimensions,
                       const int64_t* shape);
+  // What kernels see; valid as long as this array is.
+  Tensor tensor() const noexcept {
+    return {proxy()->data, shape(), reinterpret_cast<const int64_t*>(proxy()->strides), proxy()->nd, dtype()};
+  }
+  // ValueError if it cannot be written to.
+  void require_writeable(const char* op, const char* argument) const;
   // Copies values of the same shape into this array, whatever its strides.
   void assign(const Array& values) const;
 
@@ -80,22 +88,6 @@ class Array {
 
   PyObject* object_ = nullptr;
 };
-
-// An array and what messages call it.
-struct NamedArray {
-  const Array* array;  // null or empty: not given, nothing to compare
-  const char* name;
-};
-
-// ValueError if a result shares an element with an operand or with another result: whichever is written first would
-// change what is still to be read, or be overwritten in its turn.
-void require_results_apart(const char* op, std::initializer_list<NamedArray> results,
-                           std::initializer_list<NamedArray> operands);
-
-// TypeError unless both have the same dtype, float32 or float64.
-void require_same_float(const char* op, const Array& first, const char* first_name, const Array& second,
-                        const char* second_name);
-void require_float(const char* op, const Array& array, const char* name);
 
 inline Array Array::input(const char* op, const char* argument, PyObject* object) {
   constexpr int kNeeded = Api::NPY_ARRAY_ALIGNED_;

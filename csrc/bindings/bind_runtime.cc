@@ -5,6 +5,7 @@
 #include "runtime/core_distance.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
+#include "runtime/seed.h"
 #include "runtime/status.h"
 #include "runtime/trace.h"
 
@@ -34,6 +35,7 @@ void set_python_error(const Error& error) noexcept {
   switch (error.code()) {
     case Code::kInvalidArgument:
     case Code::kOutOfRange: type = PyExc_ValueError; break;
+    case Code::kWrongType: type = PyExc_TypeError; break;
     case Code::kOutOfMemory: type = PyExc_MemoryError; break;
     case Code::kTimeout: type = PyExc_TimeoutError; break;
     case Code::kIo: type = PyExc_OSError; break;
@@ -110,6 +112,25 @@ void bind_runtime(py::module_& m) {
   m.def(
       "measure_peak_flops", [] { return measure_peak_flops(default_lanes()); }, py::call_guard<GilRelease>(),
       "Multiply-adds in float32 registers on all threads, in operations per second (two each).");
+  m.def(
+      "seed",
+      [](const py::object& n) {
+        const uint64_t seed = PyLong_AsUnsignedLongLongMask(n.ptr());
+        if (seed == ~uint64_t{0} && PyErr_Occurred()) {
+          PyErr_Clear();
+          throw py::type_error("[seed] n is a " + std::string(Py_TYPE(n.ptr())->tp_name) + ": must be an integer");
+        }
+        set_seed(seed);
+      },
+      py::arg("n"), R"(
+Start the process-wide sequence of seeds anew, for eager operations that draw without a seed of their own. A process
+starts as after ``seed(0)``.
+
+>>> import numpy as np, gradring as gr
+>>> gr.seed(7); first = gr.ops.dropout(np.ones((2, 50), np.float32))
+>>> gr.seed(7); bool((gr.ops.dropout(np.ones((2, 50), np.float32)) == first).all())
+True
+)");
   m.def("get_num_threads", &default_lanes, "How many threads one eager operation may use.");
   m.def("set_num_threads", &set_default_lanes, py::arg("n"),
         "How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.");

@@ -35,7 +35,7 @@ struct Frame {
 using Routine = void (*)(const Lane& lane, const Instruction& instruction, Frame& frame) noexcept;
 
 // An operand as an instruction uses it.
-struct Access {
+struct OperandAccess {
   int operand;
   int64_t elements;
   Dtype dtype;
@@ -45,7 +45,7 @@ struct Access {
 
 struct AccessList {
   static constexpr int kMost = Instruction::kOperands;
-  Access items[kMost];
+  OperandAccess items[kMost];
   int count = 0;
 
   void add(int operand, int64_t elements, Dtype dtype, bool reads, bool writes) noexcept {

@@ -24,7 +24,7 @@ std::vector<Touch> touches(const Program& program, const Instruction& instructio
   instruction.op->accesses(instruction, program.dtype, &list);
   std::vector<Touch> result;
   for (int i = 0; i < list.count; ++i) {
-    const Access& access = list.items[i];
+    const OperandAccess& access = list.items[i];
     const Buffer& buffer =
         program.buffers[static_cast<size_t>(instruction.operands[static_cast<size_t>(access.operand)])];
     const int64_t bytes = has_arena(buffer.kind) ? access.elements * static_cast<int64_t>(size_of(access.dtype)) : 1;
@@ -69,7 +69,7 @@ void validate(const Program& program, const std::array<int64_t, kBufferKinds>& b
     AccessList list;
     instruction.op->accesses(instruction, program.dtype, &list);
     for (int i = 0; i < list.count; ++i) {
-      const Access& access = list.items[i];
+      const OperandAccess& access = list.items[i];
       const int32_t operand = instruction.operands[static_cast<size_t>(access.operand)];
       const std::string name = "operand " + std::to_string(access.operand);
       if (operand < 0 || static_cast<size_t>(operand) >= program.buffers.size()) {

@@ -26,6 +26,7 @@ enum class Code : int32_t {
   kPeerStalled,      // another rank did not answer before the deadline
   kMismatch,         // ranks called different collectives
   kInterrupted,      // a signal handler wants the wait to end
+  kWrongType,        // an object or dtype of the wrong kind: becomes TypeError
 };
 
 // Cheap to copy and never allocates; the text is truncated to fit.

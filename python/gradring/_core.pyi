@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'adam_update', 'adamw_update', 'binary_cross_entropy', 'binary_cross_entropy_vjp', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'dropout', 'dropout_vjp', 'exit_with', 'file_column', 'gelu', 'gelu_vjp', 'get_num_threads', 'huge_page_support', 'idx_columns', 'linear', 'linear_vjp', 'loaders_left', 'log_softmax', 'log_softmax_vjp', 'make_step_door', 'matmul', 'measure_peak_flops', 'memory_column', 'memory_left', 'mse', 'mse_vjp', 'npy_columns', 'raw_columns', 'relu', 'relu_vjp', 'seed', 'set_isa', 'set_num_threads', 'sgd_update', 'sigmoid', 'sigmoid_vjp', 'silu', 'silu_vjp', 'softmax', 'softmax_cross_entropy', 'softmax_cross_entropy_vjp', 'softmax_vjp', 'spare_slots', 'tanh', 'tanh_vjp', 'teach_step_rates', 'teach_step_shapes', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_door', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_isa', 'set_num_threads', 'spare_slots', 'teach_step_rates', 'teach_step_shapes', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -328,72 +328,6 @@ class LaneWorker:
         ...
 def active_isa() -> str:
     ...
-def adam_update(param: NDArray[typing.Any], grad: ArrayLike, m: NDArray[typing.Any], v: NDArray[typing.Any], *, step: int, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0, grad_scale: float = 1) -> None:
-    """
-    One step of Adam (Kingma and Ba, 2015), in place, in one pass over memory; torch.optim.Adam's formula, in which
-    weight_decay is added to the gradient.
-    
-    Args:
-        param: any shape; float32 or float64; changed.
-        grad: as param.
-        m, v: the running means of the gradient and of its square, as param, zeros before the first step; changed.
-        step: 1 for the first update.
-        grad_scale: a factor of the gradient, such as the one that clips it.
-    
-    >>> import numpy as np, gradring as gr
-    >>> param, m, v = np.ones(2), np.zeros(2), np.zeros(2)
-    >>> gr.ops.adam_update(param, np.array([0.5, -3.0]), m, v, step=1, lr=0.1)
-    >>> param.round(6).tolist()
-    [0.9, 1.1]
-    """
-def adamw_update(param: NDArray[typing.Any], grad: ArrayLike, m: NDArray[typing.Any], v: NDArray[typing.Any], *, step: int, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2, grad_scale: float = 1) -> None:
-    """
-    One step of AdamW (Loshchilov and Hutter, 2019), in place, in one pass over memory; torch.optim.AdamW's formula, in
-    which weight_decay shrinks the parameters: ``param *= 1 - lr * weight_decay``.
-    
-    Args:
-        param: any shape; float32 or float64; changed.
-        grad: as param.
-        m, v: the running means of the gradient and of its square, as param, zeros before the first step; changed.
-        step: 1 for the first update.
-        grad_scale: a factor of the gradient, such as the one that clips it.
-    
-    >>> import numpy as np, gradring as gr
-    >>> param, m, v = np.ones(2), np.zeros(2), np.zeros(2)
-    >>> gr.ops.adamw_update(param, np.array([0.5, -3.0]), m, v, step=1, lr=0.1, weight_decay=1.0)
-    >>> param.round(6).tolist()
-    [0.8, 1.0]
-    """
-def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, *, reduction: str = 'mean', out: NDArray[typing.Any] | None = None) -> typing.Any:
-    """
-    The mean of ``-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x))`` for logits x and targets t, in the form that neither
-    overflows nor loses digits: ``max(x, 0) - x t + log(1 + exp(-|x|))``.
-    
-    Args:
-        logits: (samples, ...); float32 or float64.
-        targets: probabilities in [0, 1]; shape and dtype as logits.
-        reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
-        out: where to write the samples' losses; only for "sample".
-    
-    >>> import numpy as np, gradring as gr
-    >>> round(gr.ops.binary_cross_entropy(np.zeros(3, np.float32), np.ones(3, np.float32)), 6)
-    0.693147
-    """
-def binary_cross_entropy_vjp(dloss: typing.Any, logits: ArrayLike, targets: ArrayLike, *, reduction: str = 'mean', out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    The gradient of binary_cross_entropy by the logits: ``(sigmoid(logits) - targets) / logits.size * dloss``.
-    
-    Args:
-        dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
-        logits: (samples, ...); float32 or float64.
-        targets: probabilities in [0, 1]; shape and dtype as logits.
-        reduction: as it was given to binary_cross_entropy.
-        out: where to write the result, as logits; may be logits.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.binary_cross_entropy_vjp(1.0, np.zeros(2, np.float32), np.array([0, 1], np.float32)).tolist()
-    [0.25, -0.25]
-    """
 def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any]) -> Source:
     ...
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
@@ -416,75 +350,12 @@ def die_with_parent(parent: typing.SupportsInt | typing.SupportsIndex) -> bool:
     """
     Asks the system to kill this process when the thread of the parent that started it ends. False if the parent is dead already.
     """
-def dropout(x: ArrayLike, p: float = 0.5, *, seed: int | None = None, samples: ArrayLike | None = None, layer: int = 0, epoch: int = 0, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    Zero each element with probability ``p`` and divide the others by ``1 - p`` (Srivastava et al., "Dropout", 2014).
-    
-    Which elements is a function of (seed, layer, epoch, sample, place in the sample), by Philox4x32-10: the same on any
-    machine, for any number of threads and any place of the sample in a batch.
-    
-    Args:
-        x: (samples, ...); float32 or float64.
-        p: in [0, 1], rounded to a multiple of 1/65536.
-        seed: an integer; without one, the next of the sequence that gr.seed starts.
-        samples: (samples,) int64: each row's number; without them, 0, 1, 2, ...
-        layer, epoch: integers of 32 bits, for masks that differ by layer and by epoch.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> y = gr.ops.dropout(np.ones((1000, 100), np.float32), 0.5, seed=1)
-    >>> sorted(set(y.ravel().tolist())), bool(abs(y.mean() - 1) < 0.02)
-    ([0.0, 2.0], True)
-    """
-def dropout_vjp(dy: ArrayLike, p: float = 0.5, *, seed: int, samples: ArrayLike | None = None, layer: int = 0, epoch: int = 0, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    The gradient of dropout by its input: ``dy`` under the same mask, which is drawn again, not stored.
-    
-    Args:
-        dy: the gradient by the output, (samples, ...); float32 or float64.
-        p, seed, samples, layer, epoch: as they were given to dropout.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> x = np.ones((4, 8), np.float32)
-    >>> bool((gr.ops.dropout_vjp(x, 0.25, seed=3) == gr.ops.dropout(x, 0.25, seed=3)).all())
-    True
-    """
 def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Ends this process, whatever it is at, once the other end of the pipe is closed.
     """
 def file_column(path: str, field: tuple[typing.Any, ...], length: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex, strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool) -> Column:
     ...
-def gelu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``x * sigmoid(2 u)`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``, element by element.
-    
-    The tanh form of Hendrycks and Gimpel (arXiv:1606.08415), the one that GPU libraries fuse into matrix products:
-    the same as torch.nn.functional.gelu(x, approximate="tanh") and jax.nn.gelu(x). PyTorch's default,
-    approximate="none", differs from it by at most 4.8e-4.
-    
-    Args:
-        x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.gelu(np.array([0.0, 20.0], np.float32)).tolist()
-    [0.0, 20.0]
-    """
-def gelu_vjp(dy: ArrayLike, x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``dy`` times the derivative of gelu: the gradient by its input.
-    
-    Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
-        x: the input of gelu; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.gelu_vjp(np.full(2, 3, np.float32), np.array([0.0, 20.0], np.float32)).tolist()
-    [1.5, 3.0]
-    """
 def get_num_threads() -> int:
     """
     How many threads one eager operation may use.
@@ -495,110 +366,17 @@ def huge_page_support() -> str:
     """
 def idx_columns(path: str, name: str) -> tuple[typing.Any, ...]:
     ...
-def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, activation: str | None = None, out: NDArray[typing.Any] | None = None, pre: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    A dense layer in one pass: ``activation(x @ w + b)``, bias and activation applied while the product is in cache.
-    
-    Args:
-        x: (N, in), float32 or float64, any strides; more leading dimensions are kept.
-        w: (in, out), the same dtype.
-        b: (out,), or None.
-        activation: None, "relu", "gelu" (the tanh form), "silu", "tanh" or "sigmoid".
-        out: where to write the result, (N, out); must not share memory with the inputs.
-        pre: if given, receives ``x @ w + b``, (N, out), which the gradient of gelu and silu needs.
-    
-    Returns:
-        (N, out): ``out`` if given, else a new array. The same bits for any number of threads.
-    
-    Raises:
-        ValueError: shapes that do not fit, an unknown activation, an ``out`` that overlaps an input or is read-only.
-        TypeError: dtypes that differ or are neither float32 nor float64.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.linear(np.ones((1, 2)), np.eye(2), np.array([-3.0, 1.0]), activation="relu").tolist()
-    [[0.0, 2.0]]
-    """
-def linear_vjp(dy: ArrayLike, x: ArrayLike, w: ArrayLike, y_or_pre: ArrayLike | None = None, *, activation: str | None = None, need_dx: bool = True, out: tuple[NDArray[typing.Any] | None, NDArray[typing.Any] | None, NDArray[typing.Any] | None] | None = None) -> tuple[NDArray[typing.Any] | None, NDArray[typing.Any], NDArray[typing.Any]]:
-    """
-    The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
-    
-    Args:
-        dy: the gradient of the layer's output, (N, out), float32 or float64; more or fewer leading dimensions as in x.
-        x: the layer's input, (N, in), or with the leading dimensions that :func:`linear` took.
-        w: the layer's weight, (in, out).
-        y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
-            (gelu, silu; see ``linear(pre=...)``), (N, out).
-        activation: as given to :func:`linear`.
-        need_dx: False skips dx, as for a first layer; None is returned in its place.
-        out: (dx, dw, db), arrays to write to; None in a place makes a new array.
-    
-    Returns:
-        dx (N, in), dw (in, out), db (out,). The same bits for any number of threads.
-    
-    Raises:
-        ValueError: shapes that do not fit, an unknown activation, a result that overlaps an input or is read-only.
-        TypeError: dtypes that differ or are neither float32 nor float64.
-    
-    >>> import numpy as np, gradring as gr
-    >>> dx, dw, db = gr.ops.linear_vjp(np.ones((2, 1)), np.array([[1.0], [2.0]]), np.array([[3.0]]))
-    >>> dx.tolist(), dw.tolist(), db.tolist()
-    ([[3.0], [3.0]], [[3.0]], [2.0])
-    """
 def loaders_left() -> bool:
     """
     Whether worker threads of loaders that nobody holds any more are still at work.
     """
-def log_softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
+def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positional: typing.SupportsInt | typing.SupportsIndex, results: collections.abc.Sequence[str], presets: dict[str, typing.Any], hidden: str | None, outcome: str | None, other_ranks: typing.Any) -> typing.Any:
     """
-    ``x - log(sum(exp(x)))`` along an axis, computed on ``x - max(x)``, so that it never overflows.
-    
-    Args:
-        x: float32 or float64, one dimension or more.
-        axis: the axis of the sum; the last is the fastest.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.log_softmax(np.zeros((2, 1), np.float32)).tolist()
-    [[0.0], [0.0]]
-    """
-def log_softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``dy - exp(y) * sum(dy)``: the gradient of log_softmax by its input.
-    
-    Args:
-        dy: the gradient by the output.
-        y: the output of log_softmax; shape and dtype as dy.
-        axis: as it was given to log_softmax.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.log_softmax_vjp(np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32)).tolist()
-    [[0.0], [0.0]]
+    A callable that runs an op on arrays. gradring.ops._eager describes it from a function's signature.
     """
 def make_step_door(engine: typing.Any, slow: typing.Any) -> tuple[typing.Any, ...]:
     """
     The function behind Engine.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a handle to teach it by.
-    """
-def matmul(a: ArrayLike, b: ArrayLike, *, trans_a: bool = False, trans_b: bool = False, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    The matrix product ``op(a) @ op(b)``, where ``op`` transposes if the flag says so.
-    
-    Args:
-        a: (m, k), or (k, m) with ``trans_a``; float32 or float64, any strides (a transposed view is read in place).
-            One dimension or more than two are treated as numpy.matmul treats them.
-        b: (k, n), or (n, k) with ``trans_b``; the same dtype.
-        out: where to write the result, (m, n); must not share memory with ``a`` or ``b``.
-    
-    Returns:
-        (m, n): ``out`` if given, else a new array. The same bits for any number of threads.
-    
-    Raises:
-        ValueError: shapes that do not fit, an ``out`` that overlaps an input or is read-only.
-        TypeError: dtypes that differ or are neither float32 nor float64.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.matmul(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), trans_b=True).tolist()
-    [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
     """
 def measure_peak_flops() -> float:
     """
@@ -610,70 +388,15 @@ def memory_left() -> int:
     """
     Bytes that this process may still use.
     """
-def mse(pred: ArrayLike, target: ArrayLike, *, reduction: str = 'mean', out: NDArray[typing.Any] | None = None) -> typing.Any:
-    """
-    The mean of ``(pred - target) ** 2``.
-    
-    Args:
-        pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
-        reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
-        out: where to write the samples' losses; only for "sample".
-    
-    >>> import numpy as np, gradring as gr
-    >>> pred = np.array([[1, 2], [3, 4]], np.float32)
-    >>> gr.ops.mse(pred, np.ones_like(pred))
-    3.5
-    >>> gr.ops.mse(pred, np.ones_like(pred), reduction="sample").tolist()
-    [0.5, 6.5]
-    """
-def mse_vjp(dloss: typing.Any, pred: ArrayLike, target: ArrayLike, *, reduction: str = 'mean', out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    The gradient of mse by pred: ``2 * (pred - target) / pred.size * dloss``.
-    
-    Args:
-        dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
-        pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
-        reduction: as it was given to mse.
-        out: where to write the result, as pred; may be pred.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.mse_vjp(1.0, np.array([[1, 3]], np.float32), np.ones((1, 2), np.float32)).tolist()
-    [[0.0, 2.0]]
-    """
 def npy_columns(path: str, name: str) -> tuple[typing.Any, ...]:
     ...
+def ops() -> list[typing.Any]:
+    """
+    Every op's schema: a dict with name, operands and attributes.
+    """
 def raw_columns(path: str, fields: collections.abc.Sequence[tuple[typing.Any, ...]], record_bytes: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> list[Column]:
     ...
-def relu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``max(x, 0)``, element by element.
-    
-    NaN stays NaN; the derivative at 0 is 0.
-    
-    Args:
-        x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.relu(np.array([-1.0, 2.0], np.float32)).tolist()
-    [0.0, 2.0]
-    """
-def relu_vjp(dy: ArrayLike, y: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``dy`` times the derivative of relu: the gradient by its input.
-    
-    Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
-        y: the output of relu; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.relu_vjp(np.full(2, 3, np.float32), np.array([-1.0, 2.0], np.float32)).tolist()
-    [0.0, 3.0]
-    """
-def seed(n: int) -> None:
+def seed(n: typing.Any) -> None:
     """
     Start the process-wide sequence of seeds anew, for eager operations that draw without a seed of their own. A process
     starts as after ``seed(0)``.
@@ -690,165 +413,6 @@ def set_isa(name: str) -> bool:
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.
-    """
-def sgd_update(param: NDArray[typing.Any], grad: ArrayLike, velocity: NDArray[typing.Any] | None = None, *, lr: float, momentum: float = 0, nesterov: bool = False, weight_decay: float = 0, grad_scale: float = 1) -> None:
-    """
-    One step of stochastic gradient descent, in place, in one pass over memory; torch.optim.SGD's formula::
-    
-        g = grad * grad_scale + weight_decay * param
-        velocity = momentum * velocity + g           # with momentum
-        param -= lr * (g + momentum * velocity if nesterov else velocity)
-    
-    Args:
-        param: any shape; float32 or float64; changed.
-        grad: as param.
-        velocity: as param, zeros before the first step; changed. Needed with momentum.
-        grad_scale: a factor of the gradient, such as the one that clips it.
-    
-    >>> import numpy as np, gradring as gr
-    >>> param = np.ones(2, np.float32)
-    >>> gr.ops.sgd_update(param, np.array([1, 2], np.float32), lr=0.5)
-    >>> param.tolist()
-    [0.5, 0.0]
-    """
-def sigmoid(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``1 / (1 + exp(-x))``, element by element.
-    
-    Args:
-        x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.sigmoid(np.array([0.0, 40.0], np.float32)).tolist()
-    [0.5, 1.0]
-    """
-def sigmoid_vjp(dy: ArrayLike, y: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``dy`` times the derivative of sigmoid: the gradient by its input.
-    
-    Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
-        y: the output of sigmoid; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.sigmoid_vjp(np.full(2, 3, np.float32), np.array([0.5, 1.0], np.float32)).tolist()
-    [0.75, 0.0]
-    """
-def silu(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``x * sigmoid(x)``, element by element.
-    
-    Elfwing et al., arXiv:1702.03118; also called swish.
-    
-    Args:
-        x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.silu(np.array([0.0, 40.0], np.float32)).tolist()
-    [0.0, 40.0]
-    """
-def silu_vjp(dy: ArrayLike, x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``dy`` times the derivative of silu: the gradient by its input.
-    
-    Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
-        x: the input of silu; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.silu_vjp(np.full(2, 3, np.float32), np.array([0.0, 100.0], np.float32)).tolist()
-    [1.5, 3.0]
-    """
-def softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``exp(x) / sum(exp(x))`` along an axis, computed on ``x - max(x)``, so that it never overflows.
-    
-    Args:
-        x: float32 or float64, one dimension or more.
-        axis: the axis of the sum; the last is the fastest.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.softmax(np.zeros((1, 4), np.float32)).tolist()
-    [[0.25, 0.25, 0.25, 0.25]]
-    """
-def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, reduction: str = 'sample', out: NDArray[typing.Any] | None = None) -> typing.Any:
-    """
-    ``log(sum(exp(logits))) - logits[label]`` for each row: the cross entropy of the softmax with a class number.
-    
-    Args:
-        logits: (..., classes); float32 or float64.
-        labels: (...); int32, int64 or uint8, each in [0, classes).
-        reduction: "sample" for one loss per row; "mean" or "sum" of them as a float.
-        out: where to write the losses, shaped as labels, of logits' dtype; only for "sample".
-    
-    Raises:
-        ValueError: shapes that do not fit, or a label outside its range (named with its place).
-    
-    >>> import numpy as np, gradring as gr
-    >>> logits = np.array([[0, 0], [100, 0]], np.float32)
-    >>> gr.ops.softmax_cross_entropy(logits, np.array([1, 0])).round(4).tolist()
-    [0.6930999755859375, 0.0]
-    >>> round(gr.ops.softmax_cross_entropy(logits, np.array([1, 0]), reduction="mean"), 4)
-    0.3466
-    """
-def softmax_cross_entropy_vjp(dlosses: typing.Any, logits: ArrayLike, labels: ArrayLike, *, reduction: str = 'sample', out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``(softmax(logits) - one_hot(labels)) * dlosses``: the gradient of softmax_cross_entropy by the logits.
-    
-    Args:
-        dlosses: the gradient by the losses: a number for all rows, or one for each, shaped as labels.
-        logits: (..., classes); float32 or float64.
-        labels: (...); int32, int64 or uint8, each in [0, classes).
-        reduction: as it was given to softmax_cross_entropy; "mean" divides by the number of rows.
-        out: where to write the result, as logits; may be logits.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.softmax_cross_entropy_vjp(1.0, np.zeros((1, 2), np.float32), np.array([1])).tolist()
-    [[0.5, -0.5]]
-    """
-def softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``y * (dy - sum(dy * y))``: the gradient of softmax by its input.
-    
-    Args:
-        dy: the gradient by the output.
-        y: the output of softmax; shape and dtype as dy.
-        axis: as it was given to softmax.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.softmax_vjp(np.array([[1, 0, 0, 0]], np.float32), np.full((1, 4), 0.25, np.float32)).tolist()
-    [[0.1875, -0.0625, -0.0625, -0.0625]]
-    """
-def tanh(x: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``tanh(x)``, element by element.
-    
-    Args:
-        x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.tanh(np.array([0.0, 20.0], np.float32)).tolist()
-    [0.0, 1.0]
-    """
-def tanh_vjp(dy: ArrayLike, y: ArrayLike, *, out: NDArray[typing.Any] | None = None) -> NDArray[typing.Any]:
-    """
-    ``dy`` times the derivative of tanh: the gradient by its input.
-    
-    Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
-        y: the output of tanh; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
-    
-    >>> import numpy as np, gradring as gr
-    >>> gr.ops.tanh_vjp(np.full(2, 3, np.float32), np.array([0.0, 1.0], np.float32)).tolist()
-    [3.0, 0.0]
     """
 def teach_step_rates(door: typing_extensions.CapsuleType, rates: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
     ...

@@ -47,7 +47,6 @@ PLANNED: dict[str, dict[str, str]] = {
             "batch_norm",
             "conv2d",
             "embedding",
-            "layer_norm",
             "max_pool2d",
             "rms_norm",
         )

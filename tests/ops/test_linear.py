@@ -146,7 +146,7 @@ def test_bad_input() -> None:
         gr.ops.linear_vjp(dy, x, w, out=dy)
     with pytest.raises(ValueError, match=r"dw shares memory with w"):
         gr.ops.linear_vjp(dy, x, w, out=(None, w, None))
-    with pytest.raises(ValueError, match=r"out shares memory with pre"):
+    with pytest.raises(ValueError, match=r"pre shares memory with out"):
         both = np.empty((32, 10), np.float32)
         gr.ops.linear(x, w, b, out=both, pre=both)
 

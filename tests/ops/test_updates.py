@@ -106,7 +106,7 @@ def test_misuse_is_named_and_changes_nothing() -> None:
         gr.ops.sgd_update(param, grad, lr=0.1, nesterov=True)
     with pytest.raises(ValueError, match=r"param is \(4,\), grad is \(3,\): must be the same"):
         gr.ops.sgd_update(param, grad[:3], lr=0.1)
-    with pytest.raises(ValueError, match=r"grad shares memory with param"):
+    with pytest.raises(ValueError, match=r"param shares memory with grad"):
         gr.ops.sgd_update(param, param, lr=0.1)
     with pytest.raises(TypeError, match=r"step is missing"):
         gr.ops.adam_update(param, grad, m, v)
@@ -114,7 +114,7 @@ def test_misuse_is_named_and_changes_nothing() -> None:
         gr.ops.adam_update(param, grad, m, v, step=0)
     with pytest.raises(ValueError, match=r"v shares memory with m"):
         gr.ops.adam_update(param, grad, m, m, step=1)
-    with pytest.raises(ValueError, match=r"betas contain 1\.0+: must be at least 0 and less than 1"):
+    with pytest.raises(ValueError, match=r"beta2 is 1\.0: must be at least 0 and less than 1"):
         gr.ops.adam_update(param, grad, m, v, step=1, betas=(0.9, 1.0))
     with pytest.raises(TypeError, match=r"param is a list"):
         gr.ops.sgd_update([1.0], grad, lr=0.1)

@@ -1,7 +1,7 @@
 // A row in registers, for softmax and its losses. Rows of up to kMaxRow vectors never leave them.
 #pragma once
 
-#include "ops/math/reduce.h"
+#include "ops/simd/loops.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -56,27 +56,6 @@ GRADRING_INLINE Row<T, N> row_exp(const Row<T, N>& row, Vec<T> max, IntVec<T> va
 }
 
 // The same steps for rows in memory.
-
-template <class T, class Step>
-GRADRING_INLINE void for_vectors(int64_t columns, Step step) noexcept {
-  constexpr int64_t W = kWidth<T>;
-  int64_t j = 0;
-  for (; j + W <= columns; j += W) step(j, W);
-  if (j < columns) step(j, columns - j);
-}
-
-template <class T>
-GRADRING_INLINE Vec<T> load_up_to(const T* x, int64_t n) noexcept {
-  return n == kWidth<T> ? load<T>(x) : load_partial<T>(x, n);
-}
-template <class T>
-GRADRING_INLINE void store_up_to(T* y, Vec<T> v, int64_t n) noexcept {
-  if (n == kWidth<T>) {
-    store<T>(y, v);
-  } else {
-    store_partial<T>(y, v, n);
-  }
-}
 
 template <class T>
 GRADRING_INLINE Vec<T> long_row_max(const T* x, int64_t columns) noexcept {

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gradring import _core
-
 Array = np.ndarray[Any, Any]
 
 
-def with_axis_last(op: str, operands: tuple[Any, ...], axis: int, out: Any) -> Array:
-    """Runs the native operation ``op`` on views whose last axis is ``axis``; the result has the operands' layout."""
+def with_axis_last(function: Callable[..., Any], operands: list[Any], axis: int, out: Any) -> Array:
+    """Run a function of ``gradring.ops`` on views whose last axis is ``axis``; the result has the operands' layout."""
     moved = [np.moveaxis(np.asarray(operand), axis, -1) for operand in operands]
-    function = getattr(_core, op)
+    op = function.__name__
     if out is None:
         result: Array = np.moveaxis(function(*moved), -1, axis)
         return result

@@ -1,0 +1,238 @@
+// The type EagerOp, and ops(): the schemas as plain data.
+#include <pybind11/stl.h>
+#include <structmember.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "bindings/bindings.h"
+#include "bindings/eager_arguments.h"
+#include "bindings/fast_call.h"
+#include "bindings/heap_type.h"
+
+namespace gradring {
+
+namespace {
+
+struct OwnedBinding : EagerBinding {
+  std::deque<std::string> texts;  // what the binding's pointers point to
+  py::object names, fallback;
+
+  const char* keep(std::string text) { return texts.emplace_back(std::move(text)).c_str(); }
+};
+
+// The Python object. Its __dict__ has __name__, __doc__, __wrapped__ and the like.
+struct EagerObject {
+  PyObject_HEAD vectorcallfunc call;
+  OwnedBinding* binding;
+  PyObject* dict;
+};
+
+EagerObject* object_of(PyObject* self) noexcept { return reinterpret_cast<EagerObject*>(self); }
+
+PyObject* call(PyObject* self, PyObject* const* given, size_t count, PyObject* keywords) noexcept {
+  return eager_call(*object_of(self)->binding, given, PyVectorcall_NARGS(count), keywords);
+}
+
+int traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(object_of(self)->dict);
+  if (object_of(self)->binding) Py_VISIT(object_of(self)->binding->fallback.ptr());
+  return 0;
+}
+
+int clear(PyObject* self) {
+  Py_CLEAR(object_of(self)->dict);
+  return 0;
+}
+
+void deallocate(PyObject* self) {
+  PyTypeObject* const type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  clear(self);
+  delete object_of(self)->binding;
+  PyObject_GC_Del(self);
+  Py_DECREF(type);
+}
+
+PyObject* represent(PyObject* self) { return PyUnicode_FromFormat("<op %s>", object_of(self)->binding->name); }
+
+// Pickled by name, as functions are.
+PyObject* reduce(PyObject* self, PyObject*) { return PyUnicode_FromString(object_of(self)->binding->name); }
+
+PyTypeObject* eager_type() {
+  static PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+  static PyMemberDef members[] = {
+      {"__vectorcalloffset__", T_PYSSIZET, offsetof(EagerObject, call), READONLY, nullptr},
+      {"__dictoffset__", T_PYSSIZET, offsetof(EagerObject, dict), READONLY, nullptr},
+      {nullptr, 0, 0, 0, nullptr},
+  };
+  static PyGetSetDef properties[] = {{"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+                                     {nullptr, nullptr, nullptr, nullptr, nullptr}};
+  static PyType_Slot slots[] = {
+      {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+      {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(clear)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(deallocate)},
+      {Py_tp_repr, reinterpret_cast<void*>(represent)},
+      {Py_tp_getattro, reinterpret_cast<void*>(PyObject_GenericGetAttr)},
+      {Py_tp_setattro, reinterpret_cast<void*>(PyObject_GenericSetAttr)},
+      {Py_tp_methods, methods},
+      {Py_tp_members, members},
+      {Py_tp_getset, properties},
+      {0, nullptr},
+  };
+  static PyType_Spec spec = {
+      "gradring._core.EagerOp", sizeof(EagerObject), 0,
+      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<PyTypeObject*> type;
+  return heap_type(type, spec);
+}
+
+ParameterKind kind_named(const std::string& name) {
+  static constexpr const char* kNames[] = {"operand", "factor", "attribute", "pair", "need", "axis", "out"};
+  for (int i = 0; i < 7; ++i)
+    if (name == kNames[i]) return static_cast<ParameterKind>(i);
+  throw py::value_error("[eager_op] no such kind of parameter: " + name);
+}
+
+int operand_of(const OpSchema& op, const std::string& name) {
+  const int i = find_operand(op, name);
+  if (i < 0) throw py::value_error("[eager_op] " + std::string(op.name) + " has no operand " + name);
+  return i;
+}
+int attribute_of(const OpSchema& op, const std::string& name) {
+  const int i = find_attribute(op, name);
+  if (i < 0) throw py::value_error("[eager_op] " + std::string(op.name) + " has no attribute " + name);
+  return i;
+}
+
+void add_parameter(OwnedBinding* b, const py::tuple& given) {
+  const OpSchema& op = *b->op;
+  EagerParameter p;
+  const auto name = given[0].cast<std::string>();
+  p.text = b->keep(name);
+  p.name = PyUnicode_InternFromString(p.text);
+  b->names.cast<py::list>().append(py::reinterpret_steal<py::object>(p.name));
+  p.kind = kind_named(given[1].cast<std::string>());
+  p.required = given[2].cast<bool>();
+  const auto targets = given[3].cast<std::vector<std::string>>();
+  if (p.kind == ParameterKind::kOperand || p.kind == ParameterKind::kFactor || p.kind == ParameterKind::kNeed) {
+    p.first = operand_of(op, targets.at(0));
+    const Access access = op.operands[static_cast<size_t>(p.first)].access;
+    b->updates = b->updates || access == Access::kUpdate;
+    b->takes_results = b->takes_results || (access == Access::kWrite && p.kind == ParameterKind::kOperand);
+    if (p.kind != ParameterKind::kNeed) b->operand_names[p.first] = p.text;
+  }
+  if (p.kind == ParameterKind::kAttribute || p.kind == ParameterKind::kPair) p.first = attribute_of(op, targets.at(0));
+  if (p.kind == ParameterKind::kFactor || p.kind == ParameterKind::kPair) p.second = attribute_of(op, targets.at(1));
+  p.draws = !p.required && p.kind == ParameterKind::kAttribute &&
+            op.attributes[static_cast<size_t>(p.first)].type == AttributeType::kSeed;
+  b->parameters.push_back(p);
+}
+
+// parameters: (name, kind, required, names of operands or attributes) each. presets: attributes by name, as arguments.
+py::object make_eager_op(const std::string& name, const std::string& op, const py::list& parameters, int positional,
+                         const std::vector<std::string>& results, const py::dict& presets,
+                         const std::optional<std::string>& hidden, const std::optional<std::string>& outcome,
+                         const py::object& other_ranks) {
+  auto b = std::make_unique<OwnedBinding>();
+  b->op = find_schema(op);
+  if (!b->op) throw py::value_error("[eager_op] no such op: " + op);
+  if (b->op->operands.size() > EagerBinding::kMostOperands ||
+      b->op->attributes.size() > EagerBinding::kMostAttributes || parameters.size() > EagerBinding::kMostParameters) {
+    throw py::value_error("[eager_op] " + op + " has too many operands, attributes or parameters");
+  }
+  b->names = py::list();
+  b->name = b->keep(name);
+  b->positional = positional;
+  for (const py::handle parameter : parameters) add_parameter(b.get(), py::cast<py::tuple>(parameter));
+  for (const std::string& result : results) b->results.push_back(operand_of(*b->op, result));
+  if (results.size() == 1) b->operand_names[b->results[0]] = "out";
+  for (size_t i = 0; i < b->op->attributes.size(); ++i) b->presets[i] = b->op->attributes[i].otherwise;
+  for (const auto& [key, value] : presets) {
+    const int i = attribute_of(*b->op, key.cast<std::string>());
+    const Attribute& attribute = b->op->attributes[static_cast<size_t>(i)];
+    b->presets[i] = attribute_argument(b->name, attribute, attribute.name, value.ptr());
+  }
+  if (hidden) b->hidden = operand_of(*b->op, *hidden);
+  if (hidden) b->reduction = find_attribute(*b->op, "reduction");
+  if (outcome) b->first_outcome = operand_of(*b->op, *outcome);
+  b->fallback = other_ranks;
+  b->other_ranks = other_ranks.is_none() ? nullptr : other_ranks.ptr();
+  EagerObject* const made = PyObject_GC_New(EagerObject, eager_type());
+  if (!made) throw py::error_already_set();
+  made->call = call;
+  b->self = reinterpret_cast<PyObject*>(made);
+  made->binding = b.release();
+  made->dict = PyDict_New();
+  PyObject_GC_Track(reinterpret_cast<PyObject*>(made));
+  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(made));
+}
+
+py::object default_of(const Attribute& attribute) {
+  const AttributeValue value = attribute.otherwise;
+  if (attribute.required || attribute.type == AttributeType::kSeed) return py::none();
+  switch (attribute.type) {
+    case AttributeType::kReal: return py::float_(value.real);
+    case AttributeType::kFlag: return py::bool_(value.integer != 0);
+    case AttributeType::kChoice: return py::str(attribute.choices[static_cast<size_t>(value.integer)]);
+    default: return py::int_(value.integer);
+  }
+}
+
+py::dict describe(const OpSchema& op) {
+  static constexpr const char* kAccess[] = {"read", "write", "update"};
+  static constexpr const char* kTypes[] = {"int", "real", "flag", "choice", "seed"};
+  py::list operands, attributes;
+  for (const Operand& o : op.operands) {
+    py::list dtypes;
+    for (int i = 0; i < kDtypes; ++i)
+      if ((o.dtypes & only(static_cast<Dtype>(i))) != 0) dtypes.append(dtype_name(static_cast<Dtype>(i)));
+    py::dict operand;
+    operand["name"] = o.name;
+    operand["access"] = kAccess[static_cast<int>(o.access)];
+    operand["dtypes"] = dtypes;
+    operand["dtype_of"] =
+        o.same_dtype < 0 ? py::object(py::none()) : py::str(op.operands[static_cast<size_t>(o.same_dtype)].name);
+    operand["shape_of"] = o.like < 0 ? py::object(py::none()) : py::str(op.operands[static_cast<size_t>(o.like)].name);
+    operand["optional"] = o.optional;
+    operands.append(operand);
+  }
+  for (const Attribute& a : op.attributes) {
+    py::list choices;
+    for (const char* choice : a.choices) choices.append(choice);
+    py::dict attribute;
+    attribute["name"] = a.name;
+    attribute["type"] = kTypes[static_cast<int>(a.type)];
+    attribute["choices"] = choices;
+    attribute["default"] = default_of(a);
+    attribute["required"] = a.required;
+    attributes.append(attribute);
+  }
+  py::dict schema;
+  schema["name"] = op.name;
+  schema["operands"] = operands;
+  schema["attributes"] = attributes;
+  schema["cuda"] = false;
+  return schema;
+}
+
+py::list ops() {
+  py::list schemas;
+  for (const OpSchema* op : all_ops()) schemas.append(describe(*op));
+  return schemas;
+}
+
+}  // namespace
+
+void bind_eager_op(py::module_& m) {
+  m.def("ops", &ops, "Every op's schema: a dict with name, operands and attributes.");
+  m.def("make_eager_op", &make_eager_op, py::kw_only(), py::arg("name"), py::arg("op"), py::arg("parameters"),
+        py::arg("positional"), py::arg("results"), py::arg("presets"), py::arg("hidden"), py::arg("outcome"),
+        py::arg("other_ranks"),
+        "A callable that runs an op on arrays. gradring.ops._eager describes it from a function's signature.");
+}
+
+}  // namespace gradring

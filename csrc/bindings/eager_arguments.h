@@ -1,0 +1,60 @@
+// The arguments of eager ops: from Python objects to attribute values, and questions about where arrays lie.
+#pragma once
+
+#include "bindings/array.h"
+#include "bindings/eager_op.h"
+
+namespace gradring {
+
+// Borrowed references; null where not given. TypeError for what does not fit the parameters.
+void parse_arguments(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
+                     PyObject** values);
+
+double number_argument(const char* op, const char* name, PyObject* value);
+int64_t integer_argument(const char* op, const char* name, PyObject* value);
+void pair_argument(const char* op, const char* name, PyObject* value, double* first, double* second);
+AttributeValue attribute_argument(const char* op, const Attribute& attribute, const char* name, PyObject* value);
+
+// False for numbers, NumPy's included, and for arrays without axes.
+bool is_array_with_axes(PyObject* value) noexcept;
+// As int64.
+Array widened(const Array& array);
+
+inline Dtype first_dtype(DtypeSet dtypes) noexcept { return static_cast<Dtype>(__builtin_ctz(dtypes)); }
+
+// Whether a kernel can read (or, a result, write) the array where it lies.
+inline bool lies_well(const Operand& operand, const Array& array) noexcept {
+  if (array.contiguous()) return true;
+  if (operand.layout == Layout::kDense || array.dimensions() != 2) return false;
+  const int64_t item = array.item_bytes(), rows = array.size(0), columns = array.size(1);
+  const int64_t down = array.stride(0), right = array.stride(1);
+  if (operand.layout == Layout::kRows) {
+    return (columns <= 1 || right == item) && (rows <= 1 || (down >= columns * item && down % item == 0));
+  }
+  if (right == item || columns <= 1) return rows <= 1 || down % item == 0;
+  return (down == item || rows <= 1) && right % item == 0;
+}
+
+// Elements between the rows of a result of Layout::kRows.
+inline int64_t row_distance(const Array& array) noexcept {
+  if (array.dimensions() != 2) return array.dimensions() ? array.size(array.dimensions() - 1) : 1;
+  return array.size(0) <= 1 ? array.size(1) : array.stride(0) / array.item_bytes();
+}
+
+// Both contiguous, of the same elements.
+inline bool lies_on(const Array& result, const Array& input) noexcept {
+  return input.data() == result.data() && input.dtype() == result.dtype() && input.contiguous() &&
+         result.contiguous() && input.elements() == result.elements();
+}
+// Contiguous arrays that share no byte.
+inline bool apart(const Array& result, const Array& input) noexcept {
+  const auto a = reinterpret_cast<uintptr_t>(result.data()), b = reinterpret_cast<uintptr_t>(input.data());
+  return a + static_cast<uintptr_t>(result.elements() * result.item_bytes()) <= b ||
+         b + static_cast<uintptr_t>(input.elements() * input.item_bytes()) <= a;
+}
+
+// Runs a call; a null result means that a Python error is set.
+PyObject* eager_call(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count,
+                     PyObject* keywords) noexcept;
+
+}  // namespace gradring

@@ -1,0 +1,347 @@
+#include "bindings/eager_op.h"
+
+#include <cstddef>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "bindings/array.h"
+#include "bindings/eager_arguments.h"
+#include "bindings/fast_call.h"
+#include "bindings/gil.h"
+#include "runtime/default_team.h"
+
+namespace gradring {
+
+namespace {
+
+// Runs the kernels of a call that has passed all checks.
+void run_kernels(const OpCall& call) {
+  const OpSchema& op = *call.op;
+  OpWork work;
+  op.work(call, default_lanes(), &work);
+  const OpRun run = op.cpu(call);
+  const MaybeReleaseGil released(work.operations);
+  TeamLease team(work.lanes, work.scratch.per_lane, work.scratch.shared);
+  if (!op.each) return team.run([&](const Lane& lane) { run(lane, call); });
+  const double nanoseconds = work.operations / 80;
+  if (!op.cpu_second) return team.run_each(nanoseconds, [&](const Lane& lane) { run(lane, call); });
+  const OpRun second = op.cpu_second(call);
+  team.run_each(nanoseconds / 2, [&](const Lane& lane) { run(lane, call); });
+  team.run_each(nanoseconds, [&](const Lane& lane) { second(lane, call); });
+}
+
+// Up to kMost values of which the first `count` exist: a call does not pay for operands that its op does not have.
+template <class T, int kMost>
+class FewOf {
+ public:
+  explicit FewOf(size_t count) noexcept : count_(count) {
+    for (size_t i = 0; i < count_; ++i) new (at(i)) T();
+  }
+  ~FewOf() {
+    for (size_t i = 0; i < count_; ++i) at(i)->~T();
+  }
+  FewOf(const FewOf&) = delete;
+  FewOf& operator=(const FewOf&) = delete;
+
+  T& operator[](int i) noexcept { return *at(static_cast<size_t>(i)); }
+  const T& operator[](int i) const noexcept { return *at(static_cast<size_t>(i)); }
+  const T* data() const noexcept { return at(0); }
+
+ private:
+  T* at(size_t i) noexcept { return std::launder(reinterpret_cast<T*>(memory_ + i * sizeof(T))); }
+  const T* at(size_t i) const noexcept { return std::launder(reinterpret_cast<const T*>(memory_ + i * sizeof(T))); }
+
+  size_t count_;
+  alignas(T) std::byte memory_[sizeof(T) * static_cast<size_t>(kMost)];
+};
+
+// One call, from arguments to results. Its arrays are references that live as long as it does.
+class EagerCall {
+ public:
+  explicit EagerCall(const EagerBinding& binding) noexcept
+      : b_(binding),
+        op_(*binding.op),
+        tensors_(op_.operands.size()),
+        arrays_(op_.operands.size()),
+        originals_(op_.operands.size()) {
+    const size_t attributes = op_.attributes.size();
+    for (size_t i = 0; i < attributes; ++i) attributes_[i] = b_.presets[i];
+    call_ = {&op_, b_.name, b_.operand_names, tensors_.data(), attributes_};
+  }
+
+  PyObject* run(PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+    parse_arguments(b_, given, count, keywords, values_);
+    for (int i = 0; i < static_cast<int>(b_.parameters.size()); ++i) {
+      if (!values_[i] && b_.parameters[static_cast<size_t>(i)].draws) values_[i] = Py_None;
+      if (values_[i]) take(b_.parameters[static_cast<size_t>(i)], values_[i]);
+    }
+    if (b_.other_ranks && !ranks_fit()) return call_other_ranks();
+    check_call(call_, false);
+    if (axis_ >= 0) return along_another_axis();
+    const bool number = b_.first_outcome >= 0 && call_.integer(b_.reduction) != 0;
+    if (number && given_or_null(out_)) {
+      refuse(call_, "out is given: the mean and the sum are numbers, out is for reduction='sample'");
+    }
+    if (!number) make_results();
+    if (b_.hidden >= 0) {
+      tensors_[b_.hidden] = {hidden_, &kHiddenWords, &kHiddenStride, 1, Dtype::kInt64};
+    }
+    if (b_.updates) require_updates_apart();
+    run_kernels(call_);
+    if (op_.verify) op_.verify(call_);
+    if (b_.updates || outs_given_) write_back();
+    if (number) return PyFloat_FromDouble(op_.number(call_));
+    return finish();
+  }
+
+ private:
+  static constexpr int kOperands = EagerBinding::kMostOperands;
+  static constexpr int64_t kHiddenWords = 3;
+  static constexpr int64_t kHiddenStride = sizeof(int64_t);
+
+  const Operand& operand(int i) const noexcept { return op_.operands[static_cast<size_t>(i)]; }
+  const char* operand_name(int i) const noexcept { return call_.operand_name(i); }
+
+  void take(const EagerParameter& parameter, PyObject* value) {
+    switch (parameter.kind) {
+      case ParameterKind::kOperand:
+        if (value != Py_None) take_array(parameter.first, value);
+        return;
+      case ParameterKind::kFactor:
+        if (is_array_with_axes(value)) return take_array(parameter.first, value);
+        attributes_[parameter.second].real = number_argument(b_.name, parameter.text, value);
+        return;
+      case ParameterKind::kAttribute:
+        attributes_[parameter.first] =
+            attribute_argument(b_.name, op_.attributes[static_cast<size_t>(parameter.first)], parameter.text, value);
+        return;
+      case ParameterKind::kPair:
+        return pair_argument(b_.name, parameter.text, value, &attributes_[parameter.first].real,
+                             &attributes_[parameter.second].real);
+      case ParameterKind::kNeed:
+        if (!flag_or(value, true)) unwanted_ |= 1u << parameter.first;
+        return;
+      case ParameterKind::kAxis: return take_axis(value);
+      case ParameterKind::kOut: out_ = value; return;
+    }
+  }
+
+  void take_array(int i, PyObject* value) {
+    const Operand& o = operand(i);
+    Array array = Array::input(b_.name, operand_name(i), value);
+    if (o.access != Access::kRead) {
+      // The object itself is written to: no converted copy of it will do.
+      array = Array::output(b_.name, operand_name(i), value, array.dtype(), array.dimensions(), array.shape());
+    }
+    if (o.widened != 0 && (o.widened & only(array.dtype())) != 0) array = widened(array);
+    if (!lies_well(o, array)) {
+      originals_[i] = std::move(array);
+      array = originals_[i].copy();
+    }
+    tensors_[i] = array.tensor();
+    arrays_[i] = std::move(array);
+  }
+
+  // The object of an operand as the caller gave it.
+  const Array& original(int i) const noexcept { return originals_[i] ? originals_[i] : arrays_[i]; }
+
+  void take_axis(PyObject* value) {
+    const int64_t axis = integer_argument(b_.name, "axis", value);
+    const int rank = tensors_[0].rank;
+    if (rank == 0) return;  // check_call refuses it
+    if (axis < -rank || axis >= rank) {
+      refuse(call_, "axis is " + std::to_string(axis) + ", " + operand_name(0) + " is " + shape_text(tensors_[0]) +
+                        ": must be between " + std::to_string(-rank) + " and " + std::to_string(rank - 1));
+    }
+    const auto place = static_cast<int>(axis < 0 ? axis + rank : axis);
+    if (place != rank - 1) axis_ = place;
+  }
+
+  // On views with that axis last.
+  PyObject* along_another_axis() {
+    py::list operands;
+    for (size_t i = 0; i < b_.parameters.size(); ++i) {
+      if (b_.parameters[i].kind == ParameterKind::kOperand && values_[i]) operands.append(py::handle(values_[i]));
+    }
+    return py::module_::import("gradring.ops._axis")
+        .attr("with_axis_last")(py::handle(b_.self), operands, axis_, out_ ? py::handle(out_) : py::handle(Py_None))
+        .release()
+        .ptr();
+  }
+
+  bool ranks_fit() const noexcept {
+    for (size_t i = 0; i < op_.operands.size(); ++i) {
+      const int rank = tensors_[static_cast<int>(i)].rank;
+      if (tensors_[static_cast<int>(i)] && (rank < op_.operands[i].least_rank || rank > op_.operands[i].most_rank))
+        return false;
+    }
+    return true;
+  }
+
+  PyObject* call_other_ranks() {
+    check_dtypes(call_);
+    py::dict arguments;
+    for (size_t i = 0; i < b_.parameters.size(); ++i) {
+      if (values_[i]) arguments[py::handle(b_.parameters[i].name)] = py::handle(values_[i]);
+    }
+    for (size_t i = 0; i < op_.operands.size(); ++i) {
+      if (arrays_[i])
+        arguments[py::str(operand_name(static_cast<int>(i)))] = py::handle(original(static_cast<int>(i)).object());
+    }
+    return py::handle(b_.other_ranks)(**arguments).release().ptr();
+  }
+
+  void make_results() {
+    PyObject* const given = given_or_null(out_);
+    const size_t count = b_.results.size();
+    if (given && count > 1 && (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) != static_cast<Py_ssize_t>(count))) {
+      throw py::type_error("[" + std::string(b_.name) + "] out must be a tuple (" + result_names() +
+                           ") of arrays or None");
+    }
+    for (size_t k = 0; k < count; ++k) {
+      const int i = b_.results[k];
+      if ((unwanted_ & (1u << i)) != 0) continue;
+      PyObject* const own = !given ? nullptr : count == 1 ? given : given_or_null(PyTuple_GET_ITEM(given, k));
+      make_result(i, operand_name(i), own);
+    }
+    if (b_.takes_results) make_given_results();
+    if (outs_given_) together();
+  }
+
+  // Arrays that came as arguments to be written, such as linear's pre.
+  void make_given_results() {
+    for (size_t i = 0; i < op_.operands.size(); ++i) {
+      if (arrays_[i] && op_.operands[i].access == Access::kWrite && !is_result(static_cast<int>(i))) {
+        Array array = std::move(originals_[i] ? originals_[i] : arrays_[i]);
+        originals_[i] = Array();
+        make_result(static_cast<int>(i), operand_name(static_cast<int>(i)), array.object());
+      }
+    }
+  }
+
+  bool is_result(int i) const noexcept {
+    for (const int result : b_.results)
+      if (result == i) return true;
+    return false;
+  }
+
+  void make_result(int i, const char* name, PyObject* given) {
+    const Operand& o = operand(i);
+    Shape shape;
+    const int64_t* extent = shape.extent;
+    if (o.like >= 0) {
+      shape.rank = tensors_[o.like].rank;
+      extent = tensors_[o.like].shape;
+    } else {
+      op_.shape(call_, i, &shape);
+    }
+    const Dtype dtype = o.same_dtype >= 0 ? tensors_[o.same_dtype].dtype : first_dtype(o.dtypes);
+    if (!given) {
+      arrays_[i] = Array::empty(dtype, shape.rank, extent);
+      tensors_[i] = arrays_[i].tensor();
+      return;
+    }
+    outs_given_ = true;
+    Array array = Array::output(b_.name, name, given, dtype, shape.rank, extent);
+    bool direct = lies_well(o, array);
+    for (int k = 0; k < static_cast<int>(op_.operands.size()); ++k) {
+      if (k == i || !arrays_[k]) continue;
+      const bool reads = operand(k).access != Access::kWrite;
+      if (o.apart || !reads) {
+        if (reads || k < i || is_result(k)) array.require_apart(b_.name, name, original(k), operand_name(k));
+      } else {
+        direct = direct && (lies_on(array, arrays_[k]) || apart(array, arrays_[k]));
+      }
+    }
+    if (direct) {
+      arrays_[i] = std::move(array);
+    } else {
+      arrays_[i] = Array::empty(dtype, shape.rank, extent);
+      originals_[i] = std::move(array);
+    }
+    tensors_[i] = arrays_[i].tensor();
+  }
+
+  // Results whose rows must lie equally far apart, but do not, get dense memory.
+  void together() {
+    for (size_t i = 0; i < op_.operands.size(); ++i) {
+      const int other = op_.operands[i].rows_like;
+      if (other < 0 || !tensors_[i] || row_distance(arrays_[i]) == row_distance(arrays_[other])) continue;
+      for (const int k : {static_cast<int>(i), other}) {
+        if (arrays_[k].contiguous()) continue;
+        originals_[k] = std::move(arrays_[k]);
+        arrays_[k] = Array::empty_like(originals_[k]);
+        tensors_[k] = arrays_[k].tensor();
+      }
+    }
+  }
+
+  void require_updates_apart() const {
+    const int count = static_cast<int>(op_.operands.size());
+    for (int i = 0; i < count; ++i) {
+      if (!arrays_[i] || operand(i).access != Access::kUpdate) continue;
+      for (int k = 0; k < count; ++k) {
+        if (k == i || !arrays_[k] || (operand(k).access == Access::kUpdate && k > i)) continue;
+        original(i).require_apart(b_.name, operand_name(i), original(k), operand_name(k));
+      }
+    }
+  }
+
+  // From the copies that the kernel wrote to what the caller gave.
+  void write_back() {
+    for (int i = 0; i < static_cast<int>(op_.operands.size()); ++i) {
+      if (originals_[i] && operand(i).access != Access::kRead) originals_[i].assign(arrays_[i]);
+    }
+  }
+
+  PyObject* take_result(int i) noexcept {
+    if (!arrays_[i]) return Py_NewRef(Py_None);
+    return (originals_[i] ? originals_[i] : arrays_[i]).release();
+  }
+
+  PyObject* finish() {
+    if (b_.results.size() == 1) return take_result(b_.results[0]);
+    if (b_.results.empty()) Py_RETURN_NONE;
+    PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(b_.results.size()));
+    if (!tuple) throw py::error_already_set();
+    for (size_t k = 0; k < b_.results.size(); ++k) {
+      PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), take_result(b_.results[k]));
+    }
+    return tuple;
+  }
+
+  std::string result_names() const {
+    std::string text;
+    for (const int i : b_.results) text += (text.empty() ? "" : ", ") + std::string(operand_name(i));
+    return text;
+  }
+
+  const EagerBinding& b_;
+  const OpSchema& op_;
+  OpCall call_;
+  PyObject* values_[EagerBinding::kMostParameters];
+  AttributeValue attributes_[EagerBinding::kMostAttributes];
+  FewOf<Tensor, kOperands> tensors_;
+  FewOf<Array, kOperands> arrays_;     // what the kernel reads and writes
+  FewOf<Array, kOperands> originals_;  // what the caller gave, where the kernel works on a copy
+  PyObject* out_ = nullptr;
+  int axis_ = -1;
+  uint32_t unwanted_ = 0;
+  bool outs_given_ = false;
+  int64_t hidden_[kHiddenWords];
+};
+
+}  // namespace
+
+PyObject* eager_call(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count,
+                     PyObject* keywords) noexcept {
+  try {
+    return EagerCall(binding).run(given, count, keywords);
+  } catch (...) {
+    raise_current_exception();
+    return nullptr;
+  }
+}
+
+}  // namespace gradring

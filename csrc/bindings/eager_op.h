@@ -1,0 +1,65 @@
+// EagerOp: the Python callable of every op. An instance is bound to one op's schema and to the parameters of one Python
+// function, which gradring.ops._eager reads from that function's signature.
+//
+// A call takes arguments by position and name, without allocation; accepts arrays of any strides, copying only what the
+// kernel cannot read where it lies; checks by the schema; makes results or writes into out=; and runs on the shared team,
+// without the GIL where the work is worth it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "ops/op.h"
+
+namespace py = pybind11;
+
+namespace gradring {
+
+// What a Python parameter gives to the op.
+enum class ParameterKind : uint8_t {
+  kOperand,    // an array: operand `first`
+  kFactor,     // an array: operand `first`; or a number: attribute `second`
+  kAttribute,  // attribute `first`
+  kPair,       // two numbers: attributes `first` and `second`
+  kNeed,       // a flag: whether result `first` is wanted
+  kAxis,       // an axis of the first operand; the op works along the last one
+  kOut,        // the array that receives the result, or a tuple of them
+};
+
+struct EagerParameter {
+  PyObject* name = nullptr;  // interned
+  const char* text = nullptr;
+  ParameterKind kind = ParameterKind::kOperand;
+  bool required = false;
+  bool draws = false;  // where not given, a seed is drawn
+  int first = -1;
+  int second = -1;
+};
+
+struct EagerBinding {
+  static constexpr int kMostOperands = 12;
+  static constexpr int kMostAttributes = 12;
+  static constexpr int kMostParameters = 16;
+
+  PyObject* self = nullptr;  // the callable, borrowed
+  const OpSchema* op = nullptr;
+  const char* name = nullptr;
+  std::vector<EagerParameter> parameters;
+  int positional = 0;
+  std::vector<int> results;    // operands that the call returns, in this order; with none it returns None
+  int hidden = -1;             // a small result that only verify and number read, such as a loss's totals
+  int reduction = -1;          // the attribute that says "sample", "mean" or "sum"; a number is op->number()
+  int first_outcome = -1;      // the result that "mean" and "sum" replace by a number
+  bool updates = false;        // an argument is updated in place
+  bool takes_results = false;  // an argument is an array that receives a result
+  const char* operand_names[kMostOperands] = {};
+  AttributeValue presets[kMostAttributes] = {};
+  // Called with all arguments where an operand's rank is none of the op's; null: an error.
+  PyObject* other_ranks = nullptr;
+};
+
+// Adds ops() and make_eager_op() to the module.
+void bind_eager_op(py::module_& m);
+
+}  // namespace gradring

@@ -1,0 +1,11 @@
+// The activations' names, in the order of the enumeration: the choices of an attribute of type Activation.
+#pragma once
+
+#include "ops/activation/activation.h"
+
+namespace gradring {
+
+inline constexpr const char* kActivationNames[] = {"none", "relu", "gelu", "silu", "tanh", "sigmoid"};
+static_assert(static_cast<int>(Activation::kSigmoid) == 5);
+
+}  // namespace gradring

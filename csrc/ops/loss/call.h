@@ -1,0 +1,49 @@
+// What the losses' registrations share: operands and attributes.
+//
+// Every result is optional. `gradient` is that of the losses by the predictions, times `scale` and `dlosses`, and with
+// reduction "mean" divided by the number of samples, or with "sum" that of the sum of all elements' losses; `column_sums` are its sums over the samples; `totals` is a
+// LossTotals.
+#pragma once
+
+#include "ops/loss/loss.h"
+#include "ops/op.h"
+
+namespace gradring {
+
+enum LossOperand { kPrediction, kTarget, kDlosses, kGradient, kLosses, kColumnSums, kTotals };
+enum LossAttribute { kScale, kReduction };
+enum class Reduction : int64_t { kSample, kMean, kSum };
+
+inline constexpr const char* kReductionNames[] = {"sample", "mean", "sum"};
+inline constexpr int64_t kTotalsWords = sizeof(LossTotals) / sizeof(int64_t);
+
+inline Reduction reduction_of(const OpCall& call) noexcept { return static_cast<Reduction>(call.integer(kReduction)); }
+
+inline double loss_scale(const OpCall& call, int64_t rows, int64_t columns) noexcept {
+  const double scale = call.real(kScale);
+  if (reduction_of(call) == Reduction::kMean) return scale / static_cast<double>(rows);
+  return reduction_of(call) == Reduction::kSum ? scale * static_cast<double>(columns) : scale;
+}
+
+// dlosses has one number per sample, and the reduction leaves the samples apart. `axes`: how many axes count samples.
+void check_dlosses(const OpCall& call, int axes, int64_t rows);
+
+inline void loss_shape(const OpCall& call, int axes, int operand, Shape* shape) {
+  const Tensor& prediction = call[kPrediction];
+  if (operand == kLosses) {
+    shape->rank = axes;
+    for (int axis = 0; axis < axes; ++axis) shape->extent[axis] = prediction.shape[axis];
+    return;
+  }
+  shape->rank = 1;
+  shape->extent[0] = operand == kTotals ? kTotalsWords : prediction.columns();
+}
+
+// The loss as a number, where the reduction makes it one. `columns`: how many elements a sample's loss is the mean of.
+inline double loss_number(const OpCall& call, int64_t rows, int64_t columns) {
+  const double sum = call[kTotals].as<const LossTotals>()->loss;
+  if (reduction_of(call) == Reduction::kSum) return sum * static_cast<double>(columns);
+  return sum / static_cast<double>(rows);
+}
+
+}  // namespace gradring

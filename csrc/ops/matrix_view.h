@@ -1,0 +1,33 @@
+// A tensor as matrix products read it: row-major with a leading dimension, or the transpose of that in memory.
+#pragma once
+
+#include "ops/op.h"
+
+namespace gradring {
+
+struct MatrixView {
+  int64_t rows = 0, columns = 0;  // as the op sees them
+  int64_t leading = 0;            // elements between the rows as they lie in memory
+  bool transposed = false;        // memory holds columns x rows
+};
+
+// Of Layout::kMatrix or kRows. More or fewer than two dimensions: all axes before the last count rows.
+inline MatrixView matrix_view(const Tensor& tensor) noexcept {
+  if (tensor.rank != 2) return {tensor.rows(), tensor.columns(), tensor.columns(), false};
+  const auto item = static_cast<int64_t>(size_of(tensor.dtype));
+  const int64_t rows = tensor.shape[0], columns = tensor.shape[1];
+  const int64_t down = tensor.strides[0], right = tensor.strides[1];
+  if (right == item || columns <= 1) return {rows, columns, rows <= 1 ? columns : down / item, false};
+  return {rows, columns, right / item, true};
+}
+
+inline MatrixView transposed(const MatrixView& view) noexcept {
+  return {view.columns, view.rows, view.leading, !view.transposed};
+}
+
+// Multiplications and additions of a product of m x k by k x n.
+inline double product_operations(int64_t m, int64_t n, int64_t k) noexcept {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+}  // namespace gradring

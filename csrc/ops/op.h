@@ -1,0 +1,190 @@
+// What an op is. Each op is declared once, in csrc/ops/<op>/op.cc: its operands, its attributes, its checks, the work
+// that a call takes, and its kernels. The eager functions, programs and Python read this declaration.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "gradring/export.h"
+#include "ops/work.h"
+#include "runtime/dtype.h"
+
+namespace gradring {
+
+// An array as kernels see it. It owns nothing.
+struct Tensor {
+  void* data = nullptr;
+  const int64_t* shape = nullptr;
+  const int64_t* strides = nullptr;  // bytes between neighbours along each axis
+  int32_t rank = 0;
+  Dtype dtype = kNoDtype;  // kNoDtype: the operand is absent
+
+  explicit operator bool() const noexcept { return dtype != kNoDtype; }
+  template <class T>
+  T* as() const noexcept {
+    return static_cast<T*>(data);
+  }
+  int64_t elements() const noexcept {
+    int64_t count = 1;
+    for (int axis = 0; axis < rank; ++axis) count *= shape[axis];
+    return count;
+  }
+  int64_t columns() const noexcept { return rank ? shape[rank - 1] : 1; }  // the extent of the last axis
+  int64_t rows() const noexcept {                                          // of all axes before the last
+    int64_t count = 1;
+    for (int axis = 0; axis + 1 < rank; ++axis) count *= shape[axis];
+    return count;
+  }
+};
+
+struct Shape {
+  static constexpr int kMost = 64;
+  int32_t rank = 0;
+  int64_t extent[kMost];
+};
+
+// Sets of dtypes, as bits.
+using DtypeSet = uint32_t;
+constexpr DtypeSet only(Dtype dtype) noexcept { return DtypeSet{1} << static_cast<int>(dtype); }
+inline constexpr DtypeSet kRealDtypes = only(Dtype::kFloat32) | only(Dtype::kFloat64);
+inline constexpr DtypeSet kClassNumberDtypes = only(Dtype::kInt32) | only(Dtype::kInt64);
+
+enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: reads and writes
+
+// Which layouts a kernel takes where they lie; callers copy the others.
+enum class Layout : uint8_t {
+  kDense,   // C-contiguous
+  kMatrix,  // of two dimensions, either may have its neighbours side by side; else as kDense
+  kRows,    // of two dimensions, rows may lie apart; else as kDense
+};
+
+struct Operand {
+  const char* name;
+  Access access = Access::kRead;
+  DtypeSet dtypes = 0;     // the dtypes it may have; 0: that of operand same_dtype
+  int8_t same_dtype = -1;  // it has the dtype of this operand
+  int8_t like = -1;        // it has the shape of this operand; -1: see OpSchema::shape and check
+  bool optional = false;
+  Layout layout = Layout::kDense;
+  int8_t least_rank = 0;
+  int8_t most_rank = Shape::kMost;
+  // Of a result. False: it may lie exactly on an input, because an element is read before its place is written.
+  bool apart = false;
+  DtypeSet widened = 0;   // dtypes that callers convert to int64
+  int8_t rows_like = -1;  // of kRows: its rows lie as far apart as those of this operand
+};
+
+enum class AttributeType : uint8_t { kInt, kReal, kFlag, kChoice, kSeed };
+
+union AttributeValue {
+  int64_t integer;  // of kInt; of kFlag: 0 or 1; of kChoice: the position among the choices; of kSeed: 64 bits
+  double real;      // of kReal
+};
+constexpr AttributeValue integer_value(int64_t value) noexcept { return {.integer = value}; }
+constexpr AttributeValue real_value(double value) noexcept { return {.real = value}; }
+
+struct Attribute {
+  const char* name;
+  AttributeType type;
+  AttributeValue otherwise = integer_value(0);
+  bool required = false;
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+  bool below_most = false;                 // `most` itself is refused
+  std::span<const char* const> choices{};  // of kChoice
+};
+
+struct OpSchema;
+
+// One call of an op: its operands and attributes, in the schema's order.
+struct OpCall {
+  const OpSchema* op = nullptr;
+  const char* name = nullptr;                  // what errors call the op
+  const char* const* operand_names = nullptr;  // what errors call its operands; null: their own names
+  const Tensor* tensors = nullptr;
+  const AttributeValue* attributes = nullptr;
+
+  const Tensor& operator[](int operand) const noexcept { return tensors[operand]; }
+  int64_t integer(int attribute) const noexcept { return attributes[attribute].integer; }
+  double real(int attribute) const noexcept { return attributes[attribute].real; }
+  bool flag(int attribute) const noexcept { return attributes[attribute].integer != 0; }
+  inline const char* operand_name(int operand) const noexcept;
+};
+
+// What a call takes.
+struct OpWork {
+  int lanes = 1;          // as many as are worth waking
+  double operations = 0;  // about 80 take a nanosecond on one core
+  ScratchBytes scratch;
+};
+
+// A kernel's entry: every lane calls it with the same call. It neither allocates, throws nor locks.
+using OpRun = void (*)(const Lane& lane, const OpCall& call) noexcept;
+
+struct OpSchema {
+  const char* name;
+  std::span<const Operand> operands;
+  std::span<const Attribute> attributes;
+
+  // Checks what the operands' and attributes' own declarations cannot say. Results may be absent. Throws Error.
+  void (*check)(const OpCall& call) = nullptr;
+  // The shape of a result that is not like another operand. The inputs have passed `check`.
+  void (*shape)(const OpCall& call, int operand, Shape* shape) = nullptr;
+  // Results may be absent if the caller asks before it makes them.
+  void (*work)(const OpCall& call, int lanes, OpWork* work) = nullptr;
+  // Multiplications and additions, for tables that people read.
+  double (*flops)(const OpCall& call) = nullptr;
+  // The kernel for the dtypes of this call; null if there is none.
+  OpRun (*cpu)(const OpCall& call) noexcept = nullptr;
+  // A second kernel, which begins when all lanes have ended the first.
+  OpRun (*cpu_second)(const OpCall& call) noexcept = nullptr;
+  bool each = false;  // lanes need neither meet nor come: see TeamLease::run_each
+  // Throws Error if the data made the call fail, such as a label outside its range.
+  void (*verify)(const OpCall& call) = nullptr;
+  // Of a loss: the mean or the sum over the samples, from its totals.
+  double (*number)(const OpCall& call) = nullptr;
+};
+
+inline const char* OpCall::operand_name(int operand) const noexcept {
+  const auto i = static_cast<size_t>(operand);
+  return operand_names && operand_names[i] ? operand_names[i] : op->operands[i].name;
+}
+
+// All ops, in the order of their folders' names. Made from the folders by CMake.
+GRADRING_API std::span<const OpSchema* const> all_ops() noexcept;
+// Null if there is none.
+GRADRING_API const OpSchema* find_schema(std::string_view name) noexcept;
+GRADRING_API int find_operand(const OpSchema& op, std::string_view name) noexcept;    // -1 if there is none
+GRADRING_API int find_attribute(const OpSchema& op, std::string_view name) noexcept;  // -1 if there is none
+
+// Checks presence, dtypes, ranks and shapes of the operands that are there, the attributes' ranges, then op.check.
+// With `results`, results that are not optional must be there too. Throws Error that names op, operand and expectation.
+GRADRING_API void check_call(const OpCall& call, bool results);
+// Of these checks, the dtypes alone.
+GRADRING_API void check_dtypes(const OpCall& call);
+// The shape that a result must have.
+GRADRING_API void result_shape(const OpCall& call, int operand, Shape* shape);
+
+// For error messages.
+GRADRING_API std::string shape_text(int rank, const int64_t* shape);  // "(3, 4)"
+GRADRING_API std::string dtypes_text(DtypeSet dtypes);                // "float32 or float64"
+inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.rank, tensor.shape); }
+// Throws Error(kInvalidArgument, "[op] " + text).
+[[noreturn]] GRADRING_API void refuse(const OpCall& call, const std::string& text);
+// The same for "first is (..), second is (..): must".
+[[noreturn]] GRADRING_API void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
+
+// For OpSchema::cpu: kernels for both real dtypes, chosen by that of operand kOperand.
+template <OpRun kFloat, OpRun kDouble, int kOperand = 0>
+OpRun by_real(const OpCall& call) noexcept {
+  switch (call[kOperand].dtype) {
+    case Dtype::kFloat32: return kFloat;
+    case Dtype::kFloat64: return kDouble;
+    default: return nullptr;
+  }
+}
+
+}  // namespace gradring

@@ -1,0 +1,54 @@
+// Loops over arrays by whole vectors and one partial vector at the end.
+#pragma once
+
+#include "ops/math/reduce.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+// step(first element, number of elements): of every whole vector, then of what is left.
+template <class T, class Step>
+GRADRING_INLINE void for_vectors(int64_t columns, Step step) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  int64_t j = 0;
+  for (; j + W <= columns; j += W) step(j, W);
+  if (j < columns) step(j, columns - j);
+}
+
+// The first n elements, n being at most a vector's width; the others are 0.
+template <class T>
+GRADRING_INLINE Vec<T> load_up_to(const T* x, int64_t n) noexcept {
+  return n == kWidth<T> ? load<T>(x) : load_partial<T>(x, n);
+}
+template <class T>
+GRADRING_INLINE void store_up_to(T* y, Vec<T> v, int64_t n) noexcept {
+  if (n == kWidth<T>) {
+    store<T>(y, v);
+  } else {
+    store_partial<T>(y, v, n);
+  }
+}
+
+// v with zeros from element n on.
+template <class T>
+GRADRING_INLINE Vec<T> keep_first(Vec<T> v, int64_t n) noexcept {
+  return n == kWidth<T> ? v : first_lanes<T>(n) ? v : Vec<T>{};
+}
+
+// The sum over all elements of term(first element, number of elements), in every lane of the result. Four partial sums
+// take turns, so that additions overlap; which element goes into which depends on the number of columns alone. `term`
+// must be 0 beyond its number of elements.
+template <class T, class Term>
+GRADRING_INLINE Vec<T> sum_over(int64_t columns, Term term) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  Vec<T> sums[4] = {};
+  int64_t j = 0;
+  for (; j + 4 * W <= columns; j += 4 * W) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) sums[k] += term(j + k * W, W);
+  }
+  for (; j + W <= columns; j += W) sums[0] += term(j, W);
+  if (j < columns) sums[1] += term(j, columns - j);
+  return sum_of_lanes<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE

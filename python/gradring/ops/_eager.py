@@ -1,0 +1,89 @@
+"""The decorator that makes an eager function of an op: a native callable, bound to a Python signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from gradring import _core
+
+__all__ = ["SCHEMAS", "eager"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SCHEMAS: dict[str, dict[str, Any]] = {schema["name"]: schema for schema in _core.ops()}
+"""The schema of every op, by its name: what ``csrc/ops/<op>/op.cc`` declares."""
+
+
+def eager(
+    op: str,
+    *,
+    results: tuple[str, ...] = ("y",),
+    names: Mapping[str, str | tuple[str, str]] | None = None,
+    presets: Mapping[str, Any] | None = None,
+    hidden: str | None = None,
+    outcome: str | None = None,
+    other_ranks: Callable[..., Any] | None = None,
+) -> Callable[[F], F]:
+    """Replace a function, of which only the signature and the docstring count, by a native callable for ``op``.
+
+    A parameter is an operand or an attribute of the op by its name. ``names`` maps a parameter to an operand or attribute of
+    another name, to an operand and an attribute (an array or a number may be given), or to two attributes (a pair of
+    numbers is given). ``out`` receives the results, ``axis`` is the axis that the op works along, and ``need_<result>``
+    says whether a result is wanted.
+
+    Args:
+        op: the name of the schema.
+        results: the operands that a call returns. With none, it returns None.
+        names: where parameters have other names than the schema.
+        presets: attributes that have a fixed value, or another default than the schema's.
+        hidden: a small result that the op needs beside those that are returned: a loss's totals.
+        outcome: the result that ``reduction="mean"`` replaces by a number.
+        other_ranks: a function with the same parameters, called where an operand has a number of dimensions that the
+            op does not take.
+    """
+    schema = SCHEMAS[op]
+    operands = {operand["name"] for operand in schema["operands"]}
+    attributes = {attribute["name"] for attribute in schema["attributes"]}
+
+    def kind_of(parameter: str) -> tuple[str, tuple[str, ...]]:
+        if parameter in ("out", "axis"):
+            return parameter, ()
+        target = (names or {}).get(parameter, parameter)
+        if isinstance(target, tuple):
+            return ("factor" if target[0] in operands else "pair"), target
+        if target in operands:
+            return "operand", (target,)
+        if target in attributes:
+            return "attribute", (target,)
+        if target.startswith("need_") and target.removeprefix("need_") in operands:
+            return "need", (target.removeprefix("need_"),)
+        raise TypeError(f"[{op}] has no operand or attribute {target!r}")
+
+    def decorate(function: F) -> F:
+        parameters = []
+        values = dict(presets or {})
+        positional = 0
+        for parameter in inspect.signature(function).parameters.values():
+            kind, targets = kind_of(parameter.name)
+            required = parameter.default is inspect.Parameter.empty
+            parameters.append((parameter.name, kind, required, list(targets)))
+            positional += parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            if kind == "attribute" and not required and parameter.default is not None:
+                values[targets[0]] = parameter.default
+        made = _core.make_eager_op(
+            name=function.__name__,
+            op=op,
+            parameters=parameters,
+            positional=positional,
+            results=list(results),
+            presets=values,
+            hidden=hidden,
+            outcome=outcome,
+            other_ranks=other_ranks,
+        )
+        return cast(F, functools.update_wrapper(made, function))
+
+    return decorate

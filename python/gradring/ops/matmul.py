@@ -1,0 +1,80 @@
+"""matmul: the product of matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring.ops._convert import may_share
+from gradring.ops._eager import eager
+
+Array = NDArray[Any]
+
+__all__ = ["matmul"]
+
+
+def _broadcast(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False, out: Array | None = None) -> Array:
+    """Products of the last two axes; the axes before them broadcast. A vector counts as one row or column."""
+    for name, array in (("a", a), ("b", b)):
+        if array.ndim == 0:
+            raise ValueError(f"[matmul] {name} is a scalar: must have at least one dimension")
+    left = a[np.newaxis, :] if a.ndim == 1 else a.swapaxes(-1, -2) if trans_a else a
+    right = b[:, np.newaxis] if b.ndim == 1 else b.swapaxes(-1, -2) if trans_b else b
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(f"[matmul] a is {a.shape}, b is {b.shape}: inner dimensions differ")
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        raise ValueError(f"[matmul] a is {a.shape}, b is {b.shape}: leading dimensions do not broadcast") from None
+    rows = () if a.ndim == 1 else (left.shape[-2],)
+    columns = () if b.ndim == 1 else (right.shape[-1],)
+    shape = (*batch, *rows, *columns)
+    if out is None:
+        out = np.empty(shape, a.dtype)
+    elif not isinstance(out, np.ndarray) or out.dtype != a.dtype:
+        raise TypeError(f"[matmul] out must be an array of {a.dtype}, as the inputs are")
+    elif out.shape != shape:
+        raise ValueError(f"[matmul] out is {out.shape}: must be {shape}")
+    elif not out.flags.writeable:
+        raise ValueError("[matmul] out is read-only")
+    else:
+        for name, operand in (("a", a), ("b", b)):
+            if may_share(out, operand):
+                raise ValueError(f"[matmul] out shares memory with {name}: give it memory of its own")
+    full = out.reshape(*batch, left.shape[-2], right.shape[-1]) if out.flags.c_contiguous else None
+    target = np.empty((*batch, left.shape[-2], right.shape[-1]), a.dtype) if full is None else full
+    left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
+    right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
+    for index in np.ndindex(*batch):
+        matmul(left[index], right[index], out=target[index])
+    if full is None:
+        out[...] = target.reshape(shape)
+    return out
+
+
+@eager("matmul", results=("out",), other_ranks=_broadcast)
+def matmul(
+    a: ArrayLike, b: ArrayLike, *, trans_a: bool = False, trans_b: bool = False, out: Array | None = None
+) -> Array:
+    """The matrix product ``op(a) @ op(b)``, where ``op`` transposes if the flag says so.
+
+    Args:
+        a: (m, k), or (k, m) with ``trans_a``; float32 or float64, any strides (a transposed view is read in place).
+            One dimension or more than two are treated as numpy.matmul treats them.
+        b: (k, n), or (n, k) with ``trans_b``; the same dtype.
+        out: where to write the result, (m, n); must not share memory with ``a`` or ``b``.
+
+    Returns:
+        (m, n): ``out`` if given, else a new array. The same bits for any number of threads.
+
+    Raises:
+        ValueError: shapes that do not fit, an ``out`` that overlaps an input or is read-only.
+        TypeError: dtypes that differ or are neither float32 nor float64.
+
+    >>> import numpy as np, gradring as gr
+    >>> gr.ops.matmul(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), trans_b=True).tolist()
+    [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    """
+    raise NotImplementedError

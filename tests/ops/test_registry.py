@@ -1,0 +1,66 @@
+"""What holds for every op of the registry and every eager function, with no list of either."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring import _core
+from gradring.ops._eager import SCHEMAS
+
+FUNCTIONS = sorted(gr.ops.__all__)
+
+
+def test_schemas_are_plain_data_whose_references_exist() -> None:
+    assert pickle.loads(pickle.dumps(SCHEMAS)) == SCHEMAS
+    for schema in SCHEMAS.values():
+        names = [operand["name"] for operand in schema["operands"]]
+        assert len(set(names)) == len(names)
+        for operand in schema["operands"]:
+            assert operand["access"] in ("read", "write", "update")
+            assert bool(operand["dtypes"]) != bool(operand["dtype_of"]), operand
+            assert {operand["dtype_of"], operand["shape_of"]} <= {None, *names}
+        for attribute in schema["attributes"]:
+            if attribute["type"] == "choice":
+                assert attribute["default"] in attribute["choices"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_says_what_it_is(name: str) -> None:
+    function: Any = getattr(gr.ops, name)
+    assert type(function).__name__ == "EagerOp"
+    assert function.__name__ == name
+    assert ">>> " in function.__doc__
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_names_a_missing_an_unknown_and_a_wrong_argument(name: str) -> None:
+    function: Any = getattr(gr.ops, name)
+    parameters = inspect.signature(function).parameters
+    first = next(iter(parameters))
+    positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    with pytest.raises(TypeError, match=rf"\[{name}\] {first} is missing"):
+        function()
+    with pytest.raises(TypeError, match=rf"\[{name}\] got an unexpected argument 'nonsense'"):
+        function(nonsense=1)
+    with pytest.raises(TypeError, match=rf"\[{name}\] takes at most {positional} positional arguments"):
+        function(*[np.ones(2)] * (positional + 1))
+    required = {p.name: "text" for p in parameters.values() if p.default is inspect.Parameter.empty}
+    with pytest.raises(TypeError, match=rf"\[{name}\] \w+ is a str"):
+        function(**required)
+
+
+def test_what_a_binding_names_must_exist() -> None:
+    made: dict[str, Any] = {"name": "f", "positional": 0, "hidden": None, "outcome": None, "other_ranks": None}
+    with pytest.raises(ValueError, match="no such op: nonsense"):
+        _core.make_eager_op(op="nonsense", parameters=[], results=[], presets={}, **made)
+    with pytest.raises(ValueError, match="softmax has no operand z"):
+        _core.make_eager_op(op="softmax", parameters=[], results=["z"], presets={}, **made)
+    with pytest.raises(ValueError, match="softmax has no attribute z"):
+        _core.make_eager_op(op="softmax", parameters=[], results=["y"], presets={"z": 1}, **made)
