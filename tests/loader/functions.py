@@ -141,16 +141,6 @@ class Rows(Sample):
         return self.x[i], self.y[i]
 
 
-class CallsWhilePickled(Sample):
-    """Calls a function of this process while the loader pickles its source, which is when its workers start."""
-
-    call = None
-
-    def __getstate__(self):
-        type(self).call()
-        return dict(self.__dict__)
-
-
 class MyExit(BaseException):
     pass
 

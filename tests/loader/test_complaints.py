@@ -147,9 +147,9 @@ def test_tuning_keeps_within_the_budget(num_threads):
 
 
 def test_the_own_choice_of_a_budget_is_a_part_of_the_free_memory(monkeypatch):
-    from gradring.loader import runs
+    from gradring.loader import pipelines
 
-    monkeypatch.setattr(runs._core, "memory_left", lambda: 8 << 20)
+    monkeypatch.setattr(pipelines._core, "memory_left", lambda: 8 << 20)
     loader = gr.Loader(np.zeros((4000, 1024), np.uint8), 32)
     assert loader._pipelines.size.budget <= 2 << 20
 

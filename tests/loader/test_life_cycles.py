@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from gradring.launch.payload import Payload
 from helpers import run_script
 
-from .functions import CallsWhilePickled, Raises, Sample, in_processes, numbers
+from .functions import Raises, Sample, in_processes, numbers
 from .resources import children, descriptors, is_dead, wait_until
 
 
@@ -28,11 +29,17 @@ def test_close_while_the_first_pass_starts_its_workers(monkeypatch):
         closer.join()
         closers.append(closer)
 
-    monkeypatch.setattr(CallsWhilePickled, "call", staticmethod(close_meanwhile))
+    def fill(payload, *parts):
+        if loader is not None:
+            close_meanwhile()  # while the workers start
+        real(payload, *parts)
+
+    loader, real = None, Payload.fill
+    monkeypatch.setattr(Payload, "fill", fill)
     numbers(gr.Loader(in_processes(Sample()), 10))  # what the first use of worker processes opens for good
     gc.collect()
     before, processes = descriptors(), set(children())
-    loader = gr.Loader(in_processes(CallsWhilePickled()), 10)
+    loader = gr.Loader(in_processes(Sample()), 10)
     with pytest.raises(gr.LoaderError, match="the loader was closed"):
         iter(loader)
     assert closers
