@@ -49,7 +49,7 @@ __device__ __forceinline__ Vector16<T> load16(const T* from) {
   Vector16<T> vector;
 #ifdef GRADRING_SOFTWARE_DEVICE
   ::gradring::software::check_access(from, 16);
-  std::memcpy(&vector, from, 16);
+  ::gradring::software::copy_16_bytes(&vector, from);
 #else
   *reinterpret_cast<uint4*>(&vector) = *reinterpret_cast<const uint4*>(from);
 #endif
@@ -60,7 +60,7 @@ template <class T>
 __device__ __forceinline__ void store16(T* to, const Vector16<T>& vector) {
 #ifdef GRADRING_SOFTWARE_DEVICE
   ::gradring::software::check_access(to, 16);
-  std::memcpy(static_cast<void*>(to), &vector, 16);
+  ::gradring::software::copy_16_bytes(to, &vector);
 #else
   *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&vector);
 #endif
