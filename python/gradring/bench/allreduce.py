@@ -203,13 +203,13 @@ def _print(rows: list[Row], families: dict[str, str], missing: dict[str, str]) -
                 print(f"  {ours}: {_ratios(row, ours, families)}")
         for name, why in row.failures.items():
             print(f"  {name} failed: {why}")
-    ratios = {row.case.name: _ratio(row, OURS, families) for row in rows if OURS in row.seconds}
-    known = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
-    if known:
-        lost = [name for name, ratio in known.items() if ratio < 1]
-        print(
-            f"\nratio to the best peer: geometric mean {geometric_mean(known.values()):.2f}x; rows lost: {lost or 'none'}"
-        )
+    for ours in (OURS, _STAGED):
+        ratios = {row.case.name: _ratio(row, ours, families) for row in rows if ours in row.seconds}
+        known = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
+        if known:
+            lost = [name for name, ratio in known.items() if ratio < 1]
+            mean = geometric_mean(known.values())
+            print(f"\n{ours}, ratio to the best peer: geometric mean {mean:.2f}x; rows lost: {lost or 'none'}")
     for name, why in missing.items():
         print(f"missing: {name}: {why}")
 
