@@ -1,9 +1,15 @@
 import os
+import signal
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("GRADRING_CHECK", "1")  # every graph is checked after every pass
+
+# A shell starts background jobs with SIGINT and SIGQUIT ignored, and children inherit that. Tests send these signals.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture
