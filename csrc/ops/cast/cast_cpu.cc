@@ -20,7 +20,7 @@ void cast(void* to, const void* from, int64_t count) {
 
 template <class T>
 void copy(void* to, const void* from, int64_t count) {
-  __builtin_memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
+  if (count > 0) __builtin_memcpy(to, from, static_cast<size_t>(count) * sizeof(T));  // no elements may have no address
 }
 
 }  // namespace

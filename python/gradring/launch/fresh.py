@@ -90,6 +90,8 @@ def _results(job: Job) -> list[Any]:
             return [pickle.loads(job.note_of(rank).data) for rank in range(job.size)]
     note, ended = job.note_of(rank), job.end_of(rank)
     where = f"rank {rank} of {job.size}"
+    if note.kind == "result":
+        raise GradringError(f"[spawn] {where} {ended} after its function had returned")
     if not note.data:
         raise _left(where, ended)
     # From memory that only this process and its own child could write to.

@@ -13,23 +13,34 @@ from gradring.comm import Work
 
 __all__ = ["Completer"]
 
+_LAST_SECONDS = 5.0  # for an operation that is under way when the interpreter ends
+
 
 class Completer:
     """Completes futures in the order of their operations, which is the order in which they end."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[Work, Any, Any] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        weakref.finalize(self, self._queue.put, None)
+        self._threads: list[threading.Thread] = []
+        weakref.finalize(self, _stop, self._queue, self._threads)
 
     def future(self, work: Work, result: Any) -> Any:
         """A future of `result`, which is there when the work is done."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=_serve, args=(self._queue,), name="gradring-futures", daemon=True)
-            self._thread.start()
+        if not self._threads:
+            thread = threading.Thread(target=_serve, args=(self._queue,), name="gradring-futures", daemon=True)
+            thread.start()
+            self._threads.append(thread)
         future = torch.futures.Future()
         self._queue.put((work, future, result))
         return future
+
+
+def _stop(waiting: queue.SimpleQueue[Any], threads: list[threading.Thread]) -> None:
+    """End the thread and wait for it: one that is inside PyTorch when the interpreter ends aborts the process."""
+    waiting.put(None)
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(_LAST_SECONDS)
 
 
 def _serve(waiting: queue.SimpleQueue[Any]) -> None:
