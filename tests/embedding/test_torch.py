@@ -36,13 +36,24 @@ def test_what_is_no_dense_cpu_tensor_is_refused(tensor, error, why):
         grt.all_reduce(tensor)
 
 
+def trained(backend, dtype, folder):
+    """What two ranks return. Gloo's own threads abort a process at its exit now and then: then it is tried again."""
+    for attempt in range(5):
+        try:
+            here = folder / f"{backend}{attempt}"
+            here.mkdir()
+            return gr.comm.spawn(with_torch.train, 2, backend, dtype, str(here), pin=False)
+        except gr.GradringError as error:
+            if backend == "gradring" or "killed by SIGABRT after its function had returned" not in str(error):
+                raise
+    raise AssertionError(f"{backend} aborted five times")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_ddp_trains_to_gloos_result(dtype, tmp_path):
     results = {}
     for backend in ("gloo", "gradring", "hook"):
-        folder = tmp_path / backend
-        folder.mkdir()
-        first, second = gr.comm.spawn(with_torch.train, 2, backend, dtype, str(folder), pin=False)
+        first, second = trained(backend, dtype, tmp_path)
         for a, b in zip(first[0], second[0], strict=True):
             assert np.array_equal(a, b), "ranks differ"
         results[backend] = first
