@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "comm/group.h"
@@ -45,8 +46,10 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
     keys[static_cast<size_t>(rank)] = wish.key;
     if (color >= 0 && wish.color == color) members.push_back(rank);
   }
-  std::stable_sort(members.begin(), members.end(),
-                   [&](int a, int b) { return keys[static_cast<size_t>(a)] < keys[static_cast<size_t>(b)]; });
+  // By key, equal keys by rank. (std::stable_sort of some libraries uses what C++20 has deprecated.)
+  std::sort(members.begin(), members.end(), [&](int a, int b) {
+    return std::pair(keys[static_cast<size_t>(a)], a) < std::pair(keys[static_cast<size_t>(b)], b);
+  });
   const bool leads = !members.empty() && members[0] == rank();
   const auto ranks = static_cast<int>(members.size());
   const size_t stage = default_stage_bytes(std::max(ranks, 1));
