@@ -144,6 +144,8 @@ def write_again_and_again(path, number):
             remove_leftovers(path)
 
 
+# Tests that kill every child of this process also kill the one that multiprocessing keeps for itself.
+@pytest.mark.filterwarnings("ignore:resource_tracker")
 def test_writers_of_one_file_take_nothing_from_each_other(tmp_path):
     path = tmp_path / "f"
     context = multiprocessing.get_context("spawn")
