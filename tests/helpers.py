@@ -8,6 +8,8 @@ import textwrap
 import warnings
 from itertools import pairwise
 
+import numpy as np
+
 import gradring as gr
 
 
@@ -46,3 +48,16 @@ def snapshot(trainer):
     state = trainer.state_dict()
     arrays = {**state.pop("params"), **{f"optimizer/{name}": array for name, array in state.pop("optimizer").items()}}
     return {name: array.tobytes() for name, array in arrays.items()} | state
+
+
+class Lazy:
+    """Opens its file at the first sample, as one does with HDF5."""
+
+    def __init__(self, path):
+        self.path, self.file = path, None
+
+    def __call__(self, i):
+        if self.file is None:
+            self.file = open(self.path, "rb")  # noqa: SIM115
+        self.file.seek(i)
+        return np.frombuffer(self.file.read(1), np.uint8)

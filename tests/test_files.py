@@ -1,6 +1,4 @@
-import multiprocessing
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -136,30 +134,29 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(by, tmp_path):
     assert alive.returncode == 0 and path.read_bytes() == b"half" and len(os.listdir(tmp_path)) == 1 + len(others) + 1
 
 
-def write_again_and_again(path, number):
-    for turn in range(100):
-        with replacing(path) as file:
-            file.write(bytes([number]) * 1000)
-        if turn % 3 == 0:
-            remove_leftovers(path)
+WRITE_AGAIN_AND_AGAIN = """
+import sys
+from pathlib import Path
+from gradring.files import remove_leftovers, replacing
+path, number = Path(sys.argv[1]), int(sys.argv[2])
+for turn in range(100):
+    with replacing(path) as file:
+        file.write(bytes([number]) * 1000)
+    if turn % 3 == 0:
+        remove_leftovers(path)
+"""
 
 
-# Tests that kill every child of this process also kill the one that multiprocessing keeps for itself.
-@pytest.mark.filterwarnings("ignore:resource_tracker")
 def test_writers_of_one_file_take_nothing_from_each_other(tmp_path):
     path = tmp_path / "f"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_again_and_again, args=(path, n)) for n in range(3)]
-    for writer in writers:
-        writer.start()
-    killed = context.Process(target=write_again_and_again, args=(path, 9))
-    killed.start()
-    while not path.exists():
+    *writers, killed = (
+        subprocess.Popen([sys.executable, "-c", WRITE_AGAIN_AND_AGAIN, str(path), str(number)]) for number in range(4)
+    )
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
         time.sleep(0.001)
-    os.kill(killed.pid, signal.SIGKILL)
-    for writer in [*writers, killed]:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    killed.kill()
+    assert [writer.wait(timeout=60) for writer in (*writers, killed)][:3] == [0, 0, 0]
     remove_leftovers(path)
     content = path.read_bytes()
     assert os.listdir(tmp_path) == ["f"] and len(content) == 1000 and len(set(content)) == 1

@@ -11,6 +11,7 @@ import pytest
 
 import gradring as gr
 from gradring.cli import main
+from helpers import Lazy
 
 X = np.random.default_rng(7).standard_normal((40, 4)).astype(np.float32)
 Y = np.arange(40) % 3
@@ -22,19 +23,6 @@ def model():
 
 def trainer(**options):
     return gr.Trainer(model(), optimizer=gr.optim.SGD(0.1), **options)
-
-
-class Lazy:
-    """Opens its file at the first sample, as one does with HDF5."""
-
-    def __init__(self, path):
-        self.path, self.file = path, None
-
-    def __call__(self, i):
-        if self.file is None:
-            self.file = open(self.path, "rb")  # noqa: SIM115
-        self.file.seek(i)
-        return np.frombuffer(self.file.read(1), np.uint8)
 
 
 def test_a_file_that_opens_at_the_first_sample(tmp_path):
