@@ -34,7 +34,7 @@ int iterator_traverse(PyObject* object, visitproc visit, void* arg) {
   return 0;
 }
 
-// Ends the pass, if it has not ended yet: its workers stop after the sample that they are at, and nobody waits for them.
+// Ends the pass, if it has not ended yet: its workers stop after their current sample, and the caller does not wait for them.
 // The pass must end before its watcher goes, because whoever sees the watcher die may start the next pass over the same
 // pipeline. An iterator that has finished touches the pipeline no more.
 void end_pass(IteratorObject* self) noexcept {

@@ -180,7 +180,7 @@ void bind_loader(py::module_& m) {
   m.def(
       "die_with_parent",
       [](pid_t parent) {
-        // The parent may have died before; then nobody sends the signal.
+        // If the parent has died already, the kernel sends no signal.
         return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
       },
       py::arg("parent"),

@@ -1,4 +1,4 @@
-// The module _cuda: loaded only when somebody asks for a CUDA device; imports without a driver.
+// The module _cuda. Python loads it only for a CUDA device, and it imports without a driver.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

@@ -3,7 +3,7 @@
 //
 // | variable         | writer  | readers            | order   | why                                                      |
 // |------------------|---------|--------------------|---------|----------------------------------------------------------|
-// | failpoint_action | a test  | whoever comes past | relaxed | a test sets it before it starts the ranks that read it   |
+// | failpoint_action | a test  | ranks that pass it | relaxed | a test sets it before it starts the ranks that read it   |
 #pragma once
 
 #ifdef GRADRING_FAILPOINTS

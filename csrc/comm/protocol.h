@@ -15,7 +15,7 @@
 // | RankState::...   | its rank         | who waits for it | acquire, release  | whether it is there, and what it does    |
 // | Header::failure  | who fails (CAS)  | everyone         | acq_rel, acquire  | the first failure is everybody's         |
 // | Header::generation| first comer (CAS)| who attaches    | acq_rel, acquire  | words of another generation are refused  |
-// | Header::users    | who attaches     | the block's owner| acq_rel, acquire  | the block is free when nobody uses it    |
+// | Header::users    | who attaches     | the block's owner| acq_rel, acquire  | the block is free at zero users          |
 #pragma once
 
 #include <atomic>
@@ -61,7 +61,7 @@ struct Agreement {
 
 // One cache line: the round, what is done in it, and 48 bytes of data or of where data lies.
 struct alignas(64) Cell {
-  std::atomic<uint32_t> word;  // round << 1 | somebody sleeps
+  std::atomic<uint32_t> word;  // round << 1 | a rank sleeps
   Collective kind;
   Element element;
   uint8_t reduction;  // with kWeighted
@@ -112,7 +112,7 @@ inline constexpr const char* activity_name(Activity activity) noexcept {
 struct alignas(64) RankState {
   std::atomic<Presence> presence;
   std::atomic<Activity> activity;
-  std::atomic<int64_t> patience_until_ns;  // of its activity: nobody calls it stalled before
+  std::atomic<int64_t> patience_until_ns;  // of its activity: the rank is not stalled before
   std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
   std::atomic<uint32_t> entered;           // operations that it has begun; relaxed, for messages
   std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
@@ -130,7 +130,7 @@ struct alignas(64) Header {
   uint32_t ranks;
   uint64_t stage_bytes;                       // of each half
   alignas(64) std::atomic<uint64_t> failure;  // 0, or Failure::packed()
-  std::atomic<uint64_t> generation;           // plus 1; 0: nobody has attached
+  std::atomic<uint64_t> generation;           // plus 1; 0: no rank has attached
   std::atomic<int32_t> users;
 };
 

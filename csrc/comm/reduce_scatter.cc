@@ -30,7 +30,7 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
   failpoint("before write", rounds.rank());
   combine_into(call.out, 0, a.element, a.reduction,
                {rounds.size(), 1, in, nullptr, call.out.elements(), static_cast<double>(rounds.size())});
-  return rounds.pass();  // nobody changes its array while another reads it
+  return rounds.pass();  // no rank changes its array while another reads it
 }
 
 // Each half of the staging memory holds a piece for every rank.

@@ -45,7 +45,7 @@ Rounds::Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> 
       origins_(std::move(origins)),
       pidfds_(std::move(pidfds)),
       timeout_(timeout),
-      // Where ranks share cores, whoever spins keeps another from running.
+      // Where ranks share cores, a rank that spins keeps another from running.
       spins_(size_ <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpins : 1) {
   control_->state(rank_).presence.store(Presence::kPresent, std::memory_order_release);
 }

@@ -76,7 +76,7 @@ class Rounds {
   const std::vector<int>& pidfds() const noexcept { return pidfds_; }
   std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
 
-  // This rank is no more; whoever waits for it hears of it.
+  // This rank has ended; ranks that wait for it are told.
   void leave() noexcept { control_->state(rank_).presence.store(Presence::kClosed, std::memory_order_release); }
 
   // The beginning of every operation.

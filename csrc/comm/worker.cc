@@ -35,7 +35,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
   queue_.push_back(request);
   pending_.fetch_add(1, std::memory_order_acq_rel);
   queue_changed_.notify_one();
-  // The worker may be waiting for a message, and can begin with this one meanwhile.
+  // The worker may be waiting for a message, and can begin with this one while it waits.
   rounds_.ring_own_bell();
   return request;
 }

@@ -31,7 +31,7 @@ struct FieldSpec {
 };
 
 // What a source returns instead of Code::kPython where a Python function raised what is no Exception, such as
-// KeyboardInterrupt or SystemExit: nobody may skip the sample.
+// KeyboardInterrupt or SystemExit: the sample must not be skipped.
 inline constexpr Code kPythonExit{int32_t{1000} + static_cast<int32_t>(Code::kPython)};
 
 // Whether the bindings hold an exception of Python.

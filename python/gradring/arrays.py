@@ -1,4 +1,4 @@
-"""The one conversion: from whatever users hold to a NumPy array. Every entry point goes through here."""
+"""The one conversion of users' arrays, frames and lists to NumPy arrays. Every entry point goes through here."""
 
 from __future__ import annotations
 

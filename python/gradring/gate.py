@@ -3,7 +3,7 @@
 A lock of readers and one writer, after Courtois, Heymans and Parnas, "Concurrent Control with Readers and Writers", 1971.
 A writer that runs for long pauses between two of its chunks, and then lets those go first who wait.
 
-A signal's handler may raise at any moment, also while somebody enters or leaves. So whoever is inside is known by a token
+A signal's handler may raise at any moment, also while a thread enters or leaves. So each thread inside is known by a token
 that lives in its own frame: when the frame is gone, so is the claim, however it ended.
 """
 

@@ -32,7 +32,7 @@ def all_reduce(tree: Any, op: Any = "sum", *, comm: Communicator | None = None, 
     """Reduce JAX arrays over all ranks: one array, or a tree of them (gradients); returns new ones.
 
     The inputs are read where they lie, on the CPU. A result is memory of its own, which JAX takes over without a copy and
-    which nobody writes to again. Call it between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or
+    which gradring never writes to again. Call it between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or
     'prod'; `weight`: of this rank, for a weighted 'mean'.
     """
     group = communicator() if comm is None else comm

@@ -161,7 +161,7 @@ class UserStep(EpochPlace):
         """What the function takes is its own affair."""
 
     def loaded(self) -> None:
-        """Nobody asks where the parameters came from."""
+        """The origin of the parameters does not matter here."""
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         """Use this one from the next step on; its state goes on under the names that both have."""

@@ -1,9 +1,9 @@
 /* all_reduce by owners (all_reduce.cc) for spin(1): every interleaving of RANKS ranks that reduce OPERATIONS times in place,
  * where one rank may die before any step, or one may want something else (OTHER: its number plus 1), or any wait may
  * come to its deadline though the other rank is only slow (STALLS). Each rank owns one
- * element of every array. Checked: each result that a rank returns is the sum of what all brought; nobody writes to an
- * array before all ranks are known to want the same; nobody writes to an array whose rank has returned from the
- * operation; a death or a difference ends every operation, with an error; without one nobody fails.
+ * element of every array. Checked: each result that a rank returns is the sum of what all brought; no rank writes to an
+ * array before all ranks are known to want the same; no rank writes to an array whose rank has returned from the
+ * operation; a death or a difference ends every operation, with an error; without one no rank fails.
  *
  * The rounds are those of meeting.pml, without its sleepers. A rank that fails moves its array to private memory before it
  * returns, which the model has as: writes of others no longer reach it.

@@ -1,11 +1,11 @@
 /* The meeting (protocol.h, rounds.h) for spin(1): every interleaving of RANKS ranks that meet in ROUNDS rounds, each with two
  * cells that take turns, where one rank may die before any step. Checked: a rank reads in a round the cells of that
- * round and no others' (a cell is not written again while somebody may read it), nobody sleeps for ever, a death
- * ends every survivor's wait, and without a death nobody fails.
+ * round and no others' (a cell is not written again while a rank may read it), no rank sleeps for ever, a death
+ * ends every survivor's wait, and without a death no rank fails.
  *
- * A cell's word is its round and the bit "somebody sleeps", which publishing takes off and answers with a wake. A
+ * A cell's word is its round and the bit "a rank sleeps", which publishing takes off and answers with a wake. A
  * sleeper is also woken by its own clock now and then, and looks at the others: the model lets it look whenever
- * somebody has died, or has failed. Spinning and yielding are looks without effect, and left out. Memory is sequentially
+ * a rank has died, or has failed. Spinning and yielding are looks without effect, and left out. Memory is sequentially
  * consistent here: orders are ThreadSanitizer's business.
  *
  * holds: -DRANKS=2 -DROUNDS=5

@@ -39,7 +39,7 @@ struct Options {
 
 Options options_from_environment();
 
-// A new device: whatever was queued or allocated is forgotten.
+// A new device: it forgets all that was queued or allocated.
 void restart(const Options& options);
 
 // What is still allocated, registered or not destroyed; empty if nothing.

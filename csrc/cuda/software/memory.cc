@@ -81,7 +81,7 @@ void* map_allocation(size_t bytes, Allocation::Kind kind, int device, bool strea
     return nullptr;
   }
   allow_bytes(memory, made.mapped);
-  fill(memory, 0xff, bytes);  // NaN, whatever the type
+  fill(memory, 0xff, bytes);  // NaN in every float type
   fill(static_cast<char*>(memory) + bytes, kCanary, made.mapped - bytes);
   forbid_bytes(static_cast<char*>(memory) + bytes, made.mapped - bytes);
   s.memory[reinterpret_cast<uintptr_t>(memory)] = made;
@@ -110,7 +110,7 @@ void check_access(const void* address, size_t bytes) {
   const Unseen unseen;
   const auto at = reinterpret_cast<uintptr_t>(address);
   if (at % bytes != 0) fail("a %zu-byte access at %p is not aligned", bytes, address);
-  auto& memory = state().memory;  // whoever runs a GPU thread holds the lock
+  auto& memory = state().memory;  // the caller runs a GPU thread, so it holds the lock
   auto found = memory.upper_bound(at);
   if (found == memory.begin()) return;
   --found;

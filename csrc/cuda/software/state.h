@@ -91,7 +91,7 @@ struct Allocation {
   int device = 0;
   int memfd = -1;
   bool stream_ordered = false;
-  bool freed = false;  // quarantined: nobody may touch it
+  bool freed = false;  // quarantined: no access is allowed
 };
 
 struct State {

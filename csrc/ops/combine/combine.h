@@ -1,7 +1,7 @@
 // combine: one element each of several arrays, reduced in the arrays' order, into one or several arrays.
 //
 // It is the arithmetic of every reducing collective: the inputs are the ranks' arrays, in rank order, and each element's
-// value depends on the inputs at that place alone, whatever the slice, the vector width or the tail.
+// value depends on the inputs at that place alone, and not on the slice, the vector width or the tail.
 #pragma once
 
 #include <cstdint>

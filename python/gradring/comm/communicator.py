@@ -180,19 +180,19 @@ class Communicator:
 
     def all_to_all(self, x: Array, out: Array | None = None) -> NoReturn:
         """Not built yet."""
-        raise NotBuilt("[all_to_all] is planned; meanwhile use send and recv with async_op=True")
+        raise NotBuilt("[all_to_all] is planned; until then use send and recv with async_op=True")
 
     def gather(self, x: Array, root: int = 0) -> NoReturn:
         """Not built yet."""
-        raise NotBuilt("[gather] is planned; meanwhile use all_gather")
+        raise NotBuilt("[gather] is planned; until then use all_gather")
 
     def scatter(self, x: Array, root: int = 0) -> NoReturn:
         """Not built yet."""
-        raise NotBuilt("[scatter] is planned; meanwhile use broadcast and take a block")
+        raise NotBuilt("[scatter] is planned; until then use broadcast and take a block")
 
     def reduce(self, x: Array, op: Op = "sum", root: int = 0) -> NoReturn:
         """Not built yet."""
-        raise NotBuilt("[reduce] is planned; meanwhile use all_reduce")
+        raise NotBuilt("[reduce] is planned; until then use all_reduce")
 
 
 def _dtype(dtype: DTypeLike) -> np.dtype[Any]:

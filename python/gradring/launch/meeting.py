@@ -1,4 +1,4 @@
-"""How a rank finds the others, whoever started it."""
+"""How a rank finds the others, under every launcher."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def leave(note_fd: int, kind: str, text: str, data: bytes = b"") -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends a rank that has failed, whatever threads it has: the others wait to hear of it."""
+    """Ends a rank that has failed, even if it has threads: the other ranks wait to hear of it."""
 
     def at_last() -> None:
         time.sleep(_LAST_SECONDS)

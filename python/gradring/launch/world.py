@@ -76,7 +76,7 @@ class World:
             self.lock.release()
 
     def signal_of(self, rank: int) -> int | None:
-        """The number of the signal that killed a rank; None if none did, or nobody knows."""
+        """The number of the signal that killed a rank; None if none did, or if it is unknown."""
         return self.end_of(rank).signal
 
 

@@ -43,7 +43,7 @@ const Planted kPlanted[] = {
     {"a race between blocks", kRaceBetweenBlocks, kernel_program, By::kRace, nullptr},
     {"a minimum without an atomic", kPlainMinimum, kernel_program, By::kRace, nullptr},
     {"a relaxed flag", kRelaxedFlag, kernel_program, By::kRace, nullptr},
-    {"a flag that nobody sets", kFlagNeverSet, kernel_program, By::kAnywhere, "waits for ever"},
+    {"a flag that no thread sets", kFlagNeverSet, kernel_program, By::kAnywhere, "waits for ever"},
     {"no wait for the other block", kMissingGridWait, kernel_program, By::kRace, nullptr},
     {"dynamic shared memory without asking", kDynamicSharedNotAsked, kernel_program, By::kAnywhere, "asks for none"},
     {"too many threads", kTooManyThreads, kernel_program, By::kAnywhere, "cudaErrorInvalidConfiguration"},
