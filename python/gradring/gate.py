@@ -39,6 +39,7 @@ class Gate:
         self._readers: weakref.WeakSet[_Token] = weakref.WeakSet()
         self._waiting: weakref.WeakSet[_Token] = weakref.WeakSet()
         self._writer: weakref.ref[_Token] | None = None
+        self._returning: weakref.ref[_Token] | None = None  # the writer whose pause is over: it is the next to come in
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -57,6 +58,8 @@ class Gate:
         """Waits for readers and other writers; within itself it does nothing."""
         token = _Token()
         while not self._write(token):
+            with self._lock:
+                self._waiting.add(token)
             time.sleep(_POLL)
         try:
             yield
@@ -67,7 +70,7 @@ class Gate:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Within ``writing``: others may come in meanwhile, and whoever waits then comes in before the writer goes on."""
+        """Within ``writing``: other threads may come in, and those that wait come in before the writer goes on."""
         with self._lock:
             token, self._writer = self._inside(), None
         assert token is not None
@@ -77,8 +80,14 @@ class Gate:
             began = time.monotonic()
             while self._waiting and time.monotonic() - began < _PATIENCE:
                 time.sleep(_POLL)
-            while not self._write(token):
-                time.sleep(_POLL)
+            # From here on no other thread comes in, so that a stream of readers does not keep the writer out for ever.
+            self._returning = mine = weakref.ref(token)
+            try:
+                while not self._write(token):
+                    time.sleep(_POLL)
+            finally:  # also if a signal ends the wait
+                if self._returning is mine:
+                    self._returning = None
 
     def _inside(self) -> _Token | None:
         return None if self._writer is None else self._writer()
@@ -86,11 +95,14 @@ class Gate:
     def _read(self, token: _Token) -> bool:
         with self._lock:
             writer = self._inside()
-            if writer is None:
+            # A thread that reads already may read again, or it and the returning writer would wait for each other.
+            if writer is None and (
+                self._is_next(token) or any(reader.thread == token.thread for reader in self._readers)
+            ):
                 self._readers.add(token)
                 self._waiting.discard(token)
                 return True
-            if writer.thread == token.thread:
+            if writer is not None and writer.thread == token.thread:
                 raise GradringError(
                     "[Trainer] a step is running already, further up this thread's stack: a layer, or the function of a "
                     "loader, cannot use the trainer that runs it; a callback can"
@@ -103,7 +115,13 @@ class Gate:
             writer = self._inside()
             if writer is not None:
                 return writer.thread == token.thread
-            if any(reader.thread != token.thread for reader in self._readers):
+            if not self._is_next(token) or any(reader.thread != token.thread for reader in self._readers):
                 return False
-            self._writer = weakref.ref(token)
+            self._writer, self._returning = weakref.ref(token), None
+            self._waiting.discard(token)
             return True
+
+    def _is_next(self, token: _Token) -> bool:
+        """Whether no writer of another thread returns from a pause."""
+        returning = None if self._returning is None else self._returning()
+        return returning is None or returning.thread == token.thread

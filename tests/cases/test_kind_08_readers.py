@@ -198,3 +198,39 @@ def test_the_gate_keeps_what_it_promises():
 
     together(read, read, read, write, write)
     assert not log
+
+
+def test_an_evaluation_beside_a_fit_does_not_wait_for_luck():
+    # It needs the engine for itself, and a pause in which nobody reads takes microseconds.
+    made, waits = trainer(), []
+
+    def evaluate():
+        for _ in range(20):
+            began = time.monotonic()
+            made.evaluate((X[:100], Y[:100]))
+            waits.append(time.monotonic() - began)
+
+    beside_a_fit(made, evaluate)
+    assert len(waits) == 20 and sorted(waits)[10] < 0.3  # promised: about 0.2 s
+
+
+def test_a_stream_of_readers_does_not_keep_a_fit_out():
+    gate, done, rounds = Gate(), threading.Event(), []
+
+    def read():
+        while not done.is_set():
+            with gate.reading(), gate.reading():  # again within itself
+                time.sleep(0.002)
+
+    def write():
+        try:
+            with gate.writing():
+                for turn in range(5):
+                    with gate.paused():
+                        pass
+                    rounds.append(turn)
+        finally:
+            done.set()
+
+    together(write, read, read, read, read)
+    assert rounds == list(range(5))
