@@ -1,6 +1,7 @@
 """A loader feeds `Trainer.fit` natively, whoever fills its batches, and its troubles arrive there too."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -101,3 +102,22 @@ def test_each_rank_reads_arrays_where_they_lie_with_the_bits_of_the_ring(
     monkeypatch.setattr(gr.Loader, "arrays", None)  # through the ring
     assert straight == results()
     assert [steps for *_, steps in straight] == [2 if drop_last and not pad else 4] * 3
+
+
+def test_a_loader_says_how_its_batches_look_without_memory_for_one():
+    source = gr.sources.Callable(lambda i: {"y": np.uint8(i % 3), "x": np.zeros((4, 5), ">f8")}, 2**40)
+    with gr.Loader(source, 2**30) as loader:  # 170 GB per batch
+        tracemalloc.start()
+        looks = loader.fields().looks
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        tracemalloc.stop()
+    assert looks == (((2**30, 4, 5), np.dtype("float64")), ((2**30,), np.dtype("uint8")))
+    trainer = gr.Trainer(mlp(8, 12, 3), seed=1)
+    for wrong, message in [
+        ((np.ones((96, 8), np.float32), np.ones(96, np.float32)), "y must be integer labels, got dtype float32"),
+        ((np.ones((96, 8), np.float32), np.ones((96, 2), np.int64)), r"y is \(16, 2\): must be \(batch,\)"),
+        ((np.ones((96, 0), np.float32), np.ones(96, np.int64)), "a sample must have at least one element"),
+    ]:
+        with gr.Loader(wrong, 16, transforms={0: gr.transforms.Scale(2.0)}) as loader:
+            with pytest.raises((TypeError, ValueError), match=message):
+                trainer.fit(loader, epochs=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradring.arrays import as_numbers
 
-__all__ = ["Fields", "check_target", "fields_of", "rows_contiguous"]
+__all__ = ["Fields", "Look", "check_target", "fields_of", "rows_contiguous"]
 
 Array = NDArray[Any]
 
@@ -19,12 +21,36 @@ _NATIVE = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Look:
+    """The shape, with the axis of the samples, and the dtype of a field whose batches a loader has yet to fill."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def reshape(self, size: int) -> Look:
+        """One axis with all elements; ``size`` is -1, as for an array."""
+        return Look((self.size,), self.dtype)
+
+
 class Fields(Protocol):
-    """What an engine asks of a loader: (x, y) to look at, of any values, and a native feed of its batches."""
+    """What an engine asks of a loader: how (x, y) look, and a native feed of their batches."""
 
-    def __getitem__(self, index: int) -> Array: ...
-
-    def __len__(self) -> int: ...
+    @property
+    def looks(self) -> Sequence[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Of each field the shape, with the axis of the samples, and the dtype."""
+        ...
 
     def open(self, dtypes: Sequence[str]) -> Any:
         """A ``_core.Feed`` whose fields have these dtypes."""
@@ -47,12 +73,16 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
     return array
 
 
-def fields_of(arrays: Sequence[ArrayLike] | Fields, loss: str, dtype: str) -> tuple[Array, Array]:
-    """(x, y) with equally many rows, and labels that are integers where the loss wants them."""
-    if not (isinstance(arrays, (tuple, list)) or hasattr(arrays, "open")) or len(arrays) != 2:
+def fields_of(arrays: Sequence[ArrayLike] | Fields, loss: str, dtype: str) -> tuple[Any, Any]:
+    """(x, y) with equally many rows, and labels that are integers where the loss wants them: arrays, or a ``Look`` each
+    where they come from a loader."""
+    looks = getattr(arrays, "looks", None)
+    given: Any = arrays if looks is None else tuple(Look(*look) for look in looks)
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise TypeError("[engine] arrays must be (x, y)")
-    x = rows_contiguous(arrays[0], "x", dtype)
-    y = rows_contiguous(arrays[1], "y", dtype)
+    x, y = given
+    if looks is None:
+        x, y = rows_contiguous(x, "x", dtype), rows_contiguous(y, "y", dtype)
     if len(x) != len(y):
         raise ValueError(f"[engine] x has {len(x)} samples, y has {len(y)}: must be equal")
     if len(x) == 0:
@@ -69,7 +99,7 @@ def fields_of(arrays: Sequence[ArrayLike] | Fields, loss: str, dtype: str) -> tu
     return x, y
 
 
-def check_target(wanted: tuple[int, ...], y: Array, loss: str) -> None:
+def check_target(wanted: tuple[int, ...], y: Array | Look, loss: str) -> None:
     """``y`` has rows of the target's shape."""
     if y.shape[1:] != wanted[1:]:
         raise ValueError(

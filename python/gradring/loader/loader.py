@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -167,7 +167,14 @@ class Loader(Settled):
     def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:
         """This epoch's batches from number ``start`` on as ``Trainer.fit`` reads them: natively. ``in_order``: not shuffled,
         and with the last batch."""
-        return LoaderFields(self, start, in_order=in_order)
+        looks = tuple(((self._rows, *field.shape), field.dtype) for field in self._opened.fields)
+        return LoaderFields(looks, partial(self._open_feed, start, in_order))
+
+    def _open_feed(self, start: int, in_order: bool, dtypes: Sequence[str]) -> Any:
+        lease, watcher = self._start_pass(
+            start * self.batch_size * self.world_size, stay=True, dtypes=tuple(dtypes), in_order=in_order
+        )
+        return _core.LoaderFeed(lease.run, watcher)
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
