@@ -118,6 +118,6 @@ def test_a_loader_says_how_its_batches_look_without_memory_for_one():
         ((np.ones((96, 8), np.float32), np.ones((96, 2), np.int64)), r"y is \(16, 2\): must be \(batch,\)"),
         ((np.ones((96, 0), np.float32), np.ones(96, np.int64)), "a sample must have at least one element"),
     ]:
-        with gr.Loader(wrong, 16, transforms={0: gr.transforms.Scale(2.0)}) as loader:
-            with pytest.raises((TypeError, ValueError), match=message):
-                trainer.fit(loader, epochs=1)
+        loader = gr.Loader(wrong, 16, transforms={0: gr.transforms.Scale(2.0)})
+        with loader, pytest.raises((TypeError, ValueError), match=message):
+            trainer.fit(loader, epochs=1)
