@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradring.graph.bound import checked_gradients
 from gradring.graph.differentiate import differentiate, with_loss
@@ -14,10 +14,7 @@ from gradring.graph.fuse_update import fuse_updates
 from gradring.graph.meaning import promised
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.spec import check
-from gradring.ir import Graph, Layout, Node, Value, trace
-
-if TYPE_CHECKING:
-    from gradring.nn.layer import Layer
+from gradring.ir import Graph, Layout, Node, Traceable, Value, trace
 
 __all__ = ["accumulated", "checked", "evaluate_graph", "predict_graph", "train_graph", "with_update"]
 
@@ -30,7 +27,7 @@ def checked(graph: Graph) -> Graph:
 
 
 def predict_graph(
-    model: Layer, input_shape: tuple[int, ...], *, dtype: str = "float32", layout: Layout | None = None
+    model: Traceable, input_shape: tuple[int, ...], *, dtype: str = "float32", layout: Layout | None = None
 ) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name: the input's, or that of a view of it, if the model does nothing."""
     graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
@@ -39,7 +36,7 @@ def predict_graph(
 
 
 def evaluate_graph(
-    model: Layer, input_shape: tuple[int, ...], loss: str, *, dtype: str = "float32", layout: Layout | None = None
+    model: Traceable, input_shape: tuple[int, ...], loss: str, *, dtype: str = "float32", layout: Layout | None = None
 ) -> Graph:
     """The forward pass and the loss."""
     graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
@@ -48,7 +45,7 @@ def evaluate_graph(
 
 
 def train_graph(
-    model: Layer,
+    model: Traceable,
     input_shape: tuple[int, ...],
     loss: str,
     *,

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gradring.sources import Field
-
+import numpy as np
 
 __all__ = ["plan"]
+
+
+class Field(Protocol):
+    """What a transform must know of a source's field."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def plain(self) -> bool: ...
 
 
 def plan(fields: Sequence[Field], kind: str, transforms: Any) -> tuple[list[list[tuple[Any, ...]]], list[bool], bool]:
