@@ -48,7 +48,6 @@ PLANNED: dict[str, dict[str, str]] = {
             "conv2d",
             "embedding",
             "max_pool2d",
-            "rms_norm",
         )
         for suffix in ("", "_vjp")
     },

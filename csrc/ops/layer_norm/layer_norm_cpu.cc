@@ -1,5 +1,5 @@
 #include "ops/layer_norm/kernels.h"
-#include "ops/simd/loops.h"
+#include "ops/simd/row_sums.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -55,11 +55,8 @@ void run(const Lane& lane, const LayerNormArguments<T>& g) noexcept {
 // Rows of one block, in order. weight_sums and bias_sums (or null) receive the sums over these rows.
 template <class T>
 void block_vjp(const LayerNormVjpArguments<T>& g, int64_t begin, int64_t end, T* weight_sums, T* bias_sums) noexcept {
-  for (T* sums : {weight_sums, bias_sums}) {
-    if (!sums) continue;
-    for_vectors<T>(
-        g.columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) { store_up_to<T>(sums + j, Vec<T>{}, n); });
-  }
+  if (weight_sums) set_zero<T>(weight_sums, g.columns);
+  if (bias_sums) set_zero<T>(bias_sums, g.columns);
   const T each = T(1) / static_cast<T>(g.columns);
   for (int64_t i = begin; i < end; ++i) {
     const T* x = g.x + i * g.columns;
@@ -92,18 +89,6 @@ void block_vjp(const LayerNormVjpArguments<T>& g, int64_t begin, int64_t end, T*
           store_up_to<T>(dx + j, (d - mean_g - hat * mean_gx) * m.scale, n);
         });
   }
-}
-
-// Writes sums[j] = the blocks' sums, added in order. Lanes split the columns.
-template <class T>
-void add_blocks(const Lane& lane, const T* blocks, int64_t count, int64_t columns, T* sums) noexcept {
-  const Range part = split(lane, columns, 64 / static_cast<int64_t>(sizeof(T)));
-  for_vectors<T>(
-      part.end - part.begin, [&](int64_t offset, int64_t n) __attribute__((always_inline)) {
-        Vec<T> sum{};
-        for (int64_t b = 0; b < count; ++b) sum += load_up_to<T>(blocks + b * columns + part.begin + offset, n);
-        store_up_to<T>(sums + part.begin + offset, sum, n);
-      });
 }
 
 template <class T>

@@ -12,6 +12,7 @@ from gradring.ops.layer_norm import layer_norm, layer_norm_vjp
 from gradring.ops.linear import linear, linear_vjp
 from gradring.ops.matmul import matmul
 from gradring.ops.pointwise_loss import binary_cross_entropy, binary_cross_entropy_vjp, mse, mse_vjp
+from gradring.ops.rms_norm import rms_norm, rms_norm_vjp
 from gradring.ops.sgd import sgd_update
 from gradring.ops.softmax import log_softmax, log_softmax_vjp, softmax, softmax_vjp
 from gradring.planned import getter
@@ -36,6 +37,8 @@ __all__ = [
     "mse_vjp",
     "relu",
     "relu_vjp",
+    "rms_norm",
+    "rms_norm_vjp",
     "sgd_update",
     "sigmoid",
     "sigmoid_vjp",
