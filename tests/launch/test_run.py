@@ -34,7 +34,9 @@ def test_a_script_imports_what_lies_beside_it(tmp_path):
 def test_modules_run_too(tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
-    (tmp_path / "package" / "train.py").write_text("import sys; print(__name__, __package__, sys.argv[1:], flush=True)")
+    (tmp_path / "package" / "train.py").write_text(
+        "import os, sys; os.write(1, f'{__name__} {__package__} {sys.argv[1:]}\\n'.encode())"  # in one piece
+    )
     done = run("-n", 2, "-m", "package.train", "a", cwd=tmp_path)
     assert done.stdout == "__main__ package ['a']\n" * 2, done.stderr
 

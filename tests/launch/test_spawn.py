@@ -84,7 +84,7 @@ def test_nothing_is_left():
     for how in ("raise", "kill"):
         with pytest.raises((KeyError, gr.GradringError)):
             spawn(functions.fail, 2, 1, how)
-    assert descriptors() == before
+    assert descriptors() <= before
     assert set(children()) <= processes
     assert set(os.listdir("/dev/shm")) <= names
 

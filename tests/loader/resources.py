@@ -6,11 +6,21 @@ from pathlib import Path
 
 
 def threads():
-    return len(os.listdir("/proc/self/task"))
+    """The threads of this process. Compare with ``<=``: threads of earlier tests may end meanwhile."""
+    return frozenset(os.listdir("/proc/self/task"))
 
 
 def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+    """What this process has open: each descriptor with the file behind it. Compare with ``<=``: garbage of earlier
+    tests may be collected, and close its descriptors, at any time."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            link, status = os.readlink(f"/proc/self/fd/{number}"), os.stat(int(number))
+        except OSError:
+            continue  # the listing's own descriptor
+        found.add((number, link, status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 def resident_bytes(pid="self"):

@@ -53,14 +53,18 @@ def test_a_batch_is_the_shared_memory_that_its_workers_wrote():
 
 def test_workers_go_on_while_someone_holds_the_interpreters_lock():
     x = np.zeros((64, 1 << 18), np.uint8)
-    python_threads = threading.active_count()
+    python_threads = set(threading.enumerate())
     with gr.Loader(
         x, 4, prefetch=8, num_threads=2, transforms=[gr.transforms.Scale(0.5)], memory_budget=1 << 30
     ) as loader:
         iterator = iter(loader)
-        ctypes.PyDLL(None).usleep(1_000_000)  # a C function called with the lock held
-        frozen = sum(worker["rows"] for worker in loader.stats().per_worker)
-        assert threading.active_count() == python_threads
+        frozen = 0
+        for _ in range(20):
+            if frozen == 32:
+                break
+            ctypes.PyDLL(None).usleep(1_000_000)  # a C function called with the lock held
+            frozen = sum(worker["rows"] for worker in loader.stats().per_worker)
+        assert set(threading.enumerate()) <= python_threads
         del iterator
     assert frozen == 32
 
@@ -87,7 +91,7 @@ def test_held_batches_cost_no_descriptors():
         kept = [next(iterator)]
         before = descriptors()
         kept += list(iterator)
-        assert len(kept) == 300 and descriptors() == before
+        assert len(kept) == 300 and descriptors() <= before
         assert set(os.listdir("/dev/shm")) <= names
 
 
@@ -161,7 +165,7 @@ def test_a_hand_off_neither_copies_nor_starts_anything():
             pass
         before = threads(), descriptors()
         addresses = {batch.ctypes.data for _ in range(20) for batch in loader}
-        assert (threads(), descriptors()) == before
+        assert threads() <= before[0] and descriptors() <= before[1]
     assert len(addresses) <= 3 + 3  # the same slots again and again
 
 
@@ -172,7 +176,7 @@ def test_early_breaks_keep_the_same_worker_processes():
         for _ in range(100):
             for _ in loader:
                 break
-        assert loader._last.workers.pids == pids and descriptors() == fds
+        assert loader._last.workers.pids == pids and descriptors() <= fds
         assert [int(i) for _, y in loader for i in y] == list(range(100))
 
 

@@ -172,10 +172,10 @@ def test_a_thousand_early_breaks_leave_nothing(arrays, num_threads):
     before = threads(), descriptors(), resident_bytes()
     leave(1000)
     gc.collect()
-    assert (threads(), descriptors()) == before[:2]
+    assert threads() <= before[0] and descriptors() <= before[1]
     assert resident_bytes() - before[2] < 2 << 20
     loader.close()
-    assert wait_until(lambda: threads() <= before[0] - num_threads)
+    assert wait_until(lambda: len(threads() & before[0]) <= len(before[0]) - num_threads)
 
 
 def test_a_loader_that_is_dropped_ends_its_threads(arrays):
@@ -191,7 +191,7 @@ def test_a_loader_that_is_dropped_ends_its_threads(arrays):
             for _ in gr.Loader(arrays, 10, num_threads=2):
                 raise ZeroDivisionError
     gc.collect()
-    assert wait_until(lambda: (threads(), descriptors()) == before)
+    assert wait_until(lambda: threads() <= before[0] and descriptors() <= before[1])
 
 
 def test_two_iterators_at_once(arrays):

@@ -44,7 +44,7 @@ def test_close_while_the_first_pass_starts_its_workers(monkeypatch):
         iter(loader)
     assert closers
     gc.collect()
-    assert descriptors() == before and set(children()) <= processes
+    assert descriptors() <= before and set(children()) <= processes
     with pytest.raises(gr.LoaderError, match="the loader was closed"):
         iter(loader)
 
@@ -213,7 +213,7 @@ def test_nothing_leaks_where_descriptors_run_out():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     refused = 0
     for more in range(40):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before - 1 + more, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + more, hard))
         try:
             got = read()
         except (OSError, gr.LoaderError):
@@ -221,7 +221,7 @@ def test_nothing_leaks_where_descriptors_run_out():
             refused += 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         gc.collect()
-        assert descriptors() == before, (more, os.listdir("/proc/self/fd"))
+        assert descriptors() <= before, (more, os.listdir("/proc/self/fd"))
         assert not children(), more
         if got == 2: break
     print(refused > 10, got)

@@ -37,7 +37,7 @@ def test_nothing_is_left_behind():
     for mode in ("", "raise", "kill", "hang"):
         use(mode)
     gc.collect()
-    assert descriptors() == before
+    assert descriptors() <= before
     assert wait_until(lambda: set(children()) <= processes)
     assert set(os.listdir("/dev/shm")) <= names
 
