@@ -46,7 +46,6 @@ PLANNED: dict[str, dict[str, str]] = {
             "avg_pool2d",
             "batch_norm",
             "conv2d",
-            "embedding",
             "max_pool2d",
         )
         for suffix in ("", "_vjp")

@@ -8,6 +8,7 @@ from gradring.ops.activation import gelu, gelu_vjp, relu, relu_vjp, sigmoid, sig
 from gradring.ops.adam import adam_update, adamw_update
 from gradring.ops.cross_entropy import softmax_cross_entropy, softmax_cross_entropy_vjp
 from gradring.ops.dropout import dropout, dropout_vjp
+from gradring.ops.embedding import embedding, embedding_vjp
 from gradring.ops.layer_norm import layer_norm, layer_norm_vjp
 from gradring.ops.linear import linear, linear_vjp
 from gradring.ops.matmul import matmul
@@ -24,6 +25,8 @@ __all__ = [
     "binary_cross_entropy_vjp",
     "dropout",
     "dropout_vjp",
+    "embedding",
+    "embedding_vjp",
     "gelu",
     "gelu_vjp",
     "layer_norm",

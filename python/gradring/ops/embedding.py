@@ -1,0 +1,62 @@
+"""embedding and its vjp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from gradring.ops._eager import eager
+
+Array = NDArray[Any]
+
+__all__ = ["embedding", "embedding_vjp"]
+
+
+@eager("embedding", hidden="fault")
+def embedding(ids: ArrayLike, table: ArrayLike, *, out: Array | None = None) -> Array:
+    """``table[ids]``: the row of a table for each id.
+
+    Args:
+        ids: any shape; int32, int64 or uint8, each in [0, rows). Negative ids do not count from the end.
+        table: (rows, n); float32 or float64.
+        out: where to write the result, (*ids.shape, n); must not share memory with the table.
+
+    Returns:
+        (*ids.shape, n): ``out`` if given, else a new array.
+
+    Raises:
+        ValueError: an id outside its range, named with its place in ``ids``.
+        TypeError: ids that are not integers.
+
+    >>> import numpy as np, gradring as gr
+    >>> gr.ops.embedding(np.array([[2, 0]]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])).tolist()
+    [[[4.0, 5.0], [0.0, 1.0]]]
+    """
+    raise NotImplementedError
+
+
+@eager("embedding_vjp", results=("dtable",), hidden="fault")
+def embedding_vjp(dy: ArrayLike, ids: ArrayLike, rows: int, *, out: Array | None = None) -> Array:
+    """The gradient of embedding by its table: row r is the sum of ``dy`` over all places where ``ids`` is r.
+
+    The places are sorted by row first, so each row of the result is written once, and its sum runs in the order of the
+    places, whatever the number of threads.
+
+    Args:
+        dy: the gradient by the output, (*ids.shape, n); float32 or float64.
+        ids: as they were given to embedding.
+        rows: the number of the table's rows.
+        out: where to write the result, (rows, n); must not share memory with ``dy``.
+
+    Returns:
+        (rows, n): ``out`` if given, else a new array, with zeros in the rows that no id names.
+
+    Raises:
+        ValueError: shapes that do not fit, or an id outside its range, named with its place in ``ids``.
+
+    >>> import numpy as np, gradring as gr
+    >>> gr.ops.embedding_vjp(np.array([[1.0], [2.0], [4.0]]), np.array([2, 0, 2]), 4).tolist()
+    [[2.0], [0.0], [5.0], [0.0]]
+    """
+    raise NotImplementedError
