@@ -44,7 +44,6 @@ PLANNED: dict[str, dict[str, str]] = {
         for name in (
             "attention",
             "avg_pool2d",
-            "batch_norm",
             "conv2d",
             "max_pool2d",
         )
@@ -52,7 +51,8 @@ PLANNED: dict[str, dict[str, str]] = {
     },
     "gradring.optim": dict.fromkeys(("Lion", "RMSprop"), "this version has SGD, Adam and AdamW"),
     "gradring.optim.schedule": dict.fromkeys(
-        ("one_cycle", "plateau", "polynomial"), "join() makes one schedule of several, and a custom Schedule does the rest"
+        ("one_cycle", "plateau", "polynomial"),
+        "join() makes one schedule of several, and a custom Schedule does the rest",
     ),
     "gradring.sources": {"Concat": "gr.sources.Callable takes a function of the sample's number"},
 }

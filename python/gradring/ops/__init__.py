@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradring.ops.activation import gelu, gelu_vjp, relu, relu_vjp, sigmoid, sigmoid_vjp, silu, silu_vjp, tanh, tanh_vjp
 from gradring.ops.adam import adam_update, adamw_update
+from gradring.ops.batch_norm import batch_norm, batch_norm_vjp
 from gradring.ops.cross_entropy import softmax_cross_entropy, softmax_cross_entropy_vjp
 from gradring.ops.dropout import dropout, dropout_vjp
 from gradring.ops.embedding import embedding, embedding_vjp
@@ -21,6 +22,8 @@ from gradring.planned import getter
 __all__ = [
     "adam_update",
     "adamw_update",
+    "batch_norm",
+    "batch_norm_vjp",
     "binary_cross_entropy",
     "binary_cross_entropy_vjp",
     "dropout",

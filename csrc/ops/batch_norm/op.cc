@@ -1,0 +1,189 @@
+// The registration of batch_norm, batch_norm_vjp and batch_norm_update.
+#include "ops/op.h"
+
+#include "ops/batch_norm/batch_norm.h"
+
+namespace gradring {
+
+namespace {
+
+// An operand that has one number per column of x.
+void check_vector(const OpCall& call, int x, int vector) {
+  const Tensor& tensor = call[vector];
+  const int64_t columns = call[x].columns();
+  if (!tensor || (tensor.rank == 1 && tensor.shape[0] == columns)) return;
+  refuse_shapes(call, x, vector,
+                call.operand_name(vector) + std::string(" must be (") + std::to_string(columns) + ",)");
+}
+
+void check_rows(const OpCall& call, int x, int training) {
+  if (!call.flag(training) || call[x].rows() != 1) return;
+  refuse(call, call.operand_name(x) + std::string(" is ") + shape_text(call[x]) +
+                   ": training needs at least 2 rows, because one row has no variance; leave the last batch out with "
+                   "drop_last=True");
+}
+
+void column_shape(const OpCall& call, int x, Shape* shape) {
+  shape->rank = 1;
+  shape->extent[0] = call[x].columns();
+}
+
+namespace forward {
+
+enum { kX, kWeight, kBias, kRunningMean, kRunningVar, kY, kMean, kVariance };
+constexpr Operand kOperands[] = {
+    {.name = "x", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+    {.name = "weight", .same_dtype = kX, .optional = true},
+    {.name = "bias", .same_dtype = kX, .optional = true},
+    {.name = "running_mean", .access = Access::kUpdate, .same_dtype = kX, .optional = true},
+    {.name = "running_var", .access = Access::kUpdate, .same_dtype = kX, .optional = true},
+    {.name = "y", .access = Access::kWrite, .same_dtype = kX, .like = kX},
+    {.name = "mean", .access = Access::kWrite, .same_dtype = kX, .optional = true, .apart = true},
+    {.name = "variance", .access = Access::kWrite, .same_dtype = kX, .optional = true, .apart = true},
+};
+enum { kTraining, kMomentum, kEps };
+constexpr Attribute kAttributes[] = {
+    {.name = "training", .type = AttributeType::kFlag, .required = true},
+    {.name = "momentum", .type = AttributeType::kReal, .otherwise = real_value(0.1), .least = 0, .most = 1},
+    {.name = "eps", .type = AttributeType::kReal, .otherwise = real_value(1e-5), .least = 0},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  batch_norm<T>(lane, {call[kX].rows(), call[kX].columns(), call[kX].as<const T>(), call[kWeight].as<const T>(),
+                       call[kBias].as<const T>(), call[kRunningMean].as<T>(), call[kRunningVar].as<T>(),
+                       call[kY].as<T>(), call[kMean].as<T>(), call[kVariance].as<T>(), call.flag(kTraining),
+                       call.real(kMomentum), call.real(kEps)});
+}
+
+void check(const OpCall& call) {
+  for (const int vector : {kWeight, kBias, kRunningMean, kRunningVar}) check_vector(call, kX, vector);
+  check_rows(call, kX, kTraining);
+  if (call.flag(kTraining) || (call[kRunningMean] && call[kRunningVar])) return;
+  refuse(call, std::string(call.operand_name(call[kRunningMean] ? kRunningVar : kRunningMean)) +
+                   " is missing: without training, columns are normalized by the running moments");
+}
+
+void shape(const OpCall& call, int, Shape* shape) { column_shape(call, kX, shape); }
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  const Tensor& x = call[kX];
+  work->lanes = batch_norm_lanes(x.rows(), x.columns(), lanes);
+  work->scratch = batch_norm_scratch(x.rows(), x.columns(), size_of(x.dtype), call.flag(kTraining));
+  work->operations = static_cast<double>(x.elements()) * 15;
+}
+
+double flops(const OpCall& call) { return (call.flag(kTraining) ? 7 : 3) * static_cast<double>(call[kX].elements()); }
+
+}  // namespace forward
+
+namespace vjp {
+
+enum { kDy, kX, kWeight, kMean, kVariance, kDx, kDweight, kDbias };
+constexpr Operand kOperands[] = {
+    {.name = "dy", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+    {.name = "x", .same_dtype = kDy, .like = kDy},
+    {.name = "weight", .same_dtype = kDy, .optional = true},
+    {.name = "mean", .same_dtype = kDy, .optional = true},
+    {.name = "variance", .same_dtype = kDy, .optional = true},
+    {.name = "dx", .access = Access::kWrite, .same_dtype = kDy, .like = kDy, .optional = true},
+    {.name = "dweight", .access = Access::kWrite, .same_dtype = kDy, .optional = true, .apart = true},
+    {.name = "dbias", .access = Access::kWrite, .same_dtype = kDy, .optional = true, .apart = true},
+};
+enum { kTraining, kEps };
+constexpr Attribute kAttributes[] = {
+    {.name = "training", .type = AttributeType::kFlag, .required = true},
+    {.name = "eps", .type = AttributeType::kReal, .otherwise = real_value(1e-5), .least = 0},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  batch_norm_vjp<T>(
+      lane, {call[kDy].rows(), call[kDy].columns(), call[kDy].as<const T>(), call[kX].as<const T>(),
+             call[kWeight].as<const T>(), call[kMean].as<const T>(), call[kVariance].as<const T>(), call[kDx].as<T>(),
+             call[kDweight].as<T>(), call[kDbias].as<T>(), call.flag(kTraining), call.real(kEps)});
+}
+
+void check(const OpCall& call) {
+  for (const int vector : {kWeight, kMean, kVariance}) check_vector(call, kX, vector);
+  check_rows(call, kX, kTraining);
+  if (call[kMean] && call[kVariance]) return;
+  if (call.flag(kTraining) && !call[kMean] && !call[kVariance]) return;
+  refuse(call, std::string(call.operand_name(call[kMean] ? kVariance : kMean)) +
+                   " is missing: give the mean and the variance that batch_norm used" +
+                   (call.flag(kTraining) ? ", or neither" : ""));
+}
+
+void shape(const OpCall& call, int, Shape* shape) { column_shape(call, kX, shape); }
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  const Tensor& x = call[kDy];
+  work->lanes = batch_norm_lanes(x.rows(), 2 * x.columns(), lanes);
+  work->scratch = batch_norm_vjp_scratch(x.rows(), x.columns(), size_of(x.dtype));
+  work->operations = static_cast<double>(x.elements()) * 25;
+}
+
+double flops(const OpCall& call) { return 10 * static_cast<double>(call[kX].elements()); }
+
+}  // namespace vjp
+
+namespace update {
+
+enum { kRunningMean, kRunningVar, kMean, kVariance };
+constexpr Operand kOperands[] = {
+    {.name = "running_mean", .access = Access::kUpdate, .dtypes = kRealDtypes, .least_rank = 1, .most_rank = 1},
+    {.name = "running_var", .access = Access::kUpdate, .same_dtype = kRunningMean, .like = kRunningMean},
+    {.name = "mean", .same_dtype = kRunningMean, .like = kRunningMean},
+    {.name = "variance", .same_dtype = kRunningMean, .like = kRunningMean},
+};
+enum { kRows, kMomentum };
+constexpr Attribute kAttributes[] = {
+    {.name = "rows", .type = AttributeType::kInt, .required = true, .least = 0, .most = 1e15},
+    {.name = "momentum", .type = AttributeType::kReal, .otherwise = real_value(0.1), .least = 0, .most = 1},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  batch_norm_update<T>(
+      lane, {call.integer(kRows), call[kMean].columns(), call[kRunningMean].as<T>(), call[kRunningVar].as<T>(),
+             call[kMean].as<const T>(), call[kVariance].as<const T>(), call.real(kMomentum)});
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  work->lanes = lanes_worth(static_cast<double>(call[kMean].elements()), lanes);
+  work->operations = static_cast<double>(call[kMean].elements()) * 20;
+}
+
+double flops(const OpCall& call) { return 7 * static_cast<double>(call[kMean].elements()); }
+
+}  // namespace update
+
+}  // namespace
+
+extern const OpSchema batch_norm_ops[] = {
+    {.name = "batch_norm",
+     .operands = forward::kOperands,
+     .attributes = forward::kAttributes,
+     .check = forward::check,
+     .shape = forward::shape,
+     .work = forward::work,
+     .flops = forward::flops,
+     .cpu = by_real<forward::run<float>, forward::run<double>>},
+    {.name = "batch_norm_vjp",
+     .operands = vjp::kOperands,
+     .attributes = vjp::kAttributes,
+     .check = vjp::check,
+     .shape = vjp::shape,
+     .work = vjp::work,
+     .flops = vjp::flops,
+     .cpu = by_real<vjp::run<float>, vjp::run<double>>},
+    {.name = "batch_norm_update",
+     .operands = update::kOperands,
+     .attributes = update::kAttributes,
+     .work = update::work,
+     .flops = update::flops,
+     .cpu = by_real<update::run<float>, update::run<double>>},
+};
+extern const size_t batch_norm_op_count = std::size(batch_norm_ops);
+
+}  // namespace gradring
