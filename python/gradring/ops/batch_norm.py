@@ -90,7 +90,7 @@ def batch_norm_vjp(
 
     >>> import numpy as np, gradring as gr
     >>> dx, dweight, dbias = gr.ops.batch_norm_vjp(np.eye(2), np.array([[1.0, 10.0], [3.0, 30.0]]), training=True, eps=0.0)
-    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
-    ([[0.0, 0.0], [0.0, 0.0]], [-1.0, 1.0], [1.0, 1.0])
+    >>> bool(np.abs(dx).max() < 1e-12), dweight.tolist(), dbias.tolist()
+    (True, [-1.0, 1.0], [1.0, 1.0])
     """
     raise NotImplementedError

@@ -33,7 +33,7 @@ def rms_norm(x: ArrayLike, weight: ArrayLike | None = None, *, eps: float = 1e-6
         TypeError: dtypes that differ or are neither float32 nor float64.
 
     >>> import numpy as np, gradring as gr
-    >>> gr.ops.rms_norm(np.array([[1.0, 7.0], [10.0, 70.0]]), eps=0.0).tolist()
+    >>> gr.ops.rms_norm(np.array([[1.0, 7.0], [10.0, 70.0]]), eps=0.0).round(6).tolist()
     [[0.2, 1.4], [0.2, 1.4]]
     """
     raise NotImplementedError
