@@ -104,20 +104,18 @@ class LoaderSource final : public PyFeed {
 // What a worker process does; see python/gradring/loader/worker.py.
 class LaneWorker {
  public:
-  LaneWorker(std::shared_ptr<Source> source, int control_fd, int slots_fd, size_t slots_bytes, size_t stride,
-             int64_t batch_size, uint32_t cells, uint32_t workers, uint32_t index)
+  LaneWorker(std::shared_ptr<Source> source, int control_fd, int slots_fd, size_t stride, uint32_t first_slots,
+             uint32_t most_slots, int64_t batch_size, uint32_t cells, uint32_t workers, uint32_t index)
       : filler_(std::move(source), batch_size),
         arena_(SharedArena::attach(control_fd)),
         control_(arena_.data(), {cells, workers, workers}, Scope::kProcesses),
-        slots_bytes_(slots_bytes),
-        slots_(map_slots(slots_fd, slots_bytes)),
-        worker_(control_, filler_, slots_, stride, index),
+        slots_(stride, first_slots, most_slots, slots_fd),
+        worker_(control_, filler_, slots_, index),
         index_(index) {
     if (arena_.size() < Control::bytes(control_.shape())) {
       throw Error(Code::kInternal, "[loader] the control block is smaller than the loader says");
     }
   }
-  ~LaneWorker() { unmap_slots(slots_, slots_bytes_); }
 
   // pickle(exception | None, message) -> bytes for the loader's process; go_on() -> bool.
   void serve(const py::function& pickle, const py::function& go_on) {
@@ -153,8 +151,7 @@ class LaneWorker {
   Filler filler_;
   SharedArena arena_;
   Control control_;
-  size_t slots_bytes_;
-  std::byte* slots_;
+  SlotMap slots_;
   Worker worker_;
   uint32_t index_;
 };
@@ -281,11 +278,8 @@ void bind_loader(py::module_& m) {
            })
       .def_property_readonly("control_fd", [](LoaderRun& run) { return run.pipeline().control_fd(); })
       .def_property_readonly("slots_fd", [](LoaderRun& run) { return run.pipeline().slots()->fd(); })
-      .def_property_readonly("slots_bytes",
-                             [](LoaderRun& run) {
-                               const SlotPool& slots = *run.pipeline().slots();
-                               return slots.stride() * slots.most();
-                             })
+      .def_property_readonly("first_slots", [](LoaderRun& run) { return run.pipeline().slots()->map().first(); })
+      .def_property_readonly("most_slots", [](LoaderRun& run) { return run.pipeline().slots()->map().most(); })
       .def_property_readonly("stride", [](LoaderRun& run) { return run.pipeline().slots()->stride(); });
 
   m.def(
@@ -296,9 +290,10 @@ void bind_loader(py::module_& m) {
       .def(py::init<std::shared_ptr<LoaderRun>, py::object>(), py::arg("run"), py::arg("watcher"));
 
   py::class_<LaneWorker>(m, "LaneWorker", "The work of one worker process.")
-      .def(py::init<std::shared_ptr<Source>, int, int, size_t, size_t, int64_t, uint32_t, uint32_t, uint32_t>(),
-           py::arg("source"), py::arg("control_fd"), py::arg("slots_fd"), py::arg("slots_bytes"), py::arg("stride"),
-           py::arg("batch_size"), py::arg("cells"), py::arg("workers"), py::arg("index"))
+      .def(py::init<std::shared_ptr<Source>, int, int, size_t, uint32_t, uint32_t, int64_t, uint32_t, uint32_t,
+                    uint32_t>(),
+           py::arg("source"), py::arg("control_fd"), py::arg("slots_fd"), py::arg("stride"), py::arg("first_slots"),
+           py::arg("most_slots"), py::arg("batch_size"), py::arg("cells"), py::arg("workers"), py::arg("index"))
       .def("serve", &LaneWorker::serve, py::arg("pickle"), py::arg("go_on"));
 }
 

@@ -1,30 +1,36 @@
 // Control: everything that the consumer and the workers of a loader share beside the batches themselves.
 //
-// | variable            | writer            | readers    | order                     | why                              |
-// |---------------------|-------------------|------------|---------------------------|----------------------------------|
-// | RunBlock::turn      | start, quit       | workers    | release / acquire         | hands over order, end, rings     |
-// | RunBlock::active    | tune, stop        | workers    | release / acquire         | how many of them may claim       |
-// | RunBlock::from      | tune, start       | workers    | relaxed, before active    | ... from this ticket on          |
-// | RunBlock::ahead     | start, tune       | workers    | relaxed                   | a number to look at              |
-// | RunBlock::streaming | start, tune       | workers    | relaxed                   | a hint                           |
-// | WorkerBlock::done   | its worker        | start      | release / acquire         | parked: touches no ring, no slot |
-// | WorkerBlock::...    | its worker        | statistics | relaxed                   | numbers to look at               |
-// | RunBlock::order ..  | start             | workers    | plain, by RunBlock::turn  | written while they are parked    |
-// | CellBlock           | allow             | workers    | plain, by the ring's turn | written before it is allowed     |
-// | PartBlock           | the lane's worker | take       | plain, by the ring's turn | written before it is committed   |
+// | variable                        | writer           | readers         | order             | why                             |
+// |---------------------------------|------------------|-----------------|-------------------|---------------------------------|
+// | RunBlock::turn                  | start, quit      | workers         | release / acquire | publishes the run and its rings |
+// | RunBlock::active                | set_active, stop | workers         | release / acquire | wakes the workers that rest     |
+// | RunBlock::from                  | set_active       | workers, next   | relaxed           | RunBlock::active publishes it   |
+// | RunBlock::ahead                 | set_ahead        | statistics      | relaxed           | the consumer alone acts on it   |
+// | RunBlock::streaming             | choose_stores    | workers         | relaxed           | a hint: either store is right   |
+// | WorkerBlock::done               | worker, start    | start           | release / acquire | it has left rings and slots     |
+// | WorkerBlock::busy_ns, wait_ns   | worker           | statistics      | RMW relaxed       | sums                            |
+// | WorkerBlock::rows               | worker           | statistics      | RMW relaxed       | a sum                           |
+// | WorkerBlock::timed_ns, part_ns  | worker, consumer | statistics      | RMW relaxed       | sums with two writers           |
+// | WorkerBlock::resident, since_ns | worker           | messages        | relaxed           | numbers for a text              |
+// | WorkerBlock::ticket             | worker, recover  | messages        | relaxed           | a number for a text             |
+// | WorkerBlock::thread             | worker           | messages, start | relaxed           | the number alone matters        |
+// | RunBlock::order, end, skip      | start            | workers         | plain             | RunBlock::turn publishes them   |
+// | CellBlock                       | allow_more       | workers         | plain             | the ring's "free" publishes it  |
+// | PartBlock, NoteBlock            | worker           | take, failed    | plain             | the ring's "full" publishes it  |
 //
-// Two shapes. Threads: one lane, all workers claim from it, and each fills a whole batch. Processes: a lane for each
-// worker, and each fills its part of the rows of every batch, so that the first batch comes soonest, who does what
-// needs no message, and a worker that dies leaves exactly its own lane behind. Lane l of n fills the rows
-// [rows * l / n, rows * (l + 1) / n).
+// There are two shapes. Threads: all workers claim from one lane, and each fills a whole batch, or a part of one.
+// Processes: each worker has a lane of its own and fills its part of the rows of every batch. So the first batch comes
+// soonest, no message says who does what, and a worker that dies leaves exactly its own lane behind. Lane l of n fills
+// the rows [rows * l / n, rows * (l + 1) / n).
 //
-// n, CellBlock::pieces, is how many workers were active when the batch was allowed. Lanes beyond it have no rows of it.
-// Their workers rest once they have claimed all that was allowed before (RunBlock::from), and the consumer commits their
-// tickets in passing, when it comes to the batch; a worker that wakes meanwhile may be faster, and commits nothing too.
+// n, CellBlock::pieces, is the number of workers that were active when the consumer allowed the batch. Lanes from n on
+// have no rows of it. Their workers rest once they have claimed all tickets below RunBlock::from, which were allowed
+// before. The consumer commits the tickets of such a lane itself when it comes to the batch; if the worker wakes and is
+// faster, the worker commits them without rows.
 //
-// Large batches of threads are cut into parts, each with a ticket of its own: batch b has the tickets b * parts ..
-// b * parts + parts - 1. All threads then work on the batch that is needed next, so that few batches are on their way
-// and the caches still hold them when they are read.
+// Large batches of threads are cut into parts, each with a ticket of its own: batch b has the tickets from b * parts to
+// b * parts + parts - 1. Then all threads work on the batch that is needed next. Few batches are under way, and the
+// caches still hold them when the consumer reads them.
 #pragma once
 
 #include <atomic>
@@ -42,7 +48,8 @@
 
 namespace gradring {
 
-// Slots beside those of the cells: the batch that the consumer's loop variable still holds, and the one it gets.
+// Slots beside those of the cells: one for the batch that the consumer's loop variable still holds, and one for the batch
+// that it gets next.
 inline constexpr uint32_t kSpareSlots = 2;
 
 struct ControlShape {
@@ -51,43 +58,43 @@ struct ControlShape {
   uint32_t workers = 1;
   uint32_t parts = 1;  // of a batch, each a ticket; 1 if there are several lanes
 
-  // What a batch comes by, at most: a lane, or a ticket, for each piece.
+  // The most pieces of a batch. Each piece comes through a lane, or with a ticket, of its own.
   uint32_t pieces() const noexcept { return lanes > 1 ? lanes : parts; }
   uint32_t tickets() const noexcept { return cells * parts; }  // cells of a ring
 };
 
 struct alignas(64) RunBlock {
   explicit RunBlock(Scope scope) : turn(scope), active(scope) {}
-  Signal turn;                    // the number of the run; kQuit: go home
-  Signal active;                  // bits 0..15: workers that may claim; above: counts changes
-  std::atomic<uint64_t> from{0};  // lanes: tickets below were allowed when others were active
+  Signal turn;                    // the number of the run; kQuit ends the workers
+  Signal active;                  // bits 0 to 15: how many workers may claim; the bits above count changes
+  std::atomic<uint64_t> from{0};  // with lanes: tickets below it were allowed when other workers were active
   OrderOptions order;
-  uint64_t end = 0;                    // the run's tickets are 0 .. end - 1
-  std::atomic<uint32_t> ahead{0};      // batches that have slots, at most
-  std::atomic<bool> streaming{false};  // rows are better written around the caches
-  bool skip = false;
+  uint64_t end = 0;                    // the run has the tickets 0 to end - 1
+  std::atomic<uint32_t> ahead{0};      // the most batches that have slots
+  std::atomic<bool> streaming{false};  // workers should write rows around the caches
+  bool skip = false;                   // leave out samples that fail
 
   static constexpr uint32_t kQuit = 0x7fffffff;
 };
 
 struct alignas(64) WorkerBlock {
   explicit WorkerBlock(Scope scope) : done(scope) {}
-  Signal done;  // the number of the run that it has left behind
-  std::atomic<uint64_t> busy_ns{0};
-  std::atomic<uint64_t> wait_ns{0};  // for space
-  std::atomic<uint64_t> rows{0};
+  Signal done;                        // the number of the last run that this worker has left
+  std::atomic<uint64_t> busy_ns{0};   // time in which it filled batches
+  std::atomic<uint64_t> wait_ns{0};   // time in which it waited for a slot
+  std::atomic<uint64_t> rows{0};      // rows that it filled
   std::atomic<uint64_t> resident{0};  // bytes of a worker process, after one of its last batches
-  std::atomic<int64_t> ticket{-1};    // being filled; -1: none
-  std::atomic<uint64_t> thread{0};  // pthread_self of a thread (Python's ident too), the pid of a process that is ready
-  std::atomic<int64_t> since_ns{0};                      // when it began that
-  std::atomic<uint64_t> timed_ns{0};                     // of the batches whose parts were timed; some of it
-  std::atomic<uint64_t> part_ns[PartTimes::kMost] = {};  // went to these parts of the source, the rest to its rows
+  std::atomic<int64_t> ticket{-1};    // the batch that it fills now; -1: none
+  std::atomic<uint64_t> thread{0};    // pthread_self of a thread (Python's ident too), the pid of a process
+  std::atomic<int64_t> since_ns{0};   // when it began that batch
+  std::atomic<uint64_t> timed_ns{0};  // time of the batches that were timed part by part
+  std::atomic<uint64_t> part_ns[PartTimes::kMost] = {};  // of that, the time of each part of the source
 };
 
 // The batch that is allowed in a cell.
 struct alignas(64) CellBlock {
-  uint32_t slot = 0;    // none belongs to a cell for longer
-  uint32_t pieces = 1;  // that it is cut into
+  uint32_t slot = 0;    // belongs to the cell for this batch only
+  uint32_t pieces = 1;  // how many pieces the batch is cut into
 };
 
 // What one lane did for one batch.
@@ -98,14 +105,14 @@ struct alignas(64) PartBlock {
   Status status;
 };
 
-// A text that a worker process leaves for the consumer, such as a pickled exception.
+// A text that a worker process leaves for the consumer: a pickled exception.
 struct alignas(64) NoteBlock {
   static constexpr size_t kBytes = 64 << 10;
   uint64_t size = 0;
   char bytes[kBytes] = {};
 };
 
-// A view on such memory.
+// A view of the memory in which all of these blocks lie.
 class Control {
  public:
   Control() = default;
@@ -117,7 +124,7 @@ class Control {
            s.lanes * (Ring<>::bytes(s.tickets()) + s.tickets() * sizeof(PartBlock));
   }
 
-  // Once, before anybody else looks.
+  // Constructs all blocks: once, before anybody else looks.
   void format() noexcept {
     new (&run()) RunBlock(scope_);
     for (uint32_t w = 0; w < shape_.workers; ++w) {
@@ -136,7 +143,7 @@ class Control {
   WorkerBlock& worker(uint32_t w) const noexcept { return at<WorkerBlock>(workers_at(), w); }
   NoteBlock& note(uint32_t w) const noexcept { return at<NoteBlock>(notes_at(), w); }
   CellBlock& cell(uint32_t c) const noexcept { return at<CellBlock>(cells_at(), c); }
-  // `c`: of the ring's cells.
+  // `c` is the number of a cell of the lane's ring.
   PartBlock& part(uint32_t lane, uint32_t c) const noexcept {
     return at<PartBlock>(parts_at(), lane * shape_.tickets() + c);
   }

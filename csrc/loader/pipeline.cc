@@ -65,7 +65,8 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       fields_(fields),
       layout_(fields, options.batch_size),
       filler_(source ? std::make_unique<Filler>(source, options.batch_size) : nullptr),
-      slots_(std::make_shared<SlotPool>(layout_.bytes, most_slots(options, layout_.bytes), options.processes)),
+      slots_(std::make_shared<SlotPool>(layout_.bytes, options.cells + kSpareSlots, most_slots(options, layout_.bytes),
+                                        options.processes)),
       arena_(Control::bytes(shape_of(options, layout_.bytes))),
       control_(arena_.data(), shape_of(options, layout_.bytes),
                options.processes ? Scope::kProcesses : Scope::kThreads),
@@ -76,8 +77,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
   }
   control_.format();
-  if (filler_)
-    self_ = std::make_unique<Worker>(control_, *filler_, slots_->base(), slots_->stride(), Worker::kConsumer);
+  if (filler_) self_ = std::make_unique<Worker>(control_, *filler_, slots_->map(), Worker::kConsumer);
   if (options_.workers == 0) return;
   active_.store(tuner_.active(), std::memory_order_relaxed);
   reserve_ = std::make_unique<uint32_t[]>(options_.cells);
@@ -121,7 +121,7 @@ void Pipeline::start_threads() {
   if (threads_.size() == options_.workers || options_.processes) return;
   while (workers_.size() < options_.workers) {
     const auto index = static_cast<uint32_t>(workers_.size());
-    workers_.push_back(std::make_unique<Worker>(control_, *filler_, slots_->base(), slots_->stride(), index));
+    workers_.push_back(std::make_unique<Worker>(control_, *filler_, slots_->map(), index));
     workers_.back()->on_failure(failed_);
   }
   threads_.reserve(options_.workers);

@@ -1,23 +1,25 @@
 // Pipeline: runs a loader's workers and gives their batches, in order, to one consumer at a time.
 //
-// A delivered batch is its consumer's until it gives the slot back to slots(): another slot takes its place at once, so
-// that nothing waits for a batch that somebody keeps. If there is no other slot, the pipeline adds one within its
-// budget; else next says kHeld and the consumer waits, or gives up.
+// A delivered batch belongs to its consumer until the consumer gives the slot back to slots(). Another slot takes its
+// place at once, so nothing waits for a batch that somebody keeps. If there is no free slot, the pipeline adds one within
+// its budget; beyond the budget next returns kHeld, and the consumer waits or gives up.
 //
-// Batches below allowed_ may be filled, ahead() of them beyond the next at most, each in a slot of the pipeline's own;
-// slots that belong to no batch yet lie in reserve_. There may be more cells than that: then the tuner may change how
-// many at any time.
+// Workers may fill the batches below allowed_: at most ahead() beyond the next one, each in a slot that the pipeline owns.
+// Slots without a batch lie in reserve_. If there are more cells than ahead(), the tuner may change ahead() at any time.
 //
-// All members are the consumer's alone, except close, which ends its wait from another thread, and the counters.
+// The consumer alone uses the members. Two exceptions: another thread may call close and stop, and anybody may read the
+// counters.
 //
-// | variable              | writer       | readers    | order             | why                                          |
-// |-----------------------|--------------|------------|-------------------|----------------------------------------------|
-// | ConsumerCounters::... | the consumer | statistics | relaxed           | numbers to look at                           |
-// | closed_               | close        | next       | release / acquire | the consumer ends its wait                   |
-// | quit_                 | the end      | workers    | relaxed           | a flag; what it allows is ordered by joining |
-// | alive_                | a thread     | join       | release / acquire | what it touched is free once it has left     |
-// | active_               | tell_active  | anybody    | relaxed           | workers learn of it through RunBlock::active |
-// | active_turn_          | tell_active  | the same   | RMW relaxed       | each publish of RunBlock::active differs     |
+// | variable                             | writer         | readers     | order             | why                             |
+// |--------------------------------------|----------------|-------------|-------------------|---------------------------------|
+// | counters_: batches, rows, bytes      | consumer       | statistics  | relaxed           | sums with one writer            |
+// | counters_: skipped, ready, occupancy | consumer       | statistics  | relaxed           | sums with one writer            |
+// | counters_: wait_ns, fill_ns, own_ns  | consumer       | statistics  | relaxed           | sums with one writer            |
+// | closed_                              | close          | next, start | release / acquire | it ends the consumer's wait     |
+// | quit_                                | join           | threads     | relaxed           | a flag; joining orders the rest |
+// | alive_                               | threads, start | join        | release / acquire | a thread has left all it used   |
+// | active_                              | tell_active    | anybody     | relaxed           | RunBlock::active tells workers  |
+// | active_turn_                         | tell_active    | tell_active | RMW relaxed       | each publish differs            |
 #pragma once
 
 #include <atomic>
@@ -40,44 +42,43 @@ namespace gradring {
 enum class Delivered : uint8_t {
   kBatch,
   kEnd,      // the epoch is over
-  kTimeout,  // none came before the deadline; or a process at rest has died, of which no missing batch would tell
-  kHeld,     // one is ready, but all slots are out and the budget is spent
-  kFailed,   // a worker failed at this place: failed_lane, failed_part
+  kTimeout,  // The deadline passed, or an idle worker process died. (It owes no batch, so its death shows up only here.)
+  kHeld,     // a batch is ready, but consumers hold all slots and the budget is spent
+  kFailed,   // a worker failed at this batch: see failed_lane and failed_part
   kClosed,
 };
 
 struct Delivery {
   uint32_t slot = 0;
   int64_t rows = 0;
-  int64_t position = 0;  // of its first row, in the epoch's sequence
-  int64_t batch = 0;     // of the run, from 0
+  int64_t position = 0;  // the first row's position in the epoch's order
+  int64_t batch = 0;     // the batch's number in the run, from 0
 };
 
 struct PipelineOptions {
   int64_t batch_size = 1;
-  uint32_t cells = 4;    // batches ahead, at most
-  uint32_t ahead = 0;    // to begin with; 0: as many. The tuner chooses, if these differ
-  uint32_t workers = 1;  // 0: the consumer fills its batches itself
-  uint32_t active = 1;   // of the workers, to begin with
-  bool processes = false;
-  bool tune = false;   // let the tuner choose how many workers are active
-  uint32_t parts = 1;  // of a batch, so that all threads fill the same one (0: as many as its size pays for); 1 for
-                       // processes, and for sources that raise in Python
-  bool help = false;   // a consumer that would wait fills batches itself; with `tune`, none need be active
-  size_t memory_budget = 0;
+  uint32_t cells = 4;        // the most batches ahead
+  uint32_t ahead = 0;        // batches ahead at the beginning; 0: `cells`. If it is less, the tuner chooses
+  uint32_t workers = 1;      // 0: the consumer fills its batches itself
+  uint32_t active = 1;       // how many of the workers are active at the beginning
+  bool processes = false;    // workers are processes, and not threads
+  bool tune = false;         // the tuner chooses how many workers are active
+  uint32_t parts = 1;        // of a batch, which all threads then fill together; 0: as its size demands. Processes, and
+                             // sources that raise in Python, need 1
+  bool help = false;         // a consumer that would wait fills batches itself; with `tune`, no worker need be active
+  size_t memory_budget = 0;  // bytes
 
   bool tunes() const noexcept { return workers > 0 && (tune || (ahead > 0 && ahead < cells)); }
 };
 
-// What happened so far; written with relaxed order by the consumer, read by anybody.
+// What the consumer has counted so far.
 struct ConsumerCounters {
   static constexpr size_t kOccupancies = 65;
   std::atomic<uint64_t> batches{0}, rows{0}, bytes{0}, skipped{0}, ready{0};
-  std::atomic<uint64_t> wait_ns{0};                    // next waited for a batch, or filled it itself
-  std::atomic<uint64_t> fill_ns{0};                    // of those, filled
-  std::atomic<uint64_t> held_ns{0};                    // for a slot to come back
-  std::atomic<uint64_t> own_ns{0};                     // between two calls: the consumer's own work
-  std::atomic<uint64_t> occupancy[kOccupancies] = {};  // batches that were ready when it asked
+  std::atomic<uint64_t> wait_ns{0};                    // time in which it waited for a batch, or filled one itself
+  std::atomic<uint64_t> fill_ns{0};                    // of that, time in which it filled
+  std::atomic<uint64_t> own_ns{0};                     // time between two calls of next: the consumer's own work
+  std::atomic<uint64_t> occupancy[kOccupancies] = {};  // [n]: deliveries after which n more batches were ready
 };
 
 class GRADRING_API Pipeline {
@@ -88,20 +89,20 @@ class GRADRING_API Pipeline {
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
 
-  // Begins an epoch, or the rest of one; ends the one that runs, waiting for its workers. Throws Error.
+  // Begins a run: an epoch, or the rest of one. Ends the run before it and waits for its workers. Throws Error.
   void start(const OrderOptions& order, bool skip, Deadline deadline = kNoDeadline);
   Delivered next(Delivery* delivery, Deadline deadline, Patience patience = Ring<>::kConsumer) noexcept;
-  // Ends the run: workers park as soon as they have finished what they are at. From any thread.
+  // Ends the run: workers park after the sample that they are at. Any thread may call it.
   void stop() noexcept;
-  // Ends the run and every later wait. From any thread.
+  // Ends the run, and every later wait at once. Any thread may call it.
   void close() noexcept;
-  // Closes, and waits until the worker threads have ended: false if one is still at work at the deadline, or is the one
-  // that calls. Not while another thread is in next.
+  // Closes, and waits until the worker threads have ended. False if one is still at work at the deadline, or is the
+  // caller. No other thread may be in next.
   bool join(Deadline deadline = kNoDeadline) noexcept;
   bool ended() const noexcept { return alive_.load(std::memory_order_acquire) == 0 || forked(); }
-  // Whether the caller is one of the worker threads: a function that a source calls may do anything.
+  // Whether the caller is one of the worker threads: a source may call a function of the user, which may do anything.
   bool on_own_thread() const noexcept;
-  // Called by each worker thread as the last that it does.
+  // Each worker thread calls `told` as the last thing that it does.
   void on_thread_end(void (*told)() noexcept) noexcept { thread_end_ = told; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
@@ -109,8 +110,8 @@ class GRADRING_API Pipeline {
   const SlotLayout& layout() const noexcept { return layout_; }
   const std::shared_ptr<SlotPool>& slots() const noexcept { return slots_; }
   const Order& order() const noexcept { return order_; }
-  int64_t delivered() const noexcept { return static_cast<int64_t>(next_); }  // batches of this run
-  uint32_t held() const noexcept;                                             // batches that consumers hold
+  int64_t delivered() const noexcept { return static_cast<int64_t>(next_); }  // how many batches of this run
+  uint32_t held() const noexcept;                                             // how many batches consumers hold
   const PartBlock& failed_part() const noexcept { return failed_part_; }
   uint32_t failed_lane() const noexcept { return failed_lane_; }
   const ConsumerCounters& counters() const noexcept { return counters_; }
@@ -122,12 +123,13 @@ class GRADRING_API Pipeline {
     if (self_) self_->on_failure(failed);
   }
   const Tuner& tuner() const noexcept { return tuner_; }
-  // How many workers may begin batches, of those allowed from now on; by the consumer. The tuner's, once it looks.
+  // How many workers may begin batches that are allowed from now on. The consumer calls it; later the tuner may choose
+  // another number.
   void set_active(uint32_t count) noexcept;
   uint32_t active() const noexcept { return active_.load(std::memory_order_relaxed); }
   uint32_t ahead() const noexcept { return control_.run().ahead.load(std::memory_order_relaxed); }
 
-  // Processes: the descriptor (pidfd) of the process that serves a lane; -1 for none. Not owned.
+  // With processes: the pidfd of the process that serves a lane, -1 for none. It stays the caller's.
   void set_process(uint32_t lane, int pidfd) noexcept { pidfds_[lane] = pidfd; }
   // The first lane whose process has ended, or -1.
   int dead_lane() const noexcept;
@@ -135,13 +137,13 @@ class GRADRING_API Pipeline {
   void recover_lane(uint32_t lane, bool restart) noexcept;
   // The first lane that has not committed the batch that the consumer waits for, or -1.
   int waited_lane() noexcept;
-  // True in a process that was forked from the one that made this: its workers are not here.
+  // True in a child that was forked from the process that made this pipeline: the workers are not in the child.
   bool forked() const noexcept;
 
  private:
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
-  // Whether a consumer that would wait fills batches itself: because it was told to, or because nobody else can.
+  // Whether a consumer that would wait fills batches itself: it was told to, or nobody else can.
   bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t lane) const noexcept;
@@ -157,7 +159,7 @@ class GRADRING_API Pipeline {
   static void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
-  // Piece i of a batch: the ring that it comes by, its ticket there, and what was said of it.
+  // Piece i of a batch: the ring through which it comes, its ticket there, and what its worker reported.
   Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(lane_of(piece)); }
   uint32_t cell_of(uint64_t batch) const noexcept { return static_cast<uint32_t>(batch % options_.cells); }
   uint32_t pieces_of(uint64_t batch) const noexcept { return control_.cell(cell_of(batch)).pieces; }
@@ -176,7 +178,7 @@ class GRADRING_API Pipeline {
   void allow_more() noexcept;
   void set_ahead(uint32_t count) noexcept;
   void choose_stores() noexcept;
-  void tell_active(uint32_t count) noexcept;  // from any thread, unlike set_active
+  void tell_active(uint32_t count) noexcept;  // any thread may call it, unlike set_active
   void compact(std::byte* slot, int64_t rows) const noexcept;
   void tune(int64_t now) noexcept;
 
@@ -188,35 +190,35 @@ class GRADRING_API Pipeline {
   SharedArena arena_;
   Control control_;
   std::vector<int> pidfds_;
-  std::vector<std::unique_ptr<Worker>> workers_;  // of the threads
+  std::vector<std::unique_ptr<Worker>> workers_;  // one per thread
   std::vector<std::thread> threads_;              // fewer than options_.workers where the system refused some
-  std::unique_ptr<Worker> self_;                  // the consumer at work itself
+  std::unique_ptr<Worker> self_;                  // fills batches in the consumer's own thread
   Worker::Failed failed_;
   uint64_t born_in_fork_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> quit_{false};
-  std::atomic<uint32_t> alive_{0};  // worker threads
+  std::atomic<uint32_t> alive_{0};  // worker threads that have not ended
   void (*thread_end_)() noexcept = nullptr;
 
   Order order_;
   bool skip_ = false;
   uint64_t end_ = 0;
-  uint64_t next_ = 0;     // the batch to take
-  uint64_t allowed_ = 0;  // batches that workers may fill, or have filled; next_ <= allowed_ <= next_ + ahead
-  std::unique_ptr<uint32_t[]> reserve_;  // slots
-  uint32_t reserved_ = 0;                // of them
+  uint64_t next_ = 0;                    // the batch that the consumer takes next
+  uint64_t allowed_ = 0;                 // workers may fill the batches below; next_ <= allowed_ <= next_ + ahead()
+  std::unique_ptr<uint32_t[]> reserve_;  // slots without a batch
+  uint32_t reserved_ = 0;                // how many
   bool has_spare_ = false;
   uint32_t spare_ = 0;
   uint32_t failed_lane_ = 0;
   PartBlock failed_part_;
   int64_t left_at_ = 0;      // when next returned last
-  int64_t saw_idle_at_ = 0;  // all processes at rest alive
+  int64_t saw_idle_at_ = 0;  // when all idle processes were last seen alive
   ConsumerCounters counters_;
   Tuner tuner_;
   struct {
     int64_t at = 0;
     uint64_t waited = 0, filled = 0, worked = 0, busy = 0, batches = 0;
-  } looked_;  // the counters when the tuner looked last
+  } looked_;  // the counters as the tuner saw them last
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> active_turn_{0};
 };

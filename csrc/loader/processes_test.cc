@@ -70,7 +70,7 @@ class Crew {
     REQUIRE(pid >= 0);
     if (pid == 0) {
       SlotPool& slots = *pipeline_->slots();
-      Worker worker(pipeline_->control(), filler_, slots.base(), slots.stride(), lane);
+      Worker worker(pipeline_->control(), filler_, slots.map(), lane);
       worker.serve([parent] { return getppid() == parent; });
       _exit(0);
     }

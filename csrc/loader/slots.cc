@@ -22,52 +22,91 @@ constexpr size_t kPage = 4096;
 constexpr size_t kPagedFrom = 64 << 10;
 constexpr size_t kHugeFrom = size_t{2} << 20;
 
-}  // namespace
-
-SlotPool::SlotPool(size_t slot_bytes, uint32_t most, bool shared) : most_(std::clamp(most, 1u, kMost)) {
+size_t stride_of(size_t slot_bytes) {
   if (slot_bytes > (size_t{1} << 46)) {
     throw Error(Code::kOutOfMemory,
                 "[loader] a batch of " + std::to_string(slot_bytes) + " bytes is beyond any memory");
   }
-  stride_ = round_up(std::max<size_t>(slot_bytes, 1), slot_bytes >= kPagedFrom ? kPage : kCacheLine);
-  const size_t bytes = round_up(stride_ * most_, kPage);
-  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  if (shared) {
-    fd_ = memfd_create("gradring-slots", MFD_CLOEXEC);
-    if (fd_ < 0 || ftruncate(fd_, static_cast<off_t>(bytes)) != 0) {
-      const std::string why = std::strerror(errno);
-      if (fd_ >= 0) close(fd_);
-      throw Error(Code::kIo, "[loader] cannot make shared memory for batches: " + why);
-    }
-    flags = MAP_SHARED | MAP_NORESERVE;
-  }
-  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd_, 0);
-  if (address == MAP_FAILED) {
-    const std::string why = std::strerror(errno);
-    if (fd_ >= 0) close(fd_);
-    throw Error(Code::kOutOfMemory, "[loader] cannot reserve " + std::to_string(bytes >> 20) +
-                                        " MiB of addresses for batches: " + why + "; lower memory_budget");
-  }
-  base_ = static_cast<std::byte*>(address);
-  if (stride_ >= kHugeFrom) madvise(address, bytes, MADV_HUGEPAGE);  // a wish: refused without harm
-  words_ = std::make_unique<std::atomic<uint64_t>[]>((most_ + 63) / 64);
+  return round_up(std::max<size_t>(slot_bytes, 1), slot_bytes >= kPagedFrom ? kPage : kCacheLine);
 }
 
-SlotPool::~SlotPool() {
-  munmap(base_, round_up(stride_ * most_, kPage));
+int shared_memory() {
+  const int fd = memfd_create("gradring-slots", MFD_CLOEXEC);
+  if (fd < 0) {
+    throw Error(Code::kIo, std::string("[loader] cannot make shared memory for batches: ") + std::strerror(errno));
+  }
+  return fd;
+}
+
+}  // namespace
+
+SlotMap::SlotMap(size_t stride, uint32_t first, uint32_t most, int fd) noexcept
+    : stride_(stride), shift_(0), most_(std::clamp(most, 1u, SlotPool::kMost)), fd_(fd) {
+  // Segments begin on pages: 64 slots of whole cache lines are whole pages.
+  const uint32_t least = stride % kPage == 0 ? 1 : static_cast<uint32_t>(kPage / kCacheLine);
+  while ((uint32_t{1} << shift_) < std::clamp(first, least, SlotPool::kMost)) ++shift_;
+}
+
+SlotMap::~SlotMap() {
+  for (uint32_t i = 0; i < kSegments; ++i) {
+    if (segments_[i] != nullptr) munmap(segments_[i], bytes_of(i));
+  }
+}
+
+size_t SlotMap::bytes_of(uint32_t segment) const noexcept {
+  const uint32_t begin = begin_of(segment);
+  const uint32_t end = std::min(uint32_t{1} << (shift_ + segment), most_);
+  return round_up((end - begin) * stride_, kPage);
+}
+
+size_t SlotMap::reserved_bytes() const noexcept {
+  size_t bytes = 0;
+  for (uint32_t i = 0; i < kSegments; ++i) bytes += segments_[i] != nullptr ? bytes_of(i) : 0;
+  return bytes;
+}
+
+std::byte* SlotMap::reach(uint32_t slot) noexcept {
+  const uint32_t segment = segment_of(slot);
+  if (segments_[segment] == nullptr) {
+    const size_t bytes = bytes_of(segment);
+    const int flags = MAP_NORESERVE | (fd_ >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+    const auto offset = static_cast<off_t>(fd_ >= 0 ? begin_of(segment) * stride_ : 0);
+    void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd_, offset);
+    if (address == MAP_FAILED) return nullptr;
+    if (stride_ >= kHugeFrom) madvise(address, bytes, MADV_HUGEPAGE);  // a wish: refused without harm
+    segments_[segment] = static_cast<std::byte*>(address);
+  }
+  return data(slot);
+}
+
+Descriptor::~Descriptor() {
   if (fd_ >= 0) close(fd_);
 }
 
+SlotPool::SlotPool(size_t slot_bytes, uint32_t first, uint32_t most, bool shared)
+    : fd_(shared ? shared_memory() : -1), map_(stride_of(slot_bytes), first, most, fd_.get()) {
+  const size_t bytes = round_up(stride() * map_.most(), kPage);
+  if (shared && ftruncate(fd(), static_cast<off_t>(bytes)) != 0) {
+    throw Error(Code::kIo, std::string("[loader] cannot make shared memory for batches: ") + std::strerror(errno));
+  }
+  if (map_.reach(0) == nullptr) {
+    throw Error(Code::kOutOfMemory, "[loader] cannot reserve addresses for batches of " + std::to_string(stride()) +
+                                        " bytes: " + std::strerror(errno) + "; lower batch_size or prefetch");
+  }
+  words_ = std::make_unique<std::atomic<uint64_t>[]>((map_.most() + 63) / 64);
+}
+
 bool SlotPool::grow(uint32_t* slot) noexcept {
-  if (slots_ == most_) return false;
+  if (slots_ == map_.most()) return false;
   // A container over its limit is killed, not refused: ask first, and leave some for others. (Asking takes a while.)
-  if ((stride_ >= kHugeFrom || slots_ % 16 == 0) && stride_ * 16 > memory_left()) return false;
-  if (fd_ >= 0) {
-    const size_t begin = slots_ * stride_ / kPage * kPage;
-    const size_t end = round_up((slots_ + 1) * stride_, kPage);
+  if ((stride() >= kHugeFrom || slots_ % 16 == 0) && stride() * 16 > memory_left()) return false;
+  if (map_.reach(slots_) == nullptr) return false;
+  if (fd() >= 0) {
+    const size_t begin = slots_ * stride() / kPage * kPage;
+    const size_t end = round_up((slots_ + 1) * stride(), kPage);
     int error = 0;
     do {
-      error = fallocate(fd_, 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) == 0 ? 0 : errno;
+      error = fallocate(fd(), 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) == 0 ? 0 : errno;
     } while (error == EINTR);
     if (error) return false;
   }
@@ -98,22 +137,12 @@ void SlotPool::give(uint32_t slot) noexcept {
 }
 
 void SlotPool::trim() noexcept {
-  if (stride_ < kPagedFrom) return;
+  if (stride() < kPagedFrom) return;
   for (uint32_t slot = 0; slot < slots_; ++slot) {
     if (!(words_[slot / 64].load(std::memory_order_acquire) >> slot % 64 & 1)) continue;
     // Shared slots stay allocated: a hole would have to be filled before use.
-    if (fd_ < 0) madvise(data(slot), stride_, MADV_DONTNEED);
+    if (fd() < 0) madvise(data(slot), stride(), MADV_DONTNEED);
   }
 }
-
-std::byte* map_slots(int fd, size_t bytes) {
-  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  if (address == MAP_FAILED) {
-    throw Error(Code::kOutOfMemory, std::string("[loader] cannot map the batches: ") + std::strerror(errno));
-  }
-  return static_cast<std::byte*>(address);
-}
-
-void unmap_slots(std::byte* base, size_t bytes) noexcept { munmap(base, bytes); }
 
 }  // namespace gradring

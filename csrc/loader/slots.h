@@ -8,9 +8,9 @@
 // | returned_ | give (publish)     | wait_returned | Signal            | wakes a consumer that waits for a slot |
 // | turns_    | give               | give          | fetch_add relaxed | each publish differs from the last     |
 //
-// One reservation of address space, so that slots never move; memory is added slot by slot. Shared slots lie in a memfd
-// and are allocated before use, so that a full machine is an error and never a SIGBUS; processes map all of it once and
-// see later slots appear.
+// Slots never move. Address space is reserved in segments, each as long as all before it together, when a slot in it is
+// first needed; memory is added slot by slot. Shared slots lie in a memfd and are allocated before use, so that a full
+// machine is an error and never a SIGBUS. A worker process maps a segment when it is first told of a slot in it.
 #pragma once
 
 #include <atomic>
@@ -23,23 +23,77 @@
 
 namespace gradring {
 
+// Where slots lie. A segment is mapped once, before anybody is told of a slot in it, and stays until the end: any thread
+// that was told of a slot may ask for its address.
+class GRADRING_API SlotMap {
+ public:
+  // Segment 0 has room for `first` slots or some more. `fd`: of shared slots; stays the caller's; -1: private memory.
+  // Maps nothing.
+  SlotMap(size_t stride, uint32_t first, uint32_t most, int fd) noexcept;
+  ~SlotMap();
+  SlotMap(const SlotMap&) = delete;
+  SlotMap& operator=(const SlotMap&) = delete;
+
+  size_t stride() const noexcept { return stride_; }
+  uint32_t first() const noexcept { return uint32_t{1} << shift_; }
+  uint32_t most() const noexcept { return most_; }
+  // The slot's address. Maps its segment if it is not mapped yet, as one thread at a time may; null if the system refuses
+  // that.
+  std::byte* reach(uint32_t slot) noexcept;
+  // The address of a slot that was reached before.
+  std::byte* data(uint32_t slot) const noexcept {
+    const uint32_t segment = segment_of(slot);
+    return segments_[segment] + (slot - begin_of(segment)) * stride_;
+  }
+  size_t reserved_bytes() const noexcept;
+
+ private:
+  static constexpr uint32_t kSegments = 18;
+  // Segment 0 has the slots below 2^shift, segment i > 0 those from 2^(shift + i - 1) to 2^(shift + i).
+  uint32_t segment_of(uint32_t slot) const noexcept {
+    const uint32_t high = slot >> shift_;
+    return high == 0 ? 0 : 32 - static_cast<uint32_t>(__builtin_clz(high));
+  }
+  uint32_t begin_of(uint32_t segment) const noexcept {
+    return segment == 0 ? 0 : uint32_t{1} << (shift_ + segment - 1);
+  }
+  size_t bytes_of(uint32_t segment) const noexcept;
+
+  size_t stride_;
+  uint32_t shift_;
+  uint32_t most_;
+  int fd_;
+  std::byte* segments_[kSegments] = {};
+};
+
+// A file descriptor that is closed with its owner; -1 for none.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
 class GRADRING_API SlotPool {
  public:
   static constexpr uint32_t kMost = 65536;
 
-  // Reserves address space for `most` slots and memory for none. Throws Error.
-  SlotPool(size_t slot_bytes, uint32_t most, bool shared);
-  ~SlotPool();
+  // Reserves address space for the `first` slots and memory for none. There can be `most` of them. Throws Error.
+  SlotPool(size_t slot_bytes, uint32_t first, uint32_t most, bool shared);
   SlotPool(const SlotPool&) = delete;
   SlotPool& operator=(const SlotPool&) = delete;
 
-  size_t stride() const noexcept { return stride_; }
-  std::byte* base() const noexcept { return base_; }
-  std::byte* data(uint32_t slot) const noexcept { return base_ + slot * stride_; }
-  int fd() const noexcept { return fd_; }  // of shared slots, else -1
+  size_t stride() const noexcept { return map_.stride(); }
+  SlotMap& map() noexcept { return map_; }
+  std::byte* data(uint32_t slot) const noexcept { return map_.data(slot); }
+  int fd() const noexcept { return fd_.get(); }  // of shared slots, else -1
 
   uint32_t slots() const noexcept { return slots_; }
-  uint32_t most() const noexcept { return most_; }
   uint32_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }
 
   // Adds a slot and takes it; false if there are `most`, or no memory. One thread at a time.
@@ -55,19 +109,13 @@ class GRADRING_API SlotPool {
   void trim() noexcept;
 
  private:
-  size_t stride_;
-  uint32_t most_;
   uint32_t slots_ = 0;
-  int fd_ = -1;
-  std::byte* base_ = nullptr;
+  Descriptor fd_;
+  SlotMap map_;
   std::unique_ptr<std::atomic<uint64_t>[]> words_;
   std::atomic<uint32_t> taken_{0};
   std::atomic<uint32_t> turns_{0};
   Signal returned_;
 };
-
-// Maps another process's shared slots; `fd` stays the caller's. Unmapped by unmap_slots.
-GRADRING_API std::byte* map_slots(int fd, size_t bytes);
-GRADRING_API void unmap_slots(std::byte* base, size_t bytes) noexcept;
 
 }  // namespace gradring

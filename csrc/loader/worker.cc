@@ -125,11 +125,10 @@ void Filler::read_one_by_one(const Order& order, Range range, std::byte* slot, s
   part->status = {};
 }
 
-Worker::Worker(const Control& control, const Filler& filler, std::byte* slots, size_t stride, uint32_t index)
+Worker::Worker(const Control& control, const Filler& filler, SlotMap& slots, uint32_t index)
     : control_(control),
       filler_(filler),
       slots_(slots),
-      stride_(stride),
       index_(index),
       lane_(control.shape().lanes == 1 ? 0 : index),
       scratch_(filler.source().scratch_bytes()) {
@@ -220,8 +219,12 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   }
   const RunLeft left(ring);
   const bool streaming = block.streaming.load(std::memory_order_relaxed);
-  filler_.fill(order, batch, range, block.skip, slots_ + cell.slot * stride_, scratch_.data(), &part, &block_of, &left,
-               streaming);
+  if (std::byte* const slot = slots_.reach(cell.slot)) {
+    filler_.fill(order, batch, range, block.skip, slot, scratch_.data(), &part, &block_of, &left, streaming);
+  } else {
+    part = {};
+    part.status = Status(Code::kOutOfMemory, "[loader] a worker process has no addresses left for another batch");
+  }
   if (index_ != kConsumer) block_of.rows.fetch_add(static_cast<uint64_t>(part.rows), std::memory_order_relaxed);
   const bool ok = part.status.ok();
   if (!ok && failed_ && part.status.code() != Code::kClosed) failed_(static_cast<uint64_t>(batch), part);

@@ -10,6 +10,7 @@
 #include "loader/control.h"
 #include "loader/order.h"
 #include "loader/scratch.h"
+#include "loader/slots.h"
 #include "loader/source.h"
 #include "runtime/team.h"
 
@@ -50,7 +51,7 @@ class GRADRING_API Worker {
   // The consumer when it helps: not one of those that RunBlock and WorkerBlock are for.
   static constexpr uint32_t kConsumer = 0xffffffff;
 
-  Worker(const Control& control, const Filler& filler, std::byte* slots, size_t stride, uint32_t index);
+  Worker(const Control& control, const Filler& filler, SlotMap& slots, uint32_t index);
   void on_failure(Failed failed) { failed_ = std::move(failed); }
   // A worker process: note its memory now and then.
   void watch_memory() noexcept { watch_memory_ = true; }
@@ -68,8 +69,7 @@ class GRADRING_API Worker {
 
   Control control_;
   const Filler& filler_;
-  std::byte* slots_;
-  size_t stride_;
+  SlotMap& slots_;
   uint32_t index_;
   uint32_t lane_;
   std::unique_ptr<int64_t[]> announced_;  // the samples of a whole batch, if batches come in parts

@@ -295,16 +295,19 @@ class LoaderRun:
     def ended(self) -> bool:
         ...
     @property
+    def first_slots(self) -> int:
+        ...
+    @property
     def forked(self) -> bool:
         ...
     @property
     def held(self) -> int:
         ...
     @property
-    def position(self) -> int:
+    def most_slots(self) -> int:
         ...
     @property
-    def slots_bytes(self) -> int:
+    def position(self) -> int:
         ...
     @property
     def slots_fd(self) -> int:
@@ -322,7 +325,7 @@ class LaneWorker:
     """
     The work of one worker process.
     """
-    def __init__(self, source: Source, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, slots_bytes: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: Source, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, first_slots: typing.SupportsInt | typing.SupportsIndex, most_slots: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def serve(self, pickle: collections.abc.Callable[..., typing.Any], go_on: collections.abc.Callable[..., typing.Any]) -> None:
         ...

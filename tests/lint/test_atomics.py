@@ -57,12 +57,6 @@ def test_a_table_says_who_writes_and_reads_each_atomic(path):
 # Not in a table yet. Take a name out when you give it a row; add none.
 UNLISTED = {
     "csrc/comm/protocol.h": {"activity", "ended_ns", "entered", "entered_kind", "patience_until_ns", "presence"},
-    "csrc/loader/control.h": {
-        *("busy_ns", "part_ns", "resident", "rows", "since_ns", "thread", "ticket", "timed_ns", "wait_ns"),
-    },
-    "csrc/loader/pipeline.h": {
-        *("active_", "active_turn_", "batches", "fill_ns", "held_ns", "occupancy", "own_ns", "wait_ns"),
-    },
 }
 
 

@@ -266,3 +266,65 @@ def test_lengths_beyond_all_bounds_mean_what_they_say_or_are_refused(length, bat
     done = run_script(script, repr((length, batch_size, options, num_threads)))
     assert done.stdout.endswith("done\n"), done.stderr
     assert batch_size > 2**30 or "refused" not in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_loader_of_small_batches_reserves_what_it_may_use(kind):
+    script = """
+    import resource, sys
+    import numpy as np, gradring as gr
+    sys.path.insert(0, sys.argv[1])
+    from loader.functions import Sample, in_processes
+
+    def reserved():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+
+    def iterate():
+        source = in_processes(Sample(), 8192) if sys.argv[2] == "processes" else np.zeros((8192, 1024), np.uint8)
+        loader = gr.Loader(source, 8, num_threads=1, memory_budget=600 << 20)
+        return loader, iter(loader)
+
+    kept = iterate()  # what the first use of a loader opens for good
+    next(kept[1])
+    before = reserved()
+    loader, iterator = iterate()
+    next(iterator)
+    print(reserved() - before)
+    # What is needed later can still be had, and only once it is needed.
+    held = [next(iterator) for _ in range(500)]
+    assert loader.stats().slots >= 500
+    print(reserved() - before)
+    del held, iterator
+    loader.close()
+    del loader
+    print(reserved() - before)
+    """
+    done = run_script(script, Path(__file__).parent.parent, kind, MALLOC_ARENA_MAX="1")
+    assert done.returncode == 0, done.stderr
+    first, holding, closed = map(int, done.stdout.split())
+    assert first < 24 << 20  # of which a thread's stack takes eight
+    assert holding < 48 << 20
+    assert closed < 16 << 20  # the C library keeps the stack of a thread that has ended
+
+
+def test_a_loader_works_where_few_addresses_are_left():
+    script = """
+    import resource
+    import numpy as np, gradring as gr
+    rows = np.zeros((1 << 16, 1024), np.uint8)[:, ::2]
+    for batch in gr.Loader(rows[:80], 8, num_threads=1): pass
+    with open("/proc/self/statm") as file:
+        reserved = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (reserved + (48 << 20), resource.RLIM_INFINITY))
+    loader = gr.Loader(rows, 16, num_threads=1, memory_budget=1 << 30, timeout=0.5)
+    held = []
+    try:
+        for batch in loader: held.append(batch)
+    except gr.LoaderError as error:
+        print("batches are held" in str(error), 100 < len(held) < 8192)
+    held.clear()
+    print(sum(len(batch) for batch in loader))
+    """
+    done = run_script(script)
+    assert done.stdout == "True True\n65536\n", done.stderr
