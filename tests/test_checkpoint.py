@@ -39,6 +39,17 @@ def test_round_trip_and_the_reference_reader_agrees(tmp_path, tensors):
     same(safetensors.numpy.load_file(path), tensors)
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480])
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path, length):
+    tensors = {"w": np.arange(3.0)}
+    path = tmp_path / "a.safetensors"
+    checkpoint.write(path, tensors, {"note": ""})
+    (short,) = struct.unpack("<Q", path.read_bytes()[:8])
+    checkpoint.write(path, tensors, {"note": "n" * (length - short)})
+    assert path.read_bytes()[:2] == struct.pack("<H", length)
+    same(checkpoint.read(path)[0], tensors)
+
+
 def test_bfloat16_strides_and_foreign_byte_order(tmp_path):
     given = {
         "half": np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16),

@@ -14,16 +14,16 @@ from loader.resources import descriptors
 def test_a_trainer_that_nobody_holds_is_freed():
     x, y = np.zeros((8, 5), np.float32), np.zeros(8, np.int64)
     gc.collect()
-    before, engines = descriptors(), []
+    before, sessions = descriptors(), []
     for _ in range(20):
         trainer = gr.Trainer(mlp(5, 4, 3), optimizer=gr.optim.SGD(0.1))
         trainer.step(x, y)
         trainer.fit((x, y))
         trainer.predict(x)
-        engines.append(weakref.ref(trainer.engine))
+        sessions.append(weakref.ref(trainer.session))
     del trainer
     gc.collect()
-    assert not any(engine() for engine in engines)
+    assert not any(session() for session in sessions)
     assert descriptors() <= before
 
 
@@ -43,5 +43,5 @@ def test_a_layer_in_two_places_is_refused():
 
 
 def test_a_model_must_be_a_layer():
-    with pytest.raises(TypeError, match=r"\[engine\] model must be a gradring layer, got int"):
+    with pytest.raises(TypeError, match=r"\[Session\] model must be a gradring layer, got int"):
         gr.Trainer(3)

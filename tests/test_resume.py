@@ -127,8 +127,8 @@ class Batches:
 
 def stop_after(trainer, count):
     """Make the next epoch of this trainer fail after so many batches, as an exception from a callback would."""
-    engine = trainer.engine
-    run, step = engine.run, engine.step
+    session = trainer.session
+    run, step = session.run, session.step
 
     def broken_run(arrays, **options):
         def report(made):
@@ -141,12 +141,12 @@ def stop_after(trainer, count):
 
     def broken_step(x, y):
         if seen[0] == count:
-            engine._native.drop_pending()
+            session._native.drop_pending()
             raise Stop
         seen[0] += 1
         return step(x, y)
 
-    engine.run, engine.step = broken_run, broken_step
+    session.run, session.step = broken_run, broken_step
 
 
 def test_weights_carry_over_bit_for_bit_and_predict_the_same(blobs, tmp_path):

@@ -1,4 +1,4 @@
-// Programs, sources and the engine. What is called once per step is in program_door.cc.
+// Programs, sources and the engine. What is called once per step is in step_fast_path.cc.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -10,7 +10,7 @@
 #include "bindings/bindings.h"
 #include "bindings/feed.h"
 #include "bindings/gil.h"
-#include "bindings/program_door.h"
+#include "bindings/step_fast_path.h"
 #include "loader/array_source.h"
 #include "program/callback.h"
 #include "program/engine.h"
@@ -161,12 +161,12 @@ class PythonCallback {
 };
 
 // Enters the engine, releases Python's lock, leaves.
-class Visit {
+class EngineGuard {
  public:
-  Visit(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
-  ~Visit() { engine_.leave(); }
-  Visit(const Visit&) = delete;
-  Visit& operator=(const Visit&) = delete;
+  EngineGuard(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
+  ~EngineGuard() { engine_.leave(); }
+  EngineGuard(const EngineGuard&) = delete;
+  EngineGuard& operator=(const EngineGuard&) = delete;
 
  private:
   Engine& engine_;
@@ -278,7 +278,7 @@ void bind_program(py::module_& m) {
       .def(
           "set_state",
           [](Engine& e, SharedArena& state) {
-            const Visit visit(e, false);
+            const EngineGuard guard(e, false);
             e.clear();
             e.arenas().set(BufferKind::kState, state.data(), static_cast<int64_t>(state.size()));
           },
@@ -294,7 +294,7 @@ void bind_program(py::module_& m) {
       .def(
           "clear",
           [](Engine& e) {
-            const Visit visit(e, false);
+            const EngineGuard guard(e, false);
             e.clear();
           },
           "Forget all programs.")
@@ -304,7 +304,7 @@ void bind_program(py::module_& m) {
           [](Engine& e, const std::string& mode, int64_t rows, const std::string& dtype,
              const std::vector<BufferTuple>& buffers, const std::vector<InstructionTuple>& instructions,
              int64_t temp_bytes, int fields, bool brief) {
-            const Visit visit(e, false);
+            const EngineGuard guard(e, false);
             Executor& executor =
                 e.add(mode_from_name(mode), rows, program_from(dtype, buffers, instructions), temp_bytes, fields);
             executor.set_brief(brief);
@@ -333,7 +333,7 @@ void bind_program(py::module_& m) {
       .def(
           "profile",
           [](Engine& e, PyFeed& feed, double rate, int steps) {
-            const Visit visit(e, true);
+            const EngineGuard guard(e, true);
             const Batch& batch = feed.peek();
             Executor* executor = e.programs(Mode::kTrain).find(batch.rows);
             if (executor == nullptr) throw py::value_error("no program for this batch");
@@ -348,7 +348,7 @@ void bind_program(py::module_& m) {
       .def(
           "chunk",
           [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds) {
-            const Visit visit(e, train);
+            const EngineGuard guard(e, train);
             const ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
             Totals totals;
             ChunkResult result;
@@ -364,7 +364,7 @@ void bind_program(py::module_& m) {
       .def(
           "flush",
           [](Engine& e, int64_t rows, const RateArray& rates) {
-            const Visit visit(e, true);
+            const EngineGuard guard(e, true);
             Executor* executor = e.programs(Mode::kTrain).find(rows);
             if (executor == nullptr) throw py::value_error("no such program");
             const ChunkOptions options = options_for(e, true, rates, -1, 0);
@@ -379,7 +379,7 @@ void bind_program(py::module_& m) {
       .def(
           "predict",
           [](Engine& e, PyFeed& feed, py::array out, int64_t row_bytes) {
-            const Visit visit(e, false);
+            const EngineGuard guard(e, false);
             auto* memory = static_cast<std::byte*>(out.mutable_data());
             ChunkResult result;
             {
@@ -390,7 +390,7 @@ void bind_program(py::module_& m) {
           },
           py::arg("feed"), py::arg("out"), py::arg("row_bytes"));
 
-  bind_step_door(m);
+  bind_step_fast_path(m);
 }
 
 }  // namespace gradring

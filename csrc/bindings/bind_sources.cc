@@ -150,7 +150,7 @@ py::list describe_fields(const SharedSource& source) {
   return fields;
 }
 
-// Reads samples into C-contiguous arrays, one a field: the eager door, and what tests use.
+// Reads samples into C-contiguous arrays, one a field: for reads outside a loader, and for tests.
 void read_into(const Source& source, const py::array_t<int64_t, py::array::c_style>& samples,
                const std::vector<py::array>& arrays, uint64_t seed, uint64_t epoch) {
   if (arrays.size() != source.fields().size()) throw Error(Code::kInvalidArgument, "[loader] one array a field");

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradring import hooks
 from gradring.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -20,7 +21,7 @@ from gradring.errors import (
 )
 
 if TYPE_CHECKING:
-    from gradring import callbacks, comm, datasets, errors, graph, nn, ops, optim, parity, sources, transforms
+    from gradring import callbacks, comm, datasets, errors, graph, nn, ops, optim, parity, session, sources, transforms
     from gradring._core import get_num_threads, seed, set_num_threads
     from gradring.gradient_check import check_grad
     from gradring.history import History
@@ -29,7 +30,20 @@ if TYPE_CHECKING:
     from gradring.trainer import Trainer
 
 # Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it.
-_MODULES = ("callbacks", "comm", "datasets", "errors", "graph", "nn", "ops", "optim", "parity", "sources", "transforms")
+_MODULES = (
+    "callbacks",
+    "comm",
+    "datasets",
+    "errors",
+    "graph",
+    "nn",
+    "ops",
+    "optim",
+    "parity",
+    "session",
+    "sources",
+    "transforms",
+)
 _NAMES = {
     "History": "history",
     "Loader": "loader",
@@ -41,6 +55,9 @@ _NAMES = {
     "seed": "_core",
     "set_num_threads": "_core",
 }
+
+# A layer that is called asks for what runs it; `import gradring.nn` alone does not import that.
+hooks.forward.load = lambda: import_module("gradring.session")
 
 __version__ = "0.1.0"
 __all__ = [
@@ -72,6 +89,7 @@ __all__ = [
     "optim",
     "parity",
     "seed",
+    "session",
     "set_num_threads",
     "sources",
     "transforms",

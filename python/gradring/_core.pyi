@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_door', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_isa', 'set_num_threads', 'spare_slots', 'teach_step_rates', 'teach_step_shapes', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -377,9 +377,9 @@ def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positiona
     """
     A callable that runs an op on arrays. gradring.ops._eager describes it from a function's signature.
     """
-def make_step_door(engine: typing.Any, slow: typing.Any) -> tuple[typing.Any, ...]:
+def make_step_fast_path(engine: typing.Any, slow: typing.Any) -> tuple[typing.Any, ...]:
     """
-    The function behind Engine.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a handle to teach it by.
+    The function behind Session.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a handle by which to say what it may expect.
     """
 def measure_peak_flops() -> float:
     """
@@ -409,6 +409,10 @@ def seed(n: typing.Any) -> None:
     >>> gr.seed(7); bool((gr.ops.dropout(np.ones((2, 50), np.float32)) == first).all())
     True
     """
+def set_expected_rates(fast_path: typing_extensions.CapsuleType, rates: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
+    ...
+def set_expected_shapes(fast_path: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+    ...
 def set_isa(name: str) -> bool:
     """
     For tests: run kernels at this level from now on; False if the processor lacks it.
@@ -417,10 +421,6 @@ def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.
     """
-def teach_step_rates(door: typing_extensions.CapsuleType, rates: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
-    ...
-def teach_step_shapes(door: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
-    ...
 def thread_groups(n: typing.SupportsInt | typing.SupportsIndex, timeout: typing.SupportsFloat | typing.SupportsIndex) -> list[Group]:
     """
     One group of n threads of this process, as each of them holds it.

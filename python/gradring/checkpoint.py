@@ -154,11 +154,13 @@ def _header(file: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], int]
     """The header, and where the tensors' bytes begin."""
     if size < 8:
         raise CheckpointCorrupt(f"[checkpoint] {name} is truncated or foreign: {size} bytes, expected at least 8")
-    beginning = file.read(8)
+    beginning = file.read(9)
     for magic, what in _FOREIGN.items():
-        if beginning.startswith(magic):
+        # The length of a header may have the bytes of another format's magic number: 640 begins as a pickle does.
+        if beginning.startswith(magic) and beginning[8:] != b"{":
             raise CheckpointCorrupt(f"[checkpoint] {name} is foreign: it is {what}, not a safetensors file")
-    (length,) = struct.unpack("<Q", beginning)
+    (length,) = struct.unpack("<Q", beginning[:8])
+    file.seek(8)
     if length > min(size - 8, _MAX_HEADER):
         raise CheckpointCorrupt(
             f"[checkpoint] {name} is truncated or foreign: it announces a header of {length} bytes and has {size - 8}"

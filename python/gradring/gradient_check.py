@@ -227,7 +227,7 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
     """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: fed the unit
     matrix, that layer hands the input on, and the gradient by its weight is the gradient by the input."""
     from gradring import nn, optim
-    from gradring.graph import Engine
+    from gradring.session import Session
 
     if x.dtype != np.float64 or x.ndim < 2 or x.shape[0] == 0:
         raise ValueError(f"[check_grad] the input is {x.shape} of {x.dtype}: must be floats of (batch, features)")
@@ -245,19 +245,19 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
             )
         )
     model = nn.Sequential(*parts, twin)
-    engine = Engine(model, optimizer=optim.SGD(0.0), loss="mse", dtype="float64", fuse_update=False)
-    engine.params["0.weight"][...] = x.reshape(rows, features)
+    session = Session(model, optimizer=optim.SGD(0.0), loss="mse", dtype="float64", fuse_update=False)
+    session.params["0.weight"][...] = x.reshape(rows, features)
     target = rng.standard_normal(model(np.eye(rows)).shape)
-    draws = engine.draw_count
+    draws = session.draw_count
 
     def total() -> float:
-        engine.draw_count = draws  # the same dropout masks every time
-        return float(engine.step(np.eye(rows), target)) * target.size
+        session.draw_count = draws  # the same dropout masks every time
+        return float(session.step(np.eye(rows), target)) * target.size
 
     total()
-    gradients = {key: value.copy() * target.size for key, value in engine.grads.items()}
+    gradients = {key: value.copy() * target.size for key, value in session.grads.items()}
     worst = _Worst(type(layer).__name__, tolerance)
-    for key, array in engine.params.items():
+    for key, array in session.params.items():
         what = "the input" if key == "0.weight" else f"parameter {key.partition('.')[2]!r}"
         for index, difference in _differences(array, total, rng, max_elements):
             place_in_x = index

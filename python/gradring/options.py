@@ -1,4 +1,4 @@
-"""What a trainer may be asked for, checked; one place for its two forms and for the engine under it."""
+"""What a trainer may be asked for, checked; one place for its two forms and for the session under it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_THREADS = 256
 
 @dataclass(frozen=True)
 class Options:
-    """The options that the native engine takes too."""
+    """The options that a session takes too."""
 
     dtype: Literal["float32", "float64"]
     threads: int | Literal["auto"]
@@ -49,7 +49,9 @@ def require_one_process(*, device: Any, replicas: Any, parallel: Any, shards: An
     if not _is(device, "cpu"):
         if isinstance(device, str) and device.startswith("cuda"):
             cuda_devices.require(device, "Trainer")
-            raise DeviceUnavailable(f"[Trainer] device {device!r} works; training on it is not in this version: use 'cpu'")
+            raise DeviceUnavailable(
+                f"[Trainer] device {device!r} works; training on it is not in this version: use 'cpu'"
+            )
         raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
     if not _is(replicas, "auto"):
         choice("Trainer", "replicas", replicas, ("auto", 1), "this version has one; its step is spread over threads=")

@@ -1,4 +1,4 @@
-"""Trainer: fit, step, evaluate, predict, save and load, over one engine."""
+"""Trainer: fit, step, evaluate, predict, save and load, over one session."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.progress import Progress
 from gradring.callbacks.states import give, joined, named_states, require_known, split
-from gradring.epochs import length_of
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
 from gradring.gate import Gate
 from gradring.history import History
-from gradring.native_run import NativeRun
 from gradring.optim import AdamW, Optimizer
 from gradring.options import Options, require_one_process
 from gradring.prediction import joined_rows, prediction_inputs
+from gradring.session import Session, UserSession
+from gradring.session.base import BaseSession
+from gradring.session.data import length_of
+from gradring.session.user import UserFunction
 from gradring.timings import Timings
-from gradring.user_step import UserFunction, UserStep
 
 if TYPE_CHECKING:
-    from gradring.graph import Engine
     from gradring.nn.layer import Layer
     from gradring.nn.params import Params
 
@@ -78,7 +78,7 @@ class Trainer(Settled):
     True
     """
 
-    # loss = trainer.step(x, y): one update from one batch, without running statistics. An attribute, the engine's own
+    # loss = trainer.step(x, y): one update from one batch, without running statistics. An attribute, the session's own
     # native function, because a Python method in between would cost as much as a small step's arithmetic.
     step: Callable[..., float]
 
@@ -120,25 +120,22 @@ class Trainer(Settled):
             seed=0 if seed is None else seed,
         )
         self.model, self._optimizer, self._seed = model, optimizer, options.seed
-        self._runner: NativeRun | UserStep
+        self._session: BaseSession
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
-            self._runner = UserStep(step, params, optimizer=optimizer, options=options)
-            self.step = self._runner.step_of
+            user = UserSession(step, params, optimizer=optimizer, options=options)
+            self._session, self.step = user, user.step_of
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")
         elif model is not None:
-            from gradring.graph import Engine
-
             if seed is not None and getattr(getattr(model, "_store", None), "trained", False):
                 raise ValueError(
                     f"[Trainer] seed={seed} decides initial parameters, but a trainer has updated this model's already: "
                     "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
                 )
-            engine = Engine(model, loss=loss, optimizer=optimizer, **asdict(options))
-            self._runner = NativeRun(engine, accuracy="accuracy" in metrics)
-            self.step = engine.step
+            native = Session(model, loss=loss, optimizer=optimizer, accuracy="accuracy" in metrics, **asdict(options))
+            self._session, self.step = native, native.step
         self.epoch = 0  # complete epochs
         self._batch = 0  # batches done of the next one, after an interrupted fit
         self._training = False
@@ -164,7 +161,7 @@ class Trainer(Settled):
     def optimizer(self, optimizer: Optimizer) -> None:
         _require_optimizer(optimizer)
         with self._alone("optimizer"):
-            self._runner.set_optimizer(optimizer)
+            self._session.set_optimizer(optimizer)
             self._optimizer = optimizer
 
     @property
@@ -186,7 +183,7 @@ class Trainer(Settled):
     def params(self) -> Params:
         """The parameters by name: the live arrays, which the next step reads and changes. Assigning to a name writes into
         its array."""
-        return self._runner.params
+        return self._session.params
 
     @params.setter
     def params(self, values: Params) -> None:
@@ -194,24 +191,24 @@ class Trainer(Settled):
             raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
     @property
-    def engine(self) -> Engine:
-        """What trains the model; its ``grads`` are the gradients of the last step. ``TypeError`` with ``step=``."""
-        if not isinstance(self._runner, NativeRun):
-            raise TypeError("[Trainer.engine] a trainer with a step of your own has no engine")
-        return self._runner.engine
+    def session(self) -> Session:
+        """Where the model's steps run; its ``grads`` are the gradients of the last step. ``TypeError`` with ``step=``."""
+        if not isinstance(self._session, Session):
+            raise TypeError("[Trainer.session] a trainer with a step of your own has no session of a model")
+        return self._session
 
     @property
     def step_count(self) -> int:
         """Updates so far."""
-        return self._runner.step_count
+        return self._session.step_count
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that training changes: ``params``, ``optimizer``, and the counts of steps, epochs and
         batches."""
         with self._gate.reading():
             return {
-                "params": {name: array.copy() for name, array in self._runner.params.items()},
-                "optimizer": {name: array.copy() for name, array in self._runner.state.items()},
+                "params": {name: array.copy() for name, array in self._session.params.items()},
+                "optimizer": {name: array.copy() for name, array in self._session.state.items()},
                 **self._counts(),
             }
 
@@ -236,10 +233,10 @@ class Trainer(Settled):
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
             self.model.init(seed, self.model.store.dtype)
-            for array in self._runner.state.values():
+            for array in self._session.state.values():
                 array[...] = 0
             counts = dict.fromkeys(self._counts(), 0) | {"seed": seed}
-            self._runner.restore(counts)
+            self._session.restore(counts)
             self.epoch, self._batch, self._seed, self._history = 0, 0, seed, History()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -248,7 +245,7 @@ class Trainer(Settled):
         A new trainer that loads it goes on bit for bit as this one would.
         """
         with self._gate.reading():
-            tensors = {**self._runner.params, **{_STATE + name: array for name, array in self._runner.state.items()}}
+            tensors = {**self._session.params, **{_STATE + name: array for name, array in self._session.state.items()}}
             states, arrays = split(named_states(self._callbacks) or self._callback_states)
             tensors |= arrays
             metadata = {name: str(value) for name, value in self._counts().items()}
@@ -293,7 +290,7 @@ class Trainer(Settled):
             return list(tensors)
 
     def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
-        params = self._runner.params
+        params = self._session.params
         weights = {name: array for name, array in tensors.items() if not name.startswith(_STATE)}
         fitting = {
             name: array
@@ -310,7 +307,7 @@ class Trainer(Settled):
             raise GradringError("[Trainer.load] an epoch is running; load between epochs")
         for name, array in fitting.items():
             np.copyto(params[name], array)
-        self._runner.loaded()
+        self._session.loaded()
         return list(fitting)
 
     # Training
@@ -355,18 +352,18 @@ class Trainer(Settled):
         listeners = _listeners(callbacks, verbose)
         if isinstance(resume, str) and resume == "auto":
             resume = _newest(listeners)
-        with self._alone("fit"), self._runner.holding(), signals.ending(on_signal == "save"):
+        with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
                 self._resume(resume, listeners)
             else:
                 self._batch, self._history, self._callback_states = 0, History(), {}
-            source = self._runner.source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
-            self._runner.limit = limit
+            source = self._session.source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
+            self._session.limit = limit
             check = None
             if validate is not None:
-                check = self._runner.source("Trainer.fit", validate, _EVALUATE, shuffle=False, seed=0)
-                self._runner.require_fit(check)
-            names = self._runner.metric_names(source)
+                check = self._session.source("Trainer.fit", validate, _EVALUATE, shuffle=False, seed=0)
+                self._session.require_fit(check)
+            names = self._session.metric_names()
             batches = length_of(source)
             batches = limit if batches is None else batches
             run = Run(
@@ -424,10 +421,10 @@ class Trainer(Settled):
         self._training = True
         try:
             with self._gate.writing():
-                metrics = self._runner.train(source, self.epoch, self._batch, report)
-            self._batch = self._runner.batches()  # all of them, should Ctrl-C come before the epoch counts
+                metrics = self._session.train(source, self.epoch, self._batch, report)
+            self._batch = self._session.batches()  # all of them, should Ctrl-C come before the epoch counts
         except BaseException:
-            self._batch = self._runner.batches()
+            self._batch = self._session.batches()
             raise
         finally:
             self._training = False
@@ -435,7 +432,7 @@ class Trainer(Settled):
         native = self._native_seconds() - native
         if check is not None:
             with self._gate.writing():
-                metrics |= {f"val_{name}": value for name, value in self._runner.evaluate(check, _EVALUATE).items()}
+                metrics |= {f"val_{name}": value for name, value in self._session.evaluate(check, _EVALUATE).items()}
         validated = time.perf_counter() - validating
         run.batch = run.batch if run.batches is None else run.batches
         run.metrics = {
@@ -457,9 +454,9 @@ class Trainer(Settled):
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         if more:
             raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
-        with self._gate.writing():  # alone: it runs on the engine that trains
-            source = self._runner.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
-            return self._runner.evaluate(source, batch_size)
+        with self._gate.writing():  # alone: it runs on the session that trains
+            source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
+            return self._session.evaluate(source, batch_size)
 
     def predict(self, x: Any, *, batch_size: int = _EVALUATE) -> NDArray[Any]:
         """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
@@ -471,9 +468,9 @@ class Trainer(Settled):
         with self._gate.reading():
             parts = prediction_inputs("Trainer.predict", x, size)
             return (
-                self._runner.predict(x, size)
+                self._session.predict(x, size)
                 if parts is None
-                else joined_rows(self._runner.predict(part, size) for part in parts)
+                else joined_rows(self._session.predict(part, size) for part in parts)
             )
 
     def timings(self) -> Timings:
@@ -482,11 +479,11 @@ class Trainer(Settled):
         What ``step`` takes beyond its native work is the caller's, and not counted.
         """
         seconds = {"validation": self._validation_seconds, "python": self._python_seconds}
-        return Timings({**self._runner.timings(), **seconds})
+        return Timings({**self._session.timings(), **seconds})
 
     def plan(self) -> Any:
         """How a step is carried out: printable, with instructions, buffers, kernels, bytes and FLOPs."""
-        return self._runner.plan()
+        return self._session.plan()
 
     def __repr__(self) -> str:
         count = sum(array.size for array in self.params.values())
@@ -501,15 +498,15 @@ class Trainer(Settled):
     # Within
 
     def _native_seconds(self) -> float:
-        return sum(self._runner.timings().values())
+        return sum(self._session.timings().values())
 
     def _counts(self) -> dict[str, int]:
-        batch = self._runner.batches() if self._training else self._batch
-        return {**self._runner.counters(), "epoch": self.epoch, "batch": batch, "seed": self._seed}
+        batch = self._session.batches() if self._training else self._batch
+        return {**self._session.counters(), "epoch": self.epoch, "batch": batch, "seed": self._seed}
 
     def _misfit(self, tensors: Mapping[str, Any]) -> str:
         """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""
-        wanted = {**self._runner.params, **{_STATE + name: array for name, array in self._runner.state.items()}}
+        wanted = {**self._session.params, **{_STATE + name: array for name, array in self._session.state.items()}}
         for name, array in wanted.items():
             if name not in tensors:
                 return f"tensor {name!r} is missing"
@@ -522,12 +519,12 @@ class Trainer(Settled):
     def _restore(self, tensors: Mapping[str, Any], counts: Mapping[str, int]) -> None:
         if self._training:
             raise GradringError("[Trainer.load] an epoch is running; load between epochs, or with fit(resume=...)")
-        for name, array in self._runner.params.items():
+        for name, array in self._session.params.items():
             np.copyto(array, tensors[name])
-        for name, array in self._runner.state.items():
+        for name, array in self._session.state.items():
             np.copyto(array, tensors[_STATE + name])
-        self._runner.restore(counts)
-        self._runner.loaded()
+        self._session.restore(counts)
+        self._session.loaded()
         self.epoch, self._batch, self._seed = counts["epoch"], counts["batch"], counts["seed"]
 
     @contextmanager

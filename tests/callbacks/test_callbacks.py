@@ -30,7 +30,7 @@ def test_the_order_of_calls(trainer, data):
 
 
 def test_reports_come_between_steps(trainer, data, monkeypatch):
-    monkeypatch.setattr(gr.user_step, "REPORT_SECONDS", -1.0)
+    monkeypatch.setattr(gr.session.user, "REPORT_SECONDS", -1.0)
     recorder = Recorder()
     trainer.fit(data, epochs=1, callbacks=[recorder])
     assert [call[2] for call in recorder.calls if call[0] == "report"] == [1, 2, 3, 4]

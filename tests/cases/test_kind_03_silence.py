@@ -33,7 +33,7 @@ def own_step():
 # Parameters
 
 
-@pytest.mark.parametrize("holder", [lambda: model().init(0), trainer, lambda: trainer().engine])
+@pytest.mark.parametrize("holder", [lambda: model().init(0), trainer, lambda: trainer().session])
 def test_an_assigned_parameter_is_written_into_the_view(holder, tmp_path):
     made = holder()
     view, values = made.params["0.weight"], RNG.standard_normal((4, 5))
@@ -131,7 +131,7 @@ def test_its_state_begins_fresh(first, second):
     made.optimizer = second
     fresh = gr.Trainer(copy.deepcopy(made.model), optimizer=second)
     if callable(second.lr):
-        fresh.engine.step_count = made.step_count
+        fresh.session.step_count = made.step_count
     for _ in range(3):
         assert made.step(X, Y) == fresh.step(X, Y)
     for name, array in fresh.params.items():

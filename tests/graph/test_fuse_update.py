@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gradring import nn, optim
-from gradring.graph import Engine, train_graph
+from gradring.graph import train_graph
 from gradring.graph.fuse_update import fuse_updates
+from gradring.session import Session
 
 OPTIMIZERS = {
     "sgd": optim.SGD(0.05),
@@ -54,10 +55,10 @@ def test_the_bits_are_those_of_the_separate_update(optimizer, dtype, threads):
             nn.Linear(19, 33), nn.GELU(), nn.Linear(33, 33), nn.Tanh(), nn.Residual(nn.Linear(33, 33)), nn.Linear(33, 7)
         )
         model.init(seed=3)
-        engine = Engine(model, optimizer=OPTIMIZERS[optimizer], dtype=dtype, threads=threads, fuse_update=fuse_update)
+        session = Session(model, optimizer=OPTIMIZERS[optimizer], dtype=dtype, threads=threads, fuse_update=fuse_update)
         rng = np.random.default_rng(0)
-        losses = [engine.step(rng.standard_normal((29, 19)).astype(dtype), rng.integers(0, 7, 29)) for _ in range(8)]
-        results.append((losses, {k: v.copy() for k, v in {**engine.params, **engine.state}.items()}))
+        losses = [session.step(rng.standard_normal((29, 19)).astype(dtype), rng.integers(0, 7, 29)) for _ in range(8)]
+        results.append((losses, {k: v.copy() for k, v in {**session.params, **session.state}.items()}))
     assert results[0][0] == results[1][0]
     for name, array in results[0][1].items():
         np.testing.assert_array_equal(array, results[1][1][name])
@@ -68,20 +69,20 @@ def test_more_rows_than_one_block_of_steps_holds():
     for fuse_update in (None, False):
         model = nn.Sequential(nn.Linear(40, 50), nn.ReLU(), nn.Linear(50, 3))
         model.init(seed=1)
-        engine = Engine(model, optimizer=OPTIMIZERS["adam"], fuse_update=fuse_update)
+        session = Session(model, optimizer=OPTIMIZERS["adam"], fuse_update=fuse_update)
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((2500, 40), dtype=np.float32), rng.integers(0, 3, 2500)
         for _ in range(3):
-            engine.step(x, y)
-        results.append(engine.params["0.weight"].copy())
+            session.step(x, y)
+        results.append(session.params["0.weight"].copy())
     np.testing.assert_array_equal(*results)
 
 
 def test_gradients_that_are_asked_for_are_there():
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
-    engine = Engine(model, optimizer=OPTIMIZERS["sgd"])
+    session = Session(model, optimizer=OPTIMIZERS["sgd"])
     x, y = np.ones((5, 8), np.float32), np.zeros(5, np.int64)
-    engine.step(x, y)
-    gradients = engine.grads
-    engine.step(x, y)
+    session.step(x, y)
+    gradients = session.grads
+    session.step(x, y)
     assert any(np.abs(gradient).max() > 0 for gradient in gradients.values())

@@ -78,7 +78,7 @@ def test_gradients_that_only_seem_too_large_give_the_bits_of_the_separate_update
     results = []
     for fuse_update in (None, False):
         model = nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 5))
-        engine = gr.graph.Engine(
+        session = gr.session.Session(
             model, loss="mse", optimizer=OPTIMIZERS[optimizer], dtype=dtype, fuse_update=fuse_update, seed=2
         )
         rng = np.random.default_rng(0)
@@ -86,8 +86,8 @@ def test_gradients_that_only_seem_too_large_give_the_bits_of_the_separate_update
         losses = []
         for step in range(6):
             x[3, 2] = LARGE[dtype] if step % 2 else 1  # tanh saturates: the derivative that meets it is zero
-            losses.append(engine.step(x, y))
-        results.append((losses, {k: v.copy() for k, v in {**engine.params, **engine.state}.items()}))
+            losses.append(session.step(x, y))
+        results.append((losses, {k: v.copy() for k, v in {**session.params, **session.state}.items()}))
     assert results[0][0] == results[1][0]
     for name, array in results[0][1].items():
         assert np.isfinite(array).all(), name
@@ -102,7 +102,7 @@ def test_an_incomplete_group_of_batches_is_looked_at_too():
     with pytest.raises(gr.errors.NonFinite, match="a gradient of step"):
         trainer.fit(gr.Loader((x, y), 2, num_threads=1), epochs=1)
     assert np.isfinite(trainer.params["weight"]).all()
-    assert trainer.engine.pending == 0
+    assert trainer.session.pending == 0
 
 
 def test_ignoring_asks_for_no_proof():

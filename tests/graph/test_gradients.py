@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradring import nn, optim
-from gradring.graph import Engine
+from gradring.session import Session
 from graph import reference
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
@@ -69,20 +69,20 @@ def test_gradients(row, model, loss, fused, monkeypatch):
     rows = 7
     x = rng.normal(size=(rows, *row))
     y = rng.integers(0, 4, rows) if loss == "cross_entropy" else rng.random((rows, 4))
-    engine = Engine(model, loss=loss, optimizer=optim.SGD(0.0), dtype="float64")
-    grads = engine.grads
-    got = engine.step(x, y)
+    session = Session(model, loss=loss, optimizer=optim.SGD(0.0), dtype="float64")
+    grads = session.grads
+    got = session.step(x, y)
 
     def truth() -> float:
-        return reference.loss(loss, reference.forward(model, engine.params, x), y)
+        return reference.loss(loss, reference.forward(model, session.params, x), y)
 
     np.testing.assert_allclose(got, truth(), rtol=1e-12)
     for name, grad in grads.items():
         picks = rng.integers(0, grad.size, min(grad.size, 12))
-        expected = reference.slopes(truth, engine.params[name], picks)
+        expected = reference.slopes(truth, session.params[name], picks)
         np.testing.assert_allclose(grad.reshape(-1)[picks], expected, rtol=1e-6, atol=1e-8, err_msg=name)
-    np.testing.assert_allclose(engine.predict(x), reference.forward(model, engine.params, x), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(engine.evaluate((x, y))["loss"], truth(), rtol=1e-12)
+    np.testing.assert_allclose(session.predict(x), reference.forward(model, session.params, x), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(session.evaluate((x, y))["loss"], truth(), rtol=1e-12)
 
 
 def test_the_same_bits_for_any_number_of_threads():
@@ -98,11 +98,11 @@ def test_the_same_bits_for_any_number_of_threads():
             nn.Residual(nn.Linear(129, 129), nn.Tanh()),
             nn.Linear(129, 7),
         )
-        engine = Engine(model, optimizer=optim.AdamW(1e-2), threads=threads, seed=4, clip_norm=0.5)
+        session = Session(model, optimizer=optim.AdamW(1e-2), threads=threads, seed=4, clip_norm=0.5)
         for epoch in range(3):
             feed = {"batch_size": 50, "shuffle": True, "seed": 1, "epoch": epoch}
-            result = engine.run((x, y), **feed)
+            result = session.run((x, y), **feed)
             for rows in (50, 7):
-                engine._native.set_program_lanes("train", rows, threads)
-        results.append((result.loss, b"".join(p.tobytes() for p in engine.params.values())))
+                session._native.set_program_lanes("train", rows, threads)
+        results.append((result.loss, b"".join(p.tobytes() for p in session.params.values())))
     assert results[0] == results[1] == results[2]

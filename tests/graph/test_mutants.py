@@ -12,7 +12,7 @@ import pytest
 import gradring as gr
 from bits.models import RUNS, numbers
 from gradring.graph import Graph, check
-from gradring.graph import engine as engine_module
+from gradring.session import state as session_state
 
 _STEPS = 4
 
@@ -29,13 +29,13 @@ def trained(name: str, mutant: Graph | None) -> tuple[bytes, Graph]:
     x = numbers((rows, features), 1).astype(options.get("dtype", "float32"))
     y = np.arange(rows) % outputs if loss == "cross_entropy" else numbers((rows, outputs), 2) > 0
     trainer = gr.Trainer(make(), loss=loss, optimizer=optimizer(), threads=1, **{"seed": 3, **options})
-    original = engine_module.train_graph
+    original = session_state.train_graph
     if mutant is not None:
-        engine_module.train_graph = lambda *args, **named: mutant  # type: ignore[assignment]
+        session_state.train_graph = lambda *args, **named: mutant  # type: ignore[assignment]
     try:
         losses = [trainer.step(x, y if loss == "cross_entropy" else y.astype(x.dtype)) for _ in range(_STEPS)]
     finally:
-        engine_module.train_graph = original
+        session_state.train_graph = original
     state = trainer.state_dict()
     arrays = [array.tobytes() for part in ("params", "optimizer") for array in state[part].values()]
     return np.array(losses).tobytes() + b"".join(arrays), trainer.plan().graph

@@ -8,33 +8,33 @@ import numpy as np
 import pytest
 
 from gradring import nn, optim
-from gradring.graph import Engine
+from gradring.session import Session
 
 
-def engine_for(model: nn.Layer, threads: int, dtype: str = "float32") -> Engine:
+def session_for(model: nn.Layer, threads: int, dtype: str = "float32") -> Session:
     model.init(3, dtype)
-    return Engine(model, optimizer=optim.SGD(0.05, momentum=0.9), threads=threads, dtype=dtype)
+    return Session(model, optimizer=optim.SGD(0.05, momentum=0.9), threads=threads, dtype=dtype)
 
 
 def trained(sizes: tuple[int, ...], batch: int, threads: int, dtype: str) -> tuple[list[float], dict[str, np.ndarray]]:
     layers: list[nn.Layer] = []
     for i, o in pairwise(sizes):
         layers += [nn.Linear(i, o), nn.ReLU()]
-    engine = engine_for(nn.Sequential(*layers[:-1]), threads, dtype)
+    session = session_for(nn.Sequential(*layers[:-1]), threads, dtype)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, sizes[0])).astype(dtype)
     y = rng.integers(0, sizes[-1], batch)
-    engine.step(x, y)
-    engine._native.set_program_lanes("train", batch, threads)
-    losses = [engine.step(x, y) for _ in range(5)]
-    return losses, {name: array.copy() for name, array in engine.params.items()}
+    session.step(x, y)
+    session._native.set_program_lanes("train", batch, threads)
+    losses = [session.step(x, y) for _ in range(5)]
+    return losses, {name: array.copy() for name, array in session.params.items()}
 
 
 def in_parts(model: nn.Layer, shape: tuple[int, ...]) -> list[bool]:
-    engine = engine_for(model, 1)
+    session = session_for(model, 1)
     rng = np.random.default_rng(0)
-    engine.step(rng.standard_normal(shape).astype(np.float32), rng.integers(0, 4, shape[0]))
-    plan = engine.plan()
+    session.step(rng.standard_normal(shape).astype(np.float32), rng.integers(0, 4, shape[0]))
+    plan = session.plan()
     return ["[in parts]" in i.note for i in plan.instructions if i.note.startswith("x w")]
 
 
@@ -64,8 +64,8 @@ def test_any_number_of_threads_gives_the_same_bits(sizes, batch, dtype):
 
 def test_the_loss_is_that_of_whole_products():
     model = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
-    engine = engine_for(model, 2)
+    session = session_for(model, 2)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((32, 784)).astype(np.float32), rng.integers(0, 10, 32)
-    whole = engine.evaluate((x, y))["loss"]
-    assert engine.step(x, y) == pytest.approx(whole, rel=1e-5)
+    whole = session.evaluate((x, y))["loss"]
+    assert session.step(x, y) == pytest.approx(whole, rel=1e-5)

@@ -183,7 +183,11 @@ def test_automatic_threads_stay_within_the_cores():
         ({"memory_budget": math.nan}, ValueError, "memory_budget must be None or a finite number of at least 1"),
         ({"memory_budget": math.inf}, ValueError, "memory_budget must be None or a finite number of at least 1"),
         ({"memory_budget": -5}, ValueError, "memory_budget must be None or a finite number of at least 1"),
-        ({"memory_budget": "1 GB"}, TypeError, "memory_budget must be None or a finite number of at least 1, got '1 GB'"),
+        (
+            {"memory_budget": "1 GB"},
+            TypeError,
+            "memory_budget must be None or a finite number of at least 1, got '1 GB'",
+        ),
         ({"memory_budget": 100}, ValueError, r"memory_budget is 100 bytes, one batch takes \d+"),
         ({"memory_budget": 1000, "prefetch": 900}, ValueError, "prefetch=900 takes"),
         ({"timeout": 0}, ValueError, "timeout must be None or a finite number above 0"),

@@ -7,8 +7,8 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from gradring import nn, optim
-from gradring.graph import Engine
 from gradring.parity import PlainTwin, compare
+from gradring.session import Session
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
 OPTIMIZERS = (
@@ -55,15 +55,15 @@ def test_random_models_train_as_plain_numpy_does(
     assume(loss != "binary_cross_entropy" or not repr(layers).endswith("Sigmoid())"))
     rng = np.random.default_rng(seed)
     options = {"loss": loss, "optimizer": optimizer, "clip_norm": clip_norm, "accumulate": accumulate}
-    engine = Engine(layers.init(seed % 1000, dtype), dtype=dtype, threads=threads, seed=seed, **options)
+    session = Session(layers.init(seed % 1000, dtype), dtype=dtype, threads=threads, seed=seed, **options)
     batches = []
     for count in rows:
         x = rng.standard_normal((count, features)).astype(dtype)
         y = rng.integers(0, outputs, count) if loss == "cross_entropy" else rng.random((count, outputs)).astype(dtype)
         batches.append((x, y))
-    twin = PlainTwin(layers, engine.params, dtype="float64", **options)
+    twin = PlainTwin(layers, session.params, dtype="float64", **options)
     for x, y in batches:
         twin.step(x, y)
     assume(twin.nearest_kink > 1e-6)  # else a rounding error may switch a ReLU
     event(f"{dtype}, {loss}")
-    compare(engine, batches, against="numpy").check()
+    compare(session, batches, against="numpy").check()

@@ -10,9 +10,9 @@ import pytest
 
 import gradring as gr
 from gradring import nn, optim
-from gradring.graph import Engine
 from gradring.optim import schedule
 from gradring.parity import Mismatch, Tolerance, compare
+from gradring.session import Session
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
@@ -65,15 +65,15 @@ def batches(loss, *, sizes=(32, 32, 32, 32, 11), features=13, outputs=5, steps=S
             yield x, (rng.random((rows, outputs)) if loss == "mse" else rng.integers(0, 2, (rows, outputs)))
 
 
-def engine(model, **options):
-    return Engine(MODELS[model]().init(seed=3, dtype=options.get("dtype", "float32")), **options)
+def session(model, **options):
+    return Session(MODELS[model]().init(seed=3, dtype=options.get("dtype", "float32")), **options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", MODELS)
 def test_models_and_losses(model, loss, dtype):
-    compare(engine(model, loss=loss, optimizer=OPTIMIZERS["momentum"], dtype=dtype), batches(loss)).check()
+    compare(session(model, loss=loss, optimizer=OPTIMIZERS["momentum"], dtype=dtype), batches(loss)).check()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -81,14 +81,14 @@ def test_models_and_losses(model, loss, dtype):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers(optimizer, model, dtype):
     options = {"loss": "cross_entropy", "optimizer": OPTIMIZERS[optimizer], "dtype": dtype}
-    compare(engine(model, **options), batches("cross_entropy")).check()
+    compare(session(model, **options), batches("cross_entropy")).check()
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_updates_fused_with_the_gradients(optimizer, model):
     report = compare(
-        engine(model, loss="mse", optimizer=OPTIMIZERS[optimizer], fuse_update=True), batches("mse"), gradients=False
+        session(model, loss="mse", optimizer=OPTIMIZERS[optimizer], fuse_update=True), batches("mse"), gradients=False
     )
     report.check()
     assert {record.kind for record in report.records} == {"loss", "parameter"}
@@ -101,26 +101,26 @@ def test_updates_fused_with_the_gradients(optimizer, model):
 def test_clipping_and_accumulation(clip_norm, accumulate, optimizer, loss, dtype):
     options = {"loss": loss, "optimizer": OPTIMIZERS[optimizer], "dtype": dtype}
     options |= {"clip_norm": clip_norm, "accumulate": accumulate}
-    compare(engine("gelu", **options), batches(loss)).check()
+    compare(session("gelu", **options), batches(loss)).check()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("rows", [1, 2, 257])
 def test_threads_and_batch_sizes(rows, threads):
     options = {"loss": "cross_entropy", "optimizer": OPTIMIZERS["nesterov"], "threads": threads}
-    compare(engine("relu", **options), batches("cross_entropy", sizes=(rows,), steps=10)).check()
+    compare(session("relu", **options), batches("cross_entropy", sizes=(rows,), steps=10)).check()
 
 
 def test_a_large_layer():
     model = nn.Sequential(nn.Linear(300, 515), nn.ReLU(), nn.Linear(515, 257), nn.GELU(), nn.Linear(257, 11))
-    made = Engine(model, loss="cross_entropy", optimizer=optim.SGD(0.05, momentum=0.9))
+    made = Session(model, loss="cross_entropy", optimizer=optim.SGD(0.05, momentum=0.9))
     compare(made, batches("cross_entropy", sizes=(130,), features=300, outputs=11, steps=10)).check()
 
 
 def test_logits_far_from_zero():
     """Saturated losses: no overflow, and the tiny gradients are right too."""
     for loss in ("cross_entropy", "binary_cross_entropy"):
-        made = engine("linear", loss=loss, optimizer=optim.SGD(1e-3))
+        made = session("linear", loss=loss, optimizer=optim.SGD(1e-3))
         compare(made, ((200 * x, y) for x, y in batches(loss, steps=10))).check()
 
 
@@ -128,11 +128,11 @@ def test_a_forward_of_your_own():
     def forward(params, x):
         return torch.tanh(x @ params["0.weight"]) @ params["3.weight"] + params["3.bias"]
 
-    made = engine("tanh", loss="mse", optimizer=OPTIMIZERS["sgd"])
+    made = session("tanh", loss="mse", optimizer=OPTIMIZERS["sgd"])
     compare(made, batches("mse", steps=5), forward=forward).check()
 
 
-def test_a_trainer_is_compared_as_its_engine_is():
+def test_a_trainer_is_compared_as_its_session_is():
     trainer = gr.Trainer(MODELS["relu"](), loss="mse", optimizer=OPTIMIZERS["adamw"], clip_norm=0.05, accumulate=2)
     report = gr.parity.compare(trainer, batches("mse", steps=6))
     report.check()
@@ -147,7 +147,7 @@ def test_it_finds_a_difference():
         h = torch.relu(h @ (params["2.weight"] * 1.00002) + params["2.bias"])
         return h @ params["4.weight"] + params["4.bias"]
 
-    made = engine("relu", loss="mse", optimizer=OPTIMIZERS["sgd"])
+    made = session("relu", loss="mse", optimizer=OPTIMIZERS["sgd"])
     report = compare(made, batches("mse", steps=5), forward=forward)
     assert not report.equal
     with pytest.raises(Mismatch, match=r"(?s)the trainings differ; first: gradient .* step +1.*DIFFERS"):
@@ -155,14 +155,14 @@ def test_it_finds_a_difference():
 
 
 def test_it_finds_another_learning_rate(monkeypatch):
-    made = engine("relu", loss="cross_entropy", optimizer=OPTIMIZERS["adam"])
+    made = session("relu", loss="cross_entropy", optimizer=OPTIMIZERS["adam"])
     monkeypatch.setattr(optim.Adam, "learning_rates", lambda rule, first, count: np.full(count, rule.lr * 1.0005))
     report = compare(made, batches("cross_entropy", steps=20))
     assert not report.equal and report.worst().kind != "loss"
 
 
 def test_bad_input():
-    made = engine("linear", loss="mse", optimizer=OPTIMIZERS["sgd"])
+    made = session("linear", loss="mse", optimizer=OPTIMIZERS["sgd"])
     with pytest.raises(ValueError, match=r"\[parity\] against must be 'torch', or 'numpy'"):
         compare(made, [], against="jax")
     with pytest.raises(Mismatch, match="nothing was compared"):
@@ -171,13 +171,13 @@ def test_bad_input():
         made.step(x, y)
     with pytest.raises(ValueError, match=r"\[parity\] the trainer has done 1 updates: it must be fresh"):
         compare(made, batches("mse"))
-    dropout = Engine(nn.Sequential(nn.Linear(13, 5), nn.Dropout(0.5)), loss="mse", optimizer=optim.SGD(0.1))
+    dropout = Session(nn.Sequential(nn.Linear(13, 5), nn.Dropout(0.5)), loss="mse", optimizer=optim.SGD(0.1))
     with pytest.raises(TypeError, match=r"\[parity\] Dropout\(0.5\) at '1' has no twin in PyTorch"):
         compare(dropout, batches("mse"))
 
 
 def test_a_tolerance_of_ones_own():
-    made = engine("relu", loss="mse", optimizer=OPTIMIZERS["sgd"])
+    made = session("relu", loss="mse", optimizer=OPTIMIZERS["sgd"])
     report = compare(made, batches("mse", steps=5), tolerance=Tolerance(1e-12))
     assert not report.equal and report.steps == 5 and "at most 1e-12" in str(report)
 

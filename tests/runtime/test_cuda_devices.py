@@ -46,7 +46,13 @@ def test_a_build_without_cuda_says_how_to_build_it(monkeypatch):
 
 @pytest.mark.parametrize(
     ("code", "cure"),
-    [(35, "driver"), (100, "CUDA_VISIBLE_DEVICES"), (3, "forked"), (209, "CMAKE_CUDA_ARCHITECTURES"), (999, "nvidia-smi")],
+    [
+        (35, "driver"),
+        (100, "CUDA_VISIBLE_DEVICES"),
+        (3, "forked"),
+        (209, "CMAKE_CUDA_ARCHITECTURES"),
+        (999, "nvidia-smi"),
+    ],
 )
 def test_every_problem_comes_with_its_cure(monkeypatch, code, cure):
     message = hear(monkeypatch, found(problem(code)))

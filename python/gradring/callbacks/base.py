@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gradring.history import History
-    from gradring.trainer import Trainer
+from numpy.typing import NDArray
 
-__all__ = ["Callback", "Run"]
+from gradring.history import History
+from gradring.nn.params import Params
+from gradring.optim import Optimizer
+
+__all__ = ["Callback", "Run", "Training"]
+
+
+class Training(Protocol):
+    """What a callback may use of the trainer; everything else of ``gr.Trainer`` is there too."""
+
+    optimizer: Optimizer
+    epoch: int
+
+    @property
+    def params(self) -> Params: ...
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]: ...
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def step_count(self) -> int: ...
+
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def evaluate(self, data: Any, *, batch_size: int = 1024) -> dict[str, float]: ...
+
+    def predict(self, x: Any, *, batch_size: int = 1024) -> NDArray[Any]: ...
 
 
 @dataclass
@@ -26,7 +56,7 @@ class Run:
     name.
     """
 
-    trainer: Trainer
+    trainer: Training
     history: History
     first_epoch: int
     last_epoch: int

@@ -56,7 +56,10 @@ def add_to(commands: Any) -> None:
         help="also race the peers of this folder, such as benchmarks/peers of the source; runs its peers.py",
     )
     parser.add_argument(
-        "--native", type=Path, metavar="COMM_BENCH", help="allreduce: this program gives the bound and our times from C++"
+        "--native",
+        type=Path,
+        metavar="COMM_BENCH",
+        help="allreduce: this program gives the bound and our times from C++",
     )
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)

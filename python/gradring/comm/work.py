@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradring import _core
-    from gradring.comm.communicator import Communicator
 
 __all__ = ["Work"]
 
@@ -21,9 +20,9 @@ class Work:
     array([1., 1.])
     """
 
-    def __init__(self, native: _core.CommWork, comm: Communicator) -> None:
+    def __init__(self, native: _core.CommWork, keeps: object) -> None:
         self._native = native
-        self._comm = comm
+        self._keeps = keeps  # the communicator, which must not close before the operation has ended
 
     def done(self) -> bool:
         """Whether it has ended, well or not; never waits."""

@@ -1,22 +1,16 @@
-"""From layers to a native program: trace, differentiate, fuse, plan; and the engine that runs it."""
+"""From layers to a native program: trace, differentiate, fuse, plan. Nothing here runs a step."""
 
 from gradring.graph.differentiate import differentiate, with_loss
-from gradring.graph.engine import LOSSES, Engine
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.passes import accumulated, evaluate_graph, predict_graph, train_graph, with_update
 from gradring.graph.plan import Plan, plan
-from gradring.graph.results import EpochResult, Report
 from gradring.graph.spec import check
 from gradring.ir import Graph, Node, Value, trace
 
 __all__ = [
-    "LOSSES",
-    "Engine",
-    "EpochResult",
     "Graph",
     "Node",
     "Plan",
-    "Report",
     "Value",
     "accumulated",
     "check",

@@ -212,7 +212,11 @@ class Loader(Settled):
     def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
         """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
         first = arguments.whole("Loader", "first", first, 0, self.samples)
-        count = self.samples - first if count is None else arguments.whole("Loader", "count", count, 0, self.samples - first)
+        count = (
+            self.samples - first
+            if count is None
+            else arguments.whole("Loader", "count", count, 0, self.samples - first)
+        )
         if not self.shuffle:
             return np.arange(first, first + count)
         indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)

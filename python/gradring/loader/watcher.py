@@ -8,14 +8,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradring.errors import LoaderError
 from gradring.launch.notes import RemoteTraceback
 from gradring.loader.processes import load_note
 
 if TYPE_CHECKING:
-    from gradring.loader.loader import Loader
     from gradring.loader.processes import Workers
 
 __all__ = ["Watcher"]
@@ -27,10 +26,16 @@ _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
 _PYTHON_EXIT = 1009  # csrc/loader/source.h
 
 
+class Watched(Protocol):
+    """What a pass tells the loader."""
+
+    def _finished(self, watcher: Any) -> None: ...
+
+
 class Watcher:
     """One pass over a loader, held by its iterator. While it lives, so does the loader."""
 
-    def __init__(self, loader: Loader, run: Any, workers: Workers | None, timeout: float, *, stay: bool) -> None:
+    def __init__(self, loader: Watched, run: Any, workers: Workers | None, timeout: float, *, stay: bool) -> None:
         self.loader, self.run, self.workers, self._timeout = loader, run, workers, timeout
         self.stay = stay  # this pass does not move the loader's place
         self._pid = os.getpid()

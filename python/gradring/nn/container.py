@@ -30,6 +30,8 @@ class Sequential(Layer):
     Sequential(Linear(4, 3), ReLU(), Linear(3, 2))
     """
 
+    shown_by_parts = True
+
     def __init__(self, *layers: Layer) -> None:
         for number, layer in enumerate(layers):
             _check("Sequential", number, layer)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from gradring import hooks
 from gradring.arguments import float_dtype
 from gradring.attributes import Settled
 from gradring.nn.params import Params
 from gradring.nn.store import Store
+from gradring.nn.summary import summarize
 
 if TYPE_CHECKING:
     from gradring.ir import Builder
@@ -36,6 +38,9 @@ class Layer(Settled):
     A subclass says which parameters it has (``parameter_specs``), which layers are inside (``children``) and what it does
     (``trace``). Parameters live in one flat block of shared memory that ``init`` makes; ``params`` are views of it.
     """
+
+    shown_by_parts: ClassVar[bool] = False
+    """Whether a summary has a line for each layer inside instead of one for the whole."""
 
     _store: Store | None = None
     _forward: Any = None
@@ -63,8 +68,8 @@ class Layer(Settled):
     def _changed(self, name: str) -> None:
         # What a user's layer keeps may decide how it is traced: programs made before are made again.
         if self._store is not None:
-            for runtime in list(self._store.whole.runtimes):
-                runtime.forget_programs()
+            for programs in list(self._store.whole.programs):
+                programs.forget()
         self._forward = None
 
     def children(self) -> dict[str, Layer]:
@@ -174,10 +179,8 @@ class Layer(Settled):
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
         """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype."""
-        from gradring.graph.forward import Forward
-
         if self._forward is None or self._forward.store is not self.store:
-            self._forward = Forward(self)
+            self._forward = hooks.forward(self)
         result: NDArray[Any] = self._forward(x)
         return result
 
@@ -191,8 +194,6 @@ class Layer(Settled):
         1: ReLU()         (8, 2)            0       16       64
         total                              10      160      168
         """
-        from gradring.nn.summary import summarize
-
         return summarize(self, input_shape)
 
     # A copy or a pickle has the layer's own values; native memory and programs are made anew.

@@ -31,7 +31,7 @@ class Store:
 
     ``arrays`` are views by name, ``offsets`` where each begins (in elements), ``elements`` the arena's size. The gaps
     between parameters are zero and stay so. ``fits`` counts the runs of ``Trainer.fit`` that train it at the moment;
-    ``runtimes`` are those with programs over this memory. ``retired`` once a layer has left for another store;
+    ``programs`` are those that run over this memory. ``retired`` once a layer has left for another store;
     ``trained`` once a trainer has updated the parameters, until they are filled anew or loaded.
     """
 
@@ -40,7 +40,7 @@ class Store:
     retired = False
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
-        self.runtimes: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.programs: weakref.WeakSet[Any] = weakref.WeakSet()
         self.dtype: str = float_dtype("init", dtype)
         self.whole = self  # the model's store, of which this one may be a part
         layout = Layout.of(shapes)
@@ -93,8 +93,8 @@ class Store:
     def retire(self) -> None:
         """A layer leaves: programs over this memory would no longer train it, so none may run again."""
         self.retired = True
-        for runtime in self.runtimes:
-            runtime.clear()
+        for programs in self.programs:
+            programs.clear()
 
     def converted(self, dtype: str) -> Store:
         other = Store(self.shapes, dtype)

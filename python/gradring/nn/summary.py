@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
-from gradring.ir import Builder, Node
-
-if TYPE_CHECKING:
-    from gradring.nn.layer import Layer
+from gradring.ir import Builder, Node, Traceable
 
 __all__ = ["summarize"]
 
 
-def _leaves(layer: Layer, tracer: Builder, x: str, path: str, rows: list[tuple[str, ...]], totals: list[int]) -> str:
-    from gradring.nn.container import Sequential
+class Layer(Traceable, Protocol):
+    """What the table asks of a layer."""
 
-    if isinstance(layer, Sequential):
+    @property
+    def shown_by_parts(self) -> bool: ...
+
+    def children(self) -> Mapping[str, Layer]: ...
+
+
+def _leaves(layer: Layer, tracer: Builder, x: str, path: str, rows: list[tuple[str, ...]], totals: list[int]) -> str:
+    if layer.shown_by_parts:
         for name, child in layer.children().items():
             x = _leaves(child, tracer, x, f"{path}.{name}" if path else name, rows, totals)
         return x

@@ -14,13 +14,13 @@ from gradring.parity.twin import Forward, Twin, torch_forward
 from gradring.trainer import Trainer
 
 if TYPE_CHECKING:
-    from gradring.graph import Engine
+    from gradring.session import Session
 
 __all__ = ["compare"]
 
 
 def compare(
-    trainer: Trainer | Engine,
+    trainer: Trainer | Session,
     batches: Iterable[tuple[Any, Any]],
     *,
     against: str = "torch",
@@ -31,7 +31,7 @@ def compare(
     """Train on ``batches`` of (x, y) here and in another library, and compare after every step.
 
     ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` (or
-    an engine) must be fresh, without an update done, and is trained by this. The other library runs twice, from the
+    a session) must be fresh, without an update done, and is trained by this. The other library runs twice, from the
     same weights: in float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone
     does. Compared are the loss, every gradient (before clipping; running sums where gradients accumulate) and every
     parameter.
@@ -45,31 +45,31 @@ def compare(
 
     Raises ``ImportError`` without PyTorch, ``ValueError`` for a trainer that has trained before.
     """
-    engine = trainer.engine if isinstance(trainer, Trainer) else trainer
-    if engine.step_count:
-        raise ValueError(f"[parity] the trainer has done {engine.step_count} updates: it must be fresh")
+    session = trainer.session if isinstance(trainer, Trainer) else trainer
+    if session.step_count:
+        raise ValueError(f"[parity] the trainer has done {session.step_count} updates: it must be fresh")
     options: dict[str, Any] = {
-        "loss": engine.loss,
-        "optimizer": engine.optimizer,
-        "clip_norm": engine.clip_norm,
-        "accumulate": engine.accumulate,
+        "loss": session.loss,
+        "optimizer": session.optimizer,
+        "clip_norm": session.clip_norm,
+        "accumulate": session.accumulate,
     }
-    start = {name: array.copy() for name, array in engine.params.items()}
+    start = {name: array.copy() for name, array in session.params.items()}
     if against not in ("torch", "numpy") or (against == "numpy" and forward is not None):
         raise ValueError(f"[parity] against must be 'torch', or 'numpy' without forward, got {against!r}")
     twins: list[Twin | PlainTwin] = []
-    for dtype in ("float64", engine.dtype):
+    for dtype in ("float64", session.dtype):
         if against == "torch":
-            twins.append(Twin(forward or torch_forward(engine.model), start, dtype=dtype, **options))
+            twins.append(Twin(forward or torch_forward(session.model), start, dtype=dtype, **options))
         else:
-            twins.append(PlainTwin(engine.model, start, dtype=dtype, **options))
+            twins.append(PlainTwin(session.model, start, dtype=dtype, **options))
     truth, peer = twins
-    grads = engine.grads if gradients else {}
-    report = Report(engine.dtype, tolerance or DEFAULTS[engine.dtype])
+    grads = session.grads if gradients else {}
+    report = Report(session.dtype, tolerance or DEFAULTS[session.dtype])
     seen: dict[tuple[str, str], float] = {}  # the peer's largest error on each tensor
     for step, (x, y) in enumerate(batches, 1):
-        ours = engine.step(x, y)
-        mine = {("loss", ""): np.float64(ours), **_tensors(grads, engine.params)}
+        ours = session.step(x, y)
+        mine = {("loss", ""): np.float64(ours), **_tensors(grads, session.params)}
         right = _stepped(truth, x, y)
         theirs = _stepped(peer, x, y)
         for key, value in right.items():

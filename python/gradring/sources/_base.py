@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradring.sources._fields import Field
-
-if TYPE_CHECKING:
-    from gradring.sources._opened import Opened
+from gradring.sources._opened import Opened, from_columns
 
 __all__ = ["Source"]
 
@@ -21,7 +19,5 @@ class Source:
 
     def opened(self) -> Opened:
         """Open it alone."""
-        from gradring.sources._open import from_columns
-
         structured, columns = self.columns("0")
         return from_columns(columns, "dict" if structured else "array")

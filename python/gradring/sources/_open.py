@@ -8,21 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from gradring import _core
 from gradring.arrays import is_array_like
 from gradring.sources._arrays import array_column, as_array
 from gradring.sources._base import Source
 from gradring.sources._callable import Callable
 from gradring.sources._fields import Field, named_first
 from gradring.sources._files import Npy
-from gradring.sources._opened import Opened
+from gradring.sources._opened import Opened, from_columns
 
-__all__ = ["from_columns", "is_map_style", "open_source"]
-
-
-def from_columns(columns: list[tuple[Field, Any]], kind: str) -> Opened:
-    native = _core.column_source([column for _, column in columns])
-    return Opened(native, tuple(field.delivered for field, _ in columns), kind)
+__all__ = ["is_map_style", "open_source"]
 
 
 def open_source(source: Any) -> Opened:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring import _core
 from gradring.sources._fields import Field
+from gradring.transforms import plan
 
-__all__ = ["KINDS", "Opened"]
+__all__ = ["KINDS", "Opened", "from_columns"]
 
 KINDS = ("array", "tuple", "list", "dict")  # csrc/bindings/lease.h: BatchForm::Kind
 
@@ -35,8 +37,6 @@ class Opened:
 
     def transformed(self, transforms: Any) -> Opened:
         """The same with its rows transformed: ``{field: transform or list of them}``, or a list for a single array."""
-        from gradring.transforms import plan
-
         steps, fields, python = plan(self.fields, self.kind, transforms)
         if not any(steps):
             return self
@@ -82,3 +82,9 @@ def _noting(step: tuple[Any, ...], made: list[Any]) -> tuple[Any, ...]:
         return function
 
     return kind, noting, *rest
+
+
+def from_columns(columns: Sequence[tuple[Field, Any]], kind: str) -> Opened:
+    """Native columns, one per field, as a source of this kind."""
+    native = _core.column_source([column for _, column in columns])
+    return Opened(native, tuple(field.delivered for field, _ in columns), kind)

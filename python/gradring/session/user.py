@@ -1,4 +1,4 @@
-"""The engine behind ``Trainer(step=fn, params=..., optimizer=...)``: your gradients, our updates."""
+"""The session behind ``Trainer(step=fn, params=..., optimizer=...)``: the user's gradients, our updates."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import ops
-from gradring.epochs import REPORT_SECONDS, EpochPlace, Mean, Report, batches_of
 from gradring.errors import NonFinite
 from gradring.loader import as_source
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.options import Options
+from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
+from gradring.session.data import Mean, batches_of
 
-__all__ = ["StepResult", "UserStep"]
+__all__ = ["StepResult", "UserFunction", "UserSession"]
 
 # step(params, batch) -> loss, gradients by name, and, if the batches differ in size, the number of samples
 UserFunction = Callable[[Any, Any], tuple[Any, ...]]
@@ -33,7 +34,7 @@ class StepResult(NamedTuple):
     samples: float
 
 
-class UserStep(EpochPlace):
+class UserSession(BaseSession):
     """Calls a function for loss and gradients, and updates the parameters in place, natively.
 
     ``params`` maps names to arrays: of NumPy, or of any framework whose CPU arrays NumPy can view. A writable one is
@@ -84,12 +85,16 @@ class UserStep(EpochPlace):
         }
         self._spans = [_span(array) for array in self.params.values()]
         self._update = _updater(optimizer)
-        self.step_count = self._fresh = 0
+        self._updates = self._fresh = 0
         self._last_samples = 1.0
         self._computed = 0
         self._sums: dict[str, NDArray[Any]] = {}
         self._weight, self._pending = 0.0, 0
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
+
+    @property
+    def step_count(self) -> int:
+        return self._updates
 
     def step_of(self, *batch: Any, **named: Any) -> float:
         """``step(x, y)`` hands the tuple on, ``step(batch)`` the batch itself."""
@@ -119,7 +124,7 @@ class UserStep(EpochPlace):
     def _passes(self) -> tuple[int, int]:
         return self._computed, self._pending
 
-    def train(self, source: Any, epoch: int, start: int, report: Report) -> dict[str, float]:
+    def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
         """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
         self._forget()
         self.begin(start)
@@ -131,12 +136,12 @@ class UserStep(EpochPlace):
             done += 1
             ready = time.perf_counter()
             if ready - told > REPORT_SECONDS:
-                self.tell(report, done, {"loss": mean.value})
+                self.tell(progress, done, {"loss": mean.value})
                 told = ready = time.perf_counter()
         self.flush()
         return {"loss": mean.value}
 
-    def evaluate(self, source: Any, batch_size: int) -> dict[str, float]:
+    def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """The mean loss; nothing is updated."""
         mean = Mean()
         for batch in batches_of(source):
@@ -144,7 +149,7 @@ class UserStep(EpochPlace):
             mean.add(result.loss, result.samples)
         return {"loss": mean.value}
 
-    def predict(self, x: Any, batch_size: int) -> NDArray[Any]:
+    def predict(self, x: Any, batch_size: int = 1024) -> NDArray[Any]:
         raise TypeError("[Trainer.predict] only a trainer with a model predicts; this one has step and params")
 
     def plan(self) -> str:
@@ -154,7 +159,7 @@ class UserStep(EpochPlace):
         """What batches come from; the function gets them as they are."""
         return as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
 
-    def metric_names(self, source: Any) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         return ("loss",)
 
     def require_fit(self, source: Any) -> None:
@@ -183,7 +188,7 @@ class UserStep(EpochPlace):
 
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
-        self.step_count, self._fresh = counters["step"], counters["fresh"]
+        self._updates, self._fresh = counters["step"], counters["fresh"]
         self._forget()
 
     def flush(self) -> None:
@@ -200,7 +205,7 @@ class UserStep(EpochPlace):
             if not factor >= 1:
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
         rate = float(self.optimizer.learning_rates(self.step_count, 1)[0])
-        self.step_count += 1
+        self._updates += 1
         for name, param in self.params.items():
             states = (self.state[f"{state}.{name}"] for state in self.optimizer.state_names)
             self._update(param, grads[name], *states, lr=rate, step=self.step_count - self._fresh)

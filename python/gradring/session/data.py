@@ -1,20 +1,14 @@
-"""What the two ways to run an epoch share."""
+"""From what a trainer is given to batches, and from a batch to its fields."""
 
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from gradring.loader import Loader
+from gradring.loader import Loader, as_source
 
-__all__ = ["REPORT_SECONDS", "EpochPlace", "Mean", "Report", "batches_of", "length_of", "require_names", "x_and_y"]
-
-REPORT_SECONDS = 0.1
-
-# report(batches done in this epoch, running metrics)
-Report: TypeAlias = Callable[[int, dict[str, float]], None]
+__all__ = ["Mean", "batches_of", "length_of", "named_source", "require_names", "rows_of", "x_and_y"]
 
 
 class Mean:
@@ -32,34 +26,15 @@ class Mean:
         return self._sum / self._weight if self._weight else float("nan")
 
 
-class EpochPlace(ABC):
-    """Where an epoch is. A callback's own steps are none of it."""
-
-    limit: int | None = None  # of batches in an epoch
-    _first = 0  # passes before the epoch's first batch
-    _told: int | None = None
-
-    @abstractmethod
-    def _passes(self) -> tuple[int, int]:
-        """Batches whose gradients were computed so far, and how many of them wait for an update."""
-
-    def begin(self, start: int) -> None:
-        """The next batch is the epoch's number ``start``."""
-        self._first = self._passes()[0] - start
-
-    def batches(self) -> int:
-        """Batches of the epoch at hand whose gradients the parameters have."""
-        passes, pending = self._passes()
-        return passes - pending - self._first if self._told is None else self._told
-
-    def tell(self, report: Report, done: int, metrics: dict[str, float]) -> None:
-        """Call ``report``, which may take steps of its own."""
-        before, self._told = self._passes()[0], self.batches()
-        try:
-            report(done, metrics)
-        finally:
-            self._first += self._passes()[0] - before
-            self._told = None
+def named_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
+    """What batches come from; fields that have names are bound by them."""
+    if isinstance(data, Mapping):
+        require_names(f"[{caller}] data", [*data])
+        data = (data["x"], data["y"])
+    source = as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
+    if isinstance(source, Loader) and source.names is not None:
+        require_names(f"[{caller}] the loader", source.names)
+    return source
 
 
 def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None) -> Iterator[Any]:
@@ -80,6 +55,11 @@ def length_of(source: Any) -> int | None:
         return len(source)
     except (TypeError, NotImplementedError):
         return None
+
+
+def rows_of(x: Any) -> int:
+    """The samples of a batch."""
+    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
 
 
 def x_and_y(batch: Any) -> tuple[Any, Any]:

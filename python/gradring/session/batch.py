@@ -1,4 +1,4 @@
-"""What an engine is fed: (x, y) as arrays in memory or as a loader's fields, checked before anything runs."""
+"""What a session is fed: (x, y) as arrays in memory or as a loader's fields, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Look:
 
 
 class Fields(Protocol):
-    """What an engine asks of a loader: how (x, y) look, and a native feed of their batches."""
+    """What a session asks of a loader: how (x, y) look, and a native feed of their batches."""
 
     @property
     def looks(self) -> Sequence[tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -79,16 +79,16 @@ def fields_of(arrays: Sequence[ArrayLike] | Fields, loss: str, dtype: str) -> tu
     looks = getattr(arrays, "looks", None)
     given: Any = arrays if looks is None else tuple(Look(*look) for look in looks)
     if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise TypeError("[engine] arrays must be (x, y)")
+        raise TypeError("[Trainer] arrays must be (x, y)")
     x, y = given
     if looks is None:
         x, y = rows_contiguous(x, "x", dtype), rows_contiguous(y, "y", dtype)
     if len(x) != len(y):
-        raise ValueError(f"[engine] x has {len(x)} samples, y has {len(y)}: must be equal")
+        raise ValueError(f"[Trainer] x has {len(x)} samples, y has {len(y)}: must be equal")
     if len(x) == 0:
-        raise ValueError(f"[engine] x is {x.shape}: must have at least one sample")
+        raise ValueError(f"[Trainer] x is {x.shape}: must have at least one sample")
     if x.size == 0:
-        raise ValueError(f"[engine] x is {x.shape}: a sample must have at least one element")
+        raise ValueError(f"[Trainer] x is {x.shape}: a sample must have at least one element")
     if loss == "cross_entropy":
         if y.ndim == 2 and y.shape[1] == 1:
             y = y.reshape(-1)

@@ -1,4 +1,4 @@
-// The door that training steps go through: made for calls that take a few microseconds.
+// The fast path of a training step: for calls that take a few microseconds in all.
 #pragma once
 
 #include "bindings/bindings.h"
@@ -9,6 +9,6 @@ namespace gradring {
 // Raises RuntimeError if another thread is inside, or if the engine belongs to the parent of this process.
 void enter_or_throw(Engine& engine, bool writes);
 
-void bind_step_door(py::module_& m);
+void bind_step_fast_path(py::module_& m);
 
 }  // namespace gradring

@@ -1,4 +1,4 @@
-#include "bindings/program_door.h"
+#include "bindings/step_fast_path.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -39,7 +39,7 @@ struct Expected {
   static inline PyTypeObject* array_type = nullptr;
 };
 
-struct Door {
+struct StepFastPath {
   Engine* engine = nullptr;
   py::object owner;
   py::object x_dtype;
@@ -61,30 +61,30 @@ struct Door {
 };
 
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) noexcept {
-  auto* door = static_cast<Door*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
-  if (door == nullptr) return nullptr;
+  auto* path = static_cast<StepFastPath*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
+  if (path == nullptr) return nullptr;
   double rate = 0;
-  if (count == 2 && names == nullptr && door->rate(&rate)) {
+  if (count == 2 && names == nullptr && path->rate(&rate)) {
     Batch batch;
     py::ssize_t rows = 0, target_rows = 0;
-    batch.fields[0] = door->x.data_of(args[0], &rows);
-    batch.fields[1] = door->y.data_of(args[1], &target_rows);
+    batch.fields[0] = path->x.data_of(args[0], &rows);
+    batch.fields[1] = path->y.data_of(args[1], &target_rows);
     Executor* executor = nullptr;
     if (batch.fields[0] != nullptr && batch.fields[1] != nullptr && rows == target_rows) {
-      executor = door->engine->programs(Mode::kTrain).find(rows);
+      executor = path->engine->programs(Mode::kTrain).find(rows);
     }
-    if (executor != nullptr && door->engine->enter(true) == Engine::Entry::kEntered) {
+    if (executor != nullptr && path->engine->enter(true) == Engine::Entry::kEntered) {
       batch.rows = rows;
-      batch.samples = door->engine->row_numbers(rows);
+      batch.samples = path->engine->row_numbers(rows);
       ChunkResult result;
       if (executor->brief()) {
-        result = door->engine->step(*executor, batch, rate);
+        result = path->engine->step(*executor, batch, rate);
       } else {
         const GilRelease release;
-        result = door->engine->step(*executor, batch, rate);
+        result = path->engine->step(*executor, batch, rate);
       }
-      const double loss = door->engine->totals().last_loss;
-      door->engine->leave();
+      const double loss = path->engine->totals().last_loss;
+      path->engine->leave();
       if (result.fault == Fault::kNone) return PyFloat_FromDouble(loss);
       // The slow way finds the same fault again, nothing having changed, and says what it is; a callback that failed
       // has kept its exception, which the slow way raises first.
@@ -123,51 +123,51 @@ void enter_or_throw(Engine& engine, bool writes) {
 
 namespace {
 
-Door& door_of(const py::capsule& capsule) { return *capsule.get_pointer<Door>(); }
+StepFastPath& fast_path_of(const py::capsule& capsule) { return *capsule.get_pointer<StepFastPath>(); }
 
-// (function, capsule): the function behind Engine.step, and the handle to teach it by.
-py::tuple make_step_door(py::object engine, const py::object& slow) {
+// (function, capsule): the function behind Session.step, and the handle by which to say what it may expect.
+py::tuple make_step_fast_path(py::object engine, const py::object& slow) {
   Expected::array_type = py::detail::npy_api::get().PyArray_Type_;
-  auto door = std::make_unique<Door>();
-  door->engine = engine.cast<Engine*>();
-  door->owner = std::move(engine);
-  py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(door.get(), kCapsuleName, [](PyObject* self) {
-    delete static_cast<Door*>(PyCapsule_GetPointer(self, kCapsuleName));
+  auto path = std::make_unique<StepFastPath>();
+  path->engine = engine.cast<Engine*>();
+  path->owner = std::move(engine);
+  py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(path.get(), kCapsuleName, [](PyObject* self) {
+    delete static_cast<StepFastPath*>(PyCapsule_GetPointer(self, kCapsuleName));
   }));
   if (!capsule) throw py::error_already_set();
-  (void)door.release();
-  // slow leads back to the function that is made here. It lies in a tuple and not in the door, because the garbage
+  (void)path.release();
+  // slow leads back to the function that is made here. It lies in a tuple and not in the capsule, because the garbage
   // collector sees through a tuple and not through a capsule: else no engine would ever be freed.
   const py::tuple self = py::make_tuple(capsule, slow);
   return py::make_tuple(py::reinterpret_steal<py::object>(PyCFunction_New(&kStep, self.ptr())), capsule);
 }
 
-void teach_shapes(const py::capsule& capsule, const std::string& dtype, const std::vector<int64_t>& input_shape,
-                  const std::string& target_dtype, const std::vector<int64_t>& target_shape) {
-  Door& door = door_of(capsule);
-  door.x_dtype = py::dtype::from_args(py::str(dtype));
-  door.y_dtype = py::dtype::from_args(py::str(target_dtype));
-  door.x = expected_for(door.x_dtype, input_shape);
-  door.y = expected_for(door.y_dtype, target_shape);
+void set_expected_shapes(const py::capsule& capsule, const std::string& dtype, const std::vector<int64_t>& input_shape,
+                         const std::string& target_dtype, const std::vector<int64_t>& target_shape) {
+  StepFastPath& path = fast_path_of(capsule);
+  path.x_dtype = py::dtype::from_args(py::str(dtype));
+  path.y_dtype = py::dtype::from_args(py::str(target_dtype));
+  path.x = expected_for(path.x_dtype, input_shape);
+  path.y = expected_for(path.y_dtype, target_shape);
 }
 
-void teach_rates(const py::capsule& capsule, std::vector<double> rates, int64_t first_update, bool constant) {
-  Door& door = door_of(capsule);
-  door.rates = std::move(rates);
-  door.first_update = first_update;
-  door.constant = constant;
+void set_expected_rates(const py::capsule& capsule, std::vector<double> rates, int64_t first_update, bool constant) {
+  StepFastPath& path = fast_path_of(capsule);
+  path.rates = std::move(rates);
+  path.first_update = first_update;
+  path.constant = constant;
 }
 
 }  // namespace
 
-void bind_step_door(py::module_& m) {
+void bind_step_fast_path(py::module_& m) {
   m.def(
-      "make_step_door", &make_step_door, py::arg("engine"), py::arg("slow"),
-      "The function behind Engine.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a "
-      "handle to teach it by.");
-  m.def("teach_step_shapes", &teach_shapes, py::arg("door"), py::arg("dtype"), py::arg("input_shape"),
+      "make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"),
+      "The function behind Session.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a "
+      "handle by which to say what it may expect.");
+  m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
         py::arg("target_dtype"), py::arg("target_shape"));
-  m.def("teach_step_rates", &teach_rates, py::arg("door"), py::arg("rates"), py::arg("first_update"),
+  m.def("set_expected_rates", &set_expected_rates, py::arg("fast_path"), py::arg("rates"), py::arg("first_update"),
         py::arg("constant"));
 }
 

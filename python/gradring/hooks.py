@@ -1,0 +1,35 @@
+"""Functions that an upper layer gives to a lower one, which may not import it.
+
+``Layer.__call__`` runs a forward pass, and what runs it stands above the layers. So the upper layer registers itself here
+when it is imported, and the package, which knows all of its parts, says what to import if nobody has registered yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Hook", "forward"]
+
+
+class Hook:
+    """One function, which ``register`` sets; before the first call of it ``load`` imports what registers."""
+
+    def __init__(self) -> None:
+        self.load: Callable[[], object] = lambda: None
+        self._function: Callable[..., Any] | None = None
+
+    def register(self, function: Callable[..., Any]) -> None:
+        """Call this function from now on."""
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._function is None:
+            self.load()
+        if self._function is None:
+            raise RuntimeError("[gradring] nothing is registered that runs a layer")
+        return self._function(*arguments)
+
+
+# forward(layer) gives the function of arrays behind ``layer(x)``; it has the store of the layer that it was made for.
+forward = Hook()

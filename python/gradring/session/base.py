@@ -1,0 +1,121 @@
+"""What a trainer asks of a session, and where an epoch is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from gradring.nn.params import Params
+from gradring.optim import Optimizer
+
+__all__ = ["REPORT_SECONDS", "BaseSession", "Progress"]
+
+REPORT_SECONDS = 0.1
+
+# progress(batches done in this epoch, running metrics)
+Progress: TypeAlias = Callable[[int, dict[str, float]], None]
+
+
+class BaseSession(ABC):
+    """Where the steps of one training run: the parameters, the optimizer's state, and how many updates they have seen.
+
+    ``Session`` trains a model; ``UserSession`` updates parameters with gradients that the user's function computes.
+    """
+
+    params: Params
+    state: dict[str, NDArray[Any]]
+    limit: int | None = None  # of batches in an epoch
+    _first = 0  # passes before the epoch's first batch
+    _told: int | None = None
+
+    # State
+
+    @property
+    @abstractmethod
+    def step_count(self) -> int:
+        """Updates of the parameters so far."""
+
+    @abstractmethod
+    def counters(self) -> dict[str, int]:
+        """What a checkpoint must hold beside the arrays."""
+
+    @abstractmethod
+    def restore(self, counters: Mapping[str, int]) -> None:
+        """Take over what ``counters`` gave."""
+
+    @abstractmethod
+    def set_optimizer(self, optimizer: Optimizer) -> None:
+        """Use this one from the next step on. Its state goes on under the names that it shares with the one before, and
+        else begins at zero."""
+
+    @abstractmethod
+    def loaded(self) -> None:
+        """The parameters are now those of a file, or as good as fresh."""
+
+    @abstractmethod
+    def holding(self) -> AbstractContextManager[None]:
+        """While a fit runs, nobody may fill the parameters anew or move them."""
+
+    # Data
+
+    @abstractmethod
+    def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
+        """What batches come from."""
+
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """What an epoch measures."""
+
+    @abstractmethod
+    def require_fit(self, source: Any) -> None:
+        """Raise now what validation data would raise after an epoch."""
+
+    # Runs
+
+    @abstractmethod
+    def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
+        """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
+
+    @abstractmethod
+    def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
+        """The metrics over a source; nothing is updated."""
+
+    @abstractmethod
+    def predict(self, x: Any, batch_size: int = 1024) -> NDArray[Any]:
+        """The model's output for every row of ``x``."""
+
+    @abstractmethod
+    def timings(self) -> dict[str, float]:
+        """Seconds in training so far, by phase."""
+
+    @abstractmethod
+    def plan(self) -> Any:
+        """How a step is carried out: printable."""
+
+    # Where the epoch is. A callback's own steps are none of it.
+
+    @abstractmethod
+    def _passes(self) -> tuple[int, int]:
+        """Batches whose gradients were computed so far, and how many of them wait for an update."""
+
+    def begin(self, start: int) -> None:
+        """The next batch is the epoch's number ``start``."""
+        self._first = self._passes()[0] - start
+
+    def batches(self) -> int:
+        """Batches of the epoch at hand whose gradients the parameters have."""
+        passes, pending = self._passes()
+        return passes - pending - self._first if self._told is None else self._told
+
+    def tell(self, progress: Progress, done: int, metrics: dict[str, float]) -> None:
+        """Call ``progress``, which may take steps of its own."""
+        before, self._told = self._passes()[0], self.batches()
+        try:
+            progress(done, metrics)
+        finally:
+            self._first += self._passes()[0] - before
+            self._told = None

@@ -1,0 +1,102 @@
+"""What ``model(x)`` and ``predict`` run."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring import _core, hooks
+from gradring.errors import GradringError
+from gradring.graph.passes import predict_graph
+from gradring.session.arenas import Arenas
+from gradring.session.batch import rows_contiguous
+from gradring.session.programs import Programs
+
+if TYPE_CHECKING:
+    from gradring.ir import Graph
+    from gradring.nn.layer import Layer
+    from gradring.nn.store import Store
+
+__all__ = ["Forward"]
+
+_LARGEST_BATCH = 1024
+
+
+class _NoOperation(Exception):
+    """A model, such as Flatten or Dropout alone, hands its input on."""
+
+
+class Forward:
+    """A model's forward pass, from any number of threads at the same time: each call that runs has programs and
+    temporaries of its own, kept for the batch shapes seen."""
+
+    def __init__(self, model: Layer, store: Store | None = None, lanes: int | None = None) -> None:
+        self.store = model.store if store is None else store
+        self._model, self._lanes = model, _core.usable_cores() if lanes is None else lanes
+        self._inside: set[int] = set()  # the threads
+        self._free: list[_Pass] = []  # its methods are atomic: who takes one out has it alone
+
+    def __call__(self, x: ArrayLike, batch_size: int = _LARGEST_BATCH) -> NDArray[Any]:
+        me = threading.get_ident()
+        if me in self._inside:
+            raise GradringError(
+                "[predict] it is running already, further up this thread's stack: a layer cannot call the model it is in"
+            )
+        try:
+            one = self._free.pop()
+        except IndexError:
+            one = _Pass(self._model, self.store, self._lanes)
+        self._inside.add(me)
+        try:
+            return one.predict(x, batch_size)
+        finally:
+            self._inside.discard(me)
+            self._free.append(one)
+
+
+class _Pass:
+    """Programs of the forward pass, for one thread at a time."""
+
+    def __init__(self, model: Layer, store: Store, lanes: int) -> None:
+        self._programs = Programs(model, Arenas(store, None), lanes=lanes)
+        self._output: tuple[int, ...] = ()  # the shape of a row
+
+    def predict(self, x: ArrayLike, batch_size: int) -> NDArray[Any]:
+        """The model's outputs for all rows of ``x``."""
+        programs, dtype = self._programs, self._programs.dtype
+        array = rows_contiguous(x, "x", dtype)
+        total, row = array.shape[0], array.shape[1:]
+        if total == 0:
+            graph, output = predict_graph(programs.model, (1, *row))
+            return np.empty((0, *graph.values[output].shape[1:]), dtype)
+        size = min(batch_size, total)
+        feed = _core.ArrayFeed([(array, dtype)], size)
+        try:
+            self._ensure((size, *row))
+        except _NoOperation:
+            return np.array(array, dtype).reshape(total, *self._output)
+        if total % size:
+            self._ensure((total % size, *row))
+        out = np.empty((total, *self._output), dtype)
+        result = programs.native.predict(feed, out, out.itemsize * int(np.prod(self._output)))
+        if result["fault"] == "callback":
+            programs.raise_callback()
+        return out
+
+    def _ensure(self, shape: tuple[int, ...]) -> None:
+        programs = self._programs
+
+        def build() -> tuple[Graph, str | None]:
+            graph, output = predict_graph(programs.model, shape, dtype=programs.dtype, layout=programs.store.layout)
+            self._output = graph.values[output].shape[1:]
+            if not graph.nodes:
+                raise _NoOperation
+            return graph, output
+
+        programs.ensure("predict", shape, build)
+
+
+hooks.forward.register(Forward)

@@ -1,0 +1,98 @@
+"""Programs: one native engine, and the programs that it was given for each mode and batch shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gradring import _core
+from gradring.errors import GradringError
+from gradring.graph.plan import Plan, plan
+from gradring.nn.function import Function
+from gradring.session.arenas import Arenas
+
+if TYPE_CHECKING:
+    from gradring.ir import Graph
+    from gradring.nn.layer import Layer
+
+__all__ = ["Programs"]
+
+# What a program of this many FLOP takes, about 20 microseconds, is worth handing over Python's lock for.
+_BRIEF_FLOPS = 2_000_000
+
+
+class Programs:
+    """A native engine over a model's arenas. A program is planned for each mode and batch shape when it first comes, and
+    kept."""
+
+    stale = False
+
+    def __init__(
+        self,
+        model: Layer,
+        arenas: Arenas,
+        *,
+        lanes: int,
+        accumulate: int = 1,
+        seed: int = 0,
+        check_finite: bool = True,
+    ) -> None:
+        self.model, self.arenas, self.store = model, arenas, arenas.store
+        self.store.programs.add(self)
+        self.dtype = self.store.dtype
+        self.native = _core.Engine(arenas.param, arenas.grad, arenas.state, lanes, accumulate, seed, check_finite)
+        self.plans: dict[tuple[str, int], Plan] = {}
+        self.row_shape: tuple[int, ...] | None = None
+
+    def ensure(self, mode: str, input_shape: tuple[int, ...], build: Callable[[], tuple[Graph, str | None]]) -> bool:
+        """Make the program for this mode and batch shape if it is not there; True if it is new."""
+        if self.row_shape != input_shape[1:]:
+            # Another row shape than before: programs are found by their number of rows alone.
+            self.clear()
+            self.row_shape = input_shape[1:]
+        if self.stale:
+            self.clear()
+        key = (mode, input_shape[0])
+        if key in self.plans:
+            return False
+        graph, output = build()
+        made = plan(graph, output, mode=mode)
+        brief = made.flops < _BRIEF_FLOPS and not any(i.op == "callback" for i in made.instructions)
+        barriers = self.native.add(
+            mode, made.rows, made.dtype, list(made.buffers), made.native(), made.temp_bytes, made.fields, brief
+        )
+        # What is only printed is planned again when somebody asks: thousands of small models may be alive.
+        losses = tuple(i for i in made.instructions if i.op == "cross_entropy")
+        self.plans[key] = replace(made, instructions=losses, buffers=(), names=(), shapes={}, barriers=tuple(barriers))
+        return True
+
+    def clear(self) -> None:
+        """Forget all programs; they are made again when next needed."""
+        self.native.clear()
+        self.stale = False
+        self.plans.clear()
+
+    def use_state(self) -> None:
+        """The optimizer's arena is another one from now on."""
+        self.native.set_state(self.arenas.state)
+        self.clear()
+
+    def forget(self) -> None:
+        """As ``clear``; where a program runs at the moment, as soon as the next one is asked for."""
+        try:
+            self.clear()
+        except GradringError:
+            self.stale = True
+
+    def plan_of(self, mode: str, rows: int) -> Plan:
+        """What is kept of a plan as it runs now: its shape, its barriers and the lanes chosen."""
+        return replace(self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows))
+
+    def raise_callback(self) -> None:
+        """Raise what a Python layer raised inside a program, if one did."""
+        for _, layer in self.model.walk():
+            if isinstance(layer, Function) and layer.failures:
+                error = layer.failures[0]
+                layer.failures.clear()
+                raise error

@@ -1,0 +1,110 @@
+"""What a session tells of an epoch, while it runs and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["EpochResult", "Report", "Sums", "Totals"]
+
+
+def _metrics(loss: float, accuracy: float | None) -> dict[str, float]:
+    return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a running epoch is; the means are over its samples so far."""
+
+    steps: int
+    samples: int
+    loss: float
+    accuracy: float | None
+    learning_rate: float
+    seconds: float
+
+    def metrics(self) -> dict[str, float]:
+        """The means by name."""
+        return _metrics(self.loss, self.accuracy)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch came to. ``seconds`` has keys data, compute, update and total."""
+
+    loss: float
+    accuracy: float | None
+    samples: int
+    steps: int
+    seconds: Mapping[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """The means by name."""
+        return _metrics(self.loss, self.accuracy)
+
+
+class Sums:
+    """Totals of several native chunks; ``classified`` says whether right answers are counted."""
+
+    def __init__(self, classified: bool) -> None:
+        self.values: dict[str, float] = {}
+        self._classified = classified
+
+    def add(self, more: Mapping[str, float]) -> None:
+        """Add the totals of another chunk."""
+        for key, value in more.items():
+            self.values[key] = self.values.get(key, 0) + value
+
+    def loss(self) -> float:
+        """The mean loss."""
+        weight = self.values.get("loss_weight", 0)
+        return self.values["loss_sum"] / weight if weight else float("nan")
+
+    def accuracy(self) -> float | None:
+        """The share of right answers, if they are counted."""
+        samples = self.values.get("samples", 0)
+        return self.values["correct"] / samples if self._classified and samples else None
+
+    def count(self, key: str) -> int:
+        """A total that is a whole number."""
+        return int(self.values.get(key, 0))
+
+    def metrics(self) -> dict[str, float]:
+        """The means by name."""
+        return _metrics(self.loss(), self.accuracy())
+
+    def report(self, rates: Any, updates: int, seconds: float) -> Report:
+        """The means so far; ``updates`` of the last chunk had ``rates``."""
+        rate = float(rates[max(updates - 1, 0)])
+        return Report(self.count("steps"), self.count("samples"), self.loss(), self.accuracy(), rate, seconds)
+
+    def result(self, total: float) -> EpochResult:
+        """The epoch's result; it took ``total`` seconds."""
+        seconds = {key: self.values.get(f"{key}_seconds", 0.0) for key in ("data", "compute", "update")}
+        seconds["total"] = total
+        return EpochResult(self.loss(), self.accuracy(), self.count("samples"), self.count("steps"), seconds)
+
+
+class Totals:
+    """The metrics of steps that are taken one by one, from the session's own totals, which ``read`` gives."""
+
+    _keys = ("loss_sum", "loss_weight", "correct", "samples")
+
+    def __init__(self, read: Callable[[], Mapping[str, float]], classified: bool) -> None:
+        self._read, self._sums = read, Sums(classified)
+        self._sums.add(dict.fromkeys(self._keys, 0.0))
+        self._before: Mapping[str, float] = {}
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._before = self._read()
+
+    def end(self) -> None:
+        """The step has ended."""
+        after = self._read()
+        self._sums.add({key: after[key] - self._before[key] for key in self._keys})
+
+    def metrics(self) -> dict[str, float]:
+        """The means by name."""
+        return self._sums.metrics()

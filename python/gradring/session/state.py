@@ -1,0 +1,289 @@
+"""What a session owns: one model's arenas, programs and counts, and the optimizer that its steps apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import _core
+from gradring.arguments import choice
+from gradring.errors import GradringError
+from gradring.graph.faults import fault_error
+from gradring.graph.passes import evaluate_graph, train_graph
+from gradring.graph.plan import Plan, plan
+from gradring.nn.layer import Layer
+from gradring.optim import Optimizer
+from gradring.options import Options
+from gradring.session.arenas import Arenas
+from gradring.session.base import BaseSession
+from gradring.session.batch import check_target
+from gradring.session.forward import Forward
+from gradring.session.programs import Programs
+
+if TYPE_CHECKING:
+    from gradring.ir import Graph
+
+__all__ = ["LOSSES", "RATES", "SessionState"]
+
+LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
+RATES = 16384  # learning rates that are computed ahead
+Array = NDArray[Any]
+
+
+class SessionState(BaseSession):
+    """The part of a ``Session`` that is there between steps."""
+
+    def __init__(
+        self,
+        model: Layer,
+        *,
+        optimizer: Optimizer,
+        loss: str = "cross_entropy",
+        dtype: str = "float32",
+        threads: int | Literal["auto"] = "auto",
+        seed: int = 0,
+        clip_norm: float | None = None,
+        nonfinite: str = "raise",
+        accumulate: int = 1,
+        fuse_update: bool | None = None,
+    ) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
+        choice("Session", "loss", loss, LOSSES)
+        options = Options.checked(
+            "Session",
+            dtype=dtype,
+            threads=threads,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            nonfinite=nonfinite,
+            seed=seed,
+        )
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
+        self.fuse_update = fuse_update
+        self._check_finite = options.nonfinite == "raise"
+        store = model.ensure(options.seed, options.dtype)
+        if store.whole is not store:
+            raise ValueError(
+                f"[Session] {model} is a layer of another model and shares its parameters: train that model, or a "
+                "copy.deepcopy of this layer"
+            )
+        store = model.astype(options.dtype).store
+        self._arenas = Arenas(store, optimizer.state_names)
+        self._programs = Programs(
+            model,
+            self._arenas,
+            lanes=_core.usable_cores() if options.threads == "auto" else options.threads,
+            accumulate=options.accumulate,
+            seed=options.seed,
+            check_finite=self._check_finite,
+        )
+        self._native = self._programs.native
+        self._forward = Forward(model, store, self.threads)
+        self.params = store.arrays
+        self._grads = self._arenas.gradients()
+        self.state = self._arenas.states(optimizer.state_names)
+        self._last_rows = 0
+        self._constant_rates: NDArray[np.float64] | None = None
+        self._set_rates(optimizer)
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """The gradients that the next steps will make, by parameter: live arrays. Asking for them turns ``fuse_update``
+        off, as it would not make them."""
+        if self.fuse_update is not False:
+            self.fuse_update = False
+            self._programs.clear()
+        return self._grads
+
+    @property
+    def dtype(self) -> str:
+        """That of the parameters and of the arithmetic."""
+        return self._programs.dtype
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a step may use."""
+        lanes: int = self._native.lanes
+        return lanes
+
+    # Counts, which the native engine keeps; all are part of a checkpoint.
+
+    @property
+    def step_count(self) -> int:
+        """Updates of the parameters so far; set it when restoring a checkpoint."""
+        updates: int = self._native.updates
+        return updates
+
+    @step_count.setter
+    def step_count(self, value: int) -> None:
+        self._native.updates = value
+
+    @property
+    def seed(self) -> int:
+        """What dropout is drawn from, together with ``draw_count``."""
+        seed: int = self._native.seed
+        return seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._native.seed = value
+
+    @property
+    def draw_count(self) -> int:
+        """Training passes so far, which key dropout."""
+        draws: int = self._native.draws
+        return draws
+
+    @draw_count.setter
+    def draw_count(self, value: int) -> None:
+        self._native.draws = value
+
+    @property
+    def fresh(self) -> int:
+        """Updates that were done when the optimizer's state began at zero."""
+        fresh: int = self._native.fresh
+        return fresh
+
+    @fresh.setter
+    def fresh(self, value: int) -> None:
+        self._native.fresh = value
+
+    @property
+    def pending(self) -> int:
+        """Batches whose gradients wait for the rest of their group (``accumulate``)."""
+        pending: int = self._native.pending
+        return pending
+
+    def counters(self) -> dict[str, int]:
+        return {"step": self.step_count, "draw": self.draw_count, "fresh": self.fresh}
+
+    def restore(self, counters: Mapping[str, int]) -> None:
+        self.forget()
+        self.step_count, self.draw_count = counters["step"], counters["draw"]
+        self.fresh, self.seed = counters["fresh"], counters["seed"]
+
+    def loaded(self) -> None:
+        self.model.store.whole.trained = False
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        store = self.model.store
+        store.fits += 1
+        try:
+            yield
+        finally:
+            store.fits -= 1
+
+    def forget(self) -> None:
+        """Drop the gradients that wait for an update, as if their batches had never come."""
+        self._native.drop_pending()
+
+    # The optimizer
+
+    def set_optimizer(self, optimizer: Optimizer) -> None:
+        if optimizer.state_names != self.optimizer.state_names:
+            views = self._arenas.replace_state(optimizer.state_names, self.state)
+            self._programs.use_state()
+            if set(optimizer.state_names) - set(self.optimizer.state_names):
+                self._native.fresh = self.step_count
+            self.state.clear()
+            self.state.update(views)
+        else:
+            self._programs.clear()
+        self.optimizer = optimizer
+        self._set_rates(optimizer)
+
+    def _set_rates(self, optimizer: Optimizer) -> None:
+        self._constant_rates = None if callable(optimizer.lr) else np.full(1, optimizer.lr, np.float64)
+
+    def _rates(self, count: int) -> NDArray[np.float64]:
+        """The learning rates of the next updates."""
+        if self._constant_rates is None:
+            return self.optimizer.learning_rates(self.step_count, count)
+        if len(self._constant_rates) < count:
+            self._constant_rates = np.full(RATES, self._constant_rates[0], np.float64)
+        return self._constant_rates
+
+    # Programs
+
+    def plan(self, rows: int | None = None) -> Plan:
+        """The training program for a batch of ``rows`` (the largest one trained on): print it."""
+        plans = self._programs.plans
+        rows = rows or max((n for mode, n in plans if mode == "train"), default=0)
+        if ("train", rows) not in plans:
+            raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
+        kept = self._programs.plan_of("train", rows)
+        graph = self._graph("train", kept.input_shape)
+        return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
+
+    def totals(self) -> dict[str, float]:
+        """Sums over the training so far, native ones: of losses, their weights, samples, right answers, seconds."""
+        totals: dict[str, float] = self._native.totals()
+        return totals
+
+    def timings(self) -> dict[str, float]:
+        """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
+        totals = self._native.totals()
+        return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "update")}
+
+    def _require_own_store(self) -> None:
+        if self._programs.store.retired:
+            raise GradringError(
+                "[Trainer] the model's parameters have moved to other memory since this trainer was made, by init or "
+                "astype with another dtype, or as layers of another model: make a new trainer"
+            )
+
+    def _wanted(self, x: Array, y: Array) -> list[tuple[Array, str]]:
+        return [(x, self.dtype), (y, "int64" if self.loss == "cross_entropy" else self.dtype)]
+
+    def _ensure(self, mode: str, rows: int, x: Array, y: Array) -> bool:
+        shape = (rows, *x.shape[1:])
+
+        def build() -> tuple[Graph, str | None]:
+            graph = self._graph(mode, shape)
+            check_target(graph.values["target"].shape, y, self.loss)
+            return graph, None
+
+        if mode == "train":
+            self._last_rows = rows
+        return self._programs.ensure(mode, shape, build)
+
+    def _graph(self, mode: str, shape: tuple[int, ...]) -> Graph:
+        """The graph of a training step or an evaluation for a batch of this shape."""
+        layout = self._programs.store.layout
+        if mode == "evaluate":
+            return evaluate_graph(self.model, shape, self.loss, dtype=self.dtype, layout=layout)
+        return train_graph(
+            self.model,
+            shape,
+            self.loss,
+            dtype=self.dtype,
+            layout=layout,
+            optimizer=self.optimizer,
+            clip_norm=self.clip_norm,
+            accumulate=self.accumulate > 1,
+            fuse_update=self.fuse_update is not False,
+            check_finite=self._check_finite,
+        )
+
+    def _fail(
+        self, result: Mapping[str, Any], y: Array | None, batch: int, *, training: bool = True, culprit: str = ""
+    ) -> NoReturn:
+        if result["fault"] == "callback":
+            self._programs.raise_callback()
+            raise RuntimeError("[Session] a callback failed without saying why")
+        if result["fault"] == "gradient":
+            self.forget()  # the sums of micro-batches hold what was found
+        plans = self._programs.plans.values()
+        updates = self.step_count if training else None
+        raise fault_error(result, loss=self.loss, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
+
+    def _passes(self) -> tuple[int, int]:
+        return self.draw_count, self.pending
