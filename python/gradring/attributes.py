@@ -31,7 +31,7 @@ class Settled(metaclass=_SettledType):
     _settled = False
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not self._settled or name.startswith("_") or name in self._settable:
+        if name[:1] == "_" or not self._settled or name in self._settable:
             object.__setattr__(self, name, value)
             return
         described = getattr(type(self), name, None)

@@ -3,8 +3,9 @@
 A lock of readers and one writer, after Courtois, Heymans and Parnas, "Concurrent Control with Readers and Writers", 1971.
 A writer that runs for long pauses between two of its chunks, and then lets those go first who wait.
 
-A signal's handler may raise at any moment, also while a thread enters or leaves. So each thread inside is known by a token
-that lives in its own frame: when the frame is gone, so is the claim, however it ended.
+A signal's handler may raise at any moment, also while a thread enters or leaves. So each thread inside is known by a claim,
+the context manager itself, which lives in the frame of its ``with`` statement: when the frame is gone, so is the claim,
+however it ended.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from gradring.errors import GradringError
 
@@ -23,9 +22,70 @@ _POLL = 0.0005  # seconds between two looks of a thread that waits
 _PATIENCE = 0.2  # seconds that a pause lasts at most for those that wait
 
 
-class _Token:
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
+class _Claim:
+    """A thread that is inside, or that wants to be."""
+
+    __slots__ = ("__weakref__", "gate", "thread")
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate, self.thread = gate, threading.get_ident()
+
+
+class _Reading(_Claim):
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        while not self.gate._read(self):
+            time.sleep(_POLL)
+
+    def __exit__(self, *_: object) -> None:
+        with self.gate._lock:
+            self.gate._readers.discard(self)
+
+
+class _Writing(_Claim):
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        gate = self.gate
+        while not gate._write(self):
+            with gate._lock:
+                gate._waiting.add(self)
+            time.sleep(_POLL)
+
+    def __exit__(self, *_: object) -> None:
+        gate = self.gate
+        with gate._lock:
+            if gate._inside() is self:
+                gate._writer = None
+
+
+class _Pause:
+    __slots__ = ("_gate", "_writer")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate, self._writer = gate, gate._inside()
+        assert self._writer is not None
+
+    def __enter__(self) -> None:
+        with self._gate._lock:
+            self._gate._writer = None
+
+    def __exit__(self, *_: object) -> None:
+        gate, writer = self._gate, self._writer
+        assert writer is not None
+        if gate._waiting:
+            began = time.monotonic()
+            while gate._waiting and time.monotonic() - began < _PATIENCE:
+                time.sleep(_POLL)
+        # From here on no other thread comes in, so that a stream of readers does not keep the writer out for ever.
+        gate._returning = mine = weakref.ref(writer)
+        try:
+            while not gate._write(writer):
+                time.sleep(_POLL)
+        finally:  # also if a signal ends the wait
+            if gate._returning is mine:
+                gate._returning = None
 
 
 class Gate:
@@ -36,92 +96,59 @@ class Gate:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards the following, and is never held for long
-        self._readers: weakref.WeakSet[_Token] = weakref.WeakSet()
-        self._waiting: weakref.WeakSet[_Token] = weakref.WeakSet()
-        self._writer: weakref.ref[_Token] | None = None
-        self._returning: weakref.ref[_Token] | None = None  # the writer whose pause is over: it is the next to come in
+        self._readers: weakref.WeakSet[_Claim] = weakref.WeakSet()
+        self._waiting: weakref.WeakSet[_Claim] = weakref.WeakSet()
+        self._writer: weakref.ref[_Claim] | None = None
+        self._returning: weakref.ref[_Claim] | None = None  # the writer whose pause is over: it is the next to come in
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Reading:
         """Waits for a writer; ``GradringError`` if that is this very thread."""
-        token = _Token()
-        while not self._read(token):
-            time.sleep(_POLL)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._readers.discard(token)
+        return _Reading(self)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> _Writing:
         """Waits for readers and other writers; within itself it does nothing."""
-        token = _Token()
-        while not self._write(token):
-            with self._lock:
-                self._waiting.add(token)
-            time.sleep(_POLL)
-        try:
-            yield
-        finally:
-            with self._lock:
-                if self._inside() is token:
-                    self._writer = None
+        return _Writing(self)
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> _Pause:
         """Within ``writing``: other threads may come in, and those that wait come in before the writer goes on."""
-        with self._lock:
-            token, self._writer = self._inside(), None
-        assert token is not None
-        try:
-            yield
-        finally:
-            began = time.monotonic()
-            while self._waiting and time.monotonic() - began < _PATIENCE:
-                time.sleep(_POLL)
-            # From here on no other thread comes in, so that a stream of readers does not keep the writer out for ever.
-            self._returning = mine = weakref.ref(token)
-            try:
-                while not self._write(token):
-                    time.sleep(_POLL)
-            finally:  # also if a signal ends the wait
-                if self._returning is mine:
-                    self._returning = None
+        return _Pause(self)
 
-    def _inside(self) -> _Token | None:
+    def _inside(self) -> _Claim | None:
         return None if self._writer is None else self._writer()
 
-    def _read(self, token: _Token) -> bool:
+    def _read(self, claim: _Claim) -> bool:
         with self._lock:
             writer = self._inside()
             # A thread that reads already may read again, or it and the returning writer would wait for each other.
             if writer is None and (
-                self._is_next(token) or any(reader.thread == token.thread for reader in self._readers)
+                self._is_next(claim) or any(reader.thread == claim.thread for reader in self._readers)
             ):
-                self._readers.add(token)
-                self._waiting.discard(token)
+                self._readers.add(claim)
+                self._waiting.discard(claim)
                 return True
-            if writer is not None and writer.thread == token.thread:
+            if writer is not None and writer.thread == claim.thread:
                 raise GradringError(
                     "[Trainer] a step is running already, further up this thread's stack: a layer, or the function of a "
                     "loader, cannot use the trainer that runs it; a callback can"
                 )
-            self._waiting.add(token)
+            self._waiting.add(claim)
             return False
 
-    def _write(self, token: _Token) -> bool:
+    def _write(self, claim: _Claim) -> bool:
         with self._lock:
             writer = self._inside()
             if writer is not None:
-                return writer.thread == token.thread
-            if not self._is_next(token) or any(reader.thread != token.thread for reader in self._readers):
+                return writer.thread == claim.thread
+            if not self._is_next(claim):
                 return False
-            self._writer, self._returning = weakref.ref(token), None
-            self._waiting.discard(token)
+            if self._readers and any(reader.thread != claim.thread for reader in self._readers):
+                return False
+            self._writer, self._returning = weakref.ref(claim), None
+            if self._waiting:
+                self._waiting.discard(claim)
             return True
 
-    def _is_next(self, token: _Token) -> bool:
+    def _is_next(self, claim: _Claim) -> bool:
         """Whether no writer of another thread returns from a pause."""
         returning = None if self._returning is None else self._returning()
-        return returning is None or returning.thread == token.thread
+        return returning is None or returning.thread == claim.thread

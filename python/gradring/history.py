@@ -44,8 +44,9 @@ class History:
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add an epoch."""
-        for name in row:
-            self.metrics.setdefault(name, [math.nan] * self._epochs)
+        if row.keys() != self.metrics.keys():
+            for name in row:
+                self.metrics.setdefault(name, [math.nan] * self._epochs)
         for name, values in self.metrics.items():
             values.append(float(row.get(name, math.nan)))
         self._epochs += 1

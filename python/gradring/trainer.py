@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gradring import checkpoint, signals
+from gradring import signals
 from gradring.arguments import choice, whole
 from gradring.attributes import Settled
-from gradring.callbacks.base import Callback, Run
-from gradring.callbacks.checkpoint import Checkpoint
-from gradring.callbacks.progress import Progress
-from gradring.callbacks.states import give, joined, named_states, require_known, split
-from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
+from gradring.callbacks.base import Callback
+from gradring.callbacks.states import require_known
+from gradring.errors import GradringError
+from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
 from gradring.optim import AdamW, Optimizer
@@ -29,19 +25,15 @@ from gradring.options import Options, require_one_process
 from gradring.prediction import joined_rows, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
-from gradring.session.data import length_of
 from gradring.session.user import UserFunction
 from gradring.timings import Timings
+from gradring.training_state import TrainingState
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
     from gradring.nn.params import Params
 
 __all__ = ["Trainer"]
-
-_STATE = "optimizer/"  # before the names of the optimizer's arrays in a checkpoint
-_VERSION = "1"
-_EVALUATE = 1024  # samples at a time; large, since nothing is kept for a backward pass
 
 
 class Trainer(Settled):
@@ -119,7 +111,7 @@ class Trainer(Settled):
             nonfinite=nonfinite,
             seed=0 if seed is None else seed,
         )
-        self.model, self._optimizer, self._seed = model, optimizer, options.seed
+        self.model = model
         self._session: BaseSession
         if step is not None:
             if params is None:
@@ -136,48 +128,50 @@ class Trainer(Settled):
                 )
             native = Session(model, loss=loss, optimizer=optimizer, accuracy="accuracy" in metrics, **asdict(options))
             self._session, self.step = native, native.step
-        self.epoch = 0  # complete epochs
-        self._batch = 0  # batches done of the next one, after an interrupted fit
-        self._training = False
-        self._history = History()
-        self._callbacks: tuple[Callback, ...] = ()
-        self._callback_states: dict[str, dict[str, Any]] = {}
+        self._state = TrainingState(self._session, optimizer, options.seed)
         self._lock = threading.RLock()
-        self._gate = Gate()
-        self._validation_seconds = self._python_seconds = 0.0
+        self._gate, self._clock = Gate(), Clock()
 
     # State
 
-    _settable = frozenset({"epoch"})
     _fixed = frozenset({"model", "step"})
+
+    @property
+    def epoch(self) -> int:
+        """Complete epochs."""
+        return self._state.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._state.epoch = epoch
 
     @property
     def optimizer(self) -> Optimizer:
         """What updates the parameters. Another one takes effect from the next step, also while ``fit`` runs; what it keeps
         for each parameter goes on where both keep it, and else begins at zero."""
-        return self._optimizer
+        return self._state.optimizer
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer) -> None:
         _require_optimizer(optimizer)
         with self._alone("optimizer"):
             self._session.set_optimizer(optimizer)
-            self._optimizer = optimizer
+            self._state.optimizer = optimizer
 
     @property
     def seed(self) -> int:
         """What dropout and the order of plain arrays are drawn from."""
-        return self._seed
+        return self._state.seed
 
     @property
     def history(self) -> History:
         """What the last run of ``fit`` measured, and those that it resumed."""
-        return self._history
+        return self._state.history
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
         """Those of the run of ``fit`` that is going on; empty otherwise."""
-        return self._callbacks
+        return self._state.callbacks
 
     @property
     def params(self) -> Params:
@@ -206,25 +200,13 @@ class Trainer(Settled):
         """A copy of all that training changes: ``params``, ``optimizer``, and the counts of steps, epochs and
         batches."""
         with self._gate.reading():
-            return {
-                "params": {name: array.copy() for name, array in self._session.params.items()},
-                "optimizer": {name: array.copy() for name, array in self._session.state.items()},
-                **self._counts(),
-            }
+            return self._state.as_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave. A name or shape that does not fit raises ``ValueError`` and changes
         nothing."""
         with self._alone("load_state_dict"):
-            tensors = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
-            problem = self._misfit(tensors)
-            if problem:
-                raise ValueError(f"[Trainer.load_state_dict] {problem}")
-            try:
-                counts = {name: _count(name, state.get(name, _DEFAULTS.get(name))) for name in self._counts()}
-            except (TypeError, ValueError, OverflowError) as error:
-                raise ValueError(f"[Trainer.load_state_dict] {error}") from None
-            self._restore(tensors, counts)
+            self._state.take_dict(state)
 
     def reset(self, seed: int) -> None:
         """Begin anew: fresh parameters from ``seed``, an optimizer without memory, no epochs and no history."""
@@ -233,11 +215,7 @@ class Trainer(Settled):
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
             self.model.init(seed, self.model.store.dtype)
-            for array in self._session.state.values():
-                array[...] = 0
-            counts = dict.fromkeys(self._counts(), 0) | {"seed": seed}
-            self._session.restore(counts)
-            self.epoch, self._batch, self._seed, self._history = 0, 0, seed, History()
+            self._state.begin_anew(seed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
@@ -245,17 +223,7 @@ class Trainer(Settled):
         A new trainer that loads it goes on bit for bit as this one would.
         """
         with self._gate.reading():
-            tensors = {**self._session.params, **{_STATE + name: array for name, array in self._session.state.items()}}
-            states, arrays = split(named_states(self._callbacks) or self._callback_states)
-            tensors |= arrays
-            metadata = {name: str(value) for name, value in self._counts().items()}
-            metadata |= {
-                "format": "gradring",
-                "version": _VERSION,
-                "optimizer": repr(self.optimizer),
-                "callbacks": json.dumps(states),
-            }
-            checkpoint.write(path, tensors, {**metadata, "history": json.dumps(self._history.metrics)})
+            self._state.save(path)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool = False, strict: bool = True) -> list[str]:
         """Go on from a file of ``save``; the names of the tensors that were taken from it.
@@ -266,49 +234,8 @@ class Trainer(Settled):
         A file that is damaged or foreign raises ``CheckpointCorrupt``, and a sound one for another model or optimizer
         ``CheckpointMismatch``, naming the file and the tensor. Nothing is changed then.
         """
-        name = os.fspath(path)
         with self._alone("load"):
-            tensors, metadata = checkpoint.read(name)
-            states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
-            if weights_only or not strict:
-                return self._take_weights(name, tensors, strict)
-            problem = self._misfit(tensors)
-            if problem:
-                raise CheckpointMismatch(
-                    f"[Trainer.load] {name}: {problem}; weights_only=True takes the parameters alone, and strict=False "
-                    "those that fit"
-                )
-            try:
-                if metadata["version"] != _VERSION:
-                    raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
-                counts = {name: _count(name, metadata.get(name, _DEFAULTS.get(name))) for name in self._counts()}
-                history = History.from_metrics(json.loads(metadata["history"]))
-            except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-                raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
-            self._restore(tensors, counts)
-            self._history, self._callback_states = history, states
-            return list(tensors)
-
-    def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
-        params = self._session.params
-        weights = {name: array for name, array in tensors.items() if not name.startswith(_STATE)}
-        fitting = {
-            name: array
-            for name, array in weights.items()
-            if name in params and params[name].shape == array.shape and params[name].dtype == array.dtype
-        }
-        if strict and len(fitting) < max(len(params), len(weights)):
-            odd = sorted((params.keys() | weights.keys()) - fitting.keys())
-            raise CheckpointMismatch(
-                f"[Trainer.load] {path}: parameter {odd[0]!r} is not the same there and in this model; strict=False "
-                "takes those that fit"
-            )
-        if self._training:
-            raise GradringError("[Trainer.load] an epoch is running; load between epochs")
-        for name, array in fitting.items():
-            np.copyto(params[name], array)
-        self._session.loaded()
-        return list(fitting)
+            return self._state.load(path, weights_only=weights_only, strict=strict)
 
     # Training
 
@@ -349,55 +276,22 @@ class Trainer(Settled):
         limit = steps_per_epoch
         limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
         choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
-        listeners = _listeners(callbacks, verbose)
+        listeners = listeners_of(callbacks, verbose)
         if isinstance(resume, str) and resume == "auto":
-            resume = _newest(listeners)
+            resume = newest_checkpoint(listeners)
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
                 self._resume(resume, listeners)
             else:
-                self._batch, self._history, self._callback_states = 0, History(), {}
+                self._state.batch, self._state.history, self._state.callback_states = 0, History(), {}
             source = self._session.source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
-            self._session.limit = limit
             check = None
             if validate is not None:
-                check = self._session.source("Trainer.fit", validate, _EVALUATE, shuffle=False, seed=0)
+                check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
                 self._session.require_fit(check)
-            names = self._session.metric_names()
-            batches = length_of(source)
-            batches = limit if batches is None else batches
-            run = Run(
-                self,
-                self._history,
-                first_epoch=self.epoch if resume is None else 0,
-                last_epoch=epochs if resume is not None else self.epoch + epochs,
-                batches=batches if batches is None or limit is None else min(batches, limit),
-                epoch=self.epoch,
-                batch=self._batch,
-                source=source,
-                names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
-            )
-            self._callbacks = tuple(listeners)
-            try:
-                for listener in listeners:
-                    listener.on_fit_start(run)
-                if resume is not None:
-                    give(self._callback_states, listeners, os.fspath(resume))
-                while self.epoch < run.last_epoch and not run.stop:
-                    self._fit_epoch(run, source, check, listeners)
-                run.ended = "complete"
-            except BaseException as error:
-                run.ended = type(error).__name__
-                if isinstance(error, signals.Ended):
-                    for listener in listeners:
-                        if isinstance(listener, Checkpoint) and listener.monitor is None:
-                            listener.save(run)
-                raise
-            finally:
-                for listener in listeners:
-                    listener.on_fit_end(run)
-                self._callback_states, self._callbacks = named_states(listeners), ()
-            return self._history
+            run = FitRun(self._state, self._gate, self._clock, listeners)
+            run.run(self, source, check, epochs, limit=limit, resumed=resume)
+            return self._state.history
 
     def _resume(self, path: str | os.PathLike[str], listeners: list[Callback]) -> None:
         if not os.path.exists(path):
@@ -406,51 +300,11 @@ class Trainer(Settled):
                 'resume="auto" while a Checkpoint among the callbacks has no file yet'
             )
         self.load(path)
-        require_known(self._callback_states, listeners, os.fspath(path))
-
-    def _fit_epoch(self, run: Run, source: Any, check: Any, listeners: list[Callback]) -> None:
-        began, native = time.perf_counter(), self._native_seconds()
-        run.epoch, run.batch, run.metrics = self.epoch, self._batch, {}
-
-        def report(batches: int, metrics: dict[str, float]) -> None:
-            run.batch, run.metrics = batches, metrics
-            with self._gate.paused():
-                for listener in listeners:
-                    listener.on_report(run)
-
-        self._training = True
-        try:
-            with self._gate.writing():
-                metrics = self._session.train(source, self.epoch, self._batch, report)
-            self._batch = self._session.batches()  # all of them, should Ctrl-C come before the epoch counts
-        except BaseException:
-            self._batch = self._session.batches()
-            raise
-        finally:
-            self._training = False
-        validating = time.perf_counter()
-        native = self._native_seconds() - native
-        if check is not None:
-            with self._gate.writing():
-                metrics |= {f"val_{name}": value for name, value in self._session.evaluate(check, _EVALUATE).items()}
-        validated = time.perf_counter() - validating
-        run.batch = run.batch if run.batches is None else run.batches
-        run.metrics = {
-            "epoch": float(self.epoch + 1),
-            **metrics,
-            "lr": float(self.optimizer.learning_rates(max(self.step_count - 1, 0), 1)[0]),
-            "seconds": time.perf_counter() - began,
-        }
-        self._history.append(run.metrics)
-        self.epoch, self._batch = self.epoch + 1, 0
-        for listener in listeners:  # Checkpoints come last, and find in the others' states what they made of the epoch
-            listener.on_epoch_end(run)
-        self._validation_seconds += validated
-        self._python_seconds += max(time.perf_counter() - began - native - validated, 0.0)
+        require_known(self._state.callback_states, listeners, os.fspath(path))
 
     # Use
 
-    def evaluate(self, data: Any, *more: NoReturn, batch_size: int = _EVALUATE) -> dict[str, float]:
+    def evaluate(self, data: Any, *more: NoReturn, batch_size: int = EVALUATE) -> dict[str, float]:
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         if more:
             raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
@@ -458,7 +312,7 @@ class Trainer(Settled):
             source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
 
-    def predict(self, x: Any, *, batch_size: int = _EVALUATE) -> NDArray[Any]:
+    def predict(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
 
         ``x`` is an array or what becomes one, the path of an ``.npy`` file, a ``gr.Loader``, whose first field (or
@@ -478,8 +332,7 @@ class Trainer(Settled):
 
         What ``step`` takes beyond its native work is the caller's, and not counted.
         """
-        seconds = {"validation": self._validation_seconds, "python": self._python_seconds}
-        return Timings({**self._session.timings(), **seconds})
+        return self._clock.timings(self._session.timings())
 
     def plan(self) -> Any:
         """How a step is carried out: printable, with instructions, buffers, kernels, bytes and FLOPs."""
@@ -497,36 +350,6 @@ class Trainer(Settled):
 
     # Within
 
-    def _native_seconds(self) -> float:
-        return sum(self._session.timings().values())
-
-    def _counts(self) -> dict[str, int]:
-        batch = self._session.batches() if self._training else self._batch
-        return {**self._session.counters(), "epoch": self.epoch, "batch": batch, "seed": self._seed}
-
-    def _misfit(self, tensors: Mapping[str, Any]) -> str:
-        """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""
-        wanted = {**self._session.params, **{_STATE + name: array for name, array in self._session.state.items()}}
-        for name, array in wanted.items():
-            if name not in tensors:
-                return f"tensor {name!r} is missing"
-            got = tensors[name]
-            if got.shape != array.shape or got.dtype != array.dtype:
-                return f"tensor {name!r} is {got.shape} of {got.dtype}, expected {array.shape} of {array.dtype}"
-        unknown = sorted(set(tensors) - set(wanted))
-        return f"tensor {unknown[0]!r} is not in this model and its optimizer ({self.optimizer})" if unknown else ""
-
-    def _restore(self, tensors: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-        if self._training:
-            raise GradringError("[Trainer.load] an epoch is running; load between epochs, or with fit(resume=...)")
-        for name, array in self._session.params.items():
-            np.copyto(array, tensors[name])
-        for name, array in self._session.state.items():
-            np.copyto(array, tensors[_STATE + name])
-        self._session.restore(counts)
-        self._session.loaded()
-        self.epoch, self._batch, self._seed = counts["epoch"], counts["batch"], counts["seed"]
-
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:
         """What trains: one thread at a time; callbacks, in the thread of ``fit``, may come in again."""
@@ -540,19 +363,6 @@ class Trainer(Settled):
             self._lock.release()
 
 
-# Counts that a file may lack, because it is older than they are.
-_DEFAULTS = {"fresh": 0}
-
-
-def _count(name: str, text: Any) -> int:
-    if text is None:
-        raise ValueError(f"{name} is missing")
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise ValueError(f"{name} is {value}: must be at least 0 and below 2**63")
-    return value
-
-
 def _require_optimizer(optimizer: Any) -> None:
     if isinstance(optimizer, Optimizer):
         return
@@ -564,28 +374,3 @@ def _require_optimizer(optimizer: Any) -> None:
     elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"
     raise TypeError(f"[Trainer] optimizer must be one of gr.optim, got {got}{hint}")
-
-
-def _newest(listeners: Iterable[Callback]) -> str | None:
-    """The newest file of the Checkpoints without monitor, which hold the latest state."""
-    latest = [listener for listener in listeners if isinstance(listener, Checkpoint) and listener.monitor is None]
-    if not latest:
-        raise ValueError('[Trainer.fit] resume="auto" needs a gr.callbacks.Checkpoint without monitor among callbacks')
-    files = [file for listener in latest if (file := listener.newest()) is not None]
-    return max(files, key=lambda file: os.stat(file).st_mtime_ns, default=None)
-
-
-def _listeners(callbacks: Any, verbose: Any) -> list[Callback]:
-    """The callbacks, checked; a progress report before them, and those that save after the others."""
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise TypeError(f"[Trainer.fit] callbacks must be a list of gr.callbacks, got {type(callbacks).__name__}")
-    listeners = list(callbacks)
-    for listener in listeners:
-        if not isinstance(listener, Callback):
-            hint = f": did you forget the brackets of {listener.__name__}()?" if isinstance(listener, type) else ""
-            got = "a class" if isinstance(listener, type) else type(listener).__name__
-            raise TypeError(f"[Trainer.fit] callbacks must be of gr.callbacks, got {got}{hint}")
-    choice("Trainer.fit", "verbose", "auto" if verbose in (True, False) else verbose, ("auto", "bar", "lines"))
-    if verbose is not False and not any(isinstance(listener, Progress) for listener in listeners):
-        listeners.insert(0, Progress(style="auto" if verbose is True else verbose))
-    return sorted(listeners, key=lambda listener: isinstance(listener, Checkpoint))

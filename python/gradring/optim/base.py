@@ -43,6 +43,15 @@ class Optimizer:
         """
         return as_schedule(self.lr).range(first, count)
 
+    def learning_rate(self, update: int) -> float:
+        """The learning rate of one update, counted from 0.
+
+        >>> from gradring.optim import SGD, schedule
+        >>> SGD(schedule.linear(1.0, 0.0, steps=4)).learning_rate(1), SGD(0.1).learning_rate(7)
+        (0.75, 0.1)
+        """
+        return float(self.learning_rates(update, 1)[0]) if callable(self.lr) else float(self.lr)
+
     def hyperparameters(self) -> dict[str, Any]:
         """Everything but the learning rate, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lr"}

@@ -1,0 +1,171 @@
+"""A run of ``Trainer.fit``: epochs, callbacks, validation, and where the time went."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from gradring import signals
+from gradring.arguments import choice
+from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.checkpoint import Checkpoint
+from gradring.callbacks.progress import Progress
+from gradring.callbacks.states import give, named_states
+from gradring.gate import Gate
+from gradring.session.data import length_of
+from gradring.timings import Timings
+from gradring.training_state import TrainingState, newest
+
+__all__ = ["EVALUATE", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
+
+EVALUATE = 1024  # samples at a time; large, since nothing is kept for a backward pass
+
+
+class Clock:
+    """Seconds of all runs: of their epochs, of validation, and of native work, as far as a run has ended."""
+
+    def __init__(self) -> None:
+        self.epochs = self.validation = self.native = 0.0
+        self._began: float | None = None  # what the session had worked when the run that goes on began
+
+    def begin(self, worked: float) -> None:
+        """A run begins; the session has worked so long before it."""
+        self._began = worked
+
+    def end(self, worked: float) -> None:
+        """The run has ended."""
+        self.native, self._began = self._native(worked), None
+
+    def timings(self, session: dict[str, float]) -> Timings:
+        """With the seconds that the session gives, by phase."""
+        python = self.epochs - self.validation - self._native(sum(session.values()))
+        return Timings({**session, "validation": self.validation, "python": max(python, 0.0)})
+
+    def _native(self, worked: float) -> float:
+        return self.native if self._began is None else self.native + worked - self._began
+
+
+class FitRun:
+    """One call of ``Trainer.fit``. ``state`` and ``gate`` are the trainer's."""
+
+    def __init__(self, state: TrainingState, gate: Gate, clock: Clock, listeners: list[Callback]) -> None:
+        self._state, self._session, self._gate, self._clock = state, state.session, gate, clock
+        self._listeners = listeners
+        self._run: Run
+        self._source: Any = None
+        self._check: Any = None
+
+    def run(
+        self,
+        trainer: Any,
+        source: Any,
+        check: Any,
+        epochs: int,
+        *,
+        limit: int | None,
+        resumed: str | os.PathLike[str] | None,
+    ) -> None:
+        """Train on ``source`` and validate with ``check``; ``epochs`` are all in all if the run was resumed."""
+        state, session, listeners = self._state, self._session, self._listeners
+        session.limit = limit
+        names = session.metric_names()
+        batches = length_of(source)
+        batches = limit if batches is None else batches
+        self._source, self._check = source, check
+        self._run = run = Run(
+            trainer,
+            state.history,
+            first_epoch=state.epoch if resumed is None else 0,
+            last_epoch=epochs if resumed is not None else state.epoch + epochs,
+            batches=batches if batches is None or limit is None else min(batches, limit),
+            epoch=state.epoch,
+            batch=state.batch,
+            source=source,
+            names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
+        )
+        state.callbacks = tuple(listeners)
+        try:
+            for listener in listeners:
+                listener.on_fit_start(run)
+            if resumed is not None:
+                give(state.callback_states, listeners, os.fspath(resumed))
+            self._clock.begin(sum(session.timings().values()))
+            while state.epoch < run.last_epoch and not run.stop:
+                self._epoch()
+            run.ended = "complete"
+        except BaseException as error:
+            run.ended = type(error).__name__
+            if isinstance(error, signals.Ended):
+                for listener in listeners:
+                    if isinstance(listener, Checkpoint) and listener.monitor is None:
+                        listener.save(run)
+            raise
+        finally:
+            self._clock.end(sum(session.timings().values()))
+            for listener in listeners:
+                listener.on_fit_end(run)
+            state.callback_states, state.callbacks = named_states(listeners), ()
+
+    def _report(self, batches: int, metrics: dict[str, float]) -> None:
+        run = self._run
+        run.batch, run.metrics = batches, metrics
+        with self._gate.paused():
+            for listener in self._listeners:
+                listener.on_report(run)
+
+    def _epoch(self) -> None:
+        run, state, session = self._run, self._state, self._session
+        began = time.perf_counter()
+        run.epoch, run.batch, run.metrics = state.epoch, state.batch, {}
+        state.running = True
+        try:
+            with self._gate.writing():
+                metrics = session.train(self._source, state.epoch, state.batch, self._report)
+        finally:
+            state.batch = session.batches()  # all of them, should Ctrl-C come before the epoch counts
+            state.running = False
+        if self._check is not None:
+            validating = time.perf_counter()
+            with self._gate.writing():
+                found = session.evaluate(self._check, EVALUATE)
+            metrics |= {f"val_{name}": value for name, value in found.items()}
+            self._clock.validation += time.perf_counter() - validating
+        if run.batches is not None:
+            run.batch = run.batches
+        run.metrics = {
+            "epoch": float(state.epoch + 1),
+            **metrics,
+            "lr": state.optimizer.learning_rate(max(session.step_count - 1, 0)),
+            "seconds": time.perf_counter() - began,
+        }
+        state.history.append(run.metrics)
+        state.epoch, state.batch = state.epoch + 1, 0
+        for listener in self._listeners:  # Checkpoints come last, and find in the others' states what they made of it
+            listener.on_epoch_end(run)
+        self._clock.epochs += time.perf_counter() - began
+
+
+def newest_checkpoint(listeners: Iterable[Callback]) -> str | None:
+    """The newest file of the Checkpoints without monitor, which hold the latest state."""
+    latest = [listener for listener in listeners if isinstance(listener, Checkpoint) and listener.monitor is None]
+    if not latest:
+        raise ValueError('[Trainer.fit] resume="auto" needs a gr.callbacks.Checkpoint without monitor among callbacks')
+    return newest(listener.newest() for listener in latest)
+
+
+def listeners_of(callbacks: Any, verbose: Any) -> list[Callback]:
+    """The callbacks, checked; a progress report before them, and those that save after the others."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"[Trainer.fit] callbacks must be a list of gr.callbacks, got {type(callbacks).__name__}")
+    listeners = list(callbacks)
+    for listener in listeners:
+        if not isinstance(listener, Callback):
+            hint = f": did you forget the brackets of {listener.__name__}()?" if isinstance(listener, type) else ""
+            got = "a class" if isinstance(listener, type) else type(listener).__name__
+            raise TypeError(f"[Trainer.fit] callbacks must be of gr.callbacks, got {got}{hint}")
+    choice("Trainer.fit", "verbose", "auto" if verbose in (True, False) else verbose, ("auto", "bar", "lines"))
+    if verbose is not False and not any(isinstance(listener, Progress) for listener in listeners):
+        listeners.insert(0, Progress(style="auto" if verbose is True else verbose))
+    return sorted(listeners, key=lambda listener: isinstance(listener, Checkpoint))

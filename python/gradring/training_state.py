@@ -1,0 +1,175 @@
+"""What training changes: parameters, the optimizer's state, counts and history; as a dict, and as a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import checkpoint
+from gradring.callbacks.base import Callback
+from gradring.callbacks.states import joined, named_states, split
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
+from gradring.history import History
+from gradring.optim import Optimizer
+from gradring.session.base import BaseSession
+
+__all__ = ["TrainingState"]
+
+_STATE = "optimizer/"  # before the names of the optimizer's arrays in a checkpoint
+_VERSION = "1"
+_DEFAULTS = {"fresh": 0}  # counts that a file may lack, because it is older than they are
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """A session, where its training is, and what it has measured.
+
+    ``epoch`` counts complete epochs; ``batch`` the batches done of the next one, after an interrupted fit.
+    """
+
+    session: BaseSession
+    optimizer: Optimizer
+    seed: int
+    epoch: int = 0
+    batch: int = 0
+    running: bool = False  # an epoch
+    history: History = field(default_factory=History)
+    callbacks: tuple[Callback, ...] = ()  # of the run of fit that is going on
+    callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """What a checkpoint has as numbers."""
+        batch = self.session.batches() if self.running else self.batch
+        return {**self.session.counters(), "epoch": self.epoch, "batch": batch, "seed": self.seed}
+
+    def as_dict(self) -> dict[str, Any]:
+        """A copy of everything but history and callbacks."""
+        return {
+            "params": {name: array.copy() for name, array in self.session.params.items()},
+            "optimizer": {name: array.copy() for name, array in self.session.state.items()},
+            **self.counts(),
+        }
+
+    def take_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``as_dict`` gave, or raise ``ValueError`` and change nothing."""
+        tensors = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
+        problem = self._misfit(tensors)
+        if problem:
+            raise ValueError(f"[Trainer.load_state_dict] {problem}")
+        try:
+            counts = self._counts_in(state)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"[Trainer.load_state_dict] {error}") from None
+        self._restore(tensors, counts)
+
+    def begin_anew(self, seed: int) -> None:
+        """An optimizer without memory, no epochs and no history; the parameters have been filled by now."""
+        for array in self.session.state.values():
+            array[...] = 0
+        self.session.restore(dict.fromkeys(self.counts(), 0) | {"seed": seed})
+        self.epoch, self.batch, self.seed, self.history = 0, 0, seed, History()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint, which appears whole or not at all."""
+        states, arrays = split(named_states(self.callbacks) or self.callback_states)
+        metadata = {name: str(value) for name, value in self.counts().items()}
+        metadata |= {
+            "format": "gradring",
+            "version": _VERSION,
+            "optimizer": repr(self.optimizer),
+            "callbacks": json.dumps(states),
+            "history": json.dumps(self.history.metrics),
+        }
+        checkpoint.write(path, {**self._tensors(), **arrays}, metadata)
+
+    def load(self, path: str | os.PathLike[str], *, weights_only: bool, strict: bool) -> list[str]:
+        """Go on from a checkpoint; the names of the tensors that were taken from it."""
+        name = os.fspath(path)
+        tensors, metadata = checkpoint.read(name)
+        states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
+        if weights_only or not strict:
+            return self._take_weights(name, tensors, strict)
+        problem = self._misfit(tensors)
+        if problem:
+            raise CheckpointMismatch(
+                f"[Trainer.load] {name}: {problem}; weights_only=True takes the parameters alone, and strict=False "
+                "those that fit"
+            )
+        try:
+            if metadata["version"] != _VERSION:
+                raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
+            counts = self._counts_in(metadata)
+            history = History.from_metrics(json.loads(metadata["history"]))
+        except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
+            raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
+        self._restore(tensors, counts)
+        self.history, self.callback_states = history, states
+        return list(tensors)
+
+    def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
+        params = self.session.params
+        weights = {name: array for name, array in tensors.items() if not name.startswith(_STATE)}
+        fitting = {
+            name: array
+            for name, array in weights.items()
+            if name in params and params[name].shape == array.shape and params[name].dtype == array.dtype
+        }
+        if strict and len(fitting) < max(len(params), len(weights)):
+            odd = sorted((params.keys() | weights.keys()) - fitting.keys())
+            raise CheckpointMismatch(
+                f"[Trainer.load] {path}: parameter {odd[0]!r} is not the same there and in this model; strict=False "
+                "takes those that fit"
+            )
+        if self.running:
+            raise GradringError("[Trainer.load] an epoch is running; load between epochs")
+        for name, array in fitting.items():
+            np.copyto(params[name], array)
+        self.session.loaded()
+        return list(fitting)
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        return {**self.session.params, **{_STATE + name: array for name, array in self.session.state.items()}}
+
+    def _misfit(self, tensors: Mapping[str, Any]) -> str:
+        """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""
+        wanted = self._tensors()
+        for name, array in wanted.items():
+            if name not in tensors:
+                return f"tensor {name!r} is missing"
+            got = tensors[name]
+            if got.shape != array.shape or got.dtype != array.dtype:
+                return f"tensor {name!r} is {got.shape} of {got.dtype}, expected {array.shape} of {array.dtype}"
+        unknown = sorted(set(tensors) - set(wanted))
+        return f"tensor {unknown[0]!r} is not in this model and its optimizer ({self.optimizer})" if unknown else ""
+
+    def _restore(self, tensors: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+        if self.running:
+            raise GradringError("[Trainer.load] an epoch is running; load between epochs, or with fit(resume=...)")
+        for name, array in self._tensors().items():
+            np.copyto(array, tensors[name])
+        self.session.restore(counts)
+        self.session.loaded()
+        self.epoch, self.batch, self.seed = counts["epoch"], counts["batch"], counts["seed"]
+
+    def _counts_in(self, source: Mapping[str, Any]) -> dict[str, int]:
+        return {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
+
+
+def _count(name: str, text: Any) -> int:
+    if text is None:
+        raise ValueError(f"{name} is missing")
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{name} is {value}: must be at least 0 and below 2**63")
+    return value
+
+
+def newest(found: Iterable[str | None]) -> str | None:
+    """The newest of these files."""
+    return max((file for file in found if file is not None), key=lambda file: os.stat(file).st_mtime_ns, default=None)
