@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -174,3 +177,83 @@ def sigmoid_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Arr
     [0.75, 0.0]
     """
     raise NotImplementedError
+
+
+NEEDS_INPUT = frozenset({"gelu", "silu"})
+"""Activations whose derivative reads their input; the others' reads their output."""
+
+KINDS = ("relu", "gelu", "silu", "tanh", "sigmoid")
+
+
+def sigmoid_of(x: Array) -> Any:
+    """In NumPy, without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _gelu(x: Array) -> tuple[Any, Any]:
+    """Its value, and its derivative."""
+    s = sigmoid_of(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+    return x * s, s + x * s * (1 - s) * 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
+
+
+def activated(x: Array, kind: str) -> Any:
+    """An activation in NumPy."""
+    if kind == "gelu":
+        return _gelu(x)[0]
+    if kind == "silu":
+        return x * sigmoid_of(x)
+    if kind == "relu":
+        return np.maximum(x, 0)
+    return np.tanh(x) if kind == "tanh" else sigmoid_of(x)
+
+
+def activated_vjp(dy: Array, source: Array, kind: str) -> Any:
+    """``dy`` times an activation's derivative in NumPy, at its input or its output (see ``NEEDS_INPUT``)."""
+    if kind == "relu":
+        return np.where(source <= 0, 0, dy)
+    if kind == "gelu":
+        return dy * _gelu(source)[1]
+    if kind == "silu":
+        s = sigmoid_of(source)
+        return dy * (s + source * s * (1 - s))
+    return dy * (1 - source**2 if kind == "tanh" else source * (1 - source))
+
+
+def torch_activated(x: Any, kind: str) -> Any:
+    """An activation in PyTorch."""
+    import torch
+
+    if kind == "gelu":
+        return torch.nn.functional.gelu(x, approximate="tanh")
+    return getattr(torch.nn.functional if kind == "silu" else torch, kind)(x)
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for kind in KINDS:
+        yield {"x": rng.standard_normal((rows, 19)) * 3, "activation": kind}
+
+
+def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for sample in _samples(rng, rows):
+        x, kind = sample["x"], sample["activation"]
+        source = x if kind in NEEDS_INPUT else activated(x, kind)
+        yield {"dy": rng.standard_normal(x.shape), "source": source, "activation": kind}
+
+
+def _derivative(attributes: Mapping[str, Any]) -> Derivative:
+    source = "x" if attributes["activation"] in NEEDS_INPUT else "y"
+    return Derivative("activation_vjp", {"dy": DY, "source": source}, {"x": "dx"})
+
+
+declare(
+    "activation",
+    reference=lambda x, activation: {"y": activated(x, activation)},
+    samples=_samples,
+    torch=lambda x, activation: {"y": torch_activated(x, activation)},
+    derivative=_derivative,
+)
+declare(
+    "activation_vjp",
+    reference=lambda dy, source, activation: {"dx": activated_vjp(dy, source, activation)},
+    samples=_samples_vjp,
+)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -77,3 +80,70 @@ def adamw_update(
     [0.8, 1.0]
     """
     raise NotImplementedError
+
+
+def _reference(
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    *,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    grad_scale: float,
+) -> Mapping[str, Any]:
+    g = grad * grad_scale + (0 if decoupled else weight_decay * param)
+    param = param * (1 - lr * weight_decay) if decoupled else param
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+    m_hat, v_hat = m / (1 - beta1**step), v / (1 - beta2**step)
+    return {"param": param - lr * m_hat / (np.sqrt(v_hat) + eps), "m": m, "v": v}
+
+
+def _torch(
+    param: Any,
+    grad: Any,
+    m: Any,
+    v: Any,
+    *,
+    step: int,
+    beta1: float,
+    beta2: float,
+    decoupled: bool,
+    grad_scale: float,
+    **options: Any,
+) -> Mapping[str, Any]:
+    import torch
+
+    param, m, v = param.clone().requires_grad_(), m.clone(), v.clone()
+    param.grad = grad * grad_scale
+    optimizer = (torch.optim.AdamW if decoupled else torch.optim.Adam)([param], betas=(beta1, beta2), **options)
+    optimizer.state[param] = {"step": torch.tensor(float(step - 1)), "exp_avg": m, "exp_avg_sq": v}
+    optimizer.step()
+    return {"param": param.detach(), "m": m, "v": v}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for decoupled in (False, True):
+        param, grad, m = rng.standard_normal((3, rows, 19))
+        yield {
+            "param": param,
+            "grad": grad,
+            "m": m,
+            "v": rng.random((rows, 19)) + 0.1,
+            "step": 3,
+            "lr": 0.01,
+            "beta1": 0.8,
+            "beta2": 0.95,
+            "eps": 1e-6,
+            "weight_decay": 0.1,
+            "decoupled": decoupled,
+            "grad_scale": 0.3,
+        }
+
+
+declare("adam_update", reference=_reference, samples=_samples, torch=_torch)

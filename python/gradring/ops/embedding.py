@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -60,3 +63,45 @@ def embedding_vjp(dy: ArrayLike, ids: ArrayLike, rows: int, *, out: Array | None
     [[2.0], [0.0], [5.0], [0.0]]
     """
     raise NotImplementedError
+
+
+def _reference(ids: Array, table: Array) -> Mapping[str, Any]:
+    return {"y": table[ids]}
+
+
+def _reference_vjp(dy: Array, ids: Array, *, rows: int) -> Mapping[str, Any]:
+    dtable = np.zeros((rows, dy.shape[-1]))
+    np.add.at(dtable, ids, dy)
+    return {"dtable": dtable}
+
+
+def _torch(ids: Any, table: Any) -> Mapping[str, Any]:
+    import torch
+
+    return {"y": torch.nn.functional.embedding(ids, table)}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    yield {"ids": rng.integers(0, 31, (rows, 7)), "table": rng.standard_normal((31, 19))}
+    yield {"ids": rng.integers(0, 3, rows).astype(np.int32), "table": rng.standard_normal((3, 1))}
+
+
+def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for sample in _samples(rng, rows):
+        ids, table = sample["ids"], sample["table"]
+        yield {"dy": rng.standard_normal((*ids.shape, table.shape[1])), "ids": ids, "rows": len(table)}
+
+
+declare(
+    "embedding",
+    reference=_reference,
+    samples=_samples,
+    torch=_torch,
+    derivative=Derivative(
+        "embedding_vjp",
+        {"dy": DY, "ids": "ids"},
+        {"table": "dtable"},
+        lambda attributes, shapes: {"rows": shapes["table"][0]},
+    ),
+)
+declare("embedding_vjp", reference=_reference_vjp, samples=_samples_vjp)

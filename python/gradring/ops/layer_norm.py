@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -75,3 +78,52 @@ def layer_norm_vjp(
     ([[0.0, 0.0], [0.0, 0.0]], [-2.0, 2.0], [2.0, 2.0])
     """
     raise NotImplementedError
+
+
+def _normalized(x: Array, eps: float) -> tuple[Any, Any]:
+    scale = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    return (x - x.mean(axis=-1, keepdims=True)) * scale, scale
+
+
+def _reference(x: Array, weight: Any = 1, bias: Any = 0, *, eps: float) -> Mapping[str, Any]:
+    return {"y": _normalized(x, eps)[0] * weight + bias}
+
+
+def _reference_vjp(dy: Array, x: Array, weight: Any = 1, *, eps: float) -> Mapping[str, Any]:
+    hat, scale = _normalized(x, eps)
+    g = dy * weight
+    dx = (g - g.mean(axis=-1, keepdims=True) - hat * (g * hat).mean(axis=-1, keepdims=True)) * scale
+    axes = tuple(range(x.ndim - 1))
+    return {"dx": dx, "dweight": (dy * hat).sum(axis=axes), "dbias": dy.sum(axis=axes)}
+
+
+def _torch(x: Any, weight: Any = None, bias: Any = None, *, eps: float) -> Mapping[str, Any]:
+    import torch
+
+    return {"y": torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps)}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    weight, bias = rng.standard_normal((2, 19))
+    yield {"x": rng.standard_normal((rows, 19)), "weight": weight, "bias": bias, "eps": 1e-3}
+    yield {"x": rng.standard_normal((2, rows, 5))}
+
+
+def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for sample in _samples(rng, rows):
+        sample.pop("bias", None)
+        yield {"dy": rng.standard_normal(sample["x"].shape), **sample}
+
+
+declare(
+    "layer_norm",
+    reference=_reference,
+    samples=_samples,
+    torch=_torch,
+    derivative=Derivative(
+        "layer_norm_vjp",
+        {"dy": DY, "x": "x", "weight": "weight"},
+        {"x": "dx", "weight": "dweight", "bias": "dbias"},
+    ),
+)
+declare("layer_norm_vjp", reference=_reference_vjp, samples=_samples_vjp, tolerance=400)

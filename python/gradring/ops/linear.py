@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ir import Node
+from gradring.ops._declare import Tape, declare
 from gradring.ops._eager import eager
+from gradring.ops.activation import NEEDS_INPUT, activated, activated_vjp, torch_activated
 
 Array = NDArray[Any]
 
@@ -83,3 +88,58 @@ def linear_vjp(
     ([[3.0], [3.0]], [[3.0]], [2.0])
     """
     raise NotImplementedError
+
+
+def _reference(x: Array, w: Array, b: Any = 0, *, activation: str) -> Mapping[str, Any]:
+    pre = x @ w + b
+    if activation == "none":
+        return {"y": pre}
+    results = {"y": activated(pre, activation)}
+    return {**results, "pre": pre} if activation in NEEDS_INPUT else results
+
+
+def _reference_vjp(dy: Array, x: Array, w: Array, y_or_pre: Any = None, *, activation: str) -> Mapping[str, Any]:
+    g = dy if activation == "none" else activated_vjp(dy, np.asarray(y_or_pre), activation)
+    rows = g.reshape(-1, g.shape[-1])
+    return {"dx": g @ w.T, "dw": x.reshape(-1, x.shape[-1]).T @ rows, "db": rows.sum(axis=0)}
+
+
+def _torch(x: Any, w: Any, b: Any = None, *, activation: str) -> Mapping[str, Any]:
+    pre = x @ w if b is None else x @ w + b
+    return {"y": pre if activation == "none" else torch_activated(pre, activation)}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    x, w, b = rng.standard_normal((rows, 7)), rng.standard_normal((7, 19)), rng.standard_normal(19)
+    for activation in ("none", "relu", "gelu", "silu", "tanh", "sigmoid"):
+        yield {"x": x, "w": w, "b": b, "activation": activation}
+    yield {"x": rng.standard_normal((2, rows, 3)), "w": rng.standard_normal((3, 2))}
+
+
+def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for sample in _samples(rng, rows):
+        activation = sample.get("activation", "none")
+        made = _reference(sample["x"], sample["w"], sample.get("b", 0), activation=activation)
+        kept = {} if activation == "none" else {"y_or_pre": made.get("pre", made["y"])}
+        dy = rng.standard_normal(made["y"].shape)
+        yield {"dy": dy, "x": sample["x"], "w": sample["w"], **kept, "activation": activation}
+
+
+def _rule(tape: Tape, node: Node, dy: str) -> None:
+    x, w = node.inputs["x"], node.inputs["w"]
+    activation = node.attributes.get("activation")
+    if activation is not None:
+        source = node.outputs["pre" if activation in NEEDS_INPUT else "y"]
+        of = tape.graph.values[dy]
+        before = tape.value(f"d({node.outputs['y']}.pre)", of.shape, of.dtype)
+        tape.node("activation_vjp", {"dy": dy, "source": source}, {"dx": before}, activation=activation)
+        dy = before
+    # The bias first: its sums belong to whatever makes dy. Then the input's gradient, which the next layer waits for.
+    if "b" in node.inputs:
+        tape.contribute(node.inputs["b"], "column_sums", "y", {"x": dy})
+    tape.contribute(x, "linear_dx", "dx", {"dy": dy, "w": w})
+    tape.contribute(w, "linear_dw", "dw", {"x": x, "dy": dy})
+
+
+declare("linear", reference=_reference, samples=_samples, torch=_torch, rule=_rule)
+declare("linear_vjp", reference=_reference_vjp, samples=_samples_vjp)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.ops._convert import may_share
+from gradring.ops._declare import declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -78,3 +80,22 @@ def matmul(
     [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
     """
     raise NotImplementedError
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for trans_a in (False, True):
+        for trans_b in (False, True):
+            a, b = rng.standard_normal((rows, 7)), rng.standard_normal((7, 19))
+            yield {
+                "a": a.T.copy() if trans_a else a,
+                "b": b.T.copy() if trans_b else b,
+                "trans_a": trans_a,
+                "trans_b": trans_b,
+            }
+
+
+def _product(a: Any, b: Any, *, trans_a: bool, trans_b: bool) -> Mapping[str, Any]:
+    return {"out": (a.T if trans_a else a) @ (b.T if trans_b else b)}
+
+
+declare("matmul", reference=_product, samples=_samples, torch=_product)

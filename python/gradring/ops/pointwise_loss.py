@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -103,3 +107,57 @@ def binary_cross_entropy_vjp(
     [0.25, -0.25]
     """
     raise NotImplementedError
+
+
+def _mse(x: Array, t: Array) -> tuple[Any, Any]:
+    """The loss of each element, and its derivative."""
+    return (x - t) ** 2, 2 * (x - t)
+
+
+def _bce(x: Array, t: Array) -> tuple[Any, Any]:
+    losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    return losses, 0.5 * (1 + np.tanh(0.5 * x)) - t
+
+
+def _factor(shape: tuple[int, ...], scale: float, reduction: str) -> float:
+    """What an element's derivative is multiplied by; a sample's loss is the mean of its elements' losses."""
+    rows, columns = max(shape[0], 1), max(math.prod(shape[1:]), 1)
+    return scale / {"sample": columns, "mean": columns * rows, "sum": 1}[reduction]
+
+
+def _declare(op: str, formula: Callable[[Array, Array], tuple[Any, Any]], function: str) -> None:
+    def reference(
+        predictions: Array, targets: Array, dlosses: Any = None, *, scale: float, reduction: str
+    ) -> Mapping[str, Any]:
+        losses, slopes = formula(predictions, targets)
+        each = 1 if dlosses is None else np.reshape(dlosses, (-1, *[1] * (predictions.ndim - 1)))
+        gradient = slopes * each * _factor(predictions.shape, scale, reduction)
+        axes = tuple(range(1, predictions.ndim))
+        return {
+            "losses": losses.mean(axis=axes) if axes else losses,
+            "gradient": gradient,
+            "column_sums": gradient.sum(axis=0).reshape(-1),
+        }
+
+    def twin(predictions: Any, targets: Any, dlosses: Any = None, *, scale: float, reduction: str) -> Mapping[str, Any]:
+        import torch
+
+        x = predictions.detach().requires_grad_()
+        losses = getattr(torch.nn.functional, function)(x, targets, reduction="none")
+        each = 1 if dlosses is None else dlosses.reshape(-1, *[1] * (x.ndim - 1))
+        (gradient,) = torch.autograd.grad((losses * each).sum() * _factor(tuple(x.shape), scale, reduction), x)
+        axes = tuple(range(1, x.ndim))
+        return {"losses": losses.detach().mean(axes) if axes else losses.detach(), "gradient": gradient}
+
+    def samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+        x, t = rng.standard_normal((rows, 19)) * 3, rng.random((rows, 19))
+        yield {"predictions": x, "targets": t, "dlosses": rng.standard_normal(rows), "scale": 0.5}
+        for reduction in ("mean", "sum"):
+            yield {"predictions": x, "targets": t, "reduction": reduction}
+        yield {"predictions": rng.standard_normal((rows, 2, 3)), "targets": rng.random((rows, 2, 3))}
+
+    declare(op, reference=reference, samples=samples, torch=twin)
+
+
+_declare("mse", _mse, "mse_loss")
+_declare("binary_cross_entropy", _bce, "binary_cross_entropy_with_logits")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -66,3 +69,44 @@ def rms_norm_vjp(
     ([[0.0, 0.0], [0.0, 0.0]], [2.0, 2.0])
     """
     raise NotImplementedError
+
+
+def _scale(x: Array, eps: float) -> Any:
+    return 1 / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+
+
+def _reference(x: Array, weight: Any = 1, *, eps: float) -> Mapping[str, Any]:
+    return {"y": x * _scale(x, eps) * weight}
+
+
+def _reference_vjp(dy: Array, x: Array, weight: Any = 1, *, eps: float) -> Mapping[str, Any]:
+    scale = _scale(x, eps)
+    hat, g = x * scale, dy * weight
+    dx = (g - hat * (g * hat).mean(axis=-1, keepdims=True)) * scale
+    return {"dx": dx, "dweight": (dy * hat).sum(axis=tuple(range(x.ndim - 1)))}
+
+
+def _torch(x: Any, weight: Any = None, *, eps: float) -> Mapping[str, Any]:
+    import torch
+
+    return {"y": torch.nn.functional.rms_norm(x, x.shape[-1:], weight, eps)}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    yield {"x": rng.standard_normal((rows, 19)), "weight": rng.standard_normal(19), "eps": 1e-3}
+    yield {"x": rng.standard_normal((2, rows, 5))}
+
+
+def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for sample in _samples(rng, rows):
+        yield {"dy": rng.standard_normal(sample["x"].shape), **sample}
+
+
+declare(
+    "rms_norm",
+    reference=_reference,
+    samples=_samples,
+    torch=_torch,
+    derivative=Derivative("rms_norm_vjp", {"dy": DY, "x": "x", "weight": "weight"}, {"x": "dx", "weight": "dweight"}),
+)
+declare("rms_norm_vjp", reference=_reference_vjp, samples=_samples_vjp)

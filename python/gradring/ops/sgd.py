@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -44,3 +47,44 @@ def sgd_update(
     [0.5, 0.0]
     """
     raise NotImplementedError
+
+
+def _reference(
+    param: Array,
+    grad: Array,
+    velocity: Any = None,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    grad_scale: float,
+) -> Mapping[str, Any]:
+    g = grad * grad_scale + (weight_decay * param if weight_decay else 0)
+    if velocity is None:
+        return {"param": param - lr * g}
+    velocity = momentum * velocity + g
+    return {"param": param - lr * (g + momentum * velocity if nesterov else velocity), "velocity": velocity}
+
+
+def _torch(param: Any, grad: Any, velocity: Any = None, *, grad_scale: float, **options: Any) -> Mapping[str, Any]:
+    import torch
+
+    param = param.clone().requires_grad_()
+    param.grad = grad * grad_scale
+    optimizer = torch.optim.SGD([param], **options)
+    if velocity is not None:
+        optimizer.state[param]["momentum_buffer"] = velocity = velocity.clone()
+    optimizer.step()
+    results = {"param": param.detach()}
+    return results if velocity is None else {**results, "velocity": velocity}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    param, grad, velocity = rng.standard_normal((3, rows, 19))
+    yield {"param": param, "grad": grad, "lr": 0.5, "weight_decay": 0.1, "grad_scale": 0.3}
+    for nesterov in (False, True):
+        yield {"param": param, "grad": grad, "velocity": velocity, "lr": 0.1, "momentum": 0.9, "nesterov": nesterov}
+
+
+declare("sgd_update", reference=_reference, samples=_samples, torch=_torch)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
 
 Array = NDArray[Any]
@@ -77,3 +80,47 @@ def log_softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array |
     [[0.0], [0.0]]
     """
     raise NotImplementedError
+
+
+def _logarithm(x: Array) -> Any:
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _reference(x: Array, *, logarithm: bool) -> Mapping[str, Any]:
+    logs = _logarithm(x)
+    return {"y": logs if logarithm else np.exp(logs)}
+
+
+def _reference_vjp(dy: Array, y: Array, *, logarithm: bool) -> Mapping[str, Any]:
+    if logarithm:
+        return {"dx": dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)}
+    return {"dx": y * (dy - (dy * y).sum(axis=-1, keepdims=True))}
+
+
+def _torch(x: Any, *, logarithm: bool) -> Mapping[str, Any]:
+    import torch
+
+    return {"y": torch.log_softmax(x, -1) if logarithm else torch.softmax(x, -1)}
+
+
+def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for logarithm in (False, True):
+        yield {"x": rng.standard_normal((rows, 19)) * 3, "logarithm": logarithm}
+        yield {"x": rng.standard_normal((rows, 2, 1)), "logarithm": logarithm}
+
+
+def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    for sample in _samples(rng, rows):
+        dy = rng.standard_normal(sample["x"].shape)
+        yield {"dy": dy, "logarithm": sample["logarithm"], **_reference(**sample)}
+
+
+declare(
+    "softmax",
+    reference=_reference,
+    samples=_samples,
+    torch=_torch,
+    derivative=Derivative("softmax_vjp", {"dy": DY, "y": "y"}, {"x": "dx"}),
+)
+declare("softmax_vjp", reference=_reference_vjp, samples=_samples_vjp)

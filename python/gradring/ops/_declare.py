@@ -1,0 +1,114 @@
+"""What the file of an op says about it beside its eager functions: its derivative, its formula in NumPy, its twin in
+PyTorch, and inputs for the tests that run over all ops. The schema itself is declared in ``csrc/ops/<op>/op.cc``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradring.ir import Graph, Node
+
+__all__ = ["DECLARED", "DY", "Declaration", "Derivative", "Tape", "declare"]
+
+Named = Mapping[str, Any]
+Samples = Callable[[np.random.Generator, int], Iterable[dict[str, Any]]]
+
+DY = "d(y)"
+"""In ``Derivative.reads``: the gradient by the op's output ``y``."""
+
+
+class Tape(Protocol):
+    """What a derivative rule may do: it adds nodes to the graph's backward pass."""
+
+    graph: Graph
+
+    def value(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
+        """A new value of the graph, whose name is made unique."""
+
+    def node(self, op: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Any) -> None:
+        """Add a node."""
+
+    def contribute(
+        self, target: str, op: str, role: str, inputs: Mapping[str, str], *, effects: str = "", **attributes: Any
+    ) -> None:
+        """Add a node whose result ``role`` is a gradient of ``target``, if somebody needs it."""
+
+    def contribute_all(self, targets: Mapping[str, str], op: str, inputs: Mapping[str, str], **attributes: Any) -> None:
+        """Add one node that makes gradients of several values, by its results' names, where somebody needs them."""
+
+    def pass_on(self, target: str, gradient: str) -> None:
+        """``gradient`` itself is a gradient of ``target``."""
+
+
+Rule = Callable[[Tape, Node, str], None]
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """The derivative of an op that one call of another op computes.
+
+    ``op`` is that other op, ``reads`` maps its inputs to operands of this op, or to ``DY``, and ``gives`` maps inputs of
+    this op to results of the other. Both ops have the attributes of the same names; ``attributes`` computes the others
+    from the node's attributes and the shapes of its operands.
+    """
+
+    op: str
+    reads: Mapping[str, str]
+    gives: Mapping[str, str]
+    attributes: Callable[[Named, Mapping[str, tuple[int, ...]]], Named] = lambda attributes, shapes: {}
+
+    def operands(self, names: Mapping[str, str], dy: str) -> dict[str, str]:
+        """The inputs of the other op, given this op's operands by role and the gradient by ``y``."""
+        known = {**names, DY: dy}
+        return {role: known[source] for role, source in self.reads.items() if source in known}
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is said about one op; see :func:`declare`."""
+
+    op: str
+    reference: Callable[..., Named]
+    samples: Samples
+    torch: Callable[..., Named] | None
+    derivative: Derivative | Callable[[Named], Derivative] | None
+    rule: Rule | None
+    tolerance: float
+
+    def derivative_of(self, attributes: Named) -> Derivative | None:
+        """The derivative of a call with these attributes; None if a rule makes it, or if there is none."""
+        return self.derivative(attributes) if callable(self.derivative) else self.derivative
+
+
+DECLARED: dict[str, Declaration] = {}
+"""Every declaration, by the op's name."""
+
+
+def declare(
+    op: str,
+    *,
+    reference: Callable[..., Named],
+    samples: Samples,
+    torch: Callable[..., Named] | None = None,
+    derivative: Derivative | Callable[[Named], Derivative] | None = None,
+    rule: Rule | None = None,
+    tolerance: float = 100,
+) -> None:
+    """Declare an op.
+
+    Args:
+        op: the name of its schema.
+        reference: the formula in NumPy, from the operands (float64) and attributes by name to the results by name.
+        samples: from a random generator and a number of rows (0 included) to operands and attributes by name. Between
+            them the samples try every attribute and every optional operand.
+        torch: as ``reference``, on PyTorch tensors; the op of a derivative needs none, as PyTorch makes it itself.
+        derivative: the other op that computes the derivative; a function of the attributes if it depends on them.
+        rule: a function that adds the nodes of the derivative, where one node is not enough.
+        tolerance: how many units in the last place a result may be from the reference, relative to the largest element.
+    """
+    if op in DECLARED:
+        raise ValueError(f"[declare] {op} is declared twice")
+    DECLARED[op] = Declaration(op, reference, samples, torch, derivative, rule, tolerance)
