@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.ops._declare import declare
-from gradring.ops._eager import eager
+from gradring.ops._eager import SCHEMAS, eager
 
 Array = NDArray[Any]
 
@@ -61,36 +61,41 @@ def softmax_cross_entropy_vjp(
     raise NotImplementedError
 
 
-def _reference(logits: Array, labels: Array, dlosses: Any = None, *, scale: float, reduction: str) -> Mapping[str, Any]:
+# The operands by their places in the schema: the prediction, the target, the gradient by the losses, the result.
+_X, _TARGET, _DLOSSES, _DX = (operand["name"] for operand in SCHEMAS["cross_entropy"]["operands"][:4])
+
+
+def _reference(*, scale: float, reduction: str, **given: Array) -> Mapping[str, Any]:
+    logits, labels, dlosses = given[_X], given[_TARGET], given.get(_DLOSSES)
     shifted = logits - logits.max(axis=-1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     hot = np.eye(logits.shape[-1])[labels]
     factor = scale / max(labels.size, 1) if reduction == "mean" else scale
-    dlogits = (np.exp(logs) - hot) * factor * (1 if dlosses is None else np.asarray(dlosses)[..., np.newaxis])
+    dlogits = (np.exp(logs) - hot) * factor * (1 if dlosses is None else dlosses[..., np.newaxis])
     sums = dlogits.reshape(-1, logits.shape[-1]).sum(axis=0)
     chosen = np.take_along_axis(logs, np.asarray(labels, np.int64)[..., np.newaxis], -1)[..., 0]
-    return {"losses": -chosen, "dlogits": dlogits, "column_sums": sums}
+    return {"losses": -chosen, _DX: dlogits, "column_sums": sums}
 
 
-def _torch(logits: Any, labels: Any, dlosses: Any = None, *, scale: float, reduction: str) -> Mapping[str, Any]:
+def _torch(*, scale: float, reduction: str, **given: Any) -> Mapping[str, Any]:
     import torch
 
-    logits = logits.detach().requires_grad_()
+    logits, labels, dlosses = given[_X].detach().requires_grad_(), given[_TARGET], given.get(_DLOSSES)
     rows = logits.reshape(-1, logits.shape[-1])
     losses = torch.nn.functional.cross_entropy(rows, labels.long().reshape(-1), reduction="none").reshape(labels.shape)
     total = (losses if dlosses is None else losses * dlosses).sum() * scale
     if reduction == "mean":
         total = total / max(labels.numel(), 1)
     (gradient,) = torch.autograd.grad(total, logits)
-    return {"losses": losses.detach(), "dlogits": gradient}
+    return {"losses": losses.detach(), _DX: gradient}
 
 
 def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
     logits, labels = rng.standard_normal((rows, 19)) * 3, rng.integers(0, 19, rows)
-    yield {"logits": logits, "labels": labels, "dlosses": rng.standard_normal(rows), "scale": 0.5}
+    yield {_X: logits, _TARGET: labels, _DLOSSES: rng.standard_normal(rows), "scale": 0.5}
     for reduction in ("mean", "sum"):
-        yield {"logits": logits, "labels": labels.astype(np.int32), "reduction": reduction}
-    yield {"logits": rng.standard_normal((rows, 2, 3)), "labels": rng.integers(0, 3, (rows, 2))}
+        yield {_X: logits, _TARGET: labels.astype(np.int32), "reduction": reduction}
+    yield {_X: rng.standard_normal((rows, 2, 3)), _TARGET: rng.integers(0, 3, (rows, 2))}
 
 
 declare("cross_entropy", reference=_reference, samples=_samples, torch=_torch)

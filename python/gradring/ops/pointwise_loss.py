@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.ops._declare import declare
-from gradring.ops._eager import eager
+from gradring.ops._eager import SCHEMAS, eager
 
 Array = NDArray[Any]
 
@@ -125,36 +125,36 @@ def _factor(shape: tuple[int, ...], scale: float, reduction: str) -> float:
     return scale / {"sample": columns, "mean": columns * rows, "sum": 1}[reduction]
 
 
-def _declare(op: str, formula: Callable[[Array, Array], tuple[Any, Any]], function: str) -> None:
-    def reference(
-        predictions: Array, targets: Array, dlosses: Any = None, *, scale: float, reduction: str
-    ) -> Mapping[str, Any]:
-        losses, slopes = formula(predictions, targets)
-        each = 1 if dlosses is None else np.reshape(dlosses, (-1, *[1] * (predictions.ndim - 1)))
-        gradient = slopes * each * _factor(predictions.shape, scale, reduction)
-        axes = tuple(range(1, predictions.ndim))
-        return {
-            "losses": losses.mean(axis=axes) if axes else losses,
-            "gradient": gradient,
-            "column_sums": gradient.sum(axis=0).reshape(-1),
-        }
+# The operands by their places in the schema: the prediction, the target, the gradient by the losses, the result.
+_X, _TARGET, _DLOSSES, _DX = (operand["name"] for operand in SCHEMAS["mse"]["operands"][:4])
 
-    def twin(predictions: Any, targets: Any, dlosses: Any = None, *, scale: float, reduction: str) -> Mapping[str, Any]:
+
+def _declare(op: str, formula: Callable[[Array, Array], tuple[Any, Any]], function: str) -> None:
+    def reference(*, scale: float, reduction: str, **given: Array) -> Mapping[str, Any]:
+        x, dlosses = given[_X], given.get(_DLOSSES)
+        losses, slopes = formula(x, given[_TARGET])
+        each = 1 if dlosses is None else np.reshape(dlosses, (-1, *[1] * (x.ndim - 1)))
+        dx = slopes * each * _factor(x.shape, scale, reduction)
+        axes = tuple(range(1, x.ndim))
+        mean = losses.mean(axis=axes) if axes else losses
+        return {"losses": mean, _DX: dx, "column_sums": dx.sum(axis=0).reshape(-1)}
+
+    def twin(*, scale: float, reduction: str, **given: Any) -> Mapping[str, Any]:
         import torch
 
-        x = predictions.detach().requires_grad_()
-        losses = getattr(torch.nn.functional, function)(x, targets, reduction="none")
+        x, dlosses = given[_X].detach().requires_grad_(), given.get(_DLOSSES)
+        losses = getattr(torch.nn.functional, function)(x, given[_TARGET], reduction="none")
         each = 1 if dlosses is None else dlosses.reshape(-1, *[1] * (x.ndim - 1))
         (gradient,) = torch.autograd.grad((losses * each).sum() * _factor(tuple(x.shape), scale, reduction), x)
         axes = tuple(range(1, x.ndim))
-        return {"losses": losses.detach().mean(axes) if axes else losses.detach(), "gradient": gradient}
+        return {"losses": losses.detach().mean(axes) if axes else losses.detach(), _DX: gradient}
 
     def samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
         x, t = rng.standard_normal((rows, 19)) * 3, rng.random((rows, 19))
-        yield {"predictions": x, "targets": t, "dlosses": rng.standard_normal(rows), "scale": 0.5}
+        yield {_X: x, _TARGET: t, _DLOSSES: rng.standard_normal(rows), "scale": 0.5}
         for reduction in ("mean", "sum"):
-            yield {"predictions": x, "targets": t, "reduction": reduction}
-        yield {"predictions": rng.standard_normal((rows, 2, 3)), "targets": rng.random((rows, 2, 3))}
+            yield {_X: x, _TARGET: t, "reduction": reduction}
+        yield {_X: rng.standard_normal((rows, 2, 3)), _TARGET: rng.random((rows, 2, 3))}
 
     declare(op, reference=reference, samples=samples, torch=twin)
 
