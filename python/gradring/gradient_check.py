@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.errors import GradringError
+from gradring.ops._gradients import CONSTANT, Gradients, gradients_of
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
@@ -87,7 +88,7 @@ finite differences give ...: relative error 0.1... is above 1e-06
             "tuple with one for each, None for those that have none"
         )
     for number, (array, gradient) in enumerate(zip(given, gradients, strict=True)):
-        if gradient is _CONSTANT or array.dtype != np.float64:
+        if gradient is CONSTANT or array.dtype != np.float64:
             continue
         if gradient is None:  # it says that nothing depends on this argument
             gradient = np.zeros(array.shape)
@@ -152,15 +153,9 @@ class _Worst:
         return self.error
 
 
-# For an argument whose gradient an operation does not give on purpose: targets.
-_CONSTANT: Any = object()
-
-# How each operation's vjp is called: rule(dy, arrays, outputs, options) -> gradients in the order of the arrays.
-_Rule = Callable[[Array, list[Array], Array, Mapping[str, Any]], tuple[Any, ...]]
-
-
-def _own_rule(vjp: Vjp) -> _Rule:
-    def rule(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
+# rule(dy, arrays, output, options) -> gradients in the order of the arrays.
+def _own_rule(vjp: Vjp) -> Gradients:
+    def rule(dy: Array, arrays: list[Array], output: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
         gradients = vjp(dy, *arrays, **options)
         if isinstance(gradients, list) and len(arrays) > 1:
             return tuple(gradients)
@@ -169,58 +164,14 @@ def _own_rule(vjp: Vjp) -> _Rule:
     return rule
 
 
-def _rule(name: str) -> _Rule:
+def _rule(name: str) -> Gradients:
     from gradring import ops
 
-    def of_output(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (vjp(dy, outputs, **options),)
-
-    def of_inputs(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (vjp(dy, *arrays, **options),)
-
-    def of_loss(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (vjp(dy if dy.ndim else float(dy), *arrays, **options), *[_CONSTANT] * (len(arrays) - 1))
-
-    def of_dropout(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (vjp(dy, **options),)
-
-    def of_matmul(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        return _matmul_gradients(dy, arrays[0], arrays[1], options.get("trans_a", False), options.get("trans_b", False))
-
-    def of_linear(dy: Array, arrays: list[Array], outputs: Array, options: Mapping[str, Any]) -> tuple[Any, ...]:
-        activation = options.get("activation")
-        kept = ops.linear(*arrays) if activation in ("gelu", "silu") else outputs
-        return tuple(vjp(dy, arrays[0], arrays[1], kept, activation=activation))[: len(arrays)]
-
-    rules: dict[str, _Rule] = dict.fromkeys(("relu", "tanh", "sigmoid", "softmax", "log_softmax"), of_output)
-    rules |= dict.fromkeys(("gelu", "silu"), of_inputs)
-    rules |= dict.fromkeys(("softmax_cross_entropy", "mse", "binary_cross_entropy"), of_loss)
-    rules |= {"dropout": of_dropout, "matmul": of_matmul, "linear": of_linear}
-    if name not in rules:
-        raise ValueError(
-            f"[check_grad] {name} has no vjp that is known: give vjp=, or one of {', '.join(sorted(rules))}"
-        )
-    vjp: Any = getattr(ops, f"{name}_vjp", None)
-    return rules[name]
-
-
-def _matmul_gradients(dy: Array, a: Array, b: Array, trans_a: bool, trans_b: bool) -> tuple[Array, Array]:
-    """Of matrices, of vectors (one row, or one column), and of stacks that were broadcast, whose gradients are summed."""
-    from gradring import ops
-
-    left = a[np.newaxis, :] if a.ndim == 1 else a.swapaxes(-1, -2) if trans_a else a
-    right = b[:, np.newaxis] if b.ndim == 1 else b.swapaxes(-1, -2) if trans_b else b
-    full = dy.reshape(*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
-
-    def of(whole: Array, operand: Array, given: Array, transposed: bool) -> Array:
-        extra = whole.ndim - operand.ndim
-        spread = [i for i, size in enumerate(operand.shape[:-2]) if size == 1]
-        summed = whole.sum(axis=(*range(extra), *(extra + i for i in spread))).reshape(operand.shape)
-        turned: Array = summed.swapaxes(-1, -2) if transposed and given.ndim > 1 else summed
-        return turned.reshape(given.shape)
-
-    da, db = ops.matmul(full, right, trans_b=True), ops.matmul(left, full, trans_a=True)
-    return of(da, left, a, trans_a), of(db, right, b, trans_b)
+    rule = gradients_of(name)
+    if rule is None:
+        known = ", ".join(other for other in ops.__all__ if gradients_of(other) is not None)
+        raise ValueError(f"[check_grad] {name} has no vjp that is known: give vjp=, or one of {known}")
+    return rule
 
 
 def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:

@@ -182,6 +182,30 @@ def test_a_derivative_agrees_with_finite_differences(case: Case) -> None:
     assert gr.check_grad(function, *(sample[name] for name in floats), vjp=vjp) < 1e-6
 
 
+@pytest.mark.parametrize("name", [n for n in gr.ops.__all__ if not n.endswith(("_vjp", "_update"))])
+def test_check_grad_knows_every_function(name: str) -> None:
+    function: Any = getattr(gr.ops, name)
+    binding = function.binding
+    tried = 0
+    for sample in samples(binding.op, 5):
+        if any(sample.get(key, value) != value for key, value in binding.presets.items()):
+            continue
+        # The operands at the beginning are arrays that are differentiated; everything else goes by name.
+        given, options, beginning = [], {}, True
+        for parameter, kind, _, targets in binding.parameters:
+            value = next((sample[target] for target in targets if target in sample), None)
+            beginning = beginning and kind == "operand" and value is not None
+            if beginning:
+                given.append(value)
+            elif kind in ("operand", "attribute") and value is not None:
+                options[parameter] = None if isinstance(value, str) and value == "none" else value
+        if any(parameter == "reduction" for parameter, *_ in binding.parameters):
+            options["reduction"] = sample.get("reduction", "sample")
+        assert gr.check_grad(function, *given, **options) < 1e-6
+        tried += 1
+    assert tried
+
+
 @pytest.mark.parity
 @every_op
 def test_agrees_with_pytorch(op: str) -> None:

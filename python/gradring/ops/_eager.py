@@ -5,16 +5,31 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from gradring import _core
+from gradring.ops._gradients import Gradients
 
-__all__ = ["SCHEMAS", "eager"]
+__all__ = ["SCHEMAS", "Binding", "eager"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SCHEMAS: dict[str, dict[str, Any]] = {schema["name"]: schema for schema in _core.ops()}
 """The schema of every op, by its name: what ``csrc/ops/<op>/op.cc`` declares."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What an eager function is bound to: an attribute ``binding`` of the function.
+
+    ``parameters`` has each parameter's name, kind, whether it is required, and the operands and attributes it gives.
+    """
+
+    op: str
+    parameters: tuple[tuple[str, str, bool, list[str]], ...]
+    results: tuple[str, ...]
+    presets: Mapping[str, Any]
 
 
 def eager(
@@ -26,6 +41,7 @@ def eager(
     hidden: str | None = None,
     outcome: str | None = None,
     other_ranks: Callable[..., Any] | None = None,
+    gradients: Gradients | None = None,
 ) -> Callable[[F], F]:
     """Replace a function, of which only the signature and the docstring count, by a native callable for ``op``.
 
@@ -43,6 +59,8 @@ def eager(
         outcome: the result that ``reduction="mean"`` replaces by a number.
         other_ranks: a function with the same parameters, called where an operand has a number of dimensions that the
             op does not take.
+        gradients: how ``gr.check_grad`` computes the gradients, where a call of the function's vjp by the names of its
+            parameters would not do.
     """
     schema = SCHEMAS[op]
     operands = {operand["name"] for operand in schema["operands"]}
@@ -84,6 +102,8 @@ def eager(
             outcome=outcome,
             other_ranks=other_ranks,
         )
+        made.binding = Binding(op, tuple(parameters), results, dict(presets or {}))
+        made.gradients = gradients
         return cast(F, functools.update_wrapper(made, function))
 
     return decorate

@@ -10,13 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
+from gradring.ops._gradients import CONSTANT
 
 Array = NDArray[Any]
 
 __all__ = ["batch_norm", "batch_norm_vjp"]
 
 
-@eager("batch_norm")
+def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    x, weight, _, mean, var = [*arrays, None, None, None, None][:5]
+    moments = (None, None) if options["training"] else (mean, var)
+    passed = {name: options[name] for name in ("training", "eps") if name in options}
+    made = batch_norm_vjp(dy, x, weight, *moments, **passed)
+    return (*made, CONSTANT, CONSTANT)[: len(arrays)]
+
+
+@eager("batch_norm", gradients=_gradients)
 def batch_norm(
     x: ArrayLike,
     weight: ArrayLike | None = None,

@@ -16,7 +16,11 @@ Array = NDArray[Any]
 __all__ = ["embedding", "embedding_vjp"]
 
 
-@eager("embedding", hidden="fault")
+def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    return None, embedding_vjp(dy, arrays[0], len(arrays[1]))
+
+
+@eager("embedding", hidden="fault", gradients=_gradients)
 def embedding(ids: ArrayLike, table: ArrayLike, *, out: Array | None = None) -> Array:
     """``table[ids]``: the row of a table for each id.
 

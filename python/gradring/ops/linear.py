@@ -18,7 +18,13 @@ Array = NDArray[Any]
 __all__ = ["linear", "linear_vjp"]
 
 
-@eager("linear")
+def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    activation = options.get("activation")
+    kept = linear(*arrays) if activation in NEEDS_INPUT else output
+    return tuple(linear_vjp(dy, arrays[0], arrays[1], kept, activation=activation))[: len(arrays)]
+
+
+@eager("linear", gradients=_gradients)
 def linear(
     x: ArrayLike,
     w: ArrayLike,

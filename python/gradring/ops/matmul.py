@@ -56,7 +56,26 @@ def _broadcast(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False,
     return out
 
 
-@eager("matmul", results=("out",), other_ranks=_broadcast)
+def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of matrices, of vectors (one row, or one column), and of stacks that were broadcast, whose gradients are summed."""
+    a, b = arrays
+    trans_a, trans_b = options.get("trans_a", False), options.get("trans_b", False)
+    left = a[np.newaxis, :] if a.ndim == 1 else a.swapaxes(-1, -2) if trans_a else a
+    right = b[:, np.newaxis] if b.ndim == 1 else b.swapaxes(-1, -2) if trans_b else b
+    full = dy.reshape(*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
+
+    def of(whole: Array, operand: Array, given: Array, transposed: bool) -> Array:
+        extra = whole.ndim - operand.ndim
+        spread = [i for i, size in enumerate(operand.shape[:-2]) if size == 1]
+        summed = whole.sum(axis=(*range(extra), *(extra + i for i in spread))).reshape(operand.shape)
+        turned: Array = summed.swapaxes(-1, -2) if transposed and given.ndim > 1 else summed
+        return turned.reshape(given.shape)
+
+    da, db = matmul(full, right, trans_b=True), matmul(left, full, trans_a=True)
+    return of(da, left, a, trans_a), of(db, right, b, trans_b)
+
+
+@eager("matmul", results=("out",), other_ranks=_broadcast, gradients=_gradients)
 def matmul(
     a: ArrayLike, b: ArrayLike, *, trans_a: bool = False, trans_b: bool = False, out: Array | None = None
 ) -> Array:

@@ -1,0 +1,48 @@
+"""The gradients of an eager function by its arguments, from its vjp: what ``gr.check_grad`` compares."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["CONSTANT", "Gradients", "gradients_of"]
+
+CONSTANT: Any = object()
+"""In place of a gradient: the function is not differentiated by this argument on purpose, as a loss by its targets."""
+
+Gradients = Callable[[Any, list[Any], Any, Mapping[str, Any]], tuple[Any, ...]]
+"""``gradients(dy, arrays, output, options)``: one gradient per array, ``CONSTANT``, or None where there is none."""
+
+
+def gradients_of(name: str) -> Gradients | None:
+    """How the gradients of a function of ``gradring.ops`` are computed; None if it has no vjp.
+
+    A function whose decorator gives ``gradients=`` is asked itself. Otherwise ``<name>_vjp`` is called: its first parameter
+    is the gradient by the output, ``y`` is the output, and all others are arguments of the function by their names.
+    """
+    from gradring import ops
+
+    if name not in ops.__all__:
+        return None
+    function: Any = getattr(ops, name)
+    if function.gradients is not None:
+        own: Gradients = function.gradients
+        return own
+    return _by_names(function, getattr(ops, f"{name}_vjp")) if f"{name}_vjp" in ops.__all__ else None
+
+
+def _by_names(function: Any, vjp: Any) -> Gradients:
+    inputs = list(inspect.signature(function).parameters)
+    first, *others = inspect.signature(vjp).parameters.values()
+
+    def gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        known = {"y": output, **dict(zip(inputs, arrays, strict=False)), **options}
+        given = {parameter.name: known[parameter.name] for parameter in others if parameter.name in known}
+        made = vjp(**{first.name: dy if getattr(dy, "ndim", 0) else float(dy)}, **given)
+        if not isinstance(made, tuple):
+            return (made, *[CONSTANT] * (len(arrays) - 1))
+        by_name = dict(zip(vjp.binding.results, made, strict=True))
+        return tuple(by_name.get(f"d{name}", CONSTANT) for name, _ in zip(inputs, arrays, strict=False))
+
+    return gradients
