@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.errors import GradringError
-from gradring.ops._gradients import CONSTANT, Gradients, gradients_of
+from gradring.ops._gradients import CONSTANT, Gradients, gradients_by_names
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
@@ -164,12 +164,25 @@ def _own_rule(vjp: Vjp) -> Gradients:
     return rule
 
 
+def _known(name: str) -> Gradients | None:
+    """The gradients of a function of ``gradring.ops``: it says them itself, or has a vjp; None otherwise."""
+    from gradring import ops
+
+    if name not in ops.__all__:
+        return None
+    function: Any = getattr(ops, name)
+    if function.gradients is not None:
+        own: Gradients = function.gradients
+        return own
+    return gradients_by_names(function, getattr(ops, f"{name}_vjp")) if f"{name}_vjp" in ops.__all__ else None
+
+
 def _rule(name: str) -> Gradients:
     from gradring import ops
 
-    rule = gradients_of(name)
+    rule = _known(name)
     if rule is None:
-        known = ", ".join(other for other in ops.__all__ if gradients_of(other) is not None)
+        known = ", ".join(other for other in ops.__all__ if _known(other) is not None)
         raise ValueError(f"[check_grad] {name} has no vjp that is known: give vjp=, or one of {known}")
     return rule
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["CONSTANT", "Gradients", "gradients_of"]
+__all__ = ["CONSTANT", "Gradients", "gradients_by_names"]
 
 CONSTANT: Any = object()
 """In place of a gradient: the function is not differentiated by this argument on purpose, as a loss by its targets."""
@@ -15,24 +15,9 @@ Gradients = Callable[[Any, list[Any], Any, Mapping[str, Any]], tuple[Any, ...]]
 """``gradients(dy, arrays, output, options)``: one gradient per array, ``CONSTANT``, or None where there is none."""
 
 
-def gradients_of(name: str) -> Gradients | None:
-    """How the gradients of a function of ``gradring.ops`` are computed; None if it has no vjp.
-
-    A function whose decorator gives ``gradients=`` is asked itself. Otherwise ``<name>_vjp`` is called: its first parameter
-    is the gradient by the output, ``y`` is the output, and all others are arguments of the function by their names.
-    """
-    from gradring import ops
-
-    if name not in ops.__all__:
-        return None
-    function: Any = getattr(ops, name)
-    if function.gradients is not None:
-        own: Gradients = function.gradients
-        return own
-    return _by_names(function, getattr(ops, f"{name}_vjp")) if f"{name}_vjp" in ops.__all__ else None
-
-
-def _by_names(function: Any, vjp: Any) -> Gradients:
+def gradients_by_names(function: Any, vjp: Any) -> Gradients:
+    """Gradients from a call of a function's vjp: its first parameter is the gradient by the output, ``y`` is the output, and
+    all others are arguments of the function by their names."""
     inputs = list(inspect.signature(function).parameters)
     first, *others = inspect.signature(vjp).parameters.values()
 
