@@ -74,10 +74,17 @@ Array Array::dense(const char* op, const char* argument, PyObject* object) {
 }
 
 Array Array::empty(Dtype dtype, int dimensions, const int64_t* shape) {
+  PyObject* const descriptor = Api::get().PyArray_DescrFromType_(type_number(dtype));
+  Array array = empty_of(descriptor, dimensions, shape);
+  Py_DECREF(descriptor);
+  return array;
+}
+
+Array Array::empty_of(PyObject* descriptor, int dimensions, const int64_t* shape) {
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
   const auto& api = Api::get();
   PyObject* const made =
-      api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(type_number(dtype)), dimensions,
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, Py_NewRef(descriptor), dimensions,
                                 reinterpret_cast<const Py_intptr_t*>(shape), nullptr, nullptr, 0, nullptr);
   if (!made) throw py::error_already_set();
   return Array(made);

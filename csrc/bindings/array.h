@@ -64,6 +64,8 @@ class Array {
   Array copy() const;
   // New and uninitialized, C-contiguous.
   static Array empty(Dtype dtype, int dimensions, const int64_t* shape);
+  // The same, of a dtype that NumPy describes.
+  static Array empty_of(PyObject* descriptor, int dimensions, const int64_t* shape);
   static Array empty_like(const Array& other) { return empty(other.dtype(), other.dimensions(), other.shape()); }
   // The array given as out=: an ndarray of this dtype and shape, writeable; otherwise TypeError or ValueError. Any
   // strides: see contiguous() and assign(). null or None: a new array.

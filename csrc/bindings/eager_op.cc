@@ -1,60 +1,18 @@
 #include "bindings/eager_op.h"
 
-#include <cstddef>
-#include <new>
 #include <string>
 #include <utility>
 
 #include "bindings/array.h"
 #include "bindings/eager_arguments.h"
+#include "bindings/eager_repeat.h"
 #include "bindings/fast_call.h"
-#include "bindings/gil.h"
+#include "bindings/few_of.h"
 #include "runtime/default_team.h"
 
 namespace gradring {
 
 namespace {
-
-// Runs the kernels of a call that has passed all checks.
-void run_kernels(const OpCall& call) {
-  const OpSchema& op = *call.op;
-  OpWork work;
-  op.work(call, default_lanes(), &work);
-  const OpRun run = op.cpu(call);
-  const MaybeReleaseGil released(work.operations);
-  TeamLease team(work.lanes, work.scratch.per_lane, work.scratch.shared);
-  if (!op.each) return team.run([&](const Lane& lane) { run(lane, call); });
-  const double nanoseconds = work.operations / 80;
-  if (!op.cpu_second) return team.run_each(nanoseconds, [&](const Lane& lane) { run(lane, call); });
-  const OpRun second = op.cpu_second(call);
-  team.run_each(nanoseconds / 2, [&](const Lane& lane) { run(lane, call); });
-  team.run_each(nanoseconds, [&](const Lane& lane) { second(lane, call); });
-}
-
-// Up to kMost values of which the first `count` exist: a call does not pay for operands that its op does not have.
-template <class T, int kMost>
-class FewOf {
- public:
-  explicit FewOf(size_t count) noexcept : count_(count) {
-    for (size_t i = 0; i < count_; ++i) new (at(i)) T();
-  }
-  ~FewOf() {
-    for (size_t i = 0; i < count_; ++i) at(i)->~T();
-  }
-  FewOf(const FewOf&) = delete;
-  FewOf& operator=(const FewOf&) = delete;
-
-  T& operator[](int i) noexcept { return *at(static_cast<size_t>(i)); }
-  const T& operator[](int i) const noexcept { return *at(static_cast<size_t>(i)); }
-  const T* data() const noexcept { return at(0); }
-
- private:
-  T* at(size_t i) noexcept { return std::launder(reinterpret_cast<T*>(memory_ + i * sizeof(T))); }
-  const T* at(size_t i) const noexcept { return std::launder(reinterpret_cast<const T*>(memory_ + i * sizeof(T))); }
-
-  size_t count_;
-  alignas(T) std::byte memory_[sizeof(T) * static_cast<size_t>(kMost)];
-};
 
 // One call, from arguments to results. Its arrays are references that live as long as it does.
 class EagerCall {
@@ -84,21 +42,25 @@ class EagerCall {
       refuse(call_, "out is given: the mean and the sum are numbers, out is for reduction='sample'");
     }
     if (!number) make_results();
-    if (b_.hidden >= 0) {
-      tensors_[b_.hidden] = {hidden_, &kHiddenWords, &kHiddenStride, 1, Dtype::kInt64};
-    }
+    if (b_.hidden >= 0) tensors_[b_.hidden] = hidden_tensor(hidden_);
     if (b_.updates) require_updates_apart();
-    run_kernels(call_);
+    const int lanes = default_lanes();
+    OpWork work;
+    op_.work(call_, lanes, &work);
+    const OpRun first = op_.cpu(call_), second = op_.cpu_second ? op_.cpu_second(call_) : nullptr;
+    run_kernels(call_, work, first, second);
     if (op_.verify) op_.verify(call_);
     if (b_.updates || outs_given_) write_back();
+    if (!given_or_null(out_)) {
+      b_.known.oldest().remember(b_, given, count, keywords,
+                                 {&call_, arrays_.data(), values_, &work, first, second, lanes, number});
+    }
     if (number) return PyFloat_FromDouble(op_.number(call_));
     return finish();
   }
 
  private:
   static constexpr int kOperands = EagerBinding::kMostOperands;
-  static constexpr int64_t kHiddenWords = 3;
-  static constexpr int64_t kHiddenStride = sizeof(int64_t);
 
   const Operand& operand(int i) const noexcept { return op_.operands[static_cast<size_t>(i)]; }
   const char* operand_name(int i) const noexcept { return call_.operand_name(i); }
@@ -337,6 +299,7 @@ class EagerCall {
 PyObject* eager_call(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count,
                      PyObject* keywords) noexcept {
   try {
+    if (const KnownCall* known = binding.known.find(given, count, keywords)) return known->run(binding, given);
     return EagerCall(binding).run(given, count, keywords);
   } catch (...) {
     raise_current_exception();

@@ -10,6 +10,7 @@
 
 #include <vector>
 
+#include "bindings/eager_repeat.h"
 #include "ops/op.h"
 
 namespace py = pybind11;
@@ -39,7 +40,7 @@ struct EagerParameter {
 
 struct EagerBinding {
   static constexpr int kMostOperands = 12;
-  static constexpr int kMostAttributes = 12;
+  static constexpr int kMostAttributes = KnownCall::kMostAttributes;
   static constexpr int kMostParameters = 16;
 
   PyObject* self = nullptr;  // the callable, borrowed
@@ -57,7 +58,15 @@ struct EagerBinding {
   AttributeValue presets[kMostAttributes] = {};
   // Called with all arguments where an operand's rank is none of the op's; null: an error.
   PyObject* other_ranks = nullptr;
+  mutable KnownCalls known;
 };
+
+// The memory of an op's hidden result.
+inline constexpr int64_t kHiddenWords = 3;
+inline Tensor hidden_tensor(int64_t* words) noexcept {
+  static constexpr int64_t kStride = sizeof(int64_t);
+  return {words, &kHiddenWords, &kStride, 1, Dtype::kInt64};
+}
 
 // Adds ops() and make_eager_op() to the module.
 void bind_eager_op(py::module_& m);

@@ -1,0 +1,183 @@
+#include "bindings/eager_repeat.h"
+
+#include "bindings/array.h"
+#include "bindings/eager_op.h"
+#include "bindings/few_of.h"
+#include "bindings/gil.h"
+#include "runtime/default_team.h"
+
+namespace gradring {
+
+namespace {
+
+using Api = py::detail::npy_api;
+
+bool is_immutable(PyObject* value) noexcept {
+  if (value == Py_None || PyBool_Check(value) || PyFloat_CheckExact(value) || PyLong_CheckExact(value) ||
+      PyUnicode_CheckExact(value)) {
+    return true;
+  }
+  if (!PyTuple_CheckExact(value)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i)
+    if (!is_immutable(PyTuple_GET_ITEM(value, i))) return false;
+  return true;
+}
+
+// The parameter that takes argument i, counted over positions, then names; -1 if there is none.
+int parameter_of(const EagerBinding& b, Py_ssize_t i, Py_ssize_t count, PyObject* keywords) noexcept {
+  if (i < count) return static_cast<int>(i);
+  PyObject* const name = PyTuple_GET_ITEM(keywords, i - count);
+  for (size_t k = 0; k < b.parameters.size(); ++k)
+    if (b.parameters[k].name == name) return static_cast<int>(k);
+  return -1;
+}
+
+Tensor tensor_of(PyObject* array, Dtype dtype) noexcept {
+  const auto* proxy = py::detail::array_proxy(array);
+  return {proxy->data, reinterpret_cast<const int64_t*>(proxy->dimensions),
+          reinterpret_cast<const int64_t*>(proxy->strides), proxy->nd, dtype};
+}
+
+}  // namespace
+
+void run_kernels(const OpCall& call, const OpWork& work, OpRun first, OpRun second) {
+  const MaybeReleaseGil released(work.operations);
+  TeamLease team(work.lanes, work.scratch.per_lane, work.scratch.shared);
+  if (!call.op->each) return team.run([&](const Lane& lane) { first(lane, call); });
+  const double nanoseconds = work.operations / 80;
+  if (!second) return team.run_each(nanoseconds, [&](const Lane& lane) { first(lane, call); });
+  team.run_each(nanoseconds / 2, [&](const Lane& lane) { first(lane, call); });
+  team.run_each(nanoseconds, [&](const Lane& lane) { second(lane, call); });
+}
+
+void KnownCall::forget() noexcept {
+  if (count_ < 0) return;
+  for (int i = 0; i < count_; ++i) {
+    Py_CLEAR(arguments_[static_cast<size_t>(i)].constant);
+    Py_CLEAR(arguments_[static_cast<size_t>(i)].descriptor);
+  }
+  for (Result& result : results_) Py_CLEAR(result.descriptor);
+  Py_CLEAR(keywords_);
+  count_ = -1;
+}
+
+bool KnownCall::repeated(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept {
+  if (count_ < 0 || count != by_position_ || keywords != keywords_) return false;
+  constexpr int kNeeded = Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_C_CONTIGUOUS_;
+  PyTypeObject* const array_type = Api::get().PyArray_Type_;
+  for (int i = 0; i < count_; ++i) {
+    const Argument& known = arguments_[static_cast<size_t>(i)];
+    PyObject* const value = given[i];
+    if (known.constant) {
+      if (value != known.constant) return false;
+      continue;
+    }
+    if (Py_TYPE(value) != array_type) return false;
+    const auto* array = py::detail::array_proxy(value);
+    if (array->descr != known.descriptor || array->nd != known.rank || (array->flags & kNeeded) != kNeeded)
+      return false;
+    for (int axis = 0; axis < known.rank; ++axis)
+      if (array->dimensions[axis] != known.shape[static_cast<size_t>(axis)]) return false;
+  }
+  return lanes_ == default_lanes();
+}
+
+void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
+                         const Facts& facts) {
+  const Py_ssize_t total = count + (keywords ? PyTuple_GET_SIZE(keywords) : 0);
+  if (total > kMostArguments || b.results.size() > kMostResults) return;
+  for (size_t p = 0; p < b.parameters.size(); ++p)
+    if (b.parameters[p].draws && (!facts.values[p] || facts.values[p] == Py_None)) return;
+  std::array<Argument, kMostArguments> arguments;
+  for (Py_ssize_t i = 0; i < total; ++i) {
+    const int p = parameter_of(b, i, count, keywords);
+    if (p < 0) return;
+    const EagerParameter& parameter = b.parameters[static_cast<size_t>(p)];
+    Argument& argument = arguments[static_cast<size_t>(i)];
+    const bool array = (parameter.kind == ParameterKind::kOperand || parameter.kind == ParameterKind::kFactor) &&
+                       facts.arrays[parameter.first];
+    if (!array) {
+      if (!is_immutable(given[i]) || (parameter.kind == ParameterKind::kOut && given[i] != Py_None)) return;
+      argument.constant = given[i];
+      continue;
+    }
+    if (b.op->operands[static_cast<size_t>(parameter.first)].access != Access::kRead) return;
+    const Array& used = facts.arrays[parameter.first];
+    // A copy, a conversion and a subclass have other memory than the object that was given.
+    if (used.object() != given[i] || Py_TYPE(given[i]) != Api::get().PyArray_Type_ || !used.contiguous() ||
+        used.dimensions() > kMostRank) {
+      return;
+    }
+    argument.operand = parameter.first;
+    argument.descriptor = py::detail::array_proxy(given[i])->descr;
+    argument.dtype = used.dtype();
+    argument.rank = used.dimensions();
+    for (int axis = 0; axis < argument.rank; ++axis) argument.shape[static_cast<size_t>(axis)] = used.size(axis);
+  }
+  std::array<Result, kMostResults> results;
+  for (size_t k = 0; !facts.number && k < b.results.size(); ++k) {
+    const Array& made = facts.arrays[b.results[k]];
+    if (!made) continue;
+    if (made.dimensions() > kMostRank) return;
+    Result& result = results[k];
+    result.operand = b.results[k];
+    result.descriptor = py::detail::array_proxy(made.object())->descr;
+    result.dtype = made.dtype();
+    result.rank = made.dimensions();
+    for (int axis = 0; axis < result.rank; ++axis) result.shape[static_cast<size_t>(axis)] = made.size(axis);
+  }
+  forget();
+  for (Py_ssize_t i = 0; i < total; ++i) {
+    Py_XINCREF(arguments[static_cast<size_t>(i)].constant);
+    Py_XINCREF(arguments[static_cast<size_t>(i)].descriptor);
+  }
+  for (const Result& result : results) Py_XINCREF(result.descriptor);
+  arguments_ = arguments;
+  results_ = results;
+  count_ = static_cast<int>(total);
+  by_position_ = count;
+  keywords_ = keywords ? Py_NewRef(keywords) : nullptr;
+  lanes_ = facts.lanes;
+  number_ = facts.number;
+  first_ = facts.first;
+  second_ = facts.second;
+  work_ = *facts.work;
+  for (size_t i = 0; i < b.op->attributes.size(); ++i) attributes_[i] = facts.call->attributes[i];
+}
+
+PyObject* KnownCall::run(const EagerBinding& b, PyObject* const* given) const {
+  // Everything is copied first: while a kernel runs without the GIL, another thread's call may take this object's place.
+  const OpSchema& op = *b.op;
+  FewOf<Tensor, EagerBinding::kMostOperands> tensors(op.operands.size());
+  AttributeValue attributes[EagerBinding::kMostAttributes];
+  for (size_t i = 0; i < op.attributes.size(); ++i) attributes[i] = attributes_[i];
+  for (int i = 0; i < count_; ++i) {
+    const Argument& argument = arguments_[static_cast<size_t>(i)];
+    if (!argument.constant) tensors[argument.operand] = tensor_of(given[i], argument.dtype);
+  }
+  const auto count = static_cast<int>(b.results.size());
+  FewOf<Array, kMostResults> results(count);
+  for (int k = 0; k < count; ++k) {
+    const Result& result = results_[static_cast<size_t>(k)];
+    if (!result.descriptor) continue;
+    results[k] = Array::empty_of(result.descriptor, result.rank, result.shape.data());
+    tensors[result.operand] = tensor_of(results[k].object(), result.dtype);
+  }
+  int64_t hidden[kHiddenWords];
+  if (b.hidden >= 0) tensors[b.hidden] = hidden_tensor(hidden);
+  const bool number = number_;
+  const OpCall call{&op, b.name, b.operand_names, tensors.data(), attributes};
+  run_kernels(call, OpWork(work_), first_, second_);
+  if (op.verify) op.verify(call);
+  if (number) return PyFloat_FromDouble(op.number(call));
+  if (count == 1) return results[0].release();
+  if (count == 0) Py_RETURN_NONE;
+  PyObject* const tuple = PyTuple_New(count);
+  if (!tuple) throw py::error_already_set();
+  for (int k = 0; k < count; ++k) {
+    PyTuple_SET_ITEM(tuple, k, results[k] ? results[k].release() : Py_NewRef(Py_None));
+  }
+  return tuple;
+}
+
+}  // namespace gradring

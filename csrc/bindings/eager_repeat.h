@@ -1,0 +1,105 @@
+// Calls of an eager op that repeat an earlier one: the same arguments in number, type and shape, with other numbers in
+// the arrays. A loop makes millions of them, and checks, shapes, work and kernel of the earlier call hold for each.
+//
+// A call is remembered only where nothing but the arrays' memory can differ from one repetition to the next: dense
+// ndarrays where arrays are expected, immutable constants elsewhere (compared by identity, and kept alive), no out=, no
+// seed to draw. Everything else takes the general way, in eager_op.cc.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <cstdint>
+
+#include "ops/op.h"
+
+namespace gradring {
+
+struct EagerBinding;
+class Array;
+
+class KnownCall {
+ public:
+  static constexpr int kMostAttributes = 12;
+  static constexpr int kMostArguments = 8;
+  static constexpr int kMostRank = 4;
+  static constexpr int kMostResults = 4;
+
+  // What a repetition needs of the call that is remembered.
+  struct Facts {
+    const OpCall* call;
+    const Array* arrays;      // by operand: what the kernel read and wrote
+    PyObject* const* values;  // by parameter: what was given; null where nothing was
+    const OpWork* work;
+    OpRun first, second;
+    int lanes;    // of which work was asked
+    bool number;  // the call returned a number
+  };
+
+  KnownCall() noexcept = default;
+  ~KnownCall() { forget(); }
+  KnownCall(const KnownCall&) = delete;
+  KnownCall& operator=(const KnownCall&) = delete;
+
+  bool repeated(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept;
+  // Where it is not a call that can be repeated, the object stays as it was.
+  void remember(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
+                const Facts& facts);
+  // Of a call for which repeated() is true. Null: a Python error is set, or a C++ exception is thrown.
+  PyObject* run(const EagerBinding& binding, PyObject* const* given) const;
+
+ private:
+  struct Argument {
+    PyObject* constant = nullptr;    // an immutable object; null: an array
+    PyObject* descriptor = nullptr;  // the array's dtype
+    int32_t operand = -1;
+    Dtype dtype = kNoDtype;
+    int32_t rank = 0;
+    std::array<int64_t, kMostRank> shape{};
+  };
+  struct Result {
+    PyObject* descriptor = nullptr;  // null: the call does not make it
+    int32_t operand = -1;
+    Dtype dtype = kNoDtype;
+    int32_t rank = 0;
+    std::array<int64_t, kMostRank> shape{};
+  };
+
+  void forget() noexcept;
+
+  int count_ = -1;  // arguments by position and by name; -1: nothing is remembered
+  Py_ssize_t by_position_ = 0;
+  PyObject* keywords_ = nullptr;
+  int lanes_ = 0;
+  bool number_ = false;
+  OpRun first_ = nullptr;
+  OpRun second_ = nullptr;
+  OpWork work_;
+  std::array<Argument, kMostArguments> arguments_;
+  std::array<Result, kMostResults> results_;
+  std::array<AttributeValue, kMostAttributes> attributes_{};
+};
+
+// The last few, because a network's layers take turns.
+class KnownCalls {
+ public:
+  const KnownCall* find(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept {
+    for (const KnownCall& call : calls_)
+      if (call.repeated(given, count, keywords)) return &call;
+    return nullptr;
+  }
+  KnownCall& oldest() noexcept {
+    KnownCall& call = calls_[next_];
+    next_ = (next_ + 1) % calls_.size();
+    return call;
+  }
+
+ private:
+  std::array<KnownCall, 4> calls_;
+  size_t next_ = 0;
+};
+
+// Runs the kernels of a call that has passed all checks.
+void run_kernels(const OpCall& call, const OpWork& work, OpRun first, OpRun second);
+
+}  // namespace gradring
