@@ -18,10 +18,10 @@
 
 #include "bindings/batch_iterator.h"
 #include "bindings/bindings.h"
-#include "bindings/feed.h"
 #include "bindings/gil.h"
 #include "bindings/held_error.h"
 #include "bindings/loader_feed.h"
+#include "bindings/loader_pipeline.h"
 #include "loader/pipeline.h"
 #include "loader/worker.h"
 #include "runtime/cgroup.h"
@@ -36,8 +36,8 @@ Deadline deadline_after(double seconds) {
   return deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(std::max(seconds, 0.0) * 1e9)));
 }
 
-py::dict stats_of(LoaderRun& run) {
-  Pipeline& pipeline = run.pipeline();
+py::dict stats_of(LoaderPipeline& held) {
+  Pipeline& pipeline = held.native();
   const ConsumerCounters& c = pipeline.counters();
   const auto count = [](const auto& n) -> uint64_t { return n.load(std::memory_order_relaxed); };
   const auto seconds = [&](const auto& n) { return static_cast<double>(count(n)) * 1e-9; };
@@ -79,8 +79,8 @@ py::dict stats_of(LoaderRun& run) {
     occupancy.append(count(c.occupancy[i]));
   }
   out["occupancy"] = occupancy;
-  out["hand_off_p50_seconds"] = run.hand_off().quantile(0.5) * 1e-9;
-  out["hand_off_p99_seconds"] = run.hand_off().quantile(0.99) * 1e-9;
+  out["hand_off_p50_seconds"] = held.hand_off().quantile(0.5) * 1e-9;
+  out["hand_off_p99_seconds"] = held.hand_off().quantile(0.99) * 1e-9;
   out["active_workers"] = pipeline.active();
   out["tuner_changes"] = pipeline.tuner().changes();
   out["prefetch"] = pipeline.ahead();
@@ -89,17 +89,6 @@ py::dict stats_of(LoaderRun& run) {
   out["slot_bytes"] = pipeline.slots()->stride();
   return out;
 }
-
-class LoaderSource final : public PyFeed {
- public:
-  LoaderSource(std::shared_ptr<LoaderRun> run, py::object watcher) : source_(std::move(run), std::move(watcher)) {
-    read(&source_);
-  }
-  ~LoaderSource() override { drop_waiting(); }
-
- private:
-  LoaderFeed source_;
-};
 
 // What a worker process does; see python/gradring/loader/worker.py.
 class LaneWorker {
@@ -163,6 +152,22 @@ void bind_loader(py::module_& m) {
   m.def("memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
 
   m.def(
+      "batches_in_epoch",
+      [](int64_t samples, int64_t batch_size, int64_t rank, int64_t world_size, bool drop_last, bool pad) {
+        OrderOptions order;
+        order.samples = samples;
+        order.batch_size = batch_size;
+        order.rank = rank;
+        order.world_size = world_size;
+        order.drop_last = drop_last;
+        order.pad = pad;
+        throw_if(Order::check(order));
+        return Order(order).batches();
+      },
+      py::arg("samples"), py::arg("batch_size"), py::arg("rank"), py::arg("world_size"), py::arg("drop_last"),
+      py::arg("pad"), "How many batches this rank gets in an epoch.");
+
+  m.def(
       "exit_with",
       [](int fd) {
         std::thread([fd] {
@@ -184,7 +189,8 @@ void bind_loader(py::module_& m) {
       "Asks the system to kill this process when the thread of the parent that started it ends. False if the parent is "
       "dead already.");
 
-  py::class_<LoaderRun, std::shared_ptr<LoaderRun>>(m, "LoaderRun", "A pipeline of batches; see gradring.loader.")
+  py::class_<LoaderPipeline, std::shared_ptr<LoaderPipeline>>(m, "LoaderPipeline",
+                                                              "A pipeline of batches; see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
                        uint32_t cells, uint32_t ahead, uint32_t workers, uint32_t active, bool processes, bool tune,
                        bool split, bool help, size_t memory_budget) {
@@ -204,14 +210,14 @@ void bind_loader(py::module_& m) {
              // Processes read sources of their own.
              if (processes) source = nullptr;
              auto pipeline = std::make_unique<Pipeline>(std::move(source), fields, options);
-             return LoaderRun::make(std::move(pipeline), std::move(form));
+             return LoaderPipeline::make(std::move(pipeline), std::move(form));
            }),
            py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
            py::arg("ahead"), py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"),
            py::arg("split"), py::arg("help"), py::arg("memory_budget"))
       .def(
           "start",
-          [](LoaderRun& run, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,
+          [](LoaderPipeline& self, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,
              int64_t world_size, int64_t start, bool shuffle, bool drop_last, bool pad, bool skip, double seconds) {
             OrderOptions order;
             order.samples = samples;
@@ -224,47 +230,43 @@ void bind_loader(py::module_& m) {
             order.shuffle = shuffle;
             order.drop_last = drop_last;
             order.pad = pad;
-            run.forget_errors();
+            self.forget_errors();
             const GilRelease release;
-            const std::lock_guard<Reader> reading(run.reader());
-            run.pipeline().start(order, skip, deadline_after(seconds));
+            const std::lock_guard<Reader> lock(self.reader());
+            self.native().start(order, skip, deadline_after(seconds));
           },
           py::arg("samples"), py::arg("batch_size"), py::arg("seed"), py::arg("epoch"), py::arg("rank"),
           py::arg("world_size"), py::arg("start"), py::arg("shuffle"), py::arg("drop_last"), py::arg("pad"),
           py::arg("skip"), py::arg("seconds"))
       .def(
           "iterate",
-          [](std::shared_ptr<LoaderRun> run, py::object watcher) {
-            return py::reinterpret_steal<py::object>(new_batch_iterator(std::move(run), std::move(watcher)));
+          [](std::shared_ptr<LoaderPipeline> pipeline, py::object reading) {
+            return py::reinterpret_steal<py::object>(new_batch_iterator(std::move(pipeline), std::move(reading)));
           },
-          py::arg("watcher"))
-      .def("stop", [](LoaderRun& run) { run.pipeline().stop(); })
-      .def("close", [](LoaderRun& run) { run.pipeline().close(); })
-      .def("join", &LoaderRun::join, py::arg("seconds"), py::arg("signals"),
+          py::arg("reading"))
+      .def("close", [](LoaderPipeline& self) { self.native().close(); })
+      .def("join", &LoaderPipeline::join, py::arg("seconds"), py::arg("signals"),
            "Ends the worker threads for good. False if one was still at work after so many seconds.")
-      .def_property_readonly("ended", [](LoaderRun& run) { return run.pipeline().ended(); })
-      .def_property_readonly("closed", [](LoaderRun& run) { return run.pipeline().closed(); })
-      .def_property_readonly("forked", [](LoaderRun& run) { return run.pipeline().forked(); })
-      .def_property_readonly("delivered", [](LoaderRun& run) { return run.pipeline().delivered(); })
-      .def_property_readonly("batches", [](LoaderRun& run) { return run.pipeline().order().batches(); })
+      .def_property_readonly("ended", [](LoaderPipeline& self) { return self.native().ended(); })
+      .def_property_readonly("closed", [](LoaderPipeline& self) { return self.native().closed(); })
+      .def_property_readonly("forked", [](LoaderPipeline& self) { return self.native().forked(); })
       .def_property_readonly(
-          "position", [](LoaderRun& run) { return run.pipeline().order().start_after(run.pipeline().delivered()); })
-      .def_property_readonly("held", [](LoaderRun& run) { return run.pipeline().held(); })
-      .def("take_error", &LoaderRun::take_error, py::arg("batch"))
+          "position", [](LoaderPipeline& self) { return self.native().order().start_after(self.native().delivered()); })
+      .def("take_error", &LoaderPipeline::take_error, py::arg("batch"))
       .def("stats", &stats_of)
-      .def("trim", [](LoaderRun& run) { run.pipeline().slots()->trim(); })
-      .def("set_process", [](LoaderRun& run, uint32_t lane, int pidfd) { run.pipeline().set_process(lane, pidfd); })
-      .def("dead_lane", [](LoaderRun& run) { return run.pipeline().dead_lane(); })
+      .def("set_process",
+           [](LoaderPipeline& self, uint32_t lane, int pidfd) { self.native().set_process(lane, pidfd); })
+      .def("dead_lane", [](LoaderPipeline& self) { return self.native().dead_lane(); })
       .def("recover_lane",
-           [](LoaderRun& run, uint32_t lane, bool restart) { run.pipeline().recover_lane(lane, restart); })
-      .def("waited_lane", [](LoaderRun& run) { return run.pipeline().waited_lane(); })
+           [](LoaderPipeline& self, uint32_t lane, bool restart) { self.native().recover_lane(lane, restart); })
+      .def("waited_lane", [](LoaderPipeline& self) { return self.native().waited_lane(); })
       .def(
-          "quit", [](LoaderRun& run) { run.pipeline().control().run().turn.publish(RunBlock::kQuit); },
+          "quit", [](LoaderPipeline& self) { self.native().control().run().turn.publish(RunBlock::kQuit); },
           "Tells worker processes to end.")
       .def(
           "worker_at",
-          [](LoaderRun& run, uint32_t worker) {
-            const WorkerBlock& block = run.pipeline().control().worker(worker);
+          [](LoaderPipeline& self, uint32_t worker) {
+            const WorkerBlock& block = self.native().control().worker(worker);
             const int64_t age = monotonic_ns() - block.since_ns.load(std::memory_order_relaxed);
             return py::make_tuple(block.ticket.load(std::memory_order_relaxed), static_cast<double>(age) * 1e-9,
                                   block.resident.load(std::memory_order_relaxed),
@@ -272,22 +274,22 @@ void bind_loader(py::module_& m) {
           },
           "(batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.")
       .def("note",
-           [](LoaderRun& run, uint32_t lane) {
-             const NoteBlock& note = run.pipeline().control().note(lane);
+           [](LoaderPipeline& self, uint32_t lane) {
+             const NoteBlock& note = self.native().control().note(lane);
              return py::bytes(note.bytes, std::min<size_t>(note.size, NoteBlock::kBytes));
            })
-      .def_property_readonly("control_fd", [](LoaderRun& run) { return run.pipeline().control_fd(); })
-      .def_property_readonly("slots_fd", [](LoaderRun& run) { return run.pipeline().slots()->fd(); })
-      .def_property_readonly("first_slots", [](LoaderRun& run) { return run.pipeline().slots()->map().first(); })
-      .def_property_readonly("most_slots", [](LoaderRun& run) { return run.pipeline().slots()->map().most(); })
-      .def_property_readonly("stride", [](LoaderRun& run) { return run.pipeline().slots()->stride(); });
+      .def_property_readonly("control_fd", [](LoaderPipeline& self) { return self.native().control_fd(); })
+      .def_property_readonly("slots_fd", [](LoaderPipeline& self) { return self.native().slots()->fd(); })
+      .def_property_readonly("first_slots", [](LoaderPipeline& self) { return self.native().slots()->map().first(); })
+      .def_property_readonly("most_slots", [](LoaderPipeline& self) { return self.native().slots()->map().most(); })
+      .def_property_readonly("stride", [](LoaderPipeline& self) { return self.native().slots()->stride(); });
 
   m.def(
-      "loaders_left", [] { return !LoaderRun::sweep(); },
+      "loaders_left", [] { return !LoaderPipeline::sweep(); },
       "Whether worker threads of loaders that nobody holds any more are still at work.");
 
-  py::class_<LoaderSource, PyFeed>(m, "LoaderFeed", "A loader's run as an engine reads it.")
-      .def(py::init<std::shared_ptr<LoaderRun>, py::object>(), py::arg("run"), py::arg("watcher"));
+  py::class_<LoaderFeed, PyFeed>(m, "LoaderFeed", "One pass over a loader's pipeline as an engine reads it.")
+      .def(py::init<std::shared_ptr<LoaderPipeline>, py::object>(), py::arg("pipeline"), py::arg("reading"));
 
   py::class_<LaneWorker>(m, "LaneWorker", "The work of one worker process.")
       .def(py::init<std::shared_ptr<Source>, int, int, size_t, uint32_t, uint32_t, int64_t, uint32_t, uint32_t,

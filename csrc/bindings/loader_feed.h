@@ -1,43 +1,50 @@
-// LoaderFeed: a loader's run as a source of batches for the training loop.
+// LoaderFeed: one pass over a loader's pipeline as the training loop reads it.
 #pragma once
 
 #include <memory>
+#include <utility>
 
-#include "bindings/batch_iterator.h"
-#include "runtime/batch_source.h"
+#include "bindings/feed.h"
+#include "bindings/loader_pipeline.h"
 
 namespace gradring {
 
-class LoaderFeed final : public BatchSource {
+class LoaderFeed final : public PyFeed, private BatchSource {
  public:
-  LoaderFeed(std::shared_ptr<LoaderRun> run, py::object watcher) : run_(std::move(run)), watcher_(std::move(watcher)) {
-    if (run_->pipeline().layout().offsets.size() > Batch::kMaxFields) {
+  LoaderFeed(std::shared_ptr<LoaderPipeline> pipeline, py::object reading)
+      : pipeline_(std::move(pipeline)), reading_(std::move(reading)) {
+    if (pipeline_->native().layout().offsets.size() > Batch::kMaxFields) {
       throw Error(Code::kInvalidArgument, "[loader] a batch for training has at most 8 fields");
     }
+    read(this);
   }
-  ~LoaderFeed() override { run_->pipeline().stop(); }
+  // The pass ends before the Pass dies: see batch_iterator.cc.
+  ~LoaderFeed() override {
+    drop_waiting();
+    pipeline_->native().stop();
+  }
 
+ private:
   // Called with the GIL released.
   Status next(Batch* batch, Deadline deadline) noexcept override {
     Delivery got;
-    const Status status = run_->next_natively(&got, watcher_.ptr(), deadline);
+    const Status status = pipeline_->next_natively(&got, reading_.ptr(), deadline);
     if (!status.ok()) return status;
     batch->rows = got.rows;
     batch->position = got.position;
     batch->slot = got.slot;
     if (got.rows == 0) return {};
-    const std::byte* slot = run_->pipeline().slots()->data(got.slot);
-    const SlotLayout& layout = run_->pipeline().layout();
+    const std::byte* slot = pipeline_->native().slots()->data(got.slot);
+    const SlotLayout& layout = pipeline_->native().layout();
     batch->samples = reinterpret_cast<const int64_t*>(slot);
     for (size_t i = 0; i < layout.offsets.size(); ++i) batch->fields[i] = slot + layout.offsets[i];
     return {};
   }
   void fill(const Lane&, const Batch&) noexcept override {}
-  void release(const Batch& batch) noexcept override { run_->pipeline().slots()->give(batch.slot); }
+  void release(const Batch& batch) noexcept override { pipeline_->native().slots()->give(batch.slot); }
 
- private:
-  std::shared_ptr<LoaderRun> run_;
-  py::object watcher_;
+  std::shared_ptr<LoaderPipeline> pipeline_;
+  py::object reading_;  // the Pass
 };
 
 }  // namespace gradring

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderRun', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -237,7 +237,7 @@ class Group:
     @property
     def size(self) -> int:
         ...
-class LoaderRun:
+class LoaderPipeline:
     """
     A pipeline of batches; see gradring.loader.
     """
@@ -247,7 +247,7 @@ class LoaderRun:
         ...
     def dead_lane(self) -> int:
         ...
-    def iterate(self, watcher: typing.Any) -> typing.Any:
+    def iterate(self, reading: typing.Any) -> typing.Any:
         ...
     def join(self, seconds: typing.SupportsFloat | typing.SupportsIndex, signals: bool) -> bool:
         """
@@ -267,11 +267,7 @@ class LoaderRun:
         ...
     def stats(self) -> dict[str, typing.Any]:
         ...
-    def stop(self) -> None:
-        ...
     def take_error(self, batch: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
-        ...
-    def trim(self) -> None:
         ...
     def waited_lane(self) -> int:
         ...
@@ -280,16 +276,10 @@ class LoaderRun:
         (batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.
         """
     @property
-    def batches(self) -> int:
-        ...
-    @property
     def closed(self) -> bool:
         ...
     @property
     def control_fd(self) -> int:
-        ...
-    @property
-    def delivered(self) -> int:
         ...
     @property
     def ended(self) -> bool:
@@ -299,9 +289,6 @@ class LoaderRun:
         ...
     @property
     def forked(self) -> bool:
-        ...
-    @property
-    def held(self) -> int:
         ...
     @property
     def most_slots(self) -> int:
@@ -317,9 +304,9 @@ class LoaderRun:
         ...
 class LoaderFeed(Feed):
     """
-    A loader's run as an engine reads it.
+    One pass over a loader's pipeline as an engine reads it.
     """
-    def __init__(self, run: LoaderRun, watcher: typing.Any) -> None:
+    def __init__(self, pipeline: LoaderPipeline, reading: typing.Any) -> None:
         ...
 class LaneWorker:
     """
@@ -331,6 +318,10 @@ class LaneWorker:
         ...
 def active_isa() -> str:
     ...
+def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool, pad: bool) -> int:
+    """
+    How many batches this rank gets in an epoch.
+    """
 def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any]) -> Source:
     ...
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:

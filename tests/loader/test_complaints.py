@@ -155,7 +155,7 @@ def test_the_own_choice_of_a_budget_is_a_part_of_the_free_memory(monkeypatch):
 
     monkeypatch.setattr(pipelines._core, "memory_left", lambda: 8 << 20)
     loader = gr.Loader(np.zeros((4000, 1024), np.uint8), 32)
-    assert loader._pipelines.size.budget <= 2 << 20
+    assert loader._maker.size.budget <= 2 << 20
 
 
 def test_a_hand_off_neither_copies_nor_starts_anything():

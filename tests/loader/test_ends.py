@@ -186,7 +186,7 @@ def test_close_does_not_wait_for_ever(monkeypatch, caplog, tmp_path):
     iterator = iter(loader)
     next(iterator), next(iterator)
     assert wait_until(marker.exists)
-    monkeypatch.setattr(pipelines.Shutdown.close, "__defaults__", (0.2,))
+    monkeypatch.setattr(pipelines.Pipelines.close, "__defaults__", (0.2,))
     loader.close()
     assert "did not end within" in caplog.text
     del iterator, loader

@@ -168,3 +168,69 @@ def test_a_pass_that_was_left_keeps_its_place_while_others_read(other, num_threa
     loader.load_state_dict(state)
     whole = [*expected, *(batch for batch, _ in loader)]
     assert sorted(np.concatenate(whole)[:, 0].tolist()) == x[:, 0].tolist()
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_iterators_and_feeds_have_one_pipeline_after_the_other(workers):
+    source = gr.sources.Callable(Sample(), 100, workers=workers)
+    with gr.Loader(source, 10, num_threads=1) as loader:
+        dtypes = [dtype.name for _, dtype in loader.fields().looks]
+        assert numbers(loader) == list(range(100))
+        first = loader._last
+        feed = loader.fields(start=3).open(dtypes)
+        assert feed.next_rows() == 10 and loader._last is first
+        iterator = iter(loader)  # beside the feed, which goes on with its pipeline
+        second = loader._last
+        assert second is not first
+        assert next(iterator)[1].tolist() == list(range(10))
+        assert feed.next_rows() == 10
+        del feed  # in the middle of its pass, with a batch that nobody trained on
+        gc.collect()
+        assert numbers(loader) == list(range(100)) and loader._last in (first, second)
+        assert loader.stats().held == 0
+        casting = loader.fields().open(["float64", "int64"])
+        third = loader._last
+        assert third is not first and third is not second
+        del casting
+        gc.collect()
+        assert next(iter(loader))[0].dtype == dtypes[0] and loader._last is not third
+        assert not any(lease.pipeline.closed for lease in (first, second, third))
+    assert all(lease.pipeline.closed for lease in (first, second, third))
+    with pytest.raises(gr.LoaderError, match="the loader was closed"):
+        loader.fields().open(dtypes)
+
+
+def test_a_pass_that_could_not_begin_leaves_its_pipeline_to_the_next():
+    event = threading.Event()
+    at = {"stuck": True}
+
+    def sample(i):
+        if i == 15 and at["stuck"]:
+            event.wait(60)
+        return np.int64(i)
+
+    with gr.Loader(gr.sources.Callable(sample, 100), 10, num_threads=1, timeout=0.3) as loader:
+        next(iter(loader))  # left early; its worker is stuck in the second batch
+        lease = loader._last
+        with pytest.raises(gr.LoaderError, match="timeout"):
+            iter(loader)
+        at["stuck"] = False
+        event.set()
+        gc.collect()
+        assert [int(i) for batch in loader for i in batch] == list(range(100))
+        assert loader._last is lease
+
+
+@pytest.mark.parametrize("world_size", [1, 3, 7])
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("samples", "batch_size"), [(1, 1), (100, 7), (101, 5), (9, 9), (8, 100)])
+def test_the_length_is_the_number_of_batches_that_come(samples, batch_size, drop_last, pad, world_size):
+    for rank in range(world_size):
+        options = {"rank": rank, "world_size": world_size, "drop_last": drop_last, "pad": pad}
+        try:
+            loader = gr.Loader(np.arange(samples), batch_size, num_threads=0, **options)
+        except ValueError as error:
+            assert drop_last and "drop_last leaves nothing" in str(error)
+            continue
+        assert len(loader) == len(list(loader))

@@ -15,9 +15,10 @@ from gradring import _core, arguments
 from gradring.attributes import Settled
 from gradring.errors import DeviceUnavailable
 from gradring.loader.fields import LoaderFields
-from gradring.loader.pipelines import PipelineLease, Pipelines, Shutdown
+from gradring.loader.passes import Pass
+from gradring.loader.pipeline_maker import PipelineMaker
+from gradring.loader.pipelines import PipelineLease, Pipelines
 from gradring.loader.stats import LoaderStats, stats_from
-from gradring.loader.watcher import Watcher
 from gradring.sources import Opened, open_source
 from gradring.transforms import Cast
 
@@ -110,8 +111,7 @@ class Loader(Settled):
                 f"[Loader] drop_last leaves nothing: {self.samples} samples, batch_size {self.batch_size}, "
                 f"world_size {self.world_size}"
             )
-        self._shutdown = Shutdown()
-        self._pipelines = Pipelines(
+        self._maker = PipelineMaker(
             self._opened,
             (source, transforms, None),
             batch_size=self._rows,
@@ -119,18 +119,18 @@ class Loader(Settled):
             prefetch=ahead,
             budget=budget,
             restart=restarts,
-            shutdown=self._shutdown,
         )
+        self._casting: dict[tuple[str, ...], PipelineMaker] = {}
+        self._pipelines = Pipelines()
         # Threads end with their pipeline, which nobody else holds. (At the interpreter's exit, pipelines.py ends all.)
-        self._finalizer = weakref.finalize(self, self._shutdown.close) if self._opened.workers == "processes" else None
+        self._finalizer = weakref.finalize(self, self._pipelines.close) if self._opened.workers == "processes" else None
         if self._finalizer is not None:
             self._finalizer.atexit = False
-        self._cast_pipelines: dict[tuple[str, ...], Pipelines] = {}
         self.epoch = 0
         self._position = 0  # of the next pass's first batch, in the epoch's order
         self._begun = False
-        self._current: PipelineLease | None = None  # what the iterator made last reads
-        self._last: PipelineLease | None = None
+        self._current: PipelineLease | None = None  # of the pass that moves the loader's place
+        self._last: PipelineLease | None = None  # of the pass that began last
         self._logged = ""
 
     _settable = frozenset({"epoch"})
@@ -142,12 +142,10 @@ class Loader(Settled):
 
     def __len__(self) -> int:
         """The number of batches in an epoch, of this rank."""
-        each, rest = divmod(self.samples, self.world_size)
-        if self.drop_last and not self.pad:
-            return self.samples // (self.world_size * self.batch_size)
-        rows = each + (rest > 0 if self.pad else self.rank < rest)
-        whole, part = divmod(rows, self.batch_size)
-        return whole + (part > 0 and not self.drop_last)
+        batches: int = _core.batches_in_epoch(
+            self.samples, self.batch_size, self.rank, self.world_size, self.drop_last, self.pad
+        )
+        return batches
 
     def __iter__(self) -> Iterator[Any]:
         if self._begun:
@@ -160,8 +158,7 @@ class Loader(Settled):
         return self._iterate(start * self.batch_size * self.world_size, stay=True)
 
     def _iterate(self, position: int, *, stay: bool = False) -> Iterator[Any]:
-        lease, watcher = self._start_pass(position, stay=stay)
-        iterator: Iterator[Any] = lease.run.iterate(watcher)
+        iterator: Iterator[Any] = self._begin(position, stay=stay).iterate()
         return iterator
 
     def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:
@@ -171,15 +168,13 @@ class Loader(Settled):
         return LoaderFields(looks, partial(self._open_feed, start, in_order))
 
     def _open_feed(self, start: int, in_order: bool, dtypes: Sequence[str]) -> Any:
-        lease, watcher = self._start_pass(
-            start * self.batch_size * self.world_size, stay=True, dtypes=tuple(dtypes), in_order=in_order
-        )
-        return _core.LoaderFeed(lease.run, watcher)
+        position = start * self.batch_size * self.world_size
+        return self._begin(position, stay=True, dtypes=tuple(dtypes), in_order=in_order).feed()
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
         """The source's arrays, if it is plain arrays in memory that reach the batches as they are; else None."""
-        self._shutdown.check()
+        self._pipelines.check()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
         plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
@@ -222,34 +217,34 @@ class Loader(Settled):
         indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
         return indices
 
-    def _pipelines_with(self, dtypes: tuple[str, ...] | None) -> Pipelines:
-        """Pipelines of the batches as the user gets them, or cast to dtypes."""
+    def _maker_for(self, dtypes: tuple[str, ...] | None) -> PipelineMaker:
+        """What makes pipelines of the batches as the user gets them, or cast to these dtypes."""
         names = tuple(field.dtype.name for field in self._opened.fields)
         if dtypes is None or dtypes == names:
-            return self._pipelines
-        if dtypes not in self._cast_pipelines:
+            return self._maker
+        if dtypes not in self._casting:
             casts = {
                 field.name: Cast(dtype)
                 for field, dtype, name in zip(self._opened.fields, dtypes, names, strict=True)
                 if dtype != name
             }
-            self._cast_pipelines[dtypes] = self._pipelines.like(
-                self._opened.transformed(_for_kind(self._opened, casts)), casts
-            )
-        return self._cast_pipelines[dtypes]
+            opened = self._opened.transformed(_for_kind(self._opened, casts))
+            self._casting[dtypes] = self._maker.casting(opened, casts)
+        return self._casting[dtypes]
 
-    def _start_pass(
+    def _begin(
         self, position: int, *, stay: bool, dtypes: tuple[str, ...] | None = None, in_order: bool = False
-    ) -> tuple[PipelineLease, Watcher]:
-        lease = self._pipelines_with(dtypes).borrow()
-        if (
-            self._current is lease
-        ):  # A pass that was left early had it: what it delivered is still where the loader stands.
-            self._position, self._current = lease.run.position, None
-        watcher = Watcher(self, lease.run, lease.workers, self.timeout, stay=stay)
-        lease.lend(watcher)
-        begin = partial(
-            lease.run.start,
+    ) -> Pass:
+        maker = self._maker_for(dtypes)
+        lease = self._pipelines.borrow(maker.dtypes, maker.make)
+        if self._current is lease:
+            # A pass that was left early had it. The loader stands behind the batches that it delivered.
+            self._position, self._current = lease.pipeline.position, None
+        begun = Pass(
+            lease,
+            self.timeout,
+            stay=stay,
+            finished=self._finished,
             samples=self.samples,
             batch_size=self._rows,
             seed=self.seed,
@@ -262,17 +257,17 @@ class Loader(Settled):
             pad=self.pad and not in_order,
             skip=self._skip,
         )
-        watcher.start(begin)
+        begun.begin()
         self._last = lease
         if not stay:
             self._begun, self._current = True, lease
-        return lease, watcher
+        return begun
 
-    def _finished(self, watcher: Watcher) -> None:
+    def _finished(self, ended: Pass) -> None:
         if _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
             self._logged = chosen
             _LOG.info("epoch %d was filled by %s", self.epoch, chosen)
-        if not watcher.stay and self._current is not None and watcher.run is self._current.run:
+        if not ended.stay and self._current is not None and ended.lease is self._current:
             self._advance()
 
     def _advance(self) -> None:
@@ -288,7 +283,7 @@ class Loader(Settled):
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands: a few integers. A batch counts from when it was handed out."""
-        position = self._position if self._current is None else self._current.run.position
+        position = self._position if self._current is None else self._current.pipeline.position
         return {
             "epoch": self.epoch,
             "position": position,
@@ -322,11 +317,11 @@ class Loader(Settled):
             return LoaderStats(advice="Nothing was read yet.")
         workers = self._last.workers
         return stats_from(
-            self._last.run.stats(),
+            self._last.pipeline.stats(),
             workers=self._opened.workers,
             restarted=workers.restarted if workers is not None else 0,
             python=self._opened.python,
-            size=self._pipelines.size,
+            size=self._maker.size,
             parts=self._opened.native.parts,
         )
 
@@ -339,7 +334,7 @@ class Loader(Settled):
         """
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._shutdown.close(signals=True)
+        self._pipelines.close(signals=True)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(

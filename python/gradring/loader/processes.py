@@ -63,15 +63,15 @@ class _Process:
 
 
 class Workers:
-    """The processes of one run. `value` is what they are given, pickled once."""
+    """The processes that fill the batches of one pipeline. They get `value`, which is pickled once."""
 
-    def __init__(self, run: Any, value: Callable[[], Any], *, workers: int, batch_size: int, cells: int, restart: int):
+    def __init__(self, pipeline: Any, value: Callable[[], Any], *, workers: int, batch_size: int, cells: int, restart: int):
         if os.environ.get(_BEGINNING) == str(os.getpid()):
             raise LoaderError(
                 "[loader] a worker process that imports the main module came upon a loader with worker processes: put "
                 "what is not only definitions under `if __name__ == '__main__':`"
             )
-        self._run, self._restarts, self._pid = run, restart, os.getpid()
+        self._pipeline, self._restarts, self._pid = pipeline, restart, os.getpid()
         self._shape = {"workers": workers, "batch_size": batch_size, "cells": cells}
         self.restarted = 0
         self.broken = False  # A worker is missing, or may be: no later pass can use these processes.
@@ -106,11 +106,11 @@ class Workers:
                 "lane": lane,
                 "parent": os.getpid(),
                 "payload_fd": self._payload.fd,
-                "control_fd": self._run.control_fd,
-                "slots_fd": self._run.slots_fd,
-                "stride": self._run.stride,
-                "first_slots": self._run.first_slots,
-                "most_slots": self._run.most_slots,
+                "control_fd": self._pipeline.control_fd,
+                "slots_fd": self._pipeline.slots_fd,
+                "stride": self._pipeline.stride,
+                "first_slots": self._pipeline.first_slots,
+                "most_slots": self._pipeline.most_slots,
                 "lifeline_fd": theirs,
                 "trouble_fd": trouble_theirs,
                 "stack_fd": stack,
@@ -122,7 +122,7 @@ class Workers:
             process = _Process(popen, os.pidfd_open(popen.pid), ours, trouble, stack)
             on_error.pop_all()
         self._processes[lane] = process
-        self._run.set_process(lane, process.pidfd)
+        self._pipeline.set_process(lane, process.pidfd)
 
     def _go(self, lane: int) -> None:
         # A worker that is gone already is found by check.
@@ -136,7 +136,7 @@ class Workers:
 
     def starting(self) -> bool:
         """Whether a worker has not come so far that it reads samples: it still imports, or unpickles its source."""
-        return any(self._run.worker_at(lane)[3] != process.popen.pid for lane, process in self._processes.items())
+        return any(self._pipeline.worker_at(lane)[3] != process.popen.pid for lane, process in self._processes.items())
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:
@@ -153,23 +153,23 @@ class Workers:
             return self._check()
 
     def _check(self) -> bool:
-        lane = self._run.dead_lane()
+        lane = self._pipeline.dead_lane()
         if lane < 0:
             return False
         process = self._processes.pop(lane)
         code = _exit_status(process)
-        batch, _, resident, _ = self._run.worker_at(lane)
+        batch, _, resident, _ = self._pipeline.worker_at(lane)
         trouble = _read_all(process.trouble)
         stack = _read_file(process.stack)
         process.close()
         if trouble:
-            self._run.recover_lane(lane, False)
+            self._pipeline.recover_lane(lane, False)
             error = load_note(trouble)
             assert error is not None
             raise error
         died = _died(lane, process.popen.pid, code, batch, resident, stack)
         if not self._take_restart(lane, str(died)):
-            self._run.recover_lane(lane, False)
+            self._pipeline.recover_lane(lane, False)
             raise died
         return True
 
@@ -178,7 +178,7 @@ class Workers:
             return False
         self.restarted += 1
         _LOG.warning("%s; restarting it (%d of %d)", why, self.restarted, self._restarts)
-        self._run.recover_lane(lane, True)
+        self._pipeline.recover_lane(lane, True)
         self._start(lane)
         self._go(lane)
         return True
@@ -197,7 +197,7 @@ class Workers:
 
     def _describe_stuck(self, lane: int, seconds: float) -> str:
         """What that worker is doing, with its Python stack."""
-        batch, since, resident, _ = self._run.worker_at(lane)
+        batch, since, resident, _ = self._pipeline.worker_at(lane)
         process = self._processes[lane]
         at = f"it has been at batch {batch} for {since:.1f} s" if batch >= 0 else "it is at no batch"
         return (
@@ -211,8 +211,8 @@ class Workers:
         self._payload.close()
         if os.getpid() != self._pid:
             return  # in a forked child: they are not ours
-        self._run.close()
-        self._run.quit()
+        self._pipeline.close()
+        self._pipeline.quit()
         for process in processes.values():
             with suppress(OSError):
                 os.close(process.lifeline)
@@ -224,7 +224,7 @@ class Workers:
             if process.popen.returncode is None:
                 process.popen.kill()
                 process.popen.wait()
-            self._run.set_process(lane, -1)
+            self._pipeline.set_process(lane, -1)
             process.close()
 
 

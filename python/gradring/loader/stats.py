@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradring import _core
 
 if TYPE_CHECKING:
-    from gradring.loader.pipelines import Size
+    from gradring.loader.pipeline_maker import Size
 
 __all__ = ["LoaderStats", "stats_from"]
 

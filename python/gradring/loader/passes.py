@@ -1,4 +1,4 @@
-"""What a loader's trouble means to its user: the native iterator asks here, on its slow paths only."""
+"""One pass over a loader. The native readers ask it what a trouble means, on their slow paths only."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import Any
 
+from gradring import _core
 from gradring.errors import LoaderError
 from gradring.launch.notes import RemoteTraceback
+from gradring.loader.pipelines import PipelineLease
 from gradring.loader.processes import load_note
 
-if TYPE_CHECKING:
-    from gradring.loader.processes import Workers
-
-__all__ = ["Watcher"]
+__all__ = ["Pass"]
 
 _SLICE = 0.05  # seconds between two looks at signals and deadlines
 _START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, whatever the timeout for a batch is
@@ -26,63 +26,77 @@ _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
 _PYTHON_EXIT = 1009  # csrc/loader/source.h
 
 
-class Watched(Protocol):
-    """What a pass tells the loader."""
+class Pass:
+    """One pass over a pipeline, from the first batch that is wanted to the last one.
 
-    def _finished(self, watcher: Any) -> None: ...
+    The native object that reads it, an iterator or a feed, holds it; while it lives, the pipeline is lent to it, and the
+    loader lives too. ``stay``: the pass does not move the loader's place. ``finished`` is called at the end of the epoch.
+    """
 
-
-class Watcher:
-    """One pass over a loader, held by its iterator. While it lives, so does the loader."""
-
-    def __init__(self, loader: Watched, run: Any, workers: Workers | None, timeout: float, *, stay: bool) -> None:
-        self.loader, self.run, self.workers, self._timeout = loader, run, workers, timeout
-        self.stay = stay  # this pass does not move the loader's place
+    def __init__(
+        self, lease: PipelineLease, timeout: float, *, stay: bool, finished: Callable[[Pass], None], **order: Any
+    ) -> None:
+        self.lease, self.stay = lease, stay
+        self._timeout, self._finished, self._order = timeout, finished, order
         self._pid = os.getpid()
         self._restarted_at = 0.0
         self._starting = False
+        lease.lend(self)
 
-    def start(self, start: Callable[..., object]) -> None:
-        """Begin the pass, once all workers have left the last one, which may have been left early."""
-        begin = time.monotonic()
+    def begin(self) -> None:
+        """Begin, once all workers have left the last pass, which may have been left early."""
+        start = partial(self.lease.pipeline.start, **self._order)
+        began = time.monotonic()
         while True:
             try:
                 start(seconds=_SLICE)
                 return
             except TimeoutError:
-                seconds = time.monotonic() - begin
+                seconds = time.monotonic() - began
                 if seconds > self._timeout:
-                    at_work = [
-                        lane for lane in range(len(self.run.stats()["workers"])) if self.run.worker_at(lane)[0] >= 0
-                    ]
+                    pipeline = self.lease.pipeline
+                    lanes = range(len(pipeline.stats()["workers"]))
+                    at_work = [lane for lane in lanes if pipeline.worker_at(lane)[0] >= 0]
                     self._stuck(seconds, at_work[0] if at_work else 0)
-                    begin = time.monotonic()
+                    began = time.monotonic()
+
+    def iterate(self) -> Any:
+        """An iterator over the batches."""
+        return self.lease.pipeline.iterate(self)
+
+    def feed(self) -> Any:
+        """The batches as an engine reads them: a ``_core.Feed``."""
+        return _core.LoaderFeed(self.lease.pipeline, self)
+
+    # What the native readers call
 
     def waited(self, seconds: float, held: int) -> None:
         """The consumer has waited for that long: for a batch, or (held >= 0) for one of its own to come back."""
         if held >= 0:
             if seconds > self._timeout:
-                raise LoaderError(_held(self.run.stats(), held, seconds))
+                raise LoaderError(_held(self.lease.pipeline.stats(), held, seconds))
             return
-        self._restarted_at = min(self._restarted_at, seconds)  # of this wait
+        self._restarted_at = min(self._restarted_at, seconds)  # it may be of an earlier wait
         allowed = self._timeout
-        if self.workers is not None:
-            restarted, starting = self.workers.check(), self.workers.starting()
+        if self.lease.workers is not None:
+            restarted, starting = self.lease.workers.check(), self.lease.workers.starting()
             if restarted or (self._starting and not starting):
                 self._restarted_at = seconds  # the time for a batch begins anew
             self._starting = starting
             if starting:
                 allowed = max(allowed, _START_SECONDS)
         if seconds - self._restarted_at > allowed:
-            self._stuck(seconds - self._restarted_at, max(self.run.waited_lane(), 0))
+            self._stuck(seconds - self._restarted_at, max(self.lease.pipeline.waited_lane(), 0))
             self._restarted_at = seconds
 
     def failed(self, lane: int, batch: int, sample: int, code: int, message: str) -> None:
         """A worker failed at the next batch."""
+        pipeline = self.lease.pipeline
         where = f"sample {sample} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
         if code in (_PYTHON, _PYTHON_EXIT):
             error: BaseException | None
-            error = self.run.take_error(batch) if self.workers is None else load_note(self.run.note(lane))
+            threads = self.lease.workers is None
+            error = pipeline.take_error(batch) if threads else load_note(pipeline.note(lane))
             if isinstance(error, (StopIteration, StopAsyncIteration)):
                 # As it is, it would end the consumer's loop as if all were read.
                 cause = error
@@ -113,15 +127,15 @@ class Watcher:
 
     def finished(self) -> None:
         """The epoch is over."""
-        self.loader._finished(self)
+        self._finished(self)
 
     def _stuck(self, seconds: float, lane: int) -> None:
-        if self.workers is not None:
-            self.workers.stuck(lane, seconds)
+        if self.lease.workers is not None:
+            self.lease.workers.stuck(lane, seconds)
             return
         stacks = []
-        for worker in range(len(self.run.stats()["workers"])):
-            batch, since, _, thread = self.run.worker_at(worker)
+        for worker in range(len(self.lease.pipeline.stats()["workers"])):
+            batch, since, _, thread = self.lease.pipeline.worker_at(worker)
             frame = sys._current_frames().get(thread)
             if batch >= 0:
                 stack = "".join(traceback.format_stack(frame)) if frame else "  (in native code)\n"

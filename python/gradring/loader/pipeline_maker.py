@@ -1,0 +1,149 @@
+"""How the pipelines of a loader are made: how large they are, and what fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradring import _core
+from gradring.loader.pipelines import PipelineLease
+from gradring.loader.processes import Workers
+from gradring.sources import Opened
+from gradring.sources._opened import KINDS
+
+__all__ = ["PipelineMaker", "Size"]
+
+_SPARES = _core.spare_slots
+_AUTO_BYTES = 32 << 20  # bytes of batches ahead, at the beginning
+_AUTO_AHEAD = 4
+_MOST_AUTO_BYTES = 4 * _AUTO_BYTES  # the most bytes ahead that tuning may choose
+_MOST_AUTO_AHEAD = 16
+_MOST_AUTO_THREADS = 8
+_BUDGET = 1 << 30
+_MOST_SLOT_BYTES = 1 << 46  # as csrc/loader/slots.cc has it
+
+
+@dataclass
+class Size:
+    """How large a pipeline is."""
+
+    ahead: int  # batches ahead at the beginning
+    cells: int  # the most batches ahead
+    workers: int
+    active: int  # workers that are active at the beginning
+    tune: bool
+    budget: int  # bytes
+    processes: bool
+
+
+class PipelineMaker:
+    """Makes pipelines whose batches have one set of dtypes: as the user gets them, or cast for training."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        value: Any,
+        *,
+        batch_size: int,
+        threads: int | None,
+        prefetch: int | None,
+        budget: int | None,
+        restart: int,
+    ) -> None:
+        self._opened, self._value, self._batch_size, self._restart = opened, value, batch_size, restart
+        self._threads, self._prefetch, self._budget = threads, prefetch, budget
+        self.dtypes = tuple(str(field.dtype) for field in opened.fields)
+        self.slot_bytes = _slot_bytes(opened, batch_size)
+        self.size = self._choose()
+
+    def casting(self, opened: Opened, casts: Any) -> PipelineMaker:
+        """A maker of pipelines of the same size, whose batches are cast."""
+        return PipelineMaker(
+            opened,
+            (*self._value[:2], casts),
+            batch_size=self._batch_size,
+            threads=self._threads,
+            prefetch=self._prefetch,
+            budget=self._budget,
+            restart=self._restart,
+        )
+
+    def _choose(self) -> Size:
+        if self.slot_bytes > _MOST_SLOT_BYTES:
+            raise MemoryError(
+                f"[Loader] a batch of {self.slot_bytes} bytes is beyond any memory: lower batch_size ({self._batch_size})"
+            )
+        opened = self._opened
+        processes = opened.workers == "processes"
+        given = self._threads if self._threads is not None else opened.num_workers
+        if processes:
+            workers = max(given or 1, 1)
+        elif given is None:
+            workers = min(_core.usable_cores(), _MOST_AUTO_THREADS)
+        else:
+            workers = given
+        said = given if not processes else self._threads  # a source's num_workers is the most processes that there may be
+        tune = said is None and (workers > 1 or not opened.python)
+        ahead = self._prefetch
+        if ahead is None:
+            ahead = min(max(_AUTO_BYTES // self.slot_bytes, 2, workers), max(_AUTO_AHEAD, workers))
+        budget = self._budget
+        if budget is None:
+            budget = max(min(_core.memory_left() // 4, _BUDGET), (ahead + _SPARES) * self.slot_bytes)
+        most = budget // self.slot_bytes - (_SPARES if workers else 0)
+        if most < 1:
+            raise ValueError(
+                f"[Loader] memory_budget is {budget} bytes, one batch takes {self.slot_bytes}: it must hold at least "
+                f"{1 + _SPARES} batches ({(1 + _SPARES) * self.slot_bytes} bytes)"
+            )
+        if self._prefetch is not None and ahead > most:
+            raise ValueError(
+                f"[Loader] prefetch={ahead} takes {(ahead + _SPARES) * self.slot_bytes} bytes: more than memory_budget "
+                f"({budget})"
+            )
+        cells = ahead = min(ahead, most)
+        if self._prefetch is None:
+            # Batches that the consumer keeps may use the other three quarters of the budget.
+            cells = max(min(budget // 4, _MOST_AUTO_BYTES) // self.slot_bytes - _SPARES, ahead)
+            cells = min(cells, max(_MOST_AUTO_AHEAD, ahead))
+        active = workers
+        if tune:  # To add a thread costs little. Processes leave a core to the consumer.
+            active = min(workers, max(_core.usable_cores() - 1, 1)) if processes else 1
+        return Size(ahead, cells, workers, active, tune, budget, processes)
+
+    def make(self) -> PipelineLease:
+        """A new pipeline. Its worker processes, if it has any, have been started."""
+        opened, size = self._opened, self.size
+        pipeline = _core.LoaderPipeline(
+            source=opened.native,
+            kind=KINDS.index(opened.kind),
+            looks=[(field.name, field.dtype, field.shape) for field in opened.fields],
+            batch_size=self._batch_size,
+            cells=size.cells,
+            ahead=size.ahead,
+            workers=size.workers,
+            active=size.active,
+            processes=size.processes,
+            tune=size.tune,
+            split=not opened.python,
+            # A consumer finds out that a Python function is stuck only if it is not stuck in that function itself.
+            help=self._threads is None and not opened.python,
+            memory_budget=size.budget,
+        )
+        workers = None
+        if size.processes:
+            value = self._value
+            workers = Workers(
+                pipeline,
+                lambda: value,
+                workers=size.workers,
+                batch_size=self._batch_size,
+                cells=size.cells,
+                restart=self._restart,
+            )
+        return PipelineLease(self.dtypes, pipeline, workers)
+
+
+def _slot_bytes(opened: Opened, batch_size: int) -> int:
+    rows = [8, *(field.row_bytes for field in opened.fields)]
+    return sum((batch_size * row + 63) // 64 * 64 for row in rows)
