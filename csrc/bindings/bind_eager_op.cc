@@ -182,22 +182,53 @@ py::object default_of(const Attribute& attribute) {
   }
 }
 
+const StepFieldFacts& step_facts(StepField field) { return kStepFields[static_cast<size_t>(field)]; }
+
+py::object name_or_none(const OpSchema& op, int operand) {
+  return operand < 0 ? py::object(py::none()) : py::str(op.operands[static_cast<size_t>(operand)].name);
+}
+
+// The attribute, the result and the other operand of an epilogue, by name; None if there is no such epilogue.
+py::object describe(const OpSchema& op, const Epilogue& epilogue) {
+  if (epilogue.attribute < 0) return py::none();
+  return py::make_tuple(op.attributes[static_cast<size_t>(epilogue.attribute)].name, name_or_none(op, epilogue.result),
+                        name_or_none(op, epilogue.other));
+}
+
+// What programs ask of an op.
+void describe_program(const OpSchema& op, py::dict* schema) {
+  py::list phases;
+  for (size_t i = 0; i < std::size(kPhaseNames); ++i)
+    if ((op.phases >> i & 1) != 0) phases.append(kPhaseNames[i]);
+  (*schema)["phases"] = phases;
+  (*schema)["program_only"] = op.program_only;
+  (*schema)["effects"] = op.effects;
+  (*schema)["epilogue"] = describe(op, op.epilogue);
+  (*schema)["derivative_epilogue"] = describe(op, op.derivative_epilogue);
+  (*schema)["fuses"] =
+      op.fuses.product == nullptr ? py::object(py::none()) : py::make_tuple(op.fuses.product, op.fuses.update);
+}
+
 py::dict describe(const OpSchema& op) {
   static constexpr const char* kAccess[] = {"read", "write", "update"};
-  static constexpr const char* kTypes[] = {"int", "real", "flag", "choice", "seed"};
+  static constexpr const char* kTypes[] = {"int", "real", "flag", "choice", "seed", "resource"};
   py::list operands, attributes;
   for (const Operand& o : op.operands) {
     py::list dtypes;
+    const DtypeSet allowed = o.step == StepField::kNone ? o.dtypes : only(step_facts(o.step).dtype);
     for (int i = 0; i < kDtypes; ++i)
-      if ((o.dtypes & only(static_cast<Dtype>(i))) != 0) dtypes.append(dtype_name(static_cast<Dtype>(i)));
+      if ((allowed & only(static_cast<Dtype>(i))) != 0) dtypes.append(dtype_name(static_cast<Dtype>(i)));
     py::dict operand;
     operand["name"] = o.name;
     operand["access"] = kAccess[static_cast<int>(o.access)];
     operand["dtypes"] = dtypes;
-    operand["dtype_of"] =
-        o.same_dtype < 0 ? py::object(py::none()) : py::str(op.operands[static_cast<size_t>(o.same_dtype)].name);
-    operand["shape_of"] = o.like < 0 ? py::object(py::none()) : py::str(op.operands[static_cast<size_t>(o.like)].name);
+    operand["dtype_of"] = o.step == StepField::kNone ? name_or_none(op, o.same_dtype) : py::none();
+    operand["shape_of"] = name_or_none(op, o.like);
     operand["optional"] = o.optional;
+    operand["step"] = o.step == StepField::kNone ? py::object(py::none()) : py::str(step_facts(o.step).name);
+    operand["undefined"] = o.undefined;
+    operand["column_sums_of"] = name_or_none(op, o.column_sums_of);
+    operand["bound"] = o.bound;
     operands.append(operand);
   }
   for (const Attribute& a : op.attributes) {
@@ -216,6 +247,7 @@ py::dict describe(const OpSchema& op) {
   schema["operands"] = operands;
   schema["attributes"] = attributes;
   schema["cuda"] = false;
+  describe_program(op, &schema);
   return schema;
 }
 

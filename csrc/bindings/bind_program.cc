@@ -10,30 +10,15 @@
 #include "bindings/bindings.h"
 #include "bindings/feed.h"
 #include "bindings/gil.h"
+#include "bindings/program_data.h"
 #include "bindings/step_fast_path.h"
 #include "loader/array_source.h"
-#include "program/callback.h"
 #include "program/engine.h"
-#include "program/program.h"
 #include "runtime/arena.h"
 
 namespace gradring {
 
 namespace {
-
-Dtype dtype_from_name(const std::string& name) {
-  const Dtype dtype = dtype_named(name);
-  if (dtype != kNoDtype) return dtype;
-  throw Error(Code::kInvalidArgument, "[program] unknown dtype " + name);
-}
-
-BufferKind kind_from_name(const std::string& name) {
-  constexpr const char* names[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
-  for (int i = 0; i < kBufferKinds; ++i) {
-    if (name == names[i]) return static_cast<BufferKind>(i);
-  }
-  throw Error(Code::kInvalidArgument, "[program] unknown kind of buffer " + name);
-}
 
 Mode mode_from_name(const std::string& name) {
   constexpr const char* names[kModes] = {"train", "evaluate", "predict"};
@@ -41,44 +26,6 @@ Mode mode_from_name(const std::string& name) {
     if (name == names[i]) return static_cast<Mode>(i);
   }
   throw Error(Code::kInvalidArgument, "[program] unknown mode " + name);
-}
-
-When when_from_name(const std::string& name) {
-  constexpr std::pair<const char*, When> names[] = {{"always", When::kAlways},   {"first", When::kFirst},
-                                                    {"later", When::kLater},     {"last", When::kLast},
-                                                    {"bounded", When::kBounded}, {"unbounded", When::kUnbounded}};
-  for (const auto& [known, when] : names) {
-    if (name == known) return when;
-  }
-  throw Error(Code::kInvalidArgument, "[program] unknown micro-batch " + name);
-}
-
-using BufferTuple = std::tuple<std::string, std::string, int64_t, int64_t>;  // kind, dtype, elements, offset
-using InstructionTuple = std::tuple<std::string, std::string, std::vector<int32_t>, std::vector<int64_t>,
-                                    std::vector<double>>;  // op, when, operands, integers, reals
-
-Program program_from(const std::string& dtype, const std::vector<BufferTuple>& buffers,
-                     const std::vector<InstructionTuple>& instructions) {
-  Program program;
-  program.dtype = dtype_from_name(dtype);
-  for (const auto& [kind, element, elements, offset] : buffers) {
-    program.buffers.push_back({kind_from_name(kind), dtype_from_name(element), elements, offset});
-  }
-  for (const auto& [op, when, operands, integers, reals] : instructions) {
-    Instruction instruction;
-    instruction.op = find_op(op);
-    if (instruction.op == nullptr) throw Error(Code::kInvalidArgument, "[program] no such operation: " + op);
-    if (operands.size() > instruction.operands.size() || integers.size() > instruction.integers.size() ||
-        reals.size() > instruction.reals.size()) {
-      throw Error(Code::kInvalidArgument, "[program] " + op + ": too many operands or attributes");
-    }
-    instruction.when = when_from_name(when);
-    std::copy(operands.begin(), operands.end(), instruction.operands.begin());
-    std::copy(integers.begin(), integers.end(), instruction.integers.begin());
-    std::copy(reals.begin(), reals.end(), instruction.reals.begin());
-    program.instructions.push_back(instruction);
-  }
-  return program;
 }
 
 // An ArraySource and the arrays it reads.
@@ -133,31 +80,6 @@ class ArrayFeed final : public PyFeed {
 
   std::vector<py::array> arrays_;
   ArraySource source_;
-};
-
-// Calls a Python function with the operands' addresses; it returns a truth value and never raises.
-class PythonCallback {
- public:
-  explicit PythonCallback(py::object function) : function_(std::move(function)), callback_{&call, this} {}
-  int64_t address() const { return reinterpret_cast<int64_t>(&callback_); }
-
- private:
-  static bool call(void* context, void* const* memory, int count) noexcept {
-    return with_python([&] {
-      PyObject* const addresses = PyTuple_New(count);
-      for (int i = 0; addresses && i < count; ++i) PyTuple_SET_ITEM(addresses, i, PyLong_FromVoidPtr(memory[i]));
-      PyObject* const function = static_cast<PythonCallback*>(context)->function_.ptr();
-      PyObject* const result = addresses ? PyObject_CallOneArg(function, addresses) : nullptr;
-      Py_XDECREF(addresses);
-      const bool good = result && PyObject_IsTrue(result) == 1;
-      Py_XDECREF(result);
-      if (PyErr_Occurred()) PyErr_WriteUnraisable(function);
-      return good;
-    });
-  }
-
-  py::object function_;
-  Callback callback_;
 };
 
 // Enters the engine, releases Python's lock, leaves.
@@ -217,9 +139,7 @@ ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int
 }  // namespace
 
 void bind_program(py::module_& m) {
-  py::class_<PythonCallback>(m, "Callback", "A Python function that a program may call.")
-      .def(py::init<py::object>(), py::arg("function"))
-      .def_property_readonly("address", &PythonCallback::address);
+  bind_program_data(m);
 
   py::class_<PyFeed>(m, "Feed", "One epoch of batches for an engine.")
       .def("next_rows", [](PyFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
@@ -301,19 +221,18 @@ void bind_program(py::module_& m) {
       .def("totals", [](Engine& e) { return totals_of(e.totals()); })
       .def(
           "add",
-          [](Engine& e, const std::string& mode, int64_t rows, const std::string& dtype,
-             const std::vector<BufferTuple>& buffers, const std::vector<InstructionTuple>& instructions,
-             int64_t temp_bytes, int fields, bool brief) {
+          [](Engine& e, const std::string& mode, int64_t rows, const py::sequence& buffers,
+             const py::sequence& instructions, const std::vector<std::shared_ptr<PythonCallback>>& resources,
+             int64_t temp_bytes, int fields) {
             const EngineGuard guard(e, false);
-            Executor& executor =
-                e.add(mode_from_name(mode), rows, program_from(dtype, buffers, instructions), temp_bytes, fields);
-            executor.set_brief(brief);
+            const Executor& executor =
+                e.add(mode_from_name(mode), rows, program_from(buffers, instructions, resources), temp_bytes, fields);
             std::vector<bool> barriers;
-            for (const Instruction& i : executor.program().instructions) barriers.push_back(i.barrier);
+            for (size_t i = 0; i < executor.size(); ++i) barriers.push_back(executor.barrier_before(i));
             return barriers;
           },
-          py::arg("mode"), py::arg("rows"), py::arg("dtype"), py::arg("buffers"), py::arg("instructions"),
-          py::arg("temp_bytes"), py::arg("fields"), py::arg("brief"),
+          py::arg("mode"), py::arg("rows"), py::arg("buffers"), py::arg("instructions"), py::arg("resources"),
+          py::arg("temp_bytes"), py::arg("fields"),
           "Adds a program; returns for each instruction whether a barrier comes before it.")
       .def(
           "program_lanes",

@@ -121,7 +121,8 @@ void pair_argument(const char* op, const char* name, PyObject* value, double* fi
 AttributeValue attribute_argument(const char* op, const Attribute& attribute, const char* name, PyObject* value) {
   switch (attribute.type) {
     case AttributeType::kReal: return real_value(number_argument(op, name, value));
-    case AttributeType::kInt: return integer_value(integer_argument(op, name, value));
+    case AttributeType::kInt:
+    case AttributeType::kResource: return integer_value(integer_argument(op, name, value));
     case AttributeType::kFlag: return integer_value(flag_or(value, false));
     case AttributeType::kChoice: return integer_value(choice_argument(op, attribute, name, value));
     case AttributeType::kSeed: break;

@@ -77,7 +77,7 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       batch.rows = rows;
       batch.samples = path->engine->row_numbers(rows);
       ChunkResult result;
-      if (executor->brief()) {
+      if (executor->keeps_gil()) {
         result = path->engine->step(*executor, batch, rate);
       } else {
         const GilRelease release;

@@ -92,7 +92,8 @@ inline void check_attribute(const OpCall& call, const Attribute& attribute, size
   const AttributeValue value = call.attributes[i];
   switch (attribute.type) {
     case AttributeType::kSeed:
-    case AttributeType::kFlag: return;
+    case AttributeType::kFlag:
+    case AttributeType::kResource: return;
     case AttributeType::kChoice:
       if (static_cast<uint64_t>(value.integer) >= attribute.choices.size()) refuse_attribute(call, i, 0);
       return;
@@ -156,7 +157,8 @@ int find_attribute(const OpSchema& op, std::string_view name) noexcept {
 
 void check_dtypes(const OpCall& call) {
   for (size_t i = 0; i < call.op->operands.size(); ++i)
-    if (call[static_cast<int>(i)]) check_dtype(call, call.op->operands[i], static_cast<int>(i));
+    if (call[static_cast<int>(i)] && call.op->operands[i].step == StepField::kNone)
+      check_dtype(call, call.op->operands[i], static_cast<int>(i));
 }
 
 void check_call(const OpCall& call, bool results) {
@@ -168,6 +170,7 @@ void check_call(const OpCall& call, bool results) {
       if (operand.optional || (operand.access == Access::kWrite && !results)) continue;
       refuse_missing(call, i);
     }
+    if (operand.step != StepField::kNone) continue;
     check_dtype(call, operand, i);
     check_rank(call, operand, i);
     if (operand.like >= 0 && call[operand.like] && !same_shape(call[i], call[operand.like])) {
@@ -180,6 +183,7 @@ void check_call(const OpCall& call, bool results) {
   for (int i = 0; i < count; ++i) {
     const Operand& operand = op.operands[static_cast<size_t>(i)];
     if (operand.access != Access::kWrite || !call[i] || operand.like >= 0 || !op.shape) continue;
+    if (operand.step != StepField::kNone) continue;
     Shape shape;
     op.shape(call, i, &shape);
     const Tensor wanted{nullptr, shape.extent, nullptr, shape.rank, call[i].dtype};

@@ -4,11 +4,14 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "gradring/export.h"
+#include "ops/resource.h"
+#include "ops/step_record.h"
 #include "ops/work.h"
 #include "runtime/dtype.h"
 
@@ -75,13 +78,21 @@ struct Operand {
   bool apart = false;
   DtypeSet widened = 0;   // dtypes that callers convert to int64
   int8_t rows_like = -1;  // of kRows: its rows lie as far apart as those of this operand
+  // It is this field of the step record, a scalar; dtypes and shapes above do not count. Eager calls go without.
+  StepField step = StepField::kNone;
+  bool undefined = false;      // of a result: the op leaves it undefined, because it only lends its memory
+  int8_t column_sums_of = -1;  // of an optional result: the sums over the rows of this result, made in the same pass
+  double bound = std::numeric_limits<double>::infinity();  // of a result: no element's magnitude is larger
 };
 
-enum class AttributeType : uint8_t { kInt, kReal, kFlag, kChoice, kSeed };
+// kResource: an entry of the program's table of resources.
+enum class AttributeType : uint8_t { kInt, kReal, kFlag, kChoice, kSeed, kResource };
 
 union AttributeValue {
-  int64_t integer;  // of kInt; of kFlag: 0 or 1; of kChoice: the position among the choices; of kSeed: 64 bits
-  double real;      // of kReal
+  // Of kInt; of kFlag: 0 or 1; of kChoice: the position among the choices; of kSeed: 64 bits; of kResource: the number of
+  // the entry.
+  int64_t integer;
+  double real;  // of kReal
 };
 constexpr AttributeValue integer_value(int64_t value) noexcept { return {.integer = value}; }
 constexpr AttributeValue real_value(double value) noexcept { return {.real = value}; }
@@ -106,11 +117,21 @@ struct OpCall {
   const char* const* operand_names = nullptr;  // what errors call its operands; null: their own names
   const Tensor* tensors = nullptr;
   const AttributeValue* attributes = nullptr;
+  StepRecord* step = nullptr;            // of a program: the record of the lane that runs the call
+  Resource* const* resources = nullptr;  // of a program
 
   const Tensor& operator[](int operand) const noexcept { return tensors[operand]; }
   int64_t integer(int attribute) const noexcept { return attributes[attribute].integer; }
   double real(int attribute) const noexcept { return attributes[attribute].real; }
   bool flag(int attribute) const noexcept { return attributes[attribute].integer != 0; }
+  template <class T>
+  T value(int operand) const noexcept {  // of an operand that is a field of the step record
+    return *tensors[operand].as<const T>();
+  }
+  template <class R>
+  R& resource(int attribute) const noexcept {
+    return *static_cast<R*>(resources[attributes[attribute].integer]);
+  }
   inline const char* operand_name(int operand) const noexcept;
 };
 
@@ -118,11 +139,36 @@ struct OpCall {
 struct OpWork {
   int lanes = 1;          // as many as are worth waking
   double operations = 0;  // about 80 take a nanosecond on one core
-  ScratchBytes scratch;
+  ScratchBytes scratch;   // for that many lanes, or if awake is true, for all that were offered
+  // Asked by a program, whose lanes are awake and all run the call.
+  bool awake = false;
+  // Whether lane 0 of a program should make the call alone, because handing it over takes longer than it saves. Without a
+  // value: where one lane is worth waking.
+  std::optional<bool> alone;
 };
 
 // A kernel's entry: every lane calls it with the same call. It neither allocates, throws nor locks.
 using OpRun = void (*)(const Lane& lane, const OpCall& call) noexcept;
+
+// The parts of a step, in their order, as bits.
+namespace phase {
+enum : uint8_t { kForward = 1, kLoss = 2, kCheck = 4, kBackward = 8, kUpdate = 16 };
+}
+inline constexpr const char* kPhaseNames[] = {"forward", "loss", "check", "backward", "update"};
+
+// What an op can do to a result before it writes it: apply an activation, or multiply by the derivative of one.
+struct Epilogue {
+  int8_t attribute = -1;  // names the activation; -1: the op cannot
+  int8_t result = -1;
+  int8_t other =
+      -1;  // an activation's: the optional result that keeps what it is applied to; a derivative's: its source
+};
+
+// An op that does the work of two: `product` makes a gradient, and `update` applies it.
+struct FusedUpdate {
+  const char* product = nullptr;
+  const char* update = nullptr;
+};
 
 struct OpSchema {
   const char* name;
@@ -146,6 +192,15 @@ struct OpSchema {
   void (*verify)(const OpCall& call) = nullptr;
   // Of a loss: the mean or the sum over the samples, from its totals.
   double (*number)(const OpCall& call) = nullptr;
+
+  // What programs ask.
+  uint8_t phases = phase::kForward | phase::kBackward;  // where in a step it may stand
+  bool program_only = false;                            // it has no eager function
+  bool effects = false;     // it does more than to write results: nothing may clone it, drop it or move it past another
+  bool every_lane = false;  // each lane runs it for itself: it looks at few numbers and writes the lane's step record
+  Epilogue epilogue{};
+  Epilogue derivative_epilogue{};
+  FusedUpdate fuses{};
 };
 
 inline const char* OpCall::operand_name(int operand) const noexcept {
@@ -176,6 +231,12 @@ inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.r
 [[noreturn]] GRADRING_API void refuse(const OpCall& call, const std::string& text);
 // The same for "first is (..), second is (..): must".
 [[noreturn]] GRADRING_API void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
+
+// For OpSchema::cpu: one kernel for all calls.
+template <OpRun kRun>
+OpRun always(const OpCall&) noexcept {
+  return kRun;
+}
 
 // For OpSchema::cpu: kernels for both real dtypes, chosen by that of operand kOperand.
 template <OpRun kFloat, OpRun kDouble, int kOperand = 0>

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
+#include <string>
 
 #include "runtime/forks.h"
 #include "runtime/ticks.h"
@@ -12,15 +12,19 @@ namespace gradring {
 Engine::Engine(const Arenas& arenas, const EngineOptions& options)
     : options_(options), team_(options.lanes), arenas_(arenas), born_in_fork_(forks_so_far()) {}
 
-Executor& Engine::add(Mode mode, int64_t rows, Program program, int64_t temp_bytes, int fields) {
+Executor& Engine::add(Mode mode, int64_t rows, const Program& program, int64_t temp_bytes, int fields) {
+  if (fields < 0 || fields > Batch::kMaxFields) {
+    throw Error(Code::kInvalidArgument, "[program] the batch has " + std::to_string(fields) +
+                                            " fields: must be at most " + std::to_string(Batch::kMaxFields));
+  }
   if (!temp_ || static_cast<int64_t>(temp_->size()) < temp_bytes) {
     temp_ = std::make_unique<AlignedArena>(static_cast<size_t>(temp_bytes));
     arenas_.set(BufferKind::kTemp, temp_->data(), temp_bytes);
-    for (const auto& executor : executors_) executor->place(arenas_);
+    for (const auto& executor : executors_) executor->place_temps(temp_->data());
   }
   arenas_.set(BufferKind::kInput, nullptr, fields);
   arenas_.set(BufferKind::kOutput, nullptr, 1);
-  executors_.push_back(std::make_unique<Executor>(std::move(program), arenas_, team_));
+  executors_.push_back(std::make_unique<Executor>(program, arenas_, team_));
   Executor& added = *executors_.back();
   added.set_rows(rows);
   sets_[static_cast<size_t>(mode)].entries.push_back({rows, &added});
@@ -97,7 +101,7 @@ ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* 
 std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch, double rate, int steps) {
   const int lanes = executor.lanes();
   const int set = executor.set_lanes(lanes);  // a trial must not change them meanwhile
-  const size_t count = executor.program().instructions.size() * static_cast<size_t>(lanes);
+  const size_t count = executor.size() * static_cast<size_t>(lanes);
   std::vector<Span> spans(count * static_cast<size_t>(steps));
   const Clock::time_point start = Clock::now();
   const uint64_t start_ticks = ticks();
@@ -149,10 +153,8 @@ ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexc
     team_.run(executor->lanes(), [&](const Lane& lane) noexcept {
       feed.source->fill(lane, batch);
       lane.barrier();
-      Frame frame;
-      frame.batch = &batch;
-      executor->run(lane, &frame, nullptr);
-      if (lane.index == 0) result.fault = frame.step.fault;
+      const StepRecord& step = executor->run(lane, StepRecord{}, nullptr);
+      if (lane.index == 0) result.fault = step.fault;
     });
     if (executor->on_trial()) executor->note(ticks() - start);
     feed.has_waiting = false;

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "gradring/export.h"
+#include "program/cpu/executor.h"
 #include "program/epoch.h"
-#include "program/executor.h"
 #include "runtime/arena.h"
 #include "runtime/batch_source.h"
 #include "runtime/team.h"
@@ -44,7 +44,7 @@ class GRADRING_API Engine {
 
   // One program for each mode and number of rows. temp_bytes: how much of the temp arena it needs; fields: how many the
   // batch has. Throws Error.
-  Executor& add(Mode mode, int64_t rows, Program program, int64_t temp_bytes, int fields);
+  Executor& add(Mode mode, int64_t rows, const Program& program, int64_t temp_bytes, int fields);
   void clear() noexcept;
   const ProgramSet& programs(Mode mode) const noexcept { return sets_[static_cast<size_t>(mode)]; }
 

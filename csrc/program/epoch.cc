@@ -12,16 +12,7 @@ struct Turn {
   bool stop = false;
   Executor* executor = nullptr;
   Batch batch;
-  uint8_t moment = gradring::moment(true, true);
   StepRecord given;
-
-  Frame frame() const noexcept {
-    Frame frame;
-    frame.batch = &batch;
-    frame.moment = moment;
-    frame.step = given;
-    return frame;
-  }
 };
 
 // The account of a run: what goes into a step and what comes out of it.
@@ -40,7 +31,9 @@ struct Ledger {
     given.seed = options.seed;
     given.draw = state.draws;
     given.check_finite = options.check_finite;
-    turn->moment = moment(state.pending == 0, state.pending + 1 >= options.accumulate);
+    given.samples = turn->batch.samples;
+    given.first_sample = turn->batch.position;
+    given.moment = moment_of(state.pending == 0, state.pending + 1 >= options.accumulate);
     if (!options.train) return;
     given.learning_rate = options.rates[updates];
     given.number = state.updates - state.fresh + 1;
@@ -48,9 +41,8 @@ struct Ledger {
   }
 
   // Lane 0, after a step.
-  void enter(const Turn& turn, const Frame& frame) noexcept {
+  void enter(const Turn& turn, const StepRecord& step) noexcept {
     const Batch& batch = turn.batch;
-    const StepRecord& step = frame.step;
     if (step.fault != Fault::kNone) {
       result.end = ChunkEnd::kError;
       result.fault = step.fault;
@@ -71,16 +63,16 @@ struct Ledger {
     ++state.draws;
     ++state.pending;
     state.pending_weight += step.loss_weight;
-    if (turn.moment & static_cast<uint8_t>(When::kLast)) updated(frame);
+    if (turn.given.moment & static_cast<uint8_t>(When::kLast)) updated(step);
   }
 
-  void updated(const Frame& frame) noexcept {
+  void updated(const StepRecord& step) noexcept {
     state.pending = 0;
     state.pending_weight = 0;
     ++state.updates;
     ++updates;
     ++totals.updates;
-    totals.gradient_norm = frame.step.gradient_norm;
+    totals.gradient_norm = step.gradient_norm;
   }
 
   // Turns ticks into seconds by the steady clock's account of the whole.
@@ -149,9 +141,8 @@ struct Loop {
       feed.source->fill(lane, turn.batch);
       lane.barrier();
       if (first) data_ticks += ticks() - start;
-      Frame frame = turn.frame();
-      turn.executor->run(lane, &frame, first ? &ledger.ticks : nullptr);
-      if (first) ledger.enter(turn, frame);
+      const StepRecord& step = turn.executor->run(lane, turn.given, first ? &ledger.ticks : nullptr);
+      if (first) ledger.enter(turn, step);
     }
   }
 };
@@ -179,9 +170,8 @@ ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const C
   const Clock::time_point start = Clock::now();
   const uint64_t start_ticks = ticks();
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
-    Frame frame = turn.frame();
-    executor.run(lane, &frame, lane.index == 0 ? &ledger.ticks : nullptr);
-    if (lane.index == 0) ledger.enter(turn, frame);
+    const StepRecord& step = executor.run(lane, turn.given, lane.index == 0 ? &ledger.ticks : nullptr);
+    if (lane.index == 0) ledger.enter(turn, step);
   });
   ledger.close(Clock::now() - start, ticks() - start_ticks, 0);
   return ledger.result;
@@ -195,12 +185,11 @@ ChunkResult flush_updates(Team& team, Executor& executor, const ChunkOptions& op
   ledger.tell(&turn);
   turn.given.total_weight = state->pending_weight;
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
-    Frame frame = turn.frame();
-    executor.run_updates(lane, &frame);
+    const StepRecord& step = executor.run_updates(lane, turn.given);
     if (lane.index != 0) return;
-    if (frame.step.fault == Fault::kNone) return ledger.updated(frame);
+    if (step.fault == Fault::kNone) return ledger.updated(step);
     ledger.result.end = ChunkEnd::kError;
-    ledger.result.fault = frame.step.fault;
+    ledger.result.fault = step.fault;
   });
   return ledger.result;
 }

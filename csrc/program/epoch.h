@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "gradring/export.h"
-#include "program/executor.h"
+#include "program/cpu/executor.h"
 #include "runtime/batch_source.h"
 #include "runtime/status.h"
 #include "runtime/team.h"

@@ -1,6 +1,5 @@
 #include "program/program.h"
 
-#include "program/op_table.h"
 #include "runtime/status.h"
 
 namespace gradring {
@@ -9,105 +8,198 @@ namespace {
 
 constexpr const char* kKindNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
 
-// A range of memory that an instruction touches; inputs and outputs count by field.
-struct Touch {
-  BufferKind kind;
-  int64_t begin;
-  int64_t end;
-  bool writes;
-  bool solo;
-  When when;
-};
+const Operand& operand_of(const Instruction& instruction, const Argument& argument) {
+  return instruction.op->operands[static_cast<size_t>(argument.operand)];
+}
 
-std::vector<Touch> touches(const Program& program, const Instruction& instruction) {
-  AccessList list;
-  instruction.op->accesses(instruction, program.dtype, &list);
-  std::vector<Touch> result;
-  for (int i = 0; i < list.count; ++i) {
-    const OperandAccess& access = list.items[i];
-    const Buffer& buffer =
-        program.buffers[static_cast<size_t>(instruction.operands[static_cast<size_t>(access.operand)])];
-    const int64_t bytes = has_arena(buffer.kind) ? access.elements * static_cast<int64_t>(size_of(access.dtype)) : 1;
-    result.push_back(
-        {buffer.kind, buffer.offset, buffer.offset + bytes, access.writes, instruction.solo, instruction.when});
+[[noreturn]] void refuse_argument(const Instruction& instruction, const Argument& argument, const std::string& what) {
+  throw Error(Code::kInvalidArgument,
+              "[" + std::string(instruction.op->name) + "] " + operand_of(instruction, argument).name + " " + what);
+}
+
+// Whether the kernels of an op can read an operand with these strides.
+bool fits_layout(const Operand& operand, const Argument& argument) {
+  const auto item = static_cast<int64_t>(size_of(argument.dtype));
+  const std::vector<int64_t>& shape = argument.shape;
+  const std::vector<int64_t>& strides = argument.strides;
+  if (operand.layout != Layout::kDense && shape.size() == 2) {
+    const bool rows = strides[1] == item && (shape[0] <= 1 || strides[0] >= shape[1] * item);
+    const bool columns = strides[0] == item && (shape[1] <= 1 || strides[1] >= shape[0] * item);
+    if (rows || (columns && operand.layout == Layout::kMatrix)) return true;
   }
-  return result;
+  return strides == dense_strides(shape, argument.dtype);
 }
 
-bool conflict(const Touch& a, const Touch& b) {
-  if (a.solo && b.solo) return false;  // lane 0 keeps its own order
-  if (exclusive(a.when, b.when)) return false;
-  return a.kind == b.kind && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
+void check_argument(const Instruction& instruction, const Argument& argument) {
+  const Operand& operand = operand_of(instruction, argument);
+  const bool field = operand.step != StepField::kNone;
+  if (field != (argument.buffer < 0)) {
+    refuse_argument(instruction, argument,
+                    field ? "lies in a buffer: must be a field of the step record" : "is absent");
+  }
+  if (field) return;
+  if (static_cast<int>(argument.dtype) >= kDtypes) refuse_argument(instruction, argument, "has no dtype");
+  if (argument.shape.size() > Shape::kMost || argument.strides.size() != argument.shape.size()) {
+    refuse_argument(instruction, argument, "must have one stride for each dimension, and at most 64");
+  }
+  int64_t elements = 1;
+  for (const int64_t extent : argument.shape) {
+    if (extent < 0 || __builtin_mul_overflow(elements, extent ? extent : 1, &elements)) {
+      refuse_argument(instruction, argument,
+                      "has the shape " + shape_text(tensor_of(argument, nullptr)) +
+                          ": sizes must be at least 0, and their product below 2**63");
+    }
+  }
+  if (!fits_layout(operand, argument)) refuse_argument(instruction, argument, "has strides that its op does not take");
 }
 
-[[noreturn]] void fail(size_t number, const Instruction& instruction, const std::string& what) {
-  throw Error(Code::kInvalidArgument, "[program] instruction " + std::to_string(number) + " (" +
-                                          std::string(instruction.op ? instruction.op->name : "?") + "): " + what);
+// Past the last byte that an operand touches, from the start of its buffer. Saturates.
+int64_t end_of(const Argument& argument) {
+  int64_t end = argument.offset;
+  for (size_t axis = 0; axis < argument.shape.size(); ++axis) {
+    if (argument.shape[axis] == 0) return argument.offset;
+    int64_t span = 0;
+    if (__builtin_mul_overflow(argument.shape[axis] - 1, argument.strides[axis], &span) ||
+        __builtin_add_overflow(end, span, &end)) {
+      return INT64_MAX;
+    }
+  }
+  const auto item = static_cast<int64_t>(size_of(argument.dtype));
+  return __builtin_add_overflow(end, item, &end) ? INT64_MAX : end;
 }
+
+void check_place(const Program& program, const Instruction& instruction, const Argument& argument) {
+  if (argument.buffer < 0) return;
+  if (static_cast<size_t>(argument.buffer) >= program.buffers.size()) {
+    refuse_argument(
+        instruction, argument,
+        "lies in buffer " + std::to_string(argument.buffer) + ": there are " + std::to_string(program.buffers.size()));
+  }
+  const Buffer& buffer = program.buffers[static_cast<size_t>(argument.buffer)];
+  const auto item = static_cast<int64_t>(size_of(argument.dtype));
+  const int64_t place = argument.offset + (has_arena(buffer.kind) ? buffer.offset : 0);
+  if (argument.offset < 0 || place % item != 0) {
+    refuse_argument(instruction, argument,
+                    "begins at byte " + std::to_string(place) + ": must be a multiple of " + std::to_string(item) +
+                        ", and not negative");
+  }
+  if (end_of(argument) > buffer.bytes) {
+    refuse_argument(
+        instruction, argument,
+        "ends at byte " + std::to_string(end_of(argument)) + ", its buffer at " + std::to_string(buffer.bytes));
+  }
+  if (buffer.kind == BufferKind::kInput && operand_of(instruction, argument).access != Access::kRead) {
+    refuse_argument(instruction, argument, "is an input of the program: must not be written");
+  }
+}
+
+void check_resources(const Program& program, const Instruction& instruction) {
+  for (size_t i = 0; i < instruction.op->attributes.size(); ++i) {
+    const Attribute& attribute = instruction.op->attributes[i];
+    if (attribute.type != AttributeType::kResource) continue;
+    const auto number = static_cast<uint64_t>(instruction.attributes[i].integer);
+    const Resource* resource = number < program.resources.size() ? program.resources[number].get() : nullptr;
+    if (resource != nullptr && std::string_view(resource->kind()) == attribute.choices[0]) continue;
+    throw Error(Code::kInvalidArgument, "[" + std::string(instruction.op->name) + "] " + attribute.name +
+                                            " is number " + std::to_string(instruction.attributes[i].integer) +
+                                            " of the program's resources: must be a " + attribute.choices[0]);
+  }
+}
+
+void check_buffer(size_t number, const Buffer& buffer, int64_t bytes) {
+  int64_t end = 0;
+  const bool overflow = __builtin_add_overflow(buffer.offset, has_arena(buffer.kind) ? buffer.bytes : 1, &end);
+  if (buffer.bytes >= 0 && buffer.offset >= 0 && !overflow && end <= bytes) return;
+  throw Error(Code::kInvalidArgument, "[program] buffer " + std::to_string(number) + " ends at " + std::to_string(end) +
+                                          ", its " + kKindNames[static_cast<int>(buffer.kind)] + " arena at " +
+                                          std::to_string(bytes));
+}
+
+char stand_in[64];  // where tensors point that nobody reads
 
 }  // namespace
 
-void validate(const Program& program, const std::array<int64_t, kBufferKinds>& bytes) {
-  if (program.dtype != Dtype::kFloat32 && program.dtype != Dtype::kFloat64) {
-    throw Error(Code::kInvalidArgument,
-                std::string("[program] dtype is ") + dtype_name(program.dtype) + ": must be float32 or float64");
+Instruction::Instruction(const OpSchema& schema) : op(&schema) {
+  for (const Attribute& attribute : schema.attributes) attributes.push_back(attribute.otherwise);
+}
+
+std::vector<int64_t> dense_strides(const std::vector<int64_t>& shape, Dtype dtype) {
+  std::vector<int64_t> strides(shape.size());
+  auto stride = static_cast<int64_t>(size_of(dtype));
+  for (size_t axis = shape.size(); axis-- > 0;) {
+    strides[axis] = stride;
+    if (__builtin_mul_overflow(stride, shape[axis] ? shape[axis] : 1, &stride)) stride = 0;
   }
-  for (size_t i = 0; i < program.buffers.size(); ++i) {
-    const Buffer& buffer = program.buffers[i];
-    const int64_t size = static_cast<int64_t>(size_of(buffer.dtype));
-    const int64_t end = has_arena(buffer.kind) ? buffer.offset + buffer.elements * size : buffer.offset + 1;
-    const bool aligned = !has_arena(buffer.kind) || buffer.offset % size == 0;
-    if (buffer.elements < 0 || buffer.offset < 0 || end > bytes[static_cast<size_t>(buffer.kind)] || !aligned) {
-      throw Error(Code::kInvalidArgument, "[program] buffer " + std::to_string(i) + " ends at " + std::to_string(end) +
-                                              ", its " + kKindNames[static_cast<int>(buffer.kind)] + " arena at " +
-                                              std::to_string(bytes[static_cast<size_t>(buffer.kind)]));
+  return strides;
+}
+
+Tensor tensor_of(const Argument& argument, void* data) noexcept {
+  return {data, argument.shape.data(), argument.strides.data(), static_cast<int32_t>(argument.shape.size()),
+          argument.dtype};
+}
+
+CallData::CallData(const Instruction& instruction) : tensors_(instruction.op->operands.size()) {
+  const OpSchema& op = *instruction.op;
+  for (const Argument& argument : instruction.arguments) {
+    Tensor& tensor = tensors_[static_cast<size_t>(argument.operand)];
+    tensor = tensor_of(argument, stand_in);
+    const StepField field = op.operands[static_cast<size_t>(argument.operand)].step;
+    if (field != StepField::kNone)
+      tensor = {stand_in, nullptr, nullptr, 0, kStepFields[static_cast<size_t>(field)].dtype};
+  }
+  call_ = {&op, op.name, nullptr, tensors_.data(), instruction.attributes.data()};
+}
+
+void check_instruction(const Instruction& instruction) {
+  const OpSchema& op = *instruction.op;
+  const std::string tag = "[" + std::string(op.name) + "] ";
+  if (op.phases == 0) throw Error(Code::kInvalidArgument, tag + "has no place in a program");
+  if (instruction.attributes.size() != op.attributes.size()) {
+    throw Error(Code::kInvalidArgument, tag + "has " + std::to_string(instruction.attributes.size()) +
+                                            " attributes: must be " + std::to_string(op.attributes.size()));
+  }
+  uint64_t seen = 0;
+  for (const Argument& argument : instruction.arguments) {
+    const auto number = static_cast<size_t>(argument.operand);
+    if (argument.operand < 0 || number >= op.operands.size() || (seen >> number & 1) != 0) {
+      throw Error(Code::kInvalidArgument, tag + "operand " + std::to_string(argument.operand) +
+                                              " is unknown or there twice: there are " +
+                                              std::to_string(op.operands.size()));
     }
+    seen |= uint64_t{1} << number;
+    check_argument(instruction, argument);
+  }
+  const CallData data(instruction);
+  check_call(data.call(), true);
+  if (op.cpu(data.call()) == nullptr) throw Error(Code::kWrongType, tag + "has no kernel for these dtypes");
+}
+
+void validate(const Program& program, const std::array<int64_t, kBufferKinds>& bytes) {
+  for (size_t i = 0; i < program.buffers.size(); ++i) {
+    check_buffer(i, program.buffers[i], bytes[static_cast<size_t>(program.buffers[i].kind)]);
   }
   for (size_t number = 0; number < program.instructions.size(); ++number) {
     const Instruction& instruction = program.instructions[number];
-    if (instruction.op == nullptr) fail(number, instruction, "no such operation");
-    AccessList list;
-    instruction.op->accesses(instruction, program.dtype, &list);
-    for (int i = 0; i < list.count; ++i) {
-      const OperandAccess& access = list.items[i];
-      const int32_t operand = instruction.operands[static_cast<size_t>(access.operand)];
-      const std::string name = "operand " + std::to_string(access.operand);
-      if (operand < 0 || static_cast<size_t>(operand) >= program.buffers.size()) {
-        fail(number, instruction, name + " is absent");
-      }
-      const Buffer& buffer = program.buffers[static_cast<size_t>(operand)];
-      if (buffer.dtype != access.dtype) {
-        fail(number, instruction, name + " is " + dtype_name(buffer.dtype) + ", must be " + dtype_name(access.dtype));
-      }
-      if (access.elements < 0 || access.elements > buffer.elements) {
-        fail(number, instruction,
-             name + " has " + std::to_string(buffer.elements) + " elements, needs " + std::to_string(access.elements));
-      }
-      if (access.writes && buffer.kind == BufferKind::kInput) fail(number, instruction, name + " is an input");
+    const std::string which = "[program] instruction " + std::to_string(number);
+    if (instruction.op == nullptr) throw Error(Code::kInvalidArgument, which + ": no such op");
+    try {
+      check_instruction(instruction);
+      for (const Argument& argument : instruction.arguments) check_place(program, instruction, argument);
+      check_resources(program, instruction);
+    } catch (const Error& error) {
+      const std::string origin = instruction.origin.empty() ? "" : ", " + instruction.origin;
+      throw Error(error.code(), which + origin + ": " + error.what());
     }
   }
 }
 
-void place_barriers(Program* program, int lanes) {
-  std::vector<Touch> since;                           // the last barrier
-  bool shared_scratch = false, solo_scratch = false;  // used since, by all lanes or by lane 0 alone
-  for (Instruction& instruction : program->instructions) {
-    instruction.solo = instruction.op->solo != nullptr && instruction.op->solo(instruction);
-    const std::vector<Touch> now = touches(*program, instruction);
-    const bool scratch =
-        instruction.op->scratch != nullptr && instruction.op->scratch(instruction, program->dtype, lanes).shared > 0;
-    bool needed = scratch && (shared_scratch || (solo_scratch && !instruction.solo));
-    for (const Touch& a : now) {
-      for (const Touch& b : since) needed = needed || conflict(a, b);
-    }
-    instruction.barrier = needed;
-    if (needed) {
-      since.clear();
-      shared_scratch = solo_scratch = false;
-    }
-    (instruction.solo ? solo_scratch : shared_scratch) |= scratch;
-    since.insert(since.end(), now.begin(), now.end());
+double count_flops(const Program& program) {
+  double flops = 0;
+  for (const Instruction& instruction : program.instructions) {
+    if (instruction.when == When::kUnbounded || instruction.op->flops == nullptr) continue;
+    flops += instruction.op->flops(CallData(instruction).call());
   }
+  return flops;
 }
 
 }  // namespace gradring

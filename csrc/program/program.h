@@ -1,19 +1,22 @@
 // Program: a training step as data. A straight line of instructions over buffers of known size, planned by
-// python/gradring/graph and run by Executor.
+// python/gradring/graph and run by an executor. Each instruction is a call of an op of the registry (ops/op.h): its operands
+// are tensors in the program's buffers, or fields of the step record.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradring/export.h"
-#include "program/step_record.h"
+#include "ops/op.h"
+#include "ops/resource.h"
+#include "ops/step_record.h"
 #include "runtime/dtype.h"
 
 namespace gradring {
-
-struct OpEntry;
 
 // Parameters, gradients and optimizer state lie in flat arenas that outlive the program; temps share one arena, where
 // buffers that are never alive together may overlap.
@@ -25,39 +28,70 @@ constexpr bool has_arena(BufferKind kind) noexcept { return kind > BufferKind::k
 
 struct Buffer {
   BufferKind kind = BufferKind::kTemp;
-  Dtype dtype = Dtype::kFloat32;
-  int64_t elements = 0;
+  int64_t bytes = 0;
   int64_t offset = 0;  // bytes from the arena's start; without an arena: the number of the field
+
+  bool operator==(const Buffer&) const = default;
 };
 
-struct Instruction {
-  static constexpr int kOperands = 8;
-  static constexpr int kIntegers = 8;
-  static constexpr int kReals = 6;
+// An operand of an instruction: a view of a buffer, or a field of the step record.
+struct Argument {
+  int32_t operand = 0;  // its number in the schema
+  int32_t buffer = -1;  // -1: the operand is a field of the step record
+  Dtype dtype = kNoDtype;
+  int64_t offset = 0;            // bytes from the buffer's start
+  std::vector<int64_t> shape;    // elements
+  std::vector<int64_t> strides;  // bytes
 
-  const OpEntry* op = nullptr;
+  bool operator==(const Argument&) const = default;
+};
+
+struct GRADRING_API Instruction {
+  const OpSchema* op = nullptr;
   When when = When::kAlways;
-  bool solo = false;                                                        // lane 0 alone runs it
-  bool barrier = false;                                                     // all lanes wait for each other before it
-  std::array<int32_t, kOperands> operands{-1, -1, -1, -1, -1, -1, -1, -1};  // buffer numbers; -1: absent
-  std::array<int64_t, kIntegers> integers{};
-  std::array<double, kReals> reals{};
+  std::vector<Argument> arguments;         // those that are there
+  std::vector<AttributeValue> attributes;  // all, in the schema's order
+  std::string origin;                      // the layer it comes from, for errors
+
+  Instruction() = default;
+  // With no arguments, and each attribute as the schema has it.
+  explicit Instruction(const OpSchema& schema);
 };
 
 struct Program {
-  Dtype dtype = Dtype::kFloat32;  // float32 or float64: what the kernels compute in
   std::vector<Buffer> buffers;
   std::vector<Instruction> instructions;
+  std::vector<std::shared_ptr<Resource>> resources;
 };
 
-// Throws Error(kInvalidArgument) unless every instruction finds its operands present, of the right dtype and large
-// enough, and every buffer lies within its arena. bytes: the arenas' sizes by kind; of inputs and outputs, how many
-// there are.
+// The strides, in bytes, of an array without gaps.
+GRADRING_API std::vector<int64_t> dense_strides(const std::vector<int64_t>& shape, Dtype dtype);
+
+// An instruction's call, with tensors that point to no memory of their own: for checks, schedules and counts.
+class GRADRING_API CallData {
+ public:
+  explicit CallData(const Instruction& instruction);
+  CallData(const CallData&) = delete;
+  CallData& operator=(const CallData&) = delete;
+
+  const OpCall& call() const noexcept { return call_; }
+
+ private:
+  std::vector<Tensor> tensors_;
+  OpCall call_;
+};
+
+// The tensor of an argument, at this address.
+GRADRING_API Tensor tensor_of(const Argument& argument, void* data) noexcept;
+
+// Checks an instruction's arguments and attributes against its schema, and that a kernel fits. Throws Error.
+GRADRING_API void check_instruction(const Instruction& instruction);
+
+// Throws Error unless every instruction is a legal call, its operands lie inside their buffers, and the buffers inside
+// their arenas. bytes: the arenas' sizes by kind; of inputs and outputs, how many there are.
 GRADRING_API void validate(const Program& program, const std::array<int64_t, kBufferKinds>& bytes);
 
-// Puts a barrier before each instruction that reads or writes memory which one since the last barrier has written, or
-// writes memory which one has read. Memory is compared, not buffer numbers, so shared temps and the kernels' shared
-// scratch are covered. lanes: how many the scratch is asked for.
-GRADRING_API void place_barriers(Program* program, int lanes);
+// Multiplications and additions of a step on its usual route.
+GRADRING_API double count_flops(const Program& program);
 
 }  // namespace gradring

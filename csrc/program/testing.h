@@ -5,14 +5,49 @@
 #include <cstdint>
 #include <random>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "program/engine.h"
-#include "program/op_table.h"
 #include "program/program.h"
 #include "runtime/arena.h"
 
 namespace gradring::testing {
+
+// A value of a program: a buffer of its own, or by default a field of the step record.
+struct View {
+  int32_t buffer = -1;
+  Dtype dtype = kNoDtype;
+  std::vector<int64_t> shape;
+};
+
+// Writes programs by hand, with operands and attributes by name.
+struct ProgramMaker {
+  Program program;
+
+  // offset: bytes from the arena's start, or the number of the batch's field.
+  View view(BufferKind kind, Dtype dtype, std::vector<int64_t> shape, int64_t offset) {
+    auto bytes = static_cast<int64_t>(size_of(dtype));
+    for (const int64_t extent : shape) bytes *= extent;
+    program.buffers.push_back({kind, bytes, offset});
+    return {static_cast<int32_t>(program.buffers.size() - 1), dtype, std::move(shape)};
+  }
+
+  Instruction& emit(std::string_view op, const std::vector<std::pair<std::string_view, View>>& operands,
+                    const std::vector<std::pair<std::string_view, AttributeValue>>& attributes = {}) {
+    const OpSchema& schema = *find_schema(op);
+    Instruction instruction(schema);
+    for (const auto& [name, view] : operands) {
+      instruction.arguments.push_back(
+          {find_operand(schema, name), view.buffer, view.dtype, 0, view.shape, dense_strides(view.shape, view.dtype)});
+    }
+    for (const auto& [name, value] : attributes) {
+      instruction.attributes[static_cast<size_t>(find_attribute(schema, name))] = value;
+    }
+    program.instructions.push_back(std::move(instruction));
+    return program.instructions.back();
+  }
+};
 
 // x (rows, in) -> relu -> (rows, out), cross entropy, SGD with momentum 0.9.
 struct Perceptron {
@@ -29,48 +64,38 @@ struct Perceptron {
   int64_t temp_bytes() const { return (2 * rows * hidden + 2 * rows * out) * size() + 64; }
 
   Program program() const {
-    Program p;
-    p.dtype = dtype;
-    const auto add = [&p](BufferKind kind, Dtype type, int64_t elements, int64_t offset) {
-      p.buffers.push_back({kind, type, elements, offset});
-      return static_cast<int32_t>(p.buffers.size() - 1);
+    ProgramMaker make;
+    const auto real = [&](BufferKind kind, std::vector<int64_t> shape, int64_t offset) {
+      return make.view(kind, dtype, std::move(shape), offset * size());
     };
-    const auto real = [&](BufferKind kind, int64_t n, int64_t offset) { return add(kind, dtype, n, offset * size()); };
-    const int32_t x = add(BufferKind::kInput, dtype, rows * in, 0);
-    const int32_t y = add(BufferKind::kInput, Dtype::kInt64, rows, 1);
-    int32_t params[4], grads[4];
-    const int64_t offsets[5] = {w1(), b1(), w2(), b2(), elements()};
-    for (int i = 0; i < 4; ++i) {
-      params[i] = real(BufferKind::kParam, offsets[i + 1] - offsets[i], offsets[i]);
-      grads[i] = real(BufferKind::kGrad, offsets[i + 1] - offsets[i], offsets[i]);
-    }
-    const int32_t h = real(BufferKind::kTemp, rows * hidden, 0);
-    const int32_t dh = real(BufferKind::kTemp, rows * hidden, rows * hidden);
-    const int32_t z = real(BufferKind::kTemp, rows * out, 2 * rows * hidden);
-    const int32_t dz = real(BufferKind::kTemp, rows * out, 2 * rows * hidden + rows * out);
+    const View x = make.view(BufferKind::kInput, dtype, {rows, in}, 0);
+    const View y = make.view(BufferKind::kInput, Dtype::kInt64, {rows}, 1);
+    const View weight1 = real(BufferKind::kParam, {in, hidden}, w1()), bias1 = real(BufferKind::kParam, {hidden}, b1());
+    const View weight2 = real(BufferKind::kParam, {hidden, out}, w2()), bias2 = real(BufferKind::kParam, {out}, b2());
+    const View dw1 = real(BufferKind::kGrad, {in, hidden}, w1()), db1 = real(BufferKind::kGrad, {hidden}, b1());
+    const View dw2 = real(BufferKind::kGrad, {hidden, out}, w2()), db2 = real(BufferKind::kGrad, {out}, b2());
+    const View h = real(BufferKind::kTemp, {rows, hidden}, 0);
+    const View dh = real(BufferKind::kTemp, {rows, hidden}, rows * hidden);
+    const View z = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden);
+    const View dz = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden + rows * out);
     const int64_t end = (2 * rows * hidden + 2 * rows * out) * size();
-    const int32_t totals = add(BufferKind::kTemp, Dtype::kInt64, 3, (end + 7) / 8 * 8);
-    const int32_t all = real(BufferKind::kParam, elements(), 0);
-    const int32_t all_grads = real(BufferKind::kGrad, elements(), 0);
-    const int32_t momentum = real(BufferKind::kState, elements(), 0);
-    const auto emit = [&p](std::string_view op, std::vector<int32_t> operands, std::vector<int64_t> integers,
-                           std::vector<double> reals = {}) {
-      Instruction i;
-      i.op = find_op(op);
-      std::copy(operands.begin(), operands.end(), i.operands.begin());
-      std::copy(integers.begin(), integers.end(), i.integers.begin());
-      std::copy(reals.begin(), reals.end(), i.reals.begin());
-      p.instructions.push_back(i);
-    };
-    emit("matmul", {x, params[0], h, params[1]}, {rows, hidden, in, 0, 1, 0});
-    emit("matmul", {h, params[2], z, params[3]}, {rows, out, hidden, 0, 0, 0});
-    emit("cross_entropy", {z, y, dz, grads[3], totals}, {rows, out, 0});
-    emit("check_step", {totals}, {rows});
-    emit("matmul", {dz, params[2], dh, -1, -1, h, grads[1]}, {rows, hidden, out, 2, 0, 1});
-    emit("matmul", {h, dz, grads[2]}, {hidden, out, rows, 1, 0, 0});
-    emit("matmul", {x, dh, grads[0]}, {in, hidden, rows, 1, 0, 0});
-    emit("sgd", {all, all_grads, momentum}, {elements(), 0, 0}, {0.9, 0});
-    return p;
+    const View totals = make.view(BufferKind::kTemp, Dtype::kInt64, {3}, (end + 7) / 8 * 8);
+    const View all = real(BufferKind::kParam, {elements()}, 0), all_grads = real(BufferKind::kGrad, {elements()}, 0);
+    const View momentum = real(BufferKind::kState, {elements()}, 0);
+    const AttributeValue relu = integer_value(1);
+    make.emit("linear", {{"x", x}, {"w", weight1}, {"b", bias1}, {"y", h}}, {{"activation", relu}});
+    make.emit("linear", {{"x", h}, {"w", weight2}, {"b", bias2}, {"y", z}});
+    make.emit("cross_entropy", {{"x", z}, {"target", y}, {"dx", dz}, {"column_sums", db2}, {"totals", totals}},
+              {{"reduction", integer_value(1)}});
+    make.emit("check_step", {{"totals", totals}, {"loss_sum", {}}, {"weight", {}}, {"correct", {}}, {"finite", {}}},
+              {{"rows", integer_value(rows)}});
+    make.emit("linear_dx", {{"dy", dz}, {"w", weight2}, {"source", h}, {"dx", dh}, {"column_sums", db1}},
+              {{"activation", relu}});
+    make.emit("linear_dw", {{"x", h}, {"dy", dz}, {"dw", dw2}});
+    make.emit("linear_dw", {{"x", x}, {"dy", dh}, {"dw", dw1}});
+    make.emit("sgd", {{"param", all}, {"gradient", all_grads}, {"momentum", momentum}, {"lr", {}}, {"finite", {}}},
+              {{"momentum", real_value(0.9)}});
+    return make.program;
   }
 };
 

@@ -35,7 +35,7 @@ def in_parts(model: nn.Layer, shape: tuple[int, ...]) -> list[bool]:
     rng = np.random.default_rng(0)
     session.step(rng.standard_normal(shape).astype(np.float32), rng.integers(0, 4, shape[0]))
     plan = session.plan()
-    return ["[in parts]" in i.note for i in plan.instructions if i.note.startswith("x w")]
+    return ["parts" in i.operands for i in plan.instructions if i.op == "linear"]
 
 
 def test_large_products_of_trained_weights_are_in_parts():

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradring import nn
-from gradring.graph import predict_graph
+from gradring import nn, optim
+from gradring.graph import predict_graph, train_graph
 from gradring.graph.plan import place, plan
+from gradring.graph.schema import schema_of
 
 BLOCKS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 12), st.integers(0, 12)), max_size=20)
 
@@ -33,13 +36,50 @@ def test_a_deep_network_shares_two_places():
     graph, output = predict_graph(nn.Sequential(*layers), (16, 64))
     made = plan(graph, output, mode="predict")
     assert made.temp_bytes == 2 * 16 * 64 * 4
-    assert made.flops == 20 * 2 * 16 * 64 * 64
-    assert [b[0] for b in made.buffers].count("output") == 1
+    assert made.flops == 20 * (2 * 16 * 64 * 64 + 16 * 64)
+    assert [b.kind for b in made.buffers].count("output") == 1
 
 
-def test_a_plan_prints_its_instructions():
+def test_a_plan_prints_operands_and_attributes_by_name():
     graph, output = predict_graph(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), (2, 8), dtype="float64")
     text = str(plan(graph, output, mode="predict"))
-    assert "matmul x w[bias][tanh]" in text
-    assert "2x4x8" in text
-    assert "0.weight" in text
+    assert "linear tanh" in text
+    assert "x=x (2, 8), w=0.weight (8, 4), b=0.bias (4,) -> y=1.out (2, 4)" in text
+
+
+def step_plan(width: int = 4, layer: nn.Layer | None = None):
+    model = nn.Sequential(nn.Linear(8, width), *([layer] if layer else []), nn.Linear(width, 3))
+    graph = train_graph(model, (5, 8), "cross_entropy", optimizer=optim.Adam(), clip_norm=1.0)
+    return plan(graph, None, mode="train")
+
+
+def test_plans_are_data_that_can_be_compared():
+    assert step_plan() == step_plan()
+    assert step_plan() != step_plan(5)
+    assert replace(step_plan(), barriers=(True,), lanes=2) == step_plan()
+    function = nn.Function(lambda x: x, lambda dy, x, y: dy)
+    assert step_plan(layer=function) == step_plan(layer=function)
+    assert step_plan(layer=function) != step_plan(layer=nn.Function(lambda x: x, lambda dy, x, y: dy))
+
+
+def test_a_resource_is_an_entry_of_the_table():
+    made = step_plan(layer=nn.Function(lambda x: x, lambda dy, x, y: dy))
+    assert [(r.op, r.shapes) for r in made.resources] == [("function", ((5, 4),) * 2), ("function_vjp", ((5, 4),) * 4)]
+    calls = [i for i in made.instructions if i.op.startswith("function")]
+    assert [i.attributes["function"] for i in calls] == [0, 1]
+
+
+def test_no_address_is_in_a_plan():
+    made = step_plan(layer=nn.Function(lambda x: x, lambda dy, x, y: dy))
+    numbers = [v for i in made.instructions for v in i.attributes.values() if isinstance(v, int)]
+    assert all(-1 <= n < 2**20 for n in numbers)
+
+
+def test_what_a_plan_names_is_what_the_schemas_name():
+    for instruction in step_plan().instructions:
+        schema = schema_of(instruction.op)
+        assert schema is not None
+        assert set(instruction.operands) <= set(schema.operands)
+        assert set(instruction.attributes) <= set(schema.attributes)
+        required = {name for name, operand in schema.operands.items() if not operand.optional}
+        assert required <= set(instruction.operands)

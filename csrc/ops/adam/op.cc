@@ -1,7 +1,7 @@
-// The registration of adam_update; `decoupled` makes it AdamW's.
-#include "ops/op.h"
-
+// The registration of adam_update, and of adam, which is the same in a program; `decoupled` makes them AdamW's.
 #include "ops/adam/adam.h"
+#include "ops/adam/step.h"
+#include "ops/gradient_scale.h"
 
 namespace gradring {
 
@@ -53,7 +53,41 @@ void work(const OpCall& call, int lanes, OpWork* work) {
   work->operations = static_cast<double>(n) * 20;
 }
 
-double flops(const OpCall& call) { return 12 * static_cast<double>(call[kParam].elements()); }
+double flops(const OpCall& call) { return adam_flops(call[kParam].elements()); }
+
+namespace in_program {
+
+enum { kParam, kGradient, kM, kV, kClip, kWeight, kNumber, kLr, kFinite, kBounded };
+constexpr Operand kOperands[] = {
+    {.name = "param", .access = Access::kUpdate, .dtypes = kRealDtypes},
+    {.name = "gradient", .same_dtype = kParam, .like = kParam},
+    {.name = "m", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam},
+    {.name = "v", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam},
+    {.name = "clip", .optional = true, .step = StepField::kClip},
+    {.name = "weight", .optional = true, .step = StepField::kTotalWeight},
+    {.name = "number", .step = StepField::kNumber},
+    {.name = "lr", .step = StepField::kLearningRate},
+    {.name = "finite", .step = StepField::kFinite},
+    {.name = "bounded", .optional = true, .step = StepField::kBounded},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  AdamArguments<T> g;
+  g.n = call[kParam].elements(), g.param = call[kParam].as<T>(), g.grad = call[kGradient].as<const T>();
+  g.m = call[kM].as<T>(), g.v = call[kV].as<T>();
+  g.step = call.value<int64_t>(kNumber), g.lr = call.value<double>(kLr);
+  g.grad_scale = gradient_scale(call, kClip, kWeight);
+  set_adam_attributes(call, &g);
+  adam_update(lane, g);
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  gradring::work(call, lanes, work);
+  work->alone = call[kParam].elements() <= 4096;
+}
+
+}  // namespace in_program
 
 }  // namespace
 
@@ -63,7 +97,16 @@ extern const OpSchema adam_ops[] = {
      .attributes = kAttributes,
      .work = work,
      .flops = flops,
-     .cpu = by_real<run<float>, run<double>>},
+     .cpu = by_real<run<float>, run<double>>,
+     .phases = 0},
+    {.name = "adam",
+     .operands = in_program::kOperands,
+     .attributes = kAdamStepAttributes,
+     .work = in_program::work,
+     .flops = flops,
+     .cpu = by_real<in_program::run<float>, in_program::run<double>>,
+     .phases = phase::kUpdate,
+     .program_only = true},
 };
 extern const size_t adam_op_count = std::size(adam_ops);
 

@@ -7,12 +7,21 @@ namespace gradring {
 namespace {
 
 constexpr Operand kOperands[] = {
-    {.name = "logits", .dtypes = kRealDtypes, .least_rank = 1},
-    {.name = "labels", .dtypes = kClassNumberDtypes, .widened = only(Dtype::kUint8)},
+    {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "target", .dtypes = kClassNumberDtypes, .widened = only(Dtype::kUint8)},
     {.name = "dlosses", .same_dtype = kPrediction, .optional = true},
-    {.name = "dlogits", .access = Access::kWrite, .same_dtype = kPrediction, .like = kPrediction, .optional = true},
+    {.name = "dx",
+     .access = Access::kWrite,
+     .same_dtype = kPrediction,
+     .like = kPrediction,
+     .optional = true,
+     .bound = 1},  // a difference of two probabilities
     {.name = "losses", .access = Access::kWrite, .same_dtype = kPrediction, .optional = true},
-    {.name = "column_sums", .access = Access::kWrite, .same_dtype = kPrediction, .optional = true},
+    {.name = "column_sums",
+     .access = Access::kWrite,
+     .same_dtype = kPrediction,
+     .optional = true,
+     .column_sums_of = kGradient},
     {.name = "totals", .access = Access::kWrite, .dtypes = only(Dtype::kInt64), .optional = true},
 };
 constexpr Attribute kAttributes[] = {
@@ -61,6 +70,7 @@ void work(const OpCall& call, int lanes, OpWork* work) {
   work->scratch = wide ? loss_scratch<double>(g.rows, g.classes, g.column_sums != nullptr)
                        : loss_scratch<float>(g.rows, g.classes, g.column_sums != nullptr);
   work->operations = static_cast<double>(g.rows * g.classes) * 20;
+  work->alone = g.rows * g.classes <= kOneLaneElements;
 }
 
 double flops(const OpCall& call) { return 6 * static_cast<double>(call[kPrediction].elements()); }
@@ -88,7 +98,8 @@ extern const OpSchema cross_entropy_ops[] = {
      .flops = flops,
      .cpu = by_real<run<float>, run<double>>,
      .verify = verify,
-     .number = number},
+     .number = number,
+     .phases = phase::kLoss},
 };
 extern const size_t cross_entropy_op_count = std::size(cross_entropy_ops);
 

@@ -1,4 +1,5 @@
-// The registration of dropout, which is also its own vjp (of dy, with the same seed).
+// The registration of dropout, which is also its own vjp (of dy, with the same seed). In a program, draw is the number of
+// the forward pass, and the seed and the samples' numbers come with the step.
 #include "ops/op.h"
 
 #include "ops/dropout/dropout.h"
@@ -7,10 +8,11 @@ namespace gradring {
 
 namespace {
 
-enum { kX, kSamples, kY };
+enum { kX, kSamples, kDraw, kY };
 constexpr Operand kOperands[] = {
     {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
     {.name = "samples", .dtypes = only(Dtype::kInt64), .optional = true},
+    {.name = "draw", .optional = true, .step = StepField::kDraw},
     {.name = "y", .access = Access::kWrite, .same_dtype = kX, .like = kX},
 };
 enum { kP, kSeed, kLayer, kEpoch };
@@ -30,6 +32,10 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   g.x = call[kX].as<const T>(), g.y = call[kY].as<T>(), g.samples = call[kSamples].as<const int64_t>();
   g.seed = static_cast<uint64_t>(call.integer(kSeed)), g.p = call.real(kP);
   g.layer = static_cast<uint32_t>(call.integer(kLayer)), g.epoch = static_cast<uint32_t>(call.integer(kEpoch));
+  if (call[kDraw]) {
+    g.samples = call.step->samples, g.first_sample = call.step->first_sample;
+    g.seed = call.step->seed, g.epoch = static_cast<uint32_t>(call.step->draw);
+  }
   dropout(lane, g);
 }
 

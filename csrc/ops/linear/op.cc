@@ -1,6 +1,9 @@
-// The registration of linear and linear_vjp.
+// The registration of linear and linear_vjp, and of the products that a program's backward pass is made of: linear_dx, the
+// gradient by the input, and linear_dw, the gradient by the weight.
 #include "ops/activation/names.h"
 #include "ops/linear/linear.h"
+#include "ops/linear/parts.h"
+#include "ops/linear/weight_product.h"
 #include "ops/matmul/matmul.h"
 #include "ops/matrix_view.h"
 
@@ -25,10 +28,28 @@ void check_inner(const OpCall& call, int x, int w) {
   }
 }
 
+constexpr double kAloneMultiplications = 262144;  // a few microseconds, less than two lanes take to hand over
+
+// What a product takes, for OpSchema::work.
+template <class T>
+void product_work(const MatmulArguments<T>& g, int lanes, OpWork* work) {
+  work->lanes = matmul_lanes(g, lanes);
+  work->scratch = matmul_scratch(g, work->awake ? lanes : work->lanes);
+  work->operations = product_operations(g.m, g.n, g.k + 16);
+  work->alone = static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) <= kAloneMultiplications;
+}
+
+// The shape of a whose last axis has this extent.
+void with_columns(const Tensor& a, int64_t columns, Shape* shape) {
+  shape->rank = a.rank;
+  for (int axis = 0; axis + 1 < a.rank; ++axis) shape->extent[axis] = a.shape[axis];
+  shape->extent[a.rank - 1] = columns;
+}
+
 namespace forward {
 
-enum { kX, kW, kB, kY, kPre };
-// pre: what goes into the activation.
+enum { kX, kW, kB, kY, kPre, kParts };
+// pre: what goes into the activation. parts: memory for a product that is summed in two parts.
 constexpr Operand kOperands[] = {
     {.name = "x", .dtypes = kRealDtypes, .layout = Layout::kMatrix, .least_rank = 1},
     {.name = "w", .same_dtype = kX, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
@@ -41,6 +62,7 @@ constexpr Operand kOperands[] = {
      .layout = Layout::kRows,
      .apart = true,
      .rows_like = kY},
+    {.name = "parts", .access = Access::kWrite, .same_dtype = kX, .optional = true, .apart = true, .undefined = true},
 };
 
 template <class T>
@@ -59,29 +81,34 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
 
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
-  matmul(lane, arguments<T>(call));
+  const auto g = arguments<T>(call);
+  if (call[kParts]) return run_parts(lane, g, call[kParts].as<T>());
+  matmul(lane, g);
 }
 
 void check(const OpCall& call) {
   check_inner(call, kX, kW);
   const int64_t outputs = call[kW].shape[1];
+  const Activation activation = activation_of(call);
+  if (call[kParts] && (call[kPre] || (activation != Activation::kNone && activation != Activation::kRelu))) {
+    refuse(call, "parts is given: then the activation must be none or relu, and pre must be absent");
+  }
   if (!call[kB] || (call[kB].rank == 1 && call[kB].shape[0] == outputs)) return;
   refuse_shapes(call, kW, kB, call.operand_name(kB) + std::string(" must be (") + std::to_string(outputs) + ",)");
 }
 
-void shape(const OpCall& call, int, Shape* shape) {
-  const Tensor& x = call[kX];
-  shape->rank = x.rank;
-  for (int axis = 0; axis + 1 < x.rank; ++axis) shape->extent[axis] = x.shape[axis];
-  shape->extent[x.rank - 1] = call[kW].shape[1];
+void shape(const OpCall& call, int operand, Shape* shape) {
+  with_columns(call[kX], call[kW].shape[1], shape);
+  if (operand != kParts) return;
+  for (int axis = shape->rank++; axis > 0; --axis) shape->extent[axis] = shape->extent[axis - 1];
+  shape->extent[0] = 2;
 }
 
 template <class T>
 void work_of(const OpCall& call, int lanes, OpWork* work) {
   const auto g = arguments<T>(call);
-  work->lanes = matmul_lanes(g, lanes);
-  work->scratch = matmul_scratch(g, work->lanes);
-  work->operations = product_operations(g.m, g.n, g.k + 16);
+  product_work(g, lanes, work);
+  if (call[kParts]) work->scratch = matmul_scratch(part_of(g, 1, static_cast<T*>(nullptr)), lanes);
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
   call[kX].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
@@ -188,6 +215,102 @@ double flops(const OpCall& call) {
 
 }  // namespace vjp
 
+namespace dx {
+
+// dx = dy w', times the activation's derivative at source, if there is an activation: that of the layer before.
+enum { kDy, kW, kSource, kDx, kColumnSums };
+constexpr Operand kOperands[] = {
+    {.name = "dy", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "w", .same_dtype = kDy, .least_rank = 2, .most_rank = 2},
+    {.name = "source", .same_dtype = kDy, .like = kDx, .optional = true},
+    {.name = "dx", .access = Access::kWrite, .same_dtype = kDy, .apart = true},
+    {.name = "column_sums",
+     .access = Access::kWrite,
+     .same_dtype = kDy,
+     .optional = true,
+     .apart = true,
+     .column_sums_of = kDx},
+};
+
+template <class T>
+MatmulArguments<T> arguments(const OpCall& call) noexcept {
+  MatmulArguments<T> g;
+  g.m = call[kDy].rows(), g.n = call[kW].shape[0], g.k = call[kW].shape[1];
+  g.a = call[kDy].as<const T>(), g.lda = g.k;
+  g.b = call[kW].as<const T>(), g.ldb = g.k, g.trans_b = true;
+  g.c = call[kDx].as<T>(), g.ldc = g.n;
+  g.cut = Cut::kColumns;
+  g.epilogue.mask = activation_of(call);
+  g.epilogue.mask_source = call[kSource].as<const T>(), g.epilogue.mask_ld = g.n;
+  g.epilogue.column_sums = call[kColumnSums].as<T>();
+  return g;
+}
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  matmul(lane, arguments<T>(call));
+}
+
+void check(const OpCall& call) {
+  if (call[kDy].columns() != call[kW].shape[1]) {
+    refuse_shapes(call, kW, kDy, axis_of(call, kDy) + " must be " + std::to_string(call[kW].shape[1]));
+  }
+  if ((activation_of(call) != Activation::kNone) == static_cast<bool>(call[kSource])) return;
+  refuse(call, call[kSource] ? "source is given, and no activation whose derivative is to be taken there"
+                             : "source is missing: an activation's derivative needs it");
+}
+
+void shape(const OpCall& call, int operand, Shape* shape) {
+  with_columns(call[kDy], call[kW].shape[0], shape);
+  if (operand == kColumnSums) shape->extent[0] = call[kW].shape[0], shape->rank = 1;
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  call[kDy].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, work)
+                                     : product_work(arguments<double>(call), lanes, work);
+}
+
+double flops(const OpCall& call) {
+  const double n = static_cast<double>(call[kDx].elements());
+  const double product = 2 * n * static_cast<double>(call[kW].shape[1]);
+  return product + (call[kSource] ? n : 0) + (call[kColumnSums] ? n : 0);
+}
+
+}  // namespace dx
+
+namespace dw {
+
+enum { kX, kDy, kDw };
+constexpr Operand kOperands[] = {
+    {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "dy", .same_dtype = kX, .least_rank = 1},
+    {.name = "dw", .access = Access::kWrite, .same_dtype = kX, .apart = true},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  matmul(lane, weight_product<T>(call[kX], call[kDy], call[kDw]));
+}
+
+void check(const OpCall& call) { check_same_rows(call, kX, kDy); }
+
+void shape(const OpCall& call, int, Shape* shape) {
+  shape->rank = 2;
+  shape->extent[0] = call[kX].columns(), shape->extent[1] = call[kDy].columns();
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  const Tensor &x = call[kX], &dy = call[kDy], &dw = call[kDw];
+  x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, work)
+                             : product_work(weight_product<double>(x, dy, dw), lanes, work);
+}
+
+double flops(const OpCall& call) {
+  return product_operations(call[kX].columns(), call[kDy].columns(), call[kX].rows());
+}
+
+}  // namespace dw
+
 }  // namespace
 
 extern const OpSchema linear_ops[] = {
@@ -199,7 +322,9 @@ extern const OpSchema linear_ops[] = {
      .work = forward::work,
      .flops = forward::flops,
      .cpu = by_real<forward::run<float>, forward::run<double>>,
-     .each = true},
+     .each = true,
+     .phases = phase::kForward,
+     .epilogue = {.attribute = 0, .result = forward::kY, .other = forward::kPre}},
     {.name = "linear_vjp",
      .operands = vjp::kOperands,
      .attributes = kAttributes,
@@ -209,7 +334,29 @@ extern const OpSchema linear_ops[] = {
      .flops = vjp::flops,
      .cpu = by_real<vjp::gradient<float>, vjp::gradient<double>>,
      .cpu_second = by_real<vjp::products<float>, vjp::products<double>>,
-     .each = true},
+     .each = true,
+     .phases = 0},
+    {.name = "linear_dx",
+     .operands = dx::kOperands,
+     .attributes = kAttributes,
+     .check = dx::check,
+     .shape = dx::shape,
+     .work = dx::work,
+     .flops = dx::flops,
+     .cpu = by_real<dx::run<float>, dx::run<double>>,
+     .phases = phase::kBackward,
+     .program_only = true,
+     .derivative_epilogue = {.attribute = 0, .result = dx::kDx, .other = dx::kSource}},
+    {.name = "linear_dw",
+     .operands = dw::kOperands,
+     .attributes = {},
+     .check = dw::check,
+     .shape = dw::shape,
+     .work = dw::work,
+     .flops = dw::flops,
+     .cpu = by_real<dw::run<float>, dw::run<double>>,
+     .phases = phase::kBackward | phase::kUpdate,
+     .program_only = true},
 };
 extern const size_t linear_op_count = std::size(linear_ops);
 

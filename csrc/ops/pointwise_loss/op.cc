@@ -7,12 +7,16 @@ namespace gradring {
 namespace {
 
 constexpr Operand kOperands[] = {
-    {.name = "predictions", .dtypes = kRealDtypes, .least_rank = 1},
-    {.name = "targets", .same_dtype = kPrediction, .like = kPrediction},
+    {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "target", .same_dtype = kPrediction, .like = kPrediction},
     {.name = "dlosses", .same_dtype = kPrediction, .optional = true},
-    {.name = "gradient", .access = Access::kWrite, .same_dtype = kPrediction, .like = kPrediction, .optional = true},
+    {.name = "dx", .access = Access::kWrite, .same_dtype = kPrediction, .like = kPrediction, .optional = true},
     {.name = "losses", .access = Access::kWrite, .same_dtype = kPrediction, .optional = true},
-    {.name = "column_sums", .access = Access::kWrite, .same_dtype = kPrediction, .optional = true},
+    {.name = "column_sums",
+     .access = Access::kWrite,
+     .same_dtype = kPrediction,
+     .optional = true,
+     .column_sums_of = kGradient},
     {.name = "totals", .access = Access::kWrite, .dtypes = only(Dtype::kInt64), .optional = true},
 };
 constexpr Attribute kAttributes[] = {
@@ -58,6 +62,7 @@ void work(const OpCall& call, int lanes, OpWork* work) {
   work->scratch = wide ? loss_scratch<double>(g.rows, g.columns, g.column_sums != nullptr)
                        : loss_scratch<float>(g.rows, g.columns, g.column_sums != nullptr);
   work->operations = static_cast<double>(g.rows * g.columns) * 20;
+  work->alone = g.rows * g.columns <= kOneLaneElements;
 }
 
 double flops(const OpCall& call) { return 4 * static_cast<double>(call[kPrediction].elements()); }
@@ -84,7 +89,8 @@ constexpr OpSchema schema(const char* name) {
           .flops = flops,
           .cpu = by_real<run<float, kKind>, run<double, kKind>>,
           .verify = verify,
-          .number = number};
+          .number = number,
+          .phases = phase::kLoss};
 }
 
 }  // namespace

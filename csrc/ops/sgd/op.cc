@@ -1,7 +1,7 @@
-// The registration of sgd_update.
-#include "ops/op.h"
-
+// The registration of sgd_update, and of sgd, which is the same in a program.
+#include "ops/gradient_scale.h"
 #include "ops/sgd/sgd.h"
+#include "ops/sgd/step.h"
 
 namespace gradring {
 
@@ -51,6 +51,41 @@ double flops(const OpCall& call) {
   return static_cast<double>(call[kParam].elements()) * (call.real(kMomentum) != 0 ? 4 : 2);
 }
 
+namespace in_program {
+
+enum { kParam, kGradient, kMomentumState, kClip, kWeight, kLr, kFinite, kBounded };
+constexpr Operand kOperands[] = {
+    {.name = "param", .access = Access::kUpdate, .dtypes = kRealDtypes},
+    {.name = "gradient", .same_dtype = kParam, .like = kParam},
+    {.name = "momentum", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam, .optional = true},
+    {.name = "clip", .optional = true, .step = StepField::kClip},
+    {.name = "weight", .optional = true, .step = StepField::kTotalWeight},
+    {.name = "lr", .step = StepField::kLearningRate},
+    {.name = "finite", .step = StepField::kFinite},
+    {.name = "bounded", .optional = true, .step = StepField::kBounded},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  SgdArguments<T> g;
+  g.n = call[kParam].elements(), g.param = call[kParam].as<T>(), g.grad = call[kGradient].as<const T>();
+  g.velocity = call[kMomentumState].as<T>();
+  g.lr = call.value<double>(kLr), g.grad_scale = gradient_scale(call, kClip, kWeight);
+  set_sgd_attributes(call, &g);
+  sgd_update(lane, g);
+}
+
+void check(const OpCall& call) { check_velocity(call, kMomentumState); }
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  gradring::work(call, lanes, work);
+  work->alone = call[kParam].elements() <= 4096;
+}
+
+double flops(const OpCall& call) { return sgd_flops(call, call[kParam].elements()); }
+
+}  // namespace in_program
+
 }  // namespace
 
 extern const OpSchema sgd_ops[] = {
@@ -60,7 +95,17 @@ extern const OpSchema sgd_ops[] = {
      .check = check,
      .work = work,
      .flops = flops,
-     .cpu = by_real<run<float>, run<double>>},
+     .cpu = by_real<run<float>, run<double>>,
+     .phases = 0},
+    {.name = "sgd",
+     .operands = in_program::kOperands,
+     .attributes = kSgdStepAttributes,
+     .check = in_program::check,
+     .work = in_program::work,
+     .flops = in_program::flops,
+     .cpu = by_real<in_program::run<float>, in_program::run<double>>,
+     .phases = phase::kUpdate,
+     .program_only = true},
 };
 extern const size_t sgd_op_count = std::size(sgd_ops);
 

@@ -7,8 +7,10 @@ go to memory, are looked at, and are then applied by separate updates, with the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from gradring.graph.schema import Operand, schema_of
 from gradring.ir import Graph, Node, Value
 
 __all__ = ["BLOCK", "Bounds", "checked_gradients"]
@@ -33,6 +35,11 @@ def checked_gradients(graph: Graph, when: str) -> Graph:
     return graph.with_nodes([*graph.nodes[:-1], look, check, graph.nodes[-1]])
 
 
+def _outputs(node: Node) -> dict[str, Operand]:
+    schema = schema_of(node.op)
+    return {role: schema.operands[role] for role in node.outputs} if schema is not None else {}
+
+
 class Bounds:
     """The nodes that bound the gradients of a graph, one for each pair of ``x`` and ``dy``."""
 
@@ -42,11 +49,12 @@ class Bounds:
         self._proofs: list[Node] = []
         self._largest: dict[tuple[str, int, int], str] = {}
         self._bounded: set[tuple[str, int, int]] = set()  # gradients dy whose sums over the rows are bounded too
-        # The gradient of cross entropy is a difference of two probabilities.
+        # Gradients whose magnitude their op promises to limit, such as those of cross entropy.
         self._known = {
-            graph.place(node.outputs["dx"])
+            graph.place(node.outputs[role]): operand.bound
             for node in graph.nodes
-            if node.op == "cross_entropy" and "dx" in node.outputs
+            for role, operand in _outputs(node).items()
+            if math.isfinite(operand.bound)
         }
 
     @property
@@ -61,26 +69,27 @@ class Bounds:
         if place not in self._known:
             inputs["dy"] = self._of(dy)
         self._bounded.add(place)
-        self._bound(inputs, value.size // value.shape[-1], origin)
+        self._bound(inputs, value.size // value.shape[-1], origin, self._known.get(place, 1.0))
 
     def sums(self, dy: str, origin: str) -> None:
         """Bound the sums over the rows of ``dy``."""
         place, value = self.graph.place(dy), self.graph.values[dy]
         if place not in self._bounded:
             self._bounded.add(place)
-            self._bound({} if place in self._known else {"dy": self._of(dy)}, value.size // value.shape[-1], origin)
+            inputs = {} if place in self._known else {"dy": self._of(dy)}
+            self._bound(inputs, value.size // value.shape[-1], origin, self._known.get(place, 1.0))
 
     def itself(self, gradient: str, origin: str) -> None:
         """Bound a gradient that lies in memory already."""
         self._bound({"dy": self._of(gradient)}, 1, origin)
 
-    def _bound(self, inputs: dict[str, str], rows: int, origin: str) -> None:
+    def _bound(self, inputs: dict[str, str], rows: int, origin: str, dy_bound: float = 1.0) -> None:
         effects = f"bound of {origin}, {len(self._proofs)}"
         node = Node(
             "bound_gradient",
             {**inputs, "bounded": "step.bounded"},
             {},
-            {"rows": rows, "dy_bound": 1.0},
+            {"rows": rows, "dy_bound": dy_bound},
             updates=("bounded",),
             effects=effects,
             phase="backward",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gradring.graph.schema import schema_of
 from gradring.ir import Graph, Node, Value
 
 __all__ = ["NEEDS_INPUT", "differentiate", "gradient_name", "with_loss"]
@@ -156,6 +157,29 @@ def _function(b: _Builder, node: Node, dy: str) -> None:
     b.contribute(node.inputs["x"], "function_vjp", "dx", inputs, effects=effects, **node.attributes)
 
 
+def _by_schema(b: _Builder, node: Node, dy: str) -> None:
+    """The rule of an op that has a ``<op>_vjp``, found by names: it takes ``dy``, the op's operands and attributes of the
+    same names, and makes ``d<input>`` for each input."""
+    schema = schema_of(f"{node.op}_vjp")
+    if schema is None:
+        raise NotImplementedError(f"[differentiate] {node.origin}: {node.op} has no rule, and no op is {node.op}_vjp")
+    known = {**node.inputs, **node.outputs, "dy": dy}
+    inputs = {role: known[role] for role in schema.inputs if role in known}
+    attributes = {name: value for name, value in node.attributes.items() if name in schema.attributes}
+    targets = {role: node.inputs[role[1:]] for role in schema.outputs if role[1:] in node.inputs and role[0] == "d"}
+    wanted = {role: target for role, target in targets.items() if target in b.wanted}
+    if not wanted:
+        return
+    made = {role: b.gradient_of(target) for role, target in wanted.items()}
+    for role, target in targets.items():
+        if role not in made and not schema.operands[role].optional:  # the op makes it, though nobody needs it
+            value = b.graph.values[target]
+            made[role] = b.value(f"{gradient_name(target)}.unused", value.shape, value.dtype)
+    b.node(schema.name, inputs, made, **attributes)
+    for role, target in wanted.items():
+        b.join(target, made[role])
+
+
 RULES: dict[str, Callable[[_Builder, Node, str], None]] = {
     "linear": _linear,
     "activation": _activation,
@@ -189,7 +213,14 @@ def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: boo
     if gradient:
         graph = graph.with_value(Value(gradient_name(output), shape, dtype=value.dtype))
         outputs["dx"] = gradient_name(output)
-    node = Node(loss, {"x": output, "target": "target"}, outputs, {"sums": sums}, phase="loss", origin=loss)
+    node = Node(
+        loss,
+        {"x": output, "target": "target"},
+        outputs,
+        {"reduction": "sample" if sums else "mean"},
+        phase="loss",
+        origin=loss,
+    )
     return _with_check(graph.with_node(node), rows, sums)
 
 
@@ -240,8 +271,6 @@ def differentiate(graph: Graph, output: str) -> Graph:
         dy = settle(node.outputs["y"])
         if dy is None or not any(name in b.wanted for name in node.inputs.values()):
             continue
-        if node.op not in RULES:
-            raise NotImplementedError(f"[differentiate] {node.op} has no rule")
         b.origin = node.origin
-        RULES[node.op](b, node, dy)
+        RULES.get(node.op, _by_schema)(b, node, dy)
     return b.graph

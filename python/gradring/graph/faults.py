@@ -48,7 +48,8 @@ def fault_error(
                 f"[binary_cross_entropy] batch {batch}, row {result['row']} (sample {sample}): the target{target} must be "
                 f"from 0 to 1: divide 0..255 by 255, and (y + 1) / 2 makes 0 and 1 of -1 and 1{unchanged}"
             )
-        classes = next(i.integers[1] for plan in plans for i in plan.instructions if i.op == "cross_entropy")
+        losses = (i for plan in plans for i in plan.instructions if i.op == "cross_entropy")
+        classes = next(losses).operands["x"].shape[-1]
         label = "out of range:" if y is None else f"{y[sample]},"
         unchanged = "" if updates is None else "; no parameter was changed by this batch"
         return ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradring.graph.rules import fail, rule_of
+from gradring.graph.schema import fail, schema_of
 from gradring.ir import GIVEN, Graph, Node
 
 __all__ = ["check_flow", "moments_of"]
@@ -117,8 +117,8 @@ def _read(graph: Graph, memory: _Memory, number: int, node: Node) -> None:
 
 
 def _write(graph: Graph, memory: _Memory, number: int, node: Node) -> None:
-    rule = rule_of(node.op)
-    assert rule is not None
+    schema = schema_of(node.op)
+    assert schema is not None
     names = list(node.outputs.values())
     for role, name in node.outputs.items():
         label = f"{role}, {name!r}"
@@ -132,7 +132,7 @@ def _write(graph: Graph, memory: _Memory, number: int, node: Node) -> None:
         for begin, end, what in memory.holds(name):
             if what is not None and what != "earlier" and end > begin:
                 raise fail(number, node, label, "is written twice", "one node that writes it", "two")
-        memory.write(name, f"undefined {node.op}" if rule.outputs[role].undefined else name)
+        memory.write(name, f"undefined {node.op}" if schema.operands[role].undefined else name)
     for role in node.updates:
         name = node.inputs[role]
         if graph.values[name].kind == "grad":

@@ -9,16 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradring.graph.differentiate import NEEDS_INPUT
+from gradring.graph.schema import accepts, schema_of
 from gradring.ir import Graph, Node
 
 __all__ = ["fuse_activations", "fuse_backward", "prune"]
 
-# Operations that can sum the columns of their output dx while they make it.
-_SUMMING = frozenset({"linear_dx", "cross_entropy", "mse", "binary_cross_entropy"})
-
 
 def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
-    """``activation(linear(x))`` becomes ``linear[activation](x)``, where nobody else reads the linear layer's output.
+    """``activation(linear(x))`` becomes ``linear[activation](x)``, where nobody else reads the linear layer's output; and
+    so for every op that can apply an activation to its result.
 
     In training, an activation whose derivative reads its input has that input kept, as ``pre``.
     """
@@ -29,17 +28,26 @@ def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
     for node in graph.nodes:
         if node.op != "activation":
             continue
-        linear = producers.get(node.inputs["x"])
-        if linear is None or linear.op != "linear" or "activation" in linear.attributes:
+        made = producers.get(node.inputs["x"])
+        schema = made and schema_of(made.op)
+        epilogue = schema.epilogue if schema else None
+        if made is None or epilogue is None or epilogue.attribute in made.attributes:
             continue
-        between = linear.outputs["y"]
-        if len(consumers[between]) != 1 or graph.root(output) == between:
+        between = node.inputs["x"]
+        if made.outputs.get(epilogue.result) != between or len(consumers[between]) != 1:
+            continue
+        if graph.root(output) == between:
             continue
         kind = node.attributes["activation"]
-        outputs = {"y": node.outputs["y"]}
+        outputs = {**made.outputs, epilogue.result: node.outputs["y"]}
         if training and kind in NEEDS_INPUT:
-            outputs["pre"] = between
-        replaced[id(linear)] = replace(linear, outputs=outputs, attributes={**linear.attributes, "activation": kind})
+            if epilogue.other is None:
+                continue
+            outputs[epilogue.other] = between
+        fused = replace(made, outputs=outputs, attributes={**made.attributes, epilogue.attribute: kind})
+        if not accepts(graph, fused):
+            continue
+        replaced[id(made)] = fused
         gone.add(id(node))
     # The fused node stands where the linear layer stood: nothing between can have read the activation's output.
     return prune(graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone))
@@ -58,13 +66,17 @@ def _fuse_masks(graph: Graph) -> Graph:
         if node.op != "activation_vjp":
             continue
         made = producers.get(node.inputs["dy"])
-        if made is None or made.op != "linear_dx" or len(consumers[node.inputs["dy"]]) != 1:
+        schema = made and schema_of(made.op)
+        epilogue = schema.derivative_epilogue if schema else None
+        if made is None or epilogue is None or epilogue.other is None or epilogue.attribute in made.attributes:
+            continue
+        if made.outputs.get(epilogue.result) != node.inputs["dy"] or len(consumers[node.inputs["dy"]]) != 1:
             continue
         replaced[id(made)] = replace(
             made,
-            inputs={**made.inputs, "source": node.inputs["source"]},
-            outputs={"dx": node.outputs["dx"]},
-            attributes={"activation": node.attributes["activation"]},
+            inputs={**made.inputs, epilogue.other: node.inputs["source"]},
+            outputs={**made.outputs, epilogue.result: node.outputs["dx"]},
+            attributes={**made.attributes, epilogue.attribute: node.attributes["activation"]},
         )
         gone.add(id(node))
     return graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone)
@@ -72,25 +84,31 @@ def _fuse_masks(graph: Graph) -> Graph:
 
 def _fuse_column_sums(graph: Graph) -> Graph:
     producers = graph.producers()
-    extra: dict[int, str] = {}
+    replaced: dict[int, Node] = {}
     gone: set[int] = set()
     for node in graph.nodes:
         if node.op != "column_sums":
             continue
         made = producers.get(node.inputs["x"])
-        width = graph.values[node.inputs["x"]].shape[-1]
-        if made is None or made.op not in _SUMMING or id(made) in extra:
+        role = _sums_role(made, node.inputs["x"]) if made is not None else None
+        if made is None or role is None or id(made) in replaced:
             continue
-        shape = graph.values[made.outputs["dx"]].shape
-        if shape[-1] != width or (made.op != "linear_dx" and len(shape) != 2):  # a loss sums over the batch axis alone
+        outputs: dict[str, str] = {**made.outputs, role: node.outputs["y"]}
+        summing = replace(made, outputs=outputs)
+        if not accepts(graph, summing):  # the op sums over other axes
             continue
-        extra[id(made)] = node.outputs["y"]
+        replaced[id(made)] = summing
         gone.add(id(node))
-    return graph.with_nodes(
-        replace(n, outputs={**n.outputs, "column_sums": extra[id(n)]}) if id(n) in extra else n
-        for n in graph.nodes
-        if id(n) not in gone
-    )
+    return graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone)
+
+
+def _sums_role(node: Node, of: str) -> str | None:
+    """The operand of a node that can take the column sums of its output ``of``."""
+    schema = schema_of(node.op)
+    for role, operand in (schema.operands if schema else {}).items():
+        if operand.column_sums_of is not None and node.outputs.get(operand.column_sums_of) == of:
+            return role if role not in node.outputs else None
+    return None
 
 
 def prune(graph: Graph) -> Graph:

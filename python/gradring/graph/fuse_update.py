@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from gradring.graph.bound import Bounds, checked_gradients
 from gradring.graph.differentiate import gradient_name
+from gradring.graph.schema import fused_update, schema_of
 from gradring.ir import Graph, Node, Value
 
 __all__ = ["fuse_updates"]
-
-_OPTIMIZERS = frozenset({"sgd", "adam", "adamw"})
 
 
 def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
@@ -27,13 +26,13 @@ def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
     route, for a step in which a gradient may be infinite: the separate products and update, with a look between.
     """
     update = graph.nodes[-1]
-    if update.op not in _OPTIMIZERS:
+    if "param" not in update.updates:
         raise ValueError(f"[fuse_updates] the graph ends with {update.op}: must end with an optimizer")
     parameters = graph.views(update.inputs["param"])
     products: dict[int, Value] = {}
     for value in parameters:
         made = _makers(graph, value)
-        if len(made) == 1 and made[0].op == "linear_dw":
+        if len(made) == 1 and fused_update(made[0].op, update.op) is not None:
             products[id(made[0])] = value
     kept = [node for node in graph.nodes[:-1] if id(node) not in products]
     separate = [node for node in graph.nodes[:-1] if id(node) in products]
@@ -69,11 +68,21 @@ def _bounds(graph: Graph, products: list[Node], alone: list[Value]) -> Bounds:
         name = gradient_name(value.name)
         if len(made) == 1 and made[0].op == "column_sums":
             bounds.sums(made[0].inputs["x"], made[0].origin)
-        elif len(made) == 1 and made[0].outputs.get("column_sums") == name:
-            bounds.sums(made[0].outputs["dx"], made[0].origin)
+        elif len(made) == 1 and (of := _summed(made[0], name)) is not None:
+            bounds.sums(of, made[0].origin)
         else:
             bounds.itself(name, made[-1].origin)
     return bounds
+
+
+def _summed(node: Node, sums: str) -> str | None:
+    """The output of a node whose column sums it writes to ``sums``, or None."""
+    schema = schema_of(node.op)
+    for role, name in node.outputs.items():
+        of = schema.operands[role].column_sums_of if schema else None
+        if name == sums and of is not None:
+            return node.outputs.get(of)
+    return None
 
 
 def _makers(graph: Graph, parameter: Value) -> list[Node]:
@@ -96,10 +105,10 @@ def _parts(graph: Graph, value: Value, update: Node) -> tuple[Graph, dict[str, s
 def _merge(graph: Graph, node: Node, value: Value, update: Node) -> tuple[Graph, Node]:
     graph, parts = _parts(graph, value, update)
     del parts["gradient"]
-    merged = replace(
-        update, op=f"linear_dw_{update.op}", inputs={**node.inputs, **parts}, outputs=node.outputs, origin=node.origin
-    )
-    return graph, merged
+    op = fused_update(node.op, update.op)
+    assert op is not None
+    inputs = {**node.inputs, **parts}
+    return graph, replace(update, op=op, inputs=inputs, outputs=node.outputs, origin=node.origin)
 
 
 def _single(graph: Graph, value: Value, update: Node) -> tuple[Graph, Node]:

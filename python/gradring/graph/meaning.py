@@ -15,13 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from gradring.graph.flow import moments_of
-from gradring.graph.rules import fail, rule_of
+from gradring.graph.schema import Schema, fail, schema_of
 from gradring.ir import Graph, Node
 
 __all__ = ["check_meaning", "meaning_of", "promised"]
 
 _Place = tuple[str, int, int]
-_PRODUCT = "linear_dw_"
 
 
 def promised(graph: Graph) -> Graph:
@@ -120,51 +119,66 @@ class _Reader:
         self.held[self.graph.place(name)] = digest
 
     def run(self, node: Node) -> None:
-        rule = rule_of(node.op)
+        schema = schema_of(node.op)
         if "param" in node.updates:
-            return self._update(node)
+            return self._update(node, schema)
         inputs = {role: self.read(name) for role, name in node.inputs.items()}
-        for role, digest in self._outputs(node, inputs).items():
-            if role in node.outputs and rule is not None and role in rule.outputs:
+        for role, digest in self._outputs(node, schema, inputs).items():
+            if role in node.outputs and schema is not None and role in schema.outputs:
                 self.write(node.outputs[role], digest)
         for role in node.updates:
             self.write(node.inputs[role], _digest(node.op, sorted(inputs.items())))
 
-    def _outputs(self, node: Node, inputs: Mapping[str, str]) -> dict[str, str]:
+    def _outputs(self, node: Node, schema: Schema | None, inputs: Mapping[str, str]) -> dict[str, str]:
         attributes = dict(node.attributes)
-        kind = attributes.pop("activation", None)
-        if node.op == "linear":
-            pre = _digest("linear", inputs["x"], inputs["w"], inputs.get("b"))
-            return {"pre": pre, "y": _digest("activation", kind, pre) if kind else pre}
         if node.op == "activation":
-            return {"y": _digest("activation", kind, inputs["x"])}
+            return {"y": _digest("activation", attributes["activation"], inputs["x"])}
         if node.op == "activation_vjp":
-            return {"dx": _digest("vjp", kind, inputs["dy"], inputs["source"])}
-        if node.op == "linear_dx":
-            dx = _digest("linear_dx", inputs["dy"], inputs["w"])
-            dx = _digest("vjp", kind, dx, inputs["source"]) if kind else dx
-            return {"dx": dx, "column_sums": _digest("column_sums", dx)}
+            return {"dx": _digest("vjp", attributes["activation"], inputs["dy"], inputs["source"])}
         if node.op == "column_sums":
             return {"y": _digest("column_sums", inputs["x"])}
-        if node.op == "linear_dw":
-            return {"dw": self._product(node)}
         if node.op == "copy":
             return {"y": inputs["x"]}
         if "function" in attributes:
             attributes["function"] = id(attributes["function"])
-        made = {
-            role: _digest(node.op, role, sorted(attributes.items()), sorted(inputs.items())) for role in node.outputs
-        }
-        if node.phase == "loss" and "dx" in made:
-            made["column_sums"] = _digest("column_sums", made["dx"])
+        made = self._plain(node, schema, attributes, dict(inputs))
+        for role, operand in ({} if schema is None else schema.operands).items():
+            if operand.column_sums_of in made:
+                made[role] = _digest("column_sums", made[operand.column_sums_of])
         return made
 
-    def _product(self, node: Node) -> str:
-        return _digest("linear_dw", self.read(node.inputs["x"]), self.read(node.inputs["dy"]))
+    def _plain(
+        self, node: Node, schema: Schema | None, attributes: dict[str, Any], inputs: dict[str, str]
+    ) -> dict[str, str]:
+        """What the op itself makes, and then what its epilogue does to it."""
+        after = schema and schema.epilogue
+        derivative = schema and schema.derivative_epilogue
+        kind = attributes.pop(after.attribute, None) if after else None
+        slope = attributes.pop(derivative.attribute, None) if derivative else None
+        source = inputs.pop(derivative.other or "", None) if derivative else None
+        made = {
+            role: _digest(node.op, role, sorted(attributes.items()), sorted(inputs.items()))
+            for role in (*node.outputs, *((after.result,) if after else ()))
+        }
+        if after:
+            plain = made[after.result]
+            made[after.other or ""] = plain
+            made[after.result] = _digest("activation", kind, plain) if kind else plain
+        if derivative and slope:
+            made[derivative.result] = _digest("vjp", slope, made[derivative.result], source)
+        return made
 
-    def _update(self, node: Node) -> None:
+    def _product(self, node: Node, product: str) -> str:
+        """The gradient that a fused update makes, as the separate product would."""
+        schema = schema_of(product)
+        assert schema is not None
+        inputs = {role: self.read(node.inputs[role]) for role in schema.inputs}
+        (made,) = schema.outputs
+        return _digest(product, made, [], sorted(inputs.items()))
+
+    def _update(self, node: Node, schema: Schema | None) -> None:
         """An optimizer's node: over the flat arenas it means the same as one for each parameter."""
-        op = node.op.removeprefix(_PRODUCT)
+        product, op = (schema and schema.fuses) or (None, node.op)
         arrays = {
             role: self.graph.place(name)
             for role, name in node.inputs.items()
@@ -182,8 +196,8 @@ class _Reader:
                 continue
             pieces = {r: (root, b + begin - first, b + end - first) for r, (root, b, _) in arrays.items()}
             values = {role: self.at(place) for role, place in pieces.items()}
-            if node.op.startswith(_PRODUCT):
-                values["gradient"] = self._product(node)
+            if product is not None:
+                values["gradient"] = self._product(node, product)
             result = _digest(op, sorted(node.attributes.items()), sorted(values.items()), steps)
             made |= {pieces[role]: _digest(role, result) for role in node.updates}
         self.held |= made

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gradring.graph.schema import schema_of
 from gradring.ir import Graph, Node, Value
 
 __all__ = ["sum_in_parts"]
@@ -35,7 +36,10 @@ def sum_in_parts(graph: Graph) -> Graph:
 
 
 def _worthwhile(graph: Graph, node: Node) -> bool:
-    if node.op != "linear" or "pre" in node.outputs or node.attributes.get("activation") not in (None, "relu"):
+    schema = schema_of(node.op)
+    if schema is None or "parts" not in schema.operands or "pre" in node.outputs:
+        return False
+    if node.attributes.get("activation") not in (None, "relu"):
         return False
     w = graph.values[node.inputs["w"]]
     k, n = w.shape

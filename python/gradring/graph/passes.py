@@ -13,6 +13,7 @@ from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates
 from gradring.graph.meaning import promised
 from gradring.graph.ownership import sum_in_parts
+from gradring.graph.schema import schema_of
 from gradring.graph.spec import check
 from gradring.ir import Graph, Layout, Node, Traceable, Value, trace
 
@@ -141,7 +142,9 @@ def with_update(graph: Graph, optimizer: Any, *, clip_norm: float | None, sums: 
         )
         graph = graph.with_node(squares).with_node(clip)
         step["clip"] = "step.clip"
-    if optimizer.kind != "sgd":
+    op, attributes = optimizer.native()
+    schema = schema_of(op)
+    if schema is not None and "number" in schema.operands:
         graph = graph.with_step("number")
         step["number"] = "step.number"
     inputs = {"param": "parameters", "gradient": "gradients"}
@@ -150,9 +153,8 @@ def with_update(graph: Graph, optimizer: Any, *, clip_norm: float | None, sums: 
         graph = graph.with_value(state)
         inputs[name] = state.name
     updates = ("param", *optimizer.state_names)
-    attributes = optimizer.hyperparameters()
     update = Node(
-        optimizer.kind,
+        op,
         {**inputs, **step},
         {},
         attributes,

@@ -9,32 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from gradring.graph.lower import Instruction, lower
-from gradring.ir import Graph
+from gradring.graph.lower import Instruction, Resource, lower
+from gradring.graph.schema import ITEM
+from gradring.ir import Graph, Value
 
-__all__ = ["ALIGNMENT", "Plan", "place", "plan"]
+__all__ = ["ALIGNMENT", "Buffer", "Plan", "place", "plan"]
 
 ALIGNMENT = 64
-_ITEM = {"float32": 4, "float64": 8, "int64": 8}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of a program: ``offset`` is in bytes from the beginning of the arena of its kind, or for inputs and outputs the
+    number of the batch's field."""
+
+    name: str
+    kind: str
+    bytes: int
+    offset: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A program: instructions, buffers and the memory they want. ``barriers`` and ``lanes`` come from the engine."""
+    """A program as data: instructions, buffers, and the resources that instructions name by their numbers. Equal plans do
+    the same. ``barriers`` and ``lanes`` come from the engine."""
 
     dtype: str
     mode: str
     input_shape: tuple[int, ...]
     instructions: tuple[Instruction, ...]
-    buffers: tuple[tuple[str, str, int, int], ...]  # kind, dtype, elements, offset in bytes (or the field's number)
-    names: tuple[str, ...]  # of the buffers
+    buffers: tuple[Buffer, ...]
+    resources: tuple[Resource, ...]
     temp_bytes: int
     fields: int
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    barriers: tuple[bool, ...] = ()
-    lanes: int = 0
-    graph: Graph | None = None  # what the instructions were made from; a plan that is kept goes without
+    barriers: tuple[bool, ...] = field(default=(), compare=False)
+    lanes: int = field(default=0, compare=False)
+    # What the instructions were made from; a plan that is kept goes without.
+    graph: Graph | None = field(default=None, compare=False, repr=False)
 
     @property
     def rows(self) -> int:
@@ -45,38 +58,37 @@ class Plan:
         """Of a step on its usual route."""
         return sum(i.flops for i in self.instructions if i.when != "unbounded")
 
-    def native(self) -> list[tuple[str, str, list[int], list[int], list[float]]]:
-        """The instructions as the native side takes them."""
-        number = {name: i for i, name in enumerate(self.names)}
-        return [
-            (i.op, i.when, [-1 if o is None else number[o] for o in i.operands], list(i.integers), list(i.reals))
-            for i in self.instructions
-        ]
-
-    def traffic(self, instruction: Instruction) -> int:
-        """Bytes of the operands, each counted once."""
-        sizes = dict(zip(self.names, self.buffers, strict=True))
-        return sum(sizes[o][2] * _ITEM[sizes[o][1]] for o in set(instruction.operands) if o is not None)
+    def native(self) -> dict[str, Any]:
+        """The program as ``_core.Engine.add`` takes it."""
+        return {
+            "buffers": [(b.kind, b.bytes, b.offset) for b in self.buffers],
+            "instructions": [i.native() for i in self.instructions],
+            "resources": [r.native() for r in self.resources],
+            "temp_bytes": self.temp_bytes,
+            "fields": self.fields,
+        }
 
     def __str__(self) -> str:
         head = f"{self.mode} program for x {self.input_shape}, {self.dtype}"
         head += f", {self.lanes} lane{'s' if self.lanes != 1 else ''}" if self.lanes else ""
-        lines = [head, f"{'':3} {'instruction':34} {'sizes':>20} {'MFLOP':>10} {'KiB':>10}  operands"]
+        lines = [head, f"{'':3} {'instruction':34} {'MFLOP':>10} {'KiB':>10}  operands"]
         for i, instruction in enumerate(self.instructions):
             bar = "|" if i < len(self.barriers) and self.barriers[i] else " "
-            sizes = "x".join(map(str, instruction.integers[:3])) if instruction.op == "matmul" else ""
-            name = f"{instruction.op} {instruction.note}".strip()
+            name = " ".join([instruction.op, *_told(instruction)])
             name += f" ({instruction.when})" if instruction.when not in ("always", "last") else ""
-            operands = ", ".join("-" if o is None else o for o in instruction.operands).rstrip("-, ")
-            lines.append(
-                f"{bar:>3} {name:34} {sizes:>20} {instruction.flops / 1e6:10.3f} "
-                f"{self.traffic(instruction) / 1024:10.1f}  {operands}"
-            )
-        total = sum(b[2] * _ITEM[b[1]] for b in self.buffers if b[0] == "temp")
+            cost = f"{instruction.flops / 1e6:10.3f} {instruction.traffic / 1024:10.1f}"
+            lines.append(f"{bar:>3} {name:34} {cost}  {instruction}")
+        total = sum(b.bytes for b in self.buffers if b.kind == "temp")
         lines.append(
             f"{self.flops / 1e6:.3f} MFLOP; temps: {self.temp_bytes / 1024:.1f} KiB for {total / 1024:.1f} KiB"
         )
         return "\n".join(lines)
+
+
+def _told(instruction: Instruction) -> list[str]:
+    """The attributes that a reader wants to see: choices and flags that are set."""
+    chosen = [value for value in instruction.attributes.values() if isinstance(value, str)]
+    return [*chosen, *(name for name, value in instruction.attributes.items() if value is True)]
 
 
 def place(sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], int]:
@@ -107,7 +119,6 @@ def _align(size: int) -> int:
 def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
     """Fix every buffer's place. ``output`` names the value that the program delivers, or is None."""
     values = graph.values
-    dtype = values["x"].dtype
     delivered = graph.root(output) if output is not None else None
 
     alive: dict[str, tuple[int, int]] = {}
@@ -115,30 +126,34 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         for name in map(graph.root, node.names()):
             if values[name].kind == "temp" and name != delivered:
                 alive[name] = (alive.get(name, (step, step))[0], step)
-    sizes = {name: _align(values[name].size * _ITEM[values[name].dtype]) for name in alive}
+    sizes = {name: _align(values[name].size * ITEM[values[name].dtype]) for name in alive}
     offsets, temp_bytes = place(sizes, alive)
+    roots = list(dict.fromkeys(graph.root(n) for node in graph.nodes for n in node.names() if values[n].kind != "step"))
+    number = {name: i for i, name in enumerate(roots)}
 
-    def buffer(name: str) -> tuple[str, str, int, int]:
-        value, (owner, begin, _) = values[name], graph.place(name)
-        root = values[owner]
-        if owner == delivered:
-            return "output", value.dtype, value.size, 0
+    def buffer(root: Value) -> Buffer:
+        size = root.size * ITEM[root.dtype]
+        if root.name == delivered:
+            return Buffer(root.name, "output", size, 0)
         if root.kind == "input":
-            return "input", value.dtype, value.size, root.offset
-        start = offsets[owner] if root.kind == "temp" else root.offset * _ITEM[root.dtype]
-        return root.kind, value.dtype, value.size, start + begin * _ITEM[root.dtype]
+            return Buffer(root.name, "input", size, root.offset)
+        offset = offsets[root.name] if root.kind == "temp" else root.offset * ITEM[root.dtype]
+        return Buffer(root.name, root.kind, size, offset)
 
-    instructions = tuple(lower(graph, node) for node in graph.nodes)
-    names = tuple(dict.fromkeys(o for i in instructions for o in i.operands if o is not None))
+    def place_of(value: Value) -> tuple[int, int]:
+        root, begin, _ = graph.place(value.name)
+        return number[root], begin * ITEM[values[root].dtype]
+
+    resources: list[Resource] = []
+    instructions = tuple(lower(graph, node, place_of, resources) for node in graph.nodes)
     inputs = [v for v in values.values() if v.kind == "input" and v.within is None]
     return Plan(
-        dtype=dtype,
+        dtype=values["x"].dtype,
         mode=mode,
         input_shape=values["x"].shape,
         instructions=instructions,
-        buffers=tuple(map(buffer, names)),
-        names=names,
+        buffers=tuple(buffer(values[name]) for name in roots),
+        resources=tuple(resources),
         temp_bytes=temp_bytes,
         fields=1 + max(v.offset for v in inputs),
-        shapes={name: values[name].shape for name in names},
     )

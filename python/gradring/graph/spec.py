@@ -1,7 +1,7 @@
 """What a legal graph is. ``check`` raises a ``ValueError`` that names node, op, operand, what was expected and found.
 
 - Every name exists, and every view lies inside its root.
-- Shapes and dtypes follow the rule of each op (``rules.py``).
+- Operands, attributes, shapes and dtypes are those that the schema of each op allows (``schema.py``).
 - Phases stand in their order, so the check of the step precedes every update.
 - Effects are those that were promised, in that order.
 - Nothing is read before it is written, or after it was overwritten, in any micro-batch of an update.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from gradring.graph.flow import check_flow
 from gradring.graph.meaning import check_meaning
-from gradring.graph.rules import Operand, Rule, fail, rule_of
+from gradring.graph.schema import Schema, fail, place_of, refusal, schema_of
 from gradring.graph.step_rules import check_step_graph
 from gradring.ir import PHASES, STEP, WHEN, Graph, Node, Value
 from gradring.ir.layout import GRAIN
@@ -94,81 +94,43 @@ def _check_value(graph: Graph, value: Value) -> None:
 
 
 def _check_node(graph: Graph, number: int, node: Node) -> None:
-    rule = rule_of(node.op)
-    if rule is None:
-        raise fail(number, node, "-", "no such op", "an op of gradring.graph.rules", node.op)
-    if node.phase not in rule.phases:
-        raise fail(number, node, "-", "phase", f"one of {rule.phases}", node.phase)
+    schema = schema_of(node.op)
+    if schema is None:
+        raise fail(number, node, "-", "no such op", "an op of gradring's registry that programs may use", node.op)
+    if node.phase not in schema.phases:
+        raise fail(number, node, "-", "phase", f"one of {schema.phases}", node.phase)
     if node.when not in WHEN:
         raise fail(number, node, "-", "when", f"one of {WHEN}", node.when)
-    if bool(node.effects) != rule.effects:
-        raise fail(number, node, "-", "effects", "some" if rule.effects else "none", repr(node.effects))
-    wanted = tuple(role for role in rule.updates if role in node.inputs)
+    if bool(node.effects) != schema.effects:
+        raise fail(number, node, "-", "effects", "some" if schema.effects else "none", repr(node.effects))
+    wanted = tuple(role for role in schema.updates if role in node.inputs)
     if tuple(node.updates) != wanted:
         raise fail(number, node, "-", "updates", wanted, tuple(node.updates))
-    for key, choices in rule.choices.items():
-        if node.attributes.get(key) not in choices:
-            raise fail(number, node, "-", f"attribute {key}", f"one of {choices}", node.attributes.get(key))
-    for given, operands in ((node.inputs, rule.inputs), (node.outputs, rule.outputs)):
+    for given, roles in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
         for role, name in given.items():
-            if role not in operands:
-                raise fail(number, node, role, "unknown role", f"one of {tuple(operands)}", role)
+            if role not in roles:
+                raise fail(number, node, role, "unknown role", f"one of {roles}", role)
             if name not in graph.values:
                 raise fail(number, node, role, "no such value", "the name of a value", repr(name))
-        for role, operand in operands.items():
-            if role not in given and not operand.optional:
+            _check_kind(graph, number, node, schema, role, name)
+        for role in roles:
+            if role not in given and not schema.operands[role].optional:
                 raise fail(number, node, role, "absent", "a value", "none")
-    _check_types(graph, number, node, rule)
+    reason = refusal(graph, node)
+    if reason:
+        raise ValueError(f"{place_of(number, node)}: {reason}")
 
 
-def _check_types(graph: Graph, number: int, node: Node, rule: Rule) -> None:
-    sizes: dict[str, tuple[int, ...]] = {}
-    real = ""
-    operands = {**rule.inputs, **rule.outputs}
-    for role, name in (*node.inputs.items(), *node.outputs.items()):
-        operand, value = operands[role], graph.values[name]
-        label = f"{role}, {name!r}"
-        if operand.field:
-            if name != f"step.{operand.field}" or value.kind != "step":
-                raise fail(number, node, label, "field of the step record", f"step.{operand.field}", name)
-            continue
-        if value.kind == "step":
-            raise fail(number, node, label, "kind", "an array", "a field of the step record")
-        if operand.dtype == "T":
-            if value.dtype not in _FLOATS or value.dtype != (real or value.dtype):
-                raise fail(number, node, label, "dtype", real or f"one of {_FLOATS}", value.dtype)
-            real = value.dtype
-        elif value.dtype != operand.dtype:
-            raise fail(number, node, label, "dtype", operand.dtype, value.dtype)
-        if role in node.outputs and value.kind in ("input", "param", "state"):
-            raise fail(number, node, label, "kind of an output", "temp, grad or output", value.kind)
-        _match(number, node, label, operand, value.shape, sizes)
-
-
-def _match(
-    number: int, node: Node, label: str, operand: Operand, shape: tuple[int, ...], sizes: dict[str, tuple[int, ...]]
-) -> None:
-    """Match a shape with its pattern; ``sizes`` are those that the node's letters stand for so far."""
-    pattern = operand.shape
-    pairs: list[tuple[str, tuple[int, ...]]]
-    wild = next((i for i, part in enumerate(pattern) if part in ("*", "...")), None)
-    if wild is None:
-        pairs = [(part, (size,)) for part, size in zip(pattern, shape, strict=False)]
-        fits = len(pattern) == len(shape)
-    else:
-        after = len(pattern) - wild - 1
-        fits = len(shape) >= wild + after
-        middle = shape[wild : len(shape) - after]
-        pairs = [(part, (size,)) for part, size in zip(pattern[:wild], shape[:wild], strict=False)]
-        pairs.append((pattern[wild], middle))
-        pairs += [(p, (s,)) for p, s in zip(pattern[wild + 1 :], shape[len(shape) - after :], strict=False)]
-    for part, got in pairs if fits else ():
-        fits = fits and (got == (int(part),) if part.isdigit() else sizes.setdefault(part, got) == got)
-    if not fits:
-        known = ", ".join(
-            ", ".join(map(str, sizes[part])) if part in sizes else part for part in pattern if sizes.get(part) != ()
-        )
-        raise fail(number, node, label, "shape", f"({known})", shape)
+def _check_kind(graph: Graph, number: int, node: Node, schema: Schema, role: str, name: str) -> None:
+    value, field = graph.values[name], schema.operands[role].step
+    label = f"{role}, {name!r}"
+    if field is not None:
+        if name != f"step.{field}" or value.kind != "step":
+            raise fail(number, node, label, "field of the step record", f"step.{field}", name)
+    elif value.kind == "step":
+        raise fail(number, node, label, "kind", "an array", "a field of the step record")
+    elif role in node.outputs and value.kind in ("input", "param", "state"):
+        raise fail(number, node, label, "kind of an output", "temp, grad or output", value.kind)
 
 
 def _check_order(graph: Graph) -> None:

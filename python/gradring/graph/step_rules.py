@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradring.graph.rules import fail
+from gradring.graph.schema import fail
 from gradring.ir import Graph, Value
 from gradring.ir.layout import GRAIN
 

@@ -26,9 +26,9 @@ class Dropout(Layer):
     def trace(self, tracer: Builder, x: str) -> str:
         if not tracer.training or self.p == 0.0:
             return x
-        stream = sum(node.op == "dropout" for node in tracer.graph.nodes)
+        number = sum(node.op == "dropout" for node in tracer.graph.nodes)
         inputs = {"x": x, "draw": tracer.draw()}
-        return tracer.node("dropout", inputs, tracer.shape(x), {"p": self.p, "stream": stream})
+        return tracer.node("dropout", inputs, tracer.shape(x), {"p": self.p, "layer": number})
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"

@@ -74,14 +74,13 @@ class Function(Layer):
             also={"answer": answer},
         )
 
-    def address(self, op: str, shapes: Sequence[tuple[int, ...]], dtype: str) -> int:
-        """The native address of a callback on arrays of these shapes, the last being the output."""
+    def callback(self, op: str, shapes: Sequence[tuple[int, ...]], dtype: str) -> Any:
+        """The native callback for arrays of these shapes, the last being the output."""
         key = (op, tuple(shapes), dtype)
         if key not in self._callbacks:
             function: Callable[..., ArrayLike] = self.forward if op == "function" else self.vjp
             self._callbacks[key] = _core.Callback(self._wrapped(function, op, list(shapes), dtype))
-        address: int = self._callbacks[key].address
-        return address
+        return self._callbacks[key]
 
     def _wrapped(
         self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtype: str

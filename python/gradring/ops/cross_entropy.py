@@ -16,7 +16,13 @@ Array = NDArray[Any]
 __all__ = ["softmax_cross_entropy", "softmax_cross_entropy_vjp"]
 
 
-@eager("cross_entropy", results=("losses",), hidden="totals", outcome="losses")
+@eager(
+    "cross_entropy",
+    results=("losses",),
+    names={"logits": "x", "labels": "target"},
+    hidden="totals",
+    outcome="losses",
+)
 def softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, reduction: str = "sample", out: Array | None = None
 ) -> Any:
@@ -41,7 +47,12 @@ def softmax_cross_entropy(
     raise NotImplementedError
 
 
-@eager("cross_entropy", results=("dlogits",), names={"dlosses": ("dlosses", "scale")}, hidden="totals")
+@eager(
+    "cross_entropy",
+    results=("dx",),
+    names={"logits": "x", "labels": "target", "dlosses": ("dlosses", "scale")},
+    hidden="totals",
+)
 def softmax_cross_entropy_vjp(
     dlosses: Any, logits: ArrayLike, labels: ArrayLike, *, reduction: str = "sample", out: Array | None = None
 ) -> Array:

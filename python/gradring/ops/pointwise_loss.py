@@ -17,9 +17,7 @@ Array = NDArray[Any]
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_vjp", "mse", "mse_vjp"]
 
 
-@eager(
-    "mse", results=("losses",), names={"pred": "predictions", "target": "targets"}, hidden="totals", outcome="losses"
-)
+@eager("mse", results=("losses",), names={"pred": "x"}, hidden="totals", outcome="losses")
 def mse(pred: ArrayLike, target: ArrayLike, *, reduction: str = "mean", out: Array | None = None) -> Any:
     """The mean of ``(pred - target) ** 2``.
 
@@ -41,8 +39,8 @@ def mse(pred: ArrayLike, target: ArrayLike, *, reduction: str = "mean", out: Arr
 
 @eager(
     "mse",
-    results=("gradient",),
-    names={"pred": "predictions", "target": "targets", "dloss": ("dlosses", "scale")},
+    results=("dx",),
+    names={"pred": "x", "dloss": ("dlosses", "scale")},
     hidden="totals",
 )
 def mse_vjp(
@@ -64,7 +62,13 @@ def mse_vjp(
     raise NotImplementedError
 
 
-@eager("binary_cross_entropy", results=("losses",), names={"logits": "predictions"}, hidden="totals", outcome="losses")
+@eager(
+    "binary_cross_entropy",
+    results=("losses",),
+    names={"logits": "x", "targets": "target"},
+    hidden="totals",
+    outcome="losses",
+)
 def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, *, reduction: str = "mean", out: Array | None = None
 ) -> Any:
@@ -86,8 +90,8 @@ def binary_cross_entropy(
 
 @eager(
     "binary_cross_entropy",
-    results=("gradient",),
-    names={"logits": "predictions", "dloss": ("dlosses", "scale")},
+    results=("dx",),
+    names={"logits": "x", "targets": "target", "dloss": ("dlosses", "scale")},
     hidden="totals",
 )
 def binary_cross_entropy_vjp(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradring.optim.base import Optimizer
 from gradring.optim.schedule import Schedule
@@ -43,6 +43,11 @@ class Adam(Optimizer):
     @property
     def state_names(self) -> tuple[str, ...]:
         return ("m", "v")
+
+    def native(self) -> tuple[str, dict[str, Any]]:
+        values = self.hyperparameters()
+        beta1, beta2 = values.pop("betas")
+        return "adam", {"beta1": beta1, "beta2": beta2, **values, "decoupled": self.kind == "adamw"}
 
 
 @dataclass(frozen=True)

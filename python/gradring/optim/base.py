@@ -56,6 +56,15 @@ class Optimizer:
         """Everything but the learning rate, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lr"}
 
+    def native(self) -> tuple[str, dict[str, Any]]:
+        """The op of a program that applies the rule (``csrc/ops``), and its attributes.
+
+        >>> from gradring.optim import SGD
+        >>> SGD(0.1, momentum=0.9).native()
+        ('sgd', {'momentum': 0.9, 'nesterov': False, 'weight_decay': 0.0})
+        """
+        return self.kind, self.hyperparameters()
+
     def _check(self, argument: str, value: float, below: float = math.inf) -> None:
         """``0 <= value < below``, or an error that names the argument."""
         real(type(self).__name__, argument, value, least=0, below=below)

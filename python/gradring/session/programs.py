@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Programs"]
 
-# What a program of this many FLOP takes, about 20 microseconds, is worth handing over Python's lock for.
-_BRIEF_FLOPS = 2_000_000
-
 
 class Programs:
     """A native engine over a model's arenas. A program is planned for each mode and batch shape when it first comes, and
@@ -58,13 +55,10 @@ class Programs:
             return False
         graph, output = build()
         made = plan(graph, output, mode=mode)
-        brief = made.flops < _BRIEF_FLOPS and not any(i.op == "callback" for i in made.instructions)
-        barriers = self.native.add(
-            mode, made.rows, made.dtype, list(made.buffers), made.native(), made.temp_bytes, made.fields, brief
-        )
+        barriers = self.native.add(mode, made.rows, **made.native())
         # What is only printed is planned again when somebody asks: thousands of small models may be alive.
         losses = tuple(i for i in made.instructions if i.op == "cross_entropy")
-        self.plans[key] = replace(made, instructions=losses, buffers=(), names=(), shapes={}, barriers=tuple(barriers))
+        self.plans[key] = replace(made, instructions=losses, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 
     def clear(self) -> None:

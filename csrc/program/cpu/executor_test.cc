@@ -1,4 +1,4 @@
-#include "program/executor.h"
+#include "program/cpu/executor.h"
 
 #include <doctest/doctest.h>
 
@@ -16,20 +16,18 @@ using testing::Samples;
 namespace {
 
 template <class T>
-Frame run_steps(const Perceptron& shape, Memory<T>* memory, const Samples<T>& samples, int lanes, int steps,
-                double rate = 0.1) {
+StepRecord run_steps(const Perceptron& shape, Memory<T>* memory, const Samples<T>& samples, int lanes, int steps,
+                     double rate = 0.1) {
   Team team(lanes);
   Executor executor(shape.program(), memory->arenas, team);
   const Batch batch = samples.batch(shape.rows);
   executor.bind(batch);
-  Frame result;
+  StepRecord given, result;
+  given.learning_rate = rate;
   for (int step = 0; step < steps; ++step) {
     team.run(lanes, [&](const Lane& lane) noexcept {
-      Frame frame;
-      frame.batch = &batch;
-      frame.step.learning_rate = rate;
-      executor.run(lane, &frame, nullptr);
-      if (lane.index == 0) result = frame;
+      const StepRecord& step_record = executor.run(lane, given, nullptr);
+      if (lane.index == 0) result = step_record;
     });
   }
   return result;
@@ -47,10 +45,9 @@ TEST_CASE("gradients are those of finite differences, for odd shapes") {
     Memory<double> memory(shape);
     const Samples<double> samples(shape.rows, shape.in, shape.out);
     std::vector<double> w = memory.copy(shape);
-    const Frame frame = run_steps(shape, &memory, samples, 2, 1, 0.0);
-    CHECK(frame.step.fault == Fault::kNone);
-    CHECK(frame.step.loss_sum / frame.step.loss_weight ==
-          doctest::Approx(testing::loss_of(shape, w, samples)).epsilon(1e-12));
+    const StepRecord step = run_steps(shape, &memory, samples, 2, 1, 0.0);
+    CHECK(step.fault == Fault::kNone);
+    CHECK(step.loss_sum / step.loss_weight == doctest::Approx(testing::loss_of(shape, w, samples)).epsilon(1e-12));
     for (int64_t i = 0; i < shape.elements(); ++i) {
       const double kept = w[static_cast<size_t>(i)], h = 1e-6;
       w[static_cast<size_t>(i)] = kept + h;
@@ -80,10 +77,10 @@ TEST_CASE("training lowers the loss") {
   const Perceptron shape{32, 20, 16, 4};
   Memory<float> memory(shape);
   const Samples<float> samples(shape.rows, shape.in, shape.out);
-  const Frame before = run_steps(shape, &memory, samples, 2, 1, 0.0);
-  const Frame after = run_steps(shape, &memory, samples, 2, 200);
-  CHECK(after.step.loss_sum < 0.1 * before.step.loss_sum);
-  CHECK(after.step.correct == 32);
+  const StepRecord before = run_steps(shape, &memory, samples, 2, 1, 0.0);
+  const StepRecord after = run_steps(shape, &memory, samples, 2, 200);
+  CHECK(after.loss_sum < 0.1 * before.loss_sum);
+  CHECK(after.correct == 32);
 }
 
 TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
@@ -94,45 +91,16 @@ TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
     const std::vector<float> before = memory.copy(shape);
     for (const int64_t label : {int64_t{3}, int64_t{-1}, INT64_MAX, INT64_MIN}) {
       samples.y[7] = label;
-      const Frame frame = run_steps(shape, &memory, samples, lanes, 1);
-      CHECK(frame.step.fault == Fault::kLabel);
-      CHECK(frame.step.fault_row == 7);
+      const StepRecord step = run_steps(shape, &memory, samples, lanes, 1);
+      CHECK(step.fault == Fault::kLabel);
+      CHECK(step.fault_row == 7);
       CHECK(memory.copy(shape) == before);
     }
     samples.y[7] = 0;
     samples.x[2] = NAN;
-    CHECK(run_steps(shape, &memory, samples, lanes, 1).step.fault == Fault::kNonFinite);
+    CHECK(run_steps(shape, &memory, samples, lanes, 1).fault == Fault::kNonFinite);
     CHECK(memory.copy(shape) == before);
   }
-}
-
-namespace {
-
-// A mark for each instruction: a barrier comes before it; lane 0 alone runs it.
-std::string marks(const Perceptron& shape, std::string* solo) {
-  Program program = shape.program();
-  place_barriers(&program, 2);
-  std::string bars;
-  for (const Instruction& i : program.instructions) {
-    bars += i.barrier ? '|' : '.';
-    *solo += i.solo ? '1' : '.';
-  }
-  return bars;
-}
-
-}  // namespace
-
-TEST_CASE("barriers stand where memory says so, and nowhere else") {
-  std::string solo;
-  // Forward, forward, loss, check_step with dx and dw behind it, dw of the layer before, update.
-  CHECK(marks({512, 100, 130, 10}, &solo) == ".|||..||");
-  CHECK(solo == "........");
-}
-
-TEST_CASE("what lane 0 does alone needs no barrier between") {
-  std::string solo;
-  CHECK(marks({64, 100, 130, 10}, &solo) == ".|.|..||");
-  CHECK(solo == ".11.11..");
 }
 
 namespace {
@@ -156,29 +124,21 @@ std::vector<T> run_in_parts(int64_t m, int64_t n, int64_t k, int lanes) {
   arenas.set(BufferKind::kInput, nullptr, 1);
   arenas.set(BufferKind::kParam, param.data(), static_cast<int64_t>(param.size()));
   arenas.set(BufferKind::kTemp, temp.data(), static_cast<int64_t>(temp.size()));
-  Program program;
-  program.dtype = kReal;
-  program.buffers = {{BufferKind::kInput, kReal, m * k, 0},
-                     {BufferKind::kParam, kReal, k * n, 0},
-                     {BufferKind::kTemp, kReal, m * n, 0},
-                     {BufferKind::kParam, kReal, n, k * n * size},
-                     {BufferKind::kTemp, kReal, 2 * m * n, m * n * size}};
-  Instruction product;
-  product.op = find_op("matmul");
-  product.operands = {0, 1, 2, 3, -1, -1, -1, 4};
-  product.integers = {m, n, k, 0, 1, 0, 0};
-  program.instructions = {product};
+  testing::ProgramMaker make;
+  const testing::View input = make.view(BufferKind::kInput, kReal, {m, k}, 0);
+  const testing::View weight = make.view(BufferKind::kParam, kReal, {k, n}, 0);
+  const testing::View bias = make.view(BufferKind::kParam, kReal, {n}, k * n * size);
+  const testing::View out = make.view(BufferKind::kTemp, kReal, {m, n}, 0);
+  const testing::View parts = make.view(BufferKind::kTemp, kReal, {2, m, n}, m * n * size);
+  make.emit("linear", {{"x", input}, {"w", weight}, {"b", bias}, {"y", out}, {"parts", parts}},
+            {{"activation", integer_value(1)}});
   Team team(lanes);
-  Executor executor(program, arenas, team);
+  Executor executor(make.program, arenas, team);
   Batch batch;
   batch.fields[0] = x.data();
   batch.rows = m;
   executor.bind(batch);
-  team.run(lanes, [&](const Lane& lane) noexcept {
-    Frame frame;
-    frame.batch = &batch;
-    executor.run(lane, &frame, nullptr);
-  });
+  team.run(lanes, [&](const Lane& lane) noexcept { executor.run(lane, StepRecord{}, nullptr); });
   const T* y = reinterpret_cast<const T*>(temp.data());
   for (int64_t i = 0; i < m; i += 7) {
     for (int64_t j = 0; j < n; j += 5) {
@@ -210,48 +170,6 @@ TEST_CASE("a product in parts is right and has the same bits on any number of la
   check_in_parts<float>(64, 65, 3001);  // each part takes the kernel several blocks of steps
   check_in_parts<double>(64, 65, 1024);
   check_in_parts<double>(64, 65, 1600);
-}
-
-TEST_CASE("temps that share memory are kept apart by a barrier") {
-  Program program;
-  const Buffer whole{BufferKind::kTemp, Dtype::kFloat32, 16, 0};
-  const Buffer half{BufferKind::kTemp, Dtype::kFloat32, 8, 32};
-  const Buffer other{BufferKind::kTemp, Dtype::kFloat32, 8, 64};
-  program.buffers = {whole, half, other};
-  Instruction copy;
-  copy.op = find_op("copy");
-  copy.operands = {1, 2, -1, -1, -1, -1, -1, -1};
-  copy.integers[0] = 8;
-  Instruction write = copy;
-  write.operands = {2, 0, -1, -1, -1, -1, -1, -1};
-  program.instructions = {copy, write};
-  place_barriers(&program, 2);
-  CHECK(!program.instructions[0].barrier);
-  CHECK(program.instructions[1].barrier);
-}
-
-TEST_CASE("a program that would leave its memory is refused") {
-  const Perceptron shape{4, 3, 2, 2};
-  Memory<float> memory(shape);
-  Team team(1);
-  const auto refused = [&](auto change) {
-    Program program = shape.program();
-    change(program);
-    CHECK_THROWS_AS(Executor(program, memory.arenas, team), Error);
-  };
-  refused([](Program& p) { p.instructions[0].integers[0] = 5; });   // one row too many
-  refused([](Program& p) { p.instructions[0].integers[2] = -1; });  // a negative size
-  refused([](Program& p) { p.instructions[0].operands[2] = 99; });  // no such buffer
-  refused([](Program& p) { p.instructions[0].operands[2] = -1; });  // an operand that must be there
-  refused([](Program& p) { p.instructions[0].operands[2] = 0; });   // writes to an input
-  refused([](Program& p) { p.instructions[2].operands[1] = 2; });   // floats for labels
-  refused([](Program& p) { p.buffers[2].offset = 1 << 20; });       // beyond the arena
-  refused([](Program& p) { p.buffers[2].offset = 2; });             // not aligned
-  refused([](Program& p) { p.buffers[1].offset = 2; });             // a field the batch has not
-  refused([](Program& p) { p.instructions[3].op = nullptr; });      // no operation
-  refused([](Program& p) { p.dtype = Dtype::kInt32; });             // not a float type
-  CHECK_NOTHROW(Executor(shape.program(), memory.arenas, team));
-  CHECK(find_op("no such operation") == nullptr);
 }
 
 }  // namespace gradring

@@ -1,0 +1,150 @@
+#include "bindings/program_data.h"
+
+#include <pybind11/stl.h>
+
+#include <utility>
+
+#include "bindings/eager_arguments.h"
+#include "bindings/gil.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+namespace {
+
+template <class Names>
+int position_of(const std::string& name, const Names& names, const char* what) {
+  for (size_t i = 0; i < std::size(names); ++i) {
+    if (name == names[i]) return static_cast<int>(i);
+  }
+  throw Error(Code::kInvalidArgument, std::string("[program] unknown ") + what + " " + name);
+}
+
+BufferKind kind_from_name(const std::string& name) {
+  static constexpr const char* kNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
+  return static_cast<BufferKind>(position_of(name, kNames, "kind of buffer"));
+}
+
+When when_from_name(const std::string& name) {
+  static constexpr const char* kNames[] = {"always", "first", "later", "last", "bounded", "unbounded"};
+  return static_cast<When>(1 << position_of(name, kNames, "micro-batch"));
+}
+
+Argument argument_from(const OpSchema& op, const py::handle& given) {
+  auto [name, buffer, offset, dtype, shape, strides] =
+      given.cast<std::tuple<std::string, int32_t, int64_t, std::string, std::vector<int64_t>, std::vector<int64_t>>>();
+  const int operand = find_operand(op, name);
+  if (operand < 0) {
+    throw Error(Code::kInvalidArgument, "[" + std::string(op.name) + "] has no operand " + name);
+  }
+  return {operand, buffer,           buffer < 0 ? kNoDtype : dtype_from_name(dtype),
+          offset,  std::move(shape), std::move(strides)};
+}
+
+Instruction instruction_from(const std::string& name, const py::handle& operands, const py::dict& attributes) {
+  const OpSchema* op = find_schema(name);
+  if (op == nullptr) throw Error(Code::kInvalidArgument, "[program] no such op: " + name);
+  Instruction instruction(*op);
+  for (const py::handle operand : operands) instruction.arguments.push_back(argument_from(*op, operand));
+  for (const auto& [key, value] : attributes) {
+    const auto text = key.cast<std::string>();
+    const int i = find_attribute(*op, text);
+    if (i < 0) throw Error(Code::kInvalidArgument, "[" + name + "] has no attribute " + text);
+    const auto at = static_cast<size_t>(i);
+    instruction.attributes[at] = attribute_argument(op->name, op->attributes[at], op->attributes[at].name, value.ptr());
+  }
+  for (const Attribute& attribute : op->attributes) {
+    if (!attribute.required || attributes.contains(attribute.name)) continue;
+    throw Error(Code::kInvalidArgument, "[" + name + "] " + attribute.name + " is missing");
+  }
+  return instruction;
+}
+
+double flops_of(const Instruction& instruction) {
+  return instruction.op->flops == nullptr ? 0 : instruction.op->flops(CallData(instruction).call());
+}
+
+}  // namespace
+
+bool PythonCallback::call(void* const* memory, int count) noexcept {
+  return with_python([&] {
+    PyObject* const addresses = PyTuple_New(count);
+    for (int i = 0; addresses && i < count; ++i) PyTuple_SET_ITEM(addresses, i, PyLong_FromVoidPtr(memory[i]));
+    PyObject* const function = function_.ptr();
+    PyObject* const result = addresses ? PyObject_CallOneArg(function, addresses) : nullptr;
+    Py_XDECREF(addresses);
+    const bool good = result && PyObject_IsTrue(result) == 1;
+    Py_XDECREF(result);
+    if (PyErr_Occurred()) PyErr_WriteUnraisable(function);
+    return good;
+  });
+}
+
+Dtype dtype_from_name(const std::string& name) {
+  const Dtype dtype = dtype_named(name);
+  if (dtype != kNoDtype) return dtype;
+  throw Error(Code::kInvalidArgument, "[program] unknown dtype " + name);
+}
+
+Program program_from(const py::sequence& buffers, const py::sequence& instructions,
+                     const std::vector<std::shared_ptr<PythonCallback>>& resources) {
+  Program program;
+  for (const py::handle buffer : buffers) {
+    const auto [kind, bytes, offset] = buffer.cast<std::tuple<std::string, int64_t, int64_t>>();
+    program.buffers.push_back({kind_from_name(kind), bytes, offset});
+  }
+  for (const py::handle given : instructions) {
+    const auto [op, operands, attributes, when, origin] =
+        given.cast<std::tuple<std::string, py::object, py::dict, std::string, std::string>>();
+    const std::string where = "[program] instruction " + std::to_string(program.instructions.size()) +
+                              (origin.empty() ? "" : ", " + origin) + ": ";
+    try {
+      program.instructions.push_back(instruction_from(op, operands, attributes));
+    } catch (const Error& error) {
+      throw Error(error.code(), where + error.what());
+    } catch (const py::value_error& error) {
+      throw Error(Code::kInvalidArgument, where + error.what());
+    } catch (const py::type_error& error) {
+      throw Error(Code::kWrongType, where + error.what());
+    }
+    program.instructions.back().when = when_from_name(when);
+    program.instructions.back().origin = origin;
+  }
+  program.resources.assign(resources.begin(), resources.end());
+  return program;
+}
+
+void bind_program_data(py::module_& m) {
+  py::class_<PythonCallback, std::shared_ptr<PythonCallback>>(m, "Callback",
+                                                              "A Python function that a program may call.")
+      .def(py::init<py::object>(), py::arg("function"));
+  m.def(
+      "step_fields",
+      [] {
+        py::list fields;
+        for (size_t i = 1; i < kStepFields.size(); ++i) {
+          py::dict field;
+          field["name"] = kStepFields[i].name;
+          field["dtype"] = dtype_name(kStepFields[i].dtype);
+          field["given"] = kStepFields[i].given;
+          fields.append(field);
+        }
+        return fields;
+      },
+      "The fields of the step record that graphs name: a dict with name, dtype and given.");
+  m.def(
+      "check_instruction",
+      [](const std::string& op, const py::object& operands, const py::dict& attributes) {
+        check_instruction(instruction_from(op, operands, attributes));
+      },
+      py::arg("op"), py::arg("operands"), py::arg("attributes"),
+      "Raise an error that names op and operand unless a program may make this call.");
+  m.def(
+      "count_flops",
+      [](const std::string& op, const py::object& operands, const py::dict& attributes) {
+        return flops_of(instruction_from(op, operands, attributes));
+      },
+      py::arg("op"), py::arg("operands"), py::arg("attributes"), "Multiplications and additions of one call.");
+}
+
+}  // namespace gradring

@@ -1,0 +1,183 @@
+#include "program/cpu/executor.h"
+
+#include <algorithm>
+
+#include "runtime/ticks.h"
+
+namespace gradring {
+
+namespace {
+
+// What a program of this many operations takes, about 20 microseconds, is worth handing over Python's lock for.
+constexpr double kWorthTheGil = 2e6;
+
+// Whether calls of an op differ from lane to lane.
+bool reads_record(const OpSchema& op) {
+  return op.effects || std::any_of(op.operands.begin(), op.operands.end(),
+                                   [](const Operand& operand) { return operand.step != StepField::kNone; });
+}
+
+}  // namespace
+
+Executor::Executor(const Program& program, const Arenas& arenas, Team& team)
+    : resources_(program.resources), records_(static_cast<size_t>(team.lanes())) {
+  validate(program, arenas.bytes);
+  const Schedule schedule = make_schedule(program, team.lanes());
+  for (const auto& resource : resources_) resource_table_.push_back(resource.get());
+  make_calls(program, arenas);
+  for (size_t i = 0; i < code_.size(); ++i) {
+    code_[i].barrier = schedule.dispatches[i].barrier;
+    code_[i].single_lane = schedule.dispatches[i].single_lane;
+  }
+  for (auto code = code_.rbegin(); code != code_.rend(); ++code) {
+    if (code->when != static_cast<uint8_t>(When::kUnbounded)) break;
+    code->tail = true;
+  }
+  trial_ = LaneTrial(schedule.shared_out ? team.lanes() : 1);
+  keeps_gil_ = resources_.empty() && count_flops(program) < kWorthTheGil;
+  team.reserve(schedule.scratch.per_lane, schedule.scratch.shared);
+}
+
+// Everything is counted first, because calls point into the vectors.
+void Executor::make_calls(const Program& program, const Arenas& arenas) {
+  const size_t lanes = records_.size();
+  size_t calls = 0, tensors = 0, attributes = 0, extents = 0;
+  for (const Instruction& instruction : program.instructions) {
+    const size_t copies = reads_record(*instruction.op) ? lanes : 1;
+    calls += copies;
+    tensors += copies * instruction.op->operands.size();
+    attributes += instruction.attributes.size();
+    for (const Argument& argument : instruction.arguments) extents += 2 * argument.shape.size();
+  }
+  code_.reserve(program.instructions.size());
+  calls_.reserve(calls), tensors_.resize(tensors), attributes_.reserve(attributes), extents_.reserve(extents);
+  Tensor* at = tensors_.data();
+  for (const Instruction& instruction : program.instructions) {
+    const OpSchema& op = *instruction.op;
+    const bool of_each = reads_record(op);
+    const OpCall* first = calls_.data() + calls_.size();
+    Tensor* const tensor = at;
+    at = add_call(program, arenas, instruction, 0, at);
+    const OpRun kernel = op.cpu(*first);
+    for (size_t lane = 1; of_each && lane < lanes; ++lane) {
+      at = std::copy(tensor, tensor + op.operands.size(), at);
+      add_call(program, arenas, instruction, static_cast<int>(lane), at - op.operands.size());
+    }
+    code_.push_back({kernel, first, of_each ? -1 : 0, static_cast<uint8_t>(instruction.when), false,
+                     op.phases == phase::kUpdate && op.fuses.product == nullptr, false, false});
+  }
+}
+
+// The call of one lane; its tensors begin at `at`. Shapes and attributes are written for lane 0, and then shared.
+Tensor* Executor::add_call(const Program& program, const Arenas& arenas, const Instruction& instruction, int lane,
+                           Tensor* at) {
+  const OpSchema& op = *instruction.op;
+  if (lane == 0) attributes_.insert(attributes_.end(), instruction.attributes.begin(), instruction.attributes.end());
+  StepRecord& record = records_[static_cast<size_t>(lane)].step;
+  for (const Argument& argument : instruction.arguments) {
+    Tensor& tensor = at[argument.operand];
+    if (const StepField field = op.operands[static_cast<size_t>(argument.operand)].step; field != StepField::kNone) {
+      tensor = {address_of(record, field), nullptr, nullptr, 0, kStepFields[static_cast<size_t>(field)].dtype};
+      continue;
+    }
+    if (lane == 0) {
+      tensor = tensor_of(argument, nullptr);
+      tensor.shape = extents_.data() + extents_.size();
+      extents_.insert(extents_.end(), argument.shape.begin(), argument.shape.end());
+      tensor.strides = extents_.data() + extents_.size();
+      extents_.insert(extents_.end(), argument.strides.begin(), argument.strides.end());
+    }
+    const Buffer& buffer = program.buffers[static_cast<size_t>(argument.buffer)];
+    tensor.data = bound(buffer, arenas, argument.offset, &tensor);
+  }
+  const AttributeValue* const attributes = attributes_.data() + attributes_.size() - instruction.attributes.size();
+  calls_.push_back(
+      {&op, op.name, nullptr, at, attributes, reads_record(op) ? &record : nullptr, resource_table_.data()});
+  return at + op.operands.size();
+}
+
+// Where a tensor lies, if that is known now; else notes who has to be told.
+void* Executor::bound(const Buffer& buffer, const Arenas& arenas, int64_t offset, Tensor* tensor) {
+  switch (buffer.kind) {
+    case BufferKind::kInput: inputs_.push_back({tensor, buffer.offset, offset}); return nullptr;
+    case BufferKind::kOutput: outputs_.push_back({tensor, 0, offset}); return nullptr;
+    case BufferKind::kTemp: temps_.push_back({tensor, 0, buffer.offset + offset}); break;
+    default: break;
+  }
+  return arenas.data[static_cast<size_t>(buffer.kind)] + buffer.offset + offset;
+}
+
+void Executor::place_temps(std::byte* arena) noexcept {
+  for (const Binding& temp : temps_) temp.tensor->data = arena + temp.offset;
+}
+
+void Executor::bind(const Batch& batch) noexcept {
+  // The kernels only read their inputs: validate has seen to it.
+  for (const Binding& input : inputs_) {
+    auto* field = static_cast<std::byte*>(const_cast<void*>(batch.fields[input.field]));
+    input.tensor->data = field + input.offset;
+  }
+}
+
+void Executor::bind_output(void* memory) noexcept {
+  for (const Binding& output : outputs_) output.tensor->data = static_cast<std::byte*>(memory) + output.offset;
+}
+
+inline void Executor::call(const Code& code, const Lane& lane) noexcept {
+  if (!code.single_lane) return code.run(lane, code.calls[lane.index & code.lane_mask]);
+  if (lane.index == 0) code.run(Lane{lane.team, 0, 1}, *code.calls);
+}
+
+const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept {
+  StepRecord& step = records_[static_cast<size_t>(lane.index)].step;
+  step = given;
+  if (spans_ != nullptr) {
+    run_watched(lane, &step);
+    return step;
+  }
+  uint64_t since = account != nullptr ? ticks() : 0;
+  bool update = false;
+  for (const Code& code : code_) {
+    const bool runs = (code.when & step.moment) != 0;
+    if (!runs && code.tail) break;
+    // A barrier also orders what comes later, so it is kept where its instruction is left out.
+    if (code.barrier) lane.barrier();
+    if (!runs) continue;
+    if (account != nullptr && code.update != update) {
+      const uint64_t now = ticks();
+      (update ? account->update : account->compute) += now - since;
+      since = now;
+      update = code.update;
+    }
+    call(code, lane);
+    if (step.fault != Fault::kNone) break;
+  }
+  if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
+  return step;
+}
+
+void Executor::run_watched(const Lane& lane, StepRecord* step) noexcept {
+  Span* span = spans_ + static_cast<size_t>(lane.index) * code_.size();
+  for (const Code& code : code_) {
+    span->ready = ticks();
+    if (code.barrier) lane.barrier();
+    span->begin = ticks();
+    if ((code.when & step->moment) != 0) call(code, lane);
+    (span++)->end = ticks();
+    if (step->fault != Fault::kNone) break;
+  }
+}
+
+const StepRecord& Executor::run_updates(const Lane& lane, const StepRecord& given) noexcept {
+  StepRecord& step = records_[static_cast<size_t>(lane.index)].step;
+  step = given;
+  for (const Code& code : code_) {
+    if (code.when != static_cast<uint8_t>(When::kLast)) continue;
+    if (code.barrier) lane.barrier();
+    call(code, lane);
+    if (step.fault != Fault::kNone) break;
+  }
+  return step;
+}
+
+}  // namespace gradring

@@ -1,0 +1,122 @@
+// Executor: runs one program on a team of CPU threads, lane by lane, as often as asked. It makes every instruction's call
+// once, when it is made itself, and allocates nothing afterwards.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "gradring/export.h"
+#include "program/cpu/schedule.h"
+#include "program/lane_trial.h"
+#include "program/program.h"
+#include "runtime/batch_source.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+// Where the buffers of each kind lie.
+struct Arenas {
+  std::array<std::byte*, kBufferKinds> data{};
+  std::array<int64_t, kBufferKinds> bytes{};  // of kinds without an arena: the number of fields
+
+  void set(BufferKind kind, std::byte* memory, int64_t size) noexcept {
+    data[static_cast<size_t>(kind)] = memory;
+    bytes[static_cast<size_t>(kind)] = size;
+  }
+};
+
+// What lane 0 found a step's parts to take, in ticks.
+struct StepTicks {
+  uint64_t compute = 0;
+  uint64_t update = 0;
+};
+
+// When a lane came to an instruction, began it (a barrier may lie between) and ended it, in ticks.
+struct Span {
+  uint64_t ready = 0;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+class GRADRING_API Executor {
+ public:
+  // Validates, makes the schedule, and reserves the team's scratch. Throws Error.
+  Executor(const Program& program, const Arenas& arenas, Team& team);
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  size_t size() const noexcept { return code_.size(); }  // instructions
+  bool barrier_before(size_t instruction) const noexcept { return code_[instruction].barrier; }
+  int64_t rows() const noexcept { return rows_; }  // of the batches it is for
+  void set_rows(int64_t rows) noexcept { rows_ = rows; }
+
+  // What the next run should use: what was set, or the trial's choice, or what the trial wants to try.
+  int lanes() const noexcept { return lanes_ > 0 ? lanes_ : trial_.lanes(); }
+  int set_lanes(int lanes) noexcept { return std::exchange(lanes_, lanes); }  // 0: leave it to the trial
+  bool on_trial() const noexcept { return lanes_ == 0 && !trial_.done(); }
+  void note(uint64_t took) noexcept { trial_.note(took); }  // of a run on lanes()
+
+  // It runs for so few microseconds that handing over Python's lock would cost more than it gives.
+  bool keeps_gil() const noexcept { return keeps_gil_; }
+
+  // Lane 0, before the others may look (a barrier or the start of a run lies between).
+  void bind(const Batch& batch) noexcept;
+  void bind_output(void* memory) noexcept;
+  // After the arena of the temps has moved.
+  void place_temps(std::byte* arena) noexcept;
+
+  // One step, called by every lane with equal records: the instructions of given.moment. Returns this lane's record, and
+  // returns early, on every lane, when a fault is set there. The end is not a barrier. account: lane 0's, null on others.
+  const StepRecord& run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept;
+  // The instructions of an update's last micro-batch alone, for gradients that were accumulated before.
+  const StepRecord& run_updates(const Lane& lane, const StepRecord& given) noexcept;
+
+  // From now on every lane notes its spans: instruction i of lane l at l * size() + i. Null: no more.
+  void watch(Span* spans) noexcept { spans_ = spans; }
+
+ private:
+  struct Code {
+    OpRun run;
+    const OpCall* calls;
+    int lane_mask;  // -1: a call for each lane, because it holds the lane's step record; 0: one for all
+    uint8_t when;
+    bool barrier;
+    bool update;  // for the account of times
+    bool single_lane;
+    bool tail;  // this and all that follow run on the unbounded route alone
+  };
+  struct alignas(64) LaneRecord {
+    StepRecord step;
+  };
+  struct Binding {
+    Tensor* tensor;
+    int64_t field;   // of the batch
+    int64_t offset;  // bytes
+  };
+
+  void make_calls(const Program& program, const Arenas& arenas);
+  Tensor* add_call(const Program& program, const Arenas& arenas, const Instruction& instruction, int lane, Tensor* at);
+  void* bound(const Buffer& buffer, const Arenas& arenas, int64_t offset, Tensor* tensor);
+  static void call(const Code& code, const Lane& lane) noexcept;
+  void run_watched(const Lane& lane, StepRecord* step) noexcept;
+
+  std::vector<Code> code_;
+  std::vector<OpCall> calls_;
+  std::vector<Tensor> tensors_;
+  std::vector<AttributeValue> attributes_;
+  std::vector<int64_t> extents_;  // shapes and strides
+  std::vector<Binding> inputs_, outputs_, temps_;
+  std::vector<std::shared_ptr<Resource>> resources_;
+  std::vector<Resource*> resource_table_;
+  std::vector<LaneRecord> records_;
+  int64_t rows_ = 0;
+  int lanes_ = 0;  // if set
+  LaneTrial trial_;
+  bool keeps_gil_ = false;
+  Span* spans_ = nullptr;
+};
+
+}  // namespace gradring

@@ -1,0 +1,83 @@
+#include "program/cpu/schedule.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "program/testing.h"
+
+namespace gradring {
+
+using testing::Perceptron;
+using testing::ProgramMaker;
+using testing::View;
+
+namespace {
+
+// A mark for each instruction: a barrier comes before it; lane 0 alone runs it.
+std::string marks(const Perceptron& shape, std::string* single) {
+  std::string bars;
+  for (const Dispatch& dispatch : make_schedule(shape.program(), 2).dispatches) {
+    bars += dispatch.barrier ? '|' : '.';
+    *single += dispatch.single_lane ? '1' : '.';
+  }
+  return bars;
+}
+
+}  // namespace
+
+TEST_CASE("barriers stand where memory says so, and nowhere else") {
+  std::string single;
+  // Forward, forward, loss, check_step with dx and dw behind it, dw of the layer before, update.
+  CHECK(marks({512, 100, 130, 10}, &single) == ".|||..||");
+  CHECK(single == "........");
+}
+
+TEST_CASE("what lane 0 does alone needs no barrier between") {
+  std::string single;
+  CHECK(marks({64, 100, 130, 10}, &single) == ".|.|..||");
+  CHECK(single == ".11.11..");
+}
+
+TEST_CASE("temps that share memory are kept apart by a barrier") {
+  constexpr int64_t n = 1 << 20;  // so much that all lanes copy
+  ProgramMaker make;
+  const View whole = make.view(BufferKind::kTemp, Dtype::kFloat32, {n}, 0);
+  const View half = make.view(BufferKind::kTemp, Dtype::kFloat32, {n / 2}, 2 * n);
+  const View other = make.view(BufferKind::kTemp, Dtype::kFloat32, {n / 2}, 4 * n);
+  const View apart = make.view(BufferKind::kTemp, Dtype::kFloat32, {n}, 8 * n);
+  make.emit("copy", {{"x", half}, {"y", other}});
+  make.emit("copy", {{"x", apart}, {"y", whole}});
+  make.emit("copy", {{"x", half}, {"y", other}});
+  const Schedule schedule = make_schedule(make.program, 2);
+  CHECK(!schedule.dispatches[0].barrier);
+  CHECK(schedule.dispatches[1].barrier);  // writes what the first reads
+  CHECK(schedule.dispatches[2].barrier);  // reads what the second writes
+  CHECK(schedule.shared_out);
+}
+
+TEST_CASE("views of one buffer conflict only where they overlap") {
+  constexpr int64_t n = 1 << 18;
+  ProgramMaker make;
+  const View from = make.view(BufferKind::kTemp, Dtype::kFloat32, {n}, 0);
+  const View whole = make.view(BufferKind::kTemp, Dtype::kFloat32, {2 * n}, 4 * n);
+  View part = whole;
+  part.shape = {n};
+  for (const int64_t offset : {int64_t{0}, 4 * n, 4 * n - 4}) {
+    make.emit("copy", {{"x", from}, {"y", part}}).arguments[1].offset = offset;
+  }
+  const Schedule schedule = make_schedule(make.program, 3);
+  CHECK(!schedule.dispatches[1].barrier);  // beside the first
+  CHECK(schedule.dispatches[2].barrier);   // one element of both
+}
+
+TEST_CASE("what writes the step record runs on every lane") {
+  const Program program = Perceptron{1, 2, 3, 2}.program();
+  const Schedule schedule = make_schedule(program, 4);
+  for (size_t i = 0; i < program.instructions.size(); ++i) {
+    CHECK(schedule.dispatches[i].single_lane == !program.instructions[i].op->effects);
+  }
+  CHECK(!schedule.shared_out);
+}
+
+}  // namespace gradring

@@ -1,0 +1,140 @@
+#include "program/program.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "program/cpu/executor.h"
+#include "program/testing.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+using testing::Memory;
+using testing::Perceptron;
+
+namespace {
+
+// The error that a changed perceptron is refused with; empty if it is not.
+template <class Change>
+std::string error_of(Change change) {
+  const Perceptron shape{4, 3, 2, 2};
+  Memory<float> memory(shape);
+  Team team(1);
+  Program program = shape.program();
+  change(program);
+  try {
+    const Executor executor(program, memory.arenas, team);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+Argument& argument(Program& p, size_t instruction, const char* name) {
+  Instruction& i = p.instructions[instruction];
+  const int operand = find_operand(*i.op, name);
+  return *std::find_if(i.arguments.begin(), i.arguments.end(), [&](const Argument& a) { return a.operand == operand; });
+}
+
+void reshape(Argument& a, std::vector<int64_t> shape) {
+  a.shape = std::move(shape);
+  a.strides = dense_strides(a.shape, a.dtype);
+}
+
+}  // namespace
+
+TEST_CASE("a program that would leave its memory is refused, and the error names op and operand") {
+  CHECK(error_of([](Program&) {}).empty());
+  CHECK(has(error_of([](Program& p) {
+              reshape(argument(p, 0, "x"), {5, 3});
+              reshape(argument(p, 0, "y"), {5, 2});
+            }),
+            "instruction 0: [linear] x ends at byte 60, its buffer at 48"));
+  CHECK(has(error_of([](Program& p) { reshape(argument(p, 0, "x"), {4, -1}); }), "[linear] x has the shape (4, -1)"));
+  CHECK(has(error_of([](Program& p) { reshape(argument(p, 0, "x"), {INT64_MAX, INT64_MAX}); }), "[linear] x"));
+  CHECK(has(error_of([](Program& p) { reshape(argument(p, 0, "x"), {4, 2}); }), "x is (4, 2)"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "y").buffer = 99; }), "[linear] y lies in buffer 99"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "y").buffer = -1; }), "[linear] y is absent"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "y").offset = -4; }), "[linear] y begins at byte"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "y").offset = 2; }), "must be a multiple of 4"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "y").offset = INT64_MAX - 3; }), "[linear] y"));
+  CHECK(has(error_of([](Program& p) {
+              argument(p, 5, "dw").buffer = argument(p, 0, "x").buffer;
+              p.buffers[static_cast<size_t>(argument(p, 0, "x").buffer)].bytes = 1 << 20;
+            }),
+            "[linear_dw] dw is an input of the program"));
+  CHECK(has(error_of([](Program& p) {
+              argument(p, 2, "target").dtype = Dtype::kFloat32;
+              reshape(argument(p, 2, "target"), {4});
+            }),
+            "target is of dtype float32"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "w").dtype = Dtype::kFloat64; }), "[linear]"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "w").dtype = kNoDtype; }), "[linear] w has no dtype"));
+  CHECK(has(error_of([](Program& p) { argument(p, 0, "w").strides[1] = 8; }), "strides that its op does not take"));
+  CHECK(has(error_of([](Program& p) { argument(p, 2, "x").strides = {0, 4}; }), "strides"));
+  CHECK(has(error_of([](Program& p) { p.buffers[2].offset = 1 << 20; }), "[program] buffer 2 ends at"));
+  CHECK(has(error_of([](Program& p) { p.buffers[2].offset = INT64_MAX; }), "[program] buffer 2"));
+  CHECK(has(error_of([](Program& p) { p.buffers[1].offset = 2; }), "its input arena"));
+}
+
+TEST_CASE("a call that its op does not allow is refused, and the error names the layer") {
+  CHECK(has(error_of([](Program& p) { p.instructions[3].op = nullptr; }), "instruction 3: no such op"));
+  CHECK(has(error_of([](Program& p) { p.instructions[0].op = find_schema("linear_vjp"); }), "no place in a program"));
+  CHECK(has(error_of([](Program& p) {
+              p.instructions[1].origin = "2.Linear(2, 2)";
+              p.instructions[1].arguments.pop_back();
+            }),
+            "instruction 1, 2.Linear(2, 2): [linear] y is missing"));
+  CHECK(has(error_of([](Program& p) { p.instructions[0].arguments.push_back(p.instructions[0].arguments[0]); }),
+            "twice"));
+  CHECK(has(error_of([](Program& p) { p.instructions[0].arguments[0].operand = 77; }), "operand 77 is unknown"));
+  CHECK(has(error_of([](Program& p) { p.instructions[0].attributes.clear(); }), "has 0 attributes"));
+  CHECK(has(error_of([](Program& p) { p.instructions[0].attributes[0].integer = 9; }), "activation"));
+  CHECK(has(error_of([](Program& p) { p.instructions[7].attributes[0].real = -1; }), "momentum"));
+  CHECK(has(error_of([](Program& p) {
+              Argument& step = argument(p, 3, "finite");
+              step = argument(p, 3, "totals");
+              step.operand = find_operand(*p.instructions[3].op, "finite");
+            }),
+            "must be a field of the step record"));
+}
+
+TEST_CASE("a resource must be there and of the kind that its op asks for") {
+  struct Other final : Resource {
+    const char* kind() const noexcept override { return "other"; }
+  };
+  struct Succeeds final : Callback {
+    bool call(void* const*, int) noexcept override { return true; }
+  };
+  const auto with = [](std::vector<std::shared_ptr<Resource>> resources, int64_t number) {
+    return error_of([&](Program& p) {
+      testing::ProgramMaker make;
+      make.program = p;
+      const testing::View x = make.view(BufferKind::kInput, Dtype::kFloat32, {4, 3}, 0);
+      const testing::View y = make.view(BufferKind::kTemp, Dtype::kFloat32, {4, 1}, 0);
+      const testing::View answer = make.view(BufferKind::kTemp, Dtype::kInt64, {1}, 64);
+      make.emit("function", {{"x", x}, {"y", y}, {"answer", answer}}, {{"function", integer_value(number)}});
+      p = make.program;
+      p.resources = resources;
+    });
+  };
+  CHECK(with({std::make_shared<Succeeds>()}, 0).empty());
+  CHECK(has(with({std::make_shared<Other>()}, 0), "[function] function is number 0"));
+  CHECK(has(with({std::make_shared<Succeeds>()}, 1), "must be a callback"));
+  CHECK(has(with({nullptr}, 0), "must be a callback"));
+  CHECK(has(with({std::make_shared<Succeeds>()}, -1), "must be a callback"));
+}
+
+TEST_CASE("operations are counted by the schemas, on the usual route") {
+  Program program = Perceptron{32, 64, 32, 10}.program();
+  const double all = count_flops(program);
+  CHECK(all > 3 * 2.0 * 32 * (64 * 32 + 32 * 10) - 2.0 * 32 * 64 * 32);
+  program.instructions.back().when = When::kUnbounded;
+  CHECK(count_flops(program) < all);
+}
+
+}  // namespace gradring

@@ -1,0 +1,154 @@
+"""What each op of a graph takes and makes: the schemas of ``csrc/ops/<op>/op.cc``, as passes and checks read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from gradring import _core
+from gradring.ir import Graph, Node
+
+__all__ = ["ITEM", "Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "schema_of"]
+
+ITEM = {"float32": 4, "float64": 8, "int64": 8}
+"""Bytes of an element."""
+
+
+class Epilogue(NamedTuple):
+    """What an op can do to a result before it writes it: ``attribute`` names the activation. ``other`` is the operand that
+    keeps what an activation is applied to, or the one at which a derivative is taken."""
+
+    attribute: str
+    result: str
+    other: str | None
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand. ``step`` is the field of the step record that it must be. An ``undefined`` result only lends its memory.
+    A result that is ``column_sums_of`` another has the sums over that one's rows. ``bound`` limits a result's magnitude."""
+
+    name: str
+    access: str
+    optional: bool
+    step: str | None
+    undefined: bool
+    column_sums_of: str | None
+    bound: float
+
+
+@dataclass(frozen=True)
+class Schema:
+    """An op. ``fuses`` are the two ops whose work it does: a product that makes a gradient, and the update by it."""
+
+    name: str
+    operands: Mapping[str, Operand]
+    attributes: Mapping[str, Mapping[str, Any]]
+    phases: tuple[str, ...]
+    effects: bool
+    epilogue: Epilogue | None
+    derivative_epilogue: Epilogue | None
+    fuses: tuple[str, str] | None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The operands that the op reads."""
+        return tuple(name for name, operand in self.operands.items() if operand.access != "write")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The operands that the op writes without reading them."""
+        return tuple(name for name, operand in self.operands.items() if operand.access == "write")
+
+    @property
+    def updates(self) -> tuple[str, ...]:
+        """The operands that the op reads and changes."""
+        return tuple(name for name, operand in self.operands.items() if operand.access == "update")
+
+
+@cache
+def _schemas() -> dict[str, Schema]:
+    return {given["name"]: _schema(given) for given in _core.ops() if given["phases"]}
+
+
+def _schema(given: Mapping[str, Any]) -> Schema:
+    operands = {
+        o["name"]: Operand(
+            o["name"], o["access"], o["optional"], o["step"], o["undefined"], o["column_sums_of"], o["bound"]
+        )
+        for o in given["operands"]
+    }
+    return Schema(
+        given["name"],
+        operands,
+        {attribute["name"]: attribute for attribute in given["attributes"]},
+        tuple(given["phases"]),
+        given["effects"],
+        given["epilogue"] and Epilogue(*given["epilogue"]),
+        given["derivative_epilogue"] and Epilogue(*given["derivative_epilogue"]),
+        given["fuses"],
+    )
+
+
+def schema_of(op: str) -> Schema | None:
+    """The schema of an op, or None if programs have no such op."""
+    return _schemas().get(op)
+
+
+@cache
+def fused_update(product: str, update: str) -> str | None:
+    """The op that makes a gradient as ``product`` does and updates by it as ``update`` does, or None."""
+    return next((name for name, schema in _schemas().items() if schema.fuses == (product, update)), None)
+
+
+def operands_of(graph: Graph, node: Node) -> list[tuple[str, int, int, str, tuple[int, ...], tuple[int, ...]]]:
+    """A node's operands as ``_core.check_instruction`` takes them: each in a buffer of its own."""
+    found = []
+    for role, name in (*node.inputs.items(), *node.outputs.items()):
+        value = graph.values[name]
+        buffer = -1 if value.kind == "step" else 0
+        found.append((role, buffer, 0, value.dtype, value.shape, dense_strides(value.shape, value.dtype)))
+    return found
+
+
+def dense_strides(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+    """The strides, in bytes, of an array without gaps."""
+    strides, stride = [], ITEM.get(dtype, 1)
+    for extent in reversed(shape):
+        strides.append(stride)
+        stride *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+def attributes_of(node: Node) -> dict[str, Any]:
+    """A node's attributes, a resource as any number."""
+    schema = schema_of(node.op)
+    known = {} if schema is None else schema.attributes
+    resources = {name for name, attribute in known.items() if attribute["type"] == "resource"}
+    return {name: 0 if name in resources else value for name, value in node.attributes.items()}
+
+
+def refusal(graph: Graph, node: Node) -> str:
+    """Why an op refuses the shapes, dtypes or attributes of a node; empty if it does not."""
+    try:
+        _core.check_instruction(node.op, operands_of(graph, node), attributes_of(node))
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def accepts(graph: Graph, node: Node) -> bool:
+    """Whether an op takes the shapes, dtypes and attributes of a node."""
+    return not refusal(graph, node)
+
+
+def fail(number: int, node: Node, operand: str, problem: str, expected: object, got: object) -> ValueError:
+    """The error for one operand of a node."""
+    return ValueError(f"{place_of(number, node)}: operand {operand}: {problem}: expected {expected}, got {got}")
+
+
+def place_of(number: int, node: Node) -> str:
+    """A node, for an error."""
+    return f"[graph] node {number} ({node.op}, {node.origin})" if node.origin else f"[graph] node {number} ({node.op})"

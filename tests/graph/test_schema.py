@@ -1,0 +1,187 @@
+"""Ops of the registry in graphs: the schema of an op is all that a graph needs to run it and to differentiate it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradring import _core, nn, optim
+from gradring.graph import check, train_graph
+from gradring.graph.plan import plan
+from gradring.graph.schema import dense_strides, schema_of
+from gradring.ir import GIVEN, STEP, Builder, Graph, Node
+from gradring.session import Session
+from graph.reference import slopes
+
+RNG = np.random.default_rng()
+
+
+class Named(nn.Layer):
+    """A layer that adds one op to the graph, as a user would: no list knows of it."""
+
+    def __init__(self, op: str, size: int = 0, **attributes: Any) -> None:
+        self.op, self.size, self.attributes = op, size, attributes
+
+    def parameter_specs(self) -> dict[str, nn.ParameterSpec]:
+        def fill(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+            return generator.normal(size=shape)
+
+        return {name: nn.ParameterSpec((self.size,), fill) for name in ("weight", "bias")} if self.size else {}
+
+    def trace(self, tracer: Builder, x: str) -> str:
+        inputs = {name: tracer.parameter(name, spec.shape) for name, spec in self.parameter_specs().items()}
+        return tracer.node(self.op, {"x": x, **inputs}, tracer.shape(x), self.attributes)
+
+
+CASES = {
+    "layer_norm": (nn.Linear(9, 6), Named("layer_norm", 6, eps=1e-3), nn.GELU(), nn.Linear(6, 4)),
+    "layer_norm first": (Named("layer_norm", 9), nn.Linear(9, 4)),
+    "layer_norm last": (nn.Linear(9, 4), Named("layer_norm", 4)),
+    "layer_norm in residual": (nn.Linear(9, 6), nn.Residual(Named("layer_norm", 6), nn.Linear(6, 6)), nn.Linear(6, 4)),
+    "softmax": (nn.Linear(9, 6), Named("softmax"), nn.Linear(6, 4)),
+    "log_softmax": (nn.Linear(9, 4), Named("softmax", logarithm=True)),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1e9}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_an_op_needs_no_more_than_its_schema(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADRING_CHECK", "1")
+    model = nn.Sequential(*CASES[name])
+    model.init(int(RNG.integers(1000)), "float64")
+    x, y = RNG.normal(size=(7, 9)), RNG.integers(0, 4, 7)
+    session = Session(model, optimizer=optim.SGD(0.0), dtype="float64", **options)
+    grads = session.grads
+    for _ in range(options.get("accumulate", 1)):
+        session.step(x, y)
+    for key, grad in grads.items():
+        picks = RNG.integers(0, grad.size, min(grad.size, 12))
+        expected = slopes(lambda: session.evaluate((x, y))["loss"], session.params[key], picks)
+        scale = options.get("accumulate", 1) * (7 if "accumulate" in options else 1)  # sums, not means
+        np.testing.assert_allclose(grad.reshape(-1)[picks] / scale, expected, rtol=1e-5, atol=1e-7, err_msg=key)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_trains_by_fused_updates_too(threads: int) -> None:
+    model = nn.Sequential(*CASES["layer_norm"])
+    model.init(3)
+    session = Session(model, optimizer=optim.AdamW(1e-2), threads=threads)
+    x, y = np.random.default_rng(1).normal(size=(40, 9)).astype(np.float32), np.arange(40) % 4
+    losses = [session.step(x, y) for _ in range(200)]
+    assert losses[-1] < 0.7 * losses[0]
+    ops = [instruction.op for instruction in session.plan(40).instructions]
+    assert {"layer_norm", "layer_norm_vjp", "linear_dw_adam"} <= set(ops)
+
+
+def wrong(op: str, roles: dict[str, Any], attributes: dict[str, Any] | None = None) -> nn.Layer:
+    class Wrong(nn.Layer):
+        def trace(self, tracer: Builder, x: str) -> str:
+            inputs = {role: x if value is None else value for role, value in roles.items()}
+            return tracer.node(op, inputs, tracer.shape(x), attributes)
+
+        def __repr__(self) -> str:
+            return "Wrong()"
+
+    return Wrong()
+
+
+BAD = {
+    "an unknown op": (
+        wrong("nonsense", {"x": None}),
+        r"1\.Wrong.*no (such )?op.*nonsense|nonsense.*1\.Wrong.*no such op",
+    ),
+    "an unknown operand": (wrong("softmax", {"z": None}), r"softmax.*1\.Wrong.*z.*'x'"),
+    "a missing operand": (wrong("softmax", {}), r"1\.Wrong.*x(: absent| is missing)"),
+    "a shape that does not fit": (
+        wrong("layer_norm", {"x": None, "weight": "0.weight"}),
+        r"1.Wrong.*\[layer_norm\].*weight",
+    ),
+    "an unknown attribute": (wrong("softmax", {"x": None}, {"axis": 1}), "1.Wrong.*(no attribute axis|axis)"),
+    "an attribute of another type": (
+        wrong("layer_norm", {"x": None}, {"eps": "small"}),
+        r"1.Wrong.*\[layer_norm\] eps",
+    ),
+    "an attribute out of range": (
+        wrong("layer_norm", {"x": None}, {"eps": -1.0}),
+        r"1.Wrong.*\[layer_norm\] eps.*at least 0",
+    ),
+    "an unknown choice": (
+        wrong("activation", {"x": None}, {"activation": "step"}),
+        r"1.Wrong.*\[activation\] activation",
+    ),
+}
+
+
+@pytest.mark.parametrize("checked", ["0", "1"])
+@pytest.mark.parametrize("name", BAD)
+def test_a_graph_that_a_layer_builds_wrongly_names_layer_op_and_operand(
+    name: str, checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADRING_CHECK", checked)
+    layer, message = BAD[name]
+    with pytest.raises((TypeError, ValueError, NotImplementedError), match=f"(?s){message}"):
+        nn.Sequential(nn.Linear(4, 3), layer)(np.ones((2, 4), np.float32))
+
+
+def test_the_step_record_is_the_same_in_both_languages() -> None:
+    fields = {field["name"]: field for field in _core.step_fields()}
+    assert {name: field["dtype"] for name, field in fields.items()} == STEP
+    assert {name for name, field in fields.items() if field["given"]} == GIVEN
+
+
+def test_what_schemas_say_about_programs_is_consistent() -> None:
+    for given in _core.ops():
+        schema = schema_of(given["name"])
+        assert (schema is None) == (not given["phases"])
+        if schema is None:
+            continue
+        for operand in schema.operands.values():
+            assert operand.step is None or operand.step in STEP
+            assert operand.column_sums_of is None or operand.column_sums_of in schema.outputs
+        for epilogue in (schema.epilogue, schema.derivative_epilogue):
+            assert epilogue is None or (epilogue.attribute in schema.attributes and epilogue.result in schema.outputs)
+        if schema.fuses is not None:
+            product, update = map(schema_of, schema.fuses)
+            assert product is not None and update is not None
+            assert set(product.operands) <= set(schema.operands)
+            assert set(update.updates) <= set(schema.updates)
+            assert set(update.attributes) == set(schema.attributes)
+
+
+def test_a_native_check_knows_what_a_graph_check_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning a mutant of a legal graph, which was not checked, is refused by the native side, or runs inside memory."""
+    monkeypatch.setenv("GRADRING_CHECK", "0")
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    graph = train_graph(model, (6, 5), "cross_entropy", optimizer=optim.SGD(0.1, momentum=0.9), clip_norm=1.0)
+    check(graph)
+    refused = 0
+    for number, node in enumerate(graph.nodes):
+        for role in (*node.inputs, *node.outputs):
+            fewer = _without(graph, number, node, role)
+            schema = schema_of(node.op)
+            assert schema is not None
+            session = Session(model, optimizer=optim.SGD(0.1, momentum=0.9), clip_norm=1.0)
+            if schema.operands[role].optional:
+                continue
+            with pytest.raises((TypeError, ValueError), match=rf"\[{node.op}\].* {role} is (missing|absent)"):
+                session._native.add("train", 6, **plan(fewer, None, mode="train").native())
+            refused += 1
+    assert refused > 20
+
+
+def _without(graph: Graph, number: int, node: Node, role: str) -> Graph:
+    inputs = {r: n for r, n in node.inputs.items() if r != role}
+    outputs = {r: n for r, n in node.outputs.items() if r != role}
+    changed = replace(node, inputs=inputs, outputs=outputs, updates=tuple(r for r in node.updates if r != role))
+    return graph.with_nodes([*graph.nodes[:number], changed, *graph.nodes[number + 1 :]])
+
+
+def test_strides_are_those_of_numpy() -> None:
+    for shape in ((), (3,), (2, 3, 4), (5, 1, 2)):
+        for dtype in ("float32", "float64", "int64"):
+            assert dense_strides(shape, dtype) == np.empty(shape, dtype).strides
