@@ -221,9 +221,8 @@ void bind_program(py::module_& m) {
       .def("totals", [](Engine& e) { return totals_of(e.totals()); })
       .def(
           "add",
-          [](Engine& e, const std::string& mode, int64_t rows, const py::sequence& buffers,
-             const py::sequence& instructions, const std::vector<std::shared_ptr<PythonCallback>>& resources,
-             int64_t temp_bytes, int fields) {
+          [](Engine& e, const std::string& mode, int64_t rows, const py::list& buffers, const py::list& instructions,
+             const std::vector<std::shared_ptr<PythonCallback>>& resources, int64_t temp_bytes, int fields) {
             const EngineGuard guard(e, false);
             const Executor& executor =
                 e.add(mode_from_name(mode), rows, program_from(buffers, instructions, resources), temp_bytes, fields);

@@ -86,7 +86,7 @@ Dtype dtype_from_name(const std::string& name) {
   throw Error(Code::kInvalidArgument, "[program] unknown dtype " + name);
 }
 
-Program program_from(const py::sequence& buffers, const py::sequence& instructions,
+Program program_from(const py::list& buffers, const py::list& instructions,
                      const std::vector<std::shared_ptr<PythonCallback>>& resources) {
   Program program;
   for (const py::handle buffer : buffers) {

@@ -27,7 +27,7 @@ Dtype dtype_from_name(const std::string& name);
 
 // buffers: (kind, bytes, offset) each. instructions: (op, operands, attributes, when, origin) each, with operands
 // (name, buffer, offset, dtype, shape, strides), where buffer -1 is the step record, and attributes by name.
-Program program_from(const py::sequence& buffers, const py::sequence& instructions,
+Program program_from(const py::list& buffers, const py::list& instructions,
                      const std::vector<std::shared_ptr<PythonCallback>>& resources);
 
 void bind_program_data(py::module_& m);

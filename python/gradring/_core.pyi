@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -79,9 +79,6 @@ class Callback:
     """
     def __init__(self, function: typing.Any) -> None:
         ...
-    @property
-    def address(self) -> int:
-        ...
 class Feed:
     """
     One epoch of batches for an engine.
@@ -115,7 +112,7 @@ class Engine:
     """
     def __init__(self, param: SharedArena, grad: SharedArena, state: SharedArena, lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
         ...
-    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, dtype: str, buffers: collections.abc.Sequence[tuple[str, str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], instructions: collections.abc.Sequence[tuple[str, str, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]]], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex, brief: bool) -> list[bool]:
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Callback], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex) -> list[bool]:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """
@@ -324,6 +321,10 @@ def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_s
     """
 def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any]) -> Source:
     ...
+def check_instruction(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> None:
+    """
+    Raise an error that names op and operand unless a program may make this call.
+    """
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
     ...
 def comm_data_segment() -> int:
@@ -337,6 +338,10 @@ def comm_segment(size: typing.SupportsInt | typing.SupportsIndex, data_bytes: ty
 def core_round_trip() -> float:
     """
     Median seconds of a word's way from one core to another and back; 0 where there is one core.
+    """
+def count_flops(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> float:
+    """
+    Multiplications and additions of one call.
     """
 def detected_isa() -> str:
     ...
@@ -411,6 +416,10 @@ def set_isa(name: str) -> bool:
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.
+    """
+def step_fields() -> list[typing.Any]:
+    """
+    The fields of the step record that graphs name: a dict with name, dtype and given.
     """
 def thread_groups(n: typing.SupportsInt | typing.SupportsIndex, timeout: typing.SupportsFloat | typing.SupportsIndex) -> list[Group]:
     """
