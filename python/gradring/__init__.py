@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gradring.gradient_check import check_grad
     from gradring.history import History
     from gradring.loader import Loader
+    from gradring.model_file import load
     from gradring.paths import get_include, get_library
     from gradring.trainer import Trainer
 
@@ -52,12 +53,14 @@ _NAMES = {
     "get_include": "paths",
     "get_library": "paths",
     "get_num_threads": "_core",
+    "load": "model_file",
     "seed": "_core",
     "set_num_threads": "_core",
 }
 
 # A layer that is called asks for what runs it; `import gradring.nn` alone does not import that.
 hooks.forward.load = lambda: import_module("gradring.session")
+hooks.save.load = lambda: import_module("gradring.model_file")
 
 __version__ = "0.1.0"
 __all__ = [
@@ -84,6 +87,7 @@ __all__ = [
     "get_library",
     "get_num_threads",
     "graph",
+    "load",
     "nn",
     "ops",
     "optim",

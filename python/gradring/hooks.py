@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Hook", "forward"]
+__all__ = ["Hook", "forward", "save"]
 
 
 class Hook:
@@ -27,9 +27,11 @@ class Hook:
         if self._function is None:
             self.load()
         if self._function is None:
-            raise RuntimeError("[gradring] nothing is registered that runs a layer")
+            raise RuntimeError("[gradring] nothing is registered that does this for a layer")
         return self._function(*arguments)
 
 
 # forward(layer) gives the function of arrays behind ``layer(x)``; it has the store of the layer that it was made for.
 forward = Hook()
+# save(layer, path) writes a model to a file, which the module of files, above the layers, knows how to do.
+save = Hook()

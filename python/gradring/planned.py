@@ -25,7 +25,6 @@ PLANNED: dict[str, dict[str, str]] = {
         "cuda": "this version computes on the CPU",
         "interop": _FRAMEWORKS,
         "jax": _FRAMEWORKS,
-        "load": "build the model, and let Trainer.load restore its parameters",
         "losses": "this version has the losses that Trainer's loss= names",
         "metrics": "this version has the metrics that Trainer's metrics= names",
         "sklearn": "use gr.Trainer",

@@ -16,6 +16,7 @@ from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
 from gradring.history import History
+from gradring.model_file import description
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 
@@ -86,6 +87,9 @@ class TrainingState:
             "callbacks": json.dumps(states),
             "history": json.dumps(self.history.metrics),
         }
+        model = getattr(self.session, "model", None)
+        if model is not None:
+            metadata |= description(model)
         checkpoint.write(path, {**self._tensors(), **arrays}, metadata)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool, strict: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -17,6 +18,8 @@ from gradring.nn.store import Store
 from gradring.nn.summary import summarize
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from gradring.ir import Builder
 
 __all__ = ["Layer", "ParameterSpec"]
@@ -44,6 +47,12 @@ class Layer(Settled):
 
     _store: Store | None = None
     _forward: Any = None
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]  # the constructor's arguments, from which a file describes it
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        made = super().__new__(cls)
+        made._made_with = given, named
+        return made
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -183,6 +192,15 @@ class Layer(Settled):
             self._forward = hooks.forward(self)
         result: NDArray[Any] = self._forward(x)
         return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and architecture to one safetensors file, which appears whole or not at all; ``gr.load`` makes the
+        model anew from it.
+
+        >>> from gradring import nn
+        >>> nn.Linear(3, 2).save("linear.safetensors")
+        """
+        hooks.save(self, path)
 
     def summary(self, input_shape: tuple[int, ...]) -> str:
         """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes.

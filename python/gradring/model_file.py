@@ -1,0 +1,124 @@
+"""A model in one file: its weights as tensors, and its architecture as data in the metadata."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import checkpoint, hooks
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch
+from gradring.nn.architecture import build, describe
+from gradring.nn.layer import Layer
+from gradring.nn.store import Store
+
+__all__ = ["ARCHITECTURE", "description", "load", "read_model", "save"]
+
+ARCHITECTURE = "architecture"  # its key in the metadata
+_BESIDE = ("optimizer/", "callbacks/")  # what a checkpoint has beside the parameters
+
+
+def save(model: Layer, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
+    """Write the model; ``notes`` are more texts for the metadata."""
+    metadata = {**(notes or {}), "format": "gradring", "version": "1", **description(model)}
+    checkpoint.write(path, dict(model.params), metadata)
+
+
+def description(model: Layer) -> dict[str, str]:
+    """What the metadata say of a model."""
+    return {ARCHITECTURE: describe(model), "dtype": model.store.dtype}
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: Layer | None = None,
+    layers: Mapping[str, Callable[..., Layer]] | None = None,
+) -> Layer:
+    """The model of a file that ``model.save``, ``trainer.save`` or ``Checkpoint`` wrote: architecture and weights.
+
+    A file holds the architecture as data: the names of this package's layers and the arguments that they were made with.
+    It cannot name classes or functions of your own, as loading them would run code that the file chooses. So you choose it:
+    ``layers={"Block": Block}`` gives your classes by the names that the file uses, or ``model=`` a model that you have
+    built in Python, which takes the weights and is returned.
+
+    A file that is damaged or foreign raises ``CheckpointCorrupt``, and a sound one that does not fit
+    ``CheckpointMismatch``. No memory is allocated for parameters that the file does not have, and a ``model`` is left as
+    it was.
+
+    >>> import numpy as np, gradring as gr
+    >>> model = gr.nn.Sequential(gr.nn.Linear(4, 8), gr.nn.ReLU(), gr.nn.Linear(8, 2)).init(seed=3)
+    >>> model.save("model.safetensors")
+    >>> again = gr.load("model.safetensors")
+    >>> again
+    Sequential(Linear(4, 8), ReLU(), Linear(8, 2))
+    >>> x = np.ones((5, 4), np.float32)
+    >>> bool((again(x) == model(x)).all())
+    True
+    """
+    return read_model(path, model=model, layers=layers)[0]
+
+
+def read_model(
+    path: str | os.PathLike[str],
+    *,
+    model: Layer | None = None,
+    layers: Mapping[str, Callable[..., Layer]] | None = None,
+) -> tuple[Layer, dict[str, str]]:
+    """The model of a file, and the file's metadata."""
+    where = f"[load] {os.fspath(path)}"
+    if model is not None and not isinstance(model, Layer):
+        raise TypeError(f"[load] model must be a gradring layer, got {type(model).__name__}")
+    tensors, metadata = checkpoint.read(path)
+    weights = {name: array for name, array in tensors.items() if not name.startswith(_BESIDE)}
+    if model is None:
+        if ARCHITECTURE not in metadata:
+            raise CheckpointMismatch(
+                f"{where} has no architecture, as a trainer with a step of its own or an earlier gradring wrote it: build "
+                "the model in Python, and take the weights by gr.load(path, model=model)"
+            )
+        model = build(metadata[ARCHITECTURE], where, layers)
+        _require_equal(where, model, weights, CheckpointCorrupt)
+        model._adopt(Store({name: array.shape for name, array in weights.items()}, _dtype(where, weights, metadata)))
+    else:
+        _require_equal(where, model, weights, CheckpointMismatch)
+        model.store.require_idle("load")
+    for name, view in model.params.items():
+        np.copyto(view, weights[name], casting="same_kind")
+    model.store.whole.trained = False
+    return model, metadata
+
+
+def _require_equal(where: str, model: Layer, weights: Mapping[str, NDArray[Any]], error: type[Exception]) -> None:
+    """The tensors are the model's parameters, name by name and shape by shape."""
+    specs = model.named_parameters()
+    for name, spec in specs.items():
+        if name not in weights:
+            raise error(f"{where}: tensor {name!r} is missing, which the model has as {spec.shape}")
+        if weights[name].shape != spec.shape:
+            size = math.prod(spec.shape)
+            raise error(
+                f"{where}: tensor {name!r} is {weights[name].shape}, but the model has it as {spec.shape}"
+                + (f", {size} elements" if size > 10**9 else "")
+            )
+        if weights[name].dtype.kind != "f":
+            raise error(f"{where}: tensor {name!r} is of {weights[name].dtype}, but parameters are floats")
+    unknown = sorted(weights.keys() - specs.keys())
+    if unknown:
+        raise error(f"{where}: tensor {unknown[0]!r} belongs to no layer of the model")
+
+
+def _dtype(where: str, weights: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
+    names = {array.dtype.name for array in weights.values()} or {metadata.get("dtype", "float32")}
+    if len(names) > 1 or not names <= {"float32", "float64"}:
+        raise CheckpointCorrupt(
+            f"{where}: the weights are of {', '.join(sorted(names))}, must all be float32 or all float64"
+        )
+    return names.pop()
+
+
+hooks.save.register(save)
