@@ -20,16 +20,16 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
 }
 
 Code staged(Rounds& rounds, const Call& call) noexcept {
-  const int64_t piece = stage_elements(rounds, call.agreement.element);
+  const int64_t piece = stage_size(rounds, call.agreement.element);
   for (int64_t at = 0; at < call.in.elements(); at += piece) {
     const int64_t count = std::min(piece, call.in.elements() - at);
     rounds.next();
-    call.in.gather(at, count, rounds.stage(rounds.rank()));
+    const std::byte* const mine = put(rounds, call.in, at, count);
     failpoint("staged", rounds.rank());
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;
     for (int rank = 0; rank < rounds.size(); ++rank) {
-      call.out.scatter(rank * call.in.elements() + at, count, rounds.stage(rank));
+      call.out.scatter(rank * call.in.elements() + at, count, rank == rounds.rank() ? mine : rounds.stage(rank));
     }
   }
   return Code::kOk;
@@ -43,11 +43,16 @@ Code all_gather(Rounds& rounds, const Call& call) noexcept {
              one_round = bytes <= std::min(kOneRoundBytes, rounds.control().stage_bytes());
   if (in_cells || one_round) {
     Cell& mine = rounds.next();
-    call.in.gather(0, call.in.elements(), in_cells ? mine.payload : rounds.stage(rounds.rank()));
+    const std::byte* own = mine.payload;
+    if (in_cells) {
+      call.in.gather(0, call.in.elements(), mine.payload);
+    } else {
+      own = put(rounds, call.in, 0, call.in.elements());
+    }
     if (const Code code = rounds.meet(call); code != Code::kOk) return code;
     for (int rank = 0; rank < rounds.size(); ++rank) {
-      call.out.scatter(rank * call.in.elements(), call.in.elements(),
-                       in_cells ? rounds.cell(rank).payload : rounds.stage(rank));
+      const std::byte* const theirs = in_cells ? rounds.cell(rank).payload : rounds.stage(rank);
+      call.out.scatter(rank * call.in.elements(), call.in.elements(), rank == rounds.rank() ? own : theirs);
     }
     return Code::kOk;
   }

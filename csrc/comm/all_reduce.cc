@@ -57,10 +57,11 @@ Code in_cells(Rounds& rounds, const Call& call) noexcept {
   return Code::kOk;
 }
 
-// Every rank has put its array into its staging memory before the meeting.
-Code in_one_round(Rounds& rounds, const Call& call, double divisor) noexcept {
+// Every rank has put its array into its staging memory before the meeting, and reads its own at `mine`.
+Code in_one_round(Rounds& rounds, const Call& call, const std::byte* mine, double divisor) noexcept {
   const void* in[kMostRanks];
   for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.stage(rank);
+  in[rounds.rank()] = mine;
   combine_into(call.out, 0, call.agreement.element, call.agreement.reduction,
                {rounds.size(), 1, in, nullptr, call.in.elements(), divisor});
   return Code::kOk;
@@ -103,45 +104,68 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
 // Two ranks: each reads the other's piece from staging memory, and its own where it lies.
 Code staged_by_each(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
-  const int64_t piece = stage_elements(rounds, a.element);
+  const int64_t piece = stage_size(rounds, a.element);
   for (int64_t at = 0; at < call.in.elements(); at += piece) {
     const int64_t count = std::min(piece, call.in.elements() - at);
     rounds.next();
-    call.in.gather(at, count, rounds.stage(rounds.rank()));
+    const std::byte* const mine = put(rounds, call.in, at, count);
     failpoint("staged", rounds.rank());
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;
     const void* in[kMostRanks];
     for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.stage(rank);
+    in[rounds.rank()] = mine;
     combine_into(call.out, at, a.element, a.reduction, {rounds.size(), 1, in, nullptr, count, divisor});
   }
   return Code::kOk;
 }
 
-// More ranks: the owner of a slice of the piece reduces it in its own staging memory, from where all copy it. The halves
-// alternate with the pieces, each of which takes two rounds; a last round ends the reading of the last piece.
+// Reduces a slice, first to a buffer, from there to this rank's array and to its staging memory.
+void reduce_to_stage(const Call& call, CombineArguments arguments, int64_t first, std::byte* stage) noexcept {
+  const Combine reduce = find_combine(call.agreement.element, call.agreement.reduction);
+  const size_t element = size_of(call.agreement.element);
+  alignas(64) std::byte buffer[4096];
+  void* to = buffer;
+  const void* in[kMostRanks];
+  std::copy(arguments.in, arguments.in + arguments.inputs, in);
+  arguments.in = in;
+  arguments.out = &to;
+  const int64_t most = static_cast<int64_t>(sizeof buffer / element), all = arguments.count;
+  for (int64_t at = 0; at < all; at += most) {
+    arguments.count = std::min(most, all - at);
+    const size_t bytes = static_cast<size_t>(arguments.count) * element;
+    reduce(arguments);
+    write_stage(stage + static_cast<size_t>(at) * element, buffer, bytes);
+    call.out.scatter(first + at, arguments.count, buffer);
+    for (int i = 0; i < arguments.inputs; ++i) in[i] = static_cast<const std::byte*>(in[i]) + bytes;
+  }
+}
+
+// More ranks: the owner of a slice of the piece reduces it to its own staging memory, from where all others copy it. The
+// halves alternate with the pieces, each of which takes two rounds; a last round ends the reading of the last piece.
 Code staged_by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const int ranks = rounds.size(), me = rounds.rank();
-  const int64_t piece = stage_elements(rounds, a.element);
-  const Combine reduce = find_combine(a.element, a.reduction);
+  const int64_t piece = stage_size(rounds, a.element);
   uint32_t half = 0;
   for (int64_t at = 0; at < call.in.elements(); at += piece, half ^= 1) {
     const int64_t count = std::min(piece, call.in.elements() - at);
     rounds.next();
-    call.in.gather(at, count, rounds.control().stage(me, half));
+    const std::byte* const own = stage_elements(call.in, at, count, rounds.control().stage(me, half), rounds.scratch());
     failpoint("staged", me);
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;
     const Slice mine = slice_of(me, ranks, count);
     const void* in[kMostRanks];
     for (int rank = 0; rank < ranks; ++rank)
-      in[rank] = rounds.control().stage(rank, half) + static_cast<size_t>(mine.begin) * size_of(a.element);
-    void* out = rounds.control().stage(me, half) + static_cast<size_t>(mine.begin) * size_of(a.element);
-    reduce({ranks, 1, in, &out, mine.end - mine.begin, divisor});
+      in[rank] = (rank == me ? own : rounds.control().stage(rank, half)) +
+                 static_cast<size_t>(mine.begin) * size_of(a.element);
+    reduce_to_stage(call, {ranks, 1, in, nullptr, mine.end - mine.begin, divisor}, at + mine.begin,
+                    rounds.control().stage(me, half) + static_cast<size_t>(mine.begin) * size_of(a.element));
     failpoint("reduced", me);
     if (const Code code = rounds.pass(); code != Code::kOk) return code;
     for (int rank = 0; rank < ranks; ++rank) {
+      if (rank == me) continue;
       const Slice slice = slice_of(rank, ranks, count);
       call.out.scatter(at + slice.begin, slice.end - slice.begin,
                        rounds.control().stage(rank, half) + static_cast<size_t>(slice.begin) * size_of(a.element));
@@ -183,15 +207,16 @@ Code all_reduce(Rounds& rounds, const Call& call) noexcept {
   if (bytes <= (a.weighted ? kWeightAt : kInlineBytes)) return in_cells(rounds, call);
   place(rounds, call, true, true);
   const bool small = bytes <= kOneRoundBytes && bytes <= rounds.control().stage_bytes();
+  const std::byte* mine = nullptr;
   if (small && !all_placed(placement_of(rounds.cell(rounds.rank()))))
-    call.in.gather(0, call.in.elements(), rounds.stage(rounds.rank()));
+    mine = put(rounds, call.in, 0, call.in.elements());
   if (const Code code = rounds.meet(call); code != Code::kOk) return code;
   const double divisor = divisor_of(rounds, a, placed_weight);
   if (divisor == 0) return Code::kInvalidArgument;
   int placed = 0;
   for (int rank = 0; rank < rounds.size(); ++rank) placed += all_placed(placement_of(rounds.cell(rank)));
   const bool shared = placed == rounds.size();
-  if (small && placed == 0) return in_one_round(rounds, call, divisor);
+  if (small && placed == 0) return in_one_round(rounds, call, mine, divisor);
   if (shared) return by_owners(rounds, call, divisor);
   return rounds.size() <= 2 ? staged_by_each(rounds, call, divisor) : staged_by_owners(rounds, call, divisor);
 }

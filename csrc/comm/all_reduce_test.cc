@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/prctl.h>
 
 #include <cstring>
 #include <mutex>
@@ -125,6 +126,21 @@ TEST_CASE("all_reduce among forked processes has the reference's bits for every 
   for (const int ranks : {2, 3}) {
     const auto statuses = in_processes(ranks, [](Group& group) { return reduces_all(group) ? 0 : 1; });
     CHECK(statuses == std::vector<int>(static_cast<size_t>(ranks), 0));
+  }
+}
+
+TEST_CASE("arrays of some megabytes have the reference's bits, with huge pages and where they are refused" *
+          doctest::skip(kThreadSanitized)) {
+  for (const bool refused : {false, true}) {
+    const auto statuses = in_processes(2, [refused](Group& group) {
+      if (refused) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+      bool good = true;
+      for (const Kind kind : {Kind::kShared, Kind::kPrivate, Kind::kStrided})
+        good = reduces(group, Element::kFloat32, Reduction::kMean, 1'200'007, kind, 7) && good;
+      return good ? 0 : 1;
+    });
+    INFO("refused: ", refused);
+    CHECK(statuses == std::vector<int>(2, 0));
   }
 }
 

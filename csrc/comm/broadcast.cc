@@ -26,11 +26,11 @@ Code broadcast(Rounds& rounds, const Call& call) noexcept {
     failpoint("after write", rounds.rank());
     return rounds.pass();
   }
-  const int64_t piece = stage_elements(rounds, call.agreement.element);
+  const int64_t piece = stage_size(rounds, call.agreement.element);
   for (int64_t at = 0; at < elements; at += piece) {
     const int64_t count = std::min(piece, elements - at);
     rounds.next();
-    if (sends) call.in.gather(at, count, rounds.stage(root));
+    if (sends) put(rounds, call.in, at, count);
     failpoint("staged", rounds.rank());
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;

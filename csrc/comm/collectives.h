@@ -7,6 +7,7 @@
 #pragma once
 
 #include "comm/rounds.h"
+#include "comm/stage.h"
 #include "ops/combine/combine.h"
 
 namespace gradring {
@@ -43,8 +44,13 @@ inline Placement placement_of(const Cell& cell) noexcept {
 }
 
 // Elements of a half of the staging memory.
-inline int64_t stage_elements(Rounds& rounds, Element element) noexcept {
+inline int64_t stage_size(Rounds& rounds, Element element) noexcept {
   return static_cast<int64_t>(rounds.control().stage_bytes() / size_of(element));
+}
+
+// Stages elements in this round's half, and returns where this rank reads them.
+inline const std::byte* put(Rounds& rounds, const Operand& array, int64_t first, int64_t count) noexcept {
+  return stage_elements(array, first, count, rounds.stage(rounds.rank()), rounds.scratch());
 }
 
 // Reduces contiguous inputs into any operand, whose elements from `first` on are the result's.

@@ -144,11 +144,9 @@ class Layout {
 
   size_t state(int rank) const noexcept { return sizeof(Header) + index(rank) * sizeof(RankState); }
   size_t cell(int rank, uint32_t round) const noexcept {
-    return state(0) + ranks_ * sizeof(RankState) + (index(rank) * 2 + (round & 1)) * sizeof(Cell);
+    return cells() + (index(rank) * 2 + (round & 1)) * kCellSpacing;
   }
-  size_t doorbell(int rank) const noexcept {
-    return cell(0, 0) + ranks_ * 2 * sizeof(Cell) + index(rank) * sizeof(Cell);
-  }
+  size_t doorbell(int rank) const noexcept { return cells() + ranks_ * 2 * kCellSpacing + index(rank) * sizeof(Cell); }
   size_t mailbox(int from, int to) const noexcept {
     return doorbell(0) + ranks_ * sizeof(Cell) + (index(from) * ranks_ + index(to)) * sizeof(Mailbox);
   }
@@ -159,6 +157,9 @@ class Layout {
   size_t bytes() const noexcept { return stage(0, 0) + ranks_ * 2 * stage_; }
 
  private:
+  // Cores fetch lines in pairs: the cell that a rank writes is not to come along with the one that others read.
+  static constexpr size_t kCellSpacing = 2 * sizeof(Cell);
+  size_t cells() const noexcept { return (state(0) + ranks_ * sizeof(RankState) + 127) / 128 * 128; }
   static size_t index(int rank) noexcept { return static_cast<size_t>(rank); }
   size_t ranks_;
   size_t stage_;

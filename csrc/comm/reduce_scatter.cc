@@ -36,14 +36,22 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
 // Each half of the staging memory holds a piece for every rank.
 Code staged(Rounds& rounds, const Call& call) noexcept {
   const Agreement& a = call.agreement;
-  const int64_t piece = stage_elements(rounds, a.element) / rounds.size();
+  const int64_t piece = stage_size(rounds, a.element) / rounds.size();
   const size_t piece_bytes = static_cast<size_t>(piece) * size_of(a.element);
   for (int64_t at = 0; at < call.out.elements(); at += piece) {
     const int64_t count = std::min(piece, call.out.elements() - at);
     rounds.next();
     for (int rank = 0; rank < rounds.size(); ++rank) {
-      call.in.gather(rank * call.out.elements() + at, count,
-                     rounds.stage(rounds.rank()) + static_cast<size_t>(rank) * piece_bytes);
+      if (rank == rounds.rank()) continue;
+      stage_elements(call.in, rank * call.out.elements() + at, count,
+                     rounds.stage(rounds.rank()) + static_cast<size_t>(rank) * piece_bytes, rounds.scratch());
+    }
+    const int64_t own = rounds.rank() * call.out.elements() + at;
+    const std::byte* mine = rounds.scratch();
+    if (call.in.contiguous()) {
+      mine = call.in.data() + static_cast<size_t>(own) * size_of(a.element);
+    } else {
+      call.in.gather(own, count, rounds.scratch());
     }
     failpoint("staged", rounds.rank());
     rounds.publish();
@@ -51,6 +59,7 @@ Code staged(Rounds& rounds, const Call& call) noexcept {
     const void* in[kMostRanks];
     for (int rank = 0; rank < rounds.size(); ++rank)
       in[rank] = rounds.stage(rank) + static_cast<size_t>(rounds.rank()) * piece_bytes;
+    in[rounds.rank()] = mine;
     combine_into(call.out, at, a.element, a.reduction,
                  {rounds.size(), 1, in, nullptr, count, static_cast<double>(rounds.size())});
   }

@@ -46,7 +46,8 @@ Rounds::Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> 
       pidfds_(std::move(pidfds)),
       timeout_(timeout),
       // Where ranks share cores, a rank that spins keeps another from running.
-      spins_(size_ <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpins : 1) {
+      spins_(size_ <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpins : 1),
+      scratch_(new std::byte[std::max(control_->stage_bytes(), kLeastScratch)]) {
   control_->state(rank_).presence.store(Presence::kPresent, std::memory_order_release);
 }
 

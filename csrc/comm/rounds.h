@@ -25,6 +25,15 @@
 
 namespace gradring {
 
+// Asks for a line that this core will write: takes it from other cores.
+inline void prefetch_to_write(const void* address) noexcept {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
+#else
+  __builtin_prefetch(address, 1);
+#endif
+}
+
 // One operation as a rank calls it.
 struct Call {
   Agreement agreement;
@@ -84,9 +93,17 @@ class Rounds {
 
   // This rank's cell of the next round, to be filled before publish.
   Cell& next() noexcept { return control_->cell(rank_, ++round_); }
-  void publish() noexcept { publish_word(control_->cell(rank_, round_).word, round_); }
+  void publish() noexcept {
+    publish_word(control_->cell(rank_, round_).word, round_);
+    // The others have read the other cell, in the round before: this core takes it back while it waits for them, and not
+    // when it has something to say.
+    prefetch_to_write(&control_->cell(rank_, round_ + 1));
+  }
   const Cell& cell(int rank) noexcept { return control_->cell(rank, round_); }
   std::byte* stage(int rank) noexcept { return control_->stage(rank, round_); }
+  // As large as a half of the staging memory, of collectives and of messages.
+  std::byte* scratch() noexcept { return scratch_.get(); }
+  static constexpr size_t kLeastScratch = size_t{64} << 10;
   Code await(int rank) noexcept {
     Cell& other = control_->cell(rank, round_);
     for (uint32_t spin = 0; spin < spins_; ++spin) {
@@ -145,6 +162,7 @@ class Rounds {
   std::vector<int> pidfds_;
   std::chrono::nanoseconds timeout_;
   uint32_t spins_;
+  std::unique_ptr<std::byte[]> scratch_;
   uint32_t round_ = 0;
   uint32_t sequence_ = 0;
   Agreement current_;

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "comm/stage.h"
+
 namespace gradring {
 
 namespace {
 
-constexpr size_t kHalf = size_t{64} << 10;
+constexpr size_t kHalf = Rounds::kLeastScratch;
 constexpr uint32_t kMask = Rounds::kRoundMask;
 
 enum class Way : uint64_t { kCell, kSegment, kStaged };
@@ -84,7 +86,7 @@ bool Transfer::step_send(Rounds& rounds, Mailboxes& boxes) noexcept {
   bool moved = !begun;
   while (staged_ && at_ < from.elements() && ((boxes.sent_[peer] - round_of(box.taken)) & kMask) < 2) {
     const int64_t count = std::min(static_cast<int64_t>(kHalf / from.element_bytes()), from.elements() - at_);
-    from.gather(at_, count, stage_ + half_ * kHalf);
+    stage_elements(from, at_, count, stage_ + half_ * kHalf, rounds.scratch());
     failpoint("staged", rounds.rank());
     rounds.post(box.sent.word, ++boxes.sent_[peer], call_->peer);
     at_ += count;

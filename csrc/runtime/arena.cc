@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "runtime/cgroup.h"
+#include "runtime/huge_pages.h"
 #include "runtime/status.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -24,7 +25,6 @@ namespace gradring {
 namespace {
 
 constexpr size_t kPage = 4096;
-constexpr size_t kHugePage = size_t{2} << 20;
 // Below this a huge page wastes more memory than it saves in address translation.
 constexpr size_t kHugeFrom = size_t{4} << 20;
 constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
@@ -120,11 +120,32 @@ SharedArena::~SharedArena() {
   if (fd_ >= 0) close(fd_);
 }
 
+// From 2 MiB on at a multiple of 2 MiB, and in huge pages where the kernel has them: it maps a whole huge page of the
+// file by one entry, and only at such an address. What is left of the reservation on both sides is given back.
 void SharedArena::map() {
-  void* address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
-  if (address == MAP_FAILED) fail(Code::kOutOfMemory, "cannot map " + megabytes(size_) + " of shared memory", errno);
+  const auto failed = [&] { fail(Code::kOutOfMemory, "cannot map " + megabytes(size_) + " of shared memory", errno); };
+  if (size_ < kHugePage) {
+    void* const address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+    if (address == MAP_FAILED) failed();
+    data_ = static_cast<std::byte*>(address);
+    return;
+  }
+  const size_t pages = (size_ + kPage - 1) / kPage * kPage;
+  void* const space = mmap(nullptr, pages + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) failed();
+  auto* const begin = static_cast<std::byte*>(space);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(space) % kHugePage) % kHugePage;
+  void* const address = mmap(begin + before, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0);
+  if (address == MAP_FAILED) {
+    const int error = errno;
+    munmap(space, pages + kHugePage);
+    errno = error;
+    failed();
+  }
+  if (before) munmap(begin, before);
+  munmap(begin + before + pages, kHugePage - before);
   data_ = static_cast<std::byte*>(address);
-  if (size_ >= kHugeFrom) madvise(address, size_, MADV_HUGEPAGE);
+  collapse_into_huge_pages(data_, size_);
 }
 
 }  // namespace gradring

@@ -18,7 +18,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .allreduce_group import Ranks, entrants
+from .allreduce_group import UNFAIR, Ranks, entrants
 from .harness import format_seconds, geometric_mean, write
 from .machine import core_round_trip, describe
 from .report import describe_cores, print_machine
@@ -112,7 +112,7 @@ def run(out: Path | None = None, rounds: int | None = None, only: list[str] | No
     chosen = [e for e in entrants() if not peers or e.family == "ours" or e.name in peers]
     families = {entrant.name: entrant.family for entrant in chosen}
     rows = [Row(case) for case in cases]
-    missing: dict[str, str] = {}
+    missing = dict(UNFAIR)
     abouts: dict[str, str] = {}
     trips: list[float] = []
     for ranks in sorted({case.ranks for case in cases}):

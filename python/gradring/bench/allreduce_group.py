@@ -13,10 +13,11 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entrant", "Ranks", "entrants"]
+__all__ = ["UNFAIR", "Entrant", "Ranks", "entrants"]
 
 _START_SECONDS = 90.0
 _TURN_SECONDS = 240.0
@@ -64,8 +65,7 @@ def entrants() -> list[Entrant]:
             "Open MPI, no tuned": ("--mca", "coll", "^tuned"),
         }.items():
             found.append(Entrant(name, (*start, *settings, "-n", "{ranks}", *python), ("mpi",), base, "mpi"))
-    root = Path(sys.prefix)
-    if (root / "bin" / "mpiexec.hydra").exists() and (root / "lib" / "libmpi.so.12").exists():
+    if (root := _intel_mpi()) is not None:
         command = (str(root / "bin" / "mpiexec.hydra"), "-n", "{ranks}", *python)
         base = {
             "MPI4PY_MPIABI": "mpich",
@@ -79,6 +79,26 @@ def entrants() -> list[Entrant]:
             Entrant("Intel MPI, POSIX heap", command, ("mpi",), {**base, "I_MPI_SHM_HEAP": "1"}, "mpi"),
         ]
     return found
+
+
+def _intel_mpi() -> Path | None:
+    """Where the wheel impi-rt lies: in this environment, or in one that it extends."""
+    try:
+        files = metadata.files("impi-rt") or []
+    except metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        root = Path(os.path.abspath(file.locate())).parent.parent
+        if file.name == "mpiexec.hydra" and (root / "lib" / "libmpi.so.12").exists():
+            return root
+    return None
+
+
+# Peers that have no fair call from NumPy here, and why.
+UNFAIR = {
+    "oneCCL": "the wheel oneccl-cpu has a C++ interface alone: no call from NumPy arrays",
+    "pypccl": "its wheel is for CPython 3.12 on Linux alone, and it goes over TCP/IP as gloo does",
+}
 
 
 class Ranks:
