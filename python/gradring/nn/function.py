@@ -87,6 +87,8 @@ class Function(Layer):
     ) -> Callable[[tuple[int, ...]], bool]:
         item = np.dtype(dtype).itemsize
         what = "forward" if op == "function" else "vjp"
+        # The garbage collector does not see what a native callback holds: so it must not hold this layer.
+        layer, failures = str(self), self.failures
 
         def array(address: int, shape: tuple[int, ...]) -> Array:
             memory = (ctypes.c_char * (int(np.prod(shape)) * item)).from_address(address)
@@ -99,11 +101,11 @@ class Function(Layer):
                 inputs = [array(a, s).copy() for a, s in zip(addresses, shapes[:-1], strict=False)]
                 result = np.asarray(function(*inputs))
                 if result.shape != shapes[-1]:
-                    raise ValueError(f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}")
+                    raise ValueError(f"[Function] {layer}: {what} returned {result.shape}, must be {shapes[-1]}")
                 array(addresses[-1], shapes[-1])[...] = result
                 return True
             except BaseException as error:  # raised again when the native step has ended
-                self.failures.append(error)
+                failures.append(error)
                 return False
 
         return call
