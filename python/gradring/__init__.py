@@ -21,7 +21,22 @@ from gradring.errors import (
 )
 
 if TYPE_CHECKING:
-    from gradring import callbacks, comm, datasets, errors, graph, nn, ops, optim, parity, session, sources, transforms
+    from gradring import (
+        callbacks,
+        comm,
+        datasets,
+        errors,
+        graph,
+        losses,
+        metrics,
+        nn,
+        ops,
+        optim,
+        parity,
+        session,
+        sources,
+        transforms,
+    )
     from gradring._core import get_num_threads, seed, set_num_threads
     from gradring.gradient_check import check_grad
     from gradring.history import History
@@ -37,6 +52,8 @@ _MODULES = (
     "datasets",
     "errors",
     "graph",
+    "losses",
+    "metrics",
     "nn",
     "ops",
     "optim",
@@ -88,6 +105,8 @@ __all__ = [
     "get_num_threads",
     "graph",
     "load",
+    "losses",
+    "metrics",
     "nn",
     "ops",
     "optim",

@@ -25,12 +25,13 @@ PLANNED: dict[str, dict[str, str]] = {
         "cuda": "this version computes on the CPU",
         "interop": _FRAMEWORKS,
         "jax": _FRAMEWORKS,
-        "losses": "this version has the losses that Trainer's loss= names",
-        "metrics": "this version has the metrics that Trainer's metrics= names",
         "sklearn": "use gr.Trainer",
         "torch": _FRAMEWORKS,
     },
     "gradring.callbacks": {"ReduceLROnPlateau": "the schedules in gr.optim.schedule depend on the step alone"},
+    "gradring.losses": dict.fromkeys(
+        ("Function", "Huber", "MAE"), "this version has CrossEntropy, MSE and BinaryCrossEntropy"
+    ),
     "gradring.nn": {
         **dict.fromkeys(
             ("AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d", "MultiHeadAttention"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,17 @@ from gradring.loader import Loader, load_npy
 __all__ = ["joined_rows", "prediction_inputs"]
 
 
-def prediction_inputs(caller: str, x: Any, batch_size: int) -> Iterator[Any] | None:
-    """The samples part by part, for what is no array by itself; None for what is one."""
+def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]) -> Iterator[Any] | None:
+    """The samples part by part, for what is not the model's input by itself; None for what is.
+
+    ``names`` are those of the model's inputs: a part is an array, or a tuple of as many arrays as there are inputs.
+    """
     if isinstance(x, Loader):
-        return x.samples_in_order(batch_size)
+        return _loaded(x, batch_size, names)
     if isinstance(x, (str, os.PathLike)):
         return iter([load_npy(caller, x)])
     if isinstance(x, Mapping):
-        if "x" not in x:
-            raise ValueError(f"[{caller}] a dict of fields needs 'x', got {[*x]}")
-        return iter([x["x"]])
+        return iter([_named(caller, x, names)])
     looks = ("shape", "__array__", "__array_interface__", "__dlpack__", "to_numpy")
     if (
         isinstance(x, (list, tuple, range, bytes, set, frozenset))
@@ -31,13 +32,30 @@ def prediction_inputs(caller: str, x: Any, batch_size: int) -> Iterator[Any] | N
         or any(hasattr(x, name) for name in looks)
     ):
         return None
-    return (_input(batch) for batch in x)
+    return (_input(caller, batch, names) for batch in x)
 
 
-def _input(batch: Any) -> Any:
+def _loaded(loader: Loader, batch_size: int, names: Sequence[str]) -> Iterator[Any]:
+    if len(names) == 1:
+        yield from loader.samples_in_order(batch_size)
+        return
+    for arrays in loader.fields_in_order(batch_size):
+        yield _input("Trainer.predict", dict(zip(loader.names, arrays, strict=True)) if loader.names else arrays, names)
+
+
+def _named(caller: str, fields: Mapping[str, Any], names: Sequence[str]) -> Any:
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise ValueError(f"[{caller}] a dict of fields needs {', '.join(map(repr, missing))}, got {[*fields]}")
+    return fields[names[0]] if len(names) == 1 else tuple(fields[name] for name in names)
+
+
+def _input(caller: str, batch: Any, names: Sequence[str]) -> Any:
     if isinstance(batch, Mapping):
-        return batch["x"]
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
+        return _named(caller, batch, names)
+    if not isinstance(batch, (tuple, list)):
+        return batch
+    return batch[0] if len(names) == 1 else tuple(batch[: len(names)])
 
 
 def joined_rows(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:

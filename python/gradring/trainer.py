@@ -20,6 +20,8 @@ from gradring.errors import GradringError
 from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
+from gradring.losses import Loss, as_loss
+from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.options import Options, require_one_process
 from gradring.prediction import joined_rows, prediction_inputs
@@ -48,8 +50,10 @@ class Trainer(Settled):
     optionally the number of samples; arrays may be of any framework whose CPU memory NumPy can view, and are updated
     in place.
 
-    ``loss`` is ``"cross_entropy"`` (int labels), ``"mse"`` or ``"binary_cross_entropy"``. ``threads`` are those of
-    one step. ``accumulate`` adds the gradients of that many batches before an update. ``clip_norm`` scales gradients
+    ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"`` or ``"binary_cross_entropy"``.
+    ``metrics`` are names (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and
+    targets; other metrics than the accuracy make an epoch slower, as each batch is then predicted apart. ``threads`` are
+    those of one step. ``accumulate`` adds the gradients of that many batches before an update. ``clip_norm`` scales gradients
     whose global norm is larger. ``nonfinite="raise"`` ends with ``NonFinite`` at a loss that is NaN or infinite, and
     leaves the parameters as they were before that step. ``seed`` decides initial parameters, dropout and, for plain
     arrays, the order; None means 0. A model that has parameters already keeps them: with a seed, that is then one of
@@ -77,10 +81,10 @@ class Trainer(Settled):
     def __init__(
         self,
         model: Layer | None = None,
-        loss: str = "cross_entropy",
+        loss: str | Loss = "cross_entropy",
         optimizer: Optimizer | None = None,
         *,
-        metrics: Sequence[str] = ("accuracy",),
+        metrics: Sequence[str | Callable[..., float]] = ("accuracy",),
         device: str = "cpu",
         dtype: DTypeLike = "float32",
         replicas: int | Literal["auto"] = "auto",
@@ -98,8 +102,7 @@ class Trainer(Settled):
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
         require_one_process(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
-        if isinstance(metrics, str) or not set(metrics) <= {"accuracy"}:
-            raise ValueError(f"[Trainer] metrics must be ('accuracy',) or (), got {metrics!r}")
+        chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer
         _require_optimizer(optimizer)
         options = Options.checked(
@@ -126,7 +129,8 @@ class Trainer(Settled):
                     f"[Trainer] seed={seed} decides initial parameters, but a trainer has updated this model's already: "
                     "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
                 )
-            native = Session(model, loss=loss, optimizer=optimizer, accuracy="accuracy" in metrics, **asdict(options))
+            checked = as_loss("Trainer", loss)
+            native = Session(model, loss=checked, optimizer=optimizer, metrics=chosen, **asdict(options))
             self._session, self.step = native, native.step
         self._state = TrainingState(self._session, optimizer, options.seed)
         self._lock = threading.RLock()
@@ -320,7 +324,7 @@ class Trainer(Settled):
         """
         size = whole("Trainer.predict", "batch_size", batch_size, 1)
         with self._gate.reading():
-            parts = prediction_inputs("Trainer.predict", x, size)
+            parts = prediction_inputs("Trainer.predict", x, size, self._session.names[:-1])
             return (
                 self._session.predict(x, size)
                 if parts is None

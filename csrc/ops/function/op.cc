@@ -40,8 +40,8 @@ void work(const OpCall&, int lanes, OpWork* work) { work->lanes = lanes; }
 namespace forward {
 
 constexpr Operand kOperands[] = {
-    {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
-    {.name = "y", .access = Access::kWrite, .same_dtype = 0, .least_rank = 1, .apart = true},
+    {.name = "x", .dtypes = kRealDtypes | only(Dtype::kInt64), .least_rank = 1},
+    {.name = "y", .access = Access::kWrite, .dtypes = kRealDtypes, .least_rank = 1, .apart = true},
     {.name = "answer", .access = Access::kWrite, .dtypes = only(Dtype::kInt64), .least_rank = 1, .most_rank = 1},
 };
 

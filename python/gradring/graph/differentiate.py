@@ -199,13 +199,15 @@ def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: boo
     rows = shape[0]
     if loss == "binary_cross_entropy":
         _require_logits(graph, output)
+    taken = {value.offset for value in graph.values.values() if value.kind == "input" and value.within is None}
+    slot = next(number for number in range(len(taken) + 1) if number not in taken)  # the field that no input is
     classes = loss == "cross_entropy"
     if classes and len(shape) != 2:
         raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
     target = (
-        Value("target", (rows,), "input", "int64", offset=1)
+        Value("target", (rows,), "input", "int64", offset=slot)
         if classes
-        else Value("target", shape, "input", value.dtype, offset=1)
+        else Value("target", shape, "input", value.dtype, offset=slot)
     )
     # What the loss writes about the batch: the sum of its losses, how many are right, the first bad label.
     graph = graph.with_value(target).with_value(Value("totals", (3,), dtype="int64"))

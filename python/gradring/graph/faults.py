@@ -14,9 +14,9 @@ from gradring.graph.plan import Plan
 __all__ = ["bad_number", "fault_error"]
 
 
-def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any]) -> str:
+def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any], names: Sequence[str] = "xy") -> str:
     """Where the first NaN or infinity of these samples is, in words; empty if there is none."""
-    for name, array in zip("xy", fields, strict=False):
+    for name, array in zip(names, fields, strict=False):
         if array.dtype.kind != "f" or not len(samples):
             continue
         rows = np.asarray(array[samples]).reshape(len(samples), -1)

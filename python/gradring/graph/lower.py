@@ -38,16 +38,16 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """An entry of a program's table: what ``owner`` makes for one op on arrays of these shapes."""
+    """An entry of a program's table: what ``owner`` makes for one op on arrays of these shapes and dtypes."""
 
     owner: Any
     op: str
     shapes: tuple[tuple[int, ...], ...]
-    dtype: str
+    dtypes: tuple[str, ...]
 
     def native(self) -> Any:
         """The native object."""
-        return self.owner.callback(self.op, self.shapes, self.dtype)
+        return self.owner.callback(self.op, self.shapes, self.dtypes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class Instruction:
     @property
     def flops(self) -> int:
         """Multiplications and additions."""
-        operands = [(name, None if t.buffer < 0 else t.dtype, t.shape) for name, t in self.operands.items()]
-        return int(_core.count_flops(self.op, operands, dict(self.attributes)))
+        op, operands, attributes, _, _ = self.native()
+        return int(_core.count_flops(op, operands, attributes))
 
     @property
     def traffic(self) -> int:
@@ -117,6 +117,7 @@ def _attributes(
         if attribute["type"] == "resource" and name in found:
             *arrays, _ = operands.values()  # the last is the answer
             shapes = tuple(tensor.shape for tensor in arrays)
-            resources.append(Resource(found[name], node.op, shapes, arrays[0].dtype))
+            dtypes = tuple(tensor.dtype for tensor in arrays)
+            resources.append(Resource(found[name], node.op, shapes, dtypes))
             found[name] = len(resources) - 1
     return found

@@ -15,7 +15,9 @@ from gradring.graph.meaning import promised
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.schema import schema_of
 from gradring.graph.spec import check
-from gradring.ir import Graph, Layout, Node, Traceable, Value, trace
+from gradring.ir import Graph, Input, Layout, Node, Traceable, Value, trace
+
+Inputs = tuple[int, ...] | Mapping[str, Input]  # as ``trace`` takes them
 
 __all__ = ["accumulated", "checked", "evaluate_graph", "predict_graph", "train_graph", "with_update"]
 
@@ -28,26 +30,26 @@ def checked(graph: Graph) -> Graph:
 
 
 def predict_graph(
-    model: Traceable, input_shape: tuple[int, ...], *, dtype: str = "float32", layout: Layout | None = None
+    model: Traceable, inputs: Inputs, *, dtype: str = "float32", layout: Layout | None = None
 ) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name: the input's, or that of a view of it, if the model does nothing."""
-    graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
+    graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = fuse_activations(checked(promised(graph)), output, training=False)
     return checked(replace(graph, mode="predict")), output
 
 
 def evaluate_graph(
-    model: Traceable, input_shape: tuple[int, ...], loss: str, *, dtype: str = "float32", layout: Layout | None = None
+    model: Traceable, inputs: Inputs, loss: str, *, dtype: str = "float32", layout: Layout | None = None
 ) -> Graph:
     """The forward pass and the loss."""
-    graph, output = trace(model, input_shape, training=False, dtype=dtype, layout=layout)
+    graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
     return checked(replace(promised(with_loss(graph, output, loss, gradient=False)), mode="evaluate"))
 
 
 def train_graph(
     model: Traceable,
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     loss: str,
     *,
     optimizer: Any,
@@ -64,7 +66,7 @@ def train_graph(
     or accumulation, which need them, it changes nothing. ``check_finite`` asks for a step that changes nothing if one of
     its gradients is infinite or NaN.
     """
-    graph, output = trace(model, input_shape, training=True, dtype=dtype, layout=layout)
+    graph, output = trace(model, inputs, training=True, dtype=dtype, layout=layout)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     graph = checked(promised(with_loss(graph, output, loss, gradient=True, sums=accumulate)))
     graph = checked(promised(differentiate(graph, output)))

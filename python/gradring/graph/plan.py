@@ -119,6 +119,8 @@ def _align(size: int) -> int:
 def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
     """Fix every buffer's place. ``output`` names the value that the program delivers, or is None."""
     values = graph.values
+    first = next(value for value in values.values() if value.kind == "input")
+    dtype = values["parameters"].dtype if "parameters" in values else first.dtype
     delivered = graph.root(output) if output is not None else None
 
     alive: dict[str, tuple[int, int]] = {}
@@ -148,9 +150,9 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
     instructions = tuple(lower(graph, node, place_of, resources) for node in graph.nodes)
     inputs = [v for v in values.values() if v.kind == "input" and v.within is None]
     return Plan(
-        dtype=values["x"].dtype,
+        dtype=dtype,
         mode=mode,
-        input_shape=values["x"].shape,
+        input_shape=first.shape,
         instructions=instructions,
         buffers=tuple(buffer(values[name]) for name in roots),
         resources=tuple(resources),

@@ -1,6 +1,6 @@
 """The graph of a step as plain data: values, nodes, graphs, the layout of parameters, and the builder for layers."""
 
-from gradring.ir.builder import Builder, Traceable, trace
+from gradring.ir.builder import Builder, Input, Traceable, trace
 from gradring.ir.graph import Graph
 from gradring.ir.layout import Layout
 from gradring.ir.nodes import PHASES, WHEN, Node
@@ -13,6 +13,7 @@ __all__ = [
     "WHEN",
     "Builder",
     "Graph",
+    "Input",
     "Layout",
     "Node",
     "Traceable",

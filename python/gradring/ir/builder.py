@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gradring.ir.graph import Graph
@@ -11,7 +11,20 @@ from gradring.ir.layout import Layout
 from gradring.ir.nodes import Node
 from gradring.ir.values import Value
 
-__all__ = ["Builder", "trace"]
+__all__ = ["Builder", "Input", "Traceable", "trace"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A field of the batch that a model reads: its shape, the batch axis first, and the number of the field.
+
+    ``integers`` says that the data are integers. They stay integers, of dtype int64, if the layers that read them take
+    integers; layers that compute in floats get them cast.
+    """
+
+    shape: tuple[int, ...]
+    integers: bool = False
+    slot: int = 0
 
 
 class Parameter(Protocol):
@@ -24,7 +37,11 @@ class Parameter(Protocol):
 class Traceable(Protocol):
     """What the builder asks of a layer."""
 
-    def trace(self, tracer: Any, x: str) -> str: ...
+    @property
+    def trace(self) -> Callable[..., str]: ...
+
+    @property
+    def input_names(self) -> tuple[str, ...]: ...
 
     def named_parameters(self) -> Mapping[str, Parameter]: ...
 
@@ -43,6 +60,7 @@ class Builder:
         self._path: list[str] = []
         self._layers: list[Any] = []
         self._makers: dict[str, str] = {}
+        self._readers: dict[str, str] = {}  # of an integer field: the layer that decided as what it is read
         if layout is not None:
             self.graph = self.graph.with_value(Value("parameters", (layout.elements,), "param", dtype))
 
@@ -59,7 +77,7 @@ class Builder:
         return ".".join([*self._path, name])
 
     def input(self, name: str, shape: tuple[int, ...], dtype: str | None = None, field: int = 0) -> str:
-        """Add a field of the batch."""
+        """Add a field of the batch. One of dtype int64 stays so if the layers that read it take integers."""
         value = Value(name, shape, "input", dtype or self.dtype, offset=field)
         self.graph = self.graph.with_value(value)
         return name
@@ -85,11 +103,15 @@ class Builder:
         *,
         effects: str = "",
         also: Mapping[str, Value] | None = None,
+        integers: Sequence[str] = (),
     ) -> str:
         """Add an operation of one output ``y`` and return the output's name.
 
         ``also`` are further outputs by role, whose names are made unique; ``effects`` is what the node does beside.
+        ``integers`` are the roles that take integers as they are; to all others integers are cast.
         """
+        for role, of in inputs.items():
+            self._read(of, role in integers)
         name = self.graph.fresh(self.path("out"))
         self.graph = self.graph.with_value(Value(name, shape, dtype=self.dtype))
         outputs = {"y": name}
@@ -99,6 +121,24 @@ class Builder:
         node = Node(op, dict(inputs), outputs, dict(attributes or {}), effects=effects, origin=self.origin())
         self.graph = self.graph.with_node(node)
         return name
+
+    def _read(self, name: str, as_integers: bool) -> None:
+        """A layer reads a value. If it is a field of integers, the first reader decides whether the field is cast."""
+        root = self.graph.root(name)
+        value = self.graph.values[root]
+        if value.kind != "input" or (root not in self._readers and value.dtype != "int64"):
+            return
+        dtype = "int64" if as_integers else self.dtype
+        if root in self._readers and value.dtype != dtype:
+            kinds = ("integers", "floats") if as_integers else ("floats", "integers")
+            raise ValueError(
+                f"[trace] {self.origin()} reads field {root!r} as {kinds[0]}, but {self._readers[root]} reads it as "
+                f"{kinds[1]}: give the field twice, under two names"
+            )
+        self._readers.setdefault(root, self.origin())
+        if value.dtype != dtype:
+            cast = {n: replace(v, dtype=dtype) for n, v in self.graph.values.items() if self.graph.root(n) == root}
+            self.graph = replace(self.graph, values={**self.graph.values, **cast})
 
     def draw(self) -> str:
         """The number of this forward pass, as a value."""
@@ -112,23 +152,23 @@ class Builder:
         self.graph = self.graph.with_value(Value(name, shape, of.kind, of.dtype, within=x))
         return name
 
-    def call(self, name: str, layer: Traceable, x: str) -> str:
-        """Trace a layer under a name."""
+    def call(self, name: str, layer: Traceable, *inputs: str) -> str:
+        """Trace a layer under a name, of one input or of as many as it has ``input_names``."""
         self._path.append(name)
         self._layers.append(layer)
         try:
-            y = layer.trace(self, x)
+            y = layer.trace(self, *inputs)
             self._makers.setdefault(y, f"layer {'.'.join(self._path)}, {layer}")
         finally:
             self._path.pop()
             self._layers.pop()
         return y
 
-    def whole(self, model: Traceable, x: str) -> str:
+    def whole(self, model: Traceable, *inputs: str) -> str:
         """Trace the model itself, whose path is empty."""
         self._layers.append(model)
         try:
-            return model.trace(self, x)
+            return model.trace(self, *inputs)
         finally:
             self._layers.pop()
 
@@ -144,20 +184,33 @@ class Builder:
 
 def trace(
     model: Traceable,
-    input_shape: tuple[int, ...],
+    inputs: tuple[int, ...] | Mapping[str, Input],
     *,
     training: bool,
     dtype: str = "float32",
     layout: Layout | None = None,
 ) -> tuple[Graph, str]:
-    """The forward graph of ``model`` for a batch of ``input_shape`` (batch axis first), and its output's name.
+    """The forward graph of ``model`` for a batch, and its output's name.
 
-    ``layout`` says where the parameters lie; without it they lie one after another.
+    ``inputs`` are the fields that the model reads, by name; for a model of one input the shape of ``x`` is enough (batch
+    axis first). ``layout`` says where the parameters lie; without it they lie one after another.
     """
-    if len(input_shape) < 1 or any(n < 1 for n in input_shape):
-        raise ValueError(f"[trace] input shape is {input_shape}: every axis must be at least 1")
+    fields = dict(inputs) if isinstance(inputs, Mapping) else {"x": Input(tuple(inputs))}
+    if fields.keys() != set(model.input_names):
+        raise ValueError(f"[trace] {model} has the inputs {list(model.input_names)}, got {list(fields)}")
+    for name, field in fields.items():
+        if len(field.shape) < 1 or any(n < 1 for n in field.shape):
+            what = "input shape" if len(fields) == 1 else f"the shape of input {name!r}"
+            raise ValueError(f"[trace] {what} is {field.shape}: every axis must be at least 1")
     if layout is None:
         layout = Layout.of({name: tuple(spec.shape) for name, spec in model.named_parameters().items()})
     builder = Builder(training, dtype=dtype, layout=layout)
-    output = builder.whole(model, builder.input("x", tuple(input_shape)))
+    for name in model.input_names:
+        field = fields[name]
+        builder.input(name, field.shape, "int64" if field.integers else None, field.slot)
+    output = builder.whole(model, *model.input_names)
+    unread = [n for n, v in builder.graph.values.items() if v.kind == "input" and v.dtype == "int64"]
+    for name in unread:  # a model that hands its input on, or changes its shape alone, gives floats too
+        if builder.graph.root(name) not in builder._readers:
+            builder._read(name, False)
     return builder.graph, output

@@ -197,12 +197,17 @@ class Loader(Settled):
         """The field "x", or the first one, of this rank's samples in their own order, ``rows`` at a time."""
         names = [field.name for field in self._opened.fields]
         index = names.index("x") if "x" in names else 0
+        for arrays in self.fields_in_order(rows):
+            yield arrays[index]
+
+    def fields_in_order(self, rows: int) -> Iterator[list[NDArray[Any]]]:
+        """All fields of this rank's samples in their own order, ``rows`` at a time."""
         mine = np.arange(self.rank, self.samples, self.world_size)
         for first in range(0, len(mine), rows):
             wanted = mine[first : first + rows]
             arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in self._opened.fields]
             self._opened.native.read_into(wanted, arrays, self.seed, self.epoch)
-            yield arrays[index]
+            yield arrays
 
     def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
         """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""

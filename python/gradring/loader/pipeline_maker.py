@@ -82,7 +82,9 @@ class PipelineMaker:
             workers = min(_core.usable_cores(), _MOST_AUTO_THREADS)
         else:
             workers = given
-        said = given if not processes else self._threads  # a source's num_workers is the most processes that there may be
+        said = (
+            given if not processes else self._threads
+        )  # a source's num_workers is the most processes that there may be
         tune = said is None and (workers > 1 or not opened.python)
         ahead = self._prefetch
         if ahead is None:

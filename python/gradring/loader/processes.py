@@ -65,7 +65,9 @@ class _Process:
 class Workers:
     """The processes that fill the batches of one pipeline. They get `value`, which is pickled once."""
 
-    def __init__(self, pipeline: Any, value: Callable[[], Any], *, workers: int, batch_size: int, cells: int, restart: int):
+    def __init__(
+        self, pipeline: Any, value: Callable[[], Any], *, workers: int, batch_size: int, cells: int, restart: int
+    ):
         if os.environ.get(_BEGINNING) == str(os.getpid()):
             raise LoaderError(
                 "[loader] a worker process that imports the main module came upon a loader with worker processes: put "

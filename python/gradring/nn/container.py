@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradring.nn.layer import Layer
 
@@ -40,10 +40,16 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
-    def trace(self, tracer: Builder, x: str) -> str:
+    @property
+    def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the first layer."""
+        return self.layers[0].input_names if self.layers else ("x",)
+
+    def trace(self, tracer: Builder, *inputs: Any, **named: Any) -> str:
+        names: tuple[str, ...] = inputs
         for name, layer in self.children().items():
-            x = tracer.call(name, layer, x)
-        return x
+            names = (tracer.call(name, layer, *names),)
+        return names[0]
 
     def __len__(self) -> int:
         return len(self.layers)

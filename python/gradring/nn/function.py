@@ -25,7 +25,8 @@ class Function(Layer):
     """A layer whose forward and backward pass are Python functions of arrays.
 
     ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the
-    batch axis first); without it they are equal. The arrays are copies, yours to change and to keep. What a function
+    batch axis first); without it they are equal. A field of integers that the function reads as it is has dtype int64; all
+    else has the model's. The arrays are copies, yours to change and to keep. What a function
     raises ends the step before any parameter changes and comes out of ``fit``.
 
     >>> import numpy as np
@@ -72,40 +73,39 @@ class Function(Layer):
             {"function": self},
             effects=f"call {tracer.path('forward')}",
             also={"answer": answer},
+            integers=("x",),
         )
 
-    def callback(self, op: str, shapes: Sequence[tuple[int, ...]], dtype: str) -> Any:
-        """The native callback for arrays of these shapes, the last being the output."""
-        key = (op, tuple(shapes), dtype)
+    def callback(self, op: str, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Any:
+        """The native callback for arrays of these shapes and dtypes, the last being the output."""
+        key = (op, tuple(shapes), tuple(dtypes))
         if key not in self._callbacks:
             function: Callable[..., ArrayLike] = self.forward if op == "function" else self.vjp
-            self._callbacks[key] = _core.Callback(self._wrapped(function, op, list(shapes), dtype))
+            self._callbacks[key] = _core.Callback(self._wrapped(function, op, list(shapes), list(dtypes)))
         return self._callbacks[key]
 
     def _wrapped(
-        self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtype: str
+        self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtypes: list[str]
     ) -> Callable[[tuple[int, ...]], bool]:
-        item = np.dtype(dtype).itemsize
         what = "forward" if op == "function" else "vjp"
-        # The garbage collector does not see what a native callback holds: so it must not hold this layer.
-        layer, failures = str(self), self.failures
 
-        def array(address: int, shape: tuple[int, ...]) -> Array:
-            memory = (ctypes.c_char * (int(np.prod(shape)) * item)).from_address(address)
-            flat: Array = np.frombuffer(memory, np.dtype(dtype))  # type: ignore[call-overload]
+        def array(address: int, shape: tuple[int, ...], dtype: str) -> Array:
+            real = np.dtype(dtype)
+            memory = (ctypes.c_char * (int(np.prod(shape)) * real.itemsize)).from_address(address)
+            flat: Array = np.frombuffer(memory, real)  # type: ignore[call-overload]
             return flat.reshape(shape)
 
         def call(addresses: tuple[int, ...]) -> bool:
             try:
                 # Copies, because a program's memory is used again and may go while a function still holds its array.
-                inputs = [array(a, s).copy() for a, s in zip(addresses, shapes[:-1], strict=False)]
+                inputs = [array(*one).copy() for one in zip(addresses[:-1], shapes[:-1], dtypes[:-1], strict=True)]
                 result = np.asarray(function(*inputs))
                 if result.shape != shapes[-1]:
-                    raise ValueError(f"[Function] {layer}: {what} returned {result.shape}, must be {shapes[-1]}")
-                array(addresses[-1], shapes[-1])[...] = result
+                    raise ValueError(f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}")
+                array(addresses[-1], shapes[-1], dtypes[-1])[...] = result
                 return True
             except BaseException as error:  # raised again when the native step has ended
-                failures.append(error)
+                self.failures.append(error)
                 return False
 
         return call

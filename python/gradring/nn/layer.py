@@ -42,6 +42,10 @@ class Layer(Settled):
     (``trace``). Parameters live in one flat block of shared memory that ``init`` makes; ``params`` are views of it.
     """
 
+    input_names: tuple[str, ...] = ("x",)
+    """The fields of a batch that this layer reads as a model. One of several overrides it, and its ``trace`` then takes as
+    many names."""
+
     shown_by_parts: ClassVar[bool] = False
     """Whether a summary has a line for each layer inside instead of one for the whole."""
 
@@ -85,8 +89,10 @@ class Layer(Settled):
         """The layers inside, by name."""
         return {}
 
-    def trace(self, tracer: Builder, x: str) -> str:
-        """Add this layer's operations to the graph; return the output's name."""
+    # Any, so that a layer may call its inputs what they are: trace(self, tracer, x), trace(self, tracer, left, right).
+    def trace(self, tracer: Builder, *inputs: Any, **named: Any) -> str:
+        """Add this layer's operations to the graph; return the output's name. ``inputs`` are the names of the values that it
+        reads, one per name in ``input_names``."""
         raise NotImplementedError(f"[Layer] {_what_is_missing(self)}")
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
@@ -186,11 +192,12 @@ class Layer(Settled):
         if values is not self.params:  # it is after `params |= {...}`
             raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
-    def __call__(self, x: ArrayLike) -> NDArray[Any]:
-        """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype."""
+    def __call__(self, *inputs: ArrayLike) -> NDArray[Any]:
+        """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype. A model of
+        several inputs takes them in the order of ``input_names``."""
         if self._forward is None or self._forward.store is not self.store:
             self._forward = hooks.forward(self)
-        result: NDArray[Any] = self._forward(x)
+        result: NDArray[Any] = self._forward(*inputs)
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:

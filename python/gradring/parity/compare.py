@@ -49,7 +49,7 @@ def compare(
     if session.step_count:
         raise ValueError(f"[parity] the trainer has done {session.step_count} updates: it must be fresh")
     options: dict[str, Any] = {
-        "loss": session.loss,
+        "loss": session.loss.kind,
         "optimizer": session.optimizer,
         "clip_norm": session.clip_norm,
         "accumulate": session.accumulate,

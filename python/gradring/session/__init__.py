@@ -3,7 +3,6 @@
 from gradring.session.forward import Forward
 from gradring.session.results import EpochResult, Report
 from gradring.session.session import Session
-from gradring.session.state import LOSSES
 from gradring.session.user import UserSession
 
-__all__ = ["LOSSES", "EpochResult", "Forward", "Report", "Session", "UserSession"]
+__all__ = ["EpochResult", "Forward", "Report", "Session", "UserSession"]

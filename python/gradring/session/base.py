@@ -28,6 +28,7 @@ class BaseSession(ABC):
 
     params: Params
     state: dict[str, NDArray[Any]]
+    names: tuple[str, ...] = ("x", "y")  # of a batch's fields, the targets last
     limit: int | None = None  # of batches in an epoch
     _first = 0  # passes before the epoch's first batch
     _told: int | None = None

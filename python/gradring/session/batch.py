@@ -1,9 +1,9 @@
-"""What a session is fed: (x, y) as arrays in memory or as a loader's fields, checked before anything runs."""
+"""What a session is fed: named fields, as arrays in memory or as a loader's, checked before anything runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.arrays import as_numbers
+from gradring.losses import Loss
 
-__all__ = ["Fields", "Look", "check_target", "fields_of", "rows_contiguous"]
+__all__ = ["Bound", "Fields", "Look", "bind", "check_target", "rows_contiguous"]
 
 Array = NDArray[Any]
 
@@ -45,7 +46,7 @@ class Look:
 
 
 class Fields(Protocol):
-    """What a session asks of a loader: how (x, y) look, and a native feed of their batches."""
+    """What a session asks of a loader: how the fields look, and a native feed of their batches."""
 
     @property
     def looks(self) -> Sequence[tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -55,6 +56,31 @@ class Fields(Protocol):
     def open(self, dtypes: Sequence[str]) -> Any:
         """A ``_core.Feed`` whose fields have these dtypes."""
         ...
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Fields in the order of a session's names, the targets last: arrays, or a ``Look`` each if ``feed`` has them.
+
+    ``slots`` are their numbers in a batch of the feed. ``copied`` says that an array here is not the one that was given.
+    """
+
+    fields: tuple[Any, ...]
+    slots: tuple[int, ...]
+    feed: Fields | None = None
+    copied: bool = False
+
+    def __len__(self) -> int:
+        return len(self.fields[0])
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays, if the fields lie in memory; else none."""
+        return () if self.feed is not None else self.fields
+
+    def signature(self) -> tuple[Any, ...]:
+        """What programs depend on, beside the number of rows."""
+        return tuple((f.shape[1:], f.dtype.kind in "iu", slot) for f, slot in zip(self.fields, self.slots, strict=True))
 
 
 def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
@@ -73,36 +99,54 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
     return array
 
 
-def fields_of(arrays: Sequence[ArrayLike] | Fields, loss: str, dtype: str) -> tuple[Any, Any]:
-    """(x, y) with equally many rows, and labels that are integers where the loss wants them: arrays, or a ``Look`` each
-    where they come from a loader."""
-    looks = getattr(arrays, "looks", None)
-    given: Any = arrays if looks is None else tuple(Look(*look) for look in looks)
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise TypeError("[Trainer] arrays must be (x, y)")
-    x, y = given
+def bind(
+    given: Any,
+    names: Sequence[str],
+    loss: Loss,
+    dtype: str,
+    *,
+    slots: Sequence[int],
+    order: Sequence[str] | None = None,
+) -> Bound:
+    """The fields ``names``, the last of which are the targets, of equally many samples.
+
+    ``given`` is a mapping of arrays by name, arrays in the order of the names, or a loader's ``Fields``, which are in this
+    ``order`` if they have names. Arrays will be fed in any order: they take the ``slots`` that a loader had before them.
+    """
+    looks = getattr(given, "looks", None)
+    feed: Fields | None = None if looks is None else given
+    if isinstance(given, Mapping):
+        given = tuple(given[name] for name in names)
+    if looks is not None:
+        slots = range(len(names)) if order is None else tuple(map(list(order).index, names))
+        given = tuple(Look(*looks[slot]) for slot in slots) if len(looks) == len(names) else ()
+    if not isinstance(given, (tuple, list)) or len(given) != len(names):
+        raise TypeError(f"[Trainer] a batch must have the fields {_listed(names)}")
+    fields = list(given)
     if looks is None:
-        x, y = rows_contiguous(x, "x", dtype), rows_contiguous(y, "y", dtype)
-    if len(x) != len(y):
-        raise ValueError(f"[Trainer] x has {len(x)} samples, y has {len(y)}: must be equal")
-    if len(x) == 0:
-        raise ValueError(f"[Trainer] x is {x.shape}: must have at least one sample")
-    if x.size == 0:
-        raise ValueError(f"[Trainer] x is {x.shape}: a sample must have at least one element")
-    if loss == "cross_entropy":
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = y.reshape(-1)
-        if y.ndim != 1:
-            raise ValueError(f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels")
-        if y.dtype.kind not in "iu":
-            raise TypeError(f"[cross_entropy] y must be integer labels, got dtype {y.dtype}")
-    return x, y
+        fields = [rows_contiguous(array, name, dtype) for name, array in zip(names, given, strict=True)]
+    copied = looks is None and any(a is not b for a, b in zip(fields, given, strict=True))
+    first = fields[0]
+    for name, field in zip(names, fields, strict=True):
+        if len(field) != len(first):
+            raise ValueError(f"[Trainer] {names[0]} has {len(first)} samples, {name} has {len(field)}: must be equal")
+    for name, field in zip(names[:-1], fields, strict=False):
+        if len(field) == 0:
+            raise ValueError(f"[Trainer] {name} is {field.shape}: must have at least one sample")
+        if field.size == 0:
+            raise ValueError(f"[Trainer] {name} is {field.shape}: a sample must have at least one element")
+    fields[-1] = loss.targets(fields[-1])
+    return Bound(tuple(fields), tuple(slots), feed, copied)
 
 
-def check_target(wanted: tuple[int, ...], y: Array | Look, loss: str) -> None:
+def _listed(names: Sequence[str]) -> str:
+    return f"({', '.join(names)})"
+
+
+def check_target(wanted: tuple[int, ...], y: Array | Look, loss: Loss) -> None:
     """``y`` has rows of the target's shape."""
     if y.shape[1:] != wanted[1:]:
         raise ValueError(
-            f"[{loss}] y is {y.shape}, the model gives {wanted} for a batch of {wanted[0]}: "
+            f"[{loss.kind}] y is {y.shape}, the model gives {wanted} for a batch of {wanted[0]}: "
             f"y must be (samples, {', '.join(map(str, wanted[1:]))})"
         )

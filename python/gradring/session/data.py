@@ -8,7 +8,7 @@ from typing import Any
 
 from gradring.loader import Loader, as_source
 
-__all__ = ["Mean", "batches_of", "length_of", "named_source", "require_names", "rows_of", "x_and_y"]
+__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "rows_of"]
 
 
 class Mean:
@@ -26,14 +26,14 @@ class Mean:
         return self._sum / self._weight if self._weight else float("nan")
 
 
-def named_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
+def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, *, shuffle: bool, seed: int) -> Any:
     """What batches come from; fields that have names are bound by them."""
     if isinstance(data, Mapping):
-        require_names(f"[{caller}] data", [*data])
-        data = (data["x"], data["y"])
+        require_names(f"[{caller}] data", [*data], names)
+        data = tuple(data[name] for name in names)
     source = as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
     if isinstance(source, Loader) and source.names is not None:
-        require_names(f"[{caller}] the loader", source.names)
+        require_names(f"[{caller}] the loader", source.names, names)
     return source
 
 
@@ -62,21 +62,26 @@ def rows_of(x: Any) -> int:
     return int(x.shape[0]) if hasattr(x, "shape") else len(x)
 
 
-def x_and_y(batch: Any) -> tuple[Any, Any]:
-    """The fields of a batch: by name from a dict, else by position."""
+def fields_in(batch: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    """The fields of a batch in the order of ``names``: by name from a dict, else by position."""
     if isinstance(batch, Mapping):
-        require_names("a batch", [*batch])
-        return batch["x"], batch["y"]
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch[0], batch[1]
+        require_names("a batch", [*batch], names)
+        return tuple(batch[name] for name in names)
+    if isinstance(batch, (tuple, list)) and len(batch) == len(names):
+        return tuple(batch)
     got = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
-    raise TypeError(f"[Trainer] a batch must be (x, y) or a dict of 'x' and 'y', got {got}")
+    raise TypeError(f"[Trainer] a batch must be ({', '.join(names)}) or a dict of {_listed(names)}, got {got}")
 
 
-def require_names(what: str, names: Sequence[Any]) -> None:
+def require_names(what: str, found: Sequence[Any], names: Sequence[str]) -> None:
     """``ValueError`` unless these are the names of what a model is trained on."""
-    if set(names) != {"x", "y"}:
+    if set(found) != set(names):
         raise ValueError(
-            f"[Trainer] {what} has the fields {', '.join(map(repr, names))}: training takes them by name, and needs 'x' "
-            "and 'y' alone"
+            f"[Trainer] {what} has the fields {', '.join(map(repr, found))}: training takes them by name, and needs "
+            f"{_listed(names)} alone"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *rest, last = map(repr, names)
+    return f"{', '.join(rest)} and {last}"

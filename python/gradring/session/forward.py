@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradring import _core, hooks
 from gradring.errors import GradringError
 from gradring.graph.passes import predict_graph
+from gradring.ir import Input
 from gradring.session.arenas import Arenas
 from gradring.session.batch import rows_contiguous
 from gradring.session.programs import Programs
@@ -39,7 +41,13 @@ class Forward:
         self._inside: set[int] = set()  # the threads
         self._free: list[_Pass] = []  # its methods are atomic: who takes one out has it alone
 
-    def __call__(self, x: ArrayLike, batch_size: int = _LARGEST_BATCH) -> NDArray[Any]:
+    def __call__(self, *inputs: ArrayLike, batch_size: int = _LARGEST_BATCH) -> NDArray[Any]:
+        """The outputs for all samples, ``batch_size`` at a time."""
+        names = self._model.input_names
+        if len(inputs) != len(names):
+            raise TypeError(
+                f"[predict] {self._model} takes {len(names)} inputs, ({', '.join(names)}), got {len(inputs)}"
+            )
         me = threading.get_ident()
         if me in self._inside:
             raise GradringError(
@@ -51,7 +59,7 @@ class Forward:
             one = _Pass(self._model, self.store, self._lanes)
         self._inside.add(me)
         try:
-            return one.predict(x, batch_size)
+            return one.predict(inputs, batch_size)
         finally:
             self._inside.discard(me)
             self._free.append(one)
@@ -63,40 +71,54 @@ class _Pass:
     def __init__(self, model: Layer, store: Store, lanes: int) -> None:
         self._programs = Programs(model, Arenas(store, None), lanes=lanes)
         self._output: tuple[int, ...] = ()  # the shape of a row
+        self._dtypes: tuple[str, ...] = ()  # as what the programs read the inputs
 
-    def predict(self, x: ArrayLike, batch_size: int) -> NDArray[Any]:
-        """The model's outputs for all rows of ``x``."""
-        programs, dtype = self._programs, self._programs.dtype
-        array = rows_contiguous(x, "x", dtype)
-        total, row = array.shape[0], array.shape[1:]
+    def predict(self, inputs: Sequence[ArrayLike], batch_size: int) -> NDArray[Any]:
+        """The model's outputs for all rows of the inputs."""
+        programs, dtype, names = self._programs, self._programs.dtype, self._programs.model.input_names
+        arrays = [rows_contiguous(x, name, dtype) for name, x in zip(names, inputs, strict=True)]
+        total = len(arrays[0])
+        for name, array in zip(names, arrays, strict=True):
+            if len(array) != total:
+                raise ValueError(f"[predict] {names[0]} has {total} samples, {name} has {len(array)}: must be equal")
         if total == 0:
-            graph, output = predict_graph(programs.model, (1, *row))
+            graph, output = predict_graph(programs.model, _inputs(names, arrays, 1))
             return np.empty((0, *graph.values[output].shape[1:]), dtype)
         size = min(batch_size, total)
-        feed = _core.ArrayFeed([(array, dtype)], size)
+        if not programs.expect([(array.shape[1:], array.dtype.kind in "iu") for array in arrays]):
+            self._dtypes = (dtype,) * len(names)
         try:
-            self._ensure((size, *row))
+            self._ensure(_inputs(names, arrays, size))
         except _NoOperation:
-            return np.array(array, dtype).reshape(total, *self._output)
+            return np.array(arrays[0], dtype).reshape(total, *self._output)
+        feed = _core.ArrayFeed(list(zip(arrays, self._dtypes, strict=True)), size)
         if total % size:
-            self._ensure((total % size, *row))
+            self._ensure(_inputs(names, arrays, total % size))
         out = np.empty((total, *self._output), dtype)
         result = programs.native.predict(feed, out, out.itemsize * int(np.prod(self._output)))
         if result["fault"] == "callback":
             programs.raise_callback()
         return out
 
-    def _ensure(self, shape: tuple[int, ...]) -> None:
+    def _ensure(self, inputs: Mapping[str, Input]) -> None:
         programs = self._programs
 
         def build() -> tuple[Graph, str | None]:
-            graph, output = predict_graph(programs.model, shape, dtype=programs.dtype, layout=programs.store.layout)
+            graph, output = predict_graph(programs.model, inputs, dtype=programs.dtype, layout=programs.store.layout)
             self._output = graph.values[output].shape[1:]
+            self._dtypes = tuple(graph.values[name].dtype for name in inputs)
             if not graph.nodes:
                 raise _NoOperation
             return graph, output
 
-        programs.ensure("predict", shape, build)
+        programs.ensure("predict", next(iter(inputs.values())).shape[0], build)
+
+
+def _inputs(names: Sequence[str], arrays: Sequence[NDArray[Any]], rows: int) -> dict[str, Input]:
+    return {
+        name: Input((rows, *array.shape[1:]), array.dtype.kind in "iu", slot)
+        for slot, (name, array) in enumerate(zip(names, arrays, strict=True))
+    }
 
 
 hooks.forward.register(Forward)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradring import _core
 from gradring.errors import GradringError
@@ -40,22 +40,25 @@ class Programs:
         self.dtype = self.store.dtype
         self.native = _core.Engine(arenas.param, arenas.grad, arenas.state, lanes, accumulate, seed, check_finite)
         self.plans: dict[tuple[str, int], Plan] = {}
-        self.row_shape: tuple[int, ...] | None = None
+        self._signature: Any = None
 
-    def ensure(self, mode: str, input_shape: tuple[int, ...], build: Callable[[], tuple[Graph, str | None]]) -> bool:
-        """Make the program for this mode and batch shape if it is not there; True if it is new."""
-        if self.row_shape != input_shape[1:]:
-            # Another row shape than before: programs are found by their number of rows alone.
-            self.clear()
-            self.row_shape = input_shape[1:]
-        if self.stale:
-            self.clear()
-        key = (mode, input_shape[0])
+    def expect(self, signature: Any) -> bool:
+        """Batches whose rows look so come next; False if earlier ones looked otherwise, or if the model has changed: all
+        programs are forgotten then, as they are found by their number of rows alone."""
+        if signature == self._signature and not self.stale:
+            return True
+        self.clear()
+        self._signature = signature
+        return False
+
+    def ensure(self, mode: str, rows: int, build: Callable[[], tuple[Graph, str | None]]) -> bool:
+        """Make the program for this mode and number of rows if it is not there; True if it is new."""
+        key = (mode, rows)
         if key in self.plans:
             return False
         graph, output = build()
         made = plan(graph, output, mode=mode)
-        barriers = self.native.add(mode, made.rows, **made.native())
+        barriers = self.native.add(mode, rows, **made.native())
         # What is only printed is planned again when somebody asks: thousands of small models may be alive.
         losses = tuple(i for i in made.instructions if i.op == "cross_entropy")
         self.plans[key] = replace(made, instructions=losses, buffers=(), resources=(), barriers=tuple(barriers))
@@ -64,7 +67,7 @@ class Programs:
     def clear(self) -> None:
         """Forget all programs; they are made again when next needed."""
         self.native.clear()
-        self.stale = False
+        self.stale, self._signature = False, None
         self.plans.clear()
 
     def use_state(self) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EpochResult", "Report", "Sums", "Totals"]
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.metrics import Metrics
+
+__all__ = ["EpochResult", "Predicted", "Report", "Sums", "Totals"]
 
 
 def _metrics(loss: float, accuracy: float | None) -> dict[str, float]:
     return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Report:
     """How far a running epoch is; the means are over its samples so far."""
 
@@ -29,7 +34,7 @@ class Report:
         return _metrics(self.loss, self.accuracy)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EpochResult:
     """What an epoch came to. ``seconds`` has keys data, compute, update and total."""
 
@@ -53,6 +58,9 @@ class Sums:
 
     def add(self, more: Mapping[str, float]) -> None:
         """Add the totals of another chunk."""
+        if not self.values:
+            self.values = dict(more)
+            return
         for key, value in more.items():
             self.values[key] = self.values.get(key, 0) + value
 
@@ -108,3 +116,28 @@ class Totals:
     def metrics(self) -> dict[str, float]:
         """The means by name."""
         return self._sums.metrics()
+
+
+class Predicted:
+    """An epoch's predictions and targets, for metrics that need them all; nothing is kept for those that do not.
+
+    Each batch is predicted with the parameters that it meets, without dropout.
+    """
+
+    def __init__(self, metrics: Metrics, forward: Callable[..., NDArray[Any]]) -> None:
+        self._metrics, self._forward = metrics, forward
+        self._predictions: list[NDArray[Any]] = []
+        self._targets: list[NDArray[Any]] = []
+
+    def add(self, fields: Sequence[Any]) -> None:
+        """The next batch: the model's inputs, and the targets."""
+        if self._metrics.functions:
+            *inputs, targets = fields
+            self._predictions.append(self._forward(*inputs))
+            self._targets.append(np.array(targets))  # a copy, because a loader fills the memory of a batch again
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics by name; NaN where there was no batch."""
+        if not self._predictions:
+            return dict.fromkeys(self._metrics.functions, float("nan"))
+        return self._metrics.of(np.concatenate(self._predictions), np.concatenate(self._targets))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from gradring import _core
 from gradring.graph.faults import bad_number
 from gradring.graph.passes import evaluate_graph
 from gradring.loader import Loader
+from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
 from gradring.session.base import REPORT_SECONDS, Progress
-from gradring.session.batch import Fields, check_target, fields_of
-from gradring.session.data import Mean, batches_of, named_source, rows_of, x_and_y
-from gradring.session.results import EpochResult, Report, Sums, Totals
+from gradring.session.batch import Bound, Fields, check_target
+from gradring.session.data import Mean, batches_of, fields_in, named_source, rows_of
+from gradring.session.results import EpochResult, Predicted, Report, Sums, Totals
 from gradring.session.state import RATES, SessionState
 
 __all__ = ["Session"]
@@ -25,16 +27,17 @@ __all__ = ["Session"]
 Array = NDArray[Any]
 
 
-def step(x: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
-    """The arguments of ``Session.step``; Python's own words for a wrong one name this function."""
-    return x, y
+def step(x: ArrayLike, y: ArrayLike) -> dict[str, ArrayLike]:
+    """The arguments of ``Session.step`` by name; Python's own words for a wrong one name this function."""
+    return {"x": x, "y": y}
 
 
 class Session(SessionState):
     """One model, its loss and its optimizer, ready to run natively.
 
-    ``loss`` is ``"cross_entropy"`` (integer labels), ``"mse"`` or ``"binary_cross_entropy"`` (targets of the output's
-    shape, the model giving logits). A program is planned for each batch shape when it first comes, and kept.
+    ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (integer labels), ``"mse"`` or
+    ``"binary_cross_entropy"`` (targets of the output's shape, the model giving logits). A batch has the fields ``names``:
+    the model's inputs, and the targets ``"y"``. A program is planned for each batch shape when it first comes, and kept.
     ``threads`` is the most that a step may use; whether one or all are faster is measured, and the results have the
     same bits either way. ``accumulate`` batches make one update, whose gradient is the mean over all their samples.
     ``nonfinite`` is ``"raise"`` (NonFinite before anything changes) or ``"ignore"``. ``fuse_update`` lets the optimizer
@@ -52,12 +55,15 @@ class Session(SessionState):
     True
     """
 
-    step: Callable[[Array, Array], float]
-    """``step(x, y) -> loss``: one batch. The loss is that of the parameters before the update."""
+    step: Callable[..., float]
+    """``step(x, y) -> loss``: one batch; fields by position, by name, or in a dict. The loss is that of the
+    parameters before the update."""
 
-    def __init__(self, model: Layer, *, accuracy: bool = True, **options: Any) -> None:
+    def __init__(self, model: Layer, *, metrics: Metrics | Sequence[Any] = ("accuracy",), **options: Any) -> None:
         super().__init__(model, **options)
-        self._accuracy = accuracy and self.loss != "mse"
+        self._metrics = metrics if isinstance(metrics, Metrics) else as_metrics("Session", metrics)
+        self._accuracy = self._metrics.accuracy and self.loss.counts_right
+        self._source: tuple[Any, Bound] | None = None  # what an epoch of this fit has read already
         self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
         self._expect_rates()
 
@@ -69,25 +75,43 @@ class Session(SessionState):
         constant = [] if self._constant_rates is None else [float(self._constant_rates[0])]
         _core.set_expected_rates(self._fast, constant, 0, bool(constant))
 
+    def _stop_fast_path(self) -> None:
+        if len(self.names) == 2:  # no array has an axis of -1 elements
+            _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
+
+    def _given(self, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """The fields that ``step`` was given, by position, by name or in a dict."""
+        if len(given) == 1 and not named and isinstance(given[0], Mapping):
+            return self._given((), dict(given[0]))
+        if self.names == ("x", "y"):
+            return step(*given, **named)
+        taken = self.names[: len(given)]
+        missing = [name for name in self.names[len(given) :] if name not in named]
+        unknown = [name for name in named if name not in self.names or name in taken]
+        if len(given) > len(self.names) or missing or unknown:
+            got = f"{len(given)} by position" + (f" and {', '.join(map(repr, named))}" if named else "")
+            raise TypeError(f"step() takes ({', '.join(self.names)}), got {got}")
+        return {**dict(zip(taken, given, strict=True)), **named}
+
     def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
         """A step that checks, converts, plans and explains; it tells the fast path what to expect next time."""
-        first: Any = given[0] if len(given) == 1 and not named else None
-        x, y = step(**first) if isinstance(first, Mapping) else step(*given, **named)
+        fields = self._given(given, named)
         self._require_own_store()
         self._programs.store.whole.trained = True
-        fields = fields_of((x, y), self.loss, self.dtype)
-        rows = len(fields[0])
-        wanted = self._wanted(*fields)
-        feed = _core.ArrayFeed(wanted, rows)
-        self._ensure("train", rows, *fields)
-        shapes = [list(field.shape[1:]) for field in fields]
-        _core.set_expected_shapes(self._fast, wanted[0][1], shapes[0], wanted[1][1], shapes[1])
+        bound = self._bind(fields)
+        rows = len(bound)
+        feed = self._feed(bound, rows)
+        self._ensure("train", rows, bound)
+        if bound.slots == (0, 1):
+            x, y = (list(field.shape[1:]) for field in bound.fields)
+            _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y)
         if self._constant_rates is None:
             ahead = self.optimizer.learning_rates(self.step_count, RATES).tolist()
             _core.set_expected_rates(self._fast, ahead, self.step_count, False)
         result, part = self._native.chunk(True, feed, self._rates(1), 1, 0.0)
         if result["fault"]:
-            self._fail(result, fields[1], 0, culprit=bad_number(fields, np.arange(rows)))
+            culprit = bad_number(bound.arrays, np.arange(rows), self.names)
+            self._fail(result, bound.fields[-1], 0, culprit=culprit)
         loss: float = part["last_loss"]
         return loss
 
@@ -102,15 +126,16 @@ class Session(SessionState):
 
     def run(
         self,
-        arrays: Sequence[ArrayLike] | Fields,
+        data: Sequence[ArrayLike] | Mapping[str, ArrayLike] | Fields | Bound,
         *,
         batch_size: int,
         max_steps: int | None = None,
         on_report: Callable[[Report], object] | None = None,
         report_every: float = REPORT_SECONDS,
+        before_step: Callable[[], object] | None = None,
         **order: Any,
     ) -> EpochResult:
-        """Train on one epoch of ``arrays`` (x, y), natively and without Python's lock.
+        """Train on one epoch of arrays ``(x, y)``, natively and without Python's lock.
 
         Instead of arrays it may be given a loader's fields (``Loader.fields``), whose own batch size and order count.
         ``order`` is what ``_core.ArrayFeed`` takes: ``shuffle``, ``seed``, ``epoch``, ``drop_last``, ``start_batch``,
@@ -118,102 +143,130 @@ class Session(SessionState):
 
         ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
+        With ``before_step``, which is called before each, steps come back to Python one by one.
         """
         self._require_own_store()
         self._programs.store.whole.trained = True
-        x, y = fields_of(arrays, self.loss, self.dtype)
-        feed = self._feed(arrays, x, y, batch_size, **order)
-        sums, left = Sums(self.loss != "mse"), -1 if max_steps is None else max_steps
-        started = time.perf_counter()
+        bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
+        if data is bound:
+            self._expect(bound, min(batch_size, len(bound)))
+        feed = self._feed(bound, batch_size, **order)
+        sums, left = Sums(self.loss.counts_right), -1 if max_steps is None else max_steps
+        started = told = time.perf_counter()
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
-                self._ensure("train", rows, x, y)
+                self._ensure("train", rows, bound)
                 rates = self._rates(RATES)
-                result, part = self._native.chunk(True, feed, rates, left, report_every)
+                if before_step is not None:
+                    before_step()
+                most = left if before_step is None else 1
+                result, part = self._native.chunk(True, feed, rates, most, report_every)
                 sums.add(part)
                 if result["fault"]:
-                    self._fail_in_epoch(result, arrays, x, y, sums.count("steps"), order)
+                    self._fail_in_epoch(result, bound, sums.count("steps"), order)
                 left -= part["steps"] if left > 0 else 0
-                if on_report is not None and part["steps"]:
-                    on_report(sums.report(rates, int(part["updates"]), time.perf_counter() - started))
+                now = time.perf_counter()
+                if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
+                    continue
+                on_report(sums.report(rates, int(part["updates"]), now - started))
+                told = now
         except BaseException:
             self.forget()
             raise
         self.flush()
         return sums.result(time.perf_counter() - started)
 
-    def _fail_in_epoch(
-        self, result: Any, arrays: Any, x: Array, y: Array, steps: int, order: Mapping[str, Any]
-    ) -> None:
-        lies = () if hasattr(arrays, "open") else (x, y)
-        shuffled = None
-        if order.get("shuffle") and lies:
-            shuffled = _core.Permutation(len(x), order.get("seed", 0), order.get("epoch", 0))
+    def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
+        arrays, shuffled = bound.arrays, None
+        if order.get("shuffle") and arrays:
+            shuffled = _core.Permutation(len(bound), order.get("seed", 0), order.get("epoch", 0))
         first, rows = result["position"], result["rows"]
         numbers = np.arange(first, first + rows) if shuffled is None else shuffled.range(first, rows)
         batch = steps + order.get("start_batch", 0)
-        self._fail(result, y if lies else None, batch, culprit=bad_number(lies, numbers))
+        self._fail(result, arrays[-1] if arrays else None, batch, culprit=bad_number(arrays, numbers, self.names))
 
-    def evaluate_arrays(
+    def evaluate_fields(
         self,
-        arrays: Sequence[ArrayLike] | Fields,
+        data: Sequence[ArrayLike] | Mapping[str, ArrayLike] | Fields | Bound,
         batch_size: int = 1024,
         *,
         first_batch: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> dict[str, float]:
-        """Mean loss and, but for mse, accuracy over all samples of this rank, without dropout or updates. In errors
-        batches are counted from ``first_batch``."""
+        """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout or
+        updates. In errors batches are counted from ``first_batch``."""
         self._require_own_store()
-        x, y = fields_of(arrays, self.loss, self.dtype)
-        feed = self._feed(arrays, x, y, min(batch_size, len(x)), rank=rank, world_size=world_size)
-        sums = Sums(self.loss != "mse")
+        bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
+        feed = self._feed(bound, min(batch_size, len(bound)), rank=rank, world_size=world_size)
+        sums = Sums(self.loss.counts_right)
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
-            self._ensure("evaluate", rows, x, y)
+            self._ensure("evaluate", rows, bound)
             result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS)
             sums.add(part)
             if result["fault"]:
-                labels, batch = None if hasattr(arrays, "open") else y, first_batch + sums.count("steps")
+                arrays, batch = bound.arrays, first_batch + sums.count("steps")
                 first = result["position"]
-                lies = () if labels is None else (x, labels)
-                found = bad_number(lies, np.arange(first, min(first + result["rows"], len(x))))
-                self._fail(result, labels, batch, training=False, culprit=found)
+                numbers = np.arange(first, min(first + result["rows"], len(bound)))
+                found = bad_number(arrays, numbers, self.names)
+                self._fail(result, arrays[-1] if arrays else None, batch, training=False, culprit=found)
         return sums.metrics()
-
-    def _feed(self, arrays: Any, x: Array, y: Array, batch_size: int, **order: Any) -> Any:
-        wanted = self._wanted(x, y)
-        if hasattr(arrays, "open"):
-            return arrays.open([dtype for _, dtype in wanted])
-        return _core.ArrayFeed(wanted, batch_size, **order)
 
     # Sources: a loader's epoch runs natively, and batches that Python makes run one by one
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        with super().holding():
+            try:
+                yield
+            finally:
+                self._source = None
+
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
         """What batches come from; fields that have names are bound by them."""
-        return named_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
+        return named_source(caller, data, self.names, batch_size, shuffle=shuffle, seed=seed)
 
     def metric_names(self) -> tuple[str, ...]:
-        return ("loss", "accuracy") if self._accuracy else ("loss",)
+        accuracy = ("accuracy",) if self._accuracy else ()
+        return ("loss", *accuracy, *self._metrics.functions)
 
     def require_fit(self, source: Any) -> None:
         if isinstance(source, Loader) and source.computable:
-            arrays = source.fields(in_order=True) if source.arrays is None else source.arrays
-            x, y = fields_of(arrays, self.loss, self.dtype)
-            graph = evaluate_graph(self.model, (1, *x.shape[1:]), self.loss)
-            check_target(graph.values["target"].shape, y, self.loss)
+            bound = self._bind_loader(source, in_order=True)
+            graph = evaluate_graph(self.model, self._inputs(1), self.loss.kind)
+            check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
+
+    def _bind_loader(self, source: Loader, start: int = 0, *, in_order: bool = False) -> Bound:
+        arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
+        if arrays is not None:
+            return self._bind(arrays, rows=source.batch_size)
+        return self._bind(source.fields(start, in_order=in_order), rows=source.batch_size, order=source.names)
 
     def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
         self.forget()
         self.begin(start)
         try:
-            if not isinstance(source, Loader) or not source.computable:
+            known = self._source
+            if known is not None and known[0] is source:
+                bound = known[1]
+            elif not isinstance(source, Loader) or not source.computable:
                 return self._train_batches(source, epoch, start, progress)
+            else:
+                bound = self._bind_loader(source, start)
+                # Arrays that are read where they lie look the same in every epoch of a fit.
+                if bound.feed is None and not bound.copied and self.model.store.fits:
+                    self._source = source, bound
             source.set_epoch(epoch)
-            arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
+            predicted, before_step = Predicted(self._metrics, self._forward), None
+            if self._metrics.functions:
+                batches = source.batches(start)
+
+                def before_step() -> None:
+                    predicted.add(fields_in(next(batches), self.names))
+
             result = self.run(
-                source.fields(start) if arrays is None else arrays,
+                bound,
                 batch_size=source.batch_size,
                 shuffle=source.shuffle,
                 seed=source.seed,
@@ -225,46 +278,60 @@ class Session(SessionState):
                 pad=source.pad,
                 max_steps=None if self.limit is None else max(self.limit - start, 0),
                 on_report=lambda made: self.tell(progress, start + made.steps, self._chosen(made.metrics())),
+                before_step=before_step,
             )
-            return self._chosen(result.metrics())
+            return {**self._chosen(result.metrics()), **predicted.metrics()}
         except BaseException:
             self.forget()  # they will be drawn again, with the same dropout
             raise
 
     def _train_batches(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
         done, told = start, time.perf_counter()
-        totals = Totals(self.totals, self.loss != "mse")
+        totals, predicted = Totals(self.totals, self.loss.counts_right), Predicted(self._metrics, self._forward)
         for batch in batches_of(source, epoch, start, self.limit):
+            fields = fields_in(batch, self.names)
+            predicted.add(fields)  # as the loss has it: before the update
             totals.begin()
-            self.step(*x_and_y(batch))
+            self.step(*fields)
             totals.end()
             done += 1
             if time.perf_counter() - told > REPORT_SECONDS:
                 self.tell(progress, done, self._chosen(totals.metrics()))
                 told = time.perf_counter()
         self.flush()
-        return self._chosen(totals.metrics())
+        return {**self._chosen(totals.metrics()), **predicted.metrics()}
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
-        """Mean loss, and accuracy where there is one; nothing is updated."""
-        if isinstance(source, tuple):
-            return self._chosen(self.evaluate_arrays(source, batch_size))
+        """Mean loss, accuracy where there is one, and the other metrics; nothing is updated."""
+        predicted = Predicted(self._metrics, self._forward)
+        if isinstance(source, (tuple, Mapping)):
+            source = self.source("Session", source, batch_size, shuffle=False, seed=0)
         if isinstance(source, Loader) and source.computable:
-            arrays = source.arrays
-            fields = source.fields(in_order=True) if arrays is None else arrays
             ranks = {"rank": source.rank, "world_size": source.world_size}
-            return self._chosen(self.evaluate_arrays(fields, batch_size, **ranks))
+            native = self.evaluate_fields(self._bind_loader(source, in_order=True), batch_size, **ranks)
+            if self._metrics.functions:
+                for arrays in source.fields_in_order(batch_size):
+                    named = dict(zip(source.names or self.names, arrays, strict=True))
+                    predicted.add([named[name] for name in self.names])
+            return {**self._chosen(native), **predicted.metrics()}
         means: dict[str, Mean] = {}
         for number, batch in enumerate(batches_of(source)):
-            x, y = x_and_y(batch)
-            for name, value in self.evaluate_arrays((x, y), batch_size, first_batch=number).items():
-                means.setdefault(name, Mean()).add(value, rows_of(x))
-        return self._chosen({name: mean.value for name, mean in means.items()})
+            fields = fields_in(batch, self.names)
+            for name, value in self.evaluate_fields(fields, batch_size, first_batch=number).items():
+                means.setdefault(name, Mean()).add(value, rows_of(fields[0]))
+            predicted.add(fields)
+        return {**self._chosen({name: mean.value for name, mean in means.items()}), **predicted.metrics()}
 
-    def predict(self, x: ArrayLike, batch_size: int = 1024) -> Array:
-        """The model's output for every row of ``x``, without dropout."""
+    def predict(self, x: Any, batch_size: int = 1024) -> Array:
+        """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of
+        them."""
         self._require_own_store()
-        return self._forward(x, batch_size)
+        names = self.names[:-1]
+        if len(names) == 1:
+            return self._forward(x, batch_size=batch_size)
+        if not isinstance(x, tuple):
+            raise TypeError(f"[Trainer.predict] the model takes ({', '.join(names)}): give a tuple or a dict of them")
+        return self._forward(*x, batch_size=batch_size)
 
     def _chosen(self, metrics: dict[str, float]) -> dict[str, float]:
-        return {name: value for name, value in metrics.items() if self._accuracy or name != "accuracy"}
+        return metrics if self._accuracy else {"loss": metrics["loss"]} if metrics else {}

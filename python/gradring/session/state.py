@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
-from gradring.arguments import choice
 from gradring.errors import GradringError
 from gradring.graph.faults import fault_error
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
+from gradring.ir import Input, trace
+from gradring.losses import Loss, as_loss
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
-from gradring.session.batch import check_target
+from gradring.session.batch import Bound, bind, check_target
 from gradring.session.forward import Forward
 from gradring.session.programs import Programs
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
 
-__all__ = ["LOSSES", "RATES", "SessionState"]
+__all__ = ["RATES", "SessionState"]
 
-LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
 RATES = 16384  # learning rates that are computed ahead
 Array = NDArray[Any]
 
@@ -43,7 +44,7 @@ class SessionState(BaseSession):
         model: Layer,
         *,
         optimizer: Optimizer,
-        loss: str = "cross_entropy",
+        loss: str | Loss = "cross_entropy",
         dtype: str = "float32",
         threads: int | Literal["auto"] = "auto",
         seed: int = 0,
@@ -54,7 +55,12 @@ class SessionState(BaseSession):
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
-        choice("Session", "loss", loss, LOSSES)
+        self.names = (*model.input_names, "y")
+        if len(set(self.names)) < len(self.names) or len(self.names) < 2:
+            raise ValueError(
+                f"[Session] {model} has the inputs {list(model.input_names)}: there must be one or more, all different, and "
+                "'y' is the name of the targets"
+            )
         options = Options.checked(
             "Session",
             dtype=dtype,
@@ -64,7 +70,7 @@ class SessionState(BaseSession):
             nonfinite=nonfinite,
             seed=seed,
         )
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.model, self.loss, self.optimizer = model, as_loss("Session", loss), optimizer
         self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
         self._check_finite = options.nonfinite == "raise"
@@ -90,6 +96,11 @@ class SessionState(BaseSession):
         self._grads = self._arenas.gradients()
         self.state = self._arenas.states(optimizer.state_names)
         self._last_rows = 0
+        self._slots = tuple(range(len(self.names)))  # of the fields in a batch
+        self._dtypes: tuple[str, ...] = ()  # of the fields, as programs read them
+        self._looks: dict[
+            str, tuple[tuple[int, ...], bool, int]
+        ] = {}  # inputs: a row's shape, integers, number in a batch
         self._constant_rates: NDArray[np.float64] | None = None
         self._set_rates(optimizer)
 
@@ -220,7 +231,7 @@ class SessionState(BaseSession):
         if ("train", rows) not in plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         kept = self._programs.plan_of("train", rows)
-        graph = self._graph("train", kept.input_shape)
+        graph = self._graph("train", self._inputs(rows))
         return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
 
     def totals(self) -> dict[str, float]:
@@ -240,30 +251,59 @@ class SessionState(BaseSession):
                 "astype with another dtype, or as layers of another model: make a new trainer"
             )
 
-    def _wanted(self, x: Array, y: Array) -> list[tuple[Array, str]]:
-        return [(x, self.dtype), (y, "int64" if self.loss == "cross_entropy" else self.dtype)]
+    # Fields of a batch
 
-    def _ensure(self, mode: str, rows: int, x: Array, y: Array) -> bool:
-        shape = (rows, *x.shape[1:])
+    def _bind(self, given: Any, *, rows: int | None = None, order: Sequence[str] | None = None) -> Bound:
+        """The fields of batches of ``rows`` (all that are given), checked; programs for other fields are forgotten."""
+        bound = bind(given, self.names, self.loss, self.dtype, order=order, slots=self._slots)
+        self._expect(bound, len(bound) if rows is None else min(rows, len(bound)))
+        return bound
 
+    def _expect(self, bound: Bound, rows: int) -> None:
+        if self._programs.expect(bound.signature()):
+            return
+        self._slots = bound.slots
+        self._stop_fast_path()
+        inputs = zip(self.names[:-1], bound.fields, bound.slots, strict=False)
+        self._looks = {name: (field.shape[1:], field.dtype.kind in "iu", slot) for name, field, slot in inputs}
+        reads = (self.dtype,) * (len(self.names) - 1)
+        if any(field.dtype.kind in "iu" for field in bound.fields[:-1]):  # the layers decide whether they stay integers
+            graph, _ = trace(self.model, self._inputs(rows), training=False, dtype=self.dtype)
+            reads = tuple(graph.values[name].dtype for name in self.names[:-1])
+        self._dtypes = (*reads, self.loss.target_dtype(self.dtype))
+
+    def _stop_fast_path(self) -> None:
+        """The programs to come may read other fields than those that the fast path of a step expects."""
+
+    def _inputs(self, rows: int) -> dict[str, Input]:
+        return {name: Input((rows, *row), integers, slot) for name, (row, integers, slot) in self._looks.items()}
+
+    def _feed(self, bound: Bound, batch_size: int, **order: Any) -> Any:
+        """A native feed of these fields, in the dtypes that the programs read."""
+        by_slot = sorted(zip(bound.slots, bound.fields, self._dtypes, strict=True), key=itemgetter(0))
+        if bound.feed is None:
+            return _core.ArrayFeed([(field, dtype) for _, field, dtype in by_slot], batch_size, **order)
+        return bound.feed.open([dtype for _, _, dtype in by_slot])
+
+    def _ensure(self, mode: str, rows: int, bound: Bound) -> bool:
         def build() -> tuple[Graph, str | None]:
-            graph = self._graph(mode, shape)
-            check_target(graph.values["target"].shape, y, self.loss)
+            graph = self._graph(mode, self._inputs(rows))
+            check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
             return graph, None
 
         if mode == "train":
             self._last_rows = rows
-        return self._programs.ensure(mode, shape, build)
+        return self._programs.ensure(mode, rows, build)
 
-    def _graph(self, mode: str, shape: tuple[int, ...]) -> Graph:
-        """The graph of a training step or an evaluation for a batch of this shape."""
+    def _graph(self, mode: str, inputs: Mapping[str, Input]) -> Graph:
+        """The graph of a training step or an evaluation for a batch of these inputs."""
         layout = self._programs.store.layout
         if mode == "evaluate":
-            return evaluate_graph(self.model, shape, self.loss, dtype=self.dtype, layout=layout)
+            return evaluate_graph(self.model, inputs, self.loss.kind, dtype=self.dtype, layout=layout)
         return train_graph(
             self.model,
-            shape,
-            self.loss,
+            inputs,
+            self.loss.kind,
             dtype=self.dtype,
             layout=layout,
             optimizer=self.optimizer,
@@ -283,7 +323,7 @@ class SessionState(BaseSession):
             self.forget()  # the sums of micro-batches hold what was found
         plans = self._programs.plans.values()
         updates = self.step_count if training else None
-        raise fault_error(result, loss=self.loss, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
+        raise fault_error(result, loss=self.loss.kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
 
     def _passes(self) -> tuple[int, int]:
         return self.draw_count, self.pending

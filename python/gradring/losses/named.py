@@ -1,0 +1,30 @@
+"""Losses by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradring.arguments import choice
+from gradring.losses.base import Loss
+from gradring.losses.binary_cross_entropy import BinaryCrossEntropy
+from gradring.losses.cross_entropy import CrossEntropy
+from gradring.losses.mse import MSE
+
+__all__ = ["NAMES", "as_loss"]
+
+_LOSSES = (CrossEntropy, MSE, BinaryCrossEntropy)
+NAMES = tuple(loss.kind for loss in _LOSSES)
+
+
+def as_loss(where: str, loss: Any) -> Loss:
+    """A loss, from itself or from its name; an error that begins with ``where`` for anything else.
+
+    >>> as_loss("Trainer", "mse")
+    MSE()
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        raise TypeError(f"[{where}] loss is the class {loss.__name__}: did you forget the brackets?")
+    name = choice(where, "loss", loss, NAMES, "or one of gr.losses")
+    return next(known() for known in _LOSSES if known.kind == name)

@@ -1,0 +1,12 @@
+"""Metrics, for ``Trainer(metrics=[...])``: the ones here, and any ``callable(predictions, targets) -> float``."""
+
+from __future__ import annotations
+
+from gradring.metrics.accuracy import Accuracy
+from gradring.metrics.base import Metric
+from gradring.metrics.mae import MAE
+from gradring.metrics.named import NAMES, Metrics, as_metrics
+from gradring.metrics.r2 import R2
+from gradring.metrics.top_k import TopK
+
+__all__ = ["MAE", "NAMES", "R2", "Accuracy", "Metric", "Metrics", "TopK", "as_metrics"]

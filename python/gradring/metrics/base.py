@@ -1,0 +1,32 @@
+"""What every metric of this package is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+__all__ = ["Metric"]
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """A number that says how good predictions are: ``metric(predictions, targets)`` over whole arrays of samples.
+
+    ``name`` is what a history calls it.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    def __call__(self, predictions: NDArray[Any], targets: NDArray[Any]) -> float: ...
+
+    def _same_shape(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+        if predictions.shape != targets.shape:
+            raise ValueError(
+                f"[{type(self).__name__}] predictions are {predictions.shape}, targets {targets.shape}: must be the same"
+            )
