@@ -16,21 +16,36 @@ from gradring.nn.architecture import build, describe
 from gradring.nn.layer import Layer
 from gradring.nn.store import Store
 
-__all__ = ["ARCHITECTURE", "description", "load", "read_model", "save"]
+__all__ = ["ARCHITECTURE", "as_notes", "description", "load", "notes_of", "read_model", "save"]
 
 ARCHITECTURE = "architecture"  # its key in the metadata
+_NOTE = "note."  # before the names of a user's texts
 _BESIDE = ("optimizer/", "callbacks/")  # what a checkpoint has beside the parameters
 
 
 def save(model: Layer, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
     """Write the model; ``notes`` are more texts for the metadata."""
-    metadata = {**(notes or {}), "format": "gradring", "version": "1", **description(model)}
+    metadata = {"format": "gradring", "version": "1", **description(model), **as_notes(notes)}
     checkpoint.write(path, dict(model.params), metadata)
 
 
 def description(model: Layer) -> dict[str, str]:
     """What the metadata say of a model."""
     return {ARCHITECTURE: describe(model), "dtype": model.store.dtype}
+
+
+def as_notes(notes: Mapping[str, str] | None) -> dict[str, str]:
+    """A user's texts as metadata, under names that are none of the package's."""
+    if notes is None:
+        return {}
+    if not isinstance(notes, Mapping) or not all(isinstance(t, str) for pair in notes.items() for t in pair):
+        raise TypeError("[save] notes must be a dict of texts by name")
+    return {_NOTE + name: text for name, text in notes.items()}
+
+
+def notes_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What ``as_notes`` put there."""
+    return {name.removeprefix(_NOTE): text for name, text in metadata.items() if name.startswith(_NOTE)}
 
 
 def load(

@@ -221,13 +221,14 @@ class Trainer(Settled):
             self.model.init(seed, self.model.store.dtype)
             self._state.begin_anew(seed)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
 
-        A new trainer that loads it goes on bit for bit as this one would.
+        A new trainer that loads it goes on bit for bit as this one would; ``gr.load`` makes the model from it. ``notes``
+        are texts by name that the file's metadata keep, such as the names of the classes.
         """
         with self._gate.reading():
-            self._state.save(path)
+            self._state.save(path, notes)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool = False, strict: bool = True) -> list[str]:
         """Go on from a file of ``save``; the names of the tensors that were taken from it.

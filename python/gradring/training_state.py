@@ -16,7 +16,7 @@ from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
 from gradring.history import History
-from gradring.model_file import description
+from gradring.model_file import as_notes, description
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 
@@ -76,8 +76,8 @@ class TrainingState:
         self.session.restore(dict.fromkeys(self.counts(), 0) | {"seed": seed})
         self.epoch, self.batch, self.seed, self.history = 0, 0, seed, History()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint, which appears whole or not at all."""
+    def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
+        """Write a checkpoint, which appears whole or not at all; ``notes`` are more texts for its metadata."""
         states, arrays = split(named_states(self.callbacks) or self.callback_states)
         metadata = {name: str(value) for name, value in self.counts().items()}
         metadata |= {
@@ -90,6 +90,7 @@ class TrainingState:
         model = getattr(self.session, "model", None)
         if model is not None:
             metadata |= description(model)
+        metadata |= as_notes(notes)
         checkpoint.write(path, {**self._tensors(), **arrays}, metadata)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool, strict: bool) -> list[str]:

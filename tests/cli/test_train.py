@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,7 +51,11 @@ def test_own_files(own, tmp_path, capsys):
     tensors, _ = checkpoint.read(tmp_path / "out" / "x.safetensors")
     assert [tensors[f"{i}.weight"].shape for i in (0, 2, 4)] == [(6, 8), (8, 4), (4, 2)]
     assert float(table(tmp_path / "out" / "history.csv")[-1]["val_accuracy"]) > 0.8
-    assert "on 80 test samples" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "on 80 test samples" in said
+    assert re.match(
+        r"task: classify, 2 classes \(0, 1\), because .*y.npy holds whole numbers, 2 of which differ in 400", said
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
@@ -69,14 +74,18 @@ def test_regression(tmp_path, capsys):
     assert main(["train", *paths, "--epochs", "60", "--lr", "0.01"]) == 0
     rows = table(tmp_path / "history.csv")
     assert "accuracy" not in rows[0] and float(rows[-1]["val_loss"]) < 0.05 * float(rows[0]["val_loss"])
-    assert "x: loss " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.match(r"task: regress, one number, because .*y\.npy holds fractions\n", said)
+    score, error = map(float, re.search(r"x: R2 ([\d.]+), root mean square error (\S+) on 40", said).groups())
+    assert score > 0.95 and error < 0.25 * np.std(x @ [1.0, 2.0, 3.0])
 
 
 def test_resume_ends_where_one_run_ends(own, tmp_path):
     assert main([*own, "--epochs", "6", "--seed", "3"]) == 0
     whole, _ = checkpoint.read(tmp_path / "out" / "x.safetensors")
+    assert main([*own, "--epochs", "6", "--overwrite"]) == 0
     # The learning rate depends on the number of epochs, so a run that is broken off is one of six epochs all the same.
-    trainer_stops_after(3, lambda: main([*own, "--epochs", "6", "--seed", "3"]))
+    trainer_stops_after(3, lambda: main([*own, "--epochs", "6", "--seed", "3", "--overwrite"]))
     broken, metadata = checkpoint.read(tmp_path / "out" / "x.safetensors")
     assert metadata["epoch"] == "3" and not np.array_equal(broken["0.weight"], whole["0.weight"])
     assert main([*own, "--epochs", "6", "--seed", "3", "--resume"]) == 0
@@ -133,9 +142,11 @@ def damaged(path):
         (lambda d: (d / "y.npy").write_bytes(b"PK\x03\x04"), r"y\.npy is not an \.npy file of numbers"),
         (lambda d: (d / "x.npy").unlink(), r"No such file.*x\.npy"),
         (lambda d: np.save(d / "y.npy", np.zeros(399, int)), r"x\.npy has 400 samples, .*y\.npy has 399"),
-        (lambda d: np.save(d / "y.npy", np.full(400, -1)), r"y\.npy has a label -1, expected 0 or more"),
+        (lambda d: np.save(d / "y.npy", np.full(400, -1)), r"y\.npy has one class alone, -1: there is nothing"),
         (lambda d: np.save(d / "y.npy", np.zeros((400, 2), int)), r"y\.npy is \(400, 2\); int labels must be \(N,\)"),
-        (lambda d: np.save(d / "y.npy", np.array(["a"] * 400)), r"y\.npy must hold int labels"),
+        (lambda d: np.save(d / "y.npy", np.array(["a"] * 400)), r"y\.npy has one class alone, a: there"),
+        (lambda d: np.save(d / "y.npy", np.zeros(400, complex)), r"y\.npy must hold labels \(N,\), or numbers"),
+        (lambda d: np.save(d / "y.npy", np.full(400, np.nan)), r"y\.npy: the target of sample 0 is nan: every target"),
         (lambda d: np.save(d / "x.npy", np.zeros((0, 3))), r"x\.npy"),
         (lambda d: np.save(d / "x.npy", np.zeros(())), r"x\.npy is \(\): there must be at least one sample"),
         (
@@ -144,7 +155,7 @@ def damaged(path):
         ),
         (
             lambda d: np.save(d / "x.npy", np.full((400, 2), np.nan)),
-            r"the loss of step 1 .*is not finite, because x of sample",
+            r"x\.npy: element 0 of sample 0 is nan: every value must be finite",
         ),
         (
             lambda d: (np.save(d / "x.npy", np.zeros((1, 2))), np.save(d / "y.npy", np.zeros(1, int))),
@@ -158,7 +169,7 @@ def test_bad_files(own, tmp_path, capsys, change, words):
     assert main(own) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("gradring: error: ")
-    assert __import__("re").search(words, error), error
+    assert re.search(words, error), error
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,7 @@ def test_bad_options(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("gradring: error: ") and __import__("re").search(words, error), error
+    assert error.startswith("gradring: error: ") and re.search(words, error), error
     assert os.listdir(tmp_path) == []
 
 

@@ -13,14 +13,14 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process if None) and return its exit status."""
-    from gradring.cli import bench, doctor, run, train
+    from gradring.cli import bench, doctor, predict, run, train
 
     parser = argparse.ArgumentParser(
         prog="gradring", description="Train neural networks straight from NumPy arrays, natively."
     )
     parser.add_argument("--version", action="version", version=f"gradring {gradring.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="train | run | bench | doctor")
-    for module in (train, run, bench, doctor):
+    commands = parser.add_subparsers(title="commands", required=True, metavar="train | predict | run | bench | doctor")
+    for module in (train, predict, run, bench, doctor):
         module.add_to(commands)
     options = parser.parse_args(arguments)
     try:

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import gradring as gr
+from gradring import checkpoint
 from gradring.cli.data import Task, check_folder, task
 from gradring.cli.output import say
+from gradring.model_file import notes_of
 
 __all__ = ["add_to"]
 
@@ -26,9 +30,23 @@ def add_to(commands: Any) -> None:
     data.add_argument(
         "--x",
         type=Path,
-        help="your own samples: an .npy array (N, ...); uint8 is scaled to 0..1, other types are taken as they are",
+        help="your own samples (N, ...): .npy, .npz with arrays x and y, or .csv; .npy files may be larger than memory",
     )
-    data.add_argument("--y", type=Path, help="their int labels (N,), or float targets (N, k) for regression")
+    data.add_argument(
+        "--y", type=Path, help="their labels (N,) of any kind, or numbers (N,) or (N, k): .npy, .npz or .csv"
+    )
+    data.add_argument("--target", metavar="COLUMN", help="with --x TABLE.csv: the column that is y, by name or number")
+    data.add_argument(
+        "--task",
+        choices=["classify", "regress"],
+        help="what y is; by default texts and numbers that repeat are classes, others amounts, and a line says so",
+    )
+    data.add_argument(
+        "--scale",
+        choices=["auto", "none"],
+        default="auto",
+        help="auto: each feature to mean 0 and deviation 1, bytes (uint8) to 0..1; none: bytes alone (default: auto)",
+    )
     data.add_argument(
         "--test-share", type=_share, default=0.2, help="of your own samples, kept for testing (default: 0.2)"
     )
@@ -51,32 +69,33 @@ def add_to(commands: Any) -> None:
     output.add_argument(
         "--out", type=Path, default=Path(), help="folder for NAME.safetensors and history.csv (default: here)"
     )
-    output.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
     output.add_argument("--resume", action="store_true", help="go on from the folder's NAME.safetensors")
+    output.add_argument("--overwrite", action="store_true", help="replace the folder's files if there are any")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, and say what came of it."""
     check_folder(options.out)
-    job = task(options)
+    path, table = options.out / f"{options.data or _stem(options.x)}.safetensors", options.out / "history.csv"
+    _require_ours(options, path, table)
+    kept = notes_of(checkpoint.read(path)[1]) if options.resume else None
+    job = task(options, kept)
+    if options.data is None and not options.quiet:
+        say(f"task: {job.goal}")
     epochs = _or(options.epochs, job.epochs)
-    loader = gr.Loader(job.train, _or(options.batch_size, job.batch_size), shuffle=True, seed=options.seed)
-    model = _mlp(job, _or(options.hidden, job.hidden))
     trainer = gr.Trainer(
-        model,
-        loss=job.loss,
-        optimizer=_optimizer(options, job, max(len(loader) * epochs, 1)),
+        _mlp(job, _or(options.hidden, job.hidden)),
+        loss=job.goal.loss,
+        optimizer=_optimizer(options, job, max(len(job.data) * epochs, 1)),
         dtype=options.dtype,
         threads=options.threads,
         seed=options.seed,
     )
-    path = options.out / f"{job.name}.safetensors"
-    if options.resume and not path.exists():
-        raise ValueError(f"[train] --resume: there is no file {path}; leave --resume out to start afresh")
     try:
         history = trainer.fit(
-            loader,
+            job.data,
             epochs,
             validate=job.test,
             resume=path if options.resume else None,
@@ -84,32 +103,56 @@ def run(options: argparse.Namespace) -> int:
             verbose=not options.quiet,
         )
     except KeyboardInterrupt as error:
-        trainer.save(path)
+        trainer.save(path, notes=job.notes())
         say(f"interrupted after {trainer.step_count} steps; {path} has them, and --resume goes on from it", sys.stderr)
         return 128 + int(getattr(error, "number", 2))
-    trainer.save(path)
-    history.to_csv(options.out / "history.csv")
-    say(f"{job.name}: {_result(trainer, job)} on {len(job.test.x)} test samples; {path}, {options.out / 'history.csv'}")
-    say(f"where the time went: {trainer.timings()}")
+    trainer.save(path, notes=job.notes())
+    history.to_csv(table)
+    if not options.quiet:
+        say(f"{job.name}: {_result(trainer, job)} on {len(job.truth)} test samples; {path}, {table}")
+        say(f"where the time went: {trainer.timings()}")
     return 0
+
+
+def _stem(path: Path | None) -> str:
+    return "" if path is None else path.stem
+
+
+def _require_ours(options: argparse.Namespace, *paths: Path) -> None:
+    """Nothing is overwritten unless somebody said so."""
+    if options.resume and not paths[0].exists():
+        raise ValueError(f"[train] --resume: there is no file {paths[0]}; leave --resume out to start afresh")
+    if options.resume or options.overwrite:
+        return
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(
+                f"[train] {path} is there already: --resume goes on from it, --overwrite replaces it, and --out names "
+                "another folder"
+            )
 
 
 def _result(trainer: gr.Trainer, job: Task) -> str:
     metrics = trainer.evaluate(job.test)
-    return (
-        f"accuracy {metrics['accuracy']:.2%}".replace("%", " %")
-        if "accuracy" in metrics
-        else f"loss {metrics['loss']:.6g}"
-    )
+    if job.goal.kind == "classify":
+        return f"accuracy {metrics['accuracy']:.2%}".replace("%", " %")
+    # The loss is the mean square over all numbers, each scaled to a deviation of 1: back to the numbers' own units.
+    truth = job.truth.reshape(len(job.truth), -1).astype(np.float64)
+    if job.goal.outputs == 1:
+        error = metrics["loss"] ** 0.5 * job.goal.deviation[0]
+        spread = truth.std()
+        score = f"R2 {1 - (error / spread) ** 2:.4f}, " if spread > 0 else ""
+        return f"{score}root mean square error {error:.6g}"
+    return f"loss {metrics['loss']:.6g} (mean square of the numbers, each over its deviation)"
 
 
 def _mlp(job: Task, hidden: tuple[int, ...]) -> gr.nn.Sequential:
     layers: list[Any] = []
-    size = job.train.x.shape[1]
+    size = len(job.scaling.mean)
     for width in hidden:
         layers += [gr.nn.Linear(size, width), gr.nn.ReLU()]
         size = width
-    return gr.nn.Sequential(*layers, gr.nn.Linear(size, job.outputs))
+    return gr.nn.Sequential(*layers, gr.nn.Linear(size, job.goal.outputs))
 
 
 def _optimizer(options: argparse.Namespace, job: Task, steps: int) -> gr.optim.Optimizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -200,14 +200,14 @@ class Layer(Settled):
         result: NDArray[Any] = self._forward(*inputs)
         return result
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write weights and architecture to one safetensors file, which appears whole or not at all; ``gr.load`` makes the
-        model anew from it.
+        model anew from it. ``notes`` are texts by name that the file's metadata keep.
 
         >>> from gradring import nn
         >>> nn.Linear(3, 2).save("linear.safetensors")
         """
-        hooks.save(self, path)
+        hooks.save(self, path, notes)
 
     def summary(self, input_shape: tuple[int, ...]) -> str:
         """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes.

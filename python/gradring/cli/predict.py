@@ -1,0 +1,104 @@
+"""``gradring predict``: what a model of ``gradring train`` says of new samples."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.cli.inputs import Scaling
+from gradring.cli.tables import read_array, read_table
+from gradring.cli.targets import Goal
+from gradring.files import check_replaceable, replacing
+from gradring.model_file import notes_of, read_model
+from gradring.nn.layer import Layer
+
+__all__ = ["add_to"]
+
+_ROWS = 1024  # samples at a time
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser("predict", help="labels or numbers for new samples", description=__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the NAME.safetensors of gradring train")
+    parser.add_argument("--x", type=Path, required=True, help="new samples: .npy, .npz with an array x, or .csv")
+    parser.add_argument(
+        "--out", type=Path, help="write an .npy or .csv file instead of one line per sample on standard output"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out if there is one")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict sample by sample in their order."""
+    out: Path | None = options.out
+    if out is not None:
+        _require_writable(out, options.overwrite)
+    model, metadata = read_model(options.model)
+    notes = notes_of(metadata)
+    if not {"goal", "input"} <= notes.keys():
+        raise ValueError(
+            f"[predict] {options.model} is none of gradring train: it does not say how samples are scaled and what the "
+            "outputs mean; in Python, gr.load(path)(x) gives the outputs"
+        )
+    try:
+        goal, scaling = Goal.from_note(notes["goal"]), Scaling.from_note(notes["input"])
+    except ValueError as error:
+        raise ValueError(f"[predict] {options.model}: {error}") from None
+    is_csv = options.x.suffix.lower() == ".csv"
+    x = read_table("predict", options.x, None).x if is_csv else read_array("predict", options.x, "x")
+    scaling.require("predict", str(options.x), x)
+    parts = _predictions(model, goal, scaling, x)
+    if out is None:
+        for part in parts:
+            sys.stdout.write("".join(f"{_text(row)}\n" for row in part.tolist()))
+    elif out.suffix.lower() == ".csv":
+        with replacing(out) as file:
+            for part in parts:
+                file.write("".join(f"{_text(row)}\n" for row in part.tolist()).encode())
+    else:
+        _write_npy(out, parts, len(x), goal)
+    return 0
+
+
+def _require_writable(out: Path, overwrite: bool) -> None:
+    if out.suffix.lower() not in (".npy", ".csv"):
+        raise ValueError(f"[predict] --out must be an .npy or .csv file, got {out}")
+    check_replaceable(out)
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"[predict] {out} is there already: give --overwrite to replace it, or another name")
+
+
+def _predictions(model: Layer, goal: Goal, scaling: Scaling, x: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    dtype = model.store.dtype
+    for first in range(0, len(x), _ROWS):
+        outputs = model(scaling.applied(x[first : first + _ROWS], dtype))
+        if outputs.ndim != 2 or outputs.shape[1] != goal.outputs:
+            raise ValueError(
+                f"[predict] the model gives {outputs.shape} for {goal.outputs} outputs: its file is damaged"
+            )
+        yield goal.decoded(outputs)
+
+
+def _write_npy(out: Path, parts: Iterator[NDArray[Any]], count: int, goal: Goal) -> None:
+    first = next(parts)
+    with replacing(out) as file:
+        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape[1:])}
+        np.lib.format.write_array_header_2_0(file, header)
+        file.write(first.tobytes())
+        for part in parts:
+            file.write(part.tobytes())
+
+
+def _text(row: Any) -> str:
+    """One line: a label, or numbers with commas; a label with a comma, a quote or a line's end is quoted as in CSV."""
+    if isinstance(row, list):
+        return ",".join(map(repr, row))
+    text = str(row)
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text

@@ -1,0 +1,189 @@
+"""Arrays from files: ``.npy`` and ``.npz`` of NumPy, and ``.csv``. Large ones stay on the disk."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.loader import load_npy
+
+__all__ = ["Table", "labels_of_file", "read_array", "read_table"]
+
+Array = NDArray[Any]
+_CHUNK = 4096  # rows of a table that are in memory at a time
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
+
+
+class Table(NamedTuple):
+    """The numbers of a file, (N, ...), and the column that was taken out of them, if one was asked for."""
+
+    x: Array
+    target: Array | None
+
+
+def read_array(command: str, path: Path, member: str) -> Array:
+    """The array of an ``.npy`` file, mapped, or of an ``.npz`` file: the one called ``member``, or the only one."""
+    array = _member(command, path, member) if path.suffix.lower() == ".npz" else load_npy(command, path)
+    if array.ndim == 0 or not array.size:
+        raise ValueError(f"[{command}] {path} is {array.shape}: there must be at least one sample")
+    return array
+
+
+def _member(command: str, path: Path, member: str) -> Array:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file)
+            if member not in names and len(names) != 1:
+                raise KeyError(f"[{command}] {path} has the arrays {', '.join(names)}, and none is called {member!r}")
+            array: Array = file[member if member in names else names[0]]
+            return array
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"[{command}] {path} is not an .npz file of numbers, or is damaged: {error}") from error
+
+
+def has_member(path: Path, member: str) -> bool:
+    """Whether this is an ``.npz`` file with such an array."""
+    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return f"{member}.npy" in file.namelist()
+
+
+def read_table(command: str, path: Path, target: str | None) -> Table:
+    """The numbers of a ``.csv`` file, whose first line may have the names of the columns.
+
+    They go row by row into a nameless file on the disk, which is mapped: no more than a few thousand rows are in memory.
+    ``target`` takes one column out, of numbers or texts: its name, or its number from 1.
+    """
+    names, rows = _rows(command, path)
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"[{command}] {path} has no rows: there must be at least one sample")
+    columns = names or [f"column {number}" for number in range(1, len(first[1]) + 1)]
+    chosen = None if target is None else _column(command, path, target, names, len(columns))
+    taken: list[str] = []
+    count = 0
+    with tempfile.TemporaryFile() as file:
+        chunk: list[list[float]] = []
+        for line, cells in _chain(first, rows):
+            if len(cells) != len(columns):
+                raise ValueError(f"[{command}] {path}, line {line}: {len(cells)} cells, expected {len(columns)}")
+            if chosen is not None:
+                taken.append(_present(command, path, line, columns[chosen], cells.pop(chosen)))
+            chunk.append([_number(command, path, line, i, cell, columns, chosen) for i, cell in enumerate(cells)])
+            count += 1
+            if len(chunk) == _CHUNK:
+                file.write(np.asarray(chunk, np.float64).tobytes())
+                chunk = []
+        file.write(np.asarray(chunk, np.float64).tobytes())
+        file.flush()
+        width = len(columns) - (chosen is not None)
+        if width == 0:
+            raise ValueError(f"[{command}] {path} has no column beside the target")
+        x: Array = np.memmap(file, np.float64, "r", shape=(count, width))
+    return Table(x, None if chosen is None else typed(np.asarray(taken)))
+
+
+def _chain(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    yield first
+    yield from rest
+
+
+def _rows(command: str, path: Path) -> tuple[list[str] | None, Iterator[tuple[int, list[str]]]]:
+    """The names of the columns, if the first line has them, and (line, cells) of each row."""
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            try:
+                for cells in reader:
+                    if cells:
+                        yield reader.line_num, [cell.strip() for cell in cells]
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise ValueError(f"[{command}] {path}, line {reader.line_num + 1}: {error}") from error
+
+    found = rows()
+    first = next(found, None)
+    if first is None:
+        raise ValueError(f"[{command}] {path} is empty: there must be at least one sample")
+    # Names are texts: a line without a single number has them. A text among numbers is a cell of a text column.
+    if not any(_is_number(cell) for cell in first[1]):
+        return first[1], found
+    return None, _chain(first, found)
+
+
+def labels_of_file(command: str, path: Path, samples: int) -> Array:
+    """The labels or targets of a file; of ``.csv`` with one line more than there are samples, the first has the names."""
+    if path.suffix.lower() != ".csv":
+        return read_array(command, path, "y")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file) if cells]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"[{command}] {path}: {error}") from error
+    first = 1 if len(lines) == samples + 1 else 0
+    lines = lines[first:]
+    if not lines or len({len(cells) for cells in lines}) != 1:
+        raise ValueError(f"[{command}] {path} must have equally many cells in every line, and at least one line")
+    cells = [_present(command, path, number + first + 1, "y", cell) for number, row in enumerate(lines) for cell in row]
+    array = typed(np.asarray(cells))
+    return array if len(lines[0]) == 1 else array.reshape(len(lines), -1)
+
+
+def typed(texts: Array) -> Array:
+    """Texts as whole numbers or floats, if all are such."""
+    for dtype in (np.int64, np.float64):
+        try:
+            return texts.astype(dtype)
+        except (ValueError, OverflowError):
+            continue
+    return texts
+
+
+def _column(command: str, path: Path, target: str, names: list[str] | None, count: int) -> int:
+    if names is not None and target in names:
+        return names.index(target)
+    if target.isdecimal() and 1 <= int(target) <= count:
+        return int(target) - 1
+    known = f"the names are {', '.join(names[:20])}" if names is not None else "it has no names of columns"
+    raise ValueError(f"[{command}] {path} has no column {target!r}: {known}; a number from 1 to {count} is taken too")
+
+
+def _present(command: str, path: Path, line: int, column: str, cell: str) -> str:
+    if cell.lower() in _MISSING:
+        raise ValueError(
+            f"[{command}] {path}, line {line}, {column}: the value is missing ({cell!r}); fill or remove such rows"
+        )
+    return cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(
+    command: str, path: Path, line: int, place: int, cell: str, columns: list[str], without: int | None
+) -> float:
+    try:
+        if (value := float(cell)) - value == 0:  # finite
+            return value
+    except ValueError:
+        pass
+    column = columns[place + (without is not None and place >= without)]
+    _present(command, path, line, column, cell)
+    raise ValueError(
+        f"[{command}] {path}, line {line}, {column}: {cell[:40]!r} is no finite number; encode columns of text as numbers"
+    )

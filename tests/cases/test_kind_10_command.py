@@ -1,0 +1,38 @@
+"""Kind 10: the command says what it assumes, and keeps in the file what the assumption needs."""
+
+import json
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring.cli import main
+from gradring.model_file import read_model
+
+
+@pytest.mark.parametrize(
+    ("case", "y", "kind", "outputs"),
+    [
+        ("prices", np.random.default_rng(0).integers(50_000, 400_000, 240), "regress", 1),
+        ("classes as floats", np.arange(240) % 3 * 1.0, "classify", 3),
+        ("labels from 1", np.arange(240) % 4 + 1, "classify", 4),
+        ("texts", np.array(["no", "yes"])[np.arange(240) % 2], "classify", 2),
+    ],
+)
+def test_targets_mean_what_they_look_like(tmp_path, capsys, case, y, kind, outputs):
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((240, 5)))
+    np.save(tmp_path / "y.npy", y)
+    files = ["--x", str(tmp_path / "x.npy"), "--y", str(tmp_path / "y.npy"), "--out", str(tmp_path)]
+    assert main(["train", *files, "--epochs", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"task: {kind}, ")
+    model, metadata = read_model(tmp_path / "x.safetensors")
+    assert model.params["2.bias"].shape == (outputs,)
+    goal = json.loads(metadata["note.goal"])
+    assert goal["task"] == kind and (kind == "regress" or goal["labels"] == np.unique(y).tolist())
+    assert json.loads(metadata["note.input"])["shape"] == [5]
+    assert main(["predict", str(tmp_path / "x.safetensors"), *files[:2]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 240 and (kind == "regress" or set(lines) <= {str(label) for label in np.unique(y).tolist()})
+    if kind == "regress":
+        assert np.abs(np.array(lines, float) - y.mean()).max() < 5 * y.std()
+    assert repr(gr.load(tmp_path / "x.safetensors")).startswith("Sequential(Linear(5, 128), ReLU()")
