@@ -6,16 +6,19 @@
 // each way. The same argument frees the staging halves, which go with the cells. (The idea of a pair of flags that take turns is that of
 // sense-reversing barriers: Mellor-Crummey and Scott, 1991.)
 //
-// | variable         | writer           | readers          | order             | why                                      |
-// |------------------|------------------|------------------|-------------------|------------------------------------------|
-// | Cell::word       | its rank         | the other ranks  | exchange acq_rel, | the cell, and the operands that it tells |
-// |                  |                  |                  | load acquire      | of, are visible with the round's number  |
-// | Cell::word       | a waiter (CAS)   | its rank         | acq_rel           | sets the sleeper bit: the rank then wakes|
-// | Cell::cpu        | its rank         | the other ranks  | relaxed           | a hint: whose core it is                 |
-// | RankState::...   | its rank         | who waits for it | acquire, release  | whether it is there, and what it does    |
-// | Header::failure  | who fails (CAS)  | everyone         | acq_rel, acquire  | the first failure is everybody's         |
-// | Header::generation| first comer (CAS)| who attaches    | acq_rel, acquire  | words of another generation are refused  |
-// | Header::users    | who attaches     | the block's owner| acq_rel, acquire  | the block is free at zero users          |
+// | variable                         | writer            | readers           | order                          | why                                                                     |
+// |----------------------------------|-------------------|-------------------|--------------------------------|-------------------------------------------------------------------------|
+// | Cell::word                       | its rank          | the other ranks   | exchange acq_rel, load acquire | the cell, and the operands that it tells of, are visible with the round |
+// | Cell::word                       | a waiter (CAS)    | its rank          | acq_rel                        | sets the sleeper bit: the rank then wakes                               |
+// | Cell::cpu                        | its rank          | the other ranks   | relaxed                        | a hint: whose core it is                                                |
+// | RankState::presence              | its rank          | who waits for it  | release, CAS acq_rel, acquire  | an end comes after all that the rank did                                |
+// | RankState::ended_ns              | its rank          | who waits for it  | release, acquire               | is written before presence says that its thread ended                   |
+// | RankState::activity              | its rank          | who waits for it  | release, acquire               | is written after the patience that goes with it                         |
+// | RankState::patience_until_ns     | its rank          | who waits for it  | release, acquire               | until then the rank is not stalled                                      |
+// | RankState::entered, entered_kind | its rank          | who waits for it  | relaxed                        | for messages alone                                                      |
+// | Header::failure                  | who fails (CAS)   | everyone          | acq_rel, acquire               | the first failure is everybody's                                        |
+// | Header::generation               | first comer (CAS) | who attaches      | acq_rel, acquire               | words of another generation are refused                                 |
+// | Header::users                    | who attaches      | the block's owner | acq_rel, acquire               | the block is free at zero users                                         |
 #pragma once
 
 #include <atomic>

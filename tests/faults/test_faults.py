@@ -22,19 +22,24 @@ COLLECTIVES = ["barrier", "all_reduce", "reduce_scatter", "all_gather", "broadca
 
 
 def survivors_error(function, *arguments, ranks=2):
-    """What the survivor raised and told; the root failure would be raised instead, if it were the first."""
+    """What the first survivor raised and told; the root failure would be raised instead, if it were the first."""
+    return survivors_errors(1, function, *arguments, ranks=ranks)[0]
+
+
+def survivors_errors(count, function, *arguments, ranks):
+    """What so many survivors raised and told."""
     found = []
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     process = context.Process(target=_spawn_and_tell, args=(queue, function, ranks, arguments))
     process.start()
-    while (not found and process.is_alive()) or not queue.empty():
+    while (len(found) < count and process.is_alive()) or not queue.empty():
         if not queue.empty():
             found.append(queue.get())
         time.sleep(0.01)
     process.join(60)
-    assert found, "the survivor told nothing"
-    return found[0]
+    assert len(found) >= count, f"of {count} survivors {len(found)} told something"
+    return found
 
 
 def _spawn_and_tell(queue, function, ranks, arguments):
@@ -58,6 +63,14 @@ def test_kill_9_before_a_collective(name):
     found = survivors_error(functions.killed_before, name)
     assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL
     assert found["seconds"] < DEADLINE and found["again"] == "refused" and found["sequence"] > 0
+
+
+@pytest.mark.parametrize("name", ["barrier", "all_reduce"])
+def test_every_survivor_of_three_ranks_hears_of_a_death(name):
+    survivors = survivors_errors(2, functions.killed_before, name, ranks=3)
+    for found in survivors:
+        assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL
+        assert found["seconds"] < DEADLINE and found["again"] == "refused"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.201, 0.4003])

@@ -5,6 +5,7 @@ import os
 import pickle
 import secrets
 import socket
+import tempfile
 import time
 
 import pytest
@@ -191,6 +192,38 @@ def test_a_peer_of_another_user_is_refused(tmp_path):
         link.connect(str(tmp_path / "s"))
         assert refused(link)
         assert served.hub.refused[-1] == "a process of another user"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_a_process_of_another_user_is_refused():
+    with tempfile.TemporaryDirectory(prefix="gr-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        path = os.path.join(folder, "s")
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link,
+        ):
+            listener.bind(path)
+            os.chmod(path, 0o777)  # so that the uid alone keeps it out
+            listener.listen()
+            link.settimeout(5)
+            with Served(2, listener=listener) as served:
+                child = os.fork()
+                if child == 0:
+                    heard = b"nobody"
+                    try:
+                        os.setgroups([])
+                        os.setgid(65534)
+                        os.setuid(65534)
+                        link.connect(path)
+                        heard = link.recv(4096)
+                    except ConnectionError:
+                        heard = b""
+                    finally:
+                        os._exit(len(heard) > 0)
+                _, status = os.waitpid(child, 0)
+                assert os.waitstatus_to_exitcode(status) == 0, "it was sent something, or was left waiting"
+                assert served.hub.refused[-1] == "a process of another user"
 
 
 def test_a_flood_of_strangers_does_not_keep_members_out(tmp_path):

@@ -1,0 +1,78 @@
+"""What waiting costs: next to nothing, and no more where ranks share cores."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import gradring as gr
+
+# Promised: half a percent of a core, in waits of more than 10 ms. Five times that where the machine is loaded.
+SHARE = 0.005 * 5
+
+
+@pytest.mark.parametrize("how", ["barrier", "all_reduce", "staged", "recv", "work", "split"])
+def test_a_long_wait_costs_half_a_percent_of_a_core(how):
+    first, second = gr.comm.thread_group(2, timeout=100.0)
+    calls = {
+        "barrier": lambda comm: comm.barrier(),
+        "all_reduce": lambda comm: comm.all_reduce(comm.empty(50000)),
+        "staged": lambda comm: comm.all_reduce(np.zeros(50000)),
+        "recv": lambda comm: comm.recv(np.zeros(3), 1) if comm is first else comm.send(np.zeros(3), 0),
+        "work": lambda comm: comm.all_reduce(np.zeros(3), async_op=True).wait(),
+        "split": lambda comm: comm.split(0),
+    }
+    waited = 0.6
+    cost = []
+
+    def wait():
+        before, begin = time.thread_time(), time.monotonic()
+        calls[how](first)
+        cost.append((time.thread_time() - before) / (time.monotonic() - begin))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(waited)
+    calls[how](second)
+    thread.join(60)
+    assert cost and cost[0] < SHARE
+
+
+def many_meetings(count):
+    """CPU seconds of this rank per meeting, on two cores at most."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    with gr.comm.init(timeout=100.0) as comm:
+        x = comm.empty(20000)
+        x[:] = 0
+        comm.barrier()
+        before = time.process_time()
+        for _ in range(count):
+            comm.all_reduce(x)
+            comm.barrier()
+        return (time.process_time() - before) / count
+
+
+def test_four_ranks_on_two_cores_do_not_collapse():
+    # Ranks that spun without yielding would each burn the scheduler's slices, of several milliseconds, in every meeting.
+    assert max(gr.comm.spawn(many_meetings, 4, 300, pin=False)) < 0.003
+
+
+def test_a_split_group_waits_for_its_own_members_alone():
+    gate = threading.Event()
+
+    def body(comm):
+        half = comm.split(comm.rank % 2)
+        if comm.rank == 3:  # its own group waits for it; the other group does not
+            assert gate.wait(60)
+        total = half.all_reduce(np.full(40000, float(comm.rank)))[0]
+        if comm.rank == 0:
+            gate.set()
+        return total
+
+    comms = gr.comm.thread_group(4, timeout=60.0)
+    with ThreadPoolExecutor(4) as pool:
+        results = [future.result() for future in [pool.submit(body, comm) for comm in comms]]
+    assert results == [2.0, 4.0, 2.0, 4.0]
