@@ -5,7 +5,7 @@
 #include "ops/adam/step.h"
 #include "ops/linear/weight_product.h"
 #include "ops/matrix_view.h"
-#include "ops/sgd/sgd.h"
+#include "ops/sgd/consumer.h"
 #include "ops/sgd/step.h"
 
 namespace gradring {
@@ -73,8 +73,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   matrix.whole.param = call[kParam].as<T>(), matrix.whole.velocity = call[kVelocity].as<T>();
   set_sgd_attributes(call, &matrix.whole);
   matrix.whole.lr = call.value<double>(kLr);
-  p.epilogue.consumer = {
-      sgd_tile_update<T>(), &matrix, {matrix.whole.param, matrix.whole.velocity}, p.n, &matrix.whole};
+  p.epilogue.consumer = sgd_consumer(matrix);
   matmul(lane, p);
 }
 

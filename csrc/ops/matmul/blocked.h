@@ -106,11 +106,6 @@ struct Rectangle {
   GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
 };
 
-template <class T>
-GRADRING_INLINE bool updates_in_registers(const TileConsumer<T>& consumer) noexcept {
-  return consumer.sgd && sgd_kind(*consumer.sgd) == SgdKind::kMomentum && sgd_bare(*consumer.sgd);
-}
-
 // One panel of columns against one block of A.
 template <class T>
 GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t steps, int64_t tile_begin,
@@ -129,7 +124,9 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   alignas(64) T consumed[kTileRows * kTileColumns<T>];
   const bool in_passing = consume && step == 0 && !needs_finish(e);
   const bool tail = columns % kWidth<T> != 0;
-  const auto& kernels = kTiles<T>.kernel[tail][rows_together][vectors - 1];
+  const auto* const updating =
+      in_passing && rows_together ? static_cast<const TileTable<T>*>(e.consumer.updating_tiles) : nullptr;
+  const auto& kernels = (updating ? *updating : kTiles<T>).kernel[tail][rows_together][vectors - 1];
 
   TileWork<T> work;
   work.a_stride = r.pack_a ? kPackedRows<T> : g.lda;
@@ -145,8 +142,8 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   work.fetch_steps = 0;
   for (const T*& touched : work.touched) touched = nullptr;
   work.touched_ld = e.consumer.touched_ld;
-  work.sgd = in_passing && rows_together && updates_in_registers(e.consumer) ? e.consumer.sgd : nullptr;
-  if (work.sgd) work.ldc = e.consumer.touched_ld;
+  work.context = e.consumer.context;
+  if (updating) work.ldc = e.consumer.touched_ld;
   if (g.trans_b) {
     if (first_block) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
     work.b = panel;
@@ -189,9 +186,9 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     if (consume) {
       const int64_t at = row * e.consumer.touched_ld + column;
       for (int i = 0; i < 3; ++i) work.touched[i] = e.consumer.touched[i] ? e.consumer.touched[i] + at : nullptr;
-      if (work.sgd) {
-        work.c = work.sgd->param + at;
-        work.velocity = work.sgd->velocity + at;
+      if (updating) {
+        work.c = e.consumer.touched[0] + at;
+        work.state = e.consumer.touched[1] + at;
       }
     }
     kernels[rows - 1](work);
@@ -203,7 +200,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     if (finish_here) {
       finish(g, block, r.sums ? r.sums + t * g.n : nullptr, relu_in_tile(e));
     }
-    if (consume && !work.sgd) e.consumer.take(e.consumer.context, row, rows, column, columns, c, work.ldc);
+    if (consume && !updating) e.consumer.take(e.consumer.context, row, rows, column, columns, c, work.ldc);
   }
 }
 

@@ -6,7 +6,6 @@
 
 #include "gradring/export.h"
 #include "ops/activation/activation.h"
-#include "ops/sgd/sgd.h"
 #include "ops/work.h"
 #include "runtime/team.h"
 
@@ -20,11 +19,12 @@ struct TileConsumer {
                         int64_t ld) noexcept;
   Take take = nullptr;
   const void* context = nullptr;
-  // m x n arrays of leading dimension touched_ld that take will read: fetched while the product is computed. Or null.
-  const T* touched[3] = {};
+  // m x n arrays of leading dimension touched_ld that take will touch: fetched while the product is computed. Or null.
+  T* touched[3] = {};
   int64_t touched_ld = 0;
-  // What take does, if that is SGD's update: it may then be done in registers instead.
-  const SgdArguments<T>* sgd = nullptr;
+  // Or null: a TileTable<T> (tile.h) of the active ISA level. Its tiles do in registers what take does: they update
+  // touched[0], a parameter, and touched[1], its state.
+  const void* updating_tiles = nullptr;
 };
 
 // Applied to each tile while it is hot, in the order of the fields. All pointers may be null.

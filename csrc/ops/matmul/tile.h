@@ -6,7 +6,6 @@
 
 #include <utility>
 
-#include "ops/sgd/update_vector.h"
 #include "ops/simd.h"
 #include "ops/simd_tail.h"
 
@@ -47,16 +46,24 @@ struct TileWork {
   // Arrays like C, or null, that the tile's consumer will touch: fetched one row a step.
   const T* touched[4];
   int64_t touched_ld;
-  // Or null: the sums are a gradient, and instead of them C gets the update by SGD with momentum; C is the parameter.
-  const SgdArguments<T>* sgd;
-  T* velocity;  // leading dimension ldc
+  // Of a tile that updates a parameter, which is C: what the update's factors are made from, and the optimizer's state.
+  const void* context;
+  T* state;  // leading dimension ldc
 };
 
 template <class T>
 using TileKernel = void (*)(const TileWork<T>&) noexcept;
 
+// What becomes of a tile's sums: they are stored. Another type, with kUpdates, takes them as the gradient of C and updates
+// C and its state in registers instead:
+//   Factors<T> factors = Update::template factors<T>(context);
+//   Update::apply(factors, c, state, gradient, load, store);       for each vector
+struct KeepSums {
+  static constexpr bool kUpdates = false;
+};
+
 // kRowsTogether: a step's elements of A are adjacent (packed, or transposed in memory); else a row's are.
-template <class T, int kRows, int kVectors, bool kRowsTogether, bool kTail>
+template <class T, int kRows, int kVectors, bool kRowsTogether, bool kTail, class Update = KeepSums>
 void tile(const TileWork<T>& w) noexcept {
   constexpr int kW = kWidth<T>;
   Vec<T> sums[kRows][kVectors];
@@ -121,8 +128,8 @@ void tile(const TileWork<T>& w) noexcept {
     b += b_stride;
   }
 
-  if (kRowsTogether && w.sgd) {
-    const SgdFactors<T> factors(*w.sgd);
+  if constexpr (Update::kUpdates) {
+    const auto factors = Update::template factors<T>(w.context);
     const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
     const auto put = [](T * to, Vec<T> v) __attribute__((always_inline)) { store(to, v); };
     const auto put_last = [&](T * to, Vec<T> v) __attribute__((always_inline)) {
@@ -133,18 +140,17 @@ void tile(const TileWork<T>& w) noexcept {
       }
     };
     T* param = w.c;
-    T* velocity = w.velocity;
+    T* state = w.state;
 #pragma GCC unroll 32
     for (int i = 0; i < kRows; ++i) {
       int64_t at = 0;
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors - 1; ++j, at += kW) {
-        update_vector<SgdKind::kMomentum, true>(factors, param + at, velocity + at, sums[i][j], get, put);
+        Update::apply(factors, param + at, state + at, sums[i][j], get, put);
       }
-      update_vector<SgdKind::kMomentum, true>(factors, param + at, velocity + at, sums[i][kVectors - 1], load_last,
-                                              put_last);
+      Update::apply(factors, param + at, state + at, sums[i][kVectors - 1], load_last, put_last);
       param += w.ldc;
-      velocity += w.ldc;
+      state += w.ldc;
     }
     return;
   }
@@ -201,5 +207,16 @@ constexpr TileTable<T> make_tiles(std::integer_sequence<int, kRow...>) noexcept 
 
 template <class T>
 inline constexpr TileTable<T> kTiles = make_tiles<T>(std::make_integer_sequence<int, kTileRows>{});
+
+// Tiles that update: a weight's gradient is x' dy, so the rows of A lie together.
+template <class T, class Update, int... kRow>
+constexpr TileTable<T> make_updating_tiles(std::integer_sequence<int, kRow...>) noexcept {
+  return {{{{}, {{tile<T, kRow + 1, 1, true, false, Update>...}, {tile<T, kRow + 1, 2, true, false, Update>...}}},
+           {{}, {{tile<T, kRow + 1, 1, true, true, Update>...}, {tile<T, kRow + 1, 2, true, true, Update>...}}}}};
+}
+
+template <class T, class Update>
+inline constexpr TileTable<T> kUpdatingTiles =
+    make_updating_tiles<T, Update>(std::make_integer_sequence<int, kTileRows>{});
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

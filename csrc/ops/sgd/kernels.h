@@ -11,8 +11,14 @@ struct SgdTileKernel {
   TileUpdate<float> f32;
   TileUpdate<double> f64;
 };
+// Of TileTable<T> (matmul/tile.h), whose type depends on the ISA level.
+struct SgdUpdatingTiles {
+  const void* f32;
+  const void* f64;
+};
 
 GRADRING_DECLARE_KERNELS(SgdKernel, sgd_kernel)
 GRADRING_DECLARE_KERNELS(SgdTileKernel, sgd_tile_kernel)
+GRADRING_DECLARE_KERNELS(SgdUpdatingTiles, sgd_tile_tables)
 
 }  // namespace gradring

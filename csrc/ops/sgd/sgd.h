@@ -37,6 +37,9 @@ struct SgdMatrix {
 // What updates a tile, with the active ISA level's instructions and the bits of sgd_update. context: a SgdMatrix<T>.
 template <class T>
 GRADRING_API TileUpdate<T> sgd_tile_update() noexcept;
+// Tiles that do the same in registers (TileConsumer::updating_tiles). Null where this kind of update has none.
+template <class T>
+GRADRING_API const void* sgd_updating_tiles(const SgdArguments<T>& arguments) noexcept;
 
 GRADRING_API int sgd_lanes(int64_t n, int lanes) noexcept;
 

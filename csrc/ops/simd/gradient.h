@@ -1,0 +1,59 @@
+// A walk over a part of a parameter and of its gradient: what the optimizers' kernels share. The part is a lane's share
+// of a flat arena, or a tile of a matrix whose gradient comes out of a product.
+#pragma once
+
+#include "ops/simd.h"
+#include "ops/simd_tail.h"
+#include "ops/work.h"
+#include "runtime/team.h"
+
+namespace gradring::GRADRING_ISA_NAMESPACE {
+
+template <class T>
+struct GradientPart {
+  int64_t first = 0;  // the place of the part's first element in the parameter
+  int64_t rows = 1, columns = 0;
+  int64_t stride = 0;  // between rows of the parameter
+  const T* gradient = nullptr;
+  int64_t gradient_stride = 0;  // between rows of the gradient
+};
+
+template <class T>
+GRADRING_INLINE GradientPart<T> lane_part(const Lane& lane, int64_t n, const T* gradient) noexcept {
+  const Range part = split(lane, n, kFlatGrain);
+  return {part.begin, 1, part.end - part.begin, 0, gradient + part.begin, 0};
+}
+
+// The arguments are those of a TileUpdate; stride is the number of the parameter's columns.
+template <class T>
+GRADRING_INLINE GradientPart<T> tile_part(int64_t stride, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                                          const T* tile, int64_t ld) noexcept {
+  return {row * stride + column, rows, columns, stride, tile, ld};
+}
+
+// step(place in the parameter, gradient, get, put) for each vector of the part; get and put load and store as many
+// elements of an array of the parameter's layout as the vector holds.
+template <class T, class Step>
+GRADRING_INLINE void for_gradient(const GradientPart<T>& part, const Step& step) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  const int64_t columns = part.columns, whole = columns / W * W;
+  const Tail<T> tail(columns - whole);
+  const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
+  const auto put = [](T * to, Vec<T> v) __attribute__((always_inline)) { store(to, v); };
+  const auto get_tail = [&](const T* from) __attribute__((always_inline)) { return tail.load(from); };
+  const auto put_tail = [&](T * to, Vec<T> v) __attribute__((always_inline)) { tail.store(to, v); };
+  const T* gradient = part.gradient;
+  for (int64_t row = 0; row < part.rows; ++row) {
+    const int64_t first = part.first + row * part.stride;
+    int64_t i = 0;
+    for (; i + 2 * W <= columns; i += 2 * W) {
+      step(first + i, get(gradient + i), get, put);
+      step(first + i + W, get(gradient + i + W), get, put);
+    }
+    if (i < whole) step(first + i, get(gradient + i), get, put);
+    if (whole < columns) step(first + whole, get_tail(gradient + whole), get_tail, put_tail);
+    gradient += part.gradient_stride;
+  }
+}
+
+}  // namespace gradring::GRADRING_ISA_NAMESPACE
