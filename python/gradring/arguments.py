@@ -32,6 +32,8 @@ def whole(where: str, argument: str, value: Any, least: int, most: int | None = 
     ...
     ValueError: [Trainer] threads must be 'auto' or an int from 1 to 256, got 0
     """
+    if type(value) is int and least <= value and (most is None or value <= most):
+        return value
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     message = f"[{where}] {argument} must be {also and also + ' or '}an int {bounds}, got {_shown(value)}"
     try:

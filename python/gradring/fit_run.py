@@ -111,6 +111,8 @@ class FitRun:
     def _report(self, batches: int, metrics: dict[str, float]) -> None:
         run = self._run
         run.batch, run.metrics = batches, metrics
+        if not self._listeners and not self._gate.awaited:
+            return
         with self._gate.paused():
             for listener in self._listeners:
                 listener.on_report(run)

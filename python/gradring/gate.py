@@ -113,6 +113,11 @@ class Gate:
         """Within ``writing``: other threads may come in, and those that wait come in before the writer goes on."""
         return _Pause(self)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a thread waits to come in."""
+        return bool(self._waiting)
+
     def _inside(self) -> _Claim | None:
         return None if self._writer is None else self._writer()
 

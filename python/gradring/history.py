@@ -47,8 +47,9 @@ class History:
         if row.keys() != self.metrics.keys():
             for name in row:
                 self.metrics.setdefault(name, [math.nan] * self._epochs)
+            row = {name: row.get(name, math.nan) for name in self.metrics}
         for name, values in self.metrics.items():
-            values.append(float(row.get(name, math.nan)))
+            values.append(float(row[name]))
         self._epochs += 1
 
     def __len__(self) -> int:

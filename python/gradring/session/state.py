@@ -326,4 +326,5 @@ class SessionState(BaseSession):
         raise fault_error(result, loss=self.loss.kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
 
     def _passes(self) -> tuple[int, int]:
-        return self.draw_count, self.pending
+        native = self._native
+        return native.draws, native.pending
