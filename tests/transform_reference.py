@@ -23,7 +23,7 @@ def words(seed, epoch, sample, field, index):
 
 
 def scale(x, a, b=0.0):
-    x = x if x.dtype.kind == "f" else x.astype(np.float32)
+    x = x if x.dtype.name in ("float32", "float64") else x.astype(np.float32)
     y = x * x.dtype.type(a)
     return y if b == 0 else y + x.dtype.type(b)
 
@@ -38,7 +38,7 @@ def _along(x, values, layout):
 
 
 def normalize(x, mean, std, layout="HWC"):
-    x = x if x.dtype.kind == "f" else x.astype(np.float32)
+    x = x if x.dtype.name in ("float32", "float64") else x.astype(np.float32)
     return (x - _along(x, mean, layout)) / _along(x, std, layout)
 
 

@@ -43,7 +43,7 @@ enum class ImageLayout : uint8_t { kAuto, kHwc, kChw };
 struct CastStep {
   Dtype dtype = Dtype::kFloat32;
 };
-// x * a + b, rounded after each operation; b == 0 adds nothing. Integers become float32 first.
+// x * a + b, rounded after each operation; b == 0 adds nothing. Integers and half floats become float32 first.
 struct ScaleStep {
   double a = 1;
   double b = 0;

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_ndarray", "as_numbers", "is_array_like"]
+__all__ = ["NATIVE_DTYPES", "as_ndarray", "as_numbers", "is_array_like"]
+
+# What native code reads as numbers (csrc/runtime/dtype.h).
+NATIVE_DTYPES = frozenset(
+    ["float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+)
 
 _EXPECTED = "an array (NumPy, anything with __array__ or DLPack, a DataFrame or Series, a list of numbers)"
 

@@ -121,3 +121,53 @@ def test_a_loader_says_how_its_batches_look_without_memory_for_one():
         loader = gr.Loader(wrong, 16, transforms={0: gr.transforms.Scale(2.0)})
         with loader, pytest.raises((TypeError, ValueError), match=message):
             trainer.fit(loader, epochs=1)
+
+
+HALVES = {
+    "an array": lambda x, folder: x,
+    "rows apart": lambda x, folder: x.repeat(2, 0)[::2],
+    "big-endian": lambda x, folder: x.astype(">f2"),
+    "columns apart": lambda x, folder: np.asfortranarray(x),
+    "a memory map": lambda x, folder: np.lib.format.open_memmap(saved(x, folder), mode="r"),
+    "a file": lambda x, folder: saved(x, folder),
+}
+
+
+def saved(x, folder):
+    np.save(folder / "x.npy", x)
+    return folder / "x.npy"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", HALVES)
+def test_half_floats_train_like_the_same_numbers_in_single_precision(blobs, form, dtype, tmp_path):
+    x, y = blobs[0].astype(np.float16), blobs[1]
+
+    def results(x):
+        trainer = gr.Trainer(mlp(8, 12, 3), seed=1, dtype=dtype)
+        history = trainer.fit((x, y), batch_size=16, epochs=2)
+        return snapshot(trainer), history.metrics["loss"], trainer.evaluate((x, y))
+
+    assert results(HALVES[form](x, tmp_path)) == results(x.astype(dtype))
+
+
+def test_half_floats_are_cast_natively_and_not_copied(blobs, monkeypatch):
+    x, y = blobs[0].astype(np.float16), blobs[1]
+    loader = gr.Loader((x, y), 16)
+    assert loader.computable and loader.arrays[0] is x
+    assert next(iter(loader))[0].dtype == np.float16  # as given
+    large = np.zeros((1 << 16, 64), np.float16)
+    trainer = gr.Trainer(mlp(64, 4, 3), seed=1)
+    trainer.predict(large[:100])
+    tracemalloc.start()
+    trainer.fit((large, np.zeros(1 << 16, np.int64)), batch_size=1024, epochs=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < large.nbytes / 2
+
+
+def test_a_half_float_that_is_not_finite_is_named(blobs):
+    x, y = blobs[0].astype(np.float16), blobs[1]
+    x[37, 5] = np.nan
+    with pytest.raises(gr.NonFinite, match="37"):
+        gr.Trainer(mlp(8, 12, 3), seed=1).fit((x, y), batch_size=16, epochs=1)

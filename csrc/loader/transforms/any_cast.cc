@@ -3,6 +3,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "ops/cast/half.h"
+
 namespace gradring {
 
 namespace {
@@ -14,7 +16,9 @@ struct Bool {
 // A float that the integer cannot hold is undefined in C++: go by way of int64 and the range it can hold.
 template <class To, class From>
 To convert(From x) noexcept {
-  if constexpr (std::is_floating_point_v<From>) {
+  if constexpr (std::is_same_v<From, Half>)
+    return convert<To>(half_to_float(x));
+  else if constexpr (std::is_floating_point_v<From>) {
     const int64_t lowest = INT64_MIN;
     constexpr From kLimit = static_cast<From>(9223372036854775808.0);
     if (!(x >= -kLimit && x < kLimit)) {
@@ -34,7 +38,15 @@ void cast(void* to, const void* from, int64_t count) {
     From x;
     std::memcpy(&x, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof x), sizeof x);
     if constexpr (std::is_same_v<To, Bool>) {
-      static_cast<uint8_t*>(to)[i] = x != From{0};
+      if constexpr (std::is_same_v<From, Half>) {
+        static_cast<uint8_t*>(to)[i] = (x.bits & 0x7fff) != 0;
+      } else {
+        static_cast<uint8_t*>(to)[i] = x != From{0};
+      }
+    } else if constexpr (std::is_same_v<To, Half> && std::is_same_v<From, Half>) {
+      static_cast<Half*>(to)[i] = x;
+    } else if constexpr (std::is_same_v<To, Half>) {
+      static_cast<Half*>(to)[i] = half_from(static_cast<double>(x));
     } else {
       static_cast<To*>(to)[i] = convert<To>(x);
     }
@@ -55,6 +67,7 @@ Cast from_any(Dtype from) noexcept {
     case Dtype::kUint16: return cast<To, uint16_t>;
     case Dtype::kUint32: return cast<To, uint32_t>;
     case Dtype::kUint64: return cast<To, uint64_t>;
+    case Dtype::kFloat16: return cast<To, Half>;
   }
   return nullptr;
 }
@@ -71,6 +84,7 @@ Cast find_any_cast(Dtype to, Dtype from) noexcept {
     case Dtype::kUint16: return from_any<uint16_t>(from);
     case Dtype::kUint32: return from_any<uint32_t>(from);
     case Dtype::kUint64: return from_any<uint64_t>(from);
+    case Dtype::kFloat16: return from_any<Half>(from);
     default: return find_cast(to, from);
   }
 }

@@ -149,7 +149,7 @@ void Compiler::normalize_part(ChainOp op, const std::vector<double>& values, con
     return arithmetic({op, Pattern::kLastAxis, values});
   }
   refuse(where("Normalize"), "mean and std have " + std::to_string(count) + " values, but the row is " +
-                                 shape_text(spec_.shape) + ": give one, one a channel, or one an element");
+                                 shape_text(spec_.shape) + ": give one, one per channel, or one per element");
 }
 
 void Compiler::add_step(const NormalizeStep& step) {
@@ -167,7 +167,7 @@ void Compiler::add_step(const NormalizeStep& step) {
 }
 
 void Compiler::add_step(const OneHotStep& step) {
-  if (is_float(spec_.dtype)) {
+  if (is_float(spec_.dtype) || spec_.dtype == Dtype::kFloat16) {
     refuse(where("OneHot"), std::string("labels are ") + dtype_name(spec_.dtype) + ", expected integers");
   }
   if (step.classes < 1) refuse(where("OneHot"), "needs at least one class");

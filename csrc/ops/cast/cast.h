@@ -8,7 +8,7 @@
 
 namespace gradring {
 
-// to[i] = static_cast<To>(from[i]). from need not be aligned. Values that To cannot hold convert as C++ does for
+// to[i] = static_cast<To>(from[i]); a half float becomes a float first. from need not be aligned. Values that To cannot hold convert as C++ does for
 // that platform; labels are range-checked later, by the loss.
 using Cast = void (*)(void* to, const void* from, int64_t count);
 

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "ops/cast/half.h"
 #include "runtime/dtype.h"
 
 namespace gradring::reference {
@@ -30,6 +31,12 @@ void cast_element_from(Dtype dtype, void* to, const void* from) {
     case Dtype::kUint16: return cast_element<To, uint16_t>(to, from);
     case Dtype::kUint32: return cast_element<To, uint32_t>(to, from);
     case Dtype::kUint64: return cast_element<To, uint64_t>(to, from);
+    case Dtype::kFloat16: {
+      Half half;
+      std::memcpy(&half, from, sizeof half);
+      const float value = half_to_float(half);
+      return cast_element<To, float>(to, &value);
+    }
     default: return;
   }
 }

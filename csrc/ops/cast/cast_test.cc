@@ -14,9 +14,9 @@ using namespace gradring::testing;
 
 namespace {
 
-constexpr Dtype kFrom[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kUint8, Dtype::kInt8,
-                           Dtype::kInt16,   Dtype::kInt32,   Dtype::kInt64, Dtype::kBool,
-                           Dtype::kUint16,  Dtype::kUint32,  Dtype::kUint64};
+constexpr Dtype kFrom[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kUint8,  Dtype::kInt8,
+                           Dtype::kInt16,   Dtype::kInt32,   Dtype::kInt64,  Dtype::kBool,
+                           Dtype::kUint16,  Dtype::kUint32,  Dtype::kUint64, Dtype::kFloat16};
 
 bool is_floating(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64; }
 
@@ -30,6 +30,10 @@ std::vector<std::byte> random_values(Dtype dtype, int64_t count) {
     fill(normal<float>(count, 1000));
   } else if (dtype == Dtype::kFloat64) {
     fill(normal<double>(count, 1000));
+  } else if (dtype == Dtype::kFloat16) {
+    std::vector<Half> halves;
+    for (float x : normal<float>(count, 1000)) halves.push_back(half_from(x));
+    fill(halves);
   } else {
     for (std::byte& byte : bytes) byte = static_cast<std::byte>(uniform(0, dtype == Dtype::kBool ? 1 : 255));
   }
@@ -96,4 +100,50 @@ TEST_CASE("there is no cast to a dtype that no program computes in") {
     if (is_floating(to) || to == Dtype::kInt64) continue;
     for (Dtype from : kFrom) CHECK((find_cast(to, from) == nullptr));
   }
+}
+
+TEST_CASE("every half float converts to the float of the same value, at every instruction set") {
+  std::vector<uint16_t> halves(65536);
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<uint16_t>(i);
+  for_each_isa([&] {
+    for (size_t first : {size_t{0}, size_t{1}, size_t{5}, size_t{13}}) {
+      const size_t count = halves.size() - first;
+      std::vector<float> got(count, 7);
+      std::vector<double> wide(count, 7);
+      find_cast(Dtype::kFloat32, Dtype::kFloat16)(got.data(), halves.data() + first, static_cast<int64_t>(count));
+      find_cast(Dtype::kFloat64, Dtype::kFloat16)(wide.data(), halves.data() + first, static_cast<int64_t>(count));
+      for (size_t i = 0; i < count; ++i) {
+        const float expected = half_to_float({halves[first + i]});
+        CAPTURE(halves[first + i]);
+        if (expected != expected) {
+          REQUIRE(got[i] != got[i]);
+          REQUIRE(wide[i] != wide[i]);
+          continue;
+        }
+        REQUIRE((got[i] == expected && std::signbit(got[i]) == std::signbit(expected)));
+        REQUIRE((wide[i] == expected && std::signbit(wide[i]) == std::signbit(expected)));
+      }
+    }
+  });
+}
+
+TEST_CASE("a number becomes the nearest half float, and of two equally near the even one") {
+  for (uint32_t i = 0; i < 0x7c00; ++i) {
+    const auto bits = static_cast<uint16_t>(i);
+    const double here = half_to_float({bits});
+    const double next = i + 1 == 0x7c00 ? 65536.0 : double{half_to_float({static_cast<uint16_t>(i + 1)})};
+    const double middle = (here + next) / 2;
+    CAPTURE(i);
+    const auto above = static_cast<uint16_t>(i + 1);
+    for (uint16_t sign : {uint16_t{0}, uint16_t{0x8000}}) {
+      const double s = sign ? -1 : 1;
+      REQUIRE(half_from(s * here).bits == (sign | bits));
+      REQUIRE(half_from(s * middle).bits == (sign | (i % 2 == 0 ? bits : above)));
+      REQUIRE(half_from(s * std::nextafter(middle, 0)).bits == (sign | bits));
+      REQUIRE(half_from(s * std::nextafter(middle, 1e9)).bits == (sign | above));
+    }
+  }
+  CHECK(half_from(std::numeric_limits<double>::infinity()).bits == 0x7c00);
+  CHECK(half_from(-1e300).bits == 0xfc00);
+  CHECK((half_from(std::numeric_limits<double>::quiet_NaN()).bits & 0x7fff) > 0x7c00);
 }

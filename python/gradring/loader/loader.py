@@ -185,7 +185,7 @@ class Loader(Settled):
 
     @property
     def computable(self) -> bool:
-        """Whether every field has a dtype that native code computes with; half floats, for one, have none."""
+        """Whether every field has a dtype that native code reads as numbers; complex numbers, for one, have none."""
         return all(field.plain for field in self._opened.fields)
 
     @property

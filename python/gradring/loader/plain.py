@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arrays import as_numbers, is_array_like
+from gradring.arrays import NATIVE_DTYPES, as_numbers, is_array_like
 from gradring.loader.loader import Loader
 from gradring.sources import Source, is_map_style
 
 __all__ = ["as_source", "load_npy"]
-
-_GATHERED = frozenset(("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"))
 
 
 def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
@@ -52,7 +50,7 @@ def _computable(caller: str, data: Any) -> Any:
         array = as_numbers(caller, f"field {name!r}", part)
         if isinstance(part, np.memmap):  # as large as it may be: it is read, and cast, batch by batch
             return array
-        return array.astype(np.float32) if array.dtype.kind != "b" and array.dtype.name not in _GATHERED else array
+        return array if array.dtype.name in NATIVE_DTYPES else array.astype(np.float32)
 
     if isinstance(data, Mapping):
         return {name: field(name, part) for name, part in data.items()}

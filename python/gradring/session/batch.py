@@ -10,16 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradring.arrays import as_numbers
+from gradring.arrays import NATIVE_DTYPES, as_numbers
 from gradring.losses import Loss
 
 __all__ = ["Bound", "Fields", "Look", "bind", "check_target", "rows_contiguous"]
 
 Array = NDArray[Any]
-
-_NATIVE = frozenset(
-    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-)
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
         raise ValueError(f"[Trainer] {what} must have a batch axis, got a scalar")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.name not in _NATIVE:
+    if array.dtype.name not in NATIVE_DTYPES:
         array = array.astype(dtype)
     if array.size and array.ndim > 1 and not array[0].flags.c_contiguous:
         array = np.ascontiguousarray(array)

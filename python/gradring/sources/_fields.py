@@ -9,14 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gradring.arrays import NATIVE_DTYPES
+
 __all__ = ["Field", "named_first"]
 
 _T = TypeVar("_T")
-
-# What transforms can compute with. Anything else (complex numbers, dates, half floats, bytes) travels as plain bytes.
-_NATIVE = frozenset(
-    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-)
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class Field:
 
     @property
     def plain(self) -> bool:
-        """Whether transforms can compute with it."""
-        return self.dtype.newbyteorder("=").name in _NATIVE
+        """Whether native code reads it as numbers. Anything else (complex numbers, dates, bytes) travels as plain bytes."""
+        return self.dtype.newbyteorder("=").name in NATIVE_DTYPES
 
     @property
     def swapped(self) -> bool:

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["Transform", "dtype_name", "layout_name"]
+from gradring.arrays import NATIVE_DTYPES
 
-_NATIVE = frozenset(
-    ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-)
+__all__ = ["Transform", "dtype_name", "layout_name"]
 
 
 class Transform(Protocol):
@@ -29,8 +27,8 @@ class Transform(Protocol):
 
 def dtype_name(transform: str, dtype: DTypeLike) -> str:
     name = np.dtype(dtype).newbyteorder("=").name
-    if name not in _NATIVE:
-        raise TypeError(f"[{transform}] dtype is {name}: expected one of {', '.join(sorted(_NATIVE))}")
+    if name not in NATIVE_DTYPES:
+        raise TypeError(f"[{transform}] dtype is {name}: expected one of {', '.join(sorted(NATIVE_DTYPES))}")
     return name
 
 

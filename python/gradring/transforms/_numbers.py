@@ -37,7 +37,7 @@ class Cast:
 class Scale:
     """``x * a + b`` in float32 (in float64 if x is), rounded after each operation: bit for bit what NumPy computes.
 
-    Integers become float32 first.
+    Integers and half floats (float16) become float32 first.
     """
 
     python = False
@@ -54,8 +54,9 @@ class Scale:
 class Normalize:
     """``(x - mean) / std`` in float32 (float64 if x is), each operation rounded: bit for bit what NumPy computes.
 
-    ``mean`` and ``std``: one value for all, one a channel of an image (``layout`` as for ``RandomFlip``), one a feature
-    of a vector, or one an element (an array of the row's shape). Integers become float32 first.
+    ``mean`` and ``std``: one value for all, one per channel of an image (``layout`` as for ``RandomFlip``), one per
+    feature of a vector, or one per element (an array of the row's
+    shape). Integers and half floats become float32 first.
     """
 
     python = False

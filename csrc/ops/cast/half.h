@@ -1,0 +1,42 @@
+// Half floats (float16) one by one: the obvious way, and exact. cast_cpu.cc has the fast one.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace gradring {
+
+// IEEE 754 binary16: a sign, five bits of exponent (bias 15), ten bits of fraction.
+struct Half {
+  uint16_t bits = 0;
+};
+
+inline float half_to_float(Half half) noexcept {
+  const int exponent = half.bits >> 10 & 31;
+  const int fraction = half.bits & 1023;
+  float value;
+  if (exponent == 31) {
+    value = fraction == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+  } else if (exponent == 0) {
+    value = std::ldexp(static_cast<float>(fraction), -24);
+  } else {
+    value = std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+  }
+  return half.bits >> 15 ? -value : value;
+}
+
+// Rounds to the nearest, to even where two are equally near: once, from the number itself.
+inline Half half_from(double x) noexcept {
+  const auto sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
+  const double size = std::fabs(x);
+  if (std::isnan(x)) return {static_cast<uint16_t>(sign | 0x7e00)};
+  if (size >= 65520) return {static_cast<uint16_t>(sign | 0x7c00)};  // half way from the largest half to the next power
+  if (size < 0x1p-14) return {static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(size * 0x1p24)))};
+  const int exponent = std::ilogb(size);
+  // In [1024, 2048]: where it rounds up to 2048, the carry goes into the exponent.
+  const auto significand = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));
+  return {static_cast<uint16_t>(sign | (((exponent + 15) << 10) + significand - 1024))};
+}
+
+}  // namespace gradring
