@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradring import _core
-from gradring.graph.schema import ITEM, Schema, dense_strides, schema_of
-from gradring.ir import Graph, Node, Value
+from gradring.graph.schema import ITEM, Schema, schema_of
+from gradring.ir import Node
 
 __all__ = ["Instruction", "Resource", "Tensor", "lower"]
 
@@ -87,11 +87,9 @@ class Instruction:
         return f"{', '.join(read)} -> {', '.join(made)}" if made else ", ".join(read)
 
 
-def lower(
-    graph: Graph, node: Node, place: Callable[[Value], tuple[int, int]], resources: list[Resource]
-) -> Instruction:
-    """The instruction for a node. ``place`` says in which buffer a value lies, and at which byte of it. What the node needs
-    beside values is added to ``resources``."""
+def lower(node: Node, tensor: Callable[[str], Tensor], resources: list[Resource]) -> Instruction:
+    """The instruction for a node. ``tensor`` gives a value as an operand, by its name. What the node needs beside values is
+    added to ``resources``."""
     schema = schema_of(node.op)
     if schema is None:
         raise NotImplementedError(f"[lower] {node.origin or 'the graph'}: there is no op {node.op!r}")
@@ -99,14 +97,8 @@ def lower(
     for role in names:
         if role not in schema.operands:
             raise ValueError(f"[{node.op}] {node.origin}: has no operand {role!r}: expected {tuple(schema.operands)}")
-    operands = {role: _tensor(graph.values[names[role]], place) for role in schema.operands if role in names}
+    operands = {role: tensor(names[role]) for role in schema.operands if role in names}
     return Instruction(node.op, operands, _attributes(schema, node, operands, resources), node.when, node.origin)
-
-
-def _tensor(value: Value, place: Callable[[Value], tuple[int, int]]) -> Tensor:
-    if value.kind == "step":
-        return Tensor(value.name, (), value.dtype, -1, 0, ())
-    return Tensor(value.name, value.shape, value.dtype, *place(value), dense_strides(value.shape, value.dtype))
 
 
 def _attributes(

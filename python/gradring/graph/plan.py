@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from gradring.graph.lower import Instruction, Resource, lower
-from gradring.graph.schema import ITEM
+from gradring.graph.lower import Instruction, Resource, Tensor, lower
+from gradring.graph.schema import ITEM, dense_strides
 from gradring.ir import Graph, Value
 
 __all__ = ["ALIGNMENT", "Buffer", "Plan", "place", "plan"]
@@ -142,12 +143,17 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         offset = offsets[root.name] if root.kind == "temp" else root.offset * ITEM[root.dtype]
         return Buffer(root.name, root.kind, size, offset)
 
-    def place_of(value: Value) -> tuple[int, int]:
-        root, begin, _ = graph.place(value.name)
-        return number[root], begin * ITEM[values[root].dtype]
+    @cache
+    def tensor(name: str) -> Tensor:
+        value = values[name]
+        if value.kind == "step":
+            return Tensor(name, (), value.dtype, -1, 0, ())
+        root, begin, _ = graph.place(name)
+        strides = dense_strides(value.shape, value.dtype)
+        return Tensor(name, value.shape, value.dtype, number[root], begin * ITEM[value.dtype], strides)
 
     resources: list[Resource] = []
-    instructions = tuple(lower(graph, node, place_of, resources) for node in graph.nodes)
+    instructions = tuple(lower(node, tensor, resources) for node in graph.nodes)
     inputs = [v for v in values.values() if v.kind == "input" and v.within is None]
     return Plan(
         dtype=dtype,
