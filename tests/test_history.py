@@ -50,8 +50,19 @@ def test_repr_shows_the_last_epoch(history):
 @pytest.mark.parametrize(("name", "magic"), [("h.png", b"\x89PNG"), ("h.svg", b"<?xml"), ("h", b"\x89PNG")])
 def test_plot(history, tmp_path, name, magic):
     pytest.importorskip("matplotlib")
-    history.plot(tmp_path / name)
+    figure = history.plot(tmp_path / name)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy"]
     assert (tmp_path / name).read_bytes().startswith(magic)
+
+
+def test_plot_gives_the_figure_that_shows_itself(history):
+    figure = pytest.importorskip("matplotlib.figure")
+    history.append({"epoch": 3, "mae": 2.0, "val_r2": 0.5})
+    drawn = history.plot()
+    assert isinstance(drawn, figure.Figure) and drawn._repr_png_().startswith(b"\x89PNG")
+    shown = [axes for axes in drawn.axes if axes.axison]
+    assert [axes.get_ylabel() for axes in shown] == ["loss", "accuracy", "mae", "r2"]
+    assert [len(axes.lines) for axes in shown] == [2, 1, 1, 1]
 
 
 def test_plot_without_matplotlib_says_what_to_install(history, tmp_path, monkeypatch):

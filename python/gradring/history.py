@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradring.files import replacing
+from gradring.tables import html
 
 __all__ = ["History"]
 
@@ -73,29 +74,53 @@ class History:
         with replacing(path) as file:
             file.write(text.getvalue().encode())
 
-    def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw loss and accuracy over the epochs into a picture; its name's end chooses the format. Needs
-        matplotlib."""
-        panels = [name for name in ("loss", "accuracy") if name in self.metrics]
-        if not panels:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw every metric over the epochs, training and validation in one panel; returns the ``matplotlib`` figure, which
+        a notebook shows. With ``path`` it is also written there; the name's end chooses the format. Needs matplotlib."""
+        panels = list(
+            dict.fromkeys(n.removeprefix("val_") for n in self.metrics if n not in ("epoch", "lr", "seconds"))
+        )
+        if not panels or not self._epochs:
             raise ValueError("[History.plot] there is no epoch to draw yet")
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError("[History.plot] needs matplotlib: pip install 'gradring[plot]'") from error
-        figure = Figure(figsize=(5.0 * len(panels), 3.6), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        columns = min(len(panels), 3)
+        rows = -(-len(panels) // columns)
+        # A figure that shows itself: matplotlib's own does so only where pyplot has been set up.
+        shown = type("Figure", (Figure,), {"_repr_png_": _png})
+        figure = shown(figsize=(5.0 * columns, 3.6 * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        epochs = self.metrics.get("epoch", list(range(1, self._epochs + 1)))
+        for axes, name in zip(places, panels, strict=False):
             for curve, label in ((name, "training"), (f"val_{name}", "validation")):
                 if curve in self.metrics:
-                    axes.plot(
-                        self.metrics["epoch"], self.metrics[curve], label=label, marker="." if len(self) < 40 else ""
-                    )
+                    axes.plot(epochs, self.metrics[curve], label=label, marker="." if len(self) < 40 else "")
             axes.set(xlabel="epoch", ylabel=name)
             axes.grid(alpha=0.3)
             axes.legend()
-        format = os.path.splitext(os.fspath(path))[1][1:] or "png"
-        with replacing(path) as file:
-            figure.savefig(file, format=format)
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
+        if path is not None:
+            format = os.path.splitext(os.fspath(path))[1][1:] or "png"
+            with replacing(path) as file:
+                figure.savefig(file, format=format)
+        return figure
+
+    def _repr_html_(self) -> str:
+        rows = zip(*self.metrics.values(), strict=True)
+        return html(list(self.metrics), [[_short(value) for value in row] for row in rows], left=())
+
+
+def _png(figure: Any) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
 
 
 def cell(value: float) -> Any:

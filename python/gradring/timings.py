@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from gradring.tables import html
+
 __all__ = ["Timings"]
 
 # In the order they are shown, with what to do about each where it is the bottleneck.
@@ -52,6 +54,11 @@ class Timings(Mapping[str, float]):
     def bottleneck(self) -> str:
         """The phase that took the most; empty before the first step."""
         return max(self._seconds, key=self._seconds.__getitem__) if self.total else ""
+
+    def _repr_html_(self) -> str:
+        share = 100 / self.total if self.total else 0.0
+        rows = [(phase, f"{second:.3f}", f"{second * share:.1f}") for phase, second in self._seconds.items()]
+        return html(("phase", "seconds", "%"), rows, caption=str(self))
 
     def __str__(self) -> str:
         if not self.total:

@@ -1,8 +1,16 @@
+import contextlib
+import fcntl
 import io
+import os
+import pty
+import re
+import struct
 import sys
+import termios
 import threading
 
 import numpy as np
+import pytest
 
 import gradring as gr
 
@@ -55,6 +63,53 @@ def test_a_loader_says_what_it_chose():
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("more", [0, 1, 6])
+def test_the_validation_metrics_fit_the_line(columns, more):
+    x = np.random.default_rng(0).standard_normal((64, 3)).astype("f4")
+    metrics = ["accuracy", *(_metric(f"a_rather_long_name_{number}") for number in range(more))]
+    trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(3, 2)), metrics=metrics)
+    data = (x, np.arange(64) % 2)
+    with terminal(columns) as (file, shown):
+        trainer.fit(data, epochs=10, validate=data, callbacks=[gr.callbacks.Progress(file)])
+    drawn = [part for part in "".join(shown).replace("\n", "\r").split("\r") if part.strip()]
+    assert max(len(part) for part in drawn if not part.startswith("loader: ")) <= columns
+    last = [part for part in drawn if "epoch 10/10: 100%" in part][-1]
+    assert re.search(r"\bval_loss=\d+\.\d\d", last)
+    assert columns < 80 or more > 1 or re.search(r"\bval_acc=\d+\.\d\d", last)
+    assert "|" in last
+
+
+@contextlib.contextmanager
+def terminal(columns):
+    """A file that is a terminal of this width, and what has been written to it, when the block is over."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the other end has been closed
+            while text := os.read(ours, 4096):
+                shown.append(text.decode(errors="replace"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with open(theirs, "w") as file:
+            yield file, shown
+    finally:
+        reader.join()
+        os.close(ours)
+
+
+def _metric(name):
+    def metric(predictions, targets):
+        return 12.345
+
+    metric.__name__ = name
+    return metric
 
 
 def test_a_terminal_gets_a_bar_and_anything_else_a_line(trainer, data, monkeypatch):

@@ -100,8 +100,9 @@ class Progress(Callback):
         shown = {name: value for name, value in run.metrics.items() if name not in _UNSHOWN and "val_" not in name}
         shown |= self._validation
         try:
-            bar.set_description(f"epoch {_epoch(run)}", refresh=False)
-            bar.set_postfix_str(" ".join(f"{_short(name)}={value:.4f}" for name, value in shown.items()), refresh=False)
+            said = f"epoch {_epoch(run)}"
+            bar.set_description(said, refresh=False)
+            bar.set_postfix_str(_fitting(shown, _columns(bar) - len(said) - len(": 100%, ||")), refresh=False)
             bar.update(self._done(run) - bar.n)
         except _FAILED:
             self._bar = None
@@ -119,6 +120,27 @@ _FORMAT = "{desc}{percentage:3.0f}%{postfix} |{bar}| {n_fmt}/{total_fmt} [{elaps
 
 def _epoch(run: Run) -> str:
     return f"{min(run.epoch + 1, run.last_epoch) - run.first_epoch}/{run.last_epoch - run.first_epoch}"
+
+
+def _columns(bar: Any) -> int:
+    """The width of the line that the bar is drawn on."""
+    measure = getattr(bar, "dynamic_ncols", None)
+    width = measure(bar.fp)[0] if callable(measure) else None
+    return int(width or 1000)
+
+
+def _fitting(metrics: dict[str, float], room: int) -> str:
+    """As many metrics as there is room for, of validation first, in their own order and with as many digits as possible."""
+    important = sorted(metrics, key=lambda name: ("loss" not in name, "val_" not in name))
+    while True:
+        kept = [name for name in metrics if name in important]
+        for digits in (4, 3, 2):
+            text = " ".join(f"{_short(name)}={metrics[name]:.{digits}f}" for name in kept)
+            if len(text) <= room or (digits == 2 and len(kept) <= 1):
+                return text
+        # One of training whose validation is shown goes first.
+        spare = [name for name in important if f"val_{name}" in important] or important
+        important.remove(spare[-1])
 
 
 def _short(name: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from gradring.graph.lower import Instruction, Resource, Tensor, lower
 from gradring.graph.schema import ITEM, dense_strides
 from gradring.ir import Graph, Value
+from gradring.tables import html
 
 __all__ = ["ALIGNMENT", "Buffer", "Plan", "place", "plan"]
 
@@ -70,20 +71,32 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        head = f"{self.mode} program for x {self.input_shape}, {self.dtype}"
-        head += f", {self.lanes} lane{'s' if self.lanes != 1 else ''}" if self.lanes else ""
-        lines = [head, f"{'':3} {'instruction':34} {'MFLOP':>10} {'KiB':>10}  operands"]
+        lines = [self._head(), f"{'':3} {'instruction':34} {'MFLOP':>10} {'KiB':>10}  operands"]
+        lines += [f"{bar:>3} {name:34} {flop:>10} {kib:>10}  {said}" for bar, name, flop, kib, said in self._rows()]
+        return "\n".join([*lines, self._foot()])
+
+    def _repr_html_(self) -> str:
+        header = ("barrier", "instruction", "MFLOP", "KiB", "operands")
+        return html(header, self._rows(), caption=f"{self._head()}; {self._foot()}", left=(0, 1, 4))
+
+    def _head(self) -> str:
+        lanes = f", {self.lanes} lane{'s' if self.lanes != 1 else ''}" if self.lanes else ""
+        return f"{self.mode} program for x {self.input_shape}, {self.dtype}{lanes}"
+
+    def _foot(self) -> str:
+        total = sum(b.bytes for b in self.buffers if b.kind == "temp")
+        return f"{self.flops / 1e6:.3f} MFLOP; temps: {self.temp_bytes / 1024:.1f} KiB for {total / 1024:.1f} KiB"
+
+    def _rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Of each instruction: a mark if a barrier comes before it, its name, MFLOP, KiB and operands."""
+        rows = []
         for i, instruction in enumerate(self.instructions):
             bar = "|" if i < len(self.barriers) and self.barriers[i] else " "
             name = " ".join([instruction.op, *_told(instruction)])
             name += f" ({instruction.when})" if instruction.when not in ("always", "last") else ""
-            cost = f"{instruction.flops / 1e6:10.3f} {instruction.traffic / 1024:10.1f}"
-            lines.append(f"{bar:>3} {name:34} {cost}  {instruction}")
-        total = sum(b.bytes for b in self.buffers if b.kind == "temp")
-        lines.append(
-            f"{self.flops / 1e6:.3f} MFLOP; temps: {self.temp_bytes / 1024:.1f} KiB for {total / 1024:.1f} KiB"
-        )
-        return "\n".join(lines)
+            mflop, kib = f"{instruction.flops / 1e6:.3f}", f"{instruction.traffic / 1024:.1f}"
+            rows.append((bar, name, mflop, kib, str(instruction)))
+        return rows
 
 
 def _told(instruction: Instruction) -> list[str]:

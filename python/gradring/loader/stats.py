@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradring import _core
+from gradring.tables import html
 
 if TYPE_CHECKING:
     from gradring.loader.pipeline_maker import Size
@@ -66,6 +67,18 @@ class LoaderStats:
     def bytes_per_second(self) -> float:
         """Bytes over the same time."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    def _repr_html_(self) -> str:
+        shown = {
+            "batches": f"{self.batches}, {self.batches_per_second:.0f} per second",
+            "bytes": f"{self.bytes_per_second / 1e6:.0f} MB per second",
+            "consumer": f"waited {self.consumer_wait:.3f} s, worked {self.consumer_work:.3f} s",
+            "workers": f"busy {self.worker_busy:.3f} s, waited {self.worker_wait:.3f} s",
+            "hand-off": f"{self.hand_off_p50 * 1e6:.1f} us (p99 {self.hand_off_p99 * 1e6:.1f} us)",
+            "chosen": self.chosen,
+            "bottleneck": self.bottleneck,
+        }
+        return html(("loader", ""), list(shown.items()), caption=self.advice, left=(0, 1))
 
     def __str__(self) -> str:
         return (

@@ -16,6 +16,7 @@ from gradring.attributes import Settled
 from gradring.nn.params import Params
 from gradring.nn.store import Store
 from gradring.nn.summary import summarize
+from gradring.tables import Table
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -209,7 +210,7 @@ class Layer(Settled):
         """
         hooks.save(self, path, notes)
 
-    def summary(self, input_shape: tuple[int, ...]) -> str:
+    def summary(self, input_shape: tuple[int, ...]) -> Table:
         """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes.
 
         >>> from gradring import nn

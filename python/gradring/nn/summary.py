@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gradring.ir import Builder, Node, Traceable
+from gradring.tables import Table
 
 __all__ = ["summarize"]
 
@@ -48,15 +49,11 @@ def _flops(tracer: Builder, node: Node) -> int:
     return size
 
 
-def summarize(model: Layer, input_shape: tuple[int, ...]) -> str:
+def summarize(model: Layer, input_shape: tuple[int, ...]) -> Table:
     """One line a layer; FLOPs are those of the forward pass, bytes those of its outputs and parameters in float32."""
     tracer = Builder(training=False)
-    rows: list[tuple[str, ...]] = [("layer", "output", "parameters", "FLOP", "bytes")]
+    rows: list[tuple[str, ...]] = []
     totals = [0, 0, 0]
     _leaves(model, tracer, tracer.input("x", tuple(input_shape)), "", rows, totals)
     rows.append(("total", "", *map(str, totals)))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    return "\n".join(
-        "   ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *(row[i].rjust(widths[i]) for i in range(2, 5))])
-        for row in rows
-    )
+    return Table.of(("layer", "output", "parameters", "FLOP", "bytes"), rows, left=(0, 1))
