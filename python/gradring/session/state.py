@@ -95,7 +95,8 @@ class SessionState(BaseSession):
         self.params = store.arrays
         self._grads = self._arenas.gradients()
         self.state = self._arenas.states(optimizer.state_names)
-        self._last_rows = 0
+        self._last_rows = 0  # of a training step, and how its inputs looked
+        self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
         self._slots = tuple(range(len(self.names)))  # of the fields in a batch
         self._dtypes: tuple[str, ...] = ()  # of the fields, as programs read them
         self._looks: dict[
@@ -285,15 +286,42 @@ class SessionState(BaseSession):
             return _core.ArrayFeed([(field, dtype) for _, field, dtype in by_slot], batch_size, **order)
         return bound.feed.open([dtype for _, _, dtype in by_slot])
 
-    def _ensure(self, mode: str, rows: int, bound: Bound) -> bool:
+    def _ensure(self, mode: str, rows: int, bound: Bound, reads: tuple[str, ...]) -> bool:
+        """Make the program for a batch of ``rows`` of these fields, which a feed gives in the dtypes ``reads``.
+
+        Between two chunks a callback or another thread may have run the session on other fields, or changed a layer.
+        """
+        self._expect(bound, rows)
+        if self._dtypes != reads:
+            raise GradringError(
+                f"[Trainer] the model has changed while it was trained or evaluated: it read its fields as {', '.join(reads)} "
+                f"and now reads {', '.join(self._dtypes)}"
+            )
+
         def build() -> tuple[Graph, str | None]:
             graph = self._graph(mode, self._inputs(rows))
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
             return graph, None
 
         if mode == "train":
-            self._last_rows = rows
+            self._last_rows, self._last_looks = rows, self._looks
         return self._programs.ensure(mode, rows, build)
+
+    def flush(self) -> None:
+        """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
+        if not self._native.pending:
+            return
+        rows, others = self._last_rows, ("train", self._last_rows) not in self._programs.plans
+        if others or self._looks is not self._last_looks:  # a callback has run the session on other fields since
+            others, self._looks = True, self._last_looks
+            self._programs.clear()
+            self._stop_fast_path()
+            self._programs.ensure("train", rows, lambda: (self._graph("train", self._inputs(rows)), None))
+        result = self._native.flush(rows, self._rates(1))
+        if others:
+            self._programs.clear()
+        if result["fault"]:
+            self._fail(result, None, 0)
 
     def _graph(self, mode: str, inputs: Mapping[str, Input]) -> Graph:
         """The graph of a training step or an evaluation for a batch of these inputs."""
