@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -220,7 +221,7 @@ class SessionState(BaseSession):
         if self._constant_rates is None:
             return self.optimizer.learning_rates(self.step_count, count)
         if len(self._constant_rates) < count:
-            self._constant_rates = np.full(RATES, self._constant_rates[0], np.float64)
+            self._constant_rates = _constant(float(self._constant_rates[0]))
         return self._constant_rates
 
     # Programs
@@ -356,3 +357,11 @@ class SessionState(BaseSession):
     def _passes(self) -> tuple[int, int]:
         native = self._native
         return native.draws, native.pending
+
+
+@lru_cache(maxsize=16)
+def _constant(rate: float) -> NDArray[np.float64]:
+    """RATES equal rates: one array for all sessions, of which there may be thousands."""
+    rates = np.full(RATES, rate, np.float64)
+    rates.flags.writeable = False
+    return rates
