@@ -21,7 +21,8 @@ assert "gradring.session" in sys.modules and "gradring.trainer" not in sys.modul
 
 
 def test_a_layer_brings_what_runs_it_when_it_is_called():
-    subprocess.run([sys.executable, "-c", CODE], check=True)
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_hook_asks_for_its_function_once():
