@@ -34,12 +34,17 @@ def exports() -> str:
         names = next(
             ast.literal_eval(node.value)
             for node in ast.parse(path.read_text()).body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+            if isinstance(node, (ast.Assign, ast.AnnAssign))
+            and node.value is not None
+            and ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) == "__all__"
         )
         modules[path.stem] = sorted(names)
     lines = [EXPORTS_HEADER, "from typing import TYPE_CHECKING", ""]
+    # A module without functions declares ops that only programs run.
+    lines.append(f"from gradring.ops import {', '.join(m for m, names in modules.items() if not names)}  # noqa: F401")
     for module, names in modules.items():
-        lines.append(f"from gradring.ops.{module} import {', '.join(names)}")
+        if names:
+            lines.append(f"from gradring.ops.{module} import {', '.join(names)}")
     lines.append("from gradring.planned import getter")
     every = sorted(name for names in modules.values() for name in names)
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in every), "]", ""]

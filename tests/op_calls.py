@@ -10,6 +10,7 @@ import numpy as np
 
 from gradring import _core
 from gradring.ops._declare import DECLARED
+from gradring.ops._declare import attributes_with_defaults as attributes
 from gradring.ops._eager import SCHEMAS
 
 Named = Mapping[str, Any]
@@ -20,11 +21,6 @@ OPS = [name for name, schema in SCHEMAS.items() if not schema.get("program_only"
 
 def operands(op: str) -> dict[str, dict[str, Any]]:
     return {operand["name"]: operand for operand in SCHEMAS[op]["operands"]}
-
-
-def attributes(op: str, given: Named) -> dict[str, Any]:
-    """The attributes of a call, with the defaults of those that are not given."""
-    return {a["name"]: given.get(a["name"], a["default"]) for a in SCHEMAS[op]["attributes"]}
 
 
 def arrays(op: str, given: Named) -> dict[str, Any]:
@@ -72,5 +68,7 @@ def call(op: str, given: Named, results: tuple[str, ...]) -> dict[str, Any]:
 def reference(op: str, given: Named) -> dict[str, Any]:
     """What the declaration's formula gives, in float64."""
     wide = cast(op, arrays(op, given), np.float64)
+    formula = DECLARED[op].reference
+    assert formula is not None, f"{op} has no formula in NumPy"
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return dict(DECLARED[op].reference(**wide, **attributes(op, given)))
+        return dict(formula(**wide, **attributes(op, given)))

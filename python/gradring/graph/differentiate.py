@@ -7,16 +7,14 @@ those inputs that need one. A gradient is called ``d(name)``. A parameter's grad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gradring.graph.schema import schema_of
 from gradring.ir import Graph, Node, Value
+from gradring.ops._declare import DECLARED, attributes_with_defaults
 
-__all__ = ["NEEDS_INPUT", "differentiate", "gradient_name", "with_loss"]
-
-# Activations whose derivative reads their input; the others' reads their output.
-NEEDS_INPUT = frozenset({"gelu", "silu"})
+__all__ = ["differentiate", "gradient_name", "with_loss"]
 
 
 def gradient_name(name: str) -> str:
@@ -80,6 +78,16 @@ class _Builder:
         self.node(op, inputs, outputs, effects=effects, **attributes)
         self.join(target, made)
 
+    def contribute_all(self, targets: Mapping[str, str], op: str, inputs: Mapping[str, str], **attributes: Any) -> None:
+        """Make gradients of several values, by their results' names, with one node, where somebody needs them."""
+        wanted = {role: target for role, target in targets.items() if target in self.wanted}
+        if not wanted:
+            return
+        made = {role: self.gradient_of(target) for role, target in wanted.items()}
+        self.node(op, inputs, made, **attributes)
+        for role, target in wanted.items():
+            self.join(target, made[role])
+
     def pass_on(self, target: str, gradient: str) -> None:
         """``gradient`` itself is a gradient of ``target``."""
         if target not in self.wanted:
@@ -116,77 +124,6 @@ def _depends_on_parameters(graph: Graph) -> set[str]:
             wanted.update(node.outputs.values())
     wanted.update(name for name in graph.values if graph.root(name) in wanted)
     return wanted
-
-
-def _linear(b: _Builder, node: Node, dy: str) -> None:
-    x, w = node.inputs["x"], node.inputs["w"]
-    activation = node.attributes.get("activation")
-    if activation is not None:
-        source = node.outputs["pre" if activation in NEEDS_INPUT else "y"]
-        of = b.graph.values[dy]
-        before = b.value(gradient_name(node.outputs["y"] + ".pre"), of.shape, of.dtype)
-        b.node("activation_vjp", {"dy": dy, "source": source}, {"dx": before}, activation=activation)
-        dy = before
-    # The bias first: its sums belong to whatever makes dy. Then the input's gradient, which the next layer waits for.
-    if "b" in node.inputs:
-        b.contribute(node.inputs["b"], "column_sums", "y", {"x": dy})
-    b.contribute(x, "linear_dx", "dx", {"dy": dy, "w": w})
-    b.contribute(w, "linear_dw", "dw", {"x": x, "dy": dy})
-
-
-def _activation(b: _Builder, node: Node, dy: str) -> None:
-    kind = node.attributes["activation"]
-    source = node.inputs["x"] if kind in NEEDS_INPUT else node.outputs["y"]
-    b.contribute(node.inputs["x"], "activation_vjp", "dx", {"dy": dy, "source": source}, activation=kind)
-
-
-def _dropout(b: _Builder, node: Node, dy: str) -> None:
-    # The mask is drawn again from the same key, which is cheaper than to keep it.
-    inputs = {"x": dy, "draw": node.inputs["draw"]}
-    b.contribute(node.inputs["x"], "dropout", "y", inputs, **node.attributes)
-
-
-def _add(b: _Builder, node: Node, dy: str) -> None:
-    b.pass_on(node.inputs["a"], dy)
-    b.pass_on(node.inputs["b"], dy)
-
-
-def _function(b: _Builder, node: Node, dy: str) -> None:
-    inputs = {"dy": dy, "x": node.inputs["x"], "y": node.outputs["y"]}
-    effects = f"{node.effects}, backward"
-    b.contribute(node.inputs["x"], "function_vjp", "dx", inputs, effects=effects, **node.attributes)
-
-
-def _by_schema(b: _Builder, node: Node, dy: str) -> None:
-    """The rule of an op that has a ``<op>_vjp``, found by names: it takes ``dy``, the op's operands and attributes of the
-    same names, and makes ``d<input>`` for each input."""
-    schema = schema_of(f"{node.op}_vjp")
-    if schema is None:
-        raise NotImplementedError(f"[differentiate] {node.origin}: {node.op} has no rule, and no op is {node.op}_vjp")
-    known = {**node.inputs, **node.outputs, "dy": dy}
-    inputs = {role: known[role] for role in schema.inputs if role in known}
-    attributes = {name: value for name, value in node.attributes.items() if name in schema.attributes}
-    targets = {role: node.inputs[role[1:]] for role in schema.outputs if role[1:] in node.inputs and role[0] == "d"}
-    wanted = {role: target for role, target in targets.items() if target in b.wanted}
-    if not wanted:
-        return
-    made = {role: b.gradient_of(target) for role, target in wanted.items()}
-    for role, target in targets.items():
-        if role not in made and not schema.operands[role].optional:  # the op makes it, though nobody needs it
-            value = b.graph.values[target]
-            made[role] = b.value(f"{gradient_name(target)}.unused", value.shape, value.dtype)
-    b.node(schema.name, inputs, made, **attributes)
-    for role, target in wanted.items():
-        b.join(target, made[role])
-
-
-RULES: dict[str, Callable[[_Builder, Node, str], None]] = {
-    "linear": _linear,
-    "activation": _activation,
-    "dropout": _dropout,
-    "add": _add,
-    "function": _function,
-}
 
 
 def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: bool = False) -> Graph:
@@ -251,6 +188,25 @@ def _require_logits(graph: Graph, output: str) -> None:
             )
 
 
+def _differentiate(b: _Builder, node: Node, dy: str) -> None:
+    """Add the derivative that the op's file in ``gradring.ops`` declares."""
+    declared = DECLARED.get(node.op)
+    if declared is not None and declared.rule is not None:
+        return declared.rule(b, node, dy)
+    attributes = attributes_with_defaults(node.op, node.attributes)
+    derivative = None if declared is None else declared.derivative_of(attributes)
+    if derivative is None:
+        raise NotImplementedError(f"[differentiate] {node.origin}: {node.op} declares no derivative")
+    names = {**node.inputs, **node.outputs}
+    shapes = {role: b.graph.values[name].shape for role, name in names.items()}
+    other = schema_of(derivative.op)
+    known = {} if other is None else other.attributes
+    passed = {name: value for name, value in node.attributes.items() if name in known}
+    passed |= derivative.attributes(attributes, shapes)
+    targets = {role: node.inputs[name] for name, role in derivative.gives.items() if name in node.inputs}
+    b.contribute_all(targets, derivative.op, derivative.operands(names, dy), **passed)
+
+
 def differentiate(graph: Graph, output: str) -> Graph:
     """Add the backward pass. The graph must come from ``with_loss(..., gradient=True)``."""
     b = _Builder(graph)
@@ -269,10 +225,10 @@ def differentiate(graph: Graph, output: str) -> Graph:
                 del b.ready[view]
         return b.ready.get(name)
 
-    for node in reversed([node for node in graph.nodes if node.phase == "forward"]):
+    for node in reversed([node for node in graph.nodes if node.phase == "forward" and "y" in node.outputs]):
         dy = settle(node.outputs["y"])
         if dy is None or not any(name in b.wanted for name in node.inputs.values()):
             continue
         b.origin = node.origin
-        RULES.get(node.op, _by_schema)(b, node, dy)
+        _differentiate(b, node, dy)
     return b.graph

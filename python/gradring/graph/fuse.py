@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gradring.graph.differentiate import NEEDS_INPUT
 from gradring.graph.schema import accepts, schema_of
 from gradring.ir import Graph, Node
+from gradring.ops.activation import NEEDS_INPUT
 
 __all__ = ["fuse_activations", "fuse_backward", "prune"]
 

@@ -4,6 +4,7 @@
 
 from typing import TYPE_CHECKING
 
+from gradring.ops import add, column_sums, copy, function  # noqa: F401
 from gradring.ops.activation import gelu, gelu_vjp, relu, relu_vjp, sigmoid, sigmoid_vjp, silu, silu_vjp, tanh, tanh_vjp
 from gradring.ops.adam import adam_update, adamw_update
 from gradring.ops.batch_norm import batch_norm, batch_norm_vjp

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradring.ir import Graph, Node
+from gradring.ops._eager import SCHEMAS
 
-__all__ = ["DECLARED", "DY", "Declaration", "Derivative", "Tape", "declare"]
+__all__ = ["DECLARED", "DY", "Declaration", "Derivative", "Tape", "attributes_with_defaults", "declare"]
 
 Named = Mapping[str, Any]
 Samples = Callable[[np.random.Generator, int], Iterable[dict[str, Any]]]
@@ -71,7 +72,7 @@ class Declaration:
     """What is said about one op; see :func:`declare`."""
 
     op: str
-    reference: Callable[..., Named]
+    reference: Callable[..., Named] | None
     samples: Samples
     torch: Callable[..., Named] | None
     derivative: Derivative | Callable[[Named], Derivative] | None
@@ -83,6 +84,11 @@ class Declaration:
         return self.derivative(attributes) if callable(self.derivative) else self.derivative
 
 
+def attributes_with_defaults(op: str, given: Named) -> dict[str, Any]:
+    """All attributes of a call: those given, and the schema's defaults."""
+    return {a["name"]: given.get(a["name"], a["default"]) for a in SCHEMAS[op]["attributes"]}
+
+
 DECLARED: dict[str, Declaration] = {}
 """Every declaration, by the op's name."""
 
@@ -90,14 +96,14 @@ DECLARED: dict[str, Declaration] = {}
 def declare(
     op: str,
     *,
-    reference: Callable[..., Named],
-    samples: Samples,
+    reference: Callable[..., Named] | None = None,
+    samples: Samples = lambda rng, rows: (),
     torch: Callable[..., Named] | None = None,
     derivative: Derivative | Callable[[Named], Derivative] | None = None,
     rule: Rule | None = None,
     tolerance: float = 100,
 ) -> None:
-    """Declare an op.
+    """Declare an op. One that eager functions call needs everything; one of programs alone needs what they ask for.
 
     Args:
         op: the name of its schema.

@@ -185,6 +185,20 @@ def _torch(
     return {"y": y} if running_mean is None else {"y": y, "running_mean": running[0], "running_var": running[1]}
 
 
+def _reference_inference(
+    x: Array, weight: Any = 1, bias: Any = 0, *, mean: Array, variance: Array, eps: float
+) -> Mapping[str, Any]:
+    return {"y": (x - mean) / np.sqrt(variance + eps) * weight + bias}
+
+
+def _torch_inference(
+    x: Any, weight: Any = None, bias: Any = None, *, mean: Any, variance: Any, eps: float
+) -> Mapping[str, Any]:
+    import torch
+
+    return {"y": torch.nn.functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)}
+
+
 def _torch_update(
     running_mean: Any, running_var: Any, mean: Any, variance: Any, *, rows: int, momentum: float
 ) -> Mapping[str, Any]:
@@ -213,6 +227,13 @@ def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]
         yield {"dy": rng.standard_normal(sample["x"].shape), **kept, **given}
 
 
+def _samples_inference(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
+    moments = {"mean": rng.standard_normal(19), "variance": rng.random(19) + 0.5}
+    weight, bias = rng.standard_normal((2, 19))
+    yield {"x": rng.standard_normal((rows, 19)), "weight": weight, "bias": bias, **moments, "eps": 1e-2}
+    yield {"x": rng.standard_normal((rows, 19)), **moments}
+
+
 def _samples_update(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
     names = ("running_mean", "running_var", "mean", "variance")
     yield {**dict(zip(names, rng.random((4, rows)) + 0.5, strict=True)), "rows": 7, "momentum": 0.3}
@@ -227,4 +248,16 @@ def _derivative(attributes: Mapping[str, Any]) -> Derivative:
 
 declare("batch_norm", reference=_reference, samples=_samples, torch=_torch, derivative=_derivative)
 declare("batch_norm_vjp", reference=_reference_vjp, samples=_samples_vjp, tolerance=400)
+declare(
+    "batch_norm_inference",
+    reference=_reference_inference,
+    samples=_samples_inference,
+    torch=_torch_inference,
+    derivative=Derivative(
+        "batch_norm_vjp",
+        {"dy": DY, "x": "x", "weight": "weight", "mean": "mean", "variance": "variance"},
+        {"x": "dx", "weight": "dweight", "bias": "dbias"},
+        lambda attributes, shapes: {"training": False},
+    ),
+)
 declare("batch_norm_update", reference=_reference_update, samples=_samples_update, torch=_torch_update)

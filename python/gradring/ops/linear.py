@@ -110,6 +110,15 @@ def _reference_vjp(dy: Array, x: Array, w: Array, y_or_pre: Any = None, *, activ
     return {"dx": g @ w.T, "dw": x.reshape(-1, x.shape[-1]).T @ rows, "db": rows.sum(axis=0)}
 
 
+def _reference_dx(dy: Array, w: Array, source: Any = None, *, activation: str) -> Mapping[str, Any]:
+    dx = dy @ w.T
+    return {"dx": dx if source is None else activated_vjp(dx, source, activation)}
+
+
+def _reference_dw(x: Array, dy: Array) -> Mapping[str, Any]:
+    return {"dw": x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])}
+
+
 def _torch(x: Any, w: Any, b: Any = None, *, activation: str) -> Mapping[str, Any]:
     pre = x @ w if b is None else x @ w + b
     return {"y": pre if activation == "none" else torch_activated(pre, activation)}
@@ -149,3 +158,5 @@ def _rule(tape: Tape, node: Node, dy: str) -> None:
 
 declare("linear", reference=_reference, samples=_samples, torch=_torch, rule=_rule)
 declare("linear_vjp", reference=_reference_vjp, samples=_samples_vjp)
+declare("linear_dx", reference=_reference_dx)
+declare("linear_dw", reference=_reference_dw)
