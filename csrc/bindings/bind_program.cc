@@ -113,7 +113,7 @@ class EngineGuard {
 
 py::dict result_of(const ChunkResult& result) {
   constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
-  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient"};
+  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient", "id"};
   throw_status(result.status);
   py::dict out;
   out["end"] = ends[static_cast<int>(result.end)];
@@ -122,6 +122,8 @@ py::dict result_of(const ChunkResult& result) {
   out["rows"] = result.rows;
   out["row"] = result.row;
   out["sample"] = result.sample;
+  out["place"] = result.place;
+  out["value"] = result.value;
   return out;
 }
 

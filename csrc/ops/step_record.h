@@ -12,7 +12,7 @@
 
 namespace gradring {
 
-enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient };
+enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient, kId };
 
 // When an instruction runs, as bits. A micro-batch is the first of an update or a later one, and it may be the last. A
 // step is on the bounded route until bound_gradient finds that a gradient might be infinite.
@@ -51,6 +51,8 @@ struct StepRecord {
   int64_t correct = 0;      // rows whose prediction is right, as the loss defines it
   Fault fault = Fault::kNone;
   int64_t fault_row = -1;
+  int64_t fault_place = -1;  // of kId: where in the row, and
+  int64_t fault_value = 0;   // which id it is
 
   // Written by clip.
   double clip = 1;  // the factor that brings the gradients' norm below its limit

@@ -154,7 +154,7 @@ ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexc
       feed.source->fill(lane, batch);
       lane.barrier();
       const StepRecord& step = executor->run(lane, StepRecord{}, nullptr);
-      if (lane.index == 0) result.fault = step.fault;
+      if (lane.index == 0) result.take_fault(step);
     });
     if (executor->on_trial()) executor->note(ticks() - start);
     feed.has_waiting = false;

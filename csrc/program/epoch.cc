@@ -45,10 +45,9 @@ struct Ledger {
     const Batch& batch = turn.batch;
     if (step.fault != Fault::kNone) {
       result.end = ChunkEnd::kError;
-      result.fault = step.fault;
+      result.take_fault(step);
       result.position = batch.position;
       result.rows = batch.rows;
-      result.row = step.fault_row;
       if (step.fault_row >= 0 && batch.samples != nullptr) result.sample = batch.samples[step.fault_row];
       return;
     }

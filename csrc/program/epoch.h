@@ -62,8 +62,15 @@ struct ChunkResult {
   Fault fault = Fault::kNone;
   int64_t position = 0;  // of the batch that failed, in the epoch's order
   int64_t rows = 0;      // kProgram: the rows of the batch that no program fits; it is the next one
-  int64_t sample = -1;   // of a label fault
+  int64_t sample = -1;   // of a fault of a label or an id
   int64_t row = -1;
+  int64_t place = -1;  // of an id: where in the row, and
+  int64_t value = 0;   // which id it is
+
+  void take_fault(const StepRecord& step) noexcept {
+    fault = step.fault;
+    row = step.fault_row, place = step.fault_place, value = step.fault_value;
+  }
 };
 
 // Finds the executor for a batch's number of rows; null makes the chunk end with kProgram, the batch kept for later.

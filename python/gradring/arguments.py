@@ -87,9 +87,10 @@ def real(
     least: float = -math.inf,
     above: float = -math.inf,
     below: float = math.inf,
+    most: float = math.inf,
     also: str = "",
 ) -> float:
-    """A finite number ``x`` with ``least <= x``, ``above < x`` and ``x < below``.
+    """A finite number ``x`` with ``least <= x``, ``above < x``, ``x < below`` and ``x <= most``.
 
     >>> real("Dropout", "p", 1.0, least=0, below=1)
     Traceback (most recent call last):
@@ -98,7 +99,7 @@ def real(
     """
     bounds = [
         f"{words} {bound:g}"
-        for words, bound in (("of at least", least), ("above", above), ("below", below))
+        for words, bound in (("of at least", least), ("above", above), ("below", below), ("at most", most))
         if math.isfinite(bound)
     ]
     message = f"[{where}] {argument} must be {also and also + ' or '}a finite number {' and '.join(bounds)}".rstrip()
@@ -111,7 +112,7 @@ def real(
         raise TypeError(message) from None
     except OverflowError:
         raise ValueError(message) from None
-    if not (math.isfinite(number) and least <= number < below and number > above):
+    if not (math.isfinite(number) and least <= number < below and above < number <= most):
         raise ValueError(message)
     return number
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.errors import GradringError
+from gradring.ir import Input, trace
 from gradring.ops._gradients import CONSTANT, Gradients, gradients_by_names
 
 if TYPE_CHECKING:
@@ -187,19 +188,26 @@ def _rule(name: str) -> Gradients:
     return rule
 
 
+def _reads_integers(layer: Layer, x: Array) -> bool:
+    graph, _ = trace(layer, {"x": Input(x.shape, integers=True)}, training=True)
+    return graph.values["x"].dtype == "int64"
+
+
 def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:
     """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: fed the unit
-    matrix, that layer hands the input on, and the gradient by its weight is the gradient by the input."""
+    matrix, that layer hands the input on, and the gradient by its weight is the gradient by the input. A layer that reads
+    ids has no gradient by its input, and is fed the ids themselves."""
     from gradring import nn, optim
     from gradring.session import Session
 
-    if x.dtype != np.float64 or x.ndim < 2 or x.shape[0] == 0:
+    ids = x.dtype.kind in "iu" and _reads_integers(layer, x)
+    if not ids and (x.dtype != np.float64 or x.ndim < 2 or x.shape[0] == 0):
         raise ValueError(f"[check_grad] the input is {x.shape} of {x.dtype}: must be floats of (batch, features)")
     layer.ensure()
     twin = copy.deepcopy(layer).astype("float64")
     rows, features = x.shape[0], int(np.prod(x.shape[1:]))
-    parts: list[Layer] = [nn.Linear(rows, features, bias=False)]
-    if x.ndim > 2:
+    parts: list[Layer] = [] if ids else [nn.Linear(rows, features, bias=False)]
+    if not ids and x.ndim > 2:
         shape = x.shape[1:]
         parts.append(
             nn.Function(
@@ -210,22 +218,25 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
         )
     model = nn.Sequential(*parts, twin)
     session = Session(model, optimizer=optim.SGD(0.0), loss="mse", dtype="float64", fuse_update=False)
-    session.params["0.weight"][...] = x.reshape(rows, features)
-    target = rng.standard_normal(model(np.eye(rows)).shape)
+    if not ids:
+        session.params["0.weight"][...] = x.reshape(rows, features)
+    fed = x if ids else np.eye(rows)
+    target = rng.standard_normal(model(fed).shape)
     draws = session.draw_count
 
     def total() -> float:
         session.draw_count = draws  # the same dropout masks every time
-        return float(session.step(np.eye(rows), target)) * target.size
+        return float(session.step(fed, target)) * target.size
 
     total()
     gradients = {key: value.copy() * target.size for key, value in session.grads.items()}
     worst = _Worst(type(layer).__name__, tolerance)
     for key, array in session.params.items():
-        what = "the input" if key == "0.weight" else f"parameter {key.partition('.')[2]!r}"
+        of_input = not ids and key == "0.weight"
+        what = "the input" if of_input else f"parameter {key.partition('.')[2]!r}"
         for index, difference in _differences(array, total, rng, max_elements):
             place_in_x = index
-            if key == "0.weight" and x.ndim > 2:
+            if of_input and x.ndim > 2:
                 place_in_x = (index[0], *(int(i) for i in np.unravel_index(index[1], x.shape[1:])))
             worst.add(what, place_in_x, float(gradients[key][index]), difference)
     return worst.finish()

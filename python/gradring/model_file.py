@@ -26,7 +26,7 @@ _BESIDE = ("optimizer/", "callbacks/")  # what a checkpoint has beside the param
 def save(model: Layer, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
     """Write the model; ``notes`` are more texts for the metadata."""
     metadata = {"format": "gradring", "version": "1", **description(model), **as_notes(notes)}
-    checkpoint.write(path, dict(model.params), metadata)
+    checkpoint.write(path, dict(model.store.saved), metadata)
 
 
 def description(model: Layer) -> dict[str, str]:
@@ -98,19 +98,21 @@ def read_model(
             )
         model = build(metadata[ARCHITECTURE], where, layers)
         _require_equal(where, model, weights, CheckpointCorrupt)
-        model._adopt(Store({name: array.shape for name, array in weights.items()}, _dtype(where, weights, metadata)))
+        shapes = {name: weights[name].shape for name in model.named_parameters()}
+        buffers = {name: weights[name].shape for name in model.named_buffers()}
+        model._adopt(Store(shapes, _dtype(where, weights, metadata), buffers))
     else:
         _require_equal(where, model, weights, CheckpointMismatch)
         model.store.require_idle("load")
-    for name, view in model.params.items():
+    for name, view in model.store.saved.items():
         np.copyto(view, weights[name], casting="same_kind")
     model.store.whole.trained = False
     return model, metadata
 
 
 def _require_equal(where: str, model: Layer, weights: Mapping[str, NDArray[Any]], error: type[Exception]) -> None:
-    """The tensors are the model's parameters, name by name and shape by shape."""
-    specs = model.named_parameters()
+    """The tensors are the model's parameters and buffers, name by name and shape by shape."""
+    specs = {**model.named_parameters(), **model.named_buffers()}
     for name, spec in specs.items():
         if name not in weights:
             raise error(f"{where}: tensor {name!r} is missing, which the model has as {spec.shape}")

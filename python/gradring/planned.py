@@ -37,7 +37,6 @@ PLANNED: dict[str, dict[str, str]] = {
             ("AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d", "MultiHeadAttention"),
             _VECTORS,
         ),
-        **dict.fromkeys(("BatchNorm1d", "Embedding", "LayerNorm", "RMSNorm"), "gr.nn.Function takes your own formula"),
     },
     "gradring.ops": {
         name + suffix: _VECTORS

@@ -189,6 +189,11 @@ class Trainer(Settled):
             raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
     @property
+    def buffers(self) -> Params:
+        """The model's buffers by name, such as running moments: live arrays that are saved but never trained."""
+        return self._session.buffers
+
+    @property
     def session(self) -> Session:
         """Where the model's steps run; its ``grads`` are the gradients of the last step. ``TypeError`` with ``step=``."""
         if not isinstance(self._session, Session):

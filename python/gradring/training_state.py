@@ -52,7 +52,7 @@ class TrainingState:
     def as_dict(self) -> dict[str, Any]:
         """A copy of everything but history and callbacks."""
         return {
-            "params": {name: array.copy() for name, array in self.session.params.items()},
+            "params": {name: array.copy() for name, array in self.session.saved.items()},
             "optimizer": {name: array.copy() for name, array in self.session.state.items()},
             **self.counts(),
         }
@@ -118,7 +118,7 @@ class TrainingState:
         return list(tensors)
 
     def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
-        params = self.session.params
+        params = self.session.saved
         weights = {name: array for name, array in tensors.items() if not name.startswith(_STATE)}
         fitting = {
             name: array
@@ -139,7 +139,7 @@ class TrainingState:
         return list(fitting)
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
-        return {**self.session.params, **{_STATE + name: array for name, array in self.session.state.items()}}
+        return {**self.session.saved, **{_STATE + name: array for name, array in self.session.state.items()}}
 
     def _misfit(self, tensors: Mapping[str, Any]) -> str:
         """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""

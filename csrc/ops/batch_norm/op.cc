@@ -1,4 +1,5 @@
-// The registration of batch_norm, batch_norm_vjp and batch_norm_update.
+// The registration of batch_norm, batch_norm_vjp, and of what programs use beside them: batch_norm_inference, which changes
+// no operand, and batch_norm_update, which moves the running moments once the step's check has passed.
 #include "ops/op.h"
 
 #include "ops/batch_norm/batch_norm.h"
@@ -76,6 +77,46 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 double flops(const OpCall& call) { return (call.flag(kTraining) ? 7 : 3) * static_cast<double>(call[kX].elements()); }
 
 }  // namespace forward
+
+namespace inference {
+
+enum { kX, kWeight, kBias, kMean, kVariance, kY };
+constexpr Operand kOperands[] = {
+    {.name = "x", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+    {.name = "weight", .same_dtype = kX, .optional = true},
+    {.name = "bias", .same_dtype = kX, .optional = true},
+    {.name = "mean", .same_dtype = kX},
+    {.name = "variance", .same_dtype = kX},
+    {.name = "y", .access = Access::kWrite, .same_dtype = kX, .like = kX},
+};
+constexpr Attribute kAttributes[] = {
+    {.name = "eps", .type = AttributeType::kReal, .otherwise = real_value(1e-5), .least = 0},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  BatchNormArguments<T> g;
+  g.rows = call[kX].rows(), g.columns = call[kX].columns(), g.x = call[kX].as<const T>();
+  g.weight = call[kWeight].as<const T>(), g.bias = call[kBias].as<const T>();
+  g.running_mean = call[kMean].as<T>(), g.running_var = call[kVariance].as<T>();  // only read
+  g.y = call[kY].as<T>(), g.eps = call.real(0);
+  batch_norm(lane, g);
+}
+
+void check(const OpCall& call) {
+  for (const int vector : {kWeight, kBias, kMean, kVariance}) check_vector(call, kX, vector);
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  const Tensor& x = call[kX];
+  work->lanes = batch_norm_lanes(x.rows(), x.columns(), lanes);
+  work->scratch = batch_norm_scratch(x.rows(), x.columns(), size_of(x.dtype), false);
+  work->operations = static_cast<double>(x.elements()) * 10;
+}
+
+double flops(const OpCall& call) { return 3 * static_cast<double>(call[kX].elements()); }
+
+}  // namespace inference
 
 namespace vjp {
 
@@ -168,7 +209,8 @@ extern const OpSchema batch_norm_ops[] = {
      .shape = forward::shape,
      .work = forward::work,
      .flops = forward::flops,
-     .cpu = by_real<forward::run<float>, forward::run<double>>},
+     .cpu = by_real<forward::run<float>, forward::run<double>>,
+     .phases = phase::kForward},
     {.name = "batch_norm_vjp",
      .operands = vjp::kOperands,
      .attributes = vjp::kAttributes,
@@ -176,13 +218,23 @@ extern const OpSchema batch_norm_ops[] = {
      .shape = vjp::shape,
      .work = vjp::work,
      .flops = vjp::flops,
-     .cpu = by_real<vjp::run<float>, vjp::run<double>>},
+     .cpu = by_real<vjp::run<float>, vjp::run<double>>,
+     .phases = phase::kBackward},
+    {.name = "batch_norm_inference",
+     .operands = inference::kOperands,
+     .attributes = inference::kAttributes,
+     .check = inference::check,
+     .work = inference::work,
+     .flops = inference::flops,
+     .cpu = by_real<inference::run<float>, inference::run<double>>,
+     .phases = phase::kForward},
     {.name = "batch_norm_update",
      .operands = update::kOperands,
      .attributes = update::kAttributes,
      .work = update::work,
      .flops = update::flops,
-     .cpu = by_real<update::run<float>, update::run<double>>},
+     .cpu = by_real<update::run<float>, update::run<double>>,
+     .phases = phase::kUpdate},
 };
 extern const size_t batch_norm_op_count = std::size(batch_norm_ops);
 

@@ -1,4 +1,4 @@
-// The registration of embedding and embedding_vjp.
+// The registration of embedding and embedding_vjp, and of check_ids, which ends a program's step whose ids are no rows.
 #include "ops/op.h"
 
 #include "ops/embedding/embedding.h"
@@ -125,6 +125,35 @@ void verify(const OpCall& call) { verify_ids(call, kIds, call.integer(0), call[k
 
 }  // namespace vjp
 
+namespace check_ids {
+
+// What embedding has written to `fault`, and the ids that it read.
+enum { kIds, kFault };
+constexpr Operand kOperands[] = {
+    {.name = "ids", .dtypes = kClassNumberDtypes, .least_rank = 1},
+    {.name = "fault", .dtypes = only(Dtype::kInt64), .least_rank = 1, .most_rank = 1},
+};
+
+// Every lane reads for itself, so all come to the same decision.
+void run(const Lane&, const OpCall& call) noexcept {
+  const int64_t i = *call[kFault].as<const int64_t>();
+  if (i < 0) return;
+  const Tensor& ids = call[kIds];
+  const int64_t places = ids.elements() / ids.shape[0];
+  StepRecord& step = *call.step;
+  step.fault = Fault::kId;
+  step.fault_row = i / places, step.fault_place = i % places, step.fault_value = ids_of(ids)[i];
+}
+
+void check(const OpCall& call) {
+  if (call[kFault].shape[0] == 1) return;
+  refuse(call, call.operand_name(kFault) + std::string(" is ") + shape_text(call[kFault]) + ": must be (1,)");
+}
+
+void work(const OpCall&, int, OpWork* work) { work->operations = 100; }
+
+}  // namespace check_ids
+
 }  // namespace
 
 extern const OpSchema embedding_ops[] = {
@@ -134,8 +163,9 @@ extern const OpSchema embedding_ops[] = {
      .shape = forward::shape,
      .work = forward::work,
      .flops = forward::flops,
-     .cpu = [](const OpCall&) noexcept -> OpRun { return forward::run; },
-     .verify = forward::verify},
+     .cpu = always<forward::run>,
+     .verify = forward::verify,
+     .phases = phase::kForward},
     {.name = "embedding_vjp",
      .operands = vjp::kOperands,
      .attributes = vjp::kAttributes,
@@ -144,7 +174,18 @@ extern const OpSchema embedding_ops[] = {
      .work = vjp::work,
      .flops = vjp::flops,
      .cpu = by_real<vjp::run<float>, vjp::run<double>>,
-     .verify = vjp::verify},
+     .verify = vjp::verify,
+     .phases = phase::kBackward},
+    {.name = "check_ids",
+     .operands = check_ids::kOperands,
+     .attributes = {},
+     .check = check_ids::check,
+     .work = check_ids::work,
+     .cpu = always<check_ids::run>,
+     .phases = phase::kForward,
+     .program_only = true,
+     .effects = true,
+     .every_lane = true},
 };
 extern const size_t embedding_op_count = std::size(embedding_ops);
 

@@ -27,6 +27,9 @@ class Training(Protocol):
     def params(self) -> Params: ...
 
     @property
+    def buffers(self) -> Params: ...
+
+    @property
     def callbacks(self) -> tuple[Callback, ...]: ...
 
     @property

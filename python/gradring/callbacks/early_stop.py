@@ -61,13 +61,13 @@ class EarlyStop(Callback):
             raise ValueError(f"[EarlyStop] there is no metric {self.metric!r}, only {list(run.metrics)}")
         if self._improvement.found(run.metrics[self.metric], run.epoch):
             if self.restore_best:
-                self._kept = {name: array.copy() for name, array in run.trainer.params.items()}
+                self._kept = {name: array.copy() for name, array in _saved(run).items()}
         elif run.epoch - self.best_epoch >= self.patience:
             run.stop = f"{self.metric} has not improved since epoch {self.best_epoch + 1} ({self.best:.6g})"
 
     def on_fit_end(self, run: Run) -> None:
         for name, array in self._kept.items():
-            np.copyto(run.trainer.params[name], array)
+            np.copyto(_saved(run)[name], array)
         self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,3 +81,8 @@ class EarlyStop(Callback):
         if self.restore_best:
             kept = {name.removeprefix(_KEPT): a for name, a in state.items() if name.startswith(_KEPT)}
             self._kept = {name: np.array(array) for name, array in kept.items()}
+
+
+def _saved(run: Run) -> dict[str, NDArray[Any]]:
+    """Parameters and buffers: what the best epoch had of both belongs together."""
+    return {**run.trainer.params, **run.trainer.buffers}

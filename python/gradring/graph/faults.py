@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gradring.errors import NonFinite
 from gradring.graph.plan import Plan
 
-__all__ = ["bad_number", "fault_error"]
+__all__ = ["bad_number", "fault_error", "id_error"]
 
 
 def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any], names: Sequence[str] = "xy") -> str:
@@ -27,6 +27,23 @@ def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any], names: Seq
     return ""
 
 
+def id_error(
+    result: Mapping[str, Any], plans: Iterable[Plan], sample: int, batch: int | None = None, training: bool = False
+) -> ValueError:
+    """The error for an id that is no row of an embedding's table, in a batch of a session or in a prediction."""
+    value, place = result["value"], result["place"]
+    instructions = [(plan, i) for plan in plans for i in plan.instructions if i.op == "embedding"]
+    plan, found = next((plan, i) for plan, i in instructions if not 0 <= value < i.operands["table"].shape[0])
+    shape, count = plan.input_shape[1:], found.operands["table"].shape[0]
+    at = f" at place {tuple(map(int, np.unravel_index(place, shape)))}" if shape else ""
+    where = f"sample {sample}" if batch is None else f"batch {batch}, row {result['row']} (sample {sample})"
+    unchanged = "; no parameter was changed by this batch" if training else ""
+    return ValueError(
+        f"[embedding] {found.origin}: {where}: the id{at} is {value}: must be at least 0 and below {count}, the rows of the "
+        f"table{unchanged}"
+    )
+
+
 def fault_error(
     result: Mapping[str, Any],
     *,
@@ -39,6 +56,8 @@ def fault_error(
 ) -> Exception:
     """The error for a native result with a label or a loss that cannot be. ``updates`` done tells a step from an
     evaluation (None), which changes nothing anyway; ``y`` are the labels, where they lie in memory."""
+    if result["fault"] == "id":
+        return id_error(result, plans, result["sample"], batch, updates is not None)
     if result["fault"] == "label":
         sample = result["sample"]
         if loss == "binary_cross_entropy":

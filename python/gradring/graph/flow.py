@@ -72,7 +72,7 @@ def _check_moment(graph: Graph, moment: tuple[str, ...]) -> None:
     memory = _Memory(graph)
     for value in graph.values.values():
         if value.within is None and (
-            value.kind in ("input", "param", "state")
+            value.kind in ("input", "param", "buffer", "state")
             or (value.kind == "step" and value.name.removeprefix("step.") in GIVEN)
         ):
             memory.write(value.name, "")
@@ -140,7 +140,7 @@ def _write(graph: Graph, memory: _Memory, number: int, node: Node) -> None:
             if reader is not None:
                 label = f"{role}, {name!r}"
                 raise fail(number, node, label, "is changed too late", f"a place before node {reader}", "one behind it")
-        memory.write(name, f"updated {name}" if graph.values[name].kind in ("param", "state") else name)
+        memory.write(name, f"updated {name}" if graph.values[name].kind in ("param", "buffer", "state") else name)
     if node.phase == "update":
         for role, name in node.inputs.items():
             if role not in node.updates:

@@ -78,7 +78,7 @@ def _results(graph: Graph, *, gradients: bool) -> list[str]:
         read = {graph.root(name) for node in graph.nodes for name in node.inputs.values()}
         made = [name for node in graph.nodes for role, name in node.outputs.items() if role == "y"]
         return sorted(name for name in made if graph.root(name) not in read)
-    kinds = ("param", "state", "grad") if gradients else ("param", "state")
+    kinds = ("param", "buffer", "state", *(("grad",) if gradients else ()))
     arrays = [v.name for v in graph.values.values() if v.kind in kinds and _is_parameter(graph, v.name)]
     return arrays + sorted(name for node in graph.nodes for name in node.outputs.values() if name.startswith("step."))
 
@@ -127,7 +127,9 @@ class _Reader:
             if role in node.outputs and schema is not None and role in schema.outputs:
                 self.write(node.outputs[role], digest)
         for role in node.updates:
-            self.write(node.inputs[role], _digest(node.op, sorted(inputs.items())))
+            self.write(
+                node.inputs[role], _digest(node.op, role, sorted(node.attributes.items()), sorted(inputs.items()))
+            )
 
     def _outputs(self, node: Node, schema: Schema | None, inputs: Mapping[str, str]) -> dict[str, str]:
         attributes = dict(node.attributes)

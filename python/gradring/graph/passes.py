@@ -19,7 +19,16 @@ from gradring.ir import Graph, Input, Layout, Node, Traceable, Value, trace
 
 Inputs = tuple[int, ...] | Mapping[str, Input]  # as ``trace`` takes them
 
-__all__ = ["accumulated", "checked", "evaluate_graph", "predict_graph", "train_graph", "with_update"]
+__all__ = [
+    "accumulated",
+    "checked",
+    "evaluate_graph",
+    "predict_graph",
+    "train_graph",
+    "with_buffer_updates",
+    "with_update",
+    "without_buffer_updates",
+]
 
 
 def checked(graph: Graph) -> Graph:
@@ -67,6 +76,7 @@ def train_graph(
     its gradients is infinite or NaN.
     """
     graph, output = trace(model, inputs, training=True, dtype=dtype, layout=layout)
+    graph, moves = without_buffer_updates(graph)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     graph = checked(promised(with_loss(graph, output, loss, gradient=True, sums=accumulate)))
     graph = checked(promised(differentiate(graph, output)))
@@ -75,13 +85,28 @@ def train_graph(
     if accumulate:
         graph = checked(promised(accumulated(graph)))
     graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate)
-    graph = checked(promised(replace(graph, mode="train")))
+    whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
     if clip_norm is not None:  # clipping looks at every gradient anyway
-        return graph
+        return whole
+    graph = replace(graph, mode="train", promise=whole.promise)
     if not fuse_update or accumulate:
-        return checked(promised(checked_gradients(graph, "last"))) if check_finite else graph
-    graph = checked(fuse_updates(graph, check_finite=check_finite))
-    return promised(graph)
+        if not check_finite:
+            return whole
+        return checked(promised(with_buffer_updates(checked_gradients(graph, "last"), moves)))
+    graph = with_buffer_updates(fuse_updates(graph, check_finite=check_finite), moves)
+    return promised(checked(graph))
+
+
+def without_buffer_updates(graph: Graph) -> tuple[Graph, list[Node]]:
+    """The graph without the nodes that change buffers, and these nodes: they must come last in a step, so that no check
+    can stop it behind them."""
+    moves = [node for node in graph.nodes if node.phase == "update"]
+    return graph.with_nodes(node for node in graph.nodes if node.phase != "update"), moves
+
+
+def with_buffer_updates(graph: Graph, moves: list[Node]) -> Graph:
+    """The graph with these nodes at its end."""
+    return graph.with_nodes([*graph.nodes, *moves])
 
 
 def accumulated(graph: Graph) -> Graph:

@@ -154,7 +154,8 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         if root.kind == "input":
             return Buffer(root.name, "input", size, root.offset)
         offset = offsets[root.name] if root.kind == "temp" else root.offset * ITEM[root.dtype]
-        return Buffer(root.name, root.kind, size, offset)
+        # The model's buffers are a part of the parameters' arena.
+        return Buffer(root.name, "param" if root.kind == "buffer" else root.kind, size, offset)
 
     @cache
     def tensor(name: str) -> Tensor:

@@ -21,7 +21,7 @@ from gradring.ir.layout import GRAIN
 
 __all__ = ["check"]
 
-_KINDS = ("input", "output", "param", "grad", "state", "temp", "step")
+_KINDS = ("input", "output", "param", "buffer", "grad", "state", "temp", "step")
 _FLOATS = ("float32", "float64")
 _DTYPES = (*_FLOATS, "int64", "bool")
 
@@ -89,7 +89,7 @@ def _check_value(graph: Graph, value: Value) -> None:
             f"at most {holder.size} elements from its beginning",
             f"{value.size} from element {value.offset} on",
         )
-    if value.kind in ("param", "grad", "state") and value.offset % GRAIN:
+    if value.kind in ("param", "buffer", "grad", "state") and value.offset % GRAIN:
         raise wrong("offset", f"a multiple of {GRAIN}: each parameter begins on a cache line", value.offset)
 
 
@@ -129,7 +129,7 @@ def _check_kind(graph: Graph, number: int, node: Node, schema: Schema, role: str
             raise fail(number, node, label, "field of the step record", f"step.{field}", name)
     elif value.kind == "step":
         raise fail(number, node, label, "kind", "an array", "a field of the step record")
-    elif role in node.outputs and value.kind in ("input", "param", "state"):
+    elif role in node.outputs and value.kind in ("input", "param", "buffer", "state"):
         raise fail(number, node, label, "kind of an output", "temp, grad or output", value.kind)
 
 

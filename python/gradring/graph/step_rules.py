@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradring.graph.schema import fail
-from gradring.ir import Graph, Value
+from gradring.ir import Graph, Node, Value
 from gradring.ir.layout import GRAIN
 
 __all__ = ["check_step_graph"]
@@ -13,6 +13,7 @@ def check_step_graph(graph: Graph) -> None:
     """Raise ``ValueError`` unless the step updates what it should, with the gradients that belong to it."""
     _check_layout(graph)
     _check_updates(graph)
+    _check_buffers(graph)
 
 
 def _check_layout(graph: Graph) -> None:
@@ -43,7 +44,7 @@ def _check_updates(graph: Graph) -> None:
     routes = {node.when for node in graph.nodes if node.phase == "update"}
     expected = {"bounded", "unbounded"} if routes & {"bounded", "unbounded"} else {"last"}
     for number, node in enumerate(graph.nodes):
-        if node.phase == "update" and node.when not in expected:
+        if node.phase == "update" and node.when not in expected and not _updates_buffers(graph, node):
             raise fail(number, node, "-", "when", f"one of {sorted(expected)}", node.when)
     for route in sorted(expected):
         _check_route(graph, route)
@@ -76,6 +77,30 @@ def _check_route(graph: Graph, route: str) -> None:
             raise ValueError(
                 f"[graph] parameter {value.name!r}: updates: expected exactly one of the whole, got {touched}"
             )
+
+
+def _updates_buffers(graph: Graph, node: Node) -> bool:
+    return any(graph.values[node.inputs[role]].kind == "buffer" for role in node.updates if role in node.inputs)
+
+
+def _check_buffers(graph: Graph) -> None:
+    """Buffers change once in every micro-batch, and only when no check can stop the step any more."""
+    changed: list[tuple[str, int, int]] = []
+    for number, node in enumerate(graph.nodes):
+        if node.effects and changed:
+            raise fail(number, node, "-", "effects", "none behind the update of a buffer", node.effects)
+        if not _updates_buffers(graph, node):
+            continue
+        if node.phase != "update" or node.when != "always":
+            raise fail(number, node, "-", "phase and when", "('update', 'always')", f"({node.phase!r}, {node.when!r})")
+        for role in node.updates:
+            root, begin, end = graph.place(node.inputs[role])
+            if any(r == root and b < end and begin < e for r, b, e in changed):
+                raise fail(number, node, role, "updates", "one of each buffer", "two")
+            changed.append((root, begin, end))
+    expected = sorted(graph.place(value.name) for value in graph.views("buffers")) if "buffers" in graph.values else []
+    if sorted(changed) != expected:
+        raise ValueError(f"[graph] buffers: updates: expected one each of elements {expected}, got {sorted(changed)}")
 
 
 def _trainable(graph: Graph) -> list[Value]:

@@ -45,6 +45,8 @@ class Traceable(Protocol):
 
     def named_parameters(self) -> Mapping[str, Parameter]: ...
 
+    def named_buffers(self) -> Mapping[str, Parameter]: ...
+
 
 class Builder:
     """Collects nodes while layers run their ``trace`` methods, and knows which layer it is in.
@@ -63,6 +65,9 @@ class Builder:
         self._readers: dict[str, str] = {}  # of an integer field: the layer that decided as what it is read
         if layout is not None:
             self.graph = self.graph.with_value(Value("parameters", (layout.elements,), "param", dtype))
+            if layout.buffers is not None:
+                buffers = Value("buffers", (layout.buffers.elements,), "buffer", dtype, offset=layout.elements)
+                self.graph = self.graph.with_value(buffers)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value."""
@@ -93,6 +98,25 @@ class Builder:
                 value = replace(value, within="parameters", offset=self.layout.offsets[path])
             self.graph = self.graph.with_value(value)
         return path
+
+    def buffer(self, name: str, shape: tuple[int, ...]) -> str:
+        """The current layer's buffer: a view of the arena's part that no optimizer changes."""
+        path = self.path(name)
+        if path not in self.graph.values:
+            value = Value(path, shape, "buffer", self.dtype)
+            if self.layout is not None:
+                if self.layout.buffers is None or path not in self.layout.buffers.offsets:
+                    raise ValueError(f"[trace] {self.origin()} reads buffer {path!r}, which the model does not have")
+                value = replace(value, within="buffers", offset=self.layout.buffers.offsets[path])
+            self.graph = self.graph.with_value(value)
+        return path
+
+    def update_buffers(
+        self, op: str, inputs: Mapping[str, str], updates: tuple[str, ...], attributes: Mapping[str, Any]
+    ) -> None:
+        """Add an operation that changes buffers, the inputs ``updates``, once the step's check has passed."""
+        node = Node(op, dict(inputs), {}, dict(attributes), updates=updates, phase="update", origin=self.origin())
+        self.graph = self.graph.with_node(node)
 
     def node(
         self,
@@ -139,6 +163,11 @@ class Builder:
         if value.dtype != dtype:
             cast = {n: replace(v, dtype=dtype) for n, v in self.graph.values.items() if self.graph.root(n) == root}
             self.graph = replace(self.graph, values={**self.graph.values, **cast})
+
+    def check(self, op: str, inputs: Mapping[str, str]) -> None:
+        """Add an operation that looks at values, and ends the step if they cannot be."""
+        effects = f"{op} {self.path('out')}, {len(self.graph.nodes)}"
+        self.graph = self.graph.with_node(Node(op, dict(inputs), {}, effects=effects, origin=self.origin()))
 
     def draw(self) -> str:
         """The number of this forward pass, as a value."""
@@ -203,7 +232,10 @@ def trace(
             what = "input shape" if len(fields) == 1 else f"the shape of input {name!r}"
             raise ValueError(f"[trace] {what} is {field.shape}: every axis must be at least 1")
     if layout is None:
-        layout = Layout.of({name: tuple(spec.shape) for name, spec in model.named_parameters().items()})
+        layout = Layout.of(
+            {name: tuple(spec.shape) for name, spec in model.named_parameters().items()},
+            {name: tuple(spec.shape) for name, spec in model.named_buffers().items()},
+        )
     builder = Builder(training, dtype=dtype, layout=layout)
     for name in model.input_names:
         field = fields[name]

@@ -1,10 +1,11 @@
-"""Where each parameter lies in the flat arena; gradients and optimizer states lie alike in theirs."""
+"""Where each parameter lies in the flat arena; gradients and optimizer states lie alike in theirs. Buffers lie behind the
+parameters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["GRAIN", "Layout"]
 
@@ -14,7 +15,8 @@ GRAIN = 16
 
 @dataclass(frozen=True)
 class Layout:
-    """Shapes and offsets (in elements) by name, and the size of the arena.
+    """Shapes and offsets (in elements) by name, and their size. ``buffers`` is the layout of the buffers, whose part of the
+    arena begins at ``elements``.
 
     >>> Layout.of({"weight": (8, 6), "bias": (6,)})
     Layout(shapes={'weight': (8, 6), 'bias': (6,)}, offsets={'weight': 0, 'bias': 48}, elements=64)
@@ -23,13 +25,19 @@ class Layout:
     shapes: Mapping[str, tuple[int, ...]]
     offsets: Mapping[str, int]
     elements: int
+    buffers: Layout | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
-        """Parameters one after another, in order."""
+    def of(cls, shapes: Mapping[str, tuple[int, ...]], buffers: Mapping[str, tuple[int, ...]] | None = None) -> Layout:
+        """Parameters one after another, in order, and then the buffers likewise."""
         offsets: dict[str, int] = {}
         at = 0
         for name, shape in shapes.items():
             offsets[name] = at
             at += -(-math.prod(shape) // GRAIN) * GRAIN
-        return cls(dict(shapes), offsets, max(at, GRAIN))
+        return cls(dict(shapes), offsets, max(at, GRAIN), cls.of(buffers) if buffers else None)
+
+    @property
+    def whole(self) -> int:
+        """The size of the arena in elements, buffers included."""
+        return self.elements + (self.buffers.elements if self.buffers else 0)

@@ -13,7 +13,8 @@ class Value:
     """An array of known shape and dtype.
 
     ``kind`` says where the array lives: ``input`` and ``output`` come with the batch; ``param``, ``grad`` and
-    ``state`` are arenas that last; ``temp`` is memory of this step; ``step`` is a field of the step record.
+    ``state`` are arenas that last; ``buffer`` is a part of the parameters' arena that no optimizer changes, such as
+    running moments; ``temp`` is memory of this step; ``step`` is a field of the step record.
 
     ``within`` names the value of which this one is a view, and ``offset`` is the element where the view begins. A
     value without ``within`` is a root. A root's own ``offset`` is its place in the arena of its kind, in elements; an

@@ -30,7 +30,7 @@ Fill = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """A parameter's shape and how it is filled: a function of a random generator and the shape."""
+    """The shape of a parameter or a buffer, and how it is filled: a function of a random generator and the shape."""
 
     shape: tuple[int, ...]
     fill: Fill
@@ -71,6 +71,11 @@ class Layer(Settled):
         """This layer's own parameters by name, without those of its children: override it to declare them."""
         return {}
 
+    def buffer_specs(self) -> dict[str, ParameterSpec]:
+        """This layer's own buffers by name: arrays that are saved with the model but never trained, such as the running
+        moments of BatchNorm1d."""
+        return {}
+
     @property
     def parameters(self) -> NoReturn:
         """Not there: the parameters are ``params``."""
@@ -108,7 +113,7 @@ class Layer(Settled):
         places: dict[int, str] = {}  # where each layer with parameters was first met
         for path, layer in self.walk():
             own = layer.parameter_specs()
-            if own and places.setdefault(id(layer), path) != path:
+            if (own or layer.buffer_specs()) and places.setdefault(id(layer), path) != path:
                 raise ValueError(
                     f"[{type(self).__name__}] layer {path}, {layer!r}, is layer {places[id(layer)]} again: "
                     "layers cannot share parameters, make a new one for each place"
@@ -116,8 +121,16 @@ class Layer(Settled):
             specs |= {f"{path}.{name}" if path else name: spec for name, spec in own.items()}
         return specs
 
+    def named_buffers(self) -> dict[str, ParameterSpec]:
+        """All buffers by full name, such as ``"1.running_mean"``."""
+        return {
+            f"{path}.{name}" if path else name: spec
+            for path, layer in self.walk()
+            for name, spec in layer.buffer_specs().items()
+        }
+
     def init(self, seed: int = 0, dtype: DTypeLike = "float32") -> Layer:
-        """Fill all parameters with fresh values and return the model.
+        """Fill all parameters and buffers with fresh values and return the model.
 
         Each parameter has its own generator (Philox), keyed by ``(seed, name)``: its values depend on nothing else, so
         adding a layer does not change the others'. Called again with the same dtype, the memory and all views stay.
@@ -127,17 +140,20 @@ class Layer(Settled):
         (3, 2)
         """
         specs, real = self.named_parameters(), float_dtype(f"{type(self).__name__}.init", dtype)
+        buffers = self.named_buffers()
         if self._store is not None:
             self._store.require_idle(f"{type(self).__name__}.init")
         if (
             self._store is None
             or self._store.whole.retired
             or self._store.dtype != real
-            or self._store.shapes != {n: s.shape for n, s in specs.items()}
+            or self._store.shapes != _shapes(specs)
+            or {name: array.shape for name, array in self._store.buffers.items()} != _shapes(buffers)
         ):
-            self._adopt(Store({name: spec.shape for name, spec in specs.items()}, real))
-        for name, spec in specs.items():
-            self.store.arrays[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
+            self._adopt(Store(_shapes(specs), real, _shapes(buffers)))
+        saved = self.store.saved
+        for name, spec in {**specs, **buffers}.items():
+            saved[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
         self.store.whole.trained = False
         return self
 
@@ -166,8 +182,8 @@ class Layer(Settled):
             kept = [(path, layer, layer._store) for path, layer in self.walk() if layer._store is not None]
             self.init(seed, dtype if self._store is None else self._store.dtype)
             for path, layer, store in kept:
-                for name in layer.parameter_specs():
-                    self.store.arrays[f"{path}.{name}" if path else name][...] = store.arrays[name]
+                for name in (*layer.parameter_specs(), *layer.buffer_specs()):
+                    self.store.saved[f"{path}.{name}" if path else name] = store.saved[name]
         assert self._store is not None
         return self._store
 
@@ -192,6 +208,12 @@ class Layer(Settled):
     def params(self, values: Params) -> None:
         if values is not self.params:  # it is after `params |= {...}`
             raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
+
+    @property
+    def buffers(self) -> Params:
+        """Live views of the buffers by name: what is saved with the model but never trained, such as
+        ``model.buffers["1.running_mean"]``."""
+        return self.store.buffers
 
     def __call__(self, *inputs: ArrayLike) -> NDArray[Any]:
         """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype. A model of
@@ -234,7 +256,8 @@ class Layer(Settled):
     def __getstate__(self) -> dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key not in self._native}
         if self._store is not None:
-            own = {name: self._store.arrays[name].copy() for name in self.parameter_specs()}
+            names = (*self.parameter_specs(), *self.buffer_specs())
+            own = {name: self._store.saved[name].copy() for name in names}
             state["_values"] = (self._store.dtype, own)
         return state
 
@@ -243,13 +266,17 @@ class Layer(Settled):
         self.__dict__.update(state)
         if dtype is not None:
             for name, child in self.children().items():
-                values |= {f"{name}.{key}": array for key, array in child.store.arrays.items()}
-            self._adopt(Store({name: spec.shape for name, spec in self.named_parameters().items()}, dtype))
-            for name, array in self.store.arrays.items():
+                values |= {f"{name}.{key}": array for key, array in child.store.saved.items()}
+            self._adopt(Store(_shapes(self.named_parameters()), dtype, _shapes(self.named_buffers())))
+            for name, array in self.store.saved.items():
                 array[...] = values[name]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _shapes(specs: Mapping[str, ParameterSpec]) -> dict[str, tuple[int, ...]]:
+    return {name: spec.shape for name, spec in specs.items()}
 
 
 def _what_is_missing(layer: Layer) -> str:

@@ -1,4 +1,4 @@
-"""Store: one flat block of shared memory for the parameters of a model, and where each lies in it."""
+"""Store: one flat block of shared memory for the parameters and buffers of a model, and where each lies in it."""
 
 from __future__ import annotations
 
@@ -26,39 +26,56 @@ def flat_array(arena: Any, dtype: str, elements: int) -> NDArray[Any]:
     return np.frombuffer(arena, dtype=dtype, count=elements)
 
 
-class Store:
-    """The flat arena of a model's parameters.
+def _views(layout: Layout, flat: NDArray[Any]) -> Params:
+    return Params(
+        (name, flat[layout.offsets[name] : layout.offsets[name] + math.prod(shape)].reshape(shape))
+        for name, shape in layout.shapes.items()
+    )
 
-    ``arrays`` are views by name, ``offsets`` where each begins (in elements), ``elements`` the arena's size. The gaps
-    between parameters are zero and stay so. ``fits`` counts the runs of ``Trainer.fit`` that train it at the moment;
-    ``programs`` are those that run over this memory. ``retired`` once a layer has left for another store;
-    ``trained`` once a trainer has updated the parameters, until they are filled anew or loaded.
+
+class Store:
+    """The flat arena of a model's parameters, and behind them its buffers.
+
+    ``arrays`` are views of the parameters by name, ``offsets`` where each begins (in elements), ``elements`` the size of
+    them all; ``buffers`` are views of the buffers. The gaps between them are zero and stay so. ``fits`` counts the runs of
+    ``Trainer.fit`` that train it at the moment; ``programs`` are those that run over this memory. ``retired`` once a layer
+    has left for another store; ``trained`` once a trainer has updated the parameters, until they are filled anew or loaded.
     """
 
     fits = 0
     trained = False
     retired = False
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtype: str,
+        buffers: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         self.programs: weakref.WeakSet[Any] = weakref.WeakSet()
         self.dtype: str = float_dtype("init", dtype)
         self.whole = self  # the model's store, of which this one may be a part
-        layout = Layout.of(shapes)
+        layout = Layout.of(shapes, buffers)
         self.shapes, self.offsets, self.elements = dict(layout.shapes), dict(layout.offsets), layout.elements
-        self.arena = self._reserved(self.elements * np.dtype(self.dtype).itemsize)
-        self.arrays = self.views(flat_array(self.arena, self.dtype, self.elements))
+        self.buffer_layout = layout.buffers
+        self.arena = self._reserved(layout.whole * np.dtype(self.dtype).itemsize)
+        flat = flat_array(self.arena, self.dtype, layout.whole)
+        self.arrays = self.views(flat)
+        self.buffers = Params() if layout.buffers is None else _views(layout.buffers, flat[self.elements :])
 
     @property
     def layout(self) -> Layout:
         """Where each parameter lies, as a graph wants to know it."""
-        return Layout(self.shapes, self.offsets, self.elements)
+        return Layout(self.shapes, self.offsets, self.elements, self.buffer_layout)
+
+    @property
+    def saved(self) -> Params:
+        """Parameters and buffers: all that is part of a saved model."""
+        return Params({**self.arrays, **self.buffers})
 
     def views(self, flat: NDArray[Any]) -> Params:
         """Arrays of the parameters' shapes over another flat array of this layout."""
-        return Params(
-            (name, flat[self.offsets[name] : self.offsets[name] + math.prod(shape)].reshape(shape))
-            for name, shape in self.shapes.items()
-        )
+        return _views(Layout(self.shapes, self.offsets, self.elements), flat)
 
     def _reserved(self, size: int) -> Any:
         try:
@@ -66,10 +83,11 @@ class Store:
                 raise MemoryError("[arena] no machine has so much")
             return _core.SharedArena(size)
         except MemoryError as error:
-            largest = max(self.shapes, key=lambda name: math.prod(self.shapes[name]))
+            shapes = {**self.shapes, **(self.buffer_layout.shapes if self.buffer_layout else {})}
+            largest = max(shapes, key=lambda name: math.prod(shapes[name]))
             raise MemoryError(
                 f"[init] {self.elements} parameters of {self.dtype} take {size / 2**30:.1f} GiB, the largest of them "
-                f"{largest!r} {self.shapes[largest]}: {error}"
+                f"{largest!r} {shapes[largest]}: {error}"
             ) from None
 
     def part(self, path: str) -> Store:
@@ -81,6 +99,12 @@ class Store:
         part.shapes = {short: self.shapes[name] for name, short in names.items()}
         part.offsets = {short: self.offsets[name] for name, short in names.items()}
         part.arrays = Params((short, self.arrays[name]) for name, short in names.items())
+        inside = [name for name in self.buffers if name.startswith(prefix)]
+        part.buffers = Params((name.removeprefix(prefix), self.buffers[name]) for name in inside)
+        if self.buffer_layout is not None:
+            offsets = {name.removeprefix(prefix): self.buffer_layout.offsets[name] for name in inside}
+            shapes = {name: array.shape for name, array in part.buffers.items()}
+            part.buffer_layout = Layout(shapes, offsets, self.buffer_layout.elements)
         return part
 
     def require_idle(self, method: str) -> None:
@@ -97,9 +121,8 @@ class Store:
             programs.clear()
 
     def converted(self, dtype: str) -> Store:
-        other = Store(self.shapes, dtype)
-        for name, array in self.arrays.items():
-            other.arrays[name][...] = array
+        other = Store(self.shapes, dtype, {name: array.shape for name, array in self.buffers.items()})
+        other.saved.update(self.saved)
         return other
 
     @staticmethod

@@ -27,6 +27,7 @@ class BaseSession(ABC):
     """
 
     params: Params
+    buffers: Params = Params()
     state: dict[str, NDArray[Any]]
     names: tuple[str, ...] = ("x", "y")  # of a batch's fields, the targets last
     limit: int | None = None  # of batches in an epoch
@@ -34,6 +35,11 @@ class BaseSession(ABC):
     _told: int | None = None
 
     # State
+
+    @property
+    def saved(self) -> Params:
+        """Parameters and buffers: all that is part of a saved model."""
+        return Params({**self.params, **self.buffers})
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core, hooks
 from gradring.errors import GradringError
+from gradring.graph.faults import id_error
 from gradring.graph.passes import predict_graph
 from gradring.ir import Input
 from gradring.session.arenas import Arenas
@@ -98,6 +99,8 @@ class _Pass:
         result = programs.native.predict(feed, out, out.itemsize * int(np.prod(self._output)))
         if result["fault"] == "callback":
             programs.raise_callback()
+        if result["fault"] == "id":
+            raise id_error(result, programs.plans.values(), result["position"] + result["row"])
         return out
 
     def _ensure(self, inputs: Mapping[str, Input]) -> None:

@@ -60,8 +60,8 @@ class Programs:
         made = plan(graph, output, mode=mode)
         barriers = self.native.add(mode, rows, **made.native())
         # What is only printed is planned again when somebody asks: thousands of small models may be alive.
-        losses = tuple(i for i in made.instructions if i.op == "cross_entropy")
-        self.plans[key] = replace(made, instructions=losses, buffers=(), resources=(), barriers=tuple(barriers))
+        named = tuple(i for i in made.instructions if i.op in ("cross_entropy", "embedding"))  # for errors
+        self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 
     def clear(self) -> None:
