@@ -19,7 +19,7 @@ FINDER = doctest.DocTestFinder(exclude_empty=True)
 @pytest.mark.parametrize("name", ["gradring", *MODULES])
 def test_examples(name, tmp_path, monkeypatch):
     framework = name.split(".")[1:2]
-    if framework in (["torch"], ["jax"]):
+    if framework in (["torch"], ["jax"], ["sklearn"]):
         pytest.importorskip(framework[0])
     module = importlib.import_module(name)
     monkeypatch.chdir(tmp_path)

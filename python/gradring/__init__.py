@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         optim,
         parity,
         session,
+        sklearn,
         sources,
         transforms,
     )
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from gradring.paths import get_include, get_library
     from gradring.trainer import Trainer
 
-# Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it.
+# Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it. What needs
+# another package to be installed is not in __all__.
 _MODULES = (
     "callbacks",
     "comm",
@@ -59,6 +61,7 @@ _MODULES = (
     "optim",
     "parity",
     "session",
+    "sklearn",
     "sources",
     "transforms",
 )

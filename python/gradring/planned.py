@@ -25,7 +25,6 @@ PLANNED: dict[str, dict[str, str]] = {
         "cuda": "this version computes on the CPU",
         "interop": _FRAMEWORKS,
         "jax": _FRAMEWORKS,
-        "sklearn": "use gr.Trainer",
         "torch": _FRAMEWORKS,
     },
     "gradring.callbacks": {"ReduceLROnPlateau": "the schedules in gr.optim.schedule depend on the step alone"},

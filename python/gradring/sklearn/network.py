@@ -1,0 +1,240 @@
+"""What both estimators share: a multilayer perceptron, how it is trained, and what a pickle of it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from gradring import callbacks, nn, optim
+from gradring.arguments import choice, real, whole
+from gradring.trainer import Trainer
+
+__all__ = ["Network", "refuse"]
+
+Array = NDArray[Any]
+_BLOCK = 64  # samples that are predicted together
+_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+_OPTIMIZERS = ("adamw", "adam", "sgd")
+
+
+class Network(BaseEstimator):
+    """The options of both estimators, and what they do with them. They are only stored here and checked in ``fit``, as
+    scikit-learn asks."""
+
+    _loss: str
+    _state: dict[str, Any] | None
+    model_: nn.Layer
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (100,),
+        *,
+        activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu",
+        dropout: float = 0.0,
+        epochs: int = 100,
+        batch_size: int | Literal["auto"] = "auto",
+        optimizer: Literal["adamw", "adam", "sgd"] | optim.Optimizer = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-2,
+        scale: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        random_state: Any = None,
+        dtype: Literal["float32", "float64"] = "float32",
+        threads: int | Literal["auto"] = "auto",
+        verbose: bool = False,
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.scale = scale
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.dtype = dtype
+        self.threads = threads
+        self.verbose = verbose
+
+    # What a subclass adds
+
+    def _checked_target(self, y: Any) -> Array:
+        """Targets that scikit-learn's checks have passed, one row per sample."""
+        raise NotImplementedError
+
+    def _learn_target(self, y: Array) -> None:
+        """Take over what the network's outputs mean."""
+        raise NotImplementedError
+
+    def _encoded(self, y: Array) -> Array:
+        """Targets as the loss wants them."""
+        raise NotImplementedError
+
+    def _outputs(self) -> int:
+        raise NotImplementedError
+
+    # Training
+
+    def _fit(self, X: Any, y: Any, more: Mapping[str, Any]) -> Any:
+        refuse(self, "fit", more)
+        x, y = self._data(X, y, reset=True)
+        self._learn_target(y)
+        self._make(x)
+        trainer = self._trainer_of(self._optimizer())
+        x, targets = self._scaled(x), self._encoded(y)
+        epochs = whole(type(self).__name__, "epochs", self.epochs, 1)
+        if self.early_stopping:
+            train, check = self._parts(targets)
+            stop = callbacks.EarlyStop("val_loss", self.n_iter_no_change, restore_best=True)
+            self._run(trainer, (x[train], targets[train]), epochs, (x[check], targets[check]), [stop])
+        else:
+            self._run(trainer, (x, targets), epochs, None, [])
+        return self
+
+    def _fit_part(self, X: Any, y: Any, *, first: bool) -> Any:
+        x, y = self._data(X, y, reset=first)
+        if first:
+            self._learn_target(y)
+            self._make(x)
+        trainer = self.__dict__.get("_trainer")
+        if trainer is None:
+            trainer = self._trainer = self._trainer_of(self._optimizer())
+        self._run(trainer, (self._scaled(x), self._encoded(y)), 1, None, [])
+        return self
+
+    def _run(self, trainer: Trainer, data: Any, epochs: int, check: Any, listeners: list[callbacks.Callback]) -> None:
+        samples = len(data[0])
+        size: Any = self.batch_size
+        if isinstance(size, str) and size == "auto":
+            size = min(64, max(samples // 10, 1))
+        self.history_ = trainer.fit(
+            data, epochs, validate=check, batch_size=size, callbacks=listeners, verbose=bool(self.verbose)
+        )
+        self.n_epochs_ = trainer.epoch
+        self.loss_ = self.history_.last["loss"]
+        self._state = trainer.state_dict()
+
+    def _data(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        if y is None:
+            raise ValueError(f"[{type(self).__name__}] requires y to be passed, but the target y is None")
+        x, y = validate_data(
+            self, X, y, reset=reset, dtype=[np.float64, np.float32], multi_output=True, y_numeric=False
+        )
+        return x, self._checked_target(y)
+
+    def _make(self, x: Array) -> None:
+        """A fresh network for such samples."""
+        name = type(self).__name__
+        self._state = None
+        self.__dict__.pop("_trainer", None)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        rate = real(name, "dropout", self.dropout, least=0, below=1)
+        activation = _ACTIVATIONS[choice(name, "activation", self.activation, tuple(_ACTIVATIONS))]
+        self.mean_, self.deviation_ = np.zeros(x.shape[1]), np.ones(x.shape[1])
+        if self.scale:
+            self.mean_, self.deviation_ = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+            self.deviation_[~(self.deviation_ > 1e-12 * np.abs(self.mean_))] = 1.0  # a feature that does not vary
+        layers: list[nn.Layer] = []
+        size = x.shape[1]
+        widths: Any = self.hidden
+        for width in widths if np.iterable(widths) else [widths]:
+            layers += [nn.Linear(size, width), activation()]
+            layers += [nn.Dropout(rate)] if rate > 0 else []
+            size = width
+        self.model_ = nn.Sequential(*layers, nn.Linear(size, self._outputs())).init(seed, self.dtype)
+        self._seed = int(seed)
+
+    def _trainer_of(self, optimizer: optim.Optimizer) -> Trainer:
+        trainer = Trainer(
+            self.model_,
+            loss=self._loss,
+            optimizer=optimizer,
+            metrics=("accuracy",) if self._loss == "cross_entropy" else (),
+            dtype=self.dtype,
+            threads=self.threads,
+        )
+        if self._state is not None:
+            trainer.load_state_dict(self._state)
+        else:
+            trainer.load_state_dict({**trainer.state_dict(), "seed": self._seed})
+        return trainer
+
+    def _optimizer(self) -> optim.Optimizer:
+        if isinstance(self.optimizer, optim.Optimizer):
+            return self.optimizer
+        kind = choice(type(self).__name__, "optimizer", self.optimizer, _OPTIMIZERS, "or give one of gr.optim")
+        if kind == "adamw":
+            return optim.AdamW(self.lr, weight_decay=self.weight_decay)
+        return optim.Adam(self.lr) if kind == "adam" else optim.SGD(self.lr, momentum=0.9)
+
+    def _parts(self, targets: Array) -> tuple[Array, Array]:
+        """Which samples train, and which decide when to stop."""
+        name, samples = type(self).__name__, len(targets)
+        share = real(name, "validation_fraction", self.validation_fraction, above=0, below=1)
+        whole(name, "n_iter_no_change", self.n_iter_no_change, 1)
+        count = max(round(samples * share), 1)
+        if count >= samples:
+            raise ValueError(
+                f"[{name}] early_stopping needs samples for both training and validation: n_samples={samples}"
+            )
+        order = np.random.default_rng(self._seed).permutation(samples)
+        return np.sort(order[count:]), np.sort(order[:count])
+
+    # Use
+
+    def _predicted(self, X: Any) -> Array:
+        check_is_fitted(self, "model_")
+        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        samples = len(x)
+        # Blocks of one shape: the order of a sum depends on the shape, and a sample's prediction must not depend on how many
+        # others are predicted with it.
+        outputs = np.empty((-(-samples // _BLOCK) * _BLOCK, self._outputs()))
+        for first in range(0, samples, _BLOCK):
+            block = self._scaled(x[first : first + _BLOCK])
+            if len(block) < _BLOCK:
+                block = np.concatenate([block, np.zeros((_BLOCK - len(block), block.shape[1]), block.dtype)])
+            outputs[first : first + _BLOCK] = self.model_(block)
+        return outputs[:samples]
+
+    def _scaled(self, x: Array) -> Array:
+        scaled: Array = ((x - self.mean_) / self.deviation_).astype(self.dtype)
+        return scaled
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_trainer", None)  # native memory and threads; ``_state`` has all that it needs to be made anew
+        return state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+
+def refuse(estimator: Any, method: str, more: Mapping[str, Any]) -> None:
+    """``TypeError`` for arguments that ``fit`` and ``partial_fit`` do not have; the weights of samples say why."""
+    if "sample_weight" in more:
+        if more["sample_weight"] is None:
+            more = {name: value for name, value in more.items() if name != "sample_weight"}
+        else:
+            _fail(
+                estimator,
+                method,
+                "sample_weight is not taken, as this version trains without weights of samples; repeat rows, or leave it out",
+            )
+    if more:
+        _fail(estimator, method, f"there is no argument {next(iter(more))!r}")
+
+
+def _fail(estimator: Any, method: str, what: str) -> NoReturn:
+    raise TypeError(f"[{type(estimator).__name__}.{method}] {what}")

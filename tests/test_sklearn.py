@@ -1,0 +1,197 @@
+"""gr.sklearn: what scikit-learn's own checks ask, and what they do not."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import gradring as gr
+
+sklearn = pytest.importorskip("sklearn")
+
+from sklearn.base import clone  # noqa: E402
+from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+from gradring.sklearn import Classifier, Regressor  # noqa: E402
+
+# There is no exception: every check that scikit-learn has for such estimators passes. Those of sample weights do not run,
+# as fit has no such parameter, and those of array APIs only where SCIPY_ARRAY_API is set.
+
+
+@parametrize_with_checks(
+    [Classifier(), Regressor(), Classifier(early_stopping=True, hidden=()), Regressor(dtype="float64")]
+)
+def test_the_checks_of_scikit_learn_itself(estimator, check):
+    assert isinstance(estimator, Classifier | Regressor)
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 300)
+    return rng.standard_normal((300, 5)) + 3 * np.eye(3, 5)[y], y
+
+
+LABELS = {
+    "texts": np.array(["red", "green", "blue"]),
+    "objects": np.array(["red", "green", "blue"], object),
+    "from one": np.array([1, 2, 3]),
+    "far": np.array([-7, 10**12, 5]),
+    "floats": np.array([0.0, 2.0, 5.0]),
+    "bytes": np.array([3, 255, 0], np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_any_kind(blobs, kind):
+    x, y = blobs
+    labels = LABELS[kind][y]
+    clf = Classifier(hidden=(16,), epochs=20, random_state=0).fit(x, labels)
+    assert clf.classes_.tolist() == sorted(LABELS[kind].tolist()) and clf.score(x, labels) > 0.9
+    assert clf.predict(x).dtype == labels.dtype
+    shares = clf.predict_proba(x)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    np.testing.assert_array_equal(clf.classes_[shares.argmax(axis=1)], clf.predict(x))
+    np.testing.assert_allclose(np.exp(clf.predict_log_proba(x)), shares)
+
+
+def test_two_bools_and_one_class(blobs):
+    x, y = blobs
+    clf = Classifier(epochs=20, random_state=0).fit(x, y == 1)
+    assert clf.predict(x).dtype == bool and clf.score(x, y == 1) > 0.9
+    one = Classifier(epochs=2).fit(x, np.full(300, "all"))
+    assert set(one.predict(x)) == {"all"} and np.array_equal(one.predict_proba(x), np.ones((300, 1)))
+    assert np.array_equal(one.predict_log_proba(x), np.zeros((300, 1)))
+
+
+def test_data_frames_keep_their_names(blobs):
+    pandas = pytest.importorskip("pandas")
+    x, y = blobs
+    frame = pandas.DataFrame(x, columns=list("abcde"))
+    labels = pandas.Series(y).map({0: "p", 1: "q", 2: "r"}).astype("category")
+    clf = Classifier(epochs=10, random_state=0).fit(frame, labels)
+    assert clf.feature_names_in_.tolist() == list("abcde") and clf.score(frame, labels) > 0.8
+    with pytest.raises(ValueError, match=r"feature names should match"):
+        clf.predict(frame[list("edcba")])
+
+
+@pytest.mark.parametrize("estimator", [Classifier, Regressor])
+def test_a_pickle_and_a_copy_predict_and_go_on_alike(blobs, estimator):
+    x, y = blobs
+    first = {"classes": [0, 1, 2]} if estimator is Classifier else {}
+    one = estimator(hidden=(8,), dropout=0.2, random_state=1).partial_fit(x, y, **first)
+    others = [pickle.loads(pickle.dumps(one)), copy.deepcopy(one)]
+    for part in range(3):
+        rows = slice(100 * part, 100 * part + 100)
+        one.partial_fit(x[rows], y[rows])
+        for other in others:
+            other.partial_fit(x[rows], y[rows])
+    for other in others:
+        np.testing.assert_array_equal(other.predict(x), one.predict(x))
+    assert one.n_epochs_ == 4
+
+
+def test_a_clone_has_the_options_alone(blobs):
+    clf = Classifier(hidden=(8,), epochs=2, lr=0.5, optimizer=gr.optim.SGD(0.1)).fit(*blobs)
+    other = clone(clf)
+    assert other.get_params().keys() == clf.get_params().keys() and not hasattr(other, "classes_")
+    assert other.hidden == (8,) and other.lr == 0.5
+
+
+def test_the_state_decides_everything(blobs):
+    x, y = blobs
+    runs = [Classifier(hidden=(8,), dropout=0.5, epochs=3, random_state=seed).fit(x, y) for seed in (1, 1, 2)]
+    assert np.array_equal(runs[0].predict_proba(x), runs[1].predict_proba(x))
+    assert not np.array_equal(runs[0].predict_proba(x), runs[2].predict_proba(x))
+    shared = np.random.RandomState(0)
+    two = [Classifier(hidden=(8,), epochs=1, random_state=shared).fit(x, y) for _ in range(2)]
+    assert not np.array_equal(two[0].predict_proba(x), two[1].predict_proba(x))
+
+
+def test_searches_pipelines_and_folds(blobs):
+    x, y = blobs
+    search = GridSearchCV(Classifier(epochs=5, random_state=0), {"hidden": [(4,), (16, 8)], "lr": [1e-4, 1e-2]}, cv=3)
+    search.fit(x, np.array(["a", "b", "c"])[y])
+    assert search.best_params_["lr"] == 1e-2 and search.best_score_ > 0.8
+    scores = cross_val_score(make_pipeline(StandardScaler(), Regressor(epochs=60, random_state=0)), x, x[:, 0] * 50 - 3)
+    assert scores.min() > 0.9
+
+
+def test_early_stopping_keeps_the_best_weights():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((120, 30)), rng.integers(0, 2, 120)  # noise: it can only be learned by heart
+    clf = Classifier(epochs=400, lr=0.02, early_stopping=True, n_iter_no_change=3, random_state=0).fit(x, y)
+    losses = clf.history_.metrics["val_loss"]
+    assert len(losses) == np.argmin(losses) + 4 < 400 and clf.n_epochs_ == len(losses)
+    _, kept = clf._parts(y)
+    found = -clf.predict_log_proba(x[kept])[np.arange(len(kept)), y[kept]].mean()
+    np.testing.assert_allclose(found, min(losses), rtol=1e-5)
+    assert "val_loss" not in Classifier(epochs=1).fit(x, y).history_.metrics
+    for options, words in [
+        ({"validation_fraction": 1.5}, r"validation_fraction must be a finite number above 0 and below 1"),
+        ({"n_iter_no_change": 0}, r"n_iter_no_change must be an int of at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            Classifier(early_stopping=True, **options).fit(x, y)
+    with pytest.raises(ValueError, match=r"early_stopping needs samples for both training and validation: n_samples=1"):
+        Regressor(early_stopping=True).fit(x[:1], y[:1])
+
+
+@pytest.mark.parametrize("shape", [(200,), (200, 1), (200, 3)])
+def test_numbers_come_in_their_own_units(shape):
+    x = np.random.default_rng(0).standard_normal((200, 4)) * [1, 1e4, 1, 1e-4]
+    y = (x[:, :1] + np.arange(shape[1] if len(shape) == 2 else 1)).reshape(shape) * 1e6 - 3e6
+    reg = Regressor(epochs=60, random_state=0).fit(x, y)
+    assert reg.predict(x).shape == shape and reg.score(x, y) > 0.9
+    constant = Regressor(epochs=2).fit(x, np.full(200, 7.0))
+    assert np.abs(constant.predict(x) - 7).max() < 2
+
+
+def test_sample_weights_are_refused_by_name(blobs):
+    for estimator in (Classifier(), Regressor()):
+        for method in (estimator.fit, estimator.partial_fit):
+            with pytest.raises(TypeError, match=r"sample_weight is not taken, as this version trains without weights"):
+                method(*blobs, sample_weight=np.ones(300))
+            with pytest.raises(TypeError, match=r"there is no argument 'epoch'"):
+                method(*blobs, epoch=3)
+    assert Classifier(epochs=1).fit(*blobs, sample_weight=None).classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hidden": (0,)}, r"\[Linear\] outputs must be an int of at least 1, got 0"),
+        ({"activation": "step"}, r"\[Classifier\] activation must be 'relu'"),
+        (
+            {"optimizer": "lbfgs"},
+            r"\[Classifier\] optimizer must be 'adamw', 'adam' or 'sgd', got 'lbfgs'; or give one of",
+        ),
+        ({"epochs": 0}, r"\[Classifier\] epochs must be an int of at least 1"),
+        ({"batch_size": 0}, r"batch_size must be an int of at least 1"),
+        ({"dropout": 1.5}, r"\[Classifier\] dropout must be a finite number"),
+        ({"dtype": "float16"}, r"dtype must be 'float32' or 'float64'"),
+        ({"lr": -1.0}, r"lr must be"),
+    ],
+)
+def test_options_are_checked_in_fit(blobs, options, words):
+    clf = Classifier(**options)
+    with pytest.raises(ValueError, match=words):
+        clf.fit(*blobs)
+
+
+def test_parts_name_what_they_miss(blobs):
+    x, y = blobs
+    with pytest.raises(ValueError, match=r"classes must be passed on the first call"):
+        Classifier().partial_fit(x, y)
+    clf = Classifier().partial_fit(x, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"y has the label .*9, which is none of the classes"):
+        clf.partial_fit(x, np.full(300, 9))
+    with pytest.raises(ValueError, match=r"classes are .*, but were .* in an earlier call"):
+        clf.partial_fit(x, y, classes=[0, 1])
+    with pytest.raises(ValueError, match=r"y has 2 numbers per sample, but had 1 before"):
+        Regressor().partial_fit(x, y).partial_fit(x, np.stack([y, y], axis=1))
