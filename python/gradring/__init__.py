@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         optim,
         parity,
         session,
-        sklearn,
         sources,
         transforms,
     )
