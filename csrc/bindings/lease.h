@@ -13,7 +13,7 @@
 
 namespace gradring {
 
-// How a batch looks to Python: one array, a tuple or list of them, or a dict.
+// The form in which Python gets a batch: one array, or a tuple, a list or a dict of arrays.
 class BatchForm {
  public:
   enum class Kind : uint8_t { kSingle, kTuple, kList, kDict };

@@ -1,6 +1,6 @@
 // ArraySource: arrays in memory as a source of the training loop, filled by the step's own lanes.
 //
-// It is the loader's sibling of a ring: the same columns, the same Order, the same gather, without threads of its own.
+// It uses the same columns, the same Order and the same gather as a loader's ring, without threads of its own.
 // Rows that lie in order and have the program's dtype are handed out where they are, without a copy. All other rows are
 // gathered (and converted) into one of two slots.
 #pragma once

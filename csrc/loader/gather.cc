@@ -12,11 +12,11 @@ namespace gradring {
 
 namespace {
 
-// Shuffled rows defeat the hardware's prefetcher at each row's start, so the start of a row is asked for while the rows
-// before it are being worked on: this many bytes ahead, and at most this much of one row.
+// The hardware's prefetcher cannot know where the next row of a shuffled order starts. So we ask for the start of a row
+// while we work on the rows before it: kAheadBytes ahead, and at most kPrefetchOfRow of each row.
 constexpr int64_t kAheadBytes = 4096;
 constexpr int64_t kPrefetchOfRow = 2048;
-// What a column that cannot show its rows is read in, on the way to a plan: half of a first-level cache.
+// If a column's rows cannot be read where they lie, a plan gets them in blocks of this size: half of a first-level cache.
 constexpr int64_t kStageBytes = 16 << 10;
 
 int64_t stage_rows(const Column& column) noexcept {
@@ -73,7 +73,7 @@ void copy_words(const RowAddresses& rows, const ReadRequest& request, std::byte*
 }
 
 void copy_rows(const RowAddresses& rows, const ReadRequest& request, int64_t row_bytes, std::byte* to) noexcept {
-  switch (row_bytes) {  // labels: a call of memcpy each would cost more than the copy
+  switch (row_bytes) {  // labels: a call of memcpy per row would cost more than the copy
     case 0: return;
     case 1: return copy_words<uint8_t>(rows, request, to);
     case 2: return copy_words<uint16_t>(rows, request, to);
@@ -105,7 +105,7 @@ Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadReques
   return {};
 }
 
-// A column that cannot show its rows, on the way to a plan: staged a few rows at a time.
+// For a column whose rows cannot be read where they lie: reads a few rows at a time into scratch, and runs the plan there.
 Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadRequest& request, std::byte* to,
                       int64_t* failed_row, uint64_t* stage_ns) noexcept {
   const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
@@ -151,7 +151,7 @@ Status gather(const Column& column, const RowPlan* plan, const ReadRequest& requ
   } else {
     status = plan_rows(rows, *plan, request, row_bytes, to, request.scratch, failed_row, stage_ns);
   }
-  // A row that vanished while it was read explains whatever a transform said about it.
+  // If a row vanished while it was read, that explains any failure of a transform.
   Status end = column.end(request.samples, request.rows, failed_row);
   return end.ok() ? status : end;
 }
@@ -166,8 +166,8 @@ void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const
     copy_rows(rows, request, in_bytes, to);
     return;
   }
-  if (in_bytes <=
-      static_cast<int64_t>(sizeof(uint64_t))) {  // labels: to ask ahead for each would cost more than to wait
+  // Labels: to ask ahead for each row would cost more than to wait for some.
+  if (in_bytes <= static_cast<int64_t>(sizeof(uint64_t))) {
     for (int64_t row = 0; row < request.rows; ++row) {
       cast(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, elements);
     }

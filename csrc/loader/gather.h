@@ -1,4 +1,4 @@
-// gather: rows of a column, transformed or as they are, one after the other into a batch.
+// gather: writes rows of a column into a batch, one after the other, transformed or as they are.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,8 @@ size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept;
 Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to, int64_t* failed_row,
               uint64_t* stage_ns = nullptr) noexcept;
 
-// Rows of an array in memory that can show them (Column::begin), each converted by `cast` (null: as it is) to a row of `row_bytes` bytes. Nothing can fail, and
-// no scratch is needed: the step's own lanes do this.
+// Writes rows of an array whose rows can be read where they lie (Column::begin). `cast` converts each to a row of
+// `row_bytes` bytes; null: it is copied. Nothing can fail and no scratch is needed, so the step's own lanes do this.
 void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const ReadRequest& request,
                  std::byte* to) noexcept;
 

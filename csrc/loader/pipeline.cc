@@ -16,15 +16,16 @@ namespace gradring {
 
 namespace {
 
-thread_local const Pipeline* serving = nullptr;  // whose worker this thread is
+thread_local const Pipeline* serving = nullptr;  // the pipeline whose worker this thread is
 
-// A part is large enough to be worth a ticket and small beside a second-level cache.
+// The size of a part: large enough to be worth a ticket, and small compared with a second-level cache.
 constexpr size_t kPartBytes = 512 << 10;
 constexpr size_t kSplitFrom = 4 << 20;  // bytes of a batch
 constexpr uint64_t kMostParts = 32;
 
-// Slots that take less than this together stay in a second-level cache or close to it; those that take more than that go
-// through no cache whole: half of a usual last level, as the rows that are read pass through it too.
+// If all slots together take less than kSmallBytes, they stay in a second-level cache or close to it. If they take more
+// than kCachedBytes, no cache holds them: that is half of a usual last-level cache, because the rows that are read pass
+// through it too.
 constexpr size_t kSmallBytes = 2 << 20;
 constexpr size_t kCachedBytes = 16 << 20;
 
@@ -95,7 +96,7 @@ bool Pipeline::on_own_thread() const noexcept { return serving == this; }
 
 bool Pipeline::join(Deadline deadline) noexcept {
   if (forked()) {
-    // The threads live in the parent only: there is nothing to join, and their handles must not be destroyed.
+    // The threads live in the parent only. There is nothing to join, and a handle of a running thread must not die.
     (void)new std::vector<std::thread>(std::move(threads_));
     threads_.clear();
     return true;
@@ -116,7 +117,7 @@ bool Pipeline::join(Deadline deadline) noexcept {
 
 bool Pipeline::forked() const noexcept { return forks_so_far() != born_in_fork_; }
 
-// Starts the threads that are missing: all of them at the first pass, later those that the system refused before.
+// Starts the threads that are missing: all of them at the first run, and later those that the system refused before.
 void Pipeline::start_threads() {
   if (threads_.size() == options_.workers || options_.processes) return;
   while (workers_.size() < options_.workers) {
@@ -125,15 +126,16 @@ void Pipeline::start_threads() {
     workers_.back()->on_failure(failed_);
   }
   threads_.reserve(options_.workers);
-  // Signals belong to the interpreter's thread.
+  // The interpreter's main thread handles signals, so the new threads block them.
   sigset_t all, old;
   sigfillset(&all);
-  // Not those that an instruction raises: blocked, they end the process, and a file that shrank (SIGBUS) must not.
+  // They do not block those that an instruction raises: a blocked one ends the process, and the SIGBUS of a file that
+  // shrank must not.
   for (int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, signal);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   try {
     for (auto index = static_cast<uint32_t>(threads_.size()); index < options_.workers; ++index) {
-      // A thread that comes late takes no part in the passes that it missed.
+      // A thread that starts late takes no part in the runs that it missed.
       control_.worker(index).done.publish(control_.run().turn.value());
       alive_.fetch_add(1, std::memory_order_relaxed);
       Worker* const worker = workers_[index].get();
@@ -172,7 +174,7 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   order_ = Order(order);
   skip_ = skip;
   end_ = static_cast<uint64_t>(order_.batches());
-  // What was filled and not taken is of no use now; its slots are.
+  // Nobody needs the batches that were filled and not taken. Their slots are free again.
   for (; next_ < allowed_; ++next_) leave_slot(control_.cell(cell_of(next_)).slot);
   next_ = allowed_ = 0;
   left_at_ = 0;
@@ -186,7 +188,7 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   run.skip = skip;
   start_threads();
   run.turn.publish((run.turn.value() + 1) % RunBlock::kQuit);
-  // A close that came meanwhile found rings that were then opened.
+  // If another thread closed the pipeline meanwhile, start has opened the rings again: close them.
   if (closed()) stop();
 }
 
@@ -204,7 +206,7 @@ bool Pipeline::parked(Deadline deadline) noexcept {
       if (done == turn) break;
       const Deadline slice = std::min(deadline, deadline_in(std::chrono::milliseconds(50)));
       if (control_.worker(w).done.wait_change(done, slice)) continue;
-      // It touches no slot any more. Its death is told to whoever waits for it in the next run.
+      // A dead process touches no slot any more. The consumer learns of the death in the next run, when it waits for it.
       if (options_.processes && dead(w)) control_.worker(w).done.publish(turn);
       if (Clock::now() >= deadline) return false;
     }
@@ -261,7 +263,7 @@ void Pipeline::recover_lane(uint32_t lane, bool restart) noexcept {
   const uint32_t turn = run.turn.value();
   WorkerBlock& worker = control_.worker(lane);
   worker.ticket.store(-1, std::memory_order_relaxed);
-  // Whoever parked stays so; whoever was at work is taken up again by the successor.
+  // If the dead worker was parked, its successor is parked too; else the successor goes on with the run.
   if (worker.done.value() == turn) return;
   worker.done.publish(restart ? (turn + RunBlock::kQuit - 1) % RunBlock::kQuit : turn);
 }

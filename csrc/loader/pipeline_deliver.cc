@@ -1,4 +1,4 @@
-// Pipeline, the consumer's side: waits for the next batch, or fills it, and swaps its slot for a spare one.
+// The consumer's side of Pipeline: it waits for the next batch, or fills it, and swaps its slot for a spare one.
 #include <algorithm>
 #include <cstring>
 
@@ -13,9 +13,9 @@ namespace {
 
 constexpr int64_t kTuneEvery = 20'000'000;    // ns
 constexpr int64_t kLookForDead = 50'000'000;  // ns
-constexpr uint64_t kTuneBatches = 4;          // at least, and twice what is filled ahead
+constexpr uint64_t kTuneBatches = 4;          // the fewest batches between two looks; at least 2 * ahead() too
 
-// The consumer fills its batches itself, and somebody closes the loader meanwhile.
+// Asked for when somebody closes the loader while the consumer fills a batch itself.
 class LoaderClosed final : public Stop {
  public:
   explicit LoaderClosed(const Pipeline& pipeline) noexcept : pipeline_(pipeline) {}
@@ -52,7 +52,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
   if (options_.processes && idle_lane_died(asked)) return Delivered::kTimeout;
   while (next_ < end_) {
     bool waited = false;
-    if (next_ == allowed_) allow_more();  // a ticket is passed once it is allowed
+    if (next_ == allowed_) allow_more();  // pass_idle_lanes needs a ticket that is allowed
     pass_idle_lanes();
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       Ring<> ring = ring_of(piece);
@@ -74,7 +74,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
             add(counters_.wait_ns, static_cast<uint64_t>(end - asked));
             return result;
           }
-          ticket = ticket_of(next_, piece);  // batches without rows were passed over
+          ticket = ticket_of(next_, piece);  // help may have passed over batches without rows
         }
       }
       const RingWait wait = ring.await(ticket, deadline, patience);
@@ -82,7 +82,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
         count_wait(asked);
         return wait == RingWait::kTimeout ? Delivered::kTimeout : Delivered::kClosed;
       }
-      // Its worker went no further, so the parts behind it may never come.
+      // After a failure its worker goes no further, so the pieces after this one may never come.
       if (!said_of(next_, piece).status.ok()) break;
     }
     if (waited) {
@@ -91,7 +91,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
       add(counters_.ready, 1);
     }
     const Delivered result = take(delivery);
-    // A batch whose samples were all skipped is passed over.
+    // Pass over a batch whose samples were all skipped.
     if (result == Delivered::kBatch && delivery->rows == 0) {
       slots_->give(delivery->slot);
       continue;
@@ -119,8 +119,8 @@ Delivered Pipeline::fill_here(Delivery* delivery) noexcept {
   return Delivered::kEnd;
 }
 
-// The consumer as one more producer, for as long as the batch next_ is not there. kTimeout: it is there, or there is
-// nothing left to fill.
+// The consumer works as one more producer until the batch next_ is there. Returns kTimeout if it is there, or if nothing
+// is left to fill.
 Delivered Pipeline::help(Delivery* delivery) noexcept {
   Ring<> ring = control_.ring(0);
   while (next_ < end_ && !ring.full(next_)) {
@@ -128,14 +128,15 @@ Delivered Pipeline::help(Delivery* delivery) noexcept {
     uint64_t ticket;
     if (!ring.claim_if_free(end_, &ticket)) return Delivered::kTimeout;
     if (ticket != next_) {
-      self_->fill(ticket, order_);  // what comes of it is seen when its turn has come
+      self_->fill(ticket, order_);  // next sees the result when the consumer comes to that batch
       continue;
     }
-    // Into the slot that the consumer let go last: this core's cache has it. The batch's own stays here.
+    // Fill the slot that the consumer gave back last, because this core's cache still holds it. The slot that was meant
+    // for this batch goes into the reserve.
     const uint32_t slot = control_.cell(cell_of(ticket)).slot;
     const Delivered result = fill_one(delivery);
     if (result == Delivered::kFailed)
-      control_.part(0, ring.slot(ticket)) = failed_part_;  // whoever asks again hears it
+      control_.part(0, ring.slot(ticket)) = failed_part_;  // the next call of next returns it again
     ring.commit(ticket);
     if (result == Delivered::kTimeout) ++next_;
     if (next_ > ticket) leave_slot(slot);
@@ -145,14 +146,14 @@ Delivered Pipeline::help(Delivery* delivery) noexcept {
   return next_ < end_ ? Delivered::kTimeout : Delivered::kEnd;
 }
 
-// The same for batches in parts: those that are free, until the ticket's is there or somebody else is at it.
+// The same for batches in parts: fills free parts until the part of this ticket is there, or another worker fills it.
 void Pipeline::help_parts(uint64_t ticket) noexcept {
   Ring<> ring = control_.ring(0);
   uint64_t mine;
   while (!ring.full(ticket) && ring.claim_if_free(end_ * control_.shape().parts, &mine)) self_->fill(mine, order_);
 }
 
-// Fills the spare slot with the batch next_. kTimeout: it has no rows, all were skipped.
+// Fills the spare slot with the batch next_. Returns kTimeout if the batch has no rows because all were skipped.
 Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   const auto batch = static_cast<int64_t>(next_);
   const TraceSpan span("fill batch", batch);
@@ -175,7 +176,7 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   return Delivered::kBatch;
 }
 
-// The batch next_ is whole: look at what the lanes say, and leave a spare slot for the one that it is in.
+// Delivers the batch next_, which is whole, unless a lane reports a failure. A spare slot takes the place of its slot.
 Delivered Pipeline::take(Delivery* delivery) noexcept {
   const uint32_t pieces = control_.shape().pieces();
   int64_t rows = 0, skipped = 0;
@@ -197,8 +198,8 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
   has_spare_ = false;
   add(counters_.skipped, static_cast<uint64_t>(skipped));
   deliver(delivery, slot, rows);
-  // Workers that sleep are woken for several batches at a time, as long as others are there: to wake takes longer than
-  // all the rest of a hand-off. (Not those that share a batch: it may be long.)
+  // Wake sleeping workers for several batches at a time while other batches are ready: a wake takes longer than all the
+  // rest of a hand-off. Workers that share a batch are woken at once, because such a batch may take long.
   const uint32_t enough = std::max(std::min(ahead() / 2 + 1, ahead() - 1), 1u);
   if (reserved_ >= enough || control_.shape().parts > 1 || !sleeper()) allow_more();
   uint32_t ready = 0;
@@ -216,7 +217,7 @@ void Pipeline::deliver(Delivery* delivery, uint32_t slot, int64_t rows) noexcept
   ++next_;
 }
 
-// Whether a worker sleeps until more is allowed.
+// Whether a worker sleeps until the next ticket is allowed.
 bool Pipeline::sleeper() const noexcept {
   for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
     if (ring_of(piece).sleeper(ticket_of(allowed_, piece))) return true;
@@ -233,11 +234,11 @@ void Pipeline::allow_more() noexcept {
       ring_of(piece).allow(ticket_of(allowed_, piece));
     }
   }
-  while (i < reserved_) slots_->give(reserve_[i++]);  // fewer are wanted than there were
+  while (i < reserved_) slots_->give(reserve_[i++]);  // the tuner lowered ahead(): these slots are not needed
   reserved_ = 0;
 }
 
-// As many as memory allows.
+// Sets ahead() to `count`, or to fewer where memory does not allow so many slots.
 void Pipeline::set_ahead(uint32_t count) noexcept {
   uint32_t own = static_cast<uint32_t>(allowed_ - next_) + reserved_;
   uint32_t slot;
@@ -252,7 +253,8 @@ bool Pipeline::whole(uint64_t batch) const noexcept {
   return true;
 }
 
-// Lanes without rows of the batch next_: their workers rest, or will say so themselves.
+// Commits the tickets of lanes that have no rows of the batch next_: their workers rest. A worker that woke may have
+// claimed the ticket already; then it commits the ticket itself.
 void Pipeline::pass_idle_lanes() noexcept {
   if (next_ == allowed_) return;
   for (uint32_t lane = pieces_of(next_); lane < control_.shape().lanes; ++lane) {
@@ -263,9 +265,9 @@ void Pipeline::pass_idle_lanes() noexcept {
   }
 }
 
-// Says so until the lane was recovered.
+// Whether the process of a lane that rests has died. True again and again, until the lane is recovered.
 bool Pipeline::idle_lane_died(int64_t now) noexcept {
-  // Until the consumer has come to where they rest, they may have had shares: then their batches tell, in their turn.
+  // Below RunBlock::from the resting lanes may still owe rows. Then the missing batch shows that the process died.
   if (now - saw_idle_at_ < kLookForDead || next_ < control_.run().from.load(std::memory_order_relaxed)) return false;
   for (uint32_t lane = active(); lane < options_.workers; ++lane) {
     if (dead(lane)) return true;
@@ -274,7 +276,7 @@ bool Pipeline::idle_lane_died(int64_t now) noexcept {
   return false;
 }
 
-// Pieces with samples that were skipped left gaps between their rows.
+// Closes the gaps between the rows of the pieces, which samples that were skipped have left.
 void Pipeline::compact(std::byte* slot, int64_t rows) const noexcept {
   const uint32_t pieces = pieces_of(next_);
   int64_t to = 0;
@@ -310,7 +312,7 @@ void Pipeline::tune(int64_t now) noexcept {
   const uint64_t filled = counters_.fill_ns.load(std::memory_order_relaxed);
   const uint64_t worked = counters_.own_ns.load(std::memory_order_relaxed);
   if (looked_.at != 0) {
-    // Not from clock to clock: what the user does between two epochs is no work on batches.
+    // Waits and work, and not the time between two looks: what the user does between two epochs is no work on batches.
     const uint64_t span = waited - looked_.waited + worked - looked_.worked;
     tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
                  static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches),

@@ -1,4 +1,4 @@
-// SlotPool: the memory of batches, its slots taken by the pipeline and given back by whoever held a batch last.
+// SlotPool: the memory of batches. The pipeline takes slots, and whoever held a batch last gives its slot back.
 //
 // | variable  | writer             | readers       | order             | why                                    |
 // |-----------|--------------------|---------------|-------------------|----------------------------------------|
@@ -96,13 +96,13 @@ class GRADRING_API SlotPool {
   uint32_t slots() const noexcept { return slots_; }
   uint32_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }
 
-  // Adds a slot and takes it; false if there are `most`, or no memory. One thread at a time.
+  // Adds a slot and takes it. False if there are `most` already, or if memory or addresses are short. One thread at a time.
   bool grow(uint32_t* slot) noexcept;
-  // Takes a free slot, of several the one that was first; false if there is none. One thread at a time.
+  // Takes the free slot with the lowest number. False if there is none. One thread at a time.
   bool take(uint32_t* slot) noexcept;
-  // From any thread.
+  // Gives a slot back. Any thread may call it.
   void give(uint32_t slot) noexcept;
-  // A free slot given back since `seen` (from returns()), or the deadline.
+  // wait_returned waits until a slot was given back since `seen`, which returns() gave. False at the deadline.
   uint32_t returns() const noexcept { return returned_.value(); }
   bool wait_returned(uint32_t seen, Deadline deadline) noexcept { return returned_.wait_change(seen, deadline); }
   // Returns the memory of free slots to the system; their contents are lost.

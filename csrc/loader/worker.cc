@@ -29,10 +29,11 @@ uint64_t resident_bytes() noexcept {
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-// A sample that fails may be left out; the end of the run, or of the interpreter's patience (Ctrl-C), may not.
+// Whether on_error="skip" may leave the sample out: not where the run ended, or where the function raised what is no
+// Exception (Ctrl-C).
 bool may_skip(Code code) noexcept { return code != Code::kClosed && code != kPythonExit; }
 
-// The run was left: nobody will take what is being filled.
+// Asked for once the consumer has left the run: nobody will take the batch that is being filled.
 class RunLeft final : public Stop {
  public:
   explicit RunLeft(const Ring<>& ring) noexcept : ring_(ring) {}
@@ -152,8 +153,8 @@ void Worker::serve(const std::function<bool()>& go_on) noexcept {
   }
 }
 
-// Waits while the tuner has sent this worker to rest. False if the run ended meanwhile. A lane's worker first does what
-// was allowed while it had a share.
+// Waits while the tuner lets this worker rest. False if the run ended meanwhile. A worker with a lane of its own first
+// fills its share of the batches that were allowed while it was active.
 bool Worker::may_claim(uint32_t number) noexcept {
   RunBlock& block = control_.run();
   for (;;) {
@@ -194,7 +195,7 @@ void Worker::run(uint32_t number) noexcept {
       look_at_memory = end + kMemoryEvery;
     }
     idle_from = end;
-    // After a failure the consumer ends the run; a lane that went on would only work for nothing.
+    // After a failure the consumer ends the run, so more batches of this lane would be of no use.
     if (!filled) return;
   }
 }
@@ -211,7 +212,8 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const Range range = piece < pieces ? split({nullptr, piece, pieces}, order.rows(batch)) : Range{};
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
   if (announced_ && piece == 0) {
-    // A disk answers many reads at a time sooner than a few: the next batch, while this one is read; and the first.
+    // A disk serves many requests at once sooner than a few. So announce the next batch while this one is read, and the
+    // first one too.
     for (int64_t soon = batch == 0 ? 0 : batch + 1; soon < std::min(batch + 2, order.batches()); ++soon) {
       order.samples(soon, 0, order.rows(soon), announced_.get());
       filler_.source().will_read(announced_.get(), order.rows(soon));

@@ -1,4 +1,4 @@
-// Worker: fills batches (or its part of each) until it is told to go home; a thread, or the work of a process.
+// Worker: fills batches, or its part of each batch, until the loader quits. It is a thread of the loader, or a process.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +24,9 @@ class GRADRING_API Filler {
   const SlotLayout& layout() const noexcept { return layout_; }
   const Source& source() const noexcept { return *source_; }
 
-  // Rows [range.begin, range.end) of the batch, with `scratch` source().scratch_bytes() long. With `skip`, samples that
-  // fail are left out, and the rows that follow move up. Says in *part what it did: Code::kClosed if `stop` was asked
-  // before all was read. A batch in kTimedEvery is timed part by part, into *block.
+  // Fills the rows [range.begin, range.end) of the batch. `scratch` has source().scratch_bytes() bytes. With `skip`, it
+  // leaves out samples that fail, and the rows that follow move up. It reports in *part: Code::kClosed if `stop` was asked
+  // before it had read all. It times one batch in kTimedEvery part by part, into *block.
   void fill(const Order& order, int64_t batch, Range range, bool skip, std::byte* slot, std::byte* scratch,
             PartBlock* part, WorkerBlock* block, const Stop* stop, bool streaming = false) const noexcept;
 
@@ -45,15 +45,15 @@ class GRADRING_API Filler {
 
 class GRADRING_API Worker {
  public:
-  // `failed` is told of a part that failed, on the worker's thread, before the consumer hears of it.
+  // Called on the worker's thread with a part that failed, before the consumer learns of it.
   using Failed = std::function<void(uint64_t batch, const PartBlock& part)>;
 
-  // The consumer when it helps: not one of those that RunBlock and WorkerBlock are for.
+  // The index of the consumer when it fills batches itself: it is no worker that RunBlock counts, and has no WorkerBlock.
   static constexpr uint32_t kConsumer = 0xffffffff;
 
   Worker(const Control& control, const Filler& filler, SlotMap& slots, uint32_t index);
   void on_failure(Failed failed) { failed_ = std::move(failed); }
-  // A worker process: note its memory now and then.
+  // For a worker process: note its resident memory now and then.
   void watch_memory() noexcept { watch_memory_ = true; }
 
   // Returns when the loader quits, or when `go_on` (asked about every 100 ms while idle) says no.
@@ -72,7 +72,7 @@ class GRADRING_API Worker {
   SlotMap& slots_;
   uint32_t index_;
   uint32_t lane_;
-  std::unique_ptr<int64_t[]> announced_;  // the samples of a whole batch, if batches come in parts
+  std::unique_ptr<int64_t[]> announced_;  // room for the samples of a whole batch, if batches are cut into parts
   Failed failed_;
   bool watch_memory_ = false;
   Scratch scratch_;

@@ -55,8 +55,7 @@ def test_a_table_says_who_writes_and_reads_each_atomic(path):
 
 
 # Not in a table yet. Take a name out when you give it a row; add none.
-UNLISTED = {
-}
+UNLISTED = {}
 
 
 def rows_of_tables(path):

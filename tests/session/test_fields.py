@@ -292,3 +292,75 @@ def test_a_batch_whose_targets_come_first():
         want.fit(gr.Loader((x, y), 6), verbose=False)
         assert made.step(x, y) == want.step(x, y)
         assert made.evaluate({"y": y, "z": x}) == want.evaluate((x, y))
+
+
+class Other(gr.callbacks.Callback):
+    """Runs the trainer on other fields at each report and after each epoch."""
+
+    def __init__(self, *data):
+        self.data, self.calls = data, 0
+
+    def on_report(self, run):
+        for data in self.data:
+            run.trainer.evaluate(data)
+            self.calls += 1
+
+    on_epoch_end = on_report
+
+
+def report_after_each_step(monkeypatch, made):
+    run = made.session.run
+    monkeypatch.setattr(made.session, "run", lambda *data, **named: run(*data, **{**named, "report_every": 1e-9}))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("kind", ["arrays", "loader", "batches"])
+def test_a_callback_that_evaluates_other_fields_changes_nothing(monkeypatch, kind, accumulate):
+    monkeypatch.setattr("gradring.session.session.REPORT_SECONDS", -1.0)
+    ids, y = RNG.integers(0, 7, (40, 3)), RNG.integers(0, 2, 40)
+    others = ((ids.astype(np.float32), y), (ids[:7], y[:7]), gr.Loader({"y": y, "x": ids.astype(np.uint8)}, 6))
+    data = {
+        "arrays": lambda: (ids, y),
+        "loader": lambda: gr.Loader((ids, y), 6, transforms={0: [gr.transforms.Python(lambda x: x)]}),
+        "batches": lambda: [(ids[i : i + 6], y[i : i + 6]) for i in range(0, 40, 6)],
+    }[kind]
+    results = []
+    for callbacks in ([], [Other(*others)]):
+        function = nn.Function(lambda x: x % 3, lambda dy, x, y: np.zeros_like(dy))
+        made = trainer(nn.Sequential(function, nn.Linear(3, 2)).init(2), accumulate=accumulate)
+        report_after_each_step(monkeypatch, made)
+        made.fit(data(), epochs=3, batch_size=6, callbacks=callbacks, verbose=False)
+        assert not callbacks or callbacks[0].calls >= 3 * 7 * len(others)
+        assert made.session.pending == 0 and made.step_count == 3 * -(-7 // accumulate)
+        results.append(b"".join(array.tobytes() for array in made.params.values()))
+    assert results[0] == results[1]
+
+
+def test_a_layer_that_reads_otherwise_in_the_middle_of_an_epoch(monkeypatch):
+    class Changes(nn.Layer):
+        def __init__(self):
+            self.whole = True
+            self.function = nn.Function(lambda x: x % 3, lambda dy, x, y: np.zeros_like(dy))
+
+        def children(self):
+            return {"function": self.function}
+
+        def trace(self, tracer, x):
+            if self.whole:
+                return tracer.call("function", self.function, x)
+            return tracer.node("activation", {"x": x}, tracer.shape(x), {"activation": "relu"})
+
+    class Change(gr.callbacks.Callback):
+        def on_report(self, run):
+            layer.whole = False
+
+    layer = Changes()
+    made = trainer(nn.Sequential(layer, nn.Linear(3, 2)))
+    ids, y = RNG.integers(0, 7, (40, 3)), RNG.integers(0, 2, 40)
+    report_after_each_step(monkeypatch, made)
+    with pytest.raises(
+        gr.GradringError, match=r"the model has changed .*: it read its fields as int64, int64 and now reads "
+    ):
+        made.fit((ids, y), batch_size=3, callbacks=[Change()], verbose=False)
+    layer.whole = True
+    made.fit((ids, y), batch_size=3, verbose=False)

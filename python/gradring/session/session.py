@@ -101,7 +101,7 @@ class Session(SessionState):
         bound = self._bind(fields)
         rows = len(bound)
         feed = self._feed(bound, rows)
-        self._ensure("train", rows, bound)
+        self._ensure("train", rows, bound, self._dtypes)
         if bound.slots == (0, 1):
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y)
@@ -114,13 +114,6 @@ class Session(SessionState):
             self._fail(result, bound.fields[-1], 0, culprit=culprit)
         loss: float = part["last_loss"]
         return loss
-
-    def flush(self) -> None:
-        """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
-        if self._native.pending:
-            result = self._native.flush(self._last_rows, self._rates(1))
-            if result["fault"]:
-                self._fail(result, None, 0)
 
     # Arrays and a loader's fields: natively, chunk by chunk
 
@@ -150,12 +143,12 @@ class Session(SessionState):
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
         if data is bound:
             self._expect(bound, min(batch_size, len(bound)))
-        feed = self._feed(bound, batch_size, **order)
+        feed, reads = self._feed(bound, batch_size, **order), self._dtypes
         sums, left = Sums(self.loss.counts_right), -1 if max_steps is None else max_steps
         started = told = time.perf_counter()
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
-                self._ensure("train", rows, bound)
+                self._ensure("train", rows, bound, reads)
                 rates = self._rates(RATES)
                 if before_step is not None:
                     before_step()
@@ -199,10 +192,11 @@ class Session(SessionState):
         self._require_own_store()
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
         feed = self._feed(bound, min(batch_size, len(bound)), rank=rank, world_size=world_size)
+        reads = self._dtypes
         sums = Sums(self.loss.counts_right)
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
-            self._ensure("evaluate", rows, bound)
+            self._ensure("evaluate", rows, bound, reads)
             result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS)
             sums.add(part)
             if result["fault"]:

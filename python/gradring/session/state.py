@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -95,7 +96,8 @@ class SessionState(BaseSession):
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients()
         self.state = self._arenas.states(optimizer.state_names)
-        self._last_rows = 0
+        self._last_rows = 0  # of a training step, and how its inputs looked
+        self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
         self._slots = tuple(range(len(self.names)))  # of the fields in a batch
         self._dtypes: tuple[str, ...] = ()  # of the fields, as programs read them
         self._looks: dict[
@@ -219,7 +221,7 @@ class SessionState(BaseSession):
         if self._constant_rates is None:
             return self.optimizer.learning_rates(self.step_count, count)
         if len(self._constant_rates) < count:
-            self._constant_rates = np.full(RATES, self._constant_rates[0], np.float64)
+            self._constant_rates = _constant(float(self._constant_rates[0]))
         return self._constant_rates
 
     # Programs
@@ -285,15 +287,42 @@ class SessionState(BaseSession):
             return _core.ArrayFeed([(field, dtype) for _, field, dtype in by_slot], batch_size, **order)
         return bound.feed.open([dtype for _, _, dtype in by_slot])
 
-    def _ensure(self, mode: str, rows: int, bound: Bound) -> bool:
+    def _ensure(self, mode: str, rows: int, bound: Bound, reads: tuple[str, ...]) -> bool:
+        """Make the program for a batch of ``rows`` of these fields, which a feed gives in the dtypes ``reads``.
+
+        Between two chunks a callback or another thread may have run the session on other fields, or changed a layer.
+        """
+        self._expect(bound, rows)
+        if self._dtypes != reads:
+            raise GradringError(
+                f"[Trainer] the model has changed while it was trained or evaluated: it read its fields as {', '.join(reads)} "
+                f"and now reads {', '.join(self._dtypes)}"
+            )
+
         def build() -> tuple[Graph, str | None]:
             graph = self._graph(mode, self._inputs(rows))
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
             return graph, None
 
         if mode == "train":
-            self._last_rows = rows
+            self._last_rows, self._last_looks = rows, self._looks
         return self._programs.ensure(mode, rows, build)
+
+    def flush(self) -> None:
+        """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
+        if not self._native.pending:
+            return
+        rows, others = self._last_rows, ("train", self._last_rows) not in self._programs.plans
+        if others or self._looks is not self._last_looks:  # a callback has run the session on other fields since
+            others, self._looks = True, self._last_looks
+            self._programs.clear()
+            self._stop_fast_path()
+            self._programs.ensure("train", rows, lambda: (self._graph("train", self._inputs(rows)), None))
+        result = self._native.flush(rows, self._rates(1))
+        if others:
+            self._programs.clear()
+        if result["fault"]:
+            self._fail(result, None, 0)
 
     def _graph(self, mode: str, inputs: Mapping[str, Input]) -> Graph:
         """The graph of a training step or an evaluation for a batch of these inputs."""
@@ -328,3 +357,11 @@ class SessionState(BaseSession):
     def _passes(self) -> tuple[int, int]:
         native = self._native
         return native.draws, native.pending
+
+
+@lru_cache(maxsize=16)
+def _constant(rate: float) -> NDArray[np.float64]:
+    """RATES equal rates: one array for all sessions, of which there may be thousands."""
+    rates = np.full(RATES, rate, np.float64)
+    rates.flags.writeable = False
+    return rates
