@@ -265,7 +265,8 @@ class Trainer(Settled):
         """Train for ``epochs`` passes over ``data``; returns what was measured in each.
 
         ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)`` or ``{"x": x, "y": y}``, taken shuffled in batches of
-        ``batch_size``, a map-style data set of such samples, or any iterable of batches. An epoch ends after
+        ``batch_size`` (the fields of a model of several inputs are its ``input_names`` and ``"y"``), a map-style data set of
+        such samples, or any iterable of batches. An epoch ends after
         ``steps_per_epoch`` batches, or after ``len(data)`` where there is a length. ``validate`` is the same, for the
         metrics ``val_loss`` and ``val_accuracy`` after each epoch. With ``resume`` the trainer first loads that
         checkpoint and then trains on until ``epochs`` are complete in all; ``"auto"`` takes the newest file of the

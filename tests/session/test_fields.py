@@ -138,6 +138,13 @@ def test_predictions_of_a_loader_of_several_inputs():
     assert made.predict(iter([{"a": A[:20], "b": B[:20]}, {"a": A[20:], "b": B[20:]}])).tobytes() == want.tobytes()
 
 
+def test_a_summary_of_several_inputs():
+    text = str(towers().summary({"b": (6, 3), "a": (6, 4)}))
+    assert "0: TwoTowers()" in text and "(6, 5)" in text and text.splitlines()[-1].split()[1] == "57"
+    with pytest.raises(ValueError, match=r"\[summary\] .* has the inputs \['a', 'b'\], got shapes of \['a'\]"):
+        towers().summary((6, 4))
+
+
 def test_a_bad_number_is_named_by_its_field():
     bad = B.copy()
     bad[3, 1] = np.nan

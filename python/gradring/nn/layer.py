@@ -41,6 +41,24 @@ class Layer(Settled):
 
     A subclass says which parameters it has (``parameter_specs``), which layers are inside (``children``) and what it does
     (``trace``). Parameters live in one flat block of shared memory that ``init`` makes; ``params`` are views of it.
+
+    A model of several inputs lists their names, and batches give fields of these names:
+
+    >>> from gradring import nn
+    >>> class Towers(nn.Layer):
+    ...     input_names = ("left", "right")
+    ...
+    ...     def __init__(self):
+    ...         self.inside = {"a": nn.Linear(3, 2), "b": nn.Linear(5, 2)}
+    ...
+    ...     def children(self):
+    ...         return self.inside
+    ...
+    ...     def trace(self, tracer, left, right):
+    ...         a, b = tracer.call("a", self.inside["a"], left), tracer.call("b", self.inside["b"], right)
+    ...         return tracer.node("add", {"a": a, "b": b}, tracer.shape(a))
+    >>> Towers()([[1, 2, 3]], [[1, 2, 3, 4, 5]]).shape
+    (1, 2)
     """
 
     input_names: tuple[str, ...] = ("x",)
@@ -232,8 +250,9 @@ class Layer(Settled):
         """
         hooks.save(self, path, notes)
 
-    def summary(self, input_shape: tuple[int, ...]) -> Table:
-        """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes.
+    def summary(self, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Table:
+        """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes. A model of
+        several inputs takes a dict of their shapes.
 
         >>> from gradring import nn
         >>> print(nn.Sequential(nn.Linear(4, 2), nn.ReLU()).summary((8, 4)))

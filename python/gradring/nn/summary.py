@@ -21,14 +21,16 @@ class Layer(Traceable, Protocol):
     def children(self) -> Mapping[str, Layer]: ...
 
 
-def _leaves(layer: Layer, tracer: Builder, x: str, path: str, rows: list[tuple[str, ...]], totals: list[int]) -> str:
+def _leaves(
+    layer: Layer, tracer: Builder, inputs: tuple[str, ...], path: str, rows: list[tuple[str, ...]], totals: list[int]
+) -> str:
     if layer.shown_by_parts:
         for name, child in layer.children().items():
-            x = _leaves(child, tracer, x, f"{path}.{name}" if path else name, rows, totals)
-        return x
+            inputs = (_leaves(child, tracer, inputs, f"{path}.{name}" if path else name, rows, totals),)
+        return inputs[0]
     before = len(tracer.graph.nodes)
     known = set(tracer.graph.values)
-    y = tracer.call(path, layer, x) if path else layer.trace(tracer, x)
+    y = tracer.call(path, layer, *inputs) if path else layer.trace(tracer, *inputs)
     made = [v for n, v in tracer.graph.values.items() if n not in known]
     parameters = sum(math.prod(spec.shape) for spec in layer.named_parameters().values())
     flops = sum(_flops(tracer, node) for node in tracer.graph.nodes[before:])
@@ -49,11 +51,15 @@ def _flops(tracer: Builder, node: Node) -> int:
     return size
 
 
-def summarize(model: Layer, input_shape: tuple[int, ...]) -> Table:
+def summarize(model: Layer, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Table:
     """One line a layer; FLOPs are those of the forward pass, bytes those of its outputs and parameters in float32."""
     tracer = Builder(training=False)
     rows: list[tuple[str, ...]] = []
     totals = [0, 0, 0]
-    _leaves(model, tracer, tracer.input("x", tuple(input_shape)), "", rows, totals)
+    shapes = input_shape if isinstance(input_shape, Mapping) else {model.input_names[0]: input_shape}
+    if shapes.keys() != set(model.input_names):
+        raise ValueError(f"[summary] {model} has the inputs {list(model.input_names)}, got shapes of {list(shapes)}")
+    inputs = tuple(tracer.input(name, tuple(shapes[name])) for name in model.input_names)
+    _leaves(model, tracer, inputs, "", rows, totals)
     rows.append(("total", "", *map(str, totals)))
     return Table.of(("layer", "output", "parameters", "FLOP", "bytes"), rows, left=(0, 1))

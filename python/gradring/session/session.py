@@ -163,6 +163,8 @@ class Session(SessionState):
                     continue
                 on_report(sums.report(rates, int(part["updates"]), now - started))
                 told = now
+            if before_step is not None and on_report is not None and sums.count("steps"):
+                on_report(sums.report(rates, int(part["updates"]), time.perf_counter() - started))
         except BaseException:
             self.forget()
             raise
