@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <utility>
 
 #include "bindings/eager_arguments.h"
@@ -30,22 +31,35 @@ When when_from_name(const std::string& name) {
   return static_cast<When>(1 << position_of(name, kNames, "micro-batch"));
 }
 
+int operand_named(const OpSchema& op, const std::string& name) {
+  const int operand = find_operand(op, name);
+  if (operand >= 0) return operand;
+  throw Error(Code::kInvalidArgument, "[" + std::string(op.name) + "] has no operand " + name);
+}
+
 Argument argument_from(const OpSchema& op, const py::handle& given) {
   auto [name, buffer, offset, dtype, shape, strides] =
       given.cast<std::tuple<std::string, int32_t, int64_t, std::string, std::vector<int64_t>, std::vector<int64_t>>>();
-  const int operand = find_operand(op, name);
-  if (operand < 0) {
-    throw Error(Code::kInvalidArgument, "[" + std::string(op.name) + "] has no operand " + name);
-  }
-  return {operand, buffer,           buffer < 0 ? kNoDtype : dtype_from_name(dtype),
-          offset,  std::move(shape), std::move(strides)};
+  return {operand_named(op, name), buffer, buffer < 0 ? kNoDtype : dtype_from_name(dtype), offset, std::move(shape),
+          std::move(strides)};
 }
 
-Instruction instruction_from(const std::string& name, const py::handle& operands, const py::dict& attributes) {
+// An operand that lies nowhere yet: (name, dtype, shape), where the dtype of a field of the step record is None.
+Argument described(const OpSchema& op, const py::handle& given) {
+  const auto [name, dtype, shape] =
+      given.cast<std::tuple<std::string, std::optional<std::string>, std::vector<int64_t>>>();
+  const int operand = operand_named(op, name);
+  if (!dtype) return {operand, -1, kNoDtype, 0, {}, {}};
+  const Dtype known = dtype_from_name(*dtype);
+  return {operand, 0, known, 0, shape, dense_strides(shape, known)};
+}
+
+Instruction instruction_from(const std::string& name, const py::handle& operands, const py::dict& attributes,
+                             Argument (*argument)(const OpSchema& op, const py::handle& given)) {
   const OpSchema* op = find_schema(name);
   if (op == nullptr) throw Error(Code::kInvalidArgument, "[program] no such op: " + name);
   Instruction instruction(*op);
-  for (const py::handle operand : operands) instruction.arguments.push_back(argument_from(*op, operand));
+  for (const py::handle operand : operands) instruction.arguments.push_back(argument(*op, operand));
   for (const auto& [key, value] : attributes) {
     const auto text = key.cast<std::string>();
     const int i = find_attribute(*op, text);
@@ -61,6 +75,7 @@ Instruction instruction_from(const std::string& name, const py::handle& operands
 }
 
 double flops_of(const Instruction& instruction) {
+  check_instruction(instruction);
   return instruction.op->flops == nullptr ? 0 : instruction.op->flops(CallData(instruction).call());
 }
 
@@ -99,7 +114,7 @@ Program program_from(const py::list& buffers, const py::list& instructions,
     const std::string where = "[program] instruction " + std::to_string(program.instructions.size()) +
                               (origin.empty() ? "" : ", " + origin) + ": ";
     try {
-      program.instructions.push_back(instruction_from(op, operands, attributes));
+      program.instructions.push_back(instruction_from(op, operands, attributes, argument_from));
     } catch (const Error& error) {
       throw Error(error.code(), where + error.what());
     } catch (const py::value_error& error) {
@@ -135,16 +150,19 @@ void bind_program_data(py::module_& m) {
   m.def(
       "check_instruction",
       [](const std::string& op, const py::object& operands, const py::dict& attributes) {
-        check_instruction(instruction_from(op, operands, attributes));
+        check_instruction(instruction_from(op, operands, attributes, described));
       },
       py::arg("op"), py::arg("operands"), py::arg("attributes"),
-      "Raise an error that names op and operand unless a program may make this call.");
+      "Raise an error that names op and operand unless a program may make this call. An operand is (name, dtype, "
+      "shape); "
+      "a field of the step record has the dtype None.");
   m.def(
       "count_flops",
       [](const std::string& op, const py::object& operands, const py::dict& attributes) {
-        return flops_of(instruction_from(op, operands, attributes));
+        return flops_of(instruction_from(op, operands, attributes, described));
       },
-      py::arg("op"), py::arg("operands"), py::arg("attributes"), "Multiplications and additions of one call.");
+      py::arg("op"), py::arg("operands"), py::arg("attributes"),
+      "Multiplications and additions of one call, given as to check_instruction.");
 }
 
 }  // namespace gradring

@@ -323,7 +323,7 @@ def call_source(checked: collections.abc.Callable[..., typing.Any], length: typi
     ...
 def check_instruction(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> None:
     """
-    Raise an error that names op and operand unless a program may make this call.
+    Raise an error that names op and operand unless a program may make this call. An operand is (name, dtype, shape); a field of the step record has the dtype None.
     """
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
     ...
@@ -341,7 +341,7 @@ def core_round_trip() -> float:
     """
 def count_flops(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> float:
     """
-    Multiplications and additions of one call.
+    Multiplications and additions of one call, given as to check_instruction.
     """
 def detected_isa() -> str:
     ...

@@ -133,3 +133,9 @@ def test_misuse_is_named() -> None:
         TypeError, match=r"\[Embedding\] layer 1, Embedding\(3, 2\) reads integer ids.*make it the first layer"
     ):
         gr.nn.Sequential(gr.nn.Linear(2, 2), gr.nn.Embedding(3, 2))(np.ones((1, 2), np.float32))
+
+
+def test_the_summary_counts_ids_too() -> None:
+    text = str(model().summary((16, 5)))
+    assert "0: Embedding(20, 8)" in text
+    assert "(16, 5, 8)" in text

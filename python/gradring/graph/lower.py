@@ -70,8 +70,8 @@ class Instruction:
     @property
     def flops(self) -> int:
         """Multiplications and additions."""
-        op, operands, attributes, _, _ = self.native()
-        return int(_core.count_flops(op, operands, attributes))
+        operands = [(name, None if t.buffer < 0 else t.dtype, t.shape) for name, t in self.operands.items()]
+        return int(_core.count_flops(self.op, operands, dict(self.attributes)))
 
     @property
     def traffic(self) -> int:

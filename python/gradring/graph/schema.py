@@ -103,14 +103,10 @@ def fused_update(product: str, update: str) -> str | None:
     return next((name for name, schema in _schemas().items() if schema.fuses == (product, update)), None)
 
 
-def operands_of(graph: Graph, node: Node) -> list[tuple[str, int, int, str, tuple[int, ...], tuple[int, ...]]]:
-    """A node's operands as ``_core.check_instruction`` takes them: each in a buffer of its own."""
-    found = []
-    for role, name in (*node.inputs.items(), *node.outputs.items()):
-        value = graph.values[name]
-        buffer = -1 if value.kind == "step" else 0
-        found.append((role, buffer, 0, value.dtype, value.shape, dense_strides(value.shape, value.dtype)))
-    return found
+def operands_of(graph: Graph, node: Node) -> list[tuple[str, str | None, tuple[int, ...]]]:
+    """A node's operands as ``_core.check_instruction`` takes them."""
+    values = ((role, graph.values[name]) for role, name in (*node.inputs.items(), *node.outputs.items()))
+    return [(role, None if value.kind == "step" else value.dtype, value.shape) for role, value in values]
 
 
 def dense_strides(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:

@@ -88,6 +88,8 @@ class Function(Layer):
         self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtypes: list[str]
     ) -> Callable[[tuple[int, ...]], bool]:
         what = "forward" if op == "function" else "vjp"
+        # The garbage collector does not see what a native callback holds: so it must not hold this layer.
+        layer, failures = str(self), self.failures
 
         def array(address: int, shape: tuple[int, ...], dtype: str) -> Array:
             real = np.dtype(dtype)
@@ -101,11 +103,11 @@ class Function(Layer):
                 inputs = [array(*one).copy() for one in zip(addresses[:-1], shapes[:-1], dtypes[:-1], strict=True)]
                 result = np.asarray(function(*inputs))
                 if result.shape != shapes[-1]:
-                    raise ValueError(f"[Function] {self}: {what} returned {result.shape}, must be {shapes[-1]}")
+                    raise ValueError(f"[Function] {layer}: {what} returned {result.shape}, must be {shapes[-1]}")
                 array(addresses[-1], shapes[-1], dtypes[-1])[...] = result
                 return True
             except BaseException as error:  # raised again when the native step has ended
-                self.failures.append(error)
+                failures.append(error)
                 return False
 
         return call

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from gradring import _core
 from gradring.ir import Builder, Node, Traceable
 from gradring.tables import Table
 
@@ -44,11 +45,11 @@ def _leaves(
 
 
 def _flops(tracer: Builder, node: Node) -> int:
-    size = tracer.graph.values[node.outputs["y"]].size
-    if node.op == "linear":
-        inputs = tracer.shape(node.inputs["w"])[0]
-        return 2 * size * inputs + (size if "b" in node.inputs else 0)
-    return size
+    """What the schema of the op counts; a resource, such as a Python function, does not matter."""
+    values = {role: tracer.graph.values[name] for role, name in (*node.inputs.items(), *node.outputs.items())}
+    operands = [(role, None if v.kind == "step" else v.dtype, v.shape) for role, v in values.items()]
+    attributes = {name: 0 if callable(value) else value for name, value in node.attributes.items()}
+    return int(_core.count_flops(node.op, operands, attributes))
 
 
 def summarize(model: Layer, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Table:
@@ -59,7 +60,8 @@ def summarize(model: Layer, input_shape: tuple[int, ...] | Mapping[str, tuple[in
     shapes = input_shape if isinstance(input_shape, Mapping) else {model.input_names[0]: input_shape}
     if shapes.keys() != set(model.input_names):
         raise ValueError(f"[summary] {model} has the inputs {list(model.input_names)}, got shapes of {list(shapes)}")
-    inputs = tuple(tracer.input(name, tuple(shapes[name])) for name in model.input_names)
+    # Of integers, which the layers that compute in floats have cast, so that an Embedding may come first.
+    inputs = tuple(tracer.input(name, tuple(shapes[name]), "int64") for name in model.input_names)
     _leaves(model, tracer, inputs, "", rows, totals)
     rows.append(("total", "", *map(str, totals)))
     return Table.of(("layer", "output", "parameters", "FLOP", "bytes"), rows, left=(0, 1))
