@@ -43,6 +43,12 @@ MODELS = {
         lambda: nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(6, 6), nn.Dropout(p=0.25)), nn.Residual(nn.SiLU())),
         (3, 2, 3),
     ),
+    "norms": (
+        lambda: nn.Sequential(
+            nn.LayerNorm(5, 1e-3, bias=False), nn.Linear(5, 4), nn.RMSNorm(4), nn.BatchNorm1d(4, momentum=1)
+        ),
+        (3, 5),
+    ),
     "scalars of NumPy": (
         lambda: nn.Sequential(nn.Linear(np.int64(3), np.int32(2)), nn.Dropout(np.float32(0.5))),
         (4, 3),
@@ -63,6 +69,16 @@ def test_a_model_comes_back(tmp_path, name, dtype):
     np.testing.assert_array_equal(again(x.astype(dtype)), model(x.astype(dtype)))
     again.save(tmp_path / "n")
     assert (tmp_path / "n").read_bytes() == (tmp_path / "m").read_bytes()
+
+
+def test_ids_and_buffers(tmp_path):
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2))
+    ids = np.random.default_rng(0).integers(0, 9, (64, 2))
+    gr.Trainer(model).fit((ids, ids[:, 0] % 2), epochs=2, verbose=False)
+    model.save(tmp_path / "m")
+    again = gr.load(tmp_path / "m")
+    assert again.buffers.keys() == model.buffers.keys() and not np.all(again.buffers["2.running_var"] == 1)
+    np.testing.assert_array_equal(again(ids), model(ids))
 
 
 @pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), __import__("copy").deepcopy])
@@ -278,9 +294,10 @@ JSON = st.recursive(
 )
 NAMES = st.sampled_from([*architecture._library(), "Layer", "ParameterSpec", "Nothing", ""])
 VALUES = st.none() | st.booleans() | st.integers(-2, 2**64) | st.floats() | st.text(max_size=4) | JSON
+KEYS = st.sampled_from(["bias", "inputs", "p", "eps", "approximate", "features", "x"])
 LAYERS = st.recursive(
     st.builds(lambda n, g, k: {"layer": n, "given": g, "named": k}, NAMES, st.lists(VALUES, max_size=4),
-              st.dictionaries(st.sampled_from(["bias", "inputs", "p", "eps", "approximate", "x"]), VALUES, max_size=2)),
+              st.dictionaries(KEYS, VALUES, max_size=2)),
     lambda inner: st.builds(lambda n, g: {"layer": n, "given": g}, st.sampled_from(["Sequential", "Residual"]),
                             st.lists(inner | VALUES, max_size=4)),
     max_leaves=8,

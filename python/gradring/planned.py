@@ -23,7 +23,6 @@ _FRAMEWORKS = "this version exchanges arrays with other libraries through NumPy'
 PLANNED: dict[str, dict[str, str]] = {
     "gradring": {
         "cuda": "this version computes on the CPU",
-        "interop": _FRAMEWORKS,
         "jax": _FRAMEWORKS,
         "torch": _FRAMEWORKS,
     },

@@ -1,0 +1,8 @@
+"""Models to and from other libraries: PyTorch's modules and state dicts, and ONNX files."""
+
+from __future__ import annotations
+
+from gradring.interop.onnx_file import to_onnx
+from gradring.interop.pytorch import from_torch, to_torch
+
+__all__ = ["from_torch", "to_onnx", "to_torch"]
