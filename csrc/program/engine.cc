@@ -23,7 +23,7 @@ Executor& Engine::add(Mode mode, int64_t rows, const Program& program, int64_t t
     for (const auto& executor : executors_) executor->place_temps(temp_->data());
   }
   arenas_.set(BufferKind::kInput, nullptr, fields);
-  arenas_.set(BufferKind::kOutput, nullptr, 1);
+  arenas_.set(BufferKind::kOutput, nullptr, mode == Mode::kPredict ? 1 : 0);  // predict alone binds it
   executors_.push_back(std::make_unique<Executor>(program, arenas_, team_));
   Executor& added = *executors_.back();
   added.set_rows(rows);

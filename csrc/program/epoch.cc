@@ -48,7 +48,8 @@ struct Ledger {
       result.take_fault(step);
       result.position = batch.position;
       result.rows = batch.rows;
-      if (step.fault_row >= 0 && batch.samples != nullptr) result.sample = batch.samples[step.fault_row];
+      const bool known = step.fault_row >= 0 && step.fault_row < batch.rows;
+      if (known && batch.samples != nullptr) result.sample = batch.samples[step.fault_row];
       return;
     }
     ++steps;
