@@ -83,6 +83,11 @@ void bind_comm(py::module_& m) {
       .def_property_readonly("done", [](const CommWork& work) { return work.request->done(); })
       .def_property_readonly("result", [](const CommWork& work) { return work.result; });
 
+  py::class_<StackTeller>(m, "StackTeller", "Tells ranks that give this one up where its Python code is.")
+      .def("await_question", &StackTeller::await_question, py::call_guard<GilRelease>(),
+           "True once another rank asks; False when the communicator is closed.")
+      .def("answer", &StackTeller::answer, py::arg("text"));
+
   py::class_<CommHandle, Handle>(m, "Group", "A rank's membership of a group of ranks.")
       .def(py::init([](int segment_fd, int rank, int size, uint64_t generation, const std::vector<int>& pidfds,
                        const std::vector<int>& data_fds, double timeout) {
@@ -107,11 +112,12 @@ void bind_comm(py::module_& m) {
           py::arg("bytes"))
       .def(
           "set_activity",
-          [](const CommHandle& handle, int activity, double patience) {
+          [](const CommHandle& handle, int activity, double patience, bool passing) {
             const auto span = std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(patience, 0.0, 1e9) * 1e9));
-            handle.group->set_activity(static_cast<Activity>(activity), span);
+            handle.group->set_activity(static_cast<Activity>(activity), span, passing);
           },
-          py::arg("activity"), py::arg("patience"))
+          py::arg("activity"), py::arg("patience"), py::arg("passing") = false)
+      .def("stack_teller", [](const CommHandle& handle) { return handle.group->stack_teller(); })
       .def("segment_bytes", [](const CommHandle& handle) { return handle.group->segments()->own.size(); })
       .def("allocated_bytes", [](const CommHandle& handle) { return handle.group->segments()->own.allocated(); })
       .def("close", [](CommHandle& handle) {

@@ -55,7 +55,8 @@ std::string Fault::message(int rank) const {
                                       : "; it has begun no operation";
       if (activity != Activity::kUnknown) last += ", and it is " + std::string(activity_name(activity));
       if (failure.rank == rank) return op + "the others gave this rank up as stalled" + where;
-      return op + who + " did not come within " + seconds(timeout) + where + last;
+      return op + who + " did not come within " + seconds(timeout) + where + last +
+             (stack.empty() ? "" : "; its Python stack:\n" + stack);
     }
     case Reason::kMismatch: {
       if (other < 0) return op + "ranks called different operations" + where;

@@ -176,11 +176,8 @@ Code Group::ended(Code code) noexcept {
 
 Code Group::settle(Request& request) noexcept { return ended(request.code()); }
 
-void Group::set_activity(Activity activity, std::chrono::nanoseconds patience) noexcept {
-  RankState& state = rounds_.control().state(rank());
-  state.patience_until_ns.store(patience.count() > 0 ? monotonic_ns() + patience.count() : 0,
-                                std::memory_order_release);
-  state.activity.store(activity, std::memory_order_release);
+void Group::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
+  rounds_.set_activity(activity, patience, passing);
 }
 
 Fault Group::fault() const {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "comm/rounds.h"
+#include "comm/stack_teller.h"
 #include "comm/thread_rank.h"
 #include "comm/transfer.h"
 #include "gradring/export.h"
@@ -83,7 +84,12 @@ class GRADRING_API Group {
   const std::shared_ptr<Segments>& segments() const noexcept { return rounds_.segments(); }
 
   // What this rank does while it is in no operation, and how long at most: its peers wait for it until then.
-  void set_activity(Activity activity, std::chrono::nanoseconds patience) noexcept;
+  // `passing`: only until this rank begins an operation.
+  void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing = false) noexcept;
+  // For a thread that tells this rank's stack to ranks that give it up.
+  std::unique_ptr<StackTeller> stack_teller() {
+    return std::make_unique<StackTeller>(rounds_.shared_control(), rank());
+  }
 
   Fault fault() const;
   // Why a code was returned, in words.

@@ -6,19 +6,21 @@
 // each way. The same argument frees the staging halves, which go with the cells. (The idea of a pair of flags that take turns is that of
 // sense-reversing barriers: Mellor-Crummey and Scott, 1991.)
 //
-// | variable                         | writer            | readers           | order                          | why                                                                     |
-// |----------------------------------|-------------------|-------------------|--------------------------------|-------------------------------------------------------------------------|
-// | Cell::word                       | its rank          | the other ranks   | exchange acq_rel, load acquire | the cell, and the operands that it tells of, are visible with the round |
-// | Cell::word                       | a waiter (CAS)    | its rank          | acq_rel                        | sets the sleeper bit: the rank then wakes                               |
-// | Cell::cpu                        | its rank          | the other ranks   | relaxed                        | a hint: whose core it is                                                |
-// | RankState::presence              | its rank          | who waits for it  | release, CAS acq_rel, acquire  | an end comes after all that the rank did                                |
-// | RankState::ended_ns              | its rank          | who waits for it  | release, acquire               | is written before presence says that its thread ended                   |
-// | RankState::activity              | its rank          | who waits for it  | release, acquire               | is written after the patience that goes with it                         |
-// | RankState::patience_until_ns     | its rank          | who waits for it  | release, acquire               | until then the rank is not stalled                                      |
-// | RankState::entered, entered_kind | its rank          | who waits for it  | relaxed                        | for messages alone                                                      |
-// | Header::failure                  | who fails (CAS)   | everyone          | acq_rel, acquire               | the first failure is everybody's                                        |
-// | Header::generation               | first comer (CAS) | who attaches      | acq_rel, acquire               | words of another generation are refused                                 |
-// | Header::users                    | who attaches      | the block's owner | acq_rel, acquire               | the block is free at zero users                                         |
+// | variable                         | writer             | readers           | order                             | why                                                                     |
+// |----------------------------------|--------------------|-------------------|-----------------------------------|-------------------------------------------------------------------------|
+// | Cell::word                       | its rank           | the other ranks   | exchange acq_rel, load acquire    | the cell, and the operands that it tells of, are visible with the round |
+// | Cell::word                       | a waiter (CAS)     | its rank          | acq_rel                           | sets the sleeper bit: the rank then wakes                               |
+// | Cell::cpu                        | its rank           | the other ranks   | relaxed                           | a hint: whose core it is                                                |
+// | RankState::presence              | its rank           | who waits for it  | release, CAS acq_rel, acquire     | an end comes after all that the rank did                                |
+// | RankState::ended_ns              | its rank           | who waits for it  | release, acquire                  | is written before presence says that its thread ended                   |
+// | RankState::activity              | its rank           | who waits for it  | release, acquire                  | is written after the patience that goes with it                         |
+// | RankState::patience_until_ns     | its rank           | who waits for it  | release, acquire                  | until then the rank is not stalled                                      |
+// | RankState::entered, entered_kind | its rank           | who waits for it  | relaxed                           | for messages alone                                                      |
+// | RankState::telling               | its rank, who asks | both              | CAS and exchange acq_rel, acquire | whether the rank can tell its Python stack, and is asked to             |
+// | RankState::told                  | its rank           | who asks          | release, acquire                  | its note is written before it                                           |
+// | Header::failure                  | who fails (CAS)    | everyone          | acq_rel, acquire                  | the first failure is everybody's                                        |
+// | Header::generation               | first comer (CAS)  | who attaches      | acq_rel, acquire                  | words of another generation are refused                                 |
+// | Header::users                    | who attaches       | the block's owner | acq_rel, acquire                  | the block is free at zero users                                         |
 #pragma once
 
 #include <atomic>
@@ -112,6 +114,9 @@ inline constexpr const char* activity_name(Activity activity) noexcept {
   return index < sizeof names / sizeof *names ? names[index] : "";
 }
 
+// Whether a rank can tell its Python stack to one that gives it up.
+enum class Telling : uint32_t { kNever, kReady, kAsked, kClosed };
+
 struct alignas(64) RankState {
   std::atomic<Presence> presence;
   std::atomic<Activity> activity;
@@ -119,6 +124,8 @@ struct alignas(64) RankState {
   std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
   std::atomic<uint32_t> entered;           // operations that it has begun; relaxed, for messages
   std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
+  std::atomic<uint32_t> telling;           // a Telling
+  std::atomic<uint32_t> told;              // 1: the rank's note has its stack
 };
 
 // One direction between two ranks: the sender's cell and the receiver's acknowledgement, each with a round of its own.
@@ -138,7 +145,9 @@ struct alignas(64) Header {
 };
 
 inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
+
+inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, which a zero ends
 
 // Places in a control block of `ranks` ranks; everything is a multiple of a cache line.
 class Layout {
@@ -153,8 +162,11 @@ class Layout {
   size_t mailbox(int from, int to) const noexcept {
     return doorbell(0) + ranks_ * sizeof(Cell) + (index(from) * ranks_ + index(to)) * sizeof(Mailbox);
   }
+  size_t note(int rank) const noexcept {
+    return mailbox(0, 0) + ranks_ * ranks_ * sizeof(Mailbox) + index(rank) * kNoteBytes;
+  }
   size_t stage(int rank, uint32_t round) const noexcept {
-    const size_t begin = (mailbox(0, 0) + ranks_ * ranks_ * sizeof(Mailbox) + 4095) / 4096 * 4096;
+    const size_t begin = (note(0) + ranks_ * kNoteBytes + 4095) / 4096 * 4096;
     return begin + (index(rank) * 2 + (round & 1)) * stage_;
   }
   size_t bytes() const noexcept { return stage(0, 0) + ranks_ * 2 * stage_; }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "comm/exit_status.h"
@@ -21,6 +22,7 @@ using std::chrono::milliseconds;
 constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
 constexpr milliseconds kSlice{50};
+constexpr milliseconds kAnswer{1500};      // in which a rank that is given up may tell its stack
 constexpr milliseconds kThreadGrace{300};  // in which another thread may take over the communicator of one that ended
 
 }  // namespace
@@ -56,6 +58,27 @@ Rounds::~Rounds() {
     if (fd >= 0) close(fd);
 }
 
+void Rounds::leave() noexcept {
+  RankState& mine = control_->state(rank_);
+  mine.presence.store(Presence::kClosed, std::memory_order_release);
+  mine.telling.exchange(static_cast<uint32_t>(Telling::kClosed), std::memory_order_acq_rel);
+  futex_wake_all(mine.telling, Scope::kProcesses);
+}
+
+// The others' deadline begins anew when an activity ends.
+void Rounds::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
+  RankState& mine = control_->state(rank_);
+  if (activity == Activity::kUnknown) patience = timeout_;
+  const int64_t now = monotonic_ns();
+  const bool finite = patience.count() < INT64_MAX - now;
+  mine.patience_until_ns.store(patience.count() <= 0 ? 0
+                               : finite              ? now + patience.count()
+                                                     : INT64_MAX,
+                               std::memory_order_release);
+  mine.activity.store(activity, std::memory_order_release);
+  passing_.store(passing, std::memory_order_relaxed);
+}
+
 Code Rounds::begin(const Call& call, Waiter* waiter) noexcept {
   if (fault_.code != Code::kOk) [[unlikely]]
     return fault_.code;
@@ -63,6 +86,8 @@ Code Rounds::begin(const Call& call, Waiter* waiter) noexcept {
   deadline_ = kNoDeadline;
   current_ = call.agreement;
   ++sequence_;
+  if (passing_.load(std::memory_order_relaxed)) [[unlikely]]
+    set_activity(Activity::kUnknown, {}, false);
   RankState& mine = control_->state(rank_);
   mine.entered_kind.store(call.agreement.kind, std::memory_order_relaxed);
   mine.entered.store(sequence_, std::memory_order_relaxed);
@@ -179,9 +204,28 @@ Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
     patience = std::max(patience, peer.patience_until_ns.load(std::memory_order_acquire));
   }
   if (waiter_ && waiter_->interrupted()) return blame(Reason::kLeft, rank_);
-  if (now_ns >= patience) return blame(Reason::kStalled, wait.peer_count ? wait.peers[0] : rank_);
+  if (now_ns >= patience) {
+    const int rank = wait.peer_count ? wait.peers[0] : rank_;
+    ask_for_stack(rank);
+    return blame(Reason::kStalled, rank);
+  }
   *until = Deadline(std::chrono::nanoseconds(patience));
   return Code::kOk;
+}
+
+// Whoever comes first asks; all wait for the answer, for a moment.
+void Rounds::ask_for_stack(int rank) noexcept {
+  RankState& peer = control_->state(rank);
+  auto telling = static_cast<uint32_t>(Telling::kReady);
+  if (peer.telling.compare_exchange_strong(telling, static_cast<uint32_t>(Telling::kAsked), std::memory_order_acq_rel,
+                                           std::memory_order_acquire)) {
+    futex_wake_all(peer.telling, Scope::kProcesses);
+  } else if (telling != static_cast<uint32_t>(Telling::kAsked)) {
+    return;
+  }
+  const Deadline until = Clock::now() + kAnswer;
+  while (peer.told.load(std::memory_order_acquire) == 0 && futex_wait(peer.told, 0, until, Scope::kProcesses)) {
+  }
 }
 
 bool Rounds::exited(int rank) noexcept {
@@ -212,6 +256,11 @@ Code Rounds::adopt(const Failure& failure) noexcept {
     fault_.activity = culprit.activity.load(std::memory_order_acquire);
     fault_.peer_entered = culprit.entered.load(std::memory_order_relaxed);
     fault_.peer_kind = culprit.entered_kind.load(std::memory_order_relaxed);
+    if (failure.reason == Reason::kStalled && failure.rank != rank_ &&
+        culprit.told.load(std::memory_order_acquire) != 0) {
+      const char* const note = control_->note(failure.rank);
+      fault_.stack.assign(note, strnlen(note, kNoteBytes));
+    }
   }
   switch (failure.reason) {
     case Reason::kStalled: fault_.code = Code::kPeerStalled; break;

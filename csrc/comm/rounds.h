@@ -7,6 +7,8 @@
 // |            |               |                 | load acquire      |                                              |
 // | bell       | ring          | await_bell      | add acq_rel,      | a mailbox's word came before it              |
 // |            |               |                 | load acquire      |                                              |
+// | passing_   | set_activity, | begin           | relaxed           | a hint: the activity ends with an operation  |
+// |            | begin         |                 |                   |                                              |
 #pragma once
 
 #include <chrono>
@@ -63,6 +65,7 @@ struct Fault {
   uint32_t peer_entered = 0;  // the last operation that the rank at fault has begun
   Collective peer_kind = Collective::kNone;
   double timeout = 0;
+  std::string stack;  // Python's, of the rank at fault, if it could tell
 
   std::string message(int rank) const;
 };
@@ -86,7 +89,10 @@ class Rounds {
   std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
 
   // This rank has ended; ranks that wait for it are told.
-  void leave() noexcept { control_->state(rank_).presence.store(Presence::kClosed, std::memory_order_release); }
+  void leave() noexcept;
+
+  // What this rank does outside of operations; `passing`: until its next operation begins.
+  void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept;
 
   // The beginning of every operation.
   Code begin(const Call& call, Waiter* waiter) noexcept;
@@ -147,6 +153,7 @@ class Rounds {
   Code wait(const Wait& wait) noexcept;
   Code look_after(const Wait& wait, Deadline* deadline) noexcept;
   Code adopt(const Failure& failure) noexcept;
+  void ask_for_stack(int rank) noexcept;
   bool exited(int rank) noexcept;
   void ring(int rank) noexcept;
   static void publish_word(std::atomic<uint32_t>& word, uint32_t round) noexcept {
@@ -168,6 +175,7 @@ class Rounds {
   Agreement current_;
   Waiter* waiter_ = nullptr;
   Deadline deadline_ = kNoDeadline;  // of the operation, from its first long wait on
+  std::atomic<bool> passing_{false};
   Fault fault_;
 };
 

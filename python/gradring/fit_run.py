@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from gradring import signals
+from gradring import activity, signals
 from gradring.arguments import choice
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.checkpoint import Checkpoint
@@ -113,7 +113,7 @@ class FitRun:
         run.batch, run.metrics = batches, metrics
         if not self._listeners and not self._gate.awaited:
             return
-        with self._gate.paused():
+        with self._gate.paused(), activity.doing("in a callback"):
             for listener in self._listeners:
                 listener.on_report(run)
 
@@ -144,8 +144,10 @@ class FitRun:
         }
         state.history.append(run.metrics)
         state.epoch, state.batch = state.epoch + 1, 0
-        for listener in self._listeners:  # Checkpoints come last, and find in the others' states what they made of it
-            listener.on_epoch_end(run)
+        with activity.doing("in a callback"):
+            # Checkpoints come last, and find in the others' states what they made of it.
+            for listener in self._listeners:
+                listener.on_epoch_end(run)
         self._clock.epochs += time.perf_counter() - began
 
 

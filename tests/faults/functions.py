@@ -9,6 +9,7 @@ import time
 import numpy as np
 
 import gradring as gr
+from gradring import activity
 
 ELEMENTS = 300_001
 
@@ -91,6 +92,7 @@ def stopped(resume_after, timeout):
         found = saw(lambda: comm.all_reduce(x), comm)
         if found["error"] == "none":
             return found["error"], float(x[0])
+        time.sleep(resume_after)  # the survivor still looks at its array, and a failure here would end it
         raise SystemExit(9)
     begin = time.monotonic()
     found = saw(lambda: comm.all_reduce(x), comm)
@@ -117,6 +119,57 @@ def mismatched(how):
     found = saw(calls[how] if comm.rank == 1 else lambda: comm.all_reduce(x), comm)
     found["kept"] = bool((x == comm.rank + 1).all())
     return found
+
+
+def a_slow_function():
+    """Where rank 1 is when it is given up."""
+    time.sleep(1000)
+
+
+def asleep_in_python(timeout):
+    """Rank 1 never comes, and sleeps in a function of its own."""
+    comm = gr.comm.init(timeout=timeout)
+    comm.barrier()
+    if comm.rank == 1:
+        a_slow_function()
+    report(saw(comm.barrier, comm))
+
+
+def saving_for_long(timeout):
+    """Rank 1 says that it is saving, and never comes."""
+    comm = gr.comm.init(timeout=timeout)
+    comm.barrier()
+    if comm.rank == 1:
+        with activity.doing("saving"):
+            time.sleep(1000)
+    report(saw(comm.barrier, comm))
+
+
+class SlowRows:
+    """Two rows, of which the second takes its time. (A loader looks at the first one when it is made.)"""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds * index)
+        return np.ones(3, np.float32)
+
+
+def slow_loader(timeout, seconds):
+    """The sum over a batch that rank 1's loader is slow to bring."""
+    comm = gr.comm.init(timeout=timeout)
+    comm.barrier()
+    with gr.Loader(SlowRows(seconds if comm.rank == 1 else 0.0), batch_size=1, num_threads=1, timeout=60.0) as loader:
+        for batch in loader:
+            x = np.array(batch[0] if isinstance(batch, tuple) else batch, np.float32).ravel()
+            comm.all_reduce(x)
+    total = float(x[0])
+    comm.barrier()
+    return total
 
 
 def left_early():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from gradring import activity
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.improvement import Improvement, Mode
@@ -75,7 +76,8 @@ class Checkpoint(Callback):
         if path in self.saved:
             self.saved.remove(path)
         self.saved.append(path)
-        run.trainer.save(path)
+        with activity.doing("saving"):
+            run.trainer.save(path)
         self._at = run.trainer.epoch, run.trainer.step_count
         while self.keep is not None and len(self.saved) > self.keep:
             with suppress(FileNotFoundError):

@@ -178,6 +178,11 @@ class Communicator:
         finally:
             self._group.set_activity(0, 0.0)
 
+    def publish_activity(self, name: str, patience: float, passing: bool) -> None:
+        """For ``gradring.activity``: what this process does outside of collectives."""
+        if not self._group.closed:
+            self._group.set_activity(_ACTIVITIES.index(name), patience, passing)
+
     def all_to_all(self, x: Array, out: Array | None = None) -> NoReturn:
         """Not built yet."""
         raise NotBuilt("[all_to_all] is planned; until then use send and recv with async_op=True")

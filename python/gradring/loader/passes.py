@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gradring import _core
+from gradring import _core, activity
 from gradring.errors import LoaderError
 from gradring.launch.notes import RemoteTraceback
 from gradring.loader.pipelines import PipelineLease
@@ -85,6 +85,7 @@ class Pass:
             self._starting = starting
             if starting:
                 allowed = max(allowed, _START_SECONDS)
+        activity.waits_for_data(allowed - (seconds - self._restarted_at) + _SLICE)
         if seconds - self._restarted_at > allowed:
             self._stuck(seconds - self._restarted_at, max(self.lease.pipeline.waited_lane(), 0))
             self._restarted_at = seconds

@@ -1,0 +1,35 @@
+"""Where a rank is, told to those that give it up as stalled."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+
+from gradring import _core
+
+__all__ = ["tell_stacks"]
+
+_MOST_BYTES = 1900
+
+
+def tell_stacks(group: _core.Group) -> None:
+    """Start a thread that sleeps until another rank asks for the calling thread's stack, or the communicator is closed."""
+    teller, caller = group.stack_teller(), threading.get_ident()
+
+    def tell() -> None:
+        if teller.await_question():
+            teller.answer(_stack_of(caller))
+
+    threading.Thread(target=tell, name="gradring-stack", daemon=True).start()
+
+
+def _stack_of(thread: int) -> str:
+    """The innermost frames of a thread, as many as there is room for."""
+    frame = sys._current_frames().get(thread)
+    if frame is None:
+        return "  (the thread that joined has ended)"
+    lines = traceback.format_stack(frame)
+    while len(lines) > 1 and len("".join(lines).encode()) > _MOST_BYTES:
+        del lines[0]
+    return "".join(lines).rstrip()

@@ -1,0 +1,69 @@
+"""What a rank does while others wait for it: they have patience where it says so, and their errors tell where it is."""
+
+import threading
+import time
+
+import pytest
+
+import gradring as gr
+from gradring import activity
+
+from . import functions
+from .test_faults import DEADLINE, survivors_error
+
+
+def test_a_stalled_ranks_python_stack_is_told():
+    found = survivors_error(functions.asleep_in_python, 4.0)
+    assert found["error"] == "PeerStalled" and found["rank"] == 1
+    assert "its Python stack:" in found["text"] and "in a_slow_function" in found["text"]
+    assert 3.5 < found["seconds"] < 4.0 + 2 * DEADLINE
+
+
+def test_what_a_stalled_rank_says_of_itself_is_told():
+    found = survivors_error(functions.saving_for_long, 4.0)
+    assert found["error"] == "PeerStalled" and "and it is saving" in found["text"]
+
+
+def test_while_a_rank_waits_for_its_loader_the_loaders_deadline_governs():
+    # Each rank's timeout is three seconds; the second rank's last batch takes seven.
+    assert gr.comm.spawn(functions.slow_loader, 2, 3.0, 7.0, pin=False) == [2.0, 2.0]
+
+
+def test_the_timeout_begins_anew_when_an_activity_ends():
+    first, second = gr.comm.thread_group(2, timeout=3.0)
+    with second.doing("computing", patience=60.0):
+        thread = threading.Thread(target=first.barrier)
+        thread.start()
+        time.sleep(4.0)
+    time.sleep(0.2)  # what it does next
+    second.barrier()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_an_activity_is_told_to_every_communicator_that_lives():
+    heard = []
+
+    class Listener:
+        def publish_activity(self, name, patience, passing):
+            heard.append((name, patience, passing))
+
+    listener = Listener()
+    activity.listen(listener)
+    with activity.doing("in a callback"), activity.doing("saving"):
+        pass
+    activity.waits_for_data(2.5)
+    names = ["in a callback", "saving", "in a callback", ""]
+    assert heard == [*((name, 0.0, False) for name in names), ("waiting for data", 2.5, True)]
+    del listener
+    activity.waits_for_data(1.0)
+    assert len(heard) == 5
+
+
+def test_an_unknown_activity_is_refused():
+    with (
+        gr.comm.init() as comm,
+        pytest.raises(ValueError, match="activity is 'sleeping': must be one of waiting for data"),
+        comm.doing("sleeping"),
+    ):
+        pass
