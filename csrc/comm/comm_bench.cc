@@ -1,8 +1,9 @@
 // comm_bench [RANKS] [ROUNDS]: all_reduce of float32 between forked processes, pinned to cores in turn, beside the bound that
 // the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
 //
-// Lines: bytes, "warm" (one array) or "cold" (arrays in turn, 128 MiB in all), p10 / p50 / p90 of the slowest rank in
-// microseconds, and the fraction of the bound B / (2 p). Inputs are written anew before each round; results are checked.
+// Lines: bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all written anew and then reduced one after
+// another), p10 / p50 / p90 of the slowest rank in microseconds, and the fraction of the bound B / (2 p). Inputs are written anew
+// before each use, outside the time; every result is checked.
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -83,24 +84,29 @@ double bandwidth(Rank& rank, size_t bytes, int rounds) {
 void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
   Group& group = rank.group;
   const auto count = static_cast<int64_t>(bytes / 4);
-  const size_t arrays = cold ? std::clamp<size_t>((size_t{128} << 20) / bytes, 2, 8) : 1;
+  const size_t arrays = cold ? std::max<size_t>((size_t{128} << 20) / bytes, 2) : 1;
   std::vector<float*> xs;
   for (size_t i = 0; i < arrays; ++i) xs.push_back(static_cast<float*>(group.allocate(bytes)));
   std::vector<double> times;
   // A small operation is shorter than the clock's own time: several in a row, whose sums stay exact.
   const int repeat = bytes <= 4096 ? 100 : 1;
-  for (int i = 0; i < rounds; ++i) {
-    float* const x = xs[static_cast<size_t>(i) % arrays];
-    const float value = repeat > 1 ? 0.f : static_cast<float>(group.rank() + i % 7);
-    std::fill(x, x + count, value);
+  // A sweep that is not timed: pages are there, and mapped on every side.
+  for (int i = -static_cast<int>(arrays); i < rounds; ++i) {
+    const int turn = i + static_cast<int>(arrays);
+    const auto value_of = [&](int rank, int k) { return repeat > 1 ? 0.f : static_cast<float>(rank + k % 7); };
+    if (static_cast<size_t>(turn) % arrays == 0)
+      for (size_t k = 0; k < arrays; ++k)
+        std::fill(xs[k], xs[k] + count, value_of(group.rank(), turn + static_cast<int>(k)));
+    float* const x = xs[static_cast<size_t>(turn) % arrays];
     const Operand all(x, count, 4);
     const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
-    times.push_back(rank.timed([&] {
+    const double seconds = rank.timed([&] {
       for (int k = 0; k < repeat; ++k)
         if (group.run(call) != Code::kOk) std::_Exit(4);
-    }) / repeat);
+    });
+    if (i >= 0) times.push_back(seconds / repeat);
     float expected = 0;
-    for (int r = 0; repeat == 1 && r < group.size(); ++r) expected += static_cast<float>(r + i % 7);
+    for (int r = 0; repeat == 1 && r < group.size(); ++r) expected += value_of(r, turn);
     if (std::any_of(x, x + count, [=](float got) { return got != expected; })) {
       std::fprintf(stderr, "wrong result at %zu bytes\n", bytes);
       std::_Exit(5);
