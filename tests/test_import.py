@@ -27,6 +27,11 @@ def test_making_a_model_and_a_loader_starts_no_thread_either():
     assert child(script) == "0\n"
 
 
+def test_modules_come_on_their_first_use():
+    script = "import gradring as gr; print(gr.interop.__name__, hasattr(gr, 'cuda'))"
+    assert child(script) == "gradring.interop False\n"
+
+
 def test_every_public_name_is_there():
     for name in gr.__all__:
         assert getattr(gr, name) is not None

@@ -55,6 +55,7 @@ _MODULES = (
     "errors",
     "graph",
     "interop",
+    "jax",
     "losses",
     "metrics",
     "nn",
@@ -64,6 +65,7 @@ _MODULES = (
     "session",
     "sklearn",
     "sources",
+    "torch",
     "transforms",
 )
 _NAMES = {

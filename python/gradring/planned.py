@@ -17,14 +17,11 @@ from gradring.errors import NotBuilt
 __all__ = ["PLANNED", "getter", "refuse"]
 
 _VECTORS = "this version has layers and kernels of vectors"
-_FRAMEWORKS = "this version exchanges arrays with other libraries through NumPy's interfaces and DLPack"
 
 # From a module and a name in it to what this version has instead.
 PLANNED: dict[str, dict[str, str]] = {
     "gradring": {
         "cuda": "this version computes on the CPU",
-        "jax": _FRAMEWORKS,
-        "torch": _FRAMEWORKS,
     },
     "gradring.callbacks": {"ReduceLROnPlateau": "the schedules in gr.optim.schedule depend on the step alone"},
     "gradring.losses": dict.fromkeys(

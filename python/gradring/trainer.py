@@ -24,7 +24,7 @@ from gradring.losses import Loss, as_loss
 from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.options import Options, require_one_process
-from gradring.prediction import joined_rows, prediction_inputs
+from gradring.prediction import classes, joined_rows, prediction_inputs, probabilities
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
 from gradring.session.user import UserFunction
@@ -337,6 +337,22 @@ class Trainer(Settled):
                 if parts is None
                 else joined_rows(self._session.predict(part, size) for part in parts)
             )
+
+    def predict_proba(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
+        """Probabilities for samples as ``predict`` takes them: of each class with ``cross_entropy``, of each label with
+        ``binary_cross_entropy``. ``TypeError`` for a loss whose outputs are no scores of classes."""
+        return probabilities(self._loss_kind("predict_proba"), self.predict(x, batch_size=batch_size))
+
+    def predict_class(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
+        """The likeliest class of each sample with ``cross_entropy``, as integers; with ``binary_cross_entropy`` 1 for each
+        label that is likelier than not, else 0. ``TypeError`` for a loss whose outputs are no scores of classes."""
+        return classes(self._loss_kind("predict_class"), self.predict(x, batch_size=batch_size))
+
+    def _loss_kind(self, method: str) -> str:
+        kind = self._session.loss.kind if isinstance(self._session, Session) else "a step of your own"
+        if kind not in ("cross_entropy", "binary_cross_entropy"):
+            raise TypeError(f"[Trainer.{method}] the outputs of {kind} are no scores of classes: use predict")
+        return kind
 
     def timings(self) -> Timings:
         """Seconds by phase since the trainer was made; printed, the bottleneck by name.

@@ -1,0 +1,50 @@
+"""Probabilities and classes of a trainer."""
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from gradring.prediction import classes, probabilities
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_and_classes(blobs, dtype):
+    x, y = blobs
+    trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 3)), dtype=dtype)
+    trainer.fit((x, y), epochs=5, verbose=False)
+    shares, outputs = trainer.predict_proba(x), trainer.predict(x).astype(np.float64)
+    assert shares.dtype == dtype and shares.shape == (300, 3)
+    wanted = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, wanted, rtol=1e-5)
+    np.testing.assert_array_equal(trainer.predict_class(x), outputs.argmax(axis=1))
+    assert np.mean(trainer.predict_class(x) == y) == pytest.approx(trainer.evaluate((x, y))["accuracy"])
+
+
+def test_several_labels_at_once(blobs):
+    x, y = blobs
+    targets = np.stack([y == 1, y > 0], axis=1)
+    trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 2)), loss="binary_cross_entropy")
+    trainer.fit((x, targets), epochs=5, verbose=False)
+    shares, outputs = trainer.predict_proba(x), trainer.predict(x).astype(np.float64)
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-outputs)), rtol=1e-5)
+    np.testing.assert_array_equal(trainer.predict_class(x), shares > 0.5)
+
+
+def test_extremes_do_not_overflow():
+    far = np.array([[1e4, -1e4, 0.0]], np.float32)
+    assert probabilities("cross_entropy", far).tolist() == [[1.0, 0.0, 0.0]]
+    assert probabilities("binary_cross_entropy", far).tolist() == [[1.0, 0.0, 0.5]]
+    assert classes("binary_cross_entropy", far).tolist() == [[1, 0, 0]]
+    for kind in ("cross_entropy", "binary_cross_entropy"):
+        assert probabilities(kind, np.empty((0, 3))).shape == (0, 3)
+    assert classes("cross_entropy", np.empty((0, 3))).shape == (0,)
+
+
+def test_numbers_are_no_classes(blobs):
+    trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 3)), loss="mse")
+    for method in (trainer.predict_proba, trainer.predict_class):
+        with pytest.raises(TypeError, match=r"the outputs of mse are no scores of classes: use predict"):
+            method(blobs[0])
+    own = gr.Trainer(step=lambda p, b: (0.0, {"w": p["w"]}), params={"w": np.zeros(2)})
+    with pytest.raises(TypeError, match=r"the outputs of a step of your own are no scores"):
+        own.predict_proba(blobs[0])
