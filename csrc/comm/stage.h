@@ -1,8 +1,8 @@
 // Writing to staging memory, whose lines other ranks have read last.
 //
-// An ordinary store to a line that another core holds first asks that core to give it up, which takes about 28 ns a line
-// between two cores of a Zen 4 server, however far ahead it is asked for. A store around the caches takes 2 ns a line
-// there, and the reader is no slower. So a rank never reads back what it has staged: it reads its own array instead.
+// An ordinary store to a line that another core has read first waits for that core to give it up, which asking ahead does
+// not hide. A store around the caches does not wait, and the reader is no slower. So a rank never reads back what it has
+// staged, which lies in no cache of its own: it reads its own array instead.
 #pragma once
 
 #include <cstddef>
