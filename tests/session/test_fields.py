@@ -273,6 +273,27 @@ def test_the_fast_path_of_a_step_forgets_what_programs_no_longer_read():
         assert made.step(ids, y) == want.step(ids.astype(np.int32), y)
 
 
+def test_an_interrupt_while_the_dtypes_are_found_out(monkeypatch):
+    function = nn.Function(lambda x: x % 3, lambda dy, x, y: np.zeros_like(dy))
+    made = trainer(nn.Sequential(function, nn.Linear(2, 2)).init(1))
+    ids, y = RNG.integers(0, 9, (6, 2)), RNG.integers(0, 2, 6)
+    made.step(ids.astype(np.float32), y)
+    before = {name: array.copy() for name, array in made.params.items()}
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gradring.session.state.trace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made.step(ids, y)
+    assert all(np.array_equal(array, before[name]) for name, array in made.params.items())
+    twin = trainer(nn.Sequential(nn.Linear(2, 2)).init(1))
+    for name, array in twin.params.items():
+        array[...] = before[f"1.{name.partition('.')[2]}"]
+    assert made.step(ids, y) == twin.step((ids % 3).astype(np.float32), y)
+
+
 class Ids(nn.Layer):
     """One input under another name, which comes after the targets in a loader of a dict."""
 

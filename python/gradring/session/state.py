@@ -270,7 +270,11 @@ class SessionState(BaseSession):
         self._looks = {name: (field.shape[1:], field.dtype.kind in "iu", slot) for name, field, slot in inputs}
         reads = (self.dtype,) * (len(self.names) - 1)
         if any(field.dtype.kind in "iu" for field in bound.fields[:-1]):  # the layers decide whether they stay integers
-            graph, _ = trace(self.model, self._inputs(rows), training=False, dtype=self.dtype)
+            try:
+                graph, _ = trace(self.model, self._inputs(rows), training=False, dtype=self.dtype)
+            except BaseException:  # Ctrl-C too: else these fields would count as known, with the dtypes of others
+                self._programs.clear()
+                raise
             reads = tuple(graph.values[name].dtype for name in self.names[:-1])
         self._dtypes = (*reads, self.loss.target_dtype(self.dtype))
 
