@@ -35,6 +35,16 @@ MODELS = {
         nn.Linear(16, 5),
     ),
     "linear": lambda: nn.Linear(13, 5),
+    # Without a bias before BatchNorm1d, which takes it out again: its gradient is rounding alone.
+    "norms": lambda: nn.Sequential(
+        nn.Linear(13, 16),
+        nn.LayerNorm(16),
+        nn.GELU(),
+        nn.RMSNorm(16),
+        nn.Linear(16, 8, bias=False),
+        nn.BatchNorm1d(8),
+        nn.Linear(8, 5),
+    ),
     "one after another": lambda: nn.Sequential(
         nn.Tanh(), nn.Linear(13, 9), nn.GELU(), nn.Sigmoid(), nn.Linear(9, 3), nn.Linear(3, 5), nn.SiLU()
     ),

@@ -120,7 +120,9 @@ def _reference_dw(x: Array, dy: Array) -> Mapping[str, Any]:
 
 
 def _torch(x: Any, w: Any, b: Any = None, *, activation: str) -> Mapping[str, Any]:
-    pre = x @ w if b is None else x @ w + b
+    import torch
+
+    pre = torch.nn.functional.linear(x, w.t(), b)
     return {"y": pre if activation == "none" else torch_activated(pre, activation)}
 
 

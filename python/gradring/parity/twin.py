@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gradring.ir import Graph, Input, Node, trace
+from gradring.ops._declare import DECLARED, attributes_with_defaults
 
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
@@ -19,51 +23,49 @@ Forward = Callable[[Tensors, Any], Any]
 
 
 def torch_forward(model: Layer) -> Forward:
-    """``forward(params, x)``: what ``model`` computes, in PyTorch's functions.
+    """``forward(params, x)``: what ``model`` computes in training, by the twins that its ops declare.
 
-    ``params`` has tensors under our names and in our layout: ``weight`` is (in, out). Layers with randomness
+    ``params`` has tensors under our names and in our layout: ``weight`` of a Linear is (in, out). Layers with randomness
     (Dropout with p > 0) or of your own (Function) have no twin: ``TypeError``.
     """
-    return _layer(model, "")
+    graphs: dict[tuple[Any, ...], tuple[Graph, str]] = {}
+
+    def forward(params: Tensors, x: Any) -> Any:
+        import torch
+
+        integers = not torch.is_floating_point(x)
+        key = (tuple(x.shape), integers)
+        if key not in graphs:
+            graphs[key] = trace(model, {"x": Input(tuple(x.shape), integers)}, training=True)
+        graph, output = graphs[key]
+        if integers and graph.values["x"].dtype != "int64":
+            x = x.to(next(iter(params.values())).dtype)
+        known = {**params, "x": x}
+
+        def value(name: str) -> Any:
+            if name not in known:
+                of = graph.values[name]
+                assert of.within is not None
+                known[name] = value(of.within).reshape(of.shape)
+            return known[name]
+
+        for node in graph.nodes:
+            if node.phase == "forward" and "y" in node.outputs:
+                inputs = {role: value(name) for role, name in node.inputs.items() if not name.startswith("step.")}
+                made = _twin_of(node)(**inputs, **attributes_with_defaults(node.op, node.attributes))
+                known |= {name: made[role] for role, name in node.outputs.items() if role in made}
+        return value(output)
+
+    return forward
 
 
-def _layer(layer: Layer, path: str) -> Forward:
-    import torch
-
-    functional = torch.nn.functional
-    kind = type(layer).__name__
-    inside = [_layer(child, _join(path, name)) for name, child in layer.children().items()]
-    plain: dict[str, Callable[[Any], Any]] = {
-        "ReLU": functional.relu,
-        "GELU": lambda x: functional.gelu(x, approximate="tanh"),
-        "SiLU": functional.silu,
-        "Tanh": torch.tanh,
-        "Sigmoid": torch.sigmoid,
-        "Flatten": lambda x: x.flatten(1),
-    }
-    if kind in plain:
-        function = plain[kind]
-        return lambda params, x: function(x)
-    if kind == "Linear":
-        weight, bias = _join(path, "weight"), _join(path, "bias")
-        return lambda params, x: functional.linear(x, params[weight].t(), params.get(bias))
-    if kind == "Sequential":
-        return lambda params, x: _chain(inside, params, x)
-    if kind == "Residual":
-        return lambda params, x: x + inside[0](params, x)
-    if kind == "Dropout" and getattr(layer, "p", None) == 0:
-        return lambda params, x: x
-    raise TypeError(f"[parity] {layer!r} at {path or 'the root'!r} has no twin in PyTorch; give one with forward=")
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _chain(layers: list[Forward], params: Tensors, x: Any) -> Any:
-    for layer in layers:
-        x = layer(params, x)
-    return x
+def _twin_of(node: Node) -> Callable[..., Mapping[str, Any]]:
+    declared = DECLARED.get(node.op)
+    if declared is None or declared.torch is None or "draw" in node.inputs:
+        path, layer = re.fullmatch(r"((?:[^.()]+\.)*)(.*)", node.origin, re.DOTALL).groups()  # type: ignore[union-attr]
+        at = path.rstrip(".") or "the root"
+        raise TypeError(f"[parity] {layer} at {at!r} has no twin in PyTorch; give one with forward=")
+    return declared.torch
 
 
 class Twin:
@@ -83,6 +85,7 @@ class Twin:
         import torch
 
         self._forward, self._loss, self._rule = forward, loss, optimizer
+        self._own = forward.__module__ == __name__
         self._clip_norm, self._accumulate, self._dtype = clip_norm, accumulate, dtype
         self.params: dict[str, Any] = {
             name: torch.from_numpy(array.astype(dtype)).requires_grad_() for name, array in params.items()
@@ -96,7 +99,9 @@ class Twin:
         """One batch. ``grads`` then has its gradients before clipping; accumulating, sums over samples."""
         import torch
 
-        inputs = torch.from_numpy(np.ascontiguousarray(x, self._dtype))
+        # A function of the caller's gets floats, as it always did.
+        own = self._own and x.dtype.kind in "iu"
+        inputs = torch.from_numpy(np.ascontiguousarray(x, np.int64 if own else self._dtype))
         whole = self._accumulate == 1
         loss = self._mean_loss(self._forward(self.params, inputs), y)
         (loss if whole else loss * len(x)).backward()
