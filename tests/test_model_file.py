@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gradring as gr
@@ -137,6 +137,24 @@ def test_classes_of_the_user_come_from_the_caller_alone(tmp_path):
     np.testing.assert_array_equal(built(x), model(x))
     with pytest.raises(TypeError, match=r"what layers= gives for 'Scaled' made a dict"):
         gr.load(tmp_path / "m", layers={"Scaled": lambda *a, **k: {}})
+
+
+def test_a_layer_of_the_user_that_was_changed_is_not_made_from_its_old_arguments(tmp_path):
+    for change, words in [
+        (lambda layer: setattr(layer, "times", 3), r"its times is 3, but it was made with 1"),
+        (
+            lambda layer: setattr(layer, "inner", nn.Linear(3, 3, bias=False)),
+            r"its inner is Linear\(3, 3, bias=False\), but",
+        ),
+    ]:
+        layer = Scaled(nn.Linear(3, 3))
+        change(layer)
+        nn.Sequential(layer).save(tmp_path / "m")
+        with pytest.raises(gr.CheckpointMismatch, match=rf"layer 0, Scaled, cannot be made from a file: {words}"):
+            gr.load(tmp_path / "m", layers={"Scaled": Scaled})
+        built = Scaled(layer.inner, layer.times)
+        x = np.ones((2, 3), np.float32)
+        np.testing.assert_array_equal(gr.load(tmp_path / "m", model=nn.Sequential(built))(x), nn.Sequential(layer)(x))
 
 
 def test_functions_are_not_loaded(tmp_path):
@@ -304,7 +322,7 @@ LAYERS = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(LAYERS | JSON)
 def test_any_description_is_a_model_or_a_clear_error(description):
     try:
@@ -320,7 +338,7 @@ def test_any_description_is_a_model_or_a_clear_error(description):
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_damage_of_a_description_is_an_error_or_a_model(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("fuzz") / "m"

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +103,17 @@ def test_nothing_is_overwritten_in_silence(model, tmp_path, capsys):
     assert main([*command, "--overwrite"]) == 0 and np.load(tmp_path / "p.npy").shape == (60,)
     assert main([*command[:-1], str(tmp_path / "p.txt")]) == 1
     assert "--out must be an .npy or .csv file" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough(model, tmp_path):
+    np.save(tmp_path / "many.npy", np.ones((50_000, 3)))
+    command = [sys.executable, "-m", "gradring", "predict", model, "--x", str(tmp_path / "many.npy")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert float(process.stdout.readline()) == pytest.approx(float(process.stdout.readline()))
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 0 and said == ""
 
 
 def test_files_that_say_nothing_of_samples(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
     scaling.require("predict", str(options.x), x)
     parts = _predictions(model, goal, scaling, x)
     if out is None:
-        for part in parts:
-            sys.stdout.write("".join(f"{_text(row)}\n" for row in part.tolist()))
+        _print(parts)
     elif out.suffix.lower() == ".csv":
         with replacing(out) as file:
             for part in parts:
@@ -84,6 +84,18 @@ def _predictions(model: Layer, goal: Goal, scaling: Scaling, x: NDArray[Any]) ->
                 f"[predict] the model gives {outputs.shape} for {goal.outputs} outputs: its file is damaged"
             )
         yield goal.decoded(outputs)
+
+
+def _print(parts: Iterator[NDArray[Any]]) -> None:
+    """Lines on standard output. A reader that has seen enough ends it; a full disk is an error."""
+    try:
+        for part in parts:
+            sys.stdout.write("".join(f"{_text(row)}\n" for row in part.tolist()))
+            sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # so that Python's own flush at its exit does not fail
+        os.close(nowhere)
 
 
 def _write_npy(out: Path, parts: Iterator[NDArray[Any]], count: int, goal: Goal) -> None:

@@ -7,6 +7,7 @@ gives by name: a description never names a module, and nothing in it is looked u
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,8 +35,9 @@ def _library() -> dict[str, type[Layer]]:
 def describe(model: Layer) -> str:
     """The description of a model, as JSON.
 
-    A layer whose arguments are not all data, such as the functions of ``gr.nn.Function``, is described by its name and the
-    reason; a file of such a model gives its weights to a model that is built in Python.
+    A layer whose arguments are not all data, such as the functions of ``gr.nn.Function``, or one of your own that has been
+    changed since it was made, is described by its name and the reason; a file of such a model gives its weights to a model
+    that is built in Python.
 
     >>> describe(nn.Sequential(nn.Linear(4, 2, bias=False), nn.ReLU()))
     '{"layer":"Sequential","given":[{"layer":"Linear","given":[4,2],"named":{"bias":false}},{"layer":"ReLU"}]}'
@@ -51,6 +53,9 @@ def _layer(layer: Layer, depth: int) -> dict[str, Any]:
     given, named = layer.__dict__.get("_made_with", (None, None))
     if given is None:
         return {**entry, "opaque": "it does not know the arguments that it was made with"}
+    changed = None if "layer" in entry else _changed(layer, given, named)
+    if changed is not None:
+        return {**entry, "opaque": changed}
     try:
         if given:
             entry["given"] = [_value(value, f"argument {number}", depth) for number, value in enumerate(given)]
@@ -59,6 +64,21 @@ def _layer(layer: Layer, depth: int) -> dict[str, Any]:
     except TypeError as error:
         return {key: value for key, value in entry.items() if key in ("layer", "class")} | {"opaque": str(error)}
     return entry
+
+
+def _changed(layer: Layer, given: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
+    """What a layer outside this package has that its arguments do not say: an attribute that was assigned later."""
+    try:
+        bound = inspect.signature(type(layer).__init__).bind(layer, *given, **named)
+    except (TypeError, ValueError):
+        return "its arguments are not those of its class"
+    bound.apply_defaults()
+    for name, value in bound.arguments.items():
+        now = layer.__dict__.get(name, value)
+        plain = all(v is None or isinstance(v, (bool, int, float, str)) for v in (value, now))
+        if (plain and now != value) or (isinstance(value, Layer) and isinstance(now, Layer) and now is not value):
+            return f"its {name} is {str(now)[:40]}, but it was made with {str(value)[:40]}"
+    return None
 
 
 def _value(value: Any, what: str, depth: int) -> Any:
