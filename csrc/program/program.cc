@@ -171,6 +171,13 @@ void check_instruction(const Instruction& instruction) {
   }
   const CallData data(instruction);
   check_call(data.call(), true);
+  for (const Argument& argument : instruction.arguments) {
+    const int like = operand_of(instruction, argument).rows_like;
+    if (like < 0 || argument.shape.size() != 2 || data.call()[like].rank != 2) continue;
+    if (argument.strides[0] == data.call()[like].strides[0]) continue;
+    refuse_argument(instruction, argument,
+                    "must have its rows as far apart as " + std::string(op.operands[static_cast<size_t>(like)].name));
+  }
   if (op.cpu(data.call()) == nullptr) throw Error(Code::kWrongType, tag + "has no kernel for these dtypes");
 }
 

@@ -76,6 +76,13 @@ TEST_CASE("a program that would leave its memory is refused, and the error names
   CHECK(has(error_of([](Program& p) { argument(p, 0, "w").dtype = kNoDtype; }), "[linear] w has no dtype"));
   CHECK(has(error_of([](Program& p) { argument(p, 0, "w").strides[1] = 8; }), "strides that its op does not take"));
   CHECK(has(error_of([](Program& p) { argument(p, 2, "x").strides = {0, 4}; }), "strides"));
+  CHECK(has(error_of([](Program& p) {  // the kernel writes both with the leading dimension of y
+              Argument pre = argument(p, 0, "y");
+              pre.operand = find_operand(*p.instructions[0].op, "pre");
+              pre.strides = {12, 4};
+              p.instructions[0].arguments.push_back(pre);
+            }),
+            "[linear] pre must have its rows as far apart as y"));
   CHECK(has(error_of([](Program& p) { p.buffers[2].offset = 1 << 20; }), "[program] buffer 2 ends at"));
   CHECK(has(error_of([](Program& p) { p.buffers[2].offset = INT64_MAX; }), "[program] buffer 2"));
   CHECK(has(error_of([](Program& p) { p.buffers[1].offset = 2; }), "its input arena"));
