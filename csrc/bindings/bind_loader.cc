@@ -91,10 +91,10 @@ py::dict stats_of(LoaderPipeline& held) {
 }
 
 // What a worker process does; see python/gradring/loader/worker.py.
-class LaneWorker {
+class StripeWorker {
  public:
-  LaneWorker(std::shared_ptr<Source> source, int control_fd, int slots_fd, size_t stride, uint32_t first_slots,
-             uint32_t most_slots, int64_t batch_size, uint32_t cells, uint32_t workers, uint32_t index)
+  StripeWorker(std::shared_ptr<Source> source, int control_fd, int slots_fd, size_t stride, uint32_t first_slots,
+               uint32_t most_slots, int64_t batch_size, uint32_t cells, uint32_t workers, uint32_t index)
       : filler_(std::move(source), batch_size),
         arena_(SharedArena::attach(control_fd)),
         control_(arena_.data(), {cells, workers, workers}, Scope::kProcesses),
@@ -255,11 +255,11 @@ void bind_loader(py::module_& m) {
       .def("take_error", &LoaderPipeline::take_error, py::arg("batch"))
       .def("stats", &stats_of)
       .def("set_process",
-           [](LoaderPipeline& self, uint32_t lane, int pidfd) { self.native().set_process(lane, pidfd); })
-      .def("dead_lane", [](LoaderPipeline& self) { return self.native().dead_lane(); })
-      .def("recover_lane",
-           [](LoaderPipeline& self, uint32_t lane, bool restart) { self.native().recover_lane(lane, restart); })
-      .def("waited_lane", [](LoaderPipeline& self) { return self.native().waited_lane(); })
+           [](LoaderPipeline& self, uint32_t stripe, int pidfd) { self.native().set_process(stripe, pidfd); })
+      .def("dead_stripe", [](LoaderPipeline& self) { return self.native().dead_stripe(); })
+      .def("recover_stripe",
+           [](LoaderPipeline& self, uint32_t stripe, bool restart) { self.native().recover_stripe(stripe, restart); })
+      .def("waited_stripe", [](LoaderPipeline& self) { return self.native().waited_stripe(); })
       .def(
           "quit", [](LoaderPipeline& self) { self.native().control().run().turn.publish(RunBlock::kQuit); },
           "Tells worker processes to end.")
@@ -274,8 +274,8 @@ void bind_loader(py::module_& m) {
           },
           "(batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.")
       .def("note",
-           [](LoaderPipeline& self, uint32_t lane) {
-             const NoteBlock& note = self.native().control().note(lane);
+           [](LoaderPipeline& self, uint32_t stripe) {
+             const NoteBlock& note = self.native().control().note(stripe);
              return py::bytes(note.bytes, std::min<size_t>(note.size, NoteBlock::kBytes));
            })
       .def_property_readonly("control_fd", [](LoaderPipeline& self) { return self.native().control_fd(); })
@@ -291,12 +291,12 @@ void bind_loader(py::module_& m) {
   py::class_<LoaderFeed, PyFeed>(m, "LoaderFeed", "One pass over a loader's pipeline as an engine reads it.")
       .def(py::init<std::shared_ptr<LoaderPipeline>, py::object>(), py::arg("pipeline"), py::arg("reading"));
 
-  py::class_<LaneWorker>(m, "LaneWorker", "The work of one worker process.")
+  py::class_<StripeWorker>(m, "StripeWorker", "The work of one worker process.")
       .def(py::init<std::shared_ptr<Source>, int, int, size_t, uint32_t, uint32_t, int64_t, uint32_t, uint32_t,
                     uint32_t>(),
            py::arg("source"), py::arg("control_fd"), py::arg("slots_fd"), py::arg("stride"), py::arg("first_slots"),
            py::arg("most_slots"), py::arg("batch_size"), py::arg("cells"), py::arg("workers"), py::arg("index"))
-      .def("serve", &LaneWorker::serve, py::arg("pickle"), py::arg("go_on"));
+      .def("serve", &StripeWorker::serve, py::arg("pickle"), py::arg("go_on"));
 }
 
 }  // namespace gradring

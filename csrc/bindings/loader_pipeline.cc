@@ -159,7 +159,7 @@ void LoaderPipeline::ask(Delivered what, int64_t waited_ns, PyObject* reading) {
     }
     case Delivered::kFailed: {
       const PartBlock& part = pipeline_->failed_part();
-      answer = PyObject_CallMethod(reading, "failed", "lLLis", static_cast<long>(pipeline_->failed_lane()),
+      answer = PyObject_CallMethod(reading, "failed", "lLLis", static_cast<long>(pipeline_->failed_stripe()),
                                    static_cast<long long>(pipeline_->delivered()),
                                    static_cast<long long>(part.failed_sample), static_cast<int>(part.status.code()),
                                    part.status.message());

@@ -63,7 +63,7 @@ class Reader {
 // what a trouble means, on their slow paths only and with the GIL held:
 //   waited(seconds, held)   about every 50 ms of a wait; may raise. held: how many batches consumers hold, if the reader
 //                           waits for a slot; else -1
-//   failed(lane, batch, sample, code, message)   raises
+//   failed(stripe, batch, sample, code, message)   raises
 //   closed()                                     raises
 //   finished()                                   the epoch is over; an iterator's alone
 class LoaderPipeline {

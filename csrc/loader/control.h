@@ -18,14 +18,14 @@
 // | CellBlock                       | allow_more       | workers         | plain             | the ring's "free" publishes it  |
 // | PartBlock, NoteBlock            | worker           | take, failed    | plain             | the ring's "full" publishes it  |
 //
-// There are two shapes. Threads: all workers claim from one lane, and each fills a whole batch, or a part of one.
-// Processes: each worker has a lane of its own and fills its part of the rows of every batch. So the first batch comes
-// soonest, no message says who does what, and a worker that dies leaves exactly its own lane behind. Lane l of n fills
+// There are two shapes. Threads: all workers claim from one stripe, and each fills a whole batch, or a part of one.
+// Processes: each worker has a stripe of its own and fills its part of the rows of every batch. So the first batch comes
+// soonest, no message says who does what, and a worker that dies leaves exactly its own stripe behind. Stripe l of n fills
 // the rows [rows * l / n, rows * (l + 1) / n).
 //
-// n, CellBlock::pieces, is the number of workers that were active when the consumer allowed the batch. Lanes from n on
+// n, CellBlock::pieces, is the number of workers that were active when the consumer allowed the batch. Stripes from n on
 // have no rows of it. Their workers rest once they have claimed all tickets below RunBlock::from, which were allowed
-// before. The consumer commits the tickets of such a lane itself when it comes to the batch; if the worker wakes and is
+// before. The consumer commits the tickets of such a stripe itself when it comes to the batch; if the worker wakes and is
 // faster, the worker commits them without rows.
 //
 // Large batches of threads are cut into parts, each with a ticket of its own: batch b has the tickets from b * parts to
@@ -54,12 +54,12 @@ inline constexpr uint32_t kSpareSlots = 2;
 
 struct ControlShape {
   uint32_t cells = 4;
-  uint32_t lanes = 1;
+  uint32_t stripes = 1;
   uint32_t workers = 1;
-  uint32_t parts = 1;  // of a batch, each a ticket; 1 if there are several lanes
+  uint32_t parts = 1;  // of a batch, each a ticket; 1 if there are several stripes
 
-  // The most pieces of a batch. Each piece comes through a lane, or with a ticket, of its own.
-  uint32_t pieces() const noexcept { return lanes > 1 ? lanes : parts; }
+  // The most pieces of a batch. Each piece comes through a stripe, or with a ticket, of its own.
+  uint32_t pieces() const noexcept { return stripes > 1 ? stripes : parts; }
   uint32_t tickets() const noexcept { return cells * parts; }  // cells of a ring
 };
 
@@ -67,7 +67,7 @@ struct alignas(64) RunBlock {
   explicit RunBlock(Scope scope) : turn(scope), active(scope) {}
   Signal turn;                    // the number of the run; kQuit ends the workers
   Signal active;                  // bits 0 to 15: how many workers may claim; the bits above count changes
-  std::atomic<uint64_t> from{0};  // with lanes: tickets below it were allowed when other workers were active
+  std::atomic<uint64_t> from{0};  // with stripes: tickets below it were allowed when other workers were active
   OrderOptions order;
   uint64_t end = 0;                    // the run has the tickets 0 to end - 1
   std::atomic<uint32_t> ahead{0};      // the most batches that have slots
@@ -97,7 +97,7 @@ struct alignas(64) CellBlock {
   uint32_t pieces = 1;  // how many pieces the batch is cut into
 };
 
-// What one lane did for one batch.
+// What one stripe did for one batch.
 struct alignas(64) PartBlock {
   int64_t rows = 0;
   int64_t skipped = 0;
@@ -121,7 +121,7 @@ class Control {
 
   static size_t bytes(const ControlShape& s) noexcept {
     return sizeof(RunBlock) + s.workers * (sizeof(WorkerBlock) + sizeof(NoteBlock)) + s.cells * sizeof(CellBlock) +
-           s.lanes * (Ring<>::bytes(s.tickets()) + s.tickets() * sizeof(PartBlock));
+           s.stripes * (Ring<>::bytes(s.tickets()) + s.tickets() * sizeof(PartBlock));
   }
 
   // Constructs all blocks: once, before anybody else looks.
@@ -132,7 +132,7 @@ class Control {
       new (&note(w)) NoteBlock;
     }
     for (uint32_t c = 0; c < shape_.cells; ++c) new (&cell(c)) CellBlock;
-    for (uint32_t l = 0; l < shape_.lanes; ++l) {
+    for (uint32_t l = 0; l < shape_.stripes; ++l) {
       ring(l).format();
       for (uint32_t c = 0; c < shape_.tickets(); ++c) new (&part(l, c)) PartBlock;
     }
@@ -143,12 +143,12 @@ class Control {
   WorkerBlock& worker(uint32_t w) const noexcept { return at<WorkerBlock>(workers_at(), w); }
   NoteBlock& note(uint32_t w) const noexcept { return at<NoteBlock>(notes_at(), w); }
   CellBlock& cell(uint32_t c) const noexcept { return at<CellBlock>(cells_at(), c); }
-  // `c` is the number of a cell of the lane's ring.
-  PartBlock& part(uint32_t lane, uint32_t c) const noexcept {
-    return at<PartBlock>(parts_at(), lane * shape_.tickets() + c);
+  // `c` is the number of a cell of the stripe's ring.
+  PartBlock& part(uint32_t stripe, uint32_t c) const noexcept {
+    return at<PartBlock>(parts_at(), stripe * shape_.tickets() + c);
   }
-  Ring<> ring(uint32_t lane) const noexcept {
-    return Ring<>(memory_ + rings_at() + lane * Ring<>::bytes(shape_.tickets()), shape_.tickets(), scope_);
+  Ring<> ring(uint32_t stripe) const noexcept {
+    return Ring<>(memory_ + rings_at() + stripe * Ring<>::bytes(shape_.tickets()), shape_.tickets(), scope_);
   }
 
  private:
@@ -160,7 +160,7 @@ class Control {
   size_t notes_at() const noexcept { return workers_at() + shape_.workers * sizeof(WorkerBlock); }
   size_t cells_at() const noexcept { return notes_at() + shape_.workers * sizeof(NoteBlock); }
   size_t parts_at() const noexcept { return cells_at() + shape_.cells * sizeof(CellBlock); }
-  size_t rings_at() const noexcept { return parts_at() + shape_.lanes * shape_.tickets() * sizeof(PartBlock); }
+  size_t rings_at() const noexcept { return parts_at() + shape_.stripes * shape_.tickets() * sizeof(PartBlock); }
 
   std::byte* memory_ = nullptr;
   ControlShape shape_;

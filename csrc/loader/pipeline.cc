@@ -180,7 +180,7 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   left_at_ = 0;
   if (options_.workers == 0) return;
   set_active(tuner_.active());
-  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).open(0, 0);
+  for (uint32_t stripe = 0; stripe < control_.shape().stripes; ++stripe) control_.ring(stripe).open(0, 0);
   allow_more();
   RunBlock& run = control_.run();
   run.order = order;
@@ -227,7 +227,7 @@ void Pipeline::tell_active(uint32_t count) noexcept {
 
 void Pipeline::stop() noexcept {
   if (forked()) return;  // the rings are the parent's, which goes on
-  for (uint32_t lane = 0; lane < control_.shape().lanes; ++lane) control_.ring(lane).close();
+  for (uint32_t stripe = 0; stripe < control_.shape().stripes; ++stripe) control_.ring(stripe).close();
   tell_active(active());  // workers at rest look up
 }
 
@@ -243,25 +243,25 @@ uint32_t Pipeline::held() const noexcept {
   return taken > own ? taken - own : 0;
 }
 
-bool Pipeline::dead(uint32_t lane) const noexcept {
-  if (pidfds_[lane] < 0) return false;
-  pollfd descriptor{pidfds_[lane], POLLIN, 0};
+bool Pipeline::dead(uint32_t stripe) const noexcept {
+  if (pidfds_[stripe] < 0) return false;
+  pollfd descriptor{pidfds_[stripe], POLLIN, 0};
   return poll(&descriptor, 1, 0) == 1;
 }
 
-int Pipeline::dead_lane() const noexcept {
-  for (uint32_t lane = 0; lane < pidfds_.size(); ++lane) {
-    if (dead(lane)) return static_cast<int>(lane);
+int Pipeline::dead_stripe() const noexcept {
+  for (uint32_t stripe = 0; stripe < pidfds_.size(); ++stripe) {
+    if (dead(stripe)) return static_cast<int>(stripe);
   }
   return -1;
 }
 
-void Pipeline::recover_lane(uint32_t lane, bool restart) noexcept {
-  pidfds_[lane] = -1;
-  control_.ring(lane).recover(next_);
+void Pipeline::recover_stripe(uint32_t stripe, bool restart) noexcept {
+  pidfds_[stripe] = -1;
+  control_.ring(stripe).recover(next_);
   RunBlock& run = control_.run();
   const uint32_t turn = run.turn.value();
-  WorkerBlock& worker = control_.worker(lane);
+  WorkerBlock& worker = control_.worker(stripe);
   worker.ticket.store(-1, std::memory_order_relaxed);
   // If the dead worker was parked, its successor is parked too; else the successor goes on with the run.
   if (worker.done.value() == turn) return;

@@ -44,7 +44,7 @@ enum class Delivered : uint8_t {
   kEnd,      // the epoch is over
   kTimeout,  // The deadline passed, or an idle worker process died. (It owes no batch, so its death shows up only here.)
   kHeld,     // a batch is ready, but consumers hold all slots and the budget is spent
-  kFailed,   // a worker failed at this batch: see failed_lane and failed_part
+  kFailed,   // a worker failed at this batch: see failed_stripe and failed_part
   kClosed,
 };
 
@@ -113,7 +113,7 @@ class GRADRING_API Pipeline {
   int64_t delivered() const noexcept { return static_cast<int64_t>(next_); }  // how many batches of this run
   uint32_t held() const noexcept;                                             // how many batches consumers hold
   const PartBlock& failed_part() const noexcept { return failed_part_; }
-  uint32_t failed_lane() const noexcept { return failed_lane_; }
+  uint32_t failed_stripe() const noexcept { return failed_stripe_; }
   const ConsumerCounters& counters() const noexcept { return counters_; }
   Control& control() noexcept { return control_; }
   int control_fd() const noexcept { return arena_.fd(); }
@@ -129,14 +129,14 @@ class GRADRING_API Pipeline {
   uint32_t active() const noexcept { return active_.load(std::memory_order_relaxed); }
   uint32_t ahead() const noexcept { return control_.run().ahead.load(std::memory_order_relaxed); }
 
-  // With processes: the pidfd of the process that serves a lane, -1 for none. It stays the caller's.
-  void set_process(uint32_t lane, int pidfd) noexcept { pidfds_[lane] = pidfd; }
-  // The first lane whose process has ended, or -1.
-  int dead_lane() const noexcept;
-  // Prepares a lane whose process has ended for its successor (`restart`), or for nobody.
-  void recover_lane(uint32_t lane, bool restart) noexcept;
-  // The first lane that has not committed the batch that the consumer waits for, or -1.
-  int waited_lane() noexcept;
+  // With processes: the pidfd of the process that serves a stripe, -1 for none. It stays the caller's.
+  void set_process(uint32_t stripe, int pidfd) noexcept { pidfds_[stripe] = pidfd; }
+  // The first stripe whose process has ended, or -1.
+  int dead_stripe() const noexcept;
+  // Prepares a stripe whose process has ended for its successor (`restart`), or for nobody.
+  void recover_stripe(uint32_t stripe, bool restart) noexcept;
+  // The first stripe that has not committed the batch that the consumer waits for, or -1.
+  int waited_stripe() noexcept;
   // True in a child that was forked from the process that made this pipeline: the workers are not in the child.
   bool forked() const noexcept;
 
@@ -146,7 +146,7 @@ class GRADRING_API Pipeline {
   // Whether a consumer that would wait fills batches itself: it was told to, or nobody else can.
   bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
   bool parked(Deadline deadline) noexcept;
-  bool dead(uint32_t lane) const noexcept;
+  bool dead(uint32_t stripe) const noexcept;
   Spare find_spare() noexcept;
   void count_wait(int64_t since) noexcept;
   Delivered fill_here(Delivery* delivery) noexcept;
@@ -160,19 +160,19 @@ class GRADRING_API Pipeline {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
   // Piece i of a batch: the ring through which it comes, its ticket there, and what its worker reported.
-  Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(lane_of(piece)); }
+  Ring<> ring_of(uint32_t piece) const noexcept { return control_.ring(stripe_of(piece)); }
   uint32_t cell_of(uint64_t batch) const noexcept { return static_cast<uint32_t>(batch % options_.cells); }
   uint32_t pieces_of(uint64_t batch) const noexcept { return control_.cell(cell_of(batch)).pieces; }
-  uint32_t lane_of(uint32_t piece) const noexcept { return control_.shape().lanes > 1 ? piece : 0; }
+  uint32_t stripe_of(uint32_t piece) const noexcept { return control_.shape().stripes > 1 ? piece : 0; }
   uint64_t ticket_of(uint64_t batch, uint32_t piece) const noexcept {
-    return control_.shape().lanes > 1 ? batch : batch * control_.shape().parts + piece;
+    return control_.shape().stripes > 1 ? batch : batch * control_.shape().parts + piece;
   }
   const PartBlock& said_of(uint64_t batch, uint32_t piece) const noexcept {
-    return control_.part(lane_of(piece), ring_of(piece).slot(ticket_of(batch, piece)));
+    return control_.part(stripe_of(piece), ring_of(piece).slot(ticket_of(batch, piece)));
   }
   bool whole(uint64_t batch) const noexcept;
-  void pass_idle_lanes() noexcept;
-  bool idle_lane_died(int64_t now) noexcept;
+  void pass_idle_stripes() noexcept;
+  bool idle_stripe_died(int64_t now) noexcept;
   void leave_slot(uint32_t slot) noexcept { reserve_[reserved_++] = slot; }
   bool sleeper() const noexcept;
   void allow_more() noexcept;
@@ -209,7 +209,7 @@ class GRADRING_API Pipeline {
   uint32_t reserved_ = 0;                // how many
   bool has_spare_ = false;
   uint32_t spare_ = 0;
-  uint32_t failed_lane_ = 0;
+  uint32_t failed_stripe_ = 0;
   PartBlock failed_part_;
   int64_t left_at_ = 0;      // when next returned last
   int64_t saw_idle_at_ = 0;  // when all idle processes were last seen alive

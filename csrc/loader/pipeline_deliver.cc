@@ -49,11 +49,11 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
     }
     return result;
   }
-  if (options_.processes && idle_lane_died(asked)) return Delivered::kTimeout;
+  if (options_.processes && idle_stripe_died(asked)) return Delivered::kTimeout;
   while (next_ < end_) {
     bool waited = false;
-    if (next_ == allowed_) allow_more();  // pass_idle_lanes needs a ticket that is allowed
-    pass_idle_lanes();
+    if (next_ == allowed_) allow_more();  // pass_idle_stripes needs a ticket that is allowed
+    pass_idle_stripes();
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       Ring<> ring = ring_of(piece);
       uint64_t ticket = ticket_of(next_, piece);
@@ -163,7 +163,7 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
                 &control_.worker(0), &stop);
   if (part.status.code() == Code::kClosed) return Delivered::kClosed;
   if (!part.status.ok()) {
-    failed_lane_ = 0;
+    failed_stripe_ = 0;
     failed_part_ = part;
     if (failed_) failed_(next_, part);
     return Delivered::kFailed;
@@ -176,7 +176,7 @@ Delivered Pipeline::fill_one(Delivery* delivery) noexcept {
   return Delivered::kBatch;
 }
 
-// Delivers the batch next_, which is whole, unless a lane reports a failure. A spare slot takes the place of its slot.
+// Delivers the batch next_, which is whole, unless a stripe reports a failure. A spare slot takes the place of its slot.
 Delivered Pipeline::take(Delivery* delivery) noexcept {
   const uint32_t pieces = control_.shape().pieces();
   int64_t rows = 0, skipped = 0;
@@ -184,7 +184,7 @@ Delivered Pipeline::take(Delivery* delivery) noexcept {
     const PartBlock& part = said_of(next_, piece);
     if (part.status.code() == Code::kClosed) return Delivered::kClosed;
     if (!part.status.ok()) {
-      failed_lane_ = lane_of(piece);
+      failed_stripe_ = stripe_of(piece);
       failed_part_ = part;
       return Delivered::kFailed;
     }
@@ -229,7 +229,8 @@ void Pipeline::allow_more() noexcept {
   const uint64_t end = next_ + ahead();
   uint32_t i = 0;
   for (; allowed_ < end && i < reserved_; ++allowed_) {
-    control_.cell(cell_of(allowed_)) = {reserve_[i++], control_.shape().lanes > 1 ? active() : control_.shape().parts};
+    control_.cell(cell_of(allowed_)) = {reserve_[i++],
+                                        control_.shape().stripes > 1 ? active() : control_.shape().parts};
     for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
       ring_of(piece).allow(ticket_of(allowed_, piece));
     }
@@ -253,24 +254,24 @@ bool Pipeline::whole(uint64_t batch) const noexcept {
   return true;
 }
 
-// Commits the tickets of lanes that have no rows of the batch next_: their workers rest. A worker that woke may have
+// Commits the tickets of stripes that have no rows of the batch next_: their workers rest. A worker that woke may have
 // claimed the ticket already; then it commits the ticket itself.
-void Pipeline::pass_idle_lanes() noexcept {
+void Pipeline::pass_idle_stripes() noexcept {
   if (next_ == allowed_) return;
-  for (uint32_t lane = pieces_of(next_); lane < control_.shape().lanes; ++lane) {
-    Ring<> ring = control_.ring(lane);
+  for (uint32_t stripe = pieces_of(next_); stripe < control_.shape().stripes; ++stripe) {
+    Ring<> ring = control_.ring(stripe);
     if (!ring.claim_this(next_)) continue;
-    control_.part(lane, ring.slot(next_)) = {};
+    control_.part(stripe, ring.slot(next_)) = {};
     ring.commit(next_);
   }
 }
 
-// Whether the process of a lane that rests has died. True again and again, until the lane is recovered.
-bool Pipeline::idle_lane_died(int64_t now) noexcept {
-  // Below RunBlock::from the resting lanes may still owe rows. Then the missing batch shows that the process died.
+// Whether the process of a stripe that rests has died. True again and again, until the stripe is recovered.
+bool Pipeline::idle_stripe_died(int64_t now) noexcept {
+  // Below RunBlock::from the resting stripes may still owe rows. Then the missing batch shows that the process died.
   if (now - saw_idle_at_ < kLookForDead || next_ < control_.run().from.load(std::memory_order_relaxed)) return false;
-  for (uint32_t lane = active(); lane < options_.workers; ++lane) {
-    if (dead(lane)) return true;
+  for (uint32_t stripe = active(); stripe < options_.workers; ++stripe) {
+    if (dead(stripe)) return true;
   }
   saw_idle_at_ = now;
   return false;
@@ -294,10 +295,10 @@ void Pipeline::compact(std::byte* slot, int64_t rows) const noexcept {
   }
 }
 
-int Pipeline::waited_lane() noexcept {
+int Pipeline::waited_stripe() noexcept {
   if (next_ >= end_ || options_.workers == 0) return -1;
   for (uint32_t piece = 0; piece < control_.shape().pieces(); ++piece) {
-    if (!ring_of(piece).full(ticket_of(next_, piece))) return static_cast<int>(lane_of(piece));
+    if (!ring_of(piece).full(ticket_of(next_, piece))) return static_cast<int>(stripe_of(piece));
   }
   return -1;
 }

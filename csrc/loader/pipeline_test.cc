@@ -329,12 +329,12 @@ TEST_CASE("close and stop from another thread, while passes start, change nothin
 
 TEST_CASE("a deadline passes while a worker is slow") {
   auto source = std::make_shared<Counting>(100, 3);
-  source->sleep_us = 5000;
+  source->sleep_us = 400000;
   Pipeline pipeline(source, source->fields(), options(10, Crew{1}, 2));
   pipeline.start({.samples = 100, .batch_size = 10}, false);
   Delivery got;
   CHECK(pipeline.next(&got, deadline_in(milliseconds(1))) == Delivered::kTimeout);
-  CHECK(pipeline.waited_lane() == 0);
+  CHECK(pipeline.waited_stripe() == 0);
   CHECK(pipeline.next(&got, deadline_in(seconds(20))) == Delivered::kBatch);
 }
 

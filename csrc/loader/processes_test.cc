@@ -54,41 +54,41 @@ class Crew {
     options.processes = true;
     options.memory_budget = size_t{64} << 20;
     pipeline_ = std::make_unique<Pipeline>(nullptr, source->fields(), options);
-    for (uint32_t lane = 0; lane < workers; ++lane) hire(lane);
+    for (uint32_t stripe = 0; stripe < workers; ++stripe) hire(stripe);
   }
   ~Crew() {
     pipeline_->close();
     pipeline_->control().run().turn.publish(RunBlock::kQuit);
-    for (uint32_t lane = 0; lane < pids_.size(); ++lane) bury(lane);
+    for (uint32_t stripe = 0; stripe < pids_.size(); ++stripe) bury(stripe);
   }
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  void hire(uint32_t lane) {
+  void hire(uint32_t stripe) {
     const pid_t parent = getpid();
     const pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
       SlotPool& slots = *pipeline_->slots();
-      Worker worker(pipeline_->control(), filler_, slots.map(), lane);
+      Worker worker(pipeline_->control(), filler_, slots.map(), stripe);
       worker.serve([parent] { return getppid() == parent; });
       _exit(0);
     }
-    pids_[lane] = pid;
-    pidfds_[lane] = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-    REQUIRE(pidfds_[lane] >= 0);
-    pipeline_->set_process(lane, pidfds_[lane]);
+    pids_[stripe] = pid;
+    pidfds_[stripe] = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+    REQUIRE(pidfds_[stripe] >= 0);
+    pipeline_->set_process(stripe, pidfds_[stripe]);
   }
-  void kill_one(uint32_t lane) const { kill(pids_[lane], SIGKILL); }
-  void stop_one(uint32_t lane) const {
-    REQUIRE(kill(pids_[lane], SIGSTOP) == 0);
+  void kill_one(uint32_t stripe) const { kill(pids_[stripe], SIGKILL); }
+  void stop_one(uint32_t stripe) const {
+    REQUIRE(kill(pids_[stripe], SIGSTOP) == 0);
     int status = 0;
-    REQUIRE(waitpid(pids_[lane], &status, WUNTRACED) == pids_[lane]);
+    REQUIRE(waitpid(pids_[stripe], &status, WUNTRACED) == pids_[stripe]);
     REQUIRE(WIFSTOPPED(status));
   }
-  void continue_one(uint32_t lane) const { REQUIRE(kill(pids_[lane], SIGCONT) == 0); }
-  uint64_t rows_of(uint32_t lane) const {
-    return pipeline_->control().worker(lane).rows.load(std::memory_order_relaxed);  // the ring ordered what was taken
+  void continue_one(uint32_t stripe) const { REQUIRE(kill(pids_[stripe], SIGCONT) == 0); }
+  uint64_t rows_of(uint32_t stripe) const {
+    return pipeline_->control().worker(stripe).rows.load(std::memory_order_relaxed);  // the ring ordered what was taken
   }
 
   void take_one() {
@@ -104,10 +104,10 @@ class Crew {
       Delivery got;
       const Delivered result = pipeline_->next(&got, deadline_in(milliseconds(20)));
       if (result == Delivered::kTimeout) {
-        for (int lane; (lane = pipeline_->dead_lane()) >= 0;) {
-          bury(static_cast<uint32_t>(lane));
-          pipeline_->recover_lane(static_cast<uint32_t>(lane), true);
-          hire(static_cast<uint32_t>(lane));
+        for (int stripe; (stripe = pipeline_->dead_stripe()) >= 0;) {
+          bury(static_cast<uint32_t>(stripe));
+          pipeline_->recover_stripe(static_cast<uint32_t>(stripe), true);
+          hire(static_cast<uint32_t>(stripe));
           ++successors;
         }
         continue;
@@ -134,11 +134,11 @@ class Crew {
   int successors = 0;
 
  private:
-  void bury(uint32_t lane) {
-    if (pids_[lane] < 0) return;
-    REQUIRE(waitpid(pids_[lane], nullptr, 0) == pids_[lane]);
-    close(pidfds_[lane]);
-    pids_[lane] = pidfds_[lane] = -1;
+  void bury(uint32_t stripe) {
+    if (pids_[stripe] < 0) return;
+    REQUIRE(waitpid(pids_[stripe], nullptr, 0) == pids_[stripe]);
+    close(pidfds_[stripe]);
+    pids_[stripe] = pidfds_[stripe] = -1;
   }
 
   Filler filler_;
@@ -231,7 +231,7 @@ TEST_CASE("a process that rests has no share, and is not waited for") {
       ++taken;
     }
     CHECK(taken < 10);
-    CHECK(crew.pipeline().dead_lane() == 1);
+    CHECK(crew.pipeline().dead_stripe() == 1);
     CHECK(crew.read_all().size() == static_cast<size_t>(500 - 400 - 10 * taken));
     CHECK(crew.successors == 1);
     return;

@@ -23,8 +23,8 @@
 //
 // A producer that holds a ticket must commit or discard it. Threads are trusted to: they share one ring and its
 // counter. A process may be killed between any two instructions, so each worker process has a ring of its own (a
-// lane), of which it is the only producer: what it leaves behind is one uncommitted ticket, which recover() gives to
-// its successor, and the other lanes never notice. Every change of a cell is one compare-and-swap: there is no
+// stripe), of which it is the only producer: what it leaves behind is one uncommitted ticket, which recover() gives to
+// its successor, and the other stripes never notice. Every change of a cell is one compare-and-swap: there is no
 // instruction at which a kill leaves a cell half changed.
 //
 // Its ancestors: Vyukov's bounded queue, whose cells carry sequence numbers, in the form of rigtorp's MPMCQueue, which
@@ -32,7 +32,7 @@
 // sleeps; and Linux's BPF ring buffer, whose producers reserve, fill in place, and commit or discard.
 //
 // A ring is a view: its control block and cells may lie in memory shared between processes.
-// The protocol is checked exhaustively by models/ring.pml and models/lane.pml.
+// The protocol is checked exhaustively by models/ring.pml and models/stripe.pml.
 #pragma once
 
 #include <sched.h>

@@ -131,7 +131,7 @@ Worker::Worker(const Control& control, const Filler& filler, SlotMap& slots, uin
       filler_(filler),
       slots_(slots),
       index_(index),
-      lane_(control.shape().lanes == 1 ? 0 : index),
+      stripe_(control.shape().stripes == 1 ? 0 : index),
       scratch_(filler.source().scratch_bytes()) {
   if (control.shape().parts > 1) announced_ = std::make_unique<int64_t[]>(filler.layout().offsets[0] / sizeof(int64_t));
 }
@@ -153,16 +153,16 @@ void Worker::serve(const std::function<bool()>& go_on) noexcept {
   }
 }
 
-// Waits while the tuner lets this worker rest. False if the run ended meanwhile. A worker with a lane of its own first
+// Waits while the tuner lets this worker rest. False if the run ended meanwhile. A worker with a stripe of its own first
 // fills its share of the batches that were allowed while it was active.
 bool Worker::may_claim(uint32_t number) noexcept {
   RunBlock& block = control_.run();
   for (;;) {
     const uint32_t active = block.active.value();
     if (index_ < (active & 0xffff)) return true;
-    const Ring<> ring = control_.ring(lane_);
+    const Ring<> ring = control_.ring(stripe_);
     if (ring.closed() || block.turn.value() != number || ring.claimed() >= block.end) return false;
-    if (control_.shape().lanes > 1 && ring.claimed() < block.from.load(std::memory_order_relaxed)) return true;
+    if (control_.shape().stripes > 1 && ring.claimed() < block.from.load(std::memory_order_relaxed)) return true;
     block.active.wait_change(active, deadline_in(std::chrono::milliseconds(100)), {0, 0});
   }
 }
@@ -170,7 +170,7 @@ bool Worker::may_claim(uint32_t number) noexcept {
 void Worker::run(uint32_t number) noexcept {
   const RunBlock& block = control_.run();
   WorkerBlock& self = control_.worker(index_);
-  Ring<> ring = control_.ring(lane_);
+  Ring<> ring = control_.ring(stripe_);
   const Order order(block.order);
   int64_t idle_from = monotonic_ns();
   int64_t look_at_memory = 0;
@@ -195,19 +195,19 @@ void Worker::run(uint32_t number) noexcept {
       look_at_memory = end + kMemoryEvery;
     }
     idle_from = end;
-    // After a failure the consumer ends the run, so more batches of this lane would be of no use.
+    // After a failure the consumer ends the run, so more batches of this stripe would be of no use.
     if (!filled) return;
   }
 }
 
 bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const RunBlock& block = control_.run();
-  Ring<> ring = control_.ring(lane_);
+  Ring<> ring = control_.ring(stripe_);
   const ControlShape& shape = control_.shape();
   const CellBlock& cell = control_.cell(ring.slot(ticket) / shape.parts);
-  PartBlock& part = control_.part(lane_, ring.slot(ticket));
+  PartBlock& part = control_.part(stripe_, ring.slot(ticket));
   const auto batch = static_cast<int64_t>(ticket / shape.parts);
-  const auto piece = static_cast<int>(shape.lanes > 1 ? lane_ : ticket % shape.parts);
+  const auto piece = static_cast<int>(shape.stripes > 1 ? stripe_ : ticket % shape.parts);
   const auto pieces = static_cast<int>(cell.pieces);
   const Range range = piece < pieces ? split({nullptr, piece, pieces}, order.rows(batch)) : Range{};
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);

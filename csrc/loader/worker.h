@@ -71,7 +71,7 @@ class GRADRING_API Worker {
   const Filler& filler_;
   SlotMap& slots_;
   uint32_t index_;
-  uint32_t lane_;
+  uint32_t stripe_;
   std::unique_ptr<int64_t[]> announced_;  // room for the samples of a whole batch, if batches are cut into parts
   Failed failed_;
   bool watch_memory_ = false;

@@ -55,8 +55,8 @@ class Pass:
                 seconds = time.monotonic() - began
                 if seconds > self._timeout:
                     pipeline = self.lease.pipeline
-                    lanes = range(len(pipeline.stats()["workers"]))
-                    at_work = [lane for lane in lanes if pipeline.worker_at(lane)[0] >= 0]
+                    stripes = range(len(pipeline.stats()["workers"]))
+                    at_work = [stripe for stripe in stripes if pipeline.worker_at(stripe)[0] >= 0]
                     self._stuck(seconds, at_work[0] if at_work else 0)
                     began = time.monotonic()
 
@@ -87,17 +87,17 @@ class Pass:
                 allowed = max(allowed, _START_SECONDS)
         activity.waits_for_data(allowed - (seconds - self._restarted_at) + _SLICE)
         if seconds - self._restarted_at > allowed:
-            self._stuck(seconds - self._restarted_at, max(self.lease.pipeline.waited_lane(), 0))
+            self._stuck(seconds - self._restarted_at, max(self.lease.pipeline.waited_stripe(), 0))
             self._restarted_at = seconds
 
-    def failed(self, lane: int, batch: int, sample: int, code: int, message: str) -> None:
+    def failed(self, stripe: int, batch: int, sample: int, code: int, message: str) -> None:
         """A worker failed at the next batch."""
         pipeline = self.lease.pipeline
         where = f"sample {sample} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
         if code in (_PYTHON, _PYTHON_EXIT):
             error: BaseException | None
             threads = self.lease.workers is None
-            error = pipeline.take_error(batch) if threads else load_note(pipeline.note(lane))
+            error = pipeline.take_error(batch) if threads else load_note(pipeline.note(stripe))
             if isinstance(error, (StopIteration, StopAsyncIteration)):
                 # As it is, it would end the consumer's loop as if all were read.
                 cause = error
@@ -130,9 +130,9 @@ class Pass:
         """The epoch is over."""
         self._finished(self)
 
-    def _stuck(self, seconds: float, lane: int) -> None:
+    def _stuck(self, seconds: float, stripe: int) -> None:
         if self.lease.workers is not None:
-            self.lease.workers.stuck(lane, seconds)
+            self.lease.workers.stuck(stripe, seconds)
             return
         stacks = []
         for worker in range(len(self.lease.pipeline.stats()["workers"])):

@@ -80,17 +80,17 @@ class Workers:
         self._processes: dict[int, _Process] = {}
         self._payload = Payload()
         try:
-            for lane in range(workers):
-                self._start(lane)
+            for stripe in range(workers):
+                self._start(stripe)
             # While the interpreters start.
             self._payload.fill(_preparation(), value())
-            for lane in range(workers):
-                self._go(lane)
+            for stripe in range(workers):
+                self._go(stripe)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, lane: int) -> None:
+    def _start(self, stripe: int) -> None:
         with ExitStack() as on_error, ExitStack() as passed:
 
             def pipe(closes: ExitStack, stays: ExitStack) -> tuple[int, int]:
@@ -105,7 +105,7 @@ class Workers:
             on_error.callback(os.close, stack)
             given = {
                 **self._shape,
-                "lane": lane,
+                "stripe": stripe,
                 "parent": os.getpid(),
                 "payload_fd": self._payload.fd,
                 "control_fd": self._pipeline.control_fd,
@@ -123,22 +123,22 @@ class Workers:
             on_error.callback(_end, popen)
             process = _Process(popen, os.pidfd_open(popen.pid), ours, trouble, stack)
             on_error.pop_all()
-        self._processes[lane] = process
-        self._pipeline.set_process(lane, process.pidfd)
+        self._processes[stripe] = process
+        self._pipeline.set_process(stripe, process.pidfd)
 
-    def _go(self, lane: int) -> None:
+    def _go(self, stripe: int) -> None:
         # A worker that is gone already is found by check.
         with suppress(BrokenPipeError):
-            os.write(self._processes[lane].lifeline, b"g")
+            os.write(self._processes[stripe].lifeline, b"g")
 
     @property
     def pids(self) -> list[int]:
-        """Of the workers that live, by lane."""
+        """Of the workers that live, by stripe."""
         return [process.popen.pid for _, process in sorted(self._processes.items())]
 
     def starting(self) -> bool:
         """Whether a worker has not come so far that it reads samples: it still imports, or unpickles its source."""
-        return any(self._pipeline.worker_at(lane)[3] != process.popen.pid for lane, process in self._processes.items())
+        return any(self._pipeline.worker_at(stripe)[3] != process.popen.pid for stripe, process in self._processes.items())
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:
@@ -155,55 +155,55 @@ class Workers:
             return self._check()
 
     def _check(self) -> bool:
-        lane = self._pipeline.dead_lane()
-        if lane < 0:
+        stripe = self._pipeline.dead_stripe()
+        if stripe < 0:
             return False
-        process = self._processes.pop(lane)
+        process = self._processes.pop(stripe)
         code = _exit_status(process)
-        batch, _, resident, _ = self._pipeline.worker_at(lane)
+        batch, _, resident, _ = self._pipeline.worker_at(stripe)
         trouble = _read_all(process.trouble)
         stack = _read_file(process.stack)
         process.close()
         if trouble:
-            self._pipeline.recover_lane(lane, False)
+            self._pipeline.recover_stripe(stripe, False)
             error = load_note(trouble)
             assert error is not None
             raise error
-        died = _died(lane, process.popen.pid, code, batch, resident, stack)
-        if not self._take_restart(lane, str(died)):
-            self._pipeline.recover_lane(lane, False)
+        died = _died(stripe, process.popen.pid, code, batch, resident, stack)
+        if not self._take_restart(stripe, str(died)):
+            self._pipeline.recover_stripe(stripe, False)
             raise died
         return True
 
-    def _take_restart(self, lane: int, why: str) -> bool:
+    def _take_restart(self, stripe: int, why: str) -> bool:
         if self.restarted >= self._restarts:
             return False
         self.restarted += 1
         _LOG.warning("%s; restarting it (%d of %d)", why, self.restarted, self._restarts)
-        self._pipeline.recover_lane(lane, True)
-        self._start(lane)
-        self._go(lane)
+        self._pipeline.recover_stripe(stripe, True)
+        self._start(stripe)
+        self._go(stripe)
         return True
 
-    def stuck(self, lane: int, seconds: float) -> None:
+    def stuck(self, stripe: int, seconds: float) -> None:
         """Kills a stuck worker and starts another in its place, or raises what it is doing if no restarts are left."""
         with self._broken_by_errors():
-            why = self._describe_stuck(lane, seconds)
+            why = self._describe_stuck(stripe, seconds)
             if self.restarted >= self._restarts:
                 raise LoaderError(why)
-            process = self._processes.pop(lane)
+            process = self._processes.pop(stripe)
             process.popen.kill()
             process.popen.wait()  # it writes to no slot any more
             process.close()
-            self._take_restart(lane, why)
+            self._take_restart(stripe, why)
 
-    def _describe_stuck(self, lane: int, seconds: float) -> str:
+    def _describe_stuck(self, stripe: int, seconds: float) -> str:
         """What that worker is doing, with its Python stack."""
-        batch, since, resident, _ = self._pipeline.worker_at(lane)
-        process = self._processes[lane]
+        batch, since, resident, _ = self._pipeline.worker_at(stripe)
+        process = self._processes[stripe]
         at = f"it has been at batch {batch} for {since:.1f} s" if batch >= 0 else "it is at no batch"
         return (
-            f"[loader] no batch came within {seconds:.1f} s (timeout): worker process {lane} (pid {process.popen.pid}, "
+            f"[loader] no batch came within {seconds:.1f} s (timeout): worker process {stripe} (pid {process.popen.pid}, "
             f"{resident >> 20} MiB) is stuck; {at}\n{_stack_of(process)}"
         )
 
@@ -220,13 +220,13 @@ class Workers:
                 os.close(process.lifeline)
             process.lifeline = -1
         deadline = time.monotonic() + _GRACE
-        for lane, process in processes.items():
+        for stripe, process in processes.items():
             with suppress(subprocess.TimeoutExpired):
                 process.popen.wait(max(deadline - time.monotonic(), 0))
             if process.popen.returncode is None:
                 process.popen.kill()
                 process.popen.wait()
-            self._pipeline.set_process(lane, -1)
+            self._pipeline.set_process(stripe, -1)
             process.close()
 
 
@@ -256,7 +256,7 @@ def _preparation() -> dict[str, Any]:
     return data
 
 
-def _died(lane: int, pid: int, code: int | None, batch: int, resident: int, stack: str) -> WorkerDied:
+def _died(stripe: int, pid: int, code: int | None, batch: int, resident: int, stack: str) -> WorkerDied:
     number = -code if code is not None and code < 0 else None
     try:
         if code is None:
@@ -268,7 +268,7 @@ def _died(lane: int, pid: int, code: int | None, batch: int, resident: int, stac
     doing = f"while filling batch {batch}" if batch >= 0 else "while waiting, or before its first batch"
     hint = " (the kernel's out-of-memory killer sends this signal)" if number == signal.SIGKILL else ""
     text = (
-        f"[loader] worker process {lane} (pid {pid}) {how}{hint} {doing}; it had {resident >> 20} MiB resident. "
+        f"[loader] worker process {stripe} (pid {pid}) {how}{hint} {doing}; it had {resident >> 20} MiB resident. "
         f"Loader(restart=n) starts it again up to n times"
     )
     error = WorkerDied(text + (f"\n{stack}" if stack else ""))

@@ -49,7 +49,7 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
     # As multiprocessing does for its own: functions of the user's main module must be found.
     source, transforms, casts = load_payload(given["payload_fd"], spawn.prepare)
     opened = sources.open_source(source).transformed(transforms).transformed(casts)
-    worker = _core.LaneWorker(
+    worker = _core.StripeWorker(
         opened.native,
         given["control_fd"],
         given["slots_fd"],
@@ -59,6 +59,6 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
         given["batch_size"],
         given["cells"],
         given["workers"],
-        given["lane"],
+        given["stripe"],
     )
     return worker, opened

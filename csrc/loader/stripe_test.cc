@@ -24,20 +24,20 @@ struct Lane3 {
   }
 };
 
-pid_t start_producer(Lane3& lane) {
+pid_t start_producer(Lane3& stripe) {
   const pid_t pid = fork();
   if (pid != 0) return pid;
   for (;;) {
-    const uint64_t ticket = lane.ring.claim();
-    if (lane.ring.reserve(ticket) != RingWait::kReady) _exit(0);
-    uint64_t* words = lane.slot(ticket);
+    const uint64_t ticket = stripe.ring.claim();
+    if (stripe.ring.reserve(ticket) != RingWait::kReady) _exit(0);
+    uint64_t* words = stripe.slot(ticket);
     for (size_t i = 0; i < kSlotWords; ++i) words[i] = ticket * kSlotWords + i;
-    lane.ring.commit(ticket);
+    stripe.ring.commit(ticket);
   }
 }
 
-bool slot_is_right(const Lane3& lane, uint64_t ticket) {
-  const uint64_t* words = lane.slot(ticket);
+bool slot_is_right(const Lane3& stripe, uint64_t ticket) {
+  const uint64_t* words = stripe.slot(ticket);
   for (size_t i = 0; i < kSlotWords; ++i) {
     if (words[i] != ticket * kSlotWords + i) return false;
   }
@@ -47,32 +47,32 @@ bool slot_is_right(const Lane3& lane, uint64_t ticket) {
 }  // namespace
 
 TEST_CASE("a producer process killed anywhere loses, doubles and damages nothing") {
-  Lane3 lane;
-  lane.ring.format();
+  Lane3 stripe;
+  stripe.ring.format();
   std::mt19937 random(std::random_device{}());
   uint64_t next = 0;
   for (int life = 0; life < 60; ++life) {
-    const pid_t pid = start_producer(lane);
+    const pid_t pid = start_producer(stripe);
     const uint64_t take = random() % 50;
     for (uint64_t i = 0; i < take; ++i) {
-      REQUIRE(lane.ring.await(next, deadline_in(std::chrono::seconds(20))) == RingWait::kReady);
-      REQUIRE(slot_is_right(lane, next));
-      lane.ring.release(next++);
+      REQUIRE(stripe.ring.await(next, deadline_in(std::chrono::seconds(20))) == RingWait::kReady);
+      REQUIRE(slot_is_right(stripe, next));
+      stripe.ring.release(next++);
     }
     usleep(random() % 300);
     kill(pid, SIGKILL);
     REQUIRE(waitpid(pid, nullptr, 0) == pid);
-    const uint64_t resumed = lane.ring.recover(next);
+    const uint64_t resumed = stripe.ring.recover(next);
     CHECK(resumed >= next);
     CHECK(resumed <= next + kCells);
   }
-  const pid_t pid = start_producer(lane);
+  const pid_t pid = start_producer(stripe);
   for (int i = 0; i < 1000; ++i) {
-    REQUIRE(lane.ring.await(next, deadline_in(std::chrono::seconds(20))) == RingWait::kReady);
-    REQUIRE(slot_is_right(lane, next));
-    lane.ring.release(next++);
+    REQUIRE(stripe.ring.await(next, deadline_in(std::chrono::seconds(20))) == RingWait::kReady);
+    REQUIRE(slot_is_right(stripe, next));
+    stripe.ring.release(next++);
   }
-  lane.ring.close();
+  stripe.ring.close();
   int status = -1;
   REQUIRE(waitpid(pid, &status, 0) == pid);
   CHECK(WIFEXITED(status));
