@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import tracemalloc
 
 import numpy as np
@@ -155,6 +156,51 @@ def test_a_layer_of_the_user_that_was_changed_is_not_made_from_its_old_arguments
         built = Scaled(layer.inner, layer.times)
         x = np.ones((2, 3), np.float32)
         np.testing.assert_array_equal(gr.load(tmp_path / "m", model=nn.Sequential(built))(x), nn.Sequential(layer)(x))
+
+
+class Counted(nn.Linear):
+    """A layer whose constructor takes what no file and no pickle can hold."""
+
+    def __init__(self, size, source):
+        super().__init__(size, len(source))
+
+
+def test_arguments_that_are_no_data_are_not_kept(tmp_path):
+    source = np.zeros(3)
+    layer = Counted(4, source)
+    references = sys.getrefcount(source)
+    other = Counted(4, source)
+    assert sys.getrefcount(source) == references and other.outputs == 3
+    assert pickle.loads(pickle.dumps(Counted(4, memoryview(b"ab")))).outputs == 2  # which cannot be pickled itself
+    layer.save(tmp_path / "m")
+    with pytest.raises(
+        gr.CheckpointMismatch, match=r"Counted, cannot be made from a file: argument 1 is of ndarray, which is no"
+    ):
+        gr.load(tmp_path / "m", layers={"Counted": Counted})
+
+
+def test_a_list_that_is_changed_later(tmp_path):
+    sizes = [3, 2]
+
+    class Sized(nn.Linear):
+        def __init__(self, sizes):
+            super().__init__(*sizes)
+
+    layer = Sized(sizes)
+    sizes.append(7)
+    layer.save(tmp_path / "m")
+    assert repr(gr.load(tmp_path / "m", layers={"Sized": Sized})) == repr(layer)
+
+    class Within(nn.ReLU):
+        def __init__(self, parts):
+            pass
+
+    sizes.append(sizes)  # a list that is in itself
+    Within(sizes).save(tmp_path / "m")
+    with pytest.raises(
+        gr.CheckpointMismatch, match=r"Within, cannot be made from a file: argument 0 is of list, which is no"
+    ):
+        gr.load(tmp_path / "m", layers={"Within": Within})
 
 
 def test_functions_are_not_loaded(tmp_path):

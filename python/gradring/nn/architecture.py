@@ -14,7 +14,7 @@ from typing import Any
 
 from gradring import nn
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch
-from gradring.nn.layer import Layer
+from gradring.nn.layer import Layer, NotData
 
 __all__ = ["MOST_LAYERS", "build", "describe"]
 
@@ -88,9 +88,8 @@ def _value(value: Any, what: str, depth: int) -> Any:
         return value
     if isinstance(value, (list, tuple)) and depth <= _DEEPEST:
         return [_value(part, what, depth + 1) for part in value]
-    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a scalar of NumPy
-        return _value(value.item(), what, depth + 1)
-    raise TypeError(f"{what} is of {type(value).__name__}, which is no data")
+    kind = value.kind if isinstance(value, NotData) else type(value).__name__
+    raise TypeError(f"{what} is of {kind}, which is no data")
 
 
 class _Reader:

@@ -74,7 +74,7 @@ class Layer(Settled):
 
     def __new__(cls, *given: Any, **named: Any) -> Self:
         made = super().__new__(cls)
-        made._made_with = given, named
+        made._made_with = tuple(map(_kept, given)), {name: _kept(value) for name, value in named.items()}
         return made
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -296,6 +296,24 @@ class Layer(Settled):
 
 def _shapes(specs: Mapping[str, ParameterSpec]) -> dict[str, tuple[int, ...]]:
     return {name: spec.shape for name, spec in specs.items()}
+
+
+@dataclass(frozen=True)
+class NotData:
+    """Stands for an argument that a file cannot hold, and that a layer should not keep alive: what it was."""
+
+    kind: str
+
+
+def _kept(value: Any, depth: int = 0) -> Any:
+    """An argument of a layer's constructor, as far as it is data or another layer; lists of sensible length and depth."""
+    if value is None or isinstance(value, (bool, int, float, str, Layer)):
+        return value
+    if isinstance(value, (list, tuple)) and len(value) <= 10_000 and depth < 8:
+        return [_kept(part, depth + 1) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return NotData(type(value).__name__)
 
 
 def _what_is_missing(layer: Layer) -> str:
