@@ -23,6 +23,7 @@ from gradring.history import History
 from gradring.losses import Loss, as_loss
 from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
+from gradring.optim.base import require_optimizer
 from gradring.options import Options, require_one_process
 from gradring.prediction import classes, joined_rows, prediction_inputs, probabilities
 from gradring.session import Session, UserSession
@@ -104,7 +105,7 @@ class Trainer(Settled):
         require_one_process(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer
-        _require_optimizer(optimizer)
+        require_optimizer(optimizer)
         options = Options.checked(
             "Trainer",
             dtype=dtype,
@@ -157,7 +158,7 @@ class Trainer(Settled):
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer) -> None:
-        _require_optimizer(optimizer)
+        require_optimizer(optimizer)
         with self._alone("optimizer"):
             self._session.set_optimizer(optimizer)
             self._state.optimizer = optimizer
@@ -388,16 +389,3 @@ class Trainer(Settled):
             yield
         finally:
             self._lock.release()
-
-
-def _require_optimizer(optimizer: Any) -> None:
-    if isinstance(optimizer, Optimizer):
-        return
-    got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
-    hint = ""
-    if isinstance(optimizer, str):
-        known = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
-        hint = f": write optimizer=gr.optim.{known.get(optimizer.lower(), 'AdamW')}(lr)"
-    elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"
-    raise TypeError(f"[Trainer] optimizer must be one of gr.optim, got {got}{hint}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradring.arguments import real
 from gradring.optim.schedule import Schedule, as_schedule
 
-__all__ = ["Optimizer"]
+__all__ = ["Optimizer", "require_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,17 @@ class Optimizer:
     def _check(self, argument: str, value: float, below: float = math.inf) -> None:
         """``0 <= value < below``, or an error that names the argument."""
         real(type(self).__name__, argument, value, least=0, below=below)
+
+
+def require_optimizer(optimizer: Any) -> None:
+    """``TypeError`` with the way out unless a trainer can take this for its optimizer."""
+    if isinstance(optimizer, Optimizer):
+        return
+    got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
+    hint = ""
+    if isinstance(optimizer, str):
+        known = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+        hint = f": write optimizer=gr.optim.{known.get(optimizer.lower(), 'AdamW')}(lr)"
+    elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"
+    raise TypeError(f"[Trainer] optimizer must be one of gr.optim, got {got}{hint}")
