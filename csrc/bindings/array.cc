@@ -8,13 +8,22 @@ namespace {
 
 using Api = py::detail::npy_api;
 
-int type_number(Dtype dtype) noexcept {
+int type_number(Dtype dtype) {
   switch (dtype) {
     case Dtype::kFloat32: return Api::NPY_FLOAT_;
     case Dtype::kFloat64: return Api::NPY_DOUBLE_;
     case Dtype::kInt32: return Api::NPY_INT32_;
     case Dtype::kInt64: return Api::NPY_INT64_;
     case Dtype::kUint8: return Api::NPY_UBYTE_;
+    case Dtype::kInt8: return Api::NPY_BYTE_;
+    case Dtype::kInt16: return Api::NPY_SHORT_;
+    case Dtype::kUint16: return Api::NPY_USHORT_;
+    case Dtype::kUint32: return Api::NPY_UINT32_;
+    case Dtype::kUint64: return Api::NPY_UINT64_;
+    case Dtype::kFloat16: return kNumpyHalf;
+    case Dtype::kBfloat16:
+      if (numpy_bfloat16 < 0) py::module_::import("gradring.ops._convert").attr("learn_bfloat16")();
+      return numpy_bfloat16;
     default: return Api::NPY_BOOL_;
   }
 }

@@ -18,6 +18,11 @@ namespace py = pybind11;
 
 namespace gradring {
 
+inline constexpr int kNumpyHalf = 23;  // NPY_HALF, which pybind11 does not name
+// The number under which the package ml_dtypes has registered bfloat16 with NumPy; below 0 as long as nobody needs it.
+// With the GIL.
+inline int numpy_bfloat16 = -1;
+
 // Through Python: a new reference to a plain ndarray.
 PyObject* convert_array(const char* op, const char* argument, PyObject* object);
 
@@ -112,7 +117,14 @@ inline Dtype Array::dtype() const noexcept {
     case Api::NPY_LONGLONG_: return Dtype::kInt64;
     case Api::NPY_UBYTE_: return Dtype::kUint8;
     case Api::NPY_BOOL_: return Dtype::kBool;
-    default: return kNoDtype;
+    case Api::NPY_BYTE_: return Dtype::kInt8;
+    case Api::NPY_SHORT_: return Dtype::kInt16;
+    case Api::NPY_USHORT_: return Dtype::kUint16;
+    case Api::NPY_UINT_: return Dtype::kUint32;
+    case Api::NPY_ULONG_:
+    case Api::NPY_ULONGLONG_: return Dtype::kUint64;
+    case kNumpyHalf: return Dtype::kFloat16;
+    default: return descriptor->type_num == numpy_bfloat16 ? Dtype::kBfloat16 : kNoDtype;
   }
 }
 

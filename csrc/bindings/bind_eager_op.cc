@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "bindings/array.h"
 #include "bindings/bindings.h"
 #include "bindings/eager_arguments.h"
 #include "bindings/fast_call.h"
@@ -173,7 +174,8 @@ py::object make_eager_op(const std::string& name, const std::string& op, const p
 
 py::object default_of(const Attribute& attribute) {
   const AttributeValue value = attribute.otherwise;
-  if (attribute.required || attribute.type == AttributeType::kSeed) return py::none();
+  if (attribute.required || attribute.type == AttributeType::kSeed || attribute.type == AttributeType::kDtype)
+    return py::none();
   switch (attribute.type) {
     case AttributeType::kReal: return py::float_(value.real);
     case AttributeType::kFlag: return py::bool_(value.integer != 0);
@@ -211,7 +213,7 @@ void describe_program(const OpSchema& op, py::dict* schema) {
 
 py::dict describe(const OpSchema& op) {
   static constexpr const char* kAccess[] = {"read", "write", "update"};
-  static constexpr const char* kTypes[] = {"int", "real", "flag", "choice", "seed", "resource"};
+  static constexpr const char* kTypes[] = {"int", "real", "flag", "choice", "seed", "resource", "dtype"};
   py::list operands, attributes;
   for (const Operand& o : op.operands) {
     py::list dtypes;
@@ -223,6 +225,9 @@ py::dict describe(const OpSchema& op) {
     operand["access"] = kAccess[static_cast<int>(o.access)];
     operand["dtypes"] = dtypes;
     operand["dtype_of"] = o.step == StepField::kNone ? name_or_none(op, o.same_dtype) : py::none();
+    operand["dtype_named"] = o.dtype_attribute < 0
+                                 ? py::object(py::none())
+                                 : py::str(op.attributes[static_cast<size_t>(o.dtype_attribute)].name);
     operand["shape_of"] = name_or_none(op, o.like);
     operand["optional"] = o.optional;
     operand["step"] = o.step == StepField::kNone ? py::object(py::none()) : py::str(step_facts(o.step).name);
@@ -261,6 +266,9 @@ py::list ops() {
 
 void bind_eager_op(py::module_& m) {
   m.def("ops", &ops, "Every op's schema: a dict with name, operands and attributes.");
+  m.def(
+      "set_bfloat16", [](const py::dtype& dtype) { numpy_bfloat16 = dtype.num(); }, py::arg("dtype"),
+      "Make NumPy's dtype bfloat16, which ml_dtypes defines, known to native code.");
   m.def("make_eager_op", &make_eager_op, py::kw_only(), py::arg("name"), py::arg("op"), py::arg("parameters"),
         py::arg("positional"), py::arg("results"), py::arg("presets"), py::arg("hidden"), py::arg("outcome"),
         py::arg("other_ranks"),

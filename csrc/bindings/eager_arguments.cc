@@ -46,6 +46,19 @@ int64_t choice_argument(const char* op, const Attribute& attribute, const char* 
                         choices_text(attribute));
 }
 
+// A name, or what numpy.dtype takes.
+Dtype dtype_argument(const char* op, const char* name, PyObject* value) {
+  Dtype dtype = kNoDtype;
+  if (PyUnicode_Check(value)) dtype = dtype_named(py::handle(value).cast<std::string>());
+  if (dtype == kNoDtype) {
+    const auto full = py::module_::import("gradring.ops._convert").attr("dtype_name")(op, name, py::handle(value));
+    dtype = dtype_named(full.cast<std::string>());
+  }
+  if (dtype != kNoDtype) return dtype;
+  throw py::type_error(tag(op, name) + " is " + py::repr(py::handle(value)).cast<std::string>() + ": must be " +
+                       dtypes_text(kAllDtypes));
+}
+
 // Any Python integer, of which the low 64 bits count.
 int64_t seed_argument(const char* op, const char* name, PyObject* value) {
   const uint64_t seed = PyLong_AsUnsignedLongLongMask(value);
@@ -125,6 +138,7 @@ AttributeValue attribute_argument(const char* op, const Attribute& attribute, co
     case AttributeType::kResource: return integer_value(integer_argument(op, name, value));
     case AttributeType::kFlag: return integer_value(flag_or(value, false));
     case AttributeType::kChoice: return integer_value(choice_argument(op, attribute, name, value));
+    case AttributeType::kDtype: return integer_value(static_cast<int64_t>(dtype_argument(op, name, value)));
     case AttributeType::kSeed: break;
   }
   if (value == Py_None && !attribute.required) return integer_value(static_cast<int64_t>(next_seed()));

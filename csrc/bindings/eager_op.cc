@@ -198,7 +198,9 @@ class EagerCall {
     } else {
       op_.shape(call_, i, &shape);
     }
-    const Dtype dtype = o.same_dtype >= 0 ? tensors_[o.same_dtype].dtype : first_dtype(o.dtypes);
+    const Dtype dtype = o.same_dtype >= 0        ? tensors_[o.same_dtype].dtype
+                        : o.dtype_attribute >= 0 ? static_cast<Dtype>(call_.integer(o.dtype_attribute))
+                                                 : first_dtype(o.dtypes);
     if (!given) {
       arrays_[i] = Array::empty(dtype, shape.rank, extent);
       tensors_[i] = arrays_[i].tensor();

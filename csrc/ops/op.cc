@@ -35,7 +35,8 @@ std::string range_text(const Attribute& attribute) {
   const std::string tag = "[" + std::string(call.name) + "] ";
   if (operand.dtypes != 0) {
     throw Error(Code::kWrongType, tag + call.operand_name(i) + " is of dtype " + dtype_name(tensor.dtype) +
-                                      ": must be " + dtypes_text(operand.dtypes) + "; convert it with .astype");
+                                      ": must be " + dtypes_text(operand.dtypes | operand.widened) +
+                                      "; convert it with .astype");
   }
   throw Error(Code::kWrongType, tag + call.operand_name(operand.same_dtype) + " is " +
                                     dtype_name(call[operand.same_dtype].dtype) + ", " + call.operand_name(i) + " is " +
@@ -56,10 +57,21 @@ std::string range_text(const Attribute& attribute) {
   throw Error(Code::kWrongType, "[" + std::string(call.name) + "] " + call.operand_name(i) + " is missing");
 }
 
+// Where the attribute itself makes no sense, check_attribute says so.
+void check_named_dtype(const OpCall& call, const Operand& operand, int i) {
+  const int64_t named = call.integer(operand.dtype_attribute);
+  if (named < 0 || named >= kDtypes || static_cast<Dtype>(named) == call[i].dtype) return;
+  throw Error(Code::kWrongType, "[" + std::string(call.name) + "] " + call.operand_name(i) + " is of dtype " +
+                                    dtype_name(call[i].dtype) + ": must be " + dtype_name(static_cast<Dtype>(named)) +
+                                    ", as " + call.op->attributes[static_cast<size_t>(operand.dtype_attribute)].name +
+                                    " says");
+}
+
 inline void check_dtype(const OpCall& call, const Operand& operand, int i) {
   const Dtype dtype = call[i].dtype;
   if (operand.dtypes != 0) {
     if ((only(dtype) & operand.dtypes) == 0) refuse_dtype(call, i);
+    if (operand.dtype_attribute >= 0) check_named_dtype(call, operand, i);
     return;
   }
   const Dtype other = call[operand.same_dtype].dtype;
@@ -96,6 +108,9 @@ inline void check_attribute(const OpCall& call, const Attribute& attribute, size
     case AttributeType::kResource: return;
     case AttributeType::kChoice:
       if (static_cast<uint64_t>(value.integer) >= attribute.choices.size()) refuse_attribute(call, i, 0);
+      return;
+    case AttributeType::kDtype:
+      if (static_cast<uint64_t>(value.integer) >= kDtypes) refuse(call, attribute.name + std::string(" is no dtype"));
       return;
     default: break;
   }

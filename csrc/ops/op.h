@@ -53,6 +53,7 @@ struct Shape {
 using DtypeSet = uint32_t;
 constexpr DtypeSet only(Dtype dtype) noexcept { return DtypeSet{1} << static_cast<int>(dtype); }
 inline constexpr DtypeSet kRealDtypes = only(Dtype::kFloat32) | only(Dtype::kFloat64);
+inline constexpr DtypeSet kAllDtypes = (DtypeSet{1} << kDtypes) - 1;
 inline constexpr DtypeSet kClassNumberDtypes = only(Dtype::kInt32) | only(Dtype::kInt64);
 
 enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: reads and writes
@@ -67,9 +68,10 @@ enum class Layout : uint8_t {
 struct Operand {
   const char* name;
   Access access = Access::kRead;
-  DtypeSet dtypes = 0;     // the dtypes it may have; 0: that of operand same_dtype
-  int8_t same_dtype = -1;  // it has the dtype of this operand
-  int8_t like = -1;        // it has the shape of this operand; -1: see OpSchema::shape and check
+  DtypeSet dtypes = 0;          // the dtypes it may have; 0: that of operand same_dtype
+  int8_t same_dtype = -1;       // it has the dtype of this operand
+  int8_t dtype_attribute = -1;  // of a result: it has the dtype that this attribute names
+  int8_t like = -1;             // it has the shape of this operand; -1: see OpSchema::shape and check
   bool optional = false;
   Layout layout = Layout::kDense;
   int8_t least_rank = 0;
@@ -86,11 +88,11 @@ struct Operand {
 };
 
 // kResource: an entry of the program's table of resources.
-enum class AttributeType : uint8_t { kInt, kReal, kFlag, kChoice, kSeed, kResource };
+enum class AttributeType : uint8_t { kInt, kReal, kFlag, kChoice, kSeed, kResource, kDtype };
 
 union AttributeValue {
   // Of kInt; of kFlag: 0 or 1; of kChoice: the position among the choices; of kSeed: 64 bits; of kResource: the number of
-  // the entry.
+  // the entry; of kDtype: a Dtype.
   int64_t integer;
   double real;  // of kReal
 };

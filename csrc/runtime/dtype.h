@@ -19,19 +19,21 @@ enum class Dtype : uint8_t {
   kUint16,
   kUint32,
   kUint64,
-  kFloat16,  // read from arrays and written by casts; no program computes in it
+  // Stored and converted, by the op cast; no other kernel computes in them.
+  kFloat16,
+  kBfloat16,
 };
-inline constexpr int kDtypes = 12;
+inline constexpr int kDtypes = 13;
 inline constexpr Dtype kNoDtype{kDtypes};  // none of these: has a name for messages, and counts as bytes
 
 constexpr size_t size_of(Dtype dtype) noexcept {
-  constexpr size_t sizes[kDtypes + 1] = {4, 8, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 1};
+  constexpr size_t sizes[kDtypes + 1] = {4, 8, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 2, 1};
   return sizes[static_cast<int>(dtype)];
 }
 constexpr const char* dtype_name(Dtype dtype) noexcept {
   constexpr const char* names[kDtypes + 1] = {"float32", "float64", "bool",         "int8",   "int16",
                                               "int32",   "int64",   "uint8",        "uint16", "uint32",
-                                              "uint64",  "float16", "another dtype"};
+                                              "uint64",  "float16", "bfloat16", "another dtype"};
   return names[static_cast<int>(dtype)];
 }
 

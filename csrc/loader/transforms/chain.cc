@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "loader/transforms/any_cast.h"
+#include "ops/cast/any_cast.h"
 #include "ops/dispatch.h"
 
 namespace gradring {

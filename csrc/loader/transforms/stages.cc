@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "loader/transforms/any_cast.h"
+#include "ops/cast/any_cast.h"
 
 namespace gradring {
 

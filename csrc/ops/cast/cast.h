@@ -8,11 +8,12 @@
 
 namespace gradring {
 
-// to[i] = static_cast<To>(from[i]); a half float becomes a float first. from need not be aligned. Values that To cannot hold convert as C++ does for
-// that platform; labels are range-checked later, by the loss.
+// to[i] = static_cast<To>(from[i]), through float where From has 16 bits. `from` need not be aligned. Values that To cannot
+// hold convert as C++ does for that platform; labels are range-checked later, by the loss.
 using Cast = void (*)(void* to, const void* from, int64_t count);
 
-// The kernel for a pair of dtypes, at the active ISA level. to: float32, float64 or int64; null for any other.
+// The kernel for a pair of dtypes, at the active ISA level. to: float32, float64 or int64, from any dtype; float16 or
+// bfloat16, from float32; null for any other.
 GRADRING_API Cast find_cast(Dtype to, Dtype from) noexcept;
 
 }  // namespace gradring

@@ -1,6 +1,9 @@
+#include <type_traits>
+
 #include "ops/cast/kernels.h"
 #include "ops/cast/simd_half.h"
 #include "ops/simd.h"
+#include "ops/simd/half.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -19,19 +22,56 @@ void cast(void* to, const void* from, int64_t count) {
   }
 }
 
-void cast_half_to_float(void* to, const void* from, int64_t count) {
-  halves_to_floats(static_cast<float*>(to), static_cast<const char*>(from), count);
+void bfloats_to_floats(float* to, const char* from, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    uint16_t bfloat;
+    __builtin_memcpy(&bfloat, from + i * static_cast<int64_t>(sizeof bfloat), sizeof bfloat);
+    const uint32_t bits = uint32_t{bfloat} << 16;
+    __builtin_memcpy(to + i, &bits, sizeof bits);
+  }
 }
 
-template <class To>
-void cast_half(void* to, const void* from, int64_t count) {
+// 16-bit floats to floats.
+using Widen = void (*)(float* to, const char* from, int64_t count);
+
+// Through blocks of floats; floats themselves go straight to their place.
+template <class To, Widen kWiden>
+void cast_from_16(void* to, const void* from, int64_t count) {
+  if constexpr (std::is_same_v<To, float>) {
+    return kWiden(static_cast<float*>(to), static_cast<const char*>(from), count);
+  }
   constexpr int64_t kBlock = 256;
   float block[kBlock];
   auto* out = static_cast<To*>(to);
   for (int64_t first = 0; first < count; first += kBlock) {
     const int64_t n = count - first < kBlock ? count - first : kBlock;
-    halves_to_floats(block, static_cast<const char*>(from) + 2 * first, n);
+    kWiden(block, static_cast<const char*>(from) + 2 * first, n);
     for (int64_t i = 0; i < n; ++i) out[first + i] = static_cast<To>(block[i]);
+  }
+}
+
+// Floats to 16-bit floats, to the nearest, ties to even.
+template <HalfVector (*kNarrow)(Vec<float>) noexcept>
+void narrow(void* to, const void* from, int64_t count) {
+  constexpr int64_t W = kWidth<float>;
+  auto* out = static_cast<char*>(to);
+  const auto* in = static_cast<const char*>(from);
+  Vec<float> values{};
+  HalfVector halves;
+  for (int64_t i = 0; i < count; i += W) {
+    const auto n = static_cast<size_t>(count - i < W ? count - i : W);
+    if (n == W) {
+      __builtin_memcpy(&values, in + 4 * i, sizeof values);
+    } else {
+      values = Vec<float>{};
+      __builtin_memcpy(&values, in + 4 * i, 4 * n);
+    }
+    halves = kNarrow(values);
+    if (n == W) {
+      __builtin_memcpy(out + 2 * i, &halves, sizeof halves);
+    } else {
+      __builtin_memcpy(out + 2 * i, &halves, 2 * n);
+    }
   }
 }
 
@@ -42,25 +82,28 @@ void copy(void* to, const void* from, int64_t count) {
 
 }  // namespace
 
-#define GRADRING_CASTS(To, same32, same64, same_int, half) \
-  {same32,                                                 \
-   same64,                                                 \
-   cast<To, uint8_t>,                                      \
-   cast<To, int8_t>,                                       \
-   cast<To, int16_t>,                                      \
-   cast<To, int32_t>,                                      \
-   same_int,                                               \
-   cast<To, uint8_t>,                                      \
-   cast<To, uint16_t>,                                     \
-   cast<To, uint32_t>,                                     \
-   cast<To, uint64_t>,                                     \
-   half}
+#define GRADRING_CASTS(To, same32, same64, same_int) \
+  {same32,                                           \
+   same64,                                           \
+   cast<To, uint8_t>,                                \
+   cast<To, int8_t>,                                 \
+   cast<To, int16_t>,                                \
+   cast<To, int32_t>,                                \
+   same_int,                                         \
+   cast<To, uint8_t>,                                \
+   cast<To, uint16_t>,                               \
+   cast<To, uint32_t>,                               \
+   cast<To, uint64_t>,                               \
+   cast_from_16<To, halves_to_floats>,               \
+   cast_from_16<To, bfloats_to_floats>}
 
 extern const CastKernels cast_kernels;
 const CastKernels cast_kernels = {
-    GRADRING_CASTS(float, copy<float>, (cast<float, double>), (cast<float, int64_t>), cast_half_to_float),
-    GRADRING_CASTS(double, (cast<double, float>), copy<double>, (cast<double, int64_t>), cast_half<double>),
-    GRADRING_CASTS(int64_t, (cast<int64_t, float>), (cast<int64_t, double>), copy<int64_t>, cast_half<int64_t>),
+    GRADRING_CASTS(float, copy<float>, (cast<float, double>), (cast<float, int64_t>)),
+    GRADRING_CASTS(double, (cast<double, float>), copy<double>, (cast<double, int64_t>)),
+    GRADRING_CASTS(int64_t, (cast<int64_t, float>), (cast<int64_t, double>), copy<int64_t>),
+    narrow<narrow_float16>,
+    narrow<narrow_bfloat16>,
 };
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

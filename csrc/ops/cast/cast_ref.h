@@ -37,6 +37,12 @@ void cast_element_from(Dtype dtype, void* to, const void* from) {
       const float value = half_to_float(half);
       return cast_element<To, float>(to, &value);
     }
+    case Dtype::kBfloat16: {
+      Bfloat bfloat;
+      std::memcpy(&bfloat, from, sizeof bfloat);
+      const float value = bfloat_to_float(bfloat);
+      return cast_element<To, float>(to, &value);
+    }
     default: return;
   }
 }

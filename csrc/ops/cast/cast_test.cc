@@ -14,9 +14,9 @@ using namespace gradring::testing;
 
 namespace {
 
-constexpr Dtype kFrom[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kUint8,  Dtype::kInt8,
-                           Dtype::kInt16,   Dtype::kInt32,   Dtype::kInt64,  Dtype::kBool,
-                           Dtype::kUint16,  Dtype::kUint32,  Dtype::kUint64, Dtype::kFloat16};
+constexpr Dtype kFrom[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kUint8,   Dtype::kInt8,   Dtype::kInt16,
+                           Dtype::kInt32,   Dtype::kInt64,   Dtype::kBool,    Dtype::kUint16, Dtype::kUint32,
+                           Dtype::kUint64,  Dtype::kFloat16, Dtype::kBfloat16};
 
 bool is_floating(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64; }
 
@@ -34,6 +34,10 @@ std::vector<std::byte> random_values(Dtype dtype, int64_t count) {
     std::vector<Half> halves;
     for (float x : normal<float>(count, 1000)) halves.push_back(half_from(x));
     fill(halves);
+  } else if (dtype == Dtype::kBfloat16) {
+    std::vector<Bfloat> bfloats;
+    for (float x : normal<float>(count, 1000)) bfloats.push_back(bfloat_from(x));
+    fill(bfloats);
   } else {
     for (std::byte& byte : bytes) byte = static_cast<std::byte>(uniform(0, dtype == Dtype::kBool ? 1 : 255));
   }
@@ -95,11 +99,38 @@ TEST_CASE("floats keep their NaN and infinities, and large integers round to the
   });
 }
 
-TEST_CASE("there is no cast to a dtype that no program computes in") {
+TEST_CASE("other targets have a kernel of their own from floats to 16-bit floats alone") {
   for (Dtype to : kFrom) {
     if (is_floating(to) || to == Dtype::kInt64) continue;
-    for (Dtype from : kFrom) CHECK((find_cast(to, from) == nullptr));
+    const bool narrow = to == Dtype::kFloat16 || to == Dtype::kBfloat16;
+    for (Dtype from : kFrom) CHECK((find_cast(to, from) != nullptr) == (narrow && from == Dtype::kFloat32));
   }
+}
+
+TEST_CASE("floats round to the nearest 16-bit float, at every instruction set") {
+  constexpr int64_t kCount = 4099;
+  std::vector<float> values(kCount);
+  for (float& value : values) {
+    const auto bits = static_cast<uint32_t>(uniform(0, 65535)) << 16 | static_cast<uint32_t>(uniform(0, 3)) << 14 |
+                      static_cast<uint32_t>(uniform(0, 2));  // near ties of bfloat16, of any exponent
+    std::memcpy(&value, &bits, sizeof bits);
+    if (uniform(0, 1) == 0) value = std::ldexp(normal<float>(1, 1)[0], static_cast<int>(uniform(-26, 16)));
+  }
+  for_each_isa([&] {
+    std::vector<uint16_t> halves(kCount), bfloats(kCount);
+    find_cast(Dtype::kFloat16, Dtype::kFloat32)(halves.data(), values.data(), kCount);
+    find_cast(Dtype::kBfloat16, Dtype::kFloat32)(bfloats.data(), values.data(), kCount);
+    for (size_t i = 0; i < kCount; ++i) {
+      CAPTURE(values[i]);
+      if (values[i] != values[i]) {
+        REQUIRE((halves[i] & 0x7fff) > 0x7c00);
+        REQUIRE((bfloats[i] & 0x7fff) > 0x7f80);
+        continue;
+      }
+      REQUIRE(halves[i] == half_from(values[i]).bits);
+      REQUIRE(bfloats[i] == bfloat_from(values[i]).bits);
+    }
+  });
 }
 
 TEST_CASE("every half float converts to the float of the same value, at every instruction set") {

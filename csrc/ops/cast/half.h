@@ -1,4 +1,4 @@
-// Half floats (float16) one by one: the obvious way, and exact. cast_cpu.cc has the fast one.
+// Floats of 16 bits one by one: the obvious way, and exact. cast_cpu.cc has the fast one.
 #pragma once
 
 #include <cmath>
@@ -37,6 +37,37 @@ inline Half half_from(double x) noexcept {
   // In [1024, 2048]: where it rounds up to 2048, the carry goes into the exponent.
   const auto significand = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));
   return {static_cast<uint16_t>(sign | (((exponent + 15) << 10) + significand - 1024))};
+}
+
+// The upper half of a float: a sign, eight bits of exponent (bias 127), seven bits of fraction.
+struct Bfloat {
+  uint16_t bits = 0;
+};
+
+inline float bfloat_to_float(Bfloat bfloat) noexcept {
+  const int exponent = bfloat.bits >> 7 & 255;
+  const int fraction = bfloat.bits & 127;
+  float value;
+  if (exponent == 255) {
+    value = fraction == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+  } else if (exponent == 0) {
+    value = std::ldexp(static_cast<float>(fraction), -133);
+  } else {
+    value = std::ldexp(static_cast<float>(128 + fraction), exponent - 134);
+  }
+  return bfloat.bits >> 15 ? -value : value;
+}
+
+// Rounds as half_from does.
+inline Bfloat bfloat_from(double x) noexcept {
+  const auto sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
+  const double size = std::fabs(x);
+  if (std::isnan(x)) return {static_cast<uint16_t>(sign | 0x7fc0)};
+  if (size >= 0x1.ffp127) return {static_cast<uint16_t>(sign | 0x7f80)};
+  if (size < 0x1p-126) return {static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(size * 0x1p133)))};
+  const int exponent = std::ilogb(size);
+  const auto significand = static_cast<int>(std::nearbyint(std::ldexp(size, 7 - exponent)));
+  return {static_cast<uint16_t>(sign | (((exponent + 127) << 7) + significand - 128))};
 }
 
 }  // namespace gradring

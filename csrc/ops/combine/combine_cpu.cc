@@ -1,4 +1,4 @@
-#include "ops/combine/half.h"
+#include "ops/simd/half.h"
 #include "ops/combine/kernels.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {

@@ -12,7 +12,10 @@ from gradring.ir import Graph, Node
 
 __all__ = ["ITEM", "Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "schema_of"]
 
-ITEM = {"float32": 4, "float64": 8, "int64": 8}
+ITEM = {
+    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8,
+    "bool": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+}
 """Bytes of an element."""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from gradring.graph.flow import check_flow
 from gradring.graph.meaning import check_meaning
-from gradring.graph.schema import Schema, fail, place_of, refusal, schema_of
+from gradring.graph.schema import ITEM, Schema, fail, place_of, refusal, schema_of
 from gradring.graph.step_rules import check_step_graph
 from gradring.ir import PHASES, STEP, WHEN, Graph, Node, Value
 from gradring.ir.layout import GRAIN
@@ -22,8 +22,7 @@ from gradring.ir.layout import GRAIN
 __all__ = ["check"]
 
 _KINDS = ("input", "output", "param", "buffer", "grad", "state", "temp", "step")
-_FLOATS = ("float32", "float64")
-_DTYPES = (*_FLOATS, "int64", "bool")
+_DTYPES = tuple(ITEM)
 
 
 def check(graph: Graph) -> None:

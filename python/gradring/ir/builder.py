@@ -128,16 +128,18 @@ class Builder:
         effects: str = "",
         also: Mapping[str, Value] | None = None,
         integers: Sequence[str] = (),
+        dtype: str | None = None,
     ) -> str:
         """Add an operation of one output ``y`` and return the output's name.
 
         ``also`` are further outputs by role, whose names are made unique; ``effects`` is what the node does beside.
-        ``integers`` are the roles that take integers as they are; to all others integers are cast.
+        ``integers`` are the roles that take integers as they are; to all others integers are cast. ``dtype`` is that of the
+        output, if it is not the model's.
         """
         for role, of in inputs.items():
             self._read(of, role in integers)
         name = self.graph.fresh(self.path("out"))
-        self.graph = self.graph.with_value(Value(name, shape, dtype=self.dtype))
+        self.graph = self.graph.with_value(Value(name, shape, dtype=dtype or self.dtype))
         outputs = {"y": name}
         for role, value in (also or {}).items():
             outputs[role] = self.graph.fresh(f"{name}.{role}")

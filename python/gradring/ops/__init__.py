@@ -8,6 +8,7 @@ from gradring.ops import add, column_sums, copy, function  # noqa: F401
 from gradring.ops.activation import gelu, gelu_vjp, relu, relu_vjp, sigmoid, sigmoid_vjp, silu, silu_vjp, tanh, tanh_vjp
 from gradring.ops.adam import adam_update, adamw_update
 from gradring.ops.batch_norm import batch_norm, batch_norm_vjp
+from gradring.ops.cast import cast
 from gradring.ops.cross_entropy import softmax_cross_entropy, softmax_cross_entropy_vjp
 from gradring.ops.dropout import dropout, dropout_vjp
 from gradring.ops.embedding import embedding, embedding_vjp
@@ -27,6 +28,7 @@ __all__ = [
     "batch_norm_vjp",
     "binary_cross_entropy",
     "binary_cross_entropy_vjp",
+    "cast",
     "dropout",
     "dropout_vjp",
     "embedding",

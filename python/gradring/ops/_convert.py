@@ -6,10 +6,30 @@ from typing import Any
 
 import numpy as np
 
+from gradring import _core
 from gradring.arrays import as_ndarray
 
-_KNOWN = frozenset(np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool"))
+_KNOWN = frozenset(np.dtype(code) for code in "?bBhHiIlLqQefd")
 _LABELS = "int32, int64 or uint8"
+
+
+def learn_bfloat16() -> np.dtype[Any]:
+    """NumPy's dtype bfloat16, which native code knows from then on."""
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise TypeError("[dtype] NumPy has bfloat16 with the package ml_dtypes: pip install ml_dtypes") from None
+    dtype: np.dtype[Any] = np.dtype(bfloat16)
+    _core.set_bfloat16(dtype)
+    return dtype
+
+
+def dtype_name(op: str, argument: str, value: Any) -> str:
+    """The name of what ``numpy.dtype`` makes of a value; empty if it makes nothing."""
+    try:
+        return str(np.dtype(value).name)
+    except TypeError:
+        return ""
 
 
 def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
@@ -19,7 +39,9 @@ def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     """
     array = as_ndarray(op, argument, value)
     dtype = array.dtype.newbyteorder("=")
-    if dtype not in _KNOWN:
+    if dtype.name == "bfloat16":
+        dtype = learn_bfloat16()
+    elif dtype not in _KNOWN:
         accepted = _LABELS if argument in ("labels", "ids") else "float32 or float64"
         raise TypeError(f"[{op}] {argument} is of dtype {array.dtype}: must be {accepted}; convert it with .astype")
     plain: np.ndarray[Any, Any] = np.require(array, dtype=dtype, requirements=["A"]).view(np.ndarray)

@@ -1,4 +1,4 @@
-#include "loader/transforms/any_cast.h"
+#include "ops/cast/any_cast.h"
 
 #include <cstring>
 #include <type_traits>
@@ -13,11 +13,44 @@ struct Bool {
   uint8_t value;
 };
 
+template <class T>
+constexpr bool kIsHalf = std::is_same_v<T, Half> || std::is_same_v<T, Bfloat>;
+
+float to_float(Half x) noexcept { return half_to_float(x); }
+float to_float(Bfloat x) noexcept { return bfloat_to_float(x); }
+
+template <class To>
+To rounded(double x) noexcept {
+  if constexpr (std::is_same_v<To, Half>) {
+    return half_from(x);
+  } else {
+    return bfloat_from(x);
+  }
+}
+
+// A double that rounds to a 16-bit float as x itself does. Of integers of more than 52 bits, the lowest 12 are kept as one
+// bit that says whether any is set (rounding to odd), so that nothing is rounded twice.
+template <class From>
+double as_double(From x) noexcept {
+  if constexpr (kIsHalf<From>) {
+    return to_float(x);
+  } else if constexpr (std::is_integral_v<From> && sizeof(From) == 8) {
+    constexpr From kLow = 0xfff;
+    if (x < (From{1} << 52) && (!std::is_signed_v<From> || x > -static_cast<From>(int64_t{1} << 52))) {
+      return static_cast<double>(x);
+    }
+    const From odd = (x & kLow) != 0 ? kLow + 1 : 0;
+    return static_cast<double>((x & ~kLow) | odd);
+  } else {
+    return static_cast<double>(x);
+  }
+}
+
 // A float that the integer cannot hold is undefined in C++: go by way of int64 and the range it can hold.
 template <class To, class From>
 To convert(From x) noexcept {
-  if constexpr (std::is_same_v<From, Half>)
-    return convert<To>(half_to_float(x));
+  if constexpr (kIsHalf<From>)
+    return convert<To>(to_float(x));
   else if constexpr (std::is_floating_point_v<From>) {
     const int64_t lowest = INT64_MIN;
     constexpr From kLimit = static_cast<From>(9223372036854775808.0);
@@ -38,15 +71,15 @@ void cast(void* to, const void* from, int64_t count) {
     From x;
     std::memcpy(&x, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof x), sizeof x);
     if constexpr (std::is_same_v<To, Bool>) {
-      if constexpr (std::is_same_v<From, Half>) {
+      if constexpr (kIsHalf<From>) {
         static_cast<uint8_t*>(to)[i] = (x.bits & 0x7fff) != 0;
       } else {
         static_cast<uint8_t*>(to)[i] = x != From{0};
       }
-    } else if constexpr (std::is_same_v<To, Half> && std::is_same_v<From, Half>) {
-      static_cast<Half*>(to)[i] = x;
-    } else if constexpr (std::is_same_v<To, Half>) {
-      static_cast<Half*>(to)[i] = half_from(static_cast<double>(x));
+    } else if constexpr (std::is_same_v<To, From>) {
+      static_cast<To*>(to)[i] = x;
+    } else if constexpr (kIsHalf<To>) {
+      static_cast<To*>(to)[i] = rounded<To>(as_double(x));
     } else {
       static_cast<To*>(to)[i] = convert<To>(x);
     }
@@ -68,6 +101,7 @@ Cast from_any(Dtype from) noexcept {
     case Dtype::kUint32: return cast<To, uint32_t>;
     case Dtype::kUint64: return cast<To, uint64_t>;
     case Dtype::kFloat16: return cast<To, Half>;
+    case Dtype::kBfloat16: return cast<To, Bfloat>;
   }
   return nullptr;
 }
@@ -84,7 +118,8 @@ Cast find_any_cast(Dtype to, Dtype from) noexcept {
     case Dtype::kUint16: return from_any<uint16_t>(from);
     case Dtype::kUint32: return from_any<uint32_t>(from);
     case Dtype::kUint64: return from_any<uint64_t>(from);
-    case Dtype::kFloat16: return from_any<Half>(from);
+    case Dtype::kFloat16: return from == Dtype::kFloat32 ? find_cast(to, from) : from_any<Half>(from);
+    case Dtype::kBfloat16: return from == Dtype::kFloat32 ? find_cast(to, from) : from_any<Bfloat>(from);
     default: return find_cast(to, from);
   }
 }
