@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'StackTeller', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -202,6 +202,16 @@ class CommWork:
     @property
     def result(self) -> typing.Any:
         ...
+class StackTeller:
+    """
+    Tells ranks that give this one up where its Python code is.
+    """
+    def answer(self, text: str) -> None:
+        ...
+    def await_question(self) -> bool:
+        """
+        True once another rank asks; False when the communicator is closed.
+        """
 class Group:
     """
     A rank's membership of a group of ranks.
@@ -221,9 +231,11 @@ class Group:
         ...
     def segment_bytes(self) -> int:
         ...
-    def set_activity(self, activity: typing.SupportsInt | typing.SupportsIndex, patience: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    def set_activity(self, activity: typing.SupportsInt | typing.SupportsIndex, patience: typing.SupportsFloat | typing.SupportsIndex, passing: bool = False) -> None:
         ...
     def split(self, color: typing.SupportsInt | typing.SupportsIndex, key: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        ...
+    def stack_teller(self) -> StackTeller:
         ...
     @property
     def closed(self) -> bool:
@@ -323,7 +335,7 @@ def call_source(checked: collections.abc.Callable[..., typing.Any], length: typi
     ...
 def check_instruction(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> None:
     """
-    Raise an error that names op and operand unless a program may make this call.
+    Raise an error that names op and operand unless a program may make this call. An operand is (name, dtype, shape); a field of the step record has the dtype None.
     """
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
     ...
@@ -341,7 +353,7 @@ def core_round_trip() -> float:
     """
 def count_flops(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> float:
     """
-    Multiplications and additions of one call.
+    Multiplications and additions of one call, given as to check_instruction.
     """
 def detected_isa() -> str:
     ...

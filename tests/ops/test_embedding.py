@@ -104,7 +104,7 @@ def test_out() -> None:
 
 def test_misuse_is_named() -> None:
     ids, table = np.zeros(3, int), np.ones((4, 2), np.float32)
-    with pytest.raises(TypeError, match=r"\[embedding\] ids is of dtype float32: must be int32 or int64"):
+    with pytest.raises(TypeError, match=r"\[embedding\] ids is of dtype float32: must be int32, int64 or uint8"):
         gr.ops.embedding(np.zeros(3, np.float32), table)
     with pytest.raises(ValueError, match=r"\[embedding\] table is \(4,\): must have 2 dimensions"):
         gr.ops.embedding(ids, table[:, 0])

@@ -107,7 +107,7 @@ def test_misuse_is_named() -> None:
     cross_entropy, vjp = gr.ops.softmax_cross_entropy, gr.ops.softmax_cross_entropy_vjp
     with pytest.raises(ValueError, match=r"logits is \(4, 3\), labels is \(3,\): labels must have the shape"):
         cross_entropy(logits, labels[:3])
-    with pytest.raises(TypeError, match=r"labels is of dtype float32: must be int32 or int64"):
+    with pytest.raises(TypeError, match=r"labels is of dtype float32: must be int32, int64 or uint8"):
         cross_entropy(logits, logits[:, 0])
     with pytest.raises(ValueError, match=r"reduction is 'total': must be 'sample', 'mean' or 'sum'"):
         cross_entropy(logits, labels, reduction="total")
