@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LaneWorker', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'StackTeller', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'StackTeller', 'StripeWorker', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -254,7 +254,7 @@ class LoaderPipeline:
         ...
     def close(self) -> None:
         ...
-    def dead_lane(self) -> int:
+    def dead_stripe(self) -> int:
         ...
     def iterate(self, reading: typing.Any) -> typing.Any:
         ...
@@ -268,7 +268,7 @@ class LoaderPipeline:
         """
         Tells worker processes to end.
         """
-    def recover_lane(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: bool) -> None:
+    def recover_stripe(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: bool) -> None:
         ...
     def set_process(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -278,7 +278,7 @@ class LoaderPipeline:
         ...
     def take_error(self, batch: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
         ...
-    def waited_lane(self) -> int:
+    def waited_stripe(self) -> int:
         ...
     def worker_at(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, float, int, int]:
         """
@@ -317,7 +317,7 @@ class LoaderFeed(Feed):
     """
     def __init__(self, pipeline: LoaderPipeline, reading: typing.Any) -> None:
         ...
-class LaneWorker:
+class StripeWorker:
     """
     The work of one worker process.
     """

@@ -91,7 +91,8 @@ bool known_dtype(char kind, int64_t bytes, Dtype* dtype) {
   for (int i = 0; i < kDtypes; ++i) {
     const auto candidate = static_cast<Dtype>(i);
     // NumPy's kinds are the first letters of the names; it has no bfloat16 of its own.
-    if (candidate != Dtype::kBfloat16 && dtype_name(candidate)[0] == kind && static_cast<int64_t>(size_of(candidate)) == bytes) {
+    if (candidate != Dtype::kBfloat16 && dtype_name(candidate)[0] == kind &&
+        static_cast<int64_t>(size_of(candidate)) == bytes) {
       *dtype = candidate;
       return true;
     }
