@@ -1,6 +1,5 @@
 """What waiting costs: next to nothing, and no more where ranks share cores."""
 
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,8 @@ import numpy as np
 import pytest
 
 import gradring as gr
+
+from . import functions
 
 # Promised: half a percent of a core, in waits of more than 10 ms. Five times that where the machine is loaded.
 SHARE = 0.005 * 5
@@ -41,23 +42,9 @@ def test_a_long_wait_costs_half_a_percent_of_a_core(how):
     assert cost and cost[0] < SHARE
 
 
-def many_meetings(count):
-    """CPU seconds of this rank per meeting, on two cores at most."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-    with gr.comm.init(timeout=100.0) as comm:
-        x = comm.empty(20000)
-        x[:] = 0
-        comm.barrier()
-        before = time.process_time()
-        for _ in range(count):
-            comm.all_reduce(x)
-            comm.barrier()
-        return (time.process_time() - before) / count
-
-
 def test_four_ranks_on_two_cores_do_not_collapse():
     # Ranks that spun without yielding would each burn the scheduler's slices, of several milliseconds, in every meeting.
-    assert max(gr.comm.spawn(many_meetings, 4, 300, pin=False)) < 0.003
+    assert max(gr.comm.spawn(functions.many_meetings, 4, 300, pin=False)) < 0.003
 
 
 def test_a_split_group_waits_for_its_own_members_alone():
