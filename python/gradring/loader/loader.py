@@ -171,10 +171,14 @@ class Loader(Settled):
         position = start * self.batch_size * self.world_size
         return self._begin(position, stay=True, dtypes=tuple(dtypes), in_order=in_order).feed()
 
+    def require_open(self) -> None:
+        """Raise ``LoaderError`` if the loader was closed."""
+        self._pipelines.check()
+
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
         """The source's arrays, if it is plain arrays in memory that reach the batches as they are; else None."""
-        self._pipelines.check()
+        self.require_open()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
         plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)

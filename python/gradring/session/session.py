@@ -245,6 +245,7 @@ class Session(SessionState):
         try:
             known = self._source
             if known is not None and known[0] is source:
+                source.require_open()
                 bound = known[1]
             elif not isinstance(source, Loader) or not source.computable:
                 return self._train_batches(source, epoch, start, progress)
