@@ -1,4 +1,4 @@
-"""Twenty training runs whose every bit is recorded: the models, their data and what is hashed.
+"""Training runs whose every bit is recorded: the models, their data and what is hashed.
 
 Run as a script, it prints the hashes at the instruction set that ``GRADRING_ISA`` names, as JSON:
 
@@ -108,14 +108,60 @@ RUNS = {
         {},
     ),
     "one row, one output": (lambda: mlp(13, 9, 1), 1, 13, 1, "mse", sgd(), {}),
+    "layer norm": (
+        lambda: nn.Sequential(nn.Linear(30, 45), nn.LayerNorm(45), nn.GELU(), nn.Linear(45, 7), nn.LayerNorm(7)),
+        21,
+        30,
+        7,
+        "cross_entropy",
+        adamw,
+        {},
+    ),
+    "rms norm": (
+        lambda: nn.Sequential(nn.RMSNorm(30), nn.Linear(30, 45), nn.RMSNorm(45), nn.ReLU(), nn.Linear(45, 7)),
+        21,
+        30,
+        7,
+        "mse",
+        sgd(momentum=0.9),
+        {"clip_norm": 1.0},
+    ),
+    "batch norm": (
+        lambda: nn.Sequential(nn.Linear(30, 45), nn.BatchNorm1d(45), nn.ReLU(), nn.Linear(45, 7)),
+        70,
+        30,
+        7,
+        "cross_entropy",
+        sgd(momentum=0.9),
+        {},
+    ),
+    "embedding": (
+        lambda: nn.Sequential(nn.Embedding(50, 9), nn.Flatten(), nn.Linear(54, 10)),
+        32,
+        6,
+        10,
+        "cross_entropy",
+        adam,
+        {"accumulate": 2},
+    ),
 }
+
+
+def inputs(name, rows, seed):
+    """What a run's model reads: numbers, or ids below 50."""
+    x = numbers((rows, RUNS[name][2]), seed)
+    return np.floor(np.abs(x) * 50).astype(np.int64) if name == "embedding" else x.astype(dtype_of(name))
+
+
+def dtype_of(name):
+    return RUNS[name][6].get("dtype", "float32")
 
 
 def run(name):
     """The hash of a run: its losses, final parameters and optimizer state, an evaluation and predictions."""
-    make, rows, features, outputs, loss, optimizer, options = RUNS[name]
+    make, rows, _, outputs, loss, optimizer, options = RUNS[name]
     seed = list(RUNS).index(name)
-    x = numbers((4 * rows, features), 2 * seed + 1)
+    x = inputs(name, 4 * rows, 2 * seed + 1)
     if loss == "cross_entropy":
         y = (np.arange(4 * rows) * 7 + seed) % outputs
     else:
@@ -123,20 +169,20 @@ def run(name):
         y = (y > 0).astype(np.float64) if loss == "binary_cross_entropy" else y
     model = make()
     trainer = gr.Trainer(model, loss=loss, optimizer=optimizer(), **{"seed": 3, **options})
-    dtype = options.get("dtype", "float32")
+    dtype = dtype_of(name)
     for parameter, (key, view) in enumerate(sorted(trainer.params.items())):
         assert view.dtype == dtype, key
         view[...] = numbers(view.shape, 1000 + 50 * seed + parameter) * (2.0 / np.sqrt(view.shape[0]))
     digest = hashlib.sha256()
     for step in range(STEPS):
         rows_now = slice((step % 4) * rows, (step % 4 + 1) * rows)
-        digest.update(np.float64(trainer.step(x[rows_now].astype(dtype), y[rows_now])).tobytes())
+        digest.update(np.float64(trainer.step(x[rows_now], y[rows_now])).tobytes())
     state = trainer.state_dict()
     for group in ("params", "optimizer"):
         for key in sorted(state[group]):
             digest.update(np.ascontiguousarray(state[group][key]).tobytes())
-    digest.update(np.float64(trainer.evaluate((x.astype(dtype), y))["loss"]).tobytes())
-    digest.update(trainer.predict(x.astype(dtype)).tobytes())
+    digest.update(np.float64(trainer.evaluate((x, y))["loss"]).tobytes())
+    digest.update(trainer.predict(x).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from bits.models import RUNS, numbers
+from bits.models import RUNS, inputs, numbers
 from gradring.graph import Graph, check
 from gradring.session import state as session_state
 
@@ -25,15 +25,15 @@ def step_graph(name: str) -> Graph:
 
 def trained(name: str, mutant: Graph | None) -> tuple[bytes, Graph]:
     """Every bit that some steps leave behind, by the model's own graph or by a mutant of it."""
-    make, rows, features, outputs, loss, optimizer, options = RUNS[name]
-    x = numbers((rows, features), 1).astype(options.get("dtype", "float32"))
+    make, rows, _, outputs, loss, optimizer, options = RUNS[name]
+    x = inputs(name, rows, 1)
     y = np.arange(rows) % outputs if loss == "cross_entropy" else numbers((rows, outputs), 2) > 0
     trainer = gr.Trainer(make(), loss=loss, optimizer=optimizer(), threads=1, **{"seed": 3, **options})
     original = session_state.train_graph
     if mutant is not None:
         session_state.train_graph = lambda *args, **named: mutant  # type: ignore[assignment]
     try:
-        losses = [trainer.step(x, y if loss == "cross_entropy" else y.astype(x.dtype)) for _ in range(_STEPS)]
+        losses = [trainer.step(x, y if loss == "cross_entropy" else y.astype(np.float64)) for _ in range(_STEPS)]
     finally:
         session_state.train_graph = original
     state = trainer.state_dict()
