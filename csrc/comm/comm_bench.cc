@@ -1,12 +1,14 @@
-// comm_bench [RANKS] [ROUNDS]: all_reduce of float32 between forked processes, pinned to cores in turn, beside the bound that
+// comm_bench [RANKS] [ROUNDS] [private]: all_reduce of float32 between forked processes, pinned to cores in turn, beside the bound that
 // the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
 //
 // Lines: bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all written anew and then reduced one after
 // another), p10 / p50 / p90 of the slowest rank in microseconds, and the fraction of the bound B / (2 p). Inputs are written anew
-// before each use, outside the time; every result is checked.
+// before each use, outside the time; every result is checked. With "private", the arrays lie outside of all segments, and
+// staging them is raced, call by call, against reading them from the other process by process_vm_readv (two ranks).
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +30,8 @@ namespace {
 // The ranks' times of one round; barriers of the group come between writing and reading.
 struct Shared {
   double seconds[kMostRanks];
+  pid_t pids[kMostRanks];
+  void* arrays[kMostRanks];  // each rank's own address of its private array
 };
 
 double now() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
@@ -93,7 +97,7 @@ void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
   // A sweep that is not timed: pages are there, and mapped on every side.
   for (int i = -static_cast<int>(arrays); i < rounds; ++i) {
     const int turn = i + static_cast<int>(arrays);
-    const auto value_of = [&](int rank, int k) { return repeat > 1 ? 0.f : static_cast<float>(rank + k % 7); };
+    const auto value_of = [&](int of, int k) { return repeat > 1 ? 0.f : static_cast<float>(of + k % 7); };
     if (static_cast<size_t>(turn) % arrays == 0)
       for (size_t k = 0; k < arrays; ++k)
         std::fill(xs[k], xs[k] + count, value_of(group.rank(), turn + static_cast<int>(k)));
@@ -122,10 +126,83 @@ void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
   std::fflush(stdout);
 }
 
+void barrier(Group& group) {
+  Call call;
+  call.agreement.kind = Collective::kBarrier;
+  if (group.run(call) != Code::kOk) std::_Exit(3);
+}
+
+// Bytes of the other rank's private array, from `offset` on, into this process.
+void read_peer(const Shared& shared, int peer, size_t offset, void* to, size_t bytes) {
+  const iovec mine{to, bytes}, theirs{static_cast<char*>(shared.arrays[peer]) + offset, bytes};
+  if (process_vm_readv(shared.pids[peer], &mine, 1, &theirs, 1, 0) != static_cast<ssize_t>(bytes)) {
+    std::perror("process_vm_readv");
+    std::_Exit(6);
+  }
+}
+
+// Each of two ranks sums one half, in pieces that stay in its cache, and then reads the other half of the result.
+void reduce_by_reading(Rank& rank, float* x, size_t bytes, char* piece) {
+  constexpr size_t kPiece = size_t{256} << 10;
+  const int peer = 1 - rank.group.rank();
+  const size_t half = bytes / 2, own = rank.group.rank() == 0 ? 0 : half;
+  barrier(rank.group);
+  for (size_t at = own; at < own + half; at += kPiece) {
+    const size_t size = std::min(kPiece, own + half - at);
+    read_peer(rank.shared, peer, at, piece, size);
+    auto* const here = reinterpret_cast<char*>(x) + at;
+    const void* in[] = {peer == 0 ? piece : here, peer == 0 ? here : piece};
+    void* out[] = {here};
+    find_combine(Element::kFloat32, Reduction::kSum)({2, 1, in, out, static_cast<int64_t>(size / 4), 1});
+  }
+  barrier(rank.group);
+  read_peer(rank.shared, peer, half - own, reinterpret_cast<char*>(x) + (half - own), half);
+  barrier(rank.group);
+}
+
+void race_private(Rank& rank, size_t bytes, int rounds) {
+  const auto count = static_cast<int64_t>(bytes / 4);
+  AlignedArena memory(bytes), piece(size_t{256} << 10);
+  collapse_into_huge_pages(memory.data(), bytes);
+  auto* const x = reinterpret_cast<float*>(memory.data());
+  rank.shared.pids[rank.group.rank()] = getpid();
+  rank.shared.arrays[rank.group.rank()] = x;
+  const Operand all(x, count, 4);
+  const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
+  std::vector<double> times[2];
+  for (int turn = 0; turn < 2 * rounds; ++turn) {
+    const bool reading = turn % 2 != 0;
+    std::fill(x, x + count, static_cast<float>(rank.group.rank() + turn % 7));
+    const double seconds = rank.timed([&] {
+      if (reading) {
+        reduce_by_reading(rank, x, bytes, reinterpret_cast<char*>(piece.data()));
+      } else if (rank.group.run(call) != Code::kOk) {
+        std::_Exit(4);
+      }
+    });
+    times[reading].push_back(seconds);
+    const float expected = static_cast<float>(1 + 2 * (turn % 7));
+    if (std::any_of(x, x + count, [=](float got) { return got != expected; })) std::_Exit(5);
+  }
+  rank.together();  // nobody frees what the other may still read
+  for (auto& taken : times) std::sort(taken.begin(), taken.end());
+  if (rank.group.rank() != 0) return;
+  std::printf(
+      "%10zu private: staged %.2f / %.2f / %.2f us, read from the other process %.2f / %.2f / %.2f us, ratio %.2f\n",
+      bytes, at(times[0], 0.1) * 1e6, at(times[0], 0.5) * 1e6, at(times[0], 0.9) * 1e6, at(times[1], 0.1) * 1e6,
+      at(times[1], 0.5) * 1e6, at(times[1], 0.9) * 1e6, at(times[1], 0.5) / at(times[0], 0.5));
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const int ranks = argc > 1 ? std::atoi(argv[1]) : 2, rounds = argc > 2 ? std::atoi(argv[2]) : 200;
+  const bool private_arrays = argc > 3 && std::strcmp(argv[3], "private") == 0;
+  if (private_arrays && ranks != 2) {
+    std::fprintf(stderr, "comm_bench: private arrays are raced between two ranks\n");
+    return 2;
+  }
   auto* const shared =
       static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   const auto statuses = testing::in_processes(
@@ -139,6 +216,12 @@ int main(int argc, char** argv) {
           if (CPU_ISSET(cpu, &allowed) && left-- == 0) CPU_SET(cpu, &mine);
         sched_setaffinity(0, sizeof mine, &mine);
         Rank rank{group, *shared};
+        if (private_arrays) {
+          for (const size_t bytes : {size_t{16} << 10, size_t{64} << 10, size_t{256} << 10, size_t{1} << 20,
+                                     size_t{4} << 20, size_t{16} << 20, size_t{64} << 20})
+            race_private(rank, bytes, std::clamp<int>(static_cast<int>((size_t{1} << 30) / bytes), 10, rounds));
+          return 0;
+        }
         const double bound = bandwidth(rank, size_t{64} << 20, std::max(rounds / 10, 5));
         if (group.rank() == 0) std::printf("%d ranks; loads and stores of all: %.1f GB/s\n", ranks, bound * 1e-9);
         for (const size_t bytes : {size_t{8}, size_t{1} << 10, size_t{8} << 10, size_t{64} << 10, size_t{256} << 10,
