@@ -31,8 +31,8 @@ constexpr size_t size_of(Dtype dtype) noexcept {
   return sizes[static_cast<int>(dtype)];
 }
 constexpr const char* dtype_name(Dtype dtype) noexcept {
-  constexpr const char* names[kDtypes + 1] = {"float32", "float64", "bool",         "int8",   "int16",
-                                              "int32",   "int64",   "uint8",        "uint16", "uint32",
+  constexpr const char* names[kDtypes + 1] = {"float32", "float64", "bool",     "int8",         "int16",
+                                              "int32",   "int64",   "uint8",    "uint16",       "uint32",
                                               "uint64",  "float16", "bfloat16", "another dtype"};
   return names[static_cast<int>(dtype)];
 }

@@ -1,5 +1,5 @@
-#include "ops/simd/half.h"
 #include "ops/combine/kernels.h"
+#include "ops/simd/half.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
