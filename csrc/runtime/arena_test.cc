@@ -95,27 +95,32 @@ TEST_CASE("attach refuses what could shrink under it") {
   close(unsealed);
 }
 
-TEST_CASE("arenas of 2 MiB and more begin at 2 MiB, and are as good where huge pages are refused") {
-  for (const bool refused : {false, true}) {
-    const int status = gradring::testing::exit_of_child([refused] {
-      if (refused && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0) return 1;
-      for (const size_t bytes : {gradring::kHugePage, gradring::kHugePage + 1, 3 * gradring::kHugePage - 4096}) {
-        SharedArena arena(bytes);
-        if (reinterpret_cast<uintptr_t>(arena.data()) % gradring::kHugePage != 0) return 2;
-        if (!all_zero(arena.data(), bytes)) return 3;
-        for (size_t i = 0; i < bytes; i += 997) arena.data()[i] = static_cast<std::byte>(i % 251);
-        const SharedArena again = SharedArena::attach(arena.fd());
-        if (reinterpret_cast<uintptr_t>(again.data()) % gradring::kHugePage != 0) return 4;
-        for (size_t i = 0; i < bytes; i += 997)
-          if (again.data()[i] != static_cast<std::byte>(i % 251)) return 5;
-        if (refused && gradring::collapse_into_huge_pages(arena.data(), bytes)) return 6;
-      }
-      return 0;
-    });
-    INFO("refused: ", refused);
-    CHECK(status == 0);
-  }
+namespace {
+
+// In a child process, whose setting it is whether it gets huge pages. 0: all is well.
+int use_large_arenas(bool refused) {
+  return gradring::testing::exit_of_child([refused] {
+    if (refused && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0) return 1;
+    for (const size_t bytes : {gradring::kHugePage, gradring::kHugePage + 1, 3 * gradring::kHugePage - 4096}) {
+      SharedArena arena(bytes);
+      if (reinterpret_cast<uintptr_t>(arena.data()) % gradring::kHugePage != 0) return 2;
+      if (!all_zero(arena.data(), bytes)) return 3;
+      for (size_t i = 0; i < bytes; i += 997) arena.data()[i] = static_cast<std::byte>(i % 251);
+      const SharedArena again = SharedArena::attach(arena.fd());
+      if (reinterpret_cast<uintptr_t>(again.data()) % gradring::kHugePage != 0) return 4;
+      for (size_t i = 0; i < bytes; i += 997)
+        if (again.data()[i] != static_cast<std::byte>(i % 251)) return 5;
+      if (refused && gradring::collapse_into_huge_pages(arena.data(), bytes)) return 6;
+    }
+    return 0;
+  });
 }
+
+}  // namespace
+
+TEST_CASE("arenas of 2 MiB and more begin at 2 MiB") { CHECK(use_large_arenas(false) == 0); }
+
+TEST_CASE("large arenas are as good where huge pages are refused") { CHECK(use_large_arenas(true) == 0); }
 
 TEST_CASE("a moved arena keeps its memory, and descriptors are given back") {
   const auto descriptors = [] {
