@@ -287,6 +287,21 @@ def test_output_that_breaks_ends_no_training(terminal, error, calls, monkeypatch
     assert len(history) == 5
 
 
+def test_what_was_printed_last_makes_no_failure_of_success():
+    """Python flushes at its exit, and exits with 120 where that fails: a reader may go at the last moment."""
+    script = (
+        "import os, sys; from gradring.cli import main; from gradring.cli import train\n"
+        "def run(options):\n"
+        "    reader, writer = os.pipe(); os.dup2(writer, 1); os.dup2(writer, 2); os.close(reader)\n"
+        "    sys.stdout.write('a line without its end')\n"
+        "    return 0\n"
+        "train.run = run; sys.exit(main(['train', 'digits']))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0
+
+
 def test_the_command_survives_a_reader_that_goes(tmp_path):
     command = f"{sys.executable} -m gradring train digits --epochs 3 --out {tmp_path} 2>&1 >/dev/null | head -c 50"
     done = subprocess.run(

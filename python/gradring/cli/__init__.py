@@ -14,6 +14,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process if None) and return its exit status."""
     from gradring.cli import bench, doctor, predict, run, train
+    from gradring.cli.output import settle
 
     parser = argparse.ArgumentParser(
         prog="gradring", description="Train neural networks straight from NumPy arrays, natively."
@@ -32,3 +33,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"gradring: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1
+    finally:
+        settle()

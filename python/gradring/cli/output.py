@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from typing import TextIO
 
-__all__ = ["say"]
+__all__ = ["say", "settle"]
 
 
 def say(text: str, file: TextIO | None = None) -> None:
@@ -15,10 +16,34 @@ def say(text: str, file: TextIO | None = None) -> None:
     try:
         print(text, file=target, flush=True)
     except (OSError, ValueError):
-        # So that Python's own flush at its exit does not fail in our stead.
+        _drop(target)
+
+
+def settle() -> None:
+    """Write out what others have printed. Where nobody reads it any more, Python's own flush at its exit must not fail: it
+    would make exit status 120 of success."""
+    for stream in (sys.stdout, sys.stderr):
         try:
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, target.fileno())
-            os.close(devnull)
+            stream.flush()
+            if _has_no_reader(stream.fileno()):
+                _drop(stream)
         except (OSError, ValueError):
-            pass
+            _drop(stream)
+        except AttributeError:  # None, where the process has no such stream
+            continue
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _drop(stream: TextIO) -> None:
+    """From now on, what is printed goes nowhere."""
+    try:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, stream.fileno())
+        os.close(devnull)
+    except (OSError, ValueError):
+        pass
