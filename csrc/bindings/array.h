@@ -19,8 +19,7 @@ namespace py = pybind11;
 namespace gradring {
 
 inline constexpr int kNumpyHalf = 23;  // NPY_HALF, which pybind11 does not name
-// The number under which the package ml_dtypes has registered bfloat16 with NumPy; below 0 as long as nobody needs it.
-// With the GIL.
+// The type number that the package ml_dtypes got for bfloat16 from NumPy; negative until the first use. The GIL guards it.
 inline int numpy_bfloat16 = -1;
 
 // Through Python: a new reference to a plain ndarray.

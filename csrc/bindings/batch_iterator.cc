@@ -28,7 +28,8 @@ int iterator_traverse(PyObject* object, visitproc visit, void* arg) {
 }
 
 // Ends the pass, if it has not ended yet: the workers stop after their current sample, and the caller does not wait for
-// them. That must come before the Pass dies, because whoever sees it die may begin the next pass over the same pipeline.
+// them. This comes before the Pass is freed, because another thread may begin the next pass over the same pipeline as soon
+// as it is.
 // An iterator that has finished touches the pipeline no more.
 void end_pass(IteratorObject* self) noexcept {
   if (!std::exchange(self->finished, true)) self->pipeline->native().stop();

@@ -14,7 +14,7 @@ namespace {
 
 constexpr auto kSlice = std::chrono::milliseconds(50);
 
-// Pipelines that nobody holds and whose workers were still at work.
+// Pipelines without an owner whose workers have not ended yet: sweep frees them.
 std::atomic<LoaderPipeline*> left{nullptr};
 
 }  // namespace
@@ -85,7 +85,7 @@ void LoaderPipeline::leave(LoaderPipeline* pipeline) noexcept {
     return;
   }
   push_left(pipeline);
-  sweep();  // its workers may have ended meanwhile, and told nobody
+  sweep();  // its workers may have ended between the check above and the push
 }
 
 bool LoaderPipeline::sweep() noexcept {
@@ -113,7 +113,7 @@ LoaderPipeline::~LoaderPipeline() {
 }
 
 bool LoaderPipeline::join(double seconds, bool signals) {
-  pipeline_->close();  // whoever waits leaves
+  pipeline_->close();  // wakes all waiting threads, which then return
   if (reader_.here() || pipeline_->on_own_thread()) return true;
   const Deadline deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
   for (;;) {

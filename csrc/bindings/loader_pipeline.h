@@ -32,7 +32,7 @@ class Latencies {
   std::atomic<uint64_t> counts_[kBuckets] = {};
 };
 
-// The lock of whoever reads a pipeline. One thread at a time may hold it, and no thread twice on one stack: a signal
+// The lock that the consumer of a pipeline holds. One thread at a time may hold it, and no thread twice on one stack: a signal
 // handler, a finalizer or a function of the source may do anything.
 class Reader {
  public:
@@ -68,7 +68,7 @@ class Reader {
 //   finished()                                   the epoch is over; an iterator's alone
 class LoaderPipeline {
  public:
-  // Nobody waits where the last reference dies: if workers are still at work, they keep the pipeline until sweep.
+  // Dropping the last reference does not wait: if workers are still running, the pipeline lives on until sweep frees it.
   static std::shared_ptr<LoaderPipeline> make(std::unique_ptr<Pipeline> pipeline, BatchForm form);
   ~LoaderPipeline();  // joins the workers with the GIL released
   LoaderPipeline(const LoaderPipeline&) = delete;
@@ -86,7 +86,7 @@ class LoaderPipeline {
   // Does not wait where it would wait for itself: in a worker, or within a read. With `signals`, raises what the handlers
   // of signals raise.
   bool join(double seconds, bool signals);
-  // Frees the pipelines that nobody holds and whose workers have ended since. True if no others are left.
+  // Frees the pipelines without an owner whose workers have ended. Returns whether none is left.
   static bool sweep() noexcept;
 
   // Waits for the next batch, with the GIL released. False at the end of the epoch, or with a Python error set.

@@ -161,10 +161,9 @@ void set_expected_rates(const py::capsule& capsule, std::vector<double> rates, i
 }  // namespace
 
 void bind_step_fast_path(py::module_& m) {
-  m.def(
-      "make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"),
-      "The function behind Session.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a "
-      "handle by which to say what it may expect.");
+  m.def("make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"),
+        "The function behind Session.step, (x, y) -> loss, which calls slow(x, y) where it cannot run the step; and a "
+        "handle by which to say what it may expect.");
   m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
         py::arg("target_dtype"), py::arg("target_shape"));
   m.def("set_expected_rates", &set_expected_rates, py::arg("fast_path"), py::arg("rates"), py::arg("first_update"),

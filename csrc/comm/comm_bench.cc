@@ -184,7 +184,7 @@ void race_private(Rank& rank, size_t bytes, int rounds) {
     const float expected = static_cast<float>(1 + 2 * (turn % 7));
     if (std::any_of(x, x + count, [=](float got) { return got != expected; })) std::_Exit(5);
   }
-  rank.together();  // nobody frees what the other may still read
+  rank.together();  // before a rank frees memory that the other may still read
   for (auto& taken : times) std::sort(taken.begin(), taken.end());
   if (rank.group.rank() != 0) return;
   std::printf(

@@ -213,7 +213,7 @@ Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
   return Code::kOk;
 }
 
-// Whoever comes first asks; all wait for the answer, for a moment.
+// The first thread that gives up on this rank asks it for its stack; all such threads wait briefly for the answer.
 void Rounds::ask_for_stack(int rank) noexcept {
   RankState& peer = control_->state(rank);
   auto telling = static_cast<uint32_t>(Telling::kReady);

@@ -387,7 +387,7 @@ def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positiona
     """
 def make_step_fast_path(engine: typing.Any, slow: typing.Any) -> tuple[typing.Any, ...]:
     """
-    The function behind Session.step, (x, y) -> loss, which calls slow(x, y) for whatever it is not made for; and a handle by which to say what it may expect.
+    The function behind Session.step, (x, y) -> loss, which calls slow(x, y) where it cannot run the step; and a handle by which to say what it may expect.
     """
 def measure_peak_flops() -> float:
     """
