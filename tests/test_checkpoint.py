@@ -164,3 +164,18 @@ def test_foreign_json(tmp_path, text):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         checkpoint.read(tmp_path / "none")
+
+
+def test_tensors_that_share_bytes_take_no_memory(tmp_path, monkeypatch):
+    """A small file may describe many tensors over the same bytes: it is refused before any of them is allocated."""
+    size = 1 << 20
+    header = {f"t{i}": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]} for i in range(50)}
+    text = json.dumps(header).encode()
+    (tmp_path / "m").write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
+
+    def refuse(*given):
+        raise AssertionError("memory was allocated")
+
+    monkeypatch.setattr(checkpoint.np, "empty", refuse)
+    with pytest.raises(gr.CheckpointCorrupt, match="begins at byte 0 of the data"):
+        checkpoint.read(tmp_path / "m")

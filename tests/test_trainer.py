@@ -263,3 +263,14 @@ def test_step_takes_its_arguments_by_name(blobs):
         with pytest.raises(TypeError, match=words):
             a.step(*arguments, **names)
     assert a.step_count == 2
+
+
+def test_a_fit_that_is_refused_keeps_the_history_and_the_place_in_the_epoch(blobs):
+    trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(8, 3)))
+    trainer.fit(blobs, epochs=2)
+    before = dict(trainer.history.metrics), trainer.state_dict()["batch"]
+    x, y = blobs
+    for wrong, options in [((x, y[:-1]), {}), ("nonsense", {}), (blobs, {"validate": (x[:, :3], y)})]:
+        with pytest.raises((TypeError, ValueError)):
+            trainer.fit(wrong, verbose=False, **options)
+        assert (trainer.history.metrics, trainer.state_dict()["batch"]) == before

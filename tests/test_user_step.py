@@ -239,3 +239,32 @@ def test_what_only_a_model_can_do():
     trainer = gr.Trainer(step=regression, params=parameters(), optimizer=gr.optim.SGD(0.1))
     with pytest.raises(TypeError, match=r"\[Trainer.predict\] only a trainer with a model predicts"):
         trainer.predict(np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}, {"accumulate": 2}], ids=str)
+def test_a_gradient_that_is_not_finite_changes_nothing(bad, options):
+    gradients = {"w": np.ones(3), "b": np.ones(2)}
+
+    def step(params, batch):
+        return 1.0, {name: gradient.copy() for name, gradient in gradients.items()}, 1
+
+    params = {"w": np.ones(3), "b": np.zeros(2)}
+    trainer = gr.Trainer(step=step, params=params, optimizer=gr.optim.Adam(0.1), **options)
+    for _ in range(options.get("accumulate", 1)):
+        trainer.step(0)
+    before = {name: array.copy() for name, array in params.items()}
+    count, state = trainer.step_count, trainer.state_dict()["optimizer"]
+    gradients["b"][1] = bad
+    with pytest.raises(gr.NonFinite, match="the gradient of 'b' is not finite in step 1"):
+        for _ in range(options.get("accumulate", 1)):
+            trainer.step(0)
+    assert trainer.step_count == count
+    for name, array in before.items():
+        np.testing.assert_array_equal(params[name], array)
+    for name, array in trainer.state_dict()["optimizer"].items():
+        np.testing.assert_array_equal(array, state[name])
+    gradients["b"][1] = 1.0
+    for _ in range(options.get("accumulate", 1)):
+        trainer.step(0)
+    assert trainer.step_count == count + 1

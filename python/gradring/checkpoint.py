@@ -99,8 +99,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
         size = os.fstat(file.fileno()).st_size
         header, start = _header(file, name, size)
         metadata = header.pop("__metadata__", None)
-        tensors = {tensor: _tensor(file, name, tensor, entry, start, size) for tensor, entry in header.items()}
-    _check_layout(name, header, size - start)
+        dtypes = {tensor: _dtype_of(name, tensor, entry, start, size) for tensor, entry in header.items()}
+        _check_layout(name, header, size - start)  # so the tensors together are no larger than the file
+        tensors = {tensor: _tensor(file, name, tensor, header[tensor], dtypes[tensor], start) for tensor in header}
     if isinstance(metadata, dict) and not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointCorrupt(f"[checkpoint] {name} is foreign or damaged: its metadata are not all texts")
     if not isinstance(metadata, dict) or _HEADER_SUM not in metadata or _SUMS not in metadata:
@@ -178,7 +179,8 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _tensor(file: IO[bytes], name: str, tensor: str, entry: Any, start: int, size: int) -> NDArray[Any]:
+def _dtype_of(name: str, tensor: str, entry: Any, start: int, size: int) -> np.dtype[Any]:
+    """The dtype of a tensor whose description makes sense."""
     where = f"[checkpoint] {name}: tensor {tensor!r}"
     try:
         code, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -194,6 +196,14 @@ def _tensor(file: IO[bytes], name: str, tensor: str, entry: Any, start: int, siz
         raise CheckpointCorrupt(f"{where} is said to be {shape} of {dtype}, in {last - first} bytes")
     if start + last > size:
         raise CheckpointCorrupt(f"{where} is truncated: it ends at byte {start + last} of a file of {size}")
+    return dtype
+
+
+def _tensor(
+    file: IO[bytes], name: str, tensor: str, entry: Mapping[str, Any], dtype: np.dtype[Any], start: int
+) -> NDArray[Any]:
+    where = f"[checkpoint] {name}: tensor {tensor!r}"
+    shape, (first, _) = entry["shape"], entry["data_offsets"]
     try:
         array = np.empty(shape, dtype)
     except (ValueError, OverflowError) as error:

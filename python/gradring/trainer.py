@@ -294,13 +294,13 @@ class Trainer(Settled):
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
                 self._resume(resume, listeners)
-            else:
-                self._state.batch, self._state.history, self._state.callback_states = 0, History(), {}
             source = self._session.source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
             check = None
             if validate is not None:
                 check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
                 self._session.require_fit(check)
+            if resume is None:
+                self._state.batch, self._state.history, self._state.callback_states = 0, History(), {}
             run = FitRun(self._state, self._gate, self._clock, listeners)
             run.run(self, source, check, epochs, limit=limit, resumed=resume)
             return self._state.history

@@ -59,3 +59,18 @@ def test_bad_arguments(trainer, data, tmp_path):
     with pytest.raises(OSError, match=r"\[Checkpoint\] .*none is not a folder that can be written"):
         trainer.fit(data, callbacks=[gr.callbacks.Checkpoint(tmp_path / "none" / "c")])
     assert trainer.step_count == 0
+
+
+def test_the_state_in_a_file_does_not_choose_what_is_removed(trainer, data, tmp_path):
+    """A file may come from somebody else: only names that this path gives are its own."""
+    mine = [tmp_path / "precious", tmp_path / "other" / "c-1", tmp_path / "c-x"]
+    (tmp_path / "other").mkdir()
+    for file in mine:
+        file.write_text("mine")
+    callback = gr.callbacks.Checkpoint(tmp_path / "c-{epoch}", keep=1)
+    names = [*map(str, mine), str(tmp_path / "other" / ".." / "precious"), 3, None, str(tmp_path / "c-7")]
+    callback.load_state_dict({"path": callback.path, "saved": names})
+    assert list(callback.saved) == [str(tmp_path / "c-7")]
+    callback.load_state_dict({"path": callback.path, "saved": str(tmp_path)})
+    trainer.fit(data, epochs=2, callbacks=[callback])
+    assert all(file.read_text() == "mine" for file in mine)

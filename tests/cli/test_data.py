@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradring import checkpoint
-from gradring.cli import inputs, main
+from gradring.cli import inputs, main, tables
 from gradring.cli.inputs import Scaling
 from gradring.cli.targets import Goal, goal
 from gradring.model_file import notes_of
@@ -240,6 +240,23 @@ def test_bad_npz_files(tmp_path, capsys, make, words):
     make(tmp_path)
     assert main(arguments(tmp_path, "--x", str(tmp_path / "d.npz"))) == 1
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_every_damage_of_a_compressed_npz_file_is_named(tmp_path):
+    np.savez_compressed(tmp_path / "d.npz", x=np.arange(40.0).reshape(20, 2), y=np.arange(20) % 2)
+    whole = (tmp_path / "d.npz").read_bytes()
+    said = []
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x5A
+        (tmp_path / "d.npz").write_bytes(damaged)
+        for member in ("x", "y"):
+            try:
+                tables.has_member(tmp_path / "d.npz", member)
+                tables.read_array("train", tmp_path / "d.npz", member)
+            except ValueError as error:
+                said.append(str(error))
+    assert said and all(str(tmp_path / "d.npz") in text for text in said)
 
 
 def test_targets_and_tables_that_exclude_each_other(tmp_path, capsys):

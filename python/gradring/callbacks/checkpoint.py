@@ -90,6 +90,14 @@ class Checkpoint(Callback):
         files = [os.path.join(folder, name) for name in names]
         return max(files, key=lambda file: os.stat(file).st_mtime_ns, default=None)
 
+    def _named(self, name: object) -> bool:
+        """Whether this is a file that the path can name: the state of a foreign file must not choose what is removed."""
+        if not isinstance(name, str):
+            return False
+        folder, pattern = os.path.split(self.path)
+        here, base = os.path.split(name)
+        return here == folder and _matches(pattern, base)
+
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"path": self.path, "saved": list(self.saved)}
         if self._improvement is not None:
@@ -98,7 +106,7 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state["path"] == self.path:
-            self.saved = deque(state["saved"])
+            self.saved = deque(name for name in state["saved"] if self._named(name))
         if self._improvement is not None and "best" in state:
             self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
 

@@ -37,25 +37,31 @@ def read_array(command: str, path: Path, member: str) -> Array:
 
 
 def _member(command: str, path: Path, member: str) -> Array:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file)
-            if member not in names and len(names) != 1:
-                raise KeyError(f"[{command}] {path} has the arrays {', '.join(names)}, and none is called {member!r}")
-            array: Array = file[member if member in names else names[0]]
-            return array
-    except KeyError as error:
-        raise ValueError(error.args[0]) from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"[{command}] {path} is not an .npz file of numbers, or is damaged: {error}") from error
+    # Opened here, because NumPy leaves a damaged file open.
+    with open(path, "rb") as opened:
+        try:
+            file = np.load(opened, allow_pickle=False)
+            names = list(file.files)
+            found = member if member in names else names[0] if len(names) == 1 else None
+            array: Array | None = None if found is None else file[found]
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile and its codecs raise many kinds, which say the same
+            raise ValueError(f"[{command}] {path} is not an .npz file of numbers, or is damaged: {error}") from error
+    if array is None:
+        raise ValueError(f"[{command}] {path} has the arrays {', '.join(names)}, and none is called {member!r}")
+    return array
 
 
 def has_member(path: Path, member: str) -> bool:
     """Whether this is an ``.npz`` file with such an array."""
     if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as file:
-        return f"{member}.npy" in file.namelist()
+    try:
+        with zipfile.ZipFile(path) as file:
+            return f"{member}.npy" in file.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False  # read_array says what is wrong with the file
 
 
 def read_table(command: str, path: Path, target: str | None) -> Table:

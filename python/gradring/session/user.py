@@ -198,6 +198,15 @@ class UserSession(BaseSession):
         grads = self._sums
         if self._options.accumulate > 1:
             grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
+        bad = None
+        if self._options.nonfinite == "raise":
+            bad = next((name for name, grad in grads.items() if not np.isfinite(grad).all()), None)
+        if bad is not None:
+            self._forget()
+            raise NonFinite(
+                f"[step] the gradient of {bad!r} is not finite in step {self.step_count}, though the loss is; the parameters "
+                "are unchanged"
+            )
         if self._options.clip_norm is not None:
             # In double precision, so that large models do not overflow.
             norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
