@@ -28,13 +28,15 @@ int type_number(Dtype dtype) {
   }
 }
 
-std::string tuple_text(int dimensions, const int64_t* shape) {
-  std::string text = "(";
-  for (int axis = 0; axis < dimensions; ++axis) {
-    if (axis) text += ", ";
-    text += std::to_string(shape[axis]);
-  }
-  return text + (dimensions == 1 ? ",)" : ")");
+// Takes the reference to the descriptor, as NumPy's function does even where it fails.
+PyObject* new_array(PyObject* descriptor, int dimensions, const int64_t* shape) {
+  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
+  const auto& api = Api::get();
+  PyObject* const made =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, descriptor, dimensions, reinterpret_cast<const Py_intptr_t*>(shape),
+                                nullptr, nullptr, 0, nullptr);
+  if (!made) throw py::error_already_set();
+  return made;
 }
 
 struct Bytes {
@@ -65,11 +67,7 @@ PyObject* convert_array(const char* op, const char* argument, PyObject* object) 
       .ptr();
 }
 
-std::string Array::shape_text() const {
-  int64_t shape[64];
-  for (int axis = 0; axis < dimensions(); ++axis) shape[axis] = size(axis);
-  return tuple_text(dimensions(), shape);
-}
+std::string Array::shape_text() const { return gradring::shape_text(dimensions(), shape()); }
 
 Array Array::copy() const {
   Array copied(Api::get().PyArray_NewCopy_(object_, 0));
@@ -84,19 +82,12 @@ Array Array::dense(const char* op, const char* argument, PyObject* object) {
 
 Array Array::empty(Dtype dtype, int dimensions, const int64_t* shape) {
   PyObject* const descriptor = Api::get().PyArray_DescrFromType_(type_number(dtype));
-  Array array = empty_of(descriptor, dimensions, shape);
-  Py_DECREF(descriptor);
-  return array;
+  if (!descriptor) throw py::error_already_set();
+  return Array(new_array(descriptor, dimensions, shape));
 }
 
 Array Array::empty_of(PyObject* descriptor, int dimensions, const int64_t* shape) {
-  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
-  const auto& api = Api::get();
-  PyObject* const made =
-      api.PyArray_NewFromDescr_(api.PyArray_Type_, Py_NewRef(descriptor), dimensions,
-                                reinterpret_cast<const Py_intptr_t*>(shape), nullptr, nullptr, 0, nullptr);
-  if (!made) throw py::error_already_set();
-  return Array(made);
+  return Array(new_array(Py_NewRef(descriptor), dimensions, shape));
 }
 
 Array Array::output(const char* op, const char* argument, PyObject* given, Dtype dtype, int dimensions,
@@ -117,7 +108,7 @@ Array Array::output(const char* op, const char* argument, PyObject* given, Dtype
   for (int axis = 0; same && axis < dimensions; ++axis) same = array.size(axis) == shape[axis];
   if (!same) {
     throw py::value_error("[" + std::string(op) + "] " + argument + " is " + array.shape_text() + ": must be " +
-                          tuple_text(dimensions, shape));
+                          gradring::shape_text(dimensions, shape));
   }
   array.require_writeable(op, argument);
   for (int axis = 0; axis < dimensions; ++axis) {

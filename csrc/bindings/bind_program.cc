@@ -20,6 +20,11 @@ namespace gradring {
 
 namespace {
 
+Error no_program(const char* caller, const std::string& mode, int64_t rows) {
+  return Error(Code::kInvalidArgument, "[Engine." + std::string(caller) + "] there is no program to " + mode +
+                                           " with batches of " + std::to_string(rows) + " rows: add one first");
+}
+
 Mode mode_from_name(const std::string& name) {
   constexpr const char* names[kModes] = {"train", "evaluate", "predict"};
   for (int i = 0; i < kModes; ++i) {
@@ -263,7 +268,7 @@ void bind_program(py::module_& m) {
           "set_program_lanes",
           [](Engine& e, const std::string& mode, int64_t rows, int lanes) {
             Executor* executor = e.programs(mode_from_name(mode)).find(rows);
-            if (executor == nullptr) throw py::value_error("no such program");
+            if (executor == nullptr) throw no_program("set_program_lanes", mode, rows);
             executor->set_lanes(lanes);
           },
           py::arg("mode"), py::arg("rows"), py::arg("lanes"))
@@ -273,7 +278,7 @@ void bind_program(py::module_& m) {
             const EngineGuard guard(e, true);
             const Batch& batch = feed.peek();
             Executor* executor = e.programs(Mode::kTrain).find(batch.rows);
-            if (executor == nullptr) throw py::value_error("no program for this batch");
+            if (executor == nullptr) throw no_program("profile", "train", batch.rows);
             const GilRelease release;
             feed.feed().source->fill(Lane{&e.team(), 0, 1}, batch);
             std::vector<std::pair<double, double>> spans;
@@ -303,7 +308,7 @@ void bind_program(py::module_& m) {
           [](Engine& e, int64_t rows, const RateArray& rates) {
             const EngineGuard guard(e, true);
             Executor* executor = e.programs(Mode::kTrain).find(rows);
-            if (executor == nullptr) throw py::value_error("no such program");
+            if (executor == nullptr) throw no_program("flush", "train", rows);
             const ChunkOptions options = options_for(e, true, rates, -1, 0);
             ChunkResult result;
             {

@@ -1,5 +1,7 @@
 #include "bindings/eager_repeat.h"
 
+#include <cstring>
+
 #include "bindings/array.h"
 #include "bindings/eager_op.h"
 #include "bindings/few_of.h"
@@ -21,6 +23,13 @@ bool is_immutable(PyObject* value) noexcept {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i)
     if (!is_immutable(PyTuple_GET_ITEM(value, i))) return false;
   return true;
+}
+
+// Floats that a loop computes anew are other objects of the same value.
+bool same_float(PyObject* a, PyObject* b) noexcept {
+  return PyFloat_CheckExact(a) && PyFloat_CheckExact(b) &&
+         std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval, &reinterpret_cast<PyFloatObject*>(b)->ob_fval,
+                     sizeof(double)) == 0;
 }
 
 // The parameter that takes argument i, counted over positions, then names; -1 if there is none.
@@ -69,7 +78,7 @@ bool KnownCall::repeated(PyObject* const* given, Py_ssize_t count, PyObject* key
     const Argument& known = arguments_[static_cast<size_t>(i)];
     PyObject* const value = given[i];
     if (known.constant) {
-      if (value != known.constant) return false;
+      if (value != known.constant && !same_float(value, known.constant)) return false;
       continue;
     }
     if (Py_TYPE(value) != array_type) return false;

@@ -2,7 +2,7 @@
 // the arrays. A loop makes millions of them, and checks, shapes, work and kernel of the earlier call hold for each.
 //
 // A call is remembered only where nothing but the arrays' memory can differ from one repetition to the next: dense
-// ndarrays where arrays are expected, immutable constants elsewhere (compared by identity, and kept alive), no out=, no
+// ndarrays where arrays are expected, immutable constants elsewhere (compared by identity, floats by value, and kept alive), no out=, no
 // seed to draw. Everything else takes the general way, in eager_op.cc.
 #pragma once
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "bindings/row_functions.h"
-#include "loader/streaming_copy.h"
+#include "loader/copy_row.h"
 
 namespace gradring {
 

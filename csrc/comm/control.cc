@@ -8,13 +8,12 @@
 #include <utility>
 
 #include "runtime/huge_pages.h"
+#include "runtime/round_up.h"
 #include "runtime/status.h"
 
 namespace gradring {
 
 namespace {
-
-size_t round_to(size_t bytes, size_t unit) noexcept { return (bytes + unit - 1) / unit * unit; }
 
 void require_ranks(int ranks) {
   if (ranks < 1 || ranks > kMostRanks) {
@@ -35,7 +34,7 @@ int ControlBlock::create(int ranks, size_t stage_bytes) {
   }
   // Staging memory is worth a huge page.
   const size_t bytes = Layout(ranks, stage_bytes).bytes();
-  const SharedArena arena(bytes < kHugePage / 4 ? bytes : round_to(bytes, kHugePage));
+  const SharedArena arena(bytes < kHugePage / 4 ? bytes : round_up(bytes, kHugePage));
   format(arena.data(), ranks, stage_bytes);
   const int fd = fcntl(arena.fd(), F_DUPFD_CLOEXEC, 0);
   if (fd < 0) throw Error(Code::kIo, std::string("[comm] cannot duplicate a descriptor: ") + std::strerror(errno));

@@ -14,6 +14,7 @@
 #include "comm/protocol.h"
 #include "runtime/cgroup.h"
 #include "runtime/huge_pages.h"
+#include "runtime/round_up.h"
 #include "runtime/status.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -26,8 +27,6 @@ namespace {
 
 constexpr size_t kLine = 64;
 constexpr size_t kPage = 4096;
-
-size_t round_to(size_t bytes, size_t unit) noexcept { return (bytes + unit - 1) / unit * unit; }
 
 #if defined(__SANITIZE_THREAD__)
 constexpr size_t kMostSpace = size_t{1} << 30;  // the sanitizer has shadow memory for a terabyte in all
@@ -47,14 +46,14 @@ Reservation::~Reservation() {
 
 bool Reservation::reserve() noexcept {
   const auto memory = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  for (size_t size = round_to(std::min(memory, kMostSpace), kHugePage); size >= kLeastSpace;
-       size = round_to(size / 2, kHugePage)) {
+  for (size_t size = round_up(std::min(memory, kMostSpace), kHugePage); size >= kLeastSpace;
+       size = round_up(size / 2, kHugePage)) {
     void* const address =
         mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED) continue;
     auto* const begin = static_cast<std::byte*>(address);
     const size_t before =
-        round_to(reinterpret_cast<uintptr_t>(address), kHugePage) - reinterpret_cast<uintptr_t>(address);
+        round_up(reinterpret_cast<uintptr_t>(address), kHugePage) - reinterpret_cast<uintptr_t>(address);
     if (before) munmap(begin, before);
     munmap(begin + before + size, kHugePage - before);
     base_ = begin + before;
@@ -100,11 +99,11 @@ void* OwnSegment::allocate(size_t bytes) {
   if (bytes > kMostSpace) {
     throw Error(Code::kOutOfMemory, "[comm] cannot allocate " + std::to_string(bytes) + " bytes of shared memory");
   }
-  const size_t rounded = std::max(round_to(bytes, unit), kLine);
+  const size_t rounded = std::max(round_up(bytes, unit), kLine);
   const std::lock_guard lock(mutex_);
   for (int attempt = 0;; ++attempt) {
     for (auto [offset, size] : free_) {
-      const size_t begin = round_to(offset, unit);
+      const size_t begin = round_up(offset, unit);
       if (begin + rounded > offset + size) continue;
       free_.erase(offset);
       if (begin > offset) free_[offset] = begin - offset;
@@ -141,7 +140,7 @@ void OwnSegment::free(void* address) noexcept {
 // By `bytes` at least; called with the lock.
 void OwnSegment::grow(size_t bytes) {
   const size_t begin = size_.load(std::memory_order_relaxed);
-  const size_t more = round_to(std::max(bytes, kHugePage), kHugePage);
+  const size_t more = round_up(std::max(bytes, kHugePage), kHugePage);
   const auto mebibytes = [](uint64_t count) { return std::to_string(count >> 20) + " MiB"; };
   if (detached()) throw Error(Code::kClosed, "[comm] the communicator has failed: make no more arrays in it");
   if (more > space_.size() - begin) {
@@ -200,7 +199,7 @@ void OwnSegment::make_private(size_t begin, size_t end) noexcept {
 }
 
 void* OwnSegment::allocate_words(size_t bytes) {
-  void* const words = allocate(round_to(bytes, kPage));
+  void* const words = allocate(round_up(bytes, kPage));
   const std::lock_guard lock(mutex_);
   const auto offset = static_cast<size_t>(static_cast<std::byte*>(words) - space_.base());
   words_[offset] = taken_[offset];

@@ -7,33 +7,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "comm/operand.h"
-
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)  // which sees ordinary stores alone
-#include "comm/simd_stream_sse2.h"
-#define GRADRING_STREAMS 1
-#else
-#define GRADRING_STREAMS 0
-#endif
+#include "runtime/streaming_copy.h"
 
 namespace gradring {
 
-// Below this, waiting for the stores around the caches costs more than they save.
-inline constexpr size_t kStreamFrom = 512;
-
 inline void write_stage(std::byte* to, const std::byte* from, size_t bytes) noexcept {
-#if GRADRING_STREAMS
-  if (bytes >= kStreamFrom) {
-    const size_t head = (64 - reinterpret_cast<uintptr_t>(to) % 64) % 64, lines = (bytes - head) / 64 * 64;
-    std::memcpy(to, from, head);
-    std::memcpy(to + head + lines, from + head + lines, bytes - head - lines);
-    stream_lines(to + head, from + head, lines);
-    return;
-  }
-#endif
-  if (bytes) std::memcpy(to, from, bytes);
+  streaming_copy<512>(to, from, bytes);
 }
 
 // Stages elements of an array, and returns where they lie one after another for this rank itself: in the array, or, if it

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "loader/streaming_copy.h"
+#include "loader/copy_row.h"
 #include "runtime/round_up.h"
 
 #define GRADRING_ALWAYS_INLINE inline __attribute__((always_inline))

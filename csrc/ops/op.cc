@@ -152,6 +152,14 @@ void refuse_shapes(const OpCall& call, int first, int second, const std::string&
                    call.operand_name(second) + " is " + shape_text(call[second]) + ": " + must);
 }
 
+void check_columns(const OpCall& call, int x, int vector) {
+  const Tensor& tensor = call[vector];
+  const int64_t columns = call[x].columns();
+  if (!tensor || (tensor.rank == 1 && tensor.shape[0] == columns)) return;
+  refuse_shapes(call, x, vector,
+                call.operand_name(vector) + std::string(" must be (") + std::to_string(columns) + ",)");
+}
+
 const OpSchema* find_schema(std::string_view name) noexcept {
   for (const OpSchema* op : all_ops())
     if (op->name == name) return op;

@@ -234,6 +234,14 @@ inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.r
 // The same for "first is (..), second is (..): must".
 [[noreturn]] GRADRING_API void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
 
+// Checks that `vector`, if it is there, has one element for each of x's columns.
+GRADRING_API void check_columns(const OpCall& call, int x, int vector);
+// The shape of such a vector.
+inline void column_shape(const OpCall& call, int x, Shape* shape) noexcept {
+  shape->rank = 1;
+  shape->extent[0] = call[x].columns();
+}
+
 // For OpSchema::cpu: one kernel for all calls.
 template <OpRun kRun>
 OpRun always(const OpCall&) noexcept {

@@ -23,8 +23,12 @@ bool fits_layout(const Operand& operand, const Argument& argument) {
   const std::vector<int64_t>& shape = argument.shape;
   const std::vector<int64_t>& strides = argument.strides;
   if (operand.layout != Layout::kDense && shape.size() == 2) {
-    const bool rows = strides[1] == item && (shape[0] <= 1 || strides[0] >= shape[1] * item);
-    const bool columns = strides[0] == item && (shape[1] <= 1 || strides[1] >= shape[0] * item);
+    // Vectors of `extent` elements side by side, `stride` bytes apart.
+    const auto apart = [item](int64_t count, int64_t stride, int64_t extent) {
+      return count <= 1 || (stride % item == 0 && stride / item >= extent);
+    };
+    const bool rows = strides[1] == item && apart(shape[0], strides[0], shape[1]);
+    const bool columns = strides[0] == item && apart(shape[1], strides[1], shape[0]);
     if (rows || (columns && operand.layout == Layout::kMatrix)) return true;
   }
   return strides == dense_strides(shape, argument.dtype);
@@ -77,10 +81,12 @@ void check_place(const Program& program, const Instruction& instruction, const A
   }
   const Buffer& buffer = program.buffers[static_cast<size_t>(argument.buffer)];
   const auto item = static_cast<int64_t>(size_of(argument.dtype));
-  const int64_t place = argument.offset + (has_arena(buffer.kind) ? buffer.offset : 0);
-  if (argument.offset < 0 || place % item != 0) {
+  // Each part alone: their sum may be more than an integer holds, and is looked at only where it lies in the buffer.
+  const int64_t begin = has_arena(buffer.kind) ? buffer.offset : 0;
+  if (argument.offset < 0 || (argument.offset % item + begin % item) % item != 0) {
     refuse_argument(instruction, argument,
-                    "begins at byte " + std::to_string(place) + ": must be a multiple of " + std::to_string(item) +
+                    "begins at byte " + std::to_string(argument.offset) + " of a buffer at byte " +
+                        std::to_string(begin) + ": must be a multiple of " + std::to_string(item) +
                         ", and not negative");
   }
   if (end_of(argument) > buffer.bytes) {

@@ -133,3 +133,20 @@ def test_the_number_of_threads_may_change():
                 np.testing.assert_array_equal(gr.ops.softmax(x), wanted)
     finally:
         gr.set_num_threads(number)
+
+
+def test_floats_are_compared_by_value():
+    x = np.linspace(-1, 3, 12).reshape(3, 4)
+    for i in range(12):
+        eps = float(str(0.25 + i % 3))  # another object each time
+        wanted = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + eps)
+        np.testing.assert_allclose(gr.ops.layer_norm(x, eps=eps), wanted)
+
+
+def test_a_result_that_is_too_large_leaves_nothing():
+    a, b = np.ones((1 << 22, 1)), np.ones((1, 1 << 22))
+    before = sys.getrefcount(np.dtype("f8"))
+    for _ in range(200):
+        with pytest.raises(MemoryError):
+            gr.ops.matmul(a, b)
+    assert abs(sys.getrefcount(np.dtype("f8")) - before) < 50

@@ -9,24 +9,11 @@ namespace gradring {
 namespace {
 
 // An operand that has one number per column of x.
-void check_vector(const OpCall& call, int x, int vector) {
-  const Tensor& tensor = call[vector];
-  const int64_t columns = call[x].columns();
-  if (!tensor || (tensor.rank == 1 && tensor.shape[0] == columns)) return;
-  refuse_shapes(call, x, vector,
-                call.operand_name(vector) + std::string(" must be (") + std::to_string(columns) + ",)");
-}
-
 void check_rows(const OpCall& call, int x, int training) {
   if (!call.flag(training) || call[x].rows() != 1) return;
   refuse(call, call.operand_name(x) + std::string(" is ") + shape_text(call[x]) +
                    ": training needs at least 2 rows, because one row has no variance; leave the last batch out with "
                    "drop_last=True");
-}
-
-void column_shape(const OpCall& call, int x, Shape* shape) {
-  shape->rank = 1;
-  shape->extent[0] = call[x].columns();
 }
 
 namespace forward {
@@ -58,7 +45,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 }
 
 void check(const OpCall& call) {
-  for (const int vector : {kWeight, kBias, kRunningMean, kRunningVar}) check_vector(call, kX, vector);
+  for (const int vector : {kWeight, kBias, kRunningMean, kRunningVar}) check_columns(call, kX, vector);
   check_rows(call, kX, kTraining);
   if (call.flag(kTraining) || (call[kRunningMean] && call[kRunningVar])) return;
   refuse(call, std::string(call.operand_name(call[kRunningMean] ? kRunningVar : kRunningMean)) +
@@ -104,7 +91,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 }
 
 void check(const OpCall& call) {
-  for (const int vector : {kWeight, kBias, kMean, kVariance}) check_vector(call, kX, vector);
+  for (const int vector : {kWeight, kBias, kMean, kVariance}) check_columns(call, kX, vector);
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
@@ -146,7 +133,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 }
 
 void check(const OpCall& call) {
-  for (const int vector : {kWeight, kMean, kVariance}) check_vector(call, kX, vector);
+  for (const int vector : {kWeight, kMean, kVariance}) check_columns(call, kX, vector);
   check_rows(call, kX, kTraining);
   if (call[kMean] && call[kVariance]) return;
   if (call.flag(kTraining) && !call[kMean] && !call[kVariance]) return;

@@ -19,10 +19,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   column_sums<T>(lane, {x.rows(), x.columns(), x.as<const T>(), x.columns(), call[kY].as<T>()});
 }
 
-void shape(const OpCall& call, int, Shape* shape) {
-  shape->rank = 1;
-  shape->extent[0] = call[kX].columns();
-}
+void shape(const OpCall& call, int, Shape* shape) { column_shape(call, kX, shape); }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   work->lanes = column_sums_lanes(call[kX].rows(), call[kX].columns(), lanes);

@@ -11,14 +11,6 @@ constexpr Attribute kAttributes[] = {
     {.name = "eps", .type = AttributeType::kReal, .otherwise = real_value(1e-5), .least = 0},
 };
 
-void check_vector(const OpCall& call, int x, int vector) {
-  const Tensor& tensor = call[vector];
-  const int64_t columns = call[x].columns();
-  if (!tensor || (tensor.rank == 1 && tensor.shape[0] == columns)) return;
-  refuse_shapes(call, x, vector,
-                call.operand_name(vector) + std::string(" must be (") + std::to_string(columns) + ",)");
-}
-
 namespace forward {
 
 enum { kX, kWeight, kBias, kY };
@@ -36,8 +28,8 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 }
 
 void check(const OpCall& call) {
-  check_vector(call, kX, kWeight);
-  check_vector(call, kX, kBias);
+  check_columns(call, kX, kWeight);
+  check_columns(call, kX, kBias);
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
@@ -68,12 +60,9 @@ void run(const Lane& lane, const OpCall& call) noexcept {
                            call.real(0)});
 }
 
-void check(const OpCall& call) { check_vector(call, kX, kWeight); }
+void check(const OpCall& call) { check_columns(call, kX, kWeight); }
 
-void shape(const OpCall& call, int, Shape* shape) {
-  shape->rank = 1;
-  shape->extent[0] = call[kX].columns();
-}
+void shape(const OpCall& call, int, Shape* shape) { column_shape(call, kX, shape); }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   const Tensor& x = call[kX];

@@ -30,15 +30,6 @@ void check_inner(const OpCall& call, int x, int w) {
 
 constexpr double kAloneMultiplications = 262144;  // a few microseconds, less than two lanes take to hand over
 
-// What a product takes, for OpSchema::work.
-template <class T>
-void product_work(const MatmulArguments<T>& g, int lanes, OpWork* work) {
-  work->lanes = matmul_lanes(g, lanes);
-  work->scratch = matmul_scratch(g, work->awake ? lanes : work->lanes);
-  work->operations = product_operations(g.m, g.n, g.k + 16);
-  work->alone = static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) <= kAloneMultiplications;
-}
-
 // The shape of a whose last axis has this extent.
 void with_columns(const Tensor& a, int64_t columns, Shape* shape) {
   shape->rank = a.rank;
@@ -93,6 +84,9 @@ void check(const OpCall& call) {
   if (call[kParts] && (call[kPre] || (activation != Activation::kNone && activation != Activation::kRelu))) {
     refuse(call, "parts is given: then the activation must be none or relu, and pre must be absent");
   }
+  if (call[kParts] && call[kY] && call[kY].strides && matrix_view(call[kY]).leading != outputs) {
+    refuse(call, "parts is given: then the rows of y must lie side by side");
+  }
   if (!call[kB] || (call[kB].rank == 1 && call[kB].shape[0] == outputs)) return;
   refuse_shapes(call, kW, kB, call.operand_name(kB) + std::string(" must be (") + std::to_string(outputs) + ",)");
 }
@@ -107,7 +101,7 @@ void shape(const OpCall& call, int operand, Shape* shape) {
 template <class T>
 void work_of(const OpCall& call, int lanes, OpWork* work) {
   const auto g = arguments<T>(call);
-  product_work(g, lanes, work);
+  product_work(g, lanes, kAloneMultiplications, work);
   if (call[kParts]) work->scratch = matmul_scratch(part_of(g, 1, static_cast<T*>(nullptr)), lanes);
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
@@ -266,8 +260,8 @@ void shape(const OpCall& call, int operand, Shape* shape) {
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
-  call[kDy].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, work)
-                                     : product_work(arguments<double>(call), lanes, work);
+  call[kDy].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, kAloneMultiplications, work)
+                                     : product_work(arguments<double>(call), lanes, kAloneMultiplications, work);
 }
 
 double flops(const OpCall& call) {
@@ -301,8 +295,8 @@ void shape(const OpCall& call, int, Shape* shape) {
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   const Tensor &x = call[kX], &dy = call[kDy], &dw = call[kDw];
-  x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, work)
-                             : product_work(weight_product<double>(x, dy, dw), lanes, work);
+  x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, kAloneMultiplications, work)
+                             : product_work(weight_product<double>(x, dy, dw), lanes, kAloneMultiplications, work);
 }
 
 double flops(const OpCall& call) {

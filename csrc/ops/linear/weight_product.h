@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/matmul/matmul.h"
+#include "ops/matrix_view.h"
 #include "ops/op.h"
 
 namespace gradring {
@@ -15,6 +16,15 @@ MatmulArguments<T> weight_product(const Tensor& x, const Tensor& dy, const Tenso
   g.c = dw.as<T>(), g.ldc = g.n;
   g.cut = Cut::kRows;  // of the parameter
   return g;
+}
+
+// What a product takes, for OpSchema::work. alone: up to so many multiplications, lane 0 of a program does it alone.
+template <class T>
+void product_work(const MatmulArguments<T>& g, int lanes, double alone, OpWork* work) {
+  work->lanes = matmul_lanes(g, lanes);
+  work->scratch = matmul_scratch(g, work->awake ? lanes : work->lanes);
+  work->operations = product_operations(g.m, g.n, g.k + 16);
+  work->alone = static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) <= alone;
 }
 
 // All axes before the last are equal.

@@ -14,14 +14,6 @@ namespace {
 
 constexpr double kAloneMultiplications = 131072;
 
-template <class T>
-void work_of(const MatmulArguments<T>& g, int lanes, OpWork* work) {
-  work->lanes = matmul_lanes(g, lanes);
-  work->scratch = matmul_scratch(g, work->awake ? lanes : work->lanes);
-  work->operations = product_operations(g.m, g.n, g.k + 16);
-  work->alone = static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) <= kAloneMultiplications;
-}
-
 // x, dy and param come first in both.
 enum { kX, kDy, kParam };
 
@@ -38,8 +30,8 @@ void check_product(const OpCall& call) {
 template <int kDw>
 void work(const OpCall& call, int lanes, OpWork* work) {
   const Tensor &x = call[kX], &dy = call[kDy], &dw = call[kDw];
-  x.dtype == Dtype::kFloat32 ? work_of(weight_product<float>(x, dy, dw), lanes, work)
-                             : work_of(weight_product<double>(x, dy, dw), lanes, work);
+  x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, kAloneMultiplications, work)
+                             : product_work(weight_product<double>(x, dy, dw), lanes, kAloneMultiplications, work);
 }
 
 double product_flops(const OpCall& call) {

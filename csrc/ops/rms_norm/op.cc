@@ -12,14 +12,6 @@ constexpr Attribute kAttributes[] = {
 };
 
 // The weight has one number for each element of a row.
-void check_weight(const OpCall& call, int x, int weight) {
-  const Tensor& tensor = call[weight];
-  const int64_t columns = call[x].columns();
-  if (!tensor || (tensor.rank == 1 && tensor.shape[0] == columns)) return;
-  refuse_shapes(call, x, weight,
-                call.operand_name(weight) + std::string(" must be (") + std::to_string(columns) + ",)");
-}
-
 namespace forward {
 
 enum { kX, kWeight, kY };
@@ -35,7 +27,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
                      call[kY].as<T>(), call.real(0)});
 }
 
-void check(const OpCall& call) { check_weight(call, kX, kWeight); }
+void check(const OpCall& call) { check_columns(call, kX, kWeight); }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   work->lanes = rms_norm_lanes(call[kX].rows(), call[kX].columns(), lanes);
@@ -63,12 +55,9 @@ void run(const Lane& lane, const OpCall& call) noexcept {
                          call[kWeight].as<const T>(), call[kDx].as<T>(), call[kDweight].as<T>(), call.real(0)});
 }
 
-void check(const OpCall& call) { check_weight(call, kX, kWeight); }
+void check(const OpCall& call) { check_columns(call, kX, kWeight); }
 
-void shape(const OpCall& call, int, Shape* shape) {
-  shape->rank = 1;
-  shape->extent[0] = call[kX].columns();
-}
+void shape(const OpCall& call, int, Shape* shape) { column_shape(call, kX, shape); }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   const Tensor& x = call[kX];

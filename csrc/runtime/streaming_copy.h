@@ -1,0 +1,36 @@
+// A copy whose stores go around the caches. An ordinary store first reads its line, from memory or from the core that has
+// it, and pushes another line out of the cache.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)  // ThreadSanitizer sees ordinary stores alone
+#include "runtime/simd_stream_sse2.h"
+#define GRADRING_STREAMS 1
+#else
+#define GRADRING_STREAMS 0
+#endif
+
+namespace gradring {
+
+// memcpy, of no bytes too. Below kFrom bytes the stores are ordinary ones, because the fence at the end would cost more than
+// they save. kAhead: see stream_lines.
+template <size_t kFrom, size_t kAhead = 0>
+void streaming_copy(std::byte* to, const std::byte* from, size_t bytes) noexcept {
+#if GRADRING_STREAMS
+  static_assert(kFrom >= kStreamLine);
+  if (bytes >= kFrom) {
+    const size_t head = (kStreamLine - reinterpret_cast<uintptr_t>(to) % kStreamLine) % kStreamLine;
+    const size_t lines = (bytes - head) / kStreamLine * kStreamLine;
+    std::memcpy(to, from, head);
+    std::memcpy(to + head + lines, from + head + lines, bytes - head - lines);
+    stream_lines<kAhead>(to + head, from + head, lines);
+    return;
+  }
+#endif
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+}  // namespace gradring
