@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import gradring as gr
-import transform_reference as reference
 from gradring.sources import open_source
+from transforms import reference
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "native_transforms"
 NEEDS = {"with_ctypes": None, "with_cython": "Cython", "with_numba": "numba"}

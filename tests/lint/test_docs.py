@@ -7,7 +7,7 @@ import pytest
 from lint.source import ROOT, name
 
 DOCUMENTS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "HACKING.md"])
-# Where a document's tests lie.
+# Where the tests lie that a document names without a folder.
 FOLDERS = {"loader.md": ROOT / "tests" / "loader"}
 
 
@@ -16,7 +16,7 @@ def named_in(document):
     text = document.read_text(encoding="utf-8")
     folder = FOLDERS.get(document.name, ROOT / "tests")
     for path, test in re.findall(r"`([\w/]+\.py)::(\w+)`", text):
-        yield folder / path, rf"^def {test}\("
+        yield (ROOT / "tests" if "/" in path else folder) / path, rf"^def {test}\("
     for path, case in re.findall(r"`(csrc/[\w/]+_test\.cc): ([^`]+)`", text):
         yield ROOT / path, re.escape(f'TEST_CASE("{case}"')
 

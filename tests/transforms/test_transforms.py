@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import transform_reference as reference
 from gradring.arrays import NATIVE_DTYPES
 from gradring.sources import Callable, open_source
 from gradring.transforms import Cast, Native, Normalize, OneHot, Python, RandomCrop, RandomFlip, Scale
+
+from . import reference
 
 DTYPES = sorted(NATIVE_DTYPES)
 

@@ -8,11 +8,11 @@ jax = pytest.importorskip("jax")
 import gradring as gr  # noqa: E402
 import gradring.jax as grj  # noqa: E402
 
-from . import with_jax  # noqa: E402
+from . import functions  # noqa: E402
 
 
 def test_two_ranks():
-    assert gr.comm.spawn(with_jax.reduce, 2, pin=False) == [0, 0]
+    assert gr.comm.spawn(functions.reduce, 2, pin=False) == [0, 0]
 
 
 def test_inputs_and_results_are_not_copied():

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 import gradring as gr  # noqa: E402
 import gradring.torch as grt  # noqa: E402
 
-from . import with_torch  # noqa: E402
+from . import functions  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parity
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", "int64", "uint8"])
 def test_tensors_are_reduced_where_they_lie(dtype):
     expected = (2 * np.arange(12).reshape(3, 4) + 1).T
-    for same, got in gr.comm.spawn(with_torch.sums, 2, dtype, pin=False):
+    for same, got in gr.comm.spawn(functions.sums, 2, dtype, pin=False):
         assert same and np.array_equal(got, expected)
 
 
@@ -42,7 +42,7 @@ def trained(backend, dtype, folder):
         try:
             here = folder / f"{backend}{attempt}"
             here.mkdir()
-            return gr.comm.spawn(with_torch.train, 2, backend, dtype, str(here), pin=False)
+            return gr.comm.spawn(functions.train, 2, backend, dtype, str(here), pin=False)
         except gr.GradringError as error:
             if backend == "gradring" or "killed by SIGABRT after its function had returned" not in str(error):
                 raise
@@ -64,7 +64,7 @@ def test_ddp_trains_to_gloos_result(dtype, tmp_path):
 
 
 def test_each_collective_of_the_process_group():
-    for refused in gr.comm.spawn(with_torch.collectives, 2, pin=False):
+    for refused in gr.comm.spawn(functions.collectives, 2, pin=False):
         assert "NotBuilt: [torch] this collective is planned" in refused[0]
         assert "must be one of SUM, AVG, MAX, MIN, PRODUCT" in refused[1]
 
@@ -72,5 +72,5 @@ def test_each_collective_of_the_process_group():
 def test_a_death_in_the_backward_pass_is_an_error_and_no_hang():
     begin = time.monotonic()
     with pytest.raises(gr.GradringError, match="rank 1 of 2 was killed by SIGKILL"):
-        gr.comm.spawn(with_torch.dies, 2, 1, pin=False)
+        gr.comm.spawn(functions.dies, 2, 1, pin=False)
     assert time.monotonic() - begin < 60
