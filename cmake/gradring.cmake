@@ -89,8 +89,13 @@ function(gradring_op folder)
   endforeach()
 endfunction()
 
-# gradring_ops(sources...): after all gradring_op lines, the room `ops` with the generated registry, and its tests.
+# gradring_ops(sources...): after all gradring_op lines, the room `ops` with the generated registry, and its tests. Of these
+# sources, *_test.cc go into ops_tests.
 function(gradring_ops)
+  set(tests ${ARGN})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER ARGN EXCLUDE REGEX "_test\\.cc$")
+  set_property(GLOBAL APPEND PROPERTY GRADRING_OP_TESTS_ops_tests ${tests})
   get_property(names GLOBAL PROPERTY GRADRING_OP_NAMES)
   foreach(name IN LISTS names)
     string(APPEND GRADRING_REGISTRY_DECLARATIONS

@@ -11,6 +11,7 @@
 #include "bindings/eager_arguments.h"
 #include "bindings/fast_call.h"
 #include "bindings/heap_type.h"
+#include "ops/cuda_kernels.h"
 
 namespace gradring {
 
@@ -251,7 +252,7 @@ py::dict describe(const OpSchema& op) {
   schema["name"] = op.name;
   schema["operands"] = operands;
   schema["attributes"] = attributes;
-  schema["cuda"] = false;
+  schema["cuda"] = cuda_kernel(op) != nullptr;
   describe_program(op, &schema);
   return schema;
 }

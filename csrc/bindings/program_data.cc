@@ -22,8 +22,7 @@ int position_of(const std::string& name, const Names& names, const char* what) {
 }
 
 BufferKind kind_from_name(const std::string& name) {
-  static constexpr const char* kNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
-  return static_cast<BufferKind>(position_of(name, kNames, "kind of buffer"));
+  return static_cast<BufferKind>(position_of(name, kBufferKindNames, "kind of buffer"));
 }
 
 When when_from_name(const std::string& name) {
@@ -74,9 +73,10 @@ Instruction instruction_from(const std::string& name, const py::handle& operands
   return instruction;
 }
 
-double flops_of(const Instruction& instruction) {
+// A number of one call, which is checked first.
+double count(const Instruction& instruction, double (*number)(const OpCall& call)) {
   check_instruction(instruction);
-  return instruction.op->flops == nullptr ? 0 : instruction.op->flops(CallData(instruction).call());
+  return number(CallData(instruction).call());
 }
 
 }  // namespace
@@ -159,10 +159,17 @@ void bind_program_data(py::module_& m) {
   m.def(
       "count_flops",
       [](const std::string& op, const py::object& operands, const py::dict& attributes) {
-        return flops_of(instruction_from(op, operands, attributes, described));
+        return count(instruction_from(op, operands, attributes, described), count_flops);
       },
       py::arg("op"), py::arg("operands"), py::arg("attributes"),
       "Multiplications and additions of one call, given as to check_instruction.");
+  m.def(
+      "count_bytes",
+      [](const std::string& op, const py::object& operands, const py::dict& attributes) {
+        return count(instruction_from(op, operands, attributes, described), count_bytes);
+      },
+      py::arg("op"), py::arg("operands"), py::arg("attributes"),
+      "Bytes that one call, given as to check_instruction, moves between memory and cold caches.");
 }
 
 }  // namespace gradring

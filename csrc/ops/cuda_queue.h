@@ -4,8 +4,9 @@
 namespace gradring {
 
 struct CudaQueue {
-  void* stream = nullptr;  // a cudaStream_t
-  int processors = 1;      // of the device
+  void* stream = nullptr;   // a cudaStream_t
+  int processors = 1;       // of the device
+  void* scratch = nullptr;  // device memory for this call alone, if its kernel asked for some
 };
 
 }  // namespace gradring

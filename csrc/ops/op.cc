@@ -215,6 +215,26 @@ void check_call(const OpCall& call, bool results) {
   }
 }
 
+double count_flops(const OpCall& call) { return call.op->flops == nullptr ? 0 : call.op->flops(call); }
+
+double count_bytes(const OpCall& call) {
+  return call.op->bytes == nullptr ? all_operand_bytes(call) : call.op->bytes(call);
+}
+
+double all_operand_bytes(const OpCall& call) noexcept {
+  double bytes = 0;
+  for (size_t i = 0; i < call.op->operands.size(); ++i) bytes += operand_bytes(call, static_cast<int>(i));
+  return bytes;
+}
+
+double operand_bytes(const OpCall& call, int i) noexcept {
+  const Operand& operand = call.op->operands[static_cast<size_t>(i)];
+  const Tensor& tensor = call[i];
+  if (!tensor || operand.step != StepField::kNone || operand.undefined) return 0;
+  const auto once = static_cast<double>(tensor.elements()) * static_cast<double>(size_of(tensor.dtype));
+  return operand.access == Access::kUpdate ? 2 * once : once;
+}
+
 void result_shape(const OpCall& call, int operand, Shape* shape) {
   const Operand& result = call.op->operands[static_cast<size_t>(operand)];
   if (result.like < 0) return call.op->shape(call, operand, shape);

@@ -2,6 +2,7 @@
 // that a call takes, and its kernels. The eager functions, programs and Python read this declaration.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -185,7 +186,10 @@ struct OpSchema {
   void (*work)(const OpCall& call, int lanes, OpWork* work) = nullptr;
   // Multiplications and additions, for tables that people read.
   double (*flops)(const OpCall& call) = nullptr;
-  // The kernel for the dtypes of this call; null if there is none.
+  // Bytes that go between memory and a core whose caches are cold. Null: all of each operand that is read or written, and
+  // twice of one that is updated; an operand that is `undefined` counts for nothing.
+  double (*bytes)(const OpCall& call) = nullptr;
+  // The kernel for the dtypes of this call; null if there is none. For CUDA see cuda_kernels.h.
   OpRun (*cpu)(const OpCall& call) noexcept = nullptr;
   // A second kernel, which begins when all lanes have ended the first.
   OpRun (*cpu_second)(const OpCall& call) noexcept = nullptr;
@@ -210,6 +214,8 @@ inline const char* OpCall::operand_name(int operand) const noexcept {
   return operand_names && operand_names[i] ? operand_names[i] : op->operands[i].name;
 }
 
+inline constexpr size_t kMostOps = 256;
+
 // All ops, in the order of their folders' names. Made from the folders by CMake.
 GRADRING_API std::span<const OpSchema* const> all_ops() noexcept;
 // Null if there is none.
@@ -224,6 +230,13 @@ GRADRING_API void check_call(const OpCall& call, bool results);
 GRADRING_API void check_dtypes(const OpCall& call);
 // The shape that a result must have.
 GRADRING_API void result_shape(const OpCall& call, int operand, Shape* shape);
+
+// Multiplications and additions, and bytes, as the schema declares them. The call must have passed check_call, with results.
+GRADRING_API double count_flops(const OpCall& call);
+GRADRING_API double count_bytes(const OpCall& call);
+// For OpSchema::bytes: what all operands, or one of them, add to the bytes of an op that does not declare them.
+GRADRING_API double all_operand_bytes(const OpCall& call) noexcept;
+GRADRING_API double operand_bytes(const OpCall& call, int operand) noexcept;
 
 // For error messages.
 GRADRING_API std::string shape_text(int rank, const int64_t* shape);  // "(3, 4)"

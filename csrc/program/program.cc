@@ -6,8 +6,6 @@ namespace gradring {
 
 namespace {
 
-constexpr const char* kKindNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
-
 const Operand& operand_of(const Instruction& instruction, const Argument& argument) {
   return instruction.op->operands[static_cast<size_t>(argument.operand)];
 }
@@ -117,7 +115,7 @@ void check_buffer(size_t number, const Buffer& buffer, int64_t bytes) {
   const bool overflow = __builtin_add_overflow(buffer.offset, has_arena(buffer.kind) ? buffer.bytes : 1, &end);
   if (buffer.bytes >= 0 && buffer.offset >= 0 && !overflow && end <= bytes) return;
   throw Error(Code::kInvalidArgument, "[program] buffer " + std::to_string(number) + " ends at " + std::to_string(end) +
-                                          ", its " + kKindNames[static_cast<int>(buffer.kind)] + " arena at " +
+                                          ", its " + kBufferKindNames[static_cast<int>(buffer.kind)] + " arena at " +
                                           std::to_string(bytes));
 }
 
@@ -209,8 +207,8 @@ void validate(const Program& program, const std::array<int64_t, kBufferKinds>& b
 double count_flops(const Program& program) {
   double flops = 0;
   for (const Instruction& instruction : program.instructions) {
-    if (instruction.when == When::kUnbounded || instruction.op->flops == nullptr) continue;
-    flops += instruction.op->flops(CallData(instruction).call());
+    if (instruction.when == When::kUnbounded) continue;
+    flops += count_flops(CallData(instruction).call());
   }
   return flops;
 }

@@ -22,6 +22,7 @@ namespace gradring {
 // buffers that are never alive together may overlap.
 enum class BufferKind : uint8_t { kInput, kOutput, kParam, kGrad, kState, kTemp };
 inline constexpr int kBufferKinds = 6;
+inline constexpr const char* kBufferKindNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
 
 // Inputs and outputs have no arena: their memory comes with each batch.
 constexpr bool has_arena(BufferKind kind) noexcept { return kind > BufferKind::kOutput; }

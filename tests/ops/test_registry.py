@@ -64,3 +64,53 @@ def test_what_a_binding_names_must_exist() -> None:
         _core.make_eager_op(op="softmax", parameters=[], results=["z"], presets={}, **made)
     with pytest.raises(ValueError, match="softmax has no attribute z"):
         _core.make_eager_op(op="softmax", parameters=[], results=["y"], presets={"z": 1}, **made)
+
+
+BYTES = {
+    "add": ("add", [("a", "float32", (5, 7)), ("b", "float32", (5, 7)), ("y", "float32", (5, 7))], {}, 3 * 35 * 4),
+    "an update counts twice": (
+        "accumulate",
+        [("sum", "float64", (35,)), ("gradient", "float64", (35,)), ("finite", None, ())],
+        {},
+        3 * 35 * 8,
+    ),
+    "rows that are asked for": (
+        "embedding",
+        [("ids", "int64", (3,)), ("table", "float32", (1000, 8)), ("y", "float32", (3, 8))],
+        {},
+        3 * 8 + 2 * 3 * 8 * 4,
+    ),
+    "parts are read again": (
+        "linear",
+        [
+            ("x", "float32", (4, 6)),
+            ("w", "float32", (6, 3)),
+            ("y", "float32", (4, 3)),
+            ("parts", "float32", (2, 4, 3)),
+        ],
+        {},
+        (24 + 18 + 12 + 2 * 24) * 4,
+    ),
+    "a result counts once": (
+        "linear",
+        [("x", "float32", (4, 6)), ("w", "float32", (6, 3)), ("y", "float32", (4, 3))],
+        {},
+        (24 + 18 + 12) * 4,
+    ),
+    "x is read twice": (
+        "batch_norm",
+        [("x", "float32", (9, 5)), ("y", "float32", (9, 5)), ("mean", "float32", (5,)), ("variance", "float32", (5,))],
+        {"training": True},
+        (3 * 45 + 10) * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_an_op_says_how_many_bytes_a_call_moves(name: str) -> None:
+    op, operands, attributes, expected = BYTES[name]
+    assert _core.count_bytes(op, operands, attributes) == expected
+
+
+def test_no_op_has_a_cuda_kernel_where_the_module_of_device_code_is_not_loaded() -> None:
+    assert not any(schema["cuda"] for schema in _core.ops())

@@ -62,6 +62,10 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }
 
 double flops(const OpCall& call) { return (call.flag(kTraining) ? 7 : 3) * static_cast<double>(call[kX].elements()); }
+// x is read twice: for the moments, and to be normalized.
+double bytes(const OpCall& call) {
+  return all_operand_bytes(call) + (call.flag(kTraining) ? operand_bytes(call, kX) : 0);
+}
 
 }  // namespace forward
 
@@ -152,6 +156,10 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }
 
 double flops(const OpCall& call) { return 10 * static_cast<double>(call[kX].elements()); }
+// x and dy are read twice: for the sums, and for dx.
+double bytes(const OpCall& call) {
+  return all_operand_bytes(call) + operand_bytes(call, kX) + operand_bytes(call, kDy);
+}
 
 }  // namespace vjp
 
@@ -196,6 +204,7 @@ extern const OpSchema batch_norm_ops[] = {
      .shape = forward::shape,
      .work = forward::work,
      .flops = forward::flops,
+     .bytes = forward::bytes,
      .cpu = by_real<forward::run<float>, forward::run<double>>,
      .phases = phase::kForward},
     {.name = "batch_norm_vjp",
@@ -205,6 +214,7 @@ extern const OpSchema batch_norm_ops[] = {
      .shape = vjp::shape,
      .work = vjp::work,
      .flops = vjp::flops,
+     .bytes = vjp::bytes,
      .cpu = by_real<vjp::run<float>, vjp::run<double>>,
      .phases = phase::kBackward},
     {.name = "batch_norm_inference",

@@ -76,6 +76,8 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }
 
 double flops(const OpCall&) { return 0; }
+// It reads only the rows that are asked for.
+double bytes(const OpCall& call) { return operand_bytes(call, kIds) + 2 * operand_bytes(call, kY); }
 
 void verify(const OpCall& call) { verify_ids(call, kIds, call[kTable].shape[0], call[kFault]); }
 
@@ -163,6 +165,7 @@ extern const OpSchema embedding_ops[] = {
      .shape = forward::shape,
      .work = forward::work,
      .flops = forward::flops,
+     .bytes = forward::bytes,
      .cpu = always<forward::run>,
      .verify = forward::verify,
      .phases = phase::kForward},

@@ -112,6 +112,12 @@ double flops(const OpCall& call) {
   const auto g = arguments<float>(call);
   return product_operations(g.m, g.n, g.k) + (call[kB] ? static_cast<double>(g.m * g.n) : 0.0);
 }
+// parts is written, and read again for y.
+double bytes(const OpCall& call) {
+  const Tensor& parts = call[kParts];
+  const double once = parts ? static_cast<double>(parts.elements()) * static_cast<double>(size_of(parts.dtype)) : 0;
+  return all_operand_bytes(call) + 2 * once;
+}
 
 }  // namespace forward
 
@@ -315,6 +321,7 @@ extern const OpSchema linear_ops[] = {
      .shape = forward::shape,
      .work = forward::work,
      .flops = forward::flops,
+     .bytes = forward::bytes,
      .cpu = by_real<forward::run<float>, forward::run<double>>,
      .each = true,
      .phases = phase::kForward,

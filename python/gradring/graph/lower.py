@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradring import _core
-from gradring.graph.schema import ITEM, Schema, schema_of
+from gradring.graph.schema import Schema, schema_of
 from gradring.ir import Node
 
 __all__ = ["Instruction", "Resource", "Tensor", "lower"]
@@ -70,14 +70,15 @@ class Instruction:
     @property
     def flops(self) -> int:
         """Multiplications and additions."""
-        operands = [(name, None if t.buffer < 0 else t.dtype, t.shape) for name, t in self.operands.items()]
-        return int(_core.count_flops(self.op, operands, dict(self.attributes)))
+        return int(_core.count_flops(self.op, self._described(), dict(self.attributes)))
 
     @property
     def traffic(self) -> int:
-        """Bytes of the operands, each counted once."""
-        tensors = {t.value: t for t in self.operands.values() if t.buffer >= 0}
-        return sum(t.size * ITEM[t.dtype] for t in tensors.values())
+        """Bytes that go between memory and cold caches, as the op's schema counts them."""
+        return int(_core.count_bytes(self.op, self._described(), dict(self.attributes)))
+
+    def _described(self) -> list[tuple[Any, ...]]:
+        return [(name, None if t.buffer < 0 else t.dtype, t.shape) for name, t in self.operands.items()]
 
     def __str__(self) -> str:
         schema = schema_of(self.op)

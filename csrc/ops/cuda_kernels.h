@@ -1,0 +1,57 @@
+// The slot of an op's schema for CUDA. Device code lies in a module of its own, _cuda, which this library does not know:
+// the module registers its kernels when it is loaded, and an op without one runs on CPUs alone.
+//
+// | variable    | writer                    | readers               | order            | why                              |
+// |-------------|---------------------------|-----------------------|------------------|----------------------------------|
+// | kernels[op] | _cuda, when it is loaded  | who makes an executor | release, acquire | its fields are seen with it      |
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "gradring/export.h"
+#include "ops/cuda_queue.h"
+#include "ops/op.h"
+
+namespace gradring {
+
+// Queues a call on queue.stream, and returns a code of the CUDA runtime; 0: it is queued. The tensors' `data` are addresses
+// in device memory; of an operand that is a field of the step record it is the field's address in the device's own
+// StepRecord, which `call.step` points to. Shapes, strides and attributes are host memory, to be read before the function
+// returns. The kernel changes nothing if that record has a fault. The function allocates nothing and does not wait, so that
+// a stream can capture it.
+using CudaRun = int (*)(const OpCall& call, const CudaQueue& queue) noexcept;
+
+struct CudaKernel {
+  const char* op = nullptr;
+  // The kernel for the dtypes, shapes and attributes of this call; null if there is none.
+  CudaRun (*choose)(const OpCall& call) noexcept = nullptr;
+  // Bytes of device memory that the call needs at queue.scratch; null: none.
+  size_t (*scratch)(const OpCall& call, const CudaQueue& queue) noexcept = nullptr;
+};
+
+// Puts each kernel into its op's slot, in the place of one that is there already. The kernels must stay where they are.
+// Throws Error if there is no such op; no slot has changed then.
+GRADRING_API void register_cuda_kernels(std::span<const CudaKernel> kernels);
+// Empties the slot of an op.
+GRADRING_API void remove_cuda_kernel(const OpSchema& op) noexcept;
+// What is in the slot of an op; null if it has no CUDA kernel, or if _cuda is not loaded.
+GRADRING_API const CudaKernel* cuda_kernel(const OpSchema& op) noexcept;
+
+// For CudaKernel::choose: one kernel for all calls.
+template <CudaRun kRun>
+CudaRun always_cuda(const OpCall&) noexcept {
+  return kRun;
+}
+
+// For CudaKernel::choose: kernels for both real dtypes, chosen by that of operand kOperand.
+template <CudaRun kFloat, CudaRun kDouble, int kOperand = 0>
+CudaRun by_real_cuda(const OpCall& call) noexcept {
+  switch (call[kOperand].dtype) {
+    case Dtype::kFloat32: return kFloat;
+    case Dtype::kFloat64: return kDouble;
+    default: return nullptr;
+  }
+}
+
+}  // namespace gradring
