@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradring import activity, signals
@@ -20,6 +21,7 @@ from gradring.training_state import TrainingState, newest
 
 __all__ = ["EVALUATE", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
 
+_LOG = logging.getLogger("gradring.trainer")
 EVALUATE = 1024  # samples at a time; large, since nothing is kept for a backward pass
 
 
@@ -97,16 +99,29 @@ class FitRun:
             run.ended = "complete"
         except BaseException as error:
             run.ended = type(error).__name__
+            saving = [one for one in listeners if isinstance(one, Checkpoint) and one.monitor is None]
             if isinstance(error, signals.Ended):
-                for listener in listeners:
-                    if isinstance(listener, Checkpoint) and listener.monitor is None:
-                        listener.save(run)
+                _tell(error, _each(saving, lambda listener: listener.save(run)))
+            self._end(error)
             raise
-        finally:
-            self._clock.end(sum(session.timings().values()))
-            for listener in listeners:
-                listener.on_fit_end(run)
-            state.callback_states, state.callbacks = named_states(listeners), ()
+        else:
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Tell every callback that the run is over, whatever others of them raise; ``error`` is what ended it."""
+        run, state, listeners = self._run, self._state, self._listeners
+        self._clock.end(sum(self._session.timings().values()))
+        failed = _each(listeners, lambda listener: listener.on_fit_end(run))
+        state.callbacks = ()
+        try:
+            state.callback_states = named_states(listeners)
+        except Exception as why:
+            failed.append(why)
+        if error is not None:
+            _tell(error, failed)
+        elif failed:
+            _tell(failed[0], failed[1:])
+            raise failed[0]
 
     def _report(self, batches: int, metrics: dict[str, float]) -> None:
         run = self._run
@@ -149,6 +164,30 @@ class FitRun:
             for listener in self._listeners:
                 listener.on_epoch_end(run)
         self._clock.epochs += time.perf_counter() - began
+
+
+def _each(listeners: Iterable[Any], call: Callable[[Any], object]) -> list[Exception]:
+    """Call it with each, and return what they raised. Ctrl-C ends it, once all others were called."""
+    failed: list[Exception] = []
+    ended: BaseException | None = None
+    for listener in listeners:
+        try:
+            call(listener)
+        except Exception as error:
+            failed.append(error)
+        except BaseException as error:
+            ended = ended or error
+    if ended is not None:
+        raise ended
+    return failed
+
+
+def _tell(error: BaseException, failed: Iterable[Exception]) -> None:
+    """What else went wrong: as notes of the exception where Python has notes, and in the log."""
+    for other in failed:
+        _LOG.error("at the end of fit, a callback raised %s: %s", type(other).__name__, other, exc_info=other)
+        if hasattr(error, "add_note"):
+            error.add_note(f"[Trainer.fit] at the end, a callback raised {type(other).__name__}: {other}")
 
 
 def newest_checkpoint(listeners: Iterable[Callback]) -> str | None:

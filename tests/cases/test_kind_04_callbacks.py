@@ -255,3 +255,42 @@ def test_what_is_no_callback(wrong):
     if not isinstance(wrong, str):
         with pytest.raises(TypeError, match="callbacks must be a list"):
             trainer().fit(TRAIN, callbacks=wrong)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_callback_that_fails_at_the_end_takes_nothing_from_the_others(place, fails, tmp_path):
+    class Bad(gr.callbacks.Callback):
+        def on_fit_end(self, run):
+            raise OSError("no room for the report")
+
+    class Ends(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            if fails:
+                raise ZeroDivisionError("an epoch")
+
+    parts = [gr.callbacks.Csv(tmp_path / "c"), gr.callbacks.Checkpoint(tmp_path / "m", every=50)]
+    parts.insert(place, Bad())
+    made = trainer()
+    with pytest.raises(ZeroDivisionError if fails else OSError, match="an epoch" if fails else "no room") as raised:
+        made.fit(TRAIN, 2, callbacks=[*parts, Bad(), Ends()], verbose=False)
+    assert all(part._file is None for part in parts if isinstance(part, gr.callbacks.Csv))
+    assert made.callbacks == () and (tmp_path / "m").exists() is not fails
+    if hasattr(raised.value, "__notes__"):
+        assert any("no room for the report" in note for note in raised.value.__notes__)
+    if not fails:
+        again = trainer()
+        again.load(tmp_path / "m")
+        assert again.epoch == 2
+
+
+def test_a_state_that_is_none_is_told_and_the_run_still_ends(tmp_path):
+    class Old(gr.callbacks.Callback):
+        def state_dict(self):
+            return None
+
+    made = trainer()
+    with pytest.raises(TypeError, match=r"\[.*Old\] state_dict must return a dict"):
+        made.fit(TRAIN, 1, callbacks=[Old()], verbose=False)
+    assert made.callbacks == () and made.epoch == 1
+    made.fit(TRAIN, 1, verbose=False)

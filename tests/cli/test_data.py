@@ -186,7 +186,9 @@ def test_a_csv_table_is_the_same_as_its_arrays(samples, header, target):
     assert main(arguments(folder / "a", "--x", str(folder / "x.csv"), "--target", target)) == 0
     assert main(arguments(folder / "b", "--x", str(folder / "x.npy"), "--y", str(folder / "y.npy"))) == 0
     (near, said), (far, too) = (checkpoint.read(folder / name / "out" / "x.safetensors") for name in "ab")
-    assert notes_of(said) == notes_of(too) and "class 2" in said["note.goal"]
+    notes = notes_of(said)
+    assert json.loads(notes.pop("columns", '["a", "b", "c", "d"]')) == ["a", "b", "c", "d"]
+    assert notes == notes_of(too) and "class 2" in said["note.goal"]
     for name, array in near.items():
         np.testing.assert_array_equal(far[name], array)
 

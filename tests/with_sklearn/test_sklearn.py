@@ -195,3 +195,20 @@ def test_parts_name_what_they_miss(blobs):
         clf.partial_fit(x, y, classes=[0, 1])
     with pytest.raises(ValueError, match=r"y has 2 numbers per sample, but had 1 before"):
         Regressor().partial_fit(x, y).partial_fit(x, np.stack([y, y], axis=1))
+
+
+def test_a_first_call_that_failed_counts_for_nothing(blobs):
+    x, y = blobs
+    clf = Classifier(hidden=(8,), optimizer="adagrad", random_state=0)
+    with pytest.raises(ValueError, match="optimizer"):
+        clf.partial_fit(x, y, classes=[0, 1, 2, 3])
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        clf.predict(x)
+    clf.set_params(optimizer="adamw").partial_fit(x[:, :4], y, classes=[0, 1, 2])
+    want = Classifier(hidden=(8,), random_state=0).partial_fit(x[:, :4], y, classes=[0, 1, 2])
+    np.testing.assert_array_equal(clf.predict_proba(x[:, :4]), want.predict_proba(x[:, :4]))
+    reg = Regressor(hidden=(8,), optimizer="adagrad", random_state=0)
+    with pytest.raises(ValueError, match="optimizer"):
+        reg.partial_fit(x, 1e6 * y)
+    reg.set_params(optimizer="adamw").partial_fit(x, y)
+    assert reg.target_mean_ == pytest.approx([y.mean()])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,8 @@ _EVALUATE = 1024  # samples per batch where nothing is learned
 
 class Task(NamedTuple):
     """What to train on, and with which settings unless others are asked for. ``data`` and ``test`` are sources of
-    batches; ``truth`` are the test's targets as they were given."""
+    batches; ``truth`` are the test's targets as they were given; ``columns`` are the names of a table's columns, and
+    ``division`` is what decides which samples are kept for testing."""
 
     name: str
     data: Any
@@ -36,10 +39,18 @@ class Task(NamedTuple):
     epochs: int
     lr: float
     weight_decay: float
+    columns: tuple[str, ...] = ()
+    division: dict[str, Any] | None = None
 
     def notes(self) -> dict[str, str]:
-        """What the file must keep so that ``gradring predict`` can read new samples and name the classes."""
-        return {"goal": self.goal.note(), "input": self.scaling.note()}
+        """What the file must keep so that ``gradring predict`` can read new samples and name the classes, and so that
+        ``--resume`` tests on samples that were never trained on."""
+        notes = {"goal": self.goal.note(), "input": self.scaling.note()}
+        if self.columns:
+            notes["columns"] = json.dumps(self.columns)
+        if self.division is not None:
+            notes["division"] = json.dumps(self.division)
+        return notes
 
 
 def task(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
@@ -74,9 +85,11 @@ def _known(options: argparse.Namespace) -> Task:
 
 
 def _own(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
-    x, y, name = _arrays(options)
+    x, y, name, columns = _arrays(options)
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8", "replace")
+    if y.dtype.kind == "U" and options.task == "regress":
+        y = _as_numbers(y, name)  # such as 007, which would be a label otherwise
     if len(x) != len(y):
         raise ValueError(f"[train] {options.x} has {len(x)} samples, {name} has {len(y)}")
     share, seed = options.test_share, options.seed
@@ -85,12 +98,14 @@ def _own(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
         raise ValueError(
             f"[train] --test-share must leave samples for both training and testing, got {share} of {len(x)}"
         )
+    division = {"seed": seed, "test_share": share, "samples": len(x), "targets": zlib.crc32(y.tobytes())}
     order = np.random.default_rng(seed).permutation(len(x))
     train, test = np.sort(order[count:]), np.sort(order[:count])
     found = goal("train", name, y, options.task)
     scaling = Scaling.of("train", str(options.x), x, train, options.scale == "auto")
     if kept is not None:
         found, scaling = _as_before(options, kept, found, scaling)
+        _require_division(options, kept, division)
     targets = found.encoded(y).astype(np.int64 if found.kind == "classify" else options.dtype)
     size = options.batch_size or 64
     if len(x) * len(scaling.mean) * np.dtype(options.dtype).itemsize <= inputs.IN_MEMORY:
@@ -101,25 +116,57 @@ def _own(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
         common: dict[str, Any] = {"dtype": options.dtype}
         data = MappedBatches(scaling, x, targets, train, batch_size=size, seed=seed, **common)
         check = MappedBatches(scaling, x, targets, test, batch_size=_EVALUATE, seed=None, **common)
-    return Task(options.x.stem, data, check, y[test], found, scaling, (128,), 20, 1e-3, 1e-2)
+    return Task(options.x.stem, data, check, y[test], found, scaling, (128,), 20, 1e-3, 1e-2, columns, division)
 
 
-def _arrays(options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any], str]:
-    """x, y, and what y is called in messages."""
+def _as_numbers(y: NDArray[Any], name: str) -> NDArray[Any]:
+    try:
+        return y.astype(np.float64)
+    except ValueError as error:
+        raise ValueError(f"[train] --task regress needs numbers, but {name} holds texts: {error}") from None
+
+
+def _require_division(options: argparse.Namespace, kept: dict[str, str], division: dict[str, Any]) -> None:
+    """``ValueError`` if other samples are kept for testing than before: the test would be one of what was trained on."""
+    try:
+        before = json.loads(kept["division"])
+        changed = [name for name, value in division.items() if before[name] != value]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ValueError(
+            "[train] --resume: the file does not say which samples were kept for testing, so the test would be one of samples "
+            "that it was trained on: train anew with --overwrite, or into another folder with --out"
+        ) from None
+    if changed:
+        name = changed[0]
+        what = {
+            "seed": f"--seed is {division['seed']}, but was {before['seed']}",
+            "test_share": f"--test-share is {division['test_share']}, but was {before['test_share']}",
+            "samples": f"{options.x} has {division['samples']} samples, but had {before['samples']}",
+            "targets": "the targets are others than before, or in another order",
+        }[name]
+        raise ValueError(
+            f"[train] --resume: {what}: other samples would be kept for testing than before, and those be tested that were "
+            "trained on; give the same, or train into another folder with --out"
+        )
+
+
+def _arrays(options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any], str, tuple[str, ...]]:
+    """x, y, what y is called in messages, and the names of x's columns if it has names."""
     if options.target is not None:
         if options.x.suffix.lower() != ".csv" or options.y:
             raise ValueError("[train] --target is a column of --x TABLE.csv, instead of --y")
         table = read_table("train", options.x, options.target)
         assert table.target is not None
-        return table.x, table.target, f"column {options.target} of {options.x}"
+        return table.x, table.target, f"column {options.target} of {options.x}", table.names
     if not options.y and not has_member(options.x, "y"):
         raise ValueError(
             "[train] give digits, fashion-mnist, or your own arrays with --x X.npy --y y.npy; --x may also be an .npz file "
             "with arrays x and y, or a .csv file with --target COLUMN"
         )
-    x = read_table("train", options.x, None).x if _is_csv(options.x) else read_array("train", options.x, "x")
+    whole = read_table("train", options.x, None) if _is_csv(options.x) else None
+    x, names = (whole.x, whole.names) if whole is not None else (read_array("train", options.x, "x"), ())
     target = options.y or options.x
-    return x, labels_of_file("train", target, len(x)), str(target)
+    return x, labels_of_file("train", target, len(x)), str(target), names
 
 
 def _is_csv(path: Path) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,19 @@ from numpy.typing import NDArray
 
 from gradring import _core
 
-__all__ = ["IN_MEMORY", "MappedBatches", "Scaling"]
+__all__ = ["IN_MEMORY", "MappedBatches", "Scaling", "require_other"]
 
 Array = NDArray[Any]
 IN_MEMORY = 256 << 20  # bytes of scaled samples; more stay on the disk
 _CHUNK = 1 << 22  # elements that are looked at in one go
+
+
+def require_other(command: str, written: Iterable[Path], read: Iterable[Path | None]) -> None:
+    """``ValueError`` if a file that will be written is one that is read."""
+    inputs = [path for path in read if path is not None and path.exists()]
+    for path in written:
+        if path.exists() and any(path.samefile(other) for other in inputs):
+            raise ValueError(f"[{command}] {path} is what is read: it would be replaced; --out names another place")
 
 
 def chunks(x: Array) -> Iterator[tuple[int, Array]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.cli.inputs import Scaling
+from gradring.cli.inputs import Scaling, require_other
+from gradring.cli.output import say
 from gradring.cli.tables import read_array, read_table
 from gradring.cli.targets import Goal
 from gradring.files import check_replaceable, replacing
@@ -41,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     out: Path | None = options.out
     if out is not None:
         _require_writable(out, options.overwrite)
+        require_other("predict", [out], [options.x, options.model])
     model, metadata = read_model(options.model)
     notes = notes_of(metadata)
     if not {"goal", "input"} <= notes.keys():
@@ -52,8 +55,7 @@ def run(options: argparse.Namespace) -> int:
         goal, scaling = Goal.from_note(notes["goal"]), Scaling.from_note(notes["input"])
     except ValueError as error:
         raise ValueError(f"[predict] {options.model}: {error}") from None
-    is_csv = options.x.suffix.lower() == ".csv"
-    x = read_table("predict", options.x, None).x if is_csv else read_array("predict", options.x, "x")
+    x = _samples(options, _columns(options.model, notes), len(scaling.mean))
     scaling.require("predict", str(options.x), x)
     parts = _predictions(model, goal, scaling, x)
     if out is None:
@@ -65,6 +67,29 @@ def run(options: argparse.Namespace) -> int:
     else:
         _write_npy(out, parts, len(x), goal)
     return 0
+
+
+def _columns(model: Path, notes: dict[str, str]) -> tuple[str, ...]:
+    """The names of the columns that the model was trained on, if they had names."""
+    try:
+        names = json.loads(notes.get("columns", "[]"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"[predict] {model}: the note of its columns is damaged")
+    return tuple(names)
+
+
+def _samples(options: argparse.Namespace, names: tuple[str, ...], width: int) -> NDArray[Any]:
+    """The new samples; columns that have names are taken by them, whatever their order."""
+    if options.x.suffix.lower() != ".csv":
+        return read_array("predict", options.x, "x")
+    if len(names) != width:
+        names = ()
+    table = read_table("predict", options.x, None, names)
+    if table.unused:
+        say(f"{options.x}: the model does not read the columns {', '.join(table.unused[:20])}", sys.stderr)
+    return table.x
 
 
 def _require_writable(out: Path, overwrite: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradring.loader import load_npy
 
-__all__ = ["Table", "labels_of_file", "read_array", "read_table"]
+__all__ = ["Table", "has_member", "labels_of_file", "read_array", "read_table", "typed"]
 
 Array = NDArray[Any]
 _CHUNK = 4096  # rows of a table that are in memory at a time
@@ -22,10 +23,13 @@ _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 
 
 class Table(NamedTuple):
-    """The numbers of a file, (N, ...), and the column that was taken out of them, if one was asked for."""
+    """The numbers of a file, (N, ...), the column that was taken out of them, if one was asked for, and the names of the
+    others that were taken and those that were not, if the file has names."""
 
     x: Array
     target: Array | None
+    names: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def read_array(command: str, path: Path, member: str) -> Array:
@@ -64,11 +68,12 @@ def has_member(path: Path, member: str) -> bool:
         return False  # read_array says what is wrong with the file
 
 
-def read_table(command: str, path: Path, target: str | None) -> Table:
+def read_table(command: str, path: Path, target: str | None, wanted: Sequence[str] = ()) -> Table:
     """The numbers of a ``.csv`` file, whose first line may have the names of the columns.
 
     They go row by row into a nameless file on the disk, which is mapped: no more than a few thousand rows are in memory.
-    ``target`` takes one column out, of numbers or texts: its name, or its number from 1.
+    ``target`` takes one column out, of numbers or texts: its name, or its number from 1. If the file has names, the columns
+    ``wanted`` are taken by them, in that order, and no others.
     """
     names, rows = _rows(command, path)
     first = next(rows, None)
@@ -76,6 +81,9 @@ def read_table(command: str, path: Path, target: str | None) -> Table:
         raise ValueError(f"[{command}] {path} has no rows: there must be at least one sample")
     columns = names or [f"column {number}" for number in range(1, len(first[1]) + 1)]
     chosen = None if target is None else _column(command, path, target, names, len(columns))
+    places = [place for place in range(len(columns)) if place != chosen]
+    if wanted and names is not None:
+        places = _places(command, path, names, wanted)
     taken: list[str] = []
     count = 0
     with tempfile.TemporaryFile() as file:
@@ -84,19 +92,32 @@ def read_table(command: str, path: Path, target: str | None) -> Table:
             if len(cells) != len(columns):
                 raise ValueError(f"[{command}] {path}, line {line}: {len(cells)} cells, expected {len(columns)}")
             if chosen is not None:
-                taken.append(_present(command, path, line, columns[chosen], cells.pop(chosen)))
-            chunk.append([_number(command, path, line, i, cell, columns, chosen) for i, cell in enumerate(cells)])
+                taken.append(_present(command, path, line, columns[chosen], cells[chosen]))
+            chunk.append([_number(command, path, line, columns[place], cells[place]) for place in places])
             count += 1
             if len(chunk) == _CHUNK:
                 file.write(np.asarray(chunk, np.float64).tobytes())
                 chunk = []
         file.write(np.asarray(chunk, np.float64).tobytes())
         file.flush()
-        width = len(columns) - (chosen is not None)
-        if width == 0:
+        if not places:
             raise ValueError(f"[{command}] {path} has no column beside the target")
-        x: Array = np.memmap(file, np.float64, "r", shape=(count, width))
-    return Table(x, None if chosen is None else typed(np.asarray(taken)))
+        x: Array = np.memmap(file, np.float64, "r", shape=(count, len(places)))
+    kept = tuple(names[place] for place in places) if names is not None else ()
+    unused = tuple(name for place, name in enumerate(names or ()) if place not in places and place != chosen)
+    return Table(x, None if chosen is None else typed(np.asarray(taken)), kept, unused)
+
+
+def _places(command: str, path: Path, names: list[str], wanted: Sequence[str]) -> list[int]:
+    """Where the columns with these names are."""
+    missing = [name for name in wanted if name not in names]
+    twice = sorted({name for name in wanted if names.count(name) > 1})
+    if missing or twice:
+        what = f"has no column {missing[0]!r}" if missing else f"has two columns {twice[0]!r}"
+        raise ValueError(
+            f"[{command}] {path} {what}; the model was trained on the columns {', '.join(wanted[:20])}, in any order"
+        )
+    return [names.index(name) for name in wanted]
 
 
 def _chain(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
@@ -132,26 +153,43 @@ def labels_of_file(command: str, path: Path, samples: int) -> Array:
     if path.suffix.lower() != ".csv":
         return read_array(command, path, "y")
     with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
         try:
-            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file) if cells]
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"[{command}] {path}: {error}") from error
-    first = 1 if len(lines) == samples + 1 else 0
-    lines = lines[first:]
-    if not lines or len({len(cells) for cells in lines}) != 1:
-        raise ValueError(f"[{command}] {path} must have equally many cells in every line, and at least one line")
-    cells = [_present(command, path, number + first + 1, "y", cell) for number, row in enumerate(lines) for cell in row]
+            raise ValueError(f"[{command}] {path}, line {reader.line_num + 1}: {error}") from error
+    if len(lines) == samples + 1:
+        del lines[0]
+    if not lines:
+        raise ValueError(f"[{command}] {path} is empty: there must be at least one label")
+    width = len(lines[0][1])
+    for line, row in lines:
+        if len(row) != width:
+            raise ValueError(f"[{command}] {path}, line {line}: {len(row)} cells, expected {width}")
+    cells = [_present(command, path, line, "y", cell) for line, row in lines for cell in row]
     array = typed(np.asarray(cells))
-    return array if len(lines[0]) == 1 else array.reshape(len(lines), -1)
+    return array if width == 1 else array.reshape(len(lines), -1)
+
+
+# No zero before other digits: "007" is a name, and a number would lose its zeros.
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_REAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)
 
 
 def typed(texts: Array) -> Array:
-    """Texts as whole numbers or floats, if all are such."""
-    for dtype in (np.int64, np.float64):
-        try:
-            return texts.astype(dtype)
-        except (ValueError, OverflowError):
-            continue
+    """Texts as whole numbers or floats, if all are such and lose nothing by it.
+
+    >>> typed(np.array(["1", "-2"])), typed(np.array(["1", "2.5"]))
+    (array([ 1, -2]), array([1. , 2.5]))
+    >>> typed(np.array(["007", "12"])).tolist()
+    ['007', '12']
+    """
+    for dtype, pattern in ((np.int64, _WHOLE), (np.float64, _REAL)):
+        if all(pattern.fullmatch(text) for text in texts.tolist()):
+            try:
+                return texts.astype(dtype)
+            except (ValueError, OverflowError):  # beyond 64 bits
+                continue
     return texts
 
 
@@ -180,15 +218,12 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _number(
-    command: str, path: Path, line: int, place: int, cell: str, columns: list[str], without: int | None
-) -> float:
+def _number(command: str, path: Path, line: int, column: str, cell: str) -> float:
     try:
         if (value := float(cell)) - value == 0:  # finite
             return value
     except ValueError:
         pass
-    column = columns[place + (without is not None and place >= without)]
     _present(command, path, line, column, cell)
     raise ValueError(
         f"[{command}] {path}, line {line}, {column}: {cell[:40]!r} is no finite number; encode columns of text as numbers"

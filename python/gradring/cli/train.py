@@ -14,6 +14,7 @@ import numpy as np
 import gradring as gr
 from gradring import checkpoint
 from gradring.cli.data import Task, check_folder, task
+from gradring.cli.inputs import require_other
 from gradring.cli.output import say
 from gradring.model_file import notes_of
 
@@ -120,6 +121,7 @@ def _stem(path: Path | None) -> str:
 
 def _require_ours(options: argparse.Namespace, *paths: Path) -> None:
     """Nothing is overwritten unless somebody said so."""
+    require_other("train", paths, (options.x, options.y))
     if options.resume and not paths[0].exists():
         raise ValueError(f"[train] --resume: there is no file {paths[0]}; leave --resume out to start afresh")
     if options.resume or options.overwrite:

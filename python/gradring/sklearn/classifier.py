@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from gradring.prediction import probabilities
 from gradring.sklearn.network import Network, refuse
 
 __all__ = ["Classifier"]
@@ -50,7 +51,7 @@ class Classifier(ClassifierMixin, Network):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, **more: Any) -> Classifier:
         """One epoch over these samples. The first call must give all ``classes`` that will ever come."""
         refuse(self, "partial_fit", more)
-        first = not hasattr(self, "classes_")
+        first = not self._begun
         if first and classes is None:
             raise ValueError("[Classifier.partial_fit] classes must be passed on the first call to partial_fit")
         if classes is not None:
@@ -71,9 +72,7 @@ class Classifier(ClassifierMixin, Network):
         outputs = self._predicted(X)
         if len(self.classes_) == 1:
             return np.ones((len(outputs), 1))
-        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        shares: Array = powers / powers.sum(axis=1, keepdims=True)
-        return shares
+        return probabilities("cross_entropy", outputs)
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of ``predict_proba``."""

@@ -195,7 +195,7 @@ class Network(BaseEstimator):
     # Use
 
     def _predicted(self, X: Any) -> Array:
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         samples = len(x)
         # Blocks of one shape: the order of a sum depends on the shape, and a sample's prediction must not depend on how many
@@ -217,8 +217,13 @@ class Network(BaseEstimator):
         state.pop("_trainer", None)  # native memory and threads; ``_state`` has all that it needs to be made anew
         return state
 
+    @property
+    def _begun(self) -> bool:
+        """Whether a call of ``fit`` or ``partial_fit`` has succeeded since the network was made."""
+        return self.__dict__.get("_state") is not None
+
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")
+        return self._begun
 
 
 def refuse(estimator: Any, method: str, more: Mapping[str, Any]) -> None:

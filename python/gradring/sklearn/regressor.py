@@ -38,7 +38,7 @@ class Regressor(RegressorMixin, Network):
     def partial_fit(self, X: Any, y: Any, **more: Any) -> Regressor:
         """One epoch over these samples. The first call decides how features and targets are scaled."""
         refuse(self, "partial_fit", more)
-        made: Regressor = self._fit_part(X, y, first=not hasattr(self, "target_mean_"))
+        made: Regressor = self._fit_part(X, y, first=not self._begun)
         return made
 
     def predict(self, X: Any) -> Array:
