@@ -17,7 +17,7 @@ WHOLE = {
     "bits": "the same bits of whole trainings, as recorded",
     "cases": "kinds of faults, each looked for at every entry point",
     "cpp": "the main function of the C++ tests, which lie beside their sources",
-    "docs": "the README and the examples of docstrings run",
+    "docs": "the README, the pages of the site and the examples of docstrings run",
     "examples": "the folder examples/",
     "faults": "ranks that are killed or stopped",
     "fuzz": "the parsers of file headers",

@@ -1,0 +1,299 @@
+"""Writes the figures of the README and of docs/performance.md from benchmarks/results, so that no number is copied by hand.
+
+    python scripts/draw_figures.py              # after a measurement
+    python scripts/draw_figures.py --check      # exit status 1 if a file is not what the results say
+
+It draws docs/assets/steps.svg, replaces what stands between the lines `<!-- begin NAME ... -->` and `<!-- end NAME -->` of
+both files, and writes docs/description.md: the README as a package index shows it, which can show no picture of a repository.
+"""
+
+# ruff: noqa: RUF001  (tables use the multiplication sign)
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+# How the chart calls the peers: name, colour (of Okabe and Ito, for all kinds of eyes), shape, contenders of the race.
+PEERS = (
+    ("NumPy by hand", "#0072b2", "circle", ("numpy by hand",)),
+    ("PyTorch by hand", "#d55e00", "square", ("torch by hand", "torch.compile by hand")),
+    ("torch.nn", "#cc79a7", "triangle", ("torch",)),
+    ("torch.compile", "#009e73", "diamond", ("torch.compile",)),
+    ("JAX", "#000000", "cross", ("jax", "jax scan")),
+)
+LOST = "▼"
+
+
+def results(name: str) -> dict[str, Any]:
+    """One file of benchmarks/results."""
+    read: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return read
+
+
+def library(contender: str) -> str:
+    """A contender without its number of threads."""
+    return re.sub(r" (1|all)$", "", contender)
+
+
+def medians(row: Mapping[str, Any]) -> dict[str, float]:
+    """The seconds of each library in a row, each at its better number of threads."""
+    best: dict[str, float] = {}
+    for name, times in row["seconds"].items():
+        best[library(name)] = min(statistics.median(times), best.get(library(name), math.inf))
+    return best
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            value = seconds / size
+            return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def ratio(value: float) -> str:
+    """How many times less time gradring takes, with a symbol if it takes more."""
+    return f"{value:.2f}×" + (f" {LOST}" if value < 1 else "")
+
+
+def peer_name(contender: str) -> str:
+    """A contender as the tables call it."""
+    name = library(contender).replace("torch", "PyTorch").replace("numpy", "NumPy").replace("jax", "JAX")
+    return name.replace("PyTorch.compile", "`torch.compile`")
+
+
+def raced(row: Mapping[str, Any]) -> tuple[float, str, float]:
+    """Our time, the best peer and its time."""
+    times = medians(row)
+    ours = times.pop("gradring")
+    best = min(times, key=lambda name: times[name])
+    return ours, best, times[best]
+
+
+def step_rows() -> list[dict[str, Any]]:
+    """The races of steps, and the epoch."""
+    return [*results("step")["rows"], *results("fit")["rows"]]
+
+
+def layers(case: str) -> str:
+    """A case of a race as a reader says it."""
+    return re.sub(r"^([\d-]+) batch (\d+)$", r"MLP \1, batch \2", case)
+
+
+def sentence() -> str:
+    """The README's measurable sentence."""
+    ours, best, theirs = raced(results("step")["rows"][0])
+    return (
+        "gradring trains neural networks straight from NumPy arrays, natively: a training step of an MLP 64-32-10 takes\n"
+        f"{duration(ours)}, {theirs / ours:.1f} times less than the fastest of PyTorch, JAX and NumPy written by hand "
+        "in the same run\n"
+        f"({peer_name(best)}; two cores, `gradring bench step`)."
+    )
+
+
+def small_table() -> str:
+    """Six rows, the losses among them."""
+    head = ["| work | gradring | best peer | ratio | measured by |", "|---|---|---|---|---|"]
+
+    def line(work: str, ours: float, peer: str, theirs: float, command: str) -> None:
+        head.append(
+            f"| {work} | {duration(ours)} | {duration(theirs)}, {peer} | {ratio(theirs / ours)} | `gradring bench {command}` |"
+        )
+
+    steps = results("step")["rows"]
+    for row in (steps[0], steps[2]):
+        ours, best, theirs = raced(row)
+        line(f"training step, {layers(row['case']['name'])}", ours, peer_name(best), theirs, "step")
+    row = results("fit")["rows"][0]
+    ours, best, theirs = raced(row)
+    line(f"`fit`, {row['case']['name']}", ours, peer_name(best), theirs, "fit")
+    products = [row for row in results("gemm")["rows"] if row["case"]["parameters"]["op"] == "matmul"]
+    worst = min(products, key=lambda row: float(row["ratio"]))
+    mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in products))
+    size = worst["case"]["parameters"]
+    ours, best, theirs = raced(worst)
+    line(
+        f"the worst of {len(products)} matrix products, {size['m']}×{size['k']} by {size['k']}×{size['n']} (mean: {mean:.2f}×)",
+        ours,
+        peer_name(best),
+        theirs,
+        "gemm --full",
+    )
+    row = next(row for row in results("loader")["rows"] if row["key"] == "scale64")
+    times = {name: each["seconds"] for name, each in row["medians"].items() if not name.startswith("ceiling")}
+    ours = times["gradring"]
+    peers = {name: seconds for name, seconds in times.items() if not name.startswith("gradring")}
+    best = min(peers, key=lambda name: peers[name])
+    line("one pass over 60000×784 uint8, shuffled, scaled, batch 64", ours, peer_name(best), peers[best], "loader")
+    row = next(row for row in results("allreduce")["rows"] if row["name"] == "1 MiB warm")
+    middle = {name: times[1] for name, times in row["p10_p50_p90"].items()}
+    peers = {name: seconds for name, seconds in middle.items() if not name.startswith("gradring")}
+    best = min(peers, key=lambda name: peers[name])
+    line(
+        f"`all_reduce` of 1 MiB, ordinary arrays (in `comm.empty`: {peers[best] / middle['gradring']:.1f}×)",
+        middle["gradring, NumPy arrays"],
+        best.split(",")[0],
+        peers[best],
+        "allreduce",
+    )
+    return "\n".join(head)
+
+
+def step_table() -> str:
+    """All steps and the epoch."""
+    peak = results("step")["peak_flops"]
+    lines = [
+        "| work | gradring | best peer | ratio | best of `torch.nn`, `torch.compile`, `jax.jit` | of FMA peak | spread |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in step_rows():
+        ours, best, theirs = raced(row)
+        usual = min(seconds for name, seconds in medians(row).items() if name in ("torch", "torch.compile", "jax"))
+        low, middle, high = statistics.quantiles(row["seconds"]["gradring"], n=4)
+        part = f"{100 * row['case']['flops'] / ours / peak:.0f} %" if row["case"]["flops"] else ""
+        name = layers(row["case"]["name"])
+        lines.append(
+            f"| {name} | {duration(ours)} | {duration(theirs)}, {peer_name(best)} | {ratio(theirs / ours)} "
+            f"| {usual / ours:.1f}× | {part} | {100 * (high - low) / middle:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Where and with what the steps were measured."""
+    about = results("step")["machine"]
+    versions = about["versions"]
+    return (
+        f"{about['usable_cores']} cores of an {about['cpu']} ({about['isa']}), {about['date']}; Python {versions['python']}, "
+        "NumPy\n"
+        f"{versions['numpy']}, PyTorch {versions['torch']}, JAX {versions['jax']}."
+    )
+
+
+def shape(kind: str, x: float, y: float, colour: str) -> str:
+    """A mark of the chart."""
+    r = 5
+    if kind == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y}" r="{r}" fill="{colour}"/>'
+    if kind == "square":
+        return f'<rect x="{x - r + 0.5:.1f}" y="{y - r + 0.5}" width="9" height="9" fill="{colour}"/>'
+    corners = {
+        "triangle": ((0, -r), (r, r - 1), (-r, r - 1)),
+        "diamond": ((0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)),
+    }
+    if kind in corners:
+        points = " ".join(f"{x + dx:.1f},{y + dy}" for dx, dy in corners[kind])
+        return f'<polygon points="{points}" fill="{colour}"/>'
+    return (
+        f'<path d="M{x - 4:.1f} {y - 4}L{x + 4:.1f} {y + 4}M{x - 4:.1f} {y + 4}L{x + 4:.1f} {y - 4}" '
+        f'stroke="{colour}" stroke-width="2.5"/>'
+    )
+
+
+def chart() -> str:
+    """Each peer's time beside gradring's, in a row per race and on a logarithmic axis."""
+    rows = step_rows()
+    width, left, right, top, pitch = 760, 250, 24, 66, 34
+    bottom = top + pitch * len(rows)
+    most = max(max(medians(row).values()) / medians(row)["gradring"] for row in rows)
+    limit = math.log(most * 1.15)
+
+    def place(times: float) -> float:
+        return left + (width - left - right) * math.log(times) / limit
+
+    title = "Time of a training step, as a multiple of gradring's"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 44}" width="{width}" height="{bottom + 44}" '
+        'role="img" font-family="DejaVu Sans,Helvetica,Arial,sans-serif" font-size="12" fill="#222">',
+        f"<title>{title}</title>",
+        f'<rect width="{width}" height="{bottom + 44}" fill="#fff"/>',
+        f'<text x="12" y="22" font-size="14" font-weight="bold">{title}</text>',
+    ]
+    x = 12.0
+    for name, colour, kind, _ in PEERS:
+        parts += [shape(kind, x + 6, 43, colour), f'<text x="{x + 17:.0f}" y="47">{name}</text>']
+        x += 38 + 7.2 * len(name)
+    parts += [
+        f'<rect x="{x + 1:.0f}" y="36" width="3" height="14" fill="#c8102e"/>',
+        f'<text x="{x + 12:.0f}" y="47">gradring</text>',
+    ]
+    for tick in (1, 2, 5, 10, 20, 50, 100):
+        if math.log(tick) <= limit:
+            at = place(tick)
+            colour, thick = ("#c8102e", 3) if tick == 1 else ("#ddd", 1)
+            parts.append(f'<path d="M{at:.1f} {top - 6}V{bottom}" stroke="{colour}" stroke-width="{thick}"/>')
+            parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{tick}×</text>')
+    for number, row in enumerate(rows):
+        y = top + pitch * number + pitch // 2 - 3
+        times = medians(row)
+        ours = times["gradring"]
+        name = layers(row["case"]["name"])
+        parts.append(f'<text x="12" y="{y}">{name}</text>')
+        parts.append(f'<text x="12" y="{y + 14}" font-size="11" fill="#666">gradring: {duration(ours)}</text>')
+        for _, colour, kind, contenders in PEERS:
+            found = [times[each] for each in contenders if each in times]
+            if found:
+                parts.append(shape(kind, place(min(found) / ours), y + 3, colour))
+    parts.append(
+        f'<text x="12" y="{bottom + 36}" font-size="11" fill="#666">Logarithmic; left is faster; each at its better of one '
+        "and two threads. Drawn by scripts/draw_figures.py from benchmarks/results.</text>"
+    )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "sentence": sentence,
+    "six rows": small_table,
+    "steps": step_table,
+    "machine": machine,
+}
+
+
+def filled(text: str) -> str:
+    """The text with every block between markers written anew."""
+
+    def replace(match: re.Match[str]) -> str:
+        return f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}"
+
+    return re.sub(r"(<!-- begin ([\w ]+): [^\n]*-->\n).*?(<!-- end \2 -->)", replace, text, flags=re.DOTALL)
+
+
+def description(readme: str) -> str:
+    """The README for a package index: without the picture and without comments."""
+    text = re.sub(r"<img [^>]*>\n\n?", "", readme)
+    return re.sub(r"<!--.*?-->\n", "", text)
+
+
+def main() -> int:
+    """Writes the files, or compares them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file differs")
+    arguments = parser.parse_args()
+    texts = {path: filled((ROOT / path).read_text(encoding="utf-8")) for path in ("README.md", "docs/performance.md")}
+    texts["docs/description.md"] = description(texts["README.md"])
+    texts["docs/assets/steps.svg"] = chart()
+    stale = []
+    for name, text in texts.items():
+        path = ROOT / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not arguments.check:
+                path.write_text(text, encoding="utf-8")
+    for name in stale:
+        print(f"{name} {'is not what benchmarks/results say' if arguments.check else 'written'}")
+    return 1 if arguments.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
