@@ -11,6 +11,9 @@
 // Device code has no <<<>>>, no bare fences, and inline PTX only inside a function that also has a plain C++ form.
 #pragma once
 
+// ops/simd.h then gives its scalar form, on which the formulas that CPUs and GPUs share are built.
+#define GRADRING_DEVICE_CODE
+
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include "cuda/software/simt.h"
 

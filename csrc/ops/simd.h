@@ -5,12 +5,19 @@
 // Whatever such a file compiles must have internal linkage or live in the ISA namespace. An inline function of a
 // shared header that the compiler does not inline would be emitted once per level, and the linker might keep the
 // AVX-512 copy for everyone: so no standard containers or algorithms here. A test looks at the objects' symbols.
+//
+// In device code (*.cu, after cuda/device.h) a vector is one element: simd/scalar.h.
 #pragma once
+
+#ifdef GRADRING_DEVICE_CODE
+#include "ops/simd/scalar.h"
+#else
 
 #include <cstdint>
 #include <cstring>
 
 #define GRADRING_INLINE inline __attribute__((always_inline))
+#define GRADRING_UNROLL_16 _Pragma("GCC unroll 16")
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -86,4 +93,6 @@ GRADRING_INLINE Vec<T> square_root(Vec<T> x) noexcept {
 #include "ops/simd_avx2.h"
 #elif defined(__SSE2__) && GRADRING_VECTOR_BYTES == 16
 #include "ops/simd_sse2.h"
+#endif
+
 #endif

@@ -41,9 +41,21 @@ struct Float<float> {
   static constexpr float kTanhLow = -20.0f;  // 2 |x| beyond which tanh rounds to 1
   static constexpr Int kSqrtHalfBits = 0x3f3504f3;
   // exp(r) = 1 + r + r^2 q(r), |r| <= ln2/2
-  static constexpr float kExp[] = {0.5f, 0.166665241f, 0.041666232f, 0.00836839061f, 0.00139493041f};
+  struct Exp {
+    static constexpr int kTerms = 5;
+    static constexpr float at(int i) noexcept {
+      constexpr float c[] = {0.5f, 0.166665241f, 0.041666232f, 0.00836839061f, 0.00139493041f};
+      return c[i];
+    }
+  };
   // 2 atanh(s) = 2 s + s^3 R(s^2), |s| <= 0.1716
-  static constexpr float kLog[] = {0.666666627f, 0.400003374f, 0.285372078f, 0.235843062f};
+  struct Log {
+    static constexpr int kTerms = 4;
+    static constexpr float at(int i) noexcept {
+      constexpr float c[] = {0.666666627f, 0.400003374f, 0.285372078f, 0.235843062f};
+      return c[i];
+    }
+  };
 };
 
 template <>
@@ -64,12 +76,24 @@ struct Float<double> {
   static constexpr double kExpHigh = 710.0;
   static constexpr double kTanhLow = -40.0;
   static constexpr Int kSqrtHalfBits = 0x3fe6a09e667f3bcd;
-  static constexpr double kExp[] = {0.50000000000000056,    0.16666666666666688,    0.041666666666567286,
-                                    0.0083333333333124749,  0.001388888893508981,   0.00019841269907727946,
-                                    2.4801500983481993e-05, 2.7557223764472978e-06, 2.7627710081514533e-07,
-                                    2.5115781645456514e-08};
-  static constexpr double kLog[] = {0.66666666666667351, 0.39999999999409197, 0.28571428743766653, 0.22222198416292213,
-                                    0.18183573236486206, 0.15313804161416972, 0.14798591262529315};
+  struct Exp {
+    static constexpr int kTerms = 10;
+    static constexpr double at(int i) noexcept {
+      constexpr double c[] = {0.50000000000000056,    0.16666666666666688,    0.041666666666567286,
+                              0.0083333333333124749,  0.001388888893508981,   0.00019841269907727946,
+                              2.4801500983481993e-05, 2.7557223764472978e-06, 2.7627710081514533e-07,
+                              2.5115781645456514e-08};
+      return c[i];
+    }
+  };
+  struct Log {
+    static constexpr int kTerms = 7;
+    static constexpr double at(int i) noexcept {
+      constexpr double c[] = {0.66666666666667351, 0.39999999999409197, 0.28571428743766653, 0.22222198416292213,
+                              0.18183573236486206, 0.15313804161416972, 0.14798591262529315};
+      return c[i];
+    }
+  };
 };
 
 template <class T>
@@ -77,11 +101,11 @@ using IntVec = Vec<typename Float<T>::Int>;
 
 template <class T>
 GRADRING_INLINE IntVec<T> bits_of(Vec<T> x) noexcept {
-  return reinterpret_cast<IntVec<T>>(x);
+  return __builtin_bit_cast(IntVec<T>, x);
 }
 template <class T>
 GRADRING_INLINE Vec<T> from_bits(IntVec<T> x) noexcept {
-  return reinterpret_cast<Vec<T>>(x);
+  return __builtin_bit_cast(Vec<T>, x);
 }
 template <class T>
 GRADRING_INLINE IntVec<T> broadcast_bits(typename Float<T>::Int x) noexcept {
@@ -108,12 +132,13 @@ GRADRING_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) noexcept {
   return from_bits<T>((bits_of<T>(magnitude) & ~bit) | (bits_of<T>(sign) & bit));
 }
 
-// c[0] + c[1] x + ... by Horner's rule.
-template <class T, int N>
-GRADRING_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[N]) noexcept {
-  Vec<T> p = broadcast<T>(c[N - 1]);
-#pragma GCC unroll 16
-  for (int i = N - 2; i >= 0; --i) p = p * x + c[i];
+// Terms::at(0) + Terms::at(1) x + ... by Horner's rule. A function gives the coefficients because device code reads no array
+// of the host; both compilers unroll the loop and keep the numbers alone.
+template <class T, class Terms>
+GRADRING_INLINE Vec<T> polynomial(Vec<T> x) noexcept {
+  Vec<T> p = broadcast<T>(Terms::at(Terms::kTerms - 1));
+  GRADRING_UNROLL_16
+  for (int i = Terms::kTerms - 2; i >= 0; --i) p = p * x + Terms::at(i);
   return p;
 }
 
@@ -148,7 +173,7 @@ GRADRING_INLINE Vec<T> exp(Vec<T> x) noexcept {
   // 2^(n-1) times 2 exp(r): so n = 128 needs no second step, and overflow happens in the product, where it is due.
   const Reduced<T> reduced = reduce<T>(x, F::kBias - 1);
   const Vec<T> r = reduced.r;
-  const Vec<T> tail = polynomial<T>(r, F::kExp);
+  const Vec<T> tail = polynomial<T, typename F::Exp>(r);
   const Vec<T> twice = (r + r) * (tail * r + T(1)) + T(2);
   return twice * power_of_two<T>(reduced.shifted);
 }
@@ -159,7 +184,7 @@ GRADRING_INLINE Vec<T> expm1_negative(Vec<T> x) noexcept {
   using F = Float<T>;
   const Reduced<T> reduced = reduce<T>(at_least<T>(x, F::kTanhLow), F::kBias);
   const Vec<T> r = reduced.r;
-  const Vec<T> fraction = polynomial<T>(r, F::kExp) * (r * r) + r;
+  const Vec<T> fraction = polynomial<T, typename F::Exp>(r) * (r * r) + r;
   const Vec<T> scale = power_of_two<T>(reduced.shifted);
   return scale * fraction + (scale - T(1));
 }
@@ -193,7 +218,8 @@ GRADRING_INLINE SigmoidSlope<T> sigmoid_slope(Vec<T> x) noexcept {
 template <class T>
 GRADRING_INLINE IntVec<T> wrapping_difference(IntVec<T> a, IntVec<T> b) noexcept {
   using Unsigned = Vec<std::make_unsigned_t<typename Float<T>::Int>>;
-  return reinterpret_cast<IntVec<T>>(reinterpret_cast<Unsigned>(a) - reinterpret_cast<Unsigned>(b));
+  const Unsigned difference = __builtin_bit_cast(Unsigned, a) - __builtin_bit_cast(Unsigned, b);
+  return __builtin_bit_cast(IntVec<T>, difference);
 }
 
 // log(m 2^k) for normal positive x; for others some value, which the caller replaces.
@@ -209,7 +235,7 @@ GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
   const Vec<T> s = f / (f + T(2));
   const Vec<T> z = s * s;
   // 2 s = f - s f: so the leading term is f itself, exact.
-  const Vec<T> small = k * F::kLn2Low - s * (f - z * polynomial<T>(z, F::kLog));
+  const Vec<T> small = k * F::kLn2Low - s * (f - z * polynomial<T, typename F::Log>(z));
   return k * F::kLn2High + (f + small);
 }
 
