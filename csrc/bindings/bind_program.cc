@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -148,6 +149,21 @@ py::dict totals_of(const Totals& t) {
   return out;
 }
 
+using ArenaList = std::vector<std::tuple<std::string, std::string, std::shared_ptr<SharedArena>>>;
+
+Arenas arenas_from(const ArenaList& given) {
+  Arenas arenas;
+  for (const auto& [name, kind, memory] : given) {
+    const BufferKind known = kind_from_name(kind);
+    if (!has_arena(known) || known == BufferKind::kTemp || memory == nullptr) {
+      throw Error(Code::kInvalidArgument,
+                  "[Engine] arena " + name + " is of kind " + kind + ": must be param, grad or state, with memory");
+    }
+    arenas.set(name, known, memory->data(), static_cast<int64_t>(memory->size()), memory);
+  }
+  return arenas;
+}
+
 using RateArray = py::array_t<double, py::array::c_style>;
 
 ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds) {
@@ -201,18 +217,12 @@ void bind_program(py::module_& m) {
 
   py::class_<Engine> engine(m, "Engine", "Programs, arenas and a team of threads for one model.");
   engine
-      .def(py::init([](SharedArena& param, SharedArena& grad, SharedArena& state, int lanes, int64_t accumulate,
-                       uint64_t seed, bool check_finite) {
-             Arenas arenas;
-             arenas.set(BufferKind::kParam, param.data(), static_cast<int64_t>(param.size()));
-             arenas.set(BufferKind::kGrad, grad.data(), static_cast<int64_t>(grad.size()));
-             arenas.set(BufferKind::kState, state.data(), static_cast<int64_t>(state.size()));
-             EngineOptions options{lanes, accumulate, seed, check_finite};
-             return std::make_unique<Engine>(arenas, options);
+      .def(py::init([](const ArenaList& given, int lanes, int64_t accumulate, uint64_t seed, bool check_finite) {
+             const EngineOptions options{lanes, accumulate, seed, check_finite};
+             return std::make_unique<Engine>(arenas_from(given), options);
            }),
-           py::arg("param"), py::arg("grad"), py::arg("state"), py::arg("lanes"), py::arg("accumulate"),
-           py::arg("seed"), py::arg("check_finite"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(),
-           py::keep_alive<1, 4>())
+           py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"), py::arg("seed"), py::arg("check_finite"),
+           "arenas: (name, kind, memory) each; kind is param, grad or state.")
       .def_property_readonly("lanes", [](Engine& e) { return e.team().lanes(); })
       .def_property(
           "updates", [](Engine& e) { return e.state().updates; }, [](Engine& e, int64_t n) { e.state().updates = n; })
@@ -220,13 +230,12 @@ void bind_program(py::module_& m) {
           "fresh", [](Engine& e) { return e.state().fresh; }, [](Engine& e, int64_t n) { e.state().fresh = n; },
           "Updates that were done when the optimizer's state was last zero: Adam counts from there.")
       .def(
-          "set_state",
-          [](Engine& e, SharedArena& state) {
+          "set_arenas",
+          [](Engine& e, const ArenaList& given) {
             const EngineGuard guard(e, false);
-            e.clear();
-            e.arenas().set(BufferKind::kState, state.data(), static_cast<int64_t>(state.size()));
+            e.set_arenas(arenas_from(given));
           },
-          py::arg("state"), py::keep_alive<1, 2>(), "Another arena for the optimizer's state; forgets all programs.")
+          py::arg("arenas"), "Other arenas, given as to the constructor; forgets all programs.")
       .def_property(
           "seed", [](Engine& e) { return e.options().seed; }, [](Engine& e, uint64_t seed) { e.set_seed(seed); })
       .def_property(
@@ -245,17 +254,20 @@ void bind_program(py::module_& m) {
       .def("totals", [](Engine& e) { return totals_of(e.totals()); })
       .def(
           "add",
-          [](Engine& e, const std::string& mode, int64_t rows, const py::list& buffers, const py::list& instructions,
-             const std::vector<std::shared_ptr<PythonCallback>>& resources, int64_t temp_bytes, int fields) {
+          [](Engine& e, const std::string& mode, int64_t rows, const py::list& arenas, const py::list& buffers,
+             const py::list& instructions, const std::vector<std::shared_ptr<PythonCallback>>& resources, int fields,
+             int outputs) {
             const EngineGuard guard(e, false);
-            const Executor& executor =
-                e.add(mode_from_name(mode), rows, program_from(buffers, instructions, resources), temp_bytes, fields);
+            Program program = program_from(arenas, buffers, instructions, resources);
+            program.fields = fields;
+            program.outputs = outputs;
+            const Executor& executor = e.add(mode_from_name(mode), rows, program);
             std::vector<bool> barriers;
             for (size_t i = 0; i < executor.size(); ++i) barriers.push_back(executor.barrier_before(i));
             return barriers;
           },
-          py::arg("mode"), py::arg("rows"), py::arg("buffers"), py::arg("instructions"), py::arg("resources"),
-          py::arg("temp_bytes"), py::arg("fields"),
+          py::arg("mode"), py::arg("rows"), py::arg("arenas"), py::arg("buffers"), py::arg("instructions"),
+          py::arg("resources"), py::arg("fields"), py::arg("outputs"),
           "Adds a program; returns for each instruction whether a barrier comes before it.")
       .def(
           "program_lanes",

@@ -21,9 +21,13 @@ int position_of(const std::string& name, const Names& names, const char* what) {
   throw Error(Code::kInvalidArgument, std::string("[program] unknown ") + what + " " + name);
 }
 
+}  // namespace
+
 BufferKind kind_from_name(const std::string& name) {
   return static_cast<BufferKind>(position_of(name, kBufferKindNames, "kind of buffer"));
 }
+
+namespace {
 
 When when_from_name(const std::string& name) {
   static constexpr const char* kNames[] = {"always", "first", "later", "last", "bounded", "unbounded"};
@@ -101,12 +105,16 @@ Dtype dtype_from_name(const std::string& name) {
   throw Error(Code::kInvalidArgument, "[program] unknown dtype " + name);
 }
 
-Program program_from(const py::list& buffers, const py::list& instructions,
+Program program_from(const py::list& arenas, const py::list& buffers, const py::list& instructions,
                      const std::vector<std::shared_ptr<PythonCallback>>& resources) {
   Program program;
+  for (const py::handle arena : arenas) {
+    auto [name, kind, bytes] = arena.cast<std::tuple<std::string, std::string, int64_t>>();
+    program.arenas.push_back({std::move(name), kind_from_name(kind), bytes});
+  }
   for (const py::handle buffer : buffers) {
-    const auto [kind, bytes, offset] = buffer.cast<std::tuple<std::string, int64_t, int64_t>>();
-    program.buffers.push_back({kind_from_name(kind), bytes, offset});
+    const auto [kind, bytes, offset, arena] = buffer.cast<std::tuple<std::string, int64_t, int64_t, int32_t>>();
+    program.buffers.push_back({kind_from_name(kind), bytes, offset, arena});
   }
   for (const py::handle given : instructions) {
     const auto [op, operands, attributes, when, origin] =

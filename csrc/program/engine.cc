@@ -3,27 +3,38 @@
 #include <algorithm>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "runtime/forks.h"
 #include "runtime/ticks.h"
 
 namespace gradring {
 
-Engine::Engine(const Arenas& arenas, const EngineOptions& options)
-    : options_(options), team_(options.lanes), arenas_(arenas), born_in_fork_(forks_so_far()) {}
+Engine::Engine(Arenas arenas, const EngineOptions& options)
+    : options_(options), team_(options.lanes), arenas_(std::move(arenas)), born_in_fork_(forks_so_far()) {}
 
-Executor& Engine::add(Mode mode, int64_t rows, const Program& program, int64_t temp_bytes, int fields) {
-  if (fields < 0 || fields > Batch::kMaxFields) {
-    throw Error(Code::kInvalidArgument, "[program] the batch has " + std::to_string(fields) +
+// Memory for an arena of temps; programs that lie in a smaller one move.
+void Engine::reserve(const Arena& temps) {
+  const Arenas::Memory* const known = arenas_.find(temps.name);
+  if (temps.bytes < 0 || (known != nullptr && (known->kind != BufferKind::kTemp || known->bytes >= temps.bytes)))
+    return;
+  const auto memory = std::make_shared<AlignedArena>(static_cast<size_t>(std::max<int64_t>(temps.bytes, 1)));
+  arenas_.set(temps.name, BufferKind::kTemp, memory->data(), temps.bytes, memory);
+  for (const auto& executor : executors_) executor->place_temps(temps.name, memory->data());
+}
+
+Executor& Engine::add(Mode mode, int64_t rows, const Program& program) {
+  if (program.fields < 0 || program.fields > Batch::kMaxFields) {
+    throw Error(Code::kInvalidArgument, "[program] the batch has " + std::to_string(program.fields) +
                                             " fields: must be at most " + std::to_string(Batch::kMaxFields));
   }
-  if (!temp_ || static_cast<int64_t>(temp_->size()) < temp_bytes) {
-    temp_ = std::make_unique<AlignedArena>(static_cast<size_t>(temp_bytes));
-    arenas_.set(BufferKind::kTemp, temp_->data(), temp_bytes);
-    for (const auto& executor : executors_) executor->place_temps(temp_->data());
+  const int most = mode == Mode::kPredict ? 1 : 0;  // predict alone binds an output
+  if (program.outputs < 0 || program.outputs > most) {
+    throw Error(Code::kInvalidArgument, "[program] has " + std::to_string(program.outputs) +
+                                            " outputs: must be at most " + std::to_string(most) + " in this mode");
   }
-  arenas_.set(BufferKind::kInput, nullptr, fields);
-  arenas_.set(BufferKind::kOutput, nullptr, mode == Mode::kPredict ? 1 : 0);  // predict alone binds it
+  for (const Arena& arena : program.arenas)
+    if (arena.kind == BufferKind::kTemp) reserve(arena);
   executors_.push_back(std::make_unique<Executor>(program, arenas_, team_));
   Executor& added = *executors_.back();
   added.set_rows(rows);
@@ -34,6 +45,11 @@ Executor& Engine::add(Mode mode, int64_t rows, const Program& program, int64_t t
 void Engine::clear() noexcept {
   for (ProgramSet& set : sets_) set.entries.clear();
   executors_.clear();
+}
+
+void Engine::set_arenas(Arenas arenas) noexcept {
+  clear();
+  arenas_ = std::move(arenas);
 }
 
 void Engine::add_totals(const Totals& more) noexcept {

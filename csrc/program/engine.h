@@ -31,8 +31,8 @@ struct EngineOptions {
 
 class GRADRING_API Engine {
  public:
-  // arenas: param, grad and state, kept alive by the caller.
-  Engine(const Arenas& arenas, const EngineOptions& options);
+  // arenas: those of parameters, gradients and state. The engine adds those of the temps.
+  Engine(Arenas arenas, const EngineOptions& options);
 
   Team& team() noexcept { return team_; }
   const EngineOptions& options() const noexcept { return options_; }
@@ -40,11 +40,11 @@ class GRADRING_API Engine {
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }  // of training, since the engine was made
   void add_totals(const Totals& more) noexcept;
-  Arenas& arenas() noexcept { return arenas_; }
+  // Other arenas; forgets all programs.
+  void set_arenas(Arenas arenas) noexcept;
 
-  // One program for each mode and number of rows. temp_bytes: how much of the temp arena it needs; fields: how many the
-  // batch has. Throws Error.
-  Executor& add(Mode mode, int64_t rows, const Program& program, int64_t temp_bytes, int fields);
+  // One program for each mode and number of rows. Throws Error.
+  Executor& add(Mode mode, int64_t rows, const Program& program);
   void clear() noexcept;
   const ProgramSet& programs(Mode mode) const noexcept { return sets_[static_cast<size_t>(mode)]; }
 
@@ -73,10 +73,11 @@ class GRADRING_API Engine {
   void leave() noexcept { busy_.store(false, std::memory_order_release); }
 
  private:
+  void reserve(const Arena& temps);
+
   EngineOptions options_;
   Team team_;
   Arenas arenas_;
-  std::unique_ptr<AlignedArena> temp_;
   std::vector<std::unique_ptr<Executor>> executors_;
   ProgramSet sets_[kModes];
   TrainState state_;

@@ -28,7 +28,7 @@ struct Fixture {
       : shape{*rows.begin(), 12, 9, 4}, memory(shape), engine(memory.arenas, {lanes, accumulate, 0, true}) {
     for (const int64_t r : rows) {
       const Perceptron p{r, 12, 9, 4};
-      engine.add(Mode::kTrain, r, p.program(), p.temp_bytes(), 2);
+      engine.add(Mode::kTrain, r, p.program());
     }
   }
 
@@ -135,7 +135,7 @@ TEST_CASE("a batch that no program fits waits, and is not lost") {
   CHECK(result.end == ChunkEnd::kProgram);
   CHECK(result.rows == 18);
   const Perceptron rest{18, 12, 9, 4};
-  f.engine.add(Mode::kTrain, 18, rest.program(), rest.temp_bytes(), 2);
+  f.engine.add(Mode::kTrain, 18, rest.program());
   CHECK(f.chunk(&source, &feed, &totals).end == ChunkEnd::kEpoch);
   CHECK(totals.samples == 50);
 }

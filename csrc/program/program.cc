@@ -110,13 +110,48 @@ void check_resources(const Program& program, const Instruction& instruction) {
   }
 }
 
-void check_buffer(size_t number, const Buffer& buffer, int64_t bytes) {
+[[noreturn]] void refuse_buffer(size_t number, const std::string& what) {
+  throw Error(Code::kInvalidArgument, "[program] buffer " + std::to_string(number) + " " + what);
+}
+
+// A field of the batch, or an output.
+void check_field(const Program& program, size_t number, const Buffer& buffer) {
+  const bool input = buffer.kind == BufferKind::kInput;
+  const int count = input ? program.fields : program.outputs;
+  if (buffer.bytes >= 0 && buffer.offset >= 0 && buffer.offset < count && buffer.arena < 0) return;
+  refuse_buffer(number, "is " + std::string(input ? "field " : "output ") + std::to_string(buffer.offset) +
+                            ": there are " + std::to_string(count));
+}
+
+void check_buffer(const Program& program, size_t number) {
+  const Buffer& buffer = program.buffers[number];
+  if (!has_arena(buffer.kind)) return check_field(program, number, buffer);
+  if (buffer.arena < 0 || static_cast<size_t>(buffer.arena) >= program.arenas.size()) {
+    refuse_buffer(number, "lies in arena " + std::to_string(buffer.arena) + ": there are " +
+                              std::to_string(program.arenas.size()));
+  }
+  const Arena& arena = program.arenas[static_cast<size_t>(buffer.arena)];
+  if (arena.kind != buffer.kind) {
+    refuse_buffer(number, "is of kind " + std::string(kBufferKindNames[static_cast<int>(buffer.kind)]) +
+                              ", its arena " + arena.name + " of kind " +
+                              kBufferKindNames[static_cast<int>(arena.kind)]);
+  }
   int64_t end = 0;
-  const bool overflow = __builtin_add_overflow(buffer.offset, has_arena(buffer.kind) ? buffer.bytes : 1, &end);
-  if (buffer.bytes >= 0 && buffer.offset >= 0 && !overflow && end <= bytes) return;
-  throw Error(Code::kInvalidArgument, "[program] buffer " + std::to_string(number) + " ends at " + std::to_string(end) +
-                                          ", its " + kBufferKindNames[static_cast<int>(buffer.kind)] + " arena at " +
-                                          std::to_string(bytes));
+  const bool overflow = __builtin_add_overflow(buffer.offset, buffer.bytes, &end);
+  if (buffer.bytes >= 0 && buffer.offset >= 0 && !overflow && end <= arena.bytes) return;
+  refuse_buffer(number,
+                "ends at " + std::to_string(end) + ", its arena " + arena.name + " at " + std::to_string(arena.bytes));
+}
+
+void check_arenas(const std::vector<Arena>& arenas) {
+  for (size_t i = 0; i < arenas.size(); ++i) {
+    const Arena& arena = arenas[i];
+    const std::string which = "[program] arena " + arena.name + " ";
+    if (!has_arena(arena.kind)) throw Error(Code::kInvalidArgument, which + "is of a kind that has none");
+    if (arena.bytes < 0) throw Error(Code::kInvalidArgument, which + "has " + std::to_string(arena.bytes) + " bytes");
+    for (size_t j = 0; j < i; ++j)
+      if (arenas[j].name == arena.name) throw Error(Code::kInvalidArgument, which + "is there twice");
+  }
 }
 
 char stand_in[64];  // where tensors point that nobody reads
@@ -185,10 +220,9 @@ void check_instruction(const Instruction& instruction) {
   if (op.cpu(data.call()) == nullptr) throw Error(Code::kWrongType, tag + "has no kernel for these dtypes");
 }
 
-void validate(const Program& program, const std::array<int64_t, kBufferKinds>& bytes) {
-  for (size_t i = 0; i < program.buffers.size(); ++i) {
-    check_buffer(i, program.buffers[i], bytes[static_cast<size_t>(program.buffers[i].kind)]);
-  }
+void validate(const Program& program) {
+  check_arenas(program.arenas);
+  for (size_t i = 0; i < program.buffers.size(); ++i) check_buffer(program, i);
   for (size_t number = 0; number < program.instructions.size(); ++number) {
     const Instruction& instruction = program.instructions[number];
     const std::string which = "[program] instruction " + std::to_string(number);

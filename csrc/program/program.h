@@ -3,7 +3,6 @@
 // are tensors in the program's buffers, or fields of the step record.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,8 +17,8 @@
 
 namespace gradring {
 
-// Parameters, gradients and optimizer state lie in flat arenas that outlive the program; temps share one arena, where
-// buffers that are never alive together may overlap.
+// Parameters, gradients and optimizer state lie in flat arenas that outlive the program; temps lie in arenas of the
+// engine's, where buffers that are never alive together may overlap.
 enum class BufferKind : uint8_t { kInput, kOutput, kParam, kGrad, kState, kTemp };
 inline constexpr int kBufferKinds = 6;
 inline constexpr const char* kBufferKindNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
@@ -27,10 +26,21 @@ inline constexpr const char* kBufferKindNames[kBufferKinds] = {"input", "output"
 // Inputs and outputs have no arena: their memory comes with each batch.
 constexpr bool has_arena(BufferKind kind) noexcept { return kind > BufferKind::kOutput; }
 
+// An arena that the buffers of a program lie in. A program may have several of one kind, and names them; whoever runs it
+// has memory of these names.
+struct Arena {
+  std::string name;
+  BufferKind kind = BufferKind::kTemp;
+  int64_t bytes = 0;  // what the program needs of it
+
+  bool operator==(const Arena&) const = default;
+};
+
 struct Buffer {
   BufferKind kind = BufferKind::kTemp;
   int64_t bytes = 0;
   int64_t offset = 0;  // bytes from the arena's start; without an arena: the number of the field
+  int32_t arena = -1;  // its number in the program's table; -1: it has none
 
   bool operator==(const Buffer&) const = default;
 };
@@ -60,9 +70,12 @@ struct GRADRING_API Instruction {
 };
 
 struct Program {
+  std::vector<Arena> arenas;
   std::vector<Buffer> buffers;
   std::vector<Instruction> instructions;
   std::vector<std::shared_ptr<Resource>> resources;
+  int fields = 0;   // of the batch
+  int outputs = 0;  // arrays that the program delivers
 };
 
 // The strides, in bytes, of an array without gaps.
@@ -89,8 +102,8 @@ GRADRING_API Tensor tensor_of(const Argument& argument, void* data) noexcept;
 GRADRING_API void check_instruction(const Instruction& instruction);
 
 // Throws Error unless every instruction is a legal call, its operands lie inside their buffers, and the buffers inside
-// their arenas. bytes: the arenas' sizes by kind; of inputs and outputs, how many there are.
-GRADRING_API void validate(const Program& program, const std::array<int64_t, kBufferKinds>& bytes);
+// their arenas, as large as the program says it needs them.
+GRADRING_API void validate(const Program& program);
 
 // Multiplications and additions of a step on its usual route.
 GRADRING_API double count_flops(const Program& program);

@@ -47,7 +47,7 @@ struct Bench {
   // The records of all lanes after one step.
   std::vector<StepRecord> run(int lanes) {
     Arenas arenas;
-    arenas.set(BufferKind::kTemp, memory.data(), static_cast<int64_t>(memory.size()));
+    testing::set_arena(&arenas, BufferKind::kTemp, memory);
     Team team(lanes);
     Executor executor(make.program, arenas, team);
     std::vector<StepRecord> records(static_cast<size_t>(lanes));

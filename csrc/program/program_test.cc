@@ -85,7 +85,7 @@ TEST_CASE("a program that would leave its memory is refused, and the error names
             "[linear] pre must have its rows as far apart as y"));
   CHECK(has(error_of([](Program& p) { p.buffers[2].offset = 1 << 20; }), "[program] buffer 2 ends at"));
   CHECK(has(error_of([](Program& p) { p.buffers[2].offset = INT64_MAX; }), "[program] buffer 2"));
-  CHECK(has(error_of([](Program& p) { p.buffers[1].offset = 2; }), "its input arena"));
+  CHECK(has(error_of([](Program& p) { p.buffers[1].offset = 2; }), "[program] buffer 1 is field 2: there are 2"));
 }
 
 TEST_CASE("a call that its op does not allow is refused, and the error names the layer") {
@@ -142,6 +142,54 @@ TEST_CASE("operations are counted by the schemas, on the usual route") {
   CHECK(all > 3 * 2.0 * 32 * (64 * 32 + 32 * 10) - 2.0 * 32 * 64 * 32);
   program.instructions.back().when = When::kUnbounded;
   CHECK(count_flops(program) < all);
+}
+
+TEST_CASE("an arena is known by its name, and its memory must suit the program") {
+  CHECK(has(error_of([](Program& p) { p.arenas[0].name = "elsewhere"; }), "arena elsewhere has no memory"));
+  CHECK(has(error_of([](Program& p) { p.arenas[0].name = p.arenas[1].name; }), "is there twice"));
+  CHECK(has(error_of([](Program& p) { p.arenas[0].bytes += 1 << 20; }), "bytes, its memory has"));
+  CHECK(has(error_of([](Program& p) { p.arenas[0].bytes = -1; }), "has -1 bytes"));
+  CHECK(has(error_of([](Program& p) { p.arenas[0].kind = BufferKind::kInput; }), "of a kind that has none"));
+  CHECK(has(error_of([](Program& p) { p.buffers[2].arena = 77; }), "buffer 2 lies in arena 77"));
+  CHECK(has(error_of([](Program& p) { p.buffers[2].arena = -1; }), "buffer 2 lies in arena -1"));
+  CHECK(has(error_of([](Program& p) { p.buffers[2].kind = BufferKind::kGrad; }), "is of kind grad, its arena param"));
+}
+
+TEST_CASE("a program may have several arenas of one kind, which must lie apart") {
+  const Perceptron shape{4, 3, 2, 2};
+  Memory<float> memory(shape);
+  AlignedArena plane(memory.grad.size());
+  Team team(1);
+  Program program = shape.program();
+  const auto named = [&](const char* name) {
+    const auto at =
+        std::find_if(program.arenas.begin(), program.arenas.end(), [&](const Arena& a) { return a.name == name; });
+    return static_cast<int32_t>(at - program.arenas.begin());
+  };
+  // The gradient of the first weight goes to a plane of its own; the update reads the other one.
+  const Arena grads = program.arenas[static_cast<size_t>(named("grad"))];
+  program.arenas.push_back({"plane", BufferKind::kGrad, grads.bytes});
+  program.buffers[static_cast<size_t>(argument(program, 6, "dw").buffer)].arena = named("plane");
+  CHECK_THROWS_WITH_AS(Executor(program, memory.arenas, team), doctest::Contains("arena plane has no memory"), Error);
+  memory.arenas.set("plane", BufferKind::kGrad, memory.grad.data(), static_cast<int64_t>(memory.grad.size()));
+  CHECK_THROWS_WITH_AS(Executor(program, memory.arenas, team), doctest::Contains("arena plane shares memory with grad"),
+                       Error);
+  memory.arenas.set("plane", BufferKind::kGrad, plane.data(), static_cast<int64_t>(plane.size()));
+  const std::vector<float> before = memory.copy(shape);
+  Executor executor(program, memory.arenas, team);
+  const testing::Samples<float> samples(shape.rows, shape.in, shape.out);
+  executor.bind(samples.batch(shape.rows));
+  StepRecord given;
+  given.learning_rate = 0.1;
+  team.run(1, [&](const Lane& lane) noexcept { executor.run(lane, given, nullptr); });
+  const auto* gradient = reinterpret_cast<const float*>(plane.data());
+  CHECK(std::any_of(gradient, gradient + shape.in * shape.hidden, [](float g) { return g != 0; }));
+  const std::vector<float> after = memory.copy(shape);
+  for (int64_t i = 0; i < shape.in * shape.hidden; ++i) {
+    CHECK(memory.grads()[i] == 0);
+    CHECK(after[static_cast<size_t>(i)] == before[static_cast<size_t>(i)]);
+  }
+  CHECK(after != before);
 }
 
 }  // namespace gradring

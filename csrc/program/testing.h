@@ -1,6 +1,7 @@
 // For tests: a program of a two-layer perceptron written by hand, its arenas, and what it should compute.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -29,8 +30,20 @@ struct ProgramMaker {
   View view(BufferKind kind, Dtype dtype, std::vector<int64_t> shape, int64_t offset) {
     auto bytes = static_cast<int64_t>(size_of(dtype));
     for (const int64_t extent : shape) bytes *= extent;
-    program.buffers.push_back({kind, bytes, offset});
+    program.buffers.push_back({kind, bytes, offset, arena(kind, offset + bytes)});
     return {static_cast<int32_t>(program.buffers.size() - 1), dtype, std::move(shape)};
+  }
+
+  // One arena of each kind, as large as its buffers need it.
+  int32_t arena(BufferKind kind, int64_t end) {
+    if (kind == BufferKind::kInput) program.fields = 2;
+    if (kind == BufferKind::kOutput) program.outputs = 1;
+    if (!has_arena(kind)) return -1;
+    auto& arenas = program.arenas;
+    auto at = std::find_if(arenas.begin(), arenas.end(), [kind](const Arena& a) { return a.kind == kind; });
+    if (at == arenas.end()) at = arenas.insert(at, {kBufferKindNames[static_cast<int>(kind)], kind, 0});
+    at->bytes = std::max(at->bytes, end);
+    return static_cast<int32_t>(at - arenas.begin());
   }
 
   Instruction& emit(std::string_view op, const std::vector<std::pair<std::string_view, View>>& operands,
@@ -48,6 +61,11 @@ struct ProgramMaker {
     return program.instructions.back();
   }
 };
+
+// The memory of the one arena of its kind.
+inline void set_arena(Arenas* arenas, BufferKind kind, AlignedArena& memory) {
+  arenas->set(kBufferKindNames[static_cast<int>(kind)], kind, memory.data(), static_cast<int64_t>(memory.size()));
+}
 
 // x (rows, in) -> relu -> (rows, out), cross entropy, SGD with momentum 0.9.
 struct Perceptron {
@@ -107,12 +125,10 @@ struct Memory {
 
   explicit Memory(const Perceptron& p, unsigned seed = 1)
       : param(bytes(p)), grad(bytes(p)), state(bytes(p)), temp(static_cast<size_t>(p.temp_bytes())) {
-    arenas.set(BufferKind::kInput, nullptr, 2);
-    arenas.set(BufferKind::kOutput, nullptr, 1);
-    arenas.set(BufferKind::kParam, param.data(), static_cast<int64_t>(param.size()));
-    arenas.set(BufferKind::kGrad, grad.data(), static_cast<int64_t>(grad.size()));
-    arenas.set(BufferKind::kState, state.data(), static_cast<int64_t>(state.size()));
-    arenas.set(BufferKind::kTemp, temp.data(), static_cast<int64_t>(temp.size()));
+    set_arena(&arenas, BufferKind::kParam, param);
+    set_arena(&arenas, BufferKind::kGrad, grad);
+    set_arena(&arenas, BufferKind::kState, state);
+    set_arena(&arenas, BufferKind::kTemp, temp);
     std::mt19937 generator(seed);
     std::normal_distribution<double> normal(0, 0.3);
     for (int64_t i = 0; i < p.elements(); ++i) params()[i] = static_cast<T>(normal(generator));

@@ -110,9 +110,11 @@ class Engine:
     """
     Programs, arenas and a team of threads for one model.
     """
-    def __init__(self, param: SharedArena, grad: SharedArena, state: SharedArena, lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
-        ...
-    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Callback], temp_bytes: typing.SupportsInt | typing.SupportsIndex, fields: typing.SupportsInt | typing.SupportsIndex) -> list[bool]:
+    def __init__(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
+        """
+        arenas: (name, kind, memory) each; kind is param, grad or state.
+        """
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Callback], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex) -> list[bool]:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """
@@ -140,12 +142,12 @@ class Engine:
         """
     def program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         ...
+    def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
+        """
+        Other arenas, given as to the constructor; forgets all programs.
+        """
     def set_program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
-    def set_state(self, state: SharedArena) -> None:
-        """
-        Another arena for the optimizer's state; forgets all programs.
-        """
     def totals(self) -> dict[str, typing.Any]:
         ...
     @property

@@ -33,13 +33,30 @@ def changed(native: dict[str, Any], choice: random.Random) -> dict[str, Any]:
     native = {**copy.copy(native), "instructions": list(native["instructions"]), "buffers": list(native["buffers"])}
     if choice.random() < 0.15:
         number = choice.randrange(len(native["buffers"]))
-        kind, size, offset = native["buffers"][number]
+        kind, size, offset, arena = native["buffers"][number]
         if kind != "input":  # who binds a batch knows its size
             other = choice.choice(("output", "param", "grad", "state", "temp"))
             native["buffers"][number] = choice.choice(
-                [(other, size, offset), (kind, choice.choice(NUMBERS), offset), (kind, size, choice.choice(NUMBERS))]
+                [
+                    (other, size, offset, arena),
+                    (kind, choice.choice(NUMBERS), offset, arena),
+                    (kind, size, choice.choice(NUMBERS), arena),
+                    (kind, size, offset, choice.choice((-1, 0, 1, 2, 3, 4, 2**31 - 1))),
+                ]
             )
         return native
+    if choice.random() < 0.1:
+        arenas = list(native["arenas"])
+        number = choice.randrange(len(arenas))
+        name, kind, size = arenas[number]
+        arenas[number] = choice.choice(
+            [
+                (choice.choice([known for known, _, _ in arenas]), kind, size),
+                (name, choice.choice(("input", "output", "param", "grad", "state", "temp")), size),
+                (name, kind, choice.choice((-1, 0, 4, 64, 2**20, 2**62, -(2**63)))),
+            ]
+        )
+        return {**native, "arenas": arenas}
     number = choice.randrange(len(native["instructions"]))
     op, operands, attributes, when, origin = native["instructions"][number]
     operands, attributes = list(operands), dict(attributes)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/status.h"
 #include "runtime/ticks.h"
 
 namespace gradring {
@@ -17,14 +18,65 @@ bool reads_record(const OpSchema& op) {
                                    [](const Operand& operand) { return operand.step != StepField::kNone; });
 }
 
+[[noreturn]] void refuse_arena(const std::string& name, const std::string& what) {
+  throw Error(Code::kInvalidArgument, "[program] arena " + name + " " + what);
+}
+
+// Where the arenas of a program begin.
+std::vector<std::byte*> starts_of(const std::vector<Arena>& wanted, const Arenas& arenas) {
+  std::vector<std::byte*> starts;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    std::byte* const begin = arenas.at(wanted[i]).data;
+    for (size_t j = 0; j < i; ++j) {
+      if (begin >= starts[j] + wanted[j].bytes || starts[j] >= begin + wanted[i].bytes) continue;
+      refuse_arena(wanted[i].name, "shares memory with " + wanted[j].name);
+    }
+    starts.push_back(begin);
+  }
+  return starts;
+}
+
 }  // namespace
+
+void Arenas::set(const std::string& name, BufferKind kind, std::byte* data, int64_t bytes,
+                 std::shared_ptr<const void> owner) {
+  Memory memory{name, kind, data, bytes, std::move(owner)};
+  for (Memory& old : all_) {
+    if (old.name != name) continue;
+    old = std::move(memory);
+    return;
+  }
+  all_.push_back(std::move(memory));
+}
+
+const Arenas::Memory* Arenas::find(const std::string& name) const noexcept {
+  for (const Memory& memory : all_)
+    if (memory.name == name) return &memory;
+  return nullptr;
+}
+
+const Arenas::Memory& Arenas::at(const Arena& arena) const {
+  const Memory* const memory = find(arena.name);
+  if (memory == nullptr) refuse_arena(arena.name, "has no memory");
+  if (memory->kind != arena.kind) {
+    refuse_arena(arena.name, "is of kind " + std::string(kBufferKindNames[static_cast<int>(arena.kind)]) +
+                                 ", its memory of kind " + kBufferKindNames[static_cast<int>(memory->kind)]);
+  }
+  if (memory->bytes < arena.bytes) {
+    refuse_arena(arena.name,
+                 "needs " + std::to_string(arena.bytes) + " bytes, its memory has " + std::to_string(memory->bytes));
+  }
+  return *memory;
+}
 
 Executor::Executor(const Program& program, const Arenas& arenas, Team& team)
     : resources_(program.resources), records_(static_cast<size_t>(team.lanes())) {
-  validate(program, arenas.bytes);
+  validate(program);
+  for (const Arena& arena : program.arenas)
+    temp_arenas_.push_back(arena.kind == BufferKind::kTemp ? arena.name : std::string());
   const Schedule schedule = make_schedule(program, team.lanes());
   for (const auto& resource : resources_) resource_table_.push_back(resource.get());
-  make_calls(program, arenas);
+  make_calls(program, starts_of(program.arenas, arenas));
   for (size_t i = 0; i < code_.size(); ++i) {
     code_[i].barrier = schedule.dispatches[i].barrier;
     code_[i].single_lane = schedule.dispatches[i].single_lane;
@@ -39,7 +91,7 @@ Executor::Executor(const Program& program, const Arenas& arenas, Team& team)
 }
 
 // Everything is counted first, because calls point into the vectors.
-void Executor::make_calls(const Program& program, const Arenas& arenas) {
+void Executor::make_calls(const Program& program, const Starts& arenas) {
   const size_t lanes = records_.size();
   size_t calls = 0, tensors = 0, attributes = 0, extents = 0;
   for (const Instruction& instruction : program.instructions) {
@@ -69,7 +121,7 @@ void Executor::make_calls(const Program& program, const Arenas& arenas) {
 }
 
 // The call of one lane; its tensors begin at `at`. Shapes and attributes are written for lane 0, and then shared.
-Tensor* Executor::add_call(const Program& program, const Arenas& arenas, const Instruction& instruction, int lane,
+Tensor* Executor::add_call(const Program& program, const Starts& arenas, const Instruction& instruction, int lane,
                            Tensor* at) {
   const OpSchema& op = *instruction.op;
   if (lane == 0) attributes_.insert(attributes_.end(), instruction.attributes.begin(), instruction.attributes.end());
@@ -97,24 +149,25 @@ Tensor* Executor::add_call(const Program& program, const Arenas& arenas, const I
 }
 
 // Where a tensor lies, if that is known now; else notes who has to be told.
-void* Executor::bound(const Buffer& buffer, const Arenas& arenas, int64_t offset, Tensor* tensor) {
+void* Executor::bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor) {
   switch (buffer.kind) {
     case BufferKind::kInput: inputs_.push_back({tensor, buffer.offset, offset}); return nullptr;
     case BufferKind::kOutput: outputs_.push_back({tensor, 0, offset}); return nullptr;
-    case BufferKind::kTemp: temps_.push_back({tensor, 0, buffer.offset + offset}); break;
+    case BufferKind::kTemp: temps_.push_back({tensor, buffer.arena, buffer.offset + offset}); break;
     default: break;
   }
-  return arenas.data[static_cast<size_t>(buffer.kind)] + buffer.offset + offset;
+  return arenas[static_cast<size_t>(buffer.arena)] + buffer.offset + offset;
 }
 
-void Executor::place_temps(std::byte* arena) noexcept {
-  for (const Binding& temp : temps_) temp.tensor->data = arena + temp.offset;
+void Executor::place_temps(const std::string& name, std::byte* memory) noexcept {
+  for (const Binding& temp : temps_)
+    if (temp_arenas_[static_cast<size_t>(temp.number)] == name) temp.tensor->data = memory + temp.offset;
 }
 
 void Executor::bind(const Batch& batch) noexcept {
   // The kernels only read their inputs: validate has seen to it.
   for (const Binding& input : inputs_) {
-    auto* field = static_cast<std::byte*>(const_cast<void*>(batch.fields[input.field]));
+    auto* field = static_cast<std::byte*>(const_cast<void*>(batch.fields[input.number]));
     input.tensor->data = field + input.offset;
   }
 }

@@ -2,9 +2,10 @@
 // once, when it is made itself, and allocates nothing afterwards.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,15 +18,26 @@
 
 namespace gradring {
 
-// Where the buffers of each kind lie.
-struct Arenas {
-  std::array<std::byte*, kBufferKinds> data{};
-  std::array<int64_t, kBufferKinds> bytes{};  // of kinds without an arena: the number of fields
+// The memory of arenas, by their names.
+class GRADRING_API Arenas {
+ public:
+  struct Memory {
+    std::string name;
+    BufferKind kind;
+    std::byte* data;
+    int64_t bytes;
+    std::shared_ptr<const void> owner;  // null: whoever made it keeps it alive
+  };
 
-  void set(BufferKind kind, std::byte* memory, int64_t size) noexcept {
-    data[static_cast<size_t>(kind)] = memory;
-    bytes[static_cast<size_t>(kind)] = size;
-  }
+  // In the place of memory of the same name, if there is some.
+  void set(const std::string& name, BufferKind kind, std::byte* data, int64_t bytes,
+           std::shared_ptr<const void> owner = nullptr);
+  // What is there for an arena of a program. Throws Error unless it is of that kind, and large enough.
+  const Memory& at(const Arena& arena) const;
+  const Memory* find(const std::string& name) const noexcept;  // null if there is none
+
+ private:
+  std::vector<Memory> all_;
 };
 
 // What lane 0 found a step's parts to take, in ticks.
@@ -43,7 +55,8 @@ struct Span {
 
 class GRADRING_API Executor {
  public:
-  // Validates, makes the schedule, and reserves the team's scratch. Throws Error.
+  // Validates, makes the schedule, and reserves the team's scratch. Throws Error. Two arenas of one program must not share
+  // memory, as the schedule counts them as apart.
   Executor(const Program& program, const Arenas& arenas, Team& team);
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -65,8 +78,8 @@ class GRADRING_API Executor {
   // Lane 0, before the others may look (a barrier or the start of a run lies between).
   void bind(const Batch& batch) noexcept;
   void bind_output(void* memory) noexcept;
-  // After the arena of the temps has moved.
-  void place_temps(std::byte* arena) noexcept;
+  // After an arena of temps has moved.
+  void place_temps(const std::string& name, std::byte* memory) noexcept;
 
   // One step, called by every lane with equal records: the instructions of given.moment. Returns this lane's record, and
   // returns early, on every lane, when a fault is set there. The end is not a barrier. account: lane 0's, null on others.
@@ -93,13 +106,15 @@ class GRADRING_API Executor {
   };
   struct Binding {
     Tensor* tensor;
-    int64_t field;   // of the batch
+    int64_t number;  // of the batch's field; of a temp, of its arena
     int64_t offset;  // bytes
   };
 
-  void make_calls(const Program& program, const Arenas& arenas);
-  Tensor* add_call(const Program& program, const Arenas& arenas, const Instruction& instruction, int lane, Tensor* at);
-  void* bound(const Buffer& buffer, const Arenas& arenas, int64_t offset, Tensor* tensor);
+  using Starts = std::vector<std::byte*>;  // of the program's arenas
+
+  void make_calls(const Program& program, const Starts& arenas);
+  Tensor* add_call(const Program& program, const Starts& arenas, const Instruction& instruction, int lane, Tensor* at);
+  void* bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor);
   static void call(const Code& code, const Lane& lane) noexcept;
   void run_watched(const Lane& lane, StepRecord* step) noexcept;
 
@@ -109,6 +124,7 @@ class GRADRING_API Executor {
   std::vector<AttributeValue> attributes_;
   std::vector<int64_t> extents_;  // shapes and strides
   std::vector<Binding> inputs_, outputs_, temps_;
+  std::vector<std::string> temp_arenas_;
   std::vector<std::shared_ptr<Resource>> resources_;
   std::vector<Resource*> resource_table_;
   std::vector<LaneRecord> records_;

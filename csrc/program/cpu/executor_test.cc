@@ -121,9 +121,8 @@ std::vector<T> run_in_parts(int64_t m, int64_t n, int64_t k, int lanes) {
   AlignedArena param(weights.size() * sizeof(T)), temp(static_cast<size_t>(3 * m * n * size));
   std::memcpy(param.data(), weights.data(), weights.size() * sizeof(T));
   Arenas arenas;
-  arenas.set(BufferKind::kInput, nullptr, 1);
-  arenas.set(BufferKind::kParam, param.data(), static_cast<int64_t>(param.size()));
-  arenas.set(BufferKind::kTemp, temp.data(), static_cast<int64_t>(temp.size()));
+  testing::set_arena(&arenas, BufferKind::kParam, param);
+  testing::set_arena(&arenas, BufferKind::kTemp, temp);
   testing::ProgramMaker make;
   const testing::View input = make.view(BufferKind::kInput, kReal, {m, k}, 0);
   const testing::View weight = make.view(BufferKind::kParam, kReal, {k, n}, 0);

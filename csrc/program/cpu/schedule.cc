@@ -9,6 +9,7 @@ namespace {
 // A range of memory that an instruction touches; inputs and outputs count by field.
 struct Touch {
   BufferKind kind;
+  int32_t arena;
   int64_t begin;
   int64_t end;
   bool writes;
@@ -33,7 +34,7 @@ std::vector<Touch> touches(const Program& program, const Instruction& instructio
     const bool writes = instruction.op->operands[static_cast<size_t>(argument.operand)].access != Access::kRead;
     const int64_t begin = has_arena(buffer.kind) ? buffer.offset + argument.offset : buffer.offset;
     const int64_t end = begin + (has_arena(buffer.kind) ? bytes_of(argument) : 1);
-    result.push_back({buffer.kind, begin, end, writes, single_lane, instruction.when});
+    result.push_back({buffer.kind, buffer.arena, begin, end, writes, single_lane, instruction.when});
   }
   return result;
 }
@@ -41,7 +42,7 @@ std::vector<Touch> touches(const Program& program, const Instruction& instructio
 bool conflict(const Touch& a, const Touch& b) {
   if (a.single_lane && b.single_lane) return false;  // lane 0 keeps its own order
   if (exclusive(a.when, b.when)) return false;
-  return a.kind == b.kind && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
+  return a.kind == b.kind && a.arena == b.arena && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
 }
 
 OpWork work_of(const OpCall& call, int lanes) {

@@ -80,4 +80,25 @@ TEST_CASE("what writes the step record runs on every lane") {
   CHECK(!schedule.shared_out);
 }
 
+TEST_CASE("buffers of two arenas of one kind never conflict") {
+  constexpr int64_t n = 1 << 20;
+  ProgramMaker make;
+  const View from = make.view(BufferKind::kGrad, Dtype::kFloat32, {n}, 0);
+  const View to = make.view(BufferKind::kGrad, Dtype::kFloat32, {n}, 4 * n);
+  const View third = make.view(BufferKind::kTemp, Dtype::kFloat32, {n}, 0);
+  make.emit("copy", {{"x", from}, {"y", to}});
+  make.emit("copy", {{"x", to}, {"y", third}});
+  CHECK(make_schedule(make.program, 2).dispatches[1].barrier);
+  // The second reads the same bytes of another plane.
+  View other = to;
+  make.program.arenas.push_back({"grad of rank 1", BufferKind::kGrad, 8 * n});
+  make.program.buffers.push_back(make.program.buffers[static_cast<size_t>(to.buffer)]);
+  other.buffer = static_cast<int32_t>(make.program.buffers.size() - 1);
+  make.program.buffers.back().arena = static_cast<int32_t>(make.program.arenas.size() - 1);
+  make.program.instructions.pop_back();
+  make.emit("copy", {{"x", other}, {"y", third}});
+  validate(make.program);
+  CHECK(!make_schedule(make.program, 2).dispatches[1].barrier);
+}
+
 }  // namespace gradring

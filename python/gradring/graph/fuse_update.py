@@ -15,7 +15,7 @@ from gradring.graph.differentiate import gradient_name
 from gradring.graph.schema import fused_update, schema_of
 from gradring.ir import Graph, Node, Value
 
-__all__ = ["fuse_updates"]
+__all__ = ["fuse_updates", "state_view"]
 
 
 def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
@@ -96,10 +96,17 @@ def _parts(graph: Graph, value: Value, update: Node) -> tuple[Graph, dict[str, s
     parts: dict[str, str] = {}
     for role, name in update.inputs.items():
         if graph.values[name].kind == "state":
-            view = Value(f"{name}[{value.name}]", value.shape, "state", value.dtype, within=name, offset=value.offset)
+            view = state_view(graph, name, value)
             graph, name = graph.with_value(view), view.name
         parts[role] = name
     return graph, {**parts, "param": value.name}
+
+
+def state_view(graph: Graph, state: str, parameter: Value) -> Value:
+    """The part of an optimizer's state, which has the root ``state``, that belongs to a parameter."""
+    offset = graph.place(parameter.name)[1]
+    dtype = graph.values[state].dtype
+    return replace(parameter, name=f"{state}[{parameter.name}]", kind="state", dtype=dtype, within=state, offset=offset)
 
 
 def _merge(graph: Graph, node: Node, value: Value, update: Node) -> tuple[Graph, Node]:

@@ -13,8 +13,8 @@ from functools import cache
 from typing import Any
 
 from gradring.graph.lower import Instruction, Resource, Tensor, lower
-from gradring.graph.schema import ITEM, dense_strides
-from gradring.ir import Graph, Value
+from gradring.graph.schema import dense_strides
+from gradring.ir import ITEM, Arena, Graph, Value, memory_of
 from gradring.tables import html
 
 __all__ = ["ALIGNMENT", "Buffer", "Plan", "place", "plan"]
@@ -24,28 +24,30 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory of a program: ``offset`` is in bytes from the beginning of the arena of its kind, or for inputs and outputs the
-    number of the batch's field."""
+    """Memory of a program: ``offset`` is in bytes from the beginning of an arena, which ``arena`` is the number of in the
+    plan. Inputs and outputs have none (-1), and ``offset`` is the number of the batch's field."""
 
     name: str
     kind: str
     bytes: int
     offset: int
+    arena: int = -1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A program as data: instructions, buffers, and the resources that instructions name by their numbers. Equal plans do
-    the same. ``barriers`` and ``lanes`` come from the engine."""
+    """A program as data: instructions, the buffers that they use, the arenas in which buffers lie, and the resources that
+    instructions name by their numbers. Equal plans do the same. ``barriers`` and ``lanes`` come from the engine."""
 
     dtype: str
     mode: str
     input_shape: tuple[int, ...]
     instructions: tuple[Instruction, ...]
+    arenas: tuple[Arena, ...]
     buffers: tuple[Buffer, ...]
     resources: tuple[Resource, ...]
-    temp_bytes: int
     fields: int
+    outputs: int
     barriers: tuple[bool, ...] = field(default=(), compare=False)
     lanes: int = field(default=0, compare=False)
     # What the instructions were made from; a plan that is kept goes without.
@@ -56,6 +58,11 @@ class Plan:
         return self.input_shape[0]
 
     @property
+    def temp_bytes(self) -> int:
+        """What the arenas of the temps take."""
+        return sum(arena.bytes for arena in self.arenas if arena.kind == "temp")
+
+    @property
     def flops(self) -> int:
         """Of a step on its usual route."""
         return sum(i.flops for i in self.instructions if i.when != "unbounded")
@@ -63,11 +70,12 @@ class Plan:
     def native(self) -> dict[str, Any]:
         """The program as ``_core.Engine.add`` takes it."""
         return {
-            "buffers": [(b.kind, b.bytes, b.offset) for b in self.buffers],
+            "arenas": [(a.name, a.kind, a.bytes) for a in self.arenas],
+            "buffers": [(b.kind, b.bytes, b.offset, b.arena) for b in self.buffers],
             "instructions": [i.native() for i in self.instructions],
             "resources": [r.native() for r in self.resources],
-            "temp_bytes": self.temp_bytes,
             "fields": self.fields,
+            "outputs": self.outputs,
         }
 
     def __str__(self) -> str:
@@ -130,6 +138,18 @@ def _align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def _temps(graph: Graph, alive: Mapping[str, tuple[int, int]]) -> tuple[dict[str, Arena], dict[str, int]]:
+    """The arenas of the temps, and where each temp lies in its own."""
+    arenas: dict[str, Arena] = {}
+    offsets: dict[str, int] = {}
+    for arena in dict.fromkeys(graph.values[name].lies_in for name in alive):
+        inside = [graph.values[name] for name in alive if graph.values[name].lies_in == arena]
+        found, size = place({v.name: _align(v.size * ITEM[v.dtype]) for v in inside}, alive)
+        arenas[arena] = Arena(arena, "temp", size)
+        offsets.update(found)
+    return arenas, offsets
+
+
 def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
     """Fix every buffer's place. ``output`` names the value that the program delivers, or is None."""
     values = graph.values
@@ -142,10 +162,11 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         for name in map(graph.root, node.names()):
             if values[name].kind == "temp" and name != delivered:
                 alive[name] = (alive.get(name, (step, step))[0], step)
-    sizes = {name: _align(values[name].size * ITEM[values[name].dtype]) for name in alive}
-    offsets, temp_bytes = place(sizes, alive)
+    arenas, offsets = _temps(graph, alive)
+    arenas.update(memory_of(graph).arenas)
     roots = list(dict.fromkeys(graph.root(n) for node in graph.nodes for n in node.names() if values[n].kind != "step"))
     number = {name: i for i, name in enumerate(roots)}
+    used = list(dict.fromkeys(values[n].lies_in for n in roots if n != delivered and values[n].kind != "input"))
 
     def buffer(root: Value) -> Buffer:
         size = root.size * ITEM[root.dtype]
@@ -154,8 +175,7 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         if root.kind == "input":
             return Buffer(root.name, "input", size, root.offset)
         offset = offsets[root.name] if root.kind == "temp" else root.offset * ITEM[root.dtype]
-        # The model's buffers are a part of the parameters' arena.
-        return Buffer(root.name, "param" if root.kind == "buffer" else root.kind, size, offset)
+        return Buffer(root.name, arenas[root.lies_in].kind, size, offset, used.index(root.lies_in))
 
     @cache
     def tensor(name: str) -> Tensor:
@@ -174,8 +194,9 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         mode=mode,
         input_shape=first.shape,
         instructions=instructions,
+        arenas=tuple(arenas[name] for name in used),
         buffers=tuple(buffer(values[name]) for name in roots),
         resources=tuple(resources),
-        temp_bytes=temp_bytes,
         fields=1 + max(v.offset for v in inputs),
+        outputs=int(delivered in number),
     )

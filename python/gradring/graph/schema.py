@@ -8,15 +8,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from gradring import _core
-from gradring.ir import Graph, Node
+from gradring.ir import ITEM, Graph, Node
 
-__all__ = ["ITEM", "Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "schema_of"]
-
-ITEM = {
-    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8,
-    "bool": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
-}
-"""Bytes of an element."""
+__all__ = ["Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "schema_of"]
 
 
 class Epilogue(NamedTuple):

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from gradring.graph.flow import check_flow
 from gradring.graph.meaning import check_meaning
-from gradring.graph.schema import ITEM, Schema, fail, place_of, refusal, schema_of
+from gradring.graph.schema import Schema, fail, place_of, refusal, schema_of
 from gradring.graph.step_rules import check_step_graph
-from gradring.ir import PHASES, STEP, WHEN, Graph, Node, Value
+from gradring.ir import ITEM, PHASES, STEP, WHEN, Graph, Node, Value
 from gradring.ir.layout import GRAIN
 
 __all__ = ["check"]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from gradring.ir.graph import Graph
 from gradring.ir.layout import Layout
+from gradring.ir.memory import roots_of
 from gradring.ir.nodes import Node
 from gradring.ir.values import Value
 
@@ -64,10 +65,8 @@ class Builder:
         self._makers: dict[str, str] = {}
         self._readers: dict[str, str] = {}  # of an integer field: the layer that decided as what it is read
         if layout is not None:
-            self.graph = self.graph.with_value(Value("parameters", (layout.elements,), "param", dtype))
-            if layout.buffers is not None:
-                buffers = Value("buffers", (layout.buffers.elements,), "buffer", dtype, offset=layout.elements)
-                self.graph = self.graph.with_value(buffers)
+            for root in roots_of(layout, dtype):
+                self.graph = self.graph.with_value(root)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value."""

@@ -5,7 +5,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["GIVEN", "STEP", "Value", "step_value"]
+__all__ = ["GIVEN", "ITEM", "STEP", "Value", "step_value"]
+
+ITEM = {
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "bool": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+}
+"""Bytes of an element."""
+
+# The arena in which the roots of a kind lie unless they say otherwise.
+_ARENAS = {"param": "parameters", "buffer": "parameters", "grad": "gradients", "state": "state", "temp": "temps"}
 
 
 @dataclass(frozen=True)
@@ -17,8 +37,8 @@ class Value:
     running moments; ``temp`` is memory of this step; ``step`` is a field of the step record.
 
     ``within`` names the value of which this one is a view, and ``offset`` is the element where the view begins. A
-    value without ``within`` is a root. A root's own ``offset`` is its place in the arena of its kind, in elements; an
-    input's is the number of its field in the batch.
+    value without ``within`` is a root. A root's own ``offset`` is its place in its arena, in elements; an input's is the
+    number of its field in the batch. ``arena`` names the arena of a root, if it is not the usual one of its kind.
     """
 
     name: str
@@ -27,10 +47,16 @@ class Value:
     dtype: str = "float32"
     within: str | None = None
     offset: int = 0
+    arena: str = ""
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def lies_in(self) -> str:
+        """The name of a root's arena; empty where its memory comes with the batch, or in the step record."""
+        return self.arena or _ARENAS.get(self.kind, "")
 
 
 # The fields of the step record (csrc/program/step_record.h) by name, with their dtypes.

@@ -15,22 +15,16 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.arguments import float_dtype
 from gradring.errors import GradringError
-from gradring.ir import Layout
+from gradring.ir import Layout, Place, memory_of, parameters_graph
 from gradring.nn.params import Params
 
-__all__ = ["Store", "flat_array"]
+__all__ = ["Store", "view_of"]
 
 
-def flat_array(arena: Any, dtype: str, elements: int) -> NDArray[Any]:
-    """An array over an arena's memory, which it keeps alive."""
-    return np.frombuffer(arena, dtype=dtype, count=elements)
-
-
-def _views(layout: Layout, flat: NDArray[Any]) -> Params:
-    return Params(
-        (name, flat[layout.offsets[name] : layout.offsets[name] + math.prod(shape)].reshape(shape))
-        for name, shape in layout.shapes.items()
-    )
+def view_of(arena: Any, place: Place) -> NDArray[Any]:
+    """An array over a part of an arena's memory, which it keeps alive."""
+    count = math.prod(place.shape)
+    return np.frombuffer(arena, dtype=place.dtype, count=count, offset=place.offset).reshape(place.shape)
 
 
 class Store:
@@ -58,10 +52,11 @@ class Store:
         layout = Layout.of(shapes, buffers)
         self.shapes, self.offsets, self.elements = dict(layout.shapes), dict(layout.offsets), layout.elements
         self.buffer_layout = layout.buffers
-        self.arena = self._reserved(layout.whole * np.dtype(self.dtype).itemsize)
-        flat = flat_array(self.arena, self.dtype, layout.whole)
-        self.arrays = self.views(flat)
-        self.buffers = Params() if layout.buffers is None else _views(layout.buffers, flat[self.elements :])
+        memory = memory_of(parameters_graph(layout, self.dtype))
+        (arena,) = memory.arenas.values()
+        self.arena = self._reserved(arena.bytes)
+        self.arrays = Params((name, view_of(self.arena, memory.places[name])) for name in shapes)
+        self.buffers = Params((name, view_of(self.arena, memory.places[name])) for name in buffers or ())
 
     @property
     def layout(self) -> Layout:
@@ -72,10 +67,6 @@ class Store:
     def saved(self) -> Params:
         """Parameters and buffers: all that is part of a saved model."""
         return Params({**self.arrays, **self.buffers})
-
-    def views(self, flat: NDArray[Any]) -> Params:
-        """Arrays of the parameters' shapes over another flat array of this layout."""
-        return _views(Layout(self.shapes, self.offsets, self.elements), flat)
 
     def _reserved(self, size: int) -> Any:
         try:
@@ -117,7 +108,7 @@ class Store:
     def retire(self) -> None:
         """A layer leaves: programs over this memory would no longer train it, so none may run again."""
         self.retired = True
-        for programs in self.programs:
+        for programs in list(self.programs):  # another thread may make one meanwhile
             programs.clear()
 
     def converted(self, dtype: str) -> Store:

@@ -1,15 +1,16 @@
-"""The flat arenas that a step reads and writes: parameters, gradients, and the optimizer's state."""
+"""The arenas that a step reads and writes: parameters, gradients, and the optimizer's state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
-from gradring.nn.store import Store, flat_array
+from gradring.graph.memory import gradient_name
+from gradring.ir import Memory
+from gradring.nn.store import Store, view_of
 
 __all__ = ["Arenas"]
 
@@ -17,41 +18,50 @@ Array = NDArray[Any]
 
 
 class Arenas:
-    """Shared memory for one model: its parameters, which the store holds, and what training keeps beside them.
+    """Shared memory for one model, as a ``Memory`` lays it out: its parameters, which the store holds, and what training
+    keeps beside them.
 
-    Gradients and each of the optimizer's ``states`` have the layout of the parameters. An arena is reserved in full when
-    it is made, so a model that is not trained (``states=None``) gets none.
+    Each arena is reserved in full when it is made. Without a ``memory`` there are the parameters alone.
     """
 
-    def __init__(self, store: Store, states: Sequence[str] | None) -> None:
+    def __init__(self, store: Store, memory: Memory | None = None) -> None:
         self.store = store
-        self._item = np.dtype(store.dtype).itemsize
-        self.param = store.arena
-        self.grad = _core.SharedArena(self._item * (1 if states is None else store.elements))
-        self.state = self._reserve(states or ())
+        self._blocks = {"parameters": ("param", store.arena)}
+        for arena in () if memory is None else memory.arenas.values():
+            if arena.name not in self._blocks:
+                self._blocks[arena.name] = (arena.kind, _core.SharedArena(arena.bytes))
 
-    def gradients(self) -> dict[str, Array]:
+    def native(self) -> list[tuple[str, str, Any]]:
+        """Name, kind and memory of each, as ``_core.Engine`` takes them."""
+        return [(name, kind, block) for name, (kind, block) in self._blocks.items()]
+
+    def gradients(self, memory: Memory) -> dict[str, Array]:
         """The gradients by parameter: live arrays."""
-        return self.store.views(flat_array(self.grad, self.store.dtype, self.store.elements))
+        return {name: self._view(memory, gradient_name(name)) for name in self.store.shapes}
 
-    def states(self, names: Sequence[str]) -> dict[str, Array]:
+    def states(self, memory: Memory, names: Iterable[str]) -> dict[str, Array]:
         """The optimizer's arrays, such as ``"momentum.0.weight"``: live arrays."""
-        elements = self.store.elements
-        flat = flat_array(self.state, self.store.dtype, len(names) * elements)
-        views: dict[str, Array] = {}
-        for number, name in enumerate(names):
-            part = flat[number * elements : (number + 1) * elements]
-            views |= {f"{name}.{key}": view for key, view in self.store.views(part).items()}
-        return views
+        return {
+            f"{name}.{parameter}": self._view(memory, f"state.{name}[{parameter}]")
+            for name in names
+            for parameter in self.store.shapes
+        }
 
-    def replace_state(self, names: Sequence[str], before: Mapping[str, Array]) -> dict[str, Array]:
+    def replace_state(self, memory: Memory, names: Iterable[str], before: Mapping[str, Array]) -> dict[str, Array]:
         """Other memory for the optimizer's arrays, with the values that they had before, or zeros; its views."""
-        self.state = self._reserve(names)
-        views = self.states(names)
+        kept = {name: entry for name, entry in self._blocks.items() if entry[0] != "state"}
+        made = {
+            arena.name: ("state", _core.SharedArena(arena.bytes))
+            for arena in memory.arenas.values()
+            if arena.kind == "state"
+        }
+        self._blocks = {**kept, **made}
+        views = self.states(memory, names)
         for name, view in views.items():
             if name in before:
                 view[...] = before[name]
         return views
 
-    def _reserve(self, names: Sequence[str]) -> Any:
-        return _core.SharedArena(self._item * max(len(names) * self.store.elements, 1))
+    def _view(self, memory: Memory, name: str) -> Array:
+        place = memory.places[name]
+        return view_of(self._blocks[place.arena][1], place)

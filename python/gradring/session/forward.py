@@ -70,7 +70,7 @@ class _Pass:
     """Programs of the forward pass, for one thread at a time."""
 
     def __init__(self, model: Layer, store: Store, lanes: int) -> None:
-        self._programs = Programs(model, Arenas(store, None), lanes=lanes)
+        self._programs = Programs(model, Arenas(store), lanes=lanes)
         self._output: tuple[int, ...] = ()  # the shape of a row
         self._dtypes: tuple[str, ...] = ()  # as what the programs read the inputs
 

@@ -38,7 +38,7 @@ class Programs:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
-        self.native = _core.Engine(arenas.param, arenas.grad, arenas.state, lanes, accumulate, seed, check_finite)
+        self.native = _core.Engine(arenas.native(), lanes, accumulate, seed, check_finite)
         self.plans: dict[tuple[str, int], Plan] = {}
         self._signature: Any = None
 
@@ -71,8 +71,8 @@ class Programs:
         self.plans.clear()
 
     def use_state(self) -> None:
-        """The optimizer's arena is another one from now on."""
-        self.native.set_state(self.arenas.state)
+        """The optimizer's arenas are others from now on."""
+        self.native.set_arenas(self.arenas.native())
         self.clear()
 
     def forget(self) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.errors import GradringError
 from gradring.graph.faults import fault_error
+from gradring.graph.memory import training_memory
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
 from gradring.ir import Input, trace
@@ -82,7 +83,8 @@ class SessionState(BaseSession):
                 "copy.deepcopy of this layer"
             )
         store = model.astype(options.dtype).store
-        self._arenas = Arenas(store, optimizer.state_names)
+        memory = training_memory(store.layout, store.dtype, optimizer)
+        self._arenas = Arenas(store, memory)
         self._programs = Programs(
             model,
             self._arenas,
@@ -94,8 +96,8 @@ class SessionState(BaseSession):
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads)
         self.params, self.buffers = store.arrays, store.buffers
-        self._grads = self._arenas.gradients()
-        self.state = self._arenas.states(optimizer.state_names)
+        self._grads = self._arenas.gradients(memory)
+        self.state = self._arenas.states(memory, optimizer.state_names)
         self._last_rows = 0  # of a training step, and how its inputs looked
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
         self._slots = tuple(range(len(self.names)))  # of the fields in a batch
@@ -202,7 +204,8 @@ class SessionState(BaseSession):
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         if optimizer.state_names != self.optimizer.state_names:
-            views = self._arenas.replace_state(optimizer.state_names, self.state)
+            memory = training_memory(self._programs.store.layout, self.dtype, optimizer)
+            views = self._arenas.replace_state(memory, optimizer.state_names, self.state)
             self._programs.use_state()
             if set(optimizer.state_names) - set(self.optimizer.state_names):
                 self._native.fresh = self.step_count
