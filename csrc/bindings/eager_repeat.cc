@@ -51,6 +51,12 @@ Tensor tensor_of(PyObject* array, Dtype dtype) noexcept {
 
 void run_kernels(const OpCall& call, const OpWork& work, OpRun first, OpRun second) {
   const MaybeReleaseGil released(work.operations);
+  if (work.lanes <= 1 && work.scratch.per_lane == 0 && work.scratch.shared == 0) {
+    const Lane lane = lone_lane();
+    first(lane, call);
+    if (second) second(lane, call);
+    return;
+  }
   TeamLease team(work.lanes, work.scratch.per_lane, work.scratch.shared);
   if (!call.op->each) return team.run([&](const Lane& lane) { first(lane, call); });
   const double nanoseconds = work.operations / 80;

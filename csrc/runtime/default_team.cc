@@ -56,6 +56,11 @@ void set_default_lanes(int lanes) {
   wanted.store(lanes, std::memory_order_relaxed);
 }
 
+Lane lone_lane() noexcept {
+  static Team* const empty = new Team(1);  // never destroyed, for the same reason as `team`
+  return {empty, 0, 1};
+}
+
 TeamLease::TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes) {
   if (lanes > 1) {
     forget_holder_in_children();

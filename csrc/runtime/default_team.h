@@ -19,6 +19,9 @@ namespace gradring {
 GRADRING_API int default_lanes() noexcept;
 GRADRING_API void set_default_lanes(int lanes);
 
+// The lane of a call that one lane makes without scratch memory. All threads share its team, which holds nothing.
+GRADRING_API Lane lone_lane() noexcept;
+
 // Borrows the shared team with at least this much scratch. When another thread has it, or for one lane, the lease
 // is this thread's own one-lane team: nobody waits, and a child process after fork is never locked out.
 class GRADRING_API TeamLease {

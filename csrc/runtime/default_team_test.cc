@@ -65,6 +65,24 @@ TEST_CASE("while one lease holds the shared team, others have a lane of their ow
   CHECK(second.lanes() == 1);
 }
 
+TEST_CASE("the lane without a team's threads is alone, and all threads may have it at once") {
+  std::vector<std::thread> threads;
+  std::atomic<int> sum{0};
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&sum] {
+      for (int k = 0; k < 1000; ++k) {
+        const Lane lane = lone_lane();
+        lane.barrier();
+        const Range all = split(lane, 17, 4);
+        sum.fetch_add(static_cast<int>(all.end - all.begin) + lane.index, std::memory_order_relaxed);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(sum.load(std::memory_order_relaxed) == 8 * 1000 * 17);
+  CHECK(lone_lane().team->lane_scratch_bytes() == 0);
+}
+
 TEST_CASE("no lanes or too many are refused") {
   CHECK_THROWS_AS(set_default_lanes(0), Error);
   CHECK_THROWS_AS(set_default_lanes(257), Error);
