@@ -31,6 +31,7 @@ Code staged(Rounds& rounds, const Call& call) noexcept {
     for (int rank = 0; rank < rounds.size(); ++rank) {
       call.out.scatter(rank * call.in.elements() + at, count, rank == rounds.rank() ? mine : rounds.stage(rank));
     }
+    rounds.end_turn();
   }
   return Code::kOk;
 }
@@ -54,6 +55,7 @@ Code all_gather(Rounds& rounds, const Call& call) noexcept {
       const std::byte* const theirs = in_cells ? rounds.cell(rank).payload : rounds.stage(rank);
       call.out.scatter(rank * call.in.elements(), call.in.elements(), rank == rounds.rank() ? own : theirs);
     }
+    if (!in_cells) rounds.end_turn();
     return Code::kOk;
   }
   place(rounds, call, true, false);

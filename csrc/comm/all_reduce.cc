@@ -13,6 +13,10 @@ constexpr size_t kOneRoundBytes = size_t{16} << 10;
 // Slices begin at multiples of so many elements: no cache line has two owners.
 constexpr int64_t kGrain = 64;
 
+// Between two ranks an array goes in four pieces, none of them smaller than this nor larger than a staging half: the first
+// piece's way to the staging memory and the last one's way from it overlap with nothing.
+constexpr size_t kLeastPieceBytes = size_t{64} << 10;
+
 struct Slice {
   int64_t begin, end;
 };
@@ -64,6 +68,7 @@ Code in_one_round(Rounds& rounds, const Call& call, const std::byte* mine, doubl
   in[rounds.rank()] = mine;
   combine_into(call.out, 0, call.agreement.element, call.agreement.reduction,
                {rounds.size(), 1, in, nullptr, call.in.elements(), divisor});
+  rounds.end_turn();
   return Code::kOk;
 }
 
@@ -101,21 +106,70 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   return rounds.pass();
 }
 
-// Two ranks: each reads the other's piece from staging memory, and its own where it lies.
-Code staged_by_each(Rounds& rounds, const Call& call, double divisor) noexcept {
+// One rank: nobody to meet.
+Code alone(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const int64_t piece = stage_size(rounds, a.element);
   for (int64_t at = 0; at < call.in.elements(); at += piece) {
     const int64_t count = std::min(piece, call.in.elements() - at);
-    rounds.next();
-    const std::byte* const mine = put(rounds, call.in, at, count);
-    failpoint("staged", rounds.rank());
-    rounds.publish();
-    if (const Code code = rounds.await_all(); code != Code::kOk) return code;
-    const void* in[kMostRanks];
-    for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.stage(rank);
-    in[rounds.rank()] = mine;
-    combine_into(call.out, at, a.element, a.reduction, {rounds.size(), 1, in, nullptr, count, divisor});
+    const void* const from = in_order(call.in, at, count, rounds.scratch());
+    combine_into(call.out, at, a.element, a.reduction, {1, 1, &from, nullptr, count, divisor});
+  }
+  return Code::kOk;
+}
+
+int64_t exchanged_piece(Rounds& rounds, const Call& call) noexcept {
+  const auto least = static_cast<int64_t>(kLeastPieceBytes / size_of(call.agreement.element));
+  const int64_t quarter = (call.in.elements() / 4 + kGrain - 1) / kGrain * kGrain;
+  return std::min(std::max(quarter, least), stage_size(rounds, call.agreement.element));
+}
+
+void stage_first_piece(Rounds& rounds, const Call& call) noexcept {
+  call.in.gather(0, std::min(exchanged_piece(rounds, call), call.in.elements()), rounds.stage(rounds.rank()));
+}
+
+// Two ranks: each reads the other's piece from staging memory, and puts its own next piece, of `next` elements, where it has
+// just read. So each time when a line of staging memory goes from one core to the other, it carries data.
+void exchange(Rounds& rounds, const Call& call, int64_t at, int64_t count, int64_t next, double divisor) noexcept {
+  const Agreement& a = call.agreement;
+  const size_t element = size_of(a.element);
+  const int me = rounds.rank();
+  alignas(64) std::byte own[4096], refill[4096];
+  // An array with other strides goes in blocks through buffers.
+  const int64_t most = call.in.contiguous() ? count : static_cast<int64_t>(sizeof own / element);
+  for (int64_t done = 0; done < count;) {
+    const bool refills = done < next;
+    const int64_t some = std::min(most, (refills ? next : count) - done);
+    std::byte* const theirs = rounds.stage(1 - me) + static_cast<size_t>(done) * element;
+    const void* in[2];
+    in[me] = in_order(call.in, at + done, some, own);
+    in[1 - me] = theirs;
+    CombineArguments arguments{2, 1, in, nullptr, some, divisor};
+    if (refills) {
+      arguments.next = in_order(call.in, at + count + done, some, refill);
+      arguments.room = theirs;
+    }
+    combine_into(call.out, at + done, a.element, a.reduction, arguments);
+    done += some;
+  }
+  rounds.end_turn();
+}
+
+// The first piece lies in staging memory; `met`: the ranks have met since.
+Code staged_by_two(Rounds& rounds, const Call& call, bool met, double divisor) noexcept {
+  const int64_t piece = exchanged_piece(rounds, call), all = call.in.elements();
+  int64_t count = std::min(piece, all);
+  for (int64_t at = 0; at < all;) {
+    if (at > 0 || !met) {
+      rounds.next();
+      failpoint("staged", rounds.rank());
+      rounds.publish();
+      if (const Code code = rounds.await_all(); code != Code::kOk) return code;
+    }
+    const int64_t next = std::min(piece, all - at - count);
+    exchange(rounds, call, at, count, next, divisor);
+    at += count;
+    count = next;
   }
   return Code::kOk;
 }
@@ -141,37 +195,36 @@ void reduce_to_stage(const Call& call, CombineArguments arguments, int64_t first
   }
 }
 
-// More ranks: the owner of a slice of the piece reduces it to its own staging memory, from where all others copy it. The
-// halves alternate with the pieces, each of which takes two rounds; a last round ends the reading of the last piece.
+// More ranks: the owner of a slice of the piece reduces it to its own staging memory, from where all others copy it. Each
+// piece is a turn of the staging memory and takes two rounds.
 Code staged_by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const int ranks = rounds.size(), me = rounds.rank();
   const int64_t piece = stage_size(rounds, a.element);
-  uint32_t half = 0;
-  for (int64_t at = 0; at < call.in.elements(); at += piece, half ^= 1) {
+  for (int64_t at = 0; at < call.in.elements(); at += piece) {
     const int64_t count = std::min(piece, call.in.elements() - at);
     rounds.next();
-    const std::byte* const own = stage_elements(call.in, at, count, rounds.control().stage(me, half), rounds.scratch());
+    const std::byte* const own = stage_elements(call.in, at, count, rounds.stage(me), rounds.scratch());
     failpoint("staged", me);
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;
     const Slice mine = slice_of(me, ranks, count);
     const void* in[kMostRanks];
     for (int rank = 0; rank < ranks; ++rank)
-      in[rank] = (rank == me ? own : rounds.control().stage(rank, half)) +
-                 static_cast<size_t>(mine.begin) * size_of(a.element);
+      in[rank] = (rank == me ? own : rounds.stage(rank)) + static_cast<size_t>(mine.begin) * size_of(a.element);
     reduce_to_stage(call, {ranks, 1, in, nullptr, mine.end - mine.begin, divisor}, at + mine.begin,
-                    rounds.control().stage(me, half) + static_cast<size_t>(mine.begin) * size_of(a.element));
+                    rounds.stage(me) + static_cast<size_t>(mine.begin) * size_of(a.element));
     failpoint("reduced", me);
     if (const Code code = rounds.pass(); code != Code::kOk) return code;
     for (int rank = 0; rank < ranks; ++rank) {
       if (rank == me) continue;
       const Slice slice = slice_of(rank, ranks, count);
       call.out.scatter(at + slice.begin, slice.end - slice.begin,
-                       rounds.control().stage(rank, half) + static_cast<size_t>(slice.begin) * size_of(a.element));
+                       rounds.stage(rank) + static_cast<size_t>(slice.begin) * size_of(a.element));
     }
+    rounds.end_turn();
   }
-  return rounds.pass();
+  return Code::kOk;
 }
 
 }  // namespace
@@ -196,6 +249,10 @@ void combine_into(const Operand& out, int64_t first, Element element, Reduction 
     part.count = std::min(most, all - at);
     for (int i = 0; i < arguments.inputs; ++i) in[i] = static_cast<const std::byte*>(arguments.in[i]) + offset;
     part.in = in;
+    if (arguments.next) {
+      part.next = static_cast<const std::byte*>(arguments.next) + offset;
+      part.room = static_cast<std::byte*>(arguments.room) + offset;
+    }
     reduce(part);
     out.scatter(first + at, part.count, piece);
   }
@@ -204,21 +261,27 @@ void combine_into(const Operand& out, int64_t first, Element element, Reduction 
 Code all_reduce(Rounds& rounds, const Call& call) noexcept {
   const Agreement& a = call.agreement;
   const size_t bytes = call.in.bytes();
+  const int ranks = rounds.size();
   if (bytes <= (a.weighted ? kWeightAt : kInlineBytes)) return in_cells(rounds, call);
   place(rounds, call, true, true);
   const bool small = bytes <= kOneRoundBytes && bytes <= rounds.control().stage_bytes();
   const std::byte* mine = nullptr;
-  if (small && !all_placed(placement_of(rounds.cell(rounds.rank()))))
-    mine = put(rounds, call.in, 0, call.in.elements());
+  if (!all_placed(placement_of(rounds.cell(rounds.rank())))) {
+    if (ranks == 2) stage_first_piece(rounds, call);
+    if (ranks > 2 && small) mine = put(rounds, call.in, 0, call.in.elements());
+  }
   if (const Code code = rounds.meet(call); code != Code::kOk) return code;
   const double divisor = divisor_of(rounds, a, placed_weight);
   if (divisor == 0) return Code::kInvalidArgument;
   int placed = 0;
-  for (int rank = 0; rank < rounds.size(); ++rank) placed += all_placed(placement_of(rounds.cell(rank)));
-  const bool shared = placed == rounds.size();
-  if (small && placed == 0) return in_one_round(rounds, call, mine, divisor);
-  if (shared) return by_owners(rounds, call, divisor);
-  return rounds.size() <= 2 ? staged_by_each(rounds, call, divisor) : staged_by_owners(rounds, call, divisor);
+  for (int rank = 0; rank < ranks; ++rank) placed += all_placed(placement_of(rounds.cell(rank)));
+  if (ranks == 1) return alone(rounds, call, divisor);
+  if (placed == ranks) return by_owners(rounds, call, divisor);
+  if (ranks == 2) {
+    if (placed == 1) stage_first_piece(rounds, call);
+    return staged_by_two(rounds, call, placed == 0, divisor);
+  }
+  return small && placed == 0 ? in_one_round(rounds, call, mine, divisor) : staged_by_owners(rounds, call, divisor);
 }
 
 }  // namespace gradring

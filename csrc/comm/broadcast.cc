@@ -35,6 +35,7 @@ Code broadcast(Rounds& rounds, const Call& call) noexcept {
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;
     if (!sends) call.out.scatter(at, count, rounds.stage(root));
+    rounds.end_turn();
   }
   return Code::kOk;
 }

@@ -54,7 +54,7 @@ class ControlBlock {
     return *reinterpret_cast<Mailbox*>(memory_ + layout_.mailbox(from, to));
   }
   char* note(int rank) noexcept { return reinterpret_cast<char*>(memory_ + layout_.note(rank)); }
-  std::byte* stage(int rank, uint32_t half) noexcept { return memory_ + layout_.stage(rank, half); }
+  std::byte* stage(int rank, uint32_t turn) noexcept { return memory_ + layout_.stage(rank, turn); }
 
   // The group's failure: `mine`, or the one that came first.
   Failure fail(const Failure& mine) noexcept;

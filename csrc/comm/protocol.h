@@ -3,7 +3,8 @@
 // Ranks meet in rounds, numbered from 1 and counted by each rank alone. In a round each rank publishes one cell and
 // reads everybody else's; a rank owns two cells and uses them in turn. Whoever publishes round r has read all cells of
 // round r - 1, so a cell of round r - 2 may be written again without asking: no acknowledgement, one trip of a cache line
-// each way. The same argument frees the staging halves, which go with the cells. (The idea of a pair of flags that take turns is that of
+// each way. The same argument frees the staging halves, whose turns
+// are rounds in which all ranks use staging memory. (The idea of a pair of flags that take turns is that of
 // sense-reversing barriers: Mellor-Crummey and Scott, 1991.)
 //
 // | variable                         | writer             | readers           | order                             | why                                                                     |
@@ -165,11 +166,13 @@ class Layout {
   size_t note(int rank) const noexcept {
     return mailbox(0, 0) + ranks_ * ranks_ * sizeof(Mailbox) + index(rank) * kNoteBytes;
   }
-  size_t stage(int rank, uint32_t round) const noexcept {
+  // Two ranks share two halves: each writes in its next turn to the half that it has read in this one. More have two each.
+  size_t stage(int rank, uint32_t turn) const noexcept {
     const size_t begin = (note(0) + ranks_ * kNoteBytes + 4095) / 4096 * 4096;
-    return begin + (index(rank) * 2 + (round & 1)) * stage_;
+    const size_t half = ranks_ == 2 ? (index(rank) + turn) & 1 : index(rank) * 2 + (turn & 1);
+    return begin + half * stage_;
   }
-  size_t bytes() const noexcept { return stage(0, 0) + ranks_ * 2 * stage_; }
+  size_t bytes() const noexcept { return stage(0, 0) + (ranks_ == 2 ? 2 : ranks_ * 2) * stage_; }
 
  private:
   // Cores fetch lines in pairs: the cell that a rank writes is not to come along with the one that others read.

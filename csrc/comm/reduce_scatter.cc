@@ -47,12 +47,7 @@ Code staged(Rounds& rounds, const Call& call) noexcept {
                      rounds.stage(rounds.rank()) + static_cast<size_t>(rank) * piece_bytes, rounds.scratch());
     }
     const int64_t own = rounds.rank() * call.out.elements() + at;
-    const std::byte* mine = rounds.scratch();
-    if (call.in.contiguous()) {
-      mine = call.in.data() + static_cast<size_t>(own) * size_of(a.element);
-    } else {
-      call.in.gather(own, count, rounds.scratch());
-    }
+    const std::byte* const mine = in_order(call.in, own, count, rounds.scratch());
     failpoint("staged", rounds.rank());
     rounds.publish();
     if (const Code code = rounds.await_all(); code != Code::kOk) return code;
@@ -62,6 +57,7 @@ Code staged(Rounds& rounds, const Call& call) noexcept {
     in[rounds.rank()] = mine;
     combine_into(call.out, at, a.element, a.reduction,
                  {rounds.size(), 1, in, nullptr, count, static_cast<double>(rounds.size())});
+    rounds.end_turn();
   }
   return Code::kOk;
 }

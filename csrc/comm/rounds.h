@@ -106,7 +106,9 @@ class Rounds {
     prefetch_to_write(&control_->cell(rank_, round_ + 1));
   }
   const Cell& cell(int rank) noexcept { return control_->cell(rank, round_); }
-  std::byte* stage(int rank) noexcept { return control_->stage(rank, round_); }
+  // Where a rank's bytes lie in this turn of the staging memory, which ends when this rank has read them.
+  std::byte* stage(int rank) noexcept { return control_->stage(rank, turn_); }
+  void end_turn() noexcept { ++turn_; }
   // As large as a half of the staging memory, of collectives and of messages.
   std::byte* scratch() noexcept { return scratch_.get(); }
   static constexpr size_t kLeastScratch = size_t{64} << 10;
@@ -171,6 +173,7 @@ class Rounds {
   uint32_t spins_;
   std::unique_ptr<std::byte[]> scratch_;
   uint32_t round_ = 0;
+  uint32_t turn_ = 0;  // of the staging memory
   uint32_t sequence_ = 0;
   Agreement current_;
   Waiter* waiter_ = nullptr;

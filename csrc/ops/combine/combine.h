@@ -18,6 +18,10 @@ struct CombineArguments {
   void* const* out = nullptr;  // contiguous, as the inputs are, and of any alignment
   int64_t count = 0;
   double divisor = 1;  // kMean divides the sum by it, once
+  // With two inputs and one output: each element of `next` is put into `room`, which is one of the inputs, as soon as the
+  // element there has been read. `next` and the output do not overlap.
+  const void* next = nullptr;
+  void* room = nullptr;
 };
 
 using Combine = void (*)(const CombineArguments&) noexcept;

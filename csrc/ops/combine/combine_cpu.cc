@@ -82,8 +82,9 @@ struct Scale {
   }
 };
 
-// Elements from byte `at` on: kVectors whole vectors. kIn and kOut are the numbers of arrays, or 0 where they vary.
-template <class Layout, class Op, class Finish, int kIn, int kOut, int kVectors>
+// Elements from byte `at` on: kVectors whole vectors. kIn and kOut are the numbers of arrays, or 0 where they vary;
+// kRefills says whether there is a `next`, whose elements move as bytes, so that every NaN keeps its bits.
+template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills, int kVectors>
 GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept {
   constexpr int kStep = Layout::kCount * Layout::kElementBytes;
   const int inputs = kIn ? kIn : g.inputs, outputs = kOut ? kOut : g.outputs;
@@ -93,6 +94,11 @@ GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept 
   for (int i = 1; i < inputs; ++i) {
     const auto* from = static_cast<const char*>(g.in[i]) + at;
     for (int k = 0; k < kVectors; ++k) sum[k] = Op::apply(sum[k], Layout::load(from + k * kStep));
+  }
+  if constexpr (kRefills) {
+    char next[kVectors * kStep];
+    __builtin_memcpy(next, static_cast<const char*>(g.next) + at, sizeof next);
+    __builtin_memcpy(static_cast<char*>(g.room) + at, next, sizeof next);
   }
   for (int k = 0; k < kVectors; ++k) sum[k] = Finish::apply(sum[k], g.divisor);
   for (int i = 0; i < outputs; ++i) {
@@ -112,33 +118,35 @@ void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept
   };
   typename Layout::Value sum = load(g.in[0]);
   for (int i = 1; i < g.inputs; ++i) sum = Op::apply(sum, load(g.in[i]));
+  if (g.next) __builtin_memcpy(static_cast<char*>(g.room) + at, static_cast<const char*>(g.next) + at, bytes);
   Layout::store(buffer, Finish::apply(sum, g.divisor));
   for (int i = 0; i < g.outputs; ++i) __builtin_memcpy(static_cast<char*>(g.out[i]) + at, buffer, bytes);
 }
 
-template <class Layout, class Op, class Finish, int kIn, int kOut>
+template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills>
 void combine_arrays(const CombineArguments& g) noexcept {
   constexpr int kVectors = 4;
   int64_t i = 0;
   const auto byte = [](int64_t element) { return element * Layout::kElementBytes; };
   for (; i + kVectors * Layout::kCount <= g.count; i += kVectors * Layout::kCount) {
-    combine_at<Layout, Op, Finish, kIn, kOut, kVectors>(g, byte(i));
+    combine_at<Layout, Op, Finish, kIn, kOut, kRefills, kVectors>(g, byte(i));
   }
   for (; i + Layout::kCount <= g.count; i += Layout::kCount) {
-    combine_at<Layout, Op, Finish, kIn, kOut, 1>(g, byte(i));
+    combine_at<Layout, Op, Finish, kIn, kOut, kRefills, 1>(g, byte(i));
   }
   if (i < g.count) combine_tail<Layout, Op, Finish>(g, byte(i), g.count - i);
 }
 
 template <class Layout, class Op, class Finish>
 void combine_any(const CombineArguments& g) noexcept {
-  combine_arrays<Layout, Op, Finish, 0, 0>(g);
+  if (g.next) return combine_arrays<Layout, Op, Finish, 2, 1, true>(g);
+  combine_arrays<Layout, Op, Finish, 0, 0, false>(g);
 }
 
 template <class Layout, class Op, class Finish>
 void combine(const CombineArguments& g) noexcept {
-  if (g.inputs == 2 && g.outputs == 2) return combine_arrays<Layout, Op, Finish, 2, 2>(g);
-  if (g.inputs == 2 && g.outputs == 1) return combine_arrays<Layout, Op, Finish, 2, 1>(g);
+  if (g.inputs == 2 && g.outputs == 2) return combine_arrays<Layout, Op, Finish, 2, 2, false>(g);
+  if (g.inputs == 2 && g.outputs == 1 && !g.next) return combine_arrays<Layout, Op, Finish, 2, 1, false>(g);
   combine_any<Layout, Op, Finish>(g);
 }
 
