@@ -25,6 +25,7 @@ def test_the_wheel_has_all_it_needs_and_no_junk():
         r"gradring/_core\.[\w-]+\.so",
         r"gradring/_core\.pyi",
         r"gradring/py\.typed",
+        r"gradring/capi\.pxd",
         r"gradring/include/gradring/gradring\.h",
         r"gradring/include/gradring/export\.h",
         r"gradring/datasets/digits\.npz",
@@ -33,7 +34,7 @@ def test_the_wheel_has_all_it_needs_and_no_junk():
     ):
         assert sum(bool(re.fullmatch(needed, name)) for name in names) == 1, needed
     allowed = re.compile(
-        r"gradring/.*\.(py|pyi|npz)|gradring/py\.typed|gradring/[\w.-]+\.so|gradring/include/.*\.h"
+        r"gradring/.*\.(py|pyi|pxd|npz)|gradring/py\.typed|gradring/[\w.-]+\.so|gradring/include/.*\.h"
         r"|gradring-[\d.]+\.dist-info/.*"
     )
     assert [name for name in names if not allowed.fullmatch(name)] == []
