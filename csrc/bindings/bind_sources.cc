@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,7 +12,9 @@
 #include "bindings/row_functions.h"
 #include "loader/column_source.h"
 #include "loader/scratch.h"
+#include "loader/selected_source.h"
 #include "loader/sources/array_header.h"
+#include "loader/sources/concat_column.h"
 #include "loader/sources/file_column.h"
 #include "loader/sources/memory_column.h"
 #include "loader/sources/open_file.h"
@@ -142,6 +145,22 @@ SharedSource transformed(const SharedSource& source, const std::vector<std::vect
   return share(transform_source(source, std::move(steps)));
 }
 
+SharedSource selected(const SharedSource& source, const py::array_t<int64_t, py::array::c_style>& numbers) {
+  std::vector<int64_t> chosen(numbers.data(), numbers.data() + numbers.size());
+  return share(select(source, select_numbers(std::move(chosen), source->length())));
+}
+
+SharedSource part_of(const SharedSource& source, int64_t begin, int64_t end, bool others, bool shuffle, uint64_t seed) {
+  return share(select(source, select_part({begin, end, others, shuffle, seed}, source->length())));
+}
+
+py::array_t<int64_t> numbers_of(const Source& source, const py::array_t<int64_t, py::array::c_style>& positions) {
+  py::array_t<int64_t> numbers(positions.size());
+  std::copy_n(positions.data(), positions.size(), numbers.mutable_data());
+  source.number(numbers.mutable_data(), numbers.size());
+  return numbers;
+}
+
 py::list describe_fields(const SharedSource& source) {
   py::list fields;
   for (const FieldSpec& spec : source->fields()) {
@@ -191,6 +210,10 @@ void bind_sources(py::module_& m) {
           "parts", [](const SharedSource& source) { return source->parts(); },
           "What reading consists of beyond fetching the rows: names of stages of transforms.")
       .def("transformed", &transformed, py::arg("transforms"))
+      .def("selected", &selected, py::arg("numbers"), "The samples with these numbers, in this order.")
+      .def("part", &part_of, py::arg("begin"), py::arg("end"), py::arg("others"), py::arg("shuffle"), py::arg("seed"),
+           "The samples from begin to end of an order, or all others; in constant memory.")
+      .def("numbers", &numbers_of, py::arg("positions"), "Which samples of the innermost source these are.")
       .def("read_into", &read_into, py::arg("samples"), py::arg("arrays"), py::arg("seed") = 0, py::arg("epoch") = 0);
   m.def("memory_column", &memory_column, py::arg("name"), py::arg("dtype"), py::arg("address"), py::arg("length"),
         py::arg("shape"), py::arg("strides"), py::arg("swapped"), py::arg("owner"));
@@ -214,13 +237,22 @@ void bind_sources(py::module_& m) {
   m.def(
       "call_source",
       [](const py::function& checked, int64_t length, const std::vector<py::tuple>& fields, int kind,
-         const py::list& looks) {
+         const py::list& looks, bool keyed) {
         std::vector<FieldSpec> specs;
         for (const py::tuple& field : fields) specs.push_back(parse_field(field));
         SampleForm form(static_cast<SampleForm::Kind>(kind), looks);
-        return share(call_source(checked, length, std::move(specs), std::move(form)));
+        return share(call_source(checked, length, std::move(specs), std::move(form), keyed));
       },
-      py::arg("checked"), py::arg("length"), py::arg("fields"), py::arg("kind"), py::arg("looks"));
+      py::arg("checked"), py::arg("length"), py::arg("fields"), py::arg("kind"), py::arg("looks"),
+      py::arg("keyed") = false);
+  m.def(
+      "concat_column",
+      [](const std::vector<ColumnHandle>& handles) {
+        std::vector<std::shared_ptr<const Column>> parts;
+        for (const ColumnHandle& handle : handles) parts.push_back(handle.column);
+        return ColumnHandle{std::make_shared<ConcatColumn>(std::move(parts))};
+      },
+      py::arg("parts"));
 }
 
 }  // namespace gradring

@@ -117,8 +117,8 @@ class PythonFunction final : public RowFunction {
 
 class CallSource final : public Source {
  public:
-  CallSource(const py::function& checked, int64_t length, std::vector<FieldSpec> fields, SampleForm form)
-      : checked_(checked), length_(length), fields_(std::move(fields)), form_(std::move(form)) {}
+  CallSource(const py::function& checked, int64_t length, std::vector<FieldSpec> fields, SampleForm form, bool keyed)
+      : checked_(checked), length_(length), fields_(std::move(fields)), form_(std::move(form)), keyed_(keyed) {}
 
   int64_t length() const noexcept override { return length_; }
   const std::vector<FieldSpec>& fields() const noexcept override { return fields_; }
@@ -148,7 +148,7 @@ class CallSource final : public Source {
       *failed_row = row;
       if (request.stop && request.stop->asked()) return loader_left();
       PyObject* const number = PyLong_FromLongLong(request.samples[row]);
-      PyObject* const sample = number ? PyObject_CallOneArg(function, number) : nullptr;
+      PyObject* const sample = number ? call(function, number, request) : nullptr;
       Copied copied = Copied::kError;
       if (sample) copied = form_.copy(sample, request.fields, row, request.streaming);
       if (copied == Copied::kUnlike) copied = copy_checked(checked, number, sample, request, row);
@@ -157,6 +157,16 @@ class CallSource final : public Source {
       if (copied == Copied::kError) return hold_python_error();
     }
     return {};
+  }
+
+  PyObject* call(PyObject* function, PyObject* number, const ReadRequest& request) const {
+    if (!keyed_) return PyObject_CallOneArg(function, number);
+    PyObject* const seed = PyLong_FromUnsignedLongLong(request.seed);
+    PyObject* const epoch = seed ? PyLong_FromUnsignedLongLong(request.epoch) : nullptr;
+    PyObject* const sample = epoch ? PyObject_CallFunctionObjArgs(function, number, seed, epoch, nullptr) : nullptr;
+    Py_XDECREF(seed);
+    Py_XDECREF(epoch);
+    return sample;
   }
 
   // What did not look as expected at first sight: into arrays that do, or an error that says what is wrong.
@@ -178,6 +188,7 @@ class CallSource final : public Source {
   int64_t length_;
   std::vector<FieldSpec> fields_;
   SampleForm form_;
+  bool keyed_;  // the function is called with the seed and the epoch too
 };
 
 }  // namespace
@@ -191,8 +202,8 @@ std::shared_ptr<const void> keep(py::object object) {
 }
 
 std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields,
-                                          SampleForm form) {
-  return std::make_shared<CallSource>(checked, length, std::move(fields), std::move(form));
+                                          SampleForm form, bool keyed) {
+  return std::make_shared<CallSource>(checked, length, std::move(fields), std::move(form), keyed);
 }
 
 std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t user_data, py::object owner,

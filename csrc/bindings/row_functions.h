@@ -20,10 +20,10 @@ std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t 
 std::shared_ptr<const RowFunction> python_function(const py::function& checked, const FieldSpec& input,
                                                    const FieldSpec& output);
 
-// checked.fn(number) gives a sample. One that does not look like `form` at first sight is given to
+// checked.fn(number) gives a sample; if `keyed`, checked.fn(number, seed, epoch). One that does not look like `form` at first sight is given to
 // checked(number, sample), which returns a tuple of C-contiguous arrays that do, or raises. Held weakly too.
 std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields,
-                                          SampleForm form);
+                                          SampleForm form, bool keyed);
 
 // Keeps a Python object alive from native code; lets it go under the GIL, or never if the interpreter is gone.
 std::shared_ptr<const void> keep(py::object object);

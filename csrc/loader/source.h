@@ -79,6 +79,9 @@ class GRADRING_API Source {
   // What reading consists of beyond fetching the rows, for statistics: at most PartTimes::kMost names, "Scale of field x".
   virtual std::vector<std::string> parts() const { return {}; }
 
+  // Turns numbers of samples here into those that the innermost source has for them: what users know.
+  virtual void number(int64_t* samples, int64_t rows) const noexcept { (void)samples, (void)rows; }
+
   // A hint: these samples will be read soon (a file source starts to fetch what is not in memory). Never blocks for
   // long.
   virtual void will_read(const int64_t* samples, int64_t rows) const noexcept {

@@ -60,6 +60,7 @@ class TransformedSource final : public Source {
     names.resize(std::min(names.size(), PartTimes::kMost));
     return names;
   }
+  void number(int64_t* samples, int64_t rows) const noexcept override { source_->number(samples, rows); }
   void will_read(const int64_t* samples, int64_t rows) const noexcept override { source_->will_read(samples, rows); }
 
   Status read(const ReadRequest& request, int64_t* failed_row) const noexcept override {

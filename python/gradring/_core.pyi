@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'StackTeller', 'StripeWorker', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'StackTeller', 'StripeWorker', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -56,8 +56,20 @@ class Source:
     """
     A native source of samples, read by the loader's workers.
     """
+    def numbers(self, positions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        Which samples of the innermost source these are.
+        """
+    def part(self, begin: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex, others: bool, shuffle: bool, seed: typing.SupportsInt | typing.SupportsIndex) -> Source:
+        """
+        The samples from begin to end of an order, or all others; in constant memory.
+        """
     def read_into(self, samples: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], arrays: collections.abc.Sequence[numpy.ndarray], seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
+    def selected(self, numbers: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> Source:
+        """
+        The samples with these numbers, in this order.
+        """
     def transformed(self, transforms: collections.abc.Sequence[collections.abc.Sequence[tuple[typing.Any, ...]]]) -> Source:
         ...
     @property
@@ -333,7 +345,7 @@ def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_s
     """
     How many batches this rank gets in an epoch.
     """
-def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any]) -> Source:
+def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], keyed: bool = False) -> Source:
     ...
 def check_instruction(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> None:
     """
@@ -349,6 +361,8 @@ def comm_segment(size: typing.SupportsInt | typing.SupportsIndex, data_bytes: ty
     """
     A new control segment for a group of `size` ranks, as a descriptor that the caller owns; data_bytes: of each half of a rank's staging memory, 0 for a good choice.
     """
+def concat_column(parts: collections.abc.Sequence[Column]) -> Column:
+    ...
 def core_round_trip() -> float:
     """
     Median seconds of a word's way from one core to another and back; 0 where there is one core.

@@ -48,7 +48,6 @@ PLANNED: dict[str, dict[str, str]] = {
         ("one_cycle", "plateau", "polynomial"),
         "join() makes one schedule of several, and a custom Schedule does the rest",
     ),
-    "gradring.sources": {"Concat": "gr.sources.Callable takes a function of the sample's number"},
 }
 
 

@@ -159,3 +159,31 @@ class Raises:
             self.times += 1
             raise getattr(builtins, self.name, MyExit)("sample 57 ends it all")
         return np.int64(i)
+
+
+def drawn(i):
+    """Numbers from the generators that everybody shares, the second normal one of which NumPy keeps for the next call."""
+    import random
+
+    normal = np.random.randn()  # noqa: NPY002 (this is what users write)
+    return np.array([i, np.random.rand(), normal, random.random(), random.gauss(0, 1)])  # noqa: NPY002
+
+
+def drawn_from(i, rng):
+    """Numbers from the generator of the sample."""
+    return np.array([i, *rng.random(3), rng.standard_normal(dtype=np.float32)])
+
+
+class Numbered:
+    """A map-style data set of the rows from ``first`` on."""
+
+    def __init__(self, count, first=0):
+        self.count, self.first = count, first
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        if not 0 <= i < self.count:
+            raise IndexError(i)
+        return np.full(3, self.first + i, np.float32), np.int64(self.first + i)

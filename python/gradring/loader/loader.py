@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -19,7 +20,8 @@ from gradring.loader.passes import Pass
 from gradring.loader.pipeline_maker import PipelineMaker
 from gradring.loader.pipelines import PipelineLease, Pipelines
 from gradring.loader.stats import LoaderStats, stats_from
-from gradring.sources import Opened, open_source
+from gradring.sources import Opened
+from gradring.sources._selection import Chosen, Part, Selection, Shared, chosen, division, folds
 from gradring.transforms import Cast
 
 __all__ = ["Loader"]
@@ -45,6 +47,10 @@ class Loader(Settled):
     workers run. Every complete iteration is followed by the next epoch, and so is one that was left early.
     ``state_dict`` is a few integers and counts delivered batches; ``load_state_dict`` resumes exactly there, at once,
     also with other workers, and with another ``world_size`` if all ranks delivered equally many.
+
+    ``indices`` are the numbers of the samples to read, in the source's order of them: any list, array or slice; a sample may
+    come more than once. ``split`` and ``folds`` give loaders of parts. Random transforms of a sample do not depend on
+    which others are read. Errors, ``order`` and ``indices`` have the source's own numbers.
 
     With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together all
     samples exactly once, or, with ``pad=True``, equally many each, as PyTorch's DistributedSampler does it.
@@ -74,6 +80,7 @@ class Loader(Settled):
         seed: int = 0,
         drop_last: bool = False,
         transforms: Any = None,
+        indices: Any = None,
         num_threads: int | str = "auto",
         prefetch: int | str = "auto",
         memory_budget: float | None = None,
@@ -99,11 +106,14 @@ class Loader(Settled):
         ahead = arguments.auto_or_whole("Loader", "prefetch", prefetch, 1, _MOST_PREFETCH)
         budget = arguments.byte_count("Loader", "memory_budget", memory_budget)
         restarts = arguments.whole("Loader", "restart", restart, 0)
-        self._source, self._transforms = source, transforms
-        self._opened: Opened = open_source(source).transformed(transforms)
-        self.samples: int = self._opened.length
-        if self.samples < 1:
+        self._shared = source if isinstance(source, Shared) else Shared(source)
+        self._source, self._transforms = self._shared.source, transforms
+        opened = self._shared.opened().transformed(transforms)
+        if opened.length < 1:
             raise ValueError("[Loader] the source is empty: there must be at least one sample")
+        self._selections: tuple[Selection, ...] = _selections(indices, opened.length)
+        self._opened: Opened = opened.selected(self._selections)
+        self.samples: int = self._opened.length
         # A batch is never larger than the source, so neither is a slot.
         self._rows = min(self.batch_size, self.samples)
         if self.drop_last and len(self) == 0:
@@ -113,13 +123,28 @@ class Loader(Settled):
             )
         self._maker = PipelineMaker(
             self._opened,
-            (source, transforms, None),
+            (self._shared, transforms, self._selections, None),
             batch_size=self._rows,
             threads=threads,
             prefetch=ahead,
             budget=budget,
             restart=restarts,
         )
+        self._options = {
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "drop_last": self.drop_last,
+            "transforms": transforms,
+            "num_threads": num_threads,
+            "prefetch": prefetch,
+            "memory_budget": memory_budget,
+            "rank": rank,
+            "world_size": world_size,
+            "timeout": timeout,
+            "pad": pad,
+            "on_error": on_error,
+            "restart": restart,
+        }
         self._casting: dict[tuple[str, ...], PipelineMaker] = {}
         self._pipelines = Pipelines()
         # Threads end with their pipeline, which nobody else holds. (At the interpreter's exit, pipelines.py ends all.)
@@ -183,7 +208,7 @@ class Loader(Settled):
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
         plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
         plain = plain and all(field.plain for field in self._opened.fields) and self._opened.kind != "dict"
-        if not plain or self._transforms:
+        if not plain or self._transforms or self._selections:
             return None
         return tuple(parts)
 
@@ -221,10 +246,51 @@ class Loader(Settled):
             if count is None
             else arguments.whole("Loader", "count", count, 0, self.samples - first)
         )
-        if not self.shuffle:
-            return np.arange(first, first + count)
-        indices: NDArray[np.int64] = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
-        return indices
+        places: NDArray[np.int64] = np.arange(first, first + count)
+        if self.shuffle:
+            places = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
+        numbers: NDArray[np.int64] = self._opened.native.numbers(places)
+        return numbers
+
+    # Parts of it
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """The numbers that this loader's samples have in the source, in their own order: of all, or those of a part."""
+        numbers: NDArray[np.int64] = self._opened.native.numbers(np.arange(self.samples))
+        return numbers
+
+    def split(self, share: float | Sequence[float], *, seed: int = 0, shuffle: bool = True) -> tuple[Loader, ...]:
+        """Loaders with these shares of the samples, and otherwise as this one: one share gives two, the second of which
+        has the rest.
+
+        Which samples are in a part depends on their number and ``seed`` alone; ``shuffle=False`` takes the first ones
+        first. Nothing is copied, and a part is a few numbers however large the source is. A part without samples raises
+        ``ValueError``. Other options for a part: ``Loader(source, ..., indices=part.indices)``.
+
+        >>> import numpy as np
+        >>> train, test = Loader(np.arange(10), 4).split(0.8)
+        >>> train.samples, test.samples, sorted([*train.indices, *test.indices]) == list(range(10))
+        (8, 2, True)
+        """
+        seed = arguments.whole("Loader.split", "seed", seed, 0, _MOST_KEY)
+        return tuple(self._part(part) for part in division(self.samples, share, seed=seed, shuffle=bool(shuffle)))
+
+    def folds(self, count: int, *, seed: int = 0, shuffle: bool = True) -> list[tuple[Loader, Loader]]:
+        """For cross-validation: ``count`` pairs (train, test) of loaders. Every sample is in the test of exactly one pair
+        and in the train of all others. As for ``split``, nothing is copied.
+
+        >>> import numpy as np
+        >>> [sorted(test.indices.tolist()) for train, test in Loader(np.arange(5), 2).folds(2, shuffle=False)]
+        [[0, 1], [2, 3, 4]]
+        """
+        seed = arguments.whole("Loader.folds", "seed", seed, 0, _MOST_KEY)
+        pairs = folds(self.samples, count, seed=seed, shuffle=bool(shuffle))
+        return [(self._part(train), self._part(test)) for train, test in pairs]
+
+    def _part(self, part: Selection) -> Loader:
+        options: dict[str, Any] = self._options
+        return Loader(self._shared, self.batch_size, indices=(*self._selections, part), **options)
 
     def _maker_for(self, dtypes: tuple[str, ...] | None) -> PipelineMaker:
         """What makes pipelines of the batches as the user gets them, or cast to these dtypes."""
@@ -254,6 +320,7 @@ class Loader(Settled):
             self.timeout,
             stay=stay,
             finished=self._finished,
+            number=self._number,
             samples=self.samples,
             batch_size=self._rows,
             seed=self.seed,
@@ -271,6 +338,10 @@ class Loader(Settled):
         if not stay:
             self._begun, self._current = True, lease
         return begun
+
+    def _number(self, sample: int) -> int:
+        """The number that the source has for a sample of this loader."""
+        return int(self._opened.native.numbers([sample])[0])
 
     def _finished(self, ended: Pass) -> None:
         if _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
@@ -299,6 +370,7 @@ class Loader(Settled):
             "seed": self.seed,
             "samples": self.samples,
             "shuffle": int(self.shuffle),
+            "indices": self._selection_key,
         }
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
@@ -312,6 +384,11 @@ class Loader(Settled):
             raise ValueError(f"[Loader] the state is of a source of {samples} samples, this one has {self.samples}")
         if bool(state.get("shuffle", self.shuffle)) != self.shuffle:
             raise ValueError(f"[Loader] the state is of a loader with shuffle={not self.shuffle}")
+        if state.get("indices", self._selection_key) != self._selection_key:
+            raise ValueError(
+                f"[Loader] the state is of {samples} other samples of the source: make the loader with the same indices, or by "
+                "the same split or folds"
+            )
         position = arguments.whole("Loader", "state['position']", state.get("position", 0), 0)
         if position > samples:
             raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
@@ -319,6 +396,11 @@ class Loader(Settled):
         self.set_epoch(state["epoch"])
         object.__setattr__(self, "seed", seed)  # read-only for others
         self._position = position
+
+    @property
+    def _selection_key(self) -> int:
+        """0 for all samples, else a number that another selection hardly has."""
+        return zlib.crc32(repr([selection.key for selection in self._selections]).encode()) if self._selections else 0
 
     def stats(self) -> LoaderStats:
         """What was read so far by the iterator made last, who waited for whom, and the advice that follows."""
@@ -363,6 +445,15 @@ class Loader(Settled):
             f"Loader({self.samples} samples of {fields}, batch_size={self.batch_size}, shuffle={self.shuffle}, "
             f"seed={self.seed})"
         )
+
+
+def _selections(indices: Any, samples: int) -> tuple[Selection, ...]:
+    """What a user or ``split`` chose."""
+    if indices is None:
+        return ()
+    if isinstance(indices, tuple) and indices and all(isinstance(one, (Chosen, Part)) for one in indices):
+        return indices
+    return (chosen(indices, samples),)
 
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -34,9 +34,16 @@ class Pass:
     """
 
     def __init__(
-        self, lease: PipelineLease, timeout: float, *, stay: bool, finished: Callable[[Pass], None], **order: Any
+        self,
+        lease: PipelineLease,
+        timeout: float,
+        *,
+        stay: bool,
+        finished: Callable[[Pass], None],
+        number: Callable[[int], int],
+        **order: Any,
     ) -> None:
-        self.lease, self.stay = lease, stay
+        self.lease, self.stay, self._number = lease, stay, number
         self._timeout, self._finished, self._order = timeout, finished, order
         self._pid = os.getpid()
         self._restarted_at = 0.0
@@ -93,6 +100,7 @@ class Pass:
     def failed(self, stripe: int, batch: int, sample: int, code: int, message: str) -> None:
         """A worker failed at the next batch."""
         pipeline = self.lease.pipeline
+        sample = self._number(sample) if sample >= 0 else sample
         where = f"sample {sample} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
         if code in (_PYTHON, _PYTHON_EXIT):
             error: BaseException | None

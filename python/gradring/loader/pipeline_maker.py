@@ -60,7 +60,7 @@ class PipelineMaker:
         """A maker of pipelines of the same size, whose batches are cast."""
         return PipelineMaker(
             opened,
-            (*self._value[:2], casts),
+            (*self._value[:-1], casts),
             batch_size=self._batch_size,
             threads=self._threads,
             prefetch=self._prefetch,

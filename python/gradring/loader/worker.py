@@ -45,10 +45,13 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
 
     from gradring import _core
     from gradring.launch.payload import load_payload
+    from gradring.random_keys import own_globals
+
+    own_globals()
 
     # As multiprocessing does for its own: functions of the user's main module must be found.
-    source, transforms, casts = load_payload(given["payload_fd"], spawn.prepare)
-    opened = sources.open_source(source).transformed(transforms).transformed(casts)
+    source, transforms, selections, casts = load_payload(given["payload_fd"], spawn.prepare)
+    opened = sources.open_source(source).transformed(transforms).selected(selections).transformed(casts)
     worker = _core.StripeWorker(
         opened.native,
         given["control_fd"],

@@ -16,7 +16,7 @@ from gradring.sources._fields import Field, named_first
 from gradring.sources._files import Npy
 from gradring.sources._opened import Opened, from_columns
 
-__all__ = ["is_map_style", "open_source"]
+__all__ = ["columns_of", "is_map_style", "map_style_source", "open_source"]
 
 
 def open_source(source: Any) -> Opened:
@@ -29,6 +29,22 @@ def open_source(source: Any) -> Opened:
     """
     if isinstance(source, Source):
         return source.opened()
+    made = map_style_source(source)
+    if made is not None:
+        return made.opened()
+    kind, columns = columns_of(source, "0")
+    return from_columns(columns, kind)
+
+
+def map_style_source(source: Any) -> Callable | None:
+    """What makes samples one by one in Python: a ``Callable``, or a data set as one."""
+    if isinstance(source, Callable):
+        return source
+    return Callable(source.__getitem__, len(source)) if is_map_style(source) else None
+
+
+def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
+    """The kind of what native columns can hold, and the columns; ``name`` is for a field that has none."""
     if isinstance(source, Mapping):
         parts = {str(name): part for name, part in source.items()}
         if len(parts) < len(source):
@@ -42,13 +58,11 @@ def open_source(source: Any) -> Opened:
             )
         kind = "tuple" if isinstance(source, tuple) else "list"
         return _compound(kind, {str(i): part for i, part in enumerate(source)})
-    if is_map_style(source):
-        return Callable(source.__getitem__, len(source)).opened()
-    structured, columns = _columns("0", source)
+    structured, columns = _columns(name, source)
     if structured:
         order = list(named_first({field.name: None for field, _ in columns}))
         columns.sort(key=lambda column: order.index(column[0].name))
-    return from_columns(columns, "dict" if structured else "array")
+    return "dict" if structured else "array", columns
 
 
 def is_map_style(source: Any) -> bool:
@@ -58,7 +72,7 @@ def is_map_style(source: Any) -> bool:
     return hasattr(type(source), "__getitem__") and hasattr(type(source), "__len__")
 
 
-def _compound(kind: str, parts: dict[str, Any]) -> Opened:
+def _compound(kind: str, parts: dict[str, Any]) -> tuple[str, list[tuple[Field, Any]]]:
     if not parts:
         raise ValueError(f"[loader] the source is an empty {kind}")
     columns = []
@@ -70,7 +84,7 @@ def _compound(kind: str, parts: dict[str, Any]) -> Opened:
                 "give it alone, or its fields one by one"
             )
         columns += found
-    return from_columns(columns, kind)
+    return kind, columns
 
 
 def _other_file(path: str) -> str:

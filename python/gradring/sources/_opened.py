@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,13 @@ class Opened:
             known[field.name] = Field(name, np.dtype(dtype), tuple(shape))
         out = tuple(known[field.name] if touched else field for field, touched in zip(self.fields, fields, strict=True))
         return replace(self, native=native, fields=out, python=self.python or python, keeps=(*self.keeps, *made))
+
+    def selected(self, selections: Iterable[Any]) -> Opened:
+        """The same with some of the samples, each selection out of the one before."""
+        native = self.native
+        for selection in selections:
+            native = selection.of(native)
+        return replace(self, native=native)
 
     def pack(self, arrays: Sequence[NDArray[Any]]) -> Any:
         """Arrays in the form in which the user gave the source."""

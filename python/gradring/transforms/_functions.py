@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gradring.random_keys import generator_for
 from gradring.transforms._base import dtype_name
 
 __all__ = ["Native", "Python"]
@@ -79,7 +80,7 @@ class Python(_Function):
 
     ``dtype`` and ``shape`` say what it returns; by default what it is given. Another shape or dtype raises. With
     ``rng=True`` it is called ``fn(row, generator)``: a NumPy generator keyed by (seed, epoch, sample, place), so that
-    the stream does not depend on the workers. It needs the GIL.
+    the stream does not depend on the workers; it is good until ``fn`` returns. It needs the GIL.
 
     >>> import numpy as np
     >>> from gradring.sources import open_source
@@ -111,7 +112,7 @@ class Python(_Function):
 
         def call(row: NDArray[Any], sample: int, random: int) -> NDArray[Any]:
             if self.rng:
-                generator = np.random.Generator(np.random.Philox(key=random))
+                generator = generator_for(random, 0, 0)
                 result = np.asarray(self.fn(row, generator))
             else:
                 result = np.asarray(self.fn(row))

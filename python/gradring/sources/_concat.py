@@ -1,0 +1,119 @@
+"""Several sources of equal samples, one after the other."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any, Literal
+
+from gradring import _core
+from gradring.sources._base import Source
+from gradring.sources._callable import Callable
+from gradring.sources._fields import Field
+from gradring.sources._open import columns_of, map_style_source
+from gradring.sources._opened import Opened, from_columns
+
+__all__ = ["Concat"]
+
+Columns = list[tuple[Field, Any]]
+
+
+class Concat(Source):
+    """The samples of all ``parts``, one after the other: shards of one data set, or several data sets of equal samples.
+
+    A part is what ``gr.Loader`` takes: an array, the path of an ``.npy`` file, one of ``gr.sources``, a tuple, list or dict
+    of those, or a data set with ``__getitem__`` and ``__len__``. All must have the same fields, dtypes and shapes; a part
+    without samples adds none. Files and arrays are read natively, where they lie. It may also be a field of another
+    source: ``(Concat(["x0.npy", "x1.npy"]), labels)``. If a part is a Python function or data set, all must be, and the
+    samples are made where the most demanding one says (``workers``).
+
+    >>> import numpy as np
+    >>> from gradring.sources import open_source
+    >>> both = Concat([np.arange(3), np.arange(10, 14)])
+    >>> open_source(both).read([0, 2, 3, 6])
+    array([ 0,  2, 10, 13])
+    """
+
+    def __init__(self, parts: Iterable[Any]) -> None:
+        if isinstance(parts, (str, bytes)):
+            raise TypeError("[Concat] parts is a single path: give a list of parts")
+        self.parts = list(parts)
+        if not self.parts:
+            raise ValueError("[Concat] parts is empty: there must be at least one")
+        self._joined: Callable | None = None
+
+    def columns(self, name: str) -> tuple[bool, Columns]:
+        kind, columns = self._columns(name)
+        if kind not in ("array", "dict"):
+            raise TypeError(
+                f"[Concat] field {name!r} of the source has fields of its own: give the parts' fields apart"
+            )
+        return kind == "dict", columns
+
+    def opened(self) -> Opened:
+        made = [map_style_source(part) for part in self.parts]
+        functions = [source for source in made if source is not None]
+        if not functions:
+            kind, columns = self._columns("0")
+            return from_columns(columns, kind)
+        if len(functions) < len(made):
+            number = next(number for number, source in enumerate(made) if source is None)
+            raise TypeError(
+                f"[Concat] part {number} is a {type(self.parts[number]).__name__}, but others are Python functions or data "
+                "sets: give all parts as such, or none"
+            )
+        if self._joined is None:
+            self._joined = _joined(functions)
+        return self._joined.opened()
+
+    def _columns(self, name: str) -> tuple[str, Columns]:
+        found = [columns_of(part, name) for part in self.parts]
+        kind, first = found[0]
+        for number, (other_kind, columns) in enumerate(found):
+            if (other_kind, _looks(columns)) != (kind, _looks(first)):
+                raise ValueError(
+                    f"[Concat] part {number} is {other_kind} of {_said(columns)}, part 0 {kind} of {_said(first)}: all parts "
+                    "must have the same fields, dtypes and shapes"
+                )
+        joined = []
+        for place, (field, _) in enumerate(first):
+            joined.append((field.delivered, _core.concat_column([columns[place][1] for _, columns in found])))
+        return kind, joined
+
+
+def _looks(columns: Columns) -> list[tuple[str, Any, tuple[int, ...]]]:
+    return [(field.name, field.delivered.dtype, field.shape) for field, _ in columns]
+
+
+def _said(columns: Columns) -> str:
+    return ", ".join(f"{name!r} {dtype}{list(shape)}" for name, dtype, shape in _looks(columns))
+
+
+class _Joined:
+    """The sample with this number, of the function whose turn it is."""
+
+    def __init__(self, sources: list[Callable]) -> None:
+        self.functions = [(source.fn, source.rng) for source in sources]
+        self.ends = list(accumulate(source.length for source in sources))
+
+    def __call__(self, number: int, *rng: Any) -> Any:
+        place = bisect_right(self.ends, number)
+        fn, takes = self.functions[place]
+        own = number - (self.ends[place - 1] if place else 0)
+        return fn(own, *rng) if takes else fn(own)
+
+
+def _joined(sources: list[Callable]) -> Callable:
+    workers: Literal["threads", "processes"] = (
+        "processes" if any(source.workers == "processes" for source in sources) else "threads"
+    )
+    joined = _Joined(sources)
+    return Callable(
+        joined,
+        joined.ends[-1],
+        workers=workers,
+        num_workers=max(source.num_workers for source in sources),
+        rng=any(source.rng for source in sources),
+        reseed=any(source.reseed for source in sources),
+    )

@@ -1,0 +1,133 @@
+"""Which samples of a source: chosen by number, or a part of a division."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.arguments import whole
+from gradring.sources._base import Source
+from gradring.sources._open import open_source
+from gradring.sources._opened import Opened
+
+__all__ = ["Chosen", "Part", "Selection", "Shared", "chosen", "division", "folds"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The samples with these numbers, in this order."""
+
+    numbers: NDArray[np.int64]
+
+    def of(self, native: Any) -> Any:
+        """The native source of these samples."""
+        return native.selected(self.numbers)
+
+    @property
+    def key(self) -> int:
+        """A number that another selection hardly has."""
+        return zlib.crc32(self.numbers.tobytes())
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples from ``begin`` to ``end`` of an order, or all others: a few numbers, however many samples."""
+
+    begin: int
+    end: int
+    others: bool
+    shuffle: bool
+    seed: int
+
+    def of(self, native: Any) -> Any:
+        """The native source of these samples."""
+        return native.part(self.begin, self.end, self.others, self.shuffle, self.seed)
+
+    @property
+    def key(self) -> int:
+        """A number that another selection hardly has."""
+        return zlib.crc32(repr((self.begin, self.end, self.others, self.shuffle, self.seed)).encode())
+
+
+Selection = Chosen | Part
+
+
+class Shared(Source):
+    """A source that several loaders read: it is opened once. Worker processes open it for themselves."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self._opened: Opened | None = None
+
+    def opened(self) -> Opened:
+        if self._opened is None:
+            self._opened = open_source(self.source)
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "_opened": None}
+
+
+def chosen(indices: Any, samples: int) -> Chosen:
+    """The samples with these numbers; ``ValueError`` for one that is negative or too large, and for none."""
+    if isinstance(indices, slice):
+        numbers = np.arange(samples, dtype=np.int64)[indices]
+    else:
+        found = np.asarray(
+            list(indices) if isinstance(indices, Iterable) and not hasattr(indices, "__array__") else indices
+        )
+        if found.dtype == bool:
+            raise TypeError(
+                "[Loader] indices are of dtype bool: numpy.flatnonzero(mask) gives the numbers of what is true"
+            )
+        if found.size and found.dtype.kind not in "iu":
+            raise TypeError(f"[Loader] indices must be whole numbers of samples, got dtype {found.dtype}")
+        if found.ndim != 1:
+            raise ValueError(
+                f"[Loader] indices must be one list of samples' numbers, got an array of shape {found.shape}"
+            )
+        wrong = np.flatnonzero((found < 0) | (found >= samples)) if found.size else found
+        if len(wrong):
+            hint = "; negative numbers do not count from the end here" if found[wrong[0]] < 0 else ""
+            raise ValueError(
+                f"[Loader] indices[{wrong[0]}] is {found[wrong[0]]}: the source has the samples 0 to {samples - 1}{hint}"
+            )
+        numbers = found.astype(np.int64)
+    if not len(numbers):
+        raise ValueError("[Loader] indices are empty: there must be at least one sample")
+    return Chosen(np.ascontiguousarray(numbers))
+
+
+def division(samples: int, share: float | Sequence[float], *, seed: int, shuffle: bool) -> list[Part]:
+    """Parts of these shares of all samples; one share has the rest beside it. ``ValueError`` for an empty part."""
+    shares = [float(share), 1.0 - float(share)] if isinstance(share, (int, float)) else [float(one) for one in share]
+    if not shares or not all(0 < one < 1 for one in shares) or sum(shares) > 1 + 1e-9:
+        raise ValueError(f"[Loader.split] shares must lie above 0 and below 1, and make up 1 at most, got {share}")
+    places = [round(min(float(one), 1.0) * samples) for one in np.cumsum([0.0, *shares])]
+    parts = []
+    for number, (begin, end) in enumerate(pairwise(places)):
+        if begin == end:
+            raise ValueError(
+                f"[Loader.split] part {number} is empty: {shares[number]:.3g} of {samples} samples; each part needs one at "
+                "least"
+            )
+        parts.append(Part(begin, end, False, shuffle, seed))
+    return parts
+
+
+def folds(samples: int, count: Any, *, seed: int, shuffle: bool) -> list[tuple[Part, Part]]:
+    """Pairs (train, test); every sample is in one of the tests. ``ValueError`` for more folds than samples."""
+    count = whole("Loader.folds", "count", count, 2)
+    if count > samples:
+        raise ValueError(f"[Loader.folds] {count} folds of {samples} samples: a fold would be empty")
+    places = [samples * number // count for number in range(count + 1)]
+    return [
+        (Part(begin, end, True, shuffle, seed), Part(begin, end, False, shuffle, seed))
+        for begin, end in pairwise(places)
+    ]
