@@ -251,6 +251,13 @@ void bind_program(py::module_& m) {
             e.clear();
           },
           "Forget all programs.")
+      .def(
+          "trace",
+          [](Engine& e, bool on) {
+            const EngineGuard guard(e, false);
+            e.trace(on);
+          },
+          py::arg("on"), "Whether steps from now on record their instructions and barriers in the trace.")
       .def("totals", [](Engine& e) { return totals_of(e.totals()); })
       .def(
           "add",

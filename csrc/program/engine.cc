@@ -38,6 +38,7 @@ Executor& Engine::add(Mode mode, int64_t rows, const Program& program) {
   executors_.push_back(std::make_unique<Executor>(program, arenas_, team_));
   Executor& added = *executors_.back();
   added.set_rows(rows);
+  added.trace(traced_);
   sets_[static_cast<size_t>(mode)].entries.push_back({rows, &added});
   return added;
 }
@@ -50,6 +51,11 @@ void Engine::clear() noexcept {
 void Engine::set_arenas(Arenas arenas) noexcept {
   clear();
   arenas_ = std::move(arenas);
+}
+
+void Engine::trace(bool on) {
+  traced_ = on;
+  for (const auto& executor : executors_) executor->trace(on);
 }
 
 void Engine::add_totals(const Totals& more) noexcept {

@@ -46,6 +46,8 @@ class GRADRING_API Engine {
   // One program for each mode and number of rows. Throws Error.
   Executor& add(Mode mode, int64_t rows, const Program& program);
   void clear() noexcept;
+  // Whether steps from now on record their instructions and barriers in the trace.
+  void trace(bool on);
   const ProgramSet& programs(Mode mode) const noexcept { return sets_[static_cast<size_t>(mode)]; }
 
   // Steps, or evaluation, as run_chunk does it, on the lanes that suit the program of the batch that waits.
@@ -83,6 +85,7 @@ class GRADRING_API Engine {
   TrainState state_;
   Totals totals_;
   std::vector<int64_t> row_numbers_;
+  bool traced_ = false;
   std::atomic<bool> busy_{false};
   uint64_t born_in_fork_;
 };

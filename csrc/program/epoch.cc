@@ -1,6 +1,7 @@
 #include "program/epoch.h"
 
 #include "runtime/ticks.h"
+#include "runtime/trace.h"
 
 namespace gradring {
 
@@ -127,21 +128,35 @@ struct Loop {
     return true;
   }
 
+  // One of two loops, so that the trace costs nothing where it is off.
+  template <bool kTraced>
   void run(const Lane& lane) noexcept {
     const bool first = lane.index == 0;
     for (uint32_t number = 0;; ++number) {
       Turn& turn = turns[number & 1];
       const uint64_t start = first ? ticks() : 0;
+      const int64_t begin = kTraced ? monotonic_ns() : 0;
       if (first) prepare(&turn);
+      if constexpr (kTraced) {
+        if (first) trace_record("next batch", begin, monotonic_ns());
+      }
       lane.barrier();
+      const int64_t known = kTraced ? monotonic_ns() : 0;
+      if constexpr (kTraced) {
+        if (!first) trace_record("wait for lane 0", begin, known);
+      }
       // Now all lanes have left the step before: its batch and the executors' input pointers are lane 0's again.
       if (first && number > 0) feed.source->release(turns[(number - 1) & 1].batch);
       if (turn.stop) return;
       if (first) turn.executor->bind(turn.batch);
       feed.source->fill(lane, turn.batch);
+      if constexpr (kTraced) trace_record("gather", known, monotonic_ns());
       lane.barrier();
       if (first) data_ticks += ticks() - start;
       const StepRecord& step = turn.executor->run(lane, turn.given, first ? &ledger.ticks : nullptr);
+      if constexpr (kTraced) {
+        if (first) trace_record("step", begin, monotonic_ns(), ledger.state.updates);
+      }
       if (first) ledger.enter(turn, step);
     }
   }
@@ -154,7 +169,11 @@ ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* f
   Loop loop{programs, *feed, {options, *state, *totals, {}, 0, 0, {}}, {}, 0};
   const Clock::time_point start = Clock::now();
   const uint64_t start_ticks = ticks();
-  team.run(lanes, [&loop](const Lane& lane) noexcept { loop.run(lane); });
+  if (trace_is_on.load(std::memory_order_relaxed)) {
+    team.run(lanes, [&loop](const Lane& lane) noexcept { loop.run<true>(lane); });
+  } else {
+    team.run(lanes, [&loop](const Lane& lane) noexcept { loop.run<false>(lane); });
+  }
   loop.ledger.close(Clock::now() - start, ticks() - start_ticks, loop.data_ticks);
   return loop.ledger.result;
 }

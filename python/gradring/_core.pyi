@@ -162,6 +162,10 @@ class Engine:
         ...
     def totals(self) -> dict[str, typing.Any]:
         ...
+    def trace(self, on: bool) -> None:
+        """
+        Whether steps from now on record their instructions and barriers in the trace.
+        """
     @property
     def draws(self) -> int:
         ...

@@ -4,6 +4,7 @@
 
 #include "runtime/status.h"
 #include "runtime/ticks.h"
+#include "runtime/trace.h"
 
 namespace gradring {
 
@@ -80,6 +81,10 @@ Executor::Executor(const Program& program, const Arenas& arenas, Team& team)
   for (size_t i = 0; i < code_.size(); ++i) {
     code_[i].barrier = schedule.dispatches[i].barrier;
     code_[i].single_lane = schedule.dispatches[i].single_lane;
+  }
+  for (const Instruction& instruction : program.instructions) {
+    const std::string& origin = instruction.origin;
+    labels_.push_back(instruction.op->name + (origin.empty() ? origin : " (" + origin + ")"));
   }
   for (auto code = code_.rbegin(); code != code_.rend(); ++code) {
     if (code->when != static_cast<uint8_t>(When::kUnbounded)) break;
@@ -184,8 +189,12 @@ inline void Executor::call(const Code& code, const Lane& lane) noexcept {
 const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept {
   StepRecord& step = records_[static_cast<size_t>(lane.index)].step;
   step = given;
-  if (spans_ != nullptr) {
-    run_watched(lane, &step);
+  if (observed_) {
+    if (spans_ != nullptr) {
+      run_watched(lane, &step);
+    } else {
+      run_traced(lane, &step, account);
+    }
     return step;
   }
   uint64_t since = account != nullptr ? ticks() : 0;
@@ -219,6 +228,42 @@ void Executor::run_watched(const Lane& lane, StepRecord* step) noexcept {
     (span++)->end = ticks();
     if (step->fault != Fault::kNone) break;
   }
+}
+
+void Executor::trace(bool on) {
+  if (on && names_.empty())
+    for (const std::string& label : labels_) names_.push_back(trace_name(label));
+  traced_ = on;
+  observed_ = spans_ != nullptr || on;
+}
+
+// As run does it; the spans of a lane follow each other without a gap.
+void Executor::run_traced(const Lane& lane, StepRecord* step, StepTicks* account) noexcept {
+  const uint64_t start = ticks();
+  uint64_t updating = 0;
+  int64_t now = monotonic_ns();
+  for (size_t i = 0; i < code_.size(); ++i) {
+    const Code& code = code_[i];
+    const bool runs = (code.when & step->moment) != 0;
+    if (!runs && code.tail) break;
+    if (code.barrier && lane.count > 1) {
+      lane.barrier();
+      const int64_t met = monotonic_ns();
+      trace_record("barrier", now, met);
+      now = met;
+    }
+    if (!runs) continue;
+    const uint64_t since = code.update ? ticks() : 0;
+    call(code, lane);
+    const int64_t end = monotonic_ns();
+    if (!code.single_lane || lane.index == 0) trace_record(names_[i], now, end);
+    now = end;
+    if (code.update) updating += ticks() - since;
+    if (step->fault != Fault::kNone) break;
+  }
+  if (account == nullptr) return;
+  account->update += updating;
+  account->compute += ticks() - start - updating;
 }
 
 const StepRecord& Executor::run_updates(const Lane& lane, const StepRecord& given) noexcept {

@@ -88,7 +88,12 @@ class GRADRING_API Executor {
   const StepRecord& run_updates(const Lane& lane, const StepRecord& given) noexcept;
 
   // From now on every lane notes its spans: instruction i of lane l at l * size() + i. Null: no more.
-  void watch(Span* spans) noexcept { spans_ = spans; }
+  void watch(Span* spans) noexcept {
+    spans_ = spans;
+    observed_ = spans != nullptr || traced_;
+  }
+  // Whether runs from now on record each instruction and each barrier as spans of the trace (runtime/trace.h).
+  void trace(bool on);
 
  private:
   struct Code {
@@ -117,6 +122,7 @@ class GRADRING_API Executor {
   void* bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor);
   static void call(const Code& code, const Lane& lane) noexcept;
   void run_watched(const Lane& lane, StepRecord* step) noexcept;
+  void run_traced(const Lane& lane, StepRecord* step, StepTicks* account) noexcept;
 
   std::vector<Code> code_;
   std::vector<OpCall> calls_;
@@ -132,7 +138,11 @@ class GRADRING_API Executor {
   int lanes_ = 0;  // if set
   LaneTrial trial_;
   bool keeps_gil_ = false;
+  bool observed_ = false;  // by either of the following: the one thing that a run asks
+  bool traced_ = false;
   Span* spans_ = nullptr;
+  std::vector<std::string> labels_;  // of the instructions
+  std::vector<const char*> names_;   // the same for the trace, once it was asked for
 };
 
 }  // namespace gradring

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
+from gradring.files import check_replaceable
 
 __all__ = ["Trace"]
 
+_MOST = 2**31
+
 
 class Trace(Callback):
-    """Record what every thread does during the run and write it to ``path`` at its end, as JSON for chrome://tracing or
-    ui.perfetto.dev. One trace is recorded at a time, for the whole process."""
+    """Record what every thread does during the run and write it to ``path`` at its end, as JSON for ui.perfetto.dev or
+    chrome://tracing.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Each thread of the step has a row with its instructions, by op and layer, its barriers and its waits; the loader's threads
+    have one with the batches that they fill, and the thread that called ``fit`` also shows its waits for batches. Of
+    each thread the first ``events`` spans are kept (32 bytes each), and ``dropped`` in the file counts the rest. One trace
+    is recorded at a time, for the whole process; a second one raises ``RuntimeError``. Worker processes are not in it.
+
+    While no trace is recorded, a step has no instruction for it: another loop runs while one is.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, events: int = 1 << 20) -> None:
         self.path = os.path.abspath(path)
+        self.events = whole("Trace", "events", events, 1, _MOST)
+        self._session: Any = None
         self._on = False
 
     def on_fit_start(self, run: Run) -> None:
@@ -23,13 +38,23 @@ class Trace(Callback):
         folder = os.path.dirname(self.path)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"[Trace] {folder} is not a folder that can be written")
-        _core.trace_start()
+        check_replaceable(self.path)
+        if _core.trace_is_on():
+            raise RuntimeError("[Trace] a trace is being recorded already: there is one at a time in a process")
+        self._session = getattr(run.trainer, "_session", None)
+        _core.trace_start(self.events)
         self._on = True
+        if self._session is not None:
+            self._session.trace(True)
 
     def on_fit_end(self, run: Run) -> None:
         from gradring import _core
 
-        if self._on:
-            _core.trace_stop()
-            _core.trace_write(self.path)
-            self._on = False
+        if not self._on:
+            return
+        self._on = False
+        _core.trace_stop()
+        session, self._session = self._session, None
+        if session is not None:
+            session.trace(False)
+        _core.trace_write(self.path)

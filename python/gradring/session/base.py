@@ -99,6 +99,9 @@ class BaseSession(ABC):
     def timings(self) -> dict[str, float]:
         """Seconds in training so far, by phase."""
 
+    def trace(self, on: bool) -> None:  # noqa: B027 (a step of one's own has no instructions)
+        """Whether steps from now on record their instructions and barriers in the trace."""
+
     @abstractmethod
     def plan(self) -> Any:
         """How a step is carried out: printable."""

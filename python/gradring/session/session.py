@@ -75,6 +75,9 @@ class Session(SessionState):
         constant = [] if self._constant_rates is None else [float(self._constant_rates[0])]
         _core.set_expected_rates(self._fast, constant, 0, bool(constant))
 
+    def trace(self, on: bool) -> None:
+        self._native.trace(on)
+
     def _stop_fast_path(self) -> None:
         if len(self.names) == 2:  # no array has an axis of -1 elements
             _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
