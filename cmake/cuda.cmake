@@ -109,3 +109,26 @@ function(gradring_cuda_sources target)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden>)
   endif()
 endfunction()
+
+# gradring_cuda_ops(folders...): <folder>/<folder>_cuda.cu of csrc/ops go into _cuda, with a generated function that registers
+# them all; on the software device, their tests into cuda_ops_tests.
+function(gradring_cuda_ops)
+  foreach(name IN LISTS ARGN)
+    list(APPEND sources ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cuda.cu)
+    string(APPEND GRADRING_CUDA_DECLARATIONS
+           "extern const CudaKernel ${name}_cuda_kernels[];\nextern const size_t ${name}_cuda_kernel_count;\n")
+    string(APPEND GRADRING_CUDA_ENTRIES
+           "  register_cuda_kernels({${name}_cuda_kernels, ${name}_cuda_kernel_count});\n")
+  endforeach()
+  configure_file(cuda_registry.cc.in ${CMAKE_CURRENT_BINARY_DIR}/cuda_registry.cc @ONLY)
+  gradring_cuda_sources(gradring_cuda ${sources})
+  target_sources(gradring_cuda PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/cuda_registry.cc)
+  target_link_libraries(gradring_cuda PUBLIC gradring)
+  if(GRADRING_CUDA STREQUAL "SOFTWARE" AND GRADRING_TESTS)
+    file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_tests/*.cu)
+    add_executable(cuda_ops_tests ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc ${CMAKE_SOURCE_DIR}/csrc/cuda/software/tests/apart.cc)
+    gradring_cuda_sources(cuda_ops_tests ${tests})
+    target_link_libraries(cuda_ops_tests PRIVATE gradring_options gradring_cuda)
+    add_test(NAME cuda_ops_tests COMMAND cuda_ops_tests)
+  endif()
+endfunction()

@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include "cuda/devices.h"
+#include "ops/cuda_kernels.h"
+#include "ops/register_cuda.h"
 
 namespace py = pybind11;
 
@@ -44,12 +46,23 @@ py::dict devices() {
   return result;
 }
 
+// The names of the ops that have a CUDA kernel.
+py::list kernels() {
+  py::list names;
+  for (const OpSchema* op : all_ops()) {
+    if (cuda_kernel(*op)) names.append(op->name);
+  }
+  return names;
+}
+
 }  // namespace
 
 }  // namespace gradring
 
 PYBIND11_MODULE(_cuda, m) {
-  m.doc() = "CUDA devices. Imports without a driver.";
+  m.doc() = "CUDA devices, and kernels for the ops of gradring._core. Imports without a driver.";
+  gradring::register_all_cuda_kernels();
+  m.def("kernels", &gradring::kernels, "The names of the ops that have a CUDA kernel.");
   m.attr("architectures") = GRADRING_CUDA_ARCHITECTURES;
   m.def("devices", &gradring::devices, "Devices, versions of driver and runtime, and what is wrong, if anything.");
   m.def(

@@ -7,6 +7,7 @@
 //   device_atomic.h                    atomics that name their order
 //   device_reduce.h                    sums over a warp and a block in a fixed order
 //   device_elements.h                  loops over arrays: head and tail by alignment, independent loads first
+//   device_rows.h                      rows of a matrix, by warps or blocks; sums over rows
 //
 // Device code has no <<<>>>, no bare fences, and inline PTX only inside a function that also has a plain C++ form.
 #pragma once
@@ -57,7 +58,11 @@ cudaError_t launch_kernel(void (*kernel)(P...), dim3 blocks, dim3 threads, size_
 
 #endif
 
+// In the order of their dependencies.
+// clang-format off
 #include "cuda/device_atomic.h"
-#include "cuda/device_elements.h"
 #include "cuda/device_memory.h"
+#include "cuda/device_elements.h"
 #include "cuda/device_reduce.h"
+#include "cuda/device_rows.h"
+// clang-format on

@@ -105,4 +105,5 @@ inline int __any_sync(unsigned mask, int mine, gradring::software::Site site = g
 inline int __all_sync(unsigned mask, int mine, gradring::software::Site site = gradring::software::Site::current()) {
   return gradring::software::ballot(mask, mine != 0, site) == mask;
 }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline void __nanosleep(unsigned) { gradring::software::relax(); }

@@ -1,35 +1,11 @@
-#include <math.h>
-
 #include "ops/loss/loss_blocks.h"
 #include "ops/pointwise_loss/kernels.h"
+#include "ops/pointwise_loss/point.h"
 #include "ops/softmax/row.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
-
-template <class T>
-struct Point {
-  Vec<T> loss;
-  Vec<T> slope;
-};
-
-template <PointwiseLoss K, class T>
-GRADRING_INLINE Point<T> point(Vec<T> p, Vec<T> t) noexcept {
-  if constexpr (K == PointwiseLoss::kMse) {
-    const Vec<T> difference = p - t;
-    return {difference * difference, difference + difference};
-  } else {
-    const Vec<T> zero{};
-    const Vec<T> e = math::exp<T>(-abs<T>(p));
-    const Vec<T> large = T(1) / (e + T(1));  // sigmoid(|p|)
-    const Vec<T> sigmoid = p < zero ? e * large : large;
-    const Vec<T> usual = (maximum<T>(zero, p) - p * t) + math::log1p_unit<T>(e);
-    // An infinite logit is wholly right, or infinitely wrong; max(p, 0) - p t would be inf - inf.
-    const Vec<T> endless = abs<T>(p), right = p < zero ? zero : zero + T(1);
-    return {endless == T(INFINITY) ? (t == right ? zero : endless) : usual, sigmoid - t};
-  }
-}
 
 template <PointwiseLoss K, class T>
 GRADRING_INLINE IntVec<T> wrong(Vec<T> p, Vec<T> t) noexcept {

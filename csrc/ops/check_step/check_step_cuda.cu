@@ -1,0 +1,39 @@
+// check_step: one thread looks at the totals of the loss, and decides whether the step may change anything.
+#include "cuda/device.h"
+#include "ops/cuda_call.h"
+#include "ops/loss/loss.h"
+
+namespace gradring {
+
+namespace {
+
+__global__ void check_step_kernel(StepRecord* step, const LossTotals* totals, double rows) {
+  if (stopped(step)) return;
+  step->loss_sum = totals->loss;
+  step->loss_weight = rows;
+  step->total_weight = step->pending_weight + rows;
+  step->correct = totals->correct;
+  if (totals->bad_row >= 0) {
+    step->fault = Fault::kLabel;
+    step->fault_row = totals->bad_row;
+  } else if (step->check_finite && !(totals->loss - totals->loss == 0)) {
+    step->fault = Fault::kNonFinite;
+  }
+}
+
+int run(const OpCall& call, const CudaQueue& queue) noexcept {
+  return LAUNCH(check_step_kernel, dim3(1), dim3(1), 0, stream_of(queue), call.step,
+                operand(call, "totals").as<const LossTotals>(), static_cast<double>(integer(call, "rows")));
+}
+
+CudaRun choose(const OpCall& call) noexcept {
+  const bool known = has_only(call, {"totals", "pending", "loss_sum", "weight", "correct", "finite", "total_weight"});
+  return known ? run : nullptr;
+}
+
+}  // namespace
+
+extern const CudaKernel check_step_cuda_kernels[] = {{.op = "check_step", .choose = choose}};
+extern const size_t check_step_cuda_kernel_count = std::size(check_step_cuda_kernels);
+
+}  // namespace gradring

@@ -1,0 +1,80 @@
+// What the ops' CUDA kernels (*_cuda.cu) share, to be included after cuda/device.h: a call's operands and attributes by name,
+// the step's fault, and loops over flat arrays.
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+#include "ops/cuda_kernels.h"
+
+namespace gradring {
+
+// Absent if the op has none of that name.
+inline const Tensor& operand(const OpCall& call, std::string_view name) noexcept {
+  static const Tensor absent;
+  const int i = find_operand(*call.op, name);
+  return i < 0 ? absent : call[i];
+}
+inline int64_t integer(const OpCall& call, std::string_view name) noexcept {
+  const int i = find_attribute(*call.op, name);
+  return i < 0 ? 0 : call.integer(i);
+}
+inline double real(const OpCall& call, std::string_view name, double otherwise = 0) noexcept {
+  const int i = find_attribute(*call.op, name);
+  return i < 0 ? otherwise : call.real(i);
+}
+inline bool flag(const OpCall& call, std::string_view name) noexcept { return integer(call, name) != 0; }
+
+// Whether all operands that the call has are among these: an op may learn of a new one before its CUDA kernel does.
+inline bool has_only(const OpCall& call, std::initializer_list<std::string_view> names) noexcept {
+  for (size_t i = 0; i < call.op->operands.size(); ++i) {
+    if (!call[static_cast<int>(i)]) continue;
+    bool known = false;
+    for (const std::string_view name : names) known |= name == call.op->operands[i].name;
+    if (!known) return false;
+  }
+  return true;
+}
+
+inline cudaStream_t stream_of(const CudaQueue& queue) noexcept { return static_cast<cudaStream_t>(queue.stream); }
+
+// Whether the step that a call belongs to has failed, so that nothing may change.
+__device__ __forceinline__ bool stopped(const StepRecord* step) {
+  return step != nullptr && step->fault != Fault::kNone;
+}
+
+template <int kIn, int kOut, class T, class F>
+__global__ void __launch_bounds__(device::kElementThreads)
+    element_kernel(const StepRecord* step, int64_t n, device::Arrays<T> arrays, F f) {
+  if (stopped(step)) return;
+  constexpr int kUnroll = kIn >= 4 ? 1 : 4 / (kIn > 0 ? kIn : 4);
+  device::for_elements<kIn, kOut, kUnroll, int64_t>(device::thread_in_grid(), device::threads_in_grid(), n, arrays, f);
+}
+
+// f(i, x, y) for each of n elements: see device_elements.h.
+template <int kIn, int kOut, class T, class F>
+int run_elements(const OpCall& call, const CudaQueue& queue, int64_t n, const device::Arrays<T>& arrays,
+                 const F& f) noexcept {
+  if (n == 0) return 0;
+  const unsigned blocks = device::element_blocks(n, device::kVectorWidth<T>, queue.processors);
+  const StepRecord* step = call.step;
+  return LAUNCH((element_kernel<kIn, kOut, T, F>), dim3(blocks), dim3(device::kElementThreads), 0, stream_of(queue),
+                step, n, arrays, f);
+}
+
+// Adds `count` rows of `columns` numbers, in order, to one row: what blocks of threads have summed.
+template <class W, class T>
+__device__ __forceinline__ void add_rows(const W* rows, int64_t count, int64_t stride, int64_t columns, T* sums) {
+  for (int64_t j = device::thread_in_grid(); j < columns; j += device::threads_in_grid()) {
+    W sum = 0;
+    for (int64_t b = 0; b < count; ++b) sum += rows[b * stride + j];
+    sums[j] = device::narrow<T>(sum);
+  }
+}
+
+inline unsigned blocks_for(int64_t n, int processors) noexcept { return device::element_blocks(n, 1, processors); }
+
+// 32-bit inner indices: rows of more elements have no kernel.
+inline bool fits_int(int64_t columns) noexcept { return columns <= 0x7fffffff - 4096; }
+
+}  // namespace gradring

@@ -1,0 +1,409 @@
+// Every op that has a CUDA kernel, with random shapes, alignments, options and odd values.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string>
+
+#include "cuda/device.h"
+#include "ops/cuda_kernels.h"
+#include "ops/cuda_tests/trial.h"
+#include "ops/register_cuda.h"
+
+using namespace gradring;
+using namespace gradring::testing;
+
+namespace {
+
+// Makes a trial of one op.
+using Make = void (*)(Random& random, Trial& trial);
+
+std::vector<int64_t> some_shape(Random& random, int64_t most = 3000) {
+  std::vector<int64_t> shape{edge(random, most)};
+  if (chance(random, 3)) shape = {between(random, 0, 5), edge(random, most / 5)};
+  return shape;
+}
+// Rows and columns; rarely columns beyond what a warp takes.
+std::vector<int64_t> matrix(Random& random) {
+  if (chance(random, 4)) return {between(random, 0, 5), edge(random, 5000)};
+  return {edge(random, 70), edge(random, 140)};
+}
+
+void want_some(Random& random, Trial& t, std::initializer_list<const char*> results) {
+  for (const char* each : results) t.want(each, chance(random, 2));
+}
+
+void activation(Random& random, Trial& t) {
+  t.give(random, t.knows("dy") ? "dy" : "x", some_shape(random), 3);
+  t.set("activation", static_cast<double>(between(random, 0, 5)));
+  t.complete(random);
+  if (chance(random, 3)) t.spoil(random, t.knows("dy") ? "source" : "x");
+}
+
+void elements(Random& random, Trial& t) {
+  t.compare = Compare::kBits;
+  t.give(random, t.op->operands[0].name, some_shape(random));
+  t.complete(random);
+  if (chance(random, 3)) t.spoil(random, t.op->operands[0].name);
+}
+
+void adam(Random& random, Trial& t) {
+  const bool in_program = t.knows("gradient");
+  t.give(random, "param", some_shape(random));
+  t.set("beta1", 0.9), t.set("beta2", 0.999), t.set("eps", 1e-8);
+  t.set("weight_decay", chance(random, 2) ? 0.1 : 0), t.set("decoupled", chance(random, 2));
+  const auto number = between(random, 1, 1000);
+  if (in_program) {
+    t.record.number = number, t.record.learning_rate = 0.01, t.record.clip = 0.7, t.record.total_weight = 3;
+    want_some(random, t, {"clip", "weight", "bounded"});
+  } else {
+    t.set("step", static_cast<double>(number)), t.set("lr", 0.01), t.set("grad_scale", 0.3);
+  }
+  t.complete(random);
+  t.make_positive("v");
+  if (chance(random, 3)) t.spoil(random, in_program ? "gradient" : "grad");
+  t.tolerance *= 2;
+}
+
+void sgd(Random& random, Trial& t) {
+  const bool in_program = t.knows("gradient");
+  t.give(random, "param", some_shape(random));
+  const bool momentum = chance(random, 2);
+  t.set("momentum", momentum ? 0.9 : 0), t.set("nesterov", momentum && chance(random, 2));
+  t.set("weight_decay", chance(random, 2) ? 0.1 : 0);
+  if (in_program) {
+    t.record.learning_rate = 0.01, t.record.clip = 0.7, t.record.total_weight = 3;
+    want_some(random, t, {"clip", "weight", "bounded"});
+  } else {
+    t.set("lr", 0.01), t.set("grad_scale", 0.3);
+  }
+  t.want(in_program ? "momentum" : "velocity", momentum);
+  t.complete(random);
+  if (chance(random, 3)) t.spoil(random, in_program ? "gradient" : "grad");
+}
+
+void softmax(Random& random, Trial& t) {
+  auto shape = matrix(random);
+  if (chance(random, 12)) shape = {2, 14000};  // beyond 48 KiB of shared memory
+  if (chance(random, 12)) shape = {2, 26000};  // beyond what is kept
+  t.give(random, t.knows("dy") ? "dy" : "x", shape, 4);
+  t.set("logarithm", chance(random, 2));
+  t.complete(random);
+  if (chance(random, 4)) t.spoil(random, t.knows("dy") ? "dy" : "x");
+}
+
+void cross_entropy(Random& random, Trial& t) {
+  auto shape = matrix(random);
+  shape[1] = std::max<int64_t>(shape[1], 1);
+  if (chance(random, 12)) shape = {2, 26000};
+  t.give(random, "x", shape, 4);
+  const bool bad = chance(random, 5);
+  t.give(random, "target", {shape[0]}, chance(random, 2) ? Dtype::kInt32 : Dtype::kInt64, bad ? -1 : 0,
+         shape[1] - (bad ? 0 : 1));
+  if (chance(random, 3)) {  // ties
+    for (double& value : t.at("x").values) value = std::round(value);
+  }
+  t.set("scale", 0.25);
+  const int64_t reduction = shape[0] > 0 ? between(random, 0, 2) : 0;
+  t.set("reduction", static_cast<double>(reduction));
+  if (reduction == 0 && chance(random, 2)) t.give(random, "dlosses", {shape[0]});
+  t.want("dx", chance(random, 2));
+  want_some(random, t, {"losses", "totals"});
+  if (t.wanted[static_cast<size_t>(t.place("dx"))]) want_some(random, t, {"column_sums"});
+  t.complete(random);
+  if (chance(random, 5)) t.spoil(random, "x");
+}
+
+void pointwise(Random& random, Trial& t) {
+  auto shape = matrix(random);
+  shape[1] = std::max<int64_t>(shape[1], 1);
+  if (chance(random, 3)) shape.insert(shape.begin() + 1, between(random, 1, 3));
+  if (chance(random, 4)) shape = {edge(random, 400)};
+  t.give(random, "x", shape, 3);
+  t.set("scale", 0.25);
+  const int64_t reduction = shape[0] > 0 ? between(random, 0, 2) : 0;
+  t.set("reduction", static_cast<double>(reduction));
+  if (reduction == 0 && chance(random, 2)) t.give(random, "dlosses", {shape[0]});
+  t.want("dx", chance(random, 2));
+  want_some(random, t, {"losses", "totals"});
+  if (t.wanted[static_cast<size_t>(t.place("dx"))]) want_some(random, t, {"column_sums"});
+  t.complete(random);
+  if (std::string(t.op->name) == "binary_cross_entropy") {
+    for (double& value : t.at("target").values)
+      value = chance(random, 300) ? 1.5 : static_cast<double>(between(random, 0, 8)) / 8;
+    if (chance(random, 4) && !t.at("x").values.empty()) t.at("x").values[0] = chance(random, 2) ? INFINITY : -INFINITY;
+  } else if (chance(random, 5)) {
+    t.spoil(random, "x");
+  }
+}
+
+void norm(Random& random, Trial& t) {
+  auto shape = matrix(random);
+  shape[1] = std::max<int64_t>(shape[1], 1);
+  const bool vjp = t.knows("dy");
+  t.give(random, vjp ? "dy" : "x", shape, 1, chance(random, 3) ? 10 : 0);
+  for (const char* each : {"weight", "bias"}) {
+    if (t.knows(each) && chance(random, 2)) t.give(random, each, {shape[1]});
+  }
+  t.set("eps", 1e-3);
+  for (const char* each : {"dx", "dweight", "dbias"}) {
+    if (vjp && t.knows(each)) t.want(each, chance(random, 2));
+  }
+  t.complete(random);
+  t.tolerance *= 4;
+  if (chance(random, 5)) t.spoil(random, "x");
+}
+
+void batch_norm(Random& random, Trial& t) {
+  const bool vjp = t.knows("dy"), inference = std::string(t.op->name) == "batch_norm_inference";
+  std::vector<int64_t> shape = chance(random, 4)
+                                   ? std::vector<int64_t>{between(random, 250, 800), between(random, 1, 40)}
+                                   : std::vector<int64_t>{edge(random, 70), edge(random, 140)};
+  const bool training = !inference && chance(random, 2);
+  if (training && shape[0] < 2) shape[0] = 2;
+  t.give(random, vjp ? "dy" : "x", shape, 1);
+  const std::vector<int64_t> columns{shape[1]};
+  for (const char* each : {"weight", "bias"}) {
+    if (t.knows(each) && chance(random, 2)) t.give(random, each, columns);
+  }
+  t.set("eps", 1e-3);
+  if (!inference) t.set("training", training);
+  if (vjp || inference) {
+    if (!training || chance(random, 2)) t.give(random, "mean", columns), t.give(random, "variance", columns);
+    for (const char* each : {"dx", "dweight", "dbias"}) {
+      if (vjp) t.want(each, chance(random, 2));
+    }
+  } else {
+    if (!training || chance(random, 2)) t.give(random, "running_mean", columns), t.give(random, "running_var", columns);
+    if (training) want_some(random, t, {"mean", "variance"});
+  }
+  t.complete(random);
+  for (const char* each : {"variance", "running_var"}) {
+    if (t.knows(each) && !t.at(each).values.empty() && t.at(each).dtype == t.dtype) t.make_positive(each);
+  }
+  t.tolerance *= 10;
+}
+
+void batch_norm_update(Random& random, Trial& t) {
+  t.give(random, "running_mean", {edge(random, 600)});
+  t.set("rows", static_cast<double>(between(random, 0, 5)));
+  t.complete(random);
+}
+
+void cast(Random& random, Trial& t) {
+  t.compare = Compare::kBits;
+  const Dtype targets[] = {Dtype::kFloat32,  Dtype::kFloat64, Dtype::kFloat16,
+                           Dtype::kBfloat16, Dtype::kInt64,   Dtype::kInt32};
+  const auto from = static_cast<Dtype>(between(random, 0, kDtypes - 1));
+  const bool wide = from != Dtype::kBool && from != Dtype::kUint8 && from != Dtype::kInt8;
+  const bool is_signed =
+      from != Dtype::kUint16 && from != Dtype::kUint32 && from != Dtype::kUint64 && from != Dtype::kUint8;
+  t.give(random, "x", some_shape(random), from, is_signed && from != Dtype::kBool ? -100 : 0,
+         from == Dtype::kBool ? 1
+         : wide               ? 32000
+                              : 120);
+  const bool real =
+      from == Dtype::kFloat32 || from == Dtype::kFloat64 || from == Dtype::kFloat16 || from == Dtype::kBfloat16;
+  for (double& value : t.at("x").values) {
+    if (real) value = value * 1.00048828125 / 7;
+    if (from == Dtype::kInt64 || from == Dtype::kUint64) value = value * 1099511627777.0;
+  }
+  t.set("dtype", static_cast<double>(targets[between(random, 0, 5)]));
+  t.complete(random);
+  if (real && t.operands[1].dtype != Dtype::kInt64 && t.operands[1].dtype != Dtype::kInt32) t.spoil(random, "x");
+}
+
+void column_sums(Random& random, Trial& t) {
+  auto shape = matrix(random);
+  if (chance(random, 3)) shape = {between(random, 250, 900), between(random, 0, 40)};
+  t.give(random, "x", shape);
+  t.complete(random);
+  if (chance(random, 4)) t.spoil(random, "x");
+}
+
+void dropout(Random& random, Trial& t) {
+  t.compare = Compare::kBits;
+  t.give(random, "x", matrix(random));
+  const int64_t rows = t.at("x").shape[0];
+  const double p[] = {0, 1, 0.1, 0.5};
+  t.set("p", p[between(random, 0, 3)]), t.set("layer", 3);
+  t.record.seed = random(), t.record.draw = static_cast<uint64_t>(between(random, 0, 99)), t.record.first_sample = 1000;
+  const bool in_program = chance(random, 2);
+  t.want("draw", in_program);
+  if (in_program && rows > 0 && chance(random, 2)) {
+    for (int64_t i = 0; i < rows; ++i) t.samples.push_back(between(random, 0, int64_t{1} << 40));
+  }
+  if (!in_program) {
+    t.set("seed", static_cast<double>(between(random, 0, int64_t{1} << 50))), t.set("epoch", 7);
+    if (chance(random, 2)) t.give(random, "samples", {rows}, Dtype::kInt64, 0, int64_t{1} << 40);
+  }
+  t.complete(random);
+}
+
+void embedding(Random& random, Trial& t) {
+  t.compare = Compare::kBits;
+  const int64_t rows = between(random, 0, 20);
+  const bool bad = rows == 0 || chance(random, 4);
+  std::vector<int64_t> shape{edge(random, 130)};
+  if (chance(random, 2)) shape.push_back(between(random, 0, 3));
+  t.give(random, "ids", shape, chance(random, 2) ? Dtype::kInt32 : Dtype::kInt64, bad ? -1 : 0, bad ? rows : rows - 1);
+  t.give(random, "table", {rows, edge(random, 70)});
+  want_some(random, t, {"fault"});
+  t.complete(random);
+}
+
+void embedding_vjp(Random& random, Trial& t) {
+  const bool hot = chance(random, 6);
+  const int64_t rows = hot ? 2 : edge(random, 600);
+  const bool bad = rows == 0 || chance(random, 4);
+  const int64_t count = hot ? between(random, 1200, 3000) : edge(random, 300);
+  t.give(random, "ids", {count}, chance(random, 2) ? Dtype::kInt32 : Dtype::kInt64, bad ? -1 : 0,
+         bad ? rows : rows - 1);
+  t.give(random, "dy", {count, hot ? 3 : edge(random, 70)});
+  t.set("rows", static_cast<double>(rows));
+  want_some(random, t, {"fault"});
+  t.complete(random);
+}
+
+void sum_of_squares(Random& random, Trial& t) {
+  t.give(random, "gradient", {chance(random, 3) ? between(random, 8000, 20000) : edge(random, 5000)});
+  t.complete(random);
+  if (chance(random, 4)) t.spoil(random, "gradient");
+}
+
+void largest(Random& random, Trial& t) {
+  t.compare = Compare::kBits;
+  t.give(random, "x", {chance(random, 3) ? between(random, 8000, 20000) : edge(random, 5000)});
+  t.complete(random);
+  if (chance(random, 2)) t.spoil(random, "x");
+}
+
+void clip(Random& random, Trial& t) {
+  const Dtype before = t.dtype;
+  t.dtype = Dtype::kFloat64;
+  t.give(random, "sum", {1});
+  t.make_positive("sum");
+  t.dtype = before;
+  t.set("limit", 0.5);
+  t.record.total_weight = 3;
+  want_some(random, t, {"weight"});
+  t.complete(random);
+  if (chance(random, 3)) t.at("sum").values[0] = chance(random, 2) ? INFINITY : std::nan("");
+}
+
+void check_gradients(Random& random, Trial& t) {
+  const bool whole = t.knows("largest");
+  for (const char* each : {"largest", "x", "dy"}) {
+    if (!t.knows(each) || (!whole && chance(random, 3))) continue;
+    t.give(random, each, {edge(random, 600)});
+    t.make_positive(each);
+    if (chance(random, 3)) t.spoil(random, each);
+    for (double& value : t.at(each).values) value = std::fabs(value);
+    if (!whole && chance(random, 3) && !t.at(each).values.empty())
+      t.at(each).values[0] = t.dtype == Dtype::kFloat32 ? 1e30 : 1e300;
+  }
+  if (!whole) t.set("rows", 64), t.set("dy_bound", 2);
+  t.record.check_finite = !chance(random, 4);
+  t.complete(random);
+  t.compare = Compare::kBits;  // in double, another limit would hold
+}
+
+void check_step(Random& random, Trial& t) {
+  t.give(random, "totals", {3}, Dtype::kInt64, 0, 0);
+  const double losses[] = {12.5, INFINITY, std::nan("")};
+  const double loss = losses[between(random, 0, 2)];
+  // The first word is a double; Given holds numbers, and every finite double with a short fraction is one.
+  int64_t bits;
+  std::memcpy(&bits, &loss, sizeof bits);
+  t.at("totals").values = {static_cast<double>(bits), 7, static_cast<double>(between(random, -1, 1))};
+  t.set("rows", 64);
+  t.record.pending_weight = 32, t.record.check_finite = !chance(random, 4);
+  want_some(random, t, {"pending", "total_weight"});
+  t.complete(random);
+}
+
+void check_ids(Random& random, Trial& t) {
+  t.give(random, "ids", {between(random, 1, 9), between(random, 1, 4)}, Dtype::kInt64, -5, 5);
+  const auto count = static_cast<int64_t>(t.at("ids").values.size());
+  t.give(random, "fault", {1}, Dtype::kInt64, -1, count - 1);
+  t.complete(random);
+}
+
+struct Entry {
+  const char* op;
+  Make make;
+};
+constexpr Entry kEntries[] = {
+    {"accumulate", elements},
+    {"activation", activation},
+    {"activation_vjp", activation},
+    {"adam", adam},
+    {"adam_update", adam},
+    {"add", elements},
+    {"batch_norm", batch_norm},
+    {"batch_norm_inference", batch_norm},
+    {"batch_norm_update", batch_norm_update},
+    {"batch_norm_vjp", batch_norm},
+    {"binary_cross_entropy", pointwise},
+    {"bound_gradient", check_gradients},
+    {"cast", cast},
+    {"check_gradients", check_gradients},
+    {"check_ids", check_ids},
+    {"check_step", check_step},
+    {"clip", clip},
+    {"column_sums", column_sums},
+    {"copy", elements},
+    {"cross_entropy", cross_entropy},
+    {"dropout", dropout},
+    {"embedding", embedding},
+    {"embedding_vjp", embedding_vjp},
+    {"largest", largest},
+    {"layer_norm", norm},
+    {"layer_norm_vjp", norm},
+    {"mse", pointwise},
+    {"rms_norm", norm},
+    {"rms_norm_vjp", norm},
+    {"sgd", sgd},
+    {"sgd_update", sgd},
+    {"softmax", softmax},
+    {"softmax_vjp", softmax},
+    {"sum_of_squares", sum_of_squares},
+};
+
+}  // namespace
+
+TEST_CASE("every op with a CUDA kernel is tried here") {
+  register_all_cuda_kernels();
+  std::set<std::string> tried;
+  for (const Entry& entry : kEntries) tried.insert(entry.op);
+  for (const OpSchema* op : all_ops()) {
+    INFO(op->name);
+    CHECK(static_cast<bool>(cuda_kernel(*op)) == (tried.count(op->name) == 1));
+  }
+}
+
+TEST_CASE("every CUDA kernel agrees with its reference, with the same bits in every schedule") {
+  std::random_device device;
+  for (const Entry& entry : kEntries) {
+    SUBCASE(entry.op) {
+      const uint64_t seed = device();
+      INFO("seed ", seed);
+      Random random(seed);
+      for (int turn = 0; turn < shapes(); ++turn) {
+        Trial trial(entry.op, turn % 4 == 3 ? Dtype::kFloat64 : Dtype::kFloat32);
+        entry.make(random, trial);
+        check(random, trial);
+      }
+    }
+  }
+}
+
+TEST_CASE("a launch that fails is reported, and leaves nothing behind") {
+  Random random(20240607);
+  for (const Entry& entry : kEntries) {
+    Trial trial(entry.op, Dtype::kFloat32);
+    entry.make(random, trial);
+    check_failures(trial);
+  }
+}

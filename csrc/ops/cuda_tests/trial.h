@@ -1,0 +1,81 @@
+// A trial of an op's CUDA kernel on the software device: a call with random operands, whose results must have the same bits in
+// every schedule, and agree with the op's own CPU kernel in double, which its folder's tests hold against the obvious
+// reference.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/op.h"
+
+namespace gradring::testing {
+
+using Random = std::mt19937_64;
+
+inline int64_t between(Random& random, int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(random);
+}
+inline bool chance(Random& random, int one_in) { return between(random, 1, one_in) == 1; }
+
+// What an operand holds before the call: its elements as numbers, whatever its dtype.
+struct Given {
+  Dtype dtype = kNoDtype;  // kNoDtype: absent
+  std::vector<int64_t> shape;
+  std::vector<double> values;
+};
+
+enum class Compare : uint8_t {
+  kDouble,  // with the CPU's kernel in double, within a tolerance relative to the scale of the result
+  kBits,    // with the CPU's kernel in the same dtype, bit for bit
+};
+
+struct Trial {
+  const OpSchema* op = nullptr;
+  Dtype dtype = Dtype::kFloat32;  // of operands that may be float32 or float64
+  std::vector<Given> operands;
+  std::vector<AttributeValue> attributes;
+  StepRecord record;
+  std::vector<int64_t> samples;  // of the record
+  Compare compare = Compare::kDouble;
+  double tolerance = 1e-5;
+  std::vector<bool> wanted;  // results
+  std::vector<int> lies_on;  // the operand whose memory a result shares, or -1
+  std::vector<int> offsets;  // bytes beyond a 16-byte boundary
+
+  Trial(const char* name, Dtype real);
+
+  int place(const char* operand) const;
+  Given& at(const char* operand) { return operands[static_cast<size_t>(place(operand))]; }
+  bool knows(const char* operand) const;
+  void set(const char* attribute, double value);
+
+  // Normal numbers, of the trial's dtype.
+  void give(Random& random, const char* operand, std::vector<int64_t> shape, double scale = 1, double offset = 0);
+  // Integers.
+  void give(Random& random, const char* operand, std::vector<int64_t> shape, Dtype dtype, int64_t low, int64_t high);
+  void make_positive(const char* operand);
+  void want(const char* operand, bool yes) { wanted[static_cast<size_t>(place(operand))] = yes; }
+
+  // Gives step fields, likes of given operands, and results; some of the optional ones.
+  void complete(Random& random);
+  // Puts NaN and infinities into an operand.
+  void spoil(Random& random, const char* operand);
+
+  std::string text() const;
+};
+
+// Runs the trial in every schedule and compares. Also with a record that has a fault: then nothing may change.
+void check(Random& random, Trial trial);
+
+// The call with each of its launches failing once: it returns the code, and nothing is left allocated.
+void check_failures(const Trial& trial);
+
+// Shapes with every edge of vectors, warps, tiles and blocks.
+int64_t edge(Random& random, int64_t most);
+
+// How many random shapes of each op: GRADRING_CUDA_SHAPES, or few.
+int shapes();
+
+}  // namespace gradring::testing

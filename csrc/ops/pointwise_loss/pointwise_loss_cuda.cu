@@ -1,0 +1,129 @@
+// mse and binary_cross_entropy, with their gradient, its column sums, and the totals: see pointwise_loss.h.
+// Bytes per element: two reads and one write of sizeof(T). FLOPs per element: 4, or about 45.
+#include "cuda/device.h"
+#include "ops/cuda_call.h"
+#include "ops/loss/loss_cuda.h"
+#include "ops/pointwise_loss/point.h"
+
+namespace gradring {
+
+namespace {
+
+using namespace device;
+
+template <bool kBlock, PointwiseLoss K, class T>
+__global__ void __launch_bounds__(kMostRowThreads)
+    pointwise_kernel(const StepRecord* step, PointwiseLossArguments<T> g, LossScratch<T> scratch) {
+  using W = Wide<T>;
+  if (stopped(step)) return;
+  SHARED_ARRAY(W, parts, kMostWarps);
+  DYNAMIC_SHARED(W, memory);
+  const RowTeam<kBlock> team;
+  const int columns = static_cast<int>(g.columns);
+  const TeamSums<kBlock, 1, W> sums(team, scratch.sums, memory, g.column_sums ? columns : 0);
+  const W share = W(1) / static_cast<W>(g.columns);
+  LossTotals totals;
+  for (int64_t row = team.first; row < g.rows; row += team.step) {
+    const int64_t at = row * g.columns;
+    const W scale = (g.dlosses ? static_cast<W>(g.scale) * widen(g.dlosses[row]) : static_cast<W>(g.scale)) * share;
+    W loss = 0;
+    bool wrong = K == PointwiseLoss::kMse, bad = false;
+    const auto look = [&](const W* v) {
+      const Point<W> here = point<K, W>(v[0], v[1]);
+      loss += here.loss;
+      if constexpr (K == PointwiseLoss::kBinaryCrossEntropy) {
+        wrong |= (v[0] > W(0)) != (v[1] > W(0.5));
+        bad |= !(v[1] >= W(0) && v[1] <= W(1));
+      }
+      return here.slope;
+    };
+    if (g.gradient) {
+      const Arrays<T> a{{g.predictions + at, g.targets + at}, {g.gradient + at}};
+      for_elements<2, 1, 2>(team.me, team.all, columns, a, [&](int j, const W* v, W* slope) {
+        slope[0] = look(v) * scale;
+        if (g.column_sums) sums.add(0, j, slope[0]);
+      });
+    } else {
+      const Arrays<T> a{{g.predictions + at, g.targets + at}, {}};
+      for_elements<2, 0, 2>(team.me, team.all, columns, a, [&](int, const W* v, W*) { (void)look(v); });
+    }
+    loss = team.reduce(loss, parts, Plus{}) * share;
+    wrong = team.any(wrong);
+    bad = team.any(bad);
+    totals.loss += static_cast<double>(loss);
+    totals.correct += !wrong;
+    if (bad && totals.bad_row < 0) totals.bad_row = row;
+    if (team.me == 0 && g.losses) g.losses[row] = narrow<T>(loss);
+    if (g.column_sums) team.sync();  // the next row's sums may be another thread's
+  }
+  if (g.column_sums) sums.finish();
+  if (team.me == 0) {
+    scratch.totals[kBlock ? blockIdx.x
+                          : blockIdx.x * static_cast<unsigned>(warps_in_block()) +
+                                static_cast<unsigned>(warp_in_block())] = totals;
+  }
+}
+
+struct Extent {
+  int64_t rows, columns;
+};
+Extent extent_of(const Tensor& x) noexcept {
+  int64_t columns = 1;
+  for (int axis = 1; axis < x.rank; ++axis) columns *= x.shape[axis];
+  return {x.shape[0], columns};
+}
+
+template <class T>
+RowPlan plan_of(const OpCall& call, const CudaQueue& queue) noexcept {
+  const Extent e = extent_of(operand(call, "x"));
+  return row_plan<T>(e.rows, e.columns, queue.processors, operand(call, "column_sums") ? 1 : 0, false);
+}
+
+template <PointwiseLoss K, class T>
+int run(const OpCall& call, const CudaQueue& queue) noexcept {
+  const Tensor& x = operand(call, "x");
+  const Extent e = extent_of(x);
+  PointwiseLossArguments<T> g;
+  g.kind = K, g.rows = e.rows, g.columns = e.columns;
+  g.predictions = x.as<const T>(), g.targets = operand(call, "target").as<const T>();
+  g.losses = operand(call, "losses").as<T>(), g.gradient = operand(call, "dx").as<T>();
+  g.dlosses = operand(call, "dlosses").as<const T>();
+  g.scale = static_cast<T>(cuda_loss_scale(call, g.rows, g.columns));
+  g.column_sums = operand(call, "column_sums").as<T>(), g.totals = operand(call, "totals").as<LossTotals>();
+  const RowPlan plan = plan_of<T>(call, queue);
+  const LossScratch<T> scratch(plan, queue.scratch);
+  auto* const kernel = plan.block ? pointwise_kernel<true, K, T> : pointwise_kernel<false, K, T>;
+  const StepRecord* step = call.step;
+  const size_t shared = plan.shared > 16 ? plan.shared : 16;
+  if (const int code =
+          LAUNCH(kernel, dim3(plan.blocks), dim3(plan.threads), shared, stream_of(queue), step, g, scratch);
+      code != 0) {
+    return code;
+  }
+  return finish_loss<T>(call, queue, plan, g.columns, g.column_sums, g.totals);
+}
+
+size_t scratch(const OpCall& call, const CudaQueue& queue) noexcept {
+  const int64_t columns = extent_of(operand(call, "x")).columns;
+  const bool sums = static_cast<bool>(operand(call, "column_sums"));
+  return operand(call, "x").dtype == Dtype::kFloat32
+             ? LossScratch<float>::bytes(plan_of<float>(call, queue), columns, sums)
+             : LossScratch<double>::bytes(plan_of<double>(call, queue), columns, sums);
+}
+
+template <PointwiseLoss K>
+CudaRun choose(const OpCall& call) noexcept {
+  const bool known = has_only(call, {"x", "target", "dlosses", "dx", "losses", "column_sums", "totals"}) &&
+                     fits_int(extent_of(operand(call, "x")).columns);
+  return known ? by_real_cuda<run<K, float>, run<K, double>>(call) : nullptr;
+}
+
+}  // namespace
+
+extern const CudaKernel pointwise_loss_cuda_kernels[] = {
+    {.op = "mse", .choose = choose<PointwiseLoss::kMse>, .scratch = scratch},
+    {.op = "binary_cross_entropy", .choose = choose<PointwiseLoss::kBinaryCrossEntropy>, .scratch = scratch},
+};
+extern const size_t pointwise_loss_cuda_kernel_count = std::size(pointwise_loss_cuda_kernels);
+
+}  // namespace gradring
