@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABCMeta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 __all__ = ["Settled"]
 
@@ -30,18 +30,20 @@ class Settled(metaclass=_SettledType):
     _fixed: ClassVar[frozenset[str]] = frozenset()
     _settled = False
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name[:1] == "_" or not self._settled or name in self._settable:
-            object.__setattr__(self, name, value)
-            return
-        described = getattr(type(self), name, None)
-        if isinstance(described, property) and described.fset is not None:
-            object.__setattr__(self, name, value)
-        elif name in self._fixed or type(self).__module__.startswith("gradring."):
-            raise AttributeError(self._refusal(name))
-        else:
-            object.__setattr__(self, name, value)
-            self._changed(name)
+    if not TYPE_CHECKING:  # with this method in sight, a type checker would take every name for one that can be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name[:1] == "_" or not self._settled or name in self._settable:
+                object.__setattr__(self, name, value)
+                return
+            described = getattr(type(self), name, None)
+            if isinstance(described, property) and described.fset is not None:
+                object.__setattr__(self, name, value)
+            elif name in self._fixed or type(self).__module__.startswith("gradring."):
+                raise AttributeError(self._refusal(name))
+            else:
+                object.__setattr__(self, name, value)
+                self._changed(name)
 
     def _changed(self, name: str) -> None:
         """A subclass outside this package has changed one of its own attributes."""

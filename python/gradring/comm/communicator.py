@@ -15,6 +15,8 @@ from gradring.errors import NotBuilt
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from gradring import _core
 
 __all__ = ["Communicator"]
@@ -60,7 +62,7 @@ class Communicator:
         state = ", closed" if self._group.closed else ""
         return f"<gradring.comm.Communicator rank {self.rank} of {self.size}{state}>"
 
-    def __enter__(self) -> Communicator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

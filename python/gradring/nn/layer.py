@@ -147,7 +147,7 @@ class Layer(Settled):
             for name, spec in layer.buffer_specs().items()
         }
 
-    def init(self, seed: int = 0, dtype: DTypeLike = "float32") -> Layer:
+    def init(self, seed: int = 0, dtype: DTypeLike = "float32") -> Self:
         """Fill all parameters and buffers with fresh values and return the model.
 
         Each parameter has its own generator (Philox), keyed by ``(seed, name)``: its values depend on nothing else, so
@@ -205,7 +205,7 @@ class Layer(Settled):
         assert self._store is not None
         return self._store
 
-    def astype(self, dtype: DTypeLike) -> Layer:
+    def astype(self, dtype: DTypeLike) -> Self:
         """Move the parameters, values kept, to memory of another dtype: ``float32`` or ``float64``. Earlier views stay
         with the old memory."""
         real = float_dtype(f"{type(self).__name__}.astype", dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def compare(
     trainer: Trainer | Session,
     batches: Iterable[tuple[Any, Any]],
     *,
-    against: str = "torch",
+    against: Literal["torch", "numpy"] = "torch",
     forward: Forward | None = None,
     gradients: bool = True,
     tolerance: Tolerance | None = None,

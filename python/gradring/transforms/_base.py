@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradring.arrays import NATIVE_DTYPES
 
-__all__ = ["Transform", "dtype_name", "layout_name"]
+__all__ = ["Layout", "Transform", "dtype_name", "layout_name"]
+
+Layout = Literal["HWC", "CHW", "auto"]
 
 
 class Transform(Protocol):

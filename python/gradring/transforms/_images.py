@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradring.transforms._base import layout_name
+from gradring.transforms._base import Layout, layout_name
 
 __all__ = ["RandomCrop", "RandomFlip"]
 
@@ -20,7 +20,7 @@ class RandomFlip:
 
     python = False
 
-    def __init__(self, p: float = 0.5, *, vertical: bool = False, layout: str = "auto") -> None:
+    def __init__(self, p: float = 0.5, *, vertical: bool = False, layout: Layout = "auto") -> None:
         self.p = float(p)
         if not 0 <= self.p <= 1:
             raise ValueError(f"[RandomFlip] p must be in [0, 1], got {p}")
@@ -40,7 +40,7 @@ class RandomCrop:
 
     python = False
 
-    def __init__(self, size: int | tuple[int, int], padding: int = 0, *, layout: str = "auto") -> None:
+    def __init__(self, size: int | tuple[int, int], padding: int = 0, *, layout: Layout = "auto") -> None:
         height, width = (size, size) if isinstance(size, int) else size
         self.height, self.width, self.padding = int(height), int(width), int(padding)
         if self.height < 1 or self.width < 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gradring.transforms._base import dtype_name, layout_name
+from gradring.transforms._base import Layout, dtype_name, layout_name
 
 __all__ = ["Cast", "Normalize", "OneHot", "Scale"]
 
@@ -61,7 +61,7 @@ class Normalize:
 
     python = False
 
-    def __init__(self, mean: Any, std: Any, *, layout: str = "auto") -> None:
+    def __init__(self, mean: Any, std: Any, *, layout: Layout = "auto") -> None:
         self.mean, self.std = _values("mean", mean), _values("std", std)
         if any(x == 0 for x in self.std):
             raise ValueError("[Normalize] std must not be zero")
