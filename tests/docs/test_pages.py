@@ -88,3 +88,14 @@ def test_pages_are_found() -> None:
 def test_every_how_to_page_checks_what_it_shows() -> None:
     pages = [page for page in PAGES if page.path.parent.name == "how-to"]
     assert [page.path.name for page in pages if "assert " not in page.script + "".join(page.files.values())] == []
+
+
+def test_code_fits_the_width_of_the_site() -> None:
+    long = [
+        f"{page.path.name}: {line}"
+        for page in PAGES
+        for _, _, code in FENCE.findall(page.path.read_text(encoding="utf-8"))
+        for line in code.splitlines()
+        if len(line) > 100
+    ]
+    assert long == []
