@@ -23,7 +23,6 @@ PLANNED: dict[str, dict[str, str]] = {
     "gradring": {
         "cuda": "this version computes on the CPU",
     },
-    "gradring.callbacks": {"ReduceLROnPlateau": "the schedules in gr.optim.schedule depend on the step alone"},
     "gradring.losses": dict.fromkeys(
         ("Function", "Huber", "MAE"), "this version has CrossEntropy, MSE and BinaryCrossEntropy"
     ),

@@ -392,3 +392,20 @@ def test_reading_here_disturbs_nobody():
 def test_threads_share_the_generators_and_cannot_seed_them():
     with pytest.raises(ValueError, match=r"reseed=True needs workers='processes'.*rng=True"):
         gr.sources.Callable(drawn, 4, reseed=True)
+
+
+# Batches of all ranks
+
+
+def test_a_global_batch_is_shared_by_the_ranks():
+    made = [gr.Loader((X, Y), global_batch=12, rank=rank, world_size=3) for rank in range(3)]
+    assert {one.batch_size for one in made} == {4}
+    assert gr.Loader((X, Y), global_batch=12).batch_size == 12
+    for wrong, error, words in [
+        ({"global_batch": 10, "rank": 0, "world_size": 3}, ValueError, r"multiple of world_size \(3\)"),
+        ({}, TypeError, "give one of batch_size"),
+        ({"batch_size": 4, "global_batch": 4}, TypeError, "give one of batch_size"),
+        ({"global_batch": 0}, ValueError, "global_batch"),
+    ]:
+        with pytest.raises(error, match=words):
+            gr.Loader((X, Y), **wrong)

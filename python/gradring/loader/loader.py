@@ -52,6 +52,8 @@ class Loader(Settled):
     come more than once. ``split`` and ``folds`` give loaders of parts. Random transforms of a sample do not depend on
     which others are read. Errors, ``order`` and ``indices`` have the source's own numbers.
 
+    ``batch_size`` is that of a rank; ``global_batch`` says it of all ranks together, and must be a multiple of their number.
+
     With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together all
     samples exactly once, or, with ``pad=True``, equally many each, as PyTorch's DistributedSampler does it.
     ``drop_last`` leaves out the last batch where it is smaller than ``batch_size`` on any rank.
@@ -74,8 +76,9 @@ class Loader(Settled):
     def __init__(
         self,
         source: Any,
-        batch_size: int,
+        batch_size: int | None = None,
         *,
+        global_batch: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
         drop_last: bool = False,
@@ -96,10 +99,10 @@ class Loader(Settled):
             raise DeviceUnavailable(f"[Loader] device {device!r} is not available; this version has 'cpu'")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"[Loader] on_error must be 'raise' or 'skip', got {on_error!r}")
-        self.batch_size = arguments.whole("Loader", "batch_size", batch_size, 1)
         self.seed = arguments.whole("Loader", "seed", seed, 0, _MOST_KEY)
         self.shuffle, self.drop_last, self.pad = bool(shuffle), bool(drop_last), bool(pad)
         self.rank, self.world_size = _place(rank, world_size)
+        self.batch_size = _batch_size(batch_size, global_batch, self.world_size)
         self.timeout = arguments.seconds("Loader", "timeout", timeout)
         self._skip = on_error == "skip"
         threads = arguments.auto_or_whole("Loader", "num_threads", num_threads, 0, _MOST_THREADS)
@@ -467,6 +470,17 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if rank >= world_size:
         raise ValueError(f"[Loader] rank is {rank}: it must be below world_size ({world_size})")
     return rank, world_size
+
+
+def _batch_size(batch_size: int | None, global_batch: int | None, world_size: int) -> int:
+    if (batch_size is None) == (global_batch is None):
+        raise TypeError("[Loader] give one of batch_size, of this rank, and global_batch, of all ranks")
+    if batch_size is not None:
+        return arguments.whole("Loader", "batch_size", batch_size, 1)
+    whole = arguments.whole("Loader", "global_batch", global_batch, 1)
+    if whole % world_size:
+        raise ValueError(f"[Loader] global_batch is {whole}: it must be a multiple of world_size ({world_size})")
+    return whole // world_size
 
 
 def _for_kind(opened: Opened, casts: dict[str, Cast]) -> Any:
