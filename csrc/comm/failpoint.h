@@ -1,5 +1,7 @@
 // Failpoints: named places of a protocol where a test makes a rank die, stop or be late. They exist in builds with
-// GRADRING_FAILPOINTS alone (which GRADRING_TESTS turns on); elsewhere they are nothing.
+// GRADRING_FAILPOINTS alone (which GRADRING_TESTS turns on); elsewhere they are nothing. Ranks of another language are
+// driven by the variable GRADRING_FAILPOINT=PLACE,RANK,PASSES,SIGNAL: this rank sends itself the signal when it comes to the
+// place, after so many passes.
 //
 // | variable         | writer  | readers            | order   | why                                                      |
 // |------------------|---------|--------------------|---------|----------------------------------------------------------|
@@ -8,12 +10,33 @@
 
 #ifdef GRADRING_FAILPOINTS
 
+#include <signal.h>
+
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace gradring {
 
 using FailpointAction = void (*)(const char* place, int rank) noexcept;
-inline std::atomic<FailpointAction> failpoint_action{nullptr};
+
+// What the environment asks for; null if it asks for nothing.
+inline FailpointAction failpoint_of_environment() noexcept {
+  static struct {
+    char place[32];
+    int rank, passes, signal;
+  } wish;
+  const char* const text = std::getenv("GRADRING_FAILPOINT");
+  if (!text || std::sscanf(text, "%31[^,],%d,%d,%d", wish.place, &wish.rank, &wish.passes, &wish.signal) != 4) {
+    return nullptr;
+  }
+  return [](const char* place, int rank) noexcept {
+    if (rank == wish.rank && std::strcmp(place, wish.place) == 0 && wish.passes-- == 0) raise(wish.signal);
+  };
+}
+
+inline std::atomic<FailpointAction> failpoint_action{failpoint_of_environment()};
 
 inline void failpoint(const char* place, int rank) noexcept {
   if (const FailpointAction action = failpoint_action.load(std::memory_order_relaxed)) action(place, rank);

@@ -76,6 +76,11 @@ class GRADRING_API Group {
 
   // A group of the ranks with the same color, ordered by key and rank; null for a negative color. All ranks call it.
   std::shared_ptr<Group> split(int color, int key, Waiter* waiter, Code* code);
+  // The same in parts, for members that meet elsewhere, so that no other rank takes part. One member makes the words of a
+  // group of `ranks` ranks in its segment, and tells the others their offset; then each member joins. members[0] is the
+  // rank that made them, and no member may leave before all have joined. Both throw Error.
+  uint64_t make_words(int ranks);
+  std::shared_ptr<Group> join_words(const std::vector<int>& members, uint64_t offset);
 
   // Waits for what was submitted, then leaves.
   void close() noexcept;
@@ -98,6 +103,7 @@ class GRADRING_API Group {
  private:
   Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
         std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads);
+  std::shared_ptr<Group> adopt_words(const std::vector<int>& members, uint64_t offset);
   Code refusal() noexcept;
   Code execute(const Call& call, Waiter* waiter) noexcept;
   Code ended(Code code) noexcept;

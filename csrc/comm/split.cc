@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,8 @@
 namespace gradring {
 
 namespace {
+
+constexpr const char* kNoWords = "[split] no shared memory for the new group's words";
 
 struct Wish {
   int32_t color, key;
@@ -50,48 +53,79 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
   std::sort(members.begin(), members.end(), [&](int a, int b) {
     return std::pair(keys[static_cast<size_t>(a)], a) < std::pair(keys[static_cast<size_t>(b)], b);
   });
-  const bool leads = !members.empty() && members[0] == rank();
-  const auto ranks = static_cast<int>(members.size());
-  const size_t stage = default_stage_bytes(std::max(ranks, 1));
-  const size_t bytes = Layout(std::max(ranks, 1), stage).bytes();
-  OwnSegment& own = segments()->own;
   uint64_t offset = Placement::kPrivate;
-  if (leads) {
-    segments()->free_unused_words();
+  if (!members.empty() && members[0] == rank()) {
     try {
-      auto* const words = static_cast<std::byte*>(own.allocate_words(bytes));
-      ControlBlock::format(words, ranks, stage);
-      if (!own.offset_of(words, bytes, &offset)) offset = Placement::kPrivate;
-    } catch (const Error&) {
-      offset = Placement::kPrivate;  // the members hear of it
+      offset = make_words(static_cast<int>(members.size()));
+    } catch (const Error&) {  // the members hear of it
     }
   }
   std::memcpy(rounds_.next().payload, &offset, sizeof offset);
+  failpoint("staged", rank());
   rounds_.publish();
   if (failed(rounds_.await_all())) return nullptr;
   std::shared_ptr<Group> group;
   bool memory = true;
   if (!members.empty()) {
     std::memcpy(&offset, rounds_.cell(members[0]).payload, sizeof offset);
-    std::byte* const words = offset == Placement::kPrivate ? nullptr : rounds_.reach(members[0], offset, bytes);
-    memory = words != nullptr;
-    if (words) {
-      const auto place = std::find(members.begin(), members.end(), rank()) - members.begin();
-      std::vector<int> origins, pidfds;
-      for (const int member : members) {
-        const auto index = static_cast<size_t>(member);
-        origins.push_back(rounds_.origins()[index]);
-        const int pidfd = rounds_.pidfds()[index];
-        pidfds.push_back(pidfd < 0 ? -1 : fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
-      }
-      auto control = ControlBlock::at(words, segments(), ranks, 0);
-      if (leads) segments()->keep_words(words);
-      group.reset(new Group(std::move(control), segments(), static_cast<int>(place), std::move(origins),
-                            std::move(pidfds), rounds_.timeout(), has_threads()));
-    }
+    group = adopt_words(members, offset);
+    memory = group != nullptr;
   }
+  failpoint("after write", rank());
   if (failed(rounds_.pass())) return nullptr;
-  if (!memory) throw Error(Code::kOutOfMemory, "[split] no shared memory for the new group's words");
+  if (!memory) throw Error(Code::kOutOfMemory, kNoWords);
+  return group;
+}
+
+uint64_t Group::make_words(int ranks) {
+  if (ranks < 1 || ranks > size()) {
+    throw Error(Code::kInvalidArgument, "[split] a group of " + std::to_string(ranks) + " of " +
+                                            std::to_string(size()) + " ranks: must be one to all of them");
+  }
+  const size_t stage = default_stage_bytes(ranks), bytes = Layout(ranks, stage).bytes();
+  OwnSegment& own = segments()->own;
+  segments()->free_unused_words();
+  auto* const words = static_cast<std::byte*>(own.allocate_words(bytes));
+  ControlBlock::format(words, ranks, stage);
+  uint64_t offset = 0;
+  if (!own.offset_of(words, bytes, &offset)) throw Error(Code::kOutOfMemory, kNoWords);
+  return offset;
+}
+
+// Null if the words are in no memory that this rank can reach.
+std::shared_ptr<Group> Group::adopt_words(const std::vector<int>& members, uint64_t offset) {
+  const auto ranks = static_cast<int>(members.size());
+  const size_t bytes = Layout(ranks, default_stage_bytes(ranks)).bytes();
+  std::byte* const words = offset == Placement::kPrivate ? nullptr : rounds_.reach(members[0], offset, bytes);
+  if (!words) return nullptr;
+  const auto place = std::find(members.begin(), members.end(), rank()) - members.begin();
+  std::vector<int> origins, pidfds;
+  for (const int member : members) {
+    const auto index = static_cast<size_t>(member);
+    origins.push_back(rounds_.origins()[index]);
+    const int pidfd = rounds_.pidfds()[index];
+    pidfds.push_back(pidfd < 0 ? -1 : fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
+  }
+  auto control = ControlBlock::at(words, segments(), ranks, 0);
+  if (members[0] == rank()) segments()->keep_words(words);
+  return std::shared_ptr<Group>(new Group(std::move(control), segments(), static_cast<int>(place), std::move(origins),
+                                          std::move(pidfds), rounds_.timeout(), has_threads()));
+}
+
+std::shared_ptr<Group> Group::join_words(const std::vector<int>& members, uint64_t offset) {
+  std::vector<int> sorted = members;
+  std::sort(sorted.begin(), sorted.end());
+  const bool good = !sorted.empty() && sorted.front() >= 0 && sorted.back() < size() &&
+                    std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end() &&
+                    std::binary_search(sorted.begin(), sorted.end(), rank());
+  if (!good) {
+    throw Error(Code::kInvalidArgument, "[split] members must be different ranks of this group, and rank " +
+                                            std::to_string(rank()) + " one of them");
+  }
+  if (refusal() != Code::kOk) throw Error(Code::kClosed, "[split] the communicator is closed");
+  const std::lock_guard lock(executing_);
+  auto group = adopt_words(members, offset);
+  if (!group) throw Error(Code::kOutOfMemory, kNoWords);
   return group;
 }
 

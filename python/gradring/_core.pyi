@@ -247,6 +247,14 @@ class Group:
         ...
     def close(self) -> None:
         ...
+    def join_words(self, members: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], offset: typing.SupportsInt | typing.SupportsIndex) -> Group:
+        """
+        This rank's group of these ranks, whose words members[0] has made.
+        """
+    def make_words(self, ranks: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        The offset of the words of a new group of so many ranks, in this rank's segment.
+        """
     def segment_bytes(self) -> int:
         ...
     def set_activity(self, activity: typing.SupportsInt | typing.SupportsIndex, patience: typing.SupportsFloat | typing.SupportsIndex, passing: bool = False) -> None:

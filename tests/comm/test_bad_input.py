@@ -87,7 +87,7 @@ def test_strides_and_alignment(make):
 
 
 def test_every_call_after_close_says_so():
-    comm = gr.comm.init()
+    comm, _other = gr.comm.thread_group(2)
     x = comm.empty(100)
     comm.close()
     comm.close()
@@ -98,7 +98,11 @@ def test_every_call_after_close_says_so():
         lambda: comm.broadcast(x),
         lambda: comm.barrier(),
         lambda: comm.split(0),
+        lambda: comm.send(x, 1),
+        lambda: comm.recv(x, 1),
         lambda: comm.all_reduce(x, async_op=True),
+        lambda: comm.send(x, 1, async_op=True),
+        lambda: comm.recv(x, 1, async_op=True),
     ):
         with pytest.raises(gr.GradringError, match="closed"):
             call()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from patience import promised
 
 from . import functions
 
-# Promised: half a percent of a core, in waits of more than 10 ms. Five times that where the machine is loaded.
-SHARE = 0.005 * 5
+# Promised: half a percent of a core, in waits of more than 10 ms.
+SHARE = 0.005
 
 
 @pytest.mark.parametrize("how", ["barrier", "all_reduce", "staged", "recv", "work", "split"])
@@ -39,7 +40,7 @@ def test_a_long_wait_costs_half_a_percent_of_a_core(how):
     time.sleep(waited)
     calls[how](second)
     thread.join(60)
-    assert cost and cost[0] < SHARE
+    assert cost and cost[0] < promised(SHARE)
 
 
 def test_four_ranks_on_two_cores_do_not_collapse():

@@ -28,6 +28,8 @@ def operation(comm, name, x):
         return comm.broadcast(x, root=1)
     if name == "transfer":
         return comm.send(x, 1) if comm.rank == 0 else comm.recv(x, 0)
+    if name == "split":
+        return comm.split(0)
     raise KeyError(name)
 
 
@@ -57,6 +59,27 @@ def killed_before(name):
     if comm.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     report(saw(lambda: [operation(comm, name, x) for _ in range(3)], comm))
+
+
+def killed_at_a_failpoint(name):
+    """Rank 1 comes to the place where its environment lets it die; the operation is called until it does."""
+    comm = gr.comm.init(timeout=60)
+    x = comm.empty(ELEMENTS) if name != "staged" else np.empty(ELEMENTS, np.float32)
+    x[:] = 0
+    if name == "transfer":  # the sender is the one to die
+        call = (lambda: comm.send(x, 0)) if comm.rank == 1 else (lambda: comm.recv(x, 1))
+    else:
+        call = lambda: operation(comm, "all_reduce" if name == "staged" else name, x)  # noqa: E731
+    times = []
+
+    def until_then():
+        for _ in range(8):
+            times.append(time.monotonic())
+            call()
+
+    found = saw(until_then, comm)
+    found["seconds"] -= times[-1] - times[0]  # of the last call alone
+    report(found)
 
 
 def killed_at_some_moment(name, seconds):
@@ -170,6 +193,14 @@ def slow_loader(timeout, seconds):
     total = float(x[0])
     comm.barrier()
     return total
+
+
+def sum_of_ten_million():
+    """Over arrays that no small file system could hold."""
+    with gr.comm.init(timeout=60) as comm:
+        x = comm.empty(10_000_000)
+        x[:] = comm.rank + 1
+        return float(comm.all_reduce(x)[-1])
 
 
 def left_early():

@@ -4,8 +4,12 @@ import hashlib
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +17,11 @@ import pytest
 import gradring as gr
 from launch.scripts import run
 from loader.resources import children, wait_until
+from patience import promised
 
 from . import functions
 
-# Promised: a second. On a loaded machine, five times that.
-DEADLINE = 5.0
+DEADLINE = 1.0  # seconds, as promised
 COLLECTIVES = ["barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "transfer"]
 
 
@@ -62,7 +66,7 @@ def _spawn_and_tell(queue, function, ranks, arguments):
 def test_kill_9_before_a_collective(name):
     found = survivors_error(functions.killed_before, name)
     assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL
-    assert found["seconds"] < DEADLINE and found["again"] == "refused" and found["sequence"] > 0
+    assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused" and found["sequence"] > 0
 
 
 @pytest.mark.parametrize("name", ["barrier", "all_reduce"])
@@ -70,7 +74,7 @@ def test_every_survivor_of_three_ranks_hears_of_a_death(name):
     survivors = survivors_errors(2, functions.killed_before, name, ranks=3)
     for found in survivors:
         assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL
-        assert found["seconds"] < DEADLINE and found["again"] == "refused"
+        assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.201, 0.4003])
@@ -78,13 +82,13 @@ def test_every_survivor_of_three_ranks_hears_of_a_death(name):
 def test_kill_within_a_collective(name, seconds):
     found = survivors_error(functions.killed_at_some_moment, name, seconds)
     assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGALRM
-    assert found["seconds"] < seconds + DEADLINE and found["again"] == "refused"
+    assert found["seconds"] < seconds + promised(DEADLINE) and found["again"] == "refused"
 
 
 def test_a_stopped_rank_is_stalled_and_touches_nothing_when_it_comes_back():
     found = survivors_error(functions.stopped, 6.0, 2.0)
     assert found["error"] == "PeerStalled" and found["rank"] == 1
-    assert 1.5 < found["seconds"] < 2.0 + DEADLINE
+    assert 1.5 < found["seconds"] < 2.0 + promised(DEADLINE)
     assert found["unchanged"] and found["again"] == "refused"
 
 
@@ -100,13 +104,13 @@ def test_mismatches_raise_on_both_sides_and_change_nothing(how):
         assert found["error"] == "CollectiveMismatch", found
         assert "rank 0 called all_reduce" in found["text"] and "rank 1 called" in found["text"]
         assert found["kept"], f"an operand of rank {rank} was written"
-        assert found["seconds"] < DEADLINE and found["again"] == "refused"
+        assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused"
 
 
 def test_a_rank_that_ends_with_0_is_a_death():
     found = survivors_error(functions.left_early)
     assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] is None
-    assert found["seconds"] < DEADLINE
+    assert found["seconds"] < promised(DEADLINE)
 
 
 def test_fork_after_init():
@@ -147,3 +151,58 @@ def _limited():
 def test_memory_beyond_a_limit_is_an_error_at_once():
     for text, value in gr.comm.spawn(_limited, 2, pin=False):
         assert text and value == 2.0
+
+
+WITHIN_AN_ADDRESS_SPACE = """
+import resource, sys
+import gradring as gr
+gr.comm.thread_group(1)[0].close()  # what is loaded at the first use is loaded now
+with open("/proc/self/statm") as file:
+    most = int(file.read().split()[0]) * resource.getpagesize() + (int(sys.argv[1]) << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try:
+    comm, = gr.comm.thread_group(1)
+    x = comm.empty(1 << 20)
+    x[:] = 1
+    print(comm.all_reduce(x)[0])
+    comm.empty(1 << 29)
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("megabytes, said", [(20, "[comm] no address space"), (400, "1.0\n[comm] cannot reserve 2048 MiB")])
+def test_an_address_space_that_is_limited_is_an_error_at_once(megabytes, said):
+    command = [sys.executable, "-c", WITHIN_AN_ADDRESS_SPACE, str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.startswith(said), done.stdout
+
+
+# /dev/shm in a mount namespace of this command alone: one page, and that page full. No other process sees it.
+FULL = """
+mount -t tmpfs -o size=4k none /dev/shm || exit 77
+head -c 8192 /dev/zero > /dev/shm/full 2>/dev/null && exit 78
+exec "$@"
+"""
+
+
+def test_a_full_memory_filesystem_does_not_matter():
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare(1)")
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user", "--user"]
+    command = ["unshare", "--mount", *as_root, "sh", "-c", FULL, "sh", sys.executable, "-c", AMID_A_FULL_ONE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parent.parent)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["4096", "0", "3.0", "3.0"]
+
+
+AMID_A_FULL_ONE = """
+import os
+import gradring as gr
+from faults import functions
+about = os.statvfs("/dev/shm")
+print(about.f_blocks * about.f_frsize, about.f_bavail)
+print(*gr.comm.spawn(functions.sum_of_ten_million, 2, pin=False))
+"""

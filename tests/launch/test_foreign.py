@@ -17,6 +17,7 @@ import gradring as gr
 from gradring.launch import foreign
 from gradring.launch.environment import hints
 from gradring.launch.place import MeetingPlace, owner_only_folder
+from patience import promised
 
 from .scripts import write
 from .worlds import Served, bring
@@ -110,7 +111,7 @@ def test_a_taken_port_is_named(folder):
         begin = time.monotonic()
         with pytest.raises(gr.GradringError, match="MASTER_PORT 29511 is taken"):
             meet(0, 2)()
-        assert time.monotonic() - begin < 25  # five seconds, on a loaded machine
+        assert time.monotonic() - begin < promised(5.0)
     place.remove()
 
 
@@ -171,7 +172,7 @@ def test_worlds_that_span_hosts_are_refused_by_name(folder):
         gr.NotBuilt, match=r"a world of 4 ranks, .* spans hosts \(MASTER_ADDR 192.0.2.199 is no address"
     ):
         meet(1, 4, MASTER_ADDR="192.0.2.199")()
-    assert time.monotonic() - begin < 25  # five seconds, on a loaded machine
+    assert time.monotonic() - begin < promised(5.0)
 
 
 def test_ranks_that_are_said_to_be_elsewhere_are_waited_for_a_while_only(folder, monkeypatch):

@@ -15,10 +15,9 @@ from gradring.launch.channel import receive, send
 from gradring.launch.ended import Ended
 from gradring.launch.messages import compose
 from loader.resources import descriptors
+from patience import promised
 
 from .worlds import Served, bring, in_threads, join
-
-SLACK = 5.0  # a loaded machine
 
 
 def names(fds):
@@ -51,7 +50,7 @@ def test_a_death_before_the_meeting_is_told_with_its_signal():
     for error in errors:
         assert isinstance(error, gr.PeerDied) and error.rank == 2 and error.signal == 9
         assert "rank 2 was killed by SIGKILL before it joined" in str(error)
-    assert time.monotonic() - begin < 1 * SLACK
+    assert time.monotonic() - begin < promised(1.0)
 
 
 def test_who_is_missing_at_the_deadline_is_named():
@@ -92,7 +91,7 @@ def test_what_contradicts_the_world_is_refused_by_name(change, why):
         begin = time.monotonic()
         with pytest.raises(gr.GradringError, match=why):
             join(served.link(), **arguments)
-        assert time.monotonic() - begin < 1 * SLACK
+        assert time.monotonic() - begin < promised(1.0)
         assert why in served.hub.refused[-1]
 
 
@@ -163,7 +162,7 @@ def test_a_wrong_key_is_refused_on_both_sides():
         begin = time.monotonic()
         with pytest.raises(PermissionError, match="refused this key"):
             join(served.link(), 0, 2, key=b"x" * 32)
-        assert time.monotonic() - begin < 1 * SLACK
+        assert time.monotonic() - begin < promised(1.0)
 
 
 def test_a_listener_drops_who_is_silent(tmp_path):
@@ -174,9 +173,9 @@ def test_a_listener_drops_who_is_silent(tmp_path):
         link.connect(str(tmp_path / "s"))
         receive(link)
         begin = time.monotonic()
-        link.settimeout(5 * SLACK)
+        link.settimeout(60.0)
         assert receive(link)[0] == b""
-        assert time.monotonic() - begin < 5 * SLACK
+        assert time.monotonic() - begin < promised(1.5)  # a second of patience, and an answer
         assert "silent" in served.hub.refused[-1]
 
 

@@ -117,6 +117,39 @@ def collectives():
     return refused
 
 
+def some_of_them():
+    """Groups of some ranks, which overlap, beside the group of all; returns sums, and what a group of one says."""
+    grt.init_process_group(timeout=60.0)
+    rank = dist.get_rank()
+    groups = [dist.new_group(ranks) for ranks in ([0, 2], [1, 2], [2, 1, 0], [1])]
+    sums = []
+    for ranks, group in zip(([0, 2], [1, 2], [0, 1, 2], [1]), groups, strict=True):
+        for count in (3, 70000):  # in a cell, and staged
+            x = torch.full((count,), float(10**rank))
+            dist.all_reduce(x, group=group)  # other ranks return at once
+            assert (x == (sum(10**r for r in ranks) if rank in ranks else 10**rank)).all()
+        sums.append(float(x[0]))
+    if rank in (1, 2):
+        y = torch.full((5,), float(rank))
+        dist.broadcast(y, src=2, group=groups[1])
+        assert (y == 2).all()
+        z = torch.full((1000,), float(rank))
+        dist.send(z, 2, group=groups[1]) if rank == 1 else dist.recv(z, 1, group=groups[1])
+        assert (z == 1).all()
+        net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 4), process_group=groups[1])
+        net(torch.full((2, 4), float(rank))).sum().backward()
+        assert (net.module.weight.grad == 3).all()  # the mean of 2 * 1 and 2 * 2
+        del net
+    dist.destroy_process_group(groups[0]) if rank != 1 else None
+    again = dist.new_group([0, 2])
+    x = torch.ones(4)
+    dist.all_reduce(x, group=again)
+    sums.append(float(x[0]))
+    dist.barrier()
+    dist.destroy_process_group()
+    return sums
+
+
 def dies(at):
     """The error of a rank whose peer leaves in DDP's backward pass."""
     import os

@@ -69,6 +69,14 @@ def test_each_collective_of_the_process_group():
         assert "must be one of SUM, AVG, MAX, MIN, PRODUCT" in refused[1]
 
 
+def test_groups_of_some_ranks():
+    assert gr.comm.spawn(functions.some_of_them, 3, pin=False) == [
+        [101.0, 1.0, 111.0, 1.0, 2.0],
+        [10.0, 110.0, 111.0, 10.0, 1.0],
+        [101.0, 110.0, 111.0, 100.0, 2.0],
+    ]
+
+
 def test_a_death_in_the_backward_pass_is_an_error_and_no_hang():
     begin = time.monotonic()
     with pytest.raises(gr.GradringError, match="rank 1 of 2 was killed by SIGKILL"):

@@ -165,6 +165,17 @@ class Communicator:
         group = self._group.split(-1 if color is None else color, key)
         return None if group is None else Communicator(group, generation=self.generation)
 
+    def group_of(self, members: list[int], tell: Callable[[int], None], hear: Callable[[], int]) -> Communicator:
+        """For ``gradring.torch``: a communicator of some ranks, of which no other rank needs to know.
+
+        The first member tells a number, and all members hear it, by means of their own.
+        """
+        if self.rank == members[0]:
+            tell(self._group.make_words(len(members)))
+        group = Communicator(self._group.join_words(members, hear()), generation=self.generation)
+        group.barrier()  # the words stay while the first member does: all have joined now
+        return group
+
     @contextmanager
     def doing(self, activity: str, patience: float = 0.0) -> Iterator[None]:
         """Tell the other ranks what this one does in the block: ``PeerStalled`` will say so.

@@ -1,4 +1,4 @@
-"""A process group of torch.distributed over a communicator: CPU tensors on one host."""
+"""A process group of torch.distributed over a communicator, of all ranks or of some: CPU tensors on one host."""
 
 from __future__ import annotations
 
@@ -72,6 +72,27 @@ class GradringProcessGroup(dist.ProcessGroup):
         super().__init__(comm.rank, comm.size)
         self._comm = comm
         self._completer = Completer()
+        self._name = self._description = ""
+
+    def getGroupName(self) -> str:
+        """As torch.distributed has registered it."""
+        return self._name
+
+    def setGroupName(self, name: str) -> None:
+        """Called by torch.distributed, which later asks for it."""
+        self._name = name
+
+    def getGroupDesc(self) -> str:
+        """What `new_group` was told."""
+        return self._description
+
+    def setGroupDesc(self, description: str) -> None:
+        """Called by torch.distributed, which later asks for it."""
+        self._description = description
+
+    def shutdown(self) -> None:
+        """Called by `destroy_process_group`: waits for operations under way, then leaves the group."""
+        self._comm.close()
 
     def getBackendName(self) -> str:
         """The name by which torch.distributed knows it."""
@@ -170,16 +191,19 @@ def _op(opts: Any) -> Any:
 
 
 def _create(store: Any, rank: int, size: int, timeout: timedelta) -> GradringProcessGroup:
+    """Of all ranks, or of those of `new_group`, which alone call this: they tell each other by the store who they are."""
     world = communicator(timeout.total_seconds())
-    if size != world.size:
-        raise NotBuilt(
-            f"[torch] a group of {size} of {world.size} ranks is planned; this version has groups of all ranks"
+    if size > world.size:
+        raise ValueError(f"[torch] a group of {size} ranks: the launcher has started {world.size}")
+    store.set(f"gradring/{rank}", str(world.rank))
+    members = [int(store.get(f"gradring/{other}")) for other in range(size)]
+    return GradringProcessGroup(
+        world.group_of(
+            members,
+            lambda offset: store.set("gradring/words", str(offset)),
+            lambda: int(store.get("gradring/words")),
         )
-    group = world.split(0, rank)
-    assert group is not None
-    if group.rank != rank:
-        raise ValueError(f"[torch] torch.distributed says that this is rank {rank}, its launcher rank {group.rank}")
-    return GradringProcessGroup(group)
+    )
 
 
 dist.Backend.register_backend("gradring", _create, devices=["cpu"])
