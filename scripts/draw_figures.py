@@ -260,12 +260,22 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
+def installing() -> str:
+    """How long the README's first command takes, where scripts/measure_install.py has measured it."""
+    if not (RESULTS / "install.json").exists():
+        return "compiles for a few minutes"
+    about = results("install")
+    minutes = sum(about["seconds"].values()) / 60
+    return f"{minutes:.0f} minutes on {about['processors']} cores"
+
+
 def filled(text: str) -> str:
-    """The text with every block between markers written anew."""
+    """The text with every block between markers, and the time of the first command, written anew."""
 
     def replace(match: re.Match[str]) -> str:
         return f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}"
 
+    text = re.sub(r"(&& gradring train digits +# )[^\n]*", rf"\g<1>{installing()}", text)
     return re.sub(r"(<!-- begin ([\w ]+): [^\n]*-->\n).*?(<!-- end \2 -->)", replace, text, flags=re.DOTALL)
 
 
