@@ -170,7 +170,9 @@ ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int
   ChunkOptions options = engine.chunk_options();
   options.train = train;
   options.rates = rates.data();
-  options.rate_count = rates.size();
+  // One row for each update; one axis alone has one learning rate each.
+  options.rate_columns = rates.ndim() == 2 ? rates.shape(1) : 1;
+  options.rate_count = options.rate_columns > 0 ? rates.size() / options.rate_columns : 0;
   options.most_steps = most_steps;
   if (seconds > 0) options.deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
   return options;

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,25 +47,25 @@ struct StepFastPath {
   py::object y_dtype;
   Expected x;
   Expected y;
-  // Learning rates of the updates from number first_update on; one alone that holds for ever if constant.
+  // Learning rates of the updates from number first_update on, `columns` for each; those of one update hold for ever if
+  // constant.
   std::vector<double> rates;
+  int64_t columns = 1;
   int64_t first_update = 0;
   bool constant = false;
 
-  // False if the rate of the next update is not here.
-  bool rate(double* out) const noexcept {
-    const int64_t index = constant ? 0 : engine->state().updates - first_update;
-    if (index < 0 || index >= static_cast<int64_t>(rates.size())) return false;
-    *out = rates[static_cast<size_t>(index)];
-    return true;
+  // The rates of the next update; null if they are not here.
+  const double* next_rates() const noexcept {
+    const int64_t at = constant ? 0 : (engine->state().updates - first_update) * columns;
+    return at < 0 || at >= static_cast<int64_t>(rates.size()) ? nullptr : rates.data() + at;
   }
 };
 
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) noexcept {
   auto* path = static_cast<StepFastPath*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
   if (path == nullptr) return nullptr;
-  double rate = 0;
-  if (count == 2 && names == nullptr && path->rate(&rate)) {
+  const double* rates = path->next_rates();
+  if (count == 2 && names == nullptr && rates != nullptr) {
     Batch batch;
     py::ssize_t rows = 0, target_rows = 0;
     batch.fields[0] = path->x.data_of(args[0], &rows);
@@ -78,10 +79,10 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       batch.samples = path->engine->row_numbers(rows);
       ChunkResult result;
       if (executor->keeps_gil()) {
-        result = path->engine->step(*executor, batch, rate);
+        result = path->engine->step(*executor, batch, rates, path->columns);
       } else {
         const GilRelease release;
-        result = path->engine->step(*executor, batch, rate);
+        result = path->engine->step(*executor, batch, rates, path->columns);
       }
       const double loss = path->engine->totals().last_loss;
       path->engine->leave();
@@ -151,9 +152,11 @@ void set_expected_shapes(const py::capsule& capsule, const std::string& dtype, c
   path.y = expected_for(path.y_dtype, target_shape);
 }
 
-void set_expected_rates(const py::capsule& capsule, std::vector<double> rates, int64_t first_update, bool constant) {
+void set_expected_rates(const py::capsule& capsule, const py::array_t<double, py::array::c_style>& rates,
+                        int64_t first_update, bool constant) {
   StepFastPath& path = fast_path_of(capsule);
-  path.rates = std::move(rates);
+  path.columns = rates.ndim() == 2 ? std::max<int64_t>(rates.shape(1), 1) : 1;
+  path.rates.assign(rates.data(), rates.data() + rates.size());
   path.first_update = first_update;
   path.constant = constant;
 }

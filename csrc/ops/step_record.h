@@ -32,7 +32,9 @@ constexpr uint8_t moment_of(bool first, bool last) noexcept {
 
 struct StepRecord {
   // Given before the step begins.
-  double learning_rate = 0;
+  double learning_rate = 0;       // the first of `rates`
+  const double* rates = nullptr;  // of this update: parameter groups may have rates of their own
+  int64_t rate_count = 0;
   int64_t number = 1;                // of this update, from 1: Adam's t
   uint64_t seed = 0;                 // keys the random numbers, together with the sample's number and
   uint64_t draw = 0;                 // this number, a new one for each forward pass
@@ -57,6 +59,9 @@ struct StepRecord {
   // Written by clip.
   double clip = 1;  // the factor that brings the gradients' norm below its limit
   double gradient_norm = 0;
+
+  // One of this update's learning rates.
+  double rate(int64_t which) const noexcept { return which < rate_count ? rates[which] : learning_rate; }
 
   // A gradient may be infinite: updates that are fused into products are left out, and separate ones run instead.
   void leave_bounded_route() noexcept {

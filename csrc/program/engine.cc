@@ -80,10 +80,11 @@ ChunkOptions Engine::chunk_options() const noexcept {
   return options;
 }
 
-ChunkResult Engine::step(Executor& executor, const Batch& batch, double rate) noexcept {
+ChunkResult Engine::step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept {
   ChunkOptions options = chunk_options();
-  options.rates = &rate;
+  options.rates = rates;
   options.rate_count = 1;
+  options.rate_columns = rate_columns;
   if (!executor.on_trial()) return run_step(team_, executor, batch, options, &state_, &totals_);
   const uint64_t start = ticks();
   const ChunkResult result = run_step(team_, executor, batch, options, &state_, &totals_);
@@ -108,7 +109,7 @@ ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* 
     if (totals->samples - before.samples == rows) executor->note(ticks() - start);
     if (result.end != ChunkEnd::kSteps) return result;
     const int64_t updates = totals->updates - before.updates;
-    options.rates += updates;
+    options.rates += updates * options.rate_columns;
     options.rate_count -= updates;
     if (options.most_steps > 0) --options.most_steps;
     if (Clock::now() >= options.deadline) {
@@ -129,7 +130,7 @@ std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch
   const uint64_t start_ticks = ticks();
   for (int i = 0; i < steps; ++i) {
     executor.watch(spans.data() + count * static_cast<size_t>(i));
-    step(executor, batch, rate);
+    step(executor, batch, &rate, 1);
   }
   executor.watch(nullptr);
   executor.set_lanes(set);

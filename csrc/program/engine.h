@@ -52,8 +52,8 @@ class GRADRING_API Engine {
 
   // Steps, or evaluation, as run_chunk does it, on the lanes that suit the program of the batch that waits.
   ChunkResult chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept;
-  // One training step on a filled batch.
-  ChunkResult step(Executor& executor, const Batch& batch, double rate) noexcept;
+  // One training step on a filled batch; rates: the learning rates of its update.
+  ChunkResult step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept;
   // Steps that say where their time goes: for every lane and instruction, the median seconds of waiting at its barrier
   // and of work, lane by lane. They train as any other step.
   struct Work {

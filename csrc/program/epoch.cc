@@ -36,7 +36,9 @@ struct Ledger {
     given.first_sample = turn->batch.position;
     given.moment = moment_of(state.pending == 0, state.pending + 1 >= options.accumulate);
     if (!options.train) return;
-    given.learning_rate = options.rates[updates];
+    given.rates = options.rates + updates * options.rate_columns;
+    given.rate_count = options.rate_columns;
+    given.learning_rate = *given.rates;
     given.number = state.updates - state.fresh + 1;
     given.pending_weight = state.pending_weight;
   }

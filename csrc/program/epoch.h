@@ -49,8 +49,9 @@ struct ChunkOptions {
   uint64_t seed = 0;
   bool check_finite = true;
   int64_t most_steps = -1;        // -1: no limit
-  const double* rates = nullptr;  // learning rates of the next updates
-  int64_t rate_count = 0;
+  const double* rates = nullptr;  // learning rates of the next updates, rate_columns for each
+  int64_t rate_count = 0;         // of updates
+  int64_t rate_columns = 1;
   Deadline deadline = kNoDeadline;  // a step that has begun is finished
 };
 
@@ -101,7 +102,7 @@ struct Feed {
 GRADRING_API ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* feed,
                                    const ChunkOptions& options, TrainState* state, Totals* totals) noexcept;
 
-// One training step on a batch that is already filled; options.rates[0] is its learning rate.
+// One training step on a batch that is already filled; options.rates begins with its learning rates.
 GRADRING_API ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options,
                                   TrainState* state, Totals* totals) noexcept;
 

@@ -453,7 +453,7 @@ def set_bfloat16(dtype: numpy.dtype[typing.Any]) -> None:
     """
     Make NumPy's dtype bfloat16, which ml_dtypes defines, known to native code.
     """
-def set_expected_rates(fast_path: typing_extensions.CapsuleType, rates: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
+def set_expected_rates(fast_path: typing_extensions.CapsuleType, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
     ...
 def set_expected_shapes(fast_path: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
     ...

@@ -61,6 +61,11 @@ class Trainer(Settled):
     dropout and order alone after ``model.init`` or a load, and an error after a training, which ``reset(seed)`` undoes.
     Another optimizer may be assigned to ``trainer.optimizer`` at any time; the next step uses it.
 
+    ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: these parameters stay as they
+    are, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their layers
+    otherwise train as ever: dropout is drawn, and running moments move. Each pattern must match a parameter. To thaw them,
+    make a new trainer of the same model, which keeps its parameters.
+
     Any number of threads may call ``predict`` at the same time; beside a ``fit`` in another thread, ``predict``,
     ``evaluate``, ``save`` and ``state_dict`` run between two of its chunks, so within about 0.2 s, on the parameters of a
     whole step. Whatever trains serves one thread at a time; another one that calls it meanwhile gets a
@@ -86,6 +91,7 @@ class Trainer(Settled):
         optimizer: Optimizer | None = None,
         *,
         metrics: Sequence[str | Callable[..., float]] = ("accuracy",),
+        frozen: str | Sequence[str] = (),
         device: str = "cpu",
         dtype: DTypeLike = "float32",
         replicas: int | Literal["auto"] = "auto",
@@ -120,7 +126,7 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
-            user = UserSession(step, params, optimizer=optimizer, options=options)
+            user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
             self._session, self.step = user, user.step_of
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")
@@ -131,7 +137,7 @@ class Trainer(Settled):
                     "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
                 )
             checked = as_loss("Trainer", loss)
-            native = Session(model, loss=checked, optimizer=optimizer, metrics=chosen, **asdict(options))
+            native = Session(model, loss=checked, optimizer=optimizer, frozen=frozen, metrics=chosen, **asdict(options))
             self._session, self.step = native, native.step
         self._state = TrainingState(self._session, optimizer, options.seed)
         self._lock = threading.RLock()
@@ -162,6 +168,11 @@ class Trainer(Settled):
         with self._alone("optimizer"):
             self._session.set_optimizer(optimizer)
             self._state.optimizer = optimizer
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parameters that training leaves as they are."""
+        return self._session.frozen
 
     @property
     def seed(self) -> int:

@@ -9,7 +9,12 @@ def test_kinds_states_and_hyperparameters():
     assert SGD(0.1).state_names == () and SGD(0.1, momentum=0.9).state_names == ("momentum",)
     assert Adam().state_names == AdamW().state_names == ("m", "v")
     assert SGD(0.1, 0.9, True, 1e-4).hyperparameters() == {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
-    assert Adam(1e-2, betas=[0.8, 0.9]).hyperparameters() == {"betas": (0.8, 0.9), "eps": 1e-8}
+    assert Adam(1e-2, betas=[0.8, 0.9]).hyperparameters() == {
+        "betas": (0.8, 0.9),
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "amsgrad": False,
+    }
 
 
 def test_they_are_values():

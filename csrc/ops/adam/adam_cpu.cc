@@ -6,7 +6,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-template <bool Decoupled, class T>
+template <bool Decoupled, bool kAmsgrad, class T>
 void update(const AdamArguments<T>& g, const AdamFactors& factors, const GradientPart<T>& part) noexcept {
   const T beta1 = static_cast<T>(g.beta1), rest1 = static_cast<T>(1 - g.beta1);
   const T beta2 = static_cast<T>(g.beta2), rest2 = static_cast<T>(1 - g.beta2);
@@ -18,6 +18,7 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, const Gradien
   T* const param = g.param;
   T* const first_moment = g.m;
   T* const second_moment = g.v;
+  T* const largest_moment = kAmsgrad ? g.vmax : g.v;
   for_gradient(
       part, [&](int64_t at, Vec<T> gradient, const auto& get, const auto& put) __attribute__((always_inline)) {
         Vec<T> p = get(param + at);
@@ -35,14 +36,25 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, const Gradien
         const Vec<T> v = get(second_moment + at) * beta2 + square * (large ? one : every_rest2);
         put(first_moment + at, m);
         put(second_moment + at, v);
-        put(param + at, p - m * step_size / (square_root<T>(v) * root + eps));
+        Vec<T> spread = v;
+        if constexpr (kAmsgrad) {
+          const Vec<T> before = get(largest_moment + at);
+          const IntVec<T> keeps = before > v;  // a NaN does not stay behind
+          spread = keeps ? before : v;
+          put(largest_moment + at, spread);
+        }
+        put(param + at, p - m * step_size / (square_root<T>(spread) * root + eps));
       });
 }
 
 template <class T>
 void update(const AdamArguments<T>& g, const AdamFactors& factors, const GradientPart<T>& part) noexcept {
-  if (g.decoupled) return update<true, T>(g, factors, part);
-  update<false, T>(g, factors, part);
+  if (g.vmax != nullptr) {
+    if (g.decoupled) return update<true, true, T>(g, factors, part);
+    return update<false, true, T>(g, factors, part);
+  }
+  if (g.decoupled) return update<true, false, T>(g, factors, part);
+  update<false, false, T>(g, factors, part);
 }
 
 template <class T>

@@ -7,12 +7,13 @@ namespace gradring {
 
 namespace {
 
-enum { kParam, kGrad, kM, kV };
+enum { kParam, kGrad, kM, kV, kVmax };
 constexpr Operand kOperands[] = {
     {.name = "param", .access = Access::kUpdate, .dtypes = kRealDtypes},
     {.name = "grad", .same_dtype = kParam, .like = kParam},
     {.name = "m", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam},
     {.name = "v", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam},
+    {.name = "vmax", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam, .optional = true},
 };
 enum { kStep, kLr, kBeta1, kBeta2, kEps, kDecay, kDecoupled, kScale };
 constexpr Attribute kAttributes[] = {
@@ -40,7 +41,7 @@ template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
   AdamArguments<T> g;
   g.n = call[kParam].elements(), g.param = call[kParam].as<T>(), g.grad = call[kGrad].as<const T>();
-  g.m = call[kM].as<T>(), g.v = call[kV].as<T>();
+  g.m = call[kM].as<T>(), g.v = call[kV].as<T>(), g.vmax = call[kVmax].as<T>();
   g.step = call.integer(kStep), g.lr = call.real(kLr), g.beta1 = call.real(kBeta1), g.beta2 = call.real(kBeta2);
   g.eps = call.real(kEps), g.weight_decay = call.real(kDecay), g.decoupled = call.flag(kDecoupled);
   g.grad_scale = call.real(kScale);
@@ -57,12 +58,13 @@ double flops(const OpCall& call) { return adam_flops(call[kParam].elements()); }
 
 namespace in_program {
 
-enum { kParam, kGradient, kM, kV, kClip, kWeight, kNumber, kLr, kFinite, kBounded };
+enum { kParam, kGradient, kM, kV, kVmax, kClip, kWeight, kNumber, kLr, kFinite, kBounded };
 constexpr Operand kOperands[] = {
     {.name = "param", .access = Access::kUpdate, .dtypes = kRealDtypes},
     {.name = "gradient", .same_dtype = kParam, .like = kParam},
     {.name = "m", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam},
     {.name = "v", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam},
+    {.name = "vmax", .access = Access::kUpdate, .same_dtype = kParam, .like = kParam, .optional = true},
     {.name = "clip", .optional = true, .step = StepField::kClip},
     {.name = "weight", .optional = true, .step = StepField::kTotalWeight},
     {.name = "number", .step = StepField::kNumber},
@@ -75,8 +77,8 @@ template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
   AdamArguments<T> g;
   g.n = call[kParam].elements(), g.param = call[kParam].as<T>(), g.grad = call[kGradient].as<const T>();
-  g.m = call[kM].as<T>(), g.v = call[kV].as<T>();
-  g.step = call.value<int64_t>(kNumber), g.lr = call.value<double>(kLr);
+  g.m = call[kM].as<T>(), g.v = call[kV].as<T>(), g.vmax = call[kVmax].as<T>();
+  g.step = call.value<int64_t>(kNumber), g.lr = learning_rate(call, kLr, kAdamRate);
   g.grad_scale = gradient_scale(call, kClip, kWeight);
   set_adam_attributes(call, &g);
   adam_update(lane, g);

@@ -3,17 +3,19 @@
 #pragma once
 
 #include "ops/adam/adam.h"
+#include "ops/learning_rate.h"
 #include "ops/op.h"
 
 namespace gradring {
 
-enum AdamStepAttribute { kAdamBeta1, kAdamBeta2, kAdamEps, kAdamDecay, kAdamDecoupled };
+enum AdamStepAttribute { kAdamBeta1, kAdamBeta2, kAdamEps, kAdamDecay, kAdamDecoupled, kAdamRate };
 inline constexpr Attribute kAdamStepAttributes[] = {
     {.name = "beta1", .type = AttributeType::kReal, .required = true, .least = 0, .most = 1, .below_most = true},
     {.name = "beta2", .type = AttributeType::kReal, .required = true, .least = 0, .most = 1, .below_most = true},
     {.name = "eps", .type = AttributeType::kReal, .required = true, .least = 0},
     {.name = "weight_decay", .type = AttributeType::kReal, .otherwise = real_value(0), .least = 0},
     {.name = "decoupled", .type = AttributeType::kFlag},
+    kRateAttribute,
 };
 
 template <class T>

@@ -64,7 +64,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   matrix.columns = p.n;
   matrix.whole.param = call[kParam].as<T>(), matrix.whole.velocity = call[kVelocity].as<T>();
   set_sgd_attributes(call, &matrix.whole);
-  matrix.whole.lr = call.value<double>(kLr);
+  matrix.whole.lr = learning_rate(call, kLr, kSgdRate);
   p.epilogue.consumer = sgd_consumer(matrix);
   matmul(lane, p);
 }
@@ -80,9 +80,9 @@ double flops(const OpCall& call) { return product_flops(call) + sgd_flops(call, 
 
 namespace with_adam {
 
-enum { kM = kParam + 1, kV, kNumber, kLr, kIsFinite, kIsBounded, kDw };
+enum { kM = kParam + 1, kV, kVmax, kNumber, kLr, kIsFinite, kIsBounded, kDw };
 constexpr Operand kNumberOf = {.name = "number", .step = StepField::kNumber};
-constexpr Operand kOperands[] = {kProductX, kProductDy, kUpdated, state("m"), state("v"),
+constexpr Operand kOperands[] = {kProductX, kProductDy, kUpdated, state("m"), state("v"), state("vmax", true),
                                  kNumberOf, kRate,      kFinite,  kBounded,   kSpace};
 
 template <class T>
@@ -91,8 +91,9 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   AdamMatrix<T> matrix;
   matrix.columns = p.n;
   AdamArguments<T>& whole = matrix.whole;
-  whole.param = call[kParam].as<T>(), whole.m = call[kM].as<T>(), whole.v = call[kV].as<T>();
-  whole.step = call.value<int64_t>(kNumber), whole.lr = call.value<double>(kLr);
+  whole.param = call[kParam].as<T>(), whole.m = call[kM].as<T>(), whole.v = call[kV].as<T>(),
+  whole.vmax = call[kVmax].as<T>();
+  whole.step = call.value<int64_t>(kNumber), whole.lr = learning_rate(call, kLr, kAdamRate);
   set_adam_attributes(call, &whole);
   matrix.factors = adam_factors(whole.step, whole.lr, whole.beta1, whole.beta2);
   p.epilogue.consumer = {adam_tile_update<T>(), &matrix, {whole.param, whole.m, whole.v}, p.n};

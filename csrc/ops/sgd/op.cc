@@ -70,7 +70,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   SgdArguments<T> g;
   g.n = call[kParam].elements(), g.param = call[kParam].as<T>(), g.grad = call[kGradient].as<const T>();
   g.velocity = call[kMomentumState].as<T>();
-  g.lr = call.value<double>(kLr), g.grad_scale = gradient_scale(call, kClip, kWeight);
+  g.lr = learning_rate(call, kLr, kSgdRate), g.grad_scale = gradient_scale(call, kClip, kWeight);
   set_sgd_attributes(call, &g);
   sgd_update(lane, g);
 }

@@ -2,16 +2,18 @@
 // rate is a field of the step record.
 #pragma once
 
+#include "ops/learning_rate.h"
 #include "ops/op.h"
 #include "ops/sgd/sgd.h"
 
 namespace gradring {
 
-enum SgdStepAttribute { kSgdMomentum, kSgdNesterov, kSgdDecay };
+enum SgdStepAttribute { kSgdMomentum, kSgdNesterov, kSgdDecay, kSgdRate };
 inline constexpr Attribute kSgdStepAttributes[] = {
     {.name = "momentum", .type = AttributeType::kReal, .otherwise = real_value(0), .least = 0},
     {.name = "nesterov", .type = AttributeType::kFlag},
     {.name = "weight_decay", .type = AttributeType::kReal, .otherwise = real_value(0), .least = 0},
+    kRateAttribute,
 };
 
 template <class T>

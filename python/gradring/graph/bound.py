@@ -25,14 +25,15 @@ def largest_value(graph: Graph, of: str) -> Value:
     return Value(graph.fresh(f"{of}.largest"), (-(-value.size // BLOCK),), dtype=value.dtype)
 
 
-def checked_gradients(graph: Graph, when: str) -> Graph:
-    """Have the gradients in memory looked at before the optimizer, the last node, reads them."""
+def checked_gradients(graph: Graph, when: str, updates: int) -> Graph:
+    """Have the gradients in memory looked at before the optimizer, the last nodes, of which there are ``updates``."""
     made = largest_value(graph, "gradients")
     look = Node("largest", {"x": "gradients"}, {"y": made.name}, phase="update", when=when, origin="check")
     effects = "check of the gradients"
     check = Node("check_gradients", {"largest": made.name}, {}, {}, (), effects, "update", when, "check")
     graph = replace(graph.with_value(made), effects=(*graph.effects, effects))
-    return graph.with_nodes([*graph.nodes[:-1], look, check, graph.nodes[-1]])
+    before = len(graph.nodes) - updates
+    return graph.with_nodes([*graph.nodes[:before], look, check, *graph.nodes[before:]])
 
 
 def _outputs(node: Node) -> dict[str, Operand]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradring.graph.schema import schema_of
-from gradring.ir import Graph, Node, Value
+from gradring.ir import Graph, Layout, Node, Value
 from gradring.ops._declare import DECLARED, attributes_with_defaults
 
 __all__ = ["differentiate", "gradient_name", "with_loss"]
@@ -23,9 +23,10 @@ def gradient_name(name: str) -> str:
 
 
 class _Builder:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, trained: Layout | None = None) -> None:
         self.graph = graph
-        self.wanted = _depends_on_parameters(graph)
+        self.trained = trained
+        self.wanted = _depends_on_parameters(graph, trained)
         self.ready: dict[str, str] = {}  # value -> its gradient so far
         self.origin = ""
 
@@ -44,9 +45,10 @@ class _Builder:
             self.graph = self.graph.with_value(Value(name, value.shape, "grad", value.dtype))
             return name
         if "gradients" not in self.graph.values:
-            root = self.graph.values[value.within]
-            self.graph = self.graph.with_value(Value("gradients", root.shape, "grad", root.dtype))
-        view = Value(name, value.shape, "grad", value.dtype, within="gradients", offset=value.offset)
+            shape = self.graph.values[value.within].shape if self.trained is None else (self.trained.elements,)
+            self.graph = self.graph.with_value(Value("gradients", shape, "grad", value.dtype))
+        offset = value.offset if self.trained is None else self.trained.offsets[target]
+        view = Value(name, value.shape, "grad", value.dtype, within="gradients", offset=offset)
         self.graph = self.graph.with_value(view)
         return name
 
@@ -116,13 +118,24 @@ class _Builder:
         return name
 
 
-def _depends_on_parameters(graph: Graph) -> set[str]:
-    """Values whose gradient somebody needs: what parameters flow into, and the parameters."""
-    wanted = {name for name, value in graph.values.items() if value.kind == "param"}
+def _depends_on_parameters(graph: Graph, trained: Layout | None) -> set[str]:
+    """Values whose gradient somebody needs: what trained parameters flow into, and these parameters."""
+    wanted = {
+        name
+        for name, value in graph.values.items()
+        if value.kind == "param" and (trained is None or value.within is None or name in trained.shapes)
+    }
+    wanted.discard("parameters")
+
+    def inside(name: str | None) -> bool:
+        while name is not None and name not in wanted:
+            name = graph.values[name].within
+        return name is not None
+
     for node in graph.nodes:
-        if any(name in wanted or graph.root(name) in wanted for name in node.inputs.values()):
+        if any(map(inside, node.inputs.values())):
             wanted.update(node.outputs.values())
-    wanted.update(name for name in graph.values if graph.root(name) in wanted)
+    wanted.update([name for name in graph.values if inside(name)])
     return wanted
 
 
@@ -207,9 +220,13 @@ def _differentiate(b: _Builder, node: Node, dy: str) -> None:
     b.contribute_all(targets, derivative.op, derivative.operands(names, dy), **passed)
 
 
-def differentiate(graph: Graph, output: str) -> Graph:
-    """Add the backward pass. The graph must come from ``with_loss(..., gradient=True)``."""
-    b = _Builder(graph)
+def differentiate(graph: Graph, output: str, trained: Layout | None = None) -> Graph:
+    """Add the backward pass. The graph must come from ``with_loss(..., gradient=True)``.
+
+    ``trained`` says which parameters get gradients, and where these lie; without it all do, as the parameters lie.
+    Nothing is computed that no gradient needs.
+    """
+    b = _Builder(graph, trained)
     b.ready[output] = gradient_name(output)
     views: dict[str, list[str]] = {}
     for name, value in graph.values.items():

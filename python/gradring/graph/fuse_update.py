@@ -15,7 +15,7 @@ from gradring.graph.differentiate import gradient_name
 from gradring.graph.schema import fused_update, schema_of
 from gradring.ir import Graph, Node, Value
 
-__all__ = ["fuse_updates", "state_view"]
+__all__ = ["fuse_updates", "state_view", "updates_of"]
 
 
 def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
@@ -25,37 +25,63 @@ def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
     Afterwards the gradients of the fused parameters are nowhere in memory. With ``check_finite`` the graph has a second
     route, for a step in which a gradient may be infinite: the separate products and update, with a look between.
     """
-    update = graph.nodes[-1]
-    if "param" not in update.updates:
-        raise ValueError(f"[fuse_updates] the graph ends with {update.op}: must end with an optimizer")
-    parameters = graph.views(update.inputs["param"])
+    updates = updates_of(graph)
+    if not updates or graph.nodes[-1] is not updates[-1]:
+        raise ValueError(f"[fuse_updates] the graph ends with {graph.nodes[-1].op}: must end with an optimizer")
+    before = graph.nodes[: -len(updates)]
+    parameters = [(value, update) for update in updates for value in _updated(graph, update)]
+    update_of = {value.name: update for value, update in parameters}
     products: dict[int, Value] = {}
-    for value in parameters:
+    for value, update in parameters:
         made = _makers(graph, value)
-        if len(made) == 1 and fused_update(made[0].op, update.op) is not None:
+        if len(made) == 1 and _fused(made[0], update) is not None:
             products[id(made[0])] = value
-    kept = [node for node in graph.nodes[:-1] if id(node) not in products]
-    separate = [node for node in graph.nodes[:-1] if id(node) in products]
+    kept = [node for node in before if id(node) not in products]
+    separate = [node for node in before if id(node) in products]
+    if not separate:
+        return checked_gradients(graph, "last", len(updates)) if check_finite else graph
     merged_names = {value.name for value in products.values()}
-    alone = [value for value in parameters if value.name not in merged_names and _makers(graph, value)]
-    if check_finite and separate:
+    alone = [value for value, _ in parameters if value.name not in merged_names and _makers(graph, value)]
+    if check_finite:
         bounds = _bounds(graph, separate, alone)
         graph, kept = bounds.graph, [*kept, *bounds.nodes]
     fused: list[Node] = []
     for node in separate:
-        graph, merged = _merge(graph, node, products[id(node)], update)
+        value = products[id(node)]
+        graph, merged = _merge(graph, node, value, update_of[value.name])
         fused.append(merged)
     for value in alone:
-        graph, single = _single(graph, value, update)
+        graph, single = _single(graph, value, update_of[value.name])
         fused.append(single)
     if not check_finite:
         return graph.with_nodes([*kept, *fused])
-    if not separate:
-        return checked_gradients(graph, "last")
     fused = [replace(node, when="bounded", inputs={**node.inputs, "bounded": "step.bounded"}) for node in fused]
     other = [replace(node, phase="update", when="unbounded") for node in separate]
-    last = replace(update, when="unbounded", inputs={**update.inputs, "bounded": "step.bounded"})
-    return checked_gradients(graph.with_nodes([*kept, *fused, *other, last]), "unbounded")
+    last = [
+        replace(update, when="unbounded", inputs={**update.inputs, "bounded": "step.bounded"}) for update in updates
+    ]
+    return checked_gradients(graph.with_nodes([*kept, *fused, *other, *last]), "unbounded", len(last))
+
+
+def updates_of(graph: Graph) -> list[Node]:
+    """The optimizer's nodes: one for each range of parameters that are treated alike."""
+    return [node for node in graph.nodes if "param" in node.updates]
+
+
+def _updated(graph: Graph, update: Node) -> list[Value]:
+    """The parameters that an optimizer's node updates."""
+    root, begin, end = graph.place(update.inputs["param"])
+    places = ((value, graph.place(value.name)) for value in graph.views(root))
+    return [value for value, (_, first, past) in places if begin <= first and past <= end]
+
+
+def _fused(product: Node, update: Node) -> str | None:
+    """The op that does the work of both, or None."""
+    op = fused_update(product.op, update.op)
+    schema = None if op is None else schema_of(op)
+    if schema is None or not set(update.inputs) - {"gradient"} <= schema.operands.keys():
+        return None
+    return op
 
 
 def _bounds(graph: Graph, products: list[Node], alone: list[Value]) -> Bounds:
@@ -94,17 +120,20 @@ def _makers(graph: Graph, parameter: Value) -> list[Node]:
 def _parts(graph: Graph, value: Value, update: Node) -> tuple[Graph, dict[str, str]]:
     """The update's inputs for one parameter: views of the states, and the values of the step."""
     parts: dict[str, str] = {}
+    if update.inputs["param"] == value.name:
+        return graph, dict(update.inputs)
+    offset = graph.place(value.name)[1] - graph.place(update.inputs["param"])[1]
     for role, name in update.inputs.items():
         if graph.values[name].kind == "state":
-            view = state_view(graph, name, value)
+            root = graph.root(name)
+            view = state_view(graph, root, value, graph.place(name)[1] + offset)
             graph, name = graph.with_value(view), view.name
         parts[role] = name
     return graph, {**parts, "param": value.name}
 
 
-def state_view(graph: Graph, state: str, parameter: Value) -> Value:
-    """The part of an optimizer's state, which has the root ``state``, that belongs to a parameter."""
-    offset = graph.place(parameter.name)[1]
+def state_view(graph: Graph, state: str, parameter: Value, offset: int) -> Value:
+    """The part of an optimizer's state, which has the root ``state``, that belongs to a parameter, at element ``offset``."""
     dtype = graph.values[state].dtype
     return replace(parameter, name=f"{state}[{parameter.name}]", kind="state", dtype=dtype, within=state, offset=offset)
 
@@ -112,7 +141,7 @@ def state_view(graph: Graph, state: str, parameter: Value) -> Value:
 def _merge(graph: Graph, node: Node, value: Value, update: Node) -> tuple[Graph, Node]:
     graph, parts = _parts(graph, value, update)
     del parts["gradient"]
-    op = fused_update(node.op, update.op)
+    op = _fused(node, update)
     assert op is not None
     inputs = {**node.inputs, **parts}
     return graph, replace(update, op=op, inputs=inputs, outputs=node.outputs, origin=node.origin)

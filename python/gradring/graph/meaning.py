@@ -84,8 +84,11 @@ def _results(graph: Graph, *, gradients: bool) -> list[str]:
 
 
 def _is_parameter(graph: Graph, name: str) -> bool:
-    """Not a view of an optimizer's state, which only some passes name: the state's root stands for all."""
+    """Not a view of an optimizer's state or of several parameters, which only some passes name: the roots and the
+    parameters stand for all."""
     value = graph.values[name]
+    if value.span:
+        return False
     return value.within is None if value.kind == "state" else value.within is not None
 
 
@@ -99,7 +102,8 @@ class _Reader:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.held: dict[_Place, str] = {}
-        self.parameters = {graph.place(v.name)[1:] for v in graph.values.values() if v.kind == "param" and v.within}
+        values = [v for v in graph.values.values() if v.kind == "param" and v.within and not v.span]
+        self.parameters = {graph.place(v.name)[1:] for v in values}
 
     def read(self, name: str) -> str:
         return self.at(self.graph.place(name))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from gradring.graph.bound import checked_gradients
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
-from gradring.graph.fuse_update import fuse_updates
+from gradring.graph.fuse_update import fuse_updates, updates_of
 from gradring.graph.meaning import promised
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.schema import schema_of
 from gradring.graph.spec import check
 from gradring.ir import Graph, Input, Layout, Node, Traceable, Value, trace
+from gradring.ir.layout import padded
 
 Inputs = tuple[int, ...] | Mapping[str, Input]  # as ``trace`` takes them
 
@@ -25,6 +26,7 @@ __all__ = [
     "evaluate_graph",
     "predict_graph",
     "train_graph",
+    "training_roots",
     "with_buffer_updates",
     "with_update",
     "without_buffer_updates",
@@ -64,6 +66,7 @@ def train_graph(
     optimizer: Any,
     dtype: str = "float32",
     layout: Layout | None = None,
+    frozen: Collection[str] = (),
     clip_norm: float | None = None,
     accumulate: bool = False,
     fuse_update: bool = False,
@@ -71,20 +74,22 @@ def train_graph(
 ) -> Graph:
     """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
 
-    ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with clipping
-    or accumulation, which need them, it changes nothing. ``check_finite`` asks for a step that changes nothing if one of
-    its gradients is infinite or NaN.
+    Parameters that are ``frozen`` get neither gradients nor updates, and what only their gradients would need is not
+    computed. ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with
+    clipping or accumulation, which need them, it changes nothing. ``check_finite`` asks for a step that changes nothing if
+    one of its gradients is infinite or NaN.
     """
     graph, output = trace(model, inputs, training=True, dtype=dtype, layout=layout)
     graph, moves = without_buffer_updates(graph)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     graph = checked(promised(with_loss(graph, output, loss, gradient=True, sums=accumulate)))
-    graph = checked(promised(differentiate(graph, output)))
+    layout = _layout_of(graph, layout)
+    graph = checked(promised(differentiate(graph, output, layout.without(frozen))))
     graph = checked(fuse_backward(graph))
     graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
-    graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate)
+    graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate, layout=layout, frozen=frozen)
     whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
     if clip_norm is not None:  # clipping looks at every gradient anyway
         return whole
@@ -92,7 +97,7 @@ def train_graph(
     if not fuse_update or accumulate:
         if not check_finite:
             return whole
-        return checked(promised(with_buffer_updates(checked_gradients(graph, "last"), moves)))
+        return checked(promised(with_buffer_updates(checked_gradients(graph, "last", len(updates_of(graph))), moves)))
     graph = with_buffer_updates(fuse_updates(graph, check_finite=check_finite), moves)
     return promised(checked(graph))
 
@@ -136,58 +141,136 @@ def accumulated(graph: Graph) -> Graph:
     return replace(graph, values=values, nodes=(*nodes, *sums))
 
 
-def with_update(graph: Graph, optimizer: Any, *, clip_norm: float | None, sums: bool) -> Graph:
-    """Add the clipping of the gradients' norm and the optimizer's step over the flat arenas."""
-    parameters = graph.values["parameters"]
-    elements, dtype = parameters.size, parameters.dtype
-    if "gradients" not in graph.values:
-        graph = graph.with_value(Value("gradients", (elements,), "grad", dtype))
-    graph = graph.with_step("learning_rate", "finite")
+def with_update(
+    graph: Graph,
+    optimizer: Any,
+    *,
+    clip_norm: float | None,
+    sums: bool,
+    layout: Layout | None = None,
+    frozen: Collection[str] = (),
+) -> Graph:
+    """Add the clipping of the gradients' norm and the optimizer's steps: one over the flat arenas or, where parameters are
+    frozen or in groups, one for each range of neighbours that are treated alike."""
+    layout = _layout_of(graph, layout)
+    trained = layout.without(frozen)  # as gradients and states lie
+    numbers = dict(zip(trained.shapes, optimizer.assigned(list(layout.shapes), frozen), strict=True))
+    graph = training_roots(graph, optimizer, trained).with_step("learning_rate", "finite")
     step = {"lr": "step.learning_rate", "finite": "step.finite"}
     if sums:
         step["weight"] = "step.total_weight"
     if clip_norm is not None:
-        graph = graph.with_value(Value("squares", (1,), dtype="float64")).with_step("clip", "gradient_norm")
-        squares = Node(
-            "sum_of_squares",
-            {"gradient": "gradients"},
-            {"sum": "squares"},
-            phase="update",
-            when="last",
-            origin="clip_norm",
-        )
-        weight = {"weight": "step.total_weight"} if sums else {}
-        clip = Node(
-            "clip",
-            {"sum": "squares", **weight},
-            {"clip": "step.clip", "norm": "step.gradient_norm"},
-            {"limit": float(clip_norm)},
-            phase="update",
-            effects="check of the gradients' norm",
-            when="last",
-            origin="clip_norm",
-        )
-        graph = graph.with_node(squares).with_node(clip)
+        graph = _clipped(graph, clip_norm, sums)
         step["clip"] = "step.clip"
-    op, attributes = optimizer.native()
+    for number, names in _runs(graph, numbers):
+        graph = _with_update_of(graph, optimizer, number, names, trained, step)
+    return graph
+
+
+def training_roots(graph: Graph, optimizer: Any, trained: Layout) -> Graph:
+    """Add the roots of the gradients, if there are none, and of the optimizer's states; all have the layout ``trained``."""
+    dtype = graph.values["parameters"].dtype
+    if "gradients" not in graph.values:
+        graph = graph.with_value(Value("gradients", (trained.elements,), "grad", dtype))
+    for number, name in enumerate(optimizer.state_names):
+        offset = number * trained.elements
+        graph = graph.with_value(Value(f"state.{name}", (trained.elements,), "state", dtype, offset=offset))
+    return graph
+
+
+def _layout_of(graph: Graph, layout: Layout | None) -> Layout:
+    """Where the parameters lie; without a ``layout``, as the graph has them."""
+    if layout is not None:
+        return layout
+    views = graph.views("parameters")
+    elements = graph.values["parameters"].size
+    return Layout({v.name: v.shape for v in views}, {v.name: v.offset for v in views}, elements)
+
+
+def _runs(graph: Graph, numbers: Mapping[str, int]) -> Iterator[tuple[int, list[str]]]:
+    """The ranges of neighbouring parameters in the same group: the group's number, and their names. Parameters that no
+    layer reads are left out where there are several ranges."""
+    known = [name for name in numbers if name in graph.values]
+    run: list[str] = []
+    for name in known:
+        if run:
+            before = graph.values[run[-1]]
+            beside = graph.values[name].offset == before.offset + padded(before.size)
+            if numbers[run[-1]] != numbers[name] or not beside:
+                yield numbers[run[0]], run
+                run = []
+        run.append(name)
+    if run or not numbers:  # a model without parameters has an update too, of nothing
+        yield (numbers[run[0]] if run else 0), run
+
+
+def _span(graph: Graph, names: list[str]) -> tuple[int, int]:
+    """Where these neighbours begin and end in the arena of the parameters."""
+    if not names:
+        return 0, graph.values["parameters"].size
+    last = graph.values[names[-1]]
+    return graph.values[names[0]].offset, last.offset + padded(last.size)
+
+
+def _clipped(graph: Graph, clip_norm: float, sums: bool) -> Graph:
+    """With the factor that brings the gradients' norm below ``clip_norm``."""
+    graph = graph.with_value(Value("squares", (1,), dtype="float64")).with_step("clip", "gradient_norm")
+    squares = Node(
+        "sum_of_squares",
+        {"gradient": "gradients"},
+        {"sum": "squares"},
+        phase="update",
+        when="last",
+        origin="clip_norm",
+    )
+    weight = {"weight": "step.total_weight"} if sums else {}
+    clip = Node(
+        "clip",
+        {"sum": "squares", **weight},
+        {"clip": "step.clip", "norm": "step.gradient_norm"},
+        {"limit": float(clip_norm)},
+        phase="update",
+        effects="check of the gradients' norm",
+        when="last",
+        origin="clip_norm",
+    )
+    return graph.with_node(squares).with_node(clip)
+
+
+def _with_update_of(
+    graph: Graph, optimizer: Any, number: int, names: list[str], trained: Layout, step: Mapping[str, str]
+) -> Graph:
+    """Add the optimizer's step for one range of parameters, which are in the group ``number``."""
+    rule = optimizer.rule(number)
+    op, attributes = optimizer.native_of(number)
     schema = schema_of(op)
     if schema is not None and "number" in schema.operands:
         graph = graph.with_step("number")
-        step["number"] = "step.number"
-    inputs = {"param": "parameters", "gradient": "gradients"}
-    for number, name in enumerate(optimizer.state_names):
-        state = Value(f"state.{name}", (elements,), "state", dtype, offset=number * elements)
-        graph = graph.with_value(state)
-        inputs[name] = state.name
-    updates = ("param", *optimizer.state_names)
-    update = Node(
-        op,
-        {**inputs, **step},
-        {},
-        attributes,
-        updates=updates,
-        phase="update",
-        when="last",
-        origin=str(optimizer),
+        step = {**step, "number": "step.number"}
+    begin, end = _span(graph, names)
+    whole = {"param": "parameters", "gradient": "gradients", **{name: f"state.{name}" for name in rule.state_names}}
+    inputs: dict[str, str] = {}
+    for role, root in whole.items():
+        if end - begin == graph.values[root].size:
+            inputs[role] = root
+        elif len(names) == 1 and role in ("param", "gradient"):
+            inputs[role] = names[0] if role == "param" else f"d({names[0]})"
+        else:
+            offset = begin if role == "param" else trained.offsets[names[0]]
+            graph, inputs[role] = _part(graph, root, names, offset, end - begin)
+    if inputs["gradient"] not in graph.values:  # the loss does not depend on this parameter
+        return graph
+    updates = ("param", *rule.state_names)
+    origin = str(rule)
+    return graph.with_node(
+        Node(op, {**inputs, **step}, {}, attributes, updates, phase="update", when="last", origin=origin)
     )
-    return graph.with_node(update)
+
+
+def _part(graph: Graph, root: str, names: list[str], begin: int, size: int) -> tuple[Graph, str]:
+    """A view of these neighbours' part of a root: of one parameter's shape, or flat."""
+    of, alone = graph.values[root], len(names) == 1
+    name = f"{root}[{names[0]}]" if alone else f"{root}[{names[0]} ... {names[-1]}]"
+    shape = graph.values[names[0]].shape if alone else (size,)
+    view = Value(name, shape, of.kind, of.dtype, within=root, offset=begin, span=not alone)
+    return graph.with_value(view), name

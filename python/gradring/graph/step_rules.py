@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradring.graph.schema import fail
 from gradring.ir import Graph, Node, Value
-from gradring.ir.layout import GRAIN
+from gradring.ir.layout import GRAIN, padded
 
 __all__ = ["check_step_graph"]
 
@@ -17,7 +17,7 @@ def check_step_graph(graph: Graph) -> None:
 
 
 def _check_layout(graph: Graph) -> None:
-    """Parameters lie one after another; a gradient lies in its root as its parameter does."""
+    """Parameters lie one after another; a gradient lies in its root as its parameter does among those that are trained."""
     parameters = graph.views("parameters")
     at = 0
     for value in parameters:
@@ -26,17 +26,19 @@ def _check_layout(graph: Graph) -> None:
             raise ValueError(
                 f"[graph] value {value.name!r}: offset: expected {at}, where the one before ends, got {begin}"
             )
-        at = begin + -(-value.size // GRAIN) * GRAIN
+        at = begin + padded(value.size)
     if max(at, GRAIN) != graph.values["parameters"].size:
         raise ValueError(f"[graph] value 'parameters': size: expected {at}, got {graph.values['parameters'].size}")
-    places = {graph.place(value.name)[1:]: value for value in parameters}
+    names = {f"d({value.name})": value for value in parameters}
+    after = 0  # the end of the gradient before: nearer by the size of what is frozen between
     for value in graph.views("gradients") if "gradients" in graph.values else []:
-        of = places.get(graph.place(value.name)[1:])
-        if of is None or of.shape != value.shape or value.name != f"d({of.name})":
+        of, begin = names.get(value.name), graph.place(value.name)[1]
+        if of is None or of.shape != value.shape or begin not in (after, graph.place(of.name)[1]):
             raise ValueError(
                 f"[graph] value {value.name!r}: place: expected that of its parameter, got elements "
                 f"{graph.place(value.name)[1:]} of 'gradients'"
             )
+        after = begin + padded(value.size)
 
 
 def _check_updates(graph: Graph) -> None:
@@ -52,6 +54,7 @@ def _check_updates(graph: Graph) -> None:
 
 def _check_route(graph: Graph, route: str) -> None:
     covered: list[tuple[int, int]] = []
+    moved = {graph.place(v.name)[1]: graph.place(f"d({v.name})")[1] for v in _trainable(graph)}
     for number, node in enumerate(graph.nodes):
         if "param" not in node.updates or node.when != route:
             continue
@@ -64,8 +67,9 @@ def _check_route(graph: Graph, route: str) -> None:
             if role != "param" and value.kind in ("grad", "state"):
                 where = graph.place(name)
                 wanted = "gradients" if value.kind == "grad" else f"state.{role}"
-                if where != (wanted, begin, end):
-                    expected = f"elements {begin} to {end} of {wanted!r}"
+                at = moved.get(begin, begin)
+                if where != (wanted, at, at + end - begin):
+                    expected = f"elements {at} to {at + end - begin} of {wanted!r}"
                     raise fail(number, node, role, "place", expected, f"{where[1]} to {where[2]} of {where[0]!r}")
             elif role in ("gradient", "dw", *node.updates) and role != "param":
                 raise fail(number, node, role, "kind", "a gradient or a state", value.kind)

@@ -78,8 +78,8 @@ class Graph:
         return value.name, begin, begin + size
 
     def views(self, root: str) -> list[Value]:
-        """The views of a root, in the order of their memory."""
-        inside = [v for v in self.values.values() if v.within is not None and self.root(v.name) == root]
+        """The views of a root, in the order of their memory; without spans of several."""
+        inside = [v for v in self.values.values() if v.within is not None and not v.span and self.root(v.name) == root]
         return sorted(inside, key=lambda v: self.place(v.name)[1:])
 
     def writers(self, root: str, begin: int, end: int) -> Iterator[Node]:

@@ -4,13 +4,18 @@ parameters."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["GRAIN", "Layout"]
+__all__ = ["GRAIN", "Layout", "padded"]
 
 # Elements: each parameter begins on a cache line of its own, in either dtype.
 GRAIN = 16
+
+
+def padded(size: int) -> int:
+    """The elements that an array of ``size`` takes in an arena."""
+    return -(-size // GRAIN) * GRAIN
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,18 @@ class Layout:
         at = 0
         for name, shape in shapes.items():
             offsets[name] = at
-            at += -(-math.prod(shape) // GRAIN) * GRAIN
+            at += padded(math.prod(shape))
         return cls(dict(shapes), offsets, max(at, GRAIN), cls.of(buffers) if buffers else None)
+
+    def without(self, names: Collection[str]) -> Layout:
+        """The layout of the parameters but these, one after another: that of gradients and of the optimizer's state.
+
+        >>> Layout.of({"a": (8,), "b": (4,), "c": (20,)}).without({"a"})
+        Layout(shapes={'b': (4,), 'c': (20,)}, offsets={'b': 0, 'c': 16}, elements=48)
+        """
+        if not names:
+            return Layout(self.shapes, self.offsets, self.elements)
+        return Layout.of({name: shape for name, shape in self.shapes.items() if name not in names})
 
     @property
     def whole(self) -> int:

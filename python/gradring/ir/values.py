@@ -38,7 +38,8 @@ class Value:
 
     ``within`` names the value of which this one is a view, and ``offset`` is the element where the view begins. A
     value without ``within`` is a root. A root's own ``offset`` is its place in its arena, in elements; an input's is the
-    number of its field in the batch. ``arena`` names the arena of a root, if it is not the usual one of its kind.
+    number of its field in the batch. ``arena`` names the arena of a root, if it is not the usual one of its kind. A ``span``
+    is the range of several views, which one node updates.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Value:
     within: str | None = None
     offset: int = 0
     arena: str = ""
+    span: bool = False
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ def adam_update(
     grad: ArrayLike,
     m: Array,
     v: Array,
+    vmax: Array | None = None,
     *,
     step: int,
     lr: float = 1e-3,
@@ -37,6 +38,7 @@ def adam_update(
         param: any shape; float32 or float64; changed.
         grad: as param.
         m, v: the running means of the gradient and of its square, as param, zeros before the first step; changed.
+        vmax: as v; the largest v so far, which then stands for v in the update (AMSGrad; Reddi et al., 2018). Changed.
         step: 1 for the first update.
         grad_scale: a factor of the gradient, such as the one that clips it.
 
@@ -55,6 +57,7 @@ def adamw_update(
     grad: ArrayLike,
     m: Array,
     v: Array,
+    vmax: Array | None = None,
     *,
     step: int,
     lr: float = 1e-3,
@@ -70,6 +73,7 @@ def adamw_update(
         param: any shape; float32 or float64; changed.
         grad: as param.
         m, v: the running means of the gradient and of its square, as param, zeros before the first step; changed.
+        vmax: as v; the largest v so far, which then stands for v in the update (AMSGrad; Reddi et al., 2018). Changed.
         step: 1 for the first update.
         grad_scale: a factor of the gradient, such as the one that clips it.
 
@@ -87,6 +91,7 @@ def _reference(
     grad: Array,
     m: Array,
     v: Array,
+    vmax: Any = None,
     *,
     step: int,
     lr: float,
@@ -100,8 +105,9 @@ def _reference(
     g = grad * grad_scale + (0 if decoupled else weight_decay * param)
     param = param * (1 - lr * weight_decay) if decoupled else param
     m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
-    m_hat, v_hat = m / (1 - beta1**step), v / (1 - beta2**step)
-    return {"param": param - lr * m_hat / (np.sqrt(v_hat) + eps), "m": m, "v": v}
+    largest = {} if vmax is None else {"vmax": np.maximum(vmax, v)}
+    m_hat, v_hat = m / (1 - beta1**step), largest.get("vmax", v) / (1 - beta2**step)
+    return {"param": param - lr * m_hat / (np.sqrt(v_hat) + eps), "m": m, "v": v, **largest}
 
 
 def _torch(
@@ -109,6 +115,7 @@ def _torch(
     grad: Any,
     m: Any,
     v: Any,
+    vmax: Any = None,
     *,
     step: int,
     beta1: float,
@@ -121,16 +128,21 @@ def _torch(
 
     param, m, v = param.clone().requires_grad_(), m.clone(), v.clone()
     param.grad = grad * grad_scale
-    optimizer = (torch.optim.AdamW if decoupled else torch.optim.Adam)([param], betas=(beta1, beta2), **options)
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    optimizer = kind([param], betas=(beta1, beta2), amsgrad=vmax is not None, **options)
     optimizer.state[param] = {"step": torch.tensor(float(step - 1)), "exp_avg": m, "exp_avg_sq": v}
+    results = {"m": m, "v": v}
+    if vmax is not None:
+        optimizer.state[param]["max_exp_avg_sq"] = results["vmax"] = vmax.clone()
     optimizer.step()
-    return {"param": param.detach(), "m": m, "v": v}
+    return {"param": param.detach(), **results}
 
 
 def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
-    for decoupled in (False, True):
+    for decoupled, amsgrad in ((False, False), (True, False), (False, True), (True, True)):
         param, grad, m = rng.standard_normal((3, rows, 19))
         yield {
+            **({"vmax": rng.random((rows, 19)) + 0.1} if amsgrad else {}),
             "param": param,
             "grad": grad,
             "m": m,

@@ -11,14 +11,18 @@ from gradring.optim.schedule import Schedule
 __all__ = ["Adam", "AdamW"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam, with bias correction; update ``t`` counts from 1.
 
     ``m = b1 * m + (1 - b1) * grad;  v = b2 * v + (1 - b2) * grad**2``
     ``p -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)``
 
-    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+    ``weight_decay`` is added to the gradient: ``grad += weight_decay * p``; ``AdamW`` shrinks the parameters instead.
+    ``amsgrad`` puts the largest ``v`` so far in the place of ``v``, and keeps it as one more array.
+
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015; Reddi, Kale and Kumar, "On the Convergence of Adam
+    and Beyond", 2018.
 
     >>> Adam(1e-3).state_names
     ('m', 'v')
@@ -27,6 +31,8 @@ class Adam(Optimizer):
     lr: float | Schedule = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    weight_decay: float = 0.0
+    amsgrad: bool = False
 
     kind: ClassVar[str] = "adam"
 
@@ -39,31 +45,32 @@ class Adam(Optimizer):
         for i, beta in enumerate(self.betas):
             self._check(f"betas[{i}]", beta, below=1.0)
         self._check("eps", self.eps)
+        self._check("weight_decay", self.weight_decay)
+        if not isinstance(self.amsgrad, bool):
+            raise TypeError(f"[{name}] amsgrad must be a bool, got {type(self.amsgrad).__name__}")
+        self._check_groups()
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        return ("m", "v")
+        return ("m", "v", "vmax") if self.amsgrad else ("m", "v")
 
     def native(self) -> tuple[str, dict[str, Any]]:
         values = self.hyperparameters()
+        del values["amsgrad"]  # the op sees it by its operands
         beta1, beta2 = values.pop("betas")
         return "adam", {"beta1": beta1, "beta2": beta2, **values, "decoupled": self.kind == "adamw"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``p -= lr * weight_decay * p`` before Adam's own update.
 
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
 
     >>> AdamW(1e-3, weight_decay=0.1).hyperparameters()
-    {'betas': (0.9, 0.999), 'eps': 1e-08, 'weight_decay': 0.1}
+    {'betas': (0.9, 0.999), 'eps': 1e-08, 'weight_decay': 0.1, 'amsgrad': False}
     """
 
     weight_decay: float = 1e-2
 
     kind: ClassVar[str] = "adamw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("weight_decay", self.weight_decay)

@@ -3,36 +3,117 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arguments import real
+from gradring.optim.groups import Group, as_groups, assigned
 from gradring.optim.schedule import Schedule, as_schedule
 
-__all__ = ["Optimizer", "require_optimizer"]
+__all__ = ["Groups", "Optimizer", "require_optimizer"]
+
+Groups = Sequence[Mapping[str, Any] | Group]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimizer:
     """A rule for updating parameters, as data: ``kind`` names it and the fields are its hyperparameters.
 
     ``lr`` is a float or a schedule. ``state_names`` lists the arrays, of a parameter's shape, that the rule keeps for
     each parameter; all begin at zero.
+
+    ``groups`` are dicts, each with ``"params"``, one pattern over the parameters' names or several, and the arguments
+    that are others for the parameters that match. ``*`` in a pattern stands for any letters, dots too. Each pattern must
+    match a parameter, and no parameter may be in two groups; those in none have the optimizer's own arguments.
+
+    >>> from gradring.optim import AdamW
+    >>> AdamW(1e-3, groups=[{"params": "*.bias", "weight_decay": 0.0}, {"params": "0.weight", "lr": 1e-4}]).rule(1)
+    AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0, amsgrad=False)
     """
 
     lr: float | Schedule
+    groups: Groups = field(default=(), kw_only=True)
 
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
         as_schedule(self.lr, type(self).__name__, "lr")
+        if not (isinstance(self.groups, tuple) and not self.groups):
+            known = [f.name for f in fields(self) if f.name != "groups"]
+            object.__setattr__(self, "groups", as_groups(type(self).__name__, self.groups, known))
+
+    def __repr__(self) -> str:
+        shown = [f.name for f in fields(self) if f.name != "groups"]
+        said = [f"{name}={getattr(self, name)!r}" for name in shown]
+        if self.groups:
+            said.append(f"groups={list(self.groups)!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
 
     @property
     def state_names(self) -> tuple[str, ...]:
         return ()
+
+    # Groups
+
+    @cached_property
+    def rules(self) -> tuple[Optimizer, ...]:
+        """This rule without groups, and then that of each group."""
+        if not self.groups:
+            return (self,)
+        plain = replace(self, groups=())
+        made = [plain]
+        for number, group in enumerate(self._groups):
+            where = f"[{type(self).__name__}] groups[{number}]"
+            try:
+                rule = replace(plain, **group.options)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{where}: {error}") from None
+            if not set(rule.state_names) <= set(plain.state_names):
+                extra = ", ".join(name for name in rule.state_names if name not in plain.state_names)
+                raise ValueError(
+                    f"{where} needs the state {extra!r}, which {plain} does not keep: give the argument to the optimizer, "
+                    "and switch it off in the groups that go without"
+                )
+            made.append(rule)
+        return tuple(made)
+
+    def _check_groups(self) -> None:
+        """What each ``__post_init__`` ends with: every group's arguments make a sound rule."""
+        self.rule(len(self.groups))
+
+    @property
+    def _groups(self) -> tuple[Group, ...]:
+        return tuple(group for group in self.groups if isinstance(group, Group))
+
+    def rule(self, number: int) -> Optimizer:
+        """The rule for the parameters of group ``number``, from 1; 0: for those in no group."""
+        return self.rules[number]
+
+    def assigned(self, names: Sequence[str], frozen: Collection[str] = ()) -> list[int]:
+        """The number of the rule for each of these parameters that is not ``frozen``; ``ValueError`` if a pattern matches
+        none of them, or two groups the same one.
+
+        >>> from gradring.optim import SGD
+        >>> SGD(0.1, groups=[{"params": "*.bias", "lr": 0.2}]).assigned(["0.weight", "0.bias", "2.weight"])
+        [0, 1, 0]
+        """
+        return assigned(type(self).__name__, self._groups, names, frozen)
+
+    # Learning rates
+
+    @cached_property
+    def rates(self) -> tuple[float | Schedule, ...]:
+        """The different learning rates of the groups, the optimizer's own first."""
+        found: list[float | Schedule] = []
+        for rule in self.rules:
+            if rule.lr not in found:
+                found.append(rule.lr)
+        return tuple(found)
 
     def learning_rates(self, first: int, count: int) -> NDArray[np.float64]:
         """The learning rates of ``count`` consecutive updates, the first of which is update number ``first`` from 0.
@@ -43,6 +124,12 @@ class Optimizer:
         """
         return as_schedule(self.lr).range(first, count)
 
+    def all_learning_rates(self, first: int, count: int) -> NDArray[np.float64]:
+        """As ``learning_rates``; where groups have other rates than the optimizer, a column for each of ``rates``."""
+        if len(self.rates) == 1:
+            return self.learning_rates(first, count)
+        return np.stack([as_schedule(rate).range(first, count) for rate in self.rates], axis=1)
+
     def learning_rate(self, update: int) -> float:
         """The learning rate of one update, counted from 0.
 
@@ -52,9 +139,11 @@ class Optimizer:
         """
         return float(self.learning_rates(update, 1)[0]) if callable(self.lr) else float(self.lr)
 
+    # What runs
+
     def hyperparameters(self) -> dict[str, Any]:
-        """Everything but the learning rate, by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lr"}
+        """Everything but the learning rate and the groups, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("lr", "groups")}
 
     def native(self) -> tuple[str, dict[str, Any]]:
         """The op of a program that applies the rule (``csrc/ops``), and its attributes.
@@ -64,6 +153,13 @@ class Optimizer:
         ('sgd', {'momentum': 0.9, 'nesterov': False, 'weight_decay': 0.0})
         """
         return self.kind, self.hyperparameters()
+
+    def native_of(self, number: int) -> tuple[str, dict[str, Any]]:
+        """As ``native``, for the parameters of a group: ``rate`` is the number of its learning rate among ``rates``."""
+        rule = self.rules[number]
+        op, attributes = rule.native()
+        rate = self.rates.index(rule.lr)
+        return op, {**attributes, "rate": rate} if rate else attributes
 
     def _check(self, argument: str, value: float, below: float = math.inf) -> None:
         """``0 <= value < below``, or an error that names the argument."""
@@ -77,7 +173,7 @@ def require_optimizer(optimizer: Any) -> None:
     got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
     hint = ""
     if isinstance(optimizer, str):
-        known = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+        known = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "lion": "Lion"}
         hint = f": write optimizer=gr.optim.{known.get(optimizer.lower(), 'AdamW')}(lr)"
     elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"

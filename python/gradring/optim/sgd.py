@@ -11,7 +11,7 @@ from gradring.optim.schedule import Schedule
 __all__ = ["SGD"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum, in PyTorch's form (no dampening).
 
@@ -38,6 +38,7 @@ class SGD(Optimizer):
             raise TypeError(f"[SGD] nesterov must be a bool, got {type(self.nesterov).__name__}")
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("[SGD] nesterov needs momentum above 0, got momentum=0.0")
+        self._check_groups()
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ def compare(
     options: dict[str, Any] = {
         "loss": session.loss.kind,
         "optimizer": session.optimizer,
+        "frozen": session.frozen,
         "clip_norm": session.clip_norm,
         "accumulate": session.accumulate,
     }

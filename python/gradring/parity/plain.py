@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +32,21 @@ class PlainTwin:
         *,
         loss: str,
         optimizer: Optimizer,
+        frozen: Collection[str] = (),
         clip_norm: float | None,
         accumulate: int,
         dtype: str,
     ) -> None:
-        self._model, self._loss, self._rule, self._dtype = model, loss, optimizer, dtype
+        self._model, self._loss, self._dtype = model, loss, dtype
         self._clip_norm, self._accumulate = clip_norm, accumulate
         self.params: dict[str, Array] = {name: array.astype(dtype) for name, array in params.items()}
-        self._state = {name: [np.zeros_like(a) for _ in optimizer.state_names] for name, a in self.params.items()}
+        self._trained = [name for name in self.params if name not in frozen]
+        numbers = optimizer.assigned(list(self.params), frozen)
+        self._rules = dict(zip(self._trained, map(optimizer.rule, numbers), strict=True))
+        self._state = {
+            name: {state: np.zeros_like(self.params[name]) for state in self._rules[name].state_names}
+            for name in self._trained
+        }
         self._weight = 0.0
         self._pending = self._updates = 0
         self.grads: dict[str, Array] = {name: np.zeros_like(array) for name, array in self.params.items()}
@@ -63,16 +70,16 @@ class PlainTwin:
         """Apply the gradients that wait for an update."""
         if not self._pending:
             return
-        grads = {name: grad / self._weight for name, grad in self.grads.items()}
+        grads = {name: self.grads[name] / self._weight for name in self._trained}
         if self._clip_norm is not None:
             norm = np.sqrt(sum(np.sum(np.square(grad)) for grad in grads.values()))
             factor = min(1.0, self._clip_norm / (norm + 1e-6))
             grads = {name: grad * factor for name, grad in grads.items()}
-        rate = float(self._rule.learning_rates(self._updates, 1)[0])
         self._updates += 1
         for name, grad in grads.items():
-            update = _sgd if self._rule.kind == "sgd" else _adam
-            update(self._rule, self._updates, rate, self.params[name], grad, self._state[name])
+            rule = self._rules[name]
+            rate = float(rule.learning_rates(self._updates - 1, 1)[0])
+            _RULES[rule.kind](rule, self._updates, rate, self.params[name], grad, self._state[name])
         self._pending, self._weight = 0, 0.0
 
     def _layer(self, layer: Layer, path: str, x: Array) -> tuple[Array, Backward]:
@@ -163,18 +170,54 @@ def _loss(kind: str, output: Array, y: Array) -> tuple[Array, Array]:
     return losses, _sigmoid(output) - target
 
 
-def _sgd(rule: Any, update: int, rate: float, p: Array, grad: Array, state: list[Array]) -> None:
+State = dict[str, Array]
+
+
+def _sgd(rule: Any, update: int, rate: float, p: Array, grad: Array, state: State) -> None:
     grad = grad + rule.weight_decay * p
     if state:
-        velocity = state[0]
+        velocity = state["momentum"]
         velocity[...] = grad if update == 1 else rule.momentum * velocity + grad
         grad = grad + rule.momentum * velocity if rule.nesterov else velocity
     p -= rate * grad
 
 
-def _adam(rule: Any, update: int, rate: float, p: Array, grad: Array, state: list[Array]) -> None:
-    (b1, b2), (m, v) = rule.betas, state
-    p *= 1 - rate * getattr(rule, "weight_decay", 0.0)
+def _adam(rule: Any, update: int, rate: float, p: Array, grad: Array, state: State) -> None:
+    (b1, b2), m, v = rule.betas, state["m"], state["v"]
+    if rule.kind == "adamw":
+        p *= 1 - rate * rule.weight_decay
+    else:
+        grad = grad + rule.weight_decay * p
     m[...] = b1 * m + (1 - b1) * grad
     v[...] = b2 * v + (1 - b2) * grad**2
+    if rule.amsgrad:
+        v = state["vmax"] = np.maximum(state["vmax"], v)
     p -= rate * (m / (1 - b1**update)) / (np.sqrt(v / (1 - b2**update)) + rule.eps)
+
+
+def _rmsprop(rule: Any, update: int, rate: float, p: Array, grad: Array, state: State) -> None:
+    grad, v = grad + rule.weight_decay * p, state["v"]
+    v[...] = rule.alpha * v + (1 - rule.alpha) * grad**2
+    if rule.centered:
+        mean = state["mean"]
+        mean[...] = rule.alpha * mean + (1 - rule.alpha) * grad
+        v = np.maximum(v - mean**2, 0)
+    step = grad / (np.sqrt(v) + rule.eps)
+    if rule.momentum:
+        step = state["velocity"] = rule.momentum * state["velocity"] + step
+    p -= rate * step
+
+
+def _lion(rule: Any, update: int, rate: float, p: Array, grad: Array, state: State) -> None:
+    (b1, b2), m = rule.betas, state["m"]
+    p -= rate * (np.sign(b1 * m + (1 - b1) * grad) + rule.weight_decay * p)
+    m[...] = b2 * m + (1 - b2) * grad
+
+
+_RULES: dict[str, Callable[..., None]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adam,
+    "rmsprop": _rmsprop,
+    "lion": _lion,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,19 +78,27 @@ class Twin:
         *,
         loss: str,
         optimizer: Optimizer,
+        frozen: Collection[str] = (),
         clip_norm: float | None,
         accumulate: int,
         dtype: str,
     ) -> None:
         import torch
 
-        self._forward, self._loss, self._rule = forward, loss, optimizer
+        self._forward, self._loss = forward, loss
         self._own = forward.__module__ == __name__
         self._clip_norm, self._accumulate, self._dtype = clip_norm, accumulate, dtype
         self.params: dict[str, Any] = {
-            name: torch.from_numpy(array.astype(dtype)).requires_grad_() for name, array in params.items()
+            name: torch.from_numpy(array.astype(dtype)).requires_grad_(name not in frozen)
+            for name, array in params.items()
         }
-        self._optimizer = _torch_optimizer(optimizer, list(self.params.values()))
+        self._trained = {name: tensor for name, tensor in self.params.items() if name not in frozen}
+        numbers = optimizer.assigned(list(self.params), frozen)
+        groups: dict[int, list[Any]] = {}
+        for number, tensor in zip(numbers, self._trained.values(), strict=True):
+            groups.setdefault(number, []).append(tensor)
+        # One optimizer for each group, because a group may lack what the others have, such as momentum.
+        self._optimizers = [(optimizer.rule(n), _torch_optimizer(optimizer.rule(n), t)) for n, t in groups.items()]
         self._weight = 0.0
         self._pending = self._updates = 0
         self.grads: dict[str, NDArray[Any]] = {}
@@ -105,7 +113,7 @@ class Twin:
         whole = self._accumulate == 1
         loss = self._mean_loss(self._forward(self.params, inputs), y)
         (loss if whole else loss * len(x)).backward()
-        self.grads = {name: tensor.grad.numpy().copy() for name, tensor in self.params.items()}
+        self.grads = {name: tensor.grad.numpy().copy() for name, tensor in self._trained.items()}
         self._weight += 1.0 if whole else len(x)
         self._pending += 1
         if self._pending == self._accumulate:
@@ -122,15 +130,16 @@ class Twin:
 
         if not self._pending:
             return
-        tensors = list(self.params.values())
+        tensors = list(self._trained.values())
         for tensor in tensors:
             tensor.grad /= self._weight
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(tensors, self._clip_norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = float(self._rule.learning_rates(self._updates, 1)[0])
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        for rule, optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = float(rule.learning_rates(self._updates, 1)[0])
+            optimizer.step()
+            optimizer.zero_grad()
         self._updates += 1
         self._pending, self._weight = 0, 0.0
 
@@ -152,7 +161,12 @@ def _torch_optimizer(rule: Optimizer, tensors: list[Any]) -> Any:
     import torch
 
     options = rule.hyperparameters()
-    classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    classes: dict[str, Any] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+    }
     if rule.kind not in classes:
-        raise TypeError(f"[parity] {rule!r} has no twin in PyTorch")
+        raise TypeError(f"[parity] {rule!r} has no twin in PyTorch: compare against='numpy'")
     return classes[rule.kind](tensors, lr=1.0, **options)

@@ -37,7 +37,8 @@ class Arenas:
 
     def gradients(self, memory: Memory) -> dict[str, Array]:
         """The gradients by parameter: live arrays."""
-        return {name: self._view(memory, gradient_name(name)) for name in self.store.shapes}
+        named = ((name, gradient_name(name)) for name in self.store.shapes)
+        return {name: self._view(memory, gradient) for name, gradient in named if gradient in memory.places}
 
     def states(self, memory: Memory, names: Iterable[str]) -> dict[str, Array]:
         """The optimizer's arrays, such as ``"momentum.0.weight"``: live arrays."""
@@ -45,6 +46,7 @@ class Arenas:
             f"{name}.{parameter}": self._view(memory, f"state.{name}[{parameter}]")
             for name in names
             for parameter in self.store.shapes
+            if gradient_name(parameter) in memory.places  # else it is frozen
         }
 
     def replace_state(self, memory: Memory, names: Iterable[str], before: Mapping[str, Array]) -> dict[str, Array]:

@@ -28,6 +28,7 @@ class BaseSession(ABC):
 
     params: Params
     buffers: Params = Params()
+    frozen: tuple[str, ...] = ()  # names of parameters that no step changes
     state: dict[str, NDArray[Any]]
     names: tuple[str, ...] = ("x", "y")  # of a batch's fields, the targets last
     limit: int | None = None  # of batches in an epoch

@@ -84,7 +84,7 @@ class Sums:
 
     def report(self, rates: Any, updates: int, seconds: float) -> Report:
         """The means so far; ``updates`` of the last chunk had ``rates``."""
-        rate = float(rates[max(updates - 1, 0)])
+        rate = float(np.ravel(rates[max(updates - 1, 0)])[0])  # the optimizer's own comes before those of groups
         return Report(self.count("steps"), self.count("samples"), self.loss(), self.accuracy(), rate, seconds)
 
     def result(self, total: float) -> EpochResult:

@@ -72,8 +72,9 @@ class Session(SessionState):
         self._expect_rates()
 
     def _expect_rates(self) -> None:
-        constant = [] if self._constant_rates is None else [float(self._constant_rates[0])]
-        _core.set_expected_rates(self._fast, constant, 0, bool(constant))
+        constant = self._constant_rates is not None
+        rates = self._constant_rates[:1] if self._constant_rates is not None else np.empty(0)
+        _core.set_expected_rates(self._fast, rates, 0, constant)
 
     def trace(self, on: bool) -> None:
         self._native.trace(on)
@@ -109,7 +110,7 @@ class Session(SessionState):
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y)
         if self._constant_rates is None:
-            ahead = self.optimizer.learning_rates(self.step_count, RATES).tolist()
+            ahead = self.optimizer.all_learning_rates(self.step_count, RATES)
             _core.set_expected_rates(self._fast, ahead, self.step_count, False)
         result, part = self._native.chunk(True, feed, self._rates(1), 1, 0.0)
         if result["fault"]:

@@ -23,6 +23,7 @@ from gradring.losses import Loss, as_loss
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
+from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
 from gradring.session.batch import Bound, bind, check_target
@@ -46,6 +47,7 @@ class SessionState(BaseSession):
         model: Layer,
         *,
         optimizer: Optimizer,
+        frozen: str | Sequence[str] = (),
         loss: str | Loss = "cross_entropy",
         dtype: str = "float32",
         threads: int | Literal["auto"] = "auto",
@@ -83,7 +85,9 @@ class SessionState(BaseSession):
                 "copy.deepcopy of this layer"
             )
         store = model.astype(options.dtype).store
-        memory = training_memory(store.layout, store.dtype, optimizer)
+        self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
+        optimizer.assigned(list(store.shapes), self.frozen)  # its patterns match
+        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen)
         self._arenas = Arenas(store, memory)
         self._programs = Programs(
             model,
@@ -203,8 +207,9 @@ class SessionState(BaseSession):
     # The optimizer
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
+        optimizer.assigned(list(self.params), self.frozen)
         if optimizer.state_names != self.optimizer.state_names:
-            memory = training_memory(self._programs.store.layout, self.dtype, optimizer)
+            memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen)
             views = self._arenas.replace_state(memory, optimizer.state_names, self.state)
             self._programs.use_state()
             if set(optimizer.state_names) - set(self.optimizer.state_names):
@@ -217,14 +222,15 @@ class SessionState(BaseSession):
         self._set_rates(optimizer)
 
     def _set_rates(self, optimizer: Optimizer) -> None:
-        self._constant_rates = None if callable(optimizer.lr) else np.full(1, optimizer.lr, np.float64)
+        constant = not any(callable(rate) for rate in optimizer.rates)
+        self._constant_rates = optimizer.all_learning_rates(0, 1) if constant else None
 
     def _rates(self, count: int) -> NDArray[np.float64]:
-        """The learning rates of the next updates."""
+        """The learning rates of the next updates; a row for each where groups have their own."""
         if self._constant_rates is None:
-            return self.optimizer.learning_rates(self.step_count, count)
+            return self.optimizer.all_learning_rates(self.step_count, count)
         if len(self._constant_rates) < count:
-            self._constant_rates = _constant(float(self._constant_rates[0]))
+            self._constant_rates = _constant(tuple(self._constant_rates[:1].ravel().tolist()))
         return self._constant_rates
 
     # Programs
@@ -343,6 +349,7 @@ class SessionState(BaseSession):
             dtype=self.dtype,
             layout=layout,
             optimizer=self.optimizer,
+            frozen=self.frozen,
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
             fuse_update=self.fuse_update is not False,
@@ -367,8 +374,8 @@ class SessionState(BaseSession):
 
 
 @lru_cache(maxsize=16)
-def _constant(rate: float) -> NDArray[np.float64]:
-    """RATES equal rates: one array for all sessions, of which there may be thousands."""
-    rates = np.full(RATES, rate, np.float64)
+def _constant(row: tuple[float, ...]) -> NDArray[np.float64]:
+    """RATES equal rates, or rows of them: one array for all sessions, of which there may be thousands."""
+    rates = np.full(RATES, row[0], np.float64) if len(row) == 1 else np.tile(row, (RATES, 1))
     rates.flags.writeable = False
     return rates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -17,10 +17,13 @@ from gradring.loader import as_source
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.options import Options
+from gradring.patterns import as_patterns, frozen_names
 from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
 from gradring.session.data import Mean, batches_of
 
 __all__ = ["StepResult", "UserFunction", "UserSession"]
+
+Array = NDArray[Any]
 
 # step(params, batch) -> loss, gradients by name, and, if the batches differ in size, the number of samples
 UserFunction = Callable[[Any, Any], tuple[Any, ...]]
@@ -49,6 +52,7 @@ class UserSession(BaseSession):
         *,
         optimizer: Optimizer,
         options: Options,
+        frozen: str | Sequence[str] = (),
     ) -> None:
         if not callable(function):
             raise TypeError(f"[Trainer] step must be a function (params, batch) -> loss, grads, got {function!r}")
@@ -78,13 +82,11 @@ class UserSession(BaseSession):
             self._given[name] = value if owned else arrays[name]
         self.params = Params(arrays)
         self._known = tuple(self._given.items())
-        self.state = {
-            f"{state}.{name}": np.zeros_like(array)
-            for state in optimizer.state_names
-            for name, array in self.params.items()
-        }
+        self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(self.params))
+        self._trained = {name: array for name, array in self.params.items() if name not in self.frozen}
+        self.state = self._fresh_state(optimizer)
         self._spans = [_span(array) for array in self.params.values()]
-        self._update = _updater(optimizer)
+        self._updates_of = self._updaters(optimizer)
         self._updates = self._fresh = 0
         self._last_samples = 1.0
         self._computed = 0
@@ -170,17 +172,26 @@ class UserSession(BaseSession):
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         """Use this one from the next step on; its state goes on under the names that both have."""
-        new = {
-            f"{state}.{name}": np.zeros_like(array)
-            for state in optimizer.state_names
-            for name, array in self.params.items()
-        }
+        updaters, new = self._updaters(optimizer), self._fresh_state(optimizer)
         if set(optimizer.state_names) - set(self.optimizer.state_names):
             self._fresh = self.step_count
         kept = {name: self.state.get(name, array) for name, array in new.items()}
         self.state.clear()
         self.state.update(kept)
-        self.optimizer, self._update = optimizer, _updater(optimizer)
+        self.optimizer, self._updates_of = optimizer, updaters
+
+    def _fresh_state(self, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
+        return {
+            f"{state}.{name}": np.zeros_like(array)
+            for state in optimizer.state_names
+            for name, array in self._trained.items()
+        }
+
+    def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
+        """For each parameter that is trained: its update, the states that this takes, and the number of its rate."""
+        numbers = optimizer.assigned(list(self.params), self.frozen)
+        rules = [(_updater(r), r.state_names, optimizer.rates.index(r.lr)) for r in optimizer.rules]
+        return {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
 
     def counters(self) -> dict[str, int]:
         """What a checkpoint must hold beside the arrays."""
@@ -213,11 +224,12 @@ class UserSession(BaseSession):
             factor = self._options.clip_norm / (norm + 1e-6)  # as in csrc/ops/norm/norm.h
             if not factor >= 1:
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
-        rate = float(self.optimizer.learning_rates(self.step_count, 1)[0])
+        rates = self.optimizer.all_learning_rates(self.step_count, 1).ravel().tolist()
         self._updates += 1
-        for name, param in self.params.items():
-            states = (self.state[f"{state}.{name}"] for state in self.optimizer.state_names)
-            self._update(param, grads[name], *states, lr=rate, step=self.step_count - self._fresh)
+        for name, param in self._trained.items():
+            update, names, rate = self._updates_of[name]
+            states = {state: self.state[f"{state}.{name}"] for state in names}
+            update(param, grads[name], states, lr=rates[rate], step=self.step_count - self._fresh)
         self._discard()
 
     def timings(self) -> dict[str, float]:
@@ -254,11 +266,11 @@ class UserSession(BaseSession):
         return StepResult(float(returned[0]), self._checked(returned[1]), samples)
 
     def _checked(self, grads: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        if grads.keys() != self.params.keys():
-            missing, extra = sorted(self.params.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())
+        missing, extra = sorted(self._trained.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())
+        if missing or extra:
             raise ValueError(f"[step] grads must have the names of params; missing {missing}, unknown {extra}")
         arrays = {}
-        for name, param in self.params.items():
+        for name, param in self._trained.items():
             grad = as_numpy(f"grads[{name!r}]", grads[name])
             if grad.shape != param.shape or grad.dtype != param.dtype:
                 raise ValueError(
@@ -324,9 +336,13 @@ def as_numpy(label: str, value: Any) -> NDArray[Any]:
 
 
 def _updater(optimizer: Optimizer) -> Callable[..., Any]:
-    """``update(param, grad, *state, lr, step)`` of the optimizer, its other hyperparameters filled in."""
-    rest = optimizer.hyperparameters()
-    if optimizer.kind == "sgd":
-        return lambda param, grad, *state, lr, step: ops.sgd_update(param, grad, *state, lr=lr, **rest)
-    native = ops.adamw_update if optimizer.kind == "adamw" else ops.adam_update
-    return lambda param, grad, *state, lr, step: native(param, grad, *state, lr=lr, step=step, **rest)
+    """``update(param, grad, states, lr, step)`` of the optimizer, its other hyperparameters filled in."""
+    native, rest = getattr(ops, f"{optimizer.kind}_update"), optimizer.hyperparameters()
+    rest.pop("amsgrad", None)  # the op sees it by its operands
+    counts = "m" in optimizer.state_names and "v" in optimizer.state_names  # Adam's
+
+    def update(param: Array, grad: Array, states: Mapping[str, Array], lr: float, step: int) -> None:
+        operands: dict[str, Any] = {"velocity" if name == "momentum" else name: of for name, of in states.items()}
+        native(param, grad, **operands, lr=lr, **({"step": step} if counts else {}), **rest)
+
+    return update
