@@ -17,6 +17,14 @@ import tempfile
 CASES = {
     "64-32-10 batch 32, SGD": ((64, 32, 10), 32, "gr.optim.SGD(0.01, momentum=0.9)", ""),
     "64-32-10 batch 32, Adam": ((64, 32, 10), 32, "gr.optim.Adam(0.01)", ""),
+    "64-32-10 batch 32, AdamW": ((64, 32, 10), 32, "gr.optim.AdamW(0.01)", ""),
+    "64-32-10 batch 32, AdamW, no decay on biases": (
+        (64, 32, 10),
+        32,
+        "gr.optim.AdamW(0.01, groups=[{'params': '*.bias', 'weight_decay': 0.0}])",
+        "",
+    ),
+    "64-32-10 batch 32, AdamW, frozen layer": ((64, 32, 10), 32, "gr.optim.AdamW(0.01)", ", frozen='0.*'"),
     "64-32-10 batch 32, AdamW, clipped": ((64, 32, 10), 32, "gr.optim.AdamW(0.01)", ", clip_norm=1.0"),
     "784-256-128-10 batch 64, SGD": ((784, 256, 128, 10), 64, "gr.optim.SGD(0.01, momentum=0.9)", ""),
     "784-256-128-10 batch 64, Adam": ((784, 256, 128, 10), 64, "gr.optim.Adam(0.01)", ""),

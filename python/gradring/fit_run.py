@@ -87,6 +87,7 @@ class FitRun:
             source=source,
             names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
         )
+        session.rates.require(run.names)
         state.callbacks = tuple(listeners)
         try:
             for listener in listeners:
@@ -154,9 +155,11 @@ class FitRun:
         run.metrics = {
             "epoch": float(state.epoch + 1),
             **metrics,
-            "lr": state.optimizer.learning_rate(max(session.step_count - 1, 0)),
+            "lr": session.rates.first(max(session.step_count - 1, 0)),
             "seconds": time.perf_counter() - began,
         }
+        if session.rates.observe(run.metrics):
+            session.rates_changed()
         state.history.append(run.metrics)
         state.epoch, state.batch = state.epoch + 1, 0
         with activity.doing("in a callback"):

@@ -42,11 +42,6 @@ PLANNED: dict[str, dict[str, str]] = {
         )
         for suffix in ("", "_vjp")
     },
-    "gradring.optim": dict.fromkeys(("Lion", "RMSprop"), "this version has SGD, Adam and AdamW"),
-    "gradring.optim.schedule": dict.fromkeys(
-        ("one_cycle", "plateau", "polynomial"),
-        "join() makes one schedule of several, and a custom Schedule does the rest",
-    ),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from gradring import checkpoint
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
+from gradring.grouping import described, grouped_otherwise, schedules_in, sound_schedules
 from gradring.history import History
 from gradring.model_file import as_notes, description
 from gradring.optim import Optimizer
@@ -51,29 +52,35 @@ class TrainingState:
 
     def as_dict(self) -> dict[str, Any]:
         """A copy of everything but history and callbacks."""
+        schedules = self.session.rates.state()
         return {
             "params": {name: array.copy() for name, array in self.session.saved.items()},
             "optimizer": {name: array.copy() for name, array in self.session.state.items()},
             **self.counts(),
+            **({"schedules": schedules} if schedules else {}),
         }
 
     def take_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``as_dict`` gave, or raise ``ValueError`` and change nothing."""
         tensors = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
-        problem = self._misfit(tensors)
+        schedules = state.get("schedules", [])
+        problem = self._misfit(tensors) or self.session.rates.misfit(schedules)
         if problem:
             raise ValueError(f"[Trainer.load_state_dict] {problem}")
         try:
             counts = self._counts_in(state)
-        except (TypeError, ValueError, OverflowError) as error:
+            sound_schedules(schedules)
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {error}") from None
-        self._restore(tensors, counts)
+        self._restore(tensors, counts, schedules)
 
     def begin_anew(self, seed: int) -> None:
         """An optimizer without memory, no epochs and no history; the parameters have been filled by now."""
         for array in self.session.state.values():
             array[...] = 0
         self.session.restore(dict.fromkeys(self.counts(), 0) | {"seed": seed})
+        self.session.rates.begin_anew()
+        self.session.rates_changed()
         self.epoch, self.batch, self.seed, self.history = 0, 0, seed, History()
 
     def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
@@ -85,6 +92,8 @@ class TrainingState:
             "version": _VERSION,
             "optimizer": repr(self.optimizer),
             "callbacks": json.dumps(states),
+            "schedules": json.dumps(self.session.rates.state()),
+            **described(self.session, self.optimizer),
             "history": json.dumps(self.history.metrics),
         }
         model = getattr(self.session, "model", None)
@@ -100,11 +109,13 @@ class TrainingState:
         states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
         if weights_only or not strict:
             return self._take_weights(name, tensors, strict)
-        problem = self._misfit(tensors)
+        where = f"[Trainer.load] {name}"
+        schedules = schedules_in(metadata, where)
+        problem = grouped_otherwise(metadata, self.session, self.optimizer, where)
+        problem = problem or self._misfit(tensors, metadata) or self.session.rates.misfit(schedules)
         if problem:
             raise CheckpointMismatch(
-                f"[Trainer.load] {name}: {problem}; weights_only=True takes the parameters alone, and strict=False "
-                "those that fit"
+                f"{where}: {problem}; weights_only=True takes the parameters alone, and strict=False those that fit"
             )
         try:
             if metadata["version"] != _VERSION:
@@ -113,7 +124,7 @@ class TrainingState:
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
-        self._restore(tensors, counts)
+        self._restore(tensors, counts, schedules)
         self.history, self.callback_states = history, states
         return list(tensors)
 
@@ -141,8 +152,15 @@ class TrainingState:
     def _tensors(self) -> dict[str, NDArray[Any]]:
         return {**self.session.saved, **{_STATE + name: array for name, array in self.session.state.items()}}
 
-    def _misfit(self, tensors: Mapping[str, Any]) -> str:
+    def _misfit(self, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> str:
         """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""
+        problem = self._odd_tensor(tensors)
+        saved = metadata.get("optimizer", "") if metadata else ""
+        if f"'{_STATE}" in problem and saved and saved != repr(self.optimizer):
+            return f"{problem}: the file was saved with {saved}, and this trainer has {self.optimizer}"
+        return problem
+
+    def _odd_tensor(self, tensors: Mapping[str, Any]) -> str:
         wanted = self._tensors()
         for name, array in wanted.items():
             if name not in tensors:
@@ -153,12 +171,14 @@ class TrainingState:
         unknown = sorted(set(tensors) - set(wanted))
         return f"tensor {unknown[0]!r} is not in this model and its optimizer ({self.optimizer})" if unknown else ""
 
-    def _restore(self, tensors: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    def _restore(self, tensors: Mapping[str, Any], counts: Mapping[str, int], schedules: Sequence[Any]) -> None:
         if self.running:
             raise GradringError("[Trainer.load] an epoch is running; load between epochs, or with fit(resume=...)")
         for name, array in self._tensors().items():
             np.copyto(array, tensors[name])
         self.session.restore(counts)
+        self.session.rates.restore(schedules)
+        self.session.rates_changed()
         self.session.loaded()
         self.epoch, self.batch, self.seed = counts["epoch"], counts["batch"], counts["seed"]
 

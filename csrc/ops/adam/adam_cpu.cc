@@ -11,8 +11,6 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, const Gradien
   const T beta1 = static_cast<T>(g.beta1), rest1 = static_cast<T>(1 - g.beta1);
   const T beta2 = static_cast<T>(g.beta2), rest2 = static_cast<T>(1 - g.beta2);
   const T step_size = static_cast<T>(factors.step_size), root = static_cast<T>(factors.root);
-  const T large_gradient = static_cast<T>(sizeof(T) == 4 ? 1e18 : 1e153);
-  const Vec<T> one = Vec<T>{} + T(1), every_rest2 = Vec<T>{} + rest2;
   const T eps = static_cast<T>(g.eps), scale = static_cast<T>(g.grad_scale);
   const T decay = static_cast<T>(Decoupled ? 1 - g.lr * g.weight_decay : g.weight_decay);
   T* const param = g.param;
@@ -29,11 +27,7 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, const Gradien
           d = d + p * decay;
         }
         const Vec<T> m = get(first_moment + at) * beta1 + d * rest1;
-        // (1 - beta2) d, and that times d, where d * d alone would overflow; elsewhere d * d as ever.
-        const IntVec<T> large = abs<T>(d) > large_gradient;
-        const Vec<T> scaled = d * rest2;
-        const Vec<T> square = d * (large ? scaled : d);
-        const Vec<T> v = get(second_moment + at) * beta2 + square * (large ? one : every_rest2);
+        const Vec<T> v = running_square<T>(get(second_moment + at), d, beta2, rest2);
         put(first_moment + at, m);
         put(second_moment + at, v);
         Vec<T> spread = v;

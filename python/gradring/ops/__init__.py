@@ -14,9 +14,11 @@ from gradring.ops.dropout import dropout, dropout_vjp
 from gradring.ops.embedding import embedding, embedding_vjp
 from gradring.ops.layer_norm import layer_norm, layer_norm_vjp
 from gradring.ops.linear import linear, linear_vjp
+from gradring.ops.lion import lion_update
 from gradring.ops.matmul import matmul
 from gradring.ops.pointwise_loss import binary_cross_entropy, binary_cross_entropy_vjp, mse, mse_vjp
 from gradring.ops.rms_norm import rms_norm, rms_norm_vjp
+from gradring.ops.rmsprop import rmsprop_update
 from gradring.ops.sgd import sgd_update
 from gradring.ops.softmax import log_softmax, log_softmax_vjp, softmax, softmax_vjp
 from gradring.planned import getter
@@ -39,6 +41,7 @@ __all__ = [
     "layer_norm_vjp",
     "linear",
     "linear_vjp",
+    "lion_update",
     "log_softmax",
     "log_softmax_vjp",
     "matmul",
@@ -48,6 +51,7 @@ __all__ = [
     "relu_vjp",
     "rms_norm",
     "rms_norm_vjp",
+    "rmsprop_update",
     "sgd_update",
     "sigmoid",
     "sigmoid_vjp",

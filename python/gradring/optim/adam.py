@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gradring.optim.base import Optimizer
-from gradring.optim.schedule import Schedule
+from gradring.optim.rates import Rate
 
 __all__ = ["Adam", "AdamW"]
 
@@ -28,7 +28,7 @@ class Adam(Optimizer):
     ('m', 'v')
     """
 
-    lr: float | Schedule = 1e-3
+    lr: Rate = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -38,16 +38,11 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name = type(self).__name__
-        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
-            raise TypeError(f"[{name}] betas must be two numbers, got {self.betas!r}")
-        object.__setattr__(self, "betas", tuple(self.betas))
-        for i, beta in enumerate(self.betas):
-            self._check(f"betas[{i}]", beta, below=1.0)
+        self._check_betas()
         self._check("eps", self.eps)
         self._check("weight_decay", self.weight_decay)
         if not isinstance(self.amsgrad, bool):
-            raise TypeError(f"[{name}] amsgrad must be a bool, got {type(self.amsgrad).__name__}")
+            raise TypeError(f"[{type(self).__name__}] amsgrad must be a bool, got {type(self.amsgrad).__name__}")
         self._check_groups()
 
     @property

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradring.arguments import real
 from gradring.optim.groups import Group, as_groups, assigned
-from gradring.optim.schedule import Schedule, as_schedule
+from gradring.optim.rates import Rate, as_schedule
 
 __all__ = ["Groups", "Optimizer", "require_optimizer"]
 
@@ -24,8 +24,8 @@ Groups = Sequence[Mapping[str, Any] | Group]
 class Optimizer:
     """A rule for updating parameters, as data: ``kind`` names it and the fields are its hyperparameters.
 
-    ``lr`` is a float or a schedule. ``state_names`` lists the arrays, of a parameter's shape, that the rule keeps for
-    each parameter; all begin at zero.
+    ``lr`` is a float, a schedule or a function from the step to a rate. ``state_names`` lists the arrays, of a parameter's
+    shape, that the rule keeps for each parameter; all begin at zero.
 
     ``groups`` are dicts, each with ``"params"``, one pattern over the parameters' names or several, and the arguments
     that are others for the parameters that match. ``*`` in a pattern stands for any letters, dots too. Each pattern must
@@ -36,7 +36,7 @@ class Optimizer:
     AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0, amsgrad=False)
     """
 
-    lr: float | Schedule
+    lr: Rate
     groups: Groups = field(default=(), kw_only=True)
 
     kind: ClassVar[str]
@@ -82,6 +82,15 @@ class Optimizer:
             made.append(rule)
         return tuple(made)
 
+    def _check_betas(self) -> None:
+        """Two numbers below 1, which become a tuple."""
+        betas: Any = getattr(self, "betas", None)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"[{type(self).__name__}] betas must be two numbers, got {betas!r}")
+        object.__setattr__(self, "betas", tuple(betas))
+        for i, beta in enumerate(betas):
+            self._check(f"betas[{i}]", beta, below=1.0)
+
     def _check_groups(self) -> None:
         """What each ``__post_init__`` ends with: every group's arguments make a sound rule."""
         self.rule(len(self.groups))
@@ -107,9 +116,9 @@ class Optimizer:
     # Learning rates
 
     @cached_property
-    def rates(self) -> tuple[float | Schedule, ...]:
+    def rates(self) -> tuple[Rate, ...]:
         """The different learning rates of the groups, the optimizer's own first."""
-        found: list[float | Schedule] = []
+        found: list[Rate] = []
         for rule in self.rules:
             if rule.lr not in found:
                 found.append(rule.lr)

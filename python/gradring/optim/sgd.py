@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradring.optim.base import Optimizer
-from gradring.optim.schedule import Schedule
+from gradring.optim.rates import Rate
 
 __all__ = ["SGD"]
 
@@ -23,7 +23,7 @@ class SGD(Optimizer):
     ('momentum',)
     """
 
-    lr: float | Schedule
+    lr: Rate
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
+from gradring.session.rates import Rates
 
 __all__ = ["REPORT_SECONDS", "BaseSession", "Progress"]
 
@@ -32,6 +33,7 @@ class BaseSession(ABC):
     state: dict[str, NDArray[Any]]
     names: tuple[str, ...] = ("x", "y")  # of a batch's fields, the targets last
     limit: int | None = None  # of batches in an epoch
+    rates: Rates
     _first = 0  # passes before the epoch's first batch
     _told: int | None = None
 
@@ -59,6 +61,10 @@ class BaseSession(ABC):
     def set_optimizer(self, optimizer: Optimizer) -> None:
         """Use this one from the next step on. Its state goes on under the names that it shares with the one before, and
         else begins at zero."""
+
+    @abstractmethod
+    def rates_changed(self) -> None:
+        """``rates`` will give other rates than before."""
 
     @abstractmethod
     def loaded(self) -> None:

@@ -19,8 +19,9 @@ from gradring.nn.layer import Layer
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.batch import Bound, Fields, check_target
 from gradring.session.data import Mean, batches_of, fields_in, named_source, rows_of
+from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums, Totals
-from gradring.session.state import RATES, SessionState
+from gradring.session.state import SessionState
 
 __all__ = ["Session"]
 
@@ -71,10 +72,12 @@ class Session(SessionState):
         super().set_optimizer(optimizer)
         self._expect_rates()
 
+    def rates_changed(self) -> None:
+        self._expect_rates()
+
     def _expect_rates(self) -> None:
-        constant = self._constant_rates is not None
-        rates = self._constant_rates[:1] if self._constant_rates is not None else np.empty(0)
-        _core.set_expected_rates(self._fast, rates, 0, constant)
+        constant = self.rates.constant
+        _core.set_expected_rates(self._fast, np.empty(0) if constant is None else constant, 0, constant is not None)
 
     def trace(self, on: bool) -> None:
         self._native.trace(on)
@@ -109,10 +112,9 @@ class Session(SessionState):
         if bound.slots == (0, 1):
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y)
-        if self._constant_rates is None:
-            ahead = self.optimizer.all_learning_rates(self.step_count, RATES)
-            _core.set_expected_rates(self._fast, ahead, self.step_count, False)
-        result, part = self._native.chunk(True, feed, self._rates(1), 1, 0.0)
+        if self.rates.constant is None:
+            _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
+        result, part = self._native.chunk(True, feed, self.rates.next(self.step_count, 1), 1, 0.0)
         if result["fault"]:
             culprit = bad_number(bound.arrays, np.arange(rows), self.names)
             self._fail(result, bound.fields[-1], 0, culprit=culprit)
@@ -153,7 +155,7 @@ class Session(SessionState):
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
                 self._ensure("train", rows, bound, reads)
-                rates = self._rates(RATES)
+                rates = self.rates.next(self.step_count, AHEAD)
                 if before_step is not None:
                     before_step()
                 most = left if before_step is None else 1

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
@@ -29,13 +27,13 @@ from gradring.session.base import BaseSession
 from gradring.session.batch import Bound, bind, check_target
 from gradring.session.forward import Forward
 from gradring.session.programs import Programs
+from gradring.session.rates import Rates
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
 
-__all__ = ["RATES", "SessionState"]
+__all__ = ["SessionState"]
 
-RATES = 16384  # learning rates that are computed ahead
 Array = NDArray[Any]
 
 
@@ -109,8 +107,7 @@ class SessionState(BaseSession):
         self._looks: dict[
             str, tuple[tuple[int, ...], bool, int]
         ] = {}  # inputs: a row's shape, integers, number in a batch
-        self._constant_rates: NDArray[np.float64] | None = None
-        self._set_rates(optimizer)
+        self.rates = Rates(optimizer)
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -219,19 +216,7 @@ class SessionState(BaseSession):
         else:
             self._programs.clear()
         self.optimizer = optimizer
-        self._set_rates(optimizer)
-
-    def _set_rates(self, optimizer: Optimizer) -> None:
-        constant = not any(callable(rate) for rate in optimizer.rates)
-        self._constant_rates = optimizer.all_learning_rates(0, 1) if constant else None
-
-    def _rates(self, count: int) -> NDArray[np.float64]:
-        """The learning rates of the next updates; a row for each where groups have their own."""
-        if self._constant_rates is None:
-            return self.optimizer.all_learning_rates(self.step_count, count)
-        if len(self._constant_rates) < count:
-            self._constant_rates = _constant(tuple(self._constant_rates[:1].ravel().tolist()))
-        return self._constant_rates
+        self.rates.use(optimizer)
 
     # Programs
 
@@ -331,7 +316,7 @@ class SessionState(BaseSession):
             self._programs.clear()
             self._stop_fast_path()
             self._programs.ensure("train", rows, lambda: (self._graph("train", self._inputs(rows)), None))
-        result = self._native.flush(rows, self._rates(1))
+        result = self._native.flush(rows, self.rates.next(self.step_count, 1))
         if others:
             self._programs.clear()
         if result["fault"]:
@@ -371,11 +356,3 @@ class SessionState(BaseSession):
     def _passes(self) -> tuple[int, int]:
         native = self._native
         return native.draws, native.pending
-
-
-@lru_cache(maxsize=16)
-def _constant(row: tuple[float, ...]) -> NDArray[np.float64]:
-    """RATES equal rates, or rows of them: one array for all sessions, of which there may be thousands."""
-    rates = np.full(RATES, row[0], np.float64) if len(row) == 1 else np.tile(row, (RATES, 1))
-    rates.flags.writeable = False
-    return rates

@@ -20,6 +20,7 @@ from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
 from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
 from gradring.session.data import Mean, batches_of
+from gradring.session.rates import Rates
 
 __all__ = ["StepResult", "UserFunction", "UserSession"]
 
@@ -86,7 +87,7 @@ class UserSession(BaseSession):
         self._trained = {name: array for name, array in self.params.items() if name not in self.frozen}
         self.state = self._fresh_state(optimizer)
         self._spans = [_span(array) for array in self.params.values()]
-        self._updates_of = self._updaters(optimizer)
+        self._updates_of, self.rates = self._updaters(optimizer), Rates(optimizer)
         self._updates = self._fresh = 0
         self._last_samples = 1.0
         self._computed = 0
@@ -179,6 +180,10 @@ class UserSession(BaseSession):
         self.state.clear()
         self.state.update(kept)
         self.optimizer, self._updates_of = optimizer, updaters
+        self.rates.use(optimizer)
+
+    def rates_changed(self) -> None:
+        """Every update asks for its own."""
 
     def _fresh_state(self, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
         return {
@@ -224,7 +229,8 @@ class UserSession(BaseSession):
             factor = self._options.clip_norm / (norm + 1e-6)  # as in csrc/ops/norm/norm.h
             if not factor >= 1:
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
-        rates = self.optimizer.all_learning_rates(self.step_count, 1).ravel().tolist()
+        rates = self.rates.next(self.step_count, 1)[0].tolist()
+        rates = rates if isinstance(rates, list) else [rates]
         self._updates += 1
         for name, param in self._trained.items():
             update, names, rate = self._updates_of[name]

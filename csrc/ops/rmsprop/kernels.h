@@ -1,0 +1,12 @@
+// The entry points that rmsprop_cpu.cc defines once per ISA level.
+#pragma once
+
+#include "ops/dispatch.h"
+#include "ops/rmsprop/rmsprop.h"
+
+namespace gradring {
+
+using RmspropKernel = Kernel<RmspropArguments>;
+GRADRING_DECLARE_KERNELS(RmspropKernel, rmsprop_kernel)
+
+}  // namespace gradring

@@ -1,0 +1,125 @@
+"""A learning rate that falls when a metric no longer improves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from gradring.arguments import choice, real, whole
+from gradring.optim.rates import Floats, Rate, Schedule, as_schedule
+
+__all__ = ["Plateau", "PlateauState", "plateau"]
+
+_UP = ("accuracy", "top", "r2")
+
+
+@dataclass(frozen=True)
+class PlateauState:
+    """What a plateau has seen: the best value, the epochs since without a better one, those in which it does not count,
+    and the factor that the rate has by now."""
+
+    best: float = math.nan
+    bad: int = 0
+    wait: int = 0
+    factor: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "best": None if math.isnan(self.best) else self.best,
+            "bad": self.bad,
+            "wait": self.wait,
+            "factor": self.factor,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> PlateauState:
+        """What ``as_dict`` gave; ``ValueError`` if it makes no sense."""
+        best = math.nan if state["best"] is None else float(state["best"])
+        bad, wait, factor = int(state["bad"]), int(state["wait"]), float(state["factor"])
+        if bad < 0 or wait < 0 or not 0 <= factor <= 1:
+            raise ValueError(f"the state of a plateau is {dict(state)}")
+        return cls(best, bad, wait, factor)
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """The schedule that ``plateau`` makes. It holds no state of its own: a trainer keeps a ``PlateauState`` for each."""
+
+    then: Schedule
+    monitor: str
+    factor: float
+    patience: int
+    threshold: float
+    cooldown: int
+    least: float
+    mode: str
+
+    outermost: ClassVar[bool] = True
+
+    def at(self, steps: Floats) -> Floats:
+        return self.then.at(steps)
+
+    def reduced(self, rates: Floats, factor: float) -> Floats:
+        """The rates once they have been reduced to ``factor`` of themselves."""
+        if factor == 1.0:
+            return rates
+        return np.minimum(rates, np.maximum(rates * factor, self.least))
+
+    def seen(self, state: PlateauState, value: float) -> PlateauState:
+        """The state after an epoch whose metric was ``value``."""
+        up = self.mode == "max" or (self.mode == "auto" and any(part in self.monitor for part in _UP))
+        margin = self.threshold * abs(state.best)
+        better = math.isnan(state.best) or (value > state.best + margin if up else value < state.best - margin)
+        best = value if better and not math.isnan(value) else state.best
+        bad = 0 if better and not math.isnan(value) else state.bad + 1
+        wait = state.wait
+        if wait > 0:
+            wait, bad = wait - 1, 0
+        if bad > self.patience:
+            return PlateauState(best, 0, self.cooldown, state.factor * self.factor)
+        return PlateauState(best, bad, wait, state.factor)
+
+
+def plateau(
+    then: Rate,
+    monitor: str = "val_loss",
+    factor: float = 0.1,
+    patience: int = 10,
+    *,
+    threshold: float = 1e-4,
+    cooldown: int = 0,
+    least: float = 0.0,
+    mode: Literal["auto", "min", "max"] = "auto",
+) -> Schedule:
+    """``then``, multiplied by ``factor`` whenever ``monitor`` has not improved for more than ``patience`` epochs of ``fit``.
+
+    An improvement is one by more than ``threshold`` of the best value so far. After a reduction ``cooldown`` epochs do not
+    count. No rate is reduced below ``least``. A metric with "accuracy", "top" or "r2" in its name improves upwards, any other
+    downwards; ``mode`` says it otherwise. ``monitor`` is a name in the history, such as ``"loss"`` or ``"val_accuracy"``.
+    What has been seen belongs to the trainer, whose checkpoints hold it. It is ``ReduceLROnPlateau`` of PyTorch.
+
+    >>> import gradring as gr
+    >>> optimizer = gr.optim.AdamW(gr.optim.schedule.plateau(1e-3, "loss", factor=0.5, patience=3))
+    """
+    if not isinstance(monitor, str):
+        raise TypeError(f"[plateau] monitor must be a metric's name such as 'val_loss', got {monitor!r}")
+    choice("plateau", "mode", mode, ("auto", "min", "max"))
+    factor = real("plateau", "factor", factor, least=0, below=1.0)
+    inside = as_schedule(then, "plateau", "then")
+    if inside.outermost:
+        raise TypeError("[plateau] then is a plateau itself: one is enough")
+    return Plateau(
+        inside,
+        monitor,
+        factor,
+        whole("plateau", "patience", patience, 0),
+        real("plateau", "threshold", threshold, least=0),
+        whole("plateau", "cooldown", cooldown, 0),
+        real("plateau", "least", least, least=0),
+        mode,
+    )

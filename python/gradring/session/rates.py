@@ -1,0 +1,130 @@
+"""The learning rates of a session's updates: computed ahead, and reduced where a plateau was met."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.optim import Optimizer
+from gradring.optim.plateau import Plateau, PlateauState
+
+__all__ = ["AHEAD", "Rates"]
+
+AHEAD = 16384  # updates whose rates are computed ahead
+Floats = NDArray[np.float64]
+
+
+class Rates:
+    """The rates of an optimizer, a column for each where groups have their own, and what their plateaus have seen."""
+
+    _optimizer: Optimizer
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._seen: dict[int, PlateauState] = {}
+        self.use(optimizer)
+
+    def use(self, optimizer: Optimizer) -> None:
+        """Those of this optimizer from now on. Of its plateaus, equal ones of the optimizer before go on."""
+        old = {} if not self._seen else {self._optimizer.rates[n]: state for n, state in self._seen.items()}
+        self._optimizer = optimizer
+        self._plateaus = {n: rate for n, rate in enumerate(optimizer.rates) if isinstance(rate, Plateau)}
+        self._seen = {n: old.get(rate, PlateauState()) for n, rate in self._plateaus.items()}
+        self._constant = not any(callable(rate) for rate in optimizer.rates)
+        self._forget()
+
+    def _forget(self) -> None:
+        """The rates that were computed ahead are others now."""
+        self._first, self._ahead = 0, np.empty(0)
+        if self._constant:
+            self._ahead = self._optimizer.all_learning_rates(0, 1)
+
+    @property
+    def constant(self) -> Floats | None:
+        """The rates of every update, if they are always the same."""
+        return self._ahead[:1] if self._constant else None
+
+    def next(self, first: int, count: int = AHEAD) -> Floats:
+        """The rates of updates from number ``first`` (from 0) on: of ``count``, or fewer but many. The first of a row is
+        the optimizer's own."""
+        if self._constant:
+            if len(self._ahead) < count:
+                self._ahead = _repeated(tuple(self._ahead[:1].ravel().tolist()))
+            return self._ahead[:count]
+        at = first - self._first
+        if at < 0 or len(self._ahead) - at < min(count, AHEAD // 2):
+            self._first, self._ahead, at = first, self._computed(first, max(count, AHEAD)), 0
+        return self._ahead[at : at + count]
+
+    def first(self, update: int) -> float:
+        """The optimizer's own rate at one update."""
+        return float(np.ravel(self._computed(update, 1)[0])[0])
+
+    def _computed(self, first: int, count: int) -> Floats:
+        rates = self._optimizer.all_learning_rates(first, count)
+        if self._plateaus:
+            rates = rates.copy()
+        for number, plateau in self._plateaus.items():
+            column = rates if rates.ndim == 1 else rates[:, number]
+            column[...] = plateau.reduced(column, self._seen[number].factor)
+        return rates
+
+    # Plateaus
+
+    def require(self, names: Sequence[str]) -> None:
+        """``ValueError`` if a plateau waits for a metric that no epoch will have."""
+        for plateau in self._plateaus.values():
+            if plateau.monitor not in names:
+                close = difflib.get_close_matches(plateau.monitor, names, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                missing = " (there is no validate=)" if plateau.monitor.startswith("val_") else ""
+                raise ValueError(
+                    f"[plateau] there will be no metric {plateau.monitor!r}{missing}, only {', '.join(names)}{hint}"
+                )
+
+    def observe(self, metrics: Mapping[str, float]) -> bool:
+        """An epoch of ``fit`` has ended; whether a rate is reduced from now on."""
+        before = dict(self._seen)
+        for number, plateau in self._plateaus.items():
+            if plateau.monitor in metrics:
+                self._seen[number] = plateau.seen(self._seen[number], float(metrics[plateau.monitor]))
+        changed = any(before[number].factor != state.factor for number, state in self._seen.items())
+        if changed:
+            self._forget()
+        return changed
+
+    def begin_anew(self) -> None:
+        """As if no epoch had been."""
+        self._seen = dict.fromkeys(self._plateaus, PlateauState())
+        self._forget()
+
+    def state(self) -> list[dict[str, Any] | None]:
+        """What plateaus have seen, for a checkpoint: an entry for each rate, and none without plateaus."""
+        if not self._plateaus:
+            return []
+        columns = range(len(self._optimizer.rates))
+        return [self._seen[number].as_dict() if number in self._seen else None for number in columns]
+
+    def misfit(self, state: Sequence[Any]) -> str:
+        """Why a state of ``state`` is none of this optimizer; empty if it is."""
+        there = {number for number, entry in enumerate(state) if entry is not None}
+        if there == set(self._plateaus):
+            return ""
+        return f"it has {len(there)} plateau schedules with a state, and {self._optimizer} has {len(self._plateaus)}"
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Take over what ``state`` gave."""
+        self._seen = {number: PlateauState.from_dict(state[number]) for number in self._plateaus}
+        self._forget()
+
+
+@lru_cache(maxsize=16)
+def _repeated(row: tuple[float, ...]) -> Floats:
+    """Equal rates, or rows of them: one array for all sessions, of which there may be thousands."""
+    rates = np.full(AHEAD, row[0], np.float64) if len(row) == 1 else np.tile(row, (AHEAD, 1))
+    rates.flags.writeable = False
+    return rates
