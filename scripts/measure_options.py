@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -23,23 +24,23 @@ NETWORKS = {"64-32-10, batch 64": ((64, 32, 10), 64, 64), "784-256-128-10, batch
 NO_DECAY = [{"params": "*.bias", "weight_decay": 0.0}]
 RATES = [{"params": "0.*", "lr": 1e-4}, {"params": "2.*", "lr": 3e-4}]
 PLAIN = "plain AdamW"
-OPTIONS: dict[str, Callable[[], dict[str, object]]] = {
-    PLAIN: lambda: {},
-    "plain AdamW again": lambda: {},
-    "groups: no decay on biases": lambda: {"optimizer": AdamW(1e-3, groups=NO_DECAY)},
-    "groups: rates per layer": lambda: {"optimizer": AdamW(1e-3, groups=RATES)},
-    "frozen first layer": lambda: {"frozen": "0.*"},
-    "frozen last layer": lambda: {"frozen": "[24].*"},
-    "schedule: a function": lambda: {"optimizer": AdamW(lambda step: 1e-3 / (1 + 1e-6 * step))},
-    "Adam, amsgrad": lambda: {"optimizer": Adam(1e-3, amsgrad=True)},
-    "RMSprop": lambda: {"optimizer": RMSprop(1e-3)},
-    "Lion": lambda: {"optimizer": Lion(1e-4)},
+OPTIONS: dict[str, dict[str, Any]] = {
+    PLAIN: {},
+    "plain AdamW again": {},
+    "groups: no decay on biases": {"optimizer": AdamW(1e-3, groups=NO_DECAY)},
+    "groups: rates per layer": {"optimizer": AdamW(1e-3, groups=RATES)},
+    "frozen first layer": {"frozen": "0.*"},
+    "frozen last layer": {"frozen": "[24].*"},
+    "schedule: a function": {"optimizer": AdamW(lambda step: 1e-3 / (1 + 1e-6 * step))},
+    "Adam, amsgrad": {"optimizer": Adam(1e-3, amsgrad=True)},
+    "RMSprop": {"optimizer": RMSprop(1e-3)},
+    "Lion": {"optimizer": Lion(1e-4)},
 }
 
 
 def model(widths: tuple[int, ...]) -> gr.nn.Sequential:
     layers: list[gr.nn.Layer] = []
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
         layers += [gr.nn.Linear(inputs, outputs), *([gr.nn.ReLU()] if number < len(widths) - 2 else [])]
     return gr.nn.Sequential(*layers)
 
@@ -49,7 +50,7 @@ def measure(widths: tuple[int, ...], batch: int, batches: int, turns: int, names
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch * batches, widths[0])).astype(np.float32)
     y = rng.integers(0, widths[-1], batch * batches)
-    trainers = {name: gr.Trainer(model(widths), threads=1, **OPTIONS[name]()) for name in names}  # type: ignore[arg-type]
+    trainers = {name: gr.Trainer(model(widths), threads=1, **OPTIONS[name]) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(turns + 2):  # the first ones plan and try
         order = names if turn % 2 else names[::-1]
