@@ -76,7 +76,8 @@ int run(const OpCall& call, const CudaQueue& queue) noexcept {
 CudaRun choose(const OpCall& call) noexcept {
   const bool known =
       has_only(call, {"param", "grad", "m", "v", "gradient", "clip", "weight", "number", "lr", "finite", "bounded"});
-  return known ? by_real_cuda<run<float>, run<double>>(call) : nullptr;
+  // A group's own learning rate is not in device memory.
+  return known && integer(call, "rate") == 0 ? by_real_cuda<run<float>, run<double>>(call) : nullptr;
 }
 
 }  // namespace
