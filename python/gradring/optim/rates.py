@@ -73,6 +73,7 @@ class Schedule(ABC):
     def range(self, first: int, count: int) -> Floats:
         """The learning rates of ``count`` consecutive steps from ``first``: a float64 array.
 
+        >>> from gradring.optim.schedule import linear
         >>> linear(1.0, 0.0, steps=4).range(2, 3)
         array([0.5 , 0.25, 0.  ])
         """
