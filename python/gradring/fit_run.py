@@ -12,8 +12,10 @@ from gradring import activity, signals
 from gradring.arguments import choice
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.checkpoint import Checkpoint
+from gradring.callbacks.csv import Csv
 from gradring.callbacks.progress import Progress
 from gradring.callbacks.states import give, named_states
+from gradring.callbacks.trace import Trace
 from gradring.gate import Gate
 from gradring.session.data import length_of
 from gradring.timings import Timings
@@ -169,6 +171,28 @@ class FitRun:
         self._clock.epochs += time.perf_counter() - began
 
 
+def _style(verbose: Any) -> Any:
+    """That of the progress report; None for no report. The numbers are Keras's."""
+    if isinstance(verbose, int) and verbose in (0, 1, 2):
+        return (None, "auto", "lines")[verbose]
+    return choice("Trainer.fit", "verbose", verbose, ("auto", "bar", "lines"), "or True or False")
+
+
+def _require_files_of_their_own(listeners: Iterable[Callback]) -> None:
+    """``ValueError`` if two of the library's callbacks write the same file: one would be lost."""
+    writers: dict[str, Callback] = {}
+    for listener in listeners:
+        path = getattr(listener, "path", None)
+        if not isinstance(listener, (Checkpoint, Csv, Trace)) or not isinstance(path, str):
+            continue
+        first = writers.setdefault(os.path.realpath(path), listener)
+        if first is not listener:
+            raise ValueError(
+                f"[Trainer.fit] a {type(first).__name__} and a {type(listener).__name__} among callbacks both write {path!r}: "
+                "give each a file of its own"
+            )
+
+
 def _each(listeners: Iterable[Any], call: Callable[[Any], object]) -> list[Exception]:
     """Call it with each, and return what they raised. Ctrl-C ends it, once all others were called."""
     failed: list[Exception] = []
@@ -211,7 +235,8 @@ def listeners_of(callbacks: Any, verbose: Any) -> list[Callback]:
             hint = f": did you forget the brackets of {listener.__name__}()?" if isinstance(listener, type) else ""
             got = "a class" if isinstance(listener, type) else type(listener).__name__
             raise TypeError(f"[Trainer.fit] callbacks must be of gr.callbacks, got {got}{hint}")
-    choice("Trainer.fit", "verbose", "auto" if verbose in (True, False) else verbose, ("auto", "bar", "lines"))
-    if verbose is not False and not any(isinstance(listener, Progress) for listener in listeners):
-        listeners.insert(0, Progress(style="auto" if verbose is True else verbose))
+    _require_files_of_their_own(listeners)
+    style = _style(verbose)
+    if style is not None and not any(isinstance(listener, Progress) for listener in listeners):
+        listeners.insert(0, Progress(style=style))
     return sorted(listeners, key=lambda listener: isinstance(listener, Checkpoint))

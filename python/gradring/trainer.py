@@ -272,7 +272,7 @@ class Trainer(Settled):
         batch_size: int = 64,
         steps_per_epoch: int | None = None,
         on_signal: Literal["raise", "save"] = "raise",
-        verbose: bool | Literal["auto", "bar", "lines"] = "auto",
+        verbose: bool | Literal[0, 1, 2, "auto", "bar", "lines"] = "auto",
     ) -> History:
         """Train for ``epochs`` passes over ``data``; returns what was measured in each.
 
@@ -285,8 +285,9 @@ class Trainer(Settled):
         ``Checkpoint`` without ``monitor`` among the callbacks, and starts afresh where there is none yet.
 
         ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
-        False, on standard error. With ``on_signal="save"`` SIGINT, SIGTERM and SIGHUP end the run after the step at
-        hand, every ``Checkpoint`` without ``monitor`` saves that state, and ``KeyboardInterrupt`` is raised.
+        False, on standard error; 0, 1 and 2 are False, ``"auto"`` and ``"lines"``. With ``on_signal="save"`` SIGINT,
+        SIGTERM and SIGHUP end the run after the step at hand, every ``Checkpoint`` without ``monitor`` saves that state,
+        and ``KeyboardInterrupt`` is raised.
 
         Arrays in memory are read where they lie: what is written to them meanwhile is trained on, and their memory must
         stay (``ndarray.resize(refcheck=False)`` takes it away under every view of an array, this one included).
@@ -300,6 +301,13 @@ class Trainer(Settled):
         limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
         choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
         listeners = listeners_of(callbacks, verbose)
+        if isinstance(validate, float):
+            raise TypeError(
+                "[Trainer.fit] validate is a share: split the data first, train, test = "
+                "gr.Loader(data, batch_size).split(0.8), and give validate=test"
+            )
+        if resume is not None and not isinstance(resume, (str, os.PathLike)):
+            raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
         if isinstance(resume, str) and resume == "auto":
             resume = newest_checkpoint(listeners)
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):

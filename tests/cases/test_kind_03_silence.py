@@ -332,3 +332,77 @@ def test_targets_that_are_no_probabilities(low_high, columns, dtype):
             gr.ops.binary_cross_entropy(logits, targets, reduction=reduction)
         with pytest.raises(ValueError, match="sample 37"):
             gr.ops.binary_cross_entropy_vjp(1.0, logits, targets, reduction=reduction)
+
+
+# Callbacks and sources
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "words"),
+    [
+        (gr.callbacks.EarlyStop, "patiance", "did you mean 'patience'"),
+        (gr.callbacks.EarlyStop, "min_delta", "read-only"),
+        (gr.callbacks.EarlyStop, "metric", "read-only"),
+        (lambda: gr.callbacks.Checkpoint("m"), "evry", "did you mean 'every'"),
+        (lambda: gr.callbacks.Checkpoint("m"), "keep", "read-only"),
+        (lambda: gr.callbacks.ReduceLROnPlateau("loss"), "factor", "read-only"),
+        (lambda: gr.callbacks.Trace("t.json"), "event", "did you mean 'events'"),
+        (gr.callbacks.Progress, "style", "there is no attribute 'style'"),
+        (lambda: gr.sources.Callable(len, 3), "length", "read-only"),
+        (lambda: gr.sources.Callable(len, 3), "lenght", "did you mean 'length'"),
+        (lambda: gr.sources.Concat([X, X]), "parts", "read-only"),
+        (lambda: pickle.loads(pickle.dumps(gr.sources.Concat([X, X]))), "parts", "read-only"),
+    ],
+)
+def test_callbacks_and_sources_ignore_nothing(make, name, words):
+    with pytest.raises(AttributeError, match=words):
+        setattr(make(), name, 3)
+
+
+def test_a_users_callback_keeps_what_it_likes():
+    class Mine(gr.callbacks.EarlyStop):
+        def on_report(self, run):
+            self.reports = getattr(self, "reports", 0) + 1
+
+    mine = Mine("loss")
+    trainer().fit((X, Y), 2, callbacks=[mine], verbose=False)
+    mine.remark = "mine"
+    assert mine.reports >= 1 and mine.remark == "mine"
+
+
+def test_two_callbacks_never_write_one_file(tmp_path):
+    path, link = tmp_path / "m", tmp_path / "link"
+    link.symlink_to(tmp_path)
+    once = gr.callbacks.Checkpoint(path)
+    for other in (
+        gr.callbacks.Checkpoint(path, monitor="loss"),
+        gr.callbacks.Csv(path),
+        gr.callbacks.Trace(link / "m"),
+        gr.callbacks.Checkpoint(link / "m"),
+    ):
+        with pytest.raises(ValueError, match=r"among callbacks both write .*give each a file of its own"):
+            trainer().fit((X, Y), 1, callbacks=[once, other], verbose=False)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("verbose", "lines"), [(0, 0), (False, 0), (1, 2), (True, 2), (2, 2), ("lines", 2), ("auto", 2)]
+)
+def test_the_habit_of_numbers_for_verbose(verbose, lines, capsys):
+    trainer().fit((X, Y), 2, verbose=verbose)
+    assert capsys.readouterr().err.count("epoch ") == lines
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"verbose": 3}, ValueError, "verbose"),
+        ({"verbose": "yes"}, ValueError, "verbose"),
+        ({"validate": 0.2}, TypeError, r"split\(0\.8\)"),
+        ({"resume": True}, TypeError, "resume must be None, the path of a checkpoint or 'auto', got True"),
+        ({"resume": 3}, TypeError, "resume must be"),
+    ],
+)
+def test_habits_that_are_told(options, error, words):
+    with pytest.raises(error, match=words):
+        trainer().fit((X, Y), 1, **options)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from gradring.attributes import Settled
 from gradring.history import History
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
@@ -83,7 +84,7 @@ class Run:
         raise ValueError(f"[{who}] there is no metric {metric!r}, only {list(self.names)}{hint}")
 
 
-class Callback:
+class Callback(Settled):
     """Override what you need. Each is called in the thread that called ``fit``, between two training steps.
 
     What a callback must remember beyond its arguments goes into ``state_dict``: numbers, texts, lists and dicts of them,

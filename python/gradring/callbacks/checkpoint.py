@@ -106,7 +106,8 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state["path"] == self.path:
-            self.saved = deque(name for name in state["saved"] if self._named(name))
+            self.saved.clear()
+            self.saved.extend(name for name in state["saved"] if self._named(name))
         if self._improvement is not None and "best" in state:
             self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradring.attributes import Settled
 from gradring.sources._fields import Field
 from gradring.sources._opened import Opened, from_columns
 
 __all__ = ["Source"]
 
 
-class Source:
+class Source(Settled):
     """Something that a loader can read samples from."""
 
     def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:

@@ -83,9 +83,8 @@ class Callable(Source):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self.fn, EarlyPickle):
-            self.fn = self.fn.load()
+        fn = state["fn"]
+        self.__dict__.update(state, fn=fn.load() if isinstance(fn, EarlyPickle) else fn)
 
     def opened(self) -> Opened:
         if self._learned is None and self.workers == "processes" and self._early is None:

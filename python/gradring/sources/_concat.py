@@ -38,7 +38,7 @@ class Concat(Source):
     def __init__(self, parts: Iterable[Any]) -> None:
         if isinstance(parts, (str, bytes)):
             raise TypeError("[Concat] parts is a single path: give a list of parts")
-        self.parts = list(parts)
+        self.parts = tuple(parts)
         if not self.parts:
             raise ValueError("[Concat] parts is empty: there must be at least one")
         self._joined: Callable | None = None
