@@ -294,3 +294,52 @@ def test_another_optimizer_must_fit_too_and_takes_over():
         np.testing.assert_array_equal(trainer.session.state[name], array)
     trainer.step(X, Y)
     assert [name for name in before if not np.array_equal(before[name], trainer.params[name])] == ["5.bias"]
+
+
+# Every layer, with any of its parameters frozen
+
+
+def layered():
+    return gr.nn.Sequential(
+        gr.nn.Embedding(9, 6),
+        gr.nn.Flatten(),
+        gr.nn.LayerNorm(12),
+        gr.nn.Residual(gr.nn.Sequential(gr.nn.Linear(12, 12), gr.nn.GELU(), gr.nn.RMSNorm(12))),
+        gr.nn.Linear(12, 8, bias=False),
+        gr.nn.BatchNorm1d(8),
+        gr.nn.SiLU(),
+        gr.nn.Linear(8, 4),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_not_frozen_gets_the_gradient_that_it_had(seed, monkeypatch):
+    monkeypatch.setenv("GRADRING_CHECK", "1")
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 9, (20, 2)), rng.integers(0, 4, 20)
+    free = gr.session.Session(layered(), optimizer=SGD(0.0), dtype="float64", seed=1, fuse_update=False)
+    free.step(x, y)
+    names = list(free.params)
+    frozen = [name for name in names if rng.random() < (0.3, 0.5, 0.8)[seed % 3]] or names[:3]
+    frozen = frozen[: len(names) - 1]
+    options = {"clip_norm": 1e9} if seed % 2 else {"fuse_update": False}
+    part = gr.session.Session(layered(), optimizer=SGD(0.0), dtype="float64", seed=1, frozen=frozen, **options)
+    part.step(x, y)
+    assert part.grads.keys() == set(names) - set(frozen)
+    for name, gradient in part.grads.items():
+        np.testing.assert_allclose(gradient, free.grads[name], rtol=1e-12, atol=1e-14, err_msg=name)
+    fused = gr.session.Session(layered(), optimizer=AdamW(0.1), dtype="float64", seed=1, frozen=frozen)
+    before = {name: array.copy() for name, array in fused.params.items()}
+    fused.step(x, y)
+    same = {name for name, array in fused.params.items() if np.array_equal(array, before[name])}
+    assert same == set(frozen)
+
+
+@pytest.mark.parametrize("options", [{}, {"fuse_update": False}, {"clip_norm": 1.0}, {"accumulate": 2}])
+@pytest.mark.parametrize("left", ["0.weight", "2.bias", "5.weight"])
+def test_one_parameter_alone_can_be_trained(left, options, monkeypatch):
+    monkeypatch.setenv("GRADRING_CHECK", "1")
+    names = list(model().init(0).params)
+    start = trained(SGD(0.1), steps=0).params
+    session = trained(Adam(0.1), steps=2, frozen=[name for name in names if name != left], **options)
+    assert [name for name in names if not np.array_equal(session.params[name], start[name])] == [left]

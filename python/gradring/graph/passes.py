@@ -250,10 +250,12 @@ def _with_update_of(
     begin, end = _span(graph, names)
     whole = {"param": "parameters", "gradient": "gradients", **{name: f"state.{name}" for name in rule.state_names}}
     inputs: dict[str, str] = {}
+    everything = end - begin == graph.values["parameters"].size
+    alone = len(names) == 1 and not everything  # its own shape, else flat
     for role, root in whole.items():
-        if end - begin == graph.values[root].size:
+        if not alone and end - begin == graph.values[root].size:
             inputs[role] = root
-        elif len(names) == 1 and role in ("param", "gradient"):
+        elif alone and role in ("param", "gradient"):
             inputs[role] = names[0] if role == "param" else f"d({names[0]})"
         else:
             offset = begin if role == "param" else trained.offsets[names[0]]
