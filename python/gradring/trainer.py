@@ -16,6 +16,7 @@ from gradring.arguments import choice, whole
 from gradring.attributes import Settled
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
+from gradring.choices import LossName, MetricName, Nonfinite, Parallel
 from gradring.errors import GradringError
 from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
@@ -87,20 +88,20 @@ class Trainer(Settled):
     def __init__(
         self,
         model: Layer | None = None,
-        loss: str | Loss = "cross_entropy",
+        loss: LossName | Loss = "cross_entropy",
         optimizer: Optimizer | None = None,
         *,
-        metrics: Sequence[str | Callable[..., float]] = ("accuracy",),
+        metrics: Sequence[MetricName | Callable[..., float]] = ("accuracy",),
         frozen: str | Sequence[str] = (),
         device: str = "cpu",
         dtype: DTypeLike = "float32",
         replicas: int | Literal["auto"] = "auto",
         threads: int | Literal["auto"] = "auto",
-        parallel: str = "allreduce",
+        parallel: Parallel = "allreduce",
         shards: int | None = None,
         accumulate: int = 1,
         clip_norm: float | None = None,
-        nonfinite: str = "raise",
+        nonfinite: Nonfinite = "raise",
         seed: int | None = None,
         comm: None = None,
         step: UserFunction | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def file_pass(case: dict[str, Any], make: Callable[[], Iterable[Any]]) -> Pass:
     return Pass(make, batches_of(case), fresh=True, before=drop_cache)
 
 
-def ours(case: dict[str, Any], *, threads: int | str = "auto") -> Pass:
+def ours(case: dict[str, Any], *, threads: int | Literal["auto"] = "auto") -> Pass:
     """gr.Loader with this many threads or worker processes; 0 fills batches in the consumer's thread."""
     import gradring as gr
 

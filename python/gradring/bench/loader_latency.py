@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def hand_off_data() -> tuple[Any, Any]:
     return np.zeros((1_000_000, 64), np.uint8), np.zeros(1_000_000, np.int64)
 
 
-def ours_hand_off(case: dict[str, Any], *, threads: int | str = "auto") -> HandOff:
+def ours_hand_off(case: dict[str, Any], *, threads: int | Literal["auto"] = "auto") -> HandOff:
     """gr.Loader; with a thread, it fills ahead."""
     import gradring as gr
 

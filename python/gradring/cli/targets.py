@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.choices import LossName
+
 __all__ = ["Goal", "goal"]
 
 Array = NDArray[Any]
@@ -33,7 +35,7 @@ class Goal:
         return max(len(self.labels), 2) if self.kind == "classify" else len(self.mean)
 
     @property
-    def loss(self) -> str:
+    def loss(self) -> LossName:
         return "cross_entropy" if self.kind == "classify" else "mse"
 
     def encoded(self, y: Array) -> Array:

@@ -7,13 +7,14 @@ import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core, arguments
 from gradring.attributes import Settled
+from gradring.choices import OnError
 from gradring.errors import DeviceUnavailable
 from gradring.loader.fields import LoaderFields
 from gradring.loader.passes import Pass
@@ -84,15 +85,15 @@ class Loader(Settled):
         drop_last: bool = False,
         transforms: Any = None,
         indices: Any = None,
-        num_threads: int | str = "auto",
-        prefetch: int | str = "auto",
+        num_threads: int | Literal["auto"] = "auto",
+        prefetch: int | Literal["auto"] = "auto",
         memory_budget: float | None = None,
         device: str = "cpu",
         rank: int | None = None,
         world_size: int | None = None,
         timeout: float | None = 60.0,
         pad: bool = False,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         restart: int = 0,
     ) -> None:
         if device != "cpu":

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gradring import callbacks, nn, optim
 from gradring.arguments import choice, real, whole
+from gradring.choices import LossName
 from gradring.trainer import Trainer
 
 __all__ = ["Network", "refuse"]
@@ -27,7 +28,7 @@ class Network(BaseEstimator):
     """The options of both estimators, and what they do with them. They are only stored here and checked in ``fit``, as
     scikit-learn asks."""
 
-    _loss: str
+    _loss: LossName
     _state: dict[str, Any] | None
     model_: nn.Layer
 

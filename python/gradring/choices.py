@@ -1,0 +1,13 @@
+"""Names that stand for objects and ways, as types: a type checker then finds one that is not there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["LossName", "MetricName", "Nonfinite", "OnError", "Parallel"]
+
+LossName = Literal["cross_entropy", "mse", "binary_cross_entropy"]
+MetricName = Literal["accuracy", "mae", "r2"]
+Nonfinite = Literal["raise", "ignore"]
+OnError = Literal["raise", "skip"]
+Parallel = Literal["allreduce"]  # the only way that one process needs
