@@ -82,7 +82,7 @@ def test_the_code_of_a_page_runs(page: Page, tmp_path: Path) -> None:
 
 def test_pages_are_found() -> None:
     names = {page.path.stem for page in PAGES}
-    assert {"index", "quickstart", "classification", "resuming", "serving"} <= names and len(PAGES) >= 17
+    assert {"index", "quickstart", "classification", "resuming", "serving"} <= names and len(PAGES) >= 18
 
 
 def test_every_how_to_page_checks_what_it_shows() -> None:
