@@ -112,6 +112,20 @@ def test_a_list_of_numbers_is_a_vector():
     assert batch[0].tolist() == [[0.0, 2.0], [1.0, 2.0], [2.0, 2.0], [3.0, 2.0]]
 
 
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_samples_name_their_fields_in_any_order(num_threads):
+    def sample(i):
+        fields = {"image": np.full(3, i, np.float32), "label": i, "mask": np.full(3, -i, np.float32)}
+        names = list(itertools.permutations(fields))[i % 6]
+        return {name: fields[name] for name in names}
+
+    for batch in gr.Loader(gr.sources.Callable(sample, 12), 4, num_threads=num_threads):
+        np.testing.assert_array_equal(batch["image"][:, 0], batch["label"])
+        np.testing.assert_array_equal(batch["mask"][:, 2], -batch["label"])
+    with pytest.raises(ValueError, match=r"fn\(1\) returned dict of \['b'\], fn\(0\) dict of \['a'\]"):
+        list(gr.Loader(gr.sources.Callable(lambda i: {"ab"[i]: 1.0}, 2), 2))
+
+
 @pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">i8", ">u2"])
 def test_samples_in_another_byte_order(dtype):
     rows = np.arange(24).reshape(8, 3).astype(dtype)

@@ -41,6 +41,23 @@ def test_a_lambda_in_worker_processes():
         assert np.concatenate(list(loader)).tolist() == list(range(5, 25))
 
 
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_lambda_as_a_transform(protocol):
+    pytest.importorskip("cloudpickle")
+    table = np.arange(30.0)
+    double = gr.transforms.Python(lambda row: row * 2 + table[3])
+    assert copy.deepcopy(double) is double
+    again = pickle.loads(pickle.dumps(double, protocol))
+    assert gr.sources.open_source(np.arange(4.0)).transformed([again]).read([1]).tolist() == [5.0]
+
+
+def test_a_lambda_as_a_transform_in_worker_processes():
+    pytest.importorskip("cloudpickle")
+    source = gr.sources.Callable(lambda i: float(i), 8, workers="processes", num_workers=1)
+    with gr.Loader(source, 4, transforms=[gr.transforms.Python(lambda row: row * 2)]) as loader:
+        assert np.concatenate(list(loader)).tolist() == [2.0 * i for i in range(8)]
+
+
 SESSION = """
 import sys
 {hide}

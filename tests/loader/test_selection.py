@@ -150,6 +150,9 @@ def test_folds(count):
         (lambda made: made.split(1.0), ValueError, "above 0 and below 1"),
         (lambda made: made.split([0.7, 0.7]), ValueError, "make up 1 at most"),
         (lambda made: made.split(float("nan")), ValueError, "above 0 and below 1"),
+        (lambda made: made.split("0.5"), TypeError, "share must be a number such as 0.8, or several, got '0.5'"),
+        (lambda made: made.split([0.5, None]), TypeError, "share must be a number"),
+        (lambda made: made.split(None), TypeError, "share must be a number"),
         (lambda made: made.split([]), ValueError, "above 0"),
         (lambda made: made.folds(61), ValueError, "61 folds of 60 samples: a fold would be empty"),
         (lambda made: made.folds(1), ValueError, "count"),
@@ -314,6 +317,12 @@ def test_concat_as_a_field_and_within_itself(tmp_path):
     train, _ = gr.Loader({"x": whole, "y": Y}, 16).split(0.5)
     x, y = all_of(train)
     np.testing.assert_array_equal(x[:, 0], 3 * y)
+
+
+def test_concat_binds_fields_by_name():
+    parts = [{"a": X, "b": Y}, {"b": Y, "a": X}, {"b": Y[:3], "a": X[:3]}]
+    batch = next(iter(gr.Loader(gr.sources.Concat(parts), 2 * N + 3)))
+    np.testing.assert_array_equal(batch["a"][:, 0], 3 * batch["b"])
 
 
 def test_concat_in_worker_processes():

@@ -96,7 +96,7 @@ def other_than_first(first, other):
         ([1, 2], [1]),
         ({"a": 1, "b": 2}, {"a": 1}),
         ({"a": 1, "b": 2}, {"a": 1, "c": 2}),
-        ({"a": np.zeros(2), "b": np.zeros(2)}, {"b": np.zeros(2), "a": np.zeros(2)}),
+        ({"a": np.zeros(2), "b": np.zeros(2)}, {"b": np.zeros(2), "a": np.zeros(3)}),
         ({"a": np.zeros(2)}, {"a": np.zeros(3)}),
     ],
 )

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from gradring import _core
 from gradring.arrays import as_ndarray, is_array_like
+from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for, reseeded
 from gradring.sources._base import Source
-from gradring.sources._early import EarlyPickle
 from gradring.sources._fields import Field, named_first
 from gradring.sources._opened import KINDS, Opened
 
@@ -89,7 +89,7 @@ class Callable(Source):
     def opened(self) -> Opened:
         if self._learned is None and self.workers == "processes" and self._early is None:
             # As it is now: a first sample may open files, which no process can be sent.
-            self._early = EarlyPickle(self.fn)
+            self._early = EarlyPickle(self.fn, "Callable")
         if self._learned is None:
             kind, parts = _parts(self.fn(0, generator_for(0, 0, 0)) if self.rng else self.fn(0))
             fields = tuple(Field(name, part.dtype, part.shape).delivered for name, part in parts.items())
@@ -152,11 +152,11 @@ class _Checked:
 
     def __call__(self, number: int, sample: Any) -> tuple[NDArray[Any], ...]:
         kind, parts = _parts(sample)
-        if kind != self.kind or list(parts) != [field.name for field in self.fields]:
-            raise ValueError(
-                f"[Callable] fn({number}) returned {kind} of {list(parts)}, fn(0) {self.kind} of "
-                f"{[field.name for field in self.fields]}"
-            )
+        names = [field.name for field in self.fields]
+        if kind == self.kind == "dict" and parts.keys() == set(names):
+            parts = {name: parts[name] for name in names}  # in any order
+        if kind != self.kind or list(parts) != names:
+            raise ValueError(f"[Callable] fn({number}) returned {kind} of {list(parts)}, fn(0) {self.kind} of {names}")
         native = [part.astype(part.dtype.newbyteorder("="), copy=False) for part in parts.values()]
         for field, part in zip(self.fields, native, strict=True):
             if part.dtype != field.dtype or part.shape != field.shape:

@@ -70,6 +70,8 @@ class Concat(Source):
     def _columns(self, name: str) -> tuple[str, Columns]:
         found = [columns_of(part, name) for part in self.parts]
         kind, first = found[0]
+        names = [field.name for field, _ in first]
+        found = [(other_kind, _by_name(columns, names) if kind == "dict" else columns) for other_kind, columns in found]
         for number, (other_kind, columns) in enumerate(found):
             if (other_kind, _looks(columns)) != (kind, _looks(first)):
                 raise ValueError(
@@ -80,6 +82,12 @@ class Concat(Source):
         for place, (field, _) in enumerate(first):
             joined.append((field.delivered, _core.concat_column([columns[place][1] for _, columns in found])))
         return kind, joined
+
+
+def _by_name(columns: Columns, names: list[str]) -> Columns:
+    """In the order of these names, where the columns have the same names."""
+    named = {column[0].name: column for column in columns}
+    return [named[name] for name in names] if named.keys() == set(names) else columns
 
 
 def _looks(columns: Columns) -> list[tuple[str, Any, tuple[int, ...]]]:

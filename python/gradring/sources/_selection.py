@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -104,9 +105,13 @@ def chosen(indices: Any, samples: int) -> Chosen:
     return Chosen(np.ascontiguousarray(numbers))
 
 
-def division(samples: int, share: float | Sequence[float], *, seed: int, shuffle: bool) -> list[Part]:
+def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part]:
     """Parts of these shares of all samples; one share has the rest beside it. ``ValueError`` for an empty part."""
-    shares = [float(share), 1.0 - float(share)] if isinstance(share, (int, float)) else [float(one) for one in share]
+    one_alone = isinstance(share, Real)
+    several: list[Any] = list(share) if isinstance(share, Iterable) else [share]  # a text is none of numbers
+    if not one_alone and not all(isinstance(one, Real) for one in several):
+        raise TypeError(f"[Loader.split] share must be a number such as 0.8, or several, got {share!r}")
+    shares = [float(share), 1.0 - float(share)] if one_alone else [float(one) for one in several]
     if not shares or not all(0 < one < 1 for one in shares) or sum(shares) > 1 + 1e-9:
         raise ValueError(f"[Loader.split] shares must lie above 0 and below 1, and make up 1 at most, got {share}")
     places = [round(min(float(one), 1.0) * samples) for one in np.cumsum([0.0, *shares])]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for
 from gradring.transforms._base import dtype_name
 
@@ -103,6 +104,19 @@ class Python(_Function):
         if not callable(fn):
             raise TypeError(f"[Python] fn is a {type(fn).__name__}, not callable")
         self.fn, self.rng = fn, bool(rng)
+
+    def __copy__(self) -> Python:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Python:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "fn": EarlyPickle(self.fn, "Python")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fn = state["fn"]
+        self.__dict__.update(state, fn=fn.load() if isinstance(fn, EarlyPickle) else fn)
 
     def step(self) -> tuple[Any, ...]:
         return "python", self._checked, self.dtype, self.shape

@@ -16,7 +16,8 @@ class EarlyPickle:
     name, such as a lambda, goes through cloudpickle if that is installed.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, owner: str) -> None:
+        self._owner = owner
         self._buffers: list[pickle.PickleBuffer] = []
         try:
             data = pickle.dumps(function, protocol=5, buffer_callback=self._buffers.append)
@@ -33,20 +34,31 @@ class EarlyPickle:
             import cloudpickle  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise TypeError(
-                f"[Callable] fn cannot be sent to worker processes: {reason}. Put it into a module, install cloudpickle, or "
-                "use workers='threads'"
+                f"[{self._owner}] fn cannot be sent to worker processes: {reason}. Put it into a module, install cloudpickle, "
+                "or use workers='threads'"
             ) from None
         try:
             data: bytes = cloudpickle.dumps(function, protocol=5, buffer_callback=self._buffers.append)
         except Exception as error:
             raise TypeError(
-                f"[Callable] fn cannot be sent to worker processes: {error}. Open files in fn at its first sample, and not "
-                "before, or use workers='threads'"
+                f"[{self._owner}] fn cannot be sent to worker processes: {error}. Open files in fn at its first sample, and "
+                "not before, or use workers='threads'"
             ) from error
         return data
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Older protocols have no buffers apart.
+        buffers = self._buffers if protocol >= 5 else [bytearray(buffer.raw()) for buffer in self._buffers]
+        return _restored, (self._data, buffers, self._owner)
+
     def load(self) -> Any:
         return pickle.loads(self._data, buffers=self._buffers)
+
+
+def _restored(data: bytes, buffers: list[Any], owner: str) -> EarlyPickle:
+    made = EarlyPickle.__new__(EarlyPickle)
+    made._data, made._buffers, made._owner = data, buffers, owner
+    return made
 
 
 def _of_this_session(data: bytes) -> bool:
