@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gradring import activity, signals
+from gradring import _core, activity, signals
 from gradring.arguments import choice
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.checkpoint import Checkpoint
@@ -131,9 +131,11 @@ class FitRun:
         run.batch, run.metrics = batches, metrics
         if not self._listeners and not self._gate.awaited:
             return
+        began = time.perf_counter_ns()
         with self._gate.paused(), activity.doing("in a callback"):
             for listener in self._listeners:
                 listener.on_report(run)
+        _traced("callbacks", began)
 
     def _epoch(self) -> None:
         run, state, session = self._run, self._state, self._session
@@ -147,11 +149,12 @@ class FitRun:
             state.batch = session.batches()  # all of them, should Ctrl-C come before the epoch counts
             state.running = False
         if self._check is not None:
-            validating = time.perf_counter()
+            validating, began_ns = time.perf_counter(), time.perf_counter_ns()
             with self._gate.writing():
                 found = session.evaluate(self._check, EVALUATE)
             metrics |= {f"val_{name}": value for name, value in found.items()}
             self._clock.validation += time.perf_counter() - validating
+            _traced("validation", began_ns)
         if run.batches is not None:
             run.batch = run.batches
         run.metrics = {
@@ -164,11 +167,19 @@ class FitRun:
             session.rates_changed()
         state.history.append(run.metrics)
         state.epoch, state.batch = state.epoch + 1, 0
+        began_ns = time.perf_counter_ns()
         with activity.doing("in a callback"):
             # Checkpoints come last, and find in the others' states what they made of it.
             for listener in self._listeners:
                 listener.on_epoch_end(run)
+        _traced("callbacks", began_ns)
         self._clock.epochs += time.perf_counter() - began
+
+
+def _traced(name: str, began: int) -> None:
+    """A span of the trace, if one is being recorded."""
+    if _core.trace_is_on():
+        _core.trace_record(name, began, time.perf_counter_ns())
 
 
 def _style(verbose: Any) -> Any:

@@ -41,6 +41,7 @@ def test_every_threads_instructions_and_barriers(tmp_path):
     trainer = network(threads=2)
     spans, _, dropped = traced(trainer, (X, Y), tmp_path / "t.json")
     assert counted(spans, "step") == trainer.step_count == 16 and dropped == 0
+    assert counted(spans, "callbacks") >= 2 and counted(spans, "validation") == 0
     graph = trainer.plan().graph
     ops = {node.op for node in graph.nodes}
     seen = {event["name"].split(" ")[0] for events in spans.values() for event in events}
@@ -107,6 +108,9 @@ def test_accumulation_and_faults_in_a_traced_run(tmp_path):
     trainer = network(accumulate=3)
     spans, _, _ = traced(trainer, (X[:1000], Y[:1000]), tmp_path / "t.json", epochs=1)
     assert counted(spans, "step") == 4 and trainer.step_count == 2
+    check = [gr.callbacks.Trace(tmp_path / "v.json")]
+    trainer.fit((X, Y), 3, validate=(X[:100], Y[:100]), callbacks=check, verbose=False)
+    assert counted(recorded(tmp_path / "v.json")[0], "validation") == 3
     bad = X.copy()
     bad[1500, 3] = np.nan
     with pytest.raises(gr.errors.NonFinite, match="sample 1500"):

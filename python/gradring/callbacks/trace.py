@@ -19,7 +19,8 @@ class Trace(Callback):
     chrome://tracing.
 
     Each thread of the step has a row with its instructions, by op and layer, its barriers and its waits; the loader's threads
-    have one with the batches that they fill, and the thread that called ``fit`` also shows its waits for batches. Of
+    have one with the batches that they fill, and the thread that called ``fit`` also shows its waits for batches, validation
+    and callbacks. Of
     each thread the first ``events`` spans are kept (32 bytes each), and ``dropped`` in the file counts the rest. One trace
     is recorded at a time, for the whole process; a second one raises ``RuntimeError``. Worker processes are not in it.
 

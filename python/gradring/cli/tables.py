@@ -199,6 +199,8 @@ def _column(command: str, path: Path, target: str, names: list[str] | None, coun
     if target.isdecimal() and 1 <= int(target) <= count:
         return int(target) - 1
     known = f"the names are {', '.join(names[:20])}" if names is not None else "it has no names of columns"
+    if count == 1 and names is not None and any(mark in names[0] for mark in ";\t|"):
+        known += "; cells must be separated by commas"
     raise ValueError(f"[{command}] {path} has no column {target!r}: {known}; a number from 1 to {count} is taken too")
 
 
