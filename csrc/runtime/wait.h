@@ -11,6 +11,11 @@
 // A Signal is one 32-bit word: 31 bits of value and one bit that says that somebody sleeps. As both live in
 // one word, no waiter can fall asleep after the publisher looked (no store-buffer race, no fence).
 //
+// Its ancestors: Reed and Kanodia's eventcounts ("Synchronization with Eventcounts and Sequencers", 1979), whose advance
+// and await are publish and wait_reached; Drepper's mutex ("Futexes Are Tricky", 2004), whose one word also says whether a
+// thread may sleep on it, so that a system call is made only where one does; and Karlin, Li, Manasse and Owicki ("Empirical
+// Studies of Competitive Spinning for a Shared-Memory Multiprocessor", 1991) for spinning about as long as a sleep costs.
+//
 // Why the core's number: two threads that hand over to each other by yielding can stay on one core for seconds while
 // another core idles, because the scheduler leaves threads alone that ran just now; a hand-over then costs
 // microseconds, not 40 ns. A thread that sleeps is placed anew when it is woken. So a waiter whose publisher was last

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["choice", "float_dtype", "real", "whole"]
+__all__ = ["auto_or_whole", "byte_count", "choice", "flag", "float_dtype", "real", "seconds", "whole"]
 
 
 def _shown(value: Any) -> str:
@@ -117,6 +117,19 @@ def real(
     return number
 
 
+def flag(where: str, argument: str, value: Any) -> bool:
+    """True or False, as Python's bool or NumPy's; a word such as ``"no"``, which would count as true, is an error.
+
+    >>> flag("Loader", "shuffle", "no")
+    Traceback (most recent call last):
+    ...
+    TypeError: [Loader] shuffle must be True or False, got 'no'
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"[{where}] {argument} must be True or False, got {_shown(value)}")
+
+
 def float_dtype(where: str, dtype: Any) -> Any:
     """``"float32"`` or ``"float64"``, from whatever NumPy takes for it."""
     try:
@@ -127,7 +140,7 @@ def float_dtype(where: str, dtype: Any) -> Any:
 
 
 def choice(where: str, argument: str, value: Any, choices: Sequence[Any], hint: str = "") -> Any:
-    """One of ``choices``; ``hint`` follows the error's message.
+    """One of ``choices``; ``hint`` follows the error's message. A value of a type that no choice has is a ``TypeError``.
 
     >>> choice("Trainer", "nonfinite", "skip", ("raise", "ignore"))
     Traceback (most recent call last):
@@ -138,4 +151,5 @@ def choice(where: str, argument: str, value: Any, choices: Sequence[Any], hint: 
         return value
     *rest, last = map(repr, choices)
     listed = f"{', '.join(rest)} or {last}" if rest else last
-    raise ValueError(f"[{where}] {argument} must be {listed}, got {_shown(value)}{hint and '; ' + hint}")
+    error = ValueError if type(value) in map(type, choices) else TypeError
+    raise error(f"[{where}] {argument} must be {listed}, got {_shown(value)}{hint and '; ' + hint}")

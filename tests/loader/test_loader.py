@@ -290,7 +290,7 @@ def test_a_path_that_cannot_be_said(tmp_path):
 def test_records_and_functions_beyond_all_bounds(tmp_path):
     with pytest.raises(ValueError, match="larger than any file"):
         gr.sources.RawRecords(tmp_path / "x", "u1", (2**40, 2**40))
-    with pytest.raises(ValueError, match="at most 2\\*\\*63 - 1 samples"):
+    with pytest.raises(ValueError, match=r"\[Callable\] length must be an int from 1 to 9223372036854775807"):
         gr.sources.Callable(np.int64, 2**63)
     for first, count in ((-1, None), (11, None), (5, 6)):
         with pytest.raises(ValueError, match=r"\[Loader\] (first|count) must be"):

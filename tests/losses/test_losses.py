@@ -47,7 +47,7 @@ def test_an_object_trains_as_its_name_does(name, loss):
             r"\[Trainer\] loss must be 'cross_entropy', 'mse' or 'binary_cross_entropy', got 'hinge'",
         ),
         (gr.losses.MSE, TypeError, r"\[Trainer\] loss is the class MSE: did you forget the brackets\?"),
-        (3, ValueError, r"\[Trainer\] loss must be .*, got 3; or one of gr.losses"),
+        (3, TypeError, r"\[Trainer\] loss must be .*, got 3; or one of gr.losses"),
     ],
 )
 def test_what_is_no_loss(loss, error, words):

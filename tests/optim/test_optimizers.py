@@ -40,7 +40,7 @@ def test_they_are_values():
         ),
         (lambda: SGD(0.1, momentum=None), TypeError, r"\[SGD\] momentum must be a finite number .* got None"),
         (lambda: SGD(0.1, nesterov=True), ValueError, r"\[SGD\] nesterov needs momentum"),
-        (lambda: SGD(0.1, momentum=0.9, nesterov=1), TypeError, r"\[SGD\] nesterov must be a bool, got int"),
+        (lambda: SGD(0.1, momentum=0.9, nesterov=1), TypeError, r"\[SGD\] nesterov must be True or False, got 1"),
         (
             lambda: SGD(0.1, weight_decay=-1),
             ValueError,

@@ -6,6 +6,7 @@ import csv
 import os
 from typing import IO, Any
 
+from gradring.arguments import flag
 from gradring.callbacks.base import Callback, Run
 from gradring.history import cell
 
@@ -20,7 +21,7 @@ class Csv(Callback):
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = os.fspath(path)
-        self.append = append
+        self.append = flag("Csv", "append", append)
         self._file: IO[str] | None = None
         self._writer: Any = None
         self._columns: list[str] = []

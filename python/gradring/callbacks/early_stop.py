@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arguments import whole
+from gradring.arguments import flag, whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.improvement import Improvement, Mode
 
@@ -38,7 +38,7 @@ class EarlyStop(Callback):
         self.metric, self.patience = metric, whole("EarlyStop", "patience", patience, 1)
         self._improvement = Improvement("EarlyStop", metric, mode, min_delta)
         self.min_delta = self._improvement.min_delta
-        self.restore_best = restore_best
+        self.restore_best = flag("EarlyStop", "restore_best", restore_best)
         self._kept: dict[str, NDArray[Any]] = {}
 
     @property

@@ -98,14 +98,14 @@ class Loader(Settled):
     ) -> None:
         if device != "cpu":
             raise DeviceUnavailable(f"[Loader] device {device!r} is not available; this version has 'cpu'")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"[Loader] on_error must be 'raise' or 'skip', got {on_error!r}")
         self.seed = arguments.whole("Loader", "seed", seed, 0, _MOST_KEY)
-        self.shuffle, self.drop_last, self.pad = bool(shuffle), bool(drop_last), bool(pad)
+        self.shuffle = arguments.flag("Loader", "shuffle", shuffle)
+        self.drop_last = arguments.flag("Loader", "drop_last", drop_last)
+        self.pad = arguments.flag("Loader", "pad", pad)
         self.rank, self.world_size = _place(rank, world_size)
         self.batch_size = _batch_size(batch_size, global_batch, self.world_size)
         self.timeout = arguments.seconds("Loader", "timeout", timeout)
-        self._skip = on_error == "skip"
+        self._skip = arguments.choice("Loader", "on_error", on_error, ("raise", "skip")) == "skip"
         threads = arguments.auto_or_whole("Loader", "num_threads", num_threads, 0, _MOST_THREADS)
         ahead = arguments.auto_or_whole("Loader", "prefetch", prefetch, 1, _MOST_PREFETCH)
         budget = arguments.byte_count("Loader", "memory_budget", memory_budget)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arguments import whole
+from gradring.arguments import flag, whole
 from gradring.nn.layer import Fill, Layer, ParameterSpec
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Linear(Layer):
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         self.inputs = whole("Linear", "inputs", inputs, 1)
         self.outputs = whole("Linear", "outputs", outputs, 1)
-        self.bias = bool(bias)
+        self.bias = flag("Linear", "bias", bias)
 
     def parameter_specs(self) -> dict[str, ParameterSpec]:
         fill = uniform(1.0 / math.sqrt(self.inputs))

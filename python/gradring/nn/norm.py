@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arguments import real, whole
+from gradring.arguments import flag, real, whole
 from gradring.ir import Value
 from gradring.nn.layer import Layer, ParameterSpec
 
@@ -67,7 +67,7 @@ class LayerNorm(_Norm):
     def __init__(self, features: int, eps: float = 1e-5, bias: bool = True) -> None:
         self.features = whole("LayerNorm", "features", features, 1)
         self.eps = real("LayerNorm", "eps", eps, least=0)
-        self.bias = bool(bias)
+        self.bias = flag("LayerNorm", "bias", bias)
 
     @property
     def _vectors(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -134,7 +134,7 @@ class BatchNorm1d(_Norm):
         self.features = whole("BatchNorm1d", "features", features, 1)
         self.eps = real("BatchNorm1d", "eps", eps, least=0)
         self.momentum = real("BatchNorm1d", "momentum", momentum, least=0, most=1)
-        self.affine = bool(affine)
+        self.affine = flag("BatchNorm1d", "affine", affine)
 
     @property
     def _vectors(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gradring.arguments import flag
 from gradring.optim.base import Optimizer
 from gradring.optim.rates import Rate
 
@@ -34,8 +35,7 @@ class SGD(Optimizer):
         super().__post_init__()
         self._check("momentum", self.momentum, below=1.0)
         self._check("weight_decay", self.weight_decay)
-        if not isinstance(self.nesterov, bool):
-            raise TypeError(f"[SGD] nesterov must be a bool, got {type(self.nesterov).__name__}")
+        flag("SGD", "nesterov", self.nesterov)
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("[SGD] nesterov needs momentum above 0, got momentum=0.0")
         self._check_groups()

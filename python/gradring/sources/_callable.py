@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
+from gradring.arguments import choice, flag, whole
 from gradring.arrays import as_ndarray, is_array_like
 from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for, reseeded
@@ -55,24 +56,15 @@ class Callable(Source):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"[Callable] fn is a {type(fn).__name__}, not callable")
-        if workers not in ("threads", "processes"):
-            raise ValueError(f"[Callable] workers must be 'threads' or 'processes', got {workers!r}")
-        if isinstance(length, bool) or not hasattr(length, "__index__"):
-            raise TypeError(f"[Callable] length must be an int, got {type(length).__name__}")
-        if length.__index__() >= 2**63:
-            raise ValueError(f"[Callable] length is {length}: there can be at most 2**63 - 1 samples")
-        if length.__index__() < 1:
-            raise ValueError(f"[Callable] length is {length}: the source is empty")
-        if not isinstance(num_workers, int) or num_workers < 1:
-            raise ValueError(f"[Callable] num_workers must be at least 1, got {num_workers!r}")
-        if reseed and workers != "processes":
+        self.fn, self.length = fn, whole("Callable", "length", length, 1, 2**63 - 1)
+        self.rng, self.reseed = flag("Callable", "rng", rng), flag("Callable", "reseed", reseed)
+        self.workers: str = choice("Callable", "workers", workers, ("threads", "processes"))
+        self.num_workers = whole("Callable", "num_workers", num_workers, 1)
+        if self.reseed and workers != "processes":
             raise ValueError(
                 "[Callable] reseed=True needs workers='processes', because the threads of a process share np.random and "
                 "random; with rng=True the function gets a generator of its own"
             )
-        self.fn, self.length = fn, length.__index__()
-        self.rng, self.reseed = bool(rng), bool(reseed)
-        self.workers, self.num_workers = workers, num_workers
         self._early: EarlyPickle | None = None
         self._learned: tuple[str, tuple[Field, ...]] | None = None  # travels to worker processes
 

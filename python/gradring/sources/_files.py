@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradring import _core
+from gradring.arguments import whole
 from gradring.sources._arrays import array_column
 from gradring.sources._base import Source
 from gradring.sources._fields import Field
@@ -21,6 +22,8 @@ _Path = str | os.PathLike[str]
 
 def _checked_path(kind: str, path: _Path) -> str:
     """Absolute, and fit for messages."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"[{kind}] path must be a string or a path, got {type(path).__name__}")
     absolute = os.path.abspath(os.fsdecode(path))
     try:
         absolute.encode()
@@ -101,12 +104,11 @@ class RawRecords(Source):
     def __init__(self, path: _Path, dtype: Any, shape: tuple[int, ...] | int = (), *, offset: int = 0) -> None:
         self.path = _checked_path(type(self).__name__, path)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self.shape = (shape,) if isinstance(shape, int) else tuple(int(extent) for extent in shape)
-        self.offset = int(offset)
+        extents = shape if isinstance(shape, (tuple, list)) else (shape,)
+        self.shape = tuple(whole("RawRecords", "shape", extent, 0) for extent in extents)
+        self.offset = whole("RawRecords", "offset", offset, 0)
         if math.prod((self.dtype.itemsize, *self.shape)) >= 2**62:
             raise ValueError(f"[RawRecords] a record of shape {self.shape} is larger than any file")
-        if any(extent < 0 for extent in self.shape):
-            raise ValueError(f"[RawRecords] shape is {self.shape}: no axis can be negative")
         if self.dtype.names is not None and self.shape != ():
             raise ValueError(
                 f"[RawRecords] a structured dtype is a record of its own: shape must be (), not {self.shape}"

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from gradring.arguments import choice
 from gradring.arrays import NATIVE_DTYPES
 
 __all__ = ["Layout", "Transform", "dtype_name", "layout_name"]
@@ -28,13 +29,15 @@ class Transform(Protocol):
 
 
 def dtype_name(transform: str, dtype: DTypeLike) -> str:
-    name = np.dtype(dtype).newbyteorder("=").name
+    try:
+        name = np.dtype(dtype).newbyteorder("=").name
+    except TypeError:
+        name = repr(dtype)
     if name not in NATIVE_DTYPES:
         raise TypeError(f"[{transform}] dtype is {name}: expected one of {', '.join(sorted(NATIVE_DTYPES))}")
     return name
 
 
 def layout_name(transform: str, layout: str) -> str:
-    if layout not in ("HWC", "CHW", "auto"):
-        raise ValueError(f"[{transform}] layout is {layout!r}: expected 'HWC', 'CHW' or 'auto'")
-    return layout
+    name: str = choice(transform, "layout", layout, ("HWC", "CHW", "auto"))
+    return name

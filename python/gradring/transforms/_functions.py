@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gradring.arguments import flag, whole
 from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for
 from gradring.transforms._base import dtype_name
@@ -19,9 +20,9 @@ __all__ = ["Native", "Python"]
 class _Function:
     def __init__(self, dtype: DTypeLike | None, shape: tuple[int, ...] | int | None) -> None:
         self.dtype = None if dtype is None else dtype_name(type(self).__name__, dtype)
-        self.shape = None if shape is None else [shape] if isinstance(shape, int) else [int(extent) for extent in shape]
-        if self.shape is not None and any(extent < 0 for extent in self.shape):
-            raise ValueError(f"[{type(self).__name__}] shape is {shape}: no axis can be negative")
+        extents = shape if shape is None or isinstance(shape, (tuple, list)) else [shape]
+        who = type(self).__name__
+        self.shape = None if extents is None else [whole(who, "shape", extent, 0) for extent in extents]
 
 
 class Native(_Function):
@@ -66,7 +67,7 @@ class Native(_Function):
         address, context = _address(function)
         if not address:
             raise ValueError("[Native] function is a null pointer")
-        self.address, self.user_data = address, user_data or context
+        self.address, self.user_data = address, whole("Native", "user_data", user_data, 0, 2**64 - 1) or context
         self._alive = (function, owner)
 
     def step(self) -> tuple[Any, ...]:
@@ -103,7 +104,7 @@ class Python(_Function):
         super().__init__(dtype, shape)
         if not callable(fn):
             raise TypeError(f"[Python] fn is a {type(fn).__name__}, not callable")
-        self.fn, self.rng = fn, bool(rng)
+        self.fn, self.rng = fn, flag("Python", "rng", rng)
 
     def __copy__(self) -> Python:
         return self

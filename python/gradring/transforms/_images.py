@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradring.arguments import flag, real, whole
 from gradring.transforms._base import Layout, layout_name
 
 __all__ = ["RandomCrop", "RandomFlip"]
@@ -21,10 +22,8 @@ class RandomFlip:
     python = False
 
     def __init__(self, p: float = 0.5, *, vertical: bool = False, layout: Layout = "auto") -> None:
-        self.p = float(p)
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"[RandomFlip] p must be in [0, 1], got {p}")
-        self.vertical = bool(vertical)
+        self.p = real("RandomFlip", "p", p, least=0, most=1)
+        self.vertical = flag("RandomFlip", "vertical", vertical)
         self.layout = layout_name("RandomFlip", layout)
 
     def step(self) -> tuple[Any, ...]:
@@ -41,12 +40,11 @@ class RandomCrop:
     python = False
 
     def __init__(self, size: int | tuple[int, int], padding: int = 0, *, layout: Layout = "auto") -> None:
-        height, width = (size, size) if isinstance(size, int) else size
-        self.height, self.width, self.padding = int(height), int(width), int(padding)
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"[RandomCrop] size must be at least 1 x 1, got {size}")
-        if self.padding < 0:
-            raise ValueError(f"[RandomCrop] padding must not be negative, got {padding}")
+        sizes = size if isinstance(size, (tuple, list)) else (size, size)
+        if len(sizes) != 2:
+            raise ValueError(f"[RandomCrop] size must be an int, or a height and a width, got {size}")
+        self.height, self.width = (whole("RandomCrop", "size", extent, 1) for extent in sizes)
+        self.padding = whole("RandomCrop", "padding", padding, 0)
         self.layout = layout_name("RandomCrop", layout)
 
     def step(self) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gradring.arguments import real, whole
 from gradring.transforms._base import Layout, dtype_name, layout_name
 
 __all__ = ["Cast", "Normalize", "OneHot", "Scale"]
@@ -43,9 +44,7 @@ class Scale:
     python = False
 
     def __init__(self, a: float, b: float = 0.0) -> None:
-        self.a, self.b = float(a), float(b)
-        if not (math.isfinite(self.a) and math.isfinite(self.b)):
-            raise ValueError(f"[Scale] a and b must be finite, got {a} and {b}")
+        self.a, self.b = real("Scale", "a", a), real("Scale", "b", b)
 
     def step(self) -> tuple[Any, ...]:
         return "scale", self.a, self.b
@@ -55,8 +54,7 @@ class Normalize:
     """``(x - mean) / std`` in float32 (float64 if x is), each operation rounded: bit for bit what NumPy computes.
 
     ``mean`` and ``std``: one value for all, one per channel of an image (``layout`` as for ``RandomFlip``), one per
-    feature of a vector, or one per element (an array of the row's
-    shape). Integers and half floats become float32 first.
+    feature of a vector, or one per element (an array of the row's shape). Integers and half floats become float32 first.
     """
 
     python = False
@@ -80,11 +78,7 @@ class OneHot:
     python = False
 
     def __init__(self, classes: int, dtype: DTypeLike = "float32") -> None:
-        if isinstance(classes, bool) or not hasattr(classes, "__index__"):
-            raise TypeError(f"[OneHot] classes must be an int, got {type(classes).__name__}")
-        if classes < 1:
-            raise ValueError(f"[OneHot] classes must be at least 1, got {classes}")
-        self.classes = int(classes)
+        self.classes = whole("OneHot", "classes", classes, 1)
         self.dtype = dtype_name("OneHot", dtype)
 
     def step(self) -> tuple[Any, ...]:
@@ -92,7 +86,13 @@ class OneHot:
 
 
 def _values(name: str, given: float | Sequence[float] | NDArray[Any]) -> list[float]:
-    values: list[float] = np.asarray(given, dtype=np.float64).ravel().tolist()
+    try:
+        array = np.asarray(given)
+        values: list[float] = array.astype(np.float64).ravel().tolist()
+        if array.dtype.kind not in "biuf" and array.size:
+            raise TypeError
+    except (TypeError, ValueError):
+        raise TypeError(f"[Normalize] {name} must be a number or an array of numbers, got {given!r}") from None
     if not values or not all(math.isfinite(x) for x in values):
-        raise ValueError(f"[Normalize] {name} must be one finite number or more, got {given}")
+        raise ValueError(f"[Normalize] {name} must be a finite number or an array of them, got {given}")
     return values
