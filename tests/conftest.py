@@ -9,7 +9,7 @@ try:
 except ImportError:  # a few tests run where the package alone is installed
     pass
 else:
-    # On a machine that other work keeps busy, the making of an input may take a second: that is no fault of the test.
+    # On a busy machine it may take a second to make an input, which must not fail a test.
     settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("busy")
 

@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Models, processes and sources that several tests use."""
 
 import os
 import signal

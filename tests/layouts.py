@@ -1,4 +1,4 @@
-"""Arrays whose memory lies in every way that NumPy has."""
+"""Arrays in all memory layouts that NumPy has."""
 
 from __future__ import annotations
 

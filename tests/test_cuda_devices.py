@@ -1,4 +1,4 @@
-"""What a user hears where a CUDA device cannot be used."""
+"""The errors where a CUDA device cannot be used."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""model.save and gr.load: what comes back is the same model, and what cannot be is told before anything is allocated."""
+"""model.save and gr.load give back the same model, and refuse a bad file before they allocate anything."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What notebooks show: tables whose cells are those of the printed text."""
+"""The tables that notebooks show, whose cells are those of the printed text."""
 
 import pickle
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""Arrays that do not fit: a clear error that names what was expected and what came, or the right result."""
+"""Arrays that do not fit a model: a clear error that names what was expected and what was given, or the right result."""
 
 import numpy as np
 import pytest
@@ -182,7 +182,7 @@ def test_parameters_that_explode_are_found(blobs):
 
 
 def test_arrays_changed_while_in_use_are_read_and_never_written(blobs):
-    """A callback that changes the data under a running fit gets other numbers, not a crash."""
+    """A callback that changes the data while a fit runs gets other numbers and no crash."""
     x, y = (array.copy() for array in blobs)
 
     class Change(gr.callbacks.Callback):

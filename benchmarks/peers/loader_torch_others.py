@@ -10,7 +10,7 @@ from gradring.bench.loader_torch import process_pass, work_pass
 
 
 def crop_and_flip_by_window(torch: Any, x: Any) -> Any:
-    """The same by picking one of the 81 windows of each image, and mirroring half of the batch."""
+    """Random crops and flips: it picks one of the 81 windows of each image, and mirrors half of the batch."""
     n = len(x)
     padded = torch.nn.functional.pad(x, (0, 0, 4, 4, 4, 4))
     windows = padded.unfold(1, 32, 1).unfold(2, 32, 1)  # (n, 9, 9, channels, 32, 32)

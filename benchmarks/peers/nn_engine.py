@@ -1,6 +1,6 @@
 """Steps and epochs by nn-engine-core, whose training loop is native as ours is.
 
-Its SGD has no momentum, so it does less than the others: one pass less over the weights in each step.
+Its SGD has no momentum, so it does less work than the others: in each step it passes over the weights one time fewer.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ int type_number(Dtype dtype) {
   }
 }
 
-// Takes the reference to the descriptor, as NumPy's function does even where it fails.
+// Takes over the reference to the descriptor, even if it fails, as NumPy's function does.
 PyObject* new_array(PyObject* descriptor, int dimensions, const int64_t* shape) {
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
   const auto& api = Api::get();
@@ -130,7 +130,7 @@ void Array::assign(const Array& values) const {
 void Array::require_apart(const char* op, const char* argument, const Array& input, const char* input_name) const {
   const Bytes mine = extent(*this), other = extent(input);
   if (mine.begin >= other.end || other.begin >= mine.end) return;
-  // The extents cross; interleaved views may still share nothing.
+  // The two ranges of memory overlap, but interleaved views may still share no element.
   const bool shared = py::module_::import("gradring.ops._convert")
                           .attr("may_share")(py::handle(object_), py::handle(input.object_))
                           .cast<bool>();

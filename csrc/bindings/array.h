@@ -1,6 +1,6 @@
-// A light view of NumPy arrays for the eager operations: no pybind11 casters, no NumPy headers, about ten
-// nanoseconds an argument. Anything but a plain, aligned, native-endian ndarray goes through Python once
-// (gradring.ops._convert.as_array), which accepts DLPack and __array_interface__ and writes the error messages.
+// A light view of NumPy arrays for the eager operations. It uses neither pybind11's casters nor NumPy's headers, and takes about
+// ten nanoseconds per argument. Everything that is not a plain, aligned ndarray in this machine's byte order is first converted
+// by Python (gradring.ops._convert.as_array), which accepts DLPack and __array_interface__ and raises the errors.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -18,11 +18,11 @@ namespace py = pybind11;
 
 namespace gradring {
 
-inline constexpr int kNumpyHalf = 23;  // NPY_HALF, which pybind11 does not name
-// The type number that the package ml_dtypes got for bfloat16 from NumPy; negative until the first use. The GIL guards it.
+inline constexpr int kNumpyHalf = 23;  // NPY_HALF, which pybind11 does not define
+// The type number that NumPy gave to the bfloat16 of the package ml_dtypes; negative until the first use. The GIL guards it.
 inline int numpy_bfloat16 = -1;
 
-// Through Python: a new reference to a plain ndarray.
+// Converts an object to a plain ndarray by calling Python. Returns a new reference.
 PyObject* convert_array(const char* op, const char* argument, PyObject* object);
 
 // A strong reference to an ndarray (or to nothing), and what kernels need of it. Strides are in bytes.
@@ -60,31 +60,31 @@ class Array {
   bool same_shape(const Array& other) const noexcept;
   std::string shape_text() const;  // "(3, 4)"
 
-  // An input of any strides. What is not a plain ndarray of a known dtype is converted, or TypeError is raised.
+  // Makes an input, of any strides. It converts what is not a plain ndarray of a known dtype, or raises TypeError.
   static Array input(const char* op, const char* argument, PyObject* object);
-  // The same, C-contiguous: copied only if it is not.
+  // This array if it is C-contiguous, else a C-contiguous copy.
   static Array dense(const char* op, const char* argument, PyObject* object);
   // A C-contiguous copy.
   Array copy() const;
-  // New and uninitialized, C-contiguous.
+  // Makes a new array, C-contiguous and uninitialized.
   static Array empty(Dtype dtype, int dimensions, const int64_t* shape);
-  // The same, of a dtype that NumPy describes.
+  // Does the same for a dtype that is given as NumPy's descriptor.
   static Array empty_of(PyObject* descriptor, int dimensions, const int64_t* shape);
   static Array empty_like(const Array& other) { return empty(other.dtype(), other.dimensions(), other.shape()); }
-  // The array given as out=: an ndarray of this dtype and shape, writeable; otherwise TypeError or ValueError. Any
-  // strides: see contiguous() and assign(). null or None: a new array.
+  // The array that was given as out=: a writeable ndarray of this dtype and shape, with any strides (see contiguous() and
+  // assign()); anything else raises TypeError or ValueError. A new array if `given` is null or None.
   static Array output(const char* op, const char* argument, PyObject* given, Dtype dtype, int dimensions,
                       const int64_t* shape);
-  // What kernels see; valid as long as this array is.
+  // The array as kernels take it. It is valid as long as this object lives.
   Tensor tensor() const noexcept {
     return {proxy()->data, shape(), reinterpret_cast<const int64_t*>(proxy()->strides), proxy()->nd, dtype()};
   }
-  // ValueError if it cannot be written to.
+  // Raises ValueError if the array is read-only.
   void require_writeable(const char* op, const char* argument) const;
   // Copies values of the same shape into this array, whatever its strides.
   void assign(const Array& values) const;
 
-  // ValueError if the two share an element: results must not overwrite what is still to be read.
+  // Raises ValueError if the two arrays share an element, because a result must not overwrite input that is still to be read.
   void require_apart(const char* op, const char* argument, const Array& input, const char* input_name) const;
 
  private:

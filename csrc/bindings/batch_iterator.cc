@@ -15,7 +15,7 @@ namespace {
 
 struct IteratorObject {
   PyObject_HEAD std::shared_ptr<LoaderPipeline> pipeline;
-  PyObject* reading;  // the Pass
+  PyObject* reading;  // the Pass: the right to read the pipeline: the right to read the pipeline: the right to read the pipeline
   bool finished;
 };
 
@@ -76,7 +76,7 @@ PyObject* iterator_next(PyObject* object) {
     // At the end of an epoch nothing is left to stop; after a failure other workers may still fill batches.
     if (failed) end_pass(self);
     self->finished = true;
-    lock.unlock();  // the loader may end here, and joins its workers
+    lock.unlock();  // first, because the next lines may destroy the loader, which joins its workers
     PyObject* const reading = std::exchange(self->reading, nullptr);
     PyObject* told = failed ? nullptr : PyObject_CallMethod(reading, "finished", nullptr);
     Py_XDECREF(told);

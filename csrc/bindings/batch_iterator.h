@@ -1,4 +1,5 @@
-// BatchIterator: the object behind `for batch in loader`. It reads a LoaderPipeline once, and holds the Pass.
+// BatchIterator: the object behind `for batch in loader`. It reads a LoaderPipeline once, and holds the Python object Pass, which
+// is the right to do so.
 #pragma once
 
 #include <memory>
@@ -7,7 +8,7 @@
 
 namespace gradring {
 
-// A new reference to an iterator over the pass that `reading` has begun.
+// Makes an iterator over the pass that the Pass `reading` has begun. Returns a new reference.
 PyObject* new_batch_iterator(std::shared_ptr<LoaderPipeline> pipeline, py::object reading);
 
 }  // namespace gradring

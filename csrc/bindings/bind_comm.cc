@@ -14,7 +14,7 @@ namespace gradring {
 
 namespace {
 
-// Memory of a rank's data segment, for numpy.frombuffer; goes back when the last array over it dies.
+// Memory in a rank's data segment, for numpy.frombuffer. It is freed when the last array over it is.
 struct CommBlock {
   CommBlock(std::shared_ptr<Segments> owner, size_t bytes)
       : segments(std::move(owner)), data(segments->own.allocate(bytes)), size(bytes) {}

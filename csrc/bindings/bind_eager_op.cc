@@ -1,4 +1,4 @@
-// The type EagerOp, and ops(): the schemas as plain data.
+// The type EagerOp, and the function ops(), which returns all schemas as plain data.
 #include <pybind11/stl.h>
 #include <structmember.h>
 
@@ -18,13 +18,13 @@ namespace gradring {
 namespace {
 
 struct OwnedBinding : EagerBinding {
-  std::deque<std::string> texts;  // what the binding's pointers point to
+  std::deque<std::string> texts;  // owns the texts that the binding's pointers point to
   py::object names, fallback;
 
   const char* keep(std::string text) { return texts.emplace_back(std::move(text)).c_str(); }
 };
 
-// The Python object. Its __dict__ has __name__, __doc__, __wrapped__ and the like.
+// The memory of the Python object. Its __dict__ holds __name__, __doc__, __wrapped__ and other attributes of functions.
 struct EagerObject {
   PyObject_HEAD vectorcallfunc call;
   OwnedBinding* binding;
@@ -60,7 +60,7 @@ void deallocate(PyObject* self) {
 
 PyObject* represent(PyObject* self) { return PyUnicode_FromFormat("<op %s>", object_of(self)->binding->name); }
 
-// Pickled by name, as functions are.
+// Pickles the object by its name, as Python pickles functions.
 PyObject* reduce(PyObject* self, PyObject*) { return PyUnicode_FromString(object_of(self)->binding->name); }
 
 PyTypeObject* eager_type() {
@@ -134,7 +134,8 @@ void add_parameter(OwnedBinding* b, const py::tuple& given) {
   b->parameters.push_back(p);
 }
 
-// parameters: (name, kind, required, names of operands or attributes) each. presets: attributes by name, as arguments.
+// Each of `parameters` is (name, kind, required, names of operands or attributes). `presets` maps attributes to the values that
+// they always have.
 py::object make_eager_op(const std::string& name, const std::string& op, const py::list& parameters, int positional,
                          const std::vector<std::string>& results, const py::dict& presets,
                          const std::optional<std::string>& hidden, const std::optional<std::string>& outcome,
@@ -191,14 +192,14 @@ py::object name_or_none(const OpSchema& op, int operand) {
   return operand < 0 ? py::object(py::none()) : py::str(op.operands[static_cast<size_t>(operand)].name);
 }
 
-// The attribute, the result and the other operand of an epilogue, by name; None if there is no such epilogue.
+// The names of an epilogue's attribute, result and other operand, or None if the op has no such epilogue.
 py::object describe(const OpSchema& op, const Epilogue& epilogue) {
   if (epilogue.attribute < 0) return py::none();
   return py::make_tuple(op.attributes[static_cast<size_t>(epilogue.attribute)].name, name_or_none(op, epilogue.result),
                         name_or_none(op, epilogue.other));
 }
 
-// What programs ask of an op.
+// The facts of an op that the passes over graphs and programs use.
 void describe_program(const OpSchema& op, py::dict* schema) {
   py::list phases;
   for (size_t i = 0; i < std::size(kPhaseNames); ++i)

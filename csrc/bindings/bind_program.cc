@@ -1,4 +1,4 @@
-// Programs, sources and the engine. What is called once per step is in step_fast_path.cc.
+// Bindings of programs, of sources of batches and of the engine. The function that every step calls is in step_fast_path.cc.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -105,7 +105,7 @@ class ArrayFeed final : public PyFeed {
   ArraySource source_;
 };
 
-// Enters the engine, releases Python's lock, leaves.
+// Calls f in the engine, which serves one thread at a time, and without the GIL.
 class EngineGuard {
  public:
   EngineGuard(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }

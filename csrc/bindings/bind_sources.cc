@@ -1,4 +1,4 @@
-// Sources and transforms for gradring.sources and gradring.transforms, which check what they pass here.
+// Bindings of sources and transforms. The packages gradring.sources and gradring.transforms check all arguments first.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -25,7 +25,7 @@ namespace gradring {
 
 namespace {
 
-// Sources are const for everybody; pybind11 holds what it holds without.
+// All code uses sources as const, but pybind11 cannot hold pointers to const.
 using SharedSource = std::shared_ptr<Source>;
 SharedSource share(const std::shared_ptr<const Source>& source) { return std::const_pointer_cast<Source>(source); }
 
@@ -137,7 +137,7 @@ SharedSource transformed(const SharedSource& source, const std::vector<std::vect
   std::vector<std::vector<TransformStep>> steps(transforms.size());
   for (size_t i = 0; i < transforms.size() && i < fields.size(); ++i) {
     for (const py::tuple& given : transforms[i]) {
-      // What a function is given depends on the transforms before it.
+      // The dtype and the shape that a function is given depend on the transforms before it.
       const RowPlan before(fields[i], steps[i], static_cast<int>(i));
       steps[i].push_back(parse_step(given, before.output()));
     }
@@ -169,10 +169,11 @@ py::list describe_fields(const SharedSource& source) {
   return fields;
 }
 
-// Reads samples into C-contiguous arrays, one a field: for reads outside a loader, and for tests.
+// Reads samples into C-contiguous arrays, one per field. Tests, and reads outside a loader, use it.
 void read_into(const Source& source, const py::array_t<int64_t, py::array::c_style>& samples,
                const std::vector<py::array>& arrays, uint64_t seed, uint64_t epoch) {
-  if (arrays.size() != source.fields().size()) throw Error(Code::kInvalidArgument, "[loader] one array a field");
+  if (arrays.size() != source.fields().size())
+    throw Error(Code::kInvalidArgument, "[loader] there must be one array per field");
   std::vector<std::byte*> places;
   for (size_t i = 0; i < arrays.size(); ++i) {
     const size_t wanted = source.fields()[i].row_bytes() * static_cast<size_t>(samples.size());

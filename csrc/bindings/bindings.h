@@ -1,4 +1,4 @@
-// One function a topic; each lives in bind_<topic>.cc.
+// One function per topic; each is defined in bind_<topic>.cc.
 #pragma once
 
 #include <pybind11/pybind11.h>

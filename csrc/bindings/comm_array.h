@@ -20,11 +20,11 @@ struct CommArray {
   std::string shape() const;
 };
 
-// TypeError unless it is an ndarray of a native dtype that collectives know, or `dtype`, a name, says what 16-bit integers
-// stand for. ValueError if it is to be written and cannot be.
+// Raises TypeError unless the object is an ndarray of a dtype that collectives know, or of 16-bit integers whose real dtype the
+// name `dtype` gives. Raises ValueError if it must be written to and is read-only.
 CommArray comm_array(const char* op, const char* argument, PyObject* object, PyObject* dtype, bool written);
 
-// ValueError unless `out` is apart from `in` or the very same array.
+// Raises ValueError if `out` and `in` overlap, unless they are the very same array.
 void require_apart_or_same(const char* op, const CommArray& out, const CommArray& in, bool may_be_same);
 
 }  // namespace gradring

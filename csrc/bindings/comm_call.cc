@@ -14,10 +14,10 @@ namespace gradring {
 namespace {
 
 constexpr const char* kCapsuleName = "gradring.comm";
-// Up to here the GIL is kept as long as nothing makes the operation wait: giving it up costs as much as the operation does.
+// Operations of at most this many bytes keep the GIL until they have to wait, because releasing it costs as much as they do.
 constexpr size_t kBrief = size_t{16} << 10;
 
-// Gives the GIL up when a wait gets long, and takes it for signal handlers.
+// Releases the GIL when a wait gets long, and takes it again to run signal handlers.
 class PythonWaiter final : public Waiter {
  public:
   explicit PythonWaiter(bool release) noexcept {
@@ -44,7 +44,7 @@ class PythonWaiter final : public Waiter {
     before_sleep();
     return error_ != nullptr;
   }
-  // With the GIL again: throws what a signal handler raised, if it did.
+  // Takes the GIL again, and throws the exception of a signal handler, if one raised.
   void settle() {
     if (state_) restore_gil(std::exchange(state_, nullptr));
     if (!error_) return;
@@ -100,7 +100,7 @@ bool same_shape(const CommArray& a, const CommArray& b) {
          std::equal(a.proxy()->dimensions, a.proxy()->dimensions + a.axes(), b.proxy()->dimensions);
 }
 
-// The arguments, checked and made ready.
+// The arguments of one call, checked and converted.
 Call call_of(Group& group, Collective kind, PyObject* x, PyObject* out, PyObject* op, PyObject* number,
              PyObject* dtype) {
   Call call;
@@ -205,7 +205,7 @@ void CommHandle::keep(Held held) {
 }
 
 void CommHandle::release_finished() {
-  std::vector<Held> finished;  // dies without the lock: what it releases may run Python code
+  std::vector<Held> finished;  // destroyed after the lock is released, because freeing arrays may run Python code
   const std::lock_guard lock(mutex);
   for (size_t i = 0; i < under_way.size();) {
     if (!under_way[i].request->done()) {

@@ -1,4 +1,4 @@
-// The fast way from Python to a group's operations.
+// The fast path from Python to a group's operations.
 #pragma once
 
 #include <memory>
@@ -8,12 +8,13 @@
 
 namespace gradring {
 
-// A group as Python holds it: with the arrays of operations that are still under way.
+// A group as Python holds it, together with the arrays of operations that are still under way.
 struct CommHandle {
   explicit CommHandle(std::shared_ptr<Group> held) : group(std::move(held)) {}
 
   std::shared_ptr<Group> group;
-  py::object signal_of = py::none();  // rank -> the signal that ended it, or None: the launcher's knowledge
+  py::object signal_of =
+      py::none();  // if the launcher set it: a function from a rank to the signal that ended it, or None
   struct Held {
     std::shared_ptr<Request> request;
     py::object x, out;
@@ -25,7 +26,7 @@ struct CommHandle {
   void release_finished();
 };
 
-// What Python gets for async_op.
+// The handle that Python gets from a call with async_op=True.
 struct CommWork {
   std::shared_ptr<CommHandle> handle;
   std::shared_ptr<Request> request;

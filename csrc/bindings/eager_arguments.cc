@@ -59,7 +59,7 @@ Dtype dtype_argument(const char* op, const char* name, PyObject* value) {
                        dtypes_text(kAllDtypes));
 }
 
-// Any Python integer, of which the low 64 bits count.
+// Takes any Python integer and returns its low 64 bits.
 int64_t seed_argument(const char* op, const char* name, PyObject* value) {
   const uint64_t seed = PyLong_AsUnsignedLongLongMask(value);
   if (seed == ~uint64_t{0} && PyErr_Occurred()) {

@@ -1,4 +1,4 @@
-// The arguments of eager ops: from Python objects to attribute values, and questions about where arrays lie.
+// The arguments of eager ops: converts Python objects to attribute values, and answers questions about the memory of arrays.
 #pragma once
 
 #include "bindings/array.h"
@@ -6,7 +6,8 @@
 
 namespace gradring {
 
-// Borrowed references; null where not given. TypeError for what does not fit the parameters.
+// Assigns arguments to parameters, as borrowed references; null where none was given. Raises TypeError for arguments that the op
+// does not have.
 void parse_arguments(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
                      PyObject** values);
 
@@ -15,9 +16,9 @@ int64_t integer_argument(const char* op, const char* name, PyObject* value);
 void pair_argument(const char* op, const char* name, PyObject* value, double* first, double* second);
 AttributeValue attribute_argument(const char* op, const Attribute& attribute, const char* name, PyObject* value);
 
-// False for numbers, NumPy's included, and for arrays without axes.
+// Whether the object is an array with at least one axis. Numbers, NumPy's included, are not.
 bool is_array_with_axes(PyObject* value) noexcept;
-// As int64.
+// The array converted to int64.
 Array widened(const Array& array);
 
 inline Dtype first_dtype(DtypeSet dtypes) noexcept { return static_cast<Dtype>(__builtin_ctz(dtypes)); }
@@ -35,25 +36,25 @@ inline bool lies_well(const Operand& operand, const Array& array) noexcept {
   return (down == item || rows <= 1) && right % item == 0;
 }
 
-// Elements between the rows of a result of Layout::kRows.
+// The number of elements from one row of a result of Layout::kRows to the next.
 inline int64_t row_distance(const Array& array) noexcept {
   if (array.dimensions() != 2) return array.dimensions() ? array.size(array.dimensions() - 1) : 1;
   return array.size(0) <= 1 ? array.size(1) : array.stride(0) / array.item_bytes();
 }
 
-// Both contiguous, of the same elements.
+// Whether both are contiguous and consist of the same elements.
 inline bool lies_on(const Array& result, const Array& input) noexcept {
   return input.data() == result.data() && input.dtype() == result.dtype() && input.contiguous() &&
          result.contiguous() && input.elements() == result.elements();
 }
-// Contiguous arrays that share no byte.
+// Whether two contiguous arrays share no byte.
 inline bool apart(const Array& result, const Array& input) noexcept {
   const auto a = reinterpret_cast<uintptr_t>(result.data()), b = reinterpret_cast<uintptr_t>(input.data());
   return a + static_cast<uintptr_t>(result.elements() * result.item_bytes()) <= b ||
          b + static_cast<uintptr_t>(input.elements() * input.item_bytes()) <= a;
 }
 
-// Runs a call; a null result means that a Python error is set.
+// Runs a call. Returns null if a Python error is set.
 PyObject* eager_call(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count,
                      PyObject* keywords) noexcept;
 

@@ -14,7 +14,7 @@ namespace gradring {
 
 namespace {
 
-// One call, from arguments to results. Its arrays are references that live as long as it does.
+// One call, from its arguments to its results. It holds references to all its arrays.
 class EagerCall {
  public:
   explicit EagerCall(const EagerBinding& binding) noexcept
@@ -93,7 +93,7 @@ class EagerCall {
     const Operand& o = operand(i);
     Array array = Array::input(b_.name, operand_name(i), value);
     if (o.access != Access::kRead) {
-      // The object itself is written to: no converted copy of it will do.
+      // The kernel writes to this very object, so a converted copy cannot replace it.
       array = Array::output(b_.name, operand_name(i), value, array.dtype(), array.dimensions(), array.shape());
     }
     if (o.widened != 0 && (o.widened & only(array.dtype())) != 0) array = widened(array);
@@ -120,7 +120,7 @@ class EagerCall {
     if (place != rank - 1) axis_ = place;
   }
 
-  // On views with that axis last.
+  // Runs the op on views whose last axis is the given one.
   PyObject* along_another_axis() {
     py::list operands;
     for (size_t i = 0; i < b_.parameters.size(); ++i) {
@@ -227,7 +227,7 @@ class EagerCall {
     tensors_[i] = arrays_[i].tensor();
   }
 
-  // Results whose rows must lie equally far apart, but do not, get dense memory.
+  // Gives dense memory to results whose rows must be equally far apart and are not.
   void together() {
     for (size_t i = 0; i < op_.operands.size(); ++i) {
       const int other = op_.operands[i].rows_like;
@@ -252,7 +252,7 @@ class EagerCall {
     }
   }
 
-  // From the copies that the kernel wrote to what the caller gave.
+  // Copies results from the copies that the kernel wrote to the arrays that the caller gave.
   void write_back() {
     for (int i = 0; i < static_cast<int>(op_.operands.size()); ++i) {
       if (originals_[i] && operand(i).access != Access::kRead) originals_[i].assign(arrays_[i]);

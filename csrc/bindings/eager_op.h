@@ -1,9 +1,9 @@
 // EagerOp: the Python callable of every op. An instance is bound to one op's schema and to the parameters of one Python
 // function, which gradring.ops._eager reads from that function's signature.
 //
-// A call takes arguments by position and name, without allocation; accepts arrays of any strides, copying only what the
-// kernel cannot read where it lies; checks by the schema; makes results or writes into out=; and runs on the shared team,
-// without the GIL where the work is worth it.
+// A call takes arguments by position and by name, without allocation. It accepts arrays of any strides and copies only those that
+// the kernel cannot read in place. It checks everything by the schema, makes the results or writes into out=, and runs on the
+// shared team, without the GIL if the work is long enough.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -17,7 +17,7 @@ namespace py = pybind11;
 
 namespace gradring {
 
-// What a Python parameter gives to the op.
+// The meaning of a Python parameter for the op.
 enum class ParameterKind : uint8_t {
   kOperand,    // an array: operand `first`
   kFactor,     // an array: operand `first`; or a number: attribute `second`
@@ -33,7 +33,7 @@ struct EagerParameter {
   const char* text = nullptr;
   ParameterKind kind = ParameterKind::kOperand;
   bool required = false;
-  bool draws = false;  // where not given, a seed is drawn
+  bool draws = false;  // if the argument is not given, a seed is drawn
   int first = -1;
   int second = -1;
 };
@@ -61,7 +61,7 @@ struct EagerBinding {
   mutable KnownCalls known;
 };
 
-// The memory of an op's hidden result.
+// A type for the memory of an op's hidden result.
 inline constexpr int64_t kHiddenWords = 3;
 inline Tensor hidden_tensor(int64_t* words) noexcept {
   static constexpr int64_t kStride = sizeof(int64_t);

@@ -25,14 +25,14 @@ bool is_immutable(PyObject* value) noexcept {
   return true;
 }
 
-// Floats that a loop computes anew are other objects of the same value.
+// Compares floats by value, because a loop that computes a float anew makes another object.
 bool same_float(PyObject* a, PyObject* b) noexcept {
   return PyFloat_CheckExact(a) && PyFloat_CheckExact(b) &&
          std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval, &reinterpret_cast<PyFloatObject*>(b)->ob_fval,
                      sizeof(double)) == 0;
 }
 
-// The parameter that takes argument i, counted over positions, then names; -1 if there is none.
+// The parameter that takes argument i, where arguments are counted first by position and then by name. -1 if there is none.
 int parameter_of(const EagerBinding& b, Py_ssize_t i, Py_ssize_t count, PyObject* keywords) noexcept {
   if (i < count) return static_cast<int>(i);
   PyObject* const name = PyTuple_GET_ITEM(keywords, i - count);
@@ -118,7 +118,7 @@ void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize
     }
     if (b.op->operands[static_cast<size_t>(parameter.first)].access != Access::kRead) return;
     const Array& used = facts.arrays[parameter.first];
-    // A copy, a conversion and a subclass have other memory than the object that was given.
+    // A call that copied or converted an argument, or that got a subclass of ndarray, cannot be repeated from its memory alone.
     if (used.object() != given[i] || Py_TYPE(given[i]) != Api::get().PyArray_Type_ || !used.contiguous() ||
         used.dimensions() > kMostRank) {
       return;
@@ -161,7 +161,7 @@ void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize
 }
 
 PyObject* KnownCall::run(const EagerBinding& b, PyObject* const* given) const {
-  // Everything is copied first: while a kernel runs without the GIL, another thread's call may take this object's place.
+  // Copy everything first: while the kernel runs without the GIL, another thread's call may overwrite this object.
   const OpSchema& op = *b.op;
   FewOf<Tensor, EagerBinding::kMostOperands> tensors(op.operands.size());
   AttributeValue attributes[EagerBinding::kMostAttributes];

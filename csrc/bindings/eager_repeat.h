@@ -1,9 +1,9 @@
 // Calls of an eager op that repeat an earlier one: the same arguments in number, type and shape, with other numbers in
 // the arrays. A loop makes millions of them, and checks, shapes, work and kernel of the earlier call hold for each.
 //
-// A call is remembered only where nothing but the arrays' memory can differ from one repetition to the next: dense
-// ndarrays where arrays are expected, immutable constants elsewhere (compared by identity, floats by value, and kept alive), no out=, no
-// seed to draw. Everything else takes the general way, in eager_op.cc.
+// A call is remembered only if nothing but the arrays' memory can differ from one repetition to the next: its arrays are dense
+// ndarrays, all other arguments are immutable constants (which are kept alive, and compared by identity, or by value if they are
+// floats), and it has neither out= nor a seed to draw. All other calls take the general path in eager_op.cc.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -25,11 +25,11 @@ class KnownCall {
   static constexpr int kMostRank = 4;
   static constexpr int kMostResults = 4;
 
-  // What a repetition needs of the call that is remembered.
+  // The facts of the remembered call that a repetition needs.
   struct Facts {
     const OpCall* call;
-    const Array* arrays;      // by operand: what the kernel read and wrote
-    PyObject* const* values;  // by parameter: what was given; null where nothing was
+    const Array* arrays;      // by operand: the arrays that the kernel read and wrote
+    PyObject* const* values;  // by parameter: the argument, or null where none was given
     const OpWork* work;
     OpRun first, second;
     int lanes;    // of which work was asked
@@ -42,10 +42,10 @@ class KnownCall {
   KnownCall& operator=(const KnownCall&) = delete;
 
   bool repeated(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept;
-  // Where it is not a call that can be repeated, the object stays as it was.
+  // Remembers a call. If the call cannot be repeated, this object stays as it was.
   void remember(const EagerBinding& binding, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
                 const Facts& facts);
-  // Of a call for which repeated() is true. Null: a Python error is set, or a C++ exception is thrown.
+  // Runs a call for which repeated() is true. If it returns null, a Python error is set. It may also throw a C++ exception.
   PyObject* run(const EagerBinding& binding, PyObject* const* given) const;
 
  private:
@@ -80,7 +80,7 @@ class KnownCall {
   std::array<AttributeValue, kMostAttributes> attributes_{};
 };
 
-// The last few, because a network's layers take turns.
+// The last few calls that can be repeated; more than one, because the layers of a network take turns.
 class KnownCalls {
  public:
   const KnownCall* find(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept {

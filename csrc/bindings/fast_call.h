@@ -1,4 +1,4 @@
-// METH_FASTCALL functions: parsing without allocation, and C++ exceptions turned into Python's.
+// For METH_FASTCALL functions: parses arguments without allocation, and turns C++ exceptions into Python's.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,8 +7,8 @@
 
 namespace gradring {
 
-// The parameters of one function: the first `positional` may be given by position, the first `required` must be
-// given. Make it a function-local static.
+// The parameters of one function. The first `positional` may be given by position, and the first `required` must be given. Make
+// it a function-local static.
 template <int kCount>
 class Parameters {
  public:
@@ -17,7 +17,7 @@ class Parameters {
     for (int i = 0; i < kCount; ++i) names_[i] = PyUnicode_InternFromString(names[i]);
   }
 
-  // Borrowed references; null where not given.
+  // Assigns the arguments to the parameters, as borrowed references; null where none was given.
   void parse(PyObject* const* given, Py_ssize_t count, PyObject* keywords, PyObject* (&values)[kCount]) const {
     if (count > positional_) {
       PyErr_Format(PyExc_TypeError, "[%s] takes at most %d positional arguments, got %zd", op_, positional_, count);
@@ -61,7 +61,7 @@ class Parameters {
   PyObject* names_[kCount];
 };
 
-// None counts as not given.
+// Whether an argument was given. None counts as not given.
 inline PyObject* given_or_null(PyObject* value) noexcept { return value == Py_None ? nullptr : value; }
 
 inline bool flag_or(PyObject* value, bool otherwise) {
@@ -78,7 +78,7 @@ using FastBody = PyObject* (*)(PyObject* const* given, Py_ssize_t count, PyObjec
 void set_python_error(const Error& error) noexcept;
 void raise_current_exception() noexcept;  // inside a catch block: sets the Python error
 
-// PyMethodDef::ml_meth of a body that may throw.
+// Makes a PyMethodDef::ml_meth of a function that may throw.
 template <FastBody kBody>
 PyObject* fast_call(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) noexcept {
   try {

@@ -1,4 +1,4 @@
-// PyFeed: a source of batches as Python hands it to the engine.
+// PyFeed: a source of batches in the form in which Python gives it to the engine.
 #pragma once
 
 #include "bindings/bindings.h"
@@ -33,7 +33,7 @@ class PyFeed {
  protected:
   PyFeed() = default;
   void read(BatchSource* source) { feed_.source = source; }
-  // For a destructor: gives back a batch that was taken and not trained on.
+  // For destructors: releases a batch that was taken and not trained on.
   void drop_waiting() {
     if (feed_.has_waiting && feed_.waiting.rows > 0) feed_.source->release(feed_.waiting);
     feed_.has_waiting = false;

@@ -1,4 +1,4 @@
-// An array on the stack of which only as much is made as is used.
+// An array on the stack that constructs only the elements that are used.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 
 namespace gradring {
 
-// Up to kMost values of which the first `count` exist: a call does not pay for operands that its op does not have.
+// Has room for kMost values and constructs the first `count`, so that a call does not pay for operands that its op lacks.
 template <class T, int kMost>
 class FewOf {
  public:

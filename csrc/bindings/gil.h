@@ -1,8 +1,7 @@
-// Letting Python's lock go, and taking it, where the interpreter may end meanwhile.
+// Releases and takes the GIL, even if the interpreter may end at the same time.
 //
-// An interpreter that ends unwinds every other thread that asks for its lock (before Python 3.14), through C++ that cannot
-// be unwound: noexcept functions, destructors that need the lock. Such a thread has nowhere to go: it rests until the
-// process is gone.
+// Before Python 3.14, an interpreter that ends unwinds every other thread that asks for the GIL. C++ code may not survive that:
+// noexcept functions cannot be unwound, and destructors may need the GIL. So such a thread sleeps here until the process ends.
 #pragma once
 
 #include <cxxabi.h>
@@ -17,7 +16,7 @@ namespace gradring {
   for (;;) pause();
 }
 
-// PyEval_RestoreThread, or rest.
+// Calls PyEval_RestoreThread, or sleeps for ever if the interpreter is ending.
 inline void restore_gil(PyThreadState* state) noexcept {
   try {
     PyEval_RestoreThread(state);
@@ -26,7 +25,7 @@ inline void restore_gil(PyThreadState* state) noexcept {
   }
 }
 
-// Lets the lock go as long as it lives.
+// Releases the GIL as long as this object lives.
 class GilRelease {
  public:
   GilRelease() noexcept : state_(PyEval_SaveThread()) {}
@@ -38,7 +37,7 @@ class GilRelease {
   PyThreadState* state_;
 };
 
-// Lets it go if the work is worth it (over about 20 microseconds).
+// Does the same if the work takes long enough: more than about 20 microseconds.
 class MaybeReleaseGil {
  public:
   explicit MaybeReleaseGil(double operations) noexcept {
@@ -49,8 +48,8 @@ class MaybeReleaseGil {
   std::optional<GilRelease> release_;
 };
 
-// Calls f with the lock, from native code. Whatever f keeps on its stack while Python code runs must not need the lock when
-// it dies: pointers, not owners.
+// Calls f from native code, with the GIL. While Python code runs, f may keep pointers on its stack, but no objects whose
+// destructors need the GIL.
 template <class F>
 auto with_python(F&& f) noexcept {
   try {

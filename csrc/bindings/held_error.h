@@ -1,4 +1,4 @@
-// A Python exception on its way through native code: raised in a callback on some thread, raised again elsewhere.
+// Carries a Python exception through native code: from a callback on one thread to where it is raised again.
 #pragma once
 
 #include "bindings/bindings.h"
@@ -6,15 +6,14 @@
 
 namespace gradring {
 
-// Takes the error that Python has set on this thread, with its traceback, into this thread's place (in place of the
-// last one), and returns a Status, Code::kPython or, of what is no Exception,
-// kPythonExit, with the text "Type: message". Needs the GIL.
+// Takes the error that Python has set on this thread, with its traceback, and stores it for this thread, replacing the last one.
+// Returns a Status with the text "Type: message": Code::kPython, or kPythonExit for what is not an Exception. Needs the GIL.
 Status hold_python_error() noexcept;
 
-// The exception that this thread holds, or null; it holds none afterwards. Needs the GIL.
+// Returns the exception that this thread holds, or null. The thread holds none afterwards. Needs the GIL.
 py::object take_held_error() noexcept;
 
-// Throws what a status says; for codes of Python, the exception that this thread holds. Needs the GIL.
+// Throws the exception that a status describes; for the codes of Python, the one that this thread holds. Needs the GIL.
 void throw_status(const Status& status);
 
 }  // namespace gradring

@@ -14,7 +14,7 @@ struct LeaseObject {
   uint32_t slot;
 };
 
-// May run in any thread, at any time, also while the interpreter ends: touches no other Python object.
+// This may run in any thread and at any time, also while the interpreter ends, so it touches no other Python object.
 void lease_dealloc(PyObject* object) {
   auto* lease = reinterpret_cast<LeaseObject*>(object);
   lease->pool->give(lease->slot);
@@ -117,7 +117,7 @@ PyObject* BatchForm::make(const std::shared_ptr<SlotPool>& pool, const SlotLayou
     }
     if (!ok) Py_CLEAR(batch);
   }
-  Py_DECREF(lease);  // the arrays hold it now; without any, the slot goes back
+  Py_DECREF(lease);  // the arrays hold it now; if there are none, this returns the slot
   return batch;
 }
 

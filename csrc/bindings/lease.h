@@ -17,18 +17,18 @@ namespace gradring {
 class BatchForm {
  public:
   enum class Kind : uint8_t { kSingle, kTuple, kList, kDict };
-  // Per field its name, numpy.dtype and the shape of a row, of as many bytes as the native field has.
+  // `fields` has, for each field, its name, its numpy.dtype and the shape of a row, which has as many bytes as the native row.
   BatchForm(Kind kind, const std::vector<FieldSpec>& fields, const py::list& looks);
 
-  // New references to arrays over the slot, whose base object is a new lease; null with a Python error set, and then
-  // the slot was given back.
+  // Makes arrays over the slot whose base object is a new lease, and returns them as one new reference. If it fails, it gives the
+  // slot back and returns null with a Python error set.
   PyObject* make(const std::shared_ptr<SlotPool>& pool, const SlotLayout& layout, uint32_t slot, int64_t rows) const;
 
  private:
   PyObject* array(size_t field, std::byte* data, int64_t rows, PyObject* lease) const;
 
   Kind kind_;
-  std::vector<std::vector<Py_ssize_t>> shapes_;  // with a first place for the rows
+  std::vector<std::vector<Py_ssize_t>> shapes_;  // shapes of the arrays; the first axis, the rows, is filled in later
   std::vector<py::object> dtypes_;
   std::vector<py::object> names_;
 };

@@ -18,14 +18,14 @@ class LoaderFeed final : public PyFeed, private BatchSource {
     }
     read(this);
   }
-  // The pass ends before the Pass dies: see batch_iterator.cc.
+  // End the pass before the Pass is freed, because another thread may then begin the next pass over the same pipeline.
   ~LoaderFeed() override {
     drop_waiting();
     pipeline_->native().stop();
   }
 
  private:
-  // Called with the GIL released.
+  // The engine calls these with the GIL released.
   Status next(Batch* batch, Deadline deadline) noexcept override {
     Delivery got;
     const Status status = pipeline_->next_natively(&got, reading_.ptr(), deadline);

@@ -43,7 +43,7 @@ double Latencies::quantile(double q) const noexcept {
 
 LoaderPipeline::LoaderPipeline(std::unique_ptr<Pipeline> pipeline, BatchForm form)
     : pipeline_(std::move(pipeline)), form_(std::move(form)) {
-  // On a worker's thread.
+  // This runs on a worker's thread.
   pipeline_->on_failure([this](uint64_t ticket, const PartBlock& part) {
     if (!is_python(part.status.code())) return;
     with_python([&] {
@@ -55,7 +55,7 @@ LoaderPipeline::LoaderPipeline(std::unique_ptr<Pipeline> pipeline, BatchForm for
       Py_XDECREF(error);
     });
   });
-  // The interpreter sweeps soon. Nothing is lost where it does not: the next loader does.
+  // Ask the interpreter to call sweep soon. If it does not, the next loader will.
   pipeline_->on_thread_end([]() noexcept {
     if (left.load(std::memory_order_acquire) == nullptr) return;
     Py_AddPendingCall(
@@ -147,7 +147,7 @@ void LoaderPipeline::forget_errors() {
   for (auto& [batch, error] : errors) Py_XDECREF(error);
 }
 
-// Asks the Pass, and throws what it raises. (Pointers, not owners: see gil.h.)
+// Calls a method of the Pass, and throws what it raises. (It keeps pointers and no owners on the stack: gil.h says why.)
 void LoaderPipeline::ask(Delivered what, int64_t waited_ns, PyObject* reading) {
   PyObject* answer = nullptr;
   switch (what) {
@@ -174,7 +174,7 @@ void LoaderPipeline::ask(Delivered what, int64_t waited_ns, PyObject* reading) {
   }
 }
 
-// PyGC_Collect, also where the user has switched collecting off.
+// Runs Python's garbage collector, even if the user has switched it off.
 void collect_garbage() {
   PyObject* const module = PyImport_ImportModule("gc");
   PyObject* const found = module ? PyObject_CallMethod(module, "collect", nullptr) : nullptr;
@@ -191,8 +191,8 @@ bool LoaderPipeline::next(Delivery* delivery, PyObject* reading) {
   bool collected = false;
   try {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
-      // Batches may lie in reference cycles. Once a wait, and not at its beginning: it takes long, and a batch that is in
-      // use may come back sooner.
+      // Batches may be held by reference cycles, so collect garbage. Do it once per wait, and not at its beginning, because it
+      // takes long and a batch in use may come back sooner.
       if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true)) collect_garbage();
       if (since == 0) {
         since = monotonic_ns();

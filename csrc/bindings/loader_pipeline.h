@@ -1,4 +1,4 @@
-// LoaderPipeline: a loader's pipeline as Python holds it.
+// LoaderPipeline: a loader's pipeline in the form in which Python holds it.
 //
 // | variable           | writer       | readers    | order   | why                                          |
 // |--------------------|--------------|------------|---------|----------------------------------------------|
@@ -20,11 +20,11 @@
 
 namespace gradring {
 
-// A histogram of nanoseconds in steps of a quarter of an octave.
+// A histogram of nanoseconds. The bounds of its bins grow by a factor of 2^(1/4).
 class Latencies {
  public:
   void add(int64_t ns) noexcept;
-  double quantile(double q) const noexcept;  // nanoseconds; 0 without any
+  double quantile(double q) const noexcept;  // in nanoseconds; 0 if nothing was counted
   uint64_t count() const noexcept;
 
  private:
@@ -32,8 +32,8 @@ class Latencies {
   std::atomic<uint64_t> counts_[kBuckets] = {};
 };
 
-// The lock that the consumer of a pipeline holds. One thread at a time may hold it, and no thread twice on one stack: a signal
-// handler, a finalizer or a function of the source may do anything.
+// The lock that the consumer of a pipeline holds. One thread at a time may hold it. A thread that holds it and asks again, in a
+// signal handler, a finalizer or a function of the source, gets an error.
 class Reader {
  public:
   bool here() const noexcept { return thread_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
@@ -57,10 +57,10 @@ class Reader {
   std::atomic<std::thread::id> thread_{};
 };
 
-// A pipeline as Python holds it: with the form of its batches, and the exceptions that its workers raised.
+// A pipeline, together with the form of its batches and the exceptions that its workers raised.
 //
-// A Pass (python/gradring/loader/passes.py) is the right to read it once. The readers, an iterator or a feed, ask the Pass
-// what a trouble means, on their slow paths only and with the GIL held:
+// A Pass (python/gradring/loader/passes.py) is the right to read it once. If a reader, which is an iterator or a feed, cannot go
+// on, it calls one of these methods of the Pass, with the GIL held:
 //   waited(seconds, held)   about every 50 ms of a wait; may raise. held: how many batches consumers hold, if the reader
 //                           waits for a slot; else -1
 //   failed(stripe, batch, sample, code, message)   raises
@@ -68,7 +68,7 @@ class Reader {
 //   finished()                                   the epoch is over; an iterator's alone
 class LoaderPipeline {
  public:
-  // Dropping the last reference does not wait: if workers are still running, the pipeline lives on until sweep frees it.
+  // To drop the last reference never waits: if workers are still running, the pipeline lives on until sweep frees it.
   static std::shared_ptr<LoaderPipeline> make(std::unique_ptr<Pipeline> pipeline, BatchForm form);
   ~LoaderPipeline();  // joins the workers with the GIL released
   LoaderPipeline(const LoaderPipeline&) = delete;
@@ -82,16 +82,16 @@ class LoaderPipeline {
   py::object take_error(int64_t batch);
   void forget_errors();
 
-  // Ends the workers for good and waits for them, at most so long, with the GIL released. False if one is still at work.
-  // Does not wait where it would wait for itself: in a worker, or within a read. With `signals`, raises what the handlers
+  // Ends the workers for good and waits for them until a limit, with the GIL released. Returns false if one is still at work. It
+  // does not wait in a worker or within a read, where it would wait for itself. With `signals`, it raises what the handlers
   // of signals raise.
   bool join(double seconds, bool signals);
   // Frees the pipelines without an owner whose workers have ended. Returns whether none is left.
   static bool sweep() noexcept;
 
-  // Waits for the next batch, with the GIL released. False at the end of the epoch, or with a Python error set.
+  // Waits for the next batch, with the GIL released. Returns false at the end of the epoch, or with a Python error set.
   bool next(Delivery* delivery, PyObject* reading);
-  // The same until the deadline, for a caller without the GIL. kPython: this thread holds the error (held_error.h).
+  // Does the same until the deadline, for a caller without the GIL. kPython: this thread holds the error (held_error.h).
   Status next_natively(Delivery* delivery, PyObject* reading, Deadline deadline);
 
  private:

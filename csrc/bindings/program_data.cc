@@ -47,7 +47,7 @@ Argument argument_from(const OpSchema& op, const py::handle& given) {
           std::move(strides)};
 }
 
-// An operand that lies nowhere yet: (name, dtype, shape), where the dtype of a field of the step record is None.
+// An operand without memory, given as (name, dtype, shape). The dtype of a field of the step record is None.
 Argument described(const OpSchema& op, const py::handle& given) {
   const auto [name, dtype, shape] =
       given.cast<std::tuple<std::string, std::optional<std::string>, std::vector<int64_t>>>();
@@ -77,7 +77,7 @@ Instruction instruction_from(const std::string& name, const py::handle& operands
   return instruction;
 }
 
-// A number of one call, which is checked first.
+// Computes a number, such as the FLOPs, of one call, after checking the call.
 double count(const Instruction& instruction, double (*number)(const OpCall& call)) {
   check_instruction(instruction);
   return number(CallData(instruction).call());

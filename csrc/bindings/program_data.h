@@ -1,4 +1,4 @@
-// Programs and instructions from Python's plain data.
+// Makes programs and instructions from plain Python data.
 #pragma once
 
 #include <pybind11/pybind11.h>

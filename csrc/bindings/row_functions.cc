@@ -39,15 +39,15 @@ class NativeFunction final : public RowFunction {
   int64_t out_;
 };
 
-Status loader_left() noexcept { return {Code::kClosed, "[loader] the loader was left"}; }
+Status loader_left() noexcept { return {Code::kClosed, "[loader] the loader's iteration has ended"}; }
 
-// A function that somebody else keeps, where Python's garbage collector sees it: a function that knows its loader would
-// otherwise never be freed.
+// A weak reference to a Python function. Its owner is a Python object that the garbage collector sees; if native code owned the
+// function, one that refers to its loader would never be freed.
 class WeakFunction {
  public:
   explicit WeakFunction(const py::function& function) : weak_(keep(py::weakref(py::handle(function)))) {}
-  // A new reference, or null if it is gone. Needs the GIL.
-  // Pointers, not owners: a thread that is unwound while it is in Python (see with_python) has lost the GIL.
+  // Returns a new reference, or null if the function no longer exists. Needs the GIL. It returns a pointer and no owner, because a
+  // thread that is unwound while it runs Python code (see with_python) has lost the GIL.
   PyObject* get() const {
     PyObject* const function = PyObject_CallNoArgs(static_cast<PyObject*>(const_cast<void*>(weak_.get())));
     if (!function) throw py::error_already_set();
@@ -88,7 +88,7 @@ class PythonFunction final : public RowFunction {
  private:
   Status call_it(const void* from, void* to, const RowKey& key, uint64_t random) const {
     try {
-      // A copy: whoever keeps it must not see the next sample in it.
+      // Pass a copy, because the function may keep the array, and must not see the next sample in it.
       py::array row(py::dtype(dtype_), shape_);
       if (in_ > 0) std::memcpy(row.mutable_data(), from, in_);
       PyObject* const out =
@@ -169,7 +169,7 @@ class CallSource final : public Source {
     return sample;
   }
 
-  // What did not look as expected at first sight: into arrays that do, or an error that says what is wrong.
+  // Converts a sample that does not look as expected to arrays that do, or raises an error that says what is wrong.
   Copied copy_checked(PyObject* checked, PyObject* number, PyObject* sample, const ReadRequest& request,
                       int64_t row) const {
     PyObject* const arrays = PyObject_CallFunctionObjArgs(checked, number, sample, nullptr);

@@ -11,12 +11,12 @@
 
 namespace gradring {
 
-// address: of a gradring_row_transform.
+// `address` is that of a gradring_row_transform.
 std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t user_data, py::object owner,
                                                    const FieldSpec& input, const FieldSpec& output);
 
-// checked: a function of gradring.transforms that calls the user's, checks what it returns, and gives a C-contiguous
-// array of the output's dtype and shape. Held weakly: the caller keeps it.
+// `checked` is a function of gradring.transforms that calls the user's function, checks what it returns, and returns a
+// C-contiguous array of the output's dtype and shape. It is held weakly: the caller must keep it alive.
 std::shared_ptr<const RowFunction> python_function(const py::function& checked, const FieldSpec& input,
                                                    const FieldSpec& output);
 
@@ -25,7 +25,7 @@ std::shared_ptr<const RowFunction> python_function(const py::function& checked, 
 std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields,
                                           SampleForm form, bool keyed);
 
-// Keeps a Python object alive from native code; lets it go under the GIL, or never if the interpreter is gone.
+// Keeps a Python object alive from native code. It releases the object with the GIL, or never if the interpreter has ended.
 std::shared_ptr<const void> keep(py::object object);
 
 }  // namespace gradring

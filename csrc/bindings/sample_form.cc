@@ -76,7 +76,7 @@ SampleForm::Copied SampleForm::copy(PyObject* sample, std::byte* const* fields, 
       }
       return result;
     case Kind::kList:
-      // Its length anew each time: what is no array may run Python code on its way to one.
+      // Read the length each time, because converting an element to an array may run Python code, which may change the list.
       if (!PyList_CheckExact(sample)) return Copied::kUnlike;
       for (Py_ssize_t i = 0; i < count && result == Copied::kYes; ++i) {
         if (PyList_GET_SIZE(sample) != count) return Copied::kUnlike;
@@ -92,7 +92,7 @@ SampleForm::Copied SampleForm::copy(PyObject* sample, std::byte* const* fields, 
   PyObject *key = nullptr, *value = nullptr;
   Py_ssize_t at = 0;
   for (size_t i = 0; i < fields_.size() && result == Copied::kYes; ++i) {
-    // In the order of fn(0), and only arrays: nothing that could change the dict meanwhile.
+    // Take the fields in the order of fn(0), and only arrays, so that no Python code runs that could change the dict.
     if (!PyDict_Next(sample, &at, &key, &value) || !is_array(value) || !PyUnicode_CheckExact(key))
       return Copied::kUnlike;
     if (key != kept(fields_[i].name) && PyUnicode_Compare(key, kept(fields_[i].name)) != 0) return Copied::kUnlike;

@@ -1,4 +1,4 @@
-// SampleForm: how the samples of a Python function look, and the quick way from there into a batch.
+// SampleForm: the fields that the samples of a Python function have, and a fast copy of such samples into a batch.
 #pragma once
 
 #include <cstddef>
@@ -13,15 +13,15 @@ namespace gradring {
 class SampleForm {
  public:
   using Kind = BatchForm::Kind;
-  // Per field its name, numpy.dtype and shape.
+  // `fields` has, for each field, its name, its numpy.dtype and its shape.
   SampleForm(Kind kind, const py::list& looks);
 
   enum class Copied : uint8_t {
     kYes,
-    kUnlike,  // at first sight: gradring.sources looks closer
-    kError,   // Python has it set
+    kUnlike,  // the sample does not look like this form: gradring.sources must look closer
+    kError,   // a Python error is set
   };
-  // Copies the arrays of a sample to row `row` of each field. (No owners on the stack: see gil.h.)
+  // Copies the arrays of a sample to row `row` of each field. (It keeps no owners on the stack: gil.h says why.)
   Copied copy(PyObject* sample, std::byte* const* fields, int64_t row, bool streaming) const;
   Copied copy_field(size_t field, PyObject* value, std::byte* const* fields, int64_t row, bool streaming) const;
 

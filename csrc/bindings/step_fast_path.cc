@@ -18,8 +18,8 @@ namespace {
 constexpr int kMostDims = 8;
 constexpr const char* kCapsuleName = "gradring.step";
 
-// An array's row shape and dtype, checked by comparing a few words. NumPy's built-in dtypes are singletons; an equal
-// dtype that is another object takes the slow way.
+// The row shape and the dtype that arrays must have, checked by comparing a few words. NumPy's built-in dtypes are singletons; an
+// array whose dtype is equal but another object takes the slow path.
 struct Expected {
   PyObject* dtype = nullptr;
   int ndim = 1;
@@ -87,8 +87,8 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       const double loss = path->engine->totals().last_loss;
       path->engine->leave();
       if (result.fault == Fault::kNone) return PyFloat_FromDouble(loss);
-      // The slow way finds the same fault again, nothing having changed, and says what it is; a callback that failed
-      // has kept its exception, which the slow way raises first.
+      // Nothing has changed, so the slow path finds the same fault again and raises an error that explains it. If a callback
+      // failed, it has kept its exception, which the slow path raises first.
     }
   }
   return PyObject_Vectorcall(PyTuple_GET_ITEM(self, 1), args, static_cast<size_t>(count), names);
@@ -126,7 +126,7 @@ namespace {
 
 StepFastPath& fast_path_of(const py::capsule& capsule) { return *capsule.get_pointer<StepFastPath>(); }
 
-// (function, capsule): the function behind Session.step, and the handle by which to say what it may expect.
+// Returns (function, capsule): the function behind Session.step, and a handle with which the session sets what arrays it takes.
 py::tuple make_step_fast_path(py::object engine, const py::object& slow) {
   Expected::array_type = py::detail::npy_api::get().PyArray_Type_;
   auto path = std::make_unique<StepFastPath>();

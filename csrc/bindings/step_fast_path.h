@@ -6,7 +6,7 @@
 
 namespace gradring {
 
-// Raises RuntimeError if another thread is inside, or if the engine belongs to the parent of this process.
+// Raises RuntimeError if another thread is using the engine, or if the engine belongs to the parent of this process.
 void enter_or_throw(Engine& engine, bool writes);
 
 void bind_step_fast_path(py::module_& m);

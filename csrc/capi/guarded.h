@@ -1,4 +1,5 @@
-// At the door of the C interface: exceptions become codes, and what they say the thread's last error.
+// Every function of the C interface runs inside this: it turns exceptions into error codes, and keeps their messages as the
+// thread's last error.
 #pragma once
 
 #include <cstdio>

@@ -18,7 +18,7 @@ ArraySource::ArraySource(const std::vector<ArrayField>& fields, const OrderOptio
   }
   order_ = Order(order);
   const bool in_order = !order.shuffle && order.world_size == 1;
-  const auto rows = static_cast<size_t>(std::max<int64_t>(order_.rows(0), 1));  // no batch has more than the first
+  const auto rows = static_cast<size_t>(std::max<int64_t>(order_.rows(0), 1));  // no batch is larger than the first
   slot_bytes_ = round_up(rows * sizeof(int64_t));
   for (const ArrayField& given : fields) {
     const FieldSpec& spec = given.column->spec();

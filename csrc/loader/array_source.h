@@ -26,8 +26,8 @@ struct ArrayField {
 
 class GRADRING_API ArraySource final : public BatchSource {
  public:
-  // order.samples must be the length of each column. Throws Error: too many fields, lengths that differ, an unknown
-  // conversion, an order that Order::check refuses, no memory for the slots.
+  // order.samples must be the length of each column. Throws Error if there are too many fields, if lengths differ, if a
+  // conversion is unknown, if Order::check refuses the order, or if there is no memory for the slots.
   ArraySource(const std::vector<ArrayField>& fields, const OrderOptions& order);
   ~ArraySource() override;
 
@@ -43,16 +43,16 @@ class GRADRING_API ArraySource final : public BatchSource {
     std::shared_ptr<const MemoryColumn> column;
     Cast cast = nullptr;                  // null: the rows have the wanted dtype
     const std::byte* in_place = nullptr;  // the first row, if the rows are handed out where they are
-    int64_t row_bytes = 0;                // of the wanted dtype
-    size_t offset = 0;                    // in a slot
+    int64_t row_bytes = 0;                // the size of a row of the wanted dtype
+    size_t offset = 0;                    // where the field begins in a slot
   };
 
   std::byte* slot(uint32_t index) const noexcept { return slots_ + index * slot_bytes_; }
 
   std::vector<Field> fields_;
   Order order_;
-  int64_t next_ = 0;              // number of the next batch
-  int64_t in_slot_[kSlots] = {};  // number of the batch in each slot
+  int64_t next_ = 0;              // the number of the next batch
+  int64_t in_slot_[kSlots] = {};  // the number of the batch in each slot
   size_t slot_bytes_ = 0;
   std::byte* slots_ = nullptr;
 };

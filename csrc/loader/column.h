@@ -24,19 +24,20 @@ class GRADRING_API Column {
   const FieldSpec& spec() const noexcept { return spec_; }
   int64_t length() const noexcept { return length_; }
 
-  // True if these rows can be read where they lie, until end on the same thread. False: use read.
+  // Returns true if these rows can be read where they lie until the same thread calls end. Returns false if the caller must use
+  // read instead.
   virtual bool begin(const int64_t* samples, int64_t rows, RowAddresses* where) const noexcept {
     (void)samples, (void)rows, (void)where;
     return false;
   }
-  // Says whether all that was read since begin was good.
+  // Says whether everything that was read since begin was really there.
   virtual Status end(const int64_t* samples, int64_t rows, int64_t* failed_row) const noexcept {
     (void)samples, (void)rows, (void)failed_row;
     return {};
   }
   // Writes the rows one after the other.
   virtual Status read(const int64_t* samples, int64_t rows, std::byte* to, int64_t* failed_row) const noexcept = 0;
-  // The hint of Source.
+  // Source::hint for this column.
   virtual void will_read(const int64_t* samples, int64_t rows) const noexcept { (void)samples, (void)rows; }
 
  private:

@@ -12,7 +12,7 @@ namespace gradring {
 
 class GRADRING_API ColumnSource final : public Source {
  public:
-  // Throws Error: no column, or lengths that differ.
+  // Throws Error if there is no column, or if lengths differ.
   explicit ColumnSource(std::vector<std::shared_ptr<const Column>> columns);
 
   int64_t length() const noexcept override { return columns_[0]->length(); }
@@ -27,7 +27,7 @@ class GRADRING_API ColumnSource final : public Source {
   std::vector<FieldSpec> fields_;
 };
 
-// All of samples in [0, length), or a Status that names the first that is not.
+// Checks that all numbers in `samples` lie in [0, length). The Status names the first number that does not.
 Status check_samples(const ReadRequest& request, int64_t length, int64_t* failed_row) noexcept;
 
 }  // namespace gradring

@@ -1,4 +1,4 @@
-// Control: everything that the consumer and the workers of a loader share beside the batches themselves.
+// Control: everything except the batches that the consumer and the workers of a loader share.
 //
 // | variable                        | writer           | readers         | order             | why                             |
 // |---------------------------------|------------------|-----------------|-------------------|---------------------------------|
@@ -56,11 +56,11 @@ struct ControlShape {
   uint32_t cells = 4;
   uint32_t stripes = 1;
   uint32_t workers = 1;
-  uint32_t parts = 1;  // of a batch, each a ticket; 1 if there are several stripes
+  uint32_t parts = 1;  // how many parts a batch has, each with a ticket; 1 if there are several stripes
 
   // The most pieces of a batch. Each piece comes through a stripe, or with a ticket, of its own.
   uint32_t pieces() const noexcept { return stripes > 1 ? stripes : parts; }
-  uint32_t tickets() const noexcept { return cells * parts; }  // cells of a ring
+  uint32_t tickets() const noexcept { return cells * parts; }  // how many cells a ring has
 };
 
 struct alignas(64) RunBlock {
@@ -124,7 +124,7 @@ class Control {
            s.stripes * (Ring<>::bytes(s.tickets()) + s.tickets() * sizeof(PartBlock));
   }
 
-  // Constructs all blocks: once, before anybody else looks.
+  // Constructs all blocks. Call it once, before any other thread or process uses them.
   void format() noexcept {
     new (&run()) RunBlock(scope_);
     for (uint32_t w = 0; w < shape_.workers; ++w) {

@@ -5,7 +5,7 @@
 
 namespace gradring {
 
-// streaming: for batches that are so large together that no cache holds one until its slot is written again.
+// `streaming` is for batches that together are so large that no cache keeps one until its slot is written again.
 inline void copy_row(std::byte* to, const std::byte* from, size_t bytes, bool streaming) noexcept {
   if (streaming) {
     streaming_copy<(16 << 10), 4096>(to, from, bytes);

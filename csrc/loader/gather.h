@@ -12,16 +12,16 @@
 
 namespace gradring {
 
-// Scratch bytes that gather needs; plan may be null.
+// How many bytes of scratch memory gather needs. `plan` may be null.
 size_t gather_scratch(const Column& column, const RowPlan* plan) noexcept;
 
-// stage_ns: null, or where to add the time of each of the plan's stages. The first stage reads the rows, if the column can
-// show them.
+// `stage_ns` is null, or where gather adds the time of each of the plan's stages. The time of the first stage includes reading
+// the rows, if the column lets them be read where they lie.
 Status gather(const Column& column, const RowPlan* plan, const ReadRequest& request, std::byte* to, int64_t* failed_row,
               uint64_t* stage_ns = nullptr) noexcept;
 
-// Writes rows of an array whose rows can be read where they lie (Column::begin). `cast` converts each to a row of
-// `row_bytes` bytes; null: it is copied. Nothing can fail and no scratch is needed, so the step's own lanes do this.
+// Writes rows of an array whose rows can be read where they lie (Column::begin). `cast` converts each row to one of `row_bytes`
+// bytes; if it is null, rows are copied. This cannot fail and needs no scratch memory, so the lanes of a step call it.
 void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const ReadRequest& request,
                  std::byte* to) noexcept;
 

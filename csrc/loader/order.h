@@ -21,10 +21,10 @@ struct OrderOptions {
   uint64_t epoch = 0;
   int64_t rank = 0;
   int64_t world_size = 1;
-  int64_t start = 0;  // positions that all ranks together have behind them
+  int64_t start = 0;  // how many positions all ranks together have delivered before
   bool shuffle = false;
   bool drop_last = false;  // only whole batches
-  bool pad = false;        // every rank gets equally many: the sequence goes on from its beginning
+  bool pad = false;        // every rank gets equally many samples: the sequence goes on from its beginning
 };
 
 class GRADRING_API Order {
@@ -34,14 +34,14 @@ class GRADRING_API Order {
   static Status check(const OrderOptions& options) noexcept;
 
   const OrderOptions& options() const noexcept { return options_; }
-  // Of this rank, from start on.
+  // How many samples this rank gets, from `start` on.
   int64_t batches() const noexcept;
   int64_t rows(int64_t batch) const noexcept;
-  // Of the batch's first row, in the epoch's sequence.
+  // The position of the batch's first row in the epoch's sequence.
   int64_t position(int64_t batch) const noexcept;
-  // The start of a resume after that many batches on every rank.
+  // The `start` with which to resume after every rank has delivered this many batches.
   int64_t start_after(int64_t batches) const noexcept;
-  // out[i] = the sample of row first + i.
+  // Sets out[i] to the sample of row first + i.
   void samples(int64_t batch, int64_t first, int64_t count, int64_t* out) const noexcept;
 
  private:

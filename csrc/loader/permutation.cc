@@ -17,7 +17,7 @@ inline int bit_width(uint64_t x) noexcept { return x ? 64 - __builtin_clzll(x) :
 
 Permutation::Permutation(uint64_t n, uint64_t seed, uint64_t epoch) noexcept : n_(n) {
   const int width = n > 1 ? bit_width(n - 1) : 0;
-  // Halves of fewer than three bits do not mix well; a tiny n can afford to walk.
+  // Halves of fewer than three bits do not mix well. For a tiny n, a larger power of two only means more cycle walking.
   const int bits = width < kLeastBits ? kLeastBits : width;
   low_bits_ = bits / 2;
   low_mask_ = (uint64_t{1} << low_bits_) - 1;

@@ -1,8 +1,8 @@
 // Permutation: a keyed bijection on [0, n) in O(1) memory: position -> sample.
 //
-// A Feistel network (Luby and Rackoff 1988) on the next power of two, its halves unequal by a bit when the number of
-// bits is odd; values beyond n walk on along their cycle until they fall below it (Black and Rogaway 2002). That
-// takes less than two evaluations on average.
+// It is a Feistel network (Luby and Rackoff 1988) on the next power of two; one half is a bit longer if the number of bits is
+// odd. A result that is n or more is put through the network again until it is below n ("cycle walking", Black and Rogaway
+// 2002). That takes fewer than two evaluations on average.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace gradring {
 
 class GRADRING_API Permutation {
  public:
-  // Order number `epoch` of a source of n samples under `seed`.
+  // The order of epoch number `epoch`, for a source of n samples and this seed.
   Permutation(uint64_t n, uint64_t seed, uint64_t epoch) noexcept;
 
   uint64_t size() const noexcept { return n_; }

@@ -174,7 +174,7 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   order_ = Order(order);
   skip_ = skip;
   end_ = static_cast<uint64_t>(order_.batches());
-  // Nobody needs the batches that were filled and not taken. Their slots are free again.
+  // No consumer will take the batches that are already filled, so their slots are free again.
   for (; next_ < allowed_; ++next_) leave_slot(control_.cell(cell_of(next_)).slot);
   next_ = allowed_ = 0;
   left_at_ = 0;

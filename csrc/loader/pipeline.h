@@ -7,7 +7,7 @@
 // Workers may fill the batches below allowed_: at most ahead() beyond the next one, each in a slot that the pipeline owns.
 // Slots without a batch lie in reserve_. If there are more cells than ahead(), the tuner may change ahead() at any time.
 //
-// The consumer alone uses the members. Two exceptions: another thread may call close and stop, and anybody may read the
+// Only the consumer uses the members, with two exceptions: any thread may call close and stop, and any thread may read the
 // counters.
 //
 // | variable                             | writer         | readers     | order             | why                             |
@@ -102,7 +102,7 @@ class GRADRING_API Pipeline {
   bool ended() const noexcept { return alive_.load(std::memory_order_acquire) == 0 || forked(); }
   // Whether the caller is one of the worker threads: a source may call a function of the user, which may do anything.
   bool on_own_thread() const noexcept;
-  // Each worker thread calls `told` as the last thing that it does.
+  // Makes each worker thread call `told` as the last thing that it does.
   void on_thread_end(void (*told)() noexcept) noexcept { thread_end_ = told; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
@@ -133,7 +133,7 @@ class GRADRING_API Pipeline {
   void set_process(uint32_t stripe, int pidfd) noexcept { pidfds_[stripe] = pidfd; }
   // The first stripe whose process has ended, or -1.
   int dead_stripe() const noexcept;
-  // Prepares a stripe whose process has ended for its successor (`restart`), or for nobody.
+  // Recovers a stripe whose process has ended: for a successor of the process if `restart` is set, else for good.
   void recover_stripe(uint32_t stripe, bool restart) noexcept;
   // The first stripe that has not committed the batch that the consumer waits for, or -1.
   int waited_stripe() noexcept;
@@ -143,7 +143,7 @@ class GRADRING_API Pipeline {
  private:
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
-  // Whether a consumer that would wait fills batches itself: it was told to, or nobody else can.
+  // Whether a consumer that would wait fills batches itself: because it was told to, or because there is no worker.
   bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t stripe) const noexcept;
@@ -155,7 +155,7 @@ class GRADRING_API Pipeline {
   void help_parts(uint64_t ticket) noexcept;
   Delivered take(Delivery* delivery) noexcept;
   void deliver(Delivery* delivery, uint32_t slot, int64_t rows) noexcept;
-  // One writer: no read-modify-write needed.
+  // Adds to a counter. It needs no read-modify-write, because each counter has only one writer.
   static void add(std::atomic<uint64_t>& counter, uint64_t by) noexcept {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
@@ -206,13 +206,13 @@ class GRADRING_API Pipeline {
   uint64_t next_ = 0;                    // the batch that the consumer takes next
   uint64_t allowed_ = 0;                 // workers may fill the batches below; next_ <= allowed_ <= next_ + ahead()
   std::unique_ptr<uint32_t[]> reserve_;  // slots without a batch
-  uint32_t reserved_ = 0;                // how many
+  uint32_t reserved_ = 0;                // how many slots lie in reserve_ slots lie in reserve_ slots lie in reserve_
   bool has_spare_ = false;
   uint32_t spare_ = 0;
   uint32_t failed_stripe_ = 0;
   PartBlock failed_part_;
-  int64_t left_at_ = 0;      // when next returned last
-  int64_t saw_idle_at_ = 0;  // when all idle processes were last seen alive
+  int64_t left_at_ = 0;      // the time at which next last returned
+  int64_t saw_idle_at_ = 0;  // the time at which all idle processes were last seen alive
   ConsumerCounters counters_;
   Tuner tuner_;
   struct {

@@ -47,7 +47,7 @@ TEST_CASE("a pass allocates nothing for its batches") {
   }
   // The counter counts.
   const long before = allocations.load(std::memory_order_relaxed);
-  static void* volatile kept;  // a compiler may leave out an allocation that nobody can see
+  static void* volatile kept;  // volatile, because a compiler may leave out an allocation without effect
   kept = std::malloc(100);
   std::free(kept);
   CHECK(allocations.load(std::memory_order_relaxed) > before);

@@ -15,7 +15,7 @@ constexpr int64_t kTuneEvery = 20'000'000;    // ns
 constexpr int64_t kLookForDead = 50'000'000;  // ns
 constexpr uint64_t kTuneBatches = 4;          // the fewest batches between two looks; at least 2 * ahead() too
 
-// Asked for when somebody closes the loader while the consumer fills a batch itself.
+// Stops the consumer while it fills a batch itself, if another thread closes the loader.
 class LoaderClosed final : public Stop {
  public:
   explicit LoaderClosed(const Pipeline& pipeline) noexcept : pipeline_(pipeline) {}

@@ -1,9 +1,9 @@
-// The ring beside other ways to hand slots from producers to one consumer: build the target ring_bench, run it with
-// nothing else on the machine. Queues carry the numbers of slots, one queue of full ones and one of free ones; peers
-// that are not installed (Debian: libconcurrentqueue-dev, libreaderwriterqueue-dev) are left out. With two producers
-// only the ring and the mutex deliver in the order of the tickets.
+// Compares the ring with other ways to hand slots from producers to one consumer. Build the target ring_bench, and run it on an
+// idle machine. Each peer is a pair of queues of slot numbers, one for full slots and one for free slots. Peers that are not
+// installed (Debian: libconcurrentqueue-dev, libreaderwriterqueue-dev) are left out. With two producers, only the ring and the
+// mutex deliver in the order of the tickets.
 //
-//   ring_bench [rounds]     interleaved; medians of wall and CPU nanoseconds a slot, and their spread
+//   ring_bench [rounds]     prints medians of wall and CPU nanoseconds per slot, and their spread, over interleaved rounds
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -28,8 +28,8 @@ constexpr uint32_t kSlots = 16;
 struct Case {
   const char* name;
   int producers;
-  size_t bytes;   // of a slot, all written and all read
-  int64_t slots;  // handed over a round
+  size_t bytes;   // the size of a slot, all of which is written and read
+  int64_t slots;  // how many slots are handed over per round
   int64_t pause;  // nanoseconds between two slots, so that the consumer sleeps
 };
 
@@ -51,7 +51,7 @@ struct Result {
   double wall = 0, cpu = 0;
 };
 
-// Wall time a slot; of a case with pauses, the time from "filled" to "taken".
+// Measures the wall time per slot; in a case with pauses, the time from "filled" to "taken".
 template <class Queue>
 Result measure(const Case& c) {
   Queue queue(kSlots);
@@ -87,7 +87,7 @@ Result measure(const Case& c) {
     });
   }
   for (std::thread& thread : producers) thread.join();
-  if (sum == 42) std::puts("");  // so that the reads are not left out
+  if (sum == 42) std::puts("");  // uses the sum, so that the compiler keeps the reads
   const auto slots = static_cast<double>(c.slots);
   Result result{static_cast<double>(monotonic_ns() - begin) / slots, (cpu_nanoseconds() - cpu) / slots};
   if (!delays.empty()) {
@@ -117,7 +117,7 @@ const Contender kContenders[] = {
 
 void all(int rounds) {
   for (const Case& c : kCases) {
-    std::printf("%s (%s)\n", c.name, c.pause ? "ns from filled to taken" : "ns a slot");
+    std::printf("%s (%s)\n", c.name, c.pause ? "ns from filled to taken" : "ns per slot");
     std::vector<std::vector<Result>> results(std::size(kContenders));
     for (int round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < std::size(kContenders); ++i) {

@@ -1,9 +1,10 @@
-// What ring_bench races: each hands slot numbers from fill (any producer) to take (the one consumer) and back.
+// The contenders of ring_bench. Each hands slot numbers from fill, which any producer calls, to take, which the consumer calls,
+// and back.
 //
 // | variable            | writer    | readers   | order           | why                                               |
 // |---------------------|-----------|-----------|-----------------|---------------------------------------------------|
 // | TurnQueue::Cell     | push, pop | push, pop | release/acquire | the turn publishes the value, or that it was read |
-// | TurnQueue::head_    | push      | push      | RMW relaxed     | a ticket: unique is enough                        |
+// | TurnQueue::head_    | push      | push      | RMW relaxed     | tickets need only be unique                       |
 // | TurnQueue::tail_    | pop       | pop       | RMW relaxed     | a ticket: unique is enough                        |
 #pragma once
 
@@ -90,7 +91,7 @@ class TwoQueues {
 };
 
 // The bounded queue of turns that Dmitry Vyukov published and rigtorp::MPMCQueue refined: tickets from two counters,
-// a turn in each cell. Waits yield instead of spinning on, as two cores must be shared.
+// a turn in each cell. After a short spin, waiting threads yield, because they may share two cores.
 class TurnQueue {
  public:
   explicit TurnQueue(uint32_t capacity) : cells_(capacity) {}
@@ -158,7 +159,7 @@ class LockedQueue {
 };
 using MutexQueue = TwoQueues<LockedQueue>;
 
-// Either of moodycamel's queues; the bounded one waits where it is full.
+// Either of moodycamel's queues. Where the bounded one is full, the producer waits.
 template <class Queue>
 class Moodycamel {
  public:

@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A ring of threads with its slots: each slot holds a number, plain memory that the ring must protect.
+// A ring for threads, with its slots. Each slot holds a number in a plain variable, which only the ring protects from races.
 template <class Index>
 struct Numbers {
   explicit Numbers(uint32_t cells, uint64_t first = 0)

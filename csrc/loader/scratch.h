@@ -1,4 +1,5 @@
-// Scratch memory of who reads a source: aligned as ReadRequest wants it, and from the heap, whose ends sanitizers watch.
+// Scratch memory for reading a source. It is aligned as ReadRequest demands, and comes from the heap, so that a sanitizer notices
+// accesses beyond its end.
 #pragma once
 
 #include <cstddef>

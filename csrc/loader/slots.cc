@@ -18,7 +18,7 @@ namespace gradring {
 namespace {
 
 constexpr size_t kPage = 4096;
-// From here on slots begin on pages, so that huge pages and trimming work slot by slot.
+// Slots of this size and larger begin on pages, so that each slot can have huge pages and can be returned to the system.
 constexpr size_t kPagedFrom = 64 << 10;
 constexpr size_t kHugeFrom = size_t{2} << 20;
 
@@ -42,7 +42,7 @@ int shared_memory() {
 
 SlotMap::SlotMap(size_t stride, uint32_t first, uint32_t most, int fd) noexcept
     : stride_(stride), shift_(0), most_(std::clamp(most, 1u, SlotPool::kMost)), fd_(fd) {
-  // Segments begin on pages: 64 slots of whole cache lines are whole pages.
+  // A segment has a multiple of 64 slots of whole cache lines, which is a whole number of pages, so each begins on a page.
   const uint32_t least = stride % kPage == 0 ? 1 : static_cast<uint32_t>(kPage / kCacheLine);
   while ((uint32_t{1} << shift_) < std::clamp(first, least, SlotPool::kMost)) ++shift_;
 }
@@ -73,7 +73,7 @@ std::byte* SlotMap::reach(uint32_t slot) noexcept {
     const auto offset = static_cast<off_t>(fd_ >= 0 ? begin_of(segment) * stride_ : 0);
     void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd_, offset);
     if (address == MAP_FAILED) return nullptr;
-    if (stride_ >= kHugeFrom) madvise(address, bytes, MADV_HUGEPAGE);  // a wish: refused without harm
+    if (stride_ >= kHugeFrom) madvise(address, bytes, MADV_HUGEPAGE);  // only advice: the kernel may ignore it
     segments_[segment] = static_cast<std::byte*>(address);
   }
   return data(slot);
@@ -98,7 +98,8 @@ SlotPool::SlotPool(size_t slot_bytes, uint32_t first, uint32_t most, bool shared
 
 bool SlotPool::grow(uint32_t* slot) noexcept {
   if (slots_ == map_.most()) return false;
-  // A container over its limit is killed, not refused: ask first, and leave some for others. (Asking takes a while.)
+  // The kernel kills a container that exceeds its memory limit instead of refusing the memory. So ask how much is left, which
+  // takes a while, and leave some of it for others.
   if ((stride() >= kHugeFrom || slots_ % 16 == 0) && stride() * 16 > memory_left()) return false;
   if (map_.reach(slots_) == nullptr) return false;
   if (fd() >= 0) {
@@ -140,7 +141,7 @@ void SlotPool::trim() noexcept {
   if (stride() < kPagedFrom) return;
   for (uint32_t slot = 0; slot < slots_; ++slot) {
     if (!(words_[slot / 64].load(std::memory_order_acquire) >> slot % 64 & 1)) continue;
-    // Shared slots stay allocated: a hole would have to be filled before use.
+    // Shared slots stay allocated, because a page that was given back would have to be allocated again before use.
     if (fd() < 0) madvise(data(slot), stride(), MADV_DONTNEED);
   }
 }

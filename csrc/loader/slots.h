@@ -1,4 +1,4 @@
-// SlotPool: the memory of batches. The pipeline takes slots, and whoever held a batch last gives its slot back.
+// SlotPool: the memory of batches. The pipeline takes slots, and the last holder of a batch gives its slot back.
 //
 // | variable  | writer             | readers       | order             | why                                    |
 // |-----------|--------------------|---------------|-------------------|----------------------------------------|
@@ -23,12 +23,12 @@
 
 namespace gradring {
 
-// Where slots lie. A segment is mapped once, before anybody is told of a slot in it, and stays until the end: any thread
-// that was told of a slot may ask for its address.
+// Finds the memory of slots. A segment is mapped once, before any thread is told of a slot in it, and stays mapped until the
+// end. So any thread that was told of a slot may ask for its address.
 class GRADRING_API SlotMap {
  public:
-  // Segment 0 has room for `first` slots or some more. `fd`: of shared slots; stays the caller's; -1: private memory.
-  // Maps nothing.
+  // Segment 0 has room for at least `first` slots. `fd` is the descriptor of shared slots, which stays the caller's, or -1 for
+  // private memory. The constructor maps nothing.
   SlotMap(size_t stride, uint32_t first, uint32_t most, int fd) noexcept;
   ~SlotMap();
   SlotMap(const SlotMap&) = delete;
@@ -37,10 +37,10 @@ class GRADRING_API SlotMap {
   size_t stride() const noexcept { return stride_; }
   uint32_t first() const noexcept { return uint32_t{1} << shift_; }
   uint32_t most() const noexcept { return most_; }
-  // The slot's address. Maps its segment if it is not mapped yet, as one thread at a time may; null if the system refuses
-  // that.
+  // The slot's address. It maps the slot's segment if necessary, so only one thread at a time may call it. Null if the system
+  // refuses to map it.
   std::byte* reach(uint32_t slot) noexcept;
-  // The address of a slot that was reached before.
+  // The address of a slot for which reach was called before. Any thread may call it.
   std::byte* data(uint32_t slot) const noexcept {
     const uint32_t segment = segment_of(slot);
     return segments_[segment] + (slot - begin_of(segment)) * stride_;
@@ -66,7 +66,7 @@ class GRADRING_API SlotMap {
   std::byte* segments_[kSegments] = {};
 };
 
-// A file descriptor that is closed with its owner; -1 for none.
+// Owns a file descriptor and closes it in its destructor; -1 stands for none.
 class Descriptor {
  public:
   explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
@@ -91,7 +91,7 @@ class GRADRING_API SlotPool {
   size_t stride() const noexcept { return map_.stride(); }
   SlotMap& map() noexcept { return map_; }
   std::byte* data(uint32_t slot) const noexcept { return map_.data(slot); }
-  int fd() const noexcept { return fd_.get(); }  // of shared slots, else -1
+  int fd() const noexcept { return fd_.get(); }  // the descriptor of shared slots, else -1
 
   uint32_t slots() const noexcept { return slots_; }
   uint32_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }

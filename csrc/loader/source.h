@@ -20,7 +20,7 @@ namespace gradring {
 struct FieldSpec {
   std::string name;  // for messages, and the key of a dict source
   Dtype dtype = Dtype::kFloat32;
-  std::vector<int64_t> shape;  // of one row: without the axis of the samples
+  std::vector<int64_t> shape;  // the shape of one row, without the axis of the samples
 
   int64_t elements() const noexcept {
     int64_t count = 1;
@@ -30,20 +30,20 @@ struct FieldSpec {
   size_t row_bytes() const noexcept { return static_cast<size_t>(elements()) * size_of(dtype); }
 };
 
-// What a source returns instead of Code::kPython where a Python function raised what is no Exception, such as
-// KeyboardInterrupt or SystemExit: the sample must not be skipped.
+// A source returns this code instead of Code::kPython if a Python function raised something that is not an Exception, such as
+// KeyboardInterrupt or SystemExit. Such a sample must not be skipped.
 inline constexpr Code kPythonExit{int32_t{1000} + static_cast<int32_t>(Code::kPython)};
 
 // Whether the bindings hold an exception of Python.
 constexpr bool is_python(Code code) noexcept { return code == Code::kPython || code == kPythonExit; }
 
-// Where the time of a read went: nanoseconds of each of the source's parts(). Only some reads are timed.
+// How the time of reads was spent: nanoseconds for each of the source's parts(). Only some reads are timed.
 struct PartTimes {
   static constexpr size_t kMost = 16;
   uint64_t ns[kMost] = {};
 };
 
-// Whether what is being read is still wanted. Who calls code that is not ours asks between samples.
+// Tells a reader whether its rows are still wanted. A source that calls a user's function asks between samples.
 class Stop {
  public:
   virtual bool asked() const noexcept = 0;
@@ -55,12 +55,12 @@ class Stop {
 struct ReadRequest {
   const int64_t* samples = nullptr;  // each in [0, length)
   int64_t rows = 0;
-  std::byte* const* fields = nullptr;  // the first row of each field; rows lie one after the other, without gaps
-  std::byte* scratch = nullptr;        // this worker's own: scratch_bytes() long, 64-byte aligned
-  uint64_t seed = 0;                   // random transforms are keyed (seed, epoch, sample, place of the transform)
+  std::byte* const* fields = nullptr;  // where the rows of each field go, one after the other, without gaps
+  std::byte* scratch = nullptr;        // this worker's own memory: scratch_bytes() long, 64-byte aligned
+  uint64_t seed = 0;                   // the key of random transforms is (seed, epoch, sample, place of the transform)
   uint64_t epoch = 0;
-  PartTimes* times = nullptr;  // not null: add to it
-  const Stop* stop = nullptr;  // not null: once asked, end with Code::kClosed where that saves time
+  PartTimes* times = nullptr;  // if not null, the source adds the time of each part to it
+  const Stop* stop = nullptr;  // if not null, and once it says so, the source may end early with Code::kClosed
   bool streaming = false;      // a hint: no cache will hold the rows until they are read
 };
 
@@ -72,18 +72,19 @@ class GRADRING_API Source {
   virtual const std::vector<FieldSpec>& fields() const noexcept = 0;
   virtual size_t scratch_bytes() const noexcept { return 0; }
 
-  // Fills request.rows rows of every field. May be called by many threads at once. On failure *failed_row is the row of
-  // the request at fault (rows before it may or may not be written), and the message names the file and offset, if any.
+  // Fills request.rows rows of every field. Many threads may call it at once. On failure, *failed_row is the row of the request
+  // that failed (rows before it may or may not be written), and the message names the file and the offset, if there are any.
   virtual Status read(const ReadRequest& request, int64_t* failed_row) const noexcept = 0;
 
-  // What reading consists of beyond fetching the rows, for statistics: at most PartTimes::kMost names, "Scale of field x".
+  // For statistics: the names of the parts of a read that follow fetching the rows, such as "Scale of field x", at most
+  // PartTimes::kMost.
   virtual std::vector<std::string> parts() const { return {}; }
 
   // Turns numbers of samples here into those that the innermost source has for them: what users know.
   virtual void number(int64_t* samples, int64_t rows) const noexcept { (void)samples, (void)rows; }
 
-  // A hint: these samples will be read soon (a file source starts to fetch what is not in memory). Never blocks for
-  // long.
+  // Tells the source that these samples will be read soon, so that a file source can start to fetch what is not in memory. It
+  // never blocks for long.
   virtual void will_read(const int64_t* samples, int64_t rows) const noexcept {
     (void)samples;
     (void)rows;

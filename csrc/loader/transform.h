@@ -1,9 +1,9 @@
 // Transforms: what happens to a row on its way from the source to the batch.
 //
 // The transforms of a field are compiled once into a RowPlan, which takes a source row (where it lies) to the finished
-// row (where the batch lies) in one go: bytes pass through this core's first-level cache at most, never through memory.
-// Shapes and dtypes are checked when the plan is compiled ("[loader] ..." errors). Random numbers are Philox of
-// (seed, epoch, sample, field, place in the list): the same whoever does the work.
+// row (where the batch lies) in one pass: intermediate values stay in this core's first-level cache. Shapes and dtypes are
+// checked when the plan is compiled. Random numbers are Philox of (seed, epoch, sample, field, place in the list), so they do not
+// depend on which worker draws them.
 #pragma once
 
 #include <cstddef>
@@ -24,15 +24,15 @@ struct RowKey {
   uint64_t seed = 0;
   uint64_t epoch = 0;
   int64_t sample = 0;
-  const Stop* stop = nullptr;  // ReadRequest::stop
+  const Stop* stop = nullptr;  // the same as ReadRequest::stop
 };
 
-// A function from row to row that is not ours: a C function pointer, or Python (which takes the GIL itself).
+// A user's function from row to row: a C function pointer, or a Python function, which takes the GIL itself.
 class GRADRING_API RowFunction {
  public:
   virtual ~RowFunction() = default;
   virtual const char* name() const noexcept { return "function"; }  // for statistics
-  // random: 64 random bits of this row at this place. Called by many threads at once.
+  // Transforms one row. `random` holds 64 random bits for this row and this place in the list. Many threads call it at once.
   virtual Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept = 0;
 };
 
@@ -81,8 +81,8 @@ using TransformStep = std::variant<CastStep, ScaleStep, NormalizeStep, OneHotSte
 
 class RowPlan;
 
-// A source whose rows are transformed: transforms[i] belongs to field i (none: the row as it is). Fused with the gather
-// where the source can tell where its rows lie. Throws Error.
+// Makes a source whose rows are transformed. transforms[i] belongs to field i; if it is empty, rows stay as they are. The
+// transforms are fused with the gather if the source can tell where its rows lie. Throws Error.
 GRADRING_API std::shared_ptr<const Source> transform_source(std::shared_ptr<const Source> source,
                                                             std::vector<std::vector<TransformStep>> transforms);
 

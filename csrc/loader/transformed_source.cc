@@ -14,7 +14,7 @@ namespace gradring {
 
 namespace {
 
-// What a source without columns writes before it is transformed: rows of all fields, half of a second-level cache.
+// How many bytes of rows a source without columns writes before they are transformed: half of a second-level cache.
 constexpr size_t kStageBytes = 256 << 10;
 
 class TransformedSource final : public Source {
@@ -75,7 +75,7 @@ class TransformedSource final : public Source {
   }
 
  private:
-  // Rows of fields without a plan go where they belong, the others by way of scratch, a few at a time.
+  // Rows of fields without a plan go straight into the batch; all others go through scratch memory, a few at a time.
   Status read_staged(const ReadRequest& request, int64_t* failed_row) const noexcept {
     auto** places = reinterpret_cast<std::byte**>(request.scratch + plan_bytes_);
     std::byte* stage = request.scratch + plan_bytes_ + round_up(fields_.size() * sizeof(std::byte*));
@@ -124,7 +124,7 @@ class TransformedSource final : public Source {
     return {};
   }
 
-  // Where the stages of field i add their time; null if this read is not timed, or they have no place any more.
+  // Where the stages of field i add their time. Null if this read is not timed, or if PartTimes has no room for the field.
   uint64_t* times(const ReadRequest& request, size_t i) const noexcept {
     if (request.times == nullptr || !plans_[i]) return nullptr;
     const size_t end = first_part_[i] + plans_[i]->names().size();
@@ -133,7 +133,7 @@ class TransformedSource final : public Source {
 
   std::shared_ptr<const Source> source_;
   const ColumnSource* columns_;
-  std::vector<size_t> first_part_;  // of each field's plan, among parts()
+  std::vector<size_t> first_part_;  // where the stages of each field's plan begin in parts()
   std::vector<std::unique_ptr<const RowPlan>> plans_;
   std::vector<FieldSpec> fields_;
   size_t plan_bytes_ = 0;

@@ -7,14 +7,14 @@ namespace gradring {
 
 namespace {
 
-constexpr double kStarved = 0.05;  // of the time, the consumer waits
-constexpr double kBusy = 0.7;      // of the active workers' time, they work
-constexpr double kIdle = 0.6;      // of what one fewer could give, they work
-constexpr double kGain = 1.03;     // more must bring
-constexpr double kLoss = 0.98;     // less may cost
-constexpr double kFar = 0.75;      // less is not looked at any longer
+constexpr double kStarved = 0.05;  // the consumer starves if it waits for more than this part of the time
+constexpr double kBusy = 0.7;      // the active workers are busy if they work for more than this part of their time
+constexpr double kIdle = 0.6;   // one worker could be spared if the others, without it, would work for less than this
+constexpr double kGain = 1.03;  // a larger value must raise the rate to at least this multiple
+constexpr double kLoss = 0.98;  // a smaller value may lower the rate to this multiple
+constexpr double kFar = 0.75;   // a trial is given up at once if the rate falls below this multiple
 constexpr uint32_t kLongestRest = 512;
-constexpr int kLately = 8;  // windows that tell whether batches take uneven time
+constexpr int kLately = 8;  // how many windows show whether batches take uneven time
 
 }  // namespace
 

@@ -1,24 +1,27 @@
-// Tuner: how many workers should run, how many batches ahead, and by what stores, from who waited for whom.
+// Tuner: finds out how many workers should be active, how many batches ahead they should fill, and which stores they should use,
+// from how long the consumer and the workers waited for each other.
 //
-// Pure arithmetic on what it is told, so that tests need no clock. Each of its numbers climbs by trials: another
-// value is tried for a few windows, then the old one again, and the new one is kept if the rate of batches before and
-// after both say so: more only if it raises the rate by 3 %, less if it costs under 2 % (the core, or the memory, is worth
-// more to the trainer). So a machine that turns faster or slower meanwhile for reasons of its own does not decide. After a
-// trial that failed the same one has to wait, twice as long each time. One number is on trial at a time, workers first.
+// It only computes with the numbers that it is given, so tests need no clock. It changes each of its numbers by trials: it tries
+// another value for a few windows of time, then the old value again, and keeps the new value only if the rate of batches was
+// better than both before and after. A larger value must raise the rate by 3 %; a smaller one may lower it by less than 2 %,
+// because the core or the memory that it frees is worth more to the training. The return to the old value keeps a machine whose
+// speed changes for other reasons from deciding a trial. After a trial that failed, the same trial has to wait, twice as long
+// each time. One number is on trial at a time, and the number of workers comes first.
 //
-// More workers are tried when the consumer waits although the workers are busy, fewer when they mostly wait for space.
-// Whatever the waits, one fewer is tried where workers and consumer are more than the cores: they take each other's time,
-// and a batch that is whole but for the share of a worker without a core is not there. So is none instead of one (0: the
-// consumer fills its batches itself): a batch that is filled where it is used is in that core's cache. What either is
-// worth only a trial can tell.
+// It tries more workers when the consumer waits although the workers are busy, and fewer when they mostly wait for space. It also
+// tries one worker fewer, however long anyone waits, where the workers and the consumer are more than the cores: they take each
+// other's time, and a batch is incomplete as long as one worker without a core still owes its share. And it tries no worker
+// instead of one, so that the consumer fills its batches itself: such a batch is already in the cache of the core that uses it.
+// Only a trial can tell whether these pay.
 //
-// More batches ahead, twice as many, are tried when the consumer waits although the workers wait too: then batches take
-// uneven time, and it needs a longer look to see that. Half as many else, whatever the waits: what no cache holds any more
-// costs time too.
+// It tries twice as many batches ahead when the consumer waits although the workers wait too: batches then take uneven time,
+// which shows only over several windows. Otherwise it tries half as many from time to time, because batches that no cache holds
+// cost time too.
 //
-// Stores around the caches are tried now and then, and then the others: where the consumer's core shares a cache with the
-// worker's, a batch is handed over in it; where it does not, lines that are fetched from another cache cost several times
-// what they cost from memory. Cores may change, and nothing but the rate tells.
+// Now and then it tries the other kind of stores, ordinary ones or stores that bypass the caches. Where the consumer's core shares
+// a cache with the worker's, ordinary stores hand the batch over in that cache. Where it does not, lines that are fetched from
+// another core's cache cost several times as much as lines from memory. The system may move threads to other cores at any time,
+// and only the rate shows which case it is.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +44,7 @@ class Climber {
   struct Range {
     uint32_t least, most;
     bool doubling;  // else by one
-    int windows;    // that each half of a trial takes; the first still sees batches from before it
+    int windows;    // how many windows each half of a trial takes; the first still has batches from before the change
   };
 
   Climber(uint32_t value, const Range& range) : value_(value), range_(range) {}
@@ -52,9 +55,9 @@ class Climber {
   bool may_fall() const noexcept { return value_ > range_.least && down_.left == 0; }
   // A window passed.
   void pass() noexcept;
-  // Begins a trial, one step up (1) or down (-1). `rate`: of before.
+  // Begins a trial, one step up (1) or down (-1). `rate` is the rate before the trial.
   void attempt(int step, double rate) noexcept;
-  // During a trial: the rate of one more window. True if that changed the value.
+  // Reports the rate of one more window of a trial. Returns true if that changed the value.
   bool judge(double rate) noexcept;
 
  private:

@@ -29,11 +29,11 @@ uint64_t resident_bytes() noexcept {
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-// Whether on_error="skip" may leave the sample out: not where the run ended, or where the function raised what is no
-// Exception (Ctrl-C).
+// Whether on_error="skip" may leave the sample out. It may not if the run has ended, or if the function raised something that is
+// not an Exception, as Ctrl-C does.
 bool may_skip(Code code) noexcept { return code != Code::kClosed && code != kPythonExit; }
 
-// Asked for once the consumer has left the run: nobody will take the batch that is being filled.
+// Stops filling a batch once the consumer has left the run, because no consumer will take the batch.
 class RunLeft final : public Stop {
  public:
   explicit RunLeft(const Ring<>& ring) noexcept : ring_(ring) {}
@@ -179,7 +179,7 @@ void Worker::run(uint32_t number) noexcept {
     const uint64_t ticket = ring.claim();
     if (ticket >= block.end || ring.reserve(ticket, kNoDeadline, patience) != RingWait::kReady) return;
     const int64_t begin = monotonic_ns();
-    // Being woken takes longer than short waits: who waits shortly again and again yields for a while first.
+    // A wake-up takes longer than a short wait does. So a worker whose waits have been short yields for a while before it sleeps.
     patience.yields = begin - idle_from < kShortWait ? kShortYields : Ring<>::kProducer.yields;
     self.since_ns.store(begin, std::memory_order_relaxed);
     const auto batch = static_cast<int64_t>(ticket / control_.shape().parts);

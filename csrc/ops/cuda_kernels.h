@@ -3,7 +3,7 @@
 //
 // | variable    | writer                    | readers               | order            | why                              |
 // |-------------|---------------------------|-----------------------|------------------|----------------------------------|
-// | kernels[op] | _cuda, when it is loaded  | who makes an executor | release, acquire | its fields are seen with it      |
+// | kernels[op] | _cuda, when it is loaded  | executors' makers     | release, acquire | its fields are seen with it      |
 #pragma once
 
 #include <cstddef>

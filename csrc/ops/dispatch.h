@@ -1,4 +1,4 @@
-// Chooses among tables of function pointers that were compiled once per ISA level.
+// Chooses a table of function pointers, each of which was compiled once per ISA level.
 //
 // A kernel file foo_cpu.cc defines, in GRADRING_ISA_NAMESPACE, `const FooKernels foo_kernels`; foo.cc declares it per
 // level with GRADRING_DECLARE_KERNELS(FooKernels, foo_kernels) and picks with GRADRING_KERNELS(foo_kernels).
@@ -11,7 +11,7 @@
 
 namespace gradring {
 
-// A kernel's entry points for both element types.
+// The entry points of a kernel for float and for double.
 template <template <class> class Arguments>
 struct Kernel {
   template <class T>
@@ -55,7 +55,7 @@ struct Kernel {
 #define GRADRING_KERNELS(name) (::gradring::isa_base::name)
 #endif
 
-// Defines op(lane, arguments), which op.h declares, for both element types: calls the active level's Kernel.
+// Defines op(lane, arguments), which the op's header declares, for float and double. It calls the kernel of the active ISA level.
 #define GRADRING_DEFINE_OP(op, Arguments, kernel)                     \
   template <class T>                                                  \
   void op(const Lane& lane, const Arguments<T>& arguments) noexcept { \

@@ -1,11 +1,11 @@
-// What an optimizer multiplies gradients by: they may be sums over several micro-batches, and they may be clipped.
+// The factor by which an optimizer multiplies gradients, which may be sums over several micro-batches and may be clipped.
 #pragma once
 
 #include "ops/op.h"
 
 namespace gradring {
 
-// clip, weight: optional operands that are fields of the step record.
+// `clip` and `weight` are optional operands that are fields of the step record.
 inline double gradient_scale(const OpCall& call, int clip, int weight) noexcept {
   return (call[clip] ? call.value<double>(clip) : 1.0) / (call[weight] ? call.value<double>(weight) : 1.0);
 }

@@ -1,4 +1,4 @@
-// A tensor as matrix products read it: row-major with a leading dimension, or the transpose of that in memory.
+// A tensor in the form that matrix products read: row-major with a leading dimension, or the transpose of that in memory.
 #pragma once
 
 #include "ops/op.h"
@@ -11,7 +11,7 @@ struct MatrixView {
   bool transposed = false;        // memory holds columns x rows
 };
 
-// Of Layout::kMatrix or kRows. More or fewer than two dimensions: all axes before the last count rows.
+// The view of a tensor of Layout::kMatrix or kRows. If it has not exactly two dimensions, all axes before the last are its rows.
 inline MatrixView matrix_view(const Tensor& tensor) noexcept {
   if (tensor.rank != 2) return {tensor.rows(), tensor.columns(), tensor.columns(), false};
   const auto item = static_cast<int64_t>(size_of(tensor.dtype));
@@ -25,7 +25,7 @@ inline MatrixView transposed(const MatrixView& view) noexcept {
   return {view.columns, view.rows, view.leading, !view.transposed};
 }
 
-// Multiplications and additions of a product of m x k by k x n.
+// How many multiplications and additions a product of m x k by k x n takes.
 inline double product_operations(int64_t m, int64_t n, int64_t k) noexcept {
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }

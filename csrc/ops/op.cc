@@ -28,7 +28,7 @@ std::string range_text(const Attribute& attribute) {
   return attribute.below_most ? "must be less than " + most : "must be at most " + most;
 }
 
-// The errors are made out of line, so that the checks themselves stay a few instructions.
+// The errors are made in functions of their own, so that the checks themselves are only a few instructions.
 [[noreturn, gnu::noinline, gnu::cold]] void refuse_dtype(const OpCall& call, int i) {
   const Operand& operand = call.op->operands[static_cast<size_t>(i)];
   const Tensor& tensor = call[i];
@@ -57,7 +57,7 @@ std::string range_text(const Attribute& attribute) {
   throw Error(Code::kWrongType, "[" + std::string(call.name) + "] " + call.operand_name(i) + " is missing");
 }
 
-// Where the attribute itself makes no sense, check_attribute says so.
+// If the attribute itself makes no sense, check_attribute reports it, and not this.
 void check_named_dtype(const OpCall& call, const Operand& operand, int i) {
   const int64_t named = call.integer(operand.dtype_attribute);
   if (named < 0 || named >= kDtypes || static_cast<Dtype>(named) == call[i].dtype) return;

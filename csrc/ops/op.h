@@ -1,5 +1,5 @@
-// What an op is. Each op is declared once, in csrc/ops/<op>/op.cc: its operands, its attributes, its checks, the work
-// that a call takes, and its kernels. The eager functions, programs and Python read this declaration.
+// The schema of an op. Each op is declared once, in csrc/ops/<op>/op.cc: its operands, its attributes, its checks, the work that a
+// call takes, and its kernels. The eager functions, programs and Python read this declaration.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@
 
 namespace gradring {
 
-// An array as kernels see it. It owns nothing.
+// An array in the form that kernels read. It owns no memory.
 struct Tensor {
   void* data = nullptr;
   const int64_t* shape = nullptr;
@@ -59,7 +59,7 @@ inline constexpr DtypeSet kClassNumberDtypes = only(Dtype::kInt32) | only(Dtype:
 
 enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: reads and writes
 
-// Which layouts a kernel takes where they lie; callers copy the others.
+// Which layouts a kernel accepts without a copy. Callers copy arrays of other layouts.
 enum class Layout : uint8_t {
   kDense,   // C-contiguous
   kMatrix,  // of two dimensions, either may have its neighbours side by side; else as kDense
@@ -138,19 +138,19 @@ struct OpCall {
   inline const char* operand_name(int operand) const noexcept;
 };
 
-// What a call takes.
+// What a call needs: lanes, time and memory.
 struct OpWork {
   int lanes = 1;          // as many as are worth waking
   double operations = 0;  // about 80 take a nanosecond on one core
   ScratchBytes scratch;   // for that many lanes, or if awake is true, for all that were offered
-  // Asked by a program, whose lanes are awake and all run the call.
+  // Whether a program asks: its lanes are awake, and all of them run the call.
   bool awake = false;
-  // Whether lane 0 of a program should make the call alone, because handing it over takes longer than it saves. Without a
-  // value: where one lane is worth waking.
+  // Whether lane 0 of a program should make the call alone, because sharing it takes longer than it saves. Without a value, lane 0
+  // makes it alone if `lanes` is 1.
   std::optional<bool> alone;
 };
 
-// A kernel's entry: every lane calls it with the same call. It neither allocates, throws nor locks.
+// The entry point of a kernel, which every lane calls with the same call. It does not allocate, throw or lock.
 using OpRun = void (*)(const Lane& lane, const OpCall& call) noexcept;
 
 // The parts of a step, in their order, as bits.
@@ -199,7 +199,7 @@ struct OpSchema {
   // Of a loss: the mean or the sum over the samples, from its totals.
   double (*number)(const OpCall& call) = nullptr;
 
-  // What programs ask.
+  // Facts that passes over graphs and programs use.
   uint8_t phases = phase::kForward | phase::kBackward;  // where in a step it may stand
   bool program_only = false;                            // it has no eager function
   bool effects = false;     // it does more than to write results: nothing may clone it, drop it or move it past another
@@ -216,9 +216,9 @@ inline const char* OpCall::operand_name(int operand) const noexcept {
 
 inline constexpr size_t kMostOps = 256;
 
-// All ops, in the order of their folders' names. Made from the folders by CMake.
+// All ops, in the order of their folders' names. CMake makes this list from the folders.
 GRADRING_API std::span<const OpSchema* const> all_ops() noexcept;
-// Null if there is none.
+// Finds an op by its name. Returns null if there is none.
 GRADRING_API const OpSchema* find_schema(std::string_view name) noexcept;
 GRADRING_API int find_operand(const OpSchema& op, std::string_view name) noexcept;    // -1 if there is none
 GRADRING_API int find_attribute(const OpSchema& op, std::string_view name) noexcept;  // -1 if there is none
@@ -226,7 +226,7 @@ GRADRING_API int find_attribute(const OpSchema& op, std::string_view name) noexc
 // Checks presence, dtypes, ranks and shapes of the operands that are there, the attributes' ranges, then op.check.
 // With `results`, results that are not optional must be there too. Throws Error that names op, operand and expectation.
 GRADRING_API void check_call(const OpCall& call, bool results);
-// Of these checks, the dtypes alone.
+// Makes only those of these checks that concern dtypes.
 GRADRING_API void check_dtypes(const OpCall& call);
 // The shape that a result must have.
 GRADRING_API void result_shape(const OpCall& call, int operand, Shape* shape);
@@ -242,9 +242,9 @@ GRADRING_API double operand_bytes(const OpCall& call, int operand) noexcept;
 GRADRING_API std::string shape_text(int rank, const int64_t* shape);  // "(3, 4)"
 GRADRING_API std::string dtypes_text(DtypeSet dtypes);                // "float32 or float64"
 inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.rank, tensor.shape); }
-// Throws Error(kInvalidArgument, "[op] " + text).
+// Throws Error(kInvalidArgument, "[op] " + text), where op is the name of the call's op.
 [[noreturn]] GRADRING_API void refuse(const OpCall& call, const std::string& text);
-// The same for "first is (..), second is (..): must".
+// Does the same with the text "first is (..), second is (..): must".
 [[noreturn]] GRADRING_API void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
 
 // Checks that `vector`, if it is there, has one element for each of x's columns.

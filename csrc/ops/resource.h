@@ -1,5 +1,5 @@
-// Resources: what a program needs beside memory and numbers, such as a function to call. An instruction names one by its
-// number in the program's table, so no address travels as a number and a program stays data.
+// Resources: objects other than memory and numbers that a program needs, such as a function to call. An instruction refers to one
+// by its number in the program's table and not by its address, so a program is plain data.
 #pragma once
 
 namespace gradring {
@@ -20,8 +20,8 @@ class Callback : public Resource {
   static constexpr const char* kKind = "callback";
   const char* kind() const noexcept override { return kKind; }
 
-  // Called by lane 0 while the other lanes wait. memory: the addresses of the operands, in the schema's order. Returns
-  // false to end the step with Fault::kCallback; whoever made the callback knows why.
+  // Lane 0 calls this while the other lanes wait. `memory` has the addresses of the operands, in the schema's order. If it returns
+  // false, the step ends with Fault::kCallback; the owner of the callback knows the reason.
   virtual bool call(void* const* memory, int count) noexcept = 0;
 };
 

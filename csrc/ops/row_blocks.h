@@ -1,5 +1,5 @@
-// Sums over rows go in fixed blocks of rows, each summed by one lane in order, and the blocks' sums are added in order:
-// the same bits for any number of lanes.
+// Sums over rows are taken in fixed blocks of rows. One lane adds up a block, row after row, and the sums of the blocks are added
+// in order, so the number of lanes changes no bit.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ inline constexpr int64_t kRowBlock = 32;
 
 constexpr int64_t row_blocks(int64_t rows) noexcept { return (rows + kRowBlock - 1) / kRowBlock; }
 
-// Below this many elements one lane does everything: a barrier costs more.
+// Below this many elements one lane does everything, because a barrier would cost more than it saves.
 inline constexpr int64_t kOneLaneElements = 4096;
 
 }  // namespace gradring

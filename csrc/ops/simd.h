@@ -2,9 +2,9 @@
 // gradring_isa_sources in CMake: each compile defines GRADRING_ISA_NAMESPACE (isa_base, isa_avx2, isa_avx512) and
 // GRADRING_VECTOR_BYTES.
 //
-// Whatever such a file compiles must have internal linkage or live in the ISA namespace. An inline function of a
-// shared header that the compiler does not inline would be emitted once per level, and the linker might keep the
-// AVX-512 copy for everyone: so no standard containers or algorithms here. A test looks at the objects' symbols.
+// All code in such a file must have internal linkage or lie in the ISA namespace. If the compiler does not inline an inline
+// function of a shared header, it emits it once per level, and the linker may keep the AVX-512 copy for all processors. So these
+// files use no standard containers or algorithms. A test checks the symbols of the object files.
 //
 // In device code (*.cu, after cuda/device.h) a vector is one element: simd/scalar.h.
 #pragma once
@@ -62,7 +62,7 @@ GRADRING_INLINE void store_partial(T* to, Vec<T> v, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] = v[i];
 }
 
-// a > b ? a : b, which is b where either is NaN.
+// a > b ? a : b for each element: b where either is NaN.
 template <class T>
 GRADRING_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) noexcept {
   return a > b ? a : b;

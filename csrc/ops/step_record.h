@@ -35,10 +35,10 @@ struct StepRecord {
   double learning_rate = 0;       // the first of `rates`
   const double* rates = nullptr;  // of this update: parameter groups may have rates of their own
   int64_t rate_count = 0;
-  int64_t number = 1;                // of this update, from 1: Adam's t
+  int64_t number = 1;                // the number of this update, from 1: Adam's t
   uint64_t seed = 0;                 // keys the random numbers, together with the sample's number and
   uint64_t draw = 0;                 // this number, a new one for each forward pass
-  double pending_weight = 0;         // of the earlier micro-batches of this update
+  double pending_weight = 0;         // the total weight of the earlier micro-batches of this update
   bool check_finite = true;          // a loss that is not finite is a fault
   const int64_t* samples = nullptr;  // the number of each of the batch's rows; null: they count from
   int64_t first_sample = 0;

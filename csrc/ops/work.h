@@ -1,4 +1,4 @@
-// What an op says about a call before it runs: the scratch memory it needs, and how many lanes are worth waking.
+// What an op declares about a call before it runs: the scratch memory that it needs, and how many lanes are worth waking.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ struct ScratchBytes {
   size_t shared = 0;
 };
 
-// Waking a lane and waiting for it costs about as much as this much work.
+// To wake a lane and to wait for it costs about as much as this much work.
 inline constexpr double kNanosecondsWorthALane = 4000;
 
 inline int lanes_worth(double nanoseconds, int lanes) noexcept {
@@ -21,8 +21,8 @@ inline int lanes_worth(double nanoseconds, int lanes) noexcept {
   return worth >= lanes ? lanes : worth < 2 ? 1 : static_cast<int>(worth);
 }
 
-// How the wide, memory-bound work on a flat array is split: no cache line is shared between lanes, and which elements
-// fall into a vector's partial tail depends on n alone.
+// The grain in which memory-bound work on a flat array is divided among lanes. No two lanes share a cache line, and which elements
+// are in the partial vector at the end depends on n alone.
 inline constexpr int64_t kFlatGrain = 1024;
 
 // Takes the gradient of a matrix parameter a tile at a time (matmul's TileConsumer): the tile's first element is

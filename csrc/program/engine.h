@@ -1,8 +1,8 @@
-// Engine: one model's programs, arenas and team, and the state that goes from step to step.
+// Engine: the programs, arenas and team of one model, and the state that is kept from step to step.
 //
 // | variable | writer            | readers | order              | why                                      |
 // |----------|-------------------|---------|--------------------|------------------------------------------|
-// | busy_    | whoever enters    | same    | exchange acq, rel  | one thread at a time; others are told    |
+// | busy_    | EngineGuard       | same    | exchange acq, rel  | one thread at a time; others get an error|
 #pragma once
 
 #include <atomic>
@@ -36,7 +36,7 @@ class GRADRING_API Engine {
 
   Team& team() noexcept { return team_; }
   const EngineOptions& options() const noexcept { return options_; }
-  void set_seed(uint64_t seed) noexcept { options_.seed = seed; }  // a checkpoint's, between two runs
+  void set_seed(uint64_t seed) noexcept { options_.seed = seed; }  // for a checkpoint's seed; call it between two runs
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }  // of training, since the engine was made
   void add_totals(const Totals& more) noexcept;
@@ -50,26 +50,26 @@ class GRADRING_API Engine {
   void trace(bool on);
   const ProgramSet& programs(Mode mode) const noexcept { return sets_[static_cast<size_t>(mode)]; }
 
-  // Steps, or evaluation, as run_chunk does it, on the lanes that suit the program of the batch that waits.
+  // Trains or evaluates as run_chunk does, on as many lanes as suit the program of the next batch.
   ChunkResult chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept;
   // One training step on a filled batch; rates: the learning rates of its update.
   ChunkResult step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept;
-  // Steps that say where their time goes: for every lane and instruction, the median seconds of waiting at its barrier
-  // and of work, lane by lane. They train as any other step.
+  // Runs steps and measures them: the result has, lane by lane and for every instruction, the median seconds of waiting at its
+  // barrier and of work. The steps train like any others.
   struct Work {
     double wait;
     double work;
   };
   std::vector<Work> profile(Executor& executor, const Batch& batch, double rate, int steps);
-  // Forward over a whole source; row r of the source goes to out + r * row_bytes.
+  // Runs the forward pass over a whole source. The result of row r of the source goes to out + r * row_bytes.
   ChunkResult predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept;
 
   ChunkOptions chunk_options() const noexcept;
 
-  // Row numbers 0, 1, ... for batches that do not say which samples they are.
+  // The numbers 0, 1, ..., which stand in for the numbers of the samples where a batch has none.
   const int64_t* row_numbers(int64_t rows);
 
-  // Held while a call runs. Tells why it could not be had.
+  // A call holds this while it uses the engine. It says why it could not be acquired.
   enum class Entry : uint8_t { kEntered, kBusy, kForked };
   Entry enter(bool writes) noexcept;
   void leave() noexcept { busy_.store(false, std::memory_order_release); }

@@ -7,8 +7,8 @@ namespace gradring {
 
 namespace {
 
-// What the lanes are told about a turn. Two of them alternate: lane 0 prepares the next while slower lanes still read
-// this one.
+// What lane 0 tells the other lanes about a step. Two of them alternate, so that lane 0 can prepare the next one while slower
+// lanes still read this one.
 struct Turn {
   bool stop = false;
   Executor* executor = nullptr;
@@ -16,7 +16,7 @@ struct Turn {
   StepRecord given;
 };
 
-// The account of a run: what goes into a step and what comes out of it.
+// Lane 0's bookkeeping of a run: it prepares the record of each step, and collects the results.
 struct Ledger {
   const ChunkOptions& options;
   TrainState& state;
@@ -43,7 +43,7 @@ struct Ledger {
     given.pending_weight = state.pending_weight;
   }
 
-  // Lane 0, after a step.
+  // Lane 0 calls this after each step.
   void enter(const Turn& turn, const StepRecord& step) noexcept {
     const Batch& batch = turn.batch;
     if (step.fault != Fault::kNone) {
@@ -78,7 +78,7 @@ struct Ledger {
     totals.gradient_norm = step.gradient_norm;
   }
 
-  // Turns ticks into seconds by the steady clock's account of the whole.
+  // Converts ticks to seconds; the steady clock's time of the whole run gives the factor.
   void close(Clock::duration span, uint64_t span_ticks, uint64_t data_ticks) noexcept {
     if (span_ticks == 0) return;
     const double unit = std::chrono::duration<double>(span).count() / static_cast<double>(span_ticks);
@@ -101,7 +101,7 @@ struct Loop {
     return false;
   }
 
-  // Lane 0: decides whether there is another step and which.
+  // Lane 0 calls this to decide whether there is another step, and which.
   bool prepare(Turn* turn) noexcept {
     const ChunkOptions& options = ledger.options;
     turn->stop = false;
@@ -147,7 +147,7 @@ struct Loop {
       if constexpr (kTraced) {
         if (!first) trace_record("wait for lane 0", begin, known);
       }
-      // Now all lanes have left the step before: its batch and the executors' input pointers are lane 0's again.
+      // All lanes have now left the previous step, so lane 0 may release its batch and change the executors' input pointers.
       if (first && number > 0) feed.source->release(turns[(number - 1) & 1].batch);
       if (turn.stop) return;
       if (first) turn.executor->bind(turn.batch);

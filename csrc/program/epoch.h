@@ -13,13 +13,13 @@
 
 namespace gradring {
 
-// Sums over the steps of a run; seconds by phase as lane 0 saw them.
+// Sums over the steps of a run, and the seconds of each phase, as lane 0 measured them.
 struct Totals {
   double loss_sum = 0;
   double loss_weight = 0;
   int64_t correct = 0;
   int64_t samples = 0;
-  int64_t steps = 0;    // batches
+  int64_t steps = 0;    // how many batches there were
   int64_t updates = 0;  // of the parameters
   double last_loss = 0;
   double gradient_norm = 0;  // of the last update, if it was asked for
@@ -28,11 +28,11 @@ struct Totals {
   double update_seconds = 0;
 };
 
-// Everything that a run carries from step to step.
+// The counts that go on from step to step, and from run to run.
 struct TrainState {
-  int64_t updates = 0;  // done so far: the next one is number updates + 1
-  int64_t fresh = 0;    // updates that were done when the optimizer's state was last zero
-  uint64_t draws = 0;   // forward passes so far: keys dropout
+  int64_t updates = 0;  // how many were done so far: the next one is number updates + 1
+  int64_t fresh = 0;    // how many updates were done when the optimizer's state was last zero
+  uint64_t draws = 0;   // how many forward passes there were so far: a part of the key of dropout's random numbers
   int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
   double pending_weight = 0;
 
@@ -44,7 +44,7 @@ struct TrainState {
 };
 
 struct ChunkOptions {
-  bool train = true;       // else forward and metrics alone
+  bool train = true;       // if not, only the forward pass and the metrics are computed
   int64_t accumulate = 1;  // batches per update
   uint64_t seed = 0;
   bool check_finite = true;
@@ -52,7 +52,7 @@ struct ChunkOptions {
   const double* rates = nullptr;  // learning rates of the next updates, rate_columns for each
   int64_t rate_count = 0;         // of updates
   int64_t rate_columns = 1;
-  Deadline deadline = kNoDeadline;  // a step that has begun is finished
+  Deadline deadline = kNoDeadline;  // no step begins after it
 };
 
 enum class ChunkEnd : uint8_t { kTime, kSteps, kRates, kEpoch, kProgram, kError };
@@ -74,7 +74,7 @@ struct ChunkResult {
   }
 };
 
-// Finds the executor for a batch's number of rows; null makes the chunk end with kProgram, the batch kept for later.
+// Finds the executor for a batch's number of rows. If there is none, the chunk ends with kProgram and keeps the batch for later.
 struct ProgramSet {
   struct Entry {
     int64_t rows;
@@ -90,7 +90,7 @@ struct ProgramSet {
   }
 };
 
-// A source being read: a batch that was taken from it and not yet trained on waits here between chunks.
+// A source that is being read. Between chunks it keeps a batch that was taken from the source and not yet trained on.
 struct Feed {
   BatchSource* source = nullptr;
   Batch waiting;
@@ -98,7 +98,7 @@ struct Feed {
 };
 
 // Runs steps until the deadline, a limit, the end of the epoch or a fault. On a fault the parameters are those of the
-// last whole step. lanes: how many to run on.
+// last whole step. `lanes` is how many lanes to run on.
 GRADRING_API ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* feed,
                                    const ChunkOptions& options, TrainState* state, Totals* totals) noexcept;
 

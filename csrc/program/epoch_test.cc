@@ -57,7 +57,7 @@ std::vector<ArrayField> fields_of(const Samples<float>& s, int64_t in) {
           {column(Dtype::kInt64, {}, s.y.data(), 8), Dtype::kInt64}};
 }
 
-// Batches that were filled elsewhere, some of them late: what a ring will be. Checks the protocol.
+// A source whose batches are filled elsewhere, some of them late, as a loader's ring does it. It checks the protocol.
 class RingLike final : public BatchSource {
  public:
   RingLike(const Samples<float>& s, int64_t in, int64_t rows, int batches)
@@ -228,7 +228,7 @@ TEST_CASE("no step allocates after the first") {
   }
   // The counter counts.
   const long before = allocations.load(std::memory_order_relaxed);
-  static void* volatile kept;  // a compiler may leave out an allocation that nobody can see
+  static void* volatile kept;  // volatile, because a compiler may leave out an allocation without effect
   kept = std::malloc(100);
   std::free(kept);
   CHECK(allocations.load(std::memory_order_relaxed) > before);

@@ -1,6 +1,6 @@
-// LaneTrial: finds out, by steps that are taken anyway, whether a program runs faster on one lane or on all. A trial on
-// the side would not do: what makes lanes slow is that they write what others read, and a run that changes nothing
-// writes least of all. The results have the same bits either way, so a trial costs nothing but its slower steps.
+// LaneTrial: finds out, during real training steps, whether a program runs faster on one lane or on all. A separate trial run
+// would not show it, because lanes are slowed down by writing what other lanes read, and a run that changes no parameter writes
+// little. The results have the same bits either way, so a trial costs only the time of its slower steps.
 #pragma once
 
 #include <cstdint>
@@ -13,23 +13,23 @@ class LaneTrial {
   explicit LaneTrial(int all) noexcept : all_(all), turns_(all > 1 ? 0 : kTurns) {}
 
   bool done() const noexcept { return turns_ >= kTurns; }
-  // What the next step should run on.
+  // How many lanes the next step should run on.
   int lanes() const noexcept {
     if (done()) return best_[1] < best_[0] ? all_ : 1;
     return turns_ % 2 == 0 ? all_ : 1;
   }
 
-  // What a step on lanes() took, in any unit.
+  // Reports how long a step on lanes() took, in any unit.
   void note(uint64_t took) noexcept {
     if (done()) return;
-    // The first step of a turn finds the caches as the other number of lanes left them.
+    // Ignore the first step of a turn, because the steps with the other number of lanes left the caches in another state.
     uint64_t& best = best_[turns_ % 2 == 0 ? 1 : 0];
     if (in_turn_ > 0 && took < best) best = took;
     if (++in_turn_ < kSteps) return;
     in_turn_ = 0;
     ++turns_;
     const uint64_t less = best_[0] < best_[1] ? best_[0] : best_[1], more = best_[0] < best_[1] ? best_[1] : best_[0];
-    if (turns_ % 2 == 0 && more > less + less / 4) turns_ = kTurns;  // clear enough
+    if (turns_ % 2 == 0 && more > less + less / 4) turns_ = kTurns;  // the difference is clear enough to stop
   }
 
  private:

@@ -55,7 +55,7 @@ void check_argument(const Instruction& instruction, const Argument& argument) {
   if (!fits_layout(operand, argument)) refuse_argument(instruction, argument, "has strides that its op does not take");
 }
 
-// Past the last byte that an operand touches, from the start of its buffer. Saturates.
+// The offset, in its buffer, of the end of the last byte that an operand touches. It saturates instead of overflowing.
 int64_t end_of(const Argument& argument) {
   int64_t end = argument.offset;
   for (size_t axis = 0; axis < argument.shape.size(); ++axis) {
@@ -79,7 +79,7 @@ void check_place(const Program& program, const Instruction& instruction, const A
   }
   const Buffer& buffer = program.buffers[static_cast<size_t>(argument.buffer)];
   const auto item = static_cast<int64_t>(size_of(argument.dtype));
-  // Each part alone: their sum may be more than an integer holds, and is looked at only where it lies in the buffer.
+  // Check each part alone first, because their sum may overflow; the sum is used only once it is known to lie in the buffer.
   const int64_t begin = has_arena(buffer.kind) ? buffer.offset : 0;
   if (argument.offset < 0 || (argument.offset % item + begin % item) % item != 0) {
     refuse_argument(instruction, argument,
@@ -154,7 +154,7 @@ void check_arenas(const std::vector<Arena>& arenas) {
   }
 }
 
-char stand_in[64];  // where tensors point that nobody reads
+char stand_in[64];  // tensors whose memory no kernel reads point here
 
 }  // namespace
 

@@ -66,7 +66,7 @@ SharedArena::SharedArena(size_t bytes) : size_(bytes) {
     throw Error(Code::kInvalidArgument,
                 "[arena] bytes is " + std::to_string(bytes) + ": must be at least 1 and fit a file");
   }
-  // Asked first, because a container over its limit is killed, not refused.
+  // Ask first how much is left: the kernel kills a container that exceeds its limit instead of refusing the memory.
   const uint64_t left = memory_left();
   if (bytes > left) {
     throw Error(Code::kOutOfMemory,
@@ -120,8 +120,8 @@ SharedArena::~SharedArena() {
   if (fd_ >= 0) close(fd_);
 }
 
-// From 2 MiB on at a multiple of 2 MiB, and in huge pages where the kernel has them: it maps a whole huge page of the
-// file by one entry, and only at such an address. What is left of the reservation on both sides is given back.
+// Maps an arena of 2 MiB or more at a multiple of 2 MiB, and in huge pages where the kernel has them: the kernel maps a whole
+// huge page of the file by one entry only at such an address. The unused ends of the reserved range are returned.
 void SharedArena::map() {
   const auto failed = [&] { fail(Code::kOutOfMemory, "cannot map " + megabytes(size_) + " of shared memory", errno); };
   if (size_ < kHugePage) {

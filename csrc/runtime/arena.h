@@ -2,8 +2,8 @@
 //
 // AlignedArena is private to the process (temps, scratch). SharedArena is anonymous shared memory that other processes
 // map through its file descriptor: parameters, gradients, optimizer state, ring slots. It has no name in the file
-// system, so nothing is left behind whatever is killed, and every page is allocated before the constructor returns, so
-// that a full machine is an error there and never a SIGBUS later.
+// system, so nothing is left behind if processes are killed. The constructor allocates every page before it returns, so
+// that a machine without enough memory raises an error there, and never a SIGBUS later.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,8 @@ namespace gradring {
 
 class GRADRING_API AlignedArena {
  public:
-  // Page-aligned (2 MiB and huge pages where it pays). bytes may be 0. Throws Error(kOutOfMemory).
+  // Allocates memory that begins at a page (large arenas at a multiple of 2 MiB, in huge pages). `bytes` may be 0. Throws
+  // Error(kOutOfMemory).
   explicit AlignedArena(size_t bytes);
   ~AlignedArena();
   AlignedArena(const AlignedArena&) = delete;
@@ -32,10 +33,10 @@ class GRADRING_API AlignedArena {
 
 class GRADRING_API SharedArena {
  public:
-  // A new arena; its size is sealed. Throws Error(kInvalidArgument, kOutOfMemory, kIo).
+  // Makes a new arena and seals its size. Throws Error(kInvalidArgument, kOutOfMemory, kIo).
   explicit SharedArena(size_t bytes);
-  // Maps another process's arena; `fd` is duplicated and stays the caller's. A descriptor whose size is not sealed is
-  // refused: its owner could shrink it under us.
+  // Maps another process's arena. It duplicates `fd`, which stays the caller's. It refuses a descriptor whose size is not
+  // sealed, because the owner could shrink the memory while this process uses it.
   static SharedArena attach(int fd);
   SharedArena(SharedArena&& other) noexcept;
   ~SharedArena();
@@ -45,7 +46,7 @@ class GRADRING_API SharedArena {
 
   std::byte* data() const noexcept { return data_; }
   size_t size() const noexcept { return size_; }
-  // Closed on exec; pass it on by fork, SCM_RIGHTS or pidfd_getfd.
+  // The arena's descriptor, which exec closes. Another process gets it by fork, SCM_RIGHTS or pidfd_getfd.
   int fd() const noexcept { return fd_; }
 
  private:

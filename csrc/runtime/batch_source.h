@@ -1,8 +1,8 @@
-// BatchSource: what feeds the epoch loop.
+// BatchSource: the interface through which the epoch loop gets its batches.
 //
-// A turn: lane 0 calls next; every lane of the team calls fill with that batch (an in-memory source gathers its rows
-// there, a source whose batches arrive filled does nothing); a barrier; the step; lane 0 calls release.
-// At most two batches are out at a time, and they are released in the order in which they came.
+// For each batch, lane 0 calls next, and then every lane of the team calls fill with that batch: an in-memory source gathers
+// its rows there, and a source whose batches arrive filled does nothing. After a barrier the lanes run the step, and lane 0
+// calls release. At most two batches are in use at a time, and they are released in the order in which next returned them.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +19,18 @@ struct Batch {
   const void* fields[kMaxFields] = {};  // rows x elements of the field, contiguous; valid until release
   const int64_t* samples = nullptr;     // each row's number in the source: the key of its random numbers
   int64_t rows = 0;                     // 0: the epoch is over
-  int64_t position = 0;                 // of the first row in the epoch's order
-  uint32_t slot = 0;                    // the source's own
+  int64_t position = 0;                 // the first row's position in the epoch's order
+  uint32_t slot = 0;                    // for the source: the memory of this batch
 };
 
 class GRADRING_API BatchSource {
  public:
   virtual ~BatchSource() = default;
 
-  // Code::kTimeout if no batch came before the deadline: call again. Any other failure ends the epoch.
+  // Gets the next batch. It returns Code::kTimeout if none came before the deadline: call it again. Any other failure ends
+  // the epoch.
   virtual Status next(Batch* batch, Deadline deadline) noexcept = 0;
-  // Called by all lanes, or by one alone; has no barrier inside.
+  // Fills the batch. All lanes of the team call it, or one lane alone, so it contains no barrier.
   virtual void fill(const Lane& lane, const Batch& batch) noexcept = 0;
   virtual void release(const Batch& batch) noexcept = 0;
 };

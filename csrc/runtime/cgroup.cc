@@ -44,8 +44,8 @@ double read_field(const std::string& path, const std::string& key) {
   return 0;
 }
 
-// The folder of this process's group for a v1 controller, or for v2 (empty name), and every folder above it. In a
-// container the path may be the host's and not exist here; the folders above it do.
+// The folder of this process's group, for a v1 controller or (with an empty name) for v2, and every folder above it. In a
+// container the path may be the host's and be missing here, but the folders above it exist.
 std::vector<std::string> group_folders(const std::string& root, const std::string& controller) {
   std::string path;
   std::ifstream file(root + "/proc/self/cgroup");

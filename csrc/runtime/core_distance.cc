@@ -1,6 +1,6 @@
 // | variable  | writer   | readers  | order             | why                                 |
 // |-----------|----------|----------|-------------------|-------------------------------------|
-// | Ball.ping | sender   | answerer | release / acquire | as a hand-over, whose time is asked |
+// | Ball.ping | sender   | answerer | release / acquire | the orders of a real hand-over      |
 // | Ball.pong | answerer | sender   | release / acquire | the same                            |
 #include "runtime/core_distance.h"
 

@@ -1,5 +1,5 @@
-// For tests: the allocations of the whole process, counted where the sanitizers do not own malloc. Defines malloc: one file
-// of a program may include it.
+// For tests: counts the allocations of the whole process, except where a sanitizer replaces malloc. This header defines
+// malloc, so only one file of a program may include it.
 //
 // | variable    | writer   | readers | order   | why      |
 // |-------------|----------|---------|---------|----------|

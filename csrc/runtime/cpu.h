@@ -5,17 +5,17 @@
 
 namespace gradring {
 
-// Each level includes the ones before it. On other architectures than x86-64 there is kBase alone.
+// The instruction sets. Each level includes the ones before it. Architectures other than x86-64 have kBase alone.
 enum class Isa : int { kBase = 0, kAvx2 = 1, kAvx512 = 2 };
 
 GRADRING_API const char* isa_name(Isa isa) noexcept;
 GRADRING_API Isa detected_isa() noexcept;
 // The level that kernels run at: the detected one, or a lower one named by GRADRING_ISA or set_isa.
 GRADRING_API Isa active_isa() noexcept;
-// For tests. A level above the detected one is refused (false).
+// Sets the level, for tests. It returns false, and changes nothing, if the processor does not have that level.
 GRADRING_API bool set_isa(Isa isa) noexcept;
 
-// Cores that this process may use: the smallest of affinity mask and cgroup CPU quota, at least 1.
+// How many cores this process may use: the smaller of its affinity mask and its control group's CPU quota, at least 1.
 GRADRING_API int usable_cores() noexcept;
 
 struct CacheSizes {

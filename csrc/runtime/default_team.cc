@@ -17,12 +17,12 @@ namespace {
 
 std::atomic<bool> busy{false};
 std::atomic<int> wanted{0};
-// Never destroyed at exit: a daemon thread of the host program may still be computing then.
+// The team is never destroyed at exit, because a daemon thread of the host program may still be computing then.
 Team* team = nullptr;
 double done_alone = 0;  // nanoseconds of work that one lane did while the others slept
-int team_size = 0;      // as asked for: the team itself has fewer lanes where the system refuses threads
+int team_size = 0;      // the size that was asked for: the team has fewer lanes where the system refuses threads
 
-// The thread that held the team does not exist in a forked child.
+// Makes the team free in a forked child, where the thread that held it does not exist.
 void forget_holder_in_children() {
   static std::once_flag once;
   std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { busy.store(false, std::memory_order_release); }); });

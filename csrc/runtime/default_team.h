@@ -5,7 +5,7 @@
 // | busy     | TeamLease, the fork handler   | same    | exchange acquire, store release      | guards team: one run at a time |
 // | wanted   | set_default_lanes             | leases  | relaxed                              | a number that stands alone     |
 //
-// `team`, `team_size` and `done_alone` are plain: whoever holds busy owns them.
+// `team`, `team_size` and `done_alone` are plain variables, because only the thread that holds busy uses them.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,9 @@ GRADRING_API void set_default_lanes(int lanes);
 // The lane of a call that one lane makes without scratch memory. All threads share its team, which holds nothing.
 GRADRING_API Lane lone_lane() noexcept;
 
-// Borrows the shared team with at least this much scratch. When another thread has it, or for one lane, the lease
-// is this thread's own one-lane team: nobody waits, and a child process after fork is never locked out.
+// Borrows the shared team with at least this much scratch memory. If another thread holds the team, or if one lane is
+// wanted, the lease gives this thread's own one-lane team instead: no thread ever waits here, and a forked child is never
+// locked out.
 class GRADRING_API TeamLease {
  public:
   TeamLease(int lanes, size_t bytes_per_lane, size_t shared_bytes);
@@ -38,8 +39,8 @@ class GRADRING_API TeamLease {
     team_->run(lanes_, body);
   }
 
-  // For a body without barriers that takes one lane about so long: small work does not wake workers that sleep, unless
-  // much of it comes in a row; and nobody waits for a worker that does not come.
+  // Runs a body without barriers, which would take one lane about so many nanoseconds. A small body does not wake workers that
+  // sleep, unless many come in a row, and the caller does not wait for a worker that is late.
   template <class Body>
   void run_each(double nanoseconds, Body&& body) noexcept {
     team_->run_each(worth_waking(nanoseconds) ? lanes_ : 1, body);

@@ -19,7 +19,7 @@ enum class Dtype : uint8_t {
   kUint16,
   kUint32,
   kUint64,
-  // Stored and converted, by the op cast; no other kernel computes in them.
+  // The op cast converts to and from these; no other kernel computes in them.
   kFloat16,
   kBfloat16,
 };
@@ -37,7 +37,7 @@ constexpr const char* dtype_name(Dtype dtype) noexcept {
   return names[static_cast<int>(dtype)];
 }
 
-// kNoDtype, if none has this name.
+// The dtype with this name, or kNoDtype.
 constexpr Dtype dtype_named(std::string_view name) noexcept {
   int i = 0;
   while (i < kDtypes && name != dtype_name(static_cast<Dtype>(i))) ++i;

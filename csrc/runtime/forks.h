@@ -1,4 +1,5 @@
-// How often this process's line has forked: what owns threads compares it to see that it is in a child without them.
+// How often this process and its ancestors have forked. An object that owns threads compares the number with an earlier one:
+// if it has grown, the object is in a forked child, where its threads do not exist.
 //
 // | variable | writer           | readers      | order   | why                                                    |
 // |----------|------------------|--------------|---------|--------------------------------------------------------|

@@ -18,7 +18,7 @@ bool collapse_into_huge_pages(void* address, size_t bytes) noexcept {
   const auto end = (reinterpret_cast<uintptr_t>(address) + bytes) / kHugePage * kHugePage;
   if (begin >= end) return false;
   auto* const from = reinterpret_cast<void*>(begin);
-  madvise(from, end - begin, MADV_HUGEPAGE);  // a wish, for pages that are still to come: refused without harm
+  madvise(from, end - begin, MADV_HUGEPAGE);  // only advice, for pages not yet touched: the kernel may ignore it
   return madvise(from, end - begin, MADV_COLLAPSE) == 0;
 }
 

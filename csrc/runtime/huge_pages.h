@@ -13,7 +13,8 @@ inline constexpr size_t kHugePage = size_t{2} << 20;
 // even where the system's settings say never. False if the kernel refused: the memory is as good as before, only slower.
 GRADRING_API bool collapse_into_huge_pages(void* address, size_t bytes) noexcept;
 
-// "collapsed", or why not: tried once on memory of this process's own, for `gradring doctor`.
+// Tries once, on memory of its own, whether the kernel collapses huge pages. Returns "collapsed" or the reason why it does
+// not, which `gradring doctor` prints.
 GRADRING_API const char* huge_page_support() noexcept;
 
 }  // namespace gradring

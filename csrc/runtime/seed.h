@@ -3,7 +3,7 @@
 // | variable | writer      | readers   | order   | why                                                                |
 // |----------|-------------|-----------|---------|--------------------------------------------------------------------|
 // | base     | set_seed    | next_seed | relaxed | a number that stands alone                                         |
-// | draws    | both        | next_seed | relaxed | counts; two threads that draw at once get different numbers        |
+// | draws    | both        | next_seed | relaxed | a counter: two threads that draw at once get different numbers     |
 #pragma once
 
 #include <cstdint>

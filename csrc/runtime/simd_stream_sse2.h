@@ -1,4 +1,4 @@
-// Stores around the caches, on x86: a line at a time.
+// Stores on x86 that bypass the caches, one cache line at a time.
 #pragma once
 
 #include <emmintrin.h>
@@ -9,8 +9,8 @@ namespace gradring {
 
 inline constexpr size_t kStreamLine = 64;
 
-// For whole lines; `to` is aligned to one. What lies kAhead bytes on is fetched, around the caches too (0: nothing is). A
-// store that follows, and publishes the bytes, comes after them: the copy ends with a fence.
+// Copies whole cache lines to `to`, which is aligned to one. It prefetches the source kAhead bytes ahead, bypassing the caches
+// too (0: it prefetches nothing). It ends with a fence, so that a later store that publishes the bytes comes after them.
 template <size_t kAhead>
 void stream_lines(std::byte* to, const std::byte* from, size_t bytes) noexcept {
   constexpr size_t kParts = kStreamLine / sizeof(__m128i);

@@ -29,7 +29,7 @@ enum class Code : int32_t {
   kWrongType,        // an object or dtype of the wrong kind: becomes TypeError
 };
 
-// Cheap to copy and never allocates; the text is truncated to fit.
+// A code and a text. A Status is cheap to copy and never allocates: a text that is too long is cut.
 class [[nodiscard]] GRADRING_API Status {
  public:
   Status() noexcept = default;

@@ -1,5 +1,5 @@
-// A copy whose stores go around the caches. An ordinary store first reads its line, from memory or from the core that has
-// it, and pushes another line out of the cache.
+// A copy whose stores bypass the caches. An ordinary store first reads its line, from memory or from the core that has it, and
+// evicts another line from the cache.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,8 @@
 
 namespace gradring {
 
-// memcpy, of no bytes too. Below kFrom bytes the stores are ordinary ones, because the fence at the end would cost more than
-// they save. kAhead: see stream_lines.
+// Copies like memcpy; `bytes` may be 0. Below kFrom bytes it uses ordinary stores, because the fence at the end would cost more
+// than the streaming stores save. kAhead has the meaning of stream_lines.
 template <size_t kFrom, size_t kAhead = 0>
 void streaming_copy(std::byte* to, const std::byte* from, size_t bytes) noexcept {
 #if GRADRING_STREAMS

@@ -25,9 +25,9 @@ constexpr int kFlatLanes = 9;
 struct alignas(64) Team::Seat {
   Signal work;
   Signal arrived;
-  uint64_t sequence = 0;           // of barriers and joins, counted by the lane itself
-  uint32_t work_sequence = 0;      // lane 0 alone
-  std::atomic<uint32_t> taken{0};  // the last number of work that someone runs or ran
+  uint64_t sequence = 0;           // how many barriers and joins this lane has passed; only the lane itself uses it
+  uint32_t work_sequence = 0;      // the number of the last work for this lane; only lane 0 uses it
+  std::atomic<uint32_t> taken{0};  // the number of the last work that this lane, or lane 0 in its place, has begun
   Team* team = nullptr;
   int index = 0;
   pthread_t thread{};
@@ -72,7 +72,7 @@ void Team::reserve(size_t bytes_per_lane, size_t shared_bytes) {
 bool Team::start_threads() noexcept {
   const uint64_t generation = forks_so_far();
   if (started_ && born_in_fork_ == generation) return true;
-  // After a fork the old seats' memory is left alone: their threads live on in the parent only.
+  // In a forked child, leave the memory of the old seats alone: their threads exist only in the parent.
   if (started_) (void)seats_.release();
   started_ = false;
   born_in_fork_ = generation;
@@ -81,8 +81,8 @@ bool Team::start_threads() noexcept {
   may_place_ = {};
   seats_.reset(new (std::nothrow) Seat[static_cast<size_t>(size_)]);
   if (!seats_) return false;
-  // Workers inherit the mask: a signal such as Ctrl-C goes to the program's own threads, never to ours. Faults and a
-  // profiler's ticks stay open.
+  // Workers inherit this mask, so a signal such as Ctrl-C goes to the program's own threads and never to the workers. Signals of
+  // faults and of profilers are not blocked.
   sigset_t blocked, before;
   sigfillset(&blocked);
   for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF}) sigdelset(&blocked, number);
@@ -97,7 +97,7 @@ bool Team::start_threads() noexcept {
       return nullptr;
     };
     if (pthread_create(&seat.thread, nullptr, main, &seat) != 0) {
-      // The machine refuses more threads: this team goes on with those it got.
+      // The system refuses more threads: this team goes on with those that it has.
       size_ = i;
       break;
     }
@@ -116,11 +116,11 @@ void Team::stop_threads() noexcept {
   for (int i = 1; i < size_; ++i) pthread_join(seats_[i].thread, nullptr);
 }
 
-// Keeps the workers off the core that lane 0 runs on. Some schedulers wake a thread on the waker's core, or on the one it
-// last ran on, though another idles, and leave the two there for many milliseconds: two lanes are then slower than one.
-// A thread that sleeps or waits for a core is moved for the price of a system call, one that runs for a hundred
-// microseconds; so this is done before the wake, and only when lane 0 has moved. Where every core has its lane, each
-// lane gets one to itself. Lane 0 may do this at any time; the cores are those that its own thread may use.
+// Keeps the workers off the core that lane 0 runs on. Some schedulers wake a thread on the waker's core, or on the core that
+// the thread last ran on, although another core is idle, and leave both threads there for many milliseconds: two lanes are then
+// slower than one. Moving a thread that sleeps, or that waits for a core, costs one system call; moving a thread that runs
+// costs a hundred microseconds. So lane 0 does this before it wakes the workers, and only when it has moved itself. If there
+// are as many lanes as cores, each lane gets a core of its own. The cores are those that lane 0's thread may use.
 void Team::place(int core) noexcept {
   const Deadline now = Clock::now();
   if (now < may_place_) return;
@@ -151,7 +151,7 @@ void Team::work(Seat& seat) noexcept {
   for (;;) {
     seat.work.wait_change(seen);
     seen = seat.work.value();
-    if (!seat.take(seen)) continue;  // too late: lane 0 did it
+    if (!seat.take(seen)) continue;  // lane 0 has already run this lane's part
     if (lanes_ < 0) return;
     seat.sequence = sequence_;
     body_(context_, Lane{this, seat.index, lanes_});
@@ -159,7 +159,8 @@ void Team::work(Seat& seat) noexcept {
   }
 }
 
-// Publishes the work to the workers; returns how many lanes there are, 1 meaning that nobody was told.
+// Publishes the work to the workers. Returns how many lanes run it; if that is 1, the caller runs it alone and no worker was
+// told.
 int Team::hand_out(int lanes, Entry body, void* context) noexcept {
   if (lanes > size_) lanes = size_;
   if (lanes > 1 && !start_threads()) lanes = 1;
@@ -210,7 +211,8 @@ bool Team::asleep(int lanes) const noexcept {
   return false;
 }
 
-// Lanes that have not run for 2^30 barriers would look as if they were ahead: lift them all, while all are idle.
+// Sets all lanes to the current sequence number while all are idle. A lane that has not run for 2^30 barriers would otherwise
+// look as if it were ahead of the others.
 void Team::refresh_arrivals() noexcept {
   for (int i = 0; i < size_; ++i) seats_[i].arrived.publish(static_cast<uint32_t>(sequence_));
   refreshed_ = sequence_;

@@ -8,14 +8,15 @@
 // |               |                   |               |                           | part; work and arrived carry data    |
 // | Seat::arrived | that lane         | other lanes   | Signal: release / acquire | what the lane wrote before it arrived|
 //
-// The barrier is all-to-all: each lane publishes its own number of barriers passed and waits for everyone else's. No
-// word is written by two lanes, two lanes meet in one trip of a cache line each way, and a lane that comes late wakes
-// all sleepers with one system call. From kFlatLanes on, lane 0 collects and releases, because n x n trips cost more.
-// A lane may be one barrier ahead of another, never two: so waits ask for "reached", not for "changed".
+// The barrier is all-to-all: each lane publishes how many barriers it has reached, and waits until all others have reached as
+// many. No word has two writers, two lanes exchange one cache line each way, and a late lane wakes all sleepers with one
+// system call. From kFlatLanes lanes on, lane 0 collects the others' numbers and then releases them, because n x n exchanges
+// would cost more. A lane may be one barrier ahead of another but never two, so a lane waits until a number was "reached", and
+// not until it has "changed".
 //
-// body_, context_, lanes_ and sequence_ are plain: lane 0 writes them before it publishes the workers' signals and not
-// again before every lane that took its part has arrived. A worker that wakes too late to take its part reads none of
-// them.
+// body_, context_, lanes_ and sequence_ are plain variables: lane 0 writes them before it publishes the workers' signals, and
+// does not write them again before every lane that took its part has arrived. A worker that wakes too late to take its part
+// reads none of them.
 #pragma once
 
 #include <cstddef>
@@ -35,11 +36,11 @@ struct Lane {
   Team* team = nullptr;
   int index = 0;
   int count = 1;
-  int seat = index;  // whose scratch it uses. A part of a team (index and count of the part) may not meet at barriers
+  int seat = index;  // whose scratch memory it uses. It differs from index in a part of a team, which has no barriers
 
   inline void barrier() const noexcept;
-  inline std::byte* scratch() const noexcept;         // this lane's own, Team::lane_scratch_bytes() long
-  inline std::byte* shared_scratch() const noexcept;  // one for all lanes
+  inline std::byte* scratch() const noexcept;         // this lane's own memory, Team::lane_scratch_bytes() long
+  inline std::byte* shared_scratch() const noexcept;  // memory that all lanes share
 };
 
 struct Range {
@@ -57,7 +58,7 @@ inline Range split(const Lane& lane, int64_t total, int64_t grain = 1) noexcept 
 
 class GRADRING_API Team {
  public:
-  // Starts no thread: the first run with more than one lane does. lanes in [1, 256].
+  // `lanes` is from 1 to 256. The constructor starts no thread: the first run with more than one lane starts them all.
   explicit Team(int lanes);
   ~Team();
   Team(const Team&) = delete;
@@ -65,7 +66,7 @@ class GRADRING_API Team {
 
   int lanes() const noexcept { return size_; }
 
-  // Grows the scratch memory (64-byte aligned); never inside run. Throws Error(kOutOfMemory).
+  // Grows the scratch memory, which is 64-byte aligned. Call it between runs only. Throws Error(kOutOfMemory).
   void reserve(size_t bytes_per_lane, size_t shared_bytes);
   size_t lane_scratch_bytes() const noexcept { return lane_bytes_; }
   size_t shared_scratch_bytes() const noexcept { return shared_bytes_; }
@@ -81,8 +82,8 @@ class GRADRING_API Team {
         const_cast<void*>(static_cast<const void*>(std::addressof(body))));
   }
 
-  // The same for a body without barriers: parts whose worker has not come by the time the caller has finished its own
-  // are run by the caller, so a worker that sleeps or waits for a core delays nobody.
+  // Does the same for a body without barriers. When the caller has finished its own part, it also runs the parts whose workers
+  // have not begun, so that a worker that sleeps or waits for a core does not delay the result.
   template <class Body>
   void run_each(int lanes, Body&& body) noexcept {
     using Plain = std::remove_reference_t<Body>;
@@ -91,7 +92,7 @@ class GRADRING_API Team {
         const_cast<void*>(static_cast<const void*>(std::addressof(body))));
   }
 
-  // Whether waking the workers for a run of so many lanes takes system calls.
+  // Whether a worker sleeps that a run of `lanes` lanes needs, so that waking it takes a system call.
   bool asleep(int lanes) const noexcept;
 
  private:

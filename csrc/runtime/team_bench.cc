@@ -1,5 +1,5 @@
-// What waking, joining and meeting cost, alone and beside busy neighbours; build the target runtime_bench, run it with
-// nothing else on the machine.
+// Measures what forks, joins and barriers of a team cost, alone and beside busy threads. Build the target runtime_bench, and run
+// it on an idle machine.
 //
 //   runtime_bench [lanes]     medians over repetitions, in nanoseconds
 #include <sched.h>

@@ -1,5 +1,5 @@
-// Ticks: the processor's own clock, a few nanoseconds to read, for accounts that stay on in every step. Its rate is
-// constant on anything that runs this code, and is found by dividing by a span of the steady clock.
+// Ticks: the processor's own clock, which takes a few nanoseconds to read, so that every step can be timed. Its rate is constant
+// on every processor that runs this code; dividing a span of ticks by the same span of the steady clock gives it.
 #pragma once
 
 #include <chrono>

@@ -36,7 +36,7 @@ struct Chunk {
 
 struct Buffer {
   ~Buffer() {
-    while (first) first = std::move(first->next);  // not by recursion: the chain may be long
+    while (first) first = std::move(first->next);  // a loop and no recursion, because the chain may be long
   }
 
   std::atomic<uint64_t> session{0};
@@ -44,7 +44,7 @@ struct Buffer {
   std::atomic<size_t> dropped{0};
   std::atomic<bool> orphaned{false};
   std::unique_ptr<Chunk> first;
-  Chunk* last = nullptr;  // of the owner alone
+  Chunk* last = nullptr;  // only the owner uses it
   long thread_id = 0;
   char thread_name[16] = {0};
 };
@@ -55,7 +55,7 @@ struct Registry {
   std::unordered_set<std::string> names;
 };
 
-// Never destroyed: threads may record while the process exits.
+// The registry is never destroyed, because threads may record while the process exits.
 Registry& registry() {
   static Registry& instance = *[] {
     auto* made = new Registry;
@@ -69,7 +69,7 @@ Registry& registry() {
 std::atomic<uint64_t> session{0};
 std::atomic<size_t> limit{0};
 
-// A thread's hold on its buffer; the buffer outlives the thread until the next trace_start.
+// Marks a thread's buffer as orphaned when the thread ends. The buffer lives on until the next trace_start.
 struct Handle {
   Buffer* buffer = nullptr;
   ~Handle() {
@@ -106,7 +106,7 @@ void write_text(std::FILE* file, const char* text) {
   }
 }
 
-void write_lane(std::FILE* file, const Buffer& buffer, const char*& separator) {
+void write_thread(std::FILE* file, const Buffer& buffer, const char*& separator) {
   const int process = getpid();
   std::fprintf(file, "%s{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%ld,\"args\":{\"name\":\"", separator,
                process, buffer.thread_id);
@@ -121,7 +121,7 @@ void write_lane(std::FILE* file, const Buffer& buffer, const char*& separator) {
     std::fprintf(file, ",\n{\"ph\":\"X\",\"name\":\"");
     write_text(file, event.name);
     const long long begin = event.begin, length = event.end - event.begin;
-    // Microseconds; put together from integers, because printf's decimal point is the locale's.
+    // Print microseconds as two integers, because the locale chooses printf's decimal point.
     std::fprintf(file, "\",\"pid\":%d,\"tid\":%ld,\"ts\":%lld.%03lld,\"dur\":%lld.%03lld", process, buffer.thread_id,
                  begin / 1000, begin % 1000, length / 1000, length % 1000);
     if (event.number >= 0) std::fprintf(file, ",\"args\":{\"number\":%lld}", static_cast<long long>(event.number));
@@ -179,7 +179,7 @@ Status trace_write(const char* path) noexcept {
     const char* separator = "";
     const uint64_t now = session.load(std::memory_order_relaxed);
     for (const auto& buffer : all.buffers) {
-      if (buffer->session.load(std::memory_order_acquire) == now) write_lane(file, *buffer, separator);
+      if (buffer->session.load(std::memory_order_acquire) == now) write_thread(file, *buffer, separator);
     }
     std::fputs("\n]}\n", file);
   }

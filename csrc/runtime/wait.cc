@@ -39,8 +39,8 @@ void futex_wake_all(std::atomic<uint32_t>& word, Scope scope) noexcept {
   syscall(SYS_futex, address_of(word), with_scope(FUTEX_WAKE, scope), INT_MAX, nullptr, nullptr, 0);
 }
 
-// The publisher was last seen on this core: give it the core. Yielding is the cheaper way, sleeping the one that lets
-// the scheduler part the two.
+// Waits where the publisher was last seen on this thread's own core, which it therefore needs. The thread yields a few times,
+// which is cheap, and then sleeps. Now and then it sleeps at once, which lets the scheduler move one of the two to another core.
 bool Signal::wait_for_core(uint32_t seen, Deadline deadline, Patience patience) noexcept {
   constexpr uint32_t kYields = 4;
   constexpr uint32_t kSleepEvery = 32;
@@ -57,7 +57,7 @@ bool Signal::wait_change_slowly(uint32_t seen, Deadline deadline, Patience patie
       if (value() != seen) return true;
       cpu_relax();
     }
-    // A neighbour on this core can make each turn last a time slice, so the deadline is looked at every time.
+    // Check the deadline in every turn, because another thread on this core can make each turn last a time slice.
     if (deadline != kNoDeadline && Clock::now() >= deadline) return false;
   }
   for (;;) {

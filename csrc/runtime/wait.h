@@ -6,20 +6,20 @@
 // |               |                |         | load acquire;     |                                                    |
 // |               |                | sleeper | relaxed           | a hint                                             |
 // | Signal::word_ | a waiter (CAS) | publish | acq_rel           | sets the sleeper bit, so that publish wakes        |
-// | Signal::cpu_  | publish        | wait    | relaxed           | a hint: a publisher on my own core needs that core |
+// | Signal::cpu_  | publish        | wait    | relaxed           | a hint: a publisher on this core needs the core    |
 //
-// A Signal is one 32-bit word: 31 bits of value and one bit that says that somebody sleeps. As both live in
-// one word, no waiter can fall asleep after the publisher looked (no store-buffer race, no fence).
+// A Signal is one 32-bit word: 31 bits of value, and one bit that says that a thread sleeps on it. Because both are in one word,
+// no waiter can fall asleep after the publisher has looked for sleepers, and no fence is needed.
 //
 // Its ancestors: Reed and Kanodia's eventcounts ("Synchronization with Eventcounts and Sequencers", 1979), whose advance
 // and await are publish and wait_reached; Drepper's mutex ("Futexes Are Tricky", 2004), whose one word also says whether a
 // thread may sleep on it, so that a system call is made only where one does; and Karlin, Li, Manasse and Owicki ("Empirical
 // Studies of Competitive Spinning for a Shared-Memory Multiprocessor", 1991) for spinning about as long as a sleep costs.
 //
-// Why the core's number: two threads that hand over to each other by yielding can stay on one core for seconds while
-// another core idles, because the scheduler leaves threads alone that ran just now; a hand-over then costs
-// microseconds, not 40 ns. A thread that sleeps is placed anew when it is woken. So a waiter whose publisher was last
-// seen on the waiter's own core does not spin, and now and then sleeps at once.
+// cpu_ holds the number of the core that the publisher ran on last. Two threads that wait for each other by yielding can stay on
+// one core for seconds while another core is idle, because the scheduler does not move threads that ran just now. A hand-over
+// then costs microseconds instead of 40 ns. When a thread that sleeps is woken, the scheduler chooses its core anew. So a
+// waiter whose publisher ran last on the waiter's own core does not spin, and now and then sleeps at once.
 #pragma once
 
 #include <sched.h>
@@ -39,7 +39,7 @@ inline constexpr Deadline kNoDeadline = Deadline::max();
 
 inline Deadline deadline_in(std::chrono::nanoseconds span) noexcept { return Clock::now() + span; }
 
-// Tells the core that this is a spin loop; not a yield to the system.
+// Tells the processor that this is a spin loop. It does not yield to another thread.
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -52,13 +52,14 @@ enum class Scope : uint8_t { kThreads, kProcesses };  // kProcesses: the word li
 
 inline int current_cpu() noexcept { return sched_getcpu(); }  // a load, where glibc registers rseq
 
-// futex(2). Returns false when the deadline passed; true on a wake, a signal or a changed word: look again.
+// Sleeps while `word` is `expected`, see futex(2). Returns false if the deadline passed, and true after a wake-up, a signal or a
+// change of the word: the caller must look at the word again.
 GRADRING_API bool futex_wait(std::atomic<uint32_t>& word, uint32_t expected, Deadline deadline, Scope scope) noexcept;
 GRADRING_API void futex_wake_all(std::atomic<uint32_t>& word, Scope scope) noexcept;
 
 struct Patience {
-  uint32_t spins = 60;    // pauses: one or two microseconds
-  uint32_t yields = 200;  // turns of sched_yield and a few looks: about 100 microseconds if nobody wants the core
+  uint32_t spins = 60;    // how many pauses: they take one or two microseconds
+  uint32_t yields = 200;  // how many calls of sched_yield: about 100 microseconds if no other thread wants the core
 };
 
 class alignas(64) GRADRING_API Signal {
@@ -67,20 +68,20 @@ class alignas(64) GRADRING_API Signal {
   Signal(const Signal&) = delete;
   Signal& operator=(const Signal&) = delete;
 
-  // The value last published; everything written before that publish is visible.
+  // The value that was published last. Everything that was written before it was published is visible.
   uint32_t value() const noexcept { return word_.load(std::memory_order_acquire) >> 1; }
 
-  // Whether somebody slept a moment ago: publishing then takes a system call.
+  // Whether a thread slept on the signal a moment ago: publishing then takes a system call.
   bool sleeper() const noexcept { return word_.load(std::memory_order_relaxed) & kSleeper; }
 
-  // Stores value (31 bits) and wakes whoever sleeps.
+  // Stores the value, of 31 bits, and wakes all threads that sleep on the signal.
   void publish(uint32_t value) noexcept {
     cpu_.store(current_cpu(), std::memory_order_relaxed);
     const uint32_t old = word_.exchange(value << 1, std::memory_order_acq_rel);
     if (old & kSleeper) futex_wake_all(word_, scope_);
   }
 
-  // Waits until the value differs from `seen`; false if the deadline passed first.
+  // Waits until the value differs from `seen`. Returns false if the deadline passed first.
   bool wait_change(uint32_t seen, Deadline deadline = kNoDeadline, Patience patience = {}) noexcept {
     if (value() != seen) return true;
     if (cpu_.load(std::memory_order_relaxed) == current_cpu()) return wait_for_core(seen, deadline, patience);
@@ -91,7 +92,8 @@ class alignas(64) GRADRING_API Signal {
     return wait_change_slowly(seen, deadline, patience);
   }
 
-  // Waits until the value is `target` or up to 2^30 - 1 publishes of successive numbers beyond it.
+  // Waits until a publisher that counts up has reached `target`: the value is `target`, or less than 2^30 beyond it. Returns false
+  // if the deadline passed first.
   bool wait_reached(uint32_t target, Deadline deadline = kNoDeadline, Patience patience = {}) noexcept {
     for (;;) {
       const uint32_t now = value();

@@ -1,4 +1,5 @@
-"""What this process is doing, for ranks that wait for it. Long waits and slow work say it here; communicators listen."""
+"""What this process is doing, for ranks that wait for it. Code that waits or works long reports it here, and communicators
+register to be told."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["NATIVE_DTYPES", "as_ndarray", "as_numbers", "is_array_like"]
 
-# What native code reads as numbers (csrc/runtime/dtype.h).
+# The dtypes that native code reads as numbers (csrc/runtime/dtype.h).
 NATIVE_DTYPES = frozenset(
     ["float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 )
@@ -81,7 +81,7 @@ def _converted(where: str, argument: str, value: Any, expected: str) -> NDArray[
         return _stacked(where, argument, value, expected)
     if isinstance(value, (str, bytes, bytearray, dict, set, frozenset)) or value is None:
         raise TypeError(f"{label} is a {kind}: expected {expected}")
-    if hasattr(value, "detach"):  # PyTorch hands out nothing that autograd records
+    if hasattr(value, "detach"):  # PyTorch does not give the memory of a tensor that autograd records.
         value = _tensor(label, value)
     if _has(value, "__cuda_array_interface__"):
         raise TypeError(f"{label} is a CUDA array ({kind}): this build computes on the CPU")

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files that are written whole and read with suspicion.
+"""Checkpoints: safetensors files that appear whole or not at all, and of which every byte is checked when they are read.
 
 The format is https://huggingface.co/docs/safetensors: the length of a JSON header as a little-endian uint64, the
 header, and the tensors' bytes without gaps. Any safetensors reader opens these files. Reading one never runs code and

@@ -1,4 +1,4 @@
-"""What stands between this installation and a CUDA device, and the command that removes it."""
+"""Finds out why this installation cannot use a CUDA device, and which command mends that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function as worker processes get it: pickled before its first sample."""
+"""A function in the form in which worker processes get it: pickled before its first sample."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     try:
         left = [entry for entry in os.listdir(folder) if pattern.fullmatch(entry)]
     except OSError:
-        return  # Whoever wants to read or write the file is told why that cannot be.
+        return  # An error here would hide the one that the caller gets when it opens the file.
     for entry in left:
         with suppress(OSError):
             _remove_if_unlocked(os.path.join(folder, entry))
@@ -105,9 +105,9 @@ def _open_temporary(target: str) -> tuple[str, IO[bytes]]:
         # A fresh name, not tempfile's: that would make the file private, where an ordinary file follows the umask.
         temporary = os.path.join(folder, f".{name[:_LONGEST_NAME]}.{os.getpid()}.{os.urandom(4).hex()}")
         file = open(temporary, "xb")  # noqa: SIM115 (the caller closes it)
-        with suppress(OSError):  # Without locks nobody takes the file for a leftover either.
+        with suppress(OSError):  # Where locks do not work, no process removes leftovers, so the file is safe.
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        # Somebody may have taken the file for a leftover before it was locked.
+        # Another process may have removed the file as a leftover before it was locked.
         if _is_at(file.fileno(), temporary):
             return temporary, file
         file.close()

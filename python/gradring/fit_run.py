@@ -1,4 +1,4 @@
-"""A run of ``Trainer.fit``: epochs, callbacks, validation, and where the time went."""
+"""A run of ``Trainer.fit``: its epochs, callbacks and validation, and how its time was spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may look at the parameters, and who may change them.
+"""The lock between threads that read a model's parameters and the thread that changes them.
 
 A lock of readers and one writer, after Courtois, Heymans and Parnas, "Concurrent Control with Readers and Writers", 1971.
 A writer that runs for long pauses between two of its chunks, and then lets those go first who wait.

@@ -16,7 +16,7 @@ __all__ = ["History"]
 
 
 class History:
-    """Metrics by name, one value an epoch.
+    """Metrics by name, one value per epoch.
 
     ``metrics`` maps a name to a list of floats: ``epoch`` (counted from 1), ``loss``, ``accuracy``, ``val_loss``,
     ``val_accuracy``, ``lr`` (of the epoch's last update) and ``seconds``, as far as the run has them. A metric that
@@ -66,7 +66,7 @@ class History:
         return f"History({self._epochs} epochs{'; last: ' if shown else ''}{shown})"
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one row an epoch, under the metrics' names; the file is replaced as a whole."""
+        """Write one row per epoch, under the metrics' names; the file is replaced as a whole."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.metrics)

@@ -1,7 +1,7 @@
 """Functions that an upper layer gives to a lower one, which may not import it.
 
 ``Layer.__call__`` runs a forward pass, and what runs it stands above the layers. So the upper layer registers itself here
-when it is imported, and the package, which knows all of its parts, says what to import if nobody has registered yet.
+when it is imported, and the package, which knows all of its parts, says what to import if nothing has registered yet.
 """
 
 from __future__ import annotations

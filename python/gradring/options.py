@@ -1,4 +1,4 @@
-"""What a trainer may be asked for, checked; one place for its two forms and for the session under it."""
+"""The options of a trainer, and their checks, for both forms of the trainer and for the session under it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def _is(value: Any, word: str) -> bool:
 
 
 def require_one_process(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm: Any) -> None:
-    """One replica on the CPU, in one process. Whatever asks for more raises ``DeviceUnavailable`` or ``ValueError``."""
+    """Check that the options ask for one replica on the CPU, in one process. All others raise ``DeviceUnavailable``,
+    ``ValueError`` or ``TypeError``."""
     if not _is(device, "cpu"):
         if isinstance(device, str) and device.startswith("cuda"):
             cuda_devices.require(device, "Trainer")

@@ -1,4 +1,4 @@
-"""What ``predict`` is given, as arrays of samples."""
+"""Converts the argument of ``predict`` to arrays of samples, and outputs to probabilities and classes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def joined_rows(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
 
 
 def probabilities(kind: str, outputs: NDArray[Any]) -> NDArray[Any]:
-    """What a classification's outputs say, in their dtype: the softmax along the last axis, or each output's sigmoid.
+    """The probabilities of a classification's outputs, in their dtype: the softmax along the last axis, or each output's sigmoid.
 
     >>> probabilities("cross_entropy", np.array([[0.0, 0.0], [1e3, -1e3]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]

@@ -1,4 +1,4 @@
-"""What training changes: parameters, the optimizer's state, counts and history; as a dict, and as a checkpoint."""
+"""The state that training changes: parameters, the optimizer's state, counts and history, as a dict and as a checkpoint."""
 
 from __future__ import annotations
 

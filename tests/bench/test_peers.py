@@ -1,4 +1,4 @@
-"""The peers of the races compute the same training as each other: nobody wins by doing less."""
+"""The peers of the races compute the same training as each other, so that none wins by doing less."""
 
 import inspect
 from pathlib import Path

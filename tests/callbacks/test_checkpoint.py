@@ -62,7 +62,7 @@ def test_bad_arguments(trainer, data, tmp_path):
 
 
 def test_the_state_in_a_file_does_not_choose_what_is_removed(trainer, data, tmp_path):
-    """A file may come from somebody else: only names that this path gives are its own."""
+    """A file may come from anywhere, so the callback removes only files whose names its own path can make."""
     mine = [tmp_path / "precious", tmp_path / "other" / "c-1", tmp_path / "c-x"]
     (tmp_path / "other").mkdir()
     for file in mine:

@@ -1,4 +1,4 @@
-"""What ranks in other processes run."""
+"""Functions that ranks in other processes run."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What ranks do in tests of faults: they fail in some way, or tell what they saw of a failure."""
+"""Functions of ranks in tests of faults: they fail in some way, or report what they saw of a failure."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What foreign launchers' variables say."""
+"""The environment variables of other launchers."""
 
 import pytest
 

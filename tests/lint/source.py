@@ -1,4 +1,4 @@
-"""The source tree as the lints see it."""
+"""The files of the source tree, for the lints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def python_files() -> list[Path]:
 
 
 def name(path: Path) -> str:
-    """How a message calls a file."""
+    """The name of a file in messages."""
     return path.relative_to(ROOT).as_posix()
 
 

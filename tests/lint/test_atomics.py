@@ -14,7 +14,7 @@ FILES = [path for path in cpp_files() if "std::atomic" in without_comments(path.
 
 
 def arguments(text, start):
-    """What stands in the parenthesis that opens before `start`, less what stands in parentheses within it."""
+    """The text of the parenthesis that opens before `start`, without that of parentheses within it."""
     depth, own = 1, ""
     for character in text[start:]:
         depth += {"(": 1, ")": -1}.get(character, 0)

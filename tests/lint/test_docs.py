@@ -1,4 +1,4 @@
-"""What the documents name is there: tests in tables, and files in links."""
+"""Everything that the documents name exists: tests in tables, files in links, and files in the text."""
 
 import re
 

@@ -6,7 +6,7 @@ import pytest
 
 from lint.source import PACKAGE, name
 
-# What a topic must not know: everything that is built on it.
+# The topics that a topic must not import: everything that is built on it.
 FACE = {"trainer", "callbacks", "cli", "bench", "history"}
 MUST_NOT_IMPORT = {
     "errors": {"ops", "nn", "graph", "optim", "datasets", "loader", "checkpoint", "files", *FACE},
@@ -36,7 +36,7 @@ MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def statements(body):
-    """Statements that run when the module is imported."""
+    """The statements that run when the module is imported."""
     for node in body:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue

@@ -1,4 +1,4 @@
-"""What a process has open and running."""
+"""The threads, descriptors and memory of a process."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def children():
 
 
 def is_dead(pid):
-    """Whether it is a zombie or gone."""
+    """Whether the process is a zombie or does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What users of other loaders complain about, where no other test has it. docs/loader.md has the whole list."""
+"""Faults of other loaders that their users report, as far as no other test covers them. docs/loader.md has the whole list."""
 
 import ctypes
 import os
@@ -123,7 +123,7 @@ def test_a_slow_sample_does_not_stop_the_others():
     with loader:
         iterator = iter(loader)
         got = [next(iterator), next(iterator)]
-        # One worker is stuck in batch 2; the other fills all that fit meanwhile.
+        # While one worker is stuck in batch 2, the other one fills as many batches as there are slots.
         rows = lambda: sum(worker["rows"] for worker in loader.stats().per_worker)  # noqa: E731
         assert wait_until(lambda: rows() >= 20 + 4 * 10 - 10)
         gate.set()

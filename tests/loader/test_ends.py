@@ -1,4 +1,4 @@
-"""A loader ends where and when its user wants: also while a function in a worker does not come back."""
+"""A loader ends when its user wants it to, even while a function in a worker does not return."""
 
 import gc
 import sys
@@ -232,7 +232,7 @@ def test_an_iterator_is_not_read_from_within_its_own_read(num_threads):
 
 
 def test_one_loader_read_by_many_threads():
-    """Each pass has its own batches, in order, whatever the others do."""
+    """Each pass has its own batches, in order, and does not depend on the other passes."""
     x = np.arange(1000)
     loader = gr.Loader(x, 10, num_threads=2)
     wrong = []
@@ -299,7 +299,7 @@ def test_a_thread_that_comes_back_while_the_interpreter_ends():
 @pytest.mark.parametrize("num_threads", [0, 1, "auto"])
 @pytest.mark.parametrize("transforms", [None, {0: gr.transforms.Scale(2.0)}])
 def test_fit_ends_when_its_loader_is_closed(num_threads, transforms, blobs):
-    """From a callback, which is another thread's close for the workers; a closed loader trains nobody."""
+    """A callback closes the loader, which for the workers is a close by another thread. A closed loader trains no model."""
     loader = gr.Loader(blobs, 16, num_threads=num_threads, transforms=transforms)
 
     class Close(gr.callbacks.Callback):

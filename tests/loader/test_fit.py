@@ -1,4 +1,4 @@
-"""A loader feeds `Trainer.fit` natively, whoever fills its batches, and its troubles arrive there too."""
+"""A loader feeds `Trainer.fit` natively, whether threads or processes fill its batches, and its errors are raised there."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Any sequence of operations on a loader gives what plain arithmetic says, whoever fills its batches."""
+"""Any sequence of operations on a loader gives what plain arithmetic says, whether threads or processes fill its batches."""
 
 import gc
 import itertools

@@ -1,4 +1,4 @@
-"""Who waits for whom, and arguments that do not fit."""
+"""The statistics of a loader, and bad arguments."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Where parameters live: one memory for a model and the layers inside; copies, moves, and who may do what when."""
+"""The memory of parameters: a model and its layers share it; copies, moves, and what is refused while a fit runs."""
 
 import copy
 import pickle

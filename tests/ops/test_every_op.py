@@ -1,5 +1,4 @@
-"""What holds for every op of the registry, by what its file in ``gradring.ops`` declares. An op without a declaration
-fails here."""
+"""Tests of every op of the registry by the declaration in its file in ``gradring.ops``. An op without a declaration fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every op of the registry and every eager function, with no list of either."""
+"""Tests of every op of the registry and of every eager function, without a list of either."""
 
 from __future__ import annotations
 

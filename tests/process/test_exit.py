@@ -1,4 +1,4 @@
-"""The interpreter may end while daemon threads are at work in here: no crash, no hang, the script's own exit status."""
+"""The interpreter may end while daemon threads run native code: no crash, no hang, and the script's own exit status."""
 
 import textwrap
 

@@ -1,4 +1,4 @@
-"""`import gradring` is a table of contents: cheap, and without side effects."""
+"""`import gradring` is cheap and has no side effects."""
 
 import gradring as gr
 from helpers import run_script

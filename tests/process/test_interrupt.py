@@ -87,7 +87,7 @@ def run(script, *arguments):
 
 def test_a_native_epoch(tmp_path):
     took = float(run(SCRIPT, tmp_path / "a.safetensors").split()[1])
-    # Half a second is promised; a machine whose cores are all taken by others gets more, so that this never lies.
+    # The promise is half a second. A machine whose cores are busy with other work gets more time.
     assert took < 5
 
 

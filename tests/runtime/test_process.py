@@ -1,4 +1,4 @@
-"""What the process as a whole looks like: threads, cores, one copy of the runtime, use from many threads."""
+"""The library in a process: its threads, its cores, its one copy of the runtime, and calls from many threads."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Samples that Python functions make: whatever they look like, a batch holds what numpy.asarray makes of them."""
+"""Samples that Python functions make: for samples of any type, a batch holds what numpy.asarray makes of them."""
 
 from collections import OrderedDict, namedtuple
 

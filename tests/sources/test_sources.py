@@ -1,4 +1,4 @@
-"""Sources give the rows that NumPy gives, and refuse what cannot be read."""
+"""Sources give the rows that NumPy gives, and refuse files that cannot be read."""
 
 from __future__ import annotations
 

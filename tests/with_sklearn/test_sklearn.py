@@ -1,4 +1,4 @@
-"""gr.sklearn: what scikit-learn's own checks ask, and what they do not."""
+"""gr.sklearn: scikit-learn's own checks of estimators, and tests of what they do not cover."""
 
 import copy
 import pickle

@@ -37,7 +37,7 @@ def test_what_is_no_dense_cpu_tensor_is_refused(tensor, error, why):
 
 
 def trained(backend, dtype, folder):
-    """What two ranks return. Gloo's own threads abort a process at its exit now and then: then it is tried again."""
+    """The results of two ranks. It tries again if Gloo's own threads abort a process at its exit, as they do now and then."""
     for attempt in range(5):
         try:
             here = folder / f"{backend}{attempt}"

@@ -25,13 +25,13 @@ enum { GRADRING_OK = 0, GRADRING_INVALID_ARGUMENT = 1, GRADRING_OUT_OF_MEMORY = 
 GRADRING_API const char* gradring_version(void);
 GRADRING_API int gradring_abi_version(void);
 
-/* Why this thread's last failed call failed; "" before any. Valid until the thread's next failed call. */
+/* Why the last call that failed on this thread failed; "" if none has. The text is valid until the next call that fails. */
 GRADRING_API const char* gradring_last_error(void);
 
 /* A fixed set of threads, started by the first call that needs them. One call at a time may use a team. */
 typedef struct gradring_team gradring_team;
 
-/* lanes: threads, the caller's included, 1 to 256; 0 for as many as this process may use cores. */
+/* `lanes` is the number of threads, the caller's included, from 1 to 256; 0 means one per core that this process may use. */
 GRADRING_API int gradring_team_create(int lanes, gradring_team** team);
 GRADRING_API void gradring_team_destroy(gradring_team* team); /* NULL is fine */
 GRADRING_API int gradring_team_lanes(const gradring_team* team);
@@ -83,7 +83,7 @@ GRADRING_API void gradring_group_destroy(gradring_group* group); /* NULL is fine
 GRADRING_API int gradring_group_rank(const gradring_group* group);
 GRADRING_API int gradring_group_size(const gradring_group* group);
 
-/* Memory that all ranks reach: operations on it copy nothing. Free it before the group is destroyed. */
+/* Memory that all ranks can access, so that operations on it copy nothing. Free it before the group is destroyed. */
 GRADRING_API int gradring_group_allocate(gradring_group* group, uint64_t bytes, void** memory);
 GRADRING_API void gradring_group_free(gradring_group* group, void* memory);
 

@@ -1,5 +1,5 @@
-// The headers of .npy and IDX files. They come from anywhere, so nothing in them is believed: sizes are checked against
-// the file before anything is allocated, nothing is evaluated or unpickled. Fuzzed from tests/fuzz.
+// Parsers of the headers of .npy and IDX files. Files may come from anywhere, so the parsers trust nothing in them: they check
+// sizes against the file before they allocate anything, and they never evaluate or unpickle. tests/fuzz fuzzes them.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,9 @@ struct HeaderField {
   std::string descr;            // NumPy's type string without the shape: "<f4", ">M8[ns]", "|S10"
   Dtype dtype = Dtype::kUint8;  // a type that Dtype lacks is kUint8 with its bytes as a last axis, and opaque
   bool opaque = false;
-  bool swapped = false;        // the other byte order than this machine's
-  std::vector<int64_t> shape;  // of one element of the array: of a subarray, or empty
-  int64_t offset = 0;          // in the record
+  bool swapped = false;        // whether the byte order is not this machine's
+  std::vector<int64_t> shape;  // the shape of a subarray, which is one element of the array; else empty
+  int64_t offset = 0;          // where the field begins in the record
 };
 
 struct ArrayHeader {
@@ -33,14 +33,14 @@ struct ArrayHeader {
   int64_t data_offset = 0;
 };
 
-// No header is longer (NumPy's own writer stays far below).
+// Longer headers are refused. (Those that NumPy writes are far shorter.)
 inline constexpr size_t kLongestHeader = size_t{1} << 20;
 
-// data: the first min(file_bytes, kLongestHeader) bytes of the file. path is for messages.
-// .npy versions 1 to 3 (NumPy Enhancement Proposal 1 and numpy.lib.format).
+// Parses .npy versions 1 to 3 (NumPy Enhancement Proposal 1 and numpy.lib.format). `data` holds the first
+// min(file_bytes, kLongestHeader) bytes of the file, and `path` is for messages.
 GRADRING_API Status parse_npy_header(const std::byte* data, size_t bytes, int64_t file_bytes, const char* path,
                                      ArrayHeader* header);
-// IDX (Yann LeCun's MNIST page, "the IDX file format").
+// Parses the header of an IDX file (Yann LeCun's MNIST page, "the IDX file format"), with the same arguments.
 GRADRING_API Status parse_idx_header(const std::byte* data, size_t bytes, int64_t file_bytes, const char* path,
                                      ArrayHeader* header);
 

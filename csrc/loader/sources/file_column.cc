@@ -11,12 +11,12 @@ namespace gradring {
 
 namespace {
 
-// After a read that had to wait for the disk, so many rows are asked for before they are read.
+// How many rows are announced to the system before they are read, once a read has had to wait for the disk.
 constexpr int kColdRows = 2048;
 
 thread_local long faults_at_begin = 0;
 
-// Page faults of this thread that waited for the disk.
+// How many page faults of this thread have waited for the disk.
 long major_faults() noexcept {
   struct rusage usage;
   return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_majflt : 0;
@@ -115,7 +115,7 @@ Status FileColumn::read(const int64_t* samples, int64_t rows, std::byte* to, int
   return mapped ? end(samples, rows, failed_row) : Status{};
 }
 
-// Element by element: only for odd strides in a file that cannot be mapped.
+// Reads a row element by element. This is only needed for odd strides in a file that cannot be mapped.
 Status FileColumn::pread_axis(size_t axis, int64_t offset, std::byte** to) const noexcept {
   if (axis == spec().shape.size()) {
     const size_t element = size_of(spec().dtype);
@@ -138,7 +138,7 @@ void FileColumn::fetch(const int64_t* samples, int64_t rows) const noexcept {
   for (int64_t row = 0; row < rows;) {
     int64_t next = row + 1;
     while (next < rows && samples[next] == samples[next - 1] + 1) ++next;
-    // One run: the system's own read-ahead was measured faster than asking for each part.
+    // The rows are one run of bytes, for which the system's own read-ahead was measured to be faster than announcing each part.
     if (row == 0 && next == rows && rows > 1) return;
     file_->will_read(offset_of(samples[row]), (next - row - 1) * layout_.strides[0] + row_reach_);
     row = next;

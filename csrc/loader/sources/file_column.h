@@ -1,4 +1,4 @@
-// FileColumn: rows of an array that lies in a file (.npy, IDX, raw records), read where the page cache has them.
+// FileColumn: the rows of an array in a file (.npy, IDX, raw records). They are read from the page cache without a copy.
 //
 // | variable | writer    | readers | order   | why                                                    |
 // |----------|-----------|---------|---------|--------------------------------------------------------|
@@ -17,9 +17,9 @@ namespace gradring {
 
 // How an array lies in a file.
 struct FileLayout {
-  int64_t offset = 0;            // of the first element of sample 0
-  std::vector<int64_t> strides;  // bytes, none negative; of the sample axis and then of each axis of a row
-  bool swapped = false;          // the other byte order than this machine's
+  int64_t offset = 0;            // where the first element of sample 0 lies in the file
+  std::vector<int64_t> strides;  // in bytes, none negative: of the sample axis and then of each axis of a row
+  bool swapped = false;          // whether the byte order is not this machine's
 };
 
 class GRADRING_API FileColumn final : public Column {
@@ -42,7 +42,7 @@ class GRADRING_API FileColumn final : public Column {
   FileLayout layout_;
   std::shared_ptr<const MappedFile> file_;
   bool plain_;         // a row is one run of bytes in this machine's byte order
-  int64_t row_reach_;  // from a row's first byte to the end of its last element
+  int64_t row_reach_;  // the distance from a row's first byte to the end of its last element
   mutable std::atomic<int> cold_;
 };
 

@@ -34,7 +34,7 @@ void pass_on(int signal, siginfo_t* info, void* context) {
   if (previous_action.sa_flags & SA_SIGINFO) {
     previous_action.sa_sigaction(signal, info, context);
   } else if (previous_action.sa_handler == SIG_DFL || previous_action.sa_handler == SIG_IGN) {
-    // The load is tried again and ends the process as it would have without us.
+    // When this returns, the load is tried again and ends the process, as it would have without this handler.
     struct sigaction fallback = {};
     fallback.sa_handler = SIG_DFL;
     sigaction(signal, &fallback, nullptr);
@@ -49,9 +49,9 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
   for (Guard* guard = guards.load(std::memory_order_acquire); guard != nullptr; guard = guard->next) {
     const uintptr_t begin = guard->begin.load(std::memory_order_acquire);
     if (begin == 0 || address < begin || address >= guard->end.load(std::memory_order_relaxed)) continue;
-    if (guard->readers.load(std::memory_order_relaxed) == 0) break;  // somebody else's read, somebody else's error
+    if (guard->readers.load(std::memory_order_relaxed) == 0) break;  // the fault is not from a read of this class
     const uintptr_t page = address / page_bytes * page_bytes;
-    // The bare system call: ThreadSanitizer would take mmap for a write to what other threads are reading.
+    // This is the bare system call, because ThreadSanitizer takes a call of mmap for a write to memory that other threads read.
     if (syscall(SYS_mmap, page, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == -1) break;
     const auto offset = static_cast<int64_t>(page - begin);
     int64_t lowest = guard->lost.load(std::memory_order_relaxed);
@@ -69,7 +69,7 @@ bool handler_is_ours() noexcept {
   return sigaction(SIGBUS, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error;
 }
 
-// A thread that blocks the signal would end the process instead of calling the handler.
+// Unblocks SIGBUS in this thread: in a thread that blocks the signal, a fault ends the process instead of calling the handler.
 bool signal_is_open() noexcept {
   thread_local const bool open = [] {
     sigset_t blocked;
@@ -78,7 +78,7 @@ bool signal_is_open() noexcept {
   return open;
 }
 
-// Takes a free guard or makes one. guards_mutex is held.
+// Takes a free guard or makes one. The caller holds guards_mutex.
 Guard* take_guard() {
   static bool installed = false;
   if (!installed) {
@@ -106,7 +106,7 @@ Guard* take_guard() {
 }  // namespace
 
 MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
-  // Without O_NONBLOCK the opening of a named pipe waits for a writer.
+  // O_NONBLOCK, because opening a named pipe would otherwise wait for a writer.
   fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0) fail(path_, errno);
   struct stat status;
@@ -123,7 +123,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   size_ = status.st_size;
   if (size_ == 0) return;
   void* mapping = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, fd_, 0);
-  if (mapping == MAP_FAILED) return;  // some file systems cannot: pread serves
+  if (mapping == MAP_FAILED) return;  // some file systems cannot map files: pread reads these
   data_ = static_cast<const std::byte*>(mapping);
   const std::lock_guard lock(guards_mutex);
   guard_ = take_guard();
@@ -179,7 +179,7 @@ Status MappedFile::pread(int64_t offset, size_t bytes, std::byte* to) const noex
 }
 
 void MappedFile::will_read(int64_t offset, int64_t bytes) const noexcept {
-  // The kernel cuts one request at the device's read-ahead window; so we cut it ourselves.
+  // The kernel cuts a request off at the device's read-ahead window, so this asks for one such window at a time.
   constexpr int64_t kWindow = 128 << 10;
   for (int64_t done = 0; done < bytes; done += kWindow) {
     posix_fadvise(fd_, offset + done, std::min(kWindow, bytes - done), POSIX_FADV_WILLNEED);

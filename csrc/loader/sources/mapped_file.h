@@ -3,14 +3,14 @@
 // Reading rows through a map was measured several times faster than pread for rows of a few kilobytes, but a file that
 // another process cuts short turns a load into SIGBUS. So reads happen between enter and leave, and a SIGBUS handler
 // puts an empty page where the file's was and notes the offset, as Wayland's servers do for their clients' buffers.
-// A SIGBUS that is not ours goes to the handler that was there before. If somebody takes the handler away from us
-// later, enter says no, and the caller reads with pread.
+// A SIGBUS from elsewhere goes to the handler that was installed before. If another handler replaces this one later, enter
+// returns false, and the caller reads with pread.
 //
 // | variable       | writer       | readers        | order             | why                                         |
 // |----------------|--------------|----------------|-------------------|---------------------------------------------|
 // | Guard::begin   | open, close  | the handler    | release / acquire | end belongs to it; 0: the guard is free     |
 // | Guard::end     | open         | the handler    | relaxed           | written before begin, which publishes it    |
-// | Guard::readers | enter, leave | the handler    | relaxed           | the same thread faults, or nobody is inside |
+// | Guard::readers | enter, leave | the handler    | relaxed           | the same thread faults, or no read is open  |
 // | Guard::lost    | the handler  | leave, lost_at | relaxed           | the same thread faulted, or saw it later    |
 // | guards (list)  | open         | the handler    | release / acquire | a guard is never freed, only used again     |
 #pragma once
@@ -28,7 +28,7 @@ struct Guard;
 
 class GRADRING_API MappedFile {
  public:
-  // Throws Error(kIo): no such file, not a regular file, ...
+  // Throws Error(kIo) if the file cannot be opened or is not a regular file.
   explicit MappedFile(std::string path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -38,14 +38,14 @@ class GRADRING_API MappedFile {
   int64_t size() const noexcept { return size_; }  // when it was opened
   const std::byte* data() const noexcept { return data_; }
 
-  // False: the map must not be touched, read with pread.
+  // Begins reading from the map. If it returns false, the map must not be touched: read with pread instead.
   bool enter() const noexcept;
   void leave() const noexcept;
-  // Bytes [0, result) of the file are there, as far as we know: less than size() if it shrank.
+  // How many bytes of the file are still there, as far as this object has noticed: fewer than size() if the file shrank.
   int64_t intact() const noexcept;
   Status cut_short(int64_t offset) const noexcept;
 
-  // All of bytes at offset, or a Status with file and offset.
+  // Reads `bytes` bytes at `offset`, all of them, or returns a Status that names the file and the offset.
   Status pread(int64_t offset, size_t bytes, std::byte* to) const noexcept;
   // Asks the system to fetch a range.
   void will_read(int64_t offset, int64_t bytes) const noexcept;

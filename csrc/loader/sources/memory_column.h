@@ -12,13 +12,13 @@ namespace gradring {
 // How an array lies in memory.
 struct ArrayLayout {
   const std::byte* data = nullptr;
-  std::vector<int64_t> strides;  // bytes; of the sample axis and then of each axis of a row
-  bool swapped = false;          // the other byte order than this machine's
+  std::vector<int64_t> strides;  // in bytes: of the sample axis and then of each axis of a row
+  bool swapped = false;          // whether the byte order is not this machine's
 };
 
 class GRADRING_API MemoryColumn final : public Column {
  public:
-  // owner keeps the memory alive. Throws Error if strides and shape disagree.
+  // `owner` keeps the memory alive. Throws Error if the strides and the shape do not agree.
   MemoryColumn(FieldSpec spec, int64_t length, ArrayLayout layout, std::shared_ptr<const void> owner);
 
   bool begin(const int64_t* samples, int64_t rows, RowAddresses* where) const noexcept override;
@@ -34,7 +34,7 @@ class GRADRING_API MemoryColumn final : public Column {
 bool contiguous_row(const FieldSpec& spec, const int64_t* row_strides) noexcept;
 // Copies one row of any strides to a contiguous place.
 void copy_strided_row(const FieldSpec& spec, const std::byte* from, const int64_t* row_strides, std::byte* to) noexcept;
-// Turns the byte order of every element of a contiguous place.
+// Reverses the byte order of every element of a contiguous array.
 void swap_bytes(Dtype dtype, std::byte* data, int64_t elements) noexcept;
 
 }  // namespace gradring

@@ -44,7 +44,7 @@ class Literal {
     const char quote = *at_++;
     out->clear();
     while (at_ != end_ && *at_ != quote) {
-      if (*at_ == '\\') return false;  // NumPy writes none in a type; a name with one is not worth a parser
+      if (*at_ == '\\') return false;  // NumPy writes no backslash in a type, and names with one are rare: refuse it
       out->push_back(*at_++);
     }
     return take_raw(quote);
@@ -100,7 +100,7 @@ bool known_dtype(char kind, int64_t bytes, Dtype* dtype) {
   return false;
 }
 
-// "[ns]", "[25us]": what may follow a time's number of bytes.
+// Parses what may follow the number of bytes of a time: "[ns]" or "[25us]".
 bool is_time_unit(const std::string& text) {
   if (text.size() < 3 || text.front() != '[' || text.back() != ']') return false;
   size_t at = 1;
@@ -127,7 +127,7 @@ bool has_size(char kind, int64_t bytes) noexcept {
   }
 }
 
-// The texts of headers of versions 1 and 2 are Latin-1; Python wants UTF-8.
+// Converts Latin-1, in which the headers of versions 1 and 2 are written, to UTF-8, which Python's C API expects.
 std::string from_latin1(const std::string& text) {
   std::string utf8;
   for (const char c : text) {
@@ -138,7 +138,7 @@ std::string from_latin1(const std::string& text) {
   return utf8;
 }
 
-// "<f4" and its relatives. Returns the bytes of one element, or 0 with a reason.
+// Parses a type string such as "<f4". Returns the number of bytes of one element, or 0 and the reason in *reason.
 int64_t parse_type(const std::string& descr, HeaderField* field, const char** reason) {
   *reason = "has a dtype that is not understood";
   if (descr.size() < 2) return 0;
@@ -217,7 +217,7 @@ Status parse_fields(Literal& literal, const char* path, ArrayHeader* header) {
   return header->fields.empty() ? damaged : Status{};
 }
 
-// The axes' product must fit the file; an axis of length 0 must not hide an absurd one.
+// Checks that the array fits into the file. An absurdly long axis is refused even if another axis has length 0.
 Status check_size(const ArrayHeader& header, int64_t file_bytes, const char* path) {
   constexpr int64_t kAbsurd = int64_t{1} << 56;
   int64_t bytes = header.record_bytes;

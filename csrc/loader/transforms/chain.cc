@@ -12,12 +12,12 @@ GRADRING_DECLARE_KERNELS(TransformKernels, transform_kernels)
 
 namespace {
 
-// Elements that are converted and then worked on in place: they stay in the first-level cache.
+// How many elements are converted at a time and then computed in place, so that they stay in the first-level cache.
 constexpr int64_t kBlock = 1024;
-// Operands of a few channels are written out so often that a kernel call has some work.
+// The operands of a few channels are repeated up to this many elements, so that one kernel call does enough work.
 constexpr int64_t kRepeats = 256;
 constexpr int64_t kRepeatUpTo = 8;
-// Above this the exactness of kQuotient is not proved, and the division stays.
+// Above this value kQuotient is not proved to be exact, so the division is kept.
 constexpr int64_t kMostProofs = 4096;
 
 // The kernel's place in TransformKernels, or -1.
@@ -103,7 +103,7 @@ void ChainStage::pick_kernel() {
   fused_ = (from_ == Dtype::kUint8 ? kernels.chain_uint8 : kernels.chain_float32)[signature][arrays];
 }
 
-// Tries every value of a byte under every operand: no theorem about rounding has to be trusted.
+// Tries every value of a byte with every operand, so that no theorem about rounding is needed.
 bool ChainStage::quotient_is_exact() const {
   if (distinct_ > kMostProofs) return false;
   const auto& values = float32_.values;
@@ -148,7 +148,7 @@ std::byte* ChainStage::run_part(const std::byte* from, std::byte* to, int64_t fi
   return to;
 }
 
-// Elements whose operands begin at phase and do not wrap round.
+// Computes elements whose operands begin at `phase` of the period and end before its end.
 void ChainStage::segment(const std::byte* from, std::byte* to, int64_t count, int64_t phase) const noexcept {
   if (fused_ != nullptr) {
     const float* operands[kLongestChain + 1] = {};

@@ -11,7 +11,7 @@
 
 namespace gradring {
 
-// One operation with its operands: one, one a channel (last axis or planes), or one an element.
+// One operation with its operands: one for all, one per channel (along the last axis, or per plane), or one per element.
 struct ChainStep {
   enum class Pattern : uint8_t { kScalar, kLastAxis, kPlanes, kElements };
   ChainOp op = ChainOp::kMul;
@@ -19,15 +19,15 @@ struct ChainStep {
   std::vector<double> operands;
 };
 
-// x.astype(to), and the steps in that type if it is a floating one; `to` is any dtype if there are no steps.
+// Computes x.astype(to), and then the steps in that dtype. If there are steps, `to` is a floating-point dtype.
 class ChainStage final : public Stage {
  public:
-  // spec: of the rows that come in.
+  // `spec` describes the rows that come in.
   ChainStage(const FieldSpec& spec, Dtype to, const std::vector<ChainStep>& steps, int64_t planes);
 
   Status run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch) const noexcept override;
-  // Elements [first, first + count) of the row, which lie at from and go to `to`.
-  // Returns the end of what it wrote.
+  // Computes the elements [first, first + count) of the row, which lie at `from`, and writes them to `to`. Returns the end of what
+  // it wrote.
   std::byte* run_part(const std::byte* from, std::byte* to, int64_t first, int64_t count) const noexcept;
 
  private:
@@ -53,11 +53,12 @@ class ChainStage final : public Stage {
   std::vector<ChainOp> ops_;
   Operands<float> float32_;
   Operands<double> float64_;
-  int64_t period_ = 1;          // operands repeat so; 1: scalars
-  int64_t distinct_ = 1;        // of which so many differ
-  int64_t plane_elements_ = 0;  // not 0: operands are one a plane, and period_ is the number of planes
+  int64_t period_ = 1;    // operands repeat after this many elements; 1: they are scalars
+  int64_t distinct_ = 1;  // how many different operands there are
+  int64_t plane_elements_ =
+      0;  // if not 0, there is one operand per plane of so many elements; period_ counts the planes
   ChainKernel<float> fused_ = nullptr;
-  std::vector<float> reciprocals_;  // of the divisor, if fused_ takes them
+  std::vector<float> reciprocals_;  // the reciprocals of the divisors, if fused_ uses them
 };
 
 }  // namespace gradring

@@ -34,9 +34,9 @@ std::string joined(const std::vector<const char*>& names) {
 
 bool is_float(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64; }
 
-using Names = std::vector<const char*>;  // of the transforms that a stage does
+using Names = std::vector<const char*>;  // the names of the transforms that a stage does
 
-// A stage to be: merged with what follows as long as that is possible.
+// A stage in the making: following transforms are merged into it as long as that is possible.
 struct ChainNode {
   Names names;
   FieldSpec input;
@@ -101,10 +101,10 @@ class Compiler {
   void window(const ImageShape& image, const WindowStep& step);
   bool commutes(const ChainNode& chain, bool pads) const;
 
-  FieldSpec spec_;  // of the row after the nodes so far
+  FieldSpec spec_;  // describes the row after the nodes so far
   int field_;
   RandomPlace place_;
-  const char* name_ = "copy";  // of the transform that is being added
+  const char* name_ = "copy";  // the name of the transform that is being added
   std::vector<Node> nodes_;
 };
 
@@ -177,12 +177,12 @@ void Compiler::add_step(const OneHotStep& step) {
   spec_.dtype = step.dtype;
 }
 
-// Whether a window that follows the chain may as well go before it, without changing a bit.
+// Whether a window that follows the chain can be moved before it without changing a bit of the result.
 bool Compiler::commutes(const ChainNode& chain, bool pads) const {
   for (const ChainStep& step : chain.steps) {
     if (step.pattern == Pattern::kElements) return false;
     if (!pads) continue;
-    // Then the chain must take the zeros around the image to zeros: positive factors do.
+    // The zeros around the image must stay zeros in the chain, which is so if it only multiplies by positive factors.
     if (step.op != ChainOp::kMul) return false;
     for (double x : step.operands) {
       if (!(x > 0)) return false;
@@ -212,7 +212,7 @@ void Compiler::window(const ImageShape& image, const WindowStep& step) {
     spec_.shape[image.height_axis] = step.height;
     spec_.shape[image.height_axis + 1] = step.width;
   }
-  // What now follows the window sees the shape that it leaves.
+  // The nodes that now follow the window get rows of the window's shape.
   for (; at < nodes_.size(); ++at) std::get<ChainNode>(nodes_[at]).input.shape = spec_.shape;
 }
 

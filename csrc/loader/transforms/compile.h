@@ -12,9 +12,9 @@ namespace gradring {
 
 struct CompiledPlan {
   std::vector<std::unique_ptr<const Stage>> stages;  // at least one
-  std::vector<std::string> names;  // of the stages: "Scale", or what was fused: "RandomCrop+Cast+Normalize"
+  std::vector<std::string> names;  // the names of the stages: "Scale", or of a fused one "RandomCrop+Cast+Normalize"
   FieldSpec output;
-  size_t longest_between = 0;  // bytes of the longest row between two stages
+  size_t longest_between = 0;  // the size in bytes of the longest row between two stages
 };
 
 // Throws Error.

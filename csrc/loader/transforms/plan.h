@@ -25,16 +25,16 @@ class Stage {
 
 class GRADRING_API RowPlan {
  public:
-  // field is the field's place in the source. Throws Error: a transform that does not fit what comes before it.
+  // `field` is the field's place in the source. Throws Error if a transform does not fit what comes before it.
   RowPlan(const FieldSpec& input, const std::vector<TransformStep>& steps, int field);
   ~RowPlan();
 
   const FieldSpec& output() const noexcept { return output_; }
   size_t scratch_bytes() const noexcept { return 2 * between_bytes_ + stage_bytes_; }
-  // stage_ns: null, or where to add the time of each stage, for a clock read a stage.
+  // `stage_ns` is null, or where run adds the time of each stage, which costs one reading of the clock per stage.
   Status run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch,
              uint64_t* stage_ns = nullptr) const noexcept;
-  // What each stage does, for statistics.
+  // The names of the stages, for statistics.
   const std::vector<std::string>& names() const noexcept { return names_; }
 
  private:
@@ -44,7 +44,7 @@ class GRADRING_API RowPlan {
   std::vector<std::string> names_;
   std::vector<std::unique_ptr<const Stage>> stages_;
   FieldSpec output_;
-  size_t between_bytes_ = 0;  // the longest row that is handed from stage to stage
+  size_t between_bytes_ = 0;  // the size of the longest row between two stages
   size_t stage_bytes_ = 0;
 };
 

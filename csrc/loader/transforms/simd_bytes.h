@@ -1,7 +1,7 @@
 // Bytes as floats, and a fused multiply-add, in the vectors of ops/simd.h. Included by transform_cpu.cc alone.
 //
-// Written out because GCC 12 turns __builtin_convertvector from bytes to floats into single elements, and a plain loop
-// over bytes into blocks of 64 elements, whose rest (16 of a row of 784) it does one by one.
+// They are written with intrinsics because GCC 12 compiles __builtin_convertvector from bytes to floats element by element, and a
+// plain loop over bytes into blocks of 64 elements, after which it does the rest (16 elements of a row of 784) one by one.
 #pragma once
 
 #include "ops/simd.h"
@@ -12,10 +12,10 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// kWidth<float> bytes from anywhere.
+// Loads kWidth<float> bytes, which need not be aligned, as floats.
 GRADRING_INLINE Vec<float> load_bytes(const uint8_t* from) noexcept {
 #if defined(__AVX512F__) && GRADRING_VECTOR_BYTES == 64
-  // The maskz form: see simd_avx512.h.
+  // simd_avx512.h says why this uses the intrinsic with a mask.
   return _mm512_maskz_cvtepi32_ps(
       0xffff, _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
 #elif defined(__AVX2__) && GRADRING_VECTOR_BYTES == 32

@@ -1,4 +1,4 @@
-// The stages that stand alone: one-hot, and functions that are not ours.
+// The stages that are not merged with others: one-hot, and users' functions.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace gradring {
 
 class OneHotStage final : public Stage {
  public:
-  // spec: of the labels, of an integer dtype.
+  // `spec` describes the labels, whose dtype is an integer one.
   OneHotStage(const FieldSpec& spec, int64_t classes, Dtype dtype);
 
   Status run(const std::byte* from, std::byte* to, const RowKey& key, std::byte* scratch) const noexcept override;
@@ -22,7 +22,7 @@ class OneHotStage final : public Stage {
   int64_t labels_;
   int64_t classes_;
   size_t element_bytes_;
-  std::byte one_[8];  // of the target dtype
+  std::byte one_[8];  // the number 1 in the target dtype
 };
 
 class CallStage final : public Stage {

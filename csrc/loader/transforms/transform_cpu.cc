@@ -1,5 +1,5 @@
-// Plain loops, which compilers turn into the ISA's vectors. Compiled with -ffp-contract=off: an element's operations
-// are rounded one by one, as NumPy rounds them.
+// Plain loops, which compilers vectorize for the instruction set. This file is compiled with -ffp-contract=off, so that an
+// element's operations are rounded one by one, as NumPy rounds them.
 #include "loader/transforms/kernels.h"
 #include "loader/transforms/simd_bytes.h"
 #include "ops/simd.h"
@@ -32,7 +32,7 @@ void chain(T* to, const void* from_bytes, int64_t count, const T* const* operand
   // A row of a memory-mapped record may start anywhere.
   typedef From Unaligned __attribute__((aligned(1)));
   const Unaligned* from = static_cast<const Unaligned*>(from_bytes);  // not auto, which drops the attribute
-  // Held here, so that the compiler knows that stores to `to` do not change them.
+  // Copies of the operands, so that the compiler knows that stores to `to` do not change them.
   const T* held[kLongestChain + 1] = {};
   if constexpr (sizeof...(ops) > 0) {
     for (int k = 0; k < kLongestChain + 1; ++k) held[k] = operands[k];
@@ -64,7 +64,7 @@ GRADRING_INLINE Vec<float> apply_vector(Vec<float> x, const Vec<float>* operands
   }
 }
 
-// The same from bytes, which is what most images are: vector by vector to the end.
+// The same for bytes, which is the dtype of most images. It works on whole vectors to the end of the row.
 template <bool kArray, ChainOp... ops>
 void chain_bytes(float* to, const void* from_bytes, int64_t count, const float* const* operands) {
   constexpr int64_t kStep = kWidth<float>;

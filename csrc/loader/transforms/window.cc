@@ -12,10 +12,10 @@ GRADRING_DECLARE_KERNELS(TransformKernels, transform_kernels)
 
 namespace {
 
-// A strip of the window on its way through the chain: a quarter of a first-level cache.
+// How many bytes of a window go through the chain at a time: a quarter of a first-level cache.
 constexpr int64_t kStripBytes = 8 << 10;
 
-// One axis of a window: place i comes from start + step * i if lo <= i < hi, and is zero elsewhere.
+// One axis of a window. Place i is taken from place start + step * i of the image if lo <= i < hi; elsewhere it is zero.
 struct Axis {
   int64_t start = 0;
   int64_t step = 1;

@@ -14,8 +14,8 @@ namespace gradring {
 struct WindowStep {
   enum class Kind : uint8_t { kFlipColumns, kFlipRows, kCrop };
   Kind kind = Kind::kCrop;
-  uint64_t threshold = 0;  // flips happen if a 32-bit word is below it
-  int64_t height = 0;      // of the crop
+  uint64_t threshold = 0;  // a flip happens if its random 32-bit word is below this
+  int64_t height = 0;      // the height of the crop
   int64_t width = 0;
   int64_t padding = 0;
   RandomPlace place;
@@ -23,7 +23,7 @@ struct WindowStep {
 
 class WindowStage final : public Stage {
  public:
-  // then: may be null; run on the window, strip by strip, on its way to the row.
+  // `then` may be null. If not, it runs on the window, strip by strip, while the strips are in the cache.
   WindowStage(ImageShape image, size_t element_bytes, const std::vector<WindowStep>& steps,
               std::unique_ptr<const ChainStage> then);
 

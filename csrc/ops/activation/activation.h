@@ -11,8 +11,8 @@ namespace gradring {
 
 enum class Activation : int32_t { kNone = 0, kRelu, kGelu, kSilu, kTanh, kSigmoid };
 
-// What the backward pass of an activation reads: relu, tanh and sigmoid need the output alone, gelu and silu the
-// input (the "pre-activation").
+// Whether the backward pass of an activation needs its input (the "pre-activation"), as those of gelu and silu do. Those of
+// relu, tanh and sigmoid need only the output.
 constexpr bool derivative_needs_input(Activation a) noexcept {
   return a == Activation::kGelu || a == Activation::kSilu;
 }
@@ -42,7 +42,7 @@ GRADRING_API void activation_forward(const Lane& lane, const ActivationArguments
 template <class T>
 GRADRING_API void activation_vjp(const Lane& lane, const ActivationVjpArguments<T>& arguments) noexcept;
 
-// Lanes worth waking for n elements.
+// How many lanes are worth waking for n elements.
 GRADRING_API int activation_lanes(Activation activation, int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

@@ -17,7 +17,7 @@ inline constexpr T kGeluCubic = static_cast<T>(0.07135481627260025);  // 2 sqrt(
 template <class T>
 inline constexpr T kGeluSlope = 3 * kGeluCubic<T>;
 
-// Beyond these the sigmoid is exactly 0 or 1; clamping there gives infinities their limits instead of Inf * 0.
+// Beyond these the sigmoid is exactly 0 or 1. Clamping the argument to them gives the limit for infinities, and not Inf * 0.
 template <class T>
 inline constexpr T kGeluEdge = sizeof(T) == 4 ? T(12) : T(24);
 template <class T>
@@ -43,13 +43,12 @@ GRADRING_INLINE Vec<T> activate(Vec<T> x) noexcept {
   }
 }
 
-// dy times the activation's derivative. source: the activation's input where derivative_needs_input(A), else its
-// output.
+// dy times the activation's derivative. `source` is the activation's input if derivative_needs_input(A), else its output.
 template <Activation A, class T>
 GRADRING_INLINE Vec<T> activate_backward(Vec<T> dy, Vec<T> source) noexcept {
   if constexpr (A == Activation::kRelu) {
     const Vec<T> zero{};
-    return source <= zero ? zero : dy;  // a choice, not a product: Inf * 0 would be NaN
+    return source <= zero ? zero : dy;  // a selection and not a product, because Inf * 0 is NaN
   } else if constexpr (A == Activation::kGelu) {
     const Vec<T> x = at_most<T>(at_least<T>(source, -kGeluEdge<T>), kGeluEdge<T>);
     const Vec<T> square = x * x;

@@ -34,7 +34,7 @@ struct AdamArguments {
 template <class T>
 GRADRING_API void adam_update(const Lane& lane, const AdamArguments<T>& arguments) noexcept;
 
-// The scalars of a step, in double.
+// The scalar factors of a step, in double.
 struct AdamFactors {
   double step_size;  // lr / (1 - beta1^step)
   double root;       // 1 / sqrt(1 - beta2^step)
@@ -42,7 +42,7 @@ struct AdamFactors {
 
 GRADRING_API AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) noexcept;
 
-// A parameter that is a matrix, updated a tile at a time as its gradient comes out of a product (grad is not read).
+// A parameter that is a matrix, which is updated tile by tile as a product computes its gradient (grad is not read).
 template <class T>
 struct AdamMatrix {
   AdamArguments<T> whole;
@@ -50,7 +50,7 @@ struct AdamMatrix {
   int64_t columns = 0;
 };
 
-// What updates a tile, with the active ISA level's instructions and the bits of adam_update. context: an AdamMatrix<T>.
+// The function that updates a tile, at the active ISA level and with the bits of adam_update. Its `context` is an AdamMatrix<T>.
 template <class T>
 GRADRING_API TileUpdate<T> adam_tile_update() noexcept;
 

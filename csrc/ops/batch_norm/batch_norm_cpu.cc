@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// step(j, n) for the vectors of columns j..j+n of a lane's share of the columns.
+// Calls step(j, n) for each vector of columns j..j+n in a lane's share of the columns.
 template <class T, class Step>
 GRADRING_INLINE void for_own_columns(const Lane& lane, int64_t columns, Step step) noexcept {
   const Range mine = split(lane, columns, 64 / static_cast<int64_t>(sizeof(T)));
@@ -19,7 +19,7 @@ GRADRING_INLINE Range block_rows(int64_t block, int64_t rows) noexcept {
   return {block * kRowBlock, end < rows ? end : rows};
 }
 
-// sums[j] = the sum over the rows of term(row, j, n). Four rows at a time, whose terms are added in pairs.
+// Sets sums[j] to the sum over the rows of term(row, j, n). It takes four rows at a time, and adds their terms in pairs.
 template <class T, class Term>
 GRADRING_INLINE void sum_rows(Range rows, int64_t columns, T* sums, Term term) noexcept {
   set_zero<T>(sums, columns);
@@ -156,7 +156,7 @@ void block_sums(const BatchNormVjpArguments<T>& g, Range rows, const T* mean, T*
         const int64_t at = i * g.columns + j;
         return load_up_to<T>(g.dy + at, n) * (load_up_to<T>(g.x + at, n) - load_up_to<T>(mean + j, n));
       });
-  // The block of dy is in cache by now.
+  // The block of dy is in the cache now.
   sum_rows<T>(
       rows, g.columns, sums, [&](int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
         return load_up_to<T>(g.dy + i * g.columns + j, n);

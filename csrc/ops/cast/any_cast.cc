@@ -46,7 +46,7 @@ double as_double(From x) noexcept {
   }
 }
 
-// A float that the integer cannot hold is undefined in C++: go by way of int64 and the range it can hold.
+// Converting a float that the integer type cannot hold is undefined in C++, so clamp it to the range of int64 first.
 template <class To, class From>
 To convert(From x) noexcept {
   if constexpr (kIsHalf<From>)

@@ -1,4 +1,4 @@
-// cast: converts a row of elements of an outside dtype to the program's.
+// cast: converts a row of elements to the dtype that a program computes in.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ namespace gradring {
 // hold convert as C++ does for that platform; labels are range-checked later, by the loss.
 using Cast = void (*)(void* to, const void* from, int64_t count);
 
-// The kernel for a pair of dtypes, at the active ISA level. to: float32, float64 or int64, from any dtype; float16 or
-// bfloat16, from float32; null for any other.
+// The kernel for a pair of dtypes, at the active ISA level. There are kernels from any dtype to float32, float64 and int64, and
+// from float32 to float16 and bfloat16. For other pairs it returns null.
 GRADRING_API Cast find_cast(Dtype to, Dtype from) noexcept;
 
 }  // namespace gradring

@@ -31,10 +31,10 @@ void bfloats_to_floats(float* to, const char* from, int64_t count) {
   }
 }
 
-// 16-bit floats to floats.
+// Converts 16-bit floats to float32.
 using Widen = void (*)(float* to, const char* from, int64_t count);
 
-// Through blocks of floats; floats themselves go straight to their place.
+// Converts 16-bit floats by way of blocks of float32; if the target is float32, without such blocks.
 template <class To, Widen kWiden>
 void cast_from_16(void* to, const void* from, int64_t count) {
   if constexpr (std::is_same_v<To, float>) {
@@ -50,7 +50,7 @@ void cast_from_16(void* to, const void* from, int64_t count) {
   }
 }
 
-// Floats to 16-bit floats, to the nearest, ties to even.
+// Converts float32 to 16-bit floats. It rounds to the nearest, and ties to even.
 template <HalfVector (*kNarrow)(Vec<float>) noexcept>
 void narrow(void* to, const void* from, int64_t count) {
   constexpr int64_t W = kWidth<float>;
@@ -77,7 +77,8 @@ void narrow(void* to, const void* from, int64_t count) {
 
 template <class T>
 void copy(void* to, const void* from, int64_t count) {
-  if (count > 0) __builtin_memcpy(to, from, static_cast<size_t>(count) * sizeof(T));  // no elements may have no address
+  if (count > 0)
+    __builtin_memcpy(to, from, static_cast<size_t>(count) * sizeof(T));  // with no elements, the pointers may be null
 }
 
 }  // namespace

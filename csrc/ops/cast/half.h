@@ -1,4 +1,4 @@
-// Floats of 16 bits one by one: the obvious way, and exact. cast_cpu.cc has the fast one.
+// Converts 16-bit floats one by one, in the obvious way, and exactly. cast_cpu.cc has fast versions.
 #pragma once
 
 #include <cmath>
@@ -26,7 +26,7 @@ inline float half_to_float(Half half) noexcept {
   return half.bits >> 15 ? -value : value;
 }
 
-// Rounds to the nearest, to even where two are equally near: once, from the number itself.
+// Rounds to the nearest half, or to the even one of two that are equally near. It rounds only once.
 inline Half half_from(double x) noexcept {
   const auto sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
   const double size = std::fabs(x);

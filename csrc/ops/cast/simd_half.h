@@ -1,4 +1,4 @@
-// Half floats (float16) to floats, many at a time. Included by cast_cpu.cc alone.
+// Converts vectors of half floats (float16) to float32. Only cast_cpu.cc includes it.
 #pragma once
 
 #include <cstdint>

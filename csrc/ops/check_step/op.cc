@@ -26,7 +26,7 @@ constexpr Attribute kAttributes[] = {
     {.name = "rows", .type = AttributeType::kInt, .required = true, .least = 1},
 };
 
-// Every lane reads for itself, so all come to the same decision.
+// Every lane reads the totals itself, so all lanes come to the same decision.
 void run(const Lane&, const OpCall& call) noexcept {
   const auto* totals = call[kTotals].as<const LossTotals>();
   StepRecord& step = *call.step;

@@ -12,7 +12,7 @@ template <class T>
 struct ColumnSumsArguments {
   int64_t rows = 0, columns = 0;
   const T* x = nullptr;
-  int64_t ldx = 0;  // elements between rows
+  int64_t ldx = 0;  // the distance between rows, in elements
   T* sums = nullptr;
 };
 

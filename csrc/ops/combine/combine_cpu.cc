@@ -61,7 +61,7 @@ struct Minimum {
   }
 };
 
-// What becomes of a sum.
+// What is done with a finished sum.
 struct Keep {
   template <class V>
   static GRADRING_INLINE V apply(V v, double) noexcept {
@@ -74,7 +74,7 @@ struct Divide {
     return v / static_cast<decltype(v[0] + v[0])>(divisor);
   }
 };
-// The same as Divide by a power of two, and faster.
+// Gives the same bits as Divide if the divisor is a power of two, and is faster.
 struct Scale {
   template <class V>
   static GRADRING_INLINE V apply(V v, double divisor) noexcept {
@@ -107,7 +107,7 @@ GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept 
   }
 }
 
-// The last elements, in a vector whose rest is zero, so that they go through the same operations.
+// Reduces the last elements in a vector whose other elements are zero, so that they go through the same operations.
 template <class Layout, class Op, class Finish>
 void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept {
   const auto bytes = static_cast<size_t>(count * Layout::kElementBytes);

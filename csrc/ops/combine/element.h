@@ -36,7 +36,7 @@ constexpr const char* element_name(Element element) noexcept {
 }
 constexpr bool is_float(Element element) noexcept { return element <= Element::kBfloat16; }
 
-// Float elements add up in float32, float64 in itself; integers wrap.
+// The dtype of sums: float32 for float32 and 16-bit floats, float64 for float64, and the type itself for integers, which wrap.
 enum class Reduction : uint8_t { kSum, kMean, kMax, kMin, kProd };
 inline constexpr int kReductions = 5;
 
@@ -45,7 +45,7 @@ constexpr const char* reduction_name(Reduction reduction) noexcept {
   const auto index = static_cast<unsigned>(reduction);
   return index < kReductions ? names[index] : "an unknown op";
 }
-// False if no reduction has this name.
+// Finds a reduction by its name. Returns false if there is none.
 constexpr bool reduction_named(std::string_view name, Reduction* reduction) noexcept {
   for (int i = 0; i < kReductions; ++i) {
     *reduction = static_cast<Reduction>(i);

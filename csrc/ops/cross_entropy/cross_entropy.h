@@ -1,5 +1,5 @@
-// softmax_cross_entropy with class numbers as labels: per row log(sum exp(x)) - x[label], its gradient, and what a
-// training step wants of both, in one pass over rows that stay in cache.
+// softmax_cross_entropy with class numbers as labels: for each row log(sum exp(x)) - x[label], its gradient, and the totals that
+// a training step needs, in one pass over rows that stay in the cache.
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// What a block of rows notes while it passes over them; the logarithms are taken together at its end.
+// Notes about the rows of a block. The logarithms of all its sums are computed together after the last row.
 template <class T>
 struct Block {
   T sums[kRowBlock];     // of exp(x - max); 1 in bad rows
@@ -33,7 +33,7 @@ void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, i
   for (int64_t r = 0; r < count; ++r) g.losses[begin + r] = losses[r];
 }
 
-// Notes the label of a row; returns it, or -1 if it is bad.
+// Notes the label of a row, and returns it, or -1 if it is out of range.
 template <class T>
 GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t row) noexcept {
   const int64_t label = g.labels[row];
@@ -47,7 +47,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
   using Int = typename Float<T>::Int;
   constexpr int W = kWidth<T>;
   const int64_t tail = g.classes - (N - 1) * W;
-  const IntVec<T> valid = first_lanes<T>(tail);
+  const IntVec<T> valid = first_elements<T>(tail);
   Row<T, N> columns{};
   Block<T> block;
   for (int64_t i = begin; i < end; ++i) {
@@ -65,10 +65,10 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
       IntVec<T> earlier{};
 #pragma GCC unroll 4
       for (int k = 0; k < N; ++k) {
-        const IntVec<T> before = lane_numbers<T>() < broadcast_bits<T>(static_cast<Int>(label - k * W));
+        const IntVec<T> before = element_numbers<T>() < broadcast_bits<T>(static_cast<Int>(label - k * W));
         earlier |= before & (row.v[k] == max);
       }
-      block.totals.correct += !any_lane<T>(earlier);
+      block.totals.correct += !any_element<T>(earlier);
     }
     if (!g.dlogits) continue;
     const T scale = good ? (g.dlosses ? g.scale * g.dlosses[i] : g.scale) : T(0);
@@ -76,7 +76,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
     Row<T, N> d;
 #pragma GCC unroll 4
     for (int k = 0; k < N; ++k) {
-      const IntVec<T> here = lane_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
+      const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
       d.v[k] = good ? e.v[k] * weight : Vec<T>{};  // a choice: a bad row of infinities must not give NaN
       d.v[k] -= here ? broadcast<T>(scale) : Vec<T>{};
       columns.v[k] += d.v[k];

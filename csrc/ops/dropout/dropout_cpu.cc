@@ -36,7 +36,7 @@ GRADRING_INLINE void draw(const DropoutKey& key, const int64_t* samples, int64_t
   }
 }
 
-// y = x * scale where number >= threshold, else 0.
+// Sets y to x * scale where the random number is at least the threshold, and to 0 elsewhere.
 template <class T>
 GRADRING_INLINE void apply(const T* x, T* y, const uint16_t* numbers, int64_t n, int32_t threshold, T scale) noexcept {
   using Int = typename Float<T>::Int;

@@ -1,5 +1,4 @@
-// Philox4x32-10 on as many counters at once as a vector has 64-bit lanes times two; runtime/philox.h is the scalar
-// form.
+// Philox4x32-10 on as many counters at once as a vector has 32-bit elements. runtime/philox.h is the scalar form.
 #pragma once
 
 #include "ops/simd.h"
@@ -11,11 +10,12 @@ struct PhiloxVectors {
   Vec<uint32_t> w[4];
 };
 
-// The products of 32-bit lanes, high and low halves: even and odd lanes multiply as 64-bit lanes.
+// The high and the low halves of the products of 32-bit elements. Even and odd elements are multiplied apart, as 64-bit
+// elements.
 GRADRING_INLINE void multiply_wide(Vec<uint32_t> a, uint32_t b, Vec<uint32_t>* high, Vec<uint32_t>* low) noexcept {
-  const Vec<uint64_t> lanes = reinterpret_cast<Vec<uint64_t>>(a);
-  const Vec<uint64_t> even = (lanes & 0xffffffffull) * b;
-  const Vec<uint64_t> odd = (lanes >> 32) * b;
+  const Vec<uint64_t> pairs = reinterpret_cast<Vec<uint64_t>>(a);
+  const Vec<uint64_t> even = (pairs & 0xffffffffull) * b;
+  const Vec<uint64_t> odd = (pairs >> 32) * b;
   *low = reinterpret_cast<Vec<uint32_t>>((even & 0xffffffffull) | (odd << 32));
   *high = reinterpret_cast<Vec<uint32_t>>((even >> 32) | (odd & 0xffffffff00000000ull));
 }

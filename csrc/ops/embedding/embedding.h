@@ -50,7 +50,7 @@ GRADRING_API void embedding_vjp(const Lane& lane, const EmbeddingVjpArguments<T>
 
 GRADRING_API int embedding_lanes(int64_t count, int64_t row_bytes, int lanes) noexcept;
 GRADRING_API int embedding_vjp_lanes(int64_t count, int64_t rows, int64_t row_bytes, int lanes) noexcept;
-// Of the vjp: the ids, their positions in the order of the rows, and where each row's positions begin.
+// The scratch memory of the vjp: the ids, their positions in the order of the rows, and where each row's positions begin.
 GRADRING_API ScratchBytes embedding_vjp_scratch(int64_t count, int64_t rows) noexcept;
 
 }  // namespace gradring

@@ -9,7 +9,7 @@ namespace {
 struct Segments {
   int64_t* first;  // (rows + 1,)
   int64_t* order;  // (count,)
-  int64_t* ids;    // (count,): a copy, because the counts and the places must agree whatever happens to the ids
+  int64_t* ids;    // (count,): a copy, so that counts and places agree even if another thread changes the ids
 };
 
 // A counting sort. Returns the position of the first id that is no row, or -1.
@@ -28,14 +28,15 @@ int64_t sort_positions(const Ids& ids, int64_t count, int64_t rows, const Segmen
   }
   int64_t end = 0;
   for (int64_t r = 0; r <= rows; ++r) s.first[r] = end += s.first[r];
-  // From the back, each position takes the last free place of its row: then first[r] is where row r begins.
+  // Go through the ids from the last to the first, and give each the last free place of its row. At the end, first[r] is the
+  // place where row r begins.
   for (int64_t i = count - 1; i >= 0; --i) {
     if (s.ids[i] >= 0) s.order[--s.first[s.ids[i]]] = i;
   }
   return fault;
 }
 
-constexpr int64_t kTerms = 32;  // whose sum is one term of the whole sum
+constexpr int64_t kTerms = 32;  // so many terms are added first; their sum is one term of the whole sum
 
 // Sums of kVectors vectors of columns, of which the last has n elements.
 template <class T, int kVectors>

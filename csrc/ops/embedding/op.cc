@@ -9,7 +9,7 @@ namespace {
 
 Ids ids_of(const Tensor& tensor) noexcept { return {tensor.data, tensor.dtype == Dtype::kInt64}; }
 
-// "(1, 3)": the place of element i.
+// The place of element i in its array as text, such as "(1, 3)".
 std::string place_text(const Tensor& tensor, int64_t i) {
   Shape place;
   place.rank = tensor.rank;
@@ -22,7 +22,7 @@ std::string place_text(const Tensor& tensor, int64_t i) {
   return text;
 }
 
-// Throws if `fault` tells of an id that is no row.
+// Throws if `fault` holds the position of an id that is not a row of the table.
 void verify_ids(const OpCall& call, int ids, int64_t rows, const Tensor& fault) {
   if (!fault || *fault.as<const int64_t>() < 0) return;
   const Tensor& tensor = call[ids];
@@ -129,14 +129,14 @@ void verify(const OpCall& call) { verify_ids(call, kIds, call.integer(0), call[k
 
 namespace check_ids {
 
-// What embedding has written to `fault`, and the ids that it read.
+// The operands: what embedding has written to `fault`, and the ids that it read.
 enum { kIds, kFault };
 constexpr Operand kOperands[] = {
     {.name = "ids", .dtypes = kClassNumberDtypes, .least_rank = 1},
     {.name = "fault", .dtypes = only(Dtype::kInt64), .least_rank = 1, .most_rank = 1},
 };
 
-// Every lane reads for itself, so all come to the same decision.
+// Every lane reads `fault` itself, so all lanes come to the same decision.
 void run(const Lane&, const OpCall& call) noexcept {
   const int64_t i = *call[kFault].as<const int64_t>();
   if (i < 0) return;

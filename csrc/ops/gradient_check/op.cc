@@ -2,8 +2,8 @@
 // is infinite or NaN. They read what `largest` wrote.
 //
 // An element of x' dy is a sum over the rows, so its magnitude is at most rows * max|x| * max|dy|. If that is finite,
-// updates may be fused into the products that make the gradients. If not, the step takes the other route: gradients go to
-// memory, are looked at, and then applied, with the same bits.
+// updates may be fused into the products that make the gradients. If not, the step takes the unbounded route: the gradients go to
+// memory, are checked, and are then applied, with the same bits.
 #include "ops/op.h"
 
 #include <algorithm>
@@ -44,13 +44,14 @@ constexpr Attribute kAttributes[] = {
     {.name = "dy_bound", .type = AttributeType::kReal, .otherwise = real_value(1), .least = 0},
 };
 
-// The bound covers the sums of dy alone too, a bias's gradient. Every lane reads for itself, so all take the same route.
+// The bound also covers the sums of dy alone, which are a bias's gradient. Every lane reads the operands itself, so all lanes take
+// the same route.
 template <class T>
 void run(const Lane&, const OpCall& call) noexcept {
   if (!call.step->check_finite) return;
   const double x = call[kX] ? std::max(most_of<T>(call[kX]), 1.0) : 1.0;
   const double dy = call[kDy] ? most_of<T>(call[kDy]) : call.real(kDyBound);
-  // A quarter leaves room for the rounding of the sum.
+  // Bound by a quarter of the largest number, because the rounded sum may be larger than the exact one.
   const bool bounded =
       static_cast<double>(call.integer(kRows)) * x * dy < static_cast<double>(std::numeric_limits<T>::max()) / 4;
   if (!bounded) call.step->leave_bounded_route();

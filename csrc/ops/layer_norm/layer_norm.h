@@ -43,7 +43,7 @@ template <class T>
 GRADRING_API void layer_norm_vjp(const Lane& lane, const LayerNormVjpArguments<T>& arguments) noexcept;
 
 GRADRING_API int layer_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
-// Of the vjp: each block's sums over its rows, for dweight and dbias.
+// The scratch memory of the vjp: for each block, the sums over its rows for dweight and dbias.
 GRADRING_API ScratchBytes layer_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element, bool sums) noexcept;
 
 }  // namespace gradring

@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// In every lane: a row's mean, and 1 / sqrt(variance + eps).
+// A row's mean, and 1 / sqrt(variance + eps), in every element of a vector.
 template <class T>
 struct Moments {
   Vec<T> mean, scale;
@@ -79,7 +79,7 @@ void block_vjp(const LayerNormVjpArguments<T>& g, int64_t begin, int64_t end, T*
           return d * w;
         });
     if (!g.dx) continue;
-    const Vec<T> mean_g = total * each, mean_gx = sum_of_lanes<T>(along) * each;
+    const Vec<T> mean_g = total * each, mean_gx = horizontal_sum<T>(along) * each;
     T* dx = g.dx + i * g.columns;
     for_vectors<T>(
         g.columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kAbreast = 4;  // vectors of columns summed at once, to hide the additions' latency
 
-// Some columns from top to bottom, so that every column's sum has one order.
+// Adds up some columns from the first row to the last, so that every column is summed in one order.
 template <Activation A, class T, int kVectors>
 GRADRING_INLINE void columns(const LinearVjpArguments<T>& p, T* gradient, int64_t j, int64_t count) noexcept {
   constexpr int64_t W = kWidth<T>;

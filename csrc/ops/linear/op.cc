@@ -28,9 +28,9 @@ void check_inner(const OpCall& call, int x, int w) {
   }
 }
 
-constexpr double kAloneMultiplications = 262144;  // a few microseconds, less than two lanes take to hand over
+constexpr double kAloneMultiplications = 262144;  // take a few microseconds, less than a hand-over between two lanes
 
-// The shape of a whose last axis has this extent.
+// The shape of operand a, but with this extent of the last axis.
 void with_columns(const Tensor& a, int64_t columns, Shape* shape) {
   shape->rank = a.rank;
   for (int axis = 0; axis + 1 < a.rank; ++axis) shape->extent[axis] = a.shape[axis];
@@ -40,7 +40,7 @@ void with_columns(const Tensor& a, int64_t columns, Shape* shape) {
 namespace forward {
 
 enum { kX, kW, kB, kY, kPre, kParts };
-// pre: what goes into the activation. parts: memory for a product that is summed in two parts.
+// `pre` receives the input of the activation. `parts` is memory for a product that is summed in two parts.
 constexpr Operand kOperands[] = {
     {.name = "x", .dtypes = kRealDtypes, .layout = Layout::kMatrix, .least_rank = 1},
     {.name = "w", .same_dtype = kX, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
@@ -112,7 +112,7 @@ double flops(const OpCall& call) {
   const auto g = arguments<float>(call);
   return product_operations(g.m, g.n, g.k) + (call[kB] ? static_cast<double>(g.m * g.n) : 0.0);
 }
-// parts is written, and read again for y.
+// The bytes of `parts` count twice, because it is written, and read again for y.
 double bytes(const OpCall& call) {
   const Tensor& parts = call[kParts];
   const double once = parts ? static_cast<double>(parts.elements()) * static_cast<double>(size_of(parts.dtype)) : 0;
@@ -123,7 +123,7 @@ double bytes(const OpCall& call) {
 
 namespace vjp {
 
-// y_or_pre: the output, or what went into the activation where derivative_needs_input.
+// `y_or_pre` is the output, or, if derivative_needs_input, the input of the activation.
 enum { kDy, kX, kW, kSaved, kDx, kDw, kDb };
 constexpr Operand kOperands[] = {
     {.name = "dy", .dtypes = kRealDtypes, .least_rank = 1},

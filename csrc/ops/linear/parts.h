@@ -7,9 +7,9 @@
 
 namespace gradring {
 
-inline constexpr int64_t kAtOnce = 1024;  // of k: each half of it is one chain of sums in the kernel
+inline constexpr int64_t kAtOnce = 1024;  // the largest half of k that the kernel adds in one chain
 
-// Half of k, its bias and activation left to the end.
+// The product over one half of k, without bias and activation, which follow at the end.
 template <class T>
 MatmulArguments<T> part_of(const MatmulArguments<T>& whole, int part, T* c) noexcept {
   MatmulArguments<T> p = whole;
@@ -23,18 +23,18 @@ MatmulArguments<T> part_of(const MatmulArguments<T>& whole, int part, T* c) noex
   return p;
 }
 
-// parts: 2 m n elements. The epilogue may have a bias, and relu as its activation.
+// `parts` has room for 2 m n elements. The epilogue may have a bias, and relu as its activation.
 template <class T>
 void run_parts(const Lane& lane, const MatmulArguments<T>& p, T* parts) noexcept {
   if (lane.count == 1 && p.k <= kAtOnce) {
-    // The second part adds to the first, by the kernel's own way of doing so.
+    // The second part is added to the first as the kernel does it between two blocks of steps.
     matmul(lane, part_of(p, 0, p.c));
     MatmulArguments<T> second = part_of(p, 1, p.c);
     second.epilogue = p.epilogue;
     second.epilogue.accumulate = true;
     return matmul(lane, second);
   }
-  const int first = (lane.count + 1) / 2;  // lanes of part 0
+  const int first = (lane.count + 1) / 2;  // how many lanes compute part 0
   for (int part = 0; part < 2; ++part) {
     Lane own = lane;
     if (lane.count > 1) {

@@ -14,11 +14,11 @@ MatmulArguments<T> weight_product(const Tensor& x, const Tensor& dy, const Tenso
   g.a = x.as<const T>(), g.lda = g.m, g.trans_a = true;
   g.b = dy.as<const T>(), g.ldb = g.n;
   g.c = dw.as<T>(), g.ldc = g.n;
-  g.cut = Cut::kRows;  // of the parameter
+  g.cut = Cut::kRows;  // lanes share out the rows of the parameter
   return g;
 }
 
-// What a product takes, for OpSchema::work. alone: up to so many multiplications, lane 0 of a program does it alone.
+// What a product takes, for OpSchema::work. In a program, lane 0 computes products of up to `alone` multiplications alone.
 template <class T>
 void product_work(const MatmulArguments<T>& g, int lanes, double alone, OpWork* work) {
   work->lanes = matmul_lanes(g, lanes);
@@ -27,7 +27,7 @@ void product_work(const MatmulArguments<T>& g, int lanes, double alone, OpWork* 
   work->alone = static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) <= alone;
 }
 
-// All axes before the last are equal.
+// Checks that all axes of x and dy before the last are equal.
 inline void check_same_rows(const OpCall& call, int x, int dy) {
   bool same = call[x].rank == call[dy].rank;
   for (int axis = 0; same && axis + 1 < call[x].rank; ++axis) same = call[x].shape[axis] == call[dy].shape[axis];

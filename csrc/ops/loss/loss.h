@@ -1,4 +1,4 @@
-// What the losses share: labels, the totals of a batch, and the reduction over its blocks of rows.
+// Types that all losses share: labels, the totals of a batch, and the layout of the reduction over its blocks of rows.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct Labels {
   }
 };
 
-// Written by lane 0; readable by others after a barrier.
+// The totals of a batch. Lane 0 writes them, and the others may read them after a barrier.
 struct LossTotals {
   double loss = 0;       // the sum of the rows' losses
   int64_t correct = 0;   // rows whose prediction is right

@@ -1,4 +1,4 @@
-// For the losses' kernels: runs a body over the blocks of rows and adds up what the blocks report.
+// For the losses' kernels: runs a body over the blocks of rows and adds up the totals that it returns.
 #pragma once
 
 #include "ops/loss/loss.h"
@@ -6,7 +6,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// The sum of a block's losses, in double; rows that are not there hold 0.
+// The sum of a block's losses, in double. Places behind the last row hold 0.
 template <class T>
 GRADRING_INLINE double sum_of_block(const T (&losses)[kRowBlock]) noexcept {
   double sums[8] = {};

@@ -1,4 +1,5 @@
-// Reductions across the lanes of one vector, in a fixed (butterfly) order; every lane receives the result.
+// Horizontal reductions: they combine the elements of one vector, in a fixed (butterfly) order, and every element of the
+// result holds the answer.
 #pragma once
 
 #include <utility>
@@ -14,41 +15,42 @@ GRADRING_INLINE Vec<T> exchange(Vec<T> v, std::integer_sequence<int, I...>) noex
 
 template <class T, class Combine>
 GRADRING_INLINE Vec<T> butterfly(Vec<T> v, Combine combine) noexcept {
-  constexpr std::make_integer_sequence<int, kWidth<T>> lanes;
-  if constexpr (kWidth<T> > 8) v = combine(v, exchange<8, T>(v, lanes));
-  if constexpr (kWidth<T> > 4) v = combine(v, exchange<4, T>(v, lanes));
-  if constexpr (kWidth<T> > 2) v = combine(v, exchange<2, T>(v, lanes));
-  if constexpr (kWidth<T> > 1) v = combine(v, exchange<1, T>(v, lanes));
+  constexpr std::make_integer_sequence<int, kWidth<T>> elements;
+  if constexpr (kWidth<T> > 8) v = combine(v, exchange<8, T>(v, elements));
+  if constexpr (kWidth<T> > 4) v = combine(v, exchange<4, T>(v, elements));
+  if constexpr (kWidth<T> > 2) v = combine(v, exchange<2, T>(v, elements));
+  if constexpr (kWidth<T> > 1) v = combine(v, exchange<1, T>(v, elements));
   return v;
 }
 
 template <class T>
-GRADRING_INLINE Vec<T> sum_of_lanes(Vec<T> v) noexcept {
+GRADRING_INLINE Vec<T> horizontal_sum(Vec<T> v) noexcept {
   return butterfly<T>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a + b; });
 }
 
-// The largest lane; if a lane is NaN, that lane or another.
+// The largest element. If an element is NaN, the result may be that element or another one.
 template <class T>
-GRADRING_INLINE Vec<T> max_of_lanes(Vec<T> v) noexcept {
+GRADRING_INLINE Vec<T> horizontal_max(Vec<T> v) noexcept {
   return butterfly<T>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return maximum<T>(a, b); });
 }
 
-// 0, 1, 2, ... in integers as wide as T.
+// The numbers 0, 1, 2, ..., as integers that are as wide as T.
 template <class T>
-GRADRING_INLINE IntVec<T> lane_numbers() noexcept {
+GRADRING_INLINE IntVec<T> element_numbers() noexcept {
   using Int = typename Float<T>::Int;
   constexpr Int numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return load<Int>(numbers);
 }
 
-// All bits set in the first n lanes.
+// A mask: all bits are set in the first n elements, and none in the others.
 template <class T>
-GRADRING_INLINE IntVec<T> first_lanes(int64_t n) noexcept {
-  return lane_numbers<T>() < broadcast_bits<T>(static_cast<typename Float<T>::Int>(n));
+GRADRING_INLINE IntVec<T> first_elements(int64_t n) noexcept {
+  return element_numbers<T>() < broadcast_bits<T>(static_cast<typename Float<T>::Int>(n));
 }
 
+// Whether the mask has any bit set.
 template <class T>
-GRADRING_INLINE bool any_lane(IntVec<T> mask) noexcept {
+GRADRING_INLINE bool any_element(IntVec<T> mask) noexcept {
   int64_t words[sizeof(mask) / 8];
   __builtin_memcpy(words, &mask, sizeof mask);
   int64_t any = 0;

@@ -1,5 +1,5 @@
-// The blocked product: panels of B in the first two caches, blocks of A in the second, the rest behind. Lanes share
-// nothing: each computes a rectangle of C from its own packed copies, so there is no barrier to wait at.
+// The blocked product. Panels of B stay in the first two caches and blocks of A in the second. Lanes share nothing: each computes
+// a rectangle of C from its own packed copies, so there is no barrier.
 #pragma once
 
 #include "ops/matmul/epilogue.h"
@@ -9,15 +9,15 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kL2Bytes = 1 << 20;  // what block sizes assume; less costs little, more gains little
-inline constexpr int64_t kMaxSteps = 4096;    // bytes of one row of a block of steps
-inline constexpr int64_t kMaxVectors = 128;   // of a block of columns
+inline constexpr int64_t kL2Bytes = 1 << 20;  // the second cache that block sizes assume; another size changes little
+inline constexpr int64_t kMaxSteps = 4096;    // the most bytes of one row of a block of steps
+inline constexpr int64_t kMaxVectors = 128;   // the most vectors in a block of columns
 
 GRADRING_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
 GRADRING_INLINE constexpr int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
 GRADRING_INLINE constexpr int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
 
-// Tiles in a block of A of so many steps.
+// How many tiles are in a block of A that has so many steps.
 template <class T>
 GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
   return larger(2, kL2Bytes / 2 / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
@@ -25,11 +25,11 @@ GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
 
 // How a product is cut. The tiles' and steps' boundaries follow from the shape alone.
 struct Plan {
-  int64_t row_tiles;    // of nearly equal heights
-  int64_t vectors;      // columns in vectors
-  int64_t step_blocks;  // k in blocks of nearly equal lengths
-  int64_t steps;        // the longest of them
-  int64_t block_tiles;  // tiles in a block of A
+  int64_t row_tiles;    // how many tiles the rows are cut into, of nearly equal heights
+  int64_t vectors;      // how many vectors the columns are
+  int64_t step_blocks;  // how many blocks k is cut into, of nearly equal lengths
+  int64_t steps;        // the length of the longest block
+  int64_t block_tiles;  // how many tiles are in a block of A
   int lanes_down, lanes_across;
 };
 
@@ -51,9 +51,9 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
   plan.steps = divide_up(g.k, plan.step_blocks);
   plan.block_tiles = block_tiles_of<T>(plan.steps);
-  // The rectangle's sides in vectors: computing takes their product, packing A or turning B some of their sum, copying B
-  // in passing little. Where columns are cut and C's rows do not begin cache lines, lanes share a line in every row, and
-  // for each write of it one waits for the other as long as for some 200 vectors.
+  // Choose the rectangles by their cost, measured in vectors. Computing costs the product of the two sides, packing A or turning B
+  // a part of their sum, and copying B while it is used very little. If the columns are cut and the rows of C do not begin on cache
+  // lines, two lanes share a line in every row, and each write to it costs as much as about 200 vectors.
   constexpr int64_t kLine = 64;
   const bool lines_shared = !g.epilogue.consumer.take && (reinterpret_cast<uintptr_t>(g.c) % kLine != 0 ||
                                                           g.ldc * static_cast<int64_t>(sizeof(T)) % kLine != 0);
@@ -92,8 +92,8 @@ template <class T>
 struct Rectangle {
   const MatmulArguments<T>& g;
   const Plan& plan;
-  int64_t tile_begin = 0, tile_end = 0;      // rows, in tiles
-  int64_t vector_begin = 0, vector_end = 0;  // columns, in vectors
+  int64_t tile_begin = 0, tile_end = 0;      // its rows, in tiles
+  int64_t vector_begin = 0, vector_end = 0;  // its columns, in vectors
   T* packed_a = nullptr;
   T* packed_b = nullptr;
   T* sums = nullptr;  // partial column sums, a row of n for each row tile, or null
@@ -160,7 +160,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     work.b_stride = kTileColumns<T>;
   }
 
-  // The rows of a panel lie far apart: while one is multiplied, the next is fetched.
+  // The rows of a panel lie far apart, so fetch the next panel while this one is multiplied.
   const bool more = column + 2 * kTileColumns<T> <= g.n && vector + kTileVectors < r.vector_end;
   const T* const next = more && work.copy_b && r.fetch_b ? work.b + kTileColumns<T> : nullptr;
   work.fetch_stride = g.ldb;

@@ -1,5 +1,5 @@
-// Few rows of A, or few columns of B, both contiguous along k: inner products, vectors running along k. Nothing is
-// packed, and no lane of a vector is idle.
+// Products with few rows of A or few columns of B, where both operands are contiguous along k. They are computed as inner
+// products whose vectors run along k: nothing is packed, and every element of a vector does useful work.
 #pragma once
 
 #include "ops/matmul/blocked.h"
@@ -9,9 +9,10 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 inline constexpr int64_t kDotRows = 16;  // of A, at a time
 
-// Sums of W vectors, one in each lane of the result: v[i]'s in lane i. A transposition that adds on the way.
+// Adds up the elements of each of W vectors: afterwards element i of v[0] is the sum of the elements of v[i]. It is a
+// transposition that adds on the way.
 template <class T, int kCount, int kStep>
-GRADRING_INLINE void sum_lanes(Vec<T> (&v)[kWidth<T>]) noexcept {
+GRADRING_INLINE void horizontal_sums(Vec<T> (&v)[kWidth<T>]) noexcept {
   if constexpr (kCount > 1) {
 #pragma GCC unroll 16
     for (int i = 0; i < kCount / 2; ++i) {
@@ -19,11 +20,12 @@ GRADRING_INLINE void sum_lanes(Vec<T> (&v)[kWidth<T>]) noexcept {
       exchange<T, kStep>(x, y, std::make_integer_sequence<int, kWidth<T>>{});
       v[i] = x + y;
     }
-    sum_lanes<T, kCount / 2, kStep * 2>(v);
+    horizontal_sums<T, kCount / 2, kStep * 2>(v);
   }
 }
 
-// to[i * width + j] = lane-wise sums of x_i y_j. One row alone has two chains each.
+// to[i * width + j] = the elementwise sums of the products of row x_i and row y_j, which horizontal_sums still has to add up.
+// A single row x_0 gets two chains of additions per y_j, so that additions overlap.
 template <class T, int kX, int kY>
 void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -101,7 +103,7 @@ GRADRING_INLINE void dot_block(const MatmulArguments<T>& g, const T* a, int64_t 
     Vec<T> v[W];
 #pragma GCC unroll 16
     for (int64_t l = 0; l < W; ++l) v[l] = l < columns ? partial[r][l] : Vec<T>{};
-    sum_lanes<T, static_cast<int>(W), 1>(v);
+    horizontal_sums<T, static_cast<int>(W), 1>(v);
     T* const c = g.c + (i + r) * g.ldc + j;
     Vec<T> sum = v[0];
     if (g.epilogue.accumulate) sum += tail.load(c);

@@ -1,5 +1,5 @@
-// What remains to be done on a tile of C that the micro-kernel has just written, while it is in the first cache:
-// the pre-activation, the activation, the activation-gradient mask and the column sums.
+// The work that follows the micro-kernel on a tile of C, while the tile is in the first cache: storing the pre-activation,
+// the activation, the multiplication by an activation's derivative, and the column sums.
 #pragma once
 
 #include "ops/activation/activation_math.h"
@@ -97,7 +97,7 @@ void finish(const MatmulArguments<T>& g, const Block& block, T* sums, bool relu_
   }
 }
 
-// For ways that write C first: gives a finished block to the consumer, if there is one.
+// Gives a finished block of C to the consumer, if there is one. The ways that write C first call it.
 template <class T>
 GRADRING_INLINE void hand_over(const MatmulArguments<T>& g, const Block& block) noexcept {
   const TileConsumer<T>& consumer = g.epilogue.consumer;

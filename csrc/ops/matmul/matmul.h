@@ -11,7 +11,8 @@
 
 namespace gradring {
 
-// Takes finished tiles instead of C: what follows the product, done while the tile is in the first cache.
+// A function that gets the finished tiles instead of C, and does the work that follows the product while the tile is in the
+// first cache.
 template <class T>
 struct TileConsumer {
   // tile: rows x columns with leading dimension ld, whose first element is (row, column) of the product.
@@ -19,11 +20,12 @@ struct TileConsumer {
                         int64_t ld) noexcept;
   Take take = nullptr;
   const void* context = nullptr;
-  // m x n arrays of leading dimension touched_ld that take will touch: fetched while the product is computed. Or null.
+  // Arrays of m x n and leading dimension touched_ld that `take` will read or write, so that they are fetched while the product is
+  // computed; or null.
   T* touched[3] = {};
   int64_t touched_ld = 0;
-  // Or null: a TileTable<T> (tile.h) of the active ISA level. Its tiles do in registers what take does: they update
-  // touched[0], a parameter, and touched[1], its state.
+  // A TileTable<T> (tile.h) of the active ISA level, or null. Its tiles do in registers what `take` does: they update touched[0], a
+  // parameter, and touched[1], its state.
   const void* updating_tiles = nullptr;
 };
 
@@ -49,8 +51,8 @@ struct MatmulEpilogue {
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 
-// Which side of C the lanes share out. Memory that one core writes and another reads costs far more than arithmetic, so
-// products that touch the same matrix step after step should give a lane the same part of it. Bits do not depend on it.
+// Which side of C is divided among the lanes. Memory that one core writes and another reads costs far more than arithmetic, so
+// products that use the same matrix in every step should give a lane the same part of it. The choice changes no bit.
 enum class Cut : uint8_t { kEither, kRows, kColumns };
 
 template <class T>
@@ -68,14 +70,14 @@ struct MatmulArguments {
   MatmulEpilogue<T> epilogue;
 };
 
-// How much scratch the team must have reserved for this call, and how many lanes are worth waking for it.
+// How much scratch memory the team must have reserved for this call, and how many lanes are worth waking for it.
 template <class T>
 GRADRING_API ScratchBytes matmul_scratch(const MatmulArguments<T>& arguments, int lanes) noexcept;
 template <class T>
 GRADRING_API int matmul_lanes(const MatmulArguments<T>& arguments, int lanes) noexcept;
 
-// Called by every lane of a running team (or one lane alone) with the same arguments; lanes may leave at different
-// times, so a reader of C on another lane needs a barrier first. m, n or k may be 0 (k = 0: C = epilogue(0)).
+// Every lane of a running team (or one lane alone) calls it with the same arguments. Lanes may return at different times, so a
+// lane that reads another lane's part of C needs a barrier first. m, n and k may be 0 (if k is 0, C = epilogue(0)).
 template <class T>
 GRADRING_API void matmul(const Lane& lane, const MatmulArguments<T>& arguments) noexcept;
 

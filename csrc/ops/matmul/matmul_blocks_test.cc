@@ -32,7 +32,8 @@ const MatmulBlocks& blocks() {
   }
 }
 
-// A product whose arrays begin anywhere and end where they must; between the rows of C lie `gap` numbers that are nobody's.
+// A product whose arrays begin at any address and end with their last element. Between the rows of C lie `gap` numbers that the
+// product must not change.
 template <class T>
 struct Product {
   static constexpr int64_t gap = 3;

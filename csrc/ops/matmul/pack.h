@@ -7,12 +7,12 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// One exchange of a butterfly: lanes whose index has the bit kStep change places between x and y.
-template <class T, int kStep, int... kLane>
-GRADRING_INLINE void exchange(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, kLane...>) noexcept {
+// One exchange of a butterfly: x[i + kStep] and y[i] change places, for every i without the bit kStep.
+template <class T, int kStep, int... kElement>
+GRADRING_INLINE void exchange(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, kElement...>) noexcept {
   constexpr int kW = kWidth<T>;
-  const Vec<T> low = __builtin_shufflevector(x, y, ((kLane & kStep) ? kW + kLane - kStep : kLane)...);
-  const Vec<T> high = __builtin_shufflevector(x, y, ((kLane & kStep) ? kW + kLane : kLane + kStep)...);
+  const Vec<T> low = __builtin_shufflevector(x, y, ((kElement & kStep) ? kW + kElement - kStep : kElement)...);
+  const Vec<T> high = __builtin_shufflevector(x, y, ((kElement & kStep) ? kW + kElement : kElement + kStep)...);
   x = low;
   y = high;
 }

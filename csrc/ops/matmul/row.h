@@ -1,4 +1,4 @@
-// One row: c = a B, with B as it lies. Reads B once, at the speed of the memory it is in.
+// Products with one row: c = a B, where B is not packed. B is read once, at the speed of the memory that it is in.
 #pragma once
 
 #include "ops/matmul/blocked.h"
@@ -92,7 +92,7 @@ void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int6
   }
 }
 
-// What remains of the epilogue on one row.
+// The rest of the epilogue, for one row.
 template <class T>
 void finish_row(const MatmulArguments<T>& g, int64_t row, int64_t begin, int64_t end, T* sums) noexcept {
   if (g.epilogue.bias) {
@@ -129,7 +129,7 @@ void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
     if (j < part.end) row_narrow<T, 1>(g, a_stride, j, part.end - j);
   } else {
     constexpr int64_t kChunk = 8192 / static_cast<int64_t>(sizeof(T));
-    // Rows whole pages apart compete for the eight lines of one set of the first cache.
+    // Rows that lie whole pages apart compete for the eight lines of one set of the first cache.
     const bool crowded = g.ldb * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
     for (int64_t j = part.begin; j < part.end; j += kChunk) {
       const int64_t end = smaller(part.end, j + kChunk);

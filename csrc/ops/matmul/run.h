@@ -10,7 +10,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// The shape alone decides, never the number of lanes: other ways sum in other orders.
+// Chooses by the shape alone, and never by the number of lanes, because each way sums in another order.
 enum class Way { kBlocked, kRow, kDots, kFlipped };
 
 template <class T>
@@ -22,7 +22,7 @@ Way way_of(const MatmulArguments<T>& g) noexcept {
   return Way::kBlocked;
 }
 
-// Blocks of rows whose column sums are added first.
+// How many blocks of rows there are; the column sums of each are added up first.
 template <class T>
 int64_t sum_blocks(const MatmulArguments<T>& g) noexcept {
   switch (way_of(g)) {
@@ -49,7 +49,8 @@ ScratchBytes run_scratch(const MatmulArguments<T>& g, int) noexcept {
 
 template <class T>
 int run_lanes(const MatmulArguments<T>& g, int available) noexcept {
-  // Multiply-adds that are worth a lane: a few microseconds. A single row is as slow as the memory it comes from.
+  // So many multiply-adds, which take a few microseconds, are worth another lane. A product with a single row is as slow as the
+  // memory that B comes from.
   const double worth = (g.m == 1 ? 40000.0 : 131072.0) * (sizeof(T) == 4 ? 1.0 : 0.5);
   const double most = double(g.m) * double(g.n) * double(g.k) / worth;
   return most >= available ? available : most < 2 ? 1 : static_cast<int>(most);

@@ -41,12 +41,12 @@ struct TileWork {
   int64_t columns;  // 1 to vectors * width
   T* copy_b;        // or null: where the rows of B go for the next tiles
   int64_t copy_stride;
-  const T* fetch;  // what the next panel will copy, a row in each of the first fetch_steps steps, into the second cache
+  const T* fetch;  // the rows that the next panel will copy: each of the first fetch_steps steps fetches one into L2
   int64_t fetch_stride, fetch_steps;
-  // Arrays like C, or null, that the tile's consumer will touch: fetched one row a step.
+  // Arrays of C's shape that the tile's consumer will use, or null: each step fetches one row of them.
   const T* touched[4];
   int64_t touched_ld;
-  // Of a tile that updates a parameter, which is C: what the update's factors are made from, and the optimizer's state.
+  // For a tile that updates a parameter, which is C: the source of the update's factors, and the optimizer's state.
   const void* context;
   T* state;  // leading dimension ldc
 };
@@ -54,15 +54,16 @@ struct TileWork {
 template <class T>
 using TileKernel = void (*)(const TileWork<T>&) noexcept;
 
-// What becomes of a tile's sums: they are stored. Another type, with kUpdates, takes them as the gradient of C and updates
-// C and its state in registers instead:
+// What is done with a tile's sums. This type stores them. A type with kUpdates takes them as the gradient of C, and updates C and
+// its state in registers instead:
 //   Factors<T> factors = Update::template factors<T>(context);
 //   Update::apply(factors, c, state, gradient, load, store);       for each vector
 struct KeepSums {
   static constexpr bool kUpdates = false;
 };
 
-// kRowsTogether: a step's elements of A are adjacent (packed, or transposed in memory); else a row's are.
+// kRowsTogether says that the elements of A for one step are adjacent (A is packed, or transposed in memory). If not, the
+// elements of a row are adjacent.
 template <class T, int kRows, int kVectors, bool kRowsTogether, bool kTail, class Update = KeepSums>
 void tile(const TileWork<T>& w) noexcept {
   constexpr int kW = kWidth<T>;

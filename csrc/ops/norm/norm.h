@@ -11,8 +11,8 @@ namespace gradring {
 
 inline constexpr int64_t kNormBlock = 4096;
 
-// *result = sum of x[i]^2, added in double, in fixed blocks of kNormBlock elements: the same bits for any number of
-// lanes. Written by lane 0.
+// Sets *result to the sum of x[i]^2. It adds in double, in fixed blocks of kNormBlock elements, so the number of lanes changes no
+// bit. Lane 0 writes the result.
 template <class T>
 struct SumOfSquaresArguments {
   int64_t n = 0;
@@ -26,8 +26,8 @@ template <class T>
 GRADRING_API ScratchBytes sum_of_squares_scratch(const SumOfSquaresArguments<T>& arguments, int lanes) noexcept;
 GRADRING_API int sum_of_squares_lanes(int64_t n, int lanes) noexcept;
 
-// What gradients are multiplied with so that their norm is at most max_norm (as torch's clip_grad_norm_: the 1e-6 keeps
-// a zero norm harmless). NaN if the norm is.
+// The factor that brings the norm of the gradients to at most max_norm, as torch's clip_grad_norm_ computes it: the 1e-6 avoids a
+// division by zero. NaN if the norm is NaN.
 inline double clip_factor(double sum_of_squares, double max_norm) noexcept {
   const double factor = max_norm / (std::sqrt(sum_of_squares) + 1e-6);
   return factor < 1 || factor != factor ? factor : 1.0;

@@ -27,7 +27,7 @@ double block_sum(const T* x, int64_t n) noexcept {
   }
   double rest = 0;
   for (; i < n; ++i) rest += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return sum_of_lanes<double>((sums[0] + sums[1]) + (sums[2] + sums[3]))[0] + rest;
+  return horizontal_sum<double>((sums[0] + sums[1]) + (sums[2] + sums[3]))[0] + rest;
 }
 
 template <class T>

@@ -31,7 +31,7 @@ double measure_peak_flops(int lanes) {
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
     int ran = 1;
     team.run(lanes, [&](const Lane& lane) {
-      // By the lane's own time, as a neighbour that takes its core takes nothing from what the core can do.
+      // Divide by the CPU time of the lane's own thread, because another process on its core does not change the core's peak.
       const double begin = cpu_seconds();
       results[static_cast<size_t>(lane.index)] = kernels.work(kRounds, kNumbers);
       seconds[static_cast<size_t>(lane.index)] = cpu_seconds() - begin;
@@ -43,7 +43,7 @@ double measure_peak_flops(int lanes) {
     }
     rates.push_back(rate);
   }
-  // Not the best: a clock that was read a little late or early makes one of many too good.
+  // Take the median and not the best, because a clock that is read late or early makes a few of many measurements too good.
   const auto middle = rates.begin() + kRepeats / 2;
   std::nth_element(rates.begin(), middle, rates.end());
   return *middle;

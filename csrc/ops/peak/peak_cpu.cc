@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kChains = 12;  // latency times throughput of every core so far, and fits 16 registers
 
-// The numbers come from outside: of known ones a compiler finds fixed points, and leaves their chains out.
+// The numbers are arguments, because a compiler that knows them may find a fixed point and remove the chain.
 float work(int64_t rounds, const float* numbers) noexcept {
   Vec<float> sums[kChains];
   for (int i = 0; i < kChains; ++i) sums[i] = broadcast<float>(numbers[0] * static_cast<float>(i));

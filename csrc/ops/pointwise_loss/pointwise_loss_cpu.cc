@@ -48,7 +48,7 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
           const Vec<T> prediction = load_up_to<T>(p + j, n), target = load_up_to<T>(t + j, n);
           const Point<T> here = point<K, T>(prediction, target);
           const bool whole = n == kWidth<T>;
-          const IntVec<T> valid = whole ? ~IntVec<T>{} : first_lanes<T>(n);
+          const IntVec<T> valid = whole ? ~IntVec<T>{} : first_elements<T>(n);
           loss += whole ? here.loss : valid ? here.loss : Vec<T>{};
           mistakes |= wrong<K, T>(prediction, target) & valid;
           bad |= no_probability<K, T>(target) & valid;
@@ -57,10 +57,10 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
           store_up_to<T>(d + j, slope, n);
           if (sums) store_up_to<T>(sums + j, load_up_to<T>(sums + j, n) + slope, n);
         });
-    losses[i - begin] = sum_of_lanes<T>(loss)[0] * share;
-    totals.correct += !any_lane<T>(mistakes);
+    losses[i - begin] = horizontal_sum<T>(loss)[0] * share;
+    totals.correct += !any_element<T>(mistakes);
   }
-  if (any_lane<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
+  if (any_element<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
   totals.loss = sum_of_block<T>(losses);
   for (int64_t i = begin; g.losses && i < end; ++i) g.losses[i] = losses[i - begin];
   return totals;
@@ -79,16 +79,16 @@ LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
         const Vec<T> target = load_up_to<T>(g.targets + begin + r, n);
         const Point<T> here = point<K, T>(prediction, target);
         store_up_to<T>(losses + r, here.loss, n);
-        mistakes += wrong<K, T>(prediction, target) & first_lanes<T>(n);  // -1 each
-        bad |= no_probability<K, T>(target) & first_lanes<T>(n);
+        mistakes += wrong<K, T>(prediction, target) & first_elements<T>(n);  // -1 each
+        bad |= no_probability<K, T>(target) & first_elements<T>(n);
         if (!g.gradient) return;
         Vec<T> slope = here.slope * g.scale;
         if (g.dlosses) slope *= load_up_to<T>(g.dlosses + begin + r, n);
         store_up_to<T>(g.gradient + begin + r, slope, n);
-        column += n == kWidth<T> ? slope : first_lanes<T>(n) ? slope : Vec<T>{};
+        column += n == kWidth<T> ? slope : first_elements<T>(n) ? slope : Vec<T>{};
       });
-  if (sums) *sums = sum_of_lanes<T>(column)[0];
-  if (any_lane<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
+  if (sums) *sums = horizontal_sum<T>(column)[0];
+  if (any_element<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
   totals.correct = end - begin;
   for (int k = 0; k < kWidth<T>; ++k) totals.correct += mistakes[k];
   totals.loss = sum_of_block<T>(losses);

@@ -40,7 +40,7 @@ template <class T>
 GRADRING_API void rms_norm_vjp(const Lane& lane, const RmsNormVjpArguments<T>& arguments) noexcept;
 
 GRADRING_API int rms_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
-// Of the vjp: each block's sums over its rows, for dweight.
+// The scratch memory of the vjp: for each block, the sums over its rows for dweight.
 GRADRING_API ScratchBytes rms_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element) noexcept;
 
 }  // namespace gradring

@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// 1 / sqrt(mean(x^2) + eps) of a row, in every lane of the result.
+// 1 / sqrt(mean(x^2) + eps) of a row, in every element of the result.
 template <class T>
 GRADRING_INLINE Vec<T> row_scale(const T* x, int64_t columns, T eps) noexcept {
   const Vec<T> squares = sum_over<T>(

@@ -27,17 +27,17 @@ struct SgdArguments {
 template <class T>
 GRADRING_API void sgd_update(const Lane& lane, const SgdArguments<T>& arguments) noexcept;
 
-// A parameter that is a matrix, updated a tile at a time as its gradient comes out of a product (grad is not read).
+// A parameter that is a matrix, which is updated tile by tile as a product computes its gradient (grad is not read).
 template <class T>
 struct SgdMatrix {
   SgdArguments<T> whole;
   int64_t columns = 0;
 };
 
-// What updates a tile, with the active ISA level's instructions and the bits of sgd_update. context: a SgdMatrix<T>.
+// The function that updates a tile, at the active ISA level and with the bits of sgd_update. Its `context` is a SgdMatrix<T>.
 template <class T>
 GRADRING_API TileUpdate<T> sgd_tile_update() noexcept;
-// Tiles that do the same in registers (TileConsumer::updating_tiles). Null where this kind of update has none.
+// Tiles that do the same in registers (TileConsumer::updating_tiles). Null if there are none for this kind of update.
 template <class T>
 GRADRING_API const void* sgd_updating_tiles(const SgdArguments<T>& arguments) noexcept;
 

@@ -24,7 +24,7 @@ GRADRING_INLINE SgdKind sgd_kind(const SgdArguments<T>& g) noexcept {
   return g.momentum == 0 ? SgdKind::kPlain : g.nesterov ? SgdKind::kNesterov : SgdKind::kMomentum;
 }
 
-// Whether the gradient counts as it is, neither scaled nor with decay.
+// Whether the gradient is used as it is, without a scale and without weight decay.
 template <class T>
 GRADRING_INLINE bool sgd_bare(const SgdArguments<T>& g) noexcept {
   return g.grad_scale == 1 && g.weight_decay == 0;

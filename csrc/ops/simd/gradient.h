@@ -1,5 +1,5 @@
-// A walk over a part of a parameter and of its gradient: what the optimizers' kernels share. The part is a lane's share
-// of a flat arena, or a tile of a matrix whose gradient comes out of a product.
+// The loop over a part of a parameter and of its gradient, which all optimizers' kernels share. The part is a lane's share of a
+// flat arena, or a tile of a matrix whose gradient a product computes.
 #pragma once
 
 #include "ops/math/math.h"
@@ -14,9 +14,9 @@ template <class T>
 struct GradientPart {
   int64_t first = 0;  // the place of the part's first element in the parameter
   int64_t rows = 1, columns = 0;
-  int64_t stride = 0;  // between rows of the parameter
+  int64_t stride = 0;  // the distance between rows of the parameter, in elements
   const T* gradient = nullptr;
-  int64_t gradient_stride = 0;  // between rows of the gradient
+  int64_t gradient_stride = 0;  // the distance between rows of the gradient, in elements
 };
 
 template <class T>

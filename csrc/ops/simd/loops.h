@@ -1,11 +1,11 @@
-// Loops over arrays by whole vectors and one partial vector at the end.
+// Loops over arrays: whole vectors first, and one partial vector at the end.
 #pragma once
 
 #include "ops/math/reduce.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// step(first element, number of elements): of every whole vector, then of what is left.
+// Calls step(first element, number of elements) for every whole vector, and then for the elements that are left.
 template <class T, class Step>
 GRADRING_INLINE void for_vectors(int64_t columns, Step step) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -14,7 +14,7 @@ GRADRING_INLINE void for_vectors(int64_t columns, Step step) noexcept {
   if (j < columns) step(j, columns - j);
 }
 
-// The first n elements, n being at most a vector's width; the others are 0.
+// Loads the first n elements; the others are 0. n is at most the width of a vector.
 template <class T>
 GRADRING_INLINE Vec<T> load_up_to(const T* x, int64_t n) noexcept {
   return n == kWidth<T> ? load<T>(x) : load_partial<T>(x, n);
@@ -28,15 +28,15 @@ GRADRING_INLINE void store_up_to(T* y, Vec<T> v, int64_t n) noexcept {
   }
 }
 
-// v with zeros from element n on.
+// Returns v with zeros from element n on.
 template <class T>
 GRADRING_INLINE Vec<T> keep_first(Vec<T> v, int64_t n) noexcept {
-  return n == kWidth<T> ? v : first_lanes<T>(n) ? v : Vec<T>{};
+  return n == kWidth<T> ? v : first_elements<T>(n) ? v : Vec<T>{};
 }
 
-// The sum over all elements of term(first element, number of elements), in every lane of the result. Four partial sums
-// take turns, so that additions overlap; which element goes into which depends on the number of columns alone. `term`
-// must be 0 beyond its number of elements.
+// The sum of term(first element, number of elements) over all elements; every element of the result holds it. The terms go
+// to four partial sums in turn, so that additions overlap. Which element goes into which sum depends on the number of
+// columns alone. `term` must be 0 beyond its number of elements.
 template <class T, class Term>
 GRADRING_INLINE Vec<T> sum_over(int64_t columns, Term term) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -48,7 +48,7 @@ GRADRING_INLINE Vec<T> sum_over(int64_t columns, Term term) noexcept {
   }
   for (; j + W <= columns; j += W) sums[0] += term(j, W);
   if (j < columns) sums[1] += term(j, columns - j);
-  return sum_of_lanes<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  return horizontal_sum<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

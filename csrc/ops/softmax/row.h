@@ -1,4 +1,4 @@
-// A row in registers, for softmax and its losses. Rows of up to kMaxRow vectors never leave them.
+// A row in registers, for softmax and cross entropy. Rows of up to kMaxRow vectors stay in registers all the time.
 #pragma once
 
 #include "ops/simd/loops.h"
@@ -34,7 +34,7 @@ GRADRING_INLINE Vec<T> row_sum(const Row<T, N>& row) noexcept {
   Vec<T> sum = row.v[0];
 #pragma GCC unroll 4
   for (int i = 1; i < N; ++i) sum += row.v[i];
-  return sum_of_lanes<T>(sum);
+  return horizontal_sum<T>(sum);
 }
 
 template <class T, int N>
@@ -42,7 +42,7 @@ GRADRING_INLINE Vec<T> row_max(const Row<T, N>& row, IntVec<T> valid) noexcept {
   Vec<T> max = valid ? row.v[N - 1] : broadcast<T>(-Float<T>::kInfinity);
 #pragma GCC unroll 4
   for (int i = 0; i < N - 1; ++i) max = maximum<T>(max, row.v[i]);
-  return max_of_lanes<T>(max);
+  return horizontal_max<T>(max);
 }
 
 // exp(row - max), 0 beyond the tail.
@@ -55,7 +55,7 @@ GRADRING_INLINE Row<T, N> row_exp(const Row<T, N>& row, Vec<T> max, IntVec<T> va
   return e;
 }
 
-// The same steps for rows in memory.
+// The functions below do the same steps for rows in memory.
 
 template <class T>
 GRADRING_INLINE Vec<T> long_row_max(const T* x, int64_t columns) noexcept {
@@ -70,9 +70,9 @@ GRADRING_INLINE Vec<T> long_row_max(const T* x, int64_t columns) noexcept {
   for (; j + W <= columns; j += W) max[0] = maximum<T>(max[0], load<T>(x + j));
   if (j < columns) {
     const Vec<T> last = load_partial<T>(x + j, columns - j);
-    max[1] = maximum<T>(max[1], first_lanes<T>(columns - j) ? last : max[1]);
+    max[1] = maximum<T>(max[1], first_elements<T>(columns - j) ? last : max[1]);
   }
-  return max_of_lanes<T>(maximum<T>(maximum<T>(max[0], max[1]), maximum<T>(max[2], max[3])));
+  return horizontal_max<T>(maximum<T>(maximum<T>(max[0], max[1]), maximum<T>(max[2], max[3])));
 }
 
 // Sum of exp(x - max); writes the exponentials to `to` unless it is null.
@@ -82,11 +82,11 @@ GRADRING_INLINE Vec<T> long_row_exp(const T* x, T* to, int64_t columns, Vec<T> m
   for_vectors<T>(
       columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
         Vec<T> e = math::exp<T>(load_up_to<T>(x + j, n) - max);
-        if (n < kWidth<T>) e = first_lanes<T>(n) ? e : Vec<T>{};
+        if (n < kWidth<T>) e = first_elements<T>(n) ? e : Vec<T>{};
         if (to) store_up_to<T>(to + j, e, n);
         sum += e;
       });
-  return sum_of_lanes<T>(sum);
+  return horizontal_sum<T>(sum);
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -8,7 +8,7 @@ namespace {
 template <class T, int N>
 void short_rows(const SoftmaxArguments<T>& g, Range rows) noexcept {
   const int64_t tail = g.columns - (N - 1) * kWidth<T>;
-  const IntVec<T> valid = first_lanes<T>(tail);
+  const IntVec<T> valid = first_elements<T>(tail);
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     Row<T, N> row = load_row<T, N>(g.x + i * g.columns, tail);
     const Vec<T> max = row_max<T, N>(row, valid);
@@ -96,7 +96,7 @@ void long_rows_vjp(const SoftmaxVjpArguments<T>& g, Range rows) noexcept {
           const Vec<T> v = load_up_to<T>(dy + j, n);
           sum += g.logarithm ? v : v * load_up_to<T>(y + j, n);
         });
-    sum = sum_of_lanes<T>(sum);
+    sum = horizontal_sum<T>(sum);
     for_vectors<T>(
         g.columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
           const Vec<T> d = load_up_to<T>(dy + j, n), v = load_up_to<T>(y + j, n);

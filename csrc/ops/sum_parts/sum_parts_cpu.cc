@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// Lanes split the rows: what a lane writes is in one piece.
+// The rows are divided among the lanes, so that each lane writes one contiguous piece.
 template <class T>
 void run(const Lane& lane, const SumPartsArguments<T>& g) noexcept {
   const Range rows = split(lane, g.rows);

@@ -10,7 +10,7 @@ namespace gradring {
 
 namespace {
 
-// What a program of this many operations takes, about 20 microseconds, is worth handing over Python's lock for.
+// A program of at least this many operations takes about 20 microseconds, which is long enough to release the GIL for.
 constexpr double kWorthTheGil = 2e6;
 
 // Whether calls of an op differ from lane to lane.
@@ -125,7 +125,7 @@ void Executor::make_calls(const Program& program, const Starts& arenas) {
   }
 }
 
-// The call of one lane; its tensors begin at `at`. Shapes and attributes are written for lane 0, and then shared.
+// Makes the call of one lane, whose tensors begin at `at`. Shapes and attributes are written for lane 0, and all lanes share them.
 Tensor* Executor::add_call(const Program& program, const Starts& arenas, const Instruction& instruction, int lane,
                            Tensor* at) {
   const OpSchema& op = *instruction.op;
@@ -153,7 +153,7 @@ Tensor* Executor::add_call(const Program& program, const Starts& arenas, const I
   return at + op.operands.size();
 }
 
-// Where a tensor lies, if that is known now; else notes who has to be told.
+// The address of a tensor, if it is known now. Otherwise it notes the tensor, whose address is then set before each run.
 void* Executor::bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor) {
   switch (buffer.kind) {
     case BufferKind::kInput: inputs_.push_back({tensor, buffer.offset, offset}); return nullptr;
@@ -170,7 +170,7 @@ void Executor::place_temps(const std::string& name, std::byte* memory) noexcept 
 }
 
 void Executor::bind(const Batch& batch) noexcept {
-  // The kernels only read their inputs: validate has seen to it.
+  // Casting away const is right, because validate has checked that no kernel writes to an input of the program.
   for (const Binding& input : inputs_) {
     auto* field = static_cast<std::byte*>(const_cast<void*>(batch.fields[input.number]));
     input.tensor->data = field + input.offset;
@@ -202,7 +202,7 @@ const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepT
   for (const Code& code : code_) {
     const bool runs = (code.when & step.moment) != 0;
     if (!runs && code.tail) break;
-    // A barrier also orders what comes later, so it is kept where its instruction is left out.
+    // Keep the barrier even if its instruction is left out, because it also orders later instructions.
     if (code.barrier) lane.barrier();
     if (!runs) continue;
     if (account != nullptr && code.update != update) {

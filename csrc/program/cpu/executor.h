@@ -1,5 +1,5 @@
-// Executor: runs one program on a team of CPU threads, lane by lane, as often as asked. It makes every instruction's call
-// once, when it is made itself, and allocates nothing afterwards.
+// Executor: runs one program on a team of CPU threads, as often as asked. Its constructor prepares the call of every instruction
+// for every lane; it allocates nothing afterwards.
 #pragma once
 
 #include <cstddef>
@@ -40,13 +40,13 @@ class GRADRING_API Arenas {
   std::vector<Memory> all_;
 };
 
-// What lane 0 found a step's parts to take, in ticks.
+// How long the parts of a step took, in ticks, as lane 0 measured them.
 struct StepTicks {
   uint64_t compute = 0;
   uint64_t update = 0;
 };
 
-// When a lane came to an instruction, began it (a barrier may lie between) and ended it, in ticks.
+// When a lane reached an instruction, began it (a barrier may lie between) and ended it, in ticks.
 struct Span {
   uint64_t ready = 0;
   uint64_t begin = 0;
@@ -66,28 +66,28 @@ class GRADRING_API Executor {
   int64_t rows() const noexcept { return rows_; }  // of the batches it is for
   void set_rows(int64_t rows) noexcept { rows_ = rows; }
 
-  // What the next run should use: what was set, or the trial's choice, or what the trial wants to try.
+  // How many lanes the next run should use: the number that was set, or the one that the trial chose or wants to try.
   int lanes() const noexcept { return lanes_ > 0 ? lanes_ : trial_.lanes(); }
-  int set_lanes(int lanes) noexcept { return std::exchange(lanes_, lanes); }  // 0: leave it to the trial
+  int set_lanes(int lanes) noexcept { return std::exchange(lanes_, lanes); }  // 0: the trial decides
   bool on_trial() const noexcept { return lanes_ == 0 && !trial_.done(); }
   void note(uint64_t took) noexcept { trial_.note(took); }  // of a run on lanes()
 
-  // It runs for so few microseconds that handing over Python's lock would cost more than it gives.
+  // Whether the program takes so few microseconds that it is not worth releasing the GIL.
   bool keeps_gil() const noexcept { return keeps_gil_; }
 
-  // Lane 0, before the others may look (a barrier or the start of a run lies between).
+  // Lane 0 calls this before the other lanes may use the executor: a barrier, or the start of a run, must lie between.
   void bind(const Batch& batch) noexcept;
   void bind_output(void* memory) noexcept;
   // After an arena of temps has moved.
   void place_temps(const std::string& name, std::byte* memory) noexcept;
 
-  // One step, called by every lane with equal records: the instructions of given.moment. Returns this lane's record, and
-  // returns early, on every lane, when a fault is set there. The end is not a barrier. account: lane 0's, null on others.
+  // Runs the instructions of given.moment. Every lane calls it with an equal record. It returns this lane's record, and returns
+  // early, on every lane, if a fault is set there. There is no barrier at the end. `account` is null on lanes other than 0.
   const StepRecord& run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept;
-  // The instructions of an update's last micro-batch alone, for gradients that were accumulated before.
+  // Runs only the instructions that the last micro-batch of an update adds, for gradients that were accumulated before.
   const StepRecord& run_updates(const Lane& lane, const StepRecord& given) noexcept;
 
-  // From now on every lane notes its spans: instruction i of lane l at l * size() + i. Null: no more.
+  // Makes every lane note its spans from now on: instruction i of lane l at l * size() + i. Null ends that.
   void watch(Span* spans) noexcept {
     spans_ = spans;
     observed_ = spans != nullptr || traced_;

@@ -6,7 +6,7 @@ namespace gradring {
 
 namespace {
 
-// A range of memory that an instruction touches; inputs and outputs count by field.
+// A range of memory that an instruction reads or writes. For inputs and outputs of the program, the field identifies the memory.
 struct Touch {
   BufferKind kind;
   int32_t arena;
@@ -78,7 +78,7 @@ Schedule make_schedule(const Program& program, int lanes) {
     (dispatch.single_lane ? single_scratch : shared_scratch) |= scratch;
     since.insert(since.end(), now.begin(), now.end());
     schedule.dispatches.push_back(dispatch);
-    // One lane alone may want another amount than each of many.
+    // One lane that runs alone may need another amount than each of many lanes.
     for (const OpWork& work : {all, one}) {
       schedule.scratch.per_lane = std::max(schedule.scratch.per_lane, work.scratch.per_lane);
       schedule.scratch.shared = std::max(schedule.scratch.shared, work.scratch.shared);

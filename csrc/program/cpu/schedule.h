@@ -23,7 +23,7 @@ struct Schedule {
 
 // A barrier stands before each instruction that reads or writes memory which one since the last barrier has written, or
 // writes memory which one has read. Memory is compared, not buffer numbers, so shared temps and the kernels' shared
-// scratch are covered. lanes: how many the team has.
+// scratch are covered. `lanes` is the size of the team.
 GRADRING_API Schedule make_schedule(const Program& program, int lanes);
 
 }  // namespace gradring

@@ -45,7 +45,7 @@ class Case:
 
     @property
     def arrays(self) -> int:
-        """How many, each rewritten before its use."""
+        """How many arrays there are. Each is rewritten before its use."""
         return _TOGETHER if self.together else max(_COLD_BYTES // self.bytes, 2) if self.cold else 1
 
     @property

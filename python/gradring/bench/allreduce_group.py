@@ -1,4 +1,4 @@
-"""A library's ranks, as the race holds them: started by their own launcher, asked turn by turn, at rest in between."""
+"""The ranks of one library in the race. Their own launcher starts them; they run when the race asks, and sleep in between."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def entrants() -> list[Entrant]:
     ]
     python = (sys.executable, "-m", _MODULE)
     if mpich := shutil.which("mpiexec.mpich"):
-        # Debian names the library otherwise than mpi4py's wheel expects it.
+        # Debian's library has another name than mpi4py's wheel expects.
         library = next(iter(sorted(Path("/usr/lib").glob("*/libmpich.so.12"))), None)
         links = {"libmpi.so.12": str(library)} if library else {}
         base = {"MPI4PY_MPIABI": "mpich", "LD_LIBRARY_PATH": "{folder}"}
@@ -94,7 +94,7 @@ def _intel_mpi() -> Path | None:
     return None
 
 
-# Peers that have no fair call from NumPy here, and why.
+# Peers that cannot be called fairly from NumPy, and the reasons.
 UNFAIR = {
     "oneCCL": "the wheel oneccl-cpu has a C++ interface alone: no call from NumPy arrays",
     "pypccl": "its wheel is for CPython 3.12 on Linux alone, and it goes over TCP/IP as gloo does",

@@ -73,7 +73,7 @@ def _mpi(rank: int, size: int, folder: str, **options: str) -> Library:
         return np.frombuffer(memory, np.float32, count)
 
     def bind(array: Array) -> AllReduce:
-        # As mpi4py's documentation advises for speed: no dtype is looked up.
+        # mpi4py's documentation advises this form for speed, because it need not look up a dtype.
         buffer = [array, array.size, MPI.FLOAT]
         call, in_place = world.Allreduce, MPI.IN_PLACE
         return lambda _: call(in_place, buffer)

@@ -18,7 +18,7 @@ PEERS = {
 
 
 def run(*, rounds: int = 5, peers: Sequence[str] = (), peers_from: Path | None = None, out: Path | None = None) -> None:
-    """Runs and prints the race against all peers, or those named; `out` also saves it as JSON."""
+    """Runs the race against all peers, or those in `only`, and prints it; with `out` it is also saved as JSON."""
     cases = [Case("Fashion-MNIST epoch, batch 64", {"sizes": SIZES, "batch": 64})]
     print_machine()
     more = read_peers(peers_from)

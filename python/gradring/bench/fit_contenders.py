@@ -1,6 +1,6 @@
 """An epoch over Fashion-MNIST, per library: shuffled batches of 64, 784-256-128-10, SGD with momentum.
 
-Peers run their own best loop: data preloaded in their tensors, one random permutation an epoch, batches sliced by
+Peers run their own best loop: data preloaded in their tensors, one random permutation per epoch, batches sliced by
 hand (no loader), loss read once at the end.
 """
 

@@ -92,7 +92,7 @@ def numpy_slicing(case: dict[str, Any]) -> Pass:
 def gather(case: dict[str, Any], *, threads: int, rows: str = "shuffled") -> Pass:
     """The ceilings: each row copied once into one warm buffer, by np.take from memory, by pread from the file.
 
-    With rows "in_order", the same bytes as one run of memory each batch (memcpy).
+    If the rows are "in_order", it copies the same bytes as one run of memory per batch (memcpy).
     """
     work, batch = case["work"], case["batch"]
     if work not in ("scale", "rows", "warm", "cold"):

@@ -60,7 +60,7 @@ def prepare(case: dict[str, Any]) -> None:
 
 
 def drop_cache() -> None:
-    """Takes the file out of the page cache; raises RuntimeError if somebody's map keeps a twentieth of it there."""
+    """Takes the file out of the page cache. Raises RuntimeError if a process that maps the file keeps a twentieth of it there."""
     fd = os.open(rows_file(), os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -96,7 +96,7 @@ def batches_of(case: dict[str, Any]) -> int:
 
 
 class Ready:
-    """Sample i of a batch of `mebibytes`, from memory that is there: it is the way to the consumer that counts."""
+    """Sample i of a batch of `mebibytes`. Its memory exists before, because only the hand-over to the consumer is measured."""
 
     def __init__(self, mebibytes: int, batch: int, ballast: Any = None) -> None:
         self.samples = np.arange((mebibytes << 20) // 4, dtype=np.float32).reshape(batch, -1)
@@ -113,7 +113,7 @@ class Ready:
 
 
 class ReadyBatches(Ready):
-    """The same by whole batches, as DataLoader's ``__getitems__`` gives them."""
+    """The same data set with ``__getitems__``, so that DataLoader asks for whole batches."""
 
     def __getitems__(self, indices: list[int]) -> Any:
         import torch

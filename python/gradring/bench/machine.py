@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine, the date and the versions with which a figure was measured."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def versions() -> dict[str, str]:
 
 
 def core_round_trip() -> float:
-    """Seconds of a word's way from one core to another and back; 0 where there is one core.
+    """The round trip, in seconds, of a word between two cores; 0 if there is only one core.
 
-    It tells whether the two processors of a virtual machine share a last-level cache just now, or do not. With
+    It shows whether the two processors of a virtual machine share a last-level cache at the moment. With
     ``GRADRING_BENCH_APART=NANOSECONDS`` it waits, a minute at most, until it takes so long: until they do not.
     """
     from gradring import _core

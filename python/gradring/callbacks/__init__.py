@@ -1,4 +1,4 @@
-"""What happens between the steps of ``Trainer.fit``."""
+"""Objects whose methods ``Trainer.fit`` calls between its steps."""
 
 from __future__ import annotations
 

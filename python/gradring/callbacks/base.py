@@ -1,4 +1,4 @@
-"""What a callback is, and what it sees of a run."""
+"""The base class of callbacks, and the description of a run that they get."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Run:
     ``epoch`` and ends before ``last_epoch``. ``batch`` of ``batches`` are done in it; ``batches`` is None where the
     ``source``, which batches come from, cannot tell. ``metrics`` holds the running means of the epoch, and at its end
     its row of the history; ``names`` are those that the row will have. A callback ends the run after the current epoch
-    by setting ``stop`` to a reason. ``ended`` says at the run's end how it came: ``"complete"``, or the exception's
+    by setting ``stop`` to a reason. When the run has ended, ``ended`` says how: ``"complete"``, or the exception's
     name.
     """
 

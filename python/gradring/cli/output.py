@@ -11,7 +11,7 @@ __all__ = ["say", "settle"]
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line. A reader that has gone, or a full disk, is no reason to fail: the work is done and saved."""
+    """Print a line. It is no error if the reader has gone or the disk is full, because the work is done and saved."""
     target = sys.stdout if file is None else file
     try:
         print(text, file=target, flush=True)

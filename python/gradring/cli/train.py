@@ -120,7 +120,7 @@ def _stem(path: Path | None) -> str:
 
 
 def _require_ours(options: argparse.Namespace, *paths: Path) -> None:
-    """Nothing is overwritten unless somebody said so."""
+    """Refuse to overwrite files unless the user asked for it."""
     require_other("train", paths, (options.x, options.y))
     if options.resume and not paths[0].exists():
         raise ValueError(f"[train] --resume: there is no file {paths[0]}; leave --resume out to start afresh")

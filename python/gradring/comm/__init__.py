@@ -1,4 +1,4 @@
-"""Agree: collectives between ranks on one host, alone or in anybody's training loop.
+"""Collectives between ranks on one host, for gradring's own training or for any other training loop.
 
 Ranks are processes (``gradring run``, ``gr.comm.spawn``, torchrun, mpirun, srun) or threads of this one. Every call ends
 in success, ``PeerDied`` within a second of a death, ``PeerStalled`` at its deadline, or ``CollectiveMismatch``.

@@ -1,4 +1,4 @@
-"""Where a rank is, told to those that give it up as stalled."""
+"""Tells the Python stack of a rank to other ranks that give it up as stalled."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ __all__ = ["Dataset", "Samples"]
 
 
 class Samples(NamedTuple):
-    """Samples ``x``, one a row, and their labels ``y``."""
+    """Samples ``x``, one per row, and their labels ``y``."""
 
     x: NDArray[Any]
     y: NDArray[np.int64]

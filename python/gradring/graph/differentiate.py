@@ -18,7 +18,7 @@ __all__ = ["differentiate", "gradient_name", "with_loss"]
 
 
 def gradient_name(name: str) -> str:
-    """What the gradient of a value is called."""
+    """The name of the gradient of a value."""
     return f"d({name})"
 
 

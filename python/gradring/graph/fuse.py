@@ -1,6 +1,6 @@
 """Fusion: neighbouring operations become one pass over memory. Each function is a rewriting of the graph.
 
-What is gained: a linear layer's bias and activation happen while the matrix product's tile is in registers; so do the
+A linear layer's bias and activation are then computed while the tile of the matrix product is in registers; so are the
 derivative of the activation before it and the sums that are its bias gradient.
 """
 

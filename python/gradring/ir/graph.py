@@ -103,7 +103,7 @@ class Graph:
         return {name: node for node in self.nodes for _, name in node.written()}
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Who reads each root's memory, under whatever name."""
+        """The nodes that read each root's memory, by way of the root or of any of its views."""
         result: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in set(map(self.root, node.inputs.values())):

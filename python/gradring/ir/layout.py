@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["GRAIN", "Layout", "padded"]
 
-# Elements: each parameter begins on a cache line of its own, in either dtype.
+# In elements: the offset of each parameter is a multiple of this, so that each begins on a cache line of its own.
 GRAIN = 16
 
 

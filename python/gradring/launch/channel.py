@@ -1,7 +1,7 @@
 """A control channel: packets over a Unix socket, with descriptors, after both ends have proved that they know the key.
 
 The handshake is a mutual challenge and response with HMAC-SHA256; the labels keep one side's proof from being of use to
-the other. Nothing else that a peer says is looked at before its proof is right.
+the other. Everything else that a peer sends is read only after its proof was right.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Descriptor:
         self.fd = fd
 
     def take(self) -> int:
-        """Its number; whoever calls owns it now."""
+        """Give the descriptor's number to the caller, who owns it from now on."""
         fd, self.fd = self.fd, -1
         return fd
 
     def close(self) -> None:
-        """Close it; again is nothing."""
+        """Close it. Closing again does nothing."""
         if self.fd >= 0:
             os.close(self.take())
 

@@ -77,7 +77,7 @@ class MeetingPlace:
             return key, listener
 
     def connect(self) -> tuple[bytes, socket.socket] | None:
-        """Another rank: the key and a connection, or None as long as there is nobody to connect to."""
+        """For the other ranks: the key and a connection, or None as long as rank 0 does not listen yet."""
         try:
             key = self._read_key()
             link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -94,7 +94,7 @@ class MeetingPlace:
         return key, link
 
     def remove(self) -> None:
-        """Rank 0, at the end: no file is left."""
+        """For rank 0, at the end: remove all files."""
         with self._locked():
             for path in (self._key, self._socket, self._lock):
                 with suppress(FileNotFoundError):
@@ -129,7 +129,7 @@ class MeetingPlace:
             fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                # Whoever held it before may have removed it: then it locks nothing any more.
+                # The process that held the lock before may have removed the file; then the lock protects nothing.
                 if os.path.exists(self._lock) and os.path.samestat(os.fstat(fd), os.stat(self._lock)):
                     yield
                     return

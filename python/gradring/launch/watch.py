@@ -1,4 +1,5 @@
-"""Watches a job to its end: after the first failure the others end too, by themselves, by SIGTERM, or by SIGKILL."""
+"""Watches a job until all its ranks have ended. After the first failure it ends the others by SIGTERM and then SIGKILL, unless
+they end by themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loader as an engine reads it: natively, without Python between batches."""
+"""A loader in the form that an engine reads: natively, without Python between batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over a loader. The native readers ask it what a trouble means, on their slow paths only."""
+"""One pass over a loader. A native reader calls its methods only when the reader cannot go on, so they may be slow."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class Workers:
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:
-        """Whatever is raised within ends the pass, and these processes serve no other."""
+        """An exception raised within the block ends the pass, and these processes then serve no other."""
         try:
             yield
         except BaseException:

@@ -1,4 +1,4 @@
-"""Who waits for whom: a loader's numbers, and what they say."""
+"""A loader's statistics: how long the consumer and the workers waited for each other, and what to do about it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class LoaderStats:
 def stats_from(
     native: dict[str, Any], *, workers: str, restarted: int, python: bool, size: Size, parts: list[str]
 ) -> LoaderStats:
-    """Puts the native counters into words."""
+    """Makes statistics of the native counters."""
     count = len(native["workers"])
     wait, own = native["consumer_wait_seconds"], native["consumer_own_seconds"]
     busy, idle = native["worker_busy_seconds"], native["worker_wait_seconds"]

@@ -18,7 +18,7 @@ def main(text: str) -> None:
     given: dict[str, Any] = json.loads(text)
     faulthandler.enable(given["stack_fd"])
     faulthandler.register(given["stack_signal"], file=given["stack_fd"], all_threads=True)
-    # What takes time to import is imported while the payload is being written.
+    # Import slow modules now, while the loader's process still writes the payload.
     from gradring import _core, sources
     from gradring.loader.processes import beginning
 

@@ -1,4 +1,4 @@
-"""What every loss is: a small immutable description. The arithmetic is native, in ``csrc/ops``."""
+"""The base class of losses, which are small immutable descriptions. The arithmetic is native, in ``csrc/ops``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every metric of this package is."""
+"""The base class of this package's metrics."""
 
 from __future__ import annotations
 

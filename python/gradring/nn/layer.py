@@ -1,4 +1,4 @@
-"""Layer: what every part of a model is."""
+"""Layer: the base class of every part of a model."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Layer(Settled):
         )
 
     def _changed(self, name: str) -> None:
-        # What a user's layer keeps may decide how it is traced: programs made before are made again.
+        # An attribute of a user's layer may decide how it is traced, so programs must be made again.
         if self._store is not None:
             for programs in list(self._store.whole.programs):
                 programs.forget()
@@ -300,7 +300,7 @@ def _shapes(specs: Mapping[str, ParameterSpec]) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class NotData:
-    """Stands for an argument that a file cannot hold, and that a layer should not keep alive: what it was."""
+    """Takes the place of an argument that a file cannot hold and that a layer should not keep alive; it says what it was."""
 
     kind: str
 

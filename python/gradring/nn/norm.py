@@ -26,7 +26,7 @@ def _zeros(_: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64
 
 
 class _Norm(Layer):
-    """What the layers share: a weight of ones and a bias of zeros, one number each per feature."""
+    """The base class of these layers. It has the weight, of ones, and the bias, of zeros, each with one number per feature."""
 
     features: int
     _vectors: tuple[str, ...]  # the parameters' names

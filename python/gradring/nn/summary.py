@@ -14,7 +14,7 @@ __all__ = ["summarize"]
 
 
 class Layer(Traceable, Protocol):
-    """What the table asks of a layer."""
+    """The methods of a layer that the table uses."""
 
     @property
     def shown_by_parts(self) -> bool: ...
@@ -53,7 +53,7 @@ def _flops(tracer: Builder, node: Node) -> int:
 
 
 def summarize(model: Layer, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Table:
-    """One line a layer; FLOPs are those of the forward pass, bytes those of its outputs and parameters in float32."""
+    """One line per layer. FLOPs are those of the forward pass, and bytes those of its outputs and parameters in float32."""
     tracer = Builder(training=False)
     rows: list[tuple[str, ...]] = []
     totals = [0, 0, 0]

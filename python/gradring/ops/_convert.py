@@ -1,4 +1,4 @@
-"""What the native operations call for arguments that are not plain NumPy arrays, and for rare questions."""
+"""Functions that the native operations call for arguments that are not plain NumPy arrays, and in other rare cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def learn_bfloat16() -> np.dtype[Any]:
 
 
 def dtype_name(op: str, argument: str, value: Any) -> str:
-    """The name of what ``numpy.dtype`` makes of a value; empty if it makes nothing."""
+    """The name of the dtype that ``numpy.dtype`` makes of a value, or "" if it makes none."""
     try:
         return str(np.dtype(value).name)
     except TypeError:

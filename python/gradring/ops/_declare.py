@@ -1,5 +1,5 @@
-"""What the file of an op says about it beside its eager functions: its derivative, its formula in NumPy, its twin in
-PyTorch, and inputs for the tests that run over all ops. The schema itself is declared in ``csrc/ops/<op>/op.cc``."""
+"""The declaration of an op in its Python file: its derivative, its formula in NumPy, its twin in PyTorch, and inputs for the
+tests that run over all ops. The schema itself is declared in ``csrc/ops/<op>/op.cc``."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Tape(Protocol):
     def contribute(
         self, target: str, op: str, role: str, inputs: Mapping[str, str], *, effects: str = "", **attributes: Any
     ) -> None:
-        """Add a node whose result ``role`` is a gradient of ``target``, if somebody needs it."""
+        """Add a node whose result ``role`` is a gradient of ``target``, if that gradient is needed."""
 
     def contribute_all(self, targets: Mapping[str, str], op: str, inputs: Mapping[str, str], **attributes: Any) -> None:
-        """Add one node that makes gradients of several values, by its results' names, where somebody needs them."""
+        """Add one node that makes gradients of several values, by its results' names; those that are not needed are left out."""
 
     def pass_on(self, target: str, gradient: str) -> None:
         """``gradient`` itself is a gradient of ``target``."""
@@ -69,7 +69,7 @@ class Derivative:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is said about one op; see :func:`declare`."""
+    """The declaration of one op; see :func:`declare`."""
 
     op: str
     reference: Callable[..., Named] | None

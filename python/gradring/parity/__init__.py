@@ -1,5 +1,5 @@
-"""Is it the same training? Runs a trainer and PyTorch side by side on the same weights and batches, and compares
-every loss, every gradient and every parameter after every step.
+"""Checks that a trainer trains as PyTorch does: runs both side by side on the same weights and batches, and compares every
+loss, every gradient and every parameter after every step.
 
 ::
 

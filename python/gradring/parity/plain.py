@@ -1,4 +1,5 @@
-"""The same model and training in a page of NumPy: obvious formulas, no speed. The judge where PyTorch is missing."""
+"""The same model and training in a page of NumPy, by obvious formulas and without regard to speed. It is the reference where
+PyTorch is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison found, and when it counts as equal."""
+"""The results of a comparison, and the tolerance within which they count as equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trainer asks of a session, and where an epoch is."""
+"""The interface between a trainer and its session, and the position within an epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session is fed: named fields, as arrays in memory or as a loader's, checked before anything runs."""
+"""The data of a session: named fields, as arrays in memory or from a loader, checked before anything runs."""
 
 from __future__ import annotations
 

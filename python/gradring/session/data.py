@@ -1,4 +1,4 @@
-"""From what a trainer is given to batches, and from a batch to its fields."""
+"""Makes batches from the data that a trainer is given, and fields from a batch."""
 
 from __future__ import annotations
 

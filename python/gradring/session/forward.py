@@ -1,4 +1,4 @@
-"""What ``model(x)`` and ``predict`` run."""
+"""The forward pass that ``model(x)`` and ``predict`` run."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Programs:
         graph, output = build()
         made = plan(graph, output, mode=mode)
         barriers = self.native.add(mode, rows, **made.native())
-        # What is only printed is planned again when somebody asks: thousands of small models may be alive.
+        # Keep no data that only a printed plan needs, because thousands of small models may be alive. It is made again if needed.
         named = tuple(i for i in made.instructions if i.op in ("cross_entropy", "embedding"))  # for errors
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True

@@ -1,4 +1,4 @@
-"""What a session tells of an epoch, while it runs and at its end."""
+"""The reports of a session about an epoch, while it runs and at its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Report:
 
 @dataclass(slots=True)
 class EpochResult:
-    """What an epoch came to. ``seconds`` has keys data, compute, update and total."""
+    """The result of an epoch. ``seconds`` has the keys data, compute, update and total."""
 
     loss: float
     accuracy: float | None

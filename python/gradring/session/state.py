@@ -1,4 +1,4 @@
-"""What a session owns: one model's arenas, programs and counts, and the optimizer that its steps apply."""
+"""The state of a session: one model's arenas, programs and counts, and the optimizer that its steps apply."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class SessionState(BaseSession):
 
     @property
     def seed(self) -> int:
-        """What dropout is drawn from, together with ``draw_count``."""
+        """The seed of dropout's random numbers, which also depend on ``draw_count``."""
         seed: int = self._native.seed
         return seed
 

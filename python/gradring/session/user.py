@@ -1,4 +1,5 @@
-"""The session behind ``Trainer(step=fn, params=..., optimizer=...)``: the user's gradients, our updates."""
+"""The session behind ``Trainer(step=fn, params=..., optimizer=...)``: the user's function computes gradients, and the session
+updates the parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both estimators share: a multilayer perceptron, how it is trained, and what a pickle of it holds."""
+"""The base class of both estimators: a multilayer perceptron, its training, and its pickle."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
 class Network(BaseEstimator):
-    """The options of both estimators, and what they do with them. They are only stored here and checked in ``fit``, as
-    scikit-learn asks."""
+    """The options of both estimators, and their use. The constructor only stores the options and ``fit`` checks them, as
+    scikit-learn demands."""
 
     _loss: LossName
     _state: dict[str, Any] | None

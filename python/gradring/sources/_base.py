@@ -1,4 +1,4 @@
-"""What all of gr.sources have in common."""
+"""The base class of all sources."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class _Keyed:
 
 
 class _Checked:
-    """fn, and a closer look at samples that do not look like the first at first sight, which is native code's."""
+    """The user's function, and the check of samples that seem to native code to differ from the first one."""
 
     def __init__(self, fn: _Function[..., Any], kind: str, fields: tuple[Field, ...]) -> None:
         self.fn, self.kind, self.fields = fn, kind, fields

@@ -1,4 +1,4 @@
-"""Fields: how an array of samples looks to the native core, and to NumPy."""
+"""Fields: the dtype and the shape of an array of samples, for NumPy and for the native core."""
 
 from __future__ import annotations
 

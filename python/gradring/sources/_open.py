@@ -1,4 +1,4 @@
-"""From what users give to what a loader reads."""
+"""Opens everything that a user may give as a source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loader needs of a source once it is open."""
+"""A source that is open, with all that a loader needs of it."""
 
 from __future__ import annotations
 

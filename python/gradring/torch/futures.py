@@ -25,7 +25,7 @@ class Completer:
         weakref.finalize(self, _stop, self._queue, self._threads)
 
     def future(self, work: Work, result: Any) -> Any:
-        """A future of `result`, which is there when the work is done."""
+        """A future whose result is `result`, which is complete when the work has ended."""
         if not self._threads:
             thread = threading.Thread(target=_serve, args=(self._queue,), name="gradring-futures", daemon=True)
             thread.start()

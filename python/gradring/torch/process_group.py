@@ -26,10 +26,10 @@ _LONGEST_PATH = 512
 
 
 class _Done:
-    """What has ended when it is returned."""
+    """The work of an operation that has ended before it is returned."""
 
     def wait(self, timeout: float | None = None) -> None:
-        """Returns at once."""
+        """Return at once, because the operation has ended."""
 
 
 class _Pending(dist._Work):

@@ -1,4 +1,4 @@
-"""What all of gr.transforms have in common."""
+"""The interface of transforms, and checks that they share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Transform(Protocol):
         ...
 
     def step(self) -> tuple[Any, ...]:
-        """Itself as the native core takes it."""
+        """The transform in the form that the native core takes."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""From what users give as transforms to what the native core takes."""
+"""Converts the transforms that a user gives to the form that the native core takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["plan"]
 
 
 class Field(Protocol):
-    """What a transform must know of a source's field."""
+    """The properties of a source's field that a transform needs."""
 
     @property
     def name(self) -> str: ...
