@@ -69,7 +69,7 @@ def test_from_the_middle_of_an_epoch(blobs, tmp_path, accumulate, source):
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("kind", ["loader", "batches", "own"])
 def test_steps_that_a_callback_takes_are_none_of_the_epochs(blobs, kind, accumulate):
-    """Steps between two epochs change the parameters, but not how many batches of the epoch are done."""
+    """Steps that a callback takes change the parameters, but not how many batches of the epoch are done."""
     steps = []
 
     class Extra(gr.callbacks.Callback):

@@ -49,3 +49,24 @@ def test_every_row_of_a_table_with_tests_names_one(document):
 def test_linked_files_exist(document):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+# Pages that describe the source tree. (Other pages also name files that a user makes.)
+ABOUT_THE_TREE = [ROOT / "HACKING.md", *(ROOT / "docs" / name for name in ("architecture.md", "cuda.md", "loader.md"))]
+SOURCES = r"\.(?:h|cc|c|cu|pml|py|pyi|sh|cmake|in)"
+
+
+def paths():
+    """Every file and folder of the tree, as "/csrc/ops/op.h" and "/csrc/ops/"."""
+    folders = ("csrc", "python", "tests", "scripts", "benchmarks", "examples", "docs", "cmake")
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    return [f"/{name(path)}/" if path.is_dir() else f"/{name(path)}" for path in found]
+
+
+@pytest.mark.parametrize("document", ABOUT_THE_TREE, ids=name)
+def test_files_named_in_the_text_exist(document):
+    text = re.sub(r"^(?:```|    ).*$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = re.findall(rf"`((?:[\w.-]+/)*(?:[\w.-]+{SOURCES}|[\w.-]+/))`", text)
+    assert len(named) >= 3
+    there = paths()
+    assert [path for path in named if not any(known.endswith(f"/{path}") for known in there)] == []

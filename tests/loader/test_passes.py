@@ -184,7 +184,7 @@ def test_iterators_and_feeds_have_one_pipeline_after_the_other(workers):
         assert second is not first
         assert next(iterator)[1].tolist() == list(range(10))
         assert feed.next_rows() == 10
-        del feed  # in the middle of its pass, with a batch that nobody trained on
+        del feed  # in the middle of its pass, with a batch that was not trained on
         gc.collect()
         assert numbers(loader) == list(range(100)) and loader._last in (first, second)
         assert loader.stats().held == 0

@@ -60,7 +60,7 @@ def prepare(case: dict[str, Any]) -> None:
 
 
 def drop_cache() -> None:
-    """Takes the file out of the page cache. Raises RuntimeError if a process that maps the file keeps a twentieth of it there."""
+    """Takes the file out of the page cache. RuntimeError if a process that maps it keeps a twentieth of it there."""
     fd = os.open(rows_file(), os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -55,8 +55,8 @@ def _maker(graph: Graph, name: str) -> tuple[int, Node, str]:
 
 
 def meaning_of(graph: Graph) -> list[dict[str, str]]:
-    """For each kind of micro-batch, or each route, a digest of each result. Results are values that outlast the step, values that
-    nodes with effects read, and, in a graph without a loss, values that no node reads."""
+    """For each kind of micro-batch, or each route, a digest of each result. Results are values that outlast the step, values
+    that nodes with effects read, and, in a graph without a loss, values that no node reads."""
     meanings = []
     for moment in moments_of(graph):
         results: dict[str, str] = {}

@@ -3,8 +3,8 @@
 A cache line that one core writes and another reads costs tens of nanoseconds each time, many times the arithmetic on it. The
 backward pass and the update can divide a weight among lanes by its rows: ``dx = dy w'`` makes a column of ``dx`` from a row of
 ``w``, and ``dw = x' dy`` can be cut anywhere. But each element of the forward product ``x w`` needs all rows of ``w``. If the
-product is summed in two halves of ``k``, each by one half of the lanes, a lane reads only its own rows there too; the lanes then
-have to exchange the output once.
+product is summed in two halves of ``k``, each by one half of the lanes, a lane reads only its own rows there too; the lanes
+then have to exchange the output once.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Tape(Protocol):
         """Add a node whose result ``role`` is a gradient of ``target``, if that gradient is needed."""
 
     def contribute_all(self, targets: Mapping[str, str], op: str, inputs: Mapping[str, str], **attributes: Any) -> None:
-        """Add one node that makes gradients of several values, by its results' names; those that are not needed are left out."""
+        """Add one node that makes gradients of several values, by its results' names, without those that are not needed."""
 
     def pass_on(self, target: str, gradient: str) -> None:
         """``gradient`` itself is a gradient of ``target``."""

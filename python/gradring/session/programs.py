@@ -59,7 +59,7 @@ class Programs:
         graph, output = build()
         made = plan(graph, output, mode=mode)
         barriers = self.native.add(mode, rows, **made.native())
-        # Keep no data that only a printed plan needs, because thousands of small models may be alive. It is made again if needed.
+        # Keep no data that only a printed plan needs, because thousands of small models may be alive. It can be made again.
         named = tuple(i for i in made.instructions if i.op in ("cross_entropy", "embedding"))  # for errors
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
@@ -71,7 +71,7 @@ class Programs:
         self.plans.clear()
 
     def use_state(self) -> None:
-        """The optimizer's arenas are others from now on."""
+        """Use other arenas for the optimizer's state from now on."""
         self.native.set_arenas(self.arenas.native())
         self.clear()
 

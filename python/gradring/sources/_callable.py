@@ -123,7 +123,7 @@ def _array(name: str, part: Any) -> NDArray[Any]:
 
 
 class _Keyed:
-    """fn, with random numbers of its sample."""
+    """The user's function, called with random numbers of its sample."""
 
     def __init__(self, fn: _Function[..., Any], rng: bool, reseed: bool) -> None:
         self.fn, self.rng, self.reseed = fn, rng, reseed
