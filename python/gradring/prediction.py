@@ -67,7 +67,7 @@ def joined_rows(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
 
 
 def probabilities(kind: str, outputs: NDArray[Any]) -> NDArray[Any]:
-    """The probabilities of a classification's outputs, in their dtype: the softmax over the last axis, or each output's sigmoid.
+    """The probabilities of a classification's outputs, in their dtype: the softmax of the last axis, or each one's sigmoid.
 
     >>> probabilities("cross_entropy", np.array([[0.0, 0.0], [1e3, -1e3]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]
