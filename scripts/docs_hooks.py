@@ -1,4 +1,4 @@
-"""What mkdocs does to the pages beside what mkdocs.yml says.
+"""Changes the pages for the site, beyond the settings in mkdocs.yml.
 
 The pages are also read in the repository, where they link to sources, tests and results. The site has none of these: such a
 link becomes the name of the file.

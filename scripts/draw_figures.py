@@ -171,7 +171,7 @@ def step_table() -> str:
 
 
 def machine() -> str:
-    """Where and with what the steps were measured."""
+    """The machine and the versions with which the steps were measured."""
     about = results("step")["machine"]
     versions = about["versions"]
     return (

@@ -33,7 +33,7 @@ LAYERS_HEADER = '''"""Layers. A model is a layer; ``Sequential`` makes one of se
 
 
 def public_names(path: Path) -> list[str]:
-    """What a module's ``__all__`` lists."""
+    """The names in a module's ``__all__``."""
     return next(
         sorted(ast.literal_eval(node.value))
         for node in ast.parse(path.read_text()).body
@@ -86,7 +86,7 @@ def generate() -> str:
 
 
 def complete(text: str) -> str:
-    """What the generator cannot know: imports of hand-written signatures, generic arguments, the buffer protocol."""
+    """Adds to a stub what the generator cannot know: imports of signatures, generic arguments, the buffer protocol."""
     lines = []
     for line in text.splitlines():
         if re.match(r"\s*def ", line):

@@ -59,7 +59,7 @@ def spdl(case: dict[str, Any], *, ahead: int = 3) -> Pass:
 
 
 class _Endless:
-    """In SPDL's subprocess: the same batch, over and over."""
+    """A source that yields the same batch over and over, in SPDL's subprocess."""
 
     def __init__(self, mebibytes: int, batch: int, ballast: Any = None) -> None:
         self.batch, self.ballast = np.arange((mebibytes << 20) // 4, dtype=np.float32).reshape(batch, -1), ballast

@@ -30,7 +30,7 @@ def samples(case: dict[str, Any], *, workers: int, start: str = "spawn") -> Pass
 
 
 def windows(case: dict[str, Any], *, workers: int, threads: int | None = None) -> Pass:
-    """By whole batches, crops as windows of a strided view."""
+    """DataLoader by whole batches, whose crops are windows of a strided view."""
     return work_pass(case, workers, batched=True, threads=threads, crop_and_flip=crop_and_flip_by_window)
 
 

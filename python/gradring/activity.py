@@ -23,7 +23,7 @@ _under_way: list[str] = []  # activities within each other, the innermost last
 
 
 def listen(listener: Listener) -> None:
-    """Tell it from now on, as long as it lives."""
+    """Tell `listener` of every activity from now on, as long as the listener lives."""
     _listeners.add(listener)
 
 

@@ -24,14 +24,14 @@ _FIXES = {
 
 
 class Obstacle(NamedTuple):
-    """What is wrong, and what to do."""
+    """The text of an error: what is wrong, and what to do."""
 
     what: str
     fix: str
 
 
 def report() -> dict[str, Any] | None:
-    """What the module ``_cuda`` found; None if this installation was built without it."""
+    """The devices that the module ``_cuda`` found; None if this installation was built without it."""
     try:
         module = import_module("gradring._cuda")
     except ModuleNotFoundError as error:

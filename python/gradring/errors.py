@@ -1,4 +1,4 @@
-"""What gradring raises beyond plain misuse, which stays ``ValueError`` and ``TypeError``."""
+"""The exceptions of gradring. Misuse raises ``ValueError`` or ``TypeError``; these are for everything else."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _each(listeners: Iterable[Any], call: Callable[[Any], object]) -> list[Excep
 
 
 def _tell(error: BaseException, failed: Iterable[Exception]) -> None:
-    """What else went wrong: as notes of the exception where Python has notes, and in the log."""
+    """Report further exceptions: as notes of the first one, where Python has notes, and in the log."""
     for other in failed:
         _LOG.error("at the end of fit, a callback raised %s: %s", type(other).__name__, other, exc_info=other)
         if hasattr(error, "add_note"):

@@ -1,4 +1,4 @@
-"""What a training run measured, epoch by epoch."""
+"""The metrics of a training run, epoch by epoch."""
 
 from __future__ import annotations
 

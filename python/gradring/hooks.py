@@ -13,7 +13,7 @@ __all__ = ["Hook", "forward", "save"]
 
 
 class Hook:
-    """One function, which ``register`` sets; before the first call of it ``load`` imports what registers."""
+    """A function that ``register`` sets. Before its first call, ``load`` imports the module that registers it."""
 
     def __init__(self) -> None:
         self.load: Callable[[], object] = lambda: None

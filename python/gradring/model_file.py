@@ -30,7 +30,7 @@ def save(model: Layer, path: str | os.PathLike[str], notes: Mapping[str, str] | 
 
 
 def description(model: Layer) -> dict[str, str]:
-    """What the metadata say of a model."""
+    """The description of a model in the metadata of a file."""
     return {ARCHITECTURE: describe(model), "dtype": model.store.dtype}
 
 
@@ -44,7 +44,7 @@ def as_notes(notes: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def notes_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What ``as_notes`` put there."""
+    """The user's texts that ``as_notes`` put into the metadata."""
     return {name.removeprefix(_NOTE): text for name, text in metadata.items() if name.startswith(_NOTE)}
 
 

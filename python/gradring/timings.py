@@ -1,4 +1,4 @@
-"""Where the time of a training run went."""
+"""How the time of a training run was spent."""
 
 from __future__ import annotations
 

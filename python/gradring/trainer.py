@@ -159,8 +159,8 @@ class Trainer(Settled):
 
     @property
     def optimizer(self) -> Optimizer:
-        """What updates the parameters. Another one takes effect from the next step, also while ``fit`` runs; what it keeps
-        for each parameter goes on where both keep it, and else begins at zero."""
+        """The optimizer. Another one takes effect from the next step, also while ``fit`` runs; the arrays that it keeps
+        for each parameter are those of the old one if both have them, and else begin at zero."""
         return self._state.optimizer
 
     @optimizer.setter
@@ -177,17 +177,17 @@ class Trainer(Settled):
 
     @property
     def seed(self) -> int:
-        """What dropout and the order of plain arrays are drawn from."""
+        """The seed of dropout and of the order of plain arrays."""
         return self._state.seed
 
     @property
     def history(self) -> History:
-        """What the last run of ``fit`` measured, and those that it resumed."""
+        """The metrics of the last run of ``fit``, and of the runs that it resumed."""
         return self._state.history
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
-        """Those of the run of ``fit`` that is going on; empty otherwise."""
+        """The callbacks of the run of ``fit`` that is going on; empty otherwise."""
         return self._state.callbacks
 
     @property
@@ -208,7 +208,7 @@ class Trainer(Settled):
 
     @property
     def session(self) -> Session:
-        """Where the model's steps run; its ``grads`` are the gradients of the last step. ``TypeError`` with ``step=``."""
+        """The session that runs the steps; its ``grads`` are the gradients of the last one. ``TypeError`` with ``step=``."""
         if not isinstance(self._session, Session):
             raise TypeError("[Trainer.session] a trainer with a step of your own has no session of a model")
         return self._session
@@ -383,7 +383,7 @@ class Trainer(Settled):
         return self._clock.timings(self._session.timings())
 
     def plan(self) -> Any:
-        """How a step is carried out: printable, with instructions, buffers, kernels, bytes and FLOPs."""
+        """The plan of a step, which can be printed, with instructions, buffers, kernels, bytes and FLOPs."""
         return self._session.plan()
 
     def __repr__(self) -> str:
@@ -400,7 +400,7 @@ class Trainer(Settled):
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:
-        """What trains: one thread at a time; callbacks, in the thread of ``fit``, may come in again."""
+        """Guards methods that train: one thread at a time may run them, and callbacks within ``fit`` may call them again."""
         if not self._lock.acquire(blocking=False):
             raise GradringError(
                 f"[Trainer.{method}] this trainer is in use by another thread; a trainer serves one at a time"

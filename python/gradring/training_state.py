@@ -46,7 +46,7 @@ class TrainingState:
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """What a checkpoint has as numbers."""
+        """The counts that a checkpoint holds."""
         batch = self.session.batches() if self.running else self.batch
         return {**self.session.counters(), "epoch": self.epoch, "batch": batch, "seed": self.seed}
 

@@ -32,7 +32,7 @@ def say(text):
 
 
 def write(folder, body, name="script.py"):
-    """The script's path."""
+    """Write a script, and return its path."""
     path = Path(folder) / name
     path.write_text(MEET + textwrap.dedent(body))
     return path

@@ -45,7 +45,7 @@ GRADRING_INLINE HalfVector narrow_float16(Vec<float> v) noexcept {
   const Bits magnitude = b & 0x7fffffff;
   const Bits sign = (b >> 16) & 0x8000;
   const Bits normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
-  // Adding 2^-1 shifts the bits below 2^-24 out, rounding as it does; a subnormal half is what stands in the mantissa.
+  // Adding 2^-1 to a float that is subnormal as a half rounds it to a multiple of 2^-24, and its mantissa is then the half.
   const Bits small = bits_of(from_bits(magnitude) + from_bits(repeat(0x3f000000))) - 0x3f000000;
   Bits half = choose(all_if(magnitude < (113u << 23)), small, normal);
   half = choose(all_if(magnitude >= 0x477ff000), repeat(0x7c00), half);  // 65520 rounds to infinity

@@ -50,7 +50,7 @@ class Case:
 
     @property
     def sweeps(self) -> int:
-        """Of a turn."""
+        """How many sweeps over the arrays a turn makes."""
         return 1 if self.cold else 20 if self.ranks == 2 else 4
 
 
@@ -175,7 +175,7 @@ def _add_native(rows: list[Row], program: Path) -> None:
 
 
 def read_native(text: str, rows: list[Row]) -> None:
-    """What comm_bench says of these rows."""
+    """The output of comm_bench for these rows."""
     memory = re.search(r"loads and stores of all: ([\d.]+) GB/s", text)
     for row in rows:
         # Each rank must load and store its share of all arrays: 2 p N bytes in all.

@@ -82,7 +82,7 @@ def entrants() -> list[Entrant]:
 
 
 def _intel_mpi() -> Path | None:
-    """Where the wheel impi-rt lies: in this environment, or in one that it extends."""
+    """The folder of the wheel impi-rt, in this environment or in one that it extends."""
     try:
         files = metadata.files("impi-rt") or []
     except metadata.PackageNotFoundError:

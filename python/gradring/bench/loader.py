@@ -125,11 +125,11 @@ class Row:
     failures: dict[str, str] = field(default_factory=dict)
 
     def median(self, name: str, what: str = "seconds") -> float:
-        """Over the rounds."""
+        """The median of a measurement over the rounds."""
         return statistics.median(measured[what] for measured in self.rounds[name])
 
     def spread(self, name: str) -> float:
-        """That of its seconds."""
+        """The spread of a contender's seconds."""
         return spread([measured["seconds"] for measured in self.rounds[name]])
 
     def best(self, *prefixes: str) -> str | None:

@@ -28,7 +28,7 @@ __all__ = ["Peers", "chosen_names", "contenders", "read_peers"]
 
 @dataclass(frozen=True)
 class Peers:
-    """What a folder's ``peers.py`` defines."""
+    """The peers that a folder's ``peers.py`` defines."""
 
     folder: str
     step: dict[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ __all__ = ["Callback", "Run", "Training"]
 
 
 class Training(Protocol):
-    """What a callback may use of the trainer; everything else of ``gr.Trainer`` is there too."""
+    """The attributes of a trainer that callbacks of this package use. A callback gets the whole ``gr.Trainer``."""
 
     optimizer: Optimizer
     epoch: int
@@ -105,8 +105,8 @@ class Callback(Settled):
         """After the last epoch, and also when the run ends by an exception."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on as this one would."""
+        """The state that a resumed run needs to go on as this one would."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Take over a state that ``state_dict`` returned."""

@@ -48,7 +48,7 @@ class EarlyStop(Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Its epoch, from 0; -1 before the first."""
+        """The epoch of the best value, from 0; -1 before the first epoch."""
         return self._improvement.epoch
 
     def on_fit_start(self, run: Run) -> None:

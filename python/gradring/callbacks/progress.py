@@ -130,7 +130,7 @@ def _columns(bar: Any) -> int:
 
 
 def _fitting(metrics: dict[str, float], room: int) -> str:
-    """As many metrics as there is room for, of validation first, in their own order and with as many digits as possible."""
+    """The metrics that fit into the line: those of validation come first, in their own order, with as many digits as fit."""
     important = sorted(metrics, key=lambda name: ("loss" not in name, "val_" not in name))
     while True:
         kept = [name for name in metrics if name in important]

@@ -1,4 +1,4 @@
-"""What callbacks remember, in a checkpoint: their states by name, with the arrays apart."""
+"""The states of callbacks in a checkpoint: numbers and texts by name, and arrays apart from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PREFIX = "callbacks/"  # before the names of the callbacks' arrays in a checkpo
 
 
 def _named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
-    """By class, and by number among those of one class: their order among others does not matter."""
+    """Name callbacks by their class, and by number within a class, so that their order among others does not matter."""
     named: dict[str, Callback] = {}
     for callback in callbacks:
         kind, number, name = type(callback).__qualname__, 1, type(callback).__qualname__
@@ -42,7 +42,7 @@ def named_states(callbacks: Iterable[Callback]) -> States:
 
 
 def split(states: States) -> tuple[States, dict[str, NDArray[Any]]]:
-    """What JSON can hold, and the arrays."""
+    """Split a state into what JSON can hold, and the arrays."""
     texts: States = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, state in states.items():

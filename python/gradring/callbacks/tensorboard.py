@@ -97,6 +97,6 @@ def crc32c(content: bytes) -> int:
 
 
 def _checksum(content: bytes) -> bytes:
-    """As TFRecord masks it, so that a record of records has no checksum of checksums."""
+    """The masked checksum of TFRecord, which avoids the checksum of data that contain checksums."""
     crc = crc32c(content)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

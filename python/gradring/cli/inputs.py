@@ -1,4 +1,4 @@
-"""What a network reads: samples that are scaled as the file says, in memory or, if they are many, from the disk."""
+"""The inputs of a network: samples that are scaled as its file says, in memory or, if they are many, on the disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Scaling:
 
     @classmethod
     def of(cls, command: str, name: str, x: Array, rows: Array | None, standard: bool) -> Scaling:
-        """That of samples ``x``, from those with the numbers ``rows``; a value that is not finite raises ``ValueError``."""
+        """Compute the scaling from those samples ``x`` whose numbers are ``rows``. ``ValueError`` if a value is not finite."""
         shape, width = x.shape[1:], x[0].size
         if x.dtype.kind not in "fiub":
             raise TypeError(f"[{command}] {name} must hold numbers, got dtype {x.dtype}")
@@ -106,13 +106,13 @@ class Scaling:
         return made
 
     def note(self) -> str:
-        """As a file keeps it."""
+        """The scaling as a text, which a file keeps."""
         said = {"shape": self.shape, "bytes": self.is_bytes, "mean": self.mean.tolist()}
         return json.dumps({**said, "deviation": self.deviation.tolist()})
 
     @classmethod
     def from_note(cls, text: str) -> Scaling:
-        """From what ``note`` wrote; ``ValueError`` for anything else."""
+        """Make the scaling from a text that ``note`` wrote. Other texts raise ``ValueError``."""
         try:
             said = json.loads(text)
             shape = tuple(said["shape"])

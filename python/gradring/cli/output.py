@@ -1,4 +1,4 @@
-"""What the command prints."""
+"""Prints the output of the command."""
 
 from __future__ import annotations
 

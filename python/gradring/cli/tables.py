@@ -109,7 +109,7 @@ def read_table(command: str, path: Path, target: str | None, wanted: Sequence[st
 
 
 def _places(command: str, path: Path, names: list[str], wanted: Sequence[str]) -> list[int]:
-    """Where the columns with these names are."""
+    """The positions of the columns with these names."""
     missing = [name for name in wanted if name not in names]
     twice = sorted({name for name in wanted if names.count(name) > 1})
     if missing or twice:

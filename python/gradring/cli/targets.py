@@ -1,4 +1,4 @@
-"""What is to be predicted: classes or numbers. Which of the two is said, with the reason, and kept in the file."""
+"""The targets of a training: classes or numbers. The command prints which of the two, and why, and keeps it in the file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Goal:
         return places
 
     def decoded(self, outputs: Array) -> Array:
-        """What the network's outputs say: labels (N,), or numbers (N,) or (N, k)."""
+        """Converts the network's outputs to labels (N,), or to numbers (N,) or (N, k)."""
         if self.kind == "classify":
             chosen: Array = np.asarray(self.labels)[outputs.argmax(axis=1)]
             return chosen
@@ -57,14 +57,14 @@ class Goal:
         return numbers[:, 0] if numbers.shape[1] == 1 else numbers
 
     def note(self) -> str:
-        """As a file keeps it."""
+        """The task as a text, which a file keeps."""
         if self.kind == "classify":
             return json.dumps({"task": self.kind, "labels": self.labels})
         return json.dumps({"task": self.kind, "mean": self.mean, "deviation": self.deviation})
 
     @classmethod
     def from_note(cls, text: str) -> Goal:
-        """From what ``note`` wrote; ``ValueError`` for anything else."""
+        """Make the task from a text that ``note`` wrote. Other texts raise ``ValueError``."""
         try:
             said = json.loads(text)
             if said["task"] == "classify":

@@ -1,4 +1,4 @@
-"""What a data set is: two pairs of arrays."""
+"""The type of data sets: two pairs of arrays."""
 
 from __future__ import annotations
 

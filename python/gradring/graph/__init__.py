@@ -1,4 +1,4 @@
-"""From layers to a native program: trace, differentiate, fuse, plan. Nothing here runs a step."""
+"""Makes native programs from layers: traces, differentiates, fuses and plans. Nothing here runs a step."""
 
 from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward

@@ -1,4 +1,4 @@
-"""What a program found wrong with a batch, as the error to raise."""
+"""Makes the error to raise from the fault that a program found in a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["bad_number", "fault_error", "id_error"]
 
 
 def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any], names: Sequence[str] = "xy") -> str:
-    """Where the first NaN or infinity of these samples is, in words; empty if there is none."""
+    """A text that says where the first NaN or infinity of these samples is; empty if there is none."""
     for name, array in zip(names, fields, strict=False):
         if array.dtype.kind != "f" or not len(samples):
             continue

@@ -20,7 +20,7 @@ _ROUTES = (("always", "first", "last", "bounded"), ("always", "first", "last", "
 
 
 class _Memory:
-    """What each range of each root holds: the number of the last node that wrote it, or why it may not be read."""
+    """The contents of each range of each root: the number of the last node that wrote it, or why it may not be read."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

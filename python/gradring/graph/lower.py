@@ -61,7 +61,7 @@ class Instruction:
     origin: str = ""  # the layer it comes from
 
     def native(self) -> tuple[str, list[tuple[Any, ...]], dict[str, Any], str, str]:
-        """As ``_core.Engine.add`` takes it."""
+        """The instruction in the form that ``_core.Engine.add`` takes."""
         operands: list[tuple[Any, ...]] = [
             (name, t.buffer, t.offset, t.dtype, t.shape, t.strides) for name, t in self.operands.items()
         ]

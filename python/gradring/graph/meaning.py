@@ -97,7 +97,7 @@ def _digest(*parts: Any) -> str:
 
 
 class _Reader:
-    """What every place in memory holds, while the nodes run in order."""
+    """The meaning of the value in each place of memory, while the nodes run in order."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -156,7 +156,7 @@ class _Reader:
     def _plain(
         self, node: Node, schema: Schema | None, attributes: dict[str, Any], inputs: dict[str, str]
     ) -> dict[str, str]:
-        """What the op itself makes, and then what its epilogue does to it."""
+        """The meaning of the op's own result, and then of what its epilogue makes of it."""
         after = schema and schema.epilogue
         derivative = schema and schema.derivative_epilogue
         kind = attributes.pop(after.attribute, None) if after else None

@@ -1,4 +1,4 @@
-"""From a model to the graph of a whole step: the passes in order, and what comes after the gradients."""
+"""Makes the graph of a whole step from a model: it applies the passes in order and adds clipping and the update."""
 
 from __future__ import annotations
 

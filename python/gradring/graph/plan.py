@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Of a step on its usual route."""
+        """Multiplications and additions of a step on its usual route."""
         return sum(i.flops for i in self.instructions if i.when != "unbounded")
 
     def native(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Plan:
         return f"{self.flops / 1e6:.3f} MFLOP; temps: {self.temp_bytes / 1024:.1f} KiB for {total / 1024:.1f} KiB"
 
     def _rows(self) -> list[tuple[str, str, str, str, str]]:
-        """Of each instruction: a mark if a barrier comes before it, its name, MFLOP, KiB and operands."""
+        """A line per instruction: a mark if a barrier comes before it, its name, MFLOP, KiB and operands."""
         rows = []
         for i, instruction in enumerate(self.instructions):
             bar = "|" if i < len(self.barriers) and self.barriers[i] else " "

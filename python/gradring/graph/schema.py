@@ -1,4 +1,4 @@
-"""What each op of a graph takes and makes: the schemas of ``csrc/ops/<op>/op.cc``, as passes and checks read them."""
+"""The schemas of the ops, which ``csrc/ops/<op>/op.cc`` declares, in the form that passes and checks read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the graph of a whole training step promises beyond the flow of data."""
+"""Rules that the graph of a whole training step must keep, beside those of the flow of data."""
 
 from __future__ import annotations
 

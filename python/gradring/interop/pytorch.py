@@ -1,4 +1,4 @@
-"""To and from PyTorch: what each layer is called there, and how its weights lie."""
+"""Converts models to and from PyTorch: it knows the PyTorch module of each layer and the layout of its weights."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _torch(who: str) -> Any:
 
 
 def _makers(torch: Any) -> dict[type[Layer], Callable[[Any], Any]]:
-    """From a class of layers to the function that makes PyTorch's module like one of it."""
+    """Maps each class of layers to the function that makes the PyTorch module of such a layer."""
     module = torch.nn
     return {
         nn.Linear: lambda layer: module.Linear(layer.inputs, layer.outputs, bias=layer.bias),

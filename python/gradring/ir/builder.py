@@ -29,14 +29,14 @@ class Input:
 
 
 class Parameter(Protocol):
-    """What the builder asks of a parameter's specification."""
+    """The attributes of a parameter's specification that the builder reads."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
 
 class Traceable(Protocol):
-    """What the builder asks of a layer."""
+    """The attributes and methods of a layer that the builder uses."""
 
     @property
     def trace(self) -> Callable[..., str]: ...
@@ -73,7 +73,7 @@ class Builder:
         return self.graph.values[name].shape
 
     def maker(self, name: str) -> str:
-        """What made a value, for error messages: ``"layer 0, Linear(784, 256)"``."""
+        """The layer that made a value, for error messages: ``"layer 0, Linear(784, 256)"``."""
         return self._makers.get(name, "the input")
 
     def path(self, name: str) -> str:
@@ -176,7 +176,7 @@ class Builder:
         return "step.draw"
 
     def view(self, x: str, shape: tuple[int, ...]) -> str:
-        """The same memory under another shape."""
+        """Add a view of a value: the same memory under another shape."""
         name = self.graph.fresh(self.path("view"))
         of = self.graph.values[x]
         self.graph = self.graph.with_value(Value(name, shape, of.kind, of.dtype, within=x))

@@ -13,7 +13,7 @@ __all__ = ["LoaderFields"]
 
 @dataclass(frozen=True)
 class LoaderFields:
-    """How the fields of a loader's batches look, and how an engine begins to read them."""
+    """The fields of a loader's batches: their shapes and dtypes, and the function with which an engine begins to read them."""
 
     looks: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     """Of each field the shape of a full batch and the dtype."""

@@ -1,4 +1,4 @@
-"""How the pipelines of a loader are made: how large they are, and what fills them."""
+"""Makes the pipelines of a loader: decides how large they are and which workers fill them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_SLOT_BYTES = 1 << 46  # as csrc/loader/slots.cc has it
 
 @dataclass
 class Size:
-    """How large a pipeline is."""
+    """The size of a pipeline."""
 
     ahead: int  # batches ahead at the beginning
     cells: int  # the most batches ahead

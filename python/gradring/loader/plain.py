@@ -1,4 +1,4 @@
-"""What the trainer needs of a loader, and data that is not one."""
+"""The interface of a loader that the trainer uses, and loaders over data that is not one."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """Of the workers that live, by stripe."""
+        """The process ids of the workers that live, by stripe."""
         return [process.popen.pid for _, process in sorted(self._processes.items())]
 
     def starting(self) -> bool:
@@ -198,7 +198,7 @@ class Workers:
             self._take_restart(stripe, why)
 
     def _describe_stuck(self, stripe: int, seconds: float) -> str:
-        """What that worker is doing, with its Python stack."""
+        """A text that says what the worker is doing, with its Python stack."""
         batch, since, resident, _ = self._pipeline.worker_at(stripe)
         process = self._processes[stripe]
         at = f"it has been at batch {batch} for {since:.1f} s" if batch >= 0 else "it is at no batch"

@@ -67,7 +67,7 @@ def _layer(layer: Layer, depth: int) -> dict[str, Any]:
 
 
 def _changed(layer: Layer, given: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
-    """What a layer outside this package has that its arguments do not say: an attribute that was assigned later."""
+    """The attributes of a user's layer that were assigned after it was made, so that its arguments do not describe them."""
     try:
         bound = inspect.signature(type(layer).__init__).bind(layer, *given, **named)
     except (TypeError, ValueError):

@@ -42,7 +42,7 @@ class Sequential(Layer):
 
     @property
     def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the first layer."""
+        """The names of the first layer's inputs."""
         return self.layers[0].input_names if self.layers else ("x",)
 
     def trace(self, tracer: Builder, *inputs: Any, **named: Any) -> str:

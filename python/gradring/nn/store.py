@@ -60,7 +60,7 @@ class Store:
 
     @property
     def layout(self) -> Layout:
-        """Where each parameter lies, as a graph wants to know it."""
+        """The layout of the parameters, for graphs."""
         return Layout(self.shapes, self.offsets, self.elements, self.buffer_layout)
 
     @property
@@ -82,7 +82,7 @@ class Store:
             ) from None
 
     def part(self, path: str) -> Store:
-        """The same memory as one layer of the model sees it, which knows its own parameters alone."""
+        """A store for one layer of the model: the same memory, with only the layer's own parameters."""
         prefix = f"{path}."
         names = {name: name.removeprefix(prefix) for name in self.shapes if name.startswith(prefix)}
         part = copy.copy(self)

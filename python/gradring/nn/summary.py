@@ -45,7 +45,7 @@ def _leaves(
 
 
 def _flops(tracer: Builder, node: Node) -> int:
-    """What the schema of the op counts; a resource, such as a Python function, does not matter."""
+    """The FLOPs of a node, as the schema of its op counts them. Resources, such as Python functions, count for nothing."""
     values = {role: tracer.graph.values[name] for role, name in (*node.inputs.items(), *node.outputs.items())}
     operands = [(role, None if v.kind == "step" else v.dtype, v.shape) for role, v in values.items()]
     attributes = {name: 0 if callable(value) else value for name, value in node.attributes.items()}

@@ -18,11 +18,11 @@ Named = Mapping[str, Any]
 Samples = Callable[[np.random.Generator, int], Iterable[dict[str, Any]]]
 
 DY = "d(y)"
-"""In ``Derivative.reads``: the gradient by the op's output ``y``."""
+"""Stands, in ``Derivative.reads``, for the gradient by the op's output ``y``."""
 
 
 class Tape(Protocol):
-    """What a derivative rule may do: it adds nodes to the graph's backward pass."""
+    """The interface that a derivative rule uses to add nodes to the graph's backward pass."""
 
     graph: Graph
 

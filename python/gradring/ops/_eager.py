@@ -21,7 +21,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {schema["name"]: schema for schema in _core
 
 @dataclass(frozen=True)
 class Binding:
-    """What an eager function is bound to: an attribute ``binding`` of the function.
+    """The native description of an eager function, which is its attribute ``binding``.
 
     ``parameters`` has each parameter's name, kind, whether it is required, and the operands and attributes it gives.
     """

@@ -186,12 +186,12 @@ KINDS = ("relu", "gelu", "silu", "tanh", "sigmoid")
 
 
 def sigmoid_of(x: Array) -> Any:
-    """In NumPy, without overflow."""
+    """The sigmoid in NumPy, without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
 def _gelu(x: Array) -> tuple[Any, Any]:
-    """Its value, and its derivative."""
+    """The value of gelu, and its derivative."""
     s = sigmoid_of(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
     return x * s, s + x * s * (1 - s) * 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
 

@@ -92,7 +92,7 @@ def _philox(counter: list[Any], keys: tuple[int, int]) -> list[Any]:
 
 
 def mask(shape: tuple[int, ...], samples: Any, p: float, seed: int, layer: int, epoch: int) -> Array:
-    """What dropout multiplies by, in NumPy."""
+    """The factors by which dropout multiplies elements, in NumPy: 0, or 1 / (1 - p)."""
     seed %= 2**64
     key = [int(word) for word in _philox([layer, epoch, 0x64726F70, 0], (seed % 2**32, seed >> 32))[:2]]
     rows, columns = shape[0], int(np.prod(shape[1:]))

@@ -57,7 +57,7 @@ def _broadcast(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False,
 
 
 def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Of matrices, of vectors (one row, or one column), and of stacks that were broadcast, whose gradients are summed."""
+    """The gradients of products of matrices, vectors (one row or column) and stacks; those of broadcast stacks are summed."""
     a, b = arrays
     trans_a, trans_b = options.get("trans_a", False), options.get("trans_b", False)
     left = a[np.newaxis, :] if a.ndim == 1 else a.swapaxes(-1, -2) if trans_a else a

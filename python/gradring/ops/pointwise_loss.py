@@ -124,7 +124,7 @@ def _bce(x: Array, t: Array) -> tuple[Any, Any]:
 
 
 def _factor(shape: tuple[int, ...], scale: float, reduction: str) -> float:
-    """What an element's derivative is multiplied by; a sample's loss is the mean of its elements' losses."""
+    """The factor of an element's derivative, since a sample's loss is the mean of its elements' losses."""
     rows, columns = max(shape[0], 1), max(math.prod(shape[1:]), 1)
     return scale / {"sample": columns, "mean": columns * rows, "sum": 1}[reduction]
 

@@ -51,11 +51,11 @@ class BaseSession(ABC):
 
     @abstractmethod
     def counters(self) -> dict[str, int]:
-        """What a checkpoint must hold beside the arrays."""
+        """The counts that a checkpoint must hold beside the arrays."""
 
     @abstractmethod
     def restore(self, counters: Mapping[str, int]) -> None:
-        """Take over what ``counters`` gave."""
+        """Take over counts that ``counters`` returned."""
 
     @abstractmethod
     def set_optimizer(self, optimizer: Optimizer) -> None:
@@ -72,17 +72,17 @@ class BaseSession(ABC):
 
     @abstractmethod
     def holding(self) -> AbstractContextManager[None]:
-        """While a fit runs, nobody may fill the parameters anew or move them."""
+        """Refuses, while a fit runs, that parameters are filled anew or moved."""
 
     # Data
 
     @abstractmethod
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
-        """What batches come from."""
+        """The source of an epoch's batches."""
 
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:
-        """What an epoch measures."""
+        """The names of the metrics that an epoch measures."""
 
     @abstractmethod
     def require_fit(self, source: Any) -> None:
@@ -111,7 +111,7 @@ class BaseSession(ABC):
 
     @abstractmethod
     def plan(self) -> Any:
-        """How a step is carried out: printable."""
+        """The plan of a step, which can be printed."""
 
     # Where the epoch is. A callback's own steps are none of it.
 

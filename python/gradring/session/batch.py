@@ -42,11 +42,11 @@ class Look:
 
 
 class Fields(Protocol):
-    """What a session asks of a loader: how the fields look, and a native feed of their batches."""
+    """The interface of a loader that a session uses: the shapes and dtypes of its fields, and a native feed of its batches."""
 
     @property
     def looks(self) -> Sequence[tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Of each field the shape, with the axis of the samples, and the dtype."""
+        """The shape, with the axis of the samples, and the dtype of each field."""
         ...
 
     def open(self, dtypes: Sequence[str]) -> Any:
@@ -75,7 +75,7 @@ class Bound:
         return () if self.feed is not None else self.fields
 
     def signature(self) -> tuple[Any, ...]:
-        """What programs depend on, beside the number of rows."""
+        """The shapes and dtypes on which programs depend, beside the number of rows."""
         return tuple((f.shape[1:], f.dtype.kind in "iu", slot) for f, slot in zip(self.fields, self.slots, strict=True))
 
 

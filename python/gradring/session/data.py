@@ -27,7 +27,7 @@ class Mean:
 
 
 def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, *, shuffle: bool, seed: int) -> Any:
-    """What batches come from; fields that have names are bound by them."""
+    """The source of batches for a model with inputs of these names. Fields that have names are bound by them."""
     if isinstance(data, Mapping):
         require_names(f"[{caller}] data", [*data], names)
         data = tuple(data[name] for name in names)

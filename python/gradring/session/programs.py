@@ -76,14 +76,14 @@ class Programs:
         self.clear()
 
     def forget(self) -> None:
-        """As ``clear``; where a program runs at the moment, as soon as the next one is asked for."""
+        """Forget all programs, as ``clear`` does, but if one is running, wait until the next program is asked for."""
         try:
             self.clear()
         except GradringError:
             self.stale = True
 
     def plan_of(self, mode: str, rows: int) -> Plan:
-        """What is kept of a plan as it runs now: its shape, its barriers and the lanes chosen."""
+        """The facts of a plan that are kept while it runs: its instructions, its barriers and the number of lanes chosen."""
         return replace(self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows))
 
     def raise_callback(self) -> None:

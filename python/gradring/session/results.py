@@ -20,7 +20,7 @@ def _metrics(loss: float, accuracy: float | None) -> dict[str, float]:
 
 @dataclass(slots=True)
 class Report:
-    """How far a running epoch is; the means are over its samples so far."""
+    """The progress of a running epoch. Its means are over the samples so far."""
 
     steps: int
     samples: int

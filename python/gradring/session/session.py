@@ -226,7 +226,7 @@ class Session(SessionState):
                 self._source = None
 
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
-        """What batches come from; fields that have names are bound by them."""
+        """The source of batches. Fields that have names are bound by them."""
         return named_source(caller, data, self.names, batch_size, shuffle=shuffle, seed=seed)
 
     def metric_names(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class SessionState(BaseSession):
 
     @property
     def dtype(self) -> str:
-        """That of the parameters and of the arithmetic."""
+        """The dtype of the parameters and of the arithmetic."""
         return self._programs.dtype
 
     @property

@@ -160,14 +160,14 @@ class UserSession(BaseSession):
         return f"step: {self._function!r}, then {self.optimizer} on {len(self.params)} parameters"
 
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
-        """What batches come from; the function gets them as they are."""
+        """The source of batches, which the user's function gets as they are."""
         return as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
 
     def metric_names(self) -> tuple[str, ...]:
         return ("loss",)
 
     def require_fit(self, source: Any) -> None:
-        """What the function takes is its own affair."""
+        """Check nothing: the user's function may take batches of any form."""
 
     def loaded(self) -> None:
         """The origin of the parameters does not matter here."""
@@ -200,7 +200,7 @@ class UserSession(BaseSession):
         return {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
 
     def counters(self) -> dict[str, int]:
-        """What a checkpoint must hold beside the arrays."""
+        """The counts that a checkpoint must hold beside the arrays."""
         return {"step": self.step_count, "fresh": self._fresh}
 
     def restore(self, counters: Mapping[str, int]) -> None:

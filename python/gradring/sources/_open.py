@@ -37,7 +37,7 @@ def open_source(source: Any) -> Opened:
 
 
 def map_style_source(source: Any) -> Callable | None:
-    """What makes samples one by one in Python: a ``Callable``, or a data set as one."""
+    """The source if it makes samples one by one in Python: a ``Callable``, or a data set converted to one."""
     if isinstance(source, Callable):
         return source
     return Callable(source.__getitem__, len(source)) if is_map_style(source) else None

@@ -36,7 +36,7 @@ class Opened:
         return int(self.native.length)
 
     def transformed(self, transforms: Any) -> Opened:
-        """The same with its rows transformed: ``{field: transform or list of them}``, or a list for a single array."""
+        """This source with transformed rows: ``{field: transform or list of them}``, or a list for a single array."""
         steps, fields, python = plan(self.fields, self.kind, transforms)
         if not any(steps):
             return self
@@ -49,7 +49,7 @@ class Opened:
         return replace(self, native=native, fields=out, python=self.python or python, keeps=(*self.keeps, *made))
 
     def selected(self, selections: Iterable[Any]) -> Opened:
-        """The same with some of the samples, each selection out of the one before."""
+        """This source with some of its samples; each selection chooses from those of the one before."""
         native = self.native
         for selection in selections:
             native = selection.of(native)

@@ -181,6 +181,6 @@ def _of_capsule(capsule: Any) -> tuple[int, int]:
 
 
 def _normal(signature: str) -> str:
-    """Without spaces, and with Cython's spelling of the same types."""
+    """A signature without spaces, in which Cython's spelling of types is replaced by C's."""
     plain = signature.replace("void const *", "const void *").replace("noexcept", "").replace("nogil", "")
     return "".join(plain.split())
