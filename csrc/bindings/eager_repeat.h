@@ -32,7 +32,7 @@ class KnownCall {
     PyObject* const* values;  // by parameter: the argument, or null where none was given
     const OpWork* work;
     OpRun first, second;
-    int lanes;    // of which work was asked
+    int lanes;    // how many lanes the work was computed for
     bool number;  // the call returned a number
   };
 

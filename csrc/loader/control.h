@@ -88,7 +88,7 @@ struct alignas(64) WorkerBlock {
   std::atomic<uint64_t> thread{0};    // pthread_self of a thread (Python's ident too), the pid of a process
   std::atomic<int64_t> since_ns{0};   // when it began that batch
   std::atomic<uint64_t> timed_ns{0};  // time of the batches that were timed part by part
-  std::atomic<uint64_t> part_ns[PartTimes::kMost] = {};  // of that, the time of each part of the source
+  std::atomic<uint64_t> part_ns[PartTimes::kMost] = {};  // the part of timed_ns for each part of the source
 };
 
 // The batch that is allowed in a cell.

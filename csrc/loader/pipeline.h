@@ -76,7 +76,7 @@ struct ConsumerCounters {
   static constexpr size_t kOccupancies = 65;
   std::atomic<uint64_t> batches{0}, rows{0}, bytes{0}, skipped{0}, ready{0};
   std::atomic<uint64_t> wait_ns{0};                    // time in which it waited for a batch, or filled one itself
-  std::atomic<uint64_t> fill_ns{0};                    // of that, time in which it filled
+  std::atomic<uint64_t> fill_ns{0};                    // the part of wait_ns in which it filled batches
   std::atomic<uint64_t> own_ns{0};                     // time between two calls of next: the consumer's own work
   std::atomic<uint64_t> occupancy[kOccupancies] = {};  // [n]: deliveries after which n more batches were ready
 };

@@ -11,7 +11,7 @@ namespace gradring {
 
 namespace {
 
-constexpr int64_t kRows = 256;             // that are mapped at a time
+constexpr int64_t kRows = 256;             // how many rows are mapped at a time
 constexpr uint64_t kOrder = ~uint64_t{0};  // the key of a division's order, which is no epoch's
 
 class Numbers final : public Selection {

@@ -119,7 +119,7 @@ TEST_CASE("the last slot that there can be lies within the reservation") {
     if (first == SlotPool::kMost) CHECK(map.data(0) + (SlotPool::kMost - 1) * size_t{64} == last);
   }
   SlotMap few(4096, 2, 5, -1);
-  std::memset(few.reach(4), 1, 4096);  // alone in its segment
+  std::memset(few.reach(4), 1, 4096);  // the only slot in its segment
   CHECK(few.reserved_bytes() == 4096);
 }
 

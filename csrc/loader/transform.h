@@ -74,7 +74,7 @@ struct CropStep {
 };
 struct CallStep {
   std::shared_ptr<const RowFunction> function;
-  Dtype dtype = Dtype::kFloat32;  // of what it writes
+  Dtype dtype = Dtype::kFloat32;  // the dtype that it writes
   std::vector<int64_t> shape;
 };
 using TransformStep = std::variant<CastStep, ScaleStep, NormalizeStep, OneHotStep, FlipStep, CropStep, CallStep>;

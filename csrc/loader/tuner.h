@@ -31,7 +31,7 @@
 namespace gradring {
 
 struct TunerWindow {
-  double seconds = 0;        // that the consumer waited and worked
+  double seconds = 0;        // the time in which the consumer waited and worked
   double consumer_wait = 0;  // seconds; also those in which it filled batches itself
   double worker_busy = 0;    // seconds, of all workers together
   double batches = 0;
@@ -43,7 +43,7 @@ class Climber {
  public:
   struct Range {
     uint32_t least, most;
-    bool doubling;  // else by one
+    bool doubling;  // if not, it changes by one
     int windows;    // how many windows each half of a trial takes; the first still has batches from before the change
   };
 
@@ -72,7 +72,7 @@ class Climber {
   uint32_t value_, other_ = 0;  // the one that is not in use now: the new one or that of before
   Range range_;
   int tried_ = 0;      // the step that is on trial; 0: none is
-  bool back_ = false;  // to the value of before, to see what it is worth now
+  bool back_ = false;  // whether the old value is being measured again
   int left_ = 0;       // windows until it is judged
   double rate_before_ = 0;
   double rate_tried_ = 0;
@@ -85,7 +85,7 @@ class GRADRING_API Tuner {
   struct Start {
     uint32_t active, least_active, most_active;
     uint32_t ahead, most_ahead;
-    uint32_t cores;  // for the workers and the consumer
+    uint32_t cores;  // how many cores the workers and the consumer share
     bool stores;     // whether stores around the caches may be tried
   };
 
@@ -114,7 +114,7 @@ class GRADRING_API Tuner {
   Climber ahead_;
   Climber streaming_;  // 0 or 1
   uint32_t cores_;
-  int wish_ = 0;  // for workers, of the last window
+  int wish_ = 0;  // the last window's wish for more or fewer workers
   double last_rate_ = 0;
   Lately lately_;
   uint32_t changes_ = 0;

@@ -6,7 +6,7 @@
 namespace gradring {
 
 struct MatrixView {
-  int64_t rows = 0, columns = 0;  // as the op sees them
+  int64_t rows = 0, columns = 0;  // the shape of the matrix for the op
   int64_t leading = 0;            // elements between the rows as they lie in memory
   bool transposed = false;        // memory holds columns x rows
 };

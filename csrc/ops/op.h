@@ -37,7 +37,7 @@ struct Tensor {
     return count;
   }
   int64_t columns() const noexcept { return rank ? shape[rank - 1] : 1; }  // the extent of the last axis
-  int64_t rows() const noexcept {                                          // of all axes before the last
+  int64_t rows() const noexcept {                                          // the product of all extents before the last
     int64_t count = 1;
     for (int axis = 0; axis + 1 < rank; ++axis) count *= shape[axis];
     return count;
@@ -62,8 +62,8 @@ enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: reads and w
 // Which layouts a kernel accepts without a copy. Callers copy arrays of other layouts.
 enum class Layout : uint8_t {
   kDense,   // C-contiguous
-  kMatrix,  // of two dimensions, either may have its neighbours side by side; else as kDense
-  kRows,    // of two dimensions, rows may lie apart; else as kDense
+  kMatrix,  // with two dimensions, either may be the contiguous one; otherwise like kDense
+  kRows,    // with two dimensions, there may be gaps between rows; otherwise like kDense
 };
 
 struct Operand {
@@ -71,7 +71,7 @@ struct Operand {
   Access access = Access::kRead;
   DtypeSet dtypes = 0;          // the dtypes it may have; 0: that of operand same_dtype
   int8_t same_dtype = -1;       // it has the dtype of this operand
-  int8_t dtype_attribute = -1;  // of a result: it has the dtype that this attribute names
+  int8_t dtype_attribute = -1;  // a result has the dtype that this attribute names
   int8_t like = -1;             // it has the shape of this operand; -1: see OpSchema::shape and check
   bool optional = false;
   Layout layout = Layout::kDense;
@@ -80,12 +80,12 @@ struct Operand {
   // Of a result. False: it may lie exactly on an input, because an element is read before its place is written.
   bool apart = false;
   DtypeSet widened = 0;   // dtypes that callers convert to int64
-  int8_t rows_like = -1;  // of kRows: its rows lie as far apart as those of this operand
+  int8_t rows_like = -1;  // for kRows: the rows are as far apart as those of this operand
   // It is this field of the step record, a scalar; dtypes and shapes above do not count. Eager calls go without.
   StepField step = StepField::kNone;
-  bool undefined = false;      // of a result: the op leaves it undefined, because it only lends its memory
-  int8_t column_sums_of = -1;  // of an optional result: the sums over the rows of this result, made in the same pass
-  double bound = std::numeric_limits<double>::infinity();  // of a result: no element's magnitude is larger
+  bool undefined = false;      // the op leaves this result undefined, and only uses its memory
+  int8_t column_sums_of = -1;  // this optional result has the sums over the rows of that result
+  double bound = std::numeric_limits<double>::infinity();  // no element of this result is larger
 };
 
 // kResource: an entry of the program's table of resources.
@@ -95,7 +95,7 @@ union AttributeValue {
   // Of kInt; of kFlag: 0 or 1; of kChoice: the position among the choices; of kSeed: 64 bits; of kResource: the number of
   // the entry; of kDtype: a Dtype.
   int64_t integer;
-  double real;  // of kReal
+  double real;  // the value of a kReal
 };
 constexpr AttributeValue integer_value(int64_t value) noexcept { return {.integer = value}; }
 constexpr AttributeValue real_value(double value) noexcept { return {.real = value}; }
@@ -108,7 +108,7 @@ struct Attribute {
   double least = -std::numeric_limits<double>::infinity();
   double most = std::numeric_limits<double>::infinity();
   bool below_most = false;                 // `most` itself is refused
-  std::span<const char* const> choices{};  // of kChoice
+  std::span<const char* const> choices{};  // the words of a kChoice
 };
 
 struct OpSchema;
@@ -120,15 +120,15 @@ struct OpCall {
   const char* const* operand_names = nullptr;  // what errors call its operands; null: their own names
   const Tensor* tensors = nullptr;
   const AttributeValue* attributes = nullptr;
-  StepRecord* step = nullptr;            // of a program: the record of the lane that runs the call
-  Resource* const* resources = nullptr;  // of a program
+  StepRecord* step = nullptr;            // in a program: the record of the lane that runs the call
+  Resource* const* resources = nullptr;  // in a program: its resources
 
   const Tensor& operator[](int operand) const noexcept { return tensors[operand]; }
   int64_t integer(int attribute) const noexcept { return attributes[attribute].integer; }
   double real(int attribute) const noexcept { return attributes[attribute].real; }
   bool flag(int attribute) const noexcept { return attributes[attribute].integer != 0; }
   template <class T>
-  T value(int operand) const noexcept {  // of an operand that is a field of the step record
+  T value(int operand) const noexcept {  // the value of an operand that is a field of the step record
     return *tensors[operand].as<const T>();
   }
   template <class R>
@@ -140,9 +140,9 @@ struct OpCall {
 
 // What a call needs: lanes, time and memory.
 struct OpWork {
-  int lanes = 1;          // as many as are worth waking
+  int lanes = 1;          // how many lanes are worth waking
   double operations = 0;  // about 80 take a nanosecond on one core
-  ScratchBytes scratch;   // for that many lanes, or if awake is true, for all that were offered
+  ScratchBytes scratch;   // for that many lanes or, if `awake` is true, for all that were offered
   // Whether a program asks: its lanes are awake, and all of them run the call.
   bool awake = false;
   // Whether lane 0 of a program should make the call alone, because sharing it takes longer than it saves. Without a value, lane 0
@@ -200,7 +200,7 @@ struct OpSchema {
   double (*number)(const OpCall& call) = nullptr;
 
   // Facts that passes over graphs and programs use.
-  uint8_t phases = phase::kForward | phase::kBackward;  // where in a step it may stand
+  uint8_t phases = phase::kForward | phase::kBackward;  // the phases of a step in which it may be used
   bool program_only = false;                            // it has no eager function
   bool effects = false;     // it does more than to write results: nothing may clone it, drop it or move it past another
   bool every_lane = false;  // each lane runs it for itself: it looks at few numbers and writes the lane's step record

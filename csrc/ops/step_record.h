@@ -49,12 +49,12 @@ struct StepRecord {
   // Written by check_step.
   double loss_sum = 0;      // over the batch's rows
   double loss_weight = 0;   // what the sum is divided by for the mean
-  double total_weight = 0;  // of all micro-batches of this update
+  double total_weight = 0;  // the total weight of all micro-batches of this update
   int64_t correct = 0;      // rows whose prediction is right, as the loss defines it
   Fault fault = Fault::kNone;
   int64_t fault_row = -1;
-  int64_t fault_place = -1;  // of kId: where in the row, and
-  int64_t fault_value = 0;   // which id it is
+  int64_t fault_place = -1;  // for kId: where in the row the id is, and
+  int64_t fault_value = 0;   // the id itself
 
   // Written by clip.
   double clip = 1;  // the factor that brings the gradients' norm below its limit

@@ -20,9 +20,9 @@ struct Totals {
   int64_t correct = 0;
   int64_t samples = 0;
   int64_t steps = 0;    // how many batches there were
-  int64_t updates = 0;  // of the parameters
+  int64_t updates = 0;  // how many updates of the parameters there were
   double last_loss = 0;
-  double gradient_norm = 0;  // of the last update, if it was asked for
+  double gradient_norm = 0;  // the norm at the last update, if it was computed
   double data_seconds = 0;
   double compute_seconds = 0;
   double update_seconds = 0;
@@ -59,14 +59,14 @@ enum class ChunkEnd : uint8_t { kTime, kSteps, kRates, kEpoch, kProgram, kError 
 
 struct ChunkResult {
   ChunkEnd end = ChunkEnd::kTime;
-  Status status;  // of kError
+  Status status;  // the error of a kError
   Fault fault = Fault::kNone;
-  int64_t position = 0;  // of the batch that failed, in the epoch's order
+  int64_t position = 0;  // the position of the batch that failed in the epoch's order
   int64_t rows = 0;      // kProgram: the rows of the batch that no program fits; it is the next one
-  int64_t sample = -1;   // of a fault of a label or an id
+  int64_t sample = -1;   // the sample whose label or id is out of range
   int64_t row = -1;
-  int64_t place = -1;  // of an id: where in the row, and
-  int64_t value = 0;   // which id it is
+  int64_t place = -1;  // where in its row the id is, and
+  int64_t value = 0;   // the id itself
 
   void take_fault(const StepRecord& step) noexcept {
     fault = step.fault;

@@ -39,7 +39,7 @@ class LaneTrial {
   int all_ = 1;
   int turns_ = kTurns;
   int in_turn_ = 0;
-  uint64_t best_[2] = {UINT64_MAX, UINT64_MAX};  // of one lane, of all
+  uint64_t best_[2] = {UINT64_MAX, UINT64_MAX};  // the best time on one lane, and on all
 };
 
 }  // namespace gradring

@@ -74,7 +74,7 @@ struct Program {
   std::vector<Buffer> buffers;
   std::vector<Instruction> instructions;
   std::vector<std::shared_ptr<Resource>> resources;
-  int fields = 0;   // of the batch
+  int fields = 0;   // how many fields a batch has
   int outputs = 0;  // arrays that the program delivers
 };
 

@@ -119,7 +119,7 @@ class GRADRING_API Team {
 
   Entry body_ = nullptr;
   void* context_ = nullptr;
-  int lanes_ = 0;           // of this run; -1 tells workers to end
+  int lanes_ = 0;           // how many lanes this run has; -1 tells the workers to end
   uint64_t sequence_ = 0;   // barriers and joins passed before this run
   uint64_t refreshed_ = 0;  // the sequence at the last refresh_arrivals
   int placed_beside_ = -1;  // lane 0's core, which the workers keep off

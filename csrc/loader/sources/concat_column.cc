@@ -10,7 +10,7 @@ namespace gradring {
 
 namespace {
 
-constexpr int64_t kRows = 256;  // that are looked up at a time
+constexpr int64_t kRows = 256;  // how many rows are looked up at a time
 
 const std::shared_ptr<const Column>& first_of(const std::vector<std::shared_ptr<const Column>>& parts) {
   if (parts.empty()) throw Error(Code::kInvalidArgument, "[loader] Concat needs at least one part");

@@ -26,7 +26,7 @@ class GRADRING_API ConcatColumn final : public Column {
   Run take_run(const int64_t* samples, int64_t rows, int64_t* numbers) const noexcept;
 
   std::vector<std::shared_ptr<const Column>> parts_;
-  std::vector<int64_t> ends_;  // of each part, in the numbers of the whole
+  std::vector<int64_t> ends_;  // where each part ends, in the numbers of the whole
 };
 
 }  // namespace gradring

@@ -39,7 +39,7 @@ inline constexpr ChainSignature kChainSignatures[kChains] = {
 
 struct TransformKernels {
   ChainKernel<float> chain_uint8[kChains][2];    // [signature][0: scalars, 1: arrays]
-  ChainKernel<float> chain_float32[kChains][2];  // to may be from
+  ChainKernel<float> chain_float32[kChains][2];  // `to` may be the same as `from`
   ChainKernel<double> single_float64[4][2];      // [op]: one operation, to may be from
   // Pixels of 1, 2, 3, 4, 8 or 12 bytes in reverse order; null for other sizes. Index: bytes of a pixel.
   void (*reverse_pixels[13])(std::byte* to, const std::byte* from, int64_t pixels);

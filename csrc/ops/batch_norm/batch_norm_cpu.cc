@@ -173,7 +173,7 @@ void run_vjp(const Lane& lane, const BatchNormVjpArguments<T>& g) noexcept {
     return;
   }
   const int64_t count = row_blocks(g.rows);
-  T* const totals = reinterpret_cast<T*>(lane.shared_scratch());  // of the columns: two numbers each
+  T* const totals = reinterpret_cast<T*>(lane.shared_scratch());  // two totals per column
   T* const blocks = totals + 2 * g.columns;
   const T *mean = g.mean, *variance = g.variance;
   if (!mean) {

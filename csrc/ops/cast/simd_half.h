@@ -20,7 +20,7 @@ inline void halves_to_floats_one_by_one(float* to, const char* from, int64_t cou
     const uint32_t normal = moved + (112U << 23);
     // Infinities and NaN, which become quiet as the processor's own conversion makes them.
     const uint32_t special = (moved + (224U << 23)) | (size > 0x7c00U ? 0x400000U : 0U);
-    constexpr uint32_t kSmallest = 113U << 23;  // of 2^-14, the smallest normal half
+    constexpr uint32_t kSmallest = 113U << 23;  // the bits of 2^-14, the smallest normal half
     const uint32_t shifted = moved + kSmallest;
     float value, smallest;
     __builtin_memcpy(&value, &shifted, sizeof value);

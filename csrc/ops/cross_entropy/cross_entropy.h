@@ -19,7 +19,7 @@ struct CrossEntropyArguments {
   T* dlogits = nullptr;          // (softmax - one_hot(label)) * scale * dlosses[row]; may be logits
   const T* dlosses = nullptr;    // null: ones
   T scale = 1;                   // training: 1 / the global number of samples
-  T* column_sums = nullptr;      // of dlogits: the last layer's bias gradient; needs dlogits
+  T* column_sums = nullptr;      // sums over the rows of dlogits, which must be given
   LossTotals* totals = nullptr;  // a row is correct if its first largest logit is the label's
 };
 

@@ -9,7 +9,7 @@ namespace {
 // Notes about the rows of a block. The logarithms of all its sums are computed together after the last row.
 template <class T>
 struct Block {
-  T sums[kRowBlock];     // of exp(x - max); 1 in bad rows
+  T sums[kRowBlock];     // the sums of exp(x - max); 1 in bad rows
   T offsets[kRowBlock];  // max - x[label]; 0 in bad rows
   LossTotals totals;
 };

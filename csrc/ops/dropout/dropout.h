@@ -26,7 +26,7 @@ struct DropoutArguments {
   uint64_t seed = 0;
   uint32_t layer = 0;
   uint32_t epoch = 0;
-  double p = 0;  // of dropping; taken in steps of 1/65536, and the kept are scaled by exactly what that leaves
+  double p = 0;  // the probability of dropping an element, rounded to a multiple of 1/65536
 };
 
 template <class T>

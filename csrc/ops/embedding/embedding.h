@@ -23,9 +23,9 @@ struct Ids {
 
 // Rows are copied as bytes, whatever their dtype.
 struct EmbeddingArguments {
-  int64_t count = 0;      // of ids
-  int64_t rows = 0;       // of the table
-  int64_t row_bytes = 0;  // of one row
+  int64_t count = 0;      // how many ids there are
+  int64_t rows = 0;       // how many rows the table has
+  int64_t row_bytes = 0;  // the size of a row
   Ids ids;
   const void* table = nullptr;
   void* y = nullptr;  // (count, row_bytes)

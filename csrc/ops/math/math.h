@@ -28,7 +28,7 @@ struct Float<float> {
   static constexpr int kMantissaBits = 23;
   static constexpr Int kBias = 127;
   static constexpr Int kSignBit = static_cast<Int>(0x80000000u);
-  static constexpr Int kMagicBits = 0x4b400000;  // of 1.5 * 2^23
+  static constexpr Int kMagicBits = 0x4b400000;  // the bits of 1.5 * 2^23
   static constexpr float kMagic = 12582912.0f;
   static constexpr float kMinNormal = 1.17549435e-38f;
   static constexpr float kInfinity = __builtin_inff();
@@ -36,8 +36,8 @@ struct Float<float> {
   static constexpr float kLog2E = 1.44269504f;
   static constexpr float kLn2High = 6.9314575195e-01f;  // 15 bits: n * kLn2High is exact
   static constexpr float kLn2Low = 1.4286067653e-06f;
-  static constexpr float kExpLow = -87.5f;   // at and below: 0
-  static constexpr float kExpHigh = 89.0f;   // at and above: infinite
+  static constexpr float kExpLow = -87.5f;   // exp is 0 at and below this
+  static constexpr float kExpHigh = 89.0f;   // exp is infinite at and above this
   static constexpr float kTanhLow = -20.0f;  // 2 |x| beyond which tanh rounds to 1
   static constexpr Int kSqrtHalfBits = 0x3f3504f3;
   // exp(r) = 1 + r + r^2 q(r), |r| <= ln2/2
@@ -64,7 +64,7 @@ struct Float<double> {
   static constexpr int kMantissaBits = 52;
   static constexpr Int kBias = 1023;
   static constexpr Int kSignBit = static_cast<Int>(0x8000000000000000u);
-  static constexpr Int kMagicBits = 0x4338000000000000;  // of 1.5 * 2^52
+  static constexpr Int kMagicBits = 0x4338000000000000;  // the bits of 1.5 * 2^52
   static constexpr double kMagic = 6755399441055744.0;
   static constexpr double kMinNormal = 2.2250738585072014e-308;
   static constexpr double kInfinity = __builtin_inf();

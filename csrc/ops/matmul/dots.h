@@ -7,7 +7,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kDotRows = 16;  // of A, at a time
+inline constexpr int64_t kDotRows = 16;  // so many rows of A at a time
 
 // Adds up the elements of each of W vectors: afterwards element i of v[0] is the sum of the elements of v[i]. It is a
 // transposition that adds on the way.

@@ -42,10 +42,10 @@ template <class T>
 struct MatmulEpilogue {
   bool accumulate = false;
   const T* bias = nullptr;
-  T* pre = nullptr;  // leading dimension ldc
+  T* pre = nullptr;  // its rows are ldc elements apart
   Activation activation = Activation::kNone;
   Activation mask = Activation::kNone;
-  const T* mask_source = nullptr;  // leading dimension mask_ld
+  const T* mask_source = nullptr;  // its rows are mask_ld elements apart
   int64_t mask_ld = 0;
   TileConsumer<T> consumer;  // needs C all the same: it may hold partial sums. Not together with accumulate
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes

@@ -38,7 +38,7 @@ template <class T>
 struct Product {
   static constexpr int64_t gap = 3;
   MatmulArguments<T> g;
-  size_t shift = random_bits()() % 16;  // of b
+  size_t shift = random_bits()() % 16;  // where b begins in its memory
   std::vector<T> a, b, c;
 
   Product(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool accumulate)

@@ -9,7 +9,7 @@ namespace gradring {
 // The sizes at which a product is cut, for tests that go a little below and beyond.
 struct MatmulBlocks {
   int64_t tile_rows, tile_columns;
-  int64_t rows, columns, steps;  // of a block; rows: where all steps are in one
+  int64_t rows, columns, steps;  // the size of a block; `rows` holds if all steps are in one
 };
 
 template <class T>

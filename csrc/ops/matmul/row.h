@@ -6,7 +6,7 @@
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
 inline constexpr int64_t kNarrowVectors = 8;  // up to this many columns are summed in registers
-inline constexpr int kRowChains = 4;          // independent sums there, to hide the latency
+inline constexpr int kRowChains = 4;          // so many independent sums each, to hide the latency of additions
 
 // Columns [j, j + count) in registers; chain q sums the steps p with p % kRowChains == q.
 template <class T, int kVectors>

@@ -36,10 +36,10 @@ struct TileWork {
   T* c;
   int64_t ldc;
   bool add_to_c;  // C's old value is part of the sum
-  const T* bias;  // or null
+  const T* bias;  // the bias of the columns, or null
   bool relu;
-  int64_t columns;  // 1 to vectors * width
-  T* copy_b;        // or null: where the rows of B go for the next tiles
+  int64_t columns;  // from 1 to vectors * width
+  T* copy_b;        // where the rows of B are copied for the next tiles, or null
   int64_t copy_stride;
   const T* fetch;  // the rows that the next panel will copy: each of the first fetch_steps steps fetches one into L2
   int64_t fetch_stride, fetch_steps;

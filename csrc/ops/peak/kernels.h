@@ -8,7 +8,7 @@
 namespace gradring {
 
 struct PeakKernels {
-  int operations;  // of one round
+  int operations;  // how many operations one round takes
   // Chains of x = x * numbers[1] + numbers[2] from multiples of numbers[0]; returns their sum.
   float (*work)(int64_t rounds, const float* numbers) noexcept;
 };

@@ -21,10 +21,10 @@ struct PointwiseLossArguments {
   const T* predictions = nullptr;
   const T* targets = nullptr;
   T* losses = nullptr;           // per row
-  T* gradient = nullptr;         // of the row's loss by the predictions, * scale * dlosses[row]; may be predictions
+  T* gradient = nullptr;         // d(row's loss) / d(predictions) * scale * dlosses[row]; may be predictions
   const T* dlosses = nullptr;    // null: ones
   T scale = 1;                   // training: 1 / the global number of samples
-  T* column_sums = nullptr;      // of gradient; needs gradient
+  T* column_sums = nullptr;      // sums over the rows of gradient, which must be given
   LossTotals* totals = nullptr;  // binary: a row is correct if (p > 0) == (t > 1/2) in all its columns; mse: 0
 };
 

@@ -26,7 +26,7 @@ class GRADRING_API Arenas {
     BufferKind kind;
     std::byte* data;
     int64_t bytes;
-    std::shared_ptr<const void> owner;  // null: whoever made it keeps it alive
+    std::shared_ptr<const void> owner;  // keeps the memory alive; null if the caller does
   };
 
   // In the place of memory of the same name, if there is some.
@@ -102,7 +102,7 @@ class GRADRING_API Executor {
     int lane_mask;  // -1: a call for each lane, because it holds the lane's step record; 0: one for all
     uint8_t when;
     bool barrier;
-    bool update;  // for the account of times
+    bool update;  // whether its time counts as that of the update
     bool single_lane;
     bool tail;  // this and all that follow run on the unbounded route alone
   };
@@ -111,11 +111,11 @@ class GRADRING_API Executor {
   };
   struct Binding {
     Tensor* tensor;
-    int64_t number;  // of the batch's field; of a temp, of its arena
+    int64_t number;  // the number of the batch's field, or for a temp of its arena
     int64_t offset;  // bytes
   };
 
-  using Starts = std::vector<std::byte*>;  // of the program's arenas
+  using Starts = std::vector<std::byte*>;  // where the program's arenas begin
 
   void make_calls(const Program& program, const Starts& arenas);
   Tensor* add_call(const Program& program, const Starts& arenas, const Instruction& instruction, int lane, Tensor* at);
@@ -135,13 +135,13 @@ class GRADRING_API Executor {
   std::vector<Resource*> resource_table_;
   std::vector<LaneRecord> records_;
   int64_t rows_ = 0;
-  int lanes_ = 0;  // if set
+  int lanes_ = 0;  // the number that set_lanes has set, or 0
   LaneTrial trial_;
   bool keeps_gil_ = false;
   bool observed_ = false;  // by either of the following: the one thing that a run asks
   bool traced_ = false;
   Span* spans_ = nullptr;
-  std::vector<std::string> labels_;  // of the instructions
+  std::vector<std::string> labels_;  // the names of the instructions
   std::vector<const char*> names_;   // the same for the trace, once it was asked for
 };
 

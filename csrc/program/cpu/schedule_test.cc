@@ -40,7 +40,7 @@ TEST_CASE("what lane 0 does alone needs no barrier between") {
 }
 
 TEST_CASE("temps that share memory are kept apart by a barrier") {
-  constexpr int64_t n = 1 << 20;  // so much that all lanes copy
+  constexpr int64_t n = 1 << 20;  // large enough that all lanes share the copy
   ProgramMaker make;
   const View whole = make.view(BufferKind::kTemp, Dtype::kFloat32, {n}, 0);
   const View half = make.view(BufferKind::kTemp, Dtype::kFloat32, {n / 2}, 2 * n);
@@ -67,8 +67,8 @@ TEST_CASE("views of one buffer conflict only where they overlap") {
     make.emit("copy", {{"x", from}, {"y", part}}).arguments[1].offset = offset;
   }
   const Schedule schedule = make_schedule(make.program, 3);
-  CHECK(!schedule.dispatches[1].barrier);  // beside the first
-  CHECK(schedule.dispatches[2].barrier);   // one element of both
+  CHECK(!schedule.dispatches[1].barrier);  // it writes beside the first
+  CHECK(schedule.dispatches[2].barrier);   // it overlaps both in one element
 }
 
 TEST_CASE("what writes the step record runs on every lane") {
