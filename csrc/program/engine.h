@@ -69,7 +69,7 @@ class GRADRING_API Engine {
   // The numbers 0, 1, ..., which stand in for the numbers of the samples where a batch has none.
   const int64_t* row_numbers(int64_t rows);
 
-  // A call holds this while it uses the engine. It says why it could not be acquired.
+  // A call enters the engine before it uses it, and leaves it afterwards. `enter` returns why it could not enter, if so.
   enum class Entry : uint8_t { kEntered, kBusy, kForked };
   Entry enter(bool writes) noexcept;
   void leave() noexcept { busy_.store(false, std::memory_order_release); }

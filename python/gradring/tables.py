@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["Table", "html"]
 
-_MOST_ROWS = 100  # of a table in a notebook; of more, the first and the last are shown
+_MOST_ROWS = 100  # a notebook shows the first and the last rows of a table that has more
 _STYLE = "text-align:{};padding:0.1em 0.8em;white-space:pre-wrap"
 
 

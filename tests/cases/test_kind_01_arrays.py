@@ -15,7 +15,7 @@ Y = RNG.integers(0, 3, 24)
 
 
 class Interface:
-    """Only __array_interface__."""
+    """An array-like object that has only __array_interface__."""
 
     def __init__(self, values):
         self.values = values
@@ -23,7 +23,7 @@ class Interface:
 
 
 class Method:
-    """Only __array__."""
+    """An array-like object that has only __array__."""
 
     def __init__(self, values):
         self.values = values
@@ -33,7 +33,7 @@ class Method:
 
 
 class Capsule:
-    """Only DLPack."""
+    """An array-like object that has only DLPack."""
 
     def __init__(self, values):
         self.values = values

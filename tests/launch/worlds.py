@@ -60,7 +60,7 @@ def join(link, rank, size, generation=0, meeting=0, seconds=5.0, brought=None, k
 
 
 def in_threads(*functions):
-    """Their results, or the exceptions that they raised, in order."""
+    """Run functions in threads, and return their results, or the exceptions that they raised, in order."""
     results = [None] * len(functions)
 
     def call(i):

@@ -51,7 +51,7 @@ def test_random_models_train_as_plain_numpy_does(
     model, loss, optimizer, rows, dtype, clip_norm, accumulate, threads, seed
 ):
     layers, features, outputs = model
-    # The loss has a sigmoid of its own, and is refused after another one.
+    # binary_cross_entropy contains a sigmoid, so a model that ends with one is refused.
     assume(loss != "binary_cross_entropy" or not repr(layers).endswith("Sigmoid())"))
     rng = np.random.default_rng(seed)
     options = {"loss": loss, "optimizer": optimizer, "clip_norm": clip_norm, "accumulate": accumulate}

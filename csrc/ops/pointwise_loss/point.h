@@ -23,7 +23,7 @@ GRADRING_INLINE Point<T> point(Vec<T> p, Vec<T> t) noexcept {
     const Vec<T> large = T(1) / (e + T(1));  // sigmoid(|p|)
     const Vec<T> sigmoid = p < zero ? e * large : large;
     const Vec<T> usual = (maximum<T>(zero, p) - p * t) + math::log1p_unit<T>(e);
-    // An infinite logit is wholly right, or infinitely wrong; max(p, 0) - p t would be inf - inf.
+    // An infinite logit is either right, with a loss of 0, or wrong, with an infinite loss; the formula would give inf - inf.
     const Vec<T> endless = abs<T>(p), right = p < zero ? zero : zero + T(1);
     return {endless == Float<T>::kInfinity ? (t == right ? zero : endless) : usual, sigmoid - t};
   }

@@ -50,13 +50,13 @@ def _drain(pending: list[int]) -> list[int]:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The signals that come from now on, instead of their doing what they do."""
+    """A list that collects the signals that arrive in the block, in place of their usual effect."""
     pending: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         pending.append(number)
 
-    # What is ignored stays so: `nohup`, and jobs in the background of a shell.
+    # Signals that are ignored stay ignored, as under `nohup` and in background jobs of a shell.
     heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
     before: dict[int, Any] = {number: signal.signal(number, remember) for number in heeded}
     try:
