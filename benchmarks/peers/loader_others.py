@@ -126,7 +126,7 @@ def grain(case: dict[str, Any]) -> Pass:
 
 
 class _Counted:
-    """A source with a length that Grain's shuffle and workers can live with."""
+    """A source with the methods that Grain's shuffle and its workers need."""
 
     def __init__(self, source: Ready, length: int) -> None:
         self._source, self._length = source, length

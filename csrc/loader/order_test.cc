@@ -118,7 +118,7 @@ TEST_CASE("parts of a batch are parts of the whole") {
 
 TEST_CASE("numbers as large as int64 can say mean what they say") {
   constexpr int64_t kMost = INT64_MAX;
-  // (samples, batch_size, world_size) by arithmetic in 128 bits.
+  // Compares orders of random (samples, batch_size, world_size) with the same arithmetic in 128 bits.
   std::mt19937_64 random(std::random_device{}());
   const auto draw = [&](int64_t most) {
     const auto bits = static_cast<int64_t>(random() >> (1 + random() % 63));

@@ -124,7 +124,7 @@ def test_another_optimizer_counts_from_the_next_step():
     ],
 )
 def test_its_state_begins_fresh(first, second):
-    """As a new trainer on the same weights, whose schedule and Adam's t begin where the optimizer does."""
+    """A new optimizer trains as in a new trainer with the same weights: its schedule and Adam's t begin when it is assigned."""
     made = trainer(first)
     for _ in range(20):
         made.step(X, Y)

@@ -25,7 +25,7 @@ void check(Parser parse, const uint8_t* data, size_t size, int64_t file_bytes) {
 #endif
   require(!header.fields.empty() && header.record_bytes > 0);
   require(header.data_offset >= 0 && header.data_offset <= static_cast<int64_t>(size));
-  // What was accepted lies within the file, whatever it says.
+  // A header that the parser accepts describes only bytes that lie within the file.
   int64_t bytes = header.record_bytes;
   for (int64_t extent : header.shape) {
     require(extent >= 0);

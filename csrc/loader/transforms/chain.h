@@ -31,7 +31,7 @@ class ChainStage final : public Stage {
   std::byte* run_part(const std::byte* from, std::byte* to, int64_t first, int64_t count) const noexcept;
 
  private:
-  // Operands as the kernels take them; T is the type that the chain computes in.
+  // Operands in the form that the kernels take. T is the type that the chain computes in.
   template <class T>
   struct Operands {
     std::vector<std::vector<T>> values;  // [step], each period_ long

@@ -30,7 +30,7 @@ __all__ = ["Loader"]
 _LOG = logging.getLogger("gradring.loader")
 _MOST_THREADS = 64
 _MOST_PREFETCH = 1024
-_MOST_KEY = 2**64 - 1  # of the shuffle: 64 bits of seed, 64 of epoch
+_MOST_KEY = 2**64 - 1  # the key of the shuffle has 64 bits of seed and 64 bits of epoch
 _MOST_RANKS = 2**31
 
 

@@ -135,7 +135,7 @@ class Pass:
         raise LoaderError("[loader] the loader was closed while it was being read")
 
     def finished(self) -> None:
-        """The epoch is over."""
+        """Called when the epoch is over."""
         self._finished(self)
 
     def _stuck(self, seconds: float, stripe: int) -> None:
