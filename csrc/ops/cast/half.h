@@ -31,7 +31,7 @@ inline Half half_from(double x) noexcept {
   const auto sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
   const double size = std::fabs(x);
   if (std::isnan(x)) return {static_cast<uint16_t>(sign | 0x7e00)};
-  if (size >= 65520) return {static_cast<uint16_t>(sign | 0x7c00)};  // 65520 is half way from the largest half, 65504, to 65536
+  if (size >= 65520) return {static_cast<uint16_t>(sign | 0x7c00)};  // half way from 65504, the largest half, to 65536
   if (size < 0x1p-14) return {static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(size * 0x1p24)))};
   const int exponent = std::ilogb(size);
   // In [1024, 2048]: where it rounds up to 2048, the carry goes into the exponent.
