@@ -186,7 +186,7 @@ def _style(verbose: Any) -> Any:
     """That of the progress report; None for no report. The numbers are Keras's."""
     if isinstance(verbose, int) and verbose in (0, 1, 2):
         return (None, "auto", "lines")[verbose]
-    return choice("Trainer.fit", "verbose", verbose, ("auto", "bar", "lines"), "or True or False")
+    return choice("Trainer.fit", "verbose", verbose, ("auto", "bar", "lines", 0, 1, 2), "or True or False")
 
 
 def _require_files_of_their_own(listeners: Iterable[Callback]) -> None:
