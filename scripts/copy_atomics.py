@@ -1,7 +1,7 @@
 """Copies the tables of atomics from the headers of csrc/comm to docs/collectives.md, between two marks.
 
-    python scripts/copy_atomics.py            # writes the page
-    python scripts/copy_atomics.py --check    # status 1 if the page has others
+python scripts/copy_atomics.py            # writes the page
+python scripts/copy_atomics.py --check    # status 1 if the page has others
 """
 
 from __future__ import annotations

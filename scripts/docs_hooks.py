@@ -1,14 +1,23 @@
 """Changes the pages for the site, beyond the settings in mkdocs.yml.
 
 The pages are also read in the repository, where they link to sources, tests and results. The site has none of these: such a
-link becomes the name of the file.
+link becomes the name of the file. The page of the kernels gets a section for modules of ops that it does not name.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
+
+OPS = Path(__file__).resolve().parents[1] / "python" / "gradring" / "ops" / "__init__.py"
+MODULE = """
+::: gradring.ops.{name}
+    options:
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
 
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -26,6 +35,15 @@ def without_outside_links(markdown: str, page: str) -> str:
     return LINK.sub(replace, markdown)
 
 
+def with_all_ops(markdown: str) -> str:
+    """The page of the kernels, with the modules that it does not name."""
+    modules = re.findall(r"^from gradring\.ops\.([a-z]\w*) import", OPS.read_text(encoding="utf-8"), re.MULTILINE)
+    more = [name for name in modules if f"::: gradring.ops.{name}\n" not in markdown]
+    return "\n".join([markdown, *(["## More"] if more else []), *(MODULE.format(name=name) for name in more)])
+
+
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Called by mkdocs for each page."""
+    if page.file.src_uri == "reference/ops.md":
+        markdown = with_all_ops(markdown)
     return without_outside_links(markdown, page.file.src_uri)
