@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 import gradring as gr
@@ -37,3 +38,25 @@ def test_an_unwritable_folder_is_known_before_the_training(trainer, data, tmp_pa
     with pytest.raises(FileNotFoundError):
         trainer.fit(data, callbacks=[gr.callbacks.Csv(tmp_path / "none" / "log.csv")])
     assert trainer.step_count == 0
+
+
+def test_a_resumed_run_keeps_the_rows_of_the_run_before(tmp_path):
+    path = tmp_path / "log.csv"
+
+    def made():
+        return gr.Trainer(gr.nn.Sequential(gr.nn.Linear(2, 2)).init(0), optimizer=gr.optim.SGD(0.1))
+
+    x, y = np.random.default_rng(0).random((20, 2), np.float32), np.arange(20) % 2
+    parts = [gr.callbacks.Csv(path), gr.callbacks.Checkpoint(tmp_path / "m")]
+    made().fit((x, y), 2, callbacks=parts, verbose=False)
+    history = made().fit((x, y), 5, callbacks=parts, resume=tmp_path / "m", verbose=False)
+    lines = path.read_text().splitlines()
+    assert lines[0].split(",") == list(history.metrics)
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
+    losses = [float(line.split(",")[1]) for line in lines[1:]]
+    np.testing.assert_allclose(losses, history.metrics["loss"])
+    # With validation from now on: what earlier epochs have not is empty or NaN in their rows.
+    history = made().fit((x, y), 6, callbacks=parts, resume=tmp_path / "m", validate=(x, y), verbose=False)
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    assert len(lines) == 7 and all(len(line) == len(lines[0]) for line in lines) and "val_loss" in lines[0]
+    assert float(lines[-1][lines[0].index("val_loss")]) == pytest.approx(history.last["val_loss"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
+from collections.abc import Mapping
 from typing import IO, Any
 
 from gradring.arguments import flag
@@ -16,7 +18,8 @@ __all__ = ["Csv"]
 class Csv(Callback):
     """Write one row of metrics after each epoch to ``path``, where it can be read while the run goes on.
 
-    The columns are those of the first epoch. With ``append=True`` an existing file with the same columns is continued.
+    The columns are those of the first epoch. With ``append=True`` an existing file with the same columns is continued;
+    otherwise the file is replaced, and a resumed run begins it with the rows of the epochs that it resumes.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
@@ -25,6 +28,7 @@ class Csv(Callback):
         self._file: IO[str] | None = None
         self._writer: Any = None
         self._columns: list[str] = []
+        self._resumed = False
 
     def on_fit_start(self, run: Run) -> None:
         # Opened at the start, so that a folder that cannot be written is known before the training and not after it.
@@ -34,15 +38,26 @@ class Csv(Callback):
                 self._columns = next(csv.reader(file), [])
         self._file = open(self.path, "a" if self.append else "w", newline="")  # noqa: SIM115 (closed in on_fit_end)
         self._writer = csv.writer(self._file, lineterminator="\n")
+        self._resumed = not self.append and len(run.history) > 0
+        if self._resumed:
+            known = run.history.metrics
+            self._columns = list(dict.fromkeys([*known, *run.names]))
+            self._writer.writerow(self._columns)
+            for epoch in range(len(run.history)):
+                self._write({name: values[epoch] for name, values in known.items()})
 
     def on_epoch_end(self, run: Run) -> None:
         assert self._file is not None
         if not self._columns:
             self._columns = list(run.metrics)
             self._writer.writerow(self._columns)
-        if self._columns != list(run.metrics):
+        if self._columns != list(run.metrics) and not self._resumed:
             raise ValueError(f"[Csv] {self.path} has columns {self._columns}, this epoch has {list(run.metrics)}")
-        self._writer.writerow(cell(float(run.metrics[name])) for name in self._columns)
+        self._write(run.metrics)
+
+    def _write(self, row: Mapping[str, float]) -> None:
+        assert self._file is not None
+        self._writer.writerow(cell(float(row.get(name, math.nan))) for name in self._columns)
         self._file.flush()
 
     def on_fit_end(self, run: Run) -> None:
