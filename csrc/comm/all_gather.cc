@@ -6,7 +6,7 @@ namespace gradring {
 
 namespace {
 
-// Up to here one round through the staging memory costs less than a second round.
+// Up to this many bytes, copying through the staging memory costs less than a second round.
 constexpr size_t kOneRoundBytes = size_t{8} << 10;
 
 Code from_segments(Rounds& rounds, const Call& call) noexcept {

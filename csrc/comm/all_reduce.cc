@@ -7,10 +7,10 @@ namespace gradring {
 
 namespace {
 
-// Up to here a rank whose array lies elsewhere copies it to its staging memory before the meeting: if all do, each reduces
-// them by itself, and the meeting was the only round.
+// Up to this many bytes, a rank whose array is not in its data segment copies it to its staging memory before the first round.
+// If all ranks have done so, each reduces all arrays by itself, and no other round is needed.
 constexpr size_t kOneRoundBytes = size_t{16} << 10;
-// Slices begin at multiples of so many elements: no cache line has two owners.
+// Slices begin at multiples of this many elements, so that no cache line has two owners.
 constexpr int64_t kGrain = 64;
 
 // Between two ranks an array goes in four pieces, none of them smaller than this nor larger than a staging half: the first
@@ -89,7 +89,7 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   }
   failpoint("before write", rounds.rank());
 #ifdef GRADRING_FAILPOINTS
-  // In pieces, so that a test can stop a rank amid its writes.
+  // Work in pieces, so that a test can stop a rank in the middle of its writes.
   for (int64_t at = slice.begin; at < slice.end; at += kGrain * 16) {
     const int64_t count = std::min(kGrain * 16, slice.end - at);
     find_combine(a.element, a.reduction)({rounds.size(), rounds.size(), in, out, count, divisor});

@@ -14,7 +14,7 @@ using namespace gradring::testing;
 
 namespace {
 
-// What rank `rank` contributes: the same wherever it is computed. Halves and floats are of moderate size.
+// The array of rank `rank`, which any rank can compute. Halves and floats are of moderate size.
 std::vector<std::byte> input_of(int rank, Element element, int64_t count, uint64_t seed) {
   std::mt19937_64 bits(seed * 1000003 + static_cast<uint64_t>(rank));
   std::vector<std::byte> bytes(static_cast<size_t>(count) * size_of(element) + 8);

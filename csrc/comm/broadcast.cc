@@ -4,7 +4,7 @@
 
 namespace gradring {
 
-// The root's array goes to everybody else; only the root's has to lie in a segment to be read in place.
+// The root's array goes to all other ranks. To be read in place, only the root's array must lie in a data segment.
 Code broadcast(Rounds& rounds, const Call& call) noexcept {
   const int root = call.agreement.root;
   const bool sends = rounds.rank() == root;

@@ -23,9 +23,9 @@ Code all_gather(Rounds& rounds, const Call& call) noexcept;
 Code broadcast(Rounds& rounds, const Call& call) noexcept;
 Code barrier(Rounds& rounds, const Call& call) noexcept;
 
-// What several of them need.
+// Functions that several collectives share.
 
-// Fills the next cell's payload with where the operands lie. `out`: whether others write to call.out.
+// Writes the places of the operands into the payload of the next cell. `out` says whether other ranks write to call.out.
 inline void place(Rounds& rounds, const Call& call, bool in, bool out) noexcept {
   Placement placement;
   const OwnSegment& own = rounds.segments()->own;
@@ -43,7 +43,7 @@ inline Placement placement_of(const Cell& cell) noexcept {
   return placement;
 }
 
-// Elements of a half of the staging memory.
+// How many elements fit into a half of the staging memory.
 inline int64_t stage_size(Rounds& rounds, Element element) noexcept {
   return static_cast<int64_t>(rounds.control().stage_bytes() / size_of(element));
 }

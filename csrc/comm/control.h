@@ -11,12 +11,12 @@
 
 namespace gradring {
 
-// Why a group failed; the same words on every rank that learns of it.
+// Why a group failed. Every rank that learns of the failure reads the same words.
 struct Failure {
   enum class Reason : uint8_t { kNone, kExited, kClosed, kThreadEnded, kStalled, kMismatch, kLeft, kMemory };
   Reason reason = Reason::kNone;
-  int rank = 0;           // who is at fault; of a mismatch: who found it
-  uint32_t sequence = 0;  // the operation's number, from 1
+  int rank = 0;           // the rank at fault, or for a mismatch the rank that found it
+  uint32_t sequence = 0;  // the number of the operation, from 1
 
   uint64_t packed() const noexcept {
     return static_cast<uint64_t>(reason) << 56 | static_cast<uint64_t>(static_cast<uint16_t>(rank)) << 32 | sequence;

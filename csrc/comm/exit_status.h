@@ -3,8 +3,8 @@
 
 namespace gradring {
 
-// As wait(2) has it, or -1: the kernel does not tell (before Linux 6.15), or nobody has collected the process yet, for
-// which this waits some milliseconds.
+// Returns the status in the form of wait(2). It returns -1 if the kernel does not know it (before Linux 6.15), or if the process
+// has not been reaped after some milliseconds.
 int exit_status_of(int pidfd) noexcept;
 
 }  // namespace gradring

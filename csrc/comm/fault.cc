@@ -1,4 +1,4 @@
-// What happened, in words.
+// The texts of failures.
 #include <sys/wait.h>
 
 #include <cstdio>

@@ -167,7 +167,7 @@ Code Group::execute(const Call& call, Waiter* waiter) noexcept {
   }
 }
 
-// Before anybody hears of a failure, the arrays leave the memory that a stalled peer may still write to.
+// Before any caller learns of a failure, move the arrays out of the memory that a stalled peer may still write to.
 Code Group::ended(Code code) noexcept {
   if (ends_group(code)) [[unlikely]]
     rounds_.segments()->own.detach();

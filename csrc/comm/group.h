@@ -1,6 +1,6 @@
-// Group: what a rank holds of a communicator. Blocking operations run in the calling thread; others in one thread of the
-// communicator's own, which is started by the first of them. Operations of one rank start in the order of the calls;
-// sends and receives go on side by side.
+// Group: a rank's membership of a communicator. Blocking operations run in the calling thread; all others run in a thread of the
+// communicator, which the first of them starts. The operations of one rank start in the order of the calls; sends and receives
+// run at the same time.
 //
 // | variable        | writer        | readers         | order            | why                                           |
 // |-----------------|---------------|-----------------|------------------|-----------------------------------------------|
@@ -30,7 +30,7 @@ class GRADRING_API Request {
  public:
   explicit Request(Call call) noexcept : call_(std::move(call)) {}
   bool done() const noexcept { return finished_.value() != 0; }
-  // False if the deadline passed, or the waiter wanted to leave, first; the operation goes on.
+  // Returns false if the deadline passed first, or if the waiter wanted to leave. The operation then goes on.
   bool wait(Deadline deadline, Waiter* waiter) noexcept;
   Code code() const noexcept { return code_; }  // once it is done
   const Call& call() const noexcept { return call_; }
@@ -114,7 +114,7 @@ class GRADRING_API Group {
   Mailboxes boxes_;
   std::unique_ptr<ThreadRank> thread_rank_;
   uint64_t forks_;
-  mutable std::mutex executing_;  // who holds it runs operations
+  mutable std::mutex executing_;  // held by the thread that runs an operation
   std::atomic<bool> closed_{false};
   std::atomic<uint32_t> pending_{0};
 

@@ -15,7 +15,7 @@ class GRADRING_API Operand {
   // One after another.
   Operand(void* data, int64_t elements, size_t element_bytes) noexcept
       : data_(static_cast<std::byte*>(data)), elements_(elements), element_bytes_(element_bytes) {}
-  // In C order; strides in bytes. Axes that continue each other become one.
+  // The axes are in C order and the strides in bytes. Neighbouring axes are merged if their elements lie without a gap.
   Operand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
 
   bool contiguous() const noexcept { return axes_.empty(); }
@@ -29,7 +29,7 @@ class GRADRING_API Operand {
   void scatter(int64_t first, int64_t count, const std::byte* from) const noexcept;
   void copy_from(const Operand& other) const noexcept;  // as many elements of the same size
 
-  // Where the first and one after the last byte lie that it may touch.
+  // The first byte that the operand may touch, and the one after the last.
   struct Extent {
     uintptr_t begin, end;
   };

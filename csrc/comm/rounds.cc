@@ -180,8 +180,8 @@ Code Rounds::wait(const Wait& wait) noexcept {
   }
 }
 
-// Whether there is still something to wait for. What has happened already counts: a peer may die after it has done its
-// part, so the word is looked at once more before anybody is blamed.
+// Whether it makes sense to go on waiting. A peer may die after it has done its part, so this reads the word once more before it
+// reports a death.
 Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
   using Reason = Failure::Reason;
   const auto blame = [&](Reason reason, int rank) { return wait.over() ? Code::kOk : fail(reason, rank); };
@@ -272,7 +272,7 @@ Code Rounds::adopt(const Failure& failure) noexcept {
   if (failure.reason == Reason::kExited && failure.rank < static_cast<int>(pidfds_.size())) {
     fault_.exit_status = exit_status_of(pidfds_[static_cast<size_t>(failure.rank)]);
   }
-  // Who learns of a mismatch from others says what the finder wanted, and this rank.
+  // A rank that learns of a mismatch from another one reports what that rank called, and what it called itself.
   if (failure.reason == Reason::kMismatch && fault_.other < 0 && failure.rank != rank_) {
     fault_.mine = current_;
     fault_.theirs = Agreement{fault_.peer_kind};

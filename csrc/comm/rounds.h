@@ -44,7 +44,7 @@ struct Call {
   double weight = 0;  // where agreement.weighted
 };
 
-// What a caller wants to do when a wait takes longer than a moment. Called from the waiting thread.
+// What a caller wants to do when a wait takes longer than a moment. The waiting thread calls these.
 class Waiter {
  public:
   virtual ~Waiter() = default;
@@ -132,7 +132,7 @@ class Rounds {
   void post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept;
   uint32_t bell() noexcept { return control_->doorbell(rank_).word.load(std::memory_order_acquire) >> 1; }
   void ring_own_bell() noexcept;
-  // Until the bell is not `seen`. Whoever of `peers` dies ends the wait.
+  // Waits until the bell is not `seen`. The death of one of `peers` ends the wait.
   Code await_bell(uint32_t seen, const std::vector<int>& peers) noexcept;
 
   // Where a rank's bytes lie in this process; null if there are none such.

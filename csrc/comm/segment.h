@@ -71,8 +71,8 @@ class GRADRING_API OwnSegment {
   }
   std::byte* at(uint64_t offset) const noexcept { return space_.base() + offset; }
 
-  // Moves the arrays to private memory, at the same addresses: no other process reaches them any more. Whoever calls
-  // it must not be writing to them meanwhile.
+  // Moves the arrays to private memory at the same addresses, so that no other process can reach them. The caller must not let any
+  // thread write to them at the same time.
   void detach() noexcept;
   bool detached() const noexcept { return private_.load(std::memory_order_acquire); }
 
@@ -89,7 +89,7 @@ class GRADRING_API OwnSegment {
   std::atomic<size_t> size_{0};
   std::atomic<bool> private_{false};
   mutable std::mutex mutex_;
-  std::map<size_t, size_t> free_;  // offset to bytes; neighbours are merged
+  std::map<size_t, size_t> free_;  // from offsets to sizes of free pieces; neighbours are merged
   std::map<size_t, size_t> taken_;
   std::map<size_t, size_t> words_;  // of taken_, those of allocate_words
 };
