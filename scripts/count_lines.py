@@ -38,7 +38,7 @@ def lines_of_code(path: Path) -> int:
 
 
 def counts() -> dict[str, dict[str, int]]:
-    """By task and library."""
+    """The numbers of lines, by task and library."""
     return {
         task: {name: lines_of_code(PROGRAMS / task / f"with_{file}.py") for name, file in LIBRARIES.items()}
         for task in TASKS

@@ -108,7 +108,7 @@ def grain(case: dict[str, Any]) -> Pass:
     if case["work"] == "process":
         from absl import flags
 
-        flags.FLAGS([__name__])  # its workers read them
+        flags.FLAGS([__name__])  # Grain's workers read these flags
         source: Any = _Counted(Ready(case["mebibytes"], batch), 1_000_000 * batch)
         ready = g.MapDataset.source(source).batch(batch).to_iter_dataset(g.ReadOptions(num_threads=0))
         both = ready.mp_prefetch(g.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=2))
@@ -142,7 +142,7 @@ def tf_data(case: dict[str, Any]) -> Pass:
     """tf.data, autotuned: shuffled through a buffer of the whole set, scaled by batches."""
     import tensorflow as tf
 
-    if case["work"] != "scale":  # it keeps two copies of the data
+    if case["work"] != "scale":  # tf.data keeps two copies of the data
         raise ValueError("not written for this work")
     data, batch = images(case["work"]), case["batch"]
 

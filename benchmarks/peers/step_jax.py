@@ -19,7 +19,7 @@ def start_jax() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import jax
 
-    config: Any = jax.config  # its methods have no types
+    config: Any = jax.config  # Any, because the methods of jax.config have no types
     config.update("jax_cpu_enable_async_dispatch", False)
 
 

@@ -42,7 +42,7 @@ _CODES = {
     "bool": "BOOL",
 }
 _NAMES = {code: name for name, code in _CODES.items()}
-_MAX_HEADER = 100_000_000  # as the reference implementation
+_MAX_HEADER = 100_000_000  # the limit of the reference implementation
 _SUMS, _HEADER_SUM = "crc32", "header_crc32"
 
 

@@ -83,7 +83,7 @@ class _Pause:
         try:
             while not gate._write(writer):
                 time.sleep(_POLL)
-        finally:  # also if a signal ends the wait
+        finally:  # do this also if a signal ends the wait
             if gate._returning is mine:
                 gate._returning = None
 

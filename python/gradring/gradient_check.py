@@ -22,7 +22,7 @@ Array = NDArray[Any]
 Vjp = Callable[..., Any]
 
 _STEP = 1e-5
-_SEED = 0x67726164  # not 0: targets must not be the very numbers that a user's own generator gave the input
+_SEED = 0x67726164  # an unusual seed, so that targets differ from numbers that a user drew with seed 0
 
 
 class GradientMismatch(GradringError, AssertionError):
@@ -91,7 +91,7 @@ finite differences give ...: relative error 0.1... is above 1e-06
     for number, (array, gradient) in enumerate(zip(given, gradients, strict=True)):
         if gradient is CONSTANT or array.dtype != np.float64:
             continue
-        if gradient is None:  # it says that nothing depends on this argument
+        if gradient is None:  # None says that the result does not depend on this argument
             gradient = np.zeros(array.shape)
         worst.require_shape(f"argument {number}", np.shape(gradient), array.shape)
 
@@ -225,7 +225,7 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
     draws = session.draw_count
 
     def total() -> float:
-        session.draw_count = draws  # the same dropout masks every time
+        session.draw_count = draws  # use the same dropout masks every time
         return float(session.step(fed, target)) * target.size
 
     total()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def _native_folder() -> Path:
-    # Beside the extension module: in an editable install the Python sources lie elsewhere.
+    # Look beside the extension module, because in an editable install the Python sources lie elsewhere.
     from gradring import _core
 
     return Path(str(_core.__file__)).resolve().parent

@@ -33,7 +33,7 @@ def ending(wanted: bool) -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         nonlocal told
         if told:
-            return  # it is being ended
+            return  # the run is already being ended
         told = True
         name = signal.Signals(number).name
         error = Ended(f"{name} ended the run after a whole step")

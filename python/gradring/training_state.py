@@ -42,7 +42,7 @@ class TrainingState:
     batch: int = 0
     running: bool = False  # an epoch
     history: History = field(default_factory=History)
-    callbacks: tuple[Callback, ...] = ()  # of the run of fit that is going on
+    callbacks: tuple[Callback, ...] = ()  # the callbacks of the run of fit that is going on
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ namespace gradring {
 struct HeaderField {
   std::string name;
   std::string descr;            // NumPy's type string without the shape: "<f4", ">M8[ns]", "|S10"
-  Dtype dtype = Dtype::kUint8;  // a type that Dtype lacks is kUint8 with its bytes as a last axis, and opaque
+  Dtype dtype = Dtype::kUint8;  // a type without a Dtype is opaque: kUint8, its bytes being a last axis
   bool opaque = false;
   bool swapped = false;        // whether the byte order is not this machine's
   std::vector<int64_t> shape;  // the shape of a subarray, which is one element of the array; else empty

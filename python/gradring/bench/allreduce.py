@@ -73,10 +73,10 @@ class Row:
 
     case: Case
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)  # of all ranks together, per call
+    cpu_seconds: dict[str, float] = field(default_factory=dict)  # the CPU time of all ranks together, per call
     failures: dict[str, str] = field(default_factory=dict)
     bound: float = 0.0  # seconds in which the memory could do it
-    native: tuple[float, float, float] | None = None  # of ours from C++: p10, p50, p90
+    native: tuple[float, float, float] | None = None  # our seconds from C++: p10, p50, p90
 
     def quantiles(self, name: str) -> tuple[float, float, float]:
         """p10, p50, p90."""

@@ -33,7 +33,7 @@ class Entrant:
     library: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     family: str = ""  # "ours", "gloo" or "mpi"
-    links: dict[str, str] = field(default_factory=dict)  # in the folder: name -> file
+    links: dict[str, str] = field(default_factory=dict)  # files to link in the folder, by name
 
 
 def entrants() -> list[Entrant]:

@@ -201,7 +201,7 @@ def race(
     return rows, missing
 
 
-BLOCK_BYTES = 128 << 20  # of the arrays that a contender holds at once
+BLOCK_BYTES = 128 << 20  # the most bytes of arrays that a contender holds at once
 
 
 def blocks(cases: Iterable[Case], most: int) -> Iterator[list[Case]]:

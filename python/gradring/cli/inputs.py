@@ -40,7 +40,7 @@ class Scaling:
     """How a sample becomes what the network reads: ``(x - mean) / deviation``, feature by feature. Bytes, as images have
     them, become 0 to 1 instead."""
 
-    shape: tuple[int, ...]  # of a sample
+    shape: tuple[int, ...]  # the shape of a sample
     is_bytes: bool
     mean: Array
     deviation: Array

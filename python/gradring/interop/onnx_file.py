@@ -18,7 +18,7 @@ from gradring.nn.layer import Layer
 __all__ = ["to_onnx"]
 
 _OPSET, _IR = 20, 9  # the oldest with Gelu; both are of ONNX 1.15, so that runtimes of 2024 read the file
-_MOST_BYTES = 2**31 - 2**20  # of a file in the protobuf format
+_MOST_BYTES = 2**31 - 2**20  # the largest file that the protobuf format allows, less some room
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 Shape = tuple[int, ...]

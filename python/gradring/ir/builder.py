@@ -63,7 +63,7 @@ class Builder:
         self._path: list[str] = []
         self._layers: list[Any] = []
         self._makers: dict[str, str] = {}
-        self._readers: dict[str, str] = {}  # of an integer field: the layer that decided as what it is read
+        self._readers: dict[str, str] = {}  # for an integer field: the layer that decided its dtype
         if layout is not None:
             for root in roots_of(layout, dtype):
                 self.graph = self.graph.with_value(root)

@@ -63,13 +63,13 @@ class Value:
 
 # The fields of the step record (csrc/program/step_record.h) by name, with their dtypes.
 STEP = {
-    "learning_rate": "float64",  # of this update
+    "learning_rate": "float64",  # the learning rate of this update
     "number": "int64",  # this update's number, from 1
     "draw": "int64",  # this forward pass's number, which keys dropout
-    "pending_weight": "float64",  # of the earlier micro-batches of this update
+    "pending_weight": "float64",  # the total weight of the earlier micro-batches of this update
     "loss_sum": "float64",  # over the batch's rows
     "loss_weight": "float64",  # what the sum is divided by for the mean
-    "total_weight": "float64",  # of all micro-batches of this update
+    "total_weight": "float64",  # the total weight of all micro-batches of this update
     "correct": "int64",  # rows whose prediction is right
     "finite": "bool",  # whether the step may change anything
     "bounded": "bool",  # whether all gradients have been proved finite before they are made

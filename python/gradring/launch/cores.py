@@ -37,7 +37,7 @@ class Cores:
         self._claims: list[socket.socket] = []
         allowed = sorted(os.sched_getaffinity(0), key=_place)
         self.threads = max(len(allowed) // ranks, 1)
-        self.parts: list[list[int]] | None = None  # per rank; None: not pinned
+        self.parts: list[list[int]] | None = None  # the processors of each rank; None if ranks are not pinned
         self.note = ""
         if not pin or ranks > len(allowed):
             return

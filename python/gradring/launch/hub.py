@@ -34,7 +34,7 @@ _PEERS_PER_PACKET = 64
 class _Peer:
     channel: socket.socket
     challenge: bytes
-    deadline: float  # of the handshake
+    deadline: float  # when the handshake must be complete
     member: bool = False
     rank: int | None = None
     outbox: deque[tuple[bytes, list[Descriptor]]] = field(default_factory=deque)

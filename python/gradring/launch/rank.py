@@ -27,7 +27,7 @@ __all__ = ["EXIT_CODES", "main"]
 EXIT_CODES: dict[type[BaseException], int] = {PeerDied: 81, PeerStalled: 82, CollectiveMismatch: 83}
 
 _PR_SET_PDEATHSIG = 1
-_LAST_SECONDS = 2.0  # that functions registered with atexit have in a rank that has failed
+_LAST_SECONDS = 2.0  # how long functions registered with atexit may run in a rank that has failed
 _LARGEST_TEXT = 1 << 20
 
 
@@ -54,7 +54,7 @@ def _die_with(parent: int) -> None:
     """The kernel kills this process when its launcher ends, however that ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
-        os._exit(137)  # it had ended before
+        os._exit(137)  # the launcher had ended before this process asked for the signal
 
 
 def _run_script(given: dict[str, Any]) -> bytes:

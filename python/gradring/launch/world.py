@@ -19,7 +19,7 @@ from gradring.launch.messages import MALFORMED, compose
 
 __all__ = ["World", "meet"]
 
-_HOW_SECONDS = 0.7  # for the launcher's answer
+_HOW_SECONDS = 0.7  # how long to wait for the launcher's answer
 
 
 @dataclass
@@ -34,8 +34,8 @@ class World:
     segment_fd: int
     pidfds: list[int]
     data_fds: list[int]
-    launcher: socket.socket | None = None  # asked how ranks ended, where the launcher is gradring's
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # of that channel
+    launcher: socket.socket | None = None  # the channel to gradring's launcher, which knows how ranks ended
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # guards that channel
 
     def close(self) -> None:
         """Closes its descriptors; who has attached to them has duplicates."""

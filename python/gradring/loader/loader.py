@@ -156,10 +156,10 @@ class Loader(Settled):
         if self._finalizer is not None:
             self._finalizer.atexit = False
         self.epoch = 0
-        self._position = 0  # of the next pass's first batch, in the epoch's order
+        self._position = 0  # where the next pass begins in the epoch's order
         self._begun = False
-        self._current: PipelineLease | None = None  # of the pass that moves the loader's place
-        self._last: PipelineLease | None = None  # of the pass that began last
+        self._current: PipelineLease | None = None  # the lease of the pass that moves the loader's position
+        self._last: PipelineLease | None = None  # the lease of the pass that began last
         self._logged = ""
 
     _settable = frozenset({"epoch"})

@@ -83,7 +83,7 @@ class Pass:
             if seconds > self._timeout:
                 raise LoaderError(_held(self.lease.pipeline.stats(), held, seconds))
             return
-        self._restarted_at = min(self._restarted_at, seconds)  # it may be of an earlier wait
+        self._restarted_at = min(self._restarted_at, seconds)  # a restart may belong to an earlier wait
         allowed = self._timeout
         if self.lease.workers is not None:
             restarted, starting = self.lease.workers.check(), self.lease.workers.starting()

@@ -20,7 +20,7 @@ _MOST_AUTO_BYTES = 4 * _AUTO_BYTES  # the most bytes ahead that tuning may choos
 _MOST_AUTO_AHEAD = 16
 _MOST_AUTO_THREADS = 8
 _BUDGET = 1 << 30
-_MOST_SLOT_BYTES = 1 << 46  # as csrc/loader/slots.cc has it
+_MOST_SLOT_BYTES = 1 << 46  # the same limit as in csrc/loader/slots.cc
 
 
 @dataclass

@@ -29,7 +29,7 @@ class PipelineLease:
     """A native pipeline, the worker processes that fill it, if it has any, and the right to read it, which one pass has
     at a time."""
 
-    dtypes: tuple[str, ...]  # of its batches
+    dtypes: tuple[str, ...]  # the dtypes of its batches
     pipeline: Any  # _core.LoaderPipeline
     workers: Workers | None
     # The list holds a token while no pass reads the pipeline. A thread that takes the token out may begin a pass: the list's

@@ -48,7 +48,7 @@ def _computable(caller: str, data: Any) -> Any:
         if isinstance(part, (Source, str, os.PathLike)):
             return part
         array = as_numbers(caller, f"field {name!r}", part)
-        if isinstance(part, np.memmap):  # as large as it may be: it is read, and cast, batch by batch
+        if isinstance(part, np.memmap):  # it may be larger than memory, so it is read and cast batch by batch
             return array
         return array if array.dtype.name in NATIVE_DTYPES else array.astype(np.float32)
 

@@ -193,7 +193,7 @@ class Workers:
                 raise LoaderError(why)
             process = self._processes.pop(stripe)
             process.popen.kill()
-            process.popen.wait()  # it writes to no slot any more
+            process.popen.wait()  # now it cannot write to a slot any more
             process.close()
             self._take_restart(stripe, why)
 
@@ -212,7 +212,7 @@ class Workers:
         processes, self._processes = self._processes, {}
         self._payload.close()
         if os.getpid() != self._pid:
-            return  # in a forked child: they are not ours
+            return  # in a forked child, the workers belong to the parent
         self._pipeline.close()
         self._pipeline.quit()
         for process in processes.values():

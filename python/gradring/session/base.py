@@ -31,8 +31,8 @@ class BaseSession(ABC):
     buffers: Params = Params()
     frozen: tuple[str, ...] = ()  # names of parameters that no step changes
     state: dict[str, NDArray[Any]]
-    names: tuple[str, ...] = ("x", "y")  # of a batch's fields, the targets last
-    limit: int | None = None  # of batches in an epoch
+    names: tuple[str, ...] = ("x", "y")  # the names of a batch's fields, the targets last
+    limit: int | None = None  # the most batches of an epoch
     rates: Rates
     _first = 0  # passes before the epoch's first batch
     _told: int | None = None

@@ -40,7 +40,7 @@ class Forward:
         self.store = model.store if store is None else store
         self._model, self._lanes = model, _core.usable_cores() if lanes is None else lanes
         self._inside: set[int] = set()  # the threads
-        self._free: list[_Pass] = []  # its methods are atomic: who takes one out has it alone
+        self._free: list[_Pass] = []  # a list's methods are atomic, so a thread that takes one out has it alone
 
     def __call__(self, *inputs: ArrayLike, batch_size: int = _LARGEST_BATCH) -> NDArray[Any]:
         """The outputs for all samples, ``batch_size`` at a time."""
@@ -72,7 +72,7 @@ class _Pass:
     def __init__(self, model: Layer, store: Store, lanes: int) -> None:
         self._programs = Programs(model, Arenas(store), lanes=lanes)
         self._output: tuple[int, ...] = ()  # the shape of a row
-        self._dtypes: tuple[str, ...] = ()  # as what the programs read the inputs
+        self._dtypes: tuple[str, ...] = ()  # the dtypes in which the programs read the inputs
 
     def predict(self, inputs: Sequence[ArrayLike], batch_size: int) -> NDArray[Any]:
         """The model's outputs for all rows of the inputs."""

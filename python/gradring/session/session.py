@@ -285,7 +285,7 @@ class Session(SessionState):
             )
             return {**self._chosen(result.metrics()), **predicted.metrics()}
         except BaseException:
-            self.forget()  # they will be drawn again, with the same dropout
+            self.forget()  # the batches will come again, with the same dropout
             raise
 
     def _train_batches(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
@@ -293,7 +293,7 @@ class Session(SessionState):
         totals, predicted = Totals(self.totals, self.loss.counts_right), Predicted(self._metrics, self._forward)
         for batch in batches_of(source, epoch, start, self.limit):
             fields = fields_in(batch, self.names)
-            predicted.add(fields)  # as the loss has it: before the update
+            predicted.add(fields)  # predict before the update, as the loss is computed
             totals.begin()
             self.step(*fields)
             totals.end()

@@ -100,10 +100,10 @@ class SessionState(BaseSession):
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
         self.state = self._arenas.states(memory, optimizer.state_names)
-        self._last_rows = 0  # of a training step, and how its inputs looked
+        self._last_rows = 0  # how many rows the last training step had, and how its inputs looked
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
-        self._slots = tuple(range(len(self.names)))  # of the fields in a batch
-        self._dtypes: tuple[str, ...] = ()  # of the fields, as programs read them
+        self._slots = tuple(range(len(self.names)))  # the numbers of the fields in a batch
+        self._dtypes: tuple[str, ...] = ()  # the dtypes in which programs read the fields
         self._looks: dict[
             str, tuple[tuple[int, ...], bool, int]
         ] = {}  # inputs: a row's shape, integers, number in a batch

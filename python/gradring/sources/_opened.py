@@ -24,7 +24,7 @@ class Opened:
 
     native: Any  # _core.Source
     fields: tuple[Field, ...]
-    kind: str  # of KINDS; the keys of a "dict" are the fields' names
+    kind: str  # one of KINDS; the keys of a "dict" are the fields' names
     workers: str = "threads"  # or "processes"
     num_workers: int | None = None  # what the source asks for
     python: bool = False  # reading needs the GIL

@@ -13,7 +13,7 @@ from gradring.comm import Work
 
 __all__ = ["Completer"]
 
-_LAST_SECONDS = 5.0  # for an operation that is under way when the interpreter ends
+_LAST_SECONDS = 5.0  # how long to wait for an operation when the interpreter ends
 
 
 class Completer:
