@@ -14,7 +14,7 @@ NAMES = [(module, name) for module, names in PLANNED.items() for name in names]
 def test_a_planned_name_is_built_or_says_that_it_is_not(module, name):
     owner = importlib.import_module(module)
     if name in vars(owner) or name in owner.__all__:
-        return  # built since
+        return  # the name has been built since
     assert not hasattr(owner, name)
     with pytest.raises(errors.NotBuilt, match=rf"^gr\..*{name} is planned; \w"):
         getattr(owner, name)

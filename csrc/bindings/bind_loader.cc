@@ -106,7 +106,7 @@ class StripeWorker {
     }
   }
 
-  // pickle(exception | None, message) -> bytes for the loader's process; go_on() -> bool.
+  // pickle(exception or None, message) returns bytes for the loader's process. go_on() says whether to go on waiting.
   void serve(const py::function& pickle, const py::function& go_on) {
     worker_.watch_memory();
     control_.worker(index_).thread.store(static_cast<uint64_t>(getpid()), std::memory_order_relaxed);

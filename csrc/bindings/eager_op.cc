@@ -288,7 +288,7 @@ class EagerCall {
   AttributeValue attributes_[EagerBinding::kMostAttributes];
   FewOf<Tensor, kOperands> tensors_;
   FewOf<Array, kOperands> arrays_;     // what the kernel reads and writes
-  FewOf<Array, kOperands> originals_;  // what the caller gave, where the kernel works on a copy
+  FewOf<Array, kOperands> originals_;  // the arrays of the caller, where the kernel works on a copy
   PyObject* out_ = nullptr;
   int axis_ = -1;
   uint32_t unwanted_ = 0;

@@ -20,8 +20,8 @@ std::shared_ptr<const RowFunction> native_function(uintptr_t address, uintptr_t 
 std::shared_ptr<const RowFunction> python_function(const py::function& checked, const FieldSpec& input,
                                                    const FieldSpec& output);
 
-// checked.fn(number) gives a sample; if `keyed`, checked.fn(number, seed, epoch). One that does not look like `form` at first sight is given to
-// checked(number, sample), which returns a tuple of C-contiguous arrays that do, or raises. Held weakly too.
+// checked.fn(number) returns a sample, or checked.fn(number, seed, epoch) if `keyed`. A sample that seems to differ from `form` is
+// passed to checked(number, sample), which returns a tuple of C-contiguous arrays of that form, or raises. It is held weakly too.
 std::shared_ptr<const Source> call_source(const py::function& checked, int64_t length, std::vector<FieldSpec> fields,
                                           SampleForm form, bool keyed);
 

@@ -91,7 +91,7 @@ class GRADRING_API OwnSegment {
   mutable std::mutex mutex_;
   std::map<size_t, size_t> free_;  // from offsets to sizes of free pieces; neighbours are merged
   std::map<size_t, size_t> taken_;
-  std::map<size_t, size_t> words_;  // of taken_, those of allocate_words
+  std::map<size_t, size_t> words_;  // the pieces of taken_ that allocate_words has returned
 };
 
 class GRADRING_API PeerSegment {

@@ -102,7 +102,7 @@ def _open_temporary(target: str) -> tuple[str, IO[bytes]]:
     """A new, locked file beside the target."""
     folder, name = os.path.split(target)
     while True:
-        # A fresh name, not tempfile's: that would make the file private, where an ordinary file follows the umask.
+        # Do not use tempfile, which makes private files: this one must get the permissions of an ordinary file.
         temporary = os.path.join(folder, f".{name[:_LONGEST_NAME]}.{os.getpid()}.{os.urandom(4).hex()}")
         file = open(temporary, "xb")  # noqa: SIM115 (the caller closes it)
         with suppress(OSError):  # Where locks do not work, no process removes leftovers, so the file is safe.

@@ -31,7 +31,7 @@ def survivors_error(function, *arguments, ranks=2):
 
 
 def survivors_errors(count, function, *arguments, ranks):
-    """What so many survivors raised and told."""
+    """The errors that so many survivors raised and reported."""
     found = []
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()

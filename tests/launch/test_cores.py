@@ -45,7 +45,7 @@ def test_a_claim_ends_with_its_process():
     """
     assert run_script(script).returncode == -9
     cores = Cores(1, pin=True)
-    claimed = cores.parts is not None or "other jobs" in cores.note  # of tests beside this one
+    claimed = cores.parts is not None or "other jobs" in cores.note  # claimed here, or by a test that runs at the same time
     cores.close()
     assert claimed
 

@@ -253,7 +253,7 @@ def test_a_layer_sees_the_integers_of_its_field(monkeypatch, kind, dtype):
     assert made.predict(x).tobytes() == want.predict(plain).tobytes()
     assert made.evaluate((x, y)) == want.evaluate((plain, y))
     assert made.step(x, y) == want.step(plain, y)
-    for _ in range(2):  # the fast path of a step, and floats in between
+    for _ in range(2):  # the second round takes the fast path of a step; floats come in between
         assert made.step(x.astype(np.int64), y) == want.step(plain, y)
         made.step(x.astype(np.float32), y)
         want.step((x.astype(np.float32).astype(np.int64) % 5).astype(np.float32), y)

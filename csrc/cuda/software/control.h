@@ -32,7 +32,7 @@ struct Options {
   size_t memory = size_t{1} << 30;
   int devices = 1;
   int processors = 4;
-  double patience_seconds = 30;  // for work that only spins
+  double patience_seconds = 30;  // how long work may spin before it counts as hung
   bool report_leaks = true;      // when the process ends
   std::vector<Fault> faults;
 };

@@ -20,7 +20,7 @@ constexpr int64_t kRepeatUpTo = 8;
 // Above this value kQuotient is not proved to be exact, so the division is kept.
 constexpr int64_t kMostProofs = 4096;
 
-// The kernel's place in TransformKernels, or -1.
+// The position of the chain's kernel in TransformKernels, or -1 if it has none of its own.
 int find_signature(const ChainOp* ops, size_t length) noexcept {
   for (int i = 0; i < kChains; ++i) {
     const ChainSignature& candidate = kChainSignatures[i];

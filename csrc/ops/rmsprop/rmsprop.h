@@ -18,7 +18,7 @@ struct RmspropArguments {
   T* param = nullptr;
   const T* grad = nullptr;
   T* v = nullptr;
-  T* mean = nullptr;      // centered; may be null
+  T* mean = nullptr;      // the running mean of the gradient, for `centered`; may be null
   T* velocity = nullptr;  // with momentum; may be null
   double lr = 1e-2;
   double alpha = 0.99;

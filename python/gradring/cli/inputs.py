@@ -92,7 +92,7 @@ class Scaling:
             raise ValueError(f"[{command}] {name} is of {x.dtype}: the model was trained on {wanted}")
 
     def applied(self, x: Array, dtype: str) -> Array:
-        """(N, features) for the network."""
+        """Scale samples for the network; returns an array of shape (N, features)."""
         flat = x.reshape(len(x), -1)
         scaled: Array = ((flat.astype(np.float64) - self.mean) / self.deviation).astype(dtype)
         return scaled

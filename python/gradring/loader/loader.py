@@ -407,7 +407,7 @@ class Loader(Settled):
         return zlib.crc32(repr([selection.key for selection in self._selections]).encode()) if self._selections else 0
 
     def stats(self) -> LoaderStats:
-        """What was read so far by the iterator made last, who waited for whom, and the advice that follows."""
+        """Statistics of the iterator that was made last: what it read, how long each side waited, and what to change."""
         if self._last is None:
             return LoaderStats(advice="Nothing was read yet.")
         workers = self._last.workers

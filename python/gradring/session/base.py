@@ -64,7 +64,7 @@ class BaseSession(ABC):
 
     @abstractmethod
     def rates_changed(self) -> None:
-        """``rates`` will give other rates than before."""
+        """Must be called when ``rates`` will give other rates than before."""
 
     @abstractmethod
     def loaded(self) -> None:

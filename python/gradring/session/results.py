@@ -130,7 +130,7 @@ class Predicted:
         self._targets: list[NDArray[Any]] = []
 
     def add(self, fields: Sequence[Any]) -> None:
-        """The next batch: the model's inputs, and the targets."""
+        """Add the next batch, given as the model's inputs and the targets."""
         if self._metrics.functions:
             *inputs, targets = fields
             self._predictions.append(self._forward(*inputs))

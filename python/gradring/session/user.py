@@ -122,7 +122,7 @@ class UserSession(BaseSession):
         return result.loss
 
     def holding(self) -> AbstractContextManager[None]:
-        """The arrays are the caller's."""
+        """Hold nothing, because the arrays belong to the caller."""
         return nullcontext()
 
     def _passes(self) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def map_style_source(source: Any) -> Callable | None:
 
 
 def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
-    """The kind of what native columns can hold, and the columns; ``name`` is for a field that has none."""
+    """The kind of a source that native columns can hold, and its columns. ``name`` is given to a field without a name."""
     if isinstance(source, Mapping):
         parts = {str(name): part for name, part in source.items()}
         if len(parts) < len(source):
