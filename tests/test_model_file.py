@@ -241,7 +241,7 @@ def test_a_file_without_architecture(tmp_path):
 
 
 def sealed(path, description, tensors=None):
-    """A file with sound checksums, whatever its architecture says."""
+    """A file with sound checksums, and any text as its architecture."""
     text = description if isinstance(description, str) else json.dumps(description)
     tensors = (
         {"0.weight": np.ones((3, 2), np.float32), "0.bias": np.ones(2, np.float32)} if tensors is None else tensors

@@ -81,7 +81,7 @@ class Array {
   }
   // Raises ValueError if the array is read-only.
   void require_writeable(const char* op, const char* argument) const;
-  // Copies values of the same shape into this array, whatever its strides.
+  // Copies values of the same shape into this array, which may have any strides.
   void assign(const Array& values) const;
 
   // Raises ValueError if the two arrays share an element, because a result must not overwrite input that is still to be read.

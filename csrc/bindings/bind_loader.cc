@@ -177,7 +177,7 @@ void bind_loader(py::module_& m) {
           _exit(1);
         }).detach();
       },
-      py::arg("fd"), "Ends this process, whatever it is at, once the other end of the pipe is closed.");
+      py::arg("fd"), "Ends this process at once when the other end of the pipe is closed.");
 
   m.def(
       "die_with_parent",
@@ -286,7 +286,7 @@ void bind_loader(py::module_& m) {
 
   m.def(
       "loaders_left", [] { return !LoaderPipeline::sweep(); },
-      "Whether worker threads of loaders that nobody holds any more are still at work.");
+      "Whether worker threads of loaders that no longer exist are still at work.");
 
   py::class_<LoaderFeed, PyFeed>(m, "LoaderFeed", "One pass over a loader's pipeline as an engine reads it.")
       .def(py::init<std::shared_ptr<LoaderPipeline>, py::object>(), py::arg("pipeline"), py::arg("reading"));

@@ -126,7 +126,7 @@ void bind_runtime(py::module_& m) {
 Start the process-wide sequence of seeds anew, for eager operations that draw without a seed of their own. A process
 starts as after ``seed(0)``.
 
-It reaches what ``gr.ops`` draws: dropout without ``seed=``. Whatever else draws has a seed of its own, which is 0 unless
+It reaches what ``gr.ops`` draws: dropout without ``seed=``. Everything else that draws has a seed of its own, which is 0 unless
 it is given, so it repeats without this: ``Trainer(seed=)`` (initial parameters, dropout, the order of arrays),
 ``model.init(seed)``, and ``Loader(seed=)`` (order, random transforms, and the generators of functions with ``rng=True``).
 Functions of your own that draw from ``numpy.random`` or ``random`` repeat if you seed those, and in worker processes

@@ -3,7 +3,7 @@
 // | variable           | writer       | readers    | order   | why                                          |
 // |--------------------|--------------|------------|---------|----------------------------------------------|
 // | Latencies::counts_ | the reader   | statistics | relaxed | sums with one writer                         |
-// | Reader::thread_    | its reader   | anybody    | relaxed | a thread finds its own number or another one |
+// | Reader::thread_    | its reader   | any thread | relaxed | a thread finds its own number or another one |
 // | left (in the .cc)  | leave, sweep | sweep      | acq_rel | hands over pipelines, whole                  |
 #pragma once
 

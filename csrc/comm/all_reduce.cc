@@ -106,7 +106,7 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   return rounds.pass();
 }
 
-// One rank: nobody to meet.
+// With one rank there are no others to meet.
 Code alone(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const int64_t piece = stage_size(rounds, a.element);

@@ -1,7 +1,7 @@
 // The words that ranks of a group share: what lies in the group's control block, and who may write it when.
 //
 // Ranks meet in rounds, numbered from 1 and counted by each rank alone. In a round each rank publishes one cell and
-// reads everybody else's; a rank owns two cells and uses them in turn. Whoever publishes round r has read all cells of
+// reads the cells of all others; a rank owns two cells and uses them in turn. A rank that publishes round r has read all cells of
 // round r - 1, so a cell of round r - 2 may be written again without asking: no acknowledgement, one trip of a cache line
 // each way. The same argument frees the staging halves, whose turns
 // are rounds in which all ranks use staging memory. (The idea of a pair of flags that take turns is that of
@@ -19,7 +19,7 @@
 // | RankState::entered, entered_kind | its rank           | who waits for it  | relaxed                           | for messages alone                                                      |
 // | RankState::telling               | its rank, who asks | both              | CAS and exchange acq_rel, acquire | whether the rank can tell its Python stack, and is asked to             |
 // | RankState::told                  | its rank           | who asks          | release, acquire                  | its note is written before it                                           |
-// | Header::failure                  | who fails (CAS)    | everyone          | acq_rel, acquire                  | the first failure is everybody's                                        |
+// | Header::failure                  | who fails (CAS)    | everyone          | acq_rel, acquire                  | all ranks see the first failure                                         |
 // | Header::generation               | first comer (CAS)  | who attaches      | acq_rel, acquire                  | words of another generation are refused                                 |
 // | Header::users                    | who attaches       | the block's owner | acq_rel, acquire                  | the block is free at zero users                                         |
 #pragma once

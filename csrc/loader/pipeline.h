@@ -1,7 +1,7 @@
 // Pipeline: runs a loader's workers and gives their batches, in order, to one consumer at a time.
 //
 // A delivered batch belongs to its consumer until the consumer gives the slot back to slots(). Another slot takes its
-// place at once, so nothing waits for a batch that somebody keeps. If there is no free slot, the pipeline adds one within
+// place at once, so nothing waits for a batch that its consumer keeps. If there is no free slot, the pipeline adds one within
 // its budget; beyond the budget next returns kHeld, and the consumer waits or gives up.
 //
 // Workers may fill the batches below allowed_: at most ahead() beyond the next one, each in a slot that the pipeline owns.

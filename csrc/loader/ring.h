@@ -6,9 +6,9 @@
 // | Cell::word, turn | release, allow  | reserve | CAS acq_rel / acquire | the consumer's reads end before "free"  |
 // | Cell::word, bits | a waiter, close | advance | CAS or RMW acq_rel    | one word: no wake is lost               |
 // |                  |                 | sleeper | relaxed               | a hint                                  |
-// | Cell::word       | open            | anybody | store relaxed         | no producer runs; a close may come too  |
+// | Cell::word       | open            | all     | store relaxed         | no producer runs; a close may come too  |
 // | Control::claimed | claim           | claim   | RMW relaxed           | unique is enough; reserve does the rest |
-// | Control::claimed | open, recover   | claim   | store release         | no producer runs meanwhile              |
+// | Control::claimed | open, recover   | claim   | store release         | no producer runs at that time            |
 //
 // Tickets 0, 1, 2, ... are handed out in the order of consumption. Ticket t lives in cell t % cells, on lap
 // t / cells of that cell. A cell's word counts turns: 2 * lap says "free for that lap", 2 * lap + 1 says "full". So a

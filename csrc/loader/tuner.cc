@@ -59,7 +59,7 @@ bool Climber::end(bool good) noexcept {
   tried_ = 0;
   if (good) {
     same.next = 8;
-    // Nobody goes straight back.
+    // The next trial in the other direction has to wait, because it would only go back.
     other.left = std::max(other.left, other.next);
   } else {
     same.left = same.next;

@@ -153,7 +153,7 @@ void Worker::serve(const std::function<bool()>& go_on) noexcept {
   }
 }
 
-// Waits while the tuner lets this worker rest. False if the run ended meanwhile. A worker with a stripe of its own first
+// Waits while the tuner lets this worker rest. Returns false if the run ends in the meantime. A worker with a stripe of its own first
 // fills its share of the batches that were allowed while it was active.
 bool Worker::may_claim(uint32_t number) noexcept {
   RunBlock& block = control_.run();

@@ -123,7 +123,7 @@ ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* 
 
 std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch, double rate, int steps) {
   const int lanes = executor.lanes();
-  const int set = executor.set_lanes(lanes);  // a trial must not change them meanwhile
+  const int set = executor.set_lanes(lanes);  // so that a trial does not change the number
   const size_t count = executor.size() * static_cast<size_t>(lanes);
   std::vector<Span> spans(count * static_cast<size_t>(steps));
   const Clock::time_point start = Clock::now();

@@ -26,7 +26,7 @@ inline constexpr const char* kBufferKindNames[kBufferKinds] = {"input", "output"
 // Inputs and outputs have no arena: their memory comes with each batch.
 constexpr bool has_arena(BufferKind kind) noexcept { return kind > BufferKind::kOutput; }
 
-// An arena that the buffers of a program lie in. A program may have several of one kind, and names them; whoever runs it
+// An arena that the buffers of a program lie in. A program may have several of one kind, and names them; the executor that runs it
 // has memory of these names.
 struct Arena {
   std::string name;

@@ -27,7 +27,7 @@ class GRADRING_API BatchSource {
  public:
   virtual ~BatchSource() = default;
 
-  // Gets the next batch. It returns Code::kTimeout if none came before the deadline: call it again. Any other failure ends
+  // Gets the next batch. It returns Code::kTimeout if no batch came before the deadline: call it again. Any other failure ends
   // the epoch.
   virtual Status next(Batch* batch, Deadline deadline) noexcept = 0;
   // Fills the batch. All lanes of the team call it, or one lane alone, so it contains no barrier.

@@ -22,7 +22,7 @@ namespace gradring {
 namespace {
 
 constexpr uint32_t kTrips = 2000;
-constexpr int kPatience = 2000;  // so many looks before the thread yields, because another process may run on the other core
+constexpr int kPatience = 2000;  // looks before a thread yields: another process may run on the other core
 
 struct Ball {
   alignas(64) std::atomic<uint32_t> ping{0};

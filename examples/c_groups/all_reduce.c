@@ -39,7 +39,7 @@ static int work(int rank, int segment, const int* data, pid_t other) {
       return 1;
     }
   }
-  must(gradring_barrier(group), "barrier"); /* nobody leaves while another still reads */
+  must(gradring_barrier(group), "barrier"); /* no rank leaves while another still reads */
   printf("rank %d of %d: the sum is right\n", gradring_group_rank(group), gradring_group_size(group));
   fflush(stdout);
   gradring_group_free(group, memory);

@@ -131,7 +131,7 @@ def flag(where: str, argument: str, value: Any) -> bool:
 
 
 def float_dtype(where: str, dtype: Any) -> Any:
-    """``"float32"`` or ``"float64"``, from whatever NumPy takes for it."""
+    """``"float32"`` or ``"float64"``, from anything that ``numpy.dtype`` takes for it."""
     try:
         name = dtype if dtype is None else np.dtype(dtype).name
     except TypeError:

@@ -111,7 +111,7 @@ class FitRun:
             self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
-        """Tell every callback that the run is over, whatever others of them raise; ``error`` is what ended it."""
+        """Tell every callback that the run is over, even if others of them raise; ``error`` is what ended it."""
         run, state, listeners = self._run, self._state, self._listeners
         self._clock.end(sum(self._session.timings().values()))
         failed = _each(listeners, lambda listener: listener.on_fit_end(run))

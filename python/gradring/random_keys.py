@@ -1,4 +1,4 @@
-"""Random numbers of a sample: the same whoever makes it, and whenever."""
+"""Random numbers that belong to a sample: they do not depend on which worker makes it, or when."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def generator_for(seed: int, epoch: int, sample: int) -> np.random.Generator:
 
 
 def own_globals() -> None:
-    """This process makes samples and nothing else: nobody misses the states of ``numpy.random`` and ``random``."""
+    """Note that this process only makes samples, so that the states of ``numpy.random`` and ``random`` need not be kept."""
     global _owned
     _owned = True
 

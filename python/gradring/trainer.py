@@ -69,7 +69,7 @@ class Trainer(Settled):
 
     Any number of threads may call ``predict`` at the same time; beside a ``fit`` in another thread, ``predict``,
     ``evaluate``, ``save`` and ``state_dict`` run between two of its chunks, so within about 0.2 s, on the parameters of a
-    whole step. Whatever trains serves one thread at a time; another one that calls it meanwhile gets a
+    whole step. Methods that train serve one thread at a time; another thread that calls one gets a
     ``GradringError``. Any number of trainers may work at once.
 
     >>> import gradring as gr

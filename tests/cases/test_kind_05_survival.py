@@ -108,7 +108,7 @@ def test_counts_that_cannot_be(name, value, tmp_path):
 
 
 def sealed(path, header, metadata, data=b""):
-    """A file whose header has a right checksum, whatever it says."""
+    """A file whose header has a right checksum, even if its contents are wrong."""
     whole = {**header, "__metadata__": dict(metadata)}
     whole["__metadata__"]["header_crc32"] = str(zlib.crc32(json.dumps(whole, sort_keys=True).encode()))
     text = json.dumps(whole).encode()

@@ -201,7 +201,7 @@ def test_the_gate_keeps_what_it_promises():
 
 
 def test_an_evaluation_beside_a_fit_does_not_wait_for_luck():
-    # It needs the engine for itself, and a pause in which nobody reads takes microseconds.
+    # An evaluation needs the engine for itself, and a pause in which no thread reads takes microseconds.
     made, waits = trainer(), []
 
     def evaluate():

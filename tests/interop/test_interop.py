@@ -1,4 +1,4 @@
-"""gr.interop: the same numbers in PyTorch and in ONNX's reference runtime, whatever the layers."""
+"""gr.interop: the same numbers in PyTorch and in ONNX's reference runtime, for all layers."""
 
 import sys
 

@@ -64,7 +64,7 @@ def test_how_a_rank_ended_is_told():
     with Served(2, ended=ended.get) as served:
         links = [served.link(), served.link()]
         first, second = in_threads(*(lambda r=r: join(links[r], r, 2) for r in range(2)))
-        assert first.signal_of(1) is None  # it lives: nobody knows, after half a second
+        assert first.signal_of(1) is None  # the rank lives, so after half a second its end is still unknown
         ended[1] = Ended(signal=15)
         assert first.end_of(1) == Ended(signal=15) and first.signal_of(1) == 15
         ended[0] = Ended(code=7)

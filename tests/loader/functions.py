@@ -162,7 +162,7 @@ class Raises:
 
 
 def drawn(i):
-    """Numbers from the generators that everybody shares, the second normal one of which NumPy keeps for the next call."""
+    """Numbers from the generators that all code shares. (NumPy keeps the second number of a pair of normal ones.)"""
     import random
 
     normal = np.random.randn()  # noqa: NPY002 (this is what users write)

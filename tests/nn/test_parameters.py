@@ -68,7 +68,7 @@ def test_nobody_fills_or_moves_parameters_under_a_fit(change):
     trainer = gr.Trainer(mlp(8, 4, 3))
     with pytest.raises(gr.GradringError, match=r"\[(Sequential|Linear)\.(init|astype)\] Trainer.fit is training this"):
         trainer.fit((X, Y), epochs=2, callbacks=[Change()])
-    change(trainer.model)  # after it anybody may
+    change(trainer.model)  # it is allowed after the fit
 
 
 def test_a_trainer_notices_that_its_model_has_moved():

@@ -11,7 +11,7 @@ import threading, time
 import numpy as np
 import gradring as gr
 
-# Two threads that print while the interpreter ends may make it abort, whatever they did before.
+# Two threads that print while the interpreter ends may make it abort, even if they do nothing else.
 threading.excepthook = lambda given: None
 
 x = np.random.default_rng(0).standard_normal((2000, 8)).astype("f4")

@@ -1,5 +1,5 @@
 // A stack of its own for each GPU thread. Switching saves the registers that the System V ABI says a call keeps. Nothing
-// here is per thread of the operating system: whoever holds the device's lock may go on with any fiber.
+// here is per thread of the operating system: any thread that holds the device's lock may go on with any fiber.
 #pragma once
 
 #include <cstddef>

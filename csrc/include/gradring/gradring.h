@@ -38,7 +38,7 @@ GRADRING_API int gradring_team_lanes(const gradring_team* team);
 
 /* C = op(A) op(B), or C += op(A) op(B) if `accumulate`; row-major. op(A) is m x k, op(B) k x n, C m x n. lda, ldb and
  * ldc count elements between the rows of A, B and C as they lie in memory. C must not overlap A or B. The result has
- * the same bits whatever the number of lanes. */
+ * the same bits for any number of lanes. */
 GRADRING_API int gradring_matmul_f32(gradring_team* team, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
                                      int trans_a, const float* b, int64_t ldb, int trans_b, float* c, int64_t ldc,
                                      int accumulate);

@@ -1,10 +1,10 @@
-/* The protocol of csrc/loader/ring.h: producer threads that share one ring, its consumer, and somebody who closes it.
+/* The protocol of csrc/loader/ring.h: producer threads that share one ring, its consumer, and a thread that closes it.
  *
- * -DCLOSING: somebody closes it. -DHELPING: the consumer fills too, claim_if_free. -DVARYING: it allows tickets one by
+ * -DCLOSING: a thread closes it. -DHELPING: the consumer fills too, claim_if_free. -DVARYING: it allows tickets one by
  * one, now more of them ahead and now fewer: open(0, 0) and allow.
  *
  * Checked over all interleavings: every ticket is delivered once and in order, no slot is written while it is read or
- * written by another, no slot is delivered half written, and nobody waits for ever (an invalid end state).
+ * written by another, no slot is delivered half written, and no process waits for ever (an invalid end state).
  * A cell's word is modelled as its three parts; each atomic block is one instruction of the implementation. Deadlines
  * are left out: they only end waits that would otherwise go on.
  *

@@ -2,7 +2,7 @@
  * consumer, who confirms the death, recovers the stripe and starts a successor.
  *
  * Checked over all interleavings and all moments of death: every ticket is delivered once and in order, whole; a
- * ticket that was committed is not produced again; nobody waits for ever.
+ * ticket that was committed is not produced again; no process waits for ever.
  *
  * -DRESTING: the consumer sends the producer to rest and calls it back (csrc/loader/control.h, RunBlock::from): of a
  * batch that is allowed meanwhile this stripe has no share, and whoever claims its ticket first commits nothing.

@@ -19,7 +19,7 @@ inline int64_t between(Random& random, int64_t low, int64_t high) {
 }
 inline bool chance(Random& random, int one_in) { return between(random, 1, one_in) == 1; }
 
-// What an operand holds before the call: its elements as numbers, whatever its dtype.
+// What an operand holds before the call: its elements as numbers, for any dtype.
 struct Given {
   Dtype dtype = kNoDtype;  // kNoDtype: absent
   std::vector<int64_t> shape;

@@ -21,7 +21,7 @@ struct Ids {
   }
 };
 
-// Rows are copied as bytes, whatever their dtype.
+// Rows are copied as bytes, so their dtype does not matter.
 struct EmbeddingArguments {
   int64_t count = 0;      // how many ids there are
   int64_t rows = 0;       // how many rows the table has

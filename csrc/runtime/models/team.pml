@@ -1,7 +1,7 @@
 /* Team and Signal (team.h, wait.h) for spin(1): every interleaving of RUNS forks and joins of LANES lanes with BARRIERS
  * barriers each, or without barriers (run_each), where lane 0 does the part of a worker that has not come for it; then
  * the workers are told to end. Checked: no lane passes a barrier before all have arrived, none gets two ahead, a run
- * ends only when each part is done, no part is done twice, and nobody sleeps for ever (spin reports a deadlock as an
+ * ends only when each part is done, no part is done twice, and no process sleeps for ever (spin reports a deadlock as an
  * invalid end state).
  *
  * Values are counted modulo 16 instead of 2^31, so that they wrap soon, and lifted (refresh_arrivals) after four

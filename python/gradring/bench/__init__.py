@@ -1,1 +1,1 @@
-"""Benchmarks: ratios against whatever peers are installed, from one interleaved run. See ``gradring bench --help``."""
+"""Benchmarks: ratios against all peers that are installed, from one interleaved run. See ``gradring bench --help``."""

@@ -47,7 +47,7 @@ def numpy_step(case: dict[str, Any]) -> Work:
 
 
 def numpy_work(state: Flat, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """A step that reads whatever x and y then hold. Only the picked logits of the labels are allocated."""
+    """A step that reads the values that x and y hold at that time. Only the picked logits of the labels are allocated."""
     parameters, gradients, momentum, p, g = state
     layers, batch = len(p) // 2, len(x)
     scaled = np.empty_like(parameters)
@@ -106,7 +106,7 @@ def torch_step(case: dict[str, Any]) -> Work:
 
 
 def torch_work(state: Flat, x: Any, y: Any) -> Callable[[], float]:
-    """A step that reads whatever the tensors x and y then hold."""
+    """A step that reads the values that the tensors x and y hold at that time."""
     import torch
 
     parameters, gradients, momentum = (torch.from_numpy(array) for array in state[:3])

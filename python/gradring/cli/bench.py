@@ -1,4 +1,4 @@
-"""``gradring bench``: races against whatever peers are installed."""
+"""``gradring bench``: races against all peers that are installed."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings; the status is 0 whatever they are, since all of it is optional."""
+    """Print the findings. The exit status is always 0, because everything that may be missing is optional."""
     findings = list(examine())
     width = max(len(finding.topic) for finding in findings)
     for finding in findings:

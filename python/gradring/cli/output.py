@@ -20,7 +20,7 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 
 def settle() -> None:
-    """Write out what others have printed. Where nobody reads it any more, Python's own flush at its exit must not fail: it
+    """Write out what was printed. If its reader has gone, Python's own flush at its exit must not fail, because it
     would make exit status 120 of success."""
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -81,7 +81,7 @@ def _columns(model: Path, notes: dict[str, str]) -> tuple[str, ...]:
 
 
 def _samples(options: argparse.Namespace, names: tuple[str, ...], width: int) -> NDArray[Any]:
-    """The new samples; columns that have names are taken by them, whatever their order."""
+    """The new samples. Columns that have names are taken by their names, so their order does not matter."""
     if options.x.suffix.lower() != ".csv":
         return read_array("predict", options.x, "x")
     if len(names) != width:

@@ -81,7 +81,7 @@ class _Builder:
         self.join(target, made)
 
     def contribute_all(self, targets: Mapping[str, str], op: str, inputs: Mapping[str, str], **attributes: Any) -> None:
-        """Make gradients of several values, by their results' names, with one node, where somebody needs them."""
+        """Make gradients of several values, by their results' names, with one node, without those that are not needed."""
         wanted = {role: target for role, target in targets.items() if target in self.wanted}
         if not wanted:
             return
@@ -119,7 +119,7 @@ class _Builder:
 
 
 def _depends_on_parameters(graph: Graph, trained: Layout | None) -> set[str]:
-    """Values whose gradient somebody needs: what trained parameters flow into, and these parameters."""
+    """Values whose gradient is needed: the trained parameters, and all values that depend on them."""
     wanted = {
         name
         for name, value in graph.values.items()

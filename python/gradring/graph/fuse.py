@@ -16,7 +16,7 @@ __all__ = ["fuse_activations", "fuse_backward", "prune"]
 
 
 def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
-    """``activation(linear(x))`` becomes ``linear[activation](x)``, where nobody else reads the linear layer's output; and
+    """``activation(linear(x))`` becomes ``linear[activation](x)``, where no other node reads the linear layer's output; and
     so for every op that can apply an activation to its result.
 
     In training, an activation whose derivative reads its input has that input kept, as ``pre``.

@@ -69,7 +69,7 @@ class MeetingPlace:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
                 listener.bind(self._socket)
-                os.chmod(self._socket, 0o600)  # before anybody can connect
+                os.chmod(self._socket, 0o600)  # before any process can connect
                 listener.listen(self._hints.size + 64)
             except BaseException:
                 listener.close()
@@ -113,7 +113,7 @@ class MeetingPlace:
             try:
                 probe.connect(self._socket)
             except (FileNotFoundError, ConnectionRefusedError):
-                return  # nobody, or a process that has ended
+                return  # no process listens there, or it has ended
         raise GradringError(
             f"[init] another job meets at {self._socket}: "
             + (

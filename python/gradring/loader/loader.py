@@ -151,7 +151,7 @@ class Loader(Settled):
         }
         self._casting: dict[tuple[str, ...], PipelineMaker] = {}
         self._pipelines = Pipelines()
-        # Threads end with their pipeline, which nobody else holds. (At the interpreter's exit, pipelines.py ends all.)
+        # Threads end with their pipeline, which only this loader holds. (At the interpreter's exit, pipelines.py ends all.)
         self._finalizer = weakref.finalize(self, self._pipelines.close) if self._opened.workers == "processes" else None
         if self._finalizer is not None:
             self._finalizer.atexit = False
@@ -423,7 +423,7 @@ class Loader(Settled):
     # Its end
 
     def close(self) -> None:
-        """End workers and free memory. Whoever waits for a batch gets a ``LoaderError``; batches that are held stay good.
+        """End workers and free memory. A thread that waits for a batch gets a ``LoaderError``; batches that are held stay good.
 
         Waits for worker threads to finish the sample that they are at, at most five seconds.
         """

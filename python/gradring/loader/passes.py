@@ -20,7 +20,7 @@ from gradring.loader.processes import load_note
 __all__ = ["Pass"]
 
 _SLICE = 0.05  # seconds between two looks at signals and deadlines
-_START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, whatever the timeout for a batch is
+_START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, even if the timeout for a batch is shorter
 # csrc/runtime/status.h
 _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
 _PYTHON_EXIT = 1009  # csrc/loader/source.h
@@ -155,7 +155,7 @@ class Pass:
 def _held(stats: dict[str, Any], held: int, seconds: float) -> str:
     return (
         f"[loader] {held} batches are held, all {stats['slots']} slots of {stats['slot_bytes']} bytes are in use, and "
-        f"none came back within {seconds:.1f} s (timeout): drop batches (or copy what you keep), or raise memory_budget"
+        f"none was given back within {seconds:.1f} s (timeout): drop batches (or copy what you keep), or raise memory_budget"
     )
 
 

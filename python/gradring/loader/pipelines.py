@@ -48,7 +48,7 @@ class PipelineLease:
         self._reader = weakref.ref(reader, self._free.append)
 
     def take(self) -> bool:
-        """Whether nobody reads the pipeline. If so, the caller may lend it to a pass, and nobody else may."""
+        """Whether no pass reads the pipeline. If so, only the caller may lend it to one."""
         try:
             self._free.pop()
         except IndexError:
@@ -84,7 +84,7 @@ class Pipelines:
             raise LoaderError("[loader] the loader was closed")
 
     def borrow(self, dtypes: tuple[str, ...], make: Callable[[], PipelineLease]) -> PipelineLease:
-        """A pipeline with these dtypes that nobody reads: one that was kept, or a new one. The caller lends it to a pass."""
+        """A pipeline with these dtypes that no pass reads: one that was kept, or a new one. The caller lends it to a pass."""
         self.check()
         for lease in list(self._leases):
             if lease.pipeline.forked:
@@ -118,7 +118,7 @@ class Pipelines:
                 lease.close(max(deadline - time.monotonic(), 0.0), signals=signals)
             except Exception:  # the others must end too; also at interpreter exit
                 _LOG.debug("while a loader was closed", exc_info=True)
-            except BaseException:  # Ctrl-C: the others end, and nobody waits for them
+            except BaseException:  # Ctrl-C: end the others without waiting for them
                 for other in leases:
                     other.close(0.0)
                 raise

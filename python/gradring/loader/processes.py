@@ -236,7 +236,7 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def _exit_status(process: _Process) -> int | None:
-    """The exit code of a process that has ended, or minus the signal that ended it. None if nobody knows: somebody else
+    """The exit code of a process that has ended, or minus the signal that ended it. None if it is unknown, because other code
     waited for it (a handler of SIGCHLD), or SIGCHLD is ignored."""
     code = None
     with suppress(ChildProcessError):

@@ -48,7 +48,7 @@ def embedding_vjp(dy: ArrayLike, ids: ArrayLike, rows: int, *, out: Array | None
     """The gradient of embedding by its table: row r is the sum of ``dy`` over all places where ``ids`` is r.
 
     The places are sorted by row first, so each row of the result is written once, and its sum runs in the order of the
-    places, whatever the number of threads.
+    places, for any number of threads.
 
     Args:
         dy: the gradient by the output, (*ids.shape, n); float32 or float64.

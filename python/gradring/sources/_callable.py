@@ -31,7 +31,7 @@ class Callable(Source):
     consumer.
 
     What ``fn`` draws at random repeats if it draws it from a generator of its sample: with ``rng=True`` it is called
-    ``fn(i, generator)``, a NumPy generator keyed by the loader's (seed, epoch) and ``i``, whoever makes the sample, which
+    ``fn(i, generator)``, a NumPy generator keyed by the loader's (seed, epoch) and ``i``, on any worker, which
     costs about 3 us per sample; the generator is good until ``fn`` returns. A function that draws from ``np.random`` or
     ``random`` themselves repeats with ``reseed=True``, which seeds both before each sample, about 25 us. That is for
     worker processes alone, as the threads of a process share those two.
