@@ -1,4 +1,4 @@
-"""Calls that repeat an earlier one skip its checks: they must give what a first call gives, also after something has changed."""
+"""Calls that repeat an earlier one skip its checks: they must give what a first call gives, even after a change."""
 
 import sys
 import threading
