@@ -41,6 +41,8 @@ def table(**arguments: Any) -> dict[str, Any]:
 
 
 X = np.zeros((4, 3), np.float32)
+FRACTION = (REAL[0], [-0.5, 1.0, float("nan")])
+BETAS = ([NOTHING, 0.9, (0.9,), ("a", 0.9)], [(0.9, 1.0)])
 RATE = (AT_LEAST_0[0], AT_LEAST_0[1])
 # Every constructor: good values of the arguments that it needs, and the kinds of all its arguments.
 CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -63,6 +65,8 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
             pad=FLAG,
             on_error=WORD,
             restart=INT,
+            indices=TESTED_ELSEWHERE,
+            global_batch=TESTED_ELSEWHERE,
         ),
     ),
     nn.BatchNorm1d: (table(features=3), table(features=POSITIVE, eps=AT_LEAST_0, momentum=REAL, affine=FLAG)),
@@ -92,16 +96,27 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
     metrics.TopK: ({}, table(k=POSITIVE)),
     optim.SGD: (
         table(lr=0.1),
-        table(lr=RATE, momentum=(REAL[0], [-0.5, 1.0]), nesterov=FLAG, weight_decay=AT_LEAST_0),
+        table(lr=RATE, momentum=FRACTION, nesterov=FLAG, weight_decay=AT_LEAST_0, groups=TESTED_ELSEWHERE),
     ),
-    optim.Adam: ({}, table(lr=RATE, betas=([NOTHING, 0.9, (0.9,), ("a", 0.9)], [(0.9, 1.0)]), eps=AT_LEAST_0)),
+    optim.Adam: (
+        {},
+        table(lr=RATE, betas=BETAS, eps=AT_LEAST_0, amsgrad=FLAG, weight_decay=AT_LEAST_0, groups=TESTED_ELSEWHERE),
+    ),
     optim.AdamW: (
+        {},
+        table(lr=RATE, betas=BETAS, eps=AT_LEAST_0, amsgrad=FLAG, weight_decay=AT_LEAST_0, groups=TESTED_ELSEWHERE),
+    ),
+    optim.Lion: ({}, table(lr=RATE, betas=BETAS, weight_decay=AT_LEAST_0, groups=TESTED_ELSEWHERE)),
+    optim.RMSprop: (
         {},
         table(
             lr=RATE,
-            betas=([NOTHING, 0.9, (0.9,), ("a", 0.9)], [(0.9, 1.0)]),
+            alpha=FRACTION,
             eps=AT_LEAST_0,
             weight_decay=AT_LEAST_0,
+            momentum=AT_LEAST_0,
+            centered=FLAG,
+            groups=TESTED_ELSEWHERE,
         ),
     ),
     schedule.constant: (table(rate=0.1), table(rate=AT_LEAST_0)),
@@ -111,6 +126,27 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
         table(schedules=TESTED_ELSEWHERE, starts=TESTED_ELSEWHERE),
     ),
     schedule.linear: (table(start=0.1, end=0.0, steps=5), table(start=AT_LEAST_0, end=AT_LEAST_0, steps=POSITIVE)),
+    schedule.one_cycle: (
+        table(peak=0.1, steps=50),
+        table(peak=AT_LEAST_0, steps=POSITIVE, pct_start=REAL, div_factor=REAL, final_div_factor=REAL),
+    ),
+    schedule.plateau: (
+        table(then=0.1),
+        table(
+            then=AT_LEAST_0,
+            monitor=([NOTHING, None, 3], []),
+            factor=REAL,
+            patience=INT,
+            threshold=AT_LEAST_0,
+            cooldown=INT,
+            least=AT_LEAST_0,
+            mode=WORD,
+        ),
+    ),
+    schedule.polynomial: (
+        table(start=0.1, steps=5),
+        table(start=AT_LEAST_0, steps=POSITIVE, end=AT_LEAST_0, power=REAL),
+    ),
     schedule.step: (table(start=0.1, every=5), table(start=AT_LEAST_0, every=POSITIVE, factor=AT_LEAST_0)),
     schedule.warmup: (table(then=0.1, steps=5), table(then=AT_LEAST_0, steps=POSITIVE)),
     callbacks.Checkpoint: (
@@ -123,8 +159,20 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
         table(metric=([NOTHING, None, 3], []), patience=POSITIVE, min_delta=AT_LEAST_0, mode=WORD, restore_best=FLAG),
     ),
     callbacks.Progress: ({}, table(file=TESTED_ELSEWHERE, style=WORD)),
+    callbacks.ReduceLROnPlateau: (
+        {},
+        table(
+            metric=([NOTHING, None, 3], []),
+            factor=REAL,
+            patience=INT,
+            min_delta=AT_LEAST_0,
+            mode=WORD,
+            cooldown=INT,
+            min_lr=AT_LEAST_0,
+        ),
+    ),
     callbacks.TensorBoard: (table(folder="t"), table(folder=PATH)),
-    callbacks.Trace: (table(path="t"), table(path=PATH)),
+    callbacks.Trace: (table(path="t"), table(path=PATH, events=POSITIVE)),
     transforms.Cast: (table(dtype="float32"), table(dtype=DTYPE)),
     transforms.Native: (
         table(function=transforms.Native.PROTOTYPE(lambda *a: 0)),
@@ -147,7 +195,7 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
     transforms.Scale: (table(a=1.0), table(a=REAL, b=REAL)),
     sources.Callable: (
         table(fn=identity, length=3),
-        table(fn=FUNCTION, length=POSITIVE, workers=WORD, num_workers=POSITIVE),
+        table(fn=FUNCTION, length=POSITIVE, workers=WORD, num_workers=POSITIVE, rng=FLAG, reseed=FLAG),
     ),
     sources.Idx: (table(path="x"), table(path=PATH)),
     sources.Npy: (table(path="x"), table(path=PATH)),
