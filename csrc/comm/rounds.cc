@@ -22,8 +22,8 @@ using std::chrono::milliseconds;
 constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
 constexpr milliseconds kSlice{50};
-constexpr milliseconds kAnswer{1500};      // in which a rank that is given up may tell its stack
-constexpr milliseconds kThreadGrace{300};  // in which another thread may take over the communicator of one that ended
+constexpr milliseconds kAnswer{1500};      // how long a rank that is given up may take to tell its stack
+constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
 
 }  // namespace
 

@@ -107,22 +107,22 @@ class GradringProcessGroup(dist.ProcessGroup):
         return _Pending(works[-1] if works else _Done(), result, self._completer, finish)
 
     def allreduce(self, tensors: list[Any], opts: Any = None) -> _Pending:
-        """In place."""
+        """Reduce each tensor over all ranks, in place."""
         op = _op(opts)
         works = [self._comm.all_reduce(as_array("all_reduce", t), op, async_op=True) for t in tensors]
         return self._pending(works, tensors)
 
     def allreduce_coalesced(self, tensors: list[Any], opts: Any = None) -> _Pending:
-        """As one operation each."""
+        """Reduce several tensors; each is an operation of its own."""
         return self.allreduce(tensors, opts)
 
     def broadcast(self, tensors: list[Any], opts: Any) -> _Pending:
-        """In place, from the root."""
+        """Copy the root's tensors into those of all other ranks."""
         works = [self._comm.broadcast(as_array("broadcast", t), opts.rootRank, async_op=True) for t in tensors]
         return self._pending(works, tensors)
 
     def allgather(self, outputs: list[list[Any]], inputs: list[Any], opts: Any = None) -> _Pending:
-        """Of one tensor into a list of tensors."""
+        """Gather the tensor of every rank into a list of tensors."""
         works, gathered = [], []
         for given in inputs:
             array = as_array("all_gather", given)
@@ -145,7 +145,7 @@ class GradringProcessGroup(dist.ProcessGroup):
     all_gather_single = _allgather_base  # its name from PyTorch 2.13 on
 
     def reduce_scatter(self, outputs: list[Any], inputs: list[list[Any]], opts: Any = None) -> _Pending:
-        """Of a list of tensors into one."""
+        """Reduce a list of tensors, one per rank, so that each rank gets its own."""
         works = []
         for output, tensors in zip(outputs, inputs, strict=True):
             stacked = np.stack([as_array("reduce_scatter", tensor) for tensor in tensors])
@@ -161,12 +161,12 @@ class GradringProcessGroup(dist.ProcessGroup):
     reduce_scatter_single = _reduce_scatter_base
 
     def send(self, tensors: list[Any], dst: int, tag: int = 0) -> _Pending:
-        """To one rank; there are no tags."""
+        """Send tensors to one rank. Tags are ignored."""
         works = [self._comm.send(as_array("send", tensor), dst, async_op=True) for tensor in tensors]
         return self._pending(works, tensors)
 
     def recv(self, tensors: list[Any], src: int, tag: int = 0) -> _Pending:
-        """From one rank; there are no tags."""
+        """Receive tensors from one rank. Tags are ignored."""
         works = [self._comm.recv(as_array("recv", tensor), src, async_op=True) for tensor in tensors]
         return self._pending(works, tensors)
 
