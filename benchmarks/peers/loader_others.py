@@ -85,7 +85,7 @@ def _spdl_first(case: dict[str, Any]) -> Pass:
 
     from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
 
-    multiprocessing.set_start_method("spawn", force=True)  # so that the pool makes its condition variable for spawned processes too
+    multiprocessing.set_start_method("spawn", force=True)  # also decides the kind of the pool's condition variable
     heavy = ballast()
 
     def make() -> Any:
