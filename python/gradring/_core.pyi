@@ -395,7 +395,7 @@ def die_with_parent(parent: typing.SupportsInt | typing.SupportsIndex) -> bool:
     """
 def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Ends this process, whatever it is at, once the other end of the pipe is closed.
+    Ends this process at once when the other end of the pipe is closed.
     """
 def file_column(path: str, field: tuple[typing.Any, ...], length: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex, strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool) -> Column:
     ...
@@ -411,7 +411,7 @@ def idx_columns(path: str, name: str) -> tuple[typing.Any, ...]:
     ...
 def loaders_left() -> bool:
     """
-    Whether worker threads of loaders that nobody holds any more are still at work.
+    Whether worker threads of loaders that no longer exist are still at work.
     """
 def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positional: typing.SupportsInt | typing.SupportsIndex, results: collections.abc.Sequence[str], presets: dict[str, typing.Any], hidden: str | None, outcome: str | None, other_ranks: typing.Any) -> typing.Any:
     """
@@ -444,7 +444,7 @@ def seed(n: typing.Any) -> None:
     Start the process-wide sequence of seeds anew, for eager operations that draw without a seed of their own. A process
     starts as after ``seed(0)``.
     
-    It reaches what ``gr.ops`` draws: dropout without ``seed=``. Whatever else draws has a seed of its own, which is 0 unless
+    It reaches what ``gr.ops`` draws: dropout without ``seed=``. Everything else that draws has a seed of its own, which is 0 unless
     it is given, so it repeats without this: ``Trainer(seed=)`` (initial parameters, dropout, the order of arrays),
     ``model.init(seed)``, and ``Loader(seed=)`` (order, random transforms, and the generators of functions with ``rng=True``).
     Functions of your own that draw from ``numpy.random`` or ``random`` repeat if you seed those, and in worker processes
