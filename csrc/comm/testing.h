@@ -2,7 +2,7 @@
 //
 // | variable    | writer      | readers      | order            | why                                      |
 // |-------------|-------------|--------------|------------------|------------------------------------------|
-// | World::gate | each child  | all children | acq_rel, acquire | each child has opened all others' pidfds  |
+// | World::gate | each child  | all children | acq_rel, acquire | each child has opened all others' pidfds |
 // | World::pids | that child  | all children | release, acquire | whose pidfd to open                      |
 #pragma once
 

@@ -8,7 +8,7 @@
 // |                  |                 | sleeper | relaxed               | a hint                                  |
 // | Cell::word       | open            | all     | store relaxed         | no producer runs; a close may come too  |
 // | Control::claimed | claim           | claim   | RMW relaxed           | unique is enough; reserve does the rest |
-// | Control::claimed | open, recover   | claim   | store release         | no producer runs at that time            |
+// | Control::claimed | open, recover   | claim   | store release         | no producer runs at that time           |
 //
 // Tickets 0, 1, 2, ... are handed out in the order of consumption. Ticket t lives in cell t % cells, on lap
 // t / cells of that cell. A cell's word counts turns: 2 * lap says "free for that lap", 2 * lap + 1 says "full". So a
