@@ -9,6 +9,7 @@ namespace {
 template <class T>
 struct Plain {
   using Value = Vec<T>;
+  using Bytes = Vec<T>;  // a vector as it lies in memory
   static constexpr int kElementBytes = sizeof(T);
   static constexpr int kCount = kWidth<T>;
   static GRADRING_INLINE Value load(const void* from) noexcept {
@@ -22,6 +23,7 @@ struct Plain {
 template <Vec<float> (*kWiden)(HalfVector) noexcept, HalfVector (*kNarrow)(Vec<float>) noexcept>
 struct Half {
   using Value = Vec<float>;
+  using Bytes = HalfVector;
   static constexpr int kElementBytes = 2;
   static constexpr int kCount = kWidth<float>;
   static GRADRING_INLINE Value load(const void* from) noexcept {
@@ -96,9 +98,11 @@ GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept 
     for (int k = 0; k < kVectors; ++k) sum[k] = Op::apply(sum[k], Layout::load(from + k * kStep));
   }
   if constexpr (kRefills) {
-    char next[kVectors * kStep];
-    __builtin_memcpy(next, static_cast<const char*>(g.next) + at, sizeof next);
-    __builtin_memcpy(static_cast<char*>(g.room) + at, next, sizeof next);
+    typename Layout::Bytes next[kVectors];
+    static_assert(sizeof next[0] == kStep);
+    for (int k = 0; k < kVectors; ++k)
+      __builtin_memcpy(&next[k], static_cast<const char*>(g.next) + at + k * kStep, kStep);
+    for (int k = 0; k < kVectors; ++k) __builtin_memcpy(static_cast<char*>(g.room) + at + k * kStep, &next[k], kStep);
   }
   for (int k = 0; k < kVectors; ++k) sum[k] = Finish::apply(sum[k], g.divisor);
   for (int i = 0; i < outputs; ++i) {
@@ -123,12 +127,27 @@ void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept
   for (int i = 0; i < g.outputs; ++i) __builtin_memcpy(static_cast<char*>(g.out[i]) + at, buffer, bytes);
 }
 
+// Bytes of an array from which, and up to which, two inputs are read at two places in turn. Lines that another core has
+// written come from its cache, and the prefetchers of a core keep more of them on their way for two streams than for one:
+// on two Zen 4 cores this takes a tenth to a fifth off the time where they share no cache, and a twentieth where they do.
+// Arrays in memory need one stream each.
+constexpr int64_t kLeastParted = int64_t{32} << 10, kMostParted = int64_t{1} << 20;
+
 template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills>
 void combine_arrays(const CombineArguments& g) noexcept {
   constexpr int kVectors = 4;
   int64_t i = 0;
   const auto byte = [](int64_t element) { return element * Layout::kElementBytes; };
-  for (; i + kVectors * Layout::kCount <= g.count; i += kVectors * Layout::kCount) {
+  constexpr int64_t kStep = kVectors * Layout::kCount;
+  if (kIn == 2 && byte(g.count) >= kLeastParted && byte(g.count) <= kMostParted) {
+    const int64_t half = g.count / 2 / kStep * kStep;
+    for (; i < half; i += kStep) {
+      combine_at<Layout, Op, Finish, kIn, kOut, kRefills, kVectors>(g, byte(i));
+      combine_at<Layout, Op, Finish, kIn, kOut, kRefills, kVectors>(g, byte(half + i));
+    }
+    i = 2 * half;
+  }
+  for (; i + kStep <= g.count; i += kStep) {
     combine_at<Layout, Op, Finish, kIn, kOut, kRefills, kVectors>(g, byte(i));
   }
   for (; i + Layout::kCount <= g.count; i += Layout::kCount) {

@@ -104,6 +104,12 @@ TEST_CASE("combine has the reference's bits, for every element type and op") {
           CHECK(!find_combine(element, reduction));
           continue;
         }
+        // From 32 KiB on, two inputs are read at two places in turn.
+        for (const int64_t large : {int64_t{32} << 10, (int64_t{32} << 10) + uniform(1, 9000)}) {
+          const int64_t count = large / static_cast<int64_t>(size_of(element));
+          check(element, reduction, 2, 2, true, count);
+          check(element, reduction, 2, 1, false, count);
+        }
         for (int64_t count : {int64_t{0}, int64_t{1}, int64_t{7}, uniform(1, 70), uniform(60, 600)}) {
           check(element, reduction, 2, 2, true, count);
           check(element, reduction, 2, 1, false, count);
@@ -123,7 +129,8 @@ TEST_CASE("an input is refilled while it is read, with the same results") {
         const auto element = static_cast<Element>(e);
         const auto reduction = static_cast<Reduction>(r);
         if (!can_reduce(element, reduction)) continue;
-        for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{7}, uniform(1, 70), uniform(60, 600)}) {
+        for (const int64_t count :
+             {int64_t{0}, int64_t{1}, int64_t{7}, uniform(1, 70), uniform(60, 600), uniform(33000, 36000)}) {
           const size_t bytes = static_cast<size_t>(count) * size_of(element);
           std::vector<std::byte> mine(bytes), room(bytes), next(bytes), plain(bytes), out(bytes);
           fill(mine, element, count, 0);
