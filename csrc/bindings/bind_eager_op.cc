@@ -199,6 +199,15 @@ py::object describe(const OpSchema& op, const Epilogue& epilogue) {
                         name_or_none(op, epilogue.other));
 }
 
+// The kind of a part, its attribute, input, other operand and result, by name; None if the op does other things.
+py::object describe(const OpSchema& op, const Part& part) {
+  if (part.kind == PartKind::kNone) return py::none();
+  const py::object attribute =
+      part.attribute < 0 ? py::object(py::none()) : py::str(op.attributes[static_cast<size_t>(part.attribute)].name);
+  return py::make_tuple(kPartNames[static_cast<int>(part.kind)], attribute, name_or_none(op, part.input),
+                        name_or_none(op, part.other), name_or_none(op, part.result));
+}
+
 // The facts of an op that the passes over graphs and programs use.
 void describe_program(const OpSchema& op, py::dict* schema) {
   py::list phases;
@@ -211,6 +220,11 @@ void describe_program(const OpSchema& op, py::dict* schema) {
   (*schema)["derivative_epilogue"] = describe(op, op.derivative_epilogue);
   (*schema)["fuses"] =
       op.fuses.product == nullptr ? py::object(py::none()) : py::make_tuple(op.fuses.product, op.fuses.update);
+  (*schema)["part"] = describe(op, op.part);
+  (*schema)["limit"] = op.limit.operand < 0
+                           ? py::object(py::none())
+                           : py::make_tuple(name_or_none(op, op.limit.operand), name_or_none(op, op.limit.below),
+                                            static_cast<int>(op.limit.axis));
 }
 
 py::dict describe(const OpSchema& op) {

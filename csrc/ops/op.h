@@ -167,6 +167,26 @@ struct Epilogue {
       -1;  // an activation's: the optional result that keeps what it is applied to; a derivative's: its source
 };
 
+// What an op does and others do to a result before they write it, or beside: then passes can leave the op out.
+enum class PartKind : uint8_t { kNone, kActivation, kDerivative, kColumnSums, kCopy };
+inline constexpr const char* kPartNames[] = {"", "activation", "derivative", "column_sums", "copy"};
+
+// An op that does this part and nothing else.
+struct Part {
+  PartKind kind = PartKind::kNone;
+  int8_t attribute = -1;  // names the activation
+  int8_t input = -1;
+  int8_t other = -1;  // of a derivative: where it is taken
+  int8_t result = -1;
+};
+
+// Integers that must be at least 0 and below the extent of an axis, or a step ends with a fault: labels and ids.
+struct Limit {
+  int8_t operand = -1;  // the integers
+  int8_t below = -1;    // the operand whose
+  int8_t axis = 0;      // axis limits them; -1: the last
+};
+
 // An op that does the work of two: `product` makes a gradient, and `update` applies it.
 struct FusedUpdate {
   const char* product = nullptr;
@@ -207,6 +227,8 @@ struct OpSchema {
   Epilogue epilogue{};
   Epilogue derivative_epilogue{};
   FusedUpdate fuses{};
+  Part part{};
+  Limit limit{};
 };
 
 inline const char* OpCall::operand_name(int operand) const noexcept {

@@ -107,3 +107,14 @@ def test_an_optimizer_without_state_takes_no_memory_for_one():
     session.set_optimizer(optim.SGD(0.1))
     assert {kind for _, kind, _ in session._arenas.native()} == {"param", "grad"}
     session.step(np.ones((5, 9), "f4"), np.zeros(5, int))
+
+
+def test_an_update_before_the_last_writer_of_its_gradient_is_refused():
+    graph = train_graph(model(), (5, 9), "cross_entropy", optimizer=optim.SGD(0.1))
+    update = next(number for number, node in enumerate(graph.nodes) if "param" in node.updates)
+    last = graph.last_writer(*graph.place(graph.nodes[update].inputs["gradient"]))
+    assert last is not None
+    early = [*graph.nodes[: update - 1], graph.nodes[update], graph.nodes[update - 1], *graph.nodes[update + 1 :]]
+    assert graph.nodes[update - 1] is last
+    with pytest.raises(ValueError, match=r"operand gradient.*(is not complete|before it is written)|phase"):
+        check(graph.with_nodes(early))

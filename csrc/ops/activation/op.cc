@@ -52,13 +52,15 @@ extern const OpSchema activation_ops[] = {
      .attributes = kAttributes,
      .work = work,
      .flops = flops,
-     .cpu = by_real<forward<float>, forward<double>>},
+     .cpu = by_real<forward<float>, forward<double>>,
+     .part = {.kind = PartKind::kActivation, .attribute = 0, .input = kX, .result = kY}},
     {.name = "activation_vjp",
      .operands = kVjp,
      .attributes = kAttributes,
      .work = work,
      .flops = flops,
-     .cpu = by_real<vjp<float>, vjp<double>>},
+     .cpu = by_real<vjp<float>, vjp<double>>,
+     .part = {.kind = PartKind::kDerivative, .attribute = 0, .input = kDy, .other = kSource, .result = kDx}},
 };
 extern const size_t activation_op_count = std::size(activation_ops);
 

@@ -39,7 +39,8 @@ extern const OpSchema column_sums_ops[] = {
      .flops = flops,
      .cpu = by_real<run<float>, run<double>>,
      .phases = phase::kBackward,
-     .program_only = true},
+     .program_only = true,
+     .part = {.kind = PartKind::kColumnSums, .input = kX, .result = kY}},
 };
 extern const size_t column_sums_op_count = std::size(column_sums_ops);
 

@@ -30,7 +30,13 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }  // namespace
 
 extern const OpSchema copy_ops[] = {
-    {.name = "copy", .operands = kOperands, .attributes = {}, .work = work, .cpu = always<run>, .program_only = true},
+    {.name = "copy",
+     .operands = kOperands,
+     .attributes = {},
+     .work = work,
+     .cpu = always<run>,
+     .program_only = true,
+     .part = {.kind = PartKind::kCopy, .input = kX, .result = kY}},
 };
 extern const size_t copy_op_count = std::size(copy_ops);
 

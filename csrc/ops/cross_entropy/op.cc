@@ -99,7 +99,8 @@ extern const OpSchema cross_entropy_ops[] = {
      .cpu = by_real<run<float>, run<double>>,
      .verify = verify,
      .number = number,
-     .phases = phase::kLoss},
+     .phases = phase::kLoss,
+     .limit = {.operand = kTarget, .below = kPrediction, .axis = -1}},
 };
 extern const size_t cross_entropy_op_count = std::size(cross_entropy_ops);
 

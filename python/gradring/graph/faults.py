@@ -32,9 +32,9 @@ def id_error(
 ) -> ValueError:
     """The error for an id that is no row of an embedding's table, in a batch of a session or in a prediction."""
     value, place = result["value"], result["place"]
-    instructions = [(plan, i) for plan in plans for i in plan.instructions if i.op == "embedding"]
-    plan, found = next((plan, i) for plan, i in instructions if not 0 <= value < i.operands["table"].shape[0])
-    shape, count = plan.input_shape[1:], found.operands["table"].shape[0]
+    limits = [(plan, i, limit) for plan in plans for i in plan.instructions if (limit := i.limit()) is not None]
+    plan, found, count = next((plan, i, n) for plan, i, n in limits if not i.is_loss and not 0 <= value < n)
+    shape = plan.input_shape[1:]
     at = f" at place {tuple(map(int, np.unravel_index(place, shape)))}" if shape else ""
     where = f"sample {sample}" if batch is None else f"batch {batch}, row {result['row']} (sample {sample})"
     unchanged = "; no parameter was changed by this batch" if training else ""
@@ -67,8 +67,7 @@ def fault_error(
                 f"[binary_cross_entropy] batch {batch}, row {result['row']} (sample {sample}): the target{target} must be "
                 f"from 0 to 1: divide 0..255 by 255, and (y + 1) / 2 makes 0 and 1 of -1 and 1{unchanged}"
             )
-        losses = (i for plan in plans for i in plan.instructions if i.op == "cross_entropy")
-        classes = next(losses).operands["x"].shape[-1]
+        classes = next(i.limit() for plan in plans for i in plan.instructions if i.is_loss)
         label = "out of range:" if y is None else f"{y[sample]},"
         unchanged = "" if updates is None else "; no parameter was changed by this batch"
         return ValueError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gradring.graph.schema import accepts, schema_of
+from gradring.graph.schema import accepts, part_of, schema_of
 from gradring.ir import Graph, Node
 from gradring.ops.activation import NEEDS_INPUT
 
@@ -26,20 +26,21 @@ def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
     replaced: dict[int, Node] = {}
     gone: set[int] = set()
     for node in graph.nodes:
-        if node.op != "activation":
+        part = part_of(node, "activation")
+        if part is None or part.attribute is None:
             continue
-        made = producers.get(node.inputs["x"])
+        between = node.inputs[part.input]
+        made = producers.get(between)
         schema = made and schema_of(made.op)
         epilogue = schema.epilogue if schema else None
         if made is None or epilogue is None or epilogue.attribute in made.attributes:
             continue
-        between = node.inputs["x"]
         if made.outputs.get(epilogue.result) != between or len(consumers[between]) != 1:
             continue
         if graph.root(output) == between:
             continue
-        kind = node.attributes["activation"]
-        outputs = {**made.outputs, epilogue.result: node.outputs["y"]}
+        kind = node.attributes[part.attribute]
+        outputs = {**made.outputs, epilogue.result: node.outputs[part.result]}
         if training and kind in NEEDS_INPUT:
             if epilogue.other is None:
                 continue
@@ -63,20 +64,22 @@ def _fuse_masks(graph: Graph) -> Graph:
     replaced: dict[int, Node] = {}
     gone: set[int] = set()
     for node in graph.nodes:
-        if node.op != "activation_vjp":
+        part = part_of(node, "derivative")
+        if part is None or part.attribute is None or part.other is None:
             continue
-        made = producers.get(node.inputs["dy"])
+        between = node.inputs[part.input]
+        made = producers.get(between)
         schema = made and schema_of(made.op)
         epilogue = schema.derivative_epilogue if schema else None
         if made is None or epilogue is None or epilogue.other is None or epilogue.attribute in made.attributes:
             continue
-        if made.outputs.get(epilogue.result) != node.inputs["dy"] or len(consumers[node.inputs["dy"]]) != 1:
+        if made.outputs.get(epilogue.result) != between or len(consumers[between]) != 1:
             continue
         replaced[id(made)] = replace(
             made,
-            inputs={**made.inputs, epilogue.other: node.inputs["source"]},
-            outputs={**made.outputs, epilogue.result: node.outputs["dx"]},
-            attributes={**made.attributes, epilogue.attribute: node.attributes["activation"]},
+            inputs={**made.inputs, epilogue.other: node.inputs[part.other]},
+            outputs={**made.outputs, epilogue.result: node.outputs[part.result]},
+            attributes={**made.attributes, epilogue.attribute: node.attributes[part.attribute]},
         )
         gone.add(id(node))
     return graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone)
@@ -87,13 +90,15 @@ def _fuse_column_sums(graph: Graph) -> Graph:
     replaced: dict[int, Node] = {}
     gone: set[int] = set()
     for node in graph.nodes:
-        if node.op != "column_sums":
+        part = part_of(node, "column_sums")
+        if part is None:
             continue
-        made = producers.get(node.inputs["x"])
-        role = _sums_role(made, node.inputs["x"]) if made is not None else None
+        summed = node.inputs[part.input]
+        made = producers.get(summed)
+        role = _sums_role(made, summed) if made is not None else None
         if made is None or role is None or id(made) in replaced:
             continue
-        outputs: dict[str, str] = {**made.outputs, role: node.outputs["y"]}
+        outputs: dict[str, str] = {**made.outputs, role: node.outputs[part.result]}
         summing = replace(made, outputs=outputs)
         if not accepts(graph, summing):  # the op sums over other axes
             continue

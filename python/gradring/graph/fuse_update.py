@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gradring.graph.bound import Bounds, checked_gradients
 from gradring.graph.differentiate import gradient_name
-from gradring.graph.schema import fused_update, schema_of
+from gradring.graph.schema import fused_update, part_of, schema_of
 from gradring.ir import Graph, Node, Value
 
 __all__ = ["fuse_updates", "state_view", "updates_of"]
@@ -92,12 +92,15 @@ def _bounds(graph: Graph, products: list[Node], alone: list[Value]) -> Bounds:
     for value in alone:
         made = _makers(graph, value)
         name = gradient_name(value.name)
-        if len(made) == 1 and made[0].op == "column_sums":
-            bounds.sums(made[0].inputs["x"], made[0].origin)
+        sums = part_of(made[0], "column_sums") if len(made) == 1 else None
+        if sums is not None:
+            bounds.sums(made[0].inputs[sums.input], made[0].origin)
         elif len(made) == 1 and (of := _summed(made[0], name)) is not None:
             bounds.sums(of, made[0].origin)
         else:
-            bounds.itself(name, made[-1].origin)
+            last = graph.last_writer(*graph.place(name))
+            assert last is not None  # `alone` has parameters whose gradients are made
+            bounds.itself(name, last.origin)
     return bounds
 
 

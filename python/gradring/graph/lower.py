@@ -77,6 +77,18 @@ class Instruction:
         """Bytes that go between memory and cold caches, as the op's schema counts them."""
         return int(_core.count_bytes(self.op, self._described(), dict(self.attributes)))
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether it stands in the loss of a step."""
+        schema = schema_of(self.op)
+        return schema is not None and "loss" in schema.phases
+
+    def limit(self) -> int | None:
+        """What the labels or ids that it reads must be below, or None if it reads none."""
+        schema = schema_of(self.op)
+        limit = schema.limit if schema else None
+        return None if limit is None else self.operands[limit.below].shape[limit.axis]
+
     def _described(self) -> list[tuple[Any, ...]]:
         return [(name, None if t.buffer < 0 else t.dtype, t.shape) for name, t in self.operands.items()]
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradring.graph.flow import moments_of
-from gradring.graph.schema import Schema, fail, schema_of
+from gradring.graph.schema import Part, Schema, fail, schema_of
 from gradring.ir import Graph, Node
 
 __all__ = ["check_meaning", "meaning_of", "promised"]
@@ -96,6 +96,32 @@ def _digest(*parts: Any) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
+def _activated(kind: Any, x: str) -> str:
+    return _digest("activation", kind, x)
+
+
+def _derived(kind: Any, dy: str, source: str | None) -> str:
+    return _digest("derivative", kind, dy, source)
+
+
+def _summed(x: str) -> str:
+    return _digest("column_sums", x)
+
+
+def _part(part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """What an op means that does alone what others do on the way."""
+    x, kind = inputs[part.input], attributes.get(part.attribute or "")
+    match part.kind:
+        case "activation":
+            return _activated(kind, x)
+        case "derivative":
+            return _derived(kind, x, inputs[part.other or ""])
+        case "column_sums":
+            return _summed(x)
+        case _:  # a copy means what it copies
+            return x
+
+
 class _Reader:
     """The meaning of the value in each place of memory, while the nodes run in order."""
 
@@ -137,20 +163,15 @@ class _Reader:
 
     def _outputs(self, node: Node, schema: Schema | None, inputs: Mapping[str, str]) -> dict[str, str]:
         attributes = dict(node.attributes)
-        if node.op == "activation":
-            return {"y": _digest("activation", attributes["activation"], inputs["x"])}
-        if node.op == "activation_vjp":
-            return {"dx": _digest("vjp", attributes["activation"], inputs["dy"], inputs["source"])}
-        if node.op == "column_sums":
-            return {"y": _digest("column_sums", inputs["x"])}
-        if node.op == "copy":
-            return {"y": inputs["x"]}
+        part = schema.part if schema else None
+        if part is not None:
+            return {part.result: _part(part, attributes, inputs)}
         if "function" in attributes:
             attributes["function"] = id(attributes["function"])
         made = self._plain(node, schema, attributes, dict(inputs))
         for role, operand in ({} if schema is None else schema.operands).items():
             if operand.column_sums_of in made:
-                made[role] = _digest("column_sums", made[operand.column_sums_of])
+                made[role] = _summed(made[operand.column_sums_of])
         return made
 
     def _plain(
@@ -169,9 +190,9 @@ class _Reader:
         if after:
             plain = made[after.result]
             made[after.other or ""] = plain
-            made[after.result] = _digest("activation", kind, plain) if kind else plain
+            made[after.result] = _activated(kind, plain) if kind else plain
         if derivative and slope:
-            made[derivative.result] = _digest("vjp", slope, made[derivative.result], source)
+            made[derivative.result] = _derived(slope, made[derivative.result], source)
         return made
 
     def _product(self, node: Node, product: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradring import _core
 from gradring.ir import ITEM, Graph, Node
 
-__all__ = ["Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "schema_of"]
+__all__ = ["Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "part_of", "schema_of"]
 
 
 class Epilogue(NamedTuple):
@@ -20,6 +20,25 @@ class Epilogue(NamedTuple):
     attribute: str
     result: str
     other: str | None
+
+
+class Part(NamedTuple):
+    """An op that does only what others can do on the way: ``kind`` is activation, derivative, column_sums or copy, and
+    ``attribute`` names the activation. ``other`` is the operand at which a derivative is taken."""
+
+    kind: str
+    attribute: str | None
+    input: str
+    other: str | None
+    result: str
+
+
+class Limit(NamedTuple):
+    """Integers in the operand ``operand`` must be below the extent of an axis of the operand ``below``."""
+
+    operand: str
+    below: str
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,8 @@ class Schema:
     epilogue: Epilogue | None
     derivative_epilogue: Epilogue | None
     fuses: tuple[str, str] | None
+    part: Part | None
+    limit: Limit | None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -86,12 +107,21 @@ def _schema(given: Mapping[str, Any]) -> Schema:
         given["epilogue"] and Epilogue(*given["epilogue"]),
         given["derivative_epilogue"] and Epilogue(*given["derivative_epilogue"]),
         given["fuses"],
+        given["part"] and Part(*given["part"]),
+        given["limit"] and Limit(*given["limit"]),
     )
 
 
 def schema_of(op: str) -> Schema | None:
     """The schema of an op, or None if programs have no such op."""
     return _schemas().get(op)
+
+
+def part_of(node: Node, kind: str) -> Part | None:
+    """What a node does, if it does this part and nothing else."""
+    schema = schema_of(node.op)
+    part = schema.part if schema else None
+    return part if part is not None and part.kind == kind else None
 
 
 @cache

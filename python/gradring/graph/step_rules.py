@@ -52,6 +52,16 @@ def _check_updates(graph: Graph) -> None:
         _check_route(graph, route)
 
 
+def _check_complete(graph: Graph, number: int, node: Node) -> None:
+    """The gradient that an update reads is complete: nothing behind the update writes a part of it."""
+    last = graph.last_writer(*graph.place(node.inputs["gradient"]))
+    writers = [at for at, other in enumerate(graph.nodes) if other is last]
+    if not writers:
+        raise fail(number, node, "gradient", "is read before it is written", "a node that writes it", "none")
+    if writers[-1] >= number:
+        raise fail(number, node, "gradient", "is not complete", f"an update behind node {writers[-1]}", "one before it")
+
+
 def _check_route(graph: Graph, route: str) -> None:
     covered: list[tuple[int, int]] = []
     moved = {graph.place(v.name)[1]: graph.place(f"d({v.name})")[1] for v in _trainable(graph)}
@@ -62,6 +72,8 @@ def _check_route(graph: Graph, route: str) -> None:
         if root != "parameters":
             raise fail(number, node, "param", "root", "parameters", root)
         covered.append((begin, end))
+        if "gradient" in node.inputs:
+            _check_complete(graph, number, node)
         for role, name in (*node.inputs.items(), *node.outputs.items()):
             value = graph.values[name]
             if role != "param" and value.kind in ("grad", "state"):

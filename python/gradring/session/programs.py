@@ -60,7 +60,7 @@ class Programs:
         made = plan(graph, output, mode=mode)
         barriers = self.native.add(mode, rows, **made.native())
         # Keep no data that only a printed plan needs, because thousands of small models may be alive. It can be made again.
-        named = tuple(i for i in made.instructions if i.op in ("cross_entropy", "embedding"))  # for errors
+        named = tuple(i for i in made.instructions if i.limit() is not None)  # for errors
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 
