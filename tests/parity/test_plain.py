@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
@@ -67,3 +68,64 @@ def test_random_models_train_as_plain_numpy_does(
     assume(twin.nearest_kink > 1e-6)  # else a rounding error may switch a ReLU
     event(f"{dtype}, {loss}")
     compare(session, batches, against="numpy").check()
+
+
+class Twice(nn.Layer):
+    """Uses one value twice, and a view of it."""
+
+    def trace(self, tracer, x):
+        rows, columns = tracer.shape(x)
+        y = tracer.node("activation", {"x": x}, (rows, columns), {"activation": "tanh"})
+        other = tracer.view(y, (rows, columns))
+        return tracer.node("add", {"a": y, "b": other}, (rows, columns))
+
+
+MODELS = {
+    "layer_norm": (nn.Linear(7, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 4)),
+    "rms_norm": (nn.RMSNorm(7), nn.Linear(7, 6), nn.RMSNorm(6), nn.Linear(6, 4)),
+    "batch_norm": (nn.Linear(7, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 4), nn.BatchNorm1d(4)),
+    "residual norms": (nn.Linear(7, 6), nn.Residual(nn.LayerNorm(6), nn.Linear(6, 6), nn.SiLU()), nn.Linear(6, 4)),
+    "one value twice": (nn.Linear(7, 4), Twice()),
+    "flatten": (nn.Flatten(), nn.Linear(7, 4)),
+}
+
+
+def agree(session, batches):
+    report = compare(session, batches, against="numpy")
+    report.check()
+    assert {record.name for record in report.records if record.kind == "gradient"} == session.params.keys()
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.1, momentum=0.9), optim.AdamW(0.01)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_an_op_declares_in_numpy_is_its_twin(name, dtype, optimizer):
+    rng = np.random.default_rng()
+    session = Session(nn.Sequential(*MODELS[name]).init(3, dtype), dtype=dtype, optimizer=optimizer)
+    agree(session, [(rng.standard_normal((9, 7)).astype(dtype), rng.integers(0, 4, 9)) for _ in range(3)])
+
+
+def test_an_embedding_of_integers_has_a_twin():
+    rng = np.random.default_rng()
+    model = nn.Sequential(nn.Embedding(11, 5), nn.LayerNorm(5), nn.Flatten(), nn.Linear(15, 4)).init(1)
+    agree(
+        Session(model, optimizer=optim.Adam(0.01)),
+        [(rng.integers(0, 11, (8, 3)), rng.integers(0, 4, 8)) for _ in range(3)],
+    )
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.5), nn.Function(lambda x: x, lambda dy, x, y: dy)], ids=["Dropout", "Function"]
+)
+def test_a_layer_without_formula_is_named(layer):
+    twin = PlainTwin(
+        nn.Sequential(nn.Linear(3, 2), layer),
+        {"0.weight": np.ones((3, 2)), "0.bias": np.ones(2)},
+        loss="cross_entropy",
+        optimizer=optim.SGD(0.1),
+        clip_norm=None,
+        accumulate=1,
+        dtype="float64",
+    )
+    with pytest.raises(TypeError, match=r"\[parity\] 1\.(Dropout|Function).* has no twin in NumPy"):
+        twin.step(np.ones((4, 3)), np.zeros(4, int))

@@ -1,5 +1,5 @@
-"""The same model and training in a page of NumPy, by obvious formulas and without regard to speed. It is the reference where
-PyTorch is missing."""
+"""The same model and training in NumPy, by the formulas that the ops declare and without regard to speed. It is the reference
+where PyTorch is missing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.parity.formulas import Formulas
+
 if TYPE_CHECKING:
     from gradring.nn.layer import Layer
     from gradring.optim import Optimizer
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["PlainTwin"]
 
 Array = NDArray[Any]
-Backward = Callable[[Array], Array]
 
 
 class PlainTwin:
@@ -57,10 +58,11 @@ class PlainTwin:
         """One batch. ``grads`` then has its gradients before clipping; accumulating, sums over samples."""
         if not self._pending:
             self.grads = {name: np.zeros_like(array) for name, array in self.params.items()}
-        output, backward = self._layer(self._model, "", np.asarray(x, self._dtype))
-        losses, slope = _loss(self._loss, output, np.asarray(y))
+        batch = Formulas(self._model, self.params, self.grads, np.asarray(x), self._dtype)
+        losses, slope = _loss(self._loss, batch.forward(), np.asarray(y))
         weight = len(x) if self._accumulate > 1 else 1.0
-        backward(slope * (weight / losses.size))
+        batch.backward(slope * (weight / losses.size))
+        self.nearest_kink = min(self.nearest_kink, batch.nearest_kink)
         self._weight += weight
         self._pending += 1
         if self._pending == self._accumulate:
@@ -83,76 +85,10 @@ class PlainTwin:
             _RULES[rule.kind](rule, self._updates, rate, self.params[name], grad, self._state[name])
         self._pending, self._weight = 0, 0.0
 
-    def _layer(self, layer: Layer, path: str, x: Array) -> tuple[Array, Backward]:
-        """The layer's output, and the function from the output's gradient to the input's, which adds to ``grads``."""
-        kind = type(layer).__name__
-        if kind == "Linear":
-            return self._linear(path, x)
-        if kind == "Sequential":
-            steps: list[Backward] = []
-            for name, child in layer.children().items():
-                x, backward = self._layer(child, f"{path}.{name}" if path else name, x)
-                steps.append(backward)
-            return x, lambda dy: _chain(steps[::-1], dy)
-        if kind == "Residual":
-            y, inner = self._layer(layer.children()["layer"], f"{path}.layer" if path else "layer", x)
-            return x + y, lambda dy: dy + inner(dy)
-        if kind == "Flatten":
-            return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
-        if kind == "Dropout" and getattr(layer, "p", None) == 0:
-            return x, lambda dy: dy
-        if kind not in _ACTIVATIONS:
-            raise TypeError(f"[parity] {layer!r} at {path or 'the root'!r} has no twin in NumPy")
-        if kind == "ReLU" and x.size:
-            self.nearest_kink = min(self.nearest_kink, float(np.abs(x).min()))
-        y, slope = _ACTIVATIONS[kind](x)
-        return y, lambda dy: dy * slope
-
-    def _linear(self, path: str, x: Array) -> tuple[Array, Backward]:
-        prefix = f"{path}." if path else ""
-        w, bias = self.params[prefix + "weight"], self.params.get(prefix + "bias")
-
-        def backward(dy: Array) -> Array:
-            rows = dy.reshape(-1, dy.shape[-1])
-            self.grads[prefix + "weight"] += x.reshape(-1, x.shape[-1]).T @ rows
-            if bias is not None:
-                self.grads[prefix + "bias"] += rows.sum(axis=0)
-            return np.asarray(dy @ w.T)
-
-        return x @ w if bias is None else x @ w + bias, backward
-
-
-def _chain(functions: list[Backward], value: Array) -> Array:
-    for function in functions:
-        value = function(value)
-    return value
-
 
 def _sigmoid(x: Array) -> Array:
     z = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + z), z / (1 + z))
-
-
-def _gelu(x: Array) -> tuple[Array, Array]:
-    c = np.sqrt(2 / np.pi).astype(x.dtype)
-    t = np.tanh(c * (x + x.dtype.type(0.044715) * x**3))
-    slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + x.dtype.type(3 * 0.044715) * x**2)
-    return 0.5 * x * (1 + t), slope
-
-
-def _silu(x: Array) -> tuple[Array, Array]:
-    s = _sigmoid(x)
-    return x * s, s + x * s * (1 - s)
-
-
-# Value and derivative at x.
-_ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
-    "ReLU": lambda x: (np.maximum(x, 0), (x > 0).astype(x.dtype)),
-    "GELU": _gelu,
-    "SiLU": _silu,
-    "Tanh": lambda x: (np.tanh(x), 1 - np.tanh(x) ** 2),
-    "Sigmoid": lambda x: (_sigmoid(x), _sigmoid(x) * (1 - _sigmoid(x))),
-}
 
 
 def _loss(kind: str, output: Array, y: Array) -> tuple[Array, Array]:
