@@ -162,6 +162,7 @@ void combine_any(const CombineArguments& g) noexcept {
   combine_arrays<Layout, Op, Finish, 0, 0, false>(g);
 }
 
+// Sums of two ranks, which most reductions are, have loops of their own; anything else shares one, for the size of the code.
 template <class Layout, class Op, class Finish>
 void combine(const CombineArguments& g) noexcept {
   if (g.inputs == 2 && g.outputs == 2) return combine_arrays<Layout, Op, Finish, 2, 2, false>(g);
@@ -174,7 +175,9 @@ void mean(const CombineArguments& g) noexcept {
   uint64_t bits;
   __builtin_memcpy(&bits, &g.divisor, sizeof bits);
   const bool power_of_two = (bits << 12) == 0 && g.divisor >= 1 && g.divisor <= 1e30;
-  power_of_two ? combine<Layout, Add, Scale>(g) : combine<Layout, Add, Divide>(g);
+  if (!power_of_two) return combine_any<Layout, Add, Divide>(g);
+  if constexpr (Layout::kElementBytes == 2) return combine_any<Layout, Add, Scale>(g);
+  combine<Layout, Add, Scale>(g);
 }
 
 }  // namespace
@@ -182,9 +185,9 @@ void mean(const CombineArguments& g) noexcept {
 using Bfloat16 = Half<widen_bfloat16, narrow_bfloat16>;
 using Float16 = Half<widen_float16, narrow_float16>;
 
-#define GRADRING_FLOAT(Layout)                                                                               \
-  {combine<Layout, Add, Keep>, mean<Layout>, combine<Layout, Maximum, Keep>, combine<Layout, Minimum, Keep>, \
-   combine<Layout, Multiply, Keep>}
+#define GRADRING_FLOAT(Layout, sum)                                                                              \
+  {sum<Layout, Add, Keep>, mean<Layout>, combine_any<Layout, Maximum, Keep>, combine_any<Layout, Minimum, Keep>, \
+   combine_any<Layout, Multiply, Keep>}
 // Unsigned arithmetic wraps and has the same bits; the order of values is that of the type itself.
 #define GRADRING_INTEGER(T, U)                                                      \
   {combine_any<Plain<U>, Add, Keep>, nullptr, combine_any<Plain<T>, Maximum, Keep>, \
@@ -192,10 +195,10 @@ using Float16 = Half<widen_float16, narrow_float16>;
 
 extern const CombineKernels combine_kernels;
 const CombineKernels combine_kernels = {{
-    GRADRING_FLOAT(Plain<float>),
-    GRADRING_FLOAT(Plain<double>),
-    GRADRING_FLOAT(Float16),
-    GRADRING_FLOAT(Bfloat16),
+    GRADRING_FLOAT(Plain<float>, combine),
+    GRADRING_FLOAT(Plain<double>, combine),
+    GRADRING_FLOAT(Float16, combine_any),  // converting takes longer than the loop over arrays
+    GRADRING_FLOAT(Bfloat16, combine_any),
     GRADRING_INTEGER(int8_t, uint8_t),
     GRADRING_INTEGER(int16_t, uint16_t),
     GRADRING_INTEGER(int32_t, uint32_t),

@@ -28,8 +28,8 @@ void fill(std::vector<std::byte>& array, Element element, int64_t count, size_t 
     } else if (element == Element::kFloat32) {
       std::memcpy(to, &value, 4);
     } else {
-      const uint16_t half =
-          element == Element::kFloat16 ? reference::narrow(value, 10, 15) : reference::narrow(value, 7, 127);
+      const uint16_t half = element == Element::kFloat16 ? half_from(static_cast<double>(value)).bits
+                                                         : bfloat_from(static_cast<double>(value)).bits;
       std::memcpy(to, &half, 2);
     }
   }
