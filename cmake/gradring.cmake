@@ -23,10 +23,24 @@ elseif(GRADRING_SANITIZE)
   message(FATAL_ERROR "GRADRING_SANITIZE is '${GRADRING_SANITIZE}': expected address or thread")
 endif()
 
-# gradring_room(name sources...): an object library that goes into libgradring.so.
+# gradring_precompile(target headers...): parses these headers once for all sources of a target.
+function(gradring_precompile target)
+  if(GRADRING_PRECOMPILE)
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  endif()
+endfunction()
+
+# gradring_room(name sources...): an object library that goes into libgradring.so. Loops over data are in the sources of
+# gradring_isa_sources; for everything else -O3 makes larger code that is no faster.
 function(gradring_room name)
   add_library(gradring_${name} OBJECT ${ARGN})
+  target_compile_options(gradring_${name} PRIVATE $<$<CONFIG:Release>:-O2>)
   target_link_libraries(gradring_${name} PRIVATE gradring_options)
+  if(name MATCHES "^(ops|program)$")
+    gradring_precompile(gradring_${name} <memory> <string> <vector> ${CMAKE_SOURCE_DIR}/csrc/ops/op.h)
+  else()
+    gradring_precompile(gradring_${name} <algorithm> <memory> <string> <vector> ${CMAKE_SOURCE_DIR}/csrc/runtime/status.h)
+  endif()
   set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${name})
 endfunction()
 
@@ -48,6 +62,10 @@ function(gradring_isa_sources room)
     target_compile_definitions(gradring_${room}_${level} PRIVATE GRADRING_ISA_NAMESPACE=isa_${level}
                                                              GRADRING_VECTOR_BYTES=${bytes_${level}})
     target_compile_options(gradring_${room}_${level} PRIVATE ${flags_${level}} -Wno-psabi)
+    if(room STREQUAL "ops")
+      gradring_precompile(gradring_ops_${level} <cmath> <memory> ${CMAKE_SOURCE_DIR}/csrc/runtime/team.h
+                          ${CMAKE_SOURCE_DIR}/csrc/ops/simd.h)
+    endif()
     set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${room}_${level})
   endforeach()
 endfunction()
