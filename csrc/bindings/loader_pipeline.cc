@@ -17,6 +17,15 @@ constexpr auto kSlice = std::chrono::milliseconds(50);
 // Pipelines without an owner whose workers have not ended yet: sweep frees them.
 std::atomic<LoaderPipeline*> left{nullptr};
 
+// Runs Python's garbage collector, even if the user has switched it off.
+void collect_garbage() {
+  PyObject* const module = PyImport_ImportModule("gc");
+  PyObject* const found = module ? PyObject_CallMethod(module, "collect", nullptr) : nullptr;
+  Py_XDECREF(module);
+  if (!found) throw py::error_already_set();
+  Py_DECREF(found);
+}
+
 }  // namespace
 
 void Latencies::add(int64_t ns) noexcept {
@@ -174,15 +183,6 @@ void LoaderPipeline::ask(Delivered what, int64_t waited_ns, PyObject* reading) {
   }
 }
 
-// Runs Python's garbage collector, even if the user has switched it off.
-void collect_garbage() {
-  PyObject* const module = PyImport_ImportModule("gc");
-  PyObject* const found = module ? PyObject_CallMethod(module, "collect", nullptr) : nullptr;
-  Py_XDECREF(module);
-  if (!found) throw py::error_already_set();
-  Py_DECREF(found);
-}
-
 bool LoaderPipeline::next(Delivery* delivery, PyObject* reading) {
   Delivered result = Delivered::kTimeout;
   // A ready batch costs no switch of the interpreter's lock.
@@ -216,18 +216,30 @@ bool LoaderPipeline::next(Delivery* delivery, PyObject* reading) {
   return result == Delivered::kBatch;
 }
 
+// The lock is held in a slice alone: between two, Python may run, and may want to end the pipeline.
+Delivered LoaderPipeline::next_in_slice(Delivery* delivery, Deadline slice) {
+  const std::unique_lock<Reader> lock(reader_, slice);
+  if (!lock) return Delivered::kTimeout;
+  const uint32_t returns = pipeline_->slots()->returns();
+  const Delivered result = pipeline_->next(delivery, slice);
+  if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
+  return result;
+}
+
 Status LoaderPipeline::next_natively(Delivery* delivery, PyObject* reading, Deadline deadline) {
+  if (reader_.here()) {
+    return {Code::kClosed,
+            "[loader] this pass is being read by this thread already: a signal handler, a finalizer or the source's "
+            "function must not read it too"};
+  }
   const int64_t since = monotonic_ns();
   for (;;) {
-    const Deadline slice = std::min(deadline, deadline_in(kSlice));
-    const uint32_t returns = pipeline_->slots()->returns();
-    const Delivered result = pipeline_->next(delivery, slice);
+    const Delivered result = next_in_slice(delivery, std::min(deadline, deadline_in(kSlice)));
     if (result == Delivered::kBatch) return {};
     if (result == Delivered::kEnd) {
       *delivery = {};
       return {};
     }
-    if (result == Delivered::kHeld) pipeline_->slots()->wait_returned(returns, slice);
     const Status status = with_python([&]() -> Status {
       try {
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();

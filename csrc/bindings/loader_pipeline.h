@@ -96,6 +96,7 @@ class LoaderPipeline {
 
  private:
   LoaderPipeline(std::unique_ptr<Pipeline> pipeline, BatchForm form);
+  Delivered next_in_slice(Delivery* delivery, Deadline slice);
   static void leave(LoaderPipeline* pipeline) noexcept;
   static void push_left(LoaderPipeline* pipeline) noexcept;
   void ask(Delivered what, int64_t waited_ns, PyObject* reading);

@@ -218,4 +218,32 @@ TEST_CASE("close at any moment ends every producer") {
   }
 }
 
+TEST_CASE("who opens beside a close, and looks afterwards whether one was wanted, loses none") {
+  // As a pipeline does it: the close comes with a flag, and whoever opens looks at the flag behind it.
+  for (int round = 0; round < 300; ++round) {
+    Numbers<uint8_t> numbers(3);
+    auto& ring = numbers.ring;
+    std::atomic<bool> wanted{false};
+    std::thread closer([&] {
+      for (int i = 0; i < round % 50; ++i) std::this_thread::yield();
+      wanted.store(true, std::memory_order_seq_cst);
+      ring.close();
+    });
+    uint64_t first = 0;
+    while (!wanted.load(std::memory_order_seq_cst)) {
+      ring.open(first);
+      if (!wanted.load(std::memory_order_seq_cst)) {
+        const uint64_t t = ring.claim();
+        if (ring.reserve(t) == RingWait::kReady) ring.commit(t);
+      }
+      first += 1 + static_cast<uint64_t>(round % 3);
+    }
+    // Here the close may have come before an open, which cleared it, in the middle of one, or behind it.
+    ring.close();
+    closer.join();
+    CHECK(ring.closed());
+    CHECK(ring.reserve(ring.claim() + ring.cells(), deadline_in(milliseconds(20000))) == RingWait::kClosed);
+  }
+}
+
 }  // namespace gradring

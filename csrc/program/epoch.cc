@@ -205,8 +205,9 @@ ChunkResult flush_updates(Team& team, Executor& executor, const ChunkOptions& op
   Turn turn;
   ledger.tell(&turn);
   turn.given.total_weight = state->pending_weight;
+  turn.given.moment = static_cast<uint8_t>(When::kLast);
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
-    const StepRecord& step = executor.run_updates(lane, turn.given);
+    const StepRecord& step = executor.run(lane, turn.given, nullptr);
     if (lane.index != 0) return;
     if (step.fault == Fault::kNone) return ledger.updated(step);
     ledger.result.end = ChunkEnd::kError;

@@ -266,16 +266,4 @@ void Executor::run_traced(const Lane& lane, StepRecord* step, StepTicks* account
   account->compute += ticks() - start - updating;
 }
 
-const StepRecord& Executor::run_updates(const Lane& lane, const StepRecord& given) noexcept {
-  StepRecord& step = records_[static_cast<size_t>(lane.index)].step;
-  step = given;
-  for (const Code& code : code_) {
-    if (code.when != static_cast<uint8_t>(When::kLast)) continue;
-    if (code.barrier) lane.barrier();
-    call(code, lane);
-    if (step.fault != Fault::kNone) break;
-  }
-  return step;
-}
-
 }  // namespace gradring

@@ -81,11 +81,10 @@ class GRADRING_API Executor {
   // After an arena of temps has moved.
   void place_temps(const std::string& name, std::byte* memory) noexcept;
 
-  // Runs the instructions of given.moment. Every lane calls it with an equal record. It returns this lane's record, and returns
-  // early, on every lane, if a fault is set there. There is no barrier at the end. `account` is null on lanes other than 0.
+  // Runs the instructions of given.moment: of gradients that were accumulated before, those that the last micro-batch of an
+  // update adds. Every lane calls it with an equal record. It returns this lane's record, and returns early, on every lane,
+  // if a fault is set there. There is no barrier at the end. `account` is null on lanes other than 0.
   const StepRecord& run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept;
-  // Runs only the instructions that the last micro-batch of an update adds, for gradients that were accumulated before.
-  const StepRecord& run_updates(const Lane& lane, const StepRecord& given) noexcept;
 
   // Makes every lane note its spans from now on: instruction i of lane l at l * size() + i. Null ends that.
   void watch(Span* spans) noexcept {
