@@ -326,13 +326,21 @@ def test_too_many_layers(tmp_path, monkeypatch):
         gr.load(sealed(tmp_path / "m", sequential(*[{"layer": "ReLU"}] * 50)))
 
 
-def test_a_model_too_deep_to_be_loaded_is_not_saved(tmp_path):
-    model = nn.ReLU()
-    for _ in range(70):
-        model = nn.Residual(model)
-    with pytest.raises(ValueError, match=r"layers within layers more than 64 deep"):
-        model.save(tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+@pytest.mark.parametrize("saved_by", ["model", "trainer"])
+def test_a_model_too_deep_to_be_described_is_saved_for_a_model_built_in_python(saved_by, tmp_path):
+    def nested():
+        model = nn.Linear(3, 3)
+        for _ in range(70):
+            model = nn.Residual(model)
+        return model
+
+    model = nested().init(1)
+    x = np.ones((2, 3), np.float32)
+    (model if saved_by == "model" else gr.Trainer(model)).save(tmp_path / "m")
+    with pytest.raises(gr.CheckpointMismatch, match=r"Residual, cannot be made from a file: .* more than 64 deep"):
+        gr.load(tmp_path / "m")
+    again = gr.load(tmp_path / "m", model=nested())
+    assert np.array_equal(again(x), model(x))
 
 
 def test_weights_of_odd_dtypes(tmp_path):

@@ -128,3 +128,60 @@ def test_a_step_within_a_step_is_refused(blobs):
     count = trainer.step_count
     trainer.fit(blobs, epochs=1, batch_size=100)
     assert trainer.step_count == count + 3
+
+
+@pytest.mark.parametrize("way", ["load", "load_state_dict", "reset", "restore_best"])
+def test_parameters_that_are_replaced_are_never_seen_half_written(way, blobs, tmp_path):
+    """A reader that is inside keeps the writer out, and the writer keeps later readers out until it is done."""
+    trainer = gr.Trainer(mlp(8, 16, 3), seed=1)
+    trainer.fit(blobs, epochs=1)
+    path = tmp_path / "saved.safetensors"
+    trainer.save(path)
+    state = trainer.state_dict()
+    before = snapshot(trainer)
+    entered, leave, done = threading.Event(), threading.Event(), threading.Event()
+
+    def batches():
+        yield blobs[0][:4]
+        entered.set()
+        assert leave.wait(60)
+        yield blobs[0][4:8]
+
+    class Restore(gr.callbacks.EarlyStop):
+        def on_epoch_end(self, run):
+            super().on_epoch_end(run)
+            for array in run.trainer.params.values():
+                array += 1
+            reader.start()
+            assert entered.wait(60)
+
+    replace = {
+        "load": lambda: trainer.load(path),
+        "load_state_dict": lambda: trainer.load_state_dict(state),
+        "reset": lambda: trainer.reset(5),
+        "restore_best": lambda: trainer.fit(blobs, epochs=1, callbacks=[Restore("loss", restore_best=True)]),
+    }[way]
+
+    def write():
+        replace()
+        done.set()
+
+    seen = []
+    reader = threading.Thread(target=lambda: seen.append(trainer.predict(batches())))
+    writer = threading.Thread(target=write)
+    if way != "restore_best":
+        for array in trainer.params.values():
+            array += 1
+        before = snapshot(trainer)
+        reader.start()
+        assert entered.wait(60)
+    writer.start()
+    assert entered.wait(60)
+    held = None if way == "restore_best" else before
+    assert not done.wait(0.2)
+    assert held is None or snapshot(trainer) == held
+    leave.set()
+    writer.join(60)
+    reader.join(60)
+    assert done.is_set()
+    assert seen[0].shape == (8, 3)

@@ -87,6 +87,7 @@ class FitRun:
             epoch=state.epoch,
             batch=state.batch,
             source=source,
+            writing=self._gate.writing,
             names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
         )
         session.rates.require(run.names)
@@ -167,12 +168,13 @@ class FitRun:
             session.rates_changed()
         state.history.append(run.metrics)
         state.epoch, state.batch = state.epoch + 1, 0
-        began_ns = time.perf_counter_ns()
-        with activity.doing("in a callback"):
-            # Checkpoints come last, and find in the others' states what they made of it.
-            for listener in self._listeners:
-                listener.on_epoch_end(run)
-        _traced("callbacks", began_ns)
+        if self._listeners:
+            began_ns = time.perf_counter_ns()
+            with activity.doing("in a callback"):
+                # Checkpoints come last, and find in the others' states what they made of it.
+                for listener in self._listeners:
+                    listener.on_epoch_end(run)
+            _traced("callbacks", began_ns)
         self._clock.epochs += time.perf_counter() - began
 
 

@@ -227,13 +227,13 @@ class Trainer(Settled):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave. A name or shape that does not fit raises ``ValueError`` and changes
         nothing."""
-        with self._alone("load_state_dict"):
+        with self._alone("load_state_dict"), self._gate.writing():
             self._state.take_dict(state)
 
     def reset(self, seed: int) -> None:
         """Begin anew: fresh parameters from ``seed``, an optimizer without memory, no epochs and no history."""
         seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
-        with self._alone("reset"):
+        with self._alone("reset"), self._gate.writing():
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
             self.model.init(seed, self.model.store.dtype)
@@ -257,7 +257,7 @@ class Trainer(Settled):
         A file that is damaged or foreign raises ``CheckpointCorrupt``, and a sound one for another model or optimizer
         ``CheckpointMismatch``, naming the file and the tensor. Nothing is changed then.
         """
-        with self._alone("load"):
+        with self._alone("load"), self._gate.writing():
             return self._state.load(path, weights_only=weights_only, strict=strict)
 
     # Training

@@ -83,7 +83,14 @@ class Twice(nn.Layer):
 MODELS = {
     "layer_norm": (nn.Linear(7, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 4)),
     "rms_norm": (nn.RMSNorm(7), nn.Linear(7, 6), nn.RMSNorm(6), nn.Linear(6, 4)),
-    "batch_norm": (nn.Linear(7, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 4), nn.BatchNorm1d(4)),
+    # Without biases, whose gradients before a batch norm are zero but for rounding.
+    "batch_norm": (
+        nn.Linear(7, 6, bias=False),
+        nn.BatchNorm1d(6),
+        nn.Tanh(),
+        nn.Linear(6, 4, bias=False),
+        nn.BatchNorm1d(4),
+    ),
     "residual norms": (nn.Linear(7, 6), nn.Residual(nn.LayerNorm(6), nn.Linear(6, 6), nn.SiLU()), nn.Linear(6, 4)),
     "one value twice": (nn.Linear(7, 4), Twice()),
     "flatten": (nn.Flatten(), nn.Linear(7, 4)),

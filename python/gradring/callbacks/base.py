@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,7 +58,8 @@ class Run:
     ``source``, which batches come from, cannot tell. ``metrics`` holds the running means of the epoch, and at its end
     its row of the history; ``names`` are those that the row will have. A callback ends the run after the current epoch
     by setting ``stop`` to a reason. When the run has ended, ``ended`` says how: ``"complete"``, or the exception's
-    name.
+    name. A callback that changes parameters does so within ``with run.writing():``, so that no other thread that predicts
+    or saves sees them half changed.
     """
 
     trainer: Training
@@ -72,6 +74,7 @@ class Run:
     names: tuple[str, ...] = ()
     stop: str = ""
     ended: str = ""
+    writing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def require_metric(self, who: str, metric: str) -> None:
         """``ValueError``, before the first step, if no epoch will have this metric."""

@@ -66,8 +66,9 @@ class EarlyStop(Callback):
             run.stop = f"{self.metric} has not improved since epoch {self.best_epoch + 1} ({self.best:.6g})"
 
     def on_fit_end(self, run: Run) -> None:
-        for name, array in self._kept.items():
-            np.copyto(_saved(run)[name], array)
+        with run.writing():
+            for name, array in self._kept.items():
+                np.copyto(_saved(run)[name], array)
         self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:

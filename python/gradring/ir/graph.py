@@ -87,7 +87,7 @@ class Graph:
         for node in self.nodes:
             for _, name in node.written():
                 owner, first, past = self.place(name)
-                if owner == root and first < end and begin < past:
+                if owner == root and max(first, begin) < min(past, end):
                     yield node
                     break
 

@@ -36,20 +36,32 @@ def describe(model: Layer) -> str:
     """The description of a model, as JSON.
 
     A layer whose arguments are not all data, such as the functions of ``gr.nn.Function``, or one of your own that has been
-    changed since it was made, is described by its name and the reason; a file of such a model gives its weights to a model
-    that is built in Python.
+    changed since it was made, is described by its name and the reason; so is a model whose layers are nested too deep. A
+    file of such a model gives its weights to a model that is built in Python.
 
     >>> describe(nn.Sequential(nn.Linear(4, 2, bias=False), nn.ReLU()))
     '{"layer":"Sequential","given":[{"layer":"Linear","given":[4,2],"named":{"bias":false}},{"layer":"ReLU"}]}'
     """
-    return json.dumps(_layer(model, 0), separators=(",", ":"))
+    try:
+        entry = _layer(model, 0)
+    except _TooDeep:
+        entry = {**_name(model), "opaque": f"it has layers within layers more than {_DEEPEST} deep"}
+    return json.dumps(entry, separators=(",", ":"))
+
+
+class _TooDeep(Exception):
+    """No reader would follow so many layers within layers."""
+
+
+def _name(layer: Layer) -> dict[str, Any]:
+    kind = type(layer)
+    return {"layer" if _library().get(kind.__name__) is kind else "class": kind.__name__}
 
 
 def _layer(layer: Layer, depth: int) -> dict[str, Any]:
     if depth > _DEEPEST:
-        raise ValueError(f"[save] the model has layers within layers more than {_DEEPEST} deep")
-    kind = type(layer)
-    entry: dict[str, Any] = {"layer" if _library().get(kind.__name__) is kind else "class": kind.__name__}
+        raise _TooDeep
+    entry = _name(layer)
     given, named = layer.__dict__.get("_made_with", (None, None))
     if given is None:
         return {**entry, "opaque": "it does not know the arguments that it was made with"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +75,7 @@ class Bound:
         """The arrays, if the fields lie in memory; else none."""
         return () if self.feed is not None else self.fields
 
+    @cached_property
     def signature(self) -> tuple[Any, ...]:
         """The shapes and dtypes on which programs depend, beside the number of rows."""
         return tuple((f.shape[1:], f.dtype.kind in "iu", slot) for f, slot in zip(self.fields, self.slots, strict=True))

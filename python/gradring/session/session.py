@@ -65,6 +65,7 @@ class Session(SessionState):
         self._metrics = metrics if isinstance(metrics, Metrics) else as_metrics("Session", metrics)
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
         self._source: tuple[Any, Bound] | None = None  # what an epoch of this fit has read already
+        self._batch = 0  # the epoch's number of the batch that a step gets, for errors
         self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
         self._expect_rates()
 
@@ -117,7 +118,7 @@ class Session(SessionState):
         result, part = self._native.chunk(True, feed, self.rates.next(self.step_count, 1), 1, 0.0)
         if result["fault"]:
             culprit = bad_number(bound.arrays, np.arange(rows), self.names)
-            self._fail(result, bound.fields[-1], 0, culprit=culprit)
+            self._fail(result, bound.fields[-1], self._batch, culprit=culprit)
         loss: float = part["last_loss"]
         return loss
 
@@ -295,7 +296,11 @@ class Session(SessionState):
             fields = fields_in(batch, self.names)
             predicted.add(fields)  # predict before the update, as the loss is computed
             totals.begin()
-            self.step(*fields)
+            self._batch = done
+            try:
+                self.step(*fields)
+            finally:
+                self._batch = 0
             totals.end()
             done += 1
             if time.perf_counter() - told > REPORT_SECONDS:

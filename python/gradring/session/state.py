@@ -256,7 +256,7 @@ class SessionState(BaseSession):
         return bound
 
     def _expect(self, bound: Bound, rows: int) -> None:
-        if self._programs.expect(bound.signature()):
+        if self._programs.expect(bound.signature):
             return
         self._slots = bound.slots
         self._stop_fast_path()
