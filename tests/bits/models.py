@@ -46,6 +46,23 @@ def adamw():
     return optim.AdamW(1e-2, weight_decay=0.1)
 
 
+def grouped():
+    groups = [
+        {"params": "*.bias", "weight_decay": 0.0},
+        {"params": "2.weight", "lr": optim.schedule.linear(0.1, 0.0, 40)},
+    ]
+    return optim.AdamW(1e-2, weight_decay=0.1, amsgrad=True, groups=groups)
+
+
+def rmsprop():
+    groups = [{"params": "0.*", "momentum": 0.0, "lr": 1e-3}]
+    return optim.RMSprop(1e-2, momentum=0.9, centered=True, weight_decay=1e-3, groups=groups)
+
+
+def lion():
+    return optim.Lion(1e-3, weight_decay=0.1)
+
+
 # name: (model, rows, features, outputs, loss, optimizer, options of the trainer)
 RUNS = {
     "small mlp, sgd": (lambda: mlp(64, 32, 10), 32, 64, 10, "cross_entropy", sgd(), {}),
@@ -144,6 +161,17 @@ RUNS = {
         adam,
         {"accumulate": 2},
     ),
+    "groups, frozen": (
+        lambda: mlp(40, 33, 20, 6),
+        23,
+        40,
+        6,
+        "cross_entropy",
+        grouped,
+        {"frozen": ["2.bias", "4.weight"]},
+    ),
+    "rmsprop": (lambda: mlp(40, 33, 6), 23, 40, 6, "mse", rmsprop, {}),
+    "lion": (lambda: mlp(40, 33, 6), 23, 40, 6, "cross_entropy", lion, {"clip_norm": 0.5, "frozen": "0.*"}),
 }
 
 
