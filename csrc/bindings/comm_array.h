@@ -10,7 +10,7 @@
 namespace gradring {
 
 struct CommArray {
-  PyObject* object = nullptr;  // borrowed
+  PyObject* object = nullptr;  // a borrowed reference
   Element element = Element::kFloat32;
   Operand operand;
 

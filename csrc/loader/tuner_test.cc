@@ -112,8 +112,8 @@ TEST_CASE("one odd window changes nothing") {
 
 namespace {
 
-// Batches that take uneven time: the consumer waits `starved` of the time at this depth although the workers wait too,
-// and makes the better use of the rest; `noise` in the rate, whose sign changes from window to window.
+// A window of batches that take uneven time: the consumer waits for the part `starved` of the time, although the workers wait too,
+// and uses the rest of the time well. `noise` is added to the rate, with a sign that changes from window to window.
 TunerWindow uneven(double starved, double noise = 0) { return {1.0, starved, 0.4, (1 - starved) * 100 * (1 + noise)}; }
 
 }  // namespace

@@ -19,7 +19,7 @@ from gradring.nn.store import Store
 __all__ = ["ARCHITECTURE", "as_notes", "description", "load", "notes_of", "read_model", "save"]
 
 ARCHITECTURE = "architecture"  # the key of the architecture in the metadata
-_NOTE = "note."  # before the names of a user's texts
+_NOTE = "note."  # the prefix of the names of a user's texts
 _BESIDE = ("optimizer/", "callbacks/")  # what a checkpoint has beside the parameters
 
 

@@ -23,7 +23,7 @@ from gradring.session.base import BaseSession
 
 __all__ = ["TrainingState"]
 
-_STATE = "optimizer/"  # before the names of the optimizer's arrays in a checkpoint
+_STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a checkpoint
 _VERSION = "1"
 _DEFAULTS = {"fresh": 0}  # counts that a file may lack, because it is older than they are
 

@@ -78,7 +78,7 @@ def killed_at_a_failpoint(name):
             call()
 
     found = saw(until_then, comm)
-    found["seconds"] -= times[-1] - times[0]  # of the last call alone
+    found["seconds"] -= times[-1] - times[0]  # leaves the time of the last call alone
     report(found)
 
 

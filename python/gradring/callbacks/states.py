@@ -15,7 +15,7 @@ from gradring.errors import CheckpointCorrupt, CheckpointMismatch
 __all__ = ["give", "joined", "named_states", "require_known", "split"]
 
 States = dict[str, dict[str, Any]]
-_PREFIX = "callbacks/"  # before the names of the callbacks' arrays in a checkpoint
+_PREFIX = "callbacks/"  # the prefix of the names of the callbacks' arrays in a checkpoint
 
 
 def _named(callbacks: Iterable[Callback]) -> dict[str, Callback]:

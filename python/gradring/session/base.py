@@ -113,7 +113,7 @@ class BaseSession(ABC):
     def plan(self) -> Any:
         """The plan of a step, which can be printed."""
 
-    # Where the epoch is. A callback's own steps are none of it.
+    # The position in the epoch. Steps that a callback takes do not move it.
 
     @abstractmethod
     def _passes(self) -> tuple[int, int]:
