@@ -54,6 +54,8 @@ function(gradring_isa_sources room)
   set(bytes_base 16)
   set(bytes_avx2 32)
   set(bytes_avx512 64)
+  # Nearly all processors have AVX2. For the others -O2 makes code that is a fifth smaller, with the same bits.
+  set(flags_base $<$<CONFIG:Release>:-O2>)
   set(flags_avx2 -mavx2 -mfma)
   set(flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512)
   foreach(level IN LISTS levels)
