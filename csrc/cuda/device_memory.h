@@ -62,7 +62,10 @@ __device__ __forceinline__ void store16(T* to, const Vector16<T>& vector) {
   ::gradring::software::check_access(to, 16);
   ::gradring::software::copy_16_bytes(to, &vector);
 #else
-  *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&vector);
+  // Where a formula branches, the compiler would split an ordinary store of four words.
+  uint32_t w[4];
+  memcpy(w, &vector, sizeof w);
+  asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]) : "memory");
 #endif
 }
 

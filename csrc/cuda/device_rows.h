@@ -5,7 +5,7 @@
 namespace gradring::device {
 
 inline constexpr int kWarpsPerBlock = kElementThreads / 32;
-inline constexpr int kMostRowThreads = 1024;
+inline constexpr int kMostRowThreads = 512;  // so that a thread may have 128 registers
 // Up to so many columns a warp takes a row, and a block's warps fit their column sums into 32 KiB.
 template <class T>
 inline constexpr int kWarpColumns = 4096 / static_cast<int>(sizeof(Wide<T>));

@@ -85,4 +85,47 @@ __device__ __forceinline__ void for_column_groups(const ColumnPlan& plan, const 
   }
 }
 
+template <class T>
+__global__ void __launch_bounds__(device::kElementThreads)
+    column_groups_kernel(const StepRecord* step, ColumnPlan plan, const T* x, device::Wide<T>* groups) {
+  using W = device::Wide<T>;
+  if (stopped(step)) return;
+  SHARED_ARRAY(W, shared, device::kElementThreads);
+  for_column_groups(plan, [&](const ColumnPlace& place, int64_t group, int64_t begin, int64_t end) {
+    W sums[1];
+    const auto term = [&](int64_t row, W* v) { v[0] = device::widen(x[row * plan.columns + place.column]); };
+    sum_group<1>(place, begin, end, shared, term, sums);
+    if (place.inside && place.lane == 0) groups[group * plan.columns + place.column] = sums[0];
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(device::kElementThreads)
+    add_groups_kernel(const StepRecord* step, ColumnPlan plan, const device::Wide<T>* groups, T* sums) {
+  if (stopped(step)) return;
+  add_rows(groups, plan.groups, plan.columns, plan.columns, sums);
+}
+
+template <class T>
+size_t column_sums_bytes(int64_t rows, int64_t columns) noexcept {
+  const ColumnPlan plan(rows, columns);
+  return static_cast<size_t>(plan.groups * plan.columns) * sizeof(device::Wide<T>);
+}
+
+// sums[j] = the sum over the rows of a dense x. scratch: column_sums_bytes.
+template <class T>
+int queue_column_sums(const OpCall& call, const CudaQueue& queue, int64_t rows, int64_t columns, const T* x, T* sums,
+                      void* scratch) noexcept {
+  const ColumnPlan plan(rows, columns);
+  if (plan.columns == 0) return 0;
+  const StepRecord* step = call.step;
+  auto* const groups = static_cast<device::Wide<T>*>(scratch);
+  const dim3 threads(device::kElementThreads);
+  const int code = LAUNCH(column_groups_kernel<T>, dim3(column_blocks(plan, queue.processors)), threads, 0,
+                          stream_of(queue), step, plan, x, groups);
+  if (code != 0) return code;
+  return LAUNCH(add_groups_kernel<T>, dim3(blocks_for(plan.columns, queue.processors)), threads, 0, stream_of(queue),
+                step, plan, groups, sums);
+}
+
 }  // namespace gradring

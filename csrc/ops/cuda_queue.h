@@ -1,12 +1,37 @@
 // Where a CUDA kernel is queued, in words that need no CUDA header.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 namespace gradring {
 
+struct CudaQueue;
+
+// C = op(A) op(B), row-major, where op(A) is m x k and op(B) k x n.
+struct CudaProduct {
+  int64_t m = 0, n = 0, k = 0;
+  int64_t lda = 0, ldb = 0, ldc = 0;  // elements between rows as they lie in memory
+  bool trans_a = false, trans_b = false;
+  bool wide = false;  // float64
+};
+
+// Who multiplies matrices: a library that is loaded, with the algorithm of each shape.
+class CudaProducts {
+ public:
+  virtual ~CudaProducts() = default;
+  // Queues C = op(A) op(B), plus C's old value if `accumulate`. Returns 0, a code of the CUDA runtime, or of the library.
+  virtual int run(const CudaProduct& product, const void* a, const void* b, void* c, bool accumulate,
+                  const CudaQueue& queue, void* workspace) const noexcept = 0;
+  // Of device memory, for one call at a time.
+  virtual size_t workspace_bytes() const noexcept = 0;
+};
+
 struct CudaQueue {
-  void* stream = nullptr;   // a cudaStream_t
-  int processors = 1;       // how many multiprocessors the device has
-  void* scratch = nullptr;  // device memory for this call alone, if its kernel asked for some
+  void* stream = nullptr;                  // a cudaStream_t
+  int processors = 1;                      // how many multiprocessors the device has
+  void* scratch = nullptr;                 // device memory for this call alone, if its kernel asked for some
+  const CudaProducts* products = nullptr;  // null: ops that multiply matrices report cudaErrorNotSupported
 };
 
 }  // namespace gradring

@@ -32,7 +32,7 @@ struct Kernel {
 
 }  // namespace gradring
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GRADRING_ONE_ISA)
 #define GRADRING_DECLARE_KERNELS(Table, name) \
   namespace isa_base {                        \
   extern const Table name;                    \

@@ -32,7 +32,7 @@ def test_includes_point_downwards(path):
     room = path.relative_to(CSRC).parts[0]
     # A test may bring what its room meets only at run time: an epoch's test feeds it from a real source.
     allowed = MAY_INCLUDE[room] | ({"loader", "program"} if path.stem.endswith("_test") else set())
-    allowed |= {"cuda"} if path.suffix == ".cu" else set()
+    allowed |= {"cuda"} if path.suffix == ".cu" or path.stem.endswith("_cuda") else set()
     for quote, target in includes(path):
         if quote == '"':
             assert (CSRC / target).exists() or (CSRC / "include" / target).exists(), f"{target}: write it from csrc/"

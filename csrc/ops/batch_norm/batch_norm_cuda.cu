@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kElementThreads)
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias.
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     normalize_kernel(const StepRecord* step, BatchNormArguments<T> g, const Wide<T>* mean, const Wide<T>* variance) {
   using W = Wide<T>;
   if (stopped(step)) return;
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kElementThreads)
 }
 
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     dx_kernel(const StepRecord* step, BatchNormVjpArguments<T> g, Scratch<Wide<T>> s, const Wide<T>* mean) {
   using W = Wide<T>;
   if (stopped(step)) return;

@@ -19,7 +19,7 @@ __device__ __forceinline__ int64_t label_of(const Labels& labels, int64_t row) {
 }
 
 template <bool kBlock, bool kCached, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     cross_entropy_kernel(const StepRecord* step, CrossEntropyArguments<T> g, LossScratch<T> scratch) {
   using W = Wide<T>;
   if (stopped(step)) return;

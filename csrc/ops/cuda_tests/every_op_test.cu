@@ -330,6 +330,46 @@ void check_ids(Random& random, Trial& t) {
   t.complete(random);
 }
 
+// Rows may lie apart, and a matrix may be the transpose of what lies in memory; Trial makes dense arrays, so flags transpose.
+void matmul(Random& random, Trial& t) {
+  const int64_t m = edge(random, 40), n = edge(random, 40), k = edge(random, 70);
+  const bool trans_a = chance(random, 2), trans_b = chance(random, 2);
+  t.give(random, "a", trans_a ? std::vector<int64_t>{k, m} : std::vector<int64_t>{m, k});
+  t.give(random, "b", trans_b ? std::vector<int64_t>{n, k} : std::vector<int64_t>{k, n});
+  t.set("trans_a", trans_a), t.set("trans_b", trans_b);
+  t.stops = false;
+  t.complete(random);
+}
+
+void linear(Random& random, Trial& t) {
+  const int64_t rows = edge(random, 40), in = edge(random, 70), out = edge(random, 70);
+  const std::string name = t.op->name;
+  std::vector<int64_t> lead{rows};
+  if (chance(random, 3) && name != "linear_dw") lead.push_back(2);
+  const auto with = [&](int64_t columns) {
+    std::vector<int64_t> shape = lead;
+    shape.push_back(columns);
+    return shape;
+  };
+  const auto activation = between(random, 0, 5);
+  if (name != "linear_dw") t.set("activation", static_cast<double>(activation));
+  if (t.knows("x")) t.give(random, "x", with(in));
+  if (t.knows("w")) t.give(random, "w", {in, out}, 0.3);
+  if (t.knows("dy")) t.give(random, "dy", with(out));
+  if (name == "linear") {
+    if (chance(random, 2)) t.give(random, "b", {out});
+    want_some(random, t, {"pre"});
+  } else if (name == "linear_vjp") {
+    if (activation != 0) t.give(random, "y_or_pre", with(out), 0.5);
+    want_some(random, t, {"dx", "dw", "db"});
+  } else if (name == "linear_dx") {
+    if (activation != 0) t.give(random, "source", with(in), 0.5);
+    want_some(random, t, {"column_sums"});
+  }
+  t.complete(random);
+  t.tolerance *= 2, t.stops = false;
+}
+
 struct Entry {
   const char* op;
   Make make;
@@ -361,6 +401,11 @@ constexpr Entry kEntries[] = {
     {"largest", largest},
     {"layer_norm", norm},
     {"layer_norm_vjp", norm},
+    {"linear", linear},
+    {"linear_dw", linear},
+    {"linear_dx", linear},
+    {"linear_vjp", linear},
+    {"matmul", matmul},
     {"mse", pointwise},
     {"rms_norm", norm},
     {"rms_norm_vjp", norm},

@@ -40,6 +40,7 @@ struct Trial {
   std::vector<int64_t> samples;  // of the record
   Compare compare = Compare::kDouble;
   double tolerance = 1e-5;
+  bool stops = true;         // it changes nothing after a fault. The library's products do not know of the step
   std::vector<bool> wanted;  // results
   std::vector<int> lies_on;  // the operand whose memory a result shares, or -1
   std::vector<int> offsets;  // bytes beyond a 16-byte boundary
@@ -69,7 +70,7 @@ struct Trial {
 // Runs the trial in every schedule and compares. Also with a record that has a fault: then nothing may change.
 void check(Random& random, Trial trial);
 
-// The call with each of its launches failing once: it returns the code, and nothing is left allocated.
+// The call with each of its launches failing once: it returns a code, and nothing is left allocated.
 void check_failures(const Trial& trial);
 
 // Shapes with every edge of vectors, warps, tiles and blocks.

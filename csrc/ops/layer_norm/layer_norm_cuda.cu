@@ -35,7 +35,8 @@ __device__ __forceinline__ Moments<W> moments(const Team& team, const T* x, int 
 }
 
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads) layer_norm_kernel(const StepRecord* step, LayerNormArguments<T> g) {
+__global__ void __launch_bounds__(kMostRowThreads, 1)
+    layer_norm_kernel(const StepRecord* step, LayerNormArguments<T> g) {
   using W = Wide<T>;
   if (stopped(step)) return;
   SHARED_ARRAY(W, parts, kMostWarps);
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(kMostRowThreads) layer_norm_kernel(const StepR
 
 // sums: the blocks' sums over their rows of dy xhat, and of dy.
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     layer_norm_vjp_kernel(const StepRecord* step, LayerNormVjpArguments<T> g, Wide<T>* block_sums) {
   using W = Wide<T>;
   if (stopped(step)) return;

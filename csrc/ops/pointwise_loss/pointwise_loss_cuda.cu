@@ -12,7 +12,7 @@ namespace {
 using namespace device;
 
 template <bool kBlock, PointwiseLoss K, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     pointwise_kernel(const StepRecord* step, PointwiseLossArguments<T> g, LossScratch<T> scratch) {
   using W = Wide<T>;
   if (stopped(step)) return;

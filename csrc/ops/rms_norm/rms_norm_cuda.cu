@@ -28,7 +28,7 @@ __device__ __forceinline__ Moments<W> moments(const Team& team, const T* x, int 
 }
 
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads) rms_norm_kernel(const StepRecord* step, RmsNormArguments<T> g) {
+__global__ void __launch_bounds__(kMostRowThreads, 1) rms_norm_kernel(const StepRecord* step, RmsNormArguments<T> g) {
   using W = Wide<T>;
   if (stopped(step)) return;
   SHARED_ARRAY(W, parts, kMostWarps);
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kMostRowThreads) rms_norm_kernel(const StepRec
 
 // sums: the blocks' sums over their rows of dy xhat.
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     rms_norm_vjp_kernel(const StepRecord* step, RmsNormVjpArguments<T> g, Wide<T>* block_sums) {
   using W = Wide<T>;
   if (stopped(step)) return;

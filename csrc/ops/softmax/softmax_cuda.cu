@@ -13,7 +13,7 @@ namespace {
 using namespace device;
 
 template <bool kBlock, bool kCached, class T>
-__global__ void __launch_bounds__(kMostRowThreads) softmax_kernel(const StepRecord* step, SoftmaxArguments<T> g) {
+__global__ void __launch_bounds__(kMostRowThreads, 1) softmax_kernel(const StepRecord* step, SoftmaxArguments<T> g) {
   using W = Wide<T>;
   if (stopped(step)) return;
   SHARED_ARRAY(W, parts, kMostWarps);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kMostRowThreads) softmax_kernel(const StepReco
 }
 
 template <bool kBlock, class T>
-__global__ void __launch_bounds__(kMostRowThreads)
+__global__ void __launch_bounds__(kMostRowThreads, 1)
     softmax_vjp_kernel(const StepRecord* step, SoftmaxVjpArguments<T> g) {
   using W = Wide<T>;
   if (stopped(step)) return;

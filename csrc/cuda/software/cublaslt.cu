@@ -1,0 +1,170 @@
+// cuBLASLt's table for the software device. Algorithm 0 rounds a sum in double once; algorithm 1 rounds the halves of k, the
+// first of which it keeps in the workspace, and adds them. So a test sees which of them ran, and a workspace that is shared.
+#include "cuda/cublaslt.h"
+#include "cuda/device.h"
+
+namespace gradring::cuda {
+
+namespace {
+
+constexpr uint64_t kMark = 0x736f667477617265;
+
+struct Product {
+  int compute, scale;
+  int trans_a = lt::kNormal, trans_b = lt::kNormal;
+};
+struct Matrix {
+  int type;
+  uint64_t rows, columns;
+  int64_t leading;
+};
+struct Preference {
+  size_t workspace = 0;
+};
+
+// In columns first: d = op(a) op(b) + beta d, of m x n.
+template <class T>
+struct Arguments {
+  int64_t m, n, k, lda, ldb, ldd;
+  bool trans_a, trans_b;
+  const T *a, *b, *c;
+  T* d;
+  T alpha, beta;
+  T* workspace;
+};
+
+template <class T>
+__global__ void product_kernel(Arguments<T> g, bool in_halves) {
+  for (int64_t at = device::thread_in_grid(); at < g.m * g.n; at += device::threads_in_grid()) {
+    const int64_t row = at % g.m, column = at / g.m;
+    const auto sum = [&](int64_t begin, int64_t end) {
+      double total = 0;
+      for (int64_t p = begin; p < end; ++p) {
+        total += static_cast<double>(g.a[g.trans_a ? p + row * g.lda : row + p * g.lda]) *
+                 static_cast<double>(g.b[g.trans_b ? column + p * g.ldb : p + column * g.ldb]);
+      }
+      return total;
+    };
+    T value;
+    if (in_halves) {
+      g.workspace[at] = static_cast<T>(sum(0, g.k / 2));
+      value = static_cast<T>(sum(g.k / 2, g.k)) + g.workspace[at];
+    } else {
+      value = static_cast<T>(sum(0, g.k));
+    }
+    value *= g.alpha;
+    if (g.beta != 0) value += g.beta * g.c[row + column * g.ldd];
+    g.d[row + column * g.ldd] = value;
+  }
+}
+
+template <class Object, class... Values>
+int make(LtDescription* made, Values... values) {
+  if (!made) return lt::kInvalidValue;
+  *made = new Object{values...};
+  return lt::kSuccess;
+}
+template <class Object>
+int drop(LtDescription gone) {
+  delete static_cast<Object*>(gone);
+  return lt::kSuccess;
+}
+
+int set_product(LtDescription product, int attribute, const void* value, size_t bytes) {
+  auto& p = *static_cast<Product*>(product);
+  if (bytes != sizeof(int)) return lt::kInvalidValue;
+  const int given = *static_cast<const int*>(value);
+  if (given != lt::kNormal && given != lt::kTransposed) return lt::kInvalidValue;
+  if (attribute == lt::kDescTransA) return p.trans_a = given, lt::kSuccess;
+  if (attribute == lt::kDescTransB) return p.trans_b = given, lt::kSuccess;
+  return lt::kNotSupported;
+}
+
+int set_preference(LtDescription preference, int attribute, const void* value, size_t bytes) {
+  if (attribute != lt::kPreferWorkspaceBytes || bytes != sizeof(size_t)) return lt::kInvalidValue;
+  static_cast<Preference*>(preference)->workspace = *static_cast<const size_t*>(value);
+  return lt::kSuccess;
+}
+
+// The extents, or kInvalidValue if the matrices do not fit together.
+int extents(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, int64_t* m, int64_t* n, int64_t* k) {
+  const auto number = [](uint64_t x) { return static_cast<int64_t>(x); };
+  *m = number(p.trans_a ? a.columns : a.rows), *k = number(p.trans_a ? a.rows : a.columns);
+  *n = number(p.trans_b ? b.rows : b.columns);
+  const bool fits = number(p.trans_b ? b.columns : b.rows) == *k && number(d.rows) == *m && number(d.columns) == *n;
+  for (const Matrix& each : {a, b, d}) {
+    if (each.leading < number(each.rows) || each.rows == 0 || each.columns == 0) return lt::kInvalidValue;
+  }
+  return fits ? lt::kSuccess : lt::kInvalidValue;
+}
+
+int heuristic(LtHandle, LtDescription product, LtDescription a, LtDescription b, LtDescription, LtDescription d,
+              LtDescription preference, int wanted, LtHeuristic* found, int* count) {
+  int64_t m, n, k;
+  const auto& matrix = *static_cast<Matrix*>(d);
+  const int status =
+      extents(*static_cast<Product*>(product), *static_cast<Matrix*>(a), *static_cast<Matrix*>(b), matrix, &m, &n, &k);
+  if (status != lt::kSuccess) return status;
+  const size_t halves = static_cast<size_t>(m * n) * (matrix.type == lt::kReal64 ? 8 : 4);
+  *count = 0;
+  if (halves <= static_cast<Preference*>(preference)->workspace && *count < wanted) {
+    found[(*count)++] = {{{1, kMark}}, halves, lt::kSuccess, 1, {}};
+  }
+  if (*count < wanted) found[(*count)++] = {{{0, kMark}}, 0, lt::kSuccess, 1, {}};
+  return lt::kSuccess;
+}
+
+template <class T>
+int run_as(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, const void* alpha, const void* x,
+           const void* y, const void* beta, const void* c, void* to, uint64_t algorithm, void* workspace, size_t bytes,
+           LtStream stream) {
+  Arguments<T> g{};
+  if (const int status = extents(p, a, b, d, &g.m, &g.n, &g.k); status != lt::kSuccess) return status;
+  if (algorithm == 1 && (!workspace || bytes < static_cast<size_t>(g.m * g.n) * sizeof(T))) return lt::kInvalidValue;
+  g.lda = a.leading, g.ldb = b.leading, g.ldd = d.leading, g.trans_a = p.trans_a != 0, g.trans_b = p.trans_b != 0;
+  g.a = static_cast<const T*>(x), g.b = static_cast<const T*>(y), g.c = static_cast<const T*>(c),
+  g.d = static_cast<T*>(to);
+  g.alpha = *static_cast<const T*>(alpha), g.beta = *static_cast<const T*>(beta),
+  g.workspace = static_cast<T*>(workspace);
+  const int code = LAUNCH(product_kernel<T>, dim3(device::element_blocks(g.m * g.n, 1, 2)),
+                          dim3(device::kElementThreads), 0, static_cast<cudaStream_t>(stream), g, algorithm == 1);
+  return code == 0 ? lt::kSuccess : lt::kNotInitialized;
+}
+
+int run(LtHandle, LtDescription product, const void* alpha, const void* a, LtDescription a_matrix, const void* b,
+        LtDescription b_matrix, const void* beta, const void* c, LtDescription, void* d, LtDescription d_matrix,
+        const LtAlgorithm* algorithm, void* workspace, size_t bytes, LtStream stream) {
+  if (!algorithm || algorithm->data[1] != kMark || algorithm->data[0] > 1) return lt::kInvalidValue;
+  const auto& p = *static_cast<Product*>(product);
+  const auto &x = *static_cast<Matrix*>(a_matrix), &y = *static_cast<Matrix*>(b_matrix),
+             &z = *static_cast<Matrix*>(d_matrix);
+  if (p.compute == lt::kCompute64) {
+    return run_as<double>(p, x, y, z, alpha, a, b, beta, c, d, algorithm->data[0], workspace, bytes, stream);
+  }
+  return run_as<float>(p, x, y, z, alpha, a, b, beta, c, d, algorithm->data[0], workspace, bytes, stream);
+}
+
+}  // namespace
+
+const CublasLt& software_cublaslt() noexcept {
+  static const CublasLt table = {
+      [] { return size_t{130000}; },
+      [](LtHandle* handle) { return make<int>(handle, 0); },
+      [](LtHandle handle) { return drop<int>(handle); },
+      [](LtDescription* made, int compute, int scale) { return make<Product>(made, compute, scale); },
+      drop<Product>,
+      set_product,
+      [](LtDescription* made, int type, uint64_t rows, uint64_t columns, int64_t leading) {
+        return make<Matrix>(made, type, rows, columns, leading);
+      },
+      drop<Matrix>,
+      [](LtDescription* made) { return make<Preference>(made); },
+      drop<Preference>,
+      set_preference,
+      heuristic,
+      run,
+  };
+  return table;
+}
+
+}  // namespace gradring::cuda

@@ -1,0 +1,145 @@
+// A product of matrices as a CUDA op queues it: the library's call, the case of an inner dimension of 0, and what follows it.
+// The library does not know the step record: after a fault it writes its product all the same, which is no parameter.
+// To be included after cuda/device.h and ops/cuda_call.h.
+#pragma once
+
+#include "ops/activation/activation_math.h"
+#include "ops/cuda_call.h"
+#include "ops/matrix_view.h"
+
+namespace gradring {
+
+inline CudaProduct product_of(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool wide) noexcept {
+  return {a.rows, b.columns, a.columns, a.leading, b.leading, c.leading, a.transposed, b.transposed, wide};
+}
+
+template <class T>
+__global__ void __launch_bounds__(device::kElementThreads)
+    zero_rows_kernel(const StepRecord* step, T* c, int64_t rows, int64_t columns, int64_t leading) {
+  if (stopped(step)) return;
+  for (int64_t at = device::thread_in_grid(); at < rows * columns; at += device::threads_in_grid()) {
+    c[at / columns * leading + at % columns] = device::narrow<T>(0);
+  }
+}
+
+// Scratch memory of a call: the library's workspace first.
+inline size_t aligned(size_t bytes) noexcept { return (bytes + 255) / 256 * 256; }
+inline size_t workspace_of(const CudaQueue& queue) noexcept {
+  return queue.products ? aligned(queue.products->workspace_bytes()) : 0;
+}
+inline void* behind_workspace(const CudaQueue& queue) noexcept {
+  return static_cast<char*>(queue.scratch) + workspace_of(queue);
+}
+
+template <class T>
+int queue_product(const OpCall& call, const CudaQueue& queue, const CudaProduct& p, const T* a, const T* b,
+                  T* c) noexcept {
+  if (p.m == 0 || p.n == 0) return 0;
+  if (p.k > 0)
+    return queue.products ? queue.products->run(p, a, b, c, false, queue, queue.scratch) : cudaErrorNotSupported;
+  const StepRecord* step = call.step;
+  return LAUNCH(zero_rows_kernel<T>, dim3(blocks_for(p.m * p.n, queue.processors)), dim3(device::kElementThreads), 0,
+                stream_of(queue), step, c, p.m, p.n, p.ldc);
+}
+
+// What follows a product of rows x columns: bias and activation, or the derivative of an activation.
+template <class T>
+struct ProductEnd {
+  int64_t rows = 0, columns = 0;
+  T* c = nullptr;  // in place
+  int64_t ldc = 0;
+  const T* bias = nullptr;
+  T* pre = nullptr;           // what goes into the activation; rows as far apart as those of c
+  const T* source = nullptr;  // of the derivative; dense
+};
+
+template <bool kBlock, Activation A, class T>
+__global__ void __launch_bounds__(device::kMostRowThreads, 1) activate_kernel(const StepRecord* step, ProductEnd<T> g) {
+  using W = device::Wide<T>;
+  if (stopped(step)) return;
+  const device::RowTeam<kBlock> team;
+  const int columns = static_cast<int>(g.columns);
+  for (int64_t row = team.first; row < g.rows; row += team.step) {
+    T* const c = g.c + row * g.ldc;
+    if (g.pre) {
+      device::for_elements<1, 2, 2>(team.me, team.all, columns, device::Arrays<T>{{c}, {c, g.pre + row * g.ldc}},
+                                    [&](int j, const W* v, W* y) {
+                                      y[1] = g.bias ? v[0] + device::widen(g.bias[j]) : v[0];
+                                      y[0] = device::activate<A, W>(y[1]);
+                                    });
+    } else {
+      device::for_elements<1, 1, 4>(team.me, team.all, columns, device::Arrays<T>{{c}, {c}},
+                                    [&](int j, const W* v, W* y) {
+                                      y[0] = device::activate<A, W>(g.bias ? v[0] + device::widen(g.bias[j]) : v[0]);
+                                    });
+    }
+  }
+}
+
+template <bool kBlock, Activation A, class T>
+__global__ void __launch_bounds__(device::kMostRowThreads, 1)
+    derivative_kernel(const StepRecord* step, ProductEnd<T> g, const T* dy) {
+  using W = device::Wide<T>;
+  if (stopped(step)) return;
+  const device::RowTeam<kBlock> team;
+  for (int64_t row = team.first; row < g.rows; row += team.step) {
+    const device::Arrays<T> a{{dy + row * g.columns, g.source + row * g.columns}, {g.c + row * g.columns}};
+    device::for_elements<2, 1, 2>(team.me, team.all, static_cast<int>(g.columns), a,
+                                  [&](int, const W* v, W* y) { y[0] = device::activate_backward<A, W>(v[0], v[1]); });
+  }
+}
+
+template <template <bool, Activation, class> class Launcher, class T, class... A>
+int by_activation(Activation kind, bool block, A&&... arguments) noexcept {
+  switch (kind) {
+#define GRADRING_CASE(K)                                               \
+  case Activation::K:                                                  \
+    return block ? Launcher<true, Activation::K, T>::run(arguments...) \
+                 : Launcher<false, Activation::K, T>::run(arguments...);
+    GRADRING_CASE(kNone)
+    GRADRING_CASE(kRelu)
+    GRADRING_CASE(kGelu)
+    GRADRING_CASE(kSilu)
+    GRADRING_CASE(kTanh)
+    GRADRING_CASE(kSigmoid)
+#undef GRADRING_CASE
+  }
+  return cudaErrorInvalidValue;
+}
+
+template <bool kBlock, Activation A, class T>
+struct ActivateLauncher {
+  static int run(const OpCall& call, const CudaQueue& queue, const device::RowPlan& plan,
+                 const ProductEnd<T>& g) noexcept {
+    const StepRecord* step = call.step;
+    return LAUNCH((activate_kernel<kBlock, A, T>), dim3(plan.blocks), dim3(plan.threads), 0, stream_of(queue), step, g);
+  }
+};
+template <bool kBlock, Activation A, class T>
+struct DerivativeLauncher {
+  static int run(const OpCall& call, const CudaQueue& queue, const device::RowPlan& plan, const ProductEnd<T>& g,
+                 const T* dy) noexcept {
+    const StepRecord* step = call.step;
+    return LAUNCH((derivative_kernel<kBlock, A, T>), dim3(plan.blocks), dim3(plan.threads), 0, stream_of(queue), step,
+                  g, dy);
+  }
+};
+
+// c = activation(c + bias); pre = c + bias.
+template <class T>
+int queue_activation(const OpCall& call, const CudaQueue& queue, Activation kind, const ProductEnd<T>& g) noexcept {
+  if (g.rows * g.columns == 0 || (kind == Activation::kNone && !g.bias && !g.pre)) return 0;
+  const device::RowPlan plan = device::row_plan<T>(g.rows, g.columns, queue.processors, 0, false);
+  return by_activation<ActivateLauncher, T>(kind, plan.block, call, queue, plan, g);
+}
+
+// c = dy times the derivative at source; both dense. dy may be c.
+template <class T>
+int queue_derivative(const OpCall& call, const CudaQueue& queue, Activation kind, const ProductEnd<T>& g,
+                     const T* dy) noexcept {
+  if (g.rows * g.columns == 0) return 0;
+  const device::RowPlan plan = device::row_plan<T>(g.rows, g.columns, queue.processors, 0, false);
+  return by_activation<DerivativeLauncher, T>(kind, plan.block, call, queue, plan, g, dy);
+}
+
+}  // namespace gradring

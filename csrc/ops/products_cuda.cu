@@ -1,0 +1,166 @@
+#include <stdexcept>
+#include <utility>
+
+#include "cuda/device.h"
+#include "ops/products_cuda.h"
+
+namespace gradring::cuda {
+
+// The descriptions of one product. cuBLAS counts columns first: the memory of a row-major matrix is its transpose, so
+// C' = op(B)' op(A)'.
+struct Products::Call {
+  const CublasLt& library;
+  LtDescription product = nullptr, a = nullptr, b = nullptr, c = nullptr;
+  int status = lt::kSuccess;
+
+  Call(const CublasLt& lib, const CudaProduct& p) : library(lib) {
+    const int type = p.wide ? lt::kReal64 : lt::kReal32;
+    const int first = p.trans_b ? lt::kTransposed : lt::kNormal, second = p.trans_a ? lt::kTransposed : lt::kNormal;
+    const auto size = [](int64_t n) { return static_cast<uint64_t>(n); };
+    step(library.create_product(&product, p.wide ? lt::kCompute64 : lt::kCompute32, type));
+    if (status == lt::kSuccess) step(library.set_product(product, lt::kDescTransA, &first, sizeof first));
+    if (status == lt::kSuccess) step(library.set_product(product, lt::kDescTransB, &second, sizeof second));
+    if (status == lt::kSuccess) {
+      step(library.create_matrix(&a, type, size(p.trans_b ? p.k : p.n), size(p.trans_b ? p.n : p.k), p.ldb));
+    }
+    if (status == lt::kSuccess) {
+      step(library.create_matrix(&b, type, size(p.trans_a ? p.m : p.k), size(p.trans_a ? p.k : p.m), p.lda));
+    }
+    if (status == lt::kSuccess) step(library.create_matrix(&c, type, size(p.n), size(p.m), p.ldc));
+  }
+  ~Call() {
+    for (LtDescription each : {a, b, c}) {
+      if (each) library.destroy_matrix(each);
+    }
+    if (product) library.destroy_product(product);
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  void step(int result) { status = result; }
+};
+
+Products::Products(const CublasLt& library, std::string device, size_t workspace_bytes)
+    : library_(library), origin_{std::move(device), library.version()}, workspace_bytes_(workspace_bytes) {
+  if (const int status = library_.create(&handle_); status != lt::kSuccess) {
+    throw std::runtime_error("cublasLtCreate: status " + std::to_string(status));
+  }
+}
+
+Products::~Products() { library_.destroy(handle_); }
+
+Products::Key Products::key_of(const CudaProduct& p) {
+  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.trans_a, p.trans_b, p.wide};
+}
+
+int Products::candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const {
+  LtDescription preference = nullptr;
+  int status = library_.create_preference(&preference);
+  if (status != lt::kSuccess) return status;
+  status = library_.set_preference(preference, lt::kPreferWorkspaceBytes, &workspace_bytes_, sizeof workspace_bytes_);
+  found->resize(static_cast<size_t>(wanted));
+  int count = 0;
+  if (status == lt::kSuccess) {
+    status = library_.heuristic(handle_, call.product, call.a, call.b, call.c, call.c, preference, wanted,
+                                found->data(), &count);
+  }
+  library_.destroy_preference(preference);
+  found->resize(static_cast<size_t>(status == lt::kSuccess ? count : 0));
+  if (status == lt::kSuccess && count == 0) return lt::kNotSupported;
+  return status;
+}
+
+int Products::choose(const CudaProduct& product, const Call& call, RecordedAlgorithm* choice) const {
+  const std::lock_guard<std::mutex> held(mutex_);
+  const auto known = choices_.find(key_of(product));
+  if (known != choices_.end()) {
+    *choice = known->second;
+    return lt::kSuccess;
+  }
+  std::vector<LtHeuristic> found;
+  if (const int status = candidates(call, 1, &found); status != lt::kSuccess) return status;
+  *choice = {product, found[0].algorithm, found[0].workspace_bytes};
+  choices_.emplace(key_of(product), *choice);
+  return lt::kSuccess;
+}
+
+int Products::run(const CudaProduct& product, const void* a, const void* b, void* c, bool accumulate,
+                  const CudaQueue& queue, void* workspace) const noexcept {
+  try {
+    const Call call(library_, product);
+    RecordedAlgorithm choice;
+    int status = call.status;
+    if (status == lt::kSuccess) status = choose(product, call, &choice);
+    if (status != lt::kSuccess) return kLibraryError + status;
+    const double wide[] = {1, accumulate ? 1.0 : 0.0};
+    const float narrow[] = {1, accumulate ? 1.0f : 0.0f};
+    const void* alpha = product.wide ? static_cast<const void*>(wide) : narrow;
+    const void* beta = product.wide ? static_cast<const void*>(wide + 1) : narrow + 1;
+    status = library_.run(handle_, call.product, alpha, b, call.a, a, call.b, beta, c, call.c, c, call.c,
+                          &choice.algorithm, workspace, workspace_bytes_, queue.stream);
+    return status == lt::kSuccess ? 0 : kLibraryError + status;
+  } catch (...) {
+    return kLibraryError + lt::kAllocFailed;
+  }
+}
+
+int Products::tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue,
+                   void* workspace) {
+  const Call call(library_, product);
+  if (call.status != lt::kSuccess) return kLibraryError + call.status;
+  std::vector<LtHeuristic> found;
+  if (const int status = candidates(call, 8, &found); status != lt::kSuccess) return kLibraryError + status;
+  cudaEvent_t begin = nullptr, end = nullptr;
+  const auto stream = static_cast<cudaStream_t>(queue.stream);
+  cudaError_t code = cudaEventCreate(&begin);
+  if (code == cudaSuccess) code = cudaEventCreate(&end);
+  RecordedAlgorithm best;
+  float least = 0;
+  for (const LtHeuristic& each : found) {
+    if (code != cudaSuccess) break;
+    {
+      const std::lock_guard<std::mutex> held(mutex_);
+      choices_[key_of(product)] = {product, each.algorithm, each.workspace_bytes};
+    }
+    constexpr int kRuns = 5;  // after one that warms up
+    int status = run(product, a, b, c, false, queue, workspace);
+    code = cudaEventRecord(begin, stream);
+    for (int i = 0; i < kRuns && status == 0; ++i) status = run(product, a, b, c, false, queue, workspace);
+    if (code == cudaSuccess) code = cudaEventRecord(end, stream);
+    if (code == cudaSuccess) code = cudaEventSynchronize(end);
+    float time = 0;
+    if (code == cudaSuccess) code = cudaEventElapsedTime(&time, begin, end);
+    if (status == 0 && (best.product.m == 0 || time < least)) {
+      best = {product, each.algorithm, each.workspace_bytes};
+      least = time;
+    }
+  }
+  if (begin) (void)cudaEventDestroy(begin);
+  if (end) (void)cudaEventDestroy(end);
+  const std::lock_guard<std::mutex> held(mutex_);
+  if (code != cudaSuccess || best.product.m == 0) {
+    choices_.erase(key_of(product));
+    return code != cudaSuccess ? static_cast<int>(code) : kLibraryError + lt::kNotSupported;
+  }
+  choices_[key_of(product)] = best;
+  return 0;
+}
+
+std::vector<RecordedAlgorithm> Products::record() const {
+  const std::lock_guard<std::mutex> held(mutex_);
+  std::vector<RecordedAlgorithm> all;
+  for (const auto& [key, choice] : choices_) all.push_back(choice);
+  return all;
+}
+
+bool Products::restore(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices) {
+  if (!(origin == origin_)) return false;
+  for (const RecordedAlgorithm& each : choices) {
+    if (each.workspace_bytes > workspace_bytes_) return false;
+  }
+  const std::lock_guard<std::mutex> held(mutex_);
+  for (const RecordedAlgorithm& each : choices) choices_[key_of(each.product)] = each;
+  return true;
+}
+
+}  // namespace gradring::cuda

@@ -1,0 +1,69 @@
+// Products of matrices by cuBLASLt: which algorithm a shape has, and its call. The algorithm is the heuristic's first, or one that
+// was recorded or chosen by timing: two runs with the same record have the same bits.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "cuda/cublaslt.h"
+#include "ops/cuda_queue.h"
+
+namespace gradring::cuda {
+
+// What a record of algorithms belongs to: another device or library has others.
+struct ProductsOrigin {
+  std::string device;
+  size_t library = 0;  // its version
+  bool operator==(const ProductsOrigin&) const = default;
+};
+
+struct RecordedAlgorithm {
+  CudaProduct product;
+  LtAlgorithm algorithm{};
+  size_t workspace_bytes = 0;
+};
+
+class Products final : public CudaProducts {
+ public:
+  // workspace_bytes: as much as an algorithm may want. Throws std::runtime_error if the library refuses.
+  Products(const CublasLt& library, std::string device, size_t workspace_bytes);
+  ~Products() override;
+  Products(const Products&) = delete;
+  Products& operator=(const Products&) = delete;
+
+  int run(const CudaProduct& product, const void* a, const void* b, void* c, bool accumulate, const CudaQueue& queue,
+          void* workspace) const noexcept override;
+  size_t workspace_bytes() const noexcept override { return workspace_bytes_; }
+
+  // Times the heuristic's algorithms for a product on arrays of its size, and keeps the fastest. Returns a code of the CUDA
+  // runtime, or of cuBLAS plus kLibraryError.
+  int tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue, void* workspace);
+
+  const ProductsOrigin& origin() const noexcept { return origin_; }
+  // All choices so far.
+  std::vector<RecordedAlgorithm> record() const;
+  // Takes choices of an earlier run. False, and nothing is taken, if they are of another device or library.
+  bool restore(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices);
+
+ private:
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool>;
+  struct Call;
+  static Key key_of(const CudaProduct& product);
+  int candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const;
+  int choose(const CudaProduct& product, const Call& call, RecordedAlgorithm* choice) const;
+
+  CublasLt library_;
+  ProductsOrigin origin_;
+  size_t workspace_bytes_;
+  LtHandle handle_ = nullptr;
+  mutable std::mutex mutex_;
+  mutable std::map<Key, RecordedAlgorithm> choices_;
+};
+
+// What is added to a status of cuBLAS, to tell it from a code of the CUDA runtime.
+inline constexpr int kLibraryError = 100000;
+
+}  // namespace gradring::cuda
