@@ -111,7 +111,7 @@ function(gradring_cuda_sources target)
 endfunction()
 
 # gradring_cuda_ops(folders...): <folder>/<folder>_cuda.cu of csrc/ops go into _cuda, with a generated function that registers
-# them all; on the software device, their tests into cuda_ops_tests.
+# them all; their tests go into cuda_ops_tests, which runs on the software device or a card.
 function(gradring_cuda_ops)
   foreach(name IN LISTS ARGN)
     list(APPEND sources ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cuda.cu)
@@ -123,12 +123,15 @@ function(gradring_cuda_ops)
   configure_file(cuda_registry.cc.in ${CMAKE_CURRENT_BINARY_DIR}/cuda_registry.cc @ONLY)
   gradring_cuda_sources(gradring_cuda ${sources})
   target_sources(gradring_cuda PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/cuda_registry.cc)
-  if(GRADRING_CUDA STREQUAL "SOFTWARE" AND GRADRING_TESTS)
+  if(GRADRING_TESTS)
     file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_tests/*.cu)
-    add_executable(cuda_ops_tests ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc ${CMAKE_SOURCE_DIR}/csrc/cuda/software/tests/apart.cc)
+    add_executable(cuda_ops_tests ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc)
+    if(GRADRING_CUDA STREQUAL "SOFTWARE")
+      target_sources(cuda_ops_tests PRIVATE ${CMAKE_SOURCE_DIR}/csrc/cuda/software/tests/apart.cc)
+    endif()
     gradring_cuda_sources(cuda_ops_tests ${tests})
     get_property(rooms GLOBAL PROPERTY GRADRING_ROOMS)  # so far: those that ops may know
-    target_link_libraries(cuda_ops_tests PRIVATE gradring_options gradring_cuda ${rooms})
+    target_link_libraries(cuda_ops_tests PRIVATE gradring_options gradring_cuda ${rooms} ${CMAKE_DL_LIBS})
     add_test(NAME cuda_ops_tests COMMAND cuda_ops_tests)
   endif()
 endfunction()

@@ -54,7 +54,7 @@ def check_words() -> None:
     obstacle = cuda_devices.obstacle()
     assert obstacle is not None
     try:
-        gr.Trainer(gr.Sequential(gr.Linear(2, 2)), device="cuda")
+        gr.Trainer(gr.nn.Sequential(gr.nn.Linear(2, 2)), device="cuda")
     except gr.DeviceUnavailable as error:
         assert obstacle.what in str(error) and obstacle.fix in str(error), error
         print(error)

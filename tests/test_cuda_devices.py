@@ -95,3 +95,13 @@ def test_the_module_of_this_installation_answers_or_is_absent():
     assert report["problem"] is None or report["problem"]["code"] > 0
     if report["devices"]:
         assert _cuda.try_device(0) is None
+
+
+@pytest.mark.gpu
+def test_every_card_runs_a_kernel_and_has_those_of_the_ops():
+    _cuda = pytest.importorskip("gradring._cuda", reason="this installation was built without CUDA")
+    count = len(_cuda.devices()["devices"])
+    if count == 0:
+        pytest.skip("there is no CUDA device")
+    assert [_cuda.try_device(number) for number in range(count)] == [None] * count
+    assert {"adam", "cross_entropy", "linear", "softmax"} <= set(_cuda.kernels())

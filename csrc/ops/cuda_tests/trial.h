@@ -1,4 +1,4 @@
-// A trial of an op's CUDA kernel on the software device: a call with random operands, whose results must have the same bits in
+// A trial of an op's CUDA kernel, on the software device or a card: a call with random operands, whose results must have the same bits in
 // every schedule, and agree with the op's own CPU kernel in double, which its folder's tests hold against the obvious
 // reference.
 #pragma once

@@ -1,14 +1,25 @@
-// For tests of kernels on the software device: arrays at chosen offsets, and a run in every schedule. Only *.cu include it.
+// For tests of kernels: arrays at chosen offsets, and a run in every schedule. Only *.cu include it. On a card, where one
+// schedule is as good as another, a program runs twice.
 #pragma once
 
 #include <doctest/doctest.h>
 
 #include <cstring>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "cuda/device.h"
+#ifdef GRADRING_SOFTWARE_DEVICE
 #include "cuda/software/tests/apart.h"
+#else
+namespace gradring::software {
+struct Options {};
+inline void restart(const Options&) {}
+inline std::string leaks() { return ""; }
+inline std::vector<Options> every_schedule(int) { return std::vector<Options>(2); }
+}  // namespace gradring::software
+#endif
 
 namespace gradring::testing {
 
@@ -18,6 +29,7 @@ class DeviceArray {
  public:
   DeviceArray(const std::vector<T>& values, size_t offset) : size_(values.size()), offset_(offset) {
     REQUIRE(cudaMalloc(reinterpret_cast<void**>(&memory_), (offset + size_ + 1) * sizeof(T)) == cudaSuccess);
+    REQUIRE(cudaMemset(memory_, 0xff, (offset + size_ + 1) * sizeof(T)) == cudaSuccess);
     if (size_ > 0) {
       REQUIRE(cudaMemcpy(data(), values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
     }

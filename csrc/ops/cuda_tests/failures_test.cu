@@ -1,0 +1,100 @@
+// Every CUDA call of a path fails once: no crash, nothing left behind, an error that names the call, and a device that is usable
+// afterwards.
+#ifdef GRADRING_SOFTWARE_DEVICE
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <string>
+
+#include "cuda/device.h"
+#include "cuda/devices.h"
+#include "cuda/software/tests/device_array.h"
+#include "ops/products_cuda.h"
+
+using namespace gradring;
+using namespace gradring::cuda;
+using gradring::testing::DeviceArray;
+
+namespace {
+
+// path: "" if all was well, else what failed. It runs in a process of its own for each failure.
+void sweep(const std::function<std::string()>& path) {
+  software::restart({});
+  REQUIRE(path() == "");
+  REQUIRE(software::leaks() == "");
+  int tried = 0;
+  for (const auto& [call, count] : software::calls()) {
+    if (call == "run") continue;  // operations as they run: the next call reports them
+    for (int number = 1; number <= count; ++number) {
+      software::Options options;
+      options.faults = {{call, number, cudaErrorNotPermitted}};
+      const software::Outcome outcome = software::run_apart(options, [&] {
+        const std::string said = path();
+        const std::string again = path();  // the fault is over
+        std::printf("%s\n", said.c_str());
+        return again.empty() ? 0 : 1;
+      });
+      INFO(call, " ", number, " of ", count, ": ", outcome.said);
+      ++tried;
+      // What cannot be freed is left, and freeing is the last thing that a path does.
+      const bool frees = call == "cudaFree" || call == "cudaEventDestroy";
+      if (!frees) CHECK(outcome.status == 0);
+      CHECK(outcome.status < 128);
+    }
+  }
+  CHECK(tried > 0);
+}
+
+}  // namespace
+
+TEST_CASE("finding and trying devices survives the failure of every call") {
+  sweep([]() -> std::string {
+    const Devices found = find_devices();
+    if (found.problem.code != 0) return found.problem.call + ": " + found.problem.name;
+    const Problem problem = try_device(0);
+    return problem.code == 0 ? "" : problem.call + ": " + problem.name;
+  });
+}
+
+TEST_CASE("a failure while devices are tried names the call") {
+  for (const char* call :
+       {"cudaGetDeviceCount", "cudaGetDeviceProperties", "cudaSetDevice", "cudaMalloc", "cudaMemset", "cudaMemcpy"}) {
+    software::Options options;
+    options.faults = {{call, 1, cudaErrorNotPermitted}};
+    software::restart(options);
+    const Devices found = find_devices();
+    const Problem problem = found.problem.code != 0 ? found.problem : try_device(0);
+    CHECK(problem.call == call);
+    CHECK(problem.code == cudaErrorNotPermitted);
+    CHECK(software::leaks() == "");
+  }
+  software::restart({});
+}
+
+TEST_CASE("no memory is a code of its own, and the device is usable afterwards") {
+  software::Options options;
+  options.memory = 1;
+  software::restart(options);
+  CHECK(try_device(0).code == cudaErrorMemoryAllocation);
+  software::restart({});
+  CHECK(try_device(0).code == 0);
+}
+
+TEST_CASE("a choice of algorithms by timing survives the failure of every call") {
+  sweep([]() -> std::string {
+    float* memory = nullptr;
+    if (cudaMalloc(reinterpret_cast<void**>(&memory), 4096 * sizeof(float)) != cudaSuccess) return "cudaMalloc";
+    constexpr CudaProduct kProduct{.m = 5, .n = 7, .k = 9, .lda = 9, .ldb = 7, .ldc = 7};
+    int code = static_cast<int>(cudaMemset(memory, 0, 4096 * sizeof(float)));
+    {
+      Products products(software_cublaslt(), "one", 1024);
+      if (code == 0) {
+        code = products.tune(kProduct, memory, memory + 64, memory + 256, {.processors = 2}, memory + 1024);
+      }
+    }
+    (void)cudaDeviceSynchronize();
+    (void)cudaFree(memory);
+    return code == 0 ? "" : "code " + std::to_string(code);
+  });
+}
+#endif
