@@ -54,12 +54,20 @@ def _check_updates(graph: Graph) -> None:
 
 def _check_complete(graph: Graph, number: int, node: Node) -> None:
     """The gradient that an update reads is complete: nothing behind the update writes a part of it."""
-    last = graph.last_writer(*graph.place(node.inputs["gradient"]))
+    place = graph.place(node.inputs["gradient"])
+    last = graph.last_writer(*place)
     writers = [at for at, other in enumerate(graph.nodes) if other is last]
+    if not writers and not _holds_views(graph, *place):
+        return  # nothing is trained, so no gradient is missing
     if not writers:
         raise fail(number, node, "gradient", "is read before it is written", "a node that writes it", "none")
     if writers[-1] >= number:
         raise fail(number, node, "gradient", "is not complete", f"an update behind node {writers[-1]}", "one before it")
+
+
+def _holds_views(graph: Graph, root: str, begin: int, end: int) -> bool:
+    places = [graph.place(value.name) for value in graph.views(root)]
+    return any(first < end and begin < last for _, first, last in places)
 
 
 def _check_route(graph: Graph, route: str) -> None:
