@@ -257,7 +257,7 @@ def test_step_takes_its_arguments_by_name(blobs):
     for arguments, names, words in (
         ((x,), {}, r"^step\(\) missing 1 required positional argument: 'y'"),
         ((), {}, r"^step\(\) missing 2"),
-        ((x, y, y), {}, r"^step\(\) takes 2 positional arguments but 3 were given"),
+        ((x, y, None, y), {}, r"^step\(\) takes from 2 to 3 positional arguments but 4 were given"),
         ((x, y), {"labels": y}, r"^step\(\) got an unexpected keyword argument 'labels'"),
     ):
         with pytest.raises(TypeError, match=words):

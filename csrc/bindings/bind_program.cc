@@ -27,7 +27,7 @@ Error no_program(const char* caller, const std::string& mode, int64_t rows) {
 }
 
 Mode mode_from_name(const std::string& name) {
-  constexpr const char* names[kModes] = {"train", "evaluate", "predict"};
+  constexpr const char* names[kModes] = {"train", "evaluate", "predict", "train weighted", "evaluate weighted"};
   for (int i = 0; i < kModes; ++i) {
     if (name == names[i]) return static_cast<Mode>(i);
   }
@@ -119,7 +119,7 @@ class EngineGuard {
 
 py::dict result_of(const ChunkResult& result) {
   constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
-  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient", "id"};
+  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient", "id", "weight"};
   throw_status(result.status);
   py::dict out;
   out["end"] = ends[static_cast<int>(result.end)];
@@ -265,9 +265,9 @@ void bind_program(py::module_& m) {
           "add",
           [](Engine& e, const std::string& mode, int64_t rows, const py::list& arenas, const py::list& buffers,
              const py::list& instructions, const std::vector<std::shared_ptr<PythonCallback>>& resources, int fields,
-             int outputs) {
+             int outputs, const py::bytes& constants) {
             const EngineGuard guard(e, false);
-            Program program = program_from(arenas, buffers, instructions, resources);
+            Program program = program_from(arenas, buffers, instructions, resources, constants);
             program.fields = fields;
             program.outputs = outputs;
             const Executor& executor = e.add(mode_from_name(mode), rows, program);
@@ -276,7 +276,7 @@ void bind_program(py::module_& m) {
             return barriers;
           },
           py::arg("mode"), py::arg("rows"), py::arg("arenas"), py::arg("buffers"), py::arg("instructions"),
-          py::arg("resources"), py::arg("fields"), py::arg("outputs"),
+          py::arg("resources"), py::arg("fields"), py::arg("outputs"), py::arg("constants") = py::bytes(),
           "Adds a program; returns for each instruction whether a barrier comes before it.")
       .def(
           "program_lanes",
@@ -310,9 +310,11 @@ void bind_program(py::module_& m) {
           "Take steps on the next batch; median seconds (waiting, working) of every instruction, lane by lane.")
       .def(
           "chunk",
-          [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds) {
+          [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
+             bool weighted) {
             const EngineGuard guard(e, train);
-            const ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
+            ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
+            options.weighted = weighted;
             Totals totals;
             ChunkResult result;
             {
@@ -323,12 +325,12 @@ void bind_program(py::module_& m) {
             return py::make_tuple(result_of(result), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
-          "Run steps until the time is up, a limit is reached or the epoch ends.")
+          py::arg("weighted") = false, "Run steps until the time is up, a limit is reached or the epoch ends.")
       .def(
           "flush",
-          [](Engine& e, int64_t rows, const RateArray& rates) {
+          [](Engine& e, int64_t rows, const RateArray& rates, bool weighted) {
             const EngineGuard guard(e, true);
-            Executor* executor = e.programs(Mode::kTrain).find(rows);
+            Executor* executor = e.programs(mode_of(true, weighted)).find(rows);
             if (executor == nullptr) throw no_program("flush", "train", rows);
             const ChunkOptions options = options_for(e, true, rates, -1, 0);
             ChunkResult result;
@@ -338,7 +340,8 @@ void bind_program(py::module_& m) {
             }
             return result_of(result);
           },
-          py::arg("rows"), py::arg("rates"), "Apply the gradients of an incomplete group of accumulated batches.")
+          py::arg("rows"), py::arg("rates"), py::arg("weighted") = false,
+          "Apply the gradients of an incomplete group of accumulated batches.")
       .def(
           "predict",
           [](Engine& e, PyFeed& feed, py::array out, int64_t row_bytes) {

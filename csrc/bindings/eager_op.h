@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/eager_repeat.h"
+#include "ops/loss/loss.h"
 #include "ops/op.h"
 
 namespace py = pybind11;
@@ -62,7 +63,7 @@ struct EagerBinding {
 };
 
 // A type for the memory of an op's hidden result.
-inline constexpr int64_t kHiddenWords = 3;
+inline constexpr int64_t kHiddenWords = sizeof(LossTotals) / sizeof(int64_t);
 inline Tensor hidden_tensor(int64_t* words) noexcept {
   static constexpr int64_t kStride = sizeof(int64_t);
   return {words, &kHiddenWords, &kStride, 1, Dtype::kInt64};

@@ -106,8 +106,9 @@ Dtype dtype_from_name(const std::string& name) {
 }
 
 Program program_from(const py::list& arenas, const py::list& buffers, const py::list& instructions,
-                     const std::vector<std::shared_ptr<PythonCallback>>& resources) {
+                     const std::vector<std::shared_ptr<PythonCallback>>& resources, std::string constants) {
   Program program;
+  program.constants = std::move(constants);
   for (const py::handle arena : arenas) {
     auto [name, kind, bytes] = arena.cast<std::tuple<std::string, std::string, int64_t>>();
     program.arenas.push_back({std::move(name), kind_from_name(kind), bytes});

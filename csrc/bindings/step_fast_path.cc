@@ -45,8 +45,10 @@ struct StepFastPath {
   py::object owner;
   py::object x_dtype;
   py::object y_dtype;
+  py::object weight_dtype;
   Expected x;
   Expected y;
+  Expected weight;
   // Learning rates of the updates from number first_update on, `columns` for each; those of one update hold for ever if
   // constant.
   std::vector<double> rates;
@@ -64,15 +66,18 @@ struct StepFastPath {
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) noexcept {
   auto* path = static_cast<StepFastPath*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
   if (path == nullptr) return nullptr;
+  const bool weighted = count == 3;
   const double* rates = path->next_rates();
-  if (count == 2 && names == nullptr && rates != nullptr) {
+  if ((count == 2 || weighted) && names == nullptr && rates != nullptr) {
     Batch batch;
-    py::ssize_t rows = 0, target_rows = 0;
+    py::ssize_t rows = 0, target_rows = 0, weights = 0;
     batch.fields[0] = path->x.data_of(args[0], &rows);
     batch.fields[1] = path->y.data_of(args[1], &target_rows);
+    if (weighted) batch.fields[2] = path->weight.data_of(args[2], &weights);
     Executor* executor = nullptr;
-    if (batch.fields[0] != nullptr && batch.fields[1] != nullptr && rows == target_rows) {
-      executor = path->engine->programs(Mode::kTrain).find(rows);
+    if (batch.fields[0] != nullptr && batch.fields[1] != nullptr && rows == target_rows &&
+        (!weighted || (batch.fields[2] != nullptr && weights == rows))) {
+      executor = path->engine->programs(mode_of(true, weighted)).find(rows);
     }
     if (executor != nullptr && path->engine->enter(true) == Engine::Entry::kEntered) {
       batch.rows = rows;
@@ -95,7 +100,8 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
 }
 
 PyMethodDef kStep = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step)),
-                     METH_FASTCALL | METH_KEYWORDS, "step(x, y)\n--\n\nOne training step; returns the batch's loss."};
+                     METH_FASTCALL | METH_KEYWORDS,
+                     "step(x, y, weight=None)\n--\n\nOne training step; returns the batch's loss."};
 
 Expected expected_for(const py::object& dtype, const std::vector<int64_t>& shape) {
   Expected expected;
@@ -144,12 +150,15 @@ py::tuple make_step_fast_path(py::object engine, const py::object& slow) {
 }
 
 void set_expected_shapes(const py::capsule& capsule, const std::string& dtype, const std::vector<int64_t>& input_shape,
-                         const std::string& target_dtype, const std::vector<int64_t>& target_shape) {
+                         const std::string& target_dtype, const std::vector<int64_t>& target_shape,
+                         const std::string& weight_dtype) {
   StepFastPath& path = fast_path_of(capsule);
   path.x_dtype = py::dtype::from_args(py::str(dtype));
   path.y_dtype = py::dtype::from_args(py::str(target_dtype));
   path.x = expected_for(path.x_dtype, input_shape);
   path.y = expected_for(path.y_dtype, target_shape);
+  path.weight_dtype = weight_dtype.empty() ? py::object(py::none()) : py::dtype::from_args(py::str(weight_dtype));
+  path.weight = expected_for(path.weight_dtype, {});  // no array has the dtype None
 }
 
 void set_expected_rates(const py::capsule& capsule, const py::array_t<double, py::array::c_style>& rates,
@@ -168,7 +177,7 @@ void bind_step_fast_path(py::module_& m) {
         "The function behind Session.step, (x, y) -> loss, which calls slow(x, y) where it cannot run the step; and a "
         "handle by which to say what it may expect.");
   m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
-        py::arg("target_dtype"), py::arg("target_shape"));
+        py::arg("target_dtype"), py::arg("target_shape"), py::arg("weight_dtype") = "");
   m.def("set_expected_rates", &set_expected_rates, py::arg("fast_path"), py::arg("rates"), py::arg("first_update"),
         py::arg("constant"));
 }

@@ -12,7 +12,7 @@
 
 namespace gradring {
 
-enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient, kId };
+enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient, kId, kWeight };
 
 // When an instruction runs, as bits. A micro-batch is the first of an update or a later one, and it may be the last. A
 // step is on the bounded route until bound_gradient finds that a gradient might be infinite.
@@ -40,6 +40,7 @@ struct StepRecord {
   uint64_t draw = 0;                 // this number, a new one for each forward pass
   double pending_weight = 0;         // the total weight of the earlier micro-batches of this update
   bool check_finite = true;          // a loss that is not finite is a fault
+  bool need_weight = false;          // a batch whose samples' weights are all zero is a fault
   const int64_t* samples = nullptr;  // the number of each of the batch's rows; null: they count from
   int64_t first_sample = 0;
 

@@ -82,6 +82,7 @@ ChunkOptions Engine::chunk_options() const noexcept {
 
 ChunkResult Engine::step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept {
   ChunkOptions options = chunk_options();
+  options.need_weight = true;
   options.rates = rates;
   options.rate_count = 1;
   options.rate_columns = rate_columns;
@@ -93,7 +94,7 @@ ChunkResult Engine::step(Executor& executor, const Batch& batch, const double* r
 }
 
 ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept {
-  const ProgramSet& set = programs(train ? Mode::kTrain : Mode::kEvaluate);
+  const ProgramSet& set = programs(mode_of(train, options.weighted));
   TrainState unchanged = state_;
   TrainState* state = train ? &state_ : &unchanged;
   Executor* executor = feed.has_waiting ? set.find(feed.waiting.rows) : nullptr;

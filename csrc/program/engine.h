@@ -19,8 +19,14 @@
 
 namespace gradring {
 
-enum class Mode : uint8_t { kTrain, kEvaluate, kPredict };
-inline constexpr int kModes = 3;
+enum class Mode : uint8_t { kTrain, kEvaluate, kPredict, kTrainWeighted, kEvaluateWeighted };
+inline constexpr int kModes = 5;
+
+// The programs for batches that have sample weights, or have none.
+constexpr Mode mode_of(bool train, bool weighted) noexcept {
+  if (weighted) return train ? Mode::kTrainWeighted : Mode::kEvaluateWeighted;
+  return train ? Mode::kTrain : Mode::kEvaluate;
+}
 
 struct EngineOptions {
   int lanes = 1;

@@ -32,6 +32,7 @@ struct Ledger {
     given.seed = options.seed;
     given.draw = state.draws;
     given.check_finite = options.check_finite;
+    given.need_weight = options.need_weight;
     given.samples = turn->batch.samples;
     given.first_sample = turn->batch.position;
     given.moment = moment_of(state.pending == 0, state.pending + 1 >= options.accumulate);
@@ -60,7 +61,7 @@ struct Ledger {
     totals.samples += batch.rows;
     totals.loss_sum += step.loss_sum;
     totals.loss_weight += step.loss_weight;
-    totals.last_loss = step.loss_sum / step.loss_weight;
+    totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
     totals.correct += step.correct;
     if (!options.train) return;
     ++state.draws;

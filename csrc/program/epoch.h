@@ -45,9 +45,11 @@ struct TrainState {
 
 struct ChunkOptions {
   bool train = true;       // if not, only the forward pass and the metrics are computed
+  bool weighted = false;   // the batches have sample weights
   int64_t accumulate = 1;  // batches per update
   uint64_t seed = 0;
   bool check_finite = true;
+  bool need_weight = false;       // a batch whose samples' weights are all zero is a fault
   int64_t most_steps = -1;        // -1: no limit
   const double* rates = nullptr;  // learning rates of the next updates, rate_columns for each
   int64_t rate_count = 0;         // of updates

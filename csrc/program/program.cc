@@ -92,8 +92,10 @@ void check_place(const Program& program, const Instruction& instruction, const A
         instruction, argument,
         "ends at byte " + std::to_string(end_of(argument)) + ", its buffer at " + std::to_string(buffer.bytes));
   }
-  if (buffer.kind == BufferKind::kInput && operand_of(instruction, argument).access != Access::kRead) {
-    refuse_argument(instruction, argument, "is an input of the program: must not be written");
+  const bool given = buffer.kind == BufferKind::kInput || buffer.kind == BufferKind::kConst;
+  if (given && operand_of(instruction, argument).access != Access::kRead) {
+    const char* what = buffer.kind == BufferKind::kInput ? "is an input" : "is a constant";
+    refuse_argument(instruction, argument, std::string(what) + " of the program: must not be written");
   }
 }
 

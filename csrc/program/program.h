@@ -18,10 +18,12 @@
 namespace gradring {
 
 // Parameters, gradients and optimizer state lie in flat arenas that outlive the program; temps lie in arenas of the
-// engine's, where buffers that are never alive together may overlap.
-enum class BufferKind : uint8_t { kInput, kOutput, kParam, kGrad, kState, kTemp };
-inline constexpr int kBufferKinds = 6;
-inline constexpr const char* kBufferKindNames[kBufferKinds] = {"input", "output", "param", "grad", "state", "temp"};
+// engine's, where buffers that are never alive together may overlap. Constants are part of the program, and nobody writes
+// them.
+enum class BufferKind : uint8_t { kInput, kOutput, kParam, kGrad, kState, kTemp, kConst };
+inline constexpr int kBufferKinds = 7;
+inline constexpr const char* kBufferKindNames[kBufferKinds] = {"input", "output", "param", "grad",
+                                                               "state", "temp",   "const"};
 
 // Inputs and outputs have no arena: their memory comes with each batch.
 constexpr bool has_arena(BufferKind kind) noexcept { return kind > BufferKind::kOutput; }
@@ -74,8 +76,9 @@ struct Program {
   std::vector<Buffer> buffers;
   std::vector<Instruction> instructions;
   std::vector<std::shared_ptr<Resource>> resources;
-  int fields = 0;   // how many fields a batch has
-  int outputs = 0;  // arrays that the program delivers
+  int fields = 0;         // how many fields a batch has
+  int outputs = 0;        // arrays that the program delivers
+  std::string constants;  // bytes: the arena "constants", of kind kConst
 };
 
 // The strides, in bytes, of an array without gaps.

@@ -124,6 +124,40 @@ TEST_CASE("column sums and largest agree with the obvious loops") {
   }
 }
 
+TEST_CASE("the check of a step divides by the weights of its samples, and finds weights that cannot be") {
+  for (const int lanes : {1, 3}) {
+    for (const double weight : {2.5, 0.0}) {
+      for (const int64_t bad : {-1, 3}) {
+        for (const bool need : {true, false}) {
+          Bench bench;
+          bench.given.pending_weight = 0.5;
+          bench.given.need_weight = need;
+          LossTotals found;
+          found.loss = 10, found.weight = weight, found.bad_weight = bad;
+          std::vector<int64_t> words(sizeof(LossTotals) / sizeof(int64_t));
+          std::memcpy(words.data(), &found, sizeof found);
+          const View totals = bench.temp({static_cast<int64_t>(words.size())}, words);
+          bench.make.emit("check_step",
+                          {{"totals", totals},
+                           {"pending", {}},
+                           {"loss_sum", {}},
+                           {"weight", {}},
+                           {"correct", {}},
+                           {"finite", {}},
+                           {"total_weight", {}}},
+                          {{"rows", integer_value(4)}, {"weighted", integer_value(1)}});
+          for (const StepRecord& step : bench.run(lanes)) {
+            CHECK(step.loss_weight == weight);
+            CHECK(step.total_weight == weight + 0.5);
+            CHECK((step.fault == Fault::kWeight) == (bad >= 0 || (need && weight == 0)));
+            if (bad >= 0) CHECK(step.fault_row == bad);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("the check of a step fills the record of every lane") {
   for (const int lanes : {1, 2, 5}) {
     for (const double loss : {12.5, kInfinity, -kInfinity, double{NAN}}) {
@@ -131,10 +165,10 @@ TEST_CASE("the check of a step fills the record of every lane") {
         Bench bench;
         bench.given.check_finite = finite;
         bench.given.pending_weight = 8;
-        std::vector<int64_t> words(3, -1);
+        std::vector<int64_t> words(sizeof(LossTotals) / sizeof(int64_t), -1);
         std::memcpy(words.data(), &loss, 8);
         words[1] = 3;
-        const View totals = bench.temp({3}, words);
+        const View totals = bench.temp({static_cast<int64_t>(words.size())}, words);
         bench.make.emit("check_step",
                         {{"totals", totals},
                          {"pending", {}},

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/loss/loss.h"
 #include "program/engine.h"
 #include "program/program.h"
 #include "runtime/arena.h"
@@ -97,7 +98,8 @@ struct Perceptron {
     const View z = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden);
     const View dz = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden + rows * out);
     const int64_t end = (2 * rows * hidden + 2 * rows * out) * size();
-    const View totals = make.view(BufferKind::kTemp, Dtype::kInt64, {3}, (end + 7) / 8 * 8);
+    const View totals =
+        make.view(BufferKind::kTemp, Dtype::kInt64, {sizeof(LossTotals) / sizeof(int64_t)}, (end + 7) / 8 * 8);
     const View all = real(BufferKind::kParam, {elements()}, 0), all_grads = real(BufferKind::kGrad, {elements()}, 0);
     const View momentum = real(BufferKind::kState, {elements()}, 0);
     const AttributeValue relu = integer_value(1);

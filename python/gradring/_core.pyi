@@ -126,11 +126,11 @@ class Engine:
         """
         arenas: (name, kind, memory) each; kind is param, grad or state.
         """
-    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Callback], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex) -> list[bool]:
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Callback], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """
-    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
         Run steps until the time is up, a limit is reached or the epoch ends.
         """
@@ -142,7 +142,7 @@ class Engine:
         """
         Forget gradients that wait for an update, and that their batches were drawn.
         """
-    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> dict[str, typing.Any]:
+    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
         Apply the gradients of an incomplete group of accumulated batches.
         """
@@ -461,7 +461,7 @@ def set_bfloat16(dtype: numpy.dtype[typing.Any]) -> None:
     """
 def set_expected_rates(fast_path: typing_extensions.CapsuleType, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
     ...
-def set_expected_shapes(fast_path: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+def set_expected_shapes(fast_path: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], weight_dtype: str = '') -> None:
     ...
 def set_isa(name: str) -> bool:
     """

@@ -23,9 +23,6 @@ PLANNED: dict[str, dict[str, str]] = {
     "gradring": {
         "cuda": "this version computes on the CPU",
     },
-    "gradring.losses": dict.fromkeys(
-        ("Function", "Huber", "MAE"), "this version has CrossEntropy, MSE and BinaryCrossEntropy"
-    ),
     "gradring.nn": {
         **dict.fromkeys(
             ("AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d", "MultiHeadAttention"),

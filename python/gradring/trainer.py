@@ -21,7 +21,7 @@ from gradring.errors import GradringError
 from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
-from gradring.losses import Loss, as_loss
+from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
@@ -52,7 +52,12 @@ class Trainer(Settled):
     optionally the number of samples; arrays may be of any framework whose CPU memory NumPy can view, and are updated
     in place.
 
-    ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"`` or ``"binary_cross_entropy"``.
+    ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"``, ``"mae"``, ``"huber"`` or
+    ``"binary_cross_entropy"``. A batch may have weights of its samples behind the targets, or as the field ``"weight"``:
+    every loss is then the sum of the weighted losses over the sum of the weights, of an update, an epoch or an evaluation.
+    ``class_weight`` weighs the samples of each class: a dict of weights by class number (1 for those that are not named), an
+    array with one for each class, or ``"balanced"``, by which every class counts alike in the labels that ``fit`` is given,
+    which must lie in memory. The accuracy counts samples, whatever their weight.
     ``metrics`` are names (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and
     targets; other metrics than the accuracy make an epoch slower, as each batch is then predicted apart. ``threads`` are
     those of one step. ``accumulate`` adds the gradients of that many batches before an update. ``clip_norm`` scales gradients
@@ -81,8 +86,8 @@ class Trainer(Settled):
     True
     """
 
-    # loss = trainer.step(x, y): one update from one batch, without running statistics. An attribute, the session's own
-    # native function, because a Python method in between would cost as much as a small step's arithmetic.
+    # loss = trainer.step(x, y) or step(x, y, weight): one update from one batch, without running statistics. An attribute,
+    # the session's own native function, because a Python method in between would cost as much as a small step's arithmetic.
     step: Callable[..., float]
 
     def __init__(
@@ -93,6 +98,7 @@ class Trainer(Settled):
         *,
         metrics: Sequence[MetricName | Callable[..., float]] = ("accuracy",),
         frozen: str | Sequence[str] = (),
+        class_weight: ClassWeight = None,
         device: str = "cpu",
         dtype: DTypeLike = "float32",
         replicas: int | Literal["auto"] = "auto",
@@ -127,6 +133,8 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
+            if class_weight is not None:
+                raise TypeError("[Trainer] class_weight goes with a model: with step=, the function computes the loss")
             user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
             self._session, self.step = user, user.step_of
         elif params is not None:
@@ -138,7 +146,15 @@ class Trainer(Settled):
                     "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
                 )
             checked = as_loss("Trainer", loss)
-            native = Session(model, loss=checked, optimizer=optimizer, frozen=frozen, metrics=chosen, **asdict(options))
+            native = Session(
+                model,
+                loss=checked,
+                optimizer=optimizer,
+                frozen=frozen,
+                metrics=chosen,
+                class_weight=class_weight,
+                **asdict(options),
+            )
             self._session, self.step = native, native.step
         self._state = TrainingState(self._session, optimizer, options.seed)
         self._lock = threading.RLock()

@@ -96,9 +96,9 @@ def test_summary():
         (lambda: nn.Linear(2, "3"), TypeError, r"\[Linear\] outputs must be an int of at least 1, got '3'"),
         (lambda: nn.Linear(True, 3), TypeError, "got True"),
         (
-            lambda: nn.Dropout(1.0),
+            lambda: nn.Dropout(1.5),
             ValueError,
-            r"\[Dropout\] p must be a finite number of at least 0 and below 1, got 1.0",
+            r"\[Dropout\] p must be a finite number of at least 0 and at most 1, got 1.5",
         ),
         (lambda: nn.Dropout("x"), TypeError, "must be a finite number .* got 'x'"),
         (lambda: nn.Sequential(nn.ReLU), TypeError, "forget the brackets"),
@@ -159,3 +159,15 @@ def test_function_errors_come_out_unchanged():
         nn.Function(lambda x: np.ones((2, 3)), lambda dy, x, y: dy)(np.ones((2, 2)))
     wide = nn.Function(lambda x: np.repeat(x, 2, axis=1), lambda dy, x, y: dy[:, ::2], shape=lambda s: (s[0], 2 * s[1]))
     assert wide(np.ones((2, 2))).shape == (2, 4)
+
+
+def test_a_dropout_of_everything_leaves_nothing_to_learn_before_it():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(1.0), nn.Linear(8, 3)).init(0)
+    trainer = gr.Trainer(model, optimizer=gr.optim.SGD(0.5))
+    first = {name: array.copy() for name, array in model.params.items()}
+    x, y = np.ones((6, 4), np.float32), np.arange(6) % 3
+    assert trainer.step(x, y) == pytest.approx(np.log(3), abs=0.5)
+    for name in ("0.weight", "0.bias", "2.weight"):
+        np.testing.assert_array_equal(model.params[name], first[name])
+    assert (model.params["2.bias"] != first["2.bias"]).any() or not (y.sum() % 6)
+    assert np.isfinite(model(x)).all() and model(x).any()

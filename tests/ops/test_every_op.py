@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -193,9 +194,11 @@ def test_check_grad_knows_every_function(name: str) -> None:
             continue
         # The operands at the beginning are arrays that are differentiated; everything else goes by name.
         given, options, beginning = [], {}, True
+        signature = inspect.signature(function).parameters
         for parameter, kind, _, targets in binding.parameters:
             value = next((sample[target] for target in targets if target in sample), None)
-            beginning = beginning and kind == "operand" and value is not None
+            by_position = signature[parameter].kind is not inspect.Parameter.KEYWORD_ONLY
+            beginning = beginning and by_position and kind == "operand" and value is not None
             if beginning:
                 given.append(value)
             elif kind in ("operand", "attribute") and value is not None:

@@ -27,7 +27,8 @@ int run(const OpCall& call, const CudaQueue& queue) noexcept {
 }
 
 CudaRun choose(const OpCall& call) noexcept {
-  const bool known = has_only(call, {"totals", "pending", "loss_sum", "weight", "correct", "finite", "total_weight"});
+  const bool known = has_only(call, {"totals", "pending", "loss_sum", "weight", "correct", "finite", "total_weight"}) &&
+                     !flag(call, "weighted") && integer(call, "columns") == 0;
   return known ? run : nullptr;
 }
 

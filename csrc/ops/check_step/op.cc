@@ -24,19 +24,28 @@ constexpr Operand kOperands[] = {
 };
 constexpr Attribute kAttributes[] = {
     {.name = "rows", .type = AttributeType::kInt, .required = true, .least = 1},
+    {.name = "weighted", .type = AttributeType::kFlag},
+    {.name = "columns", .type = AttributeType::kInt, .least = 0},
 };
+enum { kRows, kWeighted, kColumns };
 
 // Every lane reads the totals itself, so all lanes come to the same decision.
 void run(const Lane&, const OpCall& call) noexcept {
   const auto* totals = call[kTotals].as<const LossTotals>();
   StepRecord& step = *call.step;
   step.loss_sum = totals->loss;
-  step.loss_weight = static_cast<double>(call.integer(0));
+  const bool weighted = call.flag(kWeighted);
+  const int64_t columns = call.integer(kColumns);  // above 0: the loss is the sum over all elements, not a mean
+  if (columns > 0) step.loss_sum *= static_cast<double>(columns);
+  step.loss_weight = columns > 0 ? 1 : weighted ? totals->weight : static_cast<double>(call.integer(kRows));
   step.total_weight = step.pending_weight + step.loss_weight;
   step.correct = totals->correct;
   if (totals->bad_row >= 0) {
     step.fault = Fault::kLabel;
     step.fault_row = totals->bad_row;
+  } else if (weighted && (totals->bad_weight >= 0 || (step.need_weight && totals->weight == 0))) {
+    step.fault = Fault::kWeight;
+    step.fault_row = totals->bad_weight;
   } else if (step.check_finite && !std::isfinite(totals->loss)) {
     step.fault = Fault::kNonFinite;
   }

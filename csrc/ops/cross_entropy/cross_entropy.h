@@ -1,5 +1,11 @@
-// softmax_cross_entropy with class numbers as labels: for each row log(sum exp(x)) - x[label], its gradient, and the totals that
-// a training step needs, in one pass over rows that stay in the cache.
+// softmax_cross_entropy: per row the cross entropy of softmax(x) with a target distribution, its gradient, and what a
+// training step wants of both, in one pass over rows that stay in cache.
+//
+// Without more the target is a class number, and the row's loss is log(sum exp(x)) - x[label]. In general it is
+//   sum over classes c of a[c] (log(sum exp(x)) - x[c]),
+//   a[c] = class_weights[c] ((1 - smoothing) t[c] + smoothing / classes)
+// where t is the one-hot row of the label, or the row of `soft`. Smoothing: Szegedy et al., "Rethinking the Inception
+// Architecture for Computer Vision", 2016, section 7. The definition of the weights is that of PyTorch's cross_entropy.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +21,23 @@ struct CrossEntropyArguments {
   int64_t rows = 0, classes = 0;
   const T* logits = nullptr;
   Labels labels;
+  const T* soft = nullptr;           // rows x classes: probabilities, in place of labels
+  const T* class_weights = nullptr;  // per class; null: ones
+  const T* weights = nullptr;        // per row: factors of its loss; null: ones
+  T smoothing = 0;                   // 0 to below 1: this share of the target is spread over all classes
+  bool divide =
+      false;  // scale is divided by the sum over the rows of weights[row] * class_weights[label]; soft: of weights
   T* losses = nullptr;           // per row
-  T* dlogits = nullptr;          // (softmax - one_hot(label)) * scale * dlosses[row]; may be logits
+  T* dlogits = nullptr;          // of the row's loss by the logits, * scale * dlosses[row]; may be logits
   const T* dlosses = nullptr;    // null: ones
   T scale = 1;                   // training: 1 / the global number of samples
-  T* column_sums = nullptr;      // sums over the rows of dlogits, which must be given
-  LossTotals* totals = nullptr;  // a row is correct if its first largest logit is the label's
+  T* column_sums = nullptr;      // of dlogits: the last layer's bias gradient; needs dlogits
+  LossTotals* totals = nullptr;  // a row is correct if its first largest logit is the label's, or that of the
+                                 // first largest probability
 };
 
-// A label outside [0, classes) is never followed: its row has loss 0 and gradient 0, and totals->bad_row names it.
+// A label outside [0, classes) is never followed: its row has loss 0 and gradient 0, and totals->bad_row names it. It
+// names the first row of `soft` with an element outside [0, 1], too.
 template <class T>
 GRADRING_API void cross_entropy(const Lane& lane, const CrossEntropyArguments<T>& arguments) noexcept;
 

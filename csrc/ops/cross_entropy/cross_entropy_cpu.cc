@@ -6,11 +6,16 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// Notes about the rows of a block. The logarithms of all its sums are computed together after the last row.
+// What the target of a row is.
+enum class Form { kLabel, kSmoothed, kSoft };
+
+// What a block of rows notes while it passes over them; the logarithms are taken together at its end.
 template <class T>
 struct Block {
-  T sums[kRowBlock];     // the sums of exp(x - max); 1 in bad rows
-  T offsets[kRowBlock];  // max - x[label]; 0 in bad rows
+  T sums[kRowBlock];     // of exp(x - max); 1 in bad rows
+  T offsets[kRowBlock];  // sum of a (max - x); 0 in bad rows
+  T shares[kRowBlock];   // sum of a; kLabel goes without
+  T factors[kRowBlock];  // of the row's loss, where there are weights
   LossTotals totals;
 };
 
@@ -21,37 +26,111 @@ void start_sums(T* sums, int64_t classes) noexcept {
 }
 
 template <class T>
+GRADRING_INLINE bool weighted(const CrossEntropyArguments<T>& g) noexcept {
+  return g.weights || (g.class_weights && !g.soft);
+}
+
+// What a row counts in the mean.
+template <class T>
+GRADRING_INLINE T weight_of(const CrossEntropyArguments<T>& g, int64_t row) noexcept {
+  const T weight = g.weights ? g.weights[row] : T(1);
+  if (!g.class_weights || g.soft) return weight;
+  const int64_t label = g.labels[row];
+  const bool good = static_cast<uint64_t>(label) < static_cast<uint64_t>(g.classes);
+  return good ? weight * g.class_weights[label] : T(0);
+}
+
+template <Form F, class T>
 void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, int64_t end) noexcept {
   const int64_t count = end - begin;
-  for (int64_t r = count; r < kRowBlock; ++r) block.sums[r] = 1, block.offsets[r] = 0;
+  for (int64_t r = count; r < kRowBlock; ++r) block.sums[r] = 1, block.offsets[r] = 0, block.shares[r] = 0;
   T losses[kRowBlock];
   for (int64_t r = 0; r < kRowBlock; r += kWidth<T>) {
-    store<T>(losses + r, math::log<T>(load<T>(block.sums + r)) + load<T>(block.offsets + r));
+    Vec<T> logs = math::log<T>(load<T>(block.sums + r));
+    if constexpr (F != Form::kLabel) logs *= load<T>(block.shares + r);
+    store<T>(losses + r, logs + load<T>(block.offsets + r));
+  }
+  if (weighted<T>(g)) {
+    T weights[kRowBlock] = {};
+    for (int64_t r = 0; r < count; ++r) {
+      weights[r] = weight_of<T>(g, begin + r);
+      if (!good_weight<T>(weights[r]) && block.totals.bad_weight < 0) block.totals.bad_weight = begin + r;
+      // What counts for nothing does so however large its loss is.
+      losses[r] = block.factors[r] == 0 ? T(0) : losses[r] * block.factors[r];
+    }
+    block.totals.weight = sum_of_block<T>(weights);
   }
   block.totals.loss = sum_of_block<T>(losses);
   if (!g.losses) return;
   for (int64_t r = 0; r < count; ++r) g.losses[begin + r] = losses[r];
 }
 
-// Notes the label of a row, and returns it, or -1 if it is out of range.
-template <class T>
+// Notes the label of a row; returns it, or -1 if it is bad. A soft target's label is its likeliest class.
+template <Form F, class T>
 GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t row) noexcept {
-  const int64_t label = g.labels[row];
-  if (static_cast<uint64_t>(label) < static_cast<uint64_t>(g.classes)) return label;
-  if (block.totals.bad_row < 0) block.totals.bad_row = row;
-  return -1;
+  int64_t label = 0;
+  if constexpr (F == Form::kSoft) {
+    const T* t = g.soft + row * g.classes;
+    bool good = true;
+    for (int64_t j = 0; j < g.classes; ++j) {
+      good = good && t[j] >= 0 && t[j] <= 1;
+      label = t[j] > t[label] ? j : label;
+    }
+    if (!good && block.totals.bad_row < 0) block.totals.bad_row = row;
+    return g.classes > 0 ? label : -1;  // what is no probability shows in the loss, too
+  } else {
+    label = g.labels[row];
+    if (static_cast<uint64_t>(label) < static_cast<uint64_t>(g.classes)) return label;
+    if (block.totals.bad_row < 0) block.totals.bad_row = row;
+    return -1;
+  }
 }
 
-template <class T, int N>
+// What the loss of a row is multiplied by beside what its target says.
+template <Form F, class T>
+GRADRING_INLINE T factor_of(const CrossEntropyArguments<T>& g, int64_t row, int64_t label) noexcept {
+  const T weight = g.weights ? g.weights[row] : T(1);
+  if constexpr (F == Form::kLabel) return g.class_weights ? weight * g.class_weights[label] : weight;
+  return weight;
+}
+
+template <Form F, class T>
+GRADRING_INLINE T scale_of(const CrossEntropyArguments<T>& g, int64_t row, T factor) noexcept {
+  const T scale = g.dlosses ? g.scale * g.dlosses[row] : g.scale;
+  return g.weights || (F == Form::kLabel && g.class_weights) ? scale * factor : scale;
+}
+
+// The parts of a row's target distribution that are the same in all rows.
+template <class T>
+struct Spread {
+  T share;   // of the target itself
+  T spread;  // of each class
+};
+
+template <class T>
+GRADRING_INLINE Spread<T> spread_of(const CrossEntropyArguments<T>& g) noexcept {
+  return {T(1) - g.smoothing, g.smoothing / static_cast<T>(g.classes)};
+}
+
+template <Form F, class T, int N>
 LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   using Int = typename Float<T>::Int;
   constexpr int W = kWidth<T>;
   const int64_t tail = g.classes - (N - 1) * W;
   const IntVec<T> valid = first_elements<T>(tail);
-  Row<T, N> columns{};
+  const Spread<T> spread = spread_of<T>(g);
+  Row<T, N> columns{}, each{}, own{};  // of a: what every class has, and what the target is multiplied by
+  if constexpr (F != Form::kLabel) {
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) own.v[k] = broadcast<T>(T(1));
+    if (g.class_weights) own = load_row<T, N>(g.class_weights, tail);
+    own.v[N - 1] = valid ? own.v[N - 1] : Vec<T>{};
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) each.v[k] = own.v[k] * spread.spread, own.v[k] *= spread.share;
+  }
   Block<T> block;
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t label = note_label<T>(g, block, i);
+    const int64_t label = note_label<F, T>(g, block, i);
     const T* x = g.logits + i * g.classes;
     const Row<T, N> row = load_row<T, N>(x, tail);
     const Vec<T> max = row_max<T, N>(row, valid);
@@ -59,8 +138,28 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
     const Vec<T> sum = row_sum<T, N>(e);
     const bool good = label >= 0;
     const T picked = good ? x[label] : T(0);
+    Row<T, N> a{};
+    T share = 1;
     block.sums[i - begin] = good ? sum[0] : T(1);
-    block.offsets[i - begin] = good ? max[0] - picked : T(0);
+    if constexpr (F == Form::kLabel) {
+      block.offsets[i - begin] = good ? max[0] - picked : T(0);
+    } else {
+      Row<T, N> offset, target{};
+      if constexpr (F == Form::kSoft) target = load_row<T, N>(g.soft + i * g.classes, tail);
+#pragma GCC unroll 4
+      for (int k = 0; k < N; ++k) {
+        if constexpr (F == Form::kSmoothed) {
+          const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
+          target.v[k] = here ? broadcast<T>(T(1)) : Vec<T>{};
+        }
+        a.v[k] = each.v[k] + own.v[k] * target.v[k];
+        // A class that the target gives nothing may have a logit of -inf.
+        offset.v[k] = a.v[k] == Vec<T>{} ? Vec<T>{} : a.v[k] * (max - row.v[k]);
+      }
+      share = row_sum<T, N>(a)[0];
+      block.offsets[i - begin] = good ? row_sum<T, N>(offset)[0] : T(0);
+      block.shares[i - begin] = good ? share : T(0);
+    }
     if (good && picked == max[0]) {
       IntVec<T> earlier{};
 #pragma GCC unroll 4
@@ -70,34 +169,51 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
       }
       block.totals.correct += !any_element<T>(earlier);
     }
+    const T factor = good ? factor_of<F, T>(g, i, label) : T(0);
+    block.factors[i - begin] = factor;
     if (!g.dlogits) continue;
-    const T scale = good ? (g.dlosses ? g.scale * g.dlosses[i] : g.scale) : T(0);
-    const Vec<T> weight = broadcast<T>(good ? scale / sum[0] : T(0));
+    const T scale = good ? scale_of<F, T>(g, i, factor) : T(0);
+    const Vec<T> weight = broadcast<T>(good ? scale * share / sum[0] : T(0));
     Row<T, N> d;
 #pragma GCC unroll 4
     for (int k = 0; k < N; ++k) {
-      const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
       d.v[k] = good ? e.v[k] * weight : Vec<T>{};  // a choice: a bad row of infinities must not give NaN
-      d.v[k] -= here ? broadcast<T>(scale) : Vec<T>{};
+      if constexpr (F == Form::kLabel) {
+        const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
+        d.v[k] -= here ? broadcast<T>(scale) : Vec<T>{};
+      } else {
+        d.v[k] -= good ? a.v[k] * scale : Vec<T>{};
+      }
       columns.v[k] += d.v[k];
     }
     store_row<T, N>(g.dlogits + i * g.classes, d, tail);
   }
   if (sums) store_row<T, N>(sums, columns, tail);
-  finish<T>(g, block, begin, end);
+  finish<F, T>(g, block, begin, end);
   return block.totals;
 }
 
-template <class T>
+// a for the columns j to j + n of a row, 0 beyond; without the label's own share.
+template <Form F, class T>
+GRADRING_INLINE Vec<T> target_of(const CrossEntropyArguments<T>& g, int64_t row, int64_t j, int64_t n) noexcept {
+  const Spread<T> spread = spread_of<T>(g);
+  Vec<T> a = broadcast<T>(spread.spread);
+  if constexpr (F == Form::kSoft) a += load_up_to<T>(g.soft + row * g.classes + j, n) * spread.share;
+  if (g.class_weights) a *= load_up_to<T>(g.class_weights + j, n);
+  return n < kWidth<T> ? (first_elements<T>(n) ? a : Vec<T>{}) : a;
+}
+
+template <Form F, class T>
 LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   Block<T> block;
   start_sums<T>(sums, g.classes);
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t label = note_label<T>(g, block, i);
+    const int64_t label = note_label<F, T>(g, block, i);
     const T* x = g.logits + i * g.classes;
     T* d = g.dlogits ? g.dlogits + i * g.classes : nullptr;
     if (label < 0) {
-      block.sums[i - begin] = 1, block.offsets[i - begin] = 0;
+      block.sums[i - begin] = 1, block.offsets[i - begin] = 0, block.shares[i - begin] = 0,
+                     block.factors[i - begin] = 0;
       for (int64_t j = 0; d && j < g.classes; ++j) d[j] = 0;
       continue;
     }
@@ -106,36 +222,72 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
     bool correct = picked == max[0];
     for (int64_t j = 0; correct && j < label; ++j) correct = x[j] != picked;
     block.totals.correct += correct;
+    T share = 1, own = 1;  // of the whole target, and of the label beside what all classes have
+    if constexpr (F == Form::kLabel) {
+      block.offsets[i - begin] = max[0] - picked;
+    } else {
+      Vec<T> shares{}, offsets{};
+      for_vectors<T>(
+          g.classes, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
+            const Vec<T> a = target_of<F, T>(g, i, j, n);
+            shares += a;
+            offsets += a == Vec<T>{} ? Vec<T>{} : a * (max - load_up_to<T>(x + j, n));
+          });
+      share = horizontal_sum<T>(shares)[0];
+      T offset = horizontal_sum<T>(offsets)[0];
+      if constexpr (F == Form::kSmoothed) {
+        own = spread_of<T>(g).share * (g.class_weights ? g.class_weights[label] : T(1));
+        share += own;
+        offset += own == 0 ? T(0) : own * (max[0] - picked);
+      }
+      block.offsets[i - begin] = offset;
+      block.shares[i - begin] = share;
+    }
+    const T factor = factor_of<F, T>(g, i, label);
+    block.factors[i - begin] = factor;
+    const T scale = scale_of<F, T>(g, i, factor);
+    // Where the gradient lies on the logits, `a` needs no logit any more.
     const Vec<T> sum = long_row_exp<T>(x, d, g.classes, max);
     block.sums[i - begin] = sum[0];
-    block.offsets[i - begin] = max[0] - picked;
     if (!d) continue;
-    const T scale = g.dlosses ? g.scale * g.dlosses[i] : g.scale;
-    const Vec<T> weight = broadcast<T>(scale) / sum;
+    const Vec<T> weight = broadcast<T>(F == Form::kLabel ? scale : scale * share) / sum;
     for_vectors<T>(
         g.classes, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
-          const Vec<T> v = load_up_to<T>(d + j, n) * weight;
+          Vec<T> v = load_up_to<T>(d + j, n) * weight;
+          if constexpr (F != Form::kLabel) v -= target_of<F, T>(g, i, j, n) * scale;
           store_up_to<T>(d + j, v, n);
           if (sums) store_up_to<T>(sums + j, load_up_to<T>(sums + j, n) + v, n);
         });
-    d[label] -= scale;
-    if (sums) sums[label] -= scale;
+    if constexpr (F == Form::kSoft) continue;
+    d[label] -= scale * own;
+    if (sums) sums[label] -= scale * own;
   }
-  finish<T>(g, block, begin, end);
+  finish<F, T>(g, block, begin, end);
   return block.totals;
 }
 
-template <class T>
-void run(const Lane& lane, const CrossEntropyArguments<T>& g) noexcept {
+template <Form F, class T>
+void run_form(const Lane& lane, const CrossEntropyArguments<T>& g) noexcept {
   for_loss_blocks<T>(lane, g.rows, g.classes, g.column_sums, g.totals, [&](int64_t begin, int64_t end, T* sums) {
     switch ((g.classes + kWidth<T> - 1) / kWidth<T>) {
-      case 1: return short_rows<T, 1>(g, begin, end, sums);
-      case 2: return short_rows<T, 2>(g, begin, end, sums);
-      case 3: return short_rows<T, 3>(g, begin, end, sums);
-      case 4: return short_rows<T, 4>(g, begin, end, sums);
-      default: return long_rows<T>(g, begin, end, sums);
+      case 1: return short_rows<F, T, 1>(g, begin, end, sums);
+      case 2: return short_rows<F, T, 2>(g, begin, end, sums);
+      case 3: return short_rows<F, T, 3>(g, begin, end, sums);
+      case 4: return short_rows<F, T, 4>(g, begin, end, sums);
+      default: return long_rows<F, T>(g, begin, end, sums);
     }
   });
+}
+
+template <class T>
+void run(const Lane& lane, const CrossEntropyArguments<T>& given) noexcept {
+  CrossEntropyArguments<T> g = given;
+  if (g.divide) {
+    g.scale = weighted_scale<T>(g.scale, total_weight<T>(g.rows, [&](int64_t row) { return weight_of<T>(g, row); }));
+  }
+  if (g.soft) return run_form<Form::kSoft, T>(lane, g);
+  if (g.smoothing != 0) return run_form<Form::kSmoothed, T>(lane, g);
+  run_form<Form::kLabel, T>(lane, g);
 }
 
 }  // namespace

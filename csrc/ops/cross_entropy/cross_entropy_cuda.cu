@@ -123,7 +123,8 @@ size_t scratch(const OpCall& call, const CudaQueue& queue) noexcept {
 
 CudaRun choose(const OpCall& call) noexcept {
   const bool known = has_only(call, {"x", "target", "dlosses", "dx", "losses", "column_sums", "totals"}) &&
-                     fits_int(operand(call, "x").columns());
+                     fits_int(operand(call, "x").columns()) && real(call, "label_smoothing") == 0 &&
+                     (only(operand(call, "target").dtype) & kClassNumberDtypes) != 0;
   return known ? by_real_cuda<run<float>, run<double>>(call) : nullptr;
 }
 

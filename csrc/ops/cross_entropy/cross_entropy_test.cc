@@ -34,6 +34,46 @@ Result<T> run(CrossEntropyArguments<T> g, int lanes, bool in_place = false) {
   return r;
 }
 
+// The kernel against the reference, and against itself on several lanes.
+template <class T>
+void compare(const CrossEntropyArguments<T>& g) {
+  const auto want = reference::cross_entropy<T>(g);
+  const auto got = run<T>(g, 1);
+  const double eps = std::numeric_limits<T>::epsilon();
+  const int64_t rows = g.rows;
+  CAPTURE(rows);
+  CAPTURE(g.classes);
+  const bool plain = !g.weights && !g.class_weights && !g.soft && g.smoothing == 0;
+  const double slack = plain ? 1 : 10;  // sums over the classes
+  for (size_t i = 0; i < got.losses.size(); ++i) {
+    REQUIRE(std::abs(got.losses[i] - want.losses[i]) <= 32 * eps * slack * (plain ? 1 : 1 + std::abs(want.losses[i])));
+  }
+  double scale = g.scale * (g.divide ? 1.0 : g.weights || g.class_weights ? 16.0 : 4.0);
+  for (const double d : want.dlogits) scale = std::fmax(scale, std::abs(d));
+  for (size_t i = 0; i < want.dlogits.size(); ++i) {
+    REQUIRE(std::abs(got.dlogits[i] - want.dlogits[i]) <= 16 * eps * scale);
+  }
+  for (size_t j = 0; j < want.column_sums.size(); ++j) {
+    REQUIRE(std::abs(got.sums[j] - want.column_sums[j]) <= 16 * eps * scale * std::sqrt(double(rows + 1)));
+  }
+  CHECK(std::abs(got.totals.loss - want.totals.loss) <=
+        32 * eps * slack * (double(rows + 1) + std::abs(want.totals.loss)));
+  CHECK(got.totals.correct == want.totals.correct);
+  CHECK(got.totals.bad_row == want.totals.bad_row);
+  CHECK(got.totals.bad_weight == want.totals.bad_weight);
+  CHECK(std::abs(got.totals.weight - want.totals.weight) <= 8 * eps * (1 + want.totals.weight));
+  for (int lanes : {2, 3, 7}) {
+    const auto other = run<T>(g, lanes, lanes == 2);
+    CHECK(other.losses == got.losses);
+    CHECK(other.dlogits == got.dlogits);
+    CHECK(other.sums == got.sums);
+    CHECK(other.totals.loss == got.totals.loss);
+    CHECK(other.totals.correct == got.totals.correct);
+    CHECK(other.totals.bad_row == got.totals.bad_row);
+    CHECK(other.totals.weight == got.totals.weight);
+  }
+}
+
 template <class T>
 void check(int64_t rows, int64_t classes, bool wide, bool with_bad) {
   const auto logits = normal<T>(rows * classes, 3), dlosses = normal<T>(rows);
@@ -47,31 +87,34 @@ void check(int64_t rows, int64_t classes, bool wide, bool with_bad) {
   g.scale = T(1) / T(rows ? rows : 1);
   g.dlosses = rows % 2 ? dlosses.data() : nullptr;
   if (!wide && with_bad && rows > 5) return;  // the minimum of int64 has no int32
-  const auto want = reference::cross_entropy<T>(g);
-  const auto got = run<T>(g, 1);
-  const double eps = std::numeric_limits<T>::epsilon();
-  CAPTURE(rows);
-  CAPTURE(classes);
-  for (size_t i = 0; i < got.losses.size(); ++i) REQUIRE(std::abs(got.losses[i] - want.losses[i]) <= 32 * eps);
-  const double scale = g.scale * 4.0;
-  for (size_t i = 0; i < want.dlogits.size(); ++i) {
-    REQUIRE(std::abs(got.dlogits[i] - want.dlogits[i]) <= 16 * eps * scale);
+  compare<T>(g);
+}
+
+// All that a target may be: labels, smoothed or not, or probabilities; weights of classes and rows, zeros among them.
+template <class T>
+void check_weights(int64_t rows, int64_t classes, bool soft, bool smooth, bool by_class, bool by_row, bool divide) {
+  const auto logits = normal<T>(rows * classes, 3);
+  std::vector<int64_t> labels;
+  std::vector<T> targets, class_weights, weights;
+  for (int64_t i = 0; i < rows; ++i) {
+    labels.push_back(static_cast<int64_t>(random_bits()() % uint64_t(classes)));
+    weights.push_back(i % 5 == 2 ? T(0) : T(random_bits()() % 1000) / 250);
+    for (int64_t j = 0; j < classes; ++j) targets.push_back(T(random_bits()() % 1000) / (T(500) * T(classes)));
   }
-  for (size_t j = 0; j < want.column_sums.size(); ++j) {
-    REQUIRE(std::abs(got.sums[j] - want.column_sums[j]) <= 16 * eps * scale * std::sqrt(double(rows + 1)));
-  }
-  CHECK(std::abs(got.totals.loss - want.totals.loss) <= 32 * eps * (double(rows + 1) + std::abs(want.totals.loss)));
-  CHECK(got.totals.correct == want.totals.correct);
-  CHECK(got.totals.bad_row == want.totals.bad_row);
-  for (int lanes : {2, 3, 7}) {
-    const auto other = run<T>(g, lanes, lanes == 2);
-    CHECK(other.losses == got.losses);
-    CHECK(other.dlogits == got.dlogits);
-    CHECK(other.sums == got.sums);
-    CHECK(other.totals.loss == got.totals.loss);
-    CHECK(other.totals.correct == got.totals.correct);
-    CHECK(other.totals.bad_row == got.totals.bad_row);
-  }
+  for (int64_t j = 0; j < classes; ++j) class_weights.push_back(j == 1 ? T(0) : T(random_bits()() % 1000) / 300);
+  for (T& t : targets) t = t > 1 ? T(1) : t;
+  CrossEntropyArguments<T> g{rows, classes, logits.data(), {labels.data(), true}};
+  g.soft = soft ? targets.data() : nullptr;
+  g.smoothing = smooth ? T(0.125) : T(0);
+  g.class_weights = by_class ? class_weights.data() : nullptr;
+  g.weights = by_row ? weights.data() : nullptr;
+  g.divide = divide && (by_row || (by_class && !soft));
+  g.scale = T(0.5);
+  CAPTURE(soft);
+  CAPTURE(smooth);
+  CAPTURE(by_class);
+  CAPTURE(by_row);
+  compare<T>(g);
 }
 
 }  // namespace
@@ -84,6 +127,20 @@ TEST_CASE("cross_entropy matches the reference, with the same bits for any numbe
           check<float>(rows, classes, true, bad);
           check<double>(rows, classes, true, bad);
           check<float>(rows, classes, false, bad);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("cross_entropy takes smoothed labels, probabilities, and weights of classes and rows") {
+  for_each_isa([] {
+    for (int64_t classes : {1, 3, 16, 20, 64, 77, 300}) {
+      for (int64_t rows : {0, 1, 33, 70}) {
+        for (int form = 0; form < 16; ++form) {
+          const bool divide = rows % 2;
+          check_weights<float>(rows, classes, form & 1, form & 2, form & 4, form & 8, divide);
+          check_weights<double>(rows, classes, form & 1, form & 2, form & 4, form & 8, divide);
         }
       }
     }

@@ -1,6 +1,7 @@
 // The registration of cross_entropy: losses, their gradient and their totals, whichever are asked for.
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/loss/call.h"
+#include "runtime/status.h"
 
 namespace gradring {
 
@@ -8,7 +9,7 @@ namespace {
 
 constexpr Operand kOperands[] = {
     {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
-    {.name = "target", .dtypes = kClassNumberDtypes, .widened = only(Dtype::kUint8)},
+    {.name = "target", .dtypes = kClassNumberDtypes | kRealDtypes, .widened = only(Dtype::kUint8)},
     {.name = "dlosses", .same_dtype = kPrediction, .optional = true},
     {.name = "dx",
      .access = Access::kWrite,
@@ -23,20 +24,34 @@ constexpr Operand kOperands[] = {
      .optional = true,
      .column_sums_of = kGradient},
     {.name = "totals", .access = Access::kWrite, .dtypes = only(Dtype::kInt64), .optional = true},
+    {.name = "sample_weight", .same_dtype = kPrediction, .optional = true},
+    {.name = "class_weight", .same_dtype = kPrediction, .optional = true, .least_rank = 1, .most_rank = 1},
 };
 constexpr Attribute kAttributes[] = {
     {.name = "scale", .type = AttributeType::kReal, .otherwise = real_value(1)},
     {.name = "reduction", .type = AttributeType::kChoice, .choices = kReductionNames},
+    {.name = "label_smoothing", .type = AttributeType::kReal, .least = 0, .most = 1, .below_most = true},
 };
+enum { kLabelSmoothing = kReduction + 1 };
+
+bool is_soft(const OpCall& call) noexcept { return !(only(call[kTarget].dtype) & kClassNumberDtypes); }
+bool is_weighted(const OpCall& call) noexcept { return call[kSampleWeight] || (call[kClassWeight] && !is_soft(call)); }
 
 template <class T>
 CrossEntropyArguments<T> arguments(const OpCall& call) noexcept {
   CrossEntropyArguments<T> g;
   g.rows = call[kPrediction].rows(), g.classes = call[kPrediction].columns();
   g.logits = call[kPrediction].as<const T>();
-  g.labels = {call[kTarget].data, call[kTarget].dtype == Dtype::kInt64};
+  if (is_soft(call)) {
+    g.soft = call[kTarget].as<const T>();
+  } else {
+    g.labels = {call[kTarget].data, call[kTarget].dtype == Dtype::kInt64};
+  }
+  g.weights = call[kSampleWeight].as<const T>(), g.class_weights = call[kClassWeight].as<const T>();
+  g.smoothing = static_cast<T>(call.real(kLabelSmoothing));
+  g.divide = divides_by_weight(call, is_weighted(call));
   g.losses = call[kLosses].as<T>(), g.dlogits = call[kGradient].as<T>(), g.dlosses = call[kDlosses].as<const T>();
-  g.scale = static_cast<T>(loss_scale(call, g.rows, 1));
+  g.scale = static_cast<T>(loss_scale(call, g.rows, 1, is_weighted(call)));
   g.column_sums = call[kColumnSums].as<T>(), g.totals = call[kTotals].as<LossTotals>();
   return g;
 }
@@ -49,14 +64,22 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 void check(const OpCall& call) {
   const Tensor &logits = call[kPrediction], &labels = call[kTarget];
   const int axes = logits.rank - 1;
-  bool fits = labels.rank == axes;
-  for (int axis = 0; fits && axis < axes; ++axis) fits = labels.shape[axis] == logits.shape[axis];
-  if (!fits) {
-    refuse_shapes(call, kPrediction, kTarget,
-                  call.operand_name(kTarget) + std::string(" must have the shape of ") +
-                      call.operand_name(kPrediction) + " without its last axis");
+  const std::string of = call.operand_name(kTarget) + std::string(is_soft(call) ? ", probabilities," : "") +
+                         " must have the shape of " + call.operand_name(kPrediction);
+  if (is_soft(call) && (labels.dtype != logits.dtype || labels.rank == axes)) {
+    throw Error(Code::kWrongType, "[" + std::string(call.name) + "] " + call.operand_name(kTarget) + " is of dtype " +
+                                      dtype_name(labels.dtype) +
+                                      ": must be int32, int64 or uint8, or probabilities of dtype " +
+                                      dtype_name(logits.dtype) + " and shape " + shape_text(logits));
   }
-  check_dlosses(call, axes, labels.elements());
+  const int same = is_soft(call) ? logits.rank : axes;
+  bool fits = labels.rank == same;
+  for (int axis = 0; fits && axis < same; ++axis) fits = labels.shape[axis] == logits.shape[axis];
+  if (!fits) refuse_shapes(call, kPrediction, kTarget, is_soft(call) ? of : of + " without its last axis");
+  check_columns(call, kPrediction, kClassWeight);
+  const int64_t rows = logits.rows();
+  check_dlosses(call, axes, rows);
+  check_sample_weight(call, axes, rows);
 }
 
 void shape(const OpCall& call, int operand, Shape* shape) {
@@ -76,15 +99,19 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 double flops(const OpCall& call) { return 6 * static_cast<double>(call[kPrediction].elements()); }
 
 void verify(const OpCall& call) {
+  verify_sample_weight(call, is_weighted(call));
   const Tensor &totals = call[kTotals], &labels = call[kTarget];
   if (!totals || totals.as<const LossTotals>()->bad_row < 0) return;
   const int64_t row = totals.as<const LossTotals>()->bad_row, classes = call[kPrediction].columns();
+  if (is_soft(call)) {
+    refuse(call, "the target of sample " + std::to_string(row) + " is no distribution: probabilities are from 0 to 1");
+  }
   const int64_t label = Labels{labels.data, labels.dtype == Dtype::kInt64}[row];
   refuse(call, "label " + std::to_string(row) + " is " + std::to_string(label) + ": must be " +
                    (classes ? "between 0 and " + std::to_string(classes - 1) : "none, as there are no classes"));
 }
 
-double number(const OpCall& call) { return loss_number(call, call[kPrediction].rows(), 1); }
+double number(const OpCall& call) { return loss_number(call, call[kPrediction].rows(), 1, is_weighted(call)); }
 
 }  // namespace
 

@@ -1,8 +1,10 @@
 // What the losses' registrations share: operands and attributes.
 //
 // Every result is optional. `gradient` is that of the losses by the predictions, times `scale` and `dlosses`, and with
-// reduction "mean" divided by the number of samples, or with "sum" that of the sum of all elements' losses; `column_sums` are its sums over the samples; `totals` is a
-// LossTotals.
+// reduction "mean" divided by the number of samples, or with "sum" that of the sum of all elements' losses;
+// `column_sums` are its sums over the samples; `totals` is a LossTotals. `sample_weight` has one number per sample, by
+// which its loss is multiplied; the mean is then the sum of the weighted losses over the sum of the weights.
+// `class_weight` has one number per class, and `pos_weight` one per column.
 #pragma once
 
 #include "ops/loss/loss.h"
@@ -10,7 +12,18 @@
 
 namespace gradring {
 
-enum LossOperand { kPrediction, kTarget, kDlosses, kGradient, kLosses, kColumnSums, kTotals };
+enum LossOperand {
+  kPrediction,
+  kTarget,
+  kDlosses,
+  kGradient,
+  kLosses,
+  kColumnSums,
+  kTotals,
+  kSampleWeight,
+  kClassWeight,
+  kPosWeight
+};
 enum LossAttribute { kScale, kReduction };
 enum class Reduction : int64_t { kSample, kMean, kSum };
 
@@ -19,9 +32,14 @@ inline constexpr int64_t kTotalsWords = sizeof(LossTotals) / sizeof(int64_t);
 
 inline Reduction reduction_of(const OpCall& call) noexcept { return static_cast<Reduction>(call.integer(kReduction)); }
 
-inline double loss_scale(const OpCall& call, int64_t rows, int64_t columns) noexcept {
+// Whether the mean is divided by the samples' weights, which the kernel adds up, and not by their number.
+inline bool divides_by_weight(const OpCall& call, bool weighted) noexcept {
+  return weighted && reduction_of(call) == Reduction::kMean;
+}
+
+inline double loss_scale(const OpCall& call, int64_t rows, int64_t columns, bool weighted) noexcept {
   const double scale = call.real(kScale);
-  if (reduction_of(call) == Reduction::kMean) return scale / static_cast<double>(rows);
+  if (reduction_of(call) == Reduction::kMean) return weighted ? scale : scale / static_cast<double>(rows);
   return reduction_of(call) == Reduction::kSum ? scale * static_cast<double>(columns) : scale;
 }
 
@@ -40,10 +58,15 @@ inline void loss_shape(const OpCall& call, int axes, int operand, Shape* shape) 
 }
 
 // The loss as a number, where the reduction makes it one. `columns`: how many elements a sample's loss is the mean of.
-inline double loss_number(const OpCall& call, int64_t rows, int64_t columns) {
-  const double sum = call[kTotals].as<const LossTotals>()->loss;
-  if (reduction_of(call) == Reduction::kSum) return sum * static_cast<double>(columns);
-  return sum / static_cast<double>(rows);
+inline double loss_number(const OpCall& call, int64_t rows, int64_t columns, bool weighted) {
+  const auto* totals = call[kTotals].as<const LossTotals>();
+  if (reduction_of(call) == Reduction::kSum) return totals->loss * static_cast<double>(columns);
+  return totals->loss / (weighted ? totals->weight : static_cast<double>(rows));
 }
+
+// sample_weight has one number per sample. `axes`: how many axes count samples.
+void check_sample_weight(const OpCall& call, int axes, int64_t rows);
+// Throws Error if a sample's weight is none, or if a mean is asked for and there is no weight at all.
+void verify_sample_weight(const OpCall& call, bool weighted);
 
 }  // namespace gradring

@@ -19,9 +19,11 @@ struct Labels {
 
 // The totals of a batch. Lane 0 writes them, and the others may read them after a barrier.
 struct LossTotals {
-  double loss = 0;       // the sum of the rows' losses
-  int64_t correct = 0;   // rows whose prediction is right
-  int64_t bad_row = -1;  // the first row whose label, or probability, cannot be; a bad label counts nothing
+  double loss = 0;          // the sum of the rows' losses
+  int64_t correct = 0;      // rows whose prediction is right
+  int64_t bad_row = -1;     // the first row whose label, or probability, cannot be; a bad label counts nothing
+  double weight = 0;        // the sum of the rows' weights, where there are weights; else undefined
+  int64_t bad_weight = -1;  // the first row whose weight is negative, infinite or NaN
 };
 
 // Shared scratch of a loss: the blocks' totals, then their column sums.

@@ -1,6 +1,8 @@
 // For the losses' kernels: runs a body over the blocks of rows and adds up the totals that it returns.
 #pragma once
 
+#include <limits>
+
 #include "ops/loss/loss.h"
 #include "ops/simd.h"
 
@@ -15,6 +17,30 @@ GRADRING_INLINE double sum_of_block(const T (&losses)[kRowBlock]) noexcept {
     for (int k = 0; k < 8; ++k) sums[k] += static_cast<double>(losses[r + k]);
   }
   return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+// Whether a sample's weight can be one. False for NaN.
+template <class T>
+GRADRING_INLINE bool good_weight(T weight) noexcept {
+  return weight >= 0 && weight <= std::numeric_limits<T>::max();
+}
+
+// The sum of all rows' weights, which each lane computes for itself; added in the order of the blocks' totals.
+template <class T, class WeightOf>
+GRADRING_INLINE double total_weight(int64_t rows, WeightOf weight_of) noexcept {
+  double total = 0;
+  for (int64_t begin = 0; begin < rows; begin += kRowBlock) {
+    T weights[kRowBlock] = {};
+    for (int64_t r = begin; r < rows && r < begin + kRowBlock; ++r) weights[r - begin] = weight_of(r);
+    total += sum_of_block<T>(weights);
+  }
+  return total;
+}
+
+// What the gradients of a weighted mean are multiplied by; a batch without weight has none.
+template <class T>
+GRADRING_INLINE T weighted_scale(T scale, double total) noexcept {
+  return total == 0 ? T(0) : static_cast<T>(static_cast<double>(scale) / total);
 }
 
 // body(first row, last row, T* block's column sums or null) -> LossTotals. column_sums and totals may be null.
@@ -42,6 +68,8 @@ GRADRING_INLINE void for_loss_blocks(Lane lane, int64_t rows, int64_t columns, T
       sum.loss += block_totals[b].loss;
       sum.correct += block_totals[b].correct;
       if (sum.bad_row < 0) sum.bad_row = block_totals[b].bad_row;
+      sum.weight += block_totals[b].weight;
+      if (sum.bad_weight < 0) sum.bad_weight = block_totals[b].bad_weight;
     }
     *totals = sum;
   }

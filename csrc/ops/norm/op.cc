@@ -55,7 +55,8 @@ constexpr Attribute kAttributes[] = {
 };
 
 void run(const Lane&, const OpCall& call) noexcept {
-  const double scale = 1.0 / (call[kWeight] ? call.value<double>(kWeight) : 1.0);
+  const double weight = call[kWeight] ? call.value<double>(kWeight) : 1.0;
+  const double scale = weight == 0 ? 0.0 : 1.0 / weight;
   const double sum = *call[kSum].as<const double>() * scale * scale;
   *call[kNorm].as<double>() = std::sqrt(sum);
   *call[kClip].as<double>() = clip_factor(sum, call.real(0));

@@ -1,7 +1,11 @@
 // Losses that compare predictions and targets element by element; a row's loss is the mean over its columns.
 //   mse:                   (p - t)^2
+//   mae:                   |p - t|
+//   huber:                 (p - t)^2 / 2 up to |p - t| = delta, and delta (|p - t| - delta / 2) beyond (Huber, "Robust
+//                          Estimation of a Location Parameter", 1964)
 //   binary_cross_entropy:  max(p, 0) - p t + log(1 + exp(-|p|)): the stable form of
-//                          -t log(sigmoid(p)) - (1 - t) log(1 - sigmoid(p)); p are logits, t in [0, 1]
+//                          -t log(sigmoid(p)) - (1 - t) log(1 - sigmoid(p)); p are logits, t in [0, 1]. With pos_weights its first
+//                          term is multiplied by the column's
 #pragma once
 
 #include <cstdint>
@@ -11,7 +15,7 @@
 
 namespace gradring {
 
-enum class PointwiseLoss : int32_t { kMse, kBinaryCrossEntropy };
+enum class PointwiseLoss : int32_t { kMse, kBinaryCrossEntropy, kMae, kHuber };
 
 // Every output may be null.
 template <class T>
@@ -20,12 +24,17 @@ struct PointwiseLossArguments {
   int64_t rows = 0, columns = 0;
   const T* predictions = nullptr;
   const T* targets = nullptr;
-  T* losses = nullptr;           // per row
-  T* gradient = nullptr;         // d(row's loss) / d(predictions) * scale * dlosses[row]; may be predictions
-  const T* dlosses = nullptr;    // null: ones
-  T scale = 1;                   // training: 1 / the global number of samples
-  T* column_sums = nullptr;      // sums over the rows of gradient, which must be given
-  LossTotals* totals = nullptr;  // binary: a row is correct if (p > 0) == (t > 1/2) in all its columns; mse: 0
+  T delta = 1;                       // huber: above 0
+  const T* pos_weights = nullptr;    // binary: per column; null: ones
+  const T* weights = nullptr;        // per row: factors of its loss; null: ones
+  const T* class_weights = nullptr;  // binary, of one column: the factors of targets 0 and 1; null: ones
+  bool divide = false;               // scale is divided by the sum of the rows' factors
+  T* losses = nullptr;               // per row
+  T* gradient = nullptr;             // of the row's loss by the predictions, * scale * dlosses[row]; may be predictions
+  const T* dlosses = nullptr;        // null: ones
+  T scale = 1;                       // training: 1 / the global number of samples
+  T* column_sums = nullptr;          // of gradient; needs gradient
+  LossTotals* totals = nullptr;      // binary: a row is correct if (p > 0) == (t > 1/2) in all its columns; others: 0
 };
 
 template <class T>

@@ -7,16 +7,78 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
+template <class T>
+GRADRING_INLINE Point<T> weighted_binary_point(Vec<T> p, Vec<T> t, Vec<T> pos_weight) noexcept {
+  const Vec<T> zero{};
+  const Vec<T> e = math::exp<T>(-abs<T>(p));
+  const Vec<T> large = T(1) / (e + T(1)), small = e * large;  // sigmoid(|p|), sigmoid(-|p|)
+  const Vec<T> log1p = math::log1p_unit<T>(e);
+  const Vec<T> ones = pos_weight * t, zeros = T(1) - t;
+  // A term that counts for nothing does so where its logarithm is infinite, too.
+  const Vec<T> first = ones == zero ? zero : ones * (maximum<T>(zero, -p) + log1p);
+  const Vec<T> second = zeros == zero ? zero : zeros * (maximum<T>(zero, p) + log1p);
+  return {first + second, zeros * (p < zero ? small : large) - ones * (p < zero ? large : small)};
+}
+
+// Every element's loss and its derivative by the prediction.
+template <PointwiseLoss K, class T>
+GRADRING_INLINE Point<T> point_of(const PointwiseLossArguments<T>& g, Vec<T> p, Vec<T> t, Vec<T> pos_weight) noexcept {
+  const Vec<T> difference = p - t, zero{};
+  if constexpr (K == PointwiseLoss::kMae) {
+    const Vec<T> one = zero + T(1);
+    return {abs<T>(difference), difference > zero ? one : difference < zero ? -one : difference};  // NaN stays NaN
+  } else if constexpr (K == PointwiseLoss::kHuber) {
+    const Vec<T> delta = broadcast<T>(g.delta), size = abs<T>(difference);
+    const Vec<T> linear = delta * (size - T(0.5) * delta);
+    const Vec<T> clipped = difference > delta ? delta : difference < -delta ? -delta : difference;
+    return {size <= delta ? T(0.5) * difference * difference : linear, clipped};
+  } else if constexpr (K == PointwiseLoss::kBinaryCrossEntropy) {
+    return g.pos_weights ? weighted_binary_point<T>(p, t, pos_weight) : point<K, T>(p, t);
+  } else {
+    return point<K, T>(p, t);
+  }
+}
+
+// What a row's loss is multiplied by.
+template <class T>
+GRADRING_INLINE T weight_of(const PointwiseLossArguments<T>& g, int64_t row) noexcept {
+  const T weight = g.weights ? g.weights[row] : T(1);
+  if (!g.class_weights) return weight;
+  return weight * (g.class_weights[0] + g.targets[row] * (g.class_weights[1] - g.class_weights[0]));
+}
+
+template <class T>
+GRADRING_INLINE bool weighted(const PointwiseLossArguments<T>& g) noexcept {
+  return g.weights || g.class_weights;
+}
+
+// The weights of a block's rows, 0 beyond; notes their sum, and the first that cannot be.
+template <class T>
+void note_weights(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T (&weights)[kRowBlock],
+                  LossTotals* totals) noexcept {
+  for (int64_t r = 0; r < kRowBlock; ++r) weights[r] = begin + r < end ? weight_of<T>(g, begin + r) : T(0);
+  totals->weight = sum_of_block<T>(weights);
+  for (int64_t r = 0; begin + r < end && totals->bad_weight < 0; ++r) {
+    if (!good_weight<T>(weights[r])) totals->bad_weight = begin + r;
+  }
+}
+
+// Multiplies a block's losses. What counts for nothing does so however large its loss is.
+template <class T>
+void weigh(const T (&weights)[kRowBlock], T (&losses)[kRowBlock]) noexcept {
+  for (int64_t r = 0; r < kRowBlock; ++r) losses[r] = weights[r] == 0 ? T(0) : losses[r] * weights[r];
+}
+
 template <PointwiseLoss K, class T>
 GRADRING_INLINE IntVec<T> wrong(Vec<T> p, Vec<T> t) noexcept {
-  if constexpr (K == PointwiseLoss::kMse) return ~IntVec<T>{};
+  if constexpr (K != PointwiseLoss::kBinaryCrossEntropy) return ~IntVec<T>{};
   return (p > T(0)) ^ (t > T(0.5));
 }
 
 // Lanes whose target is no probability: NaN, or outside [0, 1].
 template <PointwiseLoss K, class T>
 GRADRING_INLINE IntVec<T> no_probability(Vec<T> t) noexcept {
-  if constexpr (K == PointwiseLoss::kMse) return IntVec<T>{};
+  if constexpr (K != PointwiseLoss::kBinaryCrossEntropy) return IntVec<T>{};
   return ~((t >= T(0)) & (t <= T(1)));
 }
 
@@ -33,20 +95,23 @@ template <PointwiseLoss K, class T>
 LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   const T share = T(1) / static_cast<T>(g.columns);
   LossTotals totals;
-  T losses[kRowBlock] = {};
+  T losses[kRowBlock] = {}, weights[kRowBlock];
+  if (weighted<T>(g)) note_weights<T>(g, begin, end, weights, &totals);
   IntVec<T> bad{};
   for (int64_t j = 0; sums && j < g.columns; ++j) sums[j] = 0;
   for (int64_t i = begin; i < end; ++i) {
     const T* p = g.predictions + i * g.columns;
     const T* t = g.targets + i * g.columns;
     T* d = g.gradient ? g.gradient + i * g.columns : nullptr;
-    const T scale = (g.dlosses ? g.scale * g.dlosses[i] : g.scale) * share;
+    const T whole_scale = (g.dlosses ? g.scale * g.dlosses[i] : g.scale) * share;
+    const T scale = weighted<T>(g) ? whole_scale * weights[i - begin] : whole_scale;
     Vec<T> loss{};
     IntVec<T> mistakes{};
     for_vectors<T>(
         g.columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
           const Vec<T> prediction = load_up_to<T>(p + j, n), target = load_up_to<T>(t + j, n);
-          const Point<T> here = point<K, T>(prediction, target);
+          const Vec<T> pos_weight = g.pos_weights ? load_up_to<T>(g.pos_weights + j, n) : Vec<T>{};
+          const Point<T> here = point_of<K, T>(g, prediction, target, pos_weight);
           const bool whole = n == kWidth<T>;
           const IntVec<T> valid = whole ? ~IntVec<T>{} : first_elements<T>(n);
           loss += whole ? here.loss : valid ? here.loss : Vec<T>{};
@@ -61,6 +126,7 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
     totals.correct += !any_element<T>(mistakes);
   }
   if (any_element<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
+  if (weighted<T>(g)) weigh<T>(weights, losses);
   totals.loss = sum_of_block<T>(losses);
   for (int64_t i = begin; g.losses && i < end; ++i) g.losses[i] = losses[i - begin];
   return totals;
@@ -70,20 +136,23 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
 template <PointwiseLoss K, class T>
 LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   LossTotals totals;
-  T losses[kRowBlock] = {};
+  T losses[kRowBlock] = {}, weights[kRowBlock];
+  if (weighted<T>(g)) note_weights<T>(g, begin, end, weights, &totals);
+  const Vec<T> pos_weight = g.pos_weights ? broadcast<T>(g.pos_weights[0]) : Vec<T>{};
   Vec<T> column{};
   IntVec<T> mistakes{}, bad{};
   for_vectors<T>(
       end - begin, [&](int64_t r, int64_t n) __attribute__((always_inline)) {
         const Vec<T> prediction = load_up_to<T>(g.predictions + begin + r, n);
         const Vec<T> target = load_up_to<T>(g.targets + begin + r, n);
-        const Point<T> here = point<K, T>(prediction, target);
+        const Point<T> here = point_of<K, T>(g, prediction, target, pos_weight);
         store_up_to<T>(losses + r, here.loss, n);
         mistakes += wrong<K, T>(prediction, target) & first_elements<T>(n);  // -1 each
         bad |= no_probability<K, T>(target) & first_elements<T>(n);
         if (!g.gradient) return;
         Vec<T> slope = here.slope * g.scale;
         if (g.dlosses) slope *= load_up_to<T>(g.dlosses + begin + r, n);
+        if (weighted<T>(g)) slope *= load<T>(weights + r);
         store_up_to<T>(g.gradient + begin + r, slope, n);
         column += n == kWidth<T> ? slope : first_elements<T>(n) ? slope : Vec<T>{};
       });
@@ -91,6 +160,7 @@ LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
   if (any_element<T>(bad)) totals.bad_row = first_bad_row(g, begin, end);
   totals.correct = end - begin;
   for (int k = 0; k < kWidth<T>; ++k) totals.correct += mistakes[k];
+  if (weighted<T>(g)) weigh<T>(weights, losses);
   totals.loss = sum_of_block<T>(losses);
   for (int64_t i = begin; g.losses && i < end; ++i) g.losses[i] = losses[i - begin];
   return totals;
@@ -104,9 +174,17 @@ void run_kind(const Lane& lane, const PointwiseLossArguments<T>& g) noexcept {
 }
 
 template <class T>
-void run(const Lane& lane, const PointwiseLossArguments<T>& g) noexcept {
-  if (g.kind == PointwiseLoss::kMse) return run_kind<PointwiseLoss::kMse, T>(lane, g);
-  run_kind<PointwiseLoss::kBinaryCrossEntropy, T>(lane, g);
+void run(const Lane& lane, const PointwiseLossArguments<T>& given) noexcept {
+  PointwiseLossArguments<T> g = given;
+  if (g.divide) {
+    g.scale = weighted_scale<T>(g.scale, total_weight<T>(g.rows, [&](int64_t row) { return weight_of<T>(g, row); }));
+  }
+  switch (g.kind) {
+    case PointwiseLoss::kMse: return run_kind<PointwiseLoss::kMse, T>(lane, g);
+    case PointwiseLoss::kBinaryCrossEntropy: return run_kind<PointwiseLoss::kBinaryCrossEntropy, T>(lane, g);
+    case PointwiseLoss::kMae: return run_kind<PointwiseLoss::kMae, T>(lane, g);
+    case PointwiseLoss::kHuber: return run_kind<PointwiseLoss::kHuber, T>(lane, g);
+  }
 }
 
 }  // namespace

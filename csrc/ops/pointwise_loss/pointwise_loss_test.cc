@@ -35,7 +35,7 @@ Result<T> run(PointwiseLossArguments<T> g, int lanes, bool in_place = false) {
 }
 
 template <class T>
-void check(PointwiseLoss kind, int64_t rows, int64_t columns) {
+void check(PointwiseLoss kind, int64_t rows, int64_t columns, bool weighted = false) {
   const auto p = normal<T>(rows * columns, 3), dlosses = normal<T>(rows);
   auto t = normal<T>(rows * columns);
   if (kind == PointwiseLoss::kBinaryCrossEntropy) {
@@ -44,6 +44,19 @@ void check(PointwiseLoss kind, int64_t rows, int64_t columns) {
   PointwiseLossArguments<T> g{kind, rows, columns, p.data(), t.data()};
   g.scale = T(1) / T(rows ? rows : 1);
   g.dlosses = rows % 2 ? dlosses.data() : nullptr;
+  std::vector<T> weights, pos_weights;
+  const T class_weights[] = {T(0.5), T(2)};
+  for (int64_t i = 0; i < rows; ++i) weights.push_back(i % 5 == 2 ? T(0) : T(random_bits()() % 1000) / 500);
+  for (int64_t j = 0; j < columns; ++j) pos_weights.push_back(j == 1 ? T(0) : T(random_bits()() % 1000) / 500);
+  if (weighted) {
+    const bool binary = kind == PointwiseLoss::kBinaryCrossEntropy;
+    g.weights = rows % 3 ? weights.data() : nullptr;
+    g.pos_weights = binary && columns != 3 ? pos_weights.data() : nullptr;
+    g.class_weights = binary && columns == 1 ? class_weights : nullptr;
+    g.divide = rows > 40 && (g.weights || g.class_weights);
+    g.delta = T(0.75);
+    if (g.divide) g.scale = 1;
+  }
   const auto want = reference::pointwise_loss<T>(g);
   const auto got = run<T>(g, 1);
   const double eps = std::numeric_limits<T>::epsilon();
@@ -52,7 +65,8 @@ void check(PointwiseLoss kind, int64_t rows, int64_t columns) {
   for (size_t i = 0; i < got.losses.size(); ++i) {
     REQUIRE(std::abs(got.losses[i] - want.losses[i]) <= 32 * eps * (1 + std::abs(want.losses[i])));
   }
-  const double scale = 40 * g.scale / static_cast<double>(columns);
+  const double part = g.divide ? std::fmax(1, 1 / want.totals.weight) : 1;
+  const double scale = 40 * g.scale / static_cast<double>(columns) * (weighted ? 8 * part : 1);
   for (size_t i = 0; i < want.gradient.size(); ++i) {
     REQUIRE(std::abs(got.gradient[i] - want.gradient[i]) <= 8 * eps * scale);
   }
@@ -62,6 +76,8 @@ void check(PointwiseLoss kind, int64_t rows, int64_t columns) {
   CHECK(std::abs(got.totals.loss - want.totals.loss) <= 32 * eps * (want.totals.loss + double(rows)));
   CHECK(got.totals.correct == want.totals.correct);
   CHECK(got.totals.bad_row == -1);
+  CHECK(got.totals.bad_weight == -1);
+  CHECK(std::abs(got.totals.weight - want.totals.weight) <= 8 * eps * (1 + want.totals.weight));
   for (int lanes : {2, 3, 7}) {
     const auto other = run<T>(g, lanes, lanes == 2);
     CHECK(other.losses == got.losses);
@@ -74,13 +90,16 @@ void check(PointwiseLoss kind, int64_t rows, int64_t columns) {
 
 }  // namespace
 
-TEST_CASE("mse and binary_cross_entropy match the reference, with the same bits for any number of lanes") {
+TEST_CASE("losses that compare element by element match the reference, with the same bits for any number of lanes") {
   for_each_isa([] {
-    for (PointwiseLoss kind : {PointwiseLoss::kMse, PointwiseLoss::kBinaryCrossEntropy}) {
+    for (PointwiseLoss kind :
+         {PointwiseLoss::kMse, PointwiseLoss::kBinaryCrossEntropy, PointwiseLoss::kMae, PointwiseLoss::kHuber}) {
       for (int64_t columns : {1, 2, 3, 10, 16, 17, 100}) {
         for (int64_t rows : {0, 1, 5, 31, 32, 33, 100, 500}) {
           check<float>(kind, rows, columns);
           check<double>(kind, rows, columns);
+          check<float>(kind, rows, columns, true);
+          check<double>(kind, rows, columns, true);
         }
       }
       check<float>(kind, 10001, 1);

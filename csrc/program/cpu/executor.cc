@@ -71,13 +71,16 @@ const Arenas::Memory& Arenas::at(const Arena& arena) const {
 }
 
 Executor::Executor(const Program& program, const Arenas& arenas, Team& team)
-    : resources_(program.resources), records_(static_cast<size_t>(team.lanes())) {
+    : resources_(program.resources), constants_(program.constants), records_(static_cast<size_t>(team.lanes())) {
   validate(program);
   for (const Arena& arena : program.arenas)
     temp_arenas_.push_back(arena.kind == BufferKind::kTemp ? arena.name : std::string());
   const Schedule schedule = make_schedule(program, team.lanes());
   for (const auto& resource : resources_) resource_table_.push_back(resource.get());
-  make_calls(program, starts_of(program.arenas, arenas));
+  Arenas all = arenas;
+  auto* const constants = reinterpret_cast<std::byte*>(constants_.data());
+  if (!constants_.empty()) all.set("constants", BufferKind::kConst, constants, static_cast<int64_t>(constants_.size()));
+  make_calls(program, starts_of(program.arenas, all));
   for (size_t i = 0; i < code_.size(); ++i) {
     code_[i].barrier = schedule.dispatches[i].barrier;
     code_[i].single_lane = schedule.dispatches[i].single_lane;

@@ -131,6 +131,7 @@ class GRADRING_API Executor {
   std::vector<Binding> inputs_, outputs_, temps_;
   std::vector<std::string> temp_arenas_;
   std::vector<std::shared_ptr<Resource>> resources_;
+  std::string constants_;  // what the buffers of kind kConst hold
   std::vector<Resource*> resource_table_;
   std::vector<LaneRecord> records_;
   int64_t rows_ = 0;

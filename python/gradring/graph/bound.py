@@ -36,6 +36,15 @@ def checked_gradients(graph: Graph, when: str, updates: int) -> Graph:
     return graph.with_nodes([*graph.nodes[:before], look, check, *graph.nodes[before:]])
 
 
+def _keeps_bound(graph: Graph, node: Node) -> bool:
+    """Whether what the loss is given beside predictions and class numbers leaves its promise as it is."""
+    if "target" in node.inputs and graph.values[node.inputs["target"]].dtype != "int64":
+        return False
+    weighted = "sample_weight" in node.inputs or "class_weight" in node.inputs
+    spread = "class_weight" in node.inputs and node.attributes.get("label_smoothing", 0.0) > 0
+    return not weighted or (node.attributes.get("reduction") == "mean" and not spread)
+
+
 def _outputs(node: Node) -> dict[str, Operand]:
     schema = schema_of(node.op)
     return {role: schema.operands[role] for role in node.outputs} if schema is not None else {}
@@ -50,12 +59,13 @@ class Bounds:
         self._proofs: list[Node] = []
         self._largest: dict[tuple[str, int, int], str] = {}
         self._bounded: set[tuple[str, int, int]] = set()  # gradients dy whose sums over the rows are bounded too
-        # Gradients whose magnitude their op promises to limit, such as those of cross entropy.
+        # Gradients whose magnitude their op promises to limit, such as those of cross entropy: with weights it can do so for
+        # a mean over class numbers alone, because no weight is larger than the sum by which the mean divides.
         self._known = {
             graph.place(node.outputs[role]): operand.bound
             for node in graph.nodes
             for role, operand in _outputs(node).items()
-            if math.isfinite(operand.bound)
+            if math.isfinite(operand.bound) and _keeps_bound(graph, node)
         }
 
     @property

@@ -8,6 +8,7 @@ those inputs that need one. A gradient is called ``d(name)``. A parameter's grad
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gradring.graph.schema import schema_of
@@ -139,44 +140,82 @@ def _depends_on_parameters(graph: Graph, trained: Layout | None) -> set[str]:
     return wanted
 
 
-def with_loss(graph: Graph, output: str, loss: str, *, gradient: bool, sums: bool = False) -> Graph:
+def with_loss(
+    graph: Graph,
+    output: str,
+    loss: Any,
+    *,
+    gradient: bool,
+    sums: bool = False,
+    target: tuple[tuple[int, ...], str] | None = None,
+    weight: int | None = None,
+) -> Graph:
     """Add the target input, the loss, if asked its gradient by the output, and the check of the step.
 
-    ``sums`` leaves the gradient undivided by the batch's size, for batches whose gradients are added up.
+    ``loss`` is one of ``gr.losses``, or the name of an op. ``sums`` leaves the gradient undivided by the batch's size, for
+    batches whose gradients are added up. ``target`` is the shape of a row of the targets and their dtype, where a loss takes
+    several kinds. ``weight`` is the number of the batch's field that has the samples' weights.
     """
+    shape = graph.values[output].shape
+    op, options, constants = (loss, {}, {}) if isinstance(loss, str) else loss.for_outputs(shape).native()
     value = graph.values[output]
-    shape = value.shape
     rows = shape[0]
-    if loss == "binary_cross_entropy":
+    if op == "binary_cross_entropy":
         _require_logits(graph, output)
-    taken = {value.offset for value in graph.values.values() if value.kind == "input" and value.within is None}
-    slot = next(number for number in range(len(taken) + 1) if number not in taken)  # the field that no input is
-    classes = loss == "cross_entropy"
+    taken = {weight} | {
+        value.offset for value in graph.values.values() if value.kind == "input" and value.within is None
+    }
+    slot = next(number for number in range(len(taken) + 2) if number not in taken)  # the field that no input is
+    schema = schema_of(op)
+    assert schema is not None
+    classes = op == "cross_entropy"
+    soft = classes and target is not None and target[1] != "int64"
     if classes and len(shape) != 2:
         raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
-    target = (
-        Value("target", (rows,), "input", "int64", offset=slot)
-        if classes
-        else Value("target", shape, "input", value.dtype, offset=slot)
-    )
-    # What the loss writes about the batch: the sum of its losses, how many are right, the first bad label.
-    graph = graph.with_value(target).with_value(Value("totals", (3,), dtype="int64"))
+    goal = Value("target", shape, "input", value.dtype, offset=slot)
+    if classes and not soft:
+        goal = Value("target", (rows,), "input", "int64", offset=slot)
+    elif target is not None and schema.effects:  # a function's, which may be anything
+        goal = Value("target", (rows, *target[0]), "input", target[1], offset=slot)
+    # What the loss writes about the batch: the sum of its losses, how many are right, the first bad label, the sum of the
+    # weights, the first bad weight.
+    graph = graph.with_value(goal).with_value(Value("totals", (5,), dtype="int64"))
+    inputs = {"x": output, "target": "target"}
+    if weight is not None:
+        graph = graph.with_value(Value("sample_weight", (rows,), "input", value.dtype, offset=weight))
+        inputs["sample_weight"] = "sample_weight"
+    for role, data in constants.items():
+        graph = graph.with_value(Value(role, (len(data),), "const", value.dtype, data=data))
+        inputs[role] = role
+    weighted = weight is not None or ("class_weight" in constants and not soft)
+    summed = options.get("reduction") == "sum"
     outputs = {"totals": "totals"}
     if gradient:
         graph = graph.with_value(Value(gradient_name(output), shape, dtype=value.dtype))
         outputs["dx"] = gradient_name(output)
+    for role in schema.outputs:
+        if role not in outputs and not schema.operands[role].optional:  # what a function writes beside
+            made = Value(role, (rows,), dtype=value.dtype) if role != "answer" else Value(role, (1,), dtype="int64")
+            outputs[role] = graph.fresh(role)
+            graph = graph.with_value(replace(made, name=outputs[role]))
     node = Node(
-        loss,
-        {"x": output, "target": "target"},
+        op,
+        inputs,
         outputs,
-        {"reduction": "sample" if sums else "mean"},
+        {"reduction": "sample" if sums else "mean", **options},
+        effects="call of the loss" if schema.effects else "",
         phase="loss",
-        origin=loss,
+        origin=op,
     )
-    return _with_check(graph.with_node(node), rows, sums)
+    check: dict[str, Any] = {"rows": rows}
+    if weighted:
+        check["weighted"] = True
+    if summed:
+        check["columns"] = 1 if classes or schema.effects else value.size // rows
+    return _with_check(graph.with_node(node), check, sums)
 
 
-def _with_check(graph: Graph, rows: int, sums: bool) -> Graph:
+def _with_check(graph: Graph, attributes: Mapping[str, Any], sums: bool) -> Graph:
     """Add the node that looks at the loss and decides whether the step may go on."""
     fields = {"loss_sum": "loss_sum", "weight": "loss_weight", "correct": "correct", "finite": "finite"}
     inputs = {"totals": "totals"}
@@ -186,7 +225,7 @@ def _with_check(graph: Graph, rows: int, sums: bool) -> Graph:
         inputs["pending"] = "step.pending_weight"
         fields["total_weight"] = "total_weight"
     outputs = {role: f"step.{field}" for role, field in fields.items()}
-    node = Node("check_step", inputs, outputs, {"rows": rows}, effects="check", phase="check", origin="check")
+    node = Node("check_step", inputs, outputs, attributes, effects="check", phase="check", origin="check")
     return graph.with_node(node)
 
 

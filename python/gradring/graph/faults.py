@@ -58,6 +58,14 @@ def fault_error(
     evaluation (None), which changes nothing anyway; ``y`` are the labels, where they lie in memory."""
     if result["fault"] == "id":
         return id_error(result, plans, result["sample"], batch, updates is not None)
+    if result["fault"] == "weight":
+        unchanged = "" if updates is None else "; no parameter was changed by this batch"
+        if result["row"] < 0:
+            return ValueError(f"[Trainer] the weights of batch {batch} are all zero: leave such samples out{unchanged}")
+        return ValueError(
+            f"[Trainer] batch {batch}, row {result['row']} (sample {result['sample']}): the weight is negative, infinite or "
+            f"NaN: must be finite and at least 0{unchanged}"
+        )
     if result["fault"] == "label":
         sample = result["sample"]
         if loss == "binary_cross_entropy":
@@ -66,6 +74,11 @@ def fault_error(
             return ValueError(
                 f"[binary_cross_entropy] batch {batch}, row {result['row']} (sample {sample}): the target{target} must be "
                 f"from 0 to 1: divide 0..255 by 255, and (y + 1) / 2 makes 0 and 1 of -1 and 1{unchanged}"
+            )
+        if y is not None and y.ndim > 1:
+            return ValueError(
+                f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): the target is no distribution: "
+                "probabilities are from 0 to 1"
             )
         classes = next(i.limit() for plan in plans for i in plan.instructions if i.is_loss)
         label = "out of range:" if y is None else f"{y[sample]},"

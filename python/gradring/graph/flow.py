@@ -72,7 +72,7 @@ def _check_moment(graph: Graph, moment: tuple[str, ...]) -> None:
     memory = _Memory(graph)
     for value in graph.values.values():
         if value.within is None and (
-            value.kind in ("input", "param", "buffer", "state")
+            value.kind in ("input", "param", "buffer", "state", "const")
             or (value.kind == "step" and value.name.removeprefix("step.") in GIVEN)
         ):
             memory.write(value.name, "")

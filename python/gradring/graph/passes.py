@@ -50,18 +50,26 @@ def predict_graph(
 
 
 def evaluate_graph(
-    model: Traceable, inputs: Inputs, loss: str, *, dtype: str = "float32", layout: Layout | None = None
+    model: Traceable,
+    inputs: Inputs,
+    loss: Any,
+    *,
+    dtype: str = "float32",
+    layout: Layout | None = None,
+    target: tuple[tuple[int, ...], str] | None = None,
+    weight: int | None = None,
 ) -> Graph:
-    """The forward pass and the loss."""
+    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are as ``with_loss`` takes them."""
     graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
-    return checked(replace(promised(with_loss(graph, output, loss, gradient=False)), mode="evaluate"))
+    graph = with_loss(graph, output, loss, gradient=False, target=target, weight=weight)
+    return checked(replace(promised(graph), mode="evaluate"))
 
 
 def train_graph(
     model: Traceable,
     inputs: Inputs,
-    loss: str,
+    loss: Any,
     *,
     optimizer: Any,
     dtype: str = "float32",
@@ -71,8 +79,12 @@ def train_graph(
     accumulate: bool = False,
     fuse_update: bool = False,
     check_finite: bool = False,
+    target: tuple[tuple[int, ...], str] | None = None,
+    weight: int | None = None,
 ) -> Graph:
     """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
+
+    ``loss``, ``target`` and ``weight`` are as ``with_loss`` takes them.
 
     Parameters that are ``frozen`` get neither gradients nor updates, and what only their gradients would need is not
     computed. ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with
@@ -82,14 +94,17 @@ def train_graph(
     graph, output = trace(model, inputs, training=True, dtype=dtype, layout=layout)
     graph, moves = without_buffer_updates(graph)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
-    graph = checked(promised(with_loss(graph, output, loss, gradient=True, sums=accumulate)))
+    summed = getattr(loss, "reduction", "mean") == "sum"
+    graph = with_loss(graph, output, loss, gradient=True, sums=accumulate, target=target, weight=weight)
+    graph = checked(promised(graph))
     layout = _layout_of(graph, layout)
     graph = checked(promised(differentiate(graph, output, layout.without(frozen))))
     graph = checked(fuse_backward(graph))
     graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
-    graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=accumulate, layout=layout, frozen=frozen)
+    divided = accumulate and not summed
+    graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen)
     whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
     if clip_norm is not None:  # clipping looks at every gradient anyway
         return whole

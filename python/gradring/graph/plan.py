@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from gradring.graph.lower import Instruction, Resource, Tensor, lower
 from gradring.graph.schema import dense_strides
 from gradring.ir import ITEM, Arena, Graph, Value, memory_of
@@ -48,6 +50,7 @@ class Plan:
     resources: tuple[Resource, ...]
     fields: int
     outputs: int
+    constants: bytes = b""  # what the arena of that name holds
     barriers: tuple[bool, ...] = field(default=(), compare=False)
     lanes: int = field(default=0, compare=False)
     # What the instructions were made from; a plan that is kept goes without.
@@ -76,6 +79,7 @@ class Plan:
             "resources": [r.native() for r in self.resources],
             "fields": self.fields,
             "outputs": self.outputs,
+            "constants": self.constants,
         }
 
     def __str__(self) -> str:
@@ -150,6 +154,18 @@ def _temps(graph: Graph, alive: Mapping[str, tuple[int, int]]) -> tuple[dict[str
     return arenas, offsets
 
 
+def _constants(graph: Graph) -> tuple[dict[str, Arena], dict[str, int], bytes]:
+    """The arena of the constants, where each of them lies in it, and what it holds."""
+    offsets: dict[str, int] = {}
+    held = bytearray()
+    for value in graph.values.values():
+        if value.kind == "const":
+            held.extend(bytes(_align(len(held)) - len(held)))
+            offsets[value.name] = len(held)
+            held.extend(np.array(value.data, value.dtype).tobytes())
+    return {"constants": Arena("constants", "const", len(held))} if held else {}, offsets, bytes(held)
+
+
 def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
     """Fix every buffer's place. ``output`` names the value that the program delivers, or is None."""
     values = graph.values
@@ -164,6 +180,9 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
                 alive[name] = (alive.get(name, (step, step))[0], step)
     arenas, offsets = _temps(graph, alive)
     arenas.update(memory_of(graph).arenas)
+    known, places, constants = _constants(graph)
+    arenas.update(known)
+    offsets.update(places)
     roots = list(dict.fromkeys(graph.root(n) for node in graph.nodes for n in node.names() if values[n].kind != "step"))
     number = {name: i for i, name in enumerate(roots)}
     used = list(dict.fromkeys(values[n].lies_in for n in roots if n != delivered and values[n].kind != "input"))
@@ -174,7 +193,7 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
             return Buffer(root.name, "output", size, 0)
         if root.kind == "input":
             return Buffer(root.name, "input", size, root.offset)
-        offset = offsets[root.name] if root.kind == "temp" else root.offset * ITEM[root.dtype]
+        offset = offsets[root.name] if root.kind in ("temp", "const") else root.offset * ITEM[root.dtype]
         return Buffer(root.name, arenas[root.lies_in].kind, size, offset, used.index(root.lies_in))
 
     @cache
@@ -199,4 +218,5 @@ def plan(graph: Graph, output: str | None, *, mode: str) -> Plan:
         resources=tuple(resources),
         fields=1 + max(v.offset for v in inputs),
         outputs=int(delivered in number),
+        constants=constants,
     )

@@ -21,7 +21,7 @@ from gradring.ir.layout import GRAIN
 
 __all__ = ["check"]
 
-_KINDS = ("input", "output", "param", "buffer", "grad", "state", "temp", "step")
+_KINDS = ("input", "output", "param", "buffer", "grad", "state", "temp", "step", "const")
 _DTYPES = tuple(ITEM)
 
 
@@ -128,7 +128,7 @@ def _check_kind(graph: Graph, number: int, node: Node, schema: Schema, role: str
             raise fail(number, node, label, "field of the step record", f"step.{field}", name)
     elif value.kind == "step":
         raise fail(number, node, label, "kind", "an array", "a field of the step record")
-    elif role in node.outputs and value.kind in ("input", "param", "buffer", "state"):
+    elif role in node.outputs and value.kind in ("input", "param", "buffer", "state", "const"):
         raise fail(number, node, label, "kind of an output", "temp, grad or output", value.kind)
 
 

@@ -25,7 +25,14 @@ ITEM = {
 """Bytes of an element."""
 
 # The arena in which the roots of a kind lie unless they say otherwise.
-_ARENAS = {"param": "parameters", "buffer": "parameters", "grad": "gradients", "state": "state", "temp": "temps"}
+_ARENAS = {
+    "param": "parameters",
+    "buffer": "parameters",
+    "grad": "gradients",
+    "state": "state",
+    "temp": "temps",
+    "const": "constants",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Value:
 
     ``kind`` says where the array lives: ``input`` and ``output`` come with the batch; ``param``, ``grad`` and
     ``state`` are arenas that last; ``buffer`` is a part of the parameters' arena that no optimizer changes, such as
-    running moments; ``temp`` is memory of this step; ``step`` is a field of the step record.
+    running moments; ``temp`` is memory of this step; ``step`` is a field of the step record; ``const`` has the numbers of
+    ``data``, which are part of the program.
 
     ``within`` names the value of which this one is a view, and ``offset`` is the element where the view begins. A
     value without ``within`` is a root. A root's own ``offset`` is its place in its arena, in elements; an input's is the
@@ -50,6 +58,7 @@ class Value:
     offset: int = 0
     arena: str = ""
     span: bool = False
+    data: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Loss"]
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradring.arguments import choice
+
+__all__ = ["ClassWeight", "Loss", "Native", "Reduction", "balanced", "numbers"]
+
+ClassWeight: TypeAlias = "Mapping[int, float] | ArrayLike | Literal['balanced'] | None"
+Reduction = Literal["mean", "sum"]
+
+
+class Native(NamedTuple):
+    """How a program computes a loss: the op, its attributes, and the arrays of numbers that it is given by role."""
+
+    op: str
+    attributes: Mapping[str, Any]
+    constants: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Loss(ABC):
     """A function of the model's outputs and the targets, whose mean over the samples is made small.
+
+    With sample weights the mean is the sum of the weighted losses over the sum of the weights, over all batches of an
+    update or of an evaluation. ``reduction="sum"`` adds the losses of all elements, and divides by nothing.
 
     ``kind`` names the op. ``counts_right`` says whether the op counts the rows whose prediction is right, which gives the
     accuracy.
@@ -21,12 +41,66 @@ class Loss(ABC):
     counts_right: ClassVar[bool]
 
     @abstractmethod
-    def target_dtype(self, dtype: str) -> str:
-        """The dtype of the targets in a program that computes in ``dtype``."""
+    def native(self) -> Native:
+        """How a program computes the loss."""
+
+    def target_dtype(self, dtype: str, y: Any = None) -> str:
+        """The dtype of the targets ``y``, an array or what has its dtype, in a program that computes in ``dtype``."""
+        return dtype
 
     def targets(self, y: Any) -> Any:
         """Targets, an array or what has its shape and dtype, as the loss takes them; ``TypeError`` or ``ValueError``."""
         return y
 
+    def with_class_weight(self, weights: Any) -> Loss:
+        """This loss with a weight for each class: a dict by class number, or an array; ``TypeError`` if it has none."""
+        raise TypeError(
+            f"[Trainer] class_weight goes with cross_entropy and binary_cross_entropy, and the loss is {self.kind}: give the "
+            "weight of each sample instead, as the field 'weight'"
+        )
+
+    def for_outputs(self, shape: tuple[int, ...]) -> Loss:
+        """This loss for outputs of this shape, samples included; ``ValueError`` if it cannot be theirs."""
+        return self
+
+    def _check_reduction(self, reduction: Any) -> None:
+        choice(type(self).__name__, "reduction", reduction, ("mean", "sum"))
+
     def __str__(self) -> str:
         return self.kind
+
+
+def numbers(where: str, given: Any) -> tuple[float, ...]:
+    """A vector of weights as floats; ``TypeError`` or ``ValueError`` that begins with ``where`` for what is none."""
+    try:
+        array = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} must be a vector of numbers, got {type(given).__name__}") from None
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{where} must be a vector of numbers, got an array of shape {array.shape}")
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if bad.size:
+        raise ValueError(f"{where}: number {int(bad[0])} is {array[bad[0]]}: must be finite and at least 0")
+    if not array.any():
+        raise ValueError(f"{where}: all are zero: at least one must be above 0")
+    return tuple(array.tolist())
+
+
+def balanced(labels: NDArray[Any], classes: int) -> dict[int, float]:
+    """Weights by which every class counts alike: ``samples / (classes * samples of the class)``; ``ValueError`` for a class
+    without samples.
+
+    >>> balanced(np.array([0, 0, 0, 1]), 2)
+    {0: 0.6666666666666666, 1: 2.0}
+    """
+    if labels.dtype.kind == "f" and labels.ndim > 1 and labels.shape[1] > 1:
+        raise ValueError("[Trainer] class_weight='balanced' counts class numbers, and the targets are probabilities")
+    numbers = labels.reshape(-1)
+    counts = np.bincount(numbers[(numbers >= 0) & (numbers < classes)].astype(np.int64), minlength=classes)
+    absent = np.flatnonzero(counts == 0)
+    if absent.size:
+        raise ValueError(
+            f"[Trainer] class_weight='balanced': class {int(absent[0])} of {classes} has no sample in the training data, so no "
+            "weight makes it count as the others: give class_weight as a dict, or train a model of the classes that are there"
+        )
+    return {label: float(counts.sum() / (classes * count)) for label, count in enumerate(counts.tolist())}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from gradring.errors import NotBuilt
-from gradring.losses.base import Loss
+import numpy as np
+
+from gradring.losses.base import Loss, Native, Reduction, numbers
 
 __all__ = ["BinaryCrossEntropy"]
 
@@ -16,20 +19,64 @@ class BinaryCrossEntropy(Loss):
     """``-(t log p + (1 - t) log(1 - p))`` with ``p = sigmoid(outputs)``, the mean over all elements. Targets have the shape of
     the outputs and are from 0 to 1; the model ends without a sigmoid.
 
-    ``pos_weight`` raises ``NotBuilt``: this version's kernel has none.
+    Several outputs are several labels, each of which is there or not; the accuracy counts the samples of which every label
+    is right. ``pos_weight``, a number or one for each label, multiplies the first term: above 1 it makes the model find
+    more of the rare ones. That is the definition of ``torch.nn.BCEWithLogitsLoss``.
 
-    >>> BinaryCrossEntropy()
-    BinaryCrossEntropy(pos_weight=None)
+    >>> BinaryCrossEntropy(pos_weight=3.0)
+    BinaryCrossEntropy(pos_weight=3.0, reduction='mean')
     """
 
     pos_weight: Any = None
+    reduction: Reduction = "mean"
+    _by_class: tuple[float, ...] | None = field(default=None, repr=False)  # the weights of 0 and of 1
 
     kind: ClassVar[str] = "binary_cross_entropy"
     counts_right: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.pos_weight is not None:
-            raise NotBuilt("gr.losses.BinaryCrossEntropy(pos_weight=...) is planned; this version weighs 0 and 1 alike")
+        self._check_reduction(self.reduction)
+        if self.pos_weight is None:
+            return
+        given = self.pos_weight
+        weights = numbers("[BinaryCrossEntropy] pos_weight", [given] if np.ndim(given) == 0 else given)
+        object.__setattr__(self, "pos_weight", weights[0] if np.ndim(given) == 0 else weights)
 
-    def target_dtype(self, dtype: str) -> str:
-        return dtype
+    def native(self) -> Native:
+        constants: dict[str, tuple[float, ...]] = {}
+        if self._by_class is not None:
+            constants["class_weight"] = self._by_class
+        if self.pos_weight is not None:
+            constants["pos_weight"] = self.pos_weight
+        attributes = {} if self.reduction == "mean" else {"reduction": "sum"}
+        return Native("binary_cross_entropy", attributes, constants)
+
+    def with_class_weight(self, weights: Any) -> BinaryCrossEntropy:
+        if self.pos_weight is not None:
+            raise ValueError("[Trainer] class_weight and BinaryCrossEntropy(pos_weight=) are both given: leave one out")
+        if isinstance(weights, Mapping):
+            unknown = [label for label in weights if label not in (0, 1)]
+            if unknown or not weights:
+                raise ValueError(f"[Trainer] class_weight must have the classes 0 and 1, got {dict(weights)}")
+            weights = [weights.get(0, 1.0), weights.get(1, 1.0)]
+        found = numbers("[Trainer] class_weight", weights)
+        if len(found) != 2:
+            raise ValueError(f"[Trainer] class_weight must have the weights of 0 and of 1, got {len(found)} numbers")
+        return replace(self, _by_class=found)
+
+    def for_outputs(self, shape: tuple[int, ...]) -> BinaryCrossEntropy:
+        columns = math.prod(shape[1:])
+        if self._by_class is not None and columns != 1:
+            raise ValueError(
+                f"[Trainer] class_weight: the model gives {columns} labels for each sample, and each of them is 0 or 1: weigh "
+                "them by gr.losses.BinaryCrossEntropy(pos_weight=[...])"
+            )
+        if self.pos_weight is None:
+            return self
+        weights = (self.pos_weight,) * columns if isinstance(self.pos_weight, float) else self.pos_weight
+        if len(weights) != columns:
+            raise ValueError(
+                f"[BinaryCrossEntropy] pos_weight has {len(weights)} numbers, and the model gives {columns} labels for each "
+                "sample: give one for each"
+            )
+        return replace(self, pos_weight=weights)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from gradring.arguments import real
-from gradring.errors import NotBuilt
-from gradring.losses.base import Loss
+from gradring.arguments import real, whole
+from gradring.losses.base import Loss, Native, Reduction, numbers
 
 __all__ = ["CrossEntropy"]
 
@@ -15,37 +15,88 @@ __all__ = ["CrossEntropy"]
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """``-log(softmax(outputs)[label])`` of (batch, classes) outputs, without a softmax at the model's end, and (batch,)
-    integer labels; (batch, 1) is taken too.
+    integer labels; (batch, 1) is taken too. Floating targets (batch, classes) are distributions: ``-sum(t log p)``.
 
-    ``weight`` per class and ``label_smoothing`` above 0 raise ``NotBuilt``: this version's kernel has neither.
+    ``label_smoothing`` spreads that share of each target evenly over all classes. ``weight`` has a number for each class, by
+    which the term of that class is multiplied; with class numbers the mean is then the sum of the losses over the sum of
+    the labels' weights, and with distributions it is over the number of samples. These are the definitions of
+    ``torch.nn.CrossEntropyLoss``.
 
-    >>> CrossEntropy()
-    CrossEntropy(weight=None, label_smoothing=0.0)
+    >>> CrossEntropy(label_smoothing=0.1)
+    CrossEntropy(weight=None, label_smoothing=0.1, reduction='mean')
     """
 
     weight: Any = None
     label_smoothing: float = 0.0
+    reduction: Reduction = "mean"
+    _by_class: Any = field(default=None, repr=False)  # items of a dict, until the number of classes is known
 
     kind: ClassVar[str] = "cross_entropy"
     counts_right: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         real("CrossEntropy", "label_smoothing", self.label_smoothing, least=0, below=1)
+        self._check_reduction(self.reduction)
         if self.weight is not None:
-            raise NotBuilt("gr.losses.CrossEntropy(weight=...) is planned; this version weighs all classes alike")
-        if self.label_smoothing:
-            raise NotBuilt(
-                "gr.losses.CrossEntropy(label_smoothing=...) is planned; this version takes labels as they are"
-            )
+            object.__setattr__(self, "weight", numbers("[CrossEntropy] weight", self.weight))
 
-    def target_dtype(self, dtype: str) -> str:
-        return "int64"
+    def native(self) -> Native:
+        attributes: dict[str, Any] = {"label_smoothing": float(self.label_smoothing)} if self.label_smoothing else {}
+        if self.reduction == "sum":
+            attributes["reduction"] = "sum"
+        return Native("cross_entropy", attributes, {} if self.weight is None else {"class_weight": self.weight})
+
+    def target_dtype(self, dtype: str, y: Any = None) -> str:
+        return dtype if y is not None and y.dtype.kind == "f" else "int64"
 
     def targets(self, y: Any) -> Any:
         if y.ndim == 2 and y.shape[1] == 1:
             y = y.reshape(-1)
+        if y.ndim == 2 and y.dtype.kind == "f":
+            return y
+        if y.ndim == 2:
+            raise ValueError(
+                f"[cross_entropy] y is {y.shape} of {y.dtype}: must be (batch,) integer labels, or (batch, classes) "
+                "probabilities of a floating dtype; of one-hot rows, y.argmax(axis=1) makes labels"
+            )
         if y.ndim != 1:
             raise ValueError(f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels")
         if y.dtype.kind not in "iu":
-            raise TypeError(f"[cross_entropy] y must be integer labels, got dtype {y.dtype}")
+            raise TypeError(
+                f"[cross_entropy] y must be integer labels, got dtype {y.dtype}; probabilities have the shape "
+                "(batch, classes)"
+            )
         return y
+
+    def with_class_weight(self, weights: Any) -> CrossEntropy:
+        if self.weight is not None:
+            raise ValueError("[Trainer] class_weight and CrossEntropy(weight=) are both given: leave one of them out")
+        if not isinstance(weights, Mapping):
+            return replace(self, weight=numbers("[Trainer] class_weight", weights))
+        for label, weight in weights.items():
+            whole("Trainer", "class_weight: a label", label, 0)
+            real("Trainer", f"class_weight: the weight of class {label}", weight, least=0)
+        if not weights:
+            raise ValueError("[Trainer] class_weight is an empty dict: give the weight of at least one class, or None")
+        return replace(self, _by_class=tuple(weights.items()))
+
+    def for_outputs(self, shape: tuple[int, ...]) -> CrossEntropy:
+        if len(shape) != 2:
+            raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
+        classes = shape[-1]
+        if self._by_class is not None:
+            given = dict(self._by_class)
+            unknown = [label for label in given if label >= classes]
+            if unknown:
+                raise ValueError(
+                    f"[Trainer] class_weight has class {unknown[0]}, and the model has {classes} outputs: classes are from "
+                    f"0 to {classes - 1}"
+                )
+            by_class = tuple(float(given.get(label, 1.0)) for label in range(classes))
+            return replace(self, weight=by_class, _by_class=None)
+        if self.weight is not None and len(self.weight) != classes:
+            raise ValueError(
+                f"[CrossEntropy] there are weights for {len(self.weight)} classes, and the model has {classes} outputs: give "
+                "one for each class"
+            )
+        return self

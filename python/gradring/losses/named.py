@@ -8,11 +8,11 @@ from gradring.arguments import choice
 from gradring.losses.base import Loss
 from gradring.losses.binary_cross_entropy import BinaryCrossEntropy
 from gradring.losses.cross_entropy import CrossEntropy
-from gradring.losses.mse import MSE
+from gradring.losses.regression import MAE, MSE, Huber
 
 __all__ = ["NAMES", "as_loss"]
 
-_LOSSES = (CrossEntropy, MSE, BinaryCrossEntropy)
+_LOSSES = (CrossEntropy, MSE, BinaryCrossEntropy, MAE, Huber)
 NAMES = tuple(loss.kind for loss in _LOSSES)
 
 
@@ -20,7 +20,7 @@ def as_loss(where: str, loss: Any) -> Loss:
     """A loss, from itself or from its name; an error that begins with ``where`` for anything else.
 
     >>> as_loss("Trainer", "mse")
-    MSE()
+    MSE(reduction='mean')
     """
     if isinstance(loss, Loss):
         return loss

@@ -15,13 +15,14 @@ __all__ = ["Dropout"]
 
 class Dropout(Layer):
     """In training, zero each element with probability ``p`` and divide the rest by ``1 - p``; otherwise do nothing.
+    With ``p=1`` all are zero, and so are the gradients before this layer.
 
     Which elements is a function of (seed, forward pass, layer, sample, element), so it does not depend on threads or on
     how a batch is cut. Srivastava et al., "Dropout", 2014.
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = real("Dropout", "p", p, least=0, below=1)
+        self.p = real("Dropout", "p", p, least=0, most=1)
 
     def trace(self, tracer: Builder, x: str) -> str:
         if not tracer.training or self.p == 0.0:

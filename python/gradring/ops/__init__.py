@@ -16,7 +16,16 @@ from gradring.ops.layer_norm import layer_norm, layer_norm_vjp
 from gradring.ops.linear import linear, linear_vjp
 from gradring.ops.lion import lion_update
 from gradring.ops.matmul import matmul
-from gradring.ops.pointwise_loss import binary_cross_entropy, binary_cross_entropy_vjp, mse, mse_vjp
+from gradring.ops.pointwise_loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_vjp,
+    huber,
+    huber_vjp,
+    mae,
+    mae_vjp,
+    mse,
+    mse_vjp,
+)
 from gradring.ops.rms_norm import rms_norm, rms_norm_vjp
 from gradring.ops.rmsprop import rmsprop_update
 from gradring.ops.sgd import sgd_update
@@ -37,6 +46,8 @@ __all__ = [
     "embedding_vjp",
     "gelu",
     "gelu_vjp",
+    "huber",
+    "huber_vjp",
     "layer_norm",
     "layer_norm_vjp",
     "linear",
@@ -44,6 +55,8 @@ __all__ = [
     "lion_update",
     "log_softmax",
     "log_softmax_vjp",
+    "mae",
+    "mae_vjp",
     "matmul",
     "mse",
     "mse_vjp",

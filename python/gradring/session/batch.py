@@ -14,9 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from gradring.arrays import NATIVE_DTYPES, as_numbers
 from gradring.losses import Loss
 
-__all__ = ["Bound", "Fields", "Look", "bind", "check_target", "rows_contiguous"]
+__all__ = ["WEIGHT", "Bound", "Fields", "Look", "bind", "check_target", "rows_contiguous"]
 
 Array = NDArray[Any]
+
+WEIGHT = "weight"
+"""The field of a batch that has its samples' weights. It may follow the targets, or be absent."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,16 @@ class Fields(Protocol):
 class Bound:
     """Fields in the order of a session's names, the targets last: arrays, or a ``Look`` each if ``feed`` has them.
 
-    ``slots`` are their numbers in a batch of the feed. ``copied`` says that an array here is not the one that was given.
+    ``slots`` are their numbers in a batch of the feed. ``weight`` are the samples' weights, if there are any, and
+    ``weight_slot`` is their number. ``copied`` says that an array here is not the one that was given.
     """
 
     fields: tuple[Any, ...]
     slots: tuple[int, ...]
     feed: Fields | None = None
     copied: bool = False
+    weight: Any = None
+    weight_slot: int | None = None
 
     def __len__(self) -> int:
         return len(self.fields[0])
@@ -77,7 +83,7 @@ class Bound:
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
-        """The shapes and dtypes on which programs depend, beside the number of rows."""
+        """The shapes and dtypes on which programs depend, beside the number of rows and whether there are weights."""
         return tuple((f.shape[1:], f.dtype.kind in "iu", slot) for f, slot in zip(self.fields, self.slots, strict=True))
 
 
@@ -105,21 +111,33 @@ def bind(
     *,
     slots: Sequence[int],
     order: Sequence[str] | None = None,
+    weightless: bool = False,
 ) -> Bound:
-    """The fields ``names``, the last of which are the targets, of equally many samples.
+    """The fields ``names``, the last of which are the targets, of equally many samples, and their weights, if there are any.
 
     ``given`` is a mapping of arrays by name, arrays in the order of the names, or a loader's ``Fields``, which are in this
     ``order`` if they have names. Arrays will be fed in any order: they take the ``slots`` that a loader had before them.
+    With ``weightless`` all weights may be zero, as in one batch of many.
     """
     looks = getattr(given, "looks", None)
     feed: Fields | None = None if looks is None else given
+    count = len(names)
     if isinstance(given, Mapping):
-        given = tuple(given[name] for name in names)
+        given = tuple(given[name] for name in (*names, WEIGHT) if name in given)
     if looks is not None:
-        slots = range(len(names)) if order is None else tuple(map(list(order).index, names))
-        given = tuple(Look(*looks[slot]) for slot in slots) if len(looks) == len(names) else ()
-    if not isinstance(given, (tuple, list)) or len(given) != len(names):
-        raise TypeError(f"[Trainer] a batch must have the fields {_listed(names)}")
+        places = [*names, WEIGHT][: len(looks)]
+        every = tuple(range(len(looks))) if order is None else tuple(map(list(order).index, places))
+        given = tuple(Look(*looks[slot]) for slot in every) if len(looks) in (count, count + 1) else ()
+        slots = every[:count]
+    if not isinstance(given, (tuple, list)) or len(given) not in (count, count + 1):
+        raise TypeError(f"[Trainer] a batch must have the fields {_listed(names)}, and may have {WEIGHT} behind them")
+    weight, weight_slot = None, None
+    if len(given) > count and given[count] is not None:
+        weight_slot = count if looks is None else every[count]
+        weight = given[count] if looks is not None else rows_contiguous(given[count], WEIGHT, dtype)
+    if looks is None and (weight is not None or sorted(slots) != list(range(count))):
+        slots = range(count)  # arrays fill a batch without a gap
+    given = given[:count]
     fields = list(given)
     if looks is None:
         fields = [rows_contiguous(array, name, dtype) for name, array in zip(names, given, strict=True)]
@@ -134,7 +152,34 @@ def bind(
         if field.size == 0:
             raise ValueError(f"[Trainer] {name} is {field.shape}: a sample must have at least one element")
     fields[-1] = loss.targets(fields[-1])
-    return Bound(tuple(fields), tuple(slots), feed, copied)
+    if weight is not None:
+        weight = _checked_weight(weight, len(first), names[0], weightless)
+    return Bound(tuple(fields), tuple(slots), feed, copied, weight, weight_slot)
+
+
+def _checked_weight(weight: Any, samples: int, first: str, weightless: bool) -> Any:
+    """Weights as a vector, of which at least one is above zero unless ``weightless``."""
+    if weight.ndim == 2 and weight.shape[1] == 1:
+        weight = weight.reshape(-1)
+    if weight.ndim != 1:
+        raise ValueError(f"[Trainer] {WEIGHT} is {weight.shape}: must be (samples,), one number for each sample")
+    if weight.dtype.kind not in "fiub":
+        raise TypeError(f"[Trainer] {WEIGHT} must be numbers, got dtype {weight.dtype}")
+    if len(weight) != samples:
+        raise ValueError(f"[Trainer] {first} has {samples} samples, {WEIGHT} has {len(weight)}: must be equal")
+    if isinstance(weight, Look):
+        return weight
+    if not (weight.min() >= 0 and weight.max() < math.inf):  # NaN fails both
+        sample = int(np.flatnonzero(~((weight >= 0) & (weight < math.inf)))[0])
+        raise ValueError(
+            f"[Trainer] {WEIGHT} of sample {sample} is {weight[sample]}: must be finite and at least 0; leave samples out, or "
+            "weigh them 0, that should not count"
+        )
+    if not weightless and not weight.any():
+        raise ValueError(
+            f"[Trainer] {WEIGHT}: all {samples} weights are zero, so there is nothing to learn: leave {WEIGHT} out"
+        )
+    return weight
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradring.loader import Loader, as_source
+from gradring.session.batch import WEIGHT
 
-__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "rows_of"]
+__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source"]
 
 
 class Mean:
@@ -30,7 +31,13 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
     """The source of batches for a model with inputs of these names. Fields that have names are bound by them."""
     if isinstance(data, Mapping):
         require_names(f"[{caller}] data", [*data], names)
-        data = tuple(data[name] for name in names)
+        data = tuple(data[name] for name in (*names, WEIGHT) if name in data)
+    if isinstance(data, tuple) and len(data) == len(names) + 1 and data[-1] is None:
+        data = data[:-1]
+    if isinstance(data, tuple) and len(data) == len(names) + 1 and all(hasattr(part, "shape") for part in data):
+        samples, weights = data[0].shape[:1], data[-1].shape[:1]
+        if samples != weights and samples and weights:
+            raise ValueError(f"[Trainer] {names[0]} has {samples[0]} samples, {WEIGHT} has {weights[0]}: must be equal")
     source = as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
     if isinstance(source, Loader) and source.names is not None:
         require_names(f"[{caller}] the loader", source.names, names)
@@ -57,28 +64,24 @@ def length_of(source: Any) -> int | None:
         return None
 
 
-def rows_of(x: Any) -> int:
-    """The samples of a batch."""
-    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
-
-
 def fields_in(batch: Any, names: Sequence[str]) -> tuple[Any, ...]:
-    """The fields of a batch in the order of ``names``: by name from a dict, else by position."""
+    """The fields of a batch in the order of ``names``, and then its weights if it has any: by name from a dict, else by
+    position."""
     if isinstance(batch, Mapping):
         require_names("a batch", [*batch], names)
-        return tuple(batch[name] for name in names)
-    if isinstance(batch, (tuple, list)) and len(batch) == len(names):
+        return tuple(batch[name] for name in (*names, WEIGHT) if name in batch)
+    if isinstance(batch, (tuple, list)) and len(batch) in (len(names), len(names) + 1):
         return tuple(batch)
     got = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
     raise TypeError(f"[Trainer] a batch must be ({', '.join(names)}) or a dict of {_listed(names)}, got {got}")
 
 
 def require_names(what: str, found: Sequence[Any], names: Sequence[str]) -> None:
-    """``ValueError`` unless these are the names of what a model is trained on."""
-    if set(found) != set(names):
+    """``ValueError`` unless these are the names of what a model is trained on; weights may be among them."""
+    if set(found) - {WEIGHT} != set(names):
         raise ValueError(
             f"[Trainer] {what} has the fields {', '.join(map(repr, found))}: training takes them by name, and needs "
-            f"{_listed(names)} alone"
+            f"{_listed(names)} alone, and weights of the samples as {WEIGHT!r}"
         )
 
 

@@ -57,7 +57,7 @@ class Programs:
         if key in self.plans:
             return False
         graph, output = build()
-        made = plan(graph, output, mode=mode)
+        made = plan(graph, output, mode=mode.partition(" ")[0])
         barriers = self.native.add(mode, rows, **made.native())
         # Keep no data that only a printed plan needs, because thousands of small models may be alive. It can be made again.
         named = tuple(i for i in made.instructions if i.limit() is not None)  # for errors

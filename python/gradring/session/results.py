@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.losses import Loss
 from gradring.metrics import Metrics
 
 __all__ = ["EpochResult", "Predicted", "Report", "Sums", "Totals"]
@@ -50,11 +51,12 @@ class EpochResult:
 
 
 class Sums:
-    """Totals of several native chunks; ``classified`` says whether right answers are counted."""
+    """Totals of several native chunks: of the weighted losses and of the weights, so that their quotient is exact however
+    the samples lie in batches."""
 
-    def __init__(self, classified: bool) -> None:
+    def __init__(self, loss: Loss) -> None:
         self.values: dict[str, float] = {}
-        self._classified = classified
+        self._classified, self._summed = loss.counts_right, getattr(loss, "reduction", "mean") == "sum"
 
     def add(self, more: Mapping[str, float]) -> None:
         """Add the totals of another chunk."""
@@ -65,9 +67,19 @@ class Sums:
             self.values[key] = self.values.get(key, 0) + value
 
     def loss(self) -> float:
-        """The mean loss."""
+        """The mean loss, or the sum of all if that is what the loss is."""
+        if self._summed and self.values:
+            return self.values["loss_sum"]
         weight = self.values.get("loss_weight", 0)
         return self.values["loss_sum"] / weight if weight else float("nan")
+
+    def require_weight(self, weighted: bool) -> None:
+        """``ValueError`` if all samples that were read have the weight zero."""
+        if weighted and self.values.get("samples") and not self.values.get("loss_weight"):
+            raise ValueError(
+                f"[Trainer] weight: all {self.count('samples')} weights are zero, so there is nothing to "
+                "learn: leave weight out"
+            )
 
     def accuracy(self) -> float | None:
         """The share of right answers, if they are counted."""
@@ -99,8 +111,8 @@ class Totals:
 
     _keys = ("loss_sum", "loss_weight", "correct", "samples")
 
-    def __init__(self, read: Callable[[], Mapping[str, float]], classified: bool) -> None:
-        self._read, self._sums = read, Sums(classified)
+    def __init__(self, read: Callable[[], Mapping[str, float]], loss: Loss) -> None:
+        self._read, self._sums = read, Sums(loss)
         self._sums.add(dict.fromkeys(self._keys, 0.0))
         self._before: Mapping[str, float] = {}
 
@@ -112,6 +124,10 @@ class Totals:
         """The step has ended."""
         after = self._read()
         self._sums.add({key: after[key] - self._before[key] for key in self._keys})
+
+    def require_weight(self, weighted: bool) -> None:
+        """``ValueError`` if all samples that were read have the weight zero."""
+        self._sums.require_weight(weighted)
 
     def metrics(self) -> dict[str, float]:
         """The means by name."""

@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
 from gradring.graph.faults import bad_number
-from gradring.graph.passes import evaluate_graph
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
 from gradring.session.base import REPORT_SECONDS, Progress
-from gradring.session.batch import Bound, Fields, check_target
-from gradring.session.data import Mean, batches_of, fields_in, named_source, rows_of
+from gradring.session.batch import WEIGHT, Bound, Fields, check_target
+from gradring.session.data import batches_of, fields_in, named_source
 from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums, Totals
 from gradring.session.state import SessionState
@@ -28,9 +27,9 @@ __all__ = ["Session"]
 Array = NDArray[Any]
 
 
-def step(x: ArrayLike, y: ArrayLike) -> dict[str, ArrayLike]:
+def step(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> dict[str, ArrayLike]:
     """The arguments of ``Session.step`` by name; Python's own words for a wrong one name this function."""
-    return {"x": x, "y": y}
+    return {"x": x, "y": y} if weight is None else {"x": x, "y": y, WEIGHT: weight}
 
 
 class Session(SessionState):
@@ -38,7 +37,8 @@ class Session(SessionState):
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (integer labels), ``"mse"`` or
     ``"binary_cross_entropy"`` (targets of the output's shape, the model giving logits). A batch has the fields ``names``:
-    the model's inputs, and the targets ``"y"``. A program is planned for each batch shape when it first comes, and kept.
+    the model's inputs, and the targets ``"y"``, and may have the samples' weights as ``"weight"``. A program is planned for
+    each batch shape when it first comes, and kept.
     ``threads`` is the most that a step may use; whether one or all are faster is measured, and the results have the
     same bits either way. ``accumulate`` batches make one update, whose gradient is the mean over all their samples.
     ``nonfinite`` is ``"raise"`` (NonFinite before anything changes) or ``"ignore"``. ``fuse_update`` lets the optimizer
@@ -57,13 +57,14 @@ class Session(SessionState):
     """
 
     step: Callable[..., float]
-    """``step(x, y) -> loss``: one batch; fields by position, by name, or in a dict. The loss is that of the
-    parameters before the update."""
+    """``step(x, y, weight=None) -> loss``: one batch; fields by position, by name, or in a dict. The loss is that of the
+    parameters before the update; with weights it is the sum of the weighted losses over the sum of the weights."""
 
     def __init__(self, model: Layer, *, metrics: Metrics | Sequence[Any] = ("accuracy",), **options: Any) -> None:
         super().__init__(model, **options)
         self._metrics = metrics if isinstance(metrics, Metrics) else as_metrics("Session", metrics)
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
+        self._many = False  # steps are those of an epoch, in which a batch may have no weight at all
         self._source: tuple[Any, Bound] | None = None  # what an epoch of this fit has read already
         self._batch = 0  # the epoch's number of the batch that a step gets, for errors
         self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
@@ -93,10 +94,11 @@ class Session(SessionState):
             return self._given((), dict(given[0]))
         if self.names == ("x", "y"):
             return step(*given, **named)
-        taken = self.names[: len(given)]
+        every = (*self.names, WEIGHT)
+        taken = every[: len(given)]
         missing = [name for name in self.names[len(given) :] if name not in named]
-        unknown = [name for name in named if name not in self.names or name in taken]
-        if len(given) > len(self.names) or missing or unknown:
+        unknown = [name for name in named if name not in every or name in taken]
+        if len(given) > len(every) or missing or unknown:
             got = f"{len(given)} by position" + (f" and {', '.join(map(repr, named))}" if named else "")
             raise TypeError(f"step() takes ({', '.join(self.names)}), got {got}")
         return {**dict(zip(taken, given, strict=True)), **named}
@@ -104,18 +106,20 @@ class Session(SessionState):
     def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
         """A step that checks, converts, plans and explains; it tells the fast path what to expect next time."""
         fields = self._given(given, named)
+        self._require_settled()
         self._require_own_store()
         self._programs.store.whole.trained = True
-        bound = self._bind(fields)
+        bound = self._bind(fields, weightless=self._many)
         rows = len(bound)
         feed = self._feed(bound, rows)
         self._ensure("train", rows, bound, self._dtypes)
         if bound.slots == (0, 1):
             x, y = (list(field.shape[1:]) for field in bound.fields)
-            _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y)
+            _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, self.dtype)
         if self.rates.constant is None:
             _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
-        result, part = self._native.chunk(True, feed, self.rates.next(self.step_count, 1), 1, 0.0)
+        rates = self.rates.next(self.step_count, 1)
+        result, part = self._native.chunk(True, feed, rates, 1, 0.0, bound.weight is not None)
         if result["fault"]:
             culprit = bad_number(bound.arrays, np.arange(rows), self.names)
             self._fail(result, bound.fields[-1], self._batch, culprit=culprit)
@@ -151,7 +155,7 @@ class Session(SessionState):
         if data is bound:
             self._expect(bound, min(batch_size, len(bound)))
         feed, reads = self._feed(bound, batch_size, **order), self._dtypes
-        sums, left = Sums(self.loss.counts_right), -1 if max_steps is None else max_steps
+        sums, left = Sums(self.loss), -1 if max_steps is None else max_steps
         started = told = time.perf_counter()
         try:
             while (rows := feed.next_rows()) > 0 and left != 0:
@@ -160,7 +164,7 @@ class Session(SessionState):
                 if before_step is not None:
                     before_step()
                 most = left if before_step is None else 1
-                result, part = self._native.chunk(True, feed, rates, most, report_every)
+                result, part = self._native.chunk(True, feed, rates, most, report_every, bound.weight is not None)
                 sums.add(part)
                 if result["fault"]:
                     self._fail_in_epoch(result, bound, sums.count("steps"), order)
@@ -176,6 +180,7 @@ class Session(SessionState):
             self.forget()
             raise
         self.flush()
+        sums.require_weight(bound.weight is not None)
         return sums.result(time.perf_counter() - started)
 
     def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
@@ -195,25 +200,30 @@ class Session(SessionState):
         first_batch: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        sums: Sums | None = None,
     ) -> dict[str, float]:
         """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout or
-        updates. In errors batches are counted from ``first_batch``."""
+        updates. In errors batches are counted from ``first_batch``. ``sums`` has what came before, to be added to."""
         self._require_own_store()
-        bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
+        many = sums is not None
+        bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size, weightless=many)
         feed = self._feed(bound, min(batch_size, len(bound)), rank=rank, world_size=world_size)
         reads = self._dtypes
-        sums = Sums(self.loss.counts_right)
+        self._require_settled()
+        sums, before = sums or Sums(self.loss), sums.count("steps") if sums else 0
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
             self._ensure("evaluate", rows, bound, reads)
-            result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS)
+            result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS, bound.weight is not None)
             sums.add(part)
             if result["fault"]:
-                arrays, batch = bound.arrays, first_batch + sums.count("steps")
+                arrays, batch = bound.arrays, first_batch + sums.count("steps") - before
                 first = result["position"]
                 numbers = np.arange(first, min(first + result["rows"], len(bound)))
                 found = bad_number(arrays, numbers, self.names)
                 self._fail(result, arrays[-1] if arrays else None, batch, training=False, culprit=found)
+        if not many:
+            sums.require_weight(bound.weight is not None)
         return sums.metrics()
 
     # Sources: a loader's epoch runs natively, and batches that Python makes run one by one
@@ -237,7 +247,7 @@ class Session(SessionState):
     def require_fit(self, source: Any) -> None:
         if isinstance(source, Loader) and source.computable:
             bound = self._bind_loader(source, in_order=True)
-            graph = evaluate_graph(self.model, self._inputs(1), self.loss.kind)
+            graph = self._graph("evaluate", self._inputs(1), bound.weight is not None)
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
 
     def _bind_loader(self, source: Loader, start: int = 0, *, in_order: bool = False) -> Bound:
@@ -261,13 +271,14 @@ class Session(SessionState):
                 # Arrays that are read where they lie look the same in every epoch of a fit.
                 if bound.feed is None and not bound.copied and self.model.store.fits:
                     self._source = source, bound
+            self.settle_class_weight(bound.arrays[-1] if bound.arrays else None)
             source.set_epoch(epoch)
             predicted, before_step = Predicted(self._metrics, self._forward), None
             if self._metrics.functions:
                 batches = source.batches(start)
 
                 def before_step() -> None:
-                    predicted.add(fields_in(next(batches), self.names))
+                    predicted.add(fields_in(next(batches), self.names)[: len(self.names)])
 
             result = self.run(
                 bound,
@@ -290,23 +301,26 @@ class Session(SessionState):
             raise
 
     def _train_batches(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
+        self.settle_class_weight(None)
         done, told = start, time.perf_counter()
-        totals, predicted = Totals(self.totals, self.loss.counts_right), Predicted(self._metrics, self._forward)
+        totals, predicted = Totals(self.totals, self.loss), Predicted(self._metrics, self._forward)
         for batch in batches_of(source, epoch, start, self.limit):
             fields = fields_in(batch, self.names)
-            predicted.add(fields)  # predict before the update, as the loss is computed
+            # predict before the update, as the loss is computed
+            predicted.add(fields[: len(self.names)])
             totals.begin()
-            self._batch = done
+            self._batch, self._many = done, True
             try:
                 self.step(*fields)
             finally:
-                self._batch = 0
+                self._batch, self._many = 0, False
             totals.end()
             done += 1
             if time.perf_counter() - told > REPORT_SECONDS:
                 self.tell(progress, done, self._chosen(totals.metrics()))
                 told = time.perf_counter()
         self.flush()
+        totals.require_weight(done > start and len(fields) > len(self.names))
         return {**self._chosen(totals.metrics()), **predicted.metrics()}
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
@@ -315,20 +329,21 @@ class Session(SessionState):
         if isinstance(source, (tuple, Mapping)):
             source = self.source("Session", source, batch_size, shuffle=False, seed=0)
         if isinstance(source, Loader) and source.computable:
-            ranks = {"rank": source.rank, "world_size": source.world_size}
-            native = self.evaluate_fields(self._bind_loader(source, in_order=True), batch_size, **ranks)
+            bound = self._bind_loader(source, in_order=True)
+            native = self.evaluate_fields(bound, batch_size, rank=source.rank, world_size=source.world_size)
             if self._metrics.functions:
                 for arrays in source.fields_in_order(batch_size):
-                    named = dict(zip(source.names or self.names, arrays, strict=True))
+                    places = source.names or (*self.names, WEIGHT)[: len(arrays)]
+                    named = dict(zip(places, arrays, strict=True))
                     predicted.add([named[name] for name in self.names])
             return {**self._chosen(native), **predicted.metrics()}
-        means: dict[str, Mean] = {}
+        sums = Sums(self.loss)
         for number, batch in enumerate(batches_of(source)):
             fields = fields_in(batch, self.names)
-            for name, value in self.evaluate_fields(fields, batch_size, first_batch=number).items():
-                means.setdefault(name, Mean()).add(value, rows_of(fields[0]))
-            predicted.add(fields)
-        return {**self._chosen({name: mean.value for name, mean in means.items()}), **predicted.metrics()}
+            self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
+            predicted.add(fields[: len(self.names)])
+        sums.require_weight(bool(sums.values) and len(fields) > len(self.names))
+        return {**(self._chosen(sums.metrics()) if sums.values else {}), **predicted.metrics()}
 
     def predict(self, x: Any, batch_size: int = 1024) -> Array:
         """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of

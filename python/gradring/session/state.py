@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,20 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from numpy.typing import NDArray
 
 from gradring import _core
+from gradring.arguments import choice
 from gradring.errors import GradringError
 from gradring.graph.faults import fault_error
 from gradring.graph.memory import training_memory
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
 from gradring.ir import Input, trace
-from gradring.losses import Loss, as_loss
+from gradring.losses import ClassWeight, Function, Loss, as_loss
+from gradring.losses.base import balanced
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
-from gradring.session.batch import Bound, bind, check_target
+from gradring.session.batch import WEIGHT, Bound, bind, check_target
 from gradring.session.forward import Forward
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
@@ -47,6 +50,7 @@ class SessionState(BaseSession):
         optimizer: Optimizer,
         frozen: str | Sequence[str] = (),
         loss: str | Loss = "cross_entropy",
+        class_weight: ClassWeight = None,
         dtype: str = "float32",
         threads: int | Literal["auto"] = "auto",
         seed: int = 0,
@@ -58,10 +62,10 @@ class SessionState(BaseSession):
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
         self.names = (*model.input_names, "y")
-        if len(set(self.names)) < len(self.names) or len(self.names) < 2:
+        if len({*self.names, WEIGHT}) < len(self.names) + 1 or len(self.names) < 2:
             raise ValueError(
-                f"[Session] {model} has the inputs {list(model.input_names)}: there must be one or more, all different, and "
-                "'y' is the name of the targets"
+                f"[Session] {model} has the inputs {list(model.input_names)}: there must be one or more, all different, "
+                "'y' is the name of the targets, and 'weight' that of the samples' weights"
             )
         options = Options.checked(
             "Session",
@@ -73,6 +77,21 @@ class SessionState(BaseSession):
             seed=seed,
         )
         self.model, self.loss, self.optimizer = model, as_loss("Session", loss), optimizer
+        self._plain: Loss | None = None  # the loss without class weights, where labels decide these
+        if isinstance(class_weight, str):
+            choice(
+                "Trainer",
+                "class_weight",
+                class_weight,
+                ("balanced",),
+                "a dict or an array with a weight for each class",
+            )
+            self.loss.with_class_weight({0: 1.0})  # whether it takes any
+            self._plain = self.loss
+        elif class_weight is not None:
+            self.loss = self.loss.with_class_weight(class_weight)
+        self._settled = self._plain is None
+        self._counted: weakref.ref[Array] | None = None  # the labels that have decided them
         self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
         self._check_finite = options.nonfinite == "raise"
@@ -102,6 +121,9 @@ class SessionState(BaseSession):
         self.state = self._arenas.states(memory, optimizer.state_names)
         self._last_rows = 0  # how many rows the last training step had, and how its inputs looked
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
+        self._last_weighted = False
+        self._target: tuple[tuple[int, ...], str] | None = None  # the shape of a row, and the dtype that programs read
+        self._weight_slot: int | None = None  # of the programs for batches with weights
         self._slots = tuple(range(len(self.names)))  # the numbers of the fields in a batch
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which programs read the fields
         self._looks: dict[
@@ -222,12 +244,13 @@ class SessionState(BaseSession):
 
     def plan(self, rows: int | None = None) -> Plan:
         """The training program for a batch of ``rows`` (the largest one trained on): print it."""
+        mode = _mode("train", self._last_weighted)
         plans = self._programs.plans
-        rows = rows or max((n for mode, n in plans if mode == "train"), default=0)
-        if ("train", rows) not in plans:
+        rows = rows or max((n for found, n in plans if found == mode), default=0)
+        if (mode, rows) not in plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
-        kept = self._programs.plan_of("train", rows)
-        graph = self._graph("train", self._inputs(rows))
+        kept = self._programs.plan_of(mode, rows)
+        graph = self._graph("train", self._inputs(rows), self._last_weighted)
         return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
 
     def totals(self) -> dict[str, float]:
@@ -249,13 +272,20 @@ class SessionState(BaseSession):
 
     # Fields of a batch
 
-    def _bind(self, given: Any, *, rows: int | None = None, order: Sequence[str] | None = None) -> Bound:
+    def _bind(
+        self, given: Any, *, rows: int | None = None, order: Sequence[str] | None = None, weightless: bool = False
+    ) -> Bound:
         """The fields of batches of ``rows`` (all that are given), checked; programs for other fields are forgotten."""
-        bound = bind(given, self.names, self.loss, self.dtype, order=order, slots=self._slots)
+        bound = bind(given, self.names, self.loss, self.dtype, order=order, slots=self._slots, weightless=weightless)
         self._expect(bound, len(bound) if rows is None else min(rows, len(bound)))
         return bound
 
     def _expect(self, bound: Bound, rows: int) -> None:
+        if bound.weight is not None and bound.weight_slot != self._weight_slot:
+            if self._weight_slot is not None:
+                self._programs.clear()
+                self._stop_fast_path()
+            self._weight_slot = bound.weight_slot
         if self._programs.expect(bound.signature):
             return
         self._slots = bound.slots
@@ -270,7 +300,38 @@ class SessionState(BaseSession):
                 self._programs.clear()
                 raise
             reads = tuple(graph.values[name].dtype for name in self.names[:-1])
-        self._dtypes = (*reads, self.loss.target_dtype(self.dtype))
+        target = bound.fields[-1]
+        self._dtypes = (*reads, self.loss.target_dtype(self.dtype, target))
+        self._target = (target.shape[1:], self._dtypes[-1])
+
+    def settle_class_weight(self, labels: Array | None) -> None:
+        """Weigh the classes so that all count alike in these labels, if that is what was asked for; None: they do not lie in
+        memory."""
+        if self._plain is None:
+            return
+        if labels is None:
+            raise ValueError(
+                "[Trainer] class_weight='balanced' counts the labels of the training data, and these do not lie in memory as "
+                "arrays: give class_weight as a dict or an array, one weight for each class"
+            )
+        if self._counted is not None and self._counted() is labels:
+            return
+        graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
+        classes = 2 if self._plain.kind == "binary_cross_entropy" else graph.values[output].shape[-1]
+        loss = self._plain.with_class_weight(balanced(labels, classes))
+        self._counted = weakref.ref(labels)
+        if loss != self.loss:
+            self.loss = loss
+            self._programs.clear()
+            self._stop_fast_path()
+        self._settled = True
+
+    def _require_settled(self) -> None:
+        if not self._settled:
+            raise ValueError(
+                "[Trainer] class_weight='balanced' is settled by the labels that fit is given: call fit first, or give a dict "
+                "or an array"
+            )
 
     def _stop_fast_path(self) -> None:
         """The programs to come may read other fields than those that the fast path of a step expects."""
@@ -280,7 +341,10 @@ class SessionState(BaseSession):
 
     def _feed(self, bound: Bound, batch_size: int, **order: Any) -> Any:
         """A native feed of these fields, in the dtypes that the programs read."""
-        by_slot = sorted(zip(bound.slots, bound.fields, self._dtypes, strict=True), key=itemgetter(0))
+        parts = list(zip(bound.slots, bound.fields, self._dtypes, strict=True))
+        if bound.weight_slot is not None:
+            parts.append((bound.weight_slot, bound.weight, self.dtype))
+        by_slot = sorted(parts, key=itemgetter(0))
         if bound.feed is None:
             return _core.ArrayFeed([(field, dtype) for _, field, dtype in by_slot], batch_size, **order)
         return bound.feed.open([dtype for _, _, dtype in by_slot])
@@ -297,42 +361,46 @@ class SessionState(BaseSession):
                 f"and now reads {', '.join(self._dtypes)}"
             )
 
+        weighted = bound.weight is not None
+
         def build() -> tuple[Graph, str | None]:
-            graph = self._graph(mode, self._inputs(rows))
+            graph = self._graph(mode, self._inputs(rows), weighted)
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
             return graph, None
 
         if mode == "train":
-            self._last_rows, self._last_looks = rows, self._looks
-        return self._programs.ensure(mode, rows, build)
+            self._last_rows, self._last_looks, self._last_weighted = rows, self._looks, weighted
+        return self._programs.ensure(_mode(mode, weighted), rows, build)
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
         if not self._native.pending:
             return
-        rows, others = self._last_rows, ("train", self._last_rows) not in self._programs.plans
+        mode, rows, weighted = _mode("train", self._last_weighted), self._last_rows, self._last_weighted
+        others = (mode, rows) not in self._programs.plans
         if others or self._looks is not self._last_looks:  # a callback has run the session on other fields since
             others, self._looks = True, self._last_looks
             self._programs.clear()
             self._stop_fast_path()
-            self._programs.ensure("train", rows, lambda: (self._graph("train", self._inputs(rows)), None))
-        result = self._native.flush(rows, self.rates.next(self.step_count, 1))
+            self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))
+        result = self._native.flush(rows, self.rates.next(self.step_count, 1), weighted)
         if others:
             self._programs.clear()
         if result["fault"]:
             self._fail(result, None, 0)
 
-    def _graph(self, mode: str, inputs: Mapping[str, Input]) -> Graph:
+    def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool) -> Graph:
         """The graph of a training step or an evaluation for a batch of these inputs."""
-        layout = self._programs.store.layout
+        said: dict[str, Any] = {"dtype": self.dtype, "layout": self._programs.store.layout, "target": self._target}
+        if weighted:
+            said["weight"] = self._weight_slot
         if mode == "evaluate":
-            return evaluate_graph(self.model, inputs, self.loss.kind, dtype=self.dtype, layout=layout)
+            return evaluate_graph(self.model, inputs, self.loss, **said)
         return train_graph(
             self.model,
             inputs,
-            self.loss.kind,
-            dtype=self.dtype,
-            layout=layout,
+            self.loss,
+            **said,
             optimizer=self.optimizer,
             frozen=self.frozen,
             clip_norm=self.clip_norm,
@@ -346,6 +414,10 @@ class SessionState(BaseSession):
     ) -> NoReturn:
         if result["fault"] == "callback":
             self._programs.raise_callback()
+            if isinstance(self.loss, Function) and self.loss.failures:
+                error = self.loss.failures[0]
+                self.loss.failures.clear()
+                raise error
             raise RuntimeError("[Session] a callback failed without saying why")
         if result["fault"] == "gradient":
             self.forget()  # the sums of micro-batches hold what was found
@@ -356,3 +428,8 @@ class SessionState(BaseSession):
     def _passes(self) -> tuple[int, int]:
         native = self._native
         return native.draws, native.pending
+
+
+def _mode(mode: str, weighted: bool) -> str:
+    """What the programs for batches that have weights, or have none, are called."""
+    return f"{mode} weighted" if weighted else mode
