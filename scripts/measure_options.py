@@ -35,6 +35,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Adam, amsgrad": {"optimizer": Adam(1e-3, amsgrad=True)},
     "RMSprop": {"optimizer": RMSprop(1e-3)},
     "Lion": {"optimizer": Lion(1e-4)},
+    "sample weights": {},
+    "class weights": {"class_weight": [1 + 0.1 * label for label in range(10)]},
+    "label smoothing": {"loss": gr.losses.CrossEntropy(label_smoothing=0.1)},
+    "soft labels": {},
 }
 
 
@@ -50,13 +54,17 @@ def measure(widths: tuple[int, ...], batch: int, batches: int, turns: int, names
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch * batches, widths[0])).astype(np.float32)
     y = rng.integers(0, widths[-1], batch * batches)
+    given: dict[str, tuple[Any, ...]] = {
+        "sample weights": (x, y, rng.random(len(x), np.float32)),
+        "soft labels": (x, np.eye(widths[-1], dtype=np.float32)[y]),
+    }
     trainers = {name: gr.Trainer(model(widths), threads=1, **OPTIONS[name]) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(turns + 2):  # the first ones plan and try
         order = names if turn % 2 else names[::-1]
         for name in order:
             began = time.perf_counter()
-            trainers[name].fit((x, y), epochs=5, batch_size=batch, verbose=False)
+            trainers[name].fit(given.get(name, (x, y)), epochs=5, batch_size=batch, verbose=False)
             if turn > 1:
                 seconds[name].append(time.perf_counter() - began)
     return seconds

@@ -157,18 +157,18 @@ def with_loss(
     several kinds. ``weight`` is the number of the batch's field that has the samples' weights.
     """
     shape = graph.values[output].shape
-    op, options, constants = (loss, {}, {}) if isinstance(loss, str) else loss.for_outputs(shape).native()
+    kind, options, constants = (loss, {}, {}) if isinstance(loss, str) else loss.for_outputs(shape).native()
     value = graph.values[output]
     rows = shape[0]
-    if op == "binary_cross_entropy":
+    if kind == "binary_cross_entropy":
         _require_logits(graph, output)
     taken = {weight} | {
         value.offset for value in graph.values.values() if value.kind == "input" and value.within is None
     }
     slot = next(number for number in range(len(taken) + 2) if number not in taken)  # the field that no input is
-    schema = schema_of(op)
+    schema = schema_of(kind)
     assert schema is not None
-    classes = op == "cross_entropy"
+    classes = kind == "cross_entropy"
     soft = classes and target is not None and target[1] != "int64"
     if classes and len(shape) != 2:
         raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
@@ -199,13 +199,13 @@ def with_loss(
             outputs[role] = graph.fresh(role)
             graph = graph.with_value(replace(made, name=outputs[role]))
     node = Node(
-        op,
+        kind,
         inputs,
         outputs,
         {"reduction": "sample" if sums else "mean", **options},
         effects="call of the loss" if schema.effects else "",
         phase="loss",
-        origin=op,
+        origin=kind,
     )
     check: dict[str, Any] = {"rows": rows}
     if weighted:
