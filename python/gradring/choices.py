@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["LossName", "MetricName", "Nonfinite", "OnError", "Parallel"]
 
-LossName = Literal["cross_entropy", "mse", "binary_cross_entropy"]
+LossName = Literal["cross_entropy", "mse", "binary_cross_entropy", "mae", "huber"]
 MetricName = Literal["accuracy", "mae", "r2"]
 Nonfinite = Literal["raise", "ignore"]
 OnError = Literal["raise", "skip"]

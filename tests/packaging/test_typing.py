@@ -4,18 +4,22 @@ import importlib.util
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
+from gradring import losses, metrics
+from gradring.choices import LossName, MetricName
+
 # Sound lines, in which nothing may be found.
-SCRIPT = '''\
+SCRIPT = """\
 import gradring as gr
 
 train, test = gr.datasets.digits()
 model = gr.nn.Sequential(gr.nn.Linear(64, 10))
 gr.Trainer(model, loss="cross_entropy", metrics=["accuracy"], nonfinite="raise").optimizer = gr.optim.SGD(0.1)
 gr.Trainer(model, loss=gr.losses.MSE(), metrics=(gr.metrics.TopK(3), "mae", lambda predictions, targets: 0.0))
-'''
+"""
 # The mistake, and whether mypy finds it.
 MISTAKES = {
     'gr.Trainer(model, loss="mes")': True,
@@ -46,3 +50,8 @@ def test_mypy_finds_most_of_twelve_mistakes(tmp_path):
     assert found == MISTAKES, done.stdout + done.stderr
     assert not wrong & set(range(len(sound) + 1))
     assert len(MISTAKES) == 12 and sum(found.values()) >= 9
+
+
+def test_the_types_of_names_are_the_names():
+    assert set(get_args(LossName)) == set(losses.NAMES)
+    assert set(get_args(MetricName)) == set(metrics.NAMES)
