@@ -11,7 +11,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from gradring.prediction import probabilities
-from gradring.sklearn.network import Network, refuse
+from gradring.sklearn.network import Network
 
 __all__ = ["Classifier"]
 
@@ -28,8 +28,8 @@ class Classifier(ClassifierMixin, Network):
     weights are kept. ``random_state`` decides initial weights, order and dropout.
 
     Labels are of any kind that ``numpy.unique`` can sort: texts, ints, floats, bools. Fitted, it has ``classes_``,
-    ``model_`` (a ``gr.nn.Sequential``), ``history_``, ``n_epochs_`` and ``loss_``. It can be cloned and pickled;
-    ``sample_weight`` raises ``TypeError``, as this version trains without weights of samples.
+    ``model_`` (a ``gr.nn.Sequential``), ``history_``, ``n_epochs_`` and ``loss_``. It can be cloned and pickled. With
+    ``sample_weight`` the loss of each batch, the validation's and the scaling of features are weighted means.
 
     >>> import gradring as gr
     >>> (x, y), (x_test, y_test) = gr.datasets.digits()
@@ -43,14 +43,13 @@ class Classifier(ClassifierMixin, Network):
     _loss = "cross_entropy"
     classes_: Array
 
-    def fit(self, X: Any, y: Any, **more: Any) -> Classifier:
-        """Train on samples (N, features) with labels (N,), beginning anew."""
-        made: Classifier = self._fit(X, y, more)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Classifier:
+        """Train on samples (N, features) with labels (N,), beginning anew. A sample counts as its weight says."""
+        made: Classifier = self._fit(X, y, sample_weight)
         return made
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, **more: Any) -> Classifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Classifier:
         """One epoch over these samples. The first call must give all ``classes`` that will ever come."""
-        refuse(self, "partial_fit", more)
         first = not self._begun
         if first and classes is None:
             raise ValueError("[Classifier.partial_fit] classes must be passed on the first call to partial_fit")
@@ -62,7 +61,7 @@ class Classifier(ClassifierMixin, Network):
                 )
             self._given = given
         try:
-            made: Classifier = self._fit_part(X, y, first=first)
+            made: Classifier = self._fit_part(X, y, sample_weight, first=first)
         finally:
             self.__dict__.pop("_given", None)
         return made
@@ -95,7 +94,7 @@ class Classifier(ClassifierMixin, Network):
         labels: Array = y
         return labels
 
-    def _learn_target(self, y: Array) -> None:
+    def _learn_target(self, y: Array, weight: Array | None) -> None:
         self.classes_ = self.__dict__.get("_given", np.unique(y))
 
     def _encoded(self, y: Array) -> Array:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from gradring import callbacks, nn, optim
 from gradring.arguments import choice, real, whole
 from gradring.choices import LossName
 from gradring.trainer import Trainer
 
-__all__ = ["Network", "refuse"]
+__all__ = ["Network", "moments"]
 
 Array = NDArray[Any]
 _BLOCK = 64  # samples that are predicted together
@@ -75,7 +75,7 @@ class Network(BaseEstimator):
         """Targets that scikit-learn's checks have passed, one row per sample."""
         raise NotImplementedError
 
-    def _learn_target(self, y: Array) -> None:
+    def _learn_target(self, y: Array, weight: Array | None) -> None:
         """Take over what the network's outputs mean."""
         raise NotImplementedError
 
@@ -88,31 +88,37 @@ class Network(BaseEstimator):
 
     # Training
 
-    def _fit(self, X: Any, y: Any, more: Mapping[str, Any]) -> Any:
-        refuse(self, "fit", more)
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         x, y = self._data(X, y, reset=True)
-        self._learn_target(y)
-        self._make(x)
+        weight = _weights(sample_weight, x)
+        self._learn_target(y, weight)
+        self._make(x, weight)
         trainer = self._trainer_of(self._optimizer())
-        x, targets = self._scaled(x), self._encoded(y)
+        fields = self._fields(x, y, weight)
         epochs = whole(type(self).__name__, "epochs", self.epochs, 1)
         if self.early_stopping:
-            train, check = self._parts(targets)
+            train, check = (tuple(field[part] for field in fields) for part in self._parts(y))
             stop = callbacks.EarlyStop("val_loss", self.n_iter_no_change, restore_best=True)
-            self._run(trainer, (x[train], targets[train]), epochs, (x[check], targets[check]), [stop])
+            self._run(trainer, train, epochs, check, [stop])
         else:
-            self._run(trainer, (x, targets), epochs, None, [])
+            self._run(trainer, fields, epochs, None, [])
         return self
 
-    def _fit_part(self, X: Any, y: Any, *, first: bool) -> Any:
+    def _fields(self, x: Array, y: Array, weight: Array | None) -> tuple[Array, ...]:
+        """What the trainer gets."""
+        fields = self._scaled(x), self._encoded(y)
+        return fields if weight is None else (*fields, weight.astype(self.dtype))
+
+    def _fit_part(self, X: Any, y: Any, sample_weight: Any, *, first: bool) -> Any:
         x, y = self._data(X, y, reset=first)
+        weight = _weights(sample_weight, x)
         if first:
-            self._learn_target(y)
-            self._make(x)
+            self._learn_target(y, weight)
+            self._make(x, weight)
         trainer = self.__dict__.get("_trainer")
         if trainer is None:
             trainer = self._trainer = self._trainer_of(self._optimizer())
-        self._run(trainer, (self._scaled(x), self._encoded(y)), 1, None, [])
+        self._run(trainer, self._fields(x, y, weight), 1, None, [])
         return self
 
     def _run(self, trainer: Trainer, data: Any, epochs: int, check: Any, listeners: list[callbacks.Callback]) -> None:
@@ -135,7 +141,7 @@ class Network(BaseEstimator):
         )
         return x, self._checked_target(y)
 
-    def _make(self, x: Array) -> None:
+    def _make(self, x: Array, weight: Array | None) -> None:
         """A fresh network for such samples."""
         name = type(self).__name__
         self._state = None
@@ -145,8 +151,7 @@ class Network(BaseEstimator):
         activation = _ACTIVATIONS[choice(name, "activation", self.activation, tuple(_ACTIVATIONS))]
         self.mean_, self.deviation_ = np.zeros(x.shape[1]), np.ones(x.shape[1])
         if self.scale:
-            self.mean_, self.deviation_ = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-            self.deviation_[~(self.deviation_ > 1e-12 * np.abs(self.mean_))] = 1.0  # a feature that does not vary
+            self.mean_, self.deviation_ = moments(x.astype(np.float64), weight)
         layers: list[nn.Layer] = []
         size = x.shape[1]
         widths: Any = self.hidden
@@ -227,20 +232,17 @@ class Network(BaseEstimator):
         return self._begun
 
 
-def refuse(estimator: Any, method: str, more: Mapping[str, Any]) -> None:
-    """``TypeError`` for arguments that ``fit`` and ``partial_fit`` do not have; the weights of samples say why."""
-    if "sample_weight" in more:
-        if more["sample_weight"] is None:
-            more = {name: value for name, value in more.items() if name != "sample_weight"}
-        else:
-            _fail(
-                estimator,
-                method,
-                "sample_weight is not taken, as this version trains without weights of samples; repeat rows, or leave it out",
-            )
-    if more:
-        _fail(estimator, method, f"there is no argument {next(iter(more))!r}")
+def _weights(sample_weight: Any, x: Array) -> Array | None:
+    """One weight per sample, none negative and not all zero; None if none are given."""
+    if sample_weight is None:
+        return None
+    weight: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+    return weight
 
 
-def _fail(estimator: Any, method: str, what: str) -> NoReturn:
-    raise TypeError(f"[{type(estimator).__name__}.{method}] {what}")
+def moments(table: Array, weight: Array | None) -> tuple[Array, Array]:
+    """The mean and the deviation of each column, a sample counting as often as its weight says; 1 where it does not vary."""
+    mean = np.average(table, axis=0, weights=weight)
+    deviation = np.sqrt(np.average((table - mean) ** 2, axis=0, weights=weight))
+    deviation[~(deviation > 1e-12 * np.abs(mean))] = 1.0
+    return mean, deviation

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
-from gradring.sklearn.network import Network, refuse
+from gradring.sklearn.network import Network, moments
 
 __all__ = ["Regressor"]
 
@@ -30,15 +30,14 @@ class Regressor(RegressorMixin, Network):
 
     _loss = "mse"
 
-    def fit(self, X: Any, y: Any, **more: Any) -> Regressor:
-        """Train on samples (N, features) with targets (N,) or (N, k), beginning anew."""
-        made: Regressor = self._fit(X, y, more)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
+        """Train on samples (N, features) with targets (N,) or (N, k), beginning anew. A sample counts as its weight says."""
+        made: Regressor = self._fit(X, y, sample_weight)
         return made
 
-    def partial_fit(self, X: Any, y: Any, **more: Any) -> Regressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
         """One epoch over these samples. The first call decides how features and targets are scaled."""
-        refuse(self, "partial_fit", more)
-        made: Regressor = self._fit_part(X, y, first=not self._begun)
+        made: Regressor = self._fit_part(X, y, sample_weight, first=not self._begun)
         return made
 
     def predict(self, X: Any) -> Array:
@@ -55,11 +54,10 @@ class Regressor(RegressorMixin, Network):
         targets: Array = y
         return targets
 
-    def _learn_target(self, y: Array) -> None:
+    def _learn_target(self, y: Array, weight: Array | None) -> None:
         table = y.reshape(len(y), -1).astype(np.float64)
         self._many = y.ndim == 2
-        self.target_mean_, self.target_deviation_ = table.mean(axis=0), table.std(axis=0)
-        self.target_deviation_[~(self.target_deviation_ > 1e-12 * np.abs(self.target_mean_))] = 1.0
+        self.target_mean_, self.target_deviation_ = moments(table, weight)
 
     def _encoded(self, y: Array) -> Array:
         table = y.reshape(len(y), -1).astype(np.float64)
