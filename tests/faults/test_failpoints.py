@@ -6,6 +6,8 @@ of the same sources, so it is the one of GRADRING_BUILD, a folder in which cmake
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,17 @@ pytestmark = pytest.mark.skipif(
     not LIBRARY.exists() or b"GRADRING_FAILPOINT" not in LIBRARY.read_bytes(),
     reason="needs GRADRING_BUILD, a folder in which cmake has built gradring with its tests",
 )
+
+
+@pytest.fixture(scope="module")
+def library():
+    """That library, if a process loads it in place of the installed one: not where the wheel was given other names."""
+    code = "from gradring import _core; print(open('/proc/self/maps').read())"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(LIBRARY.parent)}
+    loaded = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if str(LIBRARY.resolve()) not in loaded.stdout:
+        pytest.skip(f"the installed module does not load {LIBRARY}: {loaded.stderr.strip()[-200:]}")
+    return LIBRARY
 
 
 @pytest.mark.parametrize(
@@ -41,8 +54,8 @@ pytestmark = pytest.mark.skipif(
         ("split", "after write"),
     ],
 )
-def test_kill_9_at_a_step(name, place, monkeypatch):
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(LIBRARY.parent))
+def test_kill_9_at_a_step(name, place, library, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
     monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,1,{signal.SIGKILL}")
     found = survivors_error(functions.killed_at_a_failpoint, name)
     assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL, found
