@@ -41,7 +41,7 @@ def table(**arguments: Any) -> dict[str, Any]:
 
 
 X = np.zeros((4, 3), np.float32)
-FRACTION = (REAL[0], [-0.5, 1.0, float("nan")])
+FRACTION = (REAL[0], [-0.5, 1.5, float("nan")])
 BETAS = ([NOTHING, 0.9, (0.9,), ("a", 0.9)], [(0.9, 1.0)])
 RATE = (AT_LEAST_0[0], AT_LEAST_0[1])
 # Every constructor: good values of the arguments that it needs, and the kinds of all its arguments.
@@ -70,7 +70,7 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
         ),
     ),
     nn.BatchNorm1d: (table(features=3), table(features=POSITIVE, eps=AT_LEAST_0, momentum=REAL, affine=FLAG)),
-    nn.Dropout: (table(p=0.5), table(p=(REAL[0], [-0.5, 1.0, float("nan")]))),
+    nn.Dropout: (table(p=0.5), table(p=(REAL[0], [-0.5, 1.5, float("nan")]))),
     nn.Embedding: (table(count=3, features=2), table(count=POSITIVE, features=POSITIVE)),
     nn.Flatten: ({}, {}),
     nn.Function: (
@@ -89,7 +89,7 @@ CONSTRUCTORS: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
     nn.Tanh: ({}, {}),
     losses.MSE: ({}, {}),
     losses.BinaryCrossEntropy: ({}, table(pos_weight=TESTED_ELSEWHERE)),
-    losses.CrossEntropy: ({}, table(weight=TESTED_ELSEWHERE, label_smoothing=(REAL[0], [-0.5, 1.0, float("nan")]))),
+    losses.CrossEntropy: ({}, table(weight=TESTED_ELSEWHERE, label_smoothing=(REAL[0], [-0.5, 1.5, float("nan")]))),
     metrics.MAE: ({}, {}),
     metrics.R2: ({}, {}),
     metrics.Accuracy: ({}, {}),

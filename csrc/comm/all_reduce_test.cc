@@ -29,7 +29,7 @@ std::vector<std::byte> input_of(int rank, Element element, int64_t count, uint64
       std::memcpy(to, &value, 8);
     } else if (element == Element::kFloat16 || element == Element::kBfloat16) {
       const bool half = element == Element::kFloat16;
-      const uint16_t narrow = reference::narrow(static_cast<float>(value), half ? 10 : 7, half ? 15 : 127);
+      const uint16_t narrow = half ? half_from(value).bits : bfloat_from(value).bits;
       std::memcpy(to, &narrow, 2);
     } else if (element == Element::kBool) {
       *to = static_cast<std::byte>(random & 1);

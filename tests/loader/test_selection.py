@@ -4,9 +4,10 @@ import random
 
 import numpy as np
 import pytest
-from tests.loader.functions import Numbered, Sample, drawn, drawn_from, in_processes, numbers
 
 import gradring as gr
+
+from .functions import Numbered, Sample, drawn, drawn_from, in_processes, numbers
 
 N = 60
 X = np.arange(3 * N, dtype=np.float32).reshape(N, 3)
