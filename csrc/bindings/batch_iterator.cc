@@ -15,8 +15,7 @@ namespace {
 
 struct IteratorObject {
   PyObject_HEAD std::shared_ptr<LoaderPipeline> pipeline;
-  PyObject*
-      reading;  // the Pass: the right to read the pipeline: the right to read the pipeline: the right to read the pipeline
+  PyObject* reading;  // the Pass: the right to read the pipeline
   bool finished;
 };
 

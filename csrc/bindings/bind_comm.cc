@@ -104,12 +104,21 @@ void bind_comm(py::module_& m) {
       .def("caller", &comm_caller)
       .def("split", &split, py::arg("color"), py::arg("key"))
       .def(
-          "make_words", [](const CommHandle& handle, int ranks) { return handle.group->make_words(ranks); },
+          "make_words",
+          [](const CommHandle& handle, int ranks) {
+            const GilRelease release;  // another thread's collective may hold what this waits for, and want the lock
+            return handle.group->make_words(ranks);
+          },
           py::arg("ranks"), "The offset of the words of a new group of so many ranks, in this rank's segment.")
       .def(
           "join_words",
           [](const CommHandle& handle, const std::vector<int>& members, uint64_t offset) {
-            return hold(handle.group->join_words(members, offset));
+            std::shared_ptr<Group> group;
+            {
+              const GilRelease release;
+              group = handle.group->join_words(members, offset);
+            }
+            return hold(std::move(group));
           },
           py::arg("members"), py::arg("offset"), "This rank's group of these ranks, whose words members[0] has made.")
       .def(

@@ -51,7 +51,7 @@ struct StepFastPath {
   Expected weight;
   // Learning rates of the updates from number first_update on, `columns` for each; those of one update hold for ever if
   // constant.
-  std::vector<double> rates;
+  std::shared_ptr<const std::vector<double>> rates = std::make_shared<std::vector<double>>();
   int64_t columns = 1;
   int64_t first_update = 0;
   bool constant = false;
@@ -59,7 +59,7 @@ struct StepFastPath {
   // The rates of the next update; null if they are not here.
   const double* next_rates() const noexcept {
     const int64_t at = constant ? 0 : (engine->state().updates - first_update) * columns;
-    return at < 0 || at >= static_cast<int64_t>(rates.size()) ? nullptr : rates.data() + at;
+    return at < 0 || at >= static_cast<int64_t>(rates->size()) ? nullptr : rates->data() + at;
   }
 };
 
@@ -86,8 +86,11 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       if (executor->keeps_gil()) {
         result = path->engine->step(*executor, batch, rates, path->columns);
       } else {
+        // Another thread may set other rates meanwhile; these live as long as this step.
+        const auto kept = path->rates;
+        const int64_t columns = path->columns;
         const GilRelease release;
-        result = path->engine->step(*executor, batch, rates, path->columns);
+        result = path->engine->step(*executor, batch, rates, columns);
       }
       const double loss = path->engine->totals().last_loss;
       path->engine->leave();
@@ -165,7 +168,7 @@ void set_expected_rates(const py::capsule& capsule, const py::array_t<double, py
                         int64_t first_update, bool constant) {
   StepFastPath& path = fast_path_of(capsule);
   path.columns = rates.ndim() == 2 ? std::max<int64_t>(rates.shape(1), 1) : 1;
-  path.rates.assign(rates.data(), rates.data() + rates.size());
+  path.rates = std::make_shared<std::vector<double>>(rates.data(), rates.data() + rates.size());
   path.first_update = first_update;
   path.constant = constant;
 }

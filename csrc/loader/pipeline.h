@@ -206,7 +206,7 @@ class GRADRING_API Pipeline {
   uint64_t next_ = 0;                    // the batch that the consumer takes next
   uint64_t allowed_ = 0;                 // workers may fill the batches below; next_ <= allowed_ <= next_ + ahead()
   std::unique_ptr<uint32_t[]> reserve_;  // slots without a batch
-  uint32_t reserved_ = 0;                // how many slots lie in reserve_ slots lie in reserve_ slots lie in reserve_
+  uint32_t reserved_ = 0;                // how many slots lie in reserve_
   bool has_spare_ = false;
   uint32_t spare_ = 0;
   uint32_t failed_stripe_ = 0;

@@ -104,9 +104,11 @@ class FitRun:
         except BaseException as error:
             run.ended = type(error).__name__
             saving = [one for one in listeners if isinstance(one, Checkpoint) and one.monitor is None]
-            if isinstance(error, signals.Ended):
-                _tell(error, _each(saving, lambda listener: listener.save(run)))
-            self._end(error)
+            try:
+                if isinstance(error, signals.Ended):
+                    _tell(error, _each(saving, lambda listener: listener.save(run)))
+            finally:  # a second signal may interrupt the save
+                self._end(error)
             raise
         else:
             self._end(None)
@@ -115,8 +117,10 @@ class FitRun:
         """Tell every callback that the run is over, even if others of them raise; ``error`` is what ended it."""
         run, state, listeners = self._run, self._state, self._listeners
         self._clock.end(sum(self._session.timings().values()))
-        failed = _each(listeners, lambda listener: listener.on_fit_end(run))
-        state.callbacks = ()
+        try:
+            failed = _each(listeners, lambda listener: listener.on_fit_end(run))
+        finally:
+            state.callbacks = ()
         try:
             state.callback_states = named_states(listeners)
         except Exception as why:

@@ -65,7 +65,8 @@ class Trainer(Settled):
     leaves the parameters as they were before that step. ``seed`` decides initial parameters, dropout and, for plain
     arrays, the order; None means 0. A model that has parameters already keeps them: with a seed, that is then one of
     dropout and order alone after ``model.init`` or a load, and an error after a training, which ``reset(seed)`` undoes.
-    Another optimizer may be assigned to ``trainer.optimizer`` at any time; the next step uses it.
+    Another optimizer may be assigned to ``trainer.optimizer`` at any time; the next step uses it. One of the same kind (Adam
+    and AdamW are) goes on from the state of the one before; another kind begins without any.
 
     ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: these parameters stay as they
     are, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their layers

@@ -64,12 +64,12 @@ class TrainingState:
         """Take over what ``as_dict`` gave, or raise ``ValueError`` and change nothing."""
         tensors = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
         schedules = state.get("schedules", [])
-        problem = self._misfit(tensors) or self.session.rates.misfit(schedules)
-        if problem:
-            raise ValueError(f"[Trainer.load_state_dict] {problem}")
         try:
-            counts = self._counts_in(state)
             sound_schedules(schedules)
+            problem = self._misfit(tensors) or self.session.rates.misfit(schedules)
+            if problem:
+                raise ValueError(problem)
+            counts = self._counts_in(state)
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {error}") from None
         self._restore(tensors, counts, schedules)

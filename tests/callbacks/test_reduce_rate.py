@@ -84,6 +84,33 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="give fit validate="):
         trainer.fit(range(1), 1, callbacks=[gr.callbacks.ReduceLROnPlateau()], verbose=False)
     falling = trainer_with([1.0], gr.optim.SGD(gr.optim.schedule.linear(1.0, 0.0, 10)))
-    with pytest.raises(ValueError, match=r"learning rate is a schedule"):
+    with pytest.raises(ValueError, match=r"is a schedule, which says what each step takes"):
         falling.fit(range(1), 1, callbacks=[gr.callbacks.ReduceLROnPlateau("loss")], verbose=False)
     assert falling.step_count == 0
+
+
+def test_a_floor_above_the_rate_raises_nothing():
+    trainer = trainer_with([1.0] * 6, gr.optim.SGD(0.001))
+    trainer.fit(range(1), 6, callbacks=[gr.callbacks.ReduceLROnPlateau("loss", 0.5, 1, min_lr=0.1)], verbose=False)
+    assert trainer.optimizer.lr == 0.001
+
+
+def test_a_resumed_run_has_the_bits_of_the_rates_of_groups(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((24, 5)), rng.standard_normal((24, 3))
+
+    def run(epochs, **options):
+        optimizer = gr.optim.SGD(0.013, momentum=0.9, groups=[{"params": "*.bias", "lr": 0.0071}])
+        model = gr.nn.Sequential(gr.nn.Linear(5, 3))
+        trainer = gr.Trainer(model, "mse", optimizer, dtype="float64", seed=1)
+        callbacks = [
+            gr.callbacks.ReduceLROnPlateau("loss", 0.37, patience=1, min_delta=1e9),
+            gr.callbacks.Checkpoint(tmp_path / "m{epoch}"),
+        ]
+        trainer.fit((x, y), epochs, batch_size=8, callbacks=callbacks, verbose=False, **options)
+        return trainer
+
+    want, again = run(9), run(9, resume=tmp_path / "m6")
+    assert again.optimizer == want.optimizer
+    for name, value in want.params.items():
+        np.testing.assert_array_equal(again.params[name], value)

@@ -1,6 +1,8 @@
 """Input at the edges, and misuse: each works, or raises an error that names operation, argument, expectation and value."""
 
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -118,3 +120,31 @@ def test_a_work_may_outlive_its_communicator():
     del comms
     for work in works:
         assert work.done() and (work.wait() == 3.0).all() and (work.wait() == 3.0).all()
+
+
+def test_a_group_of_some_ranks_is_made_beside_a_collective_that_waits():
+    a, b = gr.comm.thread_group(2, timeout=20.0)
+    told, number = threading.Event(), []
+
+    def tell(value):
+        number.append(value)
+        told.set()
+
+    def hear():
+        assert told.wait(20)
+        return number[0]
+
+    first, second = np.ones(100_000, np.float32), np.full(100_000, 2, np.float32)
+    groups = []
+    threads = [threading.Thread(target=a.all_reduce, args=(first,))]
+    threads += [
+        threading.Thread(target=lambda one=one: groups.append(one.group_of([0, 1], tell, hear))) for one in (a, b)
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)  # the collective is under way when the first member makes the group's words
+    b.all_reduce(second)
+    for thread in threads:
+        thread.join(20)
+    assert [thread.is_alive() for thread in threads] == [False] * 3
+    assert (first == 3).all() and (second == 3).all() and len(groups) == 2

@@ -115,7 +115,10 @@ def test_a_loader_says_how_its_batches_look_without_memory_for_one():
     trainer = gr.Trainer(mlp(8, 12, 3), seed=1)
     for wrong, message in [
         ((np.ones((96, 8), np.float32), np.ones(96, np.float32)), "y must be integer labels, got dtype float32"),
-        ((np.ones((96, 8), np.float32), np.ones((96, 2), np.int64)), r"y is \(16, 2\) of int64: must be \(batch,\) integer labels"),
+        (
+            (np.ones((96, 8), np.float32), np.ones((96, 2), np.int64)),
+            r"y is \(16, 2\) of int64: must be \(batch,\) integer labels",
+        ),
         ((np.ones((96, 0), np.float32), np.ones(96, np.int64)), "a sample must have at least one element"),
     ]:
         loader = gr.Loader(wrong, 16, transforms={0: gr.transforms.Scale(2.0)})

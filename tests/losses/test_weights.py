@@ -358,3 +358,13 @@ def test_one_hot_rows_are_labels():
     for _ in range(3):
         assert soft.step(X, rows) == pytest.approx(hard.step(X, LABELS), rel=1e-12)
     assert soft.evaluate((X, rows)) == pytest.approx(hard.evaluate((X, LABELS)))
+
+
+def test_balanced_counts_labels_that_changed_in_place():
+    labels = np.r_[np.zeros(40, int), np.ones(15, int), np.full(6, 2)]
+    a, b = trainer(class_weight="balanced"), trainer(class_weight="balanced")
+    a.fit((X, labels), epochs=1, batch_size=16, verbose=False)
+    b.fit((X, labels.copy()), epochs=1, batch_size=16, verbose=False)
+    labels[:] = 2 - labels
+    options = {"epochs": 1, "batch_size": 16, "verbose": False}
+    assert a.fit((X, labels), **options).last["loss"] == b.fit((X, labels.copy()), **options).last["loss"]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 import gradring as gr
@@ -70,3 +71,57 @@ def test_errors_are_one_family():
     for name in gr.errors.__all__:
         assert issubclass(getattr(gr, name), gr.GradringError)
     assert issubclass(gr.WorkerDied, gr.LoaderError)
+
+
+@pytest.mark.parametrize("own_step", [False, True])
+@pytest.mark.parametrize("before", ["Lion", "RMSprop", "SGD"])
+def test_another_kind_of_optimizer_begins_without_state(before, own_step):
+    """Else its first steps divide what one rule has summed by what another has."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 5)), rng.standard_normal((40, 3))
+
+    def step(params, batch):
+        error = x @ params["0.weight"] + params["0.bias"] - y
+        return float((error**2).mean()), {
+            "0.weight": 2 * x.T @ error / error.size,
+            "0.bias": 2 * error.sum(0) / error.size,
+        }
+
+    def made(optimizer, start=None):
+        start = start or {"0.weight": np.zeros((5, 3)), "0.bias": np.zeros(3)}
+        if own_step:
+            return gr.Trainer(
+                step=step, params={name: array.copy() for name, array in start.items()}, optimizer=optimizer
+            )
+        trainer = gr.Trainer(gr.nn.Sequential(gr.nn.Linear(5, 3)), "mse", optimizer, dtype="float64")
+        for name, array in start.items():
+            trainer.params[name][...] = array
+        return trainer
+
+    first = {"Lion": Lion(0.01), "RMSprop": RMSprop(0.01), "SGD": SGD(0.01, momentum=0.9)}[before]
+    turned = made(first)
+    for _ in range(20):
+        turned.step((x, y)) if own_step else turned.step(x, y)
+    anew = made(Adam(0.01), {name: np.array(array) for name, array in turned.params.items()})
+    turned.optimizer = Adam(0.01)
+    for _ in range(5):
+        for trainer in (turned, anew):
+            trainer.step((x, y)) if own_step else trainer.step(x, y)
+    for name, array in anew.params.items():
+        np.testing.assert_array_equal(turned.params[name], array)
+
+
+def test_amsgrad_goes_on_from_the_moments_of_adam():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 5)), rng.standard_normal((40, 3))
+    made = [
+        gr.Trainer(gr.nn.Sequential(gr.nn.Linear(5, 3)), "mse", Adam(0.01), dtype="float64", seed=s) for s in (1, 1)
+    ]
+    for trainer in made:
+        for _ in range(10):
+            trainer.step(x, y)
+    made[1].optimizer = AdamW(0.01, weight_decay=0.0, amsgrad=True)
+    for trainer in made:  # the second moments grow from one step to the next, so the largest is the newest
+        trainer.step(10 * x, y)
+    for name, array in made[0].params.items():
+        np.testing.assert_allclose(made[1].params[name], array, rtol=1e-12)

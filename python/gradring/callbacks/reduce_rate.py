@@ -45,18 +45,20 @@ class ReduceLROnPlateau(Callback):
         self._improvement = Improvement("ReduceLROnPlateau", metric, mode, min_delta)
         self._waited = self._rest = 0
         self._rate = 0.0  # as it is now
+        self._group_rates: list[float | None] = []
         self._run: Run | None = None
 
     def on_fit_start(self, run: Run) -> None:
         run.require_metric("ReduceLROnPlateau", self.metric)
-        if callable(run.trainer.optimizer.lr):
+        if any(callable(rate) for rate in run.trainer.optimizer.rates):
             raise ValueError(
-                "[ReduceLROnPlateau] the optimizer's learning rate is a schedule, which says what each step takes: give the "
-                "optimizer a number, or leave the callback out"
+                "[ReduceLROnPlateau] a learning rate of the optimizer, its own or that of a group, is a schedule, which says "
+                "what each step takes: give the optimizer numbers, or leave the callback out"
             )
         self._improvement.forget()
         self._waited = self._rest = 0
         self._run, self._rate = run, _rate(run)
+        self._group_rates = _group_rates(run.trainer.optimizer)
 
     def on_epoch_end(self, run: Run) -> None:
         resting = self._rest > 0
@@ -68,43 +70,56 @@ class ReduceLROnPlateau(Callback):
             self._waited += 1
             if self._waited >= self.patience:
                 self._waited, self._rest = 0, self.cooldown
-                self._set(run, max(_rate(run) * self.factor, self.min_lr))
+                rate = _rate(run)
+                self._set(run, min(rate, max(rate * self.factor, self.min_lr)))
 
     def on_fit_end(self, run: Run) -> None:
         self._run = None
 
-    def _set(self, run: Run, rate: float) -> None:
+    def _set(self, run: Run, rate: float, groups: list[float | None] | None = None) -> None:
         before, self._rate = _rate(run), rate
         if rate != before:
             _LOG.info("epoch %d: the learning rate falls from %g to %g", run.epoch + 1, before, rate)
-            run.trainer.optimizer = _with_rate(run.trainer.optimizer, rate, rate / before)
+            if groups is None:
+                groups = [old and old * (rate / before) for old in _group_rates(run.trainer.optimizer)]
+            self._group_rates = groups
+            run.trainer.optimizer = _with_rates(run.trainer.optimizer, rate, groups)
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"best": self._improvement.best, "best_epoch": self._improvement.epoch}
-        return {**state, "waited": self._waited, "rest": self._rest, "lr": self._rate}
+        return {**state, "waited": self._waited, "rest": self._rest, "lr": self._rate, "groups": self._group_rates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
         self._waited, self._rest = int(state["waited"]), int(state["rest"])
         rate = real("ReduceLROnPlateau", "state['lr']", state["lr"], least=0)
-        if self._run is not None and _rate(self._run) > 0:
-            self._set(self._run, rate)
+        if self._run is None or _rate(self._run) <= 0:
+            return
+        saved, own = state.get("groups"), _group_rates(self._run.trainer.optimizer)
+        if saved is None or [one is None for one in saved] != [one is None for one in own]:
+            return self._set(self._run, rate)  # of other groups: all rates change by the same factor
+        what = "state['groups']"
+        rates = [None if one is None else real("ReduceLROnPlateau", what, one, least=0) for one in saved]
+        self._set(self._run, rate, rates)
 
 
 def _rate(run: Run) -> float:
     return float(run.trainer.optimizer.lr)  # type: ignore[arg-type]  # on_fit_start has refused schedules
 
 
-def _with_rate(optimizer: Optimizer, rate: float, factor: float) -> Optimizer:
-    """The same optimizer with this rate; the rates of its groups, where it has groups, change by the factor."""
+def _group_rates(optimizer: Optimizer) -> list[float | None]:
+    """The rate of each group; None for a group without a number of its own."""
+    rates = [group.options.get("lr") for group in getattr(optimizer, "groups", ())]
+    return [None if rate is None or callable(rate) else float(rate) for rate in rates]
+
+
+def _with_rates(optimizer: Optimizer, rate: float, groups: list[float | None]) -> Optimizer:
+    """The same optimizer with these rates."""
     changes: dict[str, Any] = {"lr": rate}
-    groups = getattr(optimizer, "groups", ())
     if groups:
+        before: Any = optimizer.groups
         changes["groups"] = [
-            {"params": group.params, **group.options, **_lowered(group.options, factor)} for group in groups
+            {"params": group.params, **group.options, **({} if own is None else {"lr": own})}
+            for group, own in zip(before, groups, strict=True)
         ]
     return replace(optimizer, **changes)
-
-
-def _lowered(options: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    return {"lr": options["lr"] * factor} if "lr" in options and not callable(options["lr"]) else {}

@@ -278,7 +278,8 @@ class Loader(Settled):
         (8, 2, True)
         """
         seed = arguments.whole("Loader.split", "seed", seed, 0, _MOST_KEY)
-        return tuple(self._part(part) for part in division(self.samples, share, seed=seed, shuffle=bool(shuffle)))
+        shuffled = arguments.flag("Loader.split", "shuffle", shuffle)
+        return tuple(self._part(part) for part in division(self.samples, share, seed=seed, shuffle=shuffled))
 
     def folds(self, count: int, *, seed: int = 0, shuffle: bool = True) -> list[tuple[Loader, Loader]]:
         """For cross-validation: ``count`` pairs (train, test) of loaders. Every sample is in the test of exactly one pair
@@ -289,7 +290,7 @@ class Loader(Settled):
         [[0, 1], [2, 3, 4]]
         """
         seed = arguments.whole("Loader.folds", "seed", seed, 0, _MOST_KEY)
-        pairs = folds(self.samples, count, seed=seed, shuffle=bool(shuffle))
+        pairs = folds(self.samples, count, seed=seed, shuffle=arguments.flag("Loader.folds", "shuffle", shuffle))
         return [(self._part(train), self._part(test)) for train, test in pairs]
 
     def _part(self, part: Selection) -> Loader:

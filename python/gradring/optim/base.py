@@ -163,6 +163,18 @@ class Optimizer:
         """
         return self.kind, self.hyperparameters()
 
+    def goes_on_from(self, before: Optimizer) -> bool:
+        """Whether this rule can use the state that ``before`` has left: it has the same op, so arrays of one name mean the
+        same in both.
+
+        >>> from gradring.optim import Adam, AdamW, Lion
+        >>> AdamW(0.1).goes_on_from(Adam(0.1)), Adam(0.1).goes_on_from(Lion(0.1))
+        (True, False)
+        """
+        if self.native()[0] != before.native()[0]:
+            return False
+        return not self.state_names or bool(set(self.state_names) & set(before.state_names))
+
     def native_of(self, number: int) -> tuple[str, dict[str, Any]]:
         """As ``native``, for the parameters of a group: ``rate`` is the number of its learning rate among ``rates``."""
         rule = self.rules[number]

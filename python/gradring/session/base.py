@@ -59,8 +59,8 @@ class BaseSession(ABC):
 
     @abstractmethod
     def set_optimizer(self, optimizer: Optimizer) -> None:
-        """Use this one from the next step on. Its state goes on under the names that it shares with the one before, and
-        else begins at zero."""
+        """Use this one from the next step on. After one of the same kind, its state goes on under the names that both
+        have; all else begins at zero."""
 
     @abstractmethod
     def rates_changed(self) -> None:

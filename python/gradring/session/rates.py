@@ -30,10 +30,13 @@ class Rates:
 
     def use(self, optimizer: Optimizer) -> None:
         """Those of this optimizer from now on. Of its plateaus, equal ones of the optimizer before go on."""
-        old = {} if not self._seen else {self._optimizer.rates[n]: state for n, state in self._seen.items()}
+        old = [(self._optimizer.rates[n], state) for n, state in self._seen.items()]
         self._optimizer = optimizer
         self._plateaus = {n: rate for n, rate in enumerate(optimizer.rates) if isinstance(rate, Plateau)}
-        self._seen = {n: old.get(rate, PlateauState()) for n, rate in self._plateaus.items()}
+        self._seen = {
+            n: next((state for before, state in old if before == rate), PlateauState())
+            for n, rate in self._plateaus.items()
+        }
         self._constant = not any(callable(rate) for rate in optimizer.rates)
         self._forget()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -91,7 +90,7 @@ class SessionState(BaseSession):
         elif class_weight is not None:
             self.loss = self.loss.with_class_weight(class_weight)
         self._settled = self._plain is None
-        self._counted: weakref.ref[Array] | None = None  # the labels that have decided them
+        self._classes: int | None = None  # how many there are, once "balanced" has asked
         self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
         self._check_finite = options.nonfinite == "raise"
@@ -227,11 +226,12 @@ class SessionState(BaseSession):
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         optimizer.assigned(list(self.params), self.frozen)
-        if optimizer.state_names != self.optimizer.state_names:
+        goes_on = optimizer.goes_on_from(self.optimizer)
+        if not goes_on or optimizer.state_names != self.optimizer.state_names:
             memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen)
-            views = self._arenas.replace_state(memory, optimizer.state_names, self.state)
+            views = self._arenas.replace_state(memory, optimizer.state_names, self.state if goes_on else {})
             self._programs.use_state()
-            if set(optimizer.state_names) - set(self.optimizer.state_names):
+            if not goes_on:
                 self._native.fresh = self.step_count
             self.state.clear()
             self.state.update(views)
@@ -314,12 +314,11 @@ class SessionState(BaseSession):
                 "[Trainer] class_weight='balanced' counts the labels of the training data, and these do not lie in memory as "
                 "arrays: give class_weight as a dict or an array, one weight for each class"
             )
-        if self._counted is not None and self._counted() is labels:
-            return
-        graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
-        classes = 2 if self._plain.kind == "binary_cross_entropy" else graph.values[output].shape[-1]
-        loss = self._plain.with_class_weight(balanced(labels, classes))
-        self._counted = weakref.ref(labels)
+        if self._classes is None:
+            graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
+            self._classes = 2 if self._plain.kind == "binary_cross_entropy" else graph.values[output].shape[-1]
+        # Counted anew for each epoch: the array may hold other labels by now.
+        loss = self._plain.with_class_weight(balanced(labels, self._classes))
         if loss != self.loss:
             self.loss = loss
             self._programs.clear()

@@ -173,11 +173,11 @@ class UserSession(BaseSession):
         """The origin of the parameters does not matter here."""
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
-        """Use this one from the next step on; its state goes on under the names that both have."""
         updaters, new = self._updaters(optimizer), self._fresh_state(optimizer)
-        if set(optimizer.state_names) - set(self.optimizer.state_names):
+        goes_on = optimizer.goes_on_from(self.optimizer)
+        if not goes_on:
             self._fresh = self.step_count
-        kept = {name: self.state.get(name, array) for name, array in new.items()}
+        kept = {name: self.state.get(name, array) if goes_on else array for name, array in new.items()}
         self.state.clear()
         self.state.update(kept)
         self.optimizer, self._updates_of = optimizer, updaters
