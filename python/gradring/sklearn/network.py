@@ -91,6 +91,9 @@ class Network(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         x, y = self._data(X, y, reset=True)
         weight = _weights(sample_weight, x)
+        if weight is not None:  # what counts for nothing is left out, so that no part for validation has nothing else
+            counts = weight > 0
+            x, y, weight = x[counts], y[counts], weight[counts]
         self._learn_target(y, weight)
         self._make(x, weight)
         trainer = self._trainer_of(self._optimizer())
