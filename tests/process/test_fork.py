@@ -92,3 +92,34 @@ print(statuses)
 """
     result = run_script(script)
     assert result.stdout == "{3}\n" and "Traceback" not in result.stderr, result.stdout + result.stderr
+
+
+def test_fork_while_a_line_is_written_to_a_pipe_that_is_full():
+    """A child inherits the locks of its parent's files; one that was held at the fork would stay so for ever."""
+    script = f"""{HEAD}
+import threading
+from gradring.callbacks import Progress
+ours, theirs = os.pipe()
+pipe = open(theirs, "w")
+stop = threading.Event()
+
+def write():
+    bar = Progress(pipe)
+    bar._lines = True
+    while not stop.is_set():
+        bar._write("x" * 4000)
+
+def read():
+    while os.read(ours, 8192):
+        stop.wait(0.002)
+
+threads = [threading.Thread(target=write), threading.Thread(target=read, daemon=True)]
+for thread in threads:
+    thread.start()
+statuses = {{in_child(lambda: print("child", file=pipe, flush=True)) for _ in range(30)}}
+stop.set()
+threads[0].join()
+print(statuses)
+"""
+    result = run_script(script)
+    assert result.stdout == "{0}\n", result.stdout + result.stderr

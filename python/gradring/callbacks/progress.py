@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from typing import Any, Literal, TextIO
 
 from gradring.arguments import choice
@@ -12,6 +14,23 @@ from gradring.loader import Loader
 __all__ = ["Progress"]
 
 _FAILED = (OSError, ValueError)  # the pipe is broken, the disk is full, the file was closed
+
+# Held while anything is written. A fork waits for it: a process that is forked while another thread writes inherits the
+# lock of that file's buffer, which no thread there can release, and would hang at its own first line.
+_writing = threading.RLock()
+_held: list[bool] = []
+
+
+def _before_fork() -> None:
+    _held.append(_writing.acquire(timeout=5))  # a reader that never reads must not keep this process from forking
+
+
+def _after_fork() -> None:
+    if _held.pop():
+        _writing.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class Progress(Callback):
@@ -50,9 +69,10 @@ class Progress(Callback):
         total = None if run.batches is None else run.batches * (run.last_epoch - run.first_epoch)
         options: dict[str, Any] = {} if notebook else {"file": file, "bar_format": _FORMAT}
         try:
-            self._bar = Bar(
-                total=total, initial=self._done(run), unit="batch", dynamic_ncols=True, leave=True, **options
-            )
+            with _writing:
+                self._bar = Bar(
+                    total=total, initial=self._done(run), unit="batch", dynamic_ncols=True, leave=True, **options
+                )
         except _FAILED:
             return
         self._show(run)
@@ -77,10 +97,11 @@ class Progress(Callback):
         if self._bar is not None:
             bar, self._bar = self._bar, None
             try:
-                bar.refresh()
-                if advice:
-                    bar.write(advice, file=bar.fp)
-                bar.close()
+                with _writing:
+                    bar.refresh()
+                    if advice:
+                        bar.write(advice, file=bar.fp)
+                    bar.close()
             except _FAILED:
                 _give_up(bar)
         elif self._lines and advice:
@@ -89,7 +110,8 @@ class Progress(Callback):
     def _write(self, line: str) -> None:
         file = sys.stderr if self._file is None else self._file
         try:
-            print(line, file=file, flush=True)
+            with _writing:
+                print(line, file=file, flush=True)
         except _FAILED:
             self._lines = False
 
@@ -103,7 +125,8 @@ class Progress(Callback):
             said = f"epoch {_epoch(run)}"
             bar.set_description(said, refresh=False)
             bar.set_postfix_str(_fitting(shown, _columns(bar) - len(said) - len(": 100%, ||")), refresh=False)
-            bar.update(self._done(run) - bar.n)
+            with _writing:
+                bar.update(self._done(run) - bar.n)
         except _FAILED:
             self._bar = None
             _give_up(bar)
