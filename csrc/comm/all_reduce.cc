@@ -26,7 +26,7 @@ Slice slice_of(int rank, int ranks, int64_t count) noexcept {
   return {std::min(grains * rank / ranks * kGrain, count), std::min(grains * (rank + 1) / ranks * kGrain, count)};
 }
 
-// The sum of the weights, in rank order; the number of ranks where there are none.
+// The sum of the weights, in rank order. Without weights, it is the number of ranks.
 template <class WeightOf>
 double divisor_of(Rounds& rounds, const Agreement& agreement, WeightOf&& weight_of) noexcept {
   if (!agreement.weighted) return rounds.size();
@@ -61,7 +61,7 @@ Code in_cells(Rounds& rounds, const Call& call) noexcept {
   return Code::kOk;
 }
 
-// Every rank has put its array into its staging memory before the meeting, and reads its own at `mine`.
+// Before this round, every rank put its array into its staging memory. A rank reads its own array at `mine` instead.
 Code in_one_round(Rounds& rounds, const Call& call, const std::byte* mine, double divisor) noexcept {
   const void* in[kMostRanks];
   for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.stage(rank);
@@ -89,7 +89,7 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   }
   failpoint("before write", rounds.rank());
 #ifdef GRADRING_FAILPOINTS
-  // Work in pieces, so that a test can stop a rank in the middle of its writes.
+  // Reduce in pieces, so that a test can stop a rank in the middle of its writes.
   for (int64_t at = slice.begin; at < slice.end; at += kGrain * 16) {
     const int64_t count = std::min(kGrain * 16, slice.end - at);
     find_combine(a.element, a.reduction)({rounds.size(), rounds.size(), in, out, count, divisor});
@@ -106,7 +106,7 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   return rounds.pass();
 }
 
-// With one rank there are no others to meet.
+// A group of one rank: there is no other rank to wait for.
 Code alone(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const int64_t piece = stage_size(rounds, a.element);
@@ -128,14 +128,15 @@ void stage_first_piece(Rounds& rounds, const Call& call) noexcept {
   call.in.gather(0, std::min(exchanged_piece(rounds, call), call.in.elements()), rounds.stage(rounds.rank()));
 }
 
-// Two ranks: each reads the other's piece from staging memory, and puts its own next piece, of `next` elements, where it has
-// just read. So each time when a line of staging memory goes from one core to the other, it carries data.
+// For two ranks: each rank reads the other's piece from staging memory, and writes its own next piece, of `next`
+// elements, to the place that it has just read. So a line of staging memory carries data each time that it moves from
+// one core to the other.
 void exchange(Rounds& rounds, const Call& call, int64_t at, int64_t count, int64_t next, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const size_t element = size_of(a.element);
   const int me = rounds.rank();
   alignas(64) std::byte own[4096], refill[4096];
-  // An array with other strides goes in blocks through buffers.
+  // An array with gaps between its elements is copied block by block through these buffers.
   const int64_t most = call.in.contiguous() ? count : static_cast<int64_t>(sizeof own / element);
   for (int64_t done = 0; done < count;) {
     const bool refills = done < next;
@@ -155,7 +156,7 @@ void exchange(Rounds& rounds, const Call& call, int64_t at, int64_t count, int64
   rounds.end_turn();
 }
 
-// The first piece lies in staging memory; `met`: the ranks have met since.
+// The first piece lies in staging memory already. `met` says whether a round has ended since it was written.
 Code staged_by_two(Rounds& rounds, const Call& call, bool met, double divisor) noexcept {
   const int64_t piece = exchanged_piece(rounds, call), all = call.in.elements();
   int64_t count = std::min(piece, all);
@@ -174,7 +175,7 @@ Code staged_by_two(Rounds& rounds, const Call& call, bool met, double divisor) n
   return Code::kOk;
 }
 
-// Reduces a slice, first to a buffer, from there to this rank's array and to its staging memory.
+// Reduces a slice to a buffer, and copies it from there to this rank's array and to its staging memory.
 void reduce_to_stage(const Call& call, CombineArguments arguments, int64_t first, std::byte* stage) noexcept {
   const Combine reduce = find_combine(call.agreement.element, call.agreement.reduction);
   const size_t element = size_of(call.agreement.element);
@@ -195,8 +196,8 @@ void reduce_to_stage(const Call& call, CombineArguments arguments, int64_t first
   }
 }
 
-// More ranks: the owner of a slice of the piece reduces it to its own staging memory, from where all others copy it. Each
-// piece is a turn of the staging memory and takes two rounds.
+// For more than two ranks: the owner of a slice of a piece reduces it into its own staging memory, and all others copy it
+// from there. Each piece uses one half of the staging memory and takes two rounds.
 Code staged_by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   const Agreement& a = call.agreement;
   const int ranks = rounds.size(), me = rounds.rank();

@@ -54,7 +54,7 @@ std::vector<std::byte> expected_of(int ranks, Element element, Reduction reducti
 
 enum class Kind { kShared, kPrivate, kStrided, kMixed, kOut };
 
-// Runs one all_reduce and compares every byte; false with a message on stderr if it is wrong.
+// Runs one all_reduce and compares every byte. Returns false, and writes a message to stderr, if a byte is wrong.
 bool reduces(Group& group, Element element, Reduction reduction, int64_t count, Kind kind, uint64_t seed,
              bool weighted = false) {
   const size_t item = size_of(element), bytes = static_cast<size_t>(count) * item;

@@ -1,9 +1,9 @@
 // The collectives, each in a file of its own. Traffic counts loads and stores of operand bytes per rank, for N bytes and p
 // ranks; docs/collectives.md derives it.
 //
-// All begin with a round in which the ranks find out that they want the same, before anything is written. Up to 48 bytes
-// travel in that round's cell itself. Operands that all lie in data segments are read where they lie; any others go
-// through two halves of staging memory, in pieces that stay in a core's cache.
+// Each begins with a round in which the ranks find out whether they all call the same operation, before any of them
+// writes. Operands of up to 48 bytes travel in that round's cell. If all operands lie in data segments, the ranks read
+// them there; if not, the operands go through two halves of staging memory, in pieces that stay in a core's cache.
 #pragma once
 
 #include "comm/rounds.h"
@@ -12,8 +12,8 @@
 
 namespace gradring {
 
-// Every element is reduced once, by the rank that owns its slice, from all ranks' arrays, in rank order, and written to all
-// of them: 2 N. Staged: 5 N for two ranks, (5 + 1/p) N for more.
+// The rank that owns a slice reduces it from all ranks' arrays, in rank order, and writes it to all of them: 2 N. Through
+// staging memory: 5 N for two ranks, (5 + 1/p) N for more.
 Code all_reduce(Rounds& rounds, const Call& call) noexcept;
 // Each rank reads its block of all arrays: (1 + 1/p) N.
 Code reduce_scatter(Rounds& rounds, const Call& call) noexcept;
@@ -43,17 +43,17 @@ inline Placement placement_of(const Cell& cell) noexcept {
   return placement;
 }
 
-// How many elements fit into a half of the staging memory.
+// How many elements fit into one half of a rank's staging memory.
 inline int64_t stage_size(Rounds& rounds, Element element) noexcept {
   return static_cast<int64_t>(rounds.control().stage_bytes() / size_of(element));
 }
 
-// Stages elements in this round's half, and returns where this rank reads them.
+// Copies elements to this round's half of the staging memory, and returns where this rank itself reads them.
 inline const std::byte* put(Rounds& rounds, const Operand& array, int64_t first, int64_t count) noexcept {
   return stage_elements(array, first, count, rounds.stage(rounds.rank()), rounds.scratch());
 }
 
-// Reduces contiguous inputs into any operand, whose elements from `first` on are the result's.
+// Reduces contiguous inputs, and writes the result to `out`, of any strides, from its element `first` on.
 void combine_into(const Operand& out, int64_t first, Element element, Reduction reduction,
                   CombineArguments arguments) noexcept;
 

@@ -1,10 +1,10 @@
-// comm_bench [RANKS] [ROUNDS] [private]: all_reduce of float32 between forked processes, pinned to cores in turn, beside the bound that
-// the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
+// comm_bench [RANKS] [ROUNDS] [private]: measures all_reduce of float32 between forked processes, each pinned to a core, beside the
+// bound that the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
 //
-// Lines: bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all written anew and then reduced one after
+// Each line has the bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all written anew and then reduced one after
 // another), p10 / p50 / p90 of the slowest rank in microseconds, and the fraction of the bound B / (2 p). Inputs are written anew
-// before each use, outside the time; every result is checked. With "private", the arrays lie outside of all segments, and
-// staging them is raced, call by call, against reading them from the other process by process_vm_readv (two ranks).
+// before each use, outside the time; every result is checked. With "private", the arrays lie outside of all segments, and staging
+// them is raced, call by call, against reading them from the other process by process_vm_readv (two ranks).
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -27,7 +27,7 @@ using namespace gradring;
 
 namespace {
 
-// The ranks' times of one round; barriers of the group come between writing and reading.
+// Memory that all ranks share. A barrier of the group lies between the writes and the reads.
 struct Shared {
   double seconds[kMostRanks];
   pid_t pids[kMostRanks];
@@ -46,7 +46,7 @@ struct Rank {
     if (group.run(barrier) != Code::kOk) std::_Exit(3);
   }
 
-  // The slowest rank's time for one call; the same on every rank.
+  // The slowest rank's time for one call. Every rank returns the same.
   template <class Body>
   double timed(Body&& body) {
     together();
@@ -65,7 +65,7 @@ double at(const std::vector<double>& sorted, double quantile) {
   return sorted[static_cast<size_t>(quantile * static_cast<double>(sorted.size() - 1) + 0.5)];
 }
 
-// Bytes per second, loads and stores, of all ranks together.
+// The bytes that all ranks together load and store per second.
 double bandwidth(Rank& rank, size_t bytes, int rounds) {
   const size_t count = bytes / 4;
   AlignedArena first(bytes), second(bytes);
@@ -92,9 +92,9 @@ void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
   std::vector<float*> xs;
   for (size_t i = 0; i < arrays; ++i) xs.push_back(static_cast<float*>(group.allocate(bytes)));
   std::vector<double> times;
-  // A small operation is shorter than the clock's own time: several in a row, whose sums stay exact.
+  // A small operation is shorter than a reading of the clock, so 100 in a row are timed. Their sums stay exact.
   const int repeat = bytes <= 4096 ? 100 : 1;
-  // A sweep that is not timed: pages are there, and mapped on every side.
+  // The first sweep is not timed: after it, every page exists and every rank has mapped it.
   for (int i = -static_cast<int>(arrays); i < rounds; ++i) {
     const int turn = i + static_cast<int>(arrays);
     const auto value_of = [&](int of, int k) { return repeat > 1 ? 0.f : static_cast<float>(of + k % 7); };
@@ -132,7 +132,7 @@ void barrier(Group& group) {
   if (group.run(call) != Code::kOk) std::_Exit(3);
 }
 
-// Bytes of the other rank's private array, from `offset` on, into this process.
+// Copies bytes of the other rank's private array, from `offset` on, to this process.
 void read_peer(const Shared& shared, int peer, size_t offset, void* to, size_t bytes) {
   const iovec mine{to, bytes}, theirs{static_cast<char*>(shared.arrays[peer]) + offset, bytes};
   if (process_vm_readv(shared.pids[peer], &mine, 1, &theirs, 1, 0) != static_cast<ssize_t>(bytes)) {
@@ -184,7 +184,7 @@ void race_private(Rank& rank, size_t bytes, int rounds) {
     const float expected = static_cast<float>(1 + 2 * (turn % 7));
     if (std::any_of(x, x + count, [=](float got) { return got != expected; })) std::_Exit(5);
   }
-  rank.together();  // before a rank frees memory that the other may still read
+  rank.together();  // so that no rank frees memory that the other still reads
   for (auto& taken : times) std::sort(taken.begin(), taken.end());
   if (rank.group.rank() != 0) return;
   std::printf(

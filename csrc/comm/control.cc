@@ -32,7 +32,7 @@ int ControlBlock::create(int ranks, size_t stage_bytes) {
     throw Error(Code::kInvalidArgument, "[comm] data_bytes is " + std::to_string(stage_bytes) +
                                             ": must be at most 64 MiB for a half of a rank's staging memory");
   }
-  // Staging memory is worth a huge page.
+  // Round a large block up to huge pages, because staging memory is faster in them.
   const size_t bytes = Layout(ranks, stage_bytes).bytes();
   const SharedArena arena(bytes < kHugePage / 4 ? bytes : round_up(bytes, kHugePage));
   format(arena.data(), ranks, stage_bytes);

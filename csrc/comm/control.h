@@ -1,4 +1,4 @@
-// A group's control block: its memory, and what is read and written in it outside of rounds.
+// A group's control block: its memory, and the functions that read and write it outside of rounds.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,11 @@ struct Failure {
 
 class ControlBlock {
  public:
-  // A new sealed, fully allocated memory file with a block for `ranks` ranks; 0: default staging. Throws Error.
+  // Makes a sealed memory file with a block for `ranks` ranks, all of it allocated. stage_bytes 0: the default. Throws
+  // Error.
   GRADRING_API static int create(int ranks, size_t stage_bytes);
 
-  // A block that create() or format() made. Throws Error if it is none, or not for so many ranks.
+  // Opens a block that create() or format() made. Throws Error if the memory is no such block, or is for other ranks.
   static std::shared_ptr<ControlBlock> attach(int fd, int ranks, uint64_t generation);
   // A block in memory that `owner` keeps alive.
   static std::shared_ptr<ControlBlock> at(std::byte* memory, std::shared_ptr<void> owner, int ranks,
@@ -56,7 +57,7 @@ class ControlBlock {
   char* note(int rank) noexcept { return reinterpret_cast<char*>(memory_ + layout_.note(rank)); }
   std::byte* stage(int rank, uint32_t turn) noexcept { return memory_ + layout_.stage(rank, turn); }
 
-  // The group's failure: `mine`, or the one that came first.
+  // Sets the group's failure unless it has one. Returns the one that stands: `mine`, or an earlier one.
   Failure fail(const Failure& mine) noexcept;
   Failure failure() noexcept { return Failure::unpack(header().failure.load(std::memory_order_acquire)); }
 

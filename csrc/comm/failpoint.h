@@ -1,7 +1,7 @@
-// Failpoints: named places of a protocol where a test makes a rank die, stop or be late. They exist in builds with
-// GRADRING_FAILPOINTS alone (which GRADRING_TESTS turns on); elsewhere they are nothing. Ranks of another language are
-// driven by the variable GRADRING_FAILPOINT=PLACE,RANK,PASSES,SIGNAL: this rank sends itself the signal when it comes to the
-// place, after so many passes.
+// Failpoints: named places of a protocol where a test makes a rank die, stop or be late. They exist only in builds with
+// GRADRING_FAILPOINTS (which GRADRING_TESTS turns on); in other builds they do nothing. A test in Python sets the variable
+// GRADRING_FAILPOINT=PLACE,RANK,PASSES,SIGNAL instead: the rank sends itself the signal when it reaches the place, after it
+// has passed there PASSES times.
 //
 // | variable         | writer  | readers            | order   | why                                                      |
 // |------------------|---------|--------------------|---------|----------------------------------------------------------|
@@ -21,7 +21,7 @@ namespace gradring {
 
 using FailpointAction = void (*)(const char* place, int rank) noexcept;
 
-// What the environment asks for; null if it asks for nothing.
+// The action that GRADRING_FAILPOINT describes; null if the variable is not set.
 inline FailpointAction failpoint_of_environment() noexcept {
   static struct {
     char place[32];

@@ -1,4 +1,4 @@
-// The texts of failures.
+// The messages of a group's failures.
 #include <sys/wait.h>
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// Ranks that die, stop, leave or differ, at each step of each operation.
+// Tests of ranks that die, stop, leave or call another operation, at each step of each operation.
 #include <doctest/doctest.h>
 #include <signal.h>
 
@@ -40,7 +40,7 @@ struct Doom {
   const char* place;
   int rank;
   int signal;
-  int passes;  // how often it is spared
+  int passes;  // how often it passes the place before it fails there
 };
 Doom doom{};
 
@@ -80,7 +80,7 @@ TEST_CASE("a rank killed at any step of any operation is noticed within a second
             if (Clock::now() - begin > promised(seconds(1))) return 21;
             Call again;
             again.agreement.kind = Collective::kBarrier;
-            return group.run(again) == Code::kPeerDied ? 0 : 22;  // refuses further use
+            return group.run(again) == Code::kPeerDied ? 0 : 22;  // the group refuses further operations
           });
           failpoint_action.store(nullptr, std::memory_order_relaxed);
           INFO(collective_name(kind), " ", place, " ", shared, " ", count);
@@ -89,7 +89,7 @@ TEST_CASE("a rank killed at any step of any operation is noticed within a second
             if (rank == 1) continue;
             CHECK(statuses[static_cast<size_t>(rank)] == (died ? 0 : 10 << 8));
           }
-          if (!died) CHECK(statuses[1] == 10 << 8);  // the operation has no such step here
+          if (!died) CHECK(statuses[1] == 10 << 8);  // this operation does not pass this place
         }
       }
     }
@@ -112,9 +112,10 @@ TEST_CASE("a rank that stops amid its writes cannot touch a survivor's arrays on
         std::iota(x, x + kCount, static_cast<float>(group.rank()));
         const Operand all(x, kCount, 4);
         const Code code = group.run(reduce_call(all, all, Element::kFloat32, Reduction::kSum));
-        if (group.rank() == 1) {  // comes here after SIGCONT
+        if (group.rank() == 1) {  // this rank continues here after SIGCONT
           resumed.store(1, std::memory_order_release);
-          // It has done its part, and may find that the other had done so too; but it is no member any more.
+          // The stopped rank may find that the operation was complete (both had done their parts), but it is no member
+          // any more.
           Call again;
           again.agreement.kind = Collective::kBarrier;
           return (code == Code::kOk || code == Code::kPeerStalled) && group.run(again) == Code::kPeerStalled ? 0 : 30;
@@ -190,7 +191,7 @@ TEST_CASE("a thread rank that ends is noticed; one whose thread changes is not")
     return code == Code::kOk && x != 2 ? Code::kInternal : code;
   };
   Code other = Code::kInternal;
-  for (int turn = 0; turn < 3; ++turn) {  // a new thread each time: the rank goes on
+  for (int turn = 0; turn < 3; ++turn) {  // a new thread takes over the rank each time
     std::thread thread([&] { other = reduce(*groups[1]); });
     CHECK(reduce(*groups[0]) == Code::kOk);
     thread.join();

@@ -17,7 +17,7 @@ namespace gradring {
 
 namespace {
 
-// Duplicates that close themselves unless they are handed on.
+// Duplicates of descriptors. The destructor closes those that nobody has taken.
 class Descriptors {
  public:
   Descriptors() noexcept = default;

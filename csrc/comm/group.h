@@ -1,6 +1,6 @@
 // Group: a rank's membership of a communicator. Blocking operations run in the calling thread; all others run in a thread of the
-// communicator, which the first of them starts. The operations of one rank start in the order of the calls; sends and receives
-// run at the same time.
+// communicator, which the first of these operations starts. The operations of one rank start in the order of the calls; sends
+// and receives run at the same time.
 //
 // | variable        | writer        | readers         | order            | why                                           |
 // |-----------------|---------------|-----------------|------------------|-----------------------------------------------|
@@ -25,14 +25,14 @@
 
 namespace gradring {
 
-// An operation that runs without its caller.
+// An operation that runs in the communicator's thread while its caller does other work.
 class GRADRING_API Request {
  public:
   explicit Request(Call call) noexcept : call_(std::move(call)) {}
   bool done() const noexcept { return finished_.value() != 0; }
-  // Returns false if the deadline passed first, or if the waiter wanted to leave. The operation then goes on.
+  // Returns false if the deadline passed first, or if the waiter was interrupted. The operation then goes on.
   bool wait(Deadline deadline, Waiter* waiter) noexcept;
-  Code code() const noexcept { return code_; }  // once it is done
+  Code code() const noexcept { return code_; }  // valid once done() is true
   const Call& call() const noexcept { return call_; }
 
  private:
@@ -49,12 +49,12 @@ class GRADRING_API Request {
 
 class GRADRING_API Group {
  public:
-  // Joins a group of processes. Descriptors stay the caller's; pidfds[i] is rank i's, or -1 where there is none.
-  // data_fds[rank] must be empty, and of this rank alone. Throws Error.
+  // Joins a group of processes. The caller keeps its descriptors; pidfds[i] is rank i's, or -1 if it has none.
+  // data_fds[rank] must be an empty file that no other rank writes to. Throws Error.
   static std::shared_ptr<Group> join(int segment_fd, int rank, int size, uint64_t generation,
                                      const std::vector<int>& pidfds, const std::vector<int>& data_fds,
                                      std::chrono::nanoseconds timeout);
-  // A group of threads of this process.
+  // Makes a group whose ranks are threads of this process.
   static std::vector<std::shared_ptr<Group>> of_threads(int size, std::chrono::nanoseconds timeout);
 
   ~Group();
@@ -66,38 +66,40 @@ class GRADRING_API Group {
   bool has_threads() const noexcept { return thread_rank_ != nullptr; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
-  // Anything but kOk, kInvalidArgument (all weights are zero; on all ranks), kClosed (closed before) and kUnavailable (in a
-  // forked child) is the end of the group: fault() says why, and the arrays of the segment have become private.
+  // After kOk, kInvalidArgument (all weights are zero; every rank gets it), kClosed (it was closed before) and
+  // kUnavailable (in a forked child) the group goes on. Any other code ends it: fault() says why, and the segment's
+  // arrays are now private.
   Code run(const Call& call, Waiter* waiter = nullptr) noexcept;
-  // Throws Error where run would return kClosed or kUnavailable, or if there is no thread for it.
+  // Throws Error where run would return kClosed or kUnavailable, or if the system refuses the thread.
   std::shared_ptr<Request> submit(Call call);
-  // A request's end, for its caller: as run().
+  // Ends a finished request in the caller's thread. Returns the same codes as run().
   Code settle(Request& request) noexcept;
 
-  // A group of the ranks with the same color, ordered by key and rank; null for a negative color. All ranks call it.
+  // Makes a group of the ranks with the same color, ordered by key and rank; null for a negative color. All ranks call
+  // it.
   std::shared_ptr<Group> split(int color, int key, Waiter* waiter, Code* code);
-  // The same in parts, for members that meet elsewhere, so that no other rank takes part. One member makes the words of a
-  // group of `ranks` ranks in its segment, and tells the others their offset; then each member joins. members[0] is the
-  // rank that made them, and no member may leave before all have joined. Both throw Error.
+  // Makes a group without the ranks that are no members of it. One member makes the control block of a group of `ranks`
+  // ranks in its segment, and sends the others its offset; then each member joins. members[0] is the rank that made the
+  // block, and no member may leave before all have joined. Both throw Error.
   uint64_t make_words(int ranks);
   std::shared_ptr<Group> join_words(const std::vector<int>& members, uint64_t offset);
 
-  // Waits for what was submitted, then leaves.
+  // Waits for the submitted operations, then leaves the group.
   void close() noexcept;
 
   void* allocate(size_t bytes) { return rounds_.segments()->own.allocate(bytes); }
   const std::shared_ptr<Segments>& segments() const noexcept { return rounds_.segments(); }
 
-  // What this rank does while it is in no operation, and how long at most: its peers wait for it until then.
-  // `passing`: only until this rank begins an operation.
+  // Says what this rank does while it is in no operation, and for how long at most: its peers wait for it
+  // until then. With `passing`, the activity ends when this rank begins an operation.
   void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing = false) noexcept;
-  // For a thread that tells this rank's stack to ranks that give it up.
+  // For the thread that writes this rank's stack down when other ranks declare it stalled.
   std::unique_ptr<StackTeller> stack_teller() {
     return std::make_unique<StackTeller>(rounds_.shared_control(), rank());
   }
 
   Fault fault() const;
-  // Why a code was returned, in words.
+  // Explains a code that an operation returned.
   std::string message(Code code, const Call& call) const;
 
  private:

@@ -21,7 +21,7 @@ Operand::Operand(void* data, int axes, const int64_t* sizes, const int64_t* stri
   if (axes_.size() == 1 && axes_[0].stride == static_cast<int64_t>(element_bytes)) axes_.clear();
 }
 
-// Calls move(address, elements, stride) for the pieces of the innermost axis.
+// Calls move(address, elements, stride) for each piece of the innermost axis in [first, first + count).
 template <class Move>
 void Operand::walk(int64_t first, int64_t count, Move&& move) const noexcept {
   if (axes_.empty()) return move(data_ + static_cast<size_t>(first) * element_bytes_, count, element_bytes_);

@@ -12,29 +12,29 @@ namespace gradring {
 class GRADRING_API Operand {
  public:
   Operand() noexcept = default;
-  // One after another.
+  // A contiguous operand: its elements lie one after another.
   Operand(void* data, int64_t elements, size_t element_bytes) noexcept
       : data_(static_cast<std::byte*>(data)), elements_(elements), element_bytes_(element_bytes) {}
   // The axes are in C order and the strides in bytes. Neighbouring axes are merged if their elements lie without a gap.
   Operand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
 
   bool contiguous() const noexcept { return axes_.empty(); }
-  std::byte* data() const noexcept { return data_; }  // of a contiguous operand, all of it
+  std::byte* data() const noexcept { return data_; }  // a contiguous operand lies here as a whole
   int64_t elements() const noexcept { return elements_; }
   size_t element_bytes() const noexcept { return element_bytes_; }
   size_t bytes() const noexcept { return static_cast<size_t>(elements_) * element_bytes_; }
 
-  // Copies `count` elements from number `first` on.
+  // Copies `count` elements, from element `first` on, to or from contiguous memory.
   void gather(int64_t first, int64_t count, std::byte* to) const noexcept;
   void scatter(int64_t first, int64_t count, const std::byte* from) const noexcept;
-  void copy_from(const Operand& other) const noexcept;  // as many elements of the same size
+  void copy_from(const Operand& other) const noexcept;  // `other` has as many elements, of the same size
 
-  // The first byte that the operand may touch, and the one after the last.
+  // The first byte that the operand may touch, and the byte after its last one.
   struct Extent {
     uintptr_t begin, end;
   };
   Extent extent() const noexcept;
-  // Whether two elements may share a byte; true is sometimes too careful.
+  // Whether two elements may share a byte. It may return true although none do.
   bool overlaps_itself() const;
 
  private:

@@ -1,11 +1,11 @@
 // The words that ranks of a group share: what lies in the group's control block, and who may write it when.
 //
 // Ranks meet in rounds, numbered from 1 and counted by each rank alone. In a round each rank publishes one cell and
-// reads the cells of all others; a rank owns two cells and uses them in turn. A rank that publishes round r has read all cells of
-// round r - 1, so a cell of round r - 2 may be written again without asking: no acknowledgement, one trip of a cache line
-// each way. The same argument frees the staging halves, whose turns
-// are rounds in which all ranks use staging memory. (The idea of a pair of flags that take turns is that of
-// sense-reversing barriers: Mellor-Crummey and Scott, 1991.)
+// reads the cells of all others; a rank owns two cells and uses them in turn. A rank that publishes round r has read
+// all cells of round r - 1, so its owner may reuse the cell of round r - 2 without asking: there is no acknowledgement,
+// and one cache line moves each way. The same holds for the halves of staging memory, which alternate in the rounds
+// that use them. (A pair of flags that alternate is the idea of sense-reversing barriers: Mellor-Crummey and Scott,
+// 1991.)
 //
 // | variable                         | writer             | readers           | order                             | why                                                                     |
 // |----------------------------------|--------------------|-------------------|-----------------------------------|-------------------------------------------------------------------------|
@@ -53,7 +53,7 @@ inline constexpr const char* collective_name(Collective kind) noexcept {
   return index < sizeof names / sizeof *names ? names[index] : "an unknown operation";
 }
 
-// What all ranks must agree on.
+// What must be equal on all ranks when they call an operation.
 struct Agreement {
   Collective kind = Collective::kNone;
   Element element = Element::kFloat32;
@@ -98,7 +98,7 @@ struct alignas(64) Cell {
 };
 static_assert(sizeof(Cell) == 64);
 
-// Where a rank's operands lie, if they lie in its data segment.
+// Where in its data segment a rank's operands lie, or kPrivate for those that lie elsewhere.
 struct Placement {
   uint64_t in = kPrivate;  // offsets in the segment
   uint64_t out = kPrivate;
@@ -115,17 +115,17 @@ inline constexpr const char* activity_name(Activity activity) noexcept {
   return index < sizeof names / sizeof *names ? names[index] : "";
 }
 
-// Whether a rank can tell its Python stack to one that gives it up.
+// Whether a rank can write down its Python stack for a rank that declares it stalled.
 enum class Telling : uint32_t { kNever, kReady, kAsked, kClosed };
 
 struct alignas(64) RankState {
   std::atomic<Presence> presence;
   std::atomic<Activity> activity;
-  std::atomic<int64_t> patience_until_ns;  // of its activity: the rank is not stalled before
+  std::atomic<int64_t> patience_until_ns;  // no peer may call the rank stalled before this time
   std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
-  std::atomic<uint32_t> entered;           // operations that it has begun; relaxed, for messages
+  std::atomic<uint32_t> entered;           // how many operations it has begun; relaxed, for messages
   std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
-  std::atomic<uint32_t> telling;           // a Telling
+  std::atomic<uint32_t> telling;           // a value of Telling
   std::atomic<uint32_t> told;              // 1: the rank's note has its stack
 };
 
@@ -148,9 +148,9 @@ struct alignas(64) Header {
 inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
 inline constexpr uint32_t kVersion = 2;
 
-inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, which a zero ends
+inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, with a zero byte at its end
 
-// Places in a control block of `ranks` ranks; everything is a multiple of a cache line.
+// Offsets in a control block of `ranks` ranks. All are multiples of a cache line.
 class Layout {
  public:
   Layout(int ranks, size_t stage_bytes) noexcept : ranks_(static_cast<size_t>(ranks)), stage_(stage_bytes) {}
@@ -166,7 +166,7 @@ class Layout {
   size_t note(int rank) const noexcept {
     return mailbox(0, 0) + ranks_ * ranks_ * sizeof(Mailbox) + index(rank) * kNoteBytes;
   }
-  // Two ranks share two halves: each writes in its next turn to the half that it has read in this one. More have two each.
+  // Two ranks share two halves: each writes next to the half that it has just read. More ranks have two halves each.
   size_t stage(int rank, uint32_t turn) const noexcept {
     const size_t begin = (note(0) + ranks_ * kNoteBytes + 4095) / 4096 * 4096;
     const size_t half = ranks_ == 2 ? (index(rank) + turn) & 1 : index(rank) * 2 + (turn & 1);
@@ -175,7 +175,8 @@ class Layout {
   size_t bytes() const noexcept { return stage(0, 0) + (ranks_ == 2 ? 2 : ranks_ * 2) * stage_; }
 
  private:
-  // Cores fetch lines in pairs: the cell that a rank writes is not to come along with the one that others read.
+  // Cores fetch cache lines in pairs. The spacing keeps the cell that a rank writes apart from the one that others
+  // read.
   static constexpr size_t kCellSpacing = 2 * sizeof(Cell);
   size_t cells() const noexcept { return (state(0) + ranks_ * sizeof(RankState) + 127) / 128 * 128; }
   static size_t index(int rank) noexcept { return static_cast<size_t>(rank); }
@@ -183,7 +184,7 @@ class Layout {
   size_t stage_;
 };
 
-// Bytes of a staging half where the caller has no wish: what stays in a core's own cache.
+// The default size of a staging half, which stays in a core's own cache.
 inline constexpr size_t default_stage_bytes(int ranks) noexcept {
   return ranks <= 8 ? size_t{256} << 10 : ranks <= 32 ? size_t{64} << 10 : size_t{16} << 10;
 }

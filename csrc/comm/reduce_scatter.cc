@@ -33,7 +33,7 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
   return rounds.pass();  // no rank changes its array while another reads it
 }
 
-// Each half of the staging memory holds a piece for every rank.
+// Each half of the staging memory holds one piece for every rank.
 Code staged(Rounds& rounds, const Call& call) noexcept {
   const Agreement& a = call.agreement;
   const int64_t piece = stage_size(rounds, a.element) / rounds.size();

@@ -17,12 +17,12 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// About four microseconds of pauses; then some tens of yielding; then sleep, with a look at the peers now and then. A wait
-// of 10 ms costs no more than half a percent of a core.
+// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices of kSlice, after each of
+// which it looks whether its peers live. A wait of 10 ms costs no more than half a percent of a core.
 constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
 constexpr milliseconds kSlice{50};
-constexpr milliseconds kAnswer{1500};      // how long a rank that is given up may take to tell its stack
+constexpr milliseconds kAnswer{1500};      // how long a stalled rank may take to write down its stack
 constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
 
 }  // namespace
@@ -30,7 +30,7 @@ constexpr milliseconds kThreadGrace{300};  // how long to wait for another threa
 struct Rounds::Wait {
   std::atomic<uint32_t>& word;
   uint32_t target;
-  bool changed;  // until it is anything but target, instead of until it is target
+  bool changed;  // true: wait until it differs from target; false: until it is target
   const int* peers;
   size_t peer_count;
 
@@ -47,7 +47,7 @@ Rounds::Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> 
       origins_(std::move(origins)),
       pidfds_(std::move(pidfds)),
       timeout_(timeout),
-      // Where ranks share cores, a rank that spins keeps another from running.
+      // If there are more ranks than cores, a rank that spins would keep another rank from running.
       spins_(size_ <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpins : 1),
       scratch_(new std::byte[std::max(control_->stage_bytes(), kLeastScratch)]) {
   control_->state(rank_).presence.store(Presence::kPresent, std::memory_order_release);
@@ -65,7 +65,7 @@ void Rounds::leave() noexcept {
   futex_wake_all(mine.telling, Scope::kProcesses);
 }
 
-// The others' deadline begins anew when an activity ends.
+// The deadline of ranks that wait for this one starts again when its activity ends.
 void Rounds::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
   RankState& mine = control_->state(rank_);
   if (activity == Activity::kUnknown) patience = timeout_;
@@ -213,7 +213,7 @@ Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
   return Code::kOk;
 }
 
-// The first thread that gives up on this rank asks it for its stack; all such threads wait briefly for the answer.
+// The first thread that finds this rank stalled asks it for its stack; every such thread waits briefly for the answer.
 void Rounds::ask_for_stack(int rank) noexcept {
   RankState& peer = control_->state(rank);
   auto telling = static_cast<uint32_t>(Telling::kReady);

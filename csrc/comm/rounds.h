@@ -27,7 +27,7 @@
 
 namespace gradring {
 
-// Asks for a line that this core will write: takes it from other cores.
+// Prefetches a cache line that this core will write, which takes the line away from other cores.
 inline void prefetch_to_write(const void* address) noexcept {
 #if defined(__x86_64__)
   asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
@@ -44,12 +44,12 @@ struct Call {
   double weight = 0;  // where agreement.weighted
 };
 
-// What a caller wants to do when a wait takes longer than a moment. The waiting thread calls these.
+// What a caller wants to do when it has to wait long. The waiting thread calls these functions.
 class Waiter {
  public:
   virtual ~Waiter() = default;
-  virtual void before_sleep() noexcept {}                // once or more
-  virtual bool interrupted() noexcept { return false; }  // every 50 ms: whether to give the operation up
+  virtual void before_sleep() noexcept {}                // called once or more per wait
+  virtual bool interrupted() noexcept { return false; }  // called every 50 ms: whether to abandon the operation
 };
 
 // Why an operation failed, for messages and exceptions.
@@ -59,20 +59,21 @@ struct Fault {
   Collective kind = Collective::kNone;
   uint32_t sequence = 0;
   Agreement mine, theirs;  // of a mismatch
-  int other = -1;          // whose is `theirs`
-  int exit_status = -1;    // of a process that exited, as wait(2) has it, if the kernel tells
+  int other = -1;          // the rank that called `theirs`
+  int exit_status = -1;    // how a process ended, in the form of wait(2); -1: unknown
   Activity activity = Activity::kUnknown;
-  uint32_t peer_entered = 0;  // the last operation that the rank at fault has begun
+  uint32_t peer_entered = 0;  // how many operations the rank at fault has begun
   Collective peer_kind = Collective::kNone;
   double timeout = 0;
-  std::string stack;  // Python's, of the rank at fault, if it could tell
+  std::string stack;  // the Python stack of the rank at fault, if that rank wrote it down
 
   std::string message(int rank) const;
 };
 
 class Rounds {
  public:
-  // Takes over the pidfds; -1: a thread of this process, or this rank itself. origins[rank]: a rank's place in `segments`.
+  // Takes over the pidfds; -1 stands for a thread of this process, or for this rank. origins[rank] is its index in
+  // `segments`.
   Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
          std::vector<int> pidfds, std::chrono::nanoseconds timeout);
   ~Rounds();
@@ -88,28 +89,28 @@ class Rounds {
   const std::vector<int>& pidfds() const noexcept { return pidfds_; }
   std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
 
-  // This rank has ended; ranks that wait for it are told.
+  // Marks this rank as ended, and wakes the ranks that wait for it.
   void leave() noexcept;
 
-  // What this rank does outside of operations; `passing`: until its next operation begins.
+  // What this rank does outside of operations. With `passing`, the activity ends when the next operation begins.
   void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept;
 
-  // The beginning of every operation.
+  // Every operation calls this first.
   Code begin(const Call& call, Waiter* waiter) noexcept;
 
-  // This rank's cell of the next round, to be filled before publish.
+  // This rank's cell of the next round. Fill it, then call publish.
   Cell& next() noexcept { return control_->cell(rank_, ++round_); }
   void publish() noexcept {
     publish_word(control_->cell(rank_, round_).word, round_);
-    // The others have read the other cell, in the round before: this core takes it back while it waits for them, and not
-    // when it has something to say.
+    // In the round before, the others have read this rank's other cell. The prefetch takes that cell back while this
+    // core waits anyway, so that its next publish is faster.
     prefetch_to_write(&control_->cell(rank_, round_ + 1));
   }
   const Cell& cell(int rank) noexcept { return control_->cell(rank, round_); }
-  // Where a rank's bytes lie in this turn of the staging memory, which ends when this rank has read them.
+  // The half of a rank's staging memory in use. Call end_turn, which moves on to the other half, after reading it.
   std::byte* stage(int rank) noexcept { return control_->stage(rank, turn_); }
   void end_turn() noexcept { ++turn_; }
-  // As large as a half of the staging memory, of collectives and of messages.
+  // Private memory as large as one half of the staging memory, for collectives and messages.
   std::byte* scratch() noexcept { return scratch_.get(); }
   static constexpr size_t kLeastScratch = size_t{64} << 10;
   Code await(int rank) noexcept {
@@ -122,20 +123,20 @@ class Rounds {
   }
   Code await_all() noexcept;
 
-  // A round that says what this rank wants, and where its operands lie; ends when all ranks were found to want the
-  // same. next() must have filled the payload.
+  // Runs a round that publishes what this rank calls, and where its operands lie. Fails unless all ranks call the
+  // same. The caller fills the payload of next() before.
   Code meet(const Call& call) noexcept;
-  // A round without a message: everyone has come so far.
+  // Runs a round without a payload: it ends when every rank has come so far.
   Code pass() noexcept;
 
-  // Mailboxes: rounds of their own, and a bell at the rank that waits for any of them.
+  // Mailboxes have rounds of their own, and one bell per rank, which wakes a rank that waits for any of its mailboxes.
   void post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept;
   uint32_t bell() noexcept { return control_->doorbell(rank_).word.load(std::memory_order_acquire) >> 1; }
   void ring_own_bell() noexcept;
-  // Waits until the bell is not `seen`. The death of one of `peers` ends the wait.
+  // Waits until the bell's value is no longer `seen`. The death of one of `peers` ends the wait.
   Code await_bell(uint32_t seen, const std::vector<int>& peers) noexcept;
 
-  // Where a rank's bytes lie in this process; null if there are none such.
+  // The address in this process of bytes in a rank's segment; null if the segment has no such bytes.
   std::byte* reach(int rank, uint64_t offset, uint64_t bytes) noexcept {
     return rank == rank_
                ? segments_->own.at(offset)
@@ -173,11 +174,11 @@ class Rounds {
   uint32_t spins_;
   std::unique_ptr<std::byte[]> scratch_;
   uint32_t round_ = 0;
-  uint32_t turn_ = 0;  // of the staging memory
+  uint32_t turn_ = 0;  // counts the uses of staging memory; its lowest bit chooses the half
   uint32_t sequence_ = 0;
   Agreement current_;
   Waiter* waiter_ = nullptr;
-  Deadline deadline_ = kNoDeadline;  // of the operation, from its first long wait on
+  Deadline deadline_ = kNoDeadline;  // the operation's, set at its first long wait
   std::atomic<bool> passing_{false};
   Fault fault_;
 };

@@ -35,7 +35,7 @@ constexpr size_t kMostSpace = size_t{64} << 30;
 #endif
 constexpr size_t kLeastSpace = size_t{64} << 20;
 
-// Small arrays take lines, larger ones pages, and those that can have huge pages begin at one.
+// Small arrays begin at a cache line, larger ones at a page, and those of 2 MiB or more at a huge page.
 size_t alignment_of(size_t bytes) noexcept { return bytes >= kHugePage ? kHugePage : bytes >= kPage ? kPage : kLine; }
 
 }  // namespace
@@ -137,7 +137,7 @@ void OwnSegment::free(void* address) noexcept {
   }
 }
 
-// By `bytes` at least; called with the lock.
+// Grows the segment by at least `bytes`. The caller holds the lock.
 void OwnSegment::grow(size_t bytes) {
   const size_t begin = size_.load(std::memory_order_relaxed);
   const size_t more = round_up(std::max(bytes, kHugePage), kHugePage);
@@ -169,8 +169,8 @@ void OwnSegment::grow(size_t bytes) {
   }
 }
 
-// Piece by piece, each from the shared file to new memory that then takes its place; what has moved is given back to the
-// machine, so that twice the memory is never needed. A page is always one or the other, so readers notice nothing.
+// Moves the arrays piece by piece: it copies a piece to new memory, maps that memory in the piece's place, and frees the
+// piece in the file, so that twice the memory is never needed. Each page is replaced at once, so readers notice nothing.
 void OwnSegment::detach() noexcept {
   const std::lock_guard lock(mutex_);
   if (detached()) return;
@@ -188,7 +188,7 @@ void OwnSegment::make_private(size_t begin, size_t end) noexcept {
   for (; begin < end; begin += kPiece) {
     const size_t bytes = std::min(kPiece, end - begin);
     void* const copy = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (copy == MAP_FAILED) continue;  // no memory: the piece stays shared, which harms only with a peer that resumes
+    if (copy == MAP_FAILED) continue;  // no memory: the piece stays shared, and a peer that resumes may write to it
     std::memcpy(copy, at(begin), bytes);
     if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(begin)) == MAP_FAILED) {
       munmap(copy, bytes);

@@ -1,8 +1,8 @@
 // Data segments: one growing piece of anonymous shared memory per rank, in which the rank's arrays lie.
 //
 // A rank allocates in its own segment without asking anyone, and tells the others an offset. They map it when they first
-// meet an offset that they have not mapped. Its pages are allocated before an offset is handed out, and the file is
-// sealed against shrinking, so a peer that reads there never gets a SIGBUS. The address space is reserved once, so
+// meet an offset that they have not mapped. A segment's pages are allocated before an offset is handed out, and the file
+// is sealed against shrinking, so a peer that reads there never gets a SIGBUS. The address space is reserved once, so
 // that arrays stay where they are while the segment grows.
 //
 // | variable             | writer       | readers         | order            | why                                       |
@@ -24,7 +24,7 @@
 
 namespace gradring {
 
-// Address space without memory behind it, at a multiple of 2 MiB.
+// Reserved address space, at a multiple of 2 MiB. It has no memory until map is called.
 class GRADRING_API Reservation {
  public:
   Reservation() noexcept = default;
@@ -32,7 +32,7 @@ class GRADRING_API Reservation {
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
 
-  // As much as the machine has memory (at most 64 GiB), or less where address space is limited.
+  // Reserves as many bytes as the machine has memory (at most 64 GiB), or fewer where address space is limited.
   bool reserve() noexcept;
   // Maps [begin, end) of the file at the same offset of this space.
   bool map(int fd, size_t begin, size_t end) noexcept;
@@ -47,19 +47,20 @@ class GRADRING_API Reservation {
 
 class GRADRING_API OwnSegment {
  public:
-  // A new empty memfd, sealed against shrinking. Throws Error.
+  // Makes a new empty memfd, sealed against shrinking. Throws Error.
   static int create();
 
-  // Takes the descriptor over. Throws Error; the descriptor is closed all the same.
+  // Takes over the descriptor, and closes it even if it throws Error.
   explicit OwnSegment(int fd);
   ~OwnSegment();
   OwnSegment(const OwnSegment&) = delete;
   OwnSegment& operator=(const OwnSegment&) = delete;
 
-  // At least 64-byte aligned, from 2 MiB on 2 MiB; never null, 0 bytes included. Throws Error(kOutOfMemory).
+  // Aligned to 64 bytes or more, and to 2 MiB for 2 MiB or more. Never null, even for 0 bytes. Throws
+  // Error(kOutOfMemory).
   void* allocate(size_t bytes);
   void free(void* address) noexcept;
-  // Whole pages that stay shared when the arrays leave: words of a group, which tell of its failure.
+  // Whole pages that stay shared after detach: the control block of a group, which shows the group's failure.
   void* allocate_words(size_t bytes);
 
   // Whether [address, address + bytes) lies in the segment, and where.
@@ -101,7 +102,7 @@ class GRADRING_API PeerSegment {
   PeerSegment(const PeerSegment&) = delete;
   PeerSegment& operator=(const PeerSegment&) = delete;
 
-  // Null if the segment has no such bytes, or they cannot be mapped.
+  // The address of bytes of the peer's segment. Null if the segment has no such bytes, or if they cannot be mapped.
   std::byte* at(uint64_t offset, uint64_t bytes) noexcept {
     const size_t mapped = mapped_.load(std::memory_order_acquire);
     if (offset <= mapped && bytes <= mapped - offset) [[likely]]
@@ -120,7 +121,7 @@ class GRADRING_API PeerSegment {
 
 // The segments of a world as one rank sees them; the groups that are split off share them.
 struct GRADRING_API Segments {
-  // Takes over both kinds of descriptors. fds[rank] is not used.
+  // Takes over `own` and all of `fds`. fds[rank] is not used.
   Segments(int own, int rank, const std::vector<int>& fds);
 
   // Control blocks of groups that were split off, in this rank's segment, are freed once no member uses them.

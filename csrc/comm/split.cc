@@ -1,4 +1,4 @@
-// split: groups of some of a group's ranks, in the memory that they share already.
+// split: makes groups of some of a group's ranks, in the memory that they share already.
 #include <fcntl.h>
 
 #include <algorithm>
@@ -27,8 +27,8 @@ Wish wish_of(const Cell& cell) noexcept {
 
 }  // namespace
 
-// Two rounds: who wants what, and where the first member of each group has made the group's control block (in its data
-// segment, which all have mapped or can map). A third ends it: then each block is in use, or never will be.
+// The first round says who wants which group. The second says where the first member of each group has made the
+// control block (in its data segment, which all can map). After the third, each block is in use, or never will be.
 std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* code) {
   Call call;
   call.agreement.kind = Collective::kSplit;
@@ -49,7 +49,7 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
     keys[static_cast<size_t>(rank)] = wish.key;
     if (color >= 0 && wish.color == color) members.push_back(rank);
   }
-  // By key, equal keys by rank. (std::stable_sort of some libraries uses what C++20 has deprecated.)
+  // Sort by key, and by rank where keys are equal. (std::stable_sort of some libraries uses what C++20 has deprecated.)
   std::sort(members.begin(), members.end(), [&](int a, int b) {
     return std::pair(keys[static_cast<size_t>(a)], a) < std::pair(keys[static_cast<size_t>(b)], b);
   });
@@ -57,7 +57,7 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
   if (!members.empty() && members[0] == rank()) {
     try {
       offset = make_words(static_cast<int>(members.size()));
-    } catch (const Error&) {  // the members hear of it
+    } catch (const Error&) {  // `offset` stays kPrivate, which tells the members
     }
   }
   std::memcpy(rounds_.next().payload, &offset, sizeof offset);
@@ -92,7 +92,7 @@ uint64_t Group::make_words(int ranks) {
   return offset;
 }
 
-// Null if the words are in no memory that this rank can reach.
+// Null if this rank cannot map the group's control block.
 std::shared_ptr<Group> Group::adopt_words(const std::vector<int>& members, uint64_t offset) {
   const auto ranks = static_cast<int>(members.size());
   const size_t bytes = Layout(ranks, default_stage_bytes(ranks)).bytes();

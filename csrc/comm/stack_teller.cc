@@ -9,7 +9,7 @@ namespace gradring {
 
 StackTeller::StackTeller(std::shared_ptr<ControlBlock> control, int rank) noexcept
     : control_(std::move(control)), rank_(rank) {
-  // Unless it is closed already.
+  // Becomes kReady, unless the communicator is closed already.
   auto never = static_cast<uint32_t>(Telling::kNever);
   control_->state(rank_).telling.compare_exchange_strong(never, static_cast<uint32_t>(Telling::kReady),
                                                          std::memory_order_acq_rel, std::memory_order_acquire);

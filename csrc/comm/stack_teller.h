@@ -1,5 +1,6 @@
-// What lets a stalled rank say where it is: a thread of that rank waits to be asked, and writes its Python stack to the
-// rank's note in the control block. It holds no group, so that a communicator that is dropped is closed all the same.
+// StackTeller: shows where a stalled rank hangs. A thread of each rank waits until another rank asks, and then writes
+// its Python stack to the rank's note in the control block. The object holds no Group, so a communicator that the
+// program drops is closed all the same.
 //
 // | variable           | writer             | readers         | order                        | why                                   |
 // |--------------------|--------------------|-----------------|------------------------------|---------------------------------------|
@@ -20,9 +21,9 @@ class GRADRING_API StackTeller {
  public:
   StackTeller(std::shared_ptr<ControlBlock> control, int rank) noexcept;
 
-  // True once another rank asks; false when the communicator is closed.
+  // Returns true when another rank asks, and false when the communicator is closed.
   bool await_question() noexcept;
-  // The end of the text, if it is too long.
+  // Writes the stack to the note. If the text is too long, the note has its end.
   void answer(std::string_view text) noexcept;
 
  private:

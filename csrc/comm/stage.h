@@ -1,9 +1,9 @@
-// Writing to staging memory whose lines other ranks have read last: in all staged operations but the exchange between two
-// ranks (all_reduce.cc), in which a rank writes to lines that it has read itself.
+// Writes to staging memory that other ranks have read last. All staged operations use it, except the exchange between two
+// ranks (all_reduce.cc), in which a rank writes to lines that it has just read itself.
 //
-// An ordinary store to a line that another core has read first waits for that core to give it up, which asking ahead does
-// not hide. A store around the caches does not wait, and the reader is no slower. So a rank never reads back what it has
-// staged, which lies in no cache of its own: it reads its own array instead.
+// An ordinary store to a line that another core has read waits until that core gives the line up, and a prefetch does not
+// hide this. A store that bypasses the caches does not wait, and the reader is no slower. What a rank has staged is
+// therefore in none of its own caches: it never reads that back, but reads its own array instead.
 #pragma once
 
 #include <cstddef>
@@ -18,14 +18,14 @@ inline void write_stage(std::byte* to, const std::byte* from, size_t bytes) noex
   streaming_copy<512>(to, from, bytes);
 }
 
-// Where elements of an array lie one after another: in the array, or, if it has other strides, in `scratch`.
+// Returns elements one after another: in the array itself, or, if the array has gaps, copied to `scratch`.
 inline const std::byte* in_order(const Operand& array, int64_t first, int64_t count, std::byte* scratch) noexcept {
   if (array.contiguous()) return array.data() + static_cast<size_t>(first) * array.element_bytes();
   array.gather(first, count, scratch);
   return scratch;
 }
 
-// Stages elements of an array, and returns where they lie one after another for this rank itself.
+// Copies elements of an array to staging memory, and returns where this rank itself can read them one after another.
 inline const std::byte* stage_elements(const Operand& array, int64_t first, int64_t count, std::byte* stage,
                                        std::byte* scratch) noexcept {
   const std::byte* const from = in_order(array, first, count, scratch);

@@ -1,4 +1,4 @@
-// For the collectives' tests: the same body on every rank, as threads or as forked processes, and arrays of any kind.
+// For the collectives' tests: runs the same body on every rank, as threads or as forked processes, and makes arrays.
 //
 // | variable    | writer      | readers      | order            | why                                      |
 // |-------------|-------------|--------------|------------------|------------------------------------------|
@@ -28,8 +28,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using RankBody = std::function<void(Group&)>;
 
-// A promised time; five times that, and a line that says so, if tasks waited for a processor in more than a tenth of the last
-// ten seconds.
+// Returns a promised time. If tasks waited for a processor in more than a tenth of the last ten seconds, it returns five
+// times that, and prints a line.
 inline std::chrono::nanoseconds promised(std::chrono::nanoseconds time) {
   double share = 100;
   if (std::FILE* const file = std::fopen("/proc/pressure/cpu", "r")) {
@@ -41,25 +41,25 @@ inline std::chrono::nanoseconds promised(std::chrono::nanoseconds time) {
   return told ? 5 * time : time;
 }
 
-// Each rank in a thread of its own.
+// Runs each rank in a thread of its own.
 inline void on_threads(int ranks, const RankBody& body, std::chrono::nanoseconds timeout = seconds(20)) {
   auto groups = Group::of_threads(ranks, timeout);
   std::vector<std::thread> threads;
   for (auto& group : groups) {
     threads.emplace_back([&body, own = std::move(group)]() mutable {
       body(*own);
-      own.reset();  // a rank's end is its thread's
+      own.reset();  // the rank ends before its thread does
     });
   }
   for (auto& thread : threads) thread.join();
 }
 
-// Descriptors of a world of processes, made before they are forked.
+// The descriptors that a group of processes shares. They are made before the fork.
 struct World {
   explicit World(int ranks) : segment(ControlBlock::create(ranks, 0)) {
     for (int i = 0; i < ranks; ++i) data.push_back(OwnSegment::create());
-    // Each child opens a pidfd of itself and sends it on: a pipe apiece would do, but a parent that opens them all needs
-    // children that wait. They wait for this page.
+    // Each child writes its process id to this page, and waits until all have done so: then every child can open the
+    // pidfds of the others.
     gate =
         static_cast<std::atomic<int>*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     pids = reinterpret_cast<std::atomic<int>*>(reinterpret_cast<char*>(gate) + 64);
@@ -78,7 +78,7 @@ struct World {
   std::atomic<int>* pids;
 };
 
-// Each rank in a forked process; body returns its exit status. The children's wait statuses, by rank.
+// Runs each rank in a forked process, whose exit status `body` returns. Returns the children's wait statuses, by rank.
 inline std::vector<int> in_processes(int ranks, const std::function<int(Group&)>& body,
                                      std::chrono::nanoseconds timeout = seconds(20),
                                      const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
@@ -119,7 +119,7 @@ inline std::vector<int> in_processes(int ranks, const std::function<int(Group&)>
   return statuses;
 }
 
-// Contiguous memory of a rank: in its segment, or its own.
+// Contiguous memory of a rank: in its segment, or private.
 class Memory {
  public:
   Memory(Group& group, size_t bytes, bool shared) : group_(group), own_(shared ? 0 : bytes + 1) {

@@ -13,10 +13,10 @@ struct ThreadRank::Shared {
   std::mutex mutex;
   std::shared_ptr<ControlBlock> control;
   int rank = 0;
-  const void* user = nullptr;  // the thread that used it last, by its ThisThread
+  const void* user = nullptr;  // the address of ThisThread of the thread that used the rank last
 };
 
-// Lives as long as the thread.
+// A thread-local object: its destructor runs when the thread ends.
 struct ThreadRank::ThisThread {
   std::vector<std::weak_ptr<Shared>> ranks;
 

@@ -14,7 +14,7 @@ class ThreadRank {
   ThreadRank(const ThreadRank&) = delete;
   ThreadRank& operator=(const ThreadRank&) = delete;
 
-  // The calling thread uses the rank from now on.
+  // Notes that the calling thread uses the rank from now on.
   void touch();
 
  private:

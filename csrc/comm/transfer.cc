@@ -16,7 +16,7 @@ enum class Way : uint64_t { kCell, kSegment, kStaged };
 
 struct Message {
   Way way;
-  uint64_t offset;  // in the sender's segment: of the array, or of the two halves
+  uint64_t offset;  // of the array, or of the two halves, in the sender's segment
 };
 
 Message message_of(const Cell& cell) noexcept {
@@ -48,7 +48,7 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
     from.gather(0, from.elements(), box.sent.payload);
     at_ = from.elements();
     rounds.post(box.sent.word, ++boxes.sent_[peer], call_->peer);
-    end(Code::kOk);  // the receiver may take it when it likes
+    end(Code::kOk);  // the sender is done: the receiver reads the cell later
     return true;
   }
   Message message{Way::kSegment, 0};

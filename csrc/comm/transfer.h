@@ -1,9 +1,10 @@
-// send and recv between two ranks, as machines that advance step by step, so that several can be under way at once.
+// send and recv between two ranks, as state machines that advance step by step, so that one thread can run several at
+// the same time.
 //
 // Each ordered pair of ranks has a mailbox: a cell of the sender and an acknowledgement of the receiver, with rounds of
 // their own. A message of up to 48 bytes travels in the cell; one that lies in the sender's segment is read there; any other
-// goes in pieces through two halves of staging memory in the sender's segment. The cell's message is written only when
-// everything before it was acknowledged; of further pieces only the round's number is published.
+// goes in pieces through two halves of staging memory in the sender's segment. The sender writes the cell only when the
+// receiver has acknowledged everything before; for further pieces it publishes only the round's number.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@
 
 namespace gradring {
 
-// What a rank knows of its mailboxes.
+// The state that a rank keeps of its mailboxes.
 class Mailboxes {
  public:
   explicit Mailboxes(int ranks) : sent_(static_cast<size_t>(ranks)), received_(sent_.size()), stages_(sent_.size()) {}
@@ -30,14 +31,14 @@ class Transfer {
  public:
   explicit Transfer(const Call& call) noexcept : call_(&call) {}
 
-  // Does what can be done now: whether anything was. Fails the group where the two sides differ.
+  // Does what is possible without waiting. Returns whether that was anything. Fails the group if the two sides differ.
   bool step(Rounds& rounds, Mailboxes& boxes) noexcept;
   bool done() const noexcept { return done_; }
   Code code() const noexcept { return code_; }
   void end(Code code) noexcept { code_ = code, done_ = true; }
   const Call& call() const noexcept { return *call_; }
   bool sends() const noexcept { return call_->agreement.kind == Collective::kSend; }
-  // Messages of one direction between two ranks go one after the other.
+  // Whether two messages go the same way between the same ranks: they then go one after the other.
   bool same_way(const Transfer& other) const noexcept {
     return sends() == other.sends() && call_->peer == other.call_->peer;
   }
@@ -50,15 +51,15 @@ class Transfer {
 
   const Call* call_;
   bool started_ = false, done_ = false, staged_ = false;
-  int64_t at_ = 0;  // elements that have gone
+  int64_t at_ = 0;  // elements that are sent or received so far
   uint32_t half_ = 0;
   std::byte* stage_ = nullptr;
   Code code_ = Code::kOk;
 };
 
-// Advances all of them until all are done; each ends with its code.
+// Advances all transfers until all are done; each ends with a code of its own.
 void run_transfers(Rounds& rounds, Mailboxes& boxes, std::vector<std::unique_ptr<Transfer>>& transfers) noexcept;
-// One step of all, in order: whether anything happened.
+// Takes one step of each, in order. Returns whether anything happened.
 bool step_transfers(Rounds& rounds, Mailboxes& boxes, std::vector<std::unique_ptr<Transfer>>& transfers) noexcept;
 
 }  // namespace gradring

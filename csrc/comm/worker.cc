@@ -20,7 +20,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
   const std::lock_guard lock(queue_mutex_);
   if (stop_) throw Error(Code::kClosed, message(Code::kClosed, request->call()));
   if (!worker_) {
-    // Signals are for the threads of the program.
+    // Block signals in the new thread: they are for the program's own threads.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
@@ -35,7 +35,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
   queue_.push_back(request);
   pending_.fetch_add(1, std::memory_order_acq_rel);
   queue_changed_.notify_one();
-  // The worker may be waiting for a message, and can begin with this one while it waits.
+  // Wake the worker, which may be waiting for a message: it can begin with this request meanwhile.
   rounds_.ring_own_bell();
   return request;
 }
@@ -61,7 +61,7 @@ void Group::work() {
   }
 }
 
-// Messages side by side, until all that were submitted before the next collective have gone.
+// Runs messages side by side, until all that were submitted before the next collective are done.
 void Group::work_on_transfers(std::shared_ptr<Request> first) {
   std::vector<std::shared_ptr<Request>> requests;
   std::vector<std::unique_ptr<Transfer>> transfers;
@@ -108,7 +108,7 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
 
 void Group::close() noexcept {
   if (forks_ != forks_so_far()) {
-    // A child has neither the thread nor the rank.
+    // A forked child has neither the thread nor the rank.
     closed_.store(true, std::memory_order_release);
     (void)worker_.release();
     return;

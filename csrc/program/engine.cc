@@ -13,7 +13,7 @@ namespace gradring {
 Engine::Engine(Arenas arenas, const EngineOptions& options)
     : options_(options), team_(options.lanes), arenas_(std::move(arenas)), born_in_fork_(forks_so_far()) {}
 
-// Memory for an arena of temps; programs that lie in a smaller one move.
+// Allocates memory for an arena of temps. Programs that used a smaller one now use this one.
 void Engine::reserve(const Arena& temps) {
   const Arenas::Memory* const known = arenas_.find(temps.name);
   if (temps.bytes < 0 || (known != nullptr && (known->kind != BufferKind::kTemp || known->bytes >= temps.bytes)))
@@ -28,7 +28,7 @@ Executor& Engine::add(Mode mode, int64_t rows, const Program& program) {
     throw Error(Code::kInvalidArgument, "[program] the batch has " + std::to_string(program.fields) +
                                             " fields: must be at most " + std::to_string(Batch::kMaxFields));
   }
-  const int most = mode == Mode::kPredict ? 1 : 0;  // predict alone binds an output
+  const int most = mode == Mode::kPredict ? 1 : 0;  // only predict has an output
   if (program.outputs < 0 || program.outputs > most) {
     throw Error(Code::kInvalidArgument, "[program] has " + std::to_string(program.outputs) +
                                             " outputs: must be at most " + std::to_string(most) + " in this mode");
@@ -199,7 +199,7 @@ const int64_t* Engine::row_numbers(int64_t rows) {
 }
 
 Engine::Entry Engine::enter(bool writes) noexcept {
-  // Parameters are shared with the parent after a fork: two processes must not update them unknowingly.
+  // A forked child shares the parameters with its parent, and the two processes must not both update them.
   if (writes && born_in_fork_ != forks_so_far()) return Entry::kForked;
   return busy_.exchange(true, std::memory_order_acquire) ? Entry::kBusy : Entry::kEntered;
 }

@@ -46,10 +46,10 @@ class GRADRING_API Engine {
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }  // of training, since the engine was made
   void add_totals(const Totals& more) noexcept;
-  // Other arenas; forgets all programs.
+  // Replaces the arenas and forgets all programs.
   void set_arenas(Arenas arenas) noexcept;
 
-  // One program for each mode and number of rows. Throws Error.
+  // Adds a program. There is one for each mode and number of rows. Throws Error.
   Executor& add(Mode mode, int64_t rows, const Program& program);
   void clear() noexcept;
   // Whether steps from now on record their instructions and barriers in the trace.
@@ -58,7 +58,7 @@ class GRADRING_API Engine {
 
   // Trains or evaluates as run_chunk does, on as many lanes as suit the program of the next batch.
   ChunkResult chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept;
-  // One training step on a filled batch; rates: the learning rates of its update.
+  // Runs one training step on a filled batch. `rates` are the learning rates of its update.
   ChunkResult step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept;
   // Runs steps and measures them: the result has, lane by lane and for every instruction, the median seconds of waiting at its
   // barrier and of work. The steps train like any others.
@@ -75,7 +75,7 @@ class GRADRING_API Engine {
   // The numbers 0, 1, ..., which stand in for the numbers of the samples where a batch has none.
   const int64_t* row_numbers(int64_t rows);
 
-  // A call enters the engine before it uses it, and leaves it afterwards. `enter` returns why it could not enter, if so.
+  // Every call enters the engine before it uses it, and leaves it afterwards. `enter` says whether the call may go on.
   enum class Entry : uint8_t { kEntered, kBusy, kForked };
   Entry enter(bool writes) noexcept;
   void leave() noexcept { busy_.store(false, std::memory_order_release); }

@@ -44,7 +44,7 @@ struct Ledger {
     given.pending_weight = state.pending_weight;
   }
 
-  // Lane 0 calls this after each step.
+  // Collects the results of a step. Lane 0 calls this after each one.
   void enter(const Turn& turn, const StepRecord& step) noexcept {
     const Batch& batch = turn.batch;
     if (step.fault != Fault::kNone) {
@@ -102,7 +102,7 @@ struct Loop {
     return false;
   }
 
-  // Lane 0 calls this to decide whether there is another step, and which.
+  // Decides whether there is another step, and prepares it. Lane 0 calls this.
   bool prepare(Turn* turn) noexcept {
     const ChunkOptions& options = ledger.options;
     turn->stop = false;
@@ -131,7 +131,7 @@ struct Loop {
     return true;
   }
 
-  // One of two loops, so that the trace costs nothing where it is off.
+  // The loop exists twice, with and without the trace, so that a trace that is off costs nothing.
   template <bool kTraced>
   void run(const Lane& lane) noexcept {
     const bool first = lane.index == 0;

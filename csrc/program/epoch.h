@@ -44,7 +44,7 @@ struct TrainState {
 };
 
 struct ChunkOptions {
-  bool train = true;       // if not, only the forward pass and the metrics are computed
+  bool train = true;       // false: only the forward pass and the metrics are computed
   bool weighted = false;   // the batches have sample weights
   int64_t accumulate = 1;  // batches per update
   uint64_t seed = 0;
@@ -52,7 +52,7 @@ struct ChunkOptions {
   bool need_weight = false;       // a batch whose samples' weights are all zero is a fault
   int64_t most_steps = -1;        // -1: no limit
   const double* rates = nullptr;  // learning rates of the next updates, rate_columns for each
-  int64_t rate_count = 0;         // of updates
+  int64_t rate_count = 0;         // for how many updates there are rates
   int64_t rate_columns = 1;
   Deadline deadline = kNoDeadline;  // no step begins after it
 };
@@ -67,8 +67,8 @@ struct ChunkResult {
   int64_t rows = 0;      // kProgram: the rows of the batch that no program fits; it is the next one
   int64_t sample = -1;   // the sample whose label or id is out of range
   int64_t row = -1;
-  int64_t place = -1;  // where in its row the id is, and
-  int64_t value = 0;   // the id itself
+  int64_t place = -1;  // an id that is out of range: its column in the row
+  int64_t value = 0;   // an id that is out of range: the id
 
   void take_fault(const StepRecord& step) noexcept {
     fault = step.fault;
@@ -108,8 +108,8 @@ GRADRING_API ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& prog
 GRADRING_API ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options,
                                   TrainState* state, Totals* totals) noexcept;
 
-// Applies the gradients of an incomplete group of accumulated batches, if there are any. Changes nothing, and says so, if
-// one of them is not finite.
+// Applies the gradients of an incomplete group of accumulated batches, if there are any. If one of them is not finite, it
+// changes nothing and returns a fault.
 GRADRING_API ChunkResult flush_updates(Team& team, Executor& executor, const ChunkOptions& options, TrainState* state,
                                        Totals* totals) noexcept;
 

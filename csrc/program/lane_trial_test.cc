@@ -11,7 +11,7 @@ struct Outcome {
   int steps;
 };
 
-// One lane takes `one`, all take `all`; a neighbour's burst makes every `burst`-th step ten times as long.
+// A step takes `one` on one lane and `all` on all lanes. Every `burst`-th step takes ten times as long.
 Outcome settle(int lanes, uint64_t one, uint64_t all, int burst = 0) {
   LaneTrial trial(lanes);
   int steps = 0;

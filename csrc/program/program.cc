@@ -21,7 +21,7 @@ bool fits_layout(const Operand& operand, const Argument& argument) {
   const std::vector<int64_t>& shape = argument.shape;
   const std::vector<int64_t>& strides = argument.strides;
   if (operand.layout != Layout::kDense && shape.size() == 2) {
-    // Vectors of `extent` elements side by side, `stride` bytes apart.
+    // Whether vectors of `extent` elements that begin `stride` bytes apart do not overlap.
     const auto apart = [item](int64_t count, int64_t stride, int64_t extent) {
       return count <= 1 || (stride % item == 0 && stride / item >= extent);
     };

@@ -41,7 +41,7 @@ struct Arena {
 struct Buffer {
   BufferKind kind = BufferKind::kTemp;
   int64_t bytes = 0;
-  int64_t offset = 0;  // bytes from the arena's start; without an arena: the number of the field
+  int64_t offset = 0;  // bytes from the arena's start; without an arena: the field's number
   int32_t arena = -1;  // its number in the program's table; -1: it has none
 
   bool operator==(const Buffer&) const = default;
@@ -62,12 +62,12 @@ struct Argument {
 struct GRADRING_API Instruction {
   const OpSchema* op = nullptr;
   When when = When::kAlways;
-  std::vector<Argument> arguments;         // those that are there
+  std::vector<Argument> arguments;         // the operands that are given
   std::vector<AttributeValue> attributes;  // all, in the schema's order
   std::string origin;                      // the layer it comes from, for errors
 
   Instruction() = default;
-  // With no arguments, and each attribute as the schema has it.
+  // Has no arguments yet, and the schema's default for each attribute.
   explicit Instruction(const OpSchema& schema);
 };
 
@@ -98,17 +98,17 @@ class GRADRING_API CallData {
   OpCall call_;
 };
 
-// The tensor of an argument, at this address.
+// Makes the tensor of an argument at this address.
 GRADRING_API Tensor tensor_of(const Argument& argument, void* data) noexcept;
 
-// Checks an instruction's arguments and attributes against its schema, and that a kernel fits. Throws Error.
+// Checks an instruction's arguments and attributes against its schema, and that it has a kernel. Throws Error.
 GRADRING_API void check_instruction(const Instruction& instruction);
 
-// Throws Error unless every instruction is a legal call, its operands lie inside their buffers, and the buffers inside
-// their arenas, as large as the program says it needs them.
+// Throws Error unless every instruction is a legal call, its operands lie inside their buffers, and the buffers lie
+// inside their arenas, whose sizes the program states.
 GRADRING_API void validate(const Program& program);
 
-// Multiplications and additions of a step on its usual route.
+// The multiplications and additions of a step on its usual route.
 GRADRING_API double count_flops(const Program& program);
 
 }  // namespace gradring

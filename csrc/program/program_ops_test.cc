@@ -1,4 +1,4 @@
-// Ops that exist in programs alone, each against the obvious loop, on one lane and on several.
+// Tests ops that exist only in programs, each against the obvious loop, on one lane and on several.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -20,7 +20,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// A program over one arena of temps, with as much memory as its buffers want, and its run.
+// A program whose buffers lie in one piece of memory, with a function that runs it.
 struct Bench {
   ProgramMaker make;
   AlignedArena memory{1 << 22};

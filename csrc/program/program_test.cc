@@ -16,7 +16,7 @@ using testing::Perceptron;
 
 namespace {
 
-// The error that a changed perceptron is refused with; empty if it is not.
+// Changes a perceptron's program, and returns the error that refuses it; empty if it is accepted.
 template <class Change>
 std::string error_of(Change change) {
   const Perceptron shape{4, 3, 2, 2};
@@ -76,7 +76,7 @@ TEST_CASE("a program that would leave its memory is refused, and the error names
   CHECK(has(error_of([](Program& p) { argument(p, 0, "w").dtype = kNoDtype; }), "[linear] w has no dtype"));
   CHECK(has(error_of([](Program& p) { argument(p, 0, "w").strides[1] = 8; }), "strides that its op does not take"));
   CHECK(has(error_of([](Program& p) { argument(p, 2, "x").strides = {0, 4}; }), "strides"));
-  CHECK(has(error_of([](Program& p) {  // the kernel writes both with the leading dimension of y
+  CHECK(has(error_of([](Program& p) {  // the kernel uses the leading dimension of y for pre too
               Argument pre = argument(p, 0, "y");
               pre.operand = find_operand(*p.instructions[0].op, "pre");
               pre.strides = {12, 4};
@@ -166,7 +166,7 @@ TEST_CASE("a program may have several arenas of one kind, which must lie apart")
         std::find_if(program.arenas.begin(), program.arenas.end(), [&](const Arena& a) { return a.name == name; });
     return static_cast<int32_t>(at - program.arenas.begin());
   };
-  // The gradient of the first weight goes to a plane of its own; the update reads the other one.
+  // The gradient of the first weight goes to an arena of its own, but the update reads the old arena.
   const Arena grads = program.arenas[static_cast<size_t>(named("grad"))];
   program.arenas.push_back({"plane", BufferKind::kGrad, grads.bytes});
   program.buffers[static_cast<size_t>(argument(program, 6, "dw").buffer)].arena = named("plane");

@@ -16,7 +16,7 @@
 
 namespace gradring::testing {
 
-// A value of a program: a buffer of its own, or by default a field of the step record.
+// A value of a program: a buffer of its own, or (the default) a field of the step record.
 struct View {
   int32_t buffer = -1;
   Dtype dtype = kNoDtype;
@@ -27,7 +27,7 @@ struct View {
 struct ProgramMaker {
   Program program;
 
-  // offset: bytes from the arena's start, or the number of the batch's field.
+  // `offset`: bytes from the arena's start, or the number of the batch's field.
   View view(BufferKind kind, Dtype dtype, std::vector<int64_t> shape, int64_t offset) {
     auto bytes = static_cast<int64_t>(size_of(dtype));
     for (const int64_t extent : shape) bytes *= extent;
@@ -35,7 +35,7 @@ struct ProgramMaker {
     return {static_cast<int32_t>(program.buffers.size() - 1), dtype, std::move(shape)};
   }
 
-  // One arena of each kind, as large as its buffers need it.
+  // Returns one arena of each kind, as large as its buffers need.
   int32_t arena(BufferKind kind, int64_t end) {
     if (kind == BufferKind::kInput) program.fields = 2;
     if (kind == BufferKind::kOutput) program.outputs = 1;
@@ -63,7 +63,7 @@ struct ProgramMaker {
   }
 };
 
-// The memory of the one arena of its kind.
+// The memory of the only arena of this kind.
 inline void set_arena(Arenas* arenas, BufferKind kind, AlignedArena& memory) {
   arenas->set(kBufferKindNames[static_cast<int>(kind)], kind, memory.data(), static_cast<int64_t>(memory.size()));
 }

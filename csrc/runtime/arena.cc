@@ -55,7 +55,7 @@ AlignedArena::AlignedArena(size_t bytes) : size_(bytes) {
   data_ = static_cast<std::byte*>(mapping_);
   if (slack) {
     data_ += (kHugePage - address % kHugePage) % kHugePage;
-    madvise(data_, bytes, MADV_HUGEPAGE);  // a wish: refused without harm
+    madvise(data_, bytes, MADV_HUGEPAGE);  // advice: a refusal does no harm
   }
 }
 

@@ -97,7 +97,7 @@ TEST_CASE("attach refuses what could shrink under it") {
 
 namespace {
 
-// In a child process, whose setting it is whether it gets huge pages. 0: all is well.
+// Runs in a child process, because the setting for huge pages belongs to a process. Returns 0 if all is well.
 int use_large_arenas(bool refused) {
   return gradring::testing::exit_of_child([refused] {
     if (refused && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0) return 1;

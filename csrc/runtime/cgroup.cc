@@ -21,7 +21,7 @@ std::optional<std::string> read_line(const std::string& path) {
   return line;
 }
 
-// A number, or nothing for "max", a negative value (v1: no limit) or a missing file.
+// The number in a file, or nothing for "max", a negative value (v1: no limit) or a missing file.
 std::optional<double> read_number(const std::string& path) {
   const auto line = read_line(path);
   if (!line) return std::nullopt;

@@ -22,7 +22,7 @@ namespace gradring {
 namespace {
 
 constexpr uint32_t kTrips = 2000;
-constexpr int kPatience = 2000;  // looks before a thread yields: another process may run on the other core
+constexpr int kPatience = 2000;  // reads of the word before a thread yields: another process may run on the other core
 
 struct Ball {
   alignas(64) std::atomic<uint32_t> ping{0};
@@ -73,7 +73,7 @@ double core_round_trip() noexcept {
       took[trip - 1] = monotonic_ns() - begin;
     }
     answerer.join();
-    sched_setaffinity(0, sizeof usable, &usable);  // the caller's, as it was
+    sched_setaffinity(0, sizeof usable, &usable);  // restores the caller's mask
   } catch (const std::system_error&) {
     return 0;
   }

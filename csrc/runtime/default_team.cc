@@ -93,7 +93,7 @@ TeamLease::~TeamLease() {
 }
 
 bool TeamLease::worth_waking(double nanoseconds) noexcept {
-  constexpr double kWakeCosts = 60000;  // the caller pays a third, the rest passes until the worker runs
+  constexpr double kWakeCosts = 60000;  // the caller spends a third of it; in the rest the worker starts to run
   if (!shared_ || !team_->asleep(lanes_)) return true;
   done_alone += nanoseconds;
   if (done_alone < kWakeCosts) return false;

@@ -39,8 +39,8 @@ class GRADRING_API TeamLease {
     team_->run(lanes_, body);
   }
 
-  // Runs a body without barriers, which would take one lane about so many nanoseconds. A small body does not wake workers that
-  // sleep, unless many come in a row, and the caller does not wait for a worker that is late.
+  // Runs a body without barriers, for which one lane alone would need about `nanoseconds`. A small body does not wake workers
+  // that sleep, unless many come in a row, and the caller does not wait for a worker that is late.
   template <class Body>
   void run_each(double nanoseconds, Body&& body) noexcept {
     team_->run_each(worth_waking(nanoseconds) ? lanes_ : 1, body);

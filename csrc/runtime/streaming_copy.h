@@ -16,7 +16,7 @@
 namespace gradring {
 
 // Copies like memcpy; `bytes` may be 0. Below kFrom bytes it uses ordinary stores, because the fence at the end would cost more
-// than the streaming stores save. kAhead has the meaning of stream_lines.
+// than the streaming stores save. kAhead means the same as in stream_lines.
 template <size_t kFrom, size_t kAhead = 0>
 void streaming_copy(std::byte* to, const std::byte* from, size_t bytes) noexcept {
 #if GRADRING_STREAMS

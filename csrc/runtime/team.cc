@@ -159,8 +159,8 @@ void Team::work(Seat& seat) noexcept {
   }
 }
 
-// Publishes the work to the workers. Returns how many lanes run it; if that is 1, the caller runs it alone and no worker was
-// told.
+// Publishes the work to the workers. Returns how many lanes run it; if that is 1, the caller runs it alone and no worker
+// received it.
 int Team::hand_out(int lanes, Entry body, void* context) noexcept {
   if (lanes > size_) lanes = size_;
   if (lanes > 1 && !start_threads()) lanes = 1;

@@ -35,7 +35,7 @@ struct TeamTestAccess {
 
 namespace {
 
-// Each lane adds up what all wrote before the barrier; false if a barrier let a lane through early.
+// Each lane adds up what all lanes wrote before the barrier. Returns false if a barrier let a lane through too early.
 bool barriers_hold(Team& team, int lanes, int rounds) {
   std::vector<int> written(static_cast<size_t>(team.lanes()), 0);
   std::vector<char> good(static_cast<size_t>(team.lanes()), 1);
@@ -137,7 +137,7 @@ TEST_CASE("each part runs once, by its worker or by the caller") {
     Team team(lanes);
     std::vector<int> times(static_cast<size_t>(lanes));
     for (int run = 1; run <= 300; ++run) {
-      // Some runs in a row find the workers awake, others asleep; and widths and kinds of runs take turns.
+      // In some runs the workers are awake, in others they sleep; the widths and the kinds of runs alternate.
       if (run % 50 == 0) usleep(2000);
       team.run_each(lanes, [&](const Lane& lane) {
         ++times[static_cast<size_t>(lane.index)];
@@ -154,7 +154,7 @@ TEST_CASE("a worker that cannot come is not waited for") {
   const pthread_t caller = pthread_self();
   int by_caller = 0;
   for (int run = 0; run < 20000 && by_caller == 0; ++run) {
-    if (run % 100 == 0) usleep(1000);  // let it fall asleep
+    if (run % 100 == 0) usleep(1000);  // the worker falls asleep meanwhile
     team.run_each(2, [&](const Lane& lane) {
       if (lane.index == 1 && pthread_equal(pthread_self(), caller)) ++by_caller;
     });
@@ -185,7 +185,7 @@ TEST_CASE("workers keep off the core of the caller, within the cores that the ca
       if (lane.index == 1) sched_getaffinity(0, sizeof worker, &worker);
     });
   };
-  // The caller may be moved while this looks, so it looks again.
+  // The scheduler may move the caller while the test looks, so the test looks again.
   bool apart = CPU_COUNT(&all) < 2;
   for (int turn = 0; turn < 1000 && !apart; ++turn) {
     usleep(1000);
@@ -194,7 +194,8 @@ TEST_CASE("workers keep off the core of the caller, within the cores that the ca
     apart = !CPU_ISSET(before, &worker) && CPU_COUNT(&worker) > 0;
   }
   CHECK(apart);
-  // Where the caller moved last, it may use no other core.
+  // The caller may use one core alone. Each later core must become the worker's too, because the caller has moved
+  // there.
   int visited = 0;
   for (size_t core = 0; core < CPU_SETSIZE && visited < 3; ++core) {
     if (!CPU_ISSET(core, &all)) continue;
@@ -202,7 +203,7 @@ TEST_CASE("workers keep off the core of the caller, within the cores that the ca
     CPU_ZERO(&one);
     CPU_SET(core, &one);
     REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
-    usleep(1000);  // placing waits a little after the last time
+    usleep(1000);  // the team waits a little before it places its workers again
     run();
     run();
     if (visited++ > 0) CHECK(CPU_EQUAL(&worker, &one));

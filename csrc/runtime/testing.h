@@ -11,23 +11,23 @@
 #include <fstream>
 
 #ifndef __has_feature
-#define __has_feature(x) 0  // clang's
+#define __has_feature(x) 0  // only clang has it
 #endif
 
 namespace gradring::testing {
 
 #if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-inline constexpr bool kThreadSanitized = true;  // a child that forked from several threads may not start any
+inline constexpr bool kThreadSanitized = true;  // a child of a process with several threads may start none
 #else
 inline constexpr bool kThreadSanitized = false;
 #endif
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-inline constexpr bool kSanitized = true;  // address space is the sanitizer's: it must not be limited
+inline constexpr bool kSanitized = true;  // a sanitizer needs the address space: no test may limit it
 #else
 inline constexpr bool kSanitized = kThreadSanitized;
 #endif
 
-// Runs body in a child process; its exit status, or -1 if it was killed (a hang ends after 60 s).
+// Runs body in a child process. Returns the exit status, or -1 if a signal killed the child (SIGALRM does after 60 s).
 template <class Body>
 int exit_of_child(Body&& body) {
   const pid_t child = fork();

@@ -13,7 +13,7 @@ namespace {
 // A program of at least this many operations takes about 20 microseconds, which is long enough to release the GIL for.
 constexpr double kWorthTheGil = 2e6;
 
-// Whether calls of an op differ from lane to lane.
+// Whether each lane needs its own call of the op, because the call holds the lane's step record.
 bool reads_record(const OpSchema& op) {
   return op.effects || std::any_of(op.operands.begin(), op.operands.end(),
                                    [](const Operand& operand) { return operand.step != StepField::kNone; });
@@ -23,7 +23,7 @@ bool reads_record(const OpSchema& op) {
   throw Error(Code::kInvalidArgument, "[program] arena " + name + " " + what);
 }
 
-// Where the arenas of a program begin.
+// The address at which each arena of a program begins.
 std::vector<std::byte*> starts_of(const std::vector<Arena>& wanted, const Arenas& arenas) {
   std::vector<std::byte*> starts;
   for (size_t i = 0; i < wanted.size(); ++i) {
@@ -98,7 +98,7 @@ Executor::Executor(const Program& program, const Arenas& arenas, Team& team)
   team.reserve(schedule.scratch.per_lane, schedule.scratch.shared);
 }
 
-// Everything is counted first, because calls point into the vectors.
+// Counts everything first, and reserves the vectors, because calls point into them.
 void Executor::make_calls(const Program& program, const Starts& arenas) {
   const size_t lanes = records_.size();
   size_t calls = 0, tensors = 0, attributes = 0, extents = 0;
@@ -128,7 +128,7 @@ void Executor::make_calls(const Program& program, const Starts& arenas) {
   }
 }
 
-// Makes the call of one lane, whose tensors begin at `at`. Shapes and attributes are written for lane 0, and all lanes share them.
+// Makes the call of one lane, whose tensors begin at `at`. Lane 0's call writes shapes and attributes, which all lanes share.
 Tensor* Executor::add_call(const Program& program, const Starts& arenas, const Instruction& instruction, int lane,
                            Tensor* at) {
   const OpSchema& op = *instruction.op;
@@ -156,7 +156,7 @@ Tensor* Executor::add_call(const Program& program, const Starts& arenas, const I
   return at + op.operands.size();
 }
 
-// The address of a tensor, if it is known now. Otherwise it notes the tensor, whose address is then set before each run.
+// Returns a tensor's address, if it is known now. If not, it notes the tensor, so that each run can set the address.
 void* Executor::bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor) {
   switch (buffer.kind) {
     case BufferKind::kInput: inputs_.push_back({tensor, buffer.offset, offset}); return nullptr;
@@ -240,7 +240,7 @@ void Executor::trace(bool on) {
   observed_ = spans_ != nullptr || on;
 }
 
-// As run does it; the spans of a lane follow each other without a gap.
+// Does what run does, and records spans. The spans of a lane follow each other without a gap.
 void Executor::run_traced(const Lane& lane, StepRecord* step, StepTicks* account) noexcept {
   const uint64_t start = ticks();
   uint64_t updating = 0;

@@ -29,10 +29,10 @@ class GRADRING_API Arenas {
     std::shared_ptr<const void> owner;  // keeps the memory alive; null if the caller does
   };
 
-  // In the place of memory of the same name, if there is some.
+  // Adds memory, or replaces the memory of the same name.
   void set(const std::string& name, BufferKind kind, std::byte* data, int64_t bytes,
            std::shared_ptr<const void> owner = nullptr);
-  // What is there for an arena of a program. Throws Error unless it is of that kind, and large enough.
+  // The memory for an arena of a program. Throws Error unless it is of the arena's kind, and large enough.
   const Memory& at(const Arena& arena) const;
   const Memory* find(const std::string& name) const noexcept;  // null if there is none
 
@@ -63,30 +63,30 @@ class GRADRING_API Executor {
 
   size_t size() const noexcept { return code_.size(); }  // instructions
   bool barrier_before(size_t instruction) const noexcept { return code_[instruction].barrier; }
-  int64_t rows() const noexcept { return rows_; }  // of the batches it is for
+  int64_t rows() const noexcept { return rows_; }  // rows of the batches that the program is for
   void set_rows(int64_t rows) noexcept { rows_ = rows; }
 
-  // How many lanes the next run should use: the number that was set, or the one that the trial chose or wants to try.
+  // How many lanes the next run should use: the number that set_lanes has set, or else the one that the trial wants.
   int lanes() const noexcept { return lanes_ > 0 ? lanes_ : trial_.lanes(); }
   int set_lanes(int lanes) noexcept { return std::exchange(lanes_, lanes); }  // 0: the trial decides
   bool on_trial() const noexcept { return lanes_ == 0 && !trial_.done(); }
-  void note(uint64_t took) noexcept { trial_.note(took); }  // of a run on lanes()
+  void note(uint64_t took) noexcept { trial_.note(took); }  // reports the time of a run on lanes()
 
   // Whether the program takes so few microseconds that it is not worth releasing the GIL.
   bool keeps_gil() const noexcept { return keeps_gil_; }
 
-  // Lane 0 calls this before the other lanes may use the executor: a barrier, or the start of a run, must lie between.
+  // Sets the addresses of a batch. Lane 0 calls it. A barrier, or a run's start, must follow before other lanes run.
   void bind(const Batch& batch) noexcept;
   void bind_output(void* memory) noexcept;
-  // After an arena of temps has moved.
+  // Sets the addresses of temps after their arena has moved.
   void place_temps(const std::string& name, std::byte* memory) noexcept;
 
-  // Runs the instructions of given.moment: of gradients that were accumulated before, those that the last micro-batch of an
-  // update adds. Every lane calls it with an equal record. It returns this lane's record, and returns early, on every lane,
-  // if a fault is set there. There is no barrier at the end. `account` is null on lanes other than 0.
+  // Runs the instructions for given.moment, which says which micro-batch of an update this is (When, in ops/op.h). Every
+  // lane calls it with an equal record. It returns the lane's record; if a fault is set there, every lane returns early.
+  // There is no barrier at the end. `account` is null on lanes other than 0.
   const StepRecord& run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept;
 
-  // Makes every lane note its spans from now on: instruction i of lane l at l * size() + i. Null ends that.
+  // Makes every lane write its spans from now on: instruction i of lane l to spans[l * size() + i]. Null ends that.
   void watch(Span* spans) noexcept {
     spans_ = spans;
     observed_ = spans != nullptr || traced_;
@@ -98,19 +98,19 @@ class GRADRING_API Executor {
   struct Code {
     OpRun run;
     const OpCall* calls;
-    int lane_mask;  // -1: a call for each lane, because it holds the lane's step record; 0: one for all
+    int lane_mask;  // -1: a call per lane, because it holds the lane's step record; 0: one for all
     uint8_t when;
     bool barrier;
     bool update;  // whether its time counts as that of the update
     bool single_lane;
-    bool tail;  // this and all that follow run on the unbounded route alone
+    bool tail;  // this instruction and all later ones run on the unbounded route alone
   };
   struct alignas(64) LaneRecord {
     StepRecord step;
   };
   struct Binding {
     Tensor* tensor;
-    int64_t number;  // the number of the batch's field, or for a temp of its arena
+    int64_t number;  // the number of the batch's field, or of a temp's arena
     int64_t offset;  // bytes
   };
 
@@ -138,11 +138,11 @@ class GRADRING_API Executor {
   int lanes_ = 0;  // the number that set_lanes has set, or 0
   LaneTrial trial_;
   bool keeps_gil_ = false;
-  bool observed_ = false;  // by either of the following: the one thing that a run asks
+  bool observed_ = false;  // whether spans_ or traced_ is set, so that a run tests one flag
   bool traced_ = false;
   Span* spans_ = nullptr;
   std::vector<std::string> labels_;  // the names of the instructions
-  std::vector<const char*> names_;   // the same for the trace, once it was asked for
+  std::vector<const char*> names_;   // the same for the trace, made when tracing starts
 };
 
 }  // namespace gradring

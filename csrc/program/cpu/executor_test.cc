@@ -105,7 +105,7 @@ TEST_CASE("a bad label or a loss that is not finite leaves parameters alone") {
 
 namespace {
 
-// y = relu(x w + b), summed in two parts.
+// Computes y = relu(x w + b), with each sum in two parts.
 template <class T>
 std::vector<T> run_in_parts(int64_t m, int64_t n, int64_t k, int lanes) {
   constexpr Dtype kReal = sizeof(T) == 4 ? Dtype::kFloat32 : Dtype::kFloat64;
@@ -164,9 +164,9 @@ void check_in_parts(int64_t m, int64_t n, int64_t k) {
 TEST_CASE("a product in parts is right and has the same bits on any number of lanes") {
   check_in_parts<float>(64, 128, 784);
   check_in_parts<float>(17, 33, 129);
-  check_in_parts<float>(64, 65, 1024);  // the longest that one lane adds in the kernel
+  check_in_parts<float>(64, 65, 1024);  // the largest k that a kernel sums in one part
   check_in_parts<float>(64, 65, 1025);
-  check_in_parts<float>(64, 65, 3001);  // each part takes the kernel several blocks of steps
+  check_in_parts<float>(64, 65, 3001);  // each part is several blocks of the kernel long
   check_in_parts<double>(64, 65, 1024);
   check_in_parts<double>(64, 65, 1600);
 }

@@ -6,7 +6,7 @@ namespace gradring {
 
 namespace {
 
-// A range of memory that an instruction reads or writes. For inputs and outputs of the program, the field identifies the memory.
+// A range of memory that an instruction reads or writes. The field identifies the memory of an input or output.
 struct Touch {
   BufferKind kind;
   int32_t arena;
@@ -56,14 +56,14 @@ OpWork work_of(const OpCall& call, int lanes) {
 
 Schedule make_schedule(const Program& program, int lanes) {
   Schedule schedule;
-  std::vector<Touch> since;                             // the last barrier
-  bool shared_scratch = false, single_scratch = false;  // used since, by all lanes or by lane 0 alone
+  std::vector<Touch> since;                             // what instructions have touched since the last barrier
+  bool shared_scratch = false, single_scratch = false;  // used since that barrier, by all lanes or by lane 0
   for (const Instruction& instruction : program.instructions) {
     const OpSchema& op = *instruction.op;
     const CallData data(instruction);
     const OpWork all = work_of(data.call(), lanes), one = work_of(data.call(), 1);
     Dispatch dispatch;
-    // What writes the step record must run on every lane, because each has a record of its own.
+    // An instruction that writes the step record must run on every lane, because each lane has a record of its own.
     dispatch.single_lane = !op.effects && all.alone.value_or(work_of(data.call(), std::max(lanes, 2)).lanes == 1);
     const std::vector<Touch> now = touches(program, instruction, dispatch.single_lane);
     const bool scratch = all.scratch.shared > 0;
@@ -78,7 +78,7 @@ Schedule make_schedule(const Program& program, int lanes) {
     (dispatch.single_lane ? single_scratch : shared_scratch) |= scratch;
     since.insert(since.end(), now.begin(), now.end());
     schedule.dispatches.push_back(dispatch);
-    // One lane that runs alone may need another amount than each of many lanes.
+    // One lane that runs alone may need more or less scratch memory than each of many lanes.
     for (const OpWork& work : {all, one}) {
       schedule.scratch.per_lane = std::max(schedule.scratch.per_lane, work.scratch.per_lane);
       schedule.scratch.shared = std::max(schedule.scratch.shared, work.scratch.shared);

@@ -21,9 +21,9 @@ struct Schedule {
   bool shared_out = false;           // some instruction of the usual route is split among the lanes
 };
 
-// A barrier stands before each instruction that reads or writes memory which one since the last barrier has written, or
-// writes memory which one has read. Memory is compared, not buffer numbers, so shared temps and the kernels' shared
-// scratch are covered. `lanes` is the size of the team.
+// Puts a barrier before each instruction that touches memory which an instruction since the last barrier has written,
+// or that writes memory which such an instruction has read. Memory is compared, not buffer numbers, so shared temps and
+// the kernels' shared scratch are covered. `lanes` is the size of the team.
 GRADRING_API Schedule make_schedule(const Program& program, int lanes);
 
 }  // namespace gradring

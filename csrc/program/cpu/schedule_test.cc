@@ -14,7 +14,7 @@ using testing::View;
 
 namespace {
 
-// A mark for each instruction: a barrier comes before it; lane 0 alone runs it.
+// Returns '|' for each instruction with a barrier before it. `single` gets '1' for each that lane 0 alone runs.
 std::string marks(const Perceptron& shape, std::string* single) {
   std::string bars;
   for (const Dispatch& dispatch : make_schedule(shape.program(), 2).dispatches) {
@@ -28,7 +28,7 @@ std::string marks(const Perceptron& shape, std::string* single) {
 
 TEST_CASE("barriers stand where memory says so, and nowhere else") {
   std::string single;
-  // Forward, forward, loss, check_step with dx and dw behind it, dw of the layer before, update.
+  // Two forward products, the loss, check_step, dx and dw of the second layer, dw of the first layer, the update.
   CHECK(marks({512, 100, 130, 10}, &single) == ".|||..||");
   CHECK(single == "........");
 }
@@ -89,7 +89,7 @@ TEST_CASE("buffers of two arenas of one kind never conflict") {
   make.emit("copy", {{"x", from}, {"y", to}});
   make.emit("copy", {{"x", to}, {"y", third}});
   CHECK(make_schedule(make.program, 2).dispatches[1].barrier);
-  // The second reads the same bytes of another plane.
+  // Now the second copy reads the same offsets in another arena.
   View other = to;
   make.program.arenas.push_back({"grad of rank 1", BufferKind::kGrad, 8 * n});
   make.program.buffers.push_back(make.program.buffers[static_cast<size_t>(to.buffer)]);
