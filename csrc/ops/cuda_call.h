@@ -9,7 +9,7 @@
 
 namespace gradring {
 
-// Absent if the op has none of that name.
+// The operand of this name, or an absent one if the op has none.
 inline const Tensor& operand(const OpCall& call, std::string_view name) noexcept {
   static const Tensor absent;
   const int i = find_operand(*call.op, name);
@@ -25,7 +25,7 @@ inline double real(const OpCall& call, std::string_view name, double otherwise =
 }
 inline bool flag(const OpCall& call, std::string_view name) noexcept { return integer(call, name) != 0; }
 
-// Whether all operands that the call has are among these: an op may learn of a new one before its CUDA kernel does.
+// Whether the call has only operands of these names. An op may have an operand that its CUDA kernel does not know yet.
 inline bool has_only(const OpCall& call, std::initializer_list<std::string_view> names) noexcept {
   for (size_t i = 0; i < call.op->operands.size(); ++i) {
     if (!call[static_cast<int>(i)]) continue;
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(device::kElementThreads)
   device::for_elements<kIn, kOut, kUnroll, int64_t>(device::thread_in_grid(), device::threads_in_grid(), n, arrays, f);
 }
 
-// f(i, x, y) for each of n elements: see device_elements.h.
+// Queues f(i, x, y) for each of n elements: see device_elements.h.
 template <int kIn, int kOut, class T, class F>
 int run_elements(const OpCall& call, const CudaQueue& queue, int64_t n, const device::Arrays<T>& arrays,
                  const F& f) noexcept {
@@ -62,7 +62,7 @@ int run_elements(const OpCall& call, const CudaQueue& queue, int64_t n, const de
                 step, n, arrays, f);
 }
 
-// Adds `count` rows of `columns` numbers, in order, to one row: what blocks of threads have summed.
+// Adds up `count` rows of `columns` numbers, in order, into one row. The rows are the sums of blocks of threads.
 template <class W, class T>
 __device__ __forceinline__ void add_rows(const W* rows, int64_t count, int64_t stride, int64_t columns, T* sums) {
   for (int64_t j = device::thread_in_grid(); j < columns; j += device::threads_in_grid()) {
@@ -74,7 +74,7 @@ __device__ __forceinline__ void add_rows(const W* rows, int64_t count, int64_t s
 
 inline unsigned blocks_for(int64_t n, int processors) noexcept { return device::element_blocks(n, 1, processors); }
 
-// 32-bit inner indices: rows of more elements have no kernel.
+// Kernels index the elements of a row by 32 bits: longer rows have no kernel.
 inline bool fits_int(int64_t columns) noexcept { return columns <= 0x7fffffff - 4096; }
 
 }  // namespace gradring

@@ -1,5 +1,5 @@
 // Sums over the rows of a matrix, column by column. A block takes 32 columns and a group of rows; the groups' sums are then
-// added in their order. What is a group depends on the shape alone.
+// added in order. The shape alone decides which rows form a group.
 #pragma once
 
 #include "ops/cuda_call.h"
@@ -20,10 +20,11 @@ struct ColumnPlan {
   int64_t tiles() const noexcept { return (columns + kColumnsPerBlock - 1) / kColumnsPerBlock; }
 };
 
-// A thread's place in its block. Blocks are persistent: they take tiles of columns and groups of rows in turn.
+// A thread's place in its block. Blocks are persistent: each works on one tile of columns and group of rows after
+// another.
 struct ColumnPlace {
   int64_t column;
-  int lane;  // of the rows
+  int lane;  // which of the threads that share this column it is: they split the rows
   bool inside;
 
   __device__ ColumnPlace(int64_t tile, int64_t columns)
@@ -32,8 +33,8 @@ struct ColumnPlace {
         inside(column < columns) {}
 };
 
-// sums[k] = the sum over rows [begin, end) of value k that term(row, values) gives, in all threads of the column. shared: kSums
-// times kElementThreads numbers. All threads of the block must call it.
+// Sets sums[k], in all threads of the column, to the sum over rows [begin, end) of values[k] from term(row, values). `shared`
+// has kSums times kElementThreads numbers. All threads of the block must call it.
 template <int kSums, class W, class F>
 __device__ __forceinline__ void sum_group(const ColumnPlace& place, int64_t begin, int64_t end, W* shared,
                                           const F& term, W (&sums)[kSums]) {
@@ -74,7 +75,7 @@ inline unsigned column_blocks(const ColumnPlan& plan, int processors) noexcept {
   return static_cast<unsigned>(wanted < 1 ? 1 : wanted < most ? wanted : most);
 }
 
-// body(place, group, begin, end) for each of a block's tiles and groups.
+// Calls body(place, group, begin, end) for each tile and group of this block.
 template <class F>
 __device__ __forceinline__ void for_column_groups(const ColumnPlan& plan, const F& body) {
   const int64_t tiles = (plan.columns + kColumnsPerBlock - 1) / kColumnsPerBlock;
@@ -112,7 +113,7 @@ size_t column_sums_bytes(int64_t rows, int64_t columns) noexcept {
   return static_cast<size_t>(plan.groups * plan.columns) * sizeof(device::Wide<T>);
 }
 
-// sums[j] = the sum over the rows of a dense x. scratch: column_sums_bytes.
+// Sets sums[j] to the sum of column j of a dense x. `scratch` has column_sums_bytes.
 template <class T>
 int queue_column_sums(const OpCall& call, const CudaQueue& queue, int64_t rows, int64_t columns, const T* x, T* sums,
                       void* scratch) noexcept {

@@ -16,26 +16,26 @@
 namespace gradring {
 
 // Queues a call on queue.stream, and returns a code of the CUDA runtime; 0: it is queued. The tensors' `data` are addresses
-// in device memory; of an operand that is a field of the step record it is the field's address in the device's own
-// StepRecord, which `call.step` points to. Shapes, strides and attributes are host memory, to be read before the function
-// returns. The kernel changes nothing if that record has a fault. The function allocates nothing and does not wait, so that
-// a stream can capture it.
+// in device memory; for an operand that is a field of the step record, `data` is the field's address in the device's own
+// StepRecord, to which `call.step` points. Shapes, strides and attributes are in host memory, and the function reads them
+// before it returns. The kernel changes nothing if that record has a fault. The function allocates nothing and does not
+// wait, so that a stream can capture it.
 using CudaRun = int (*)(const OpCall& call, const CudaQueue& queue) noexcept;
 
 struct CudaKernel {
   const char* op = nullptr;
   // The kernel for the dtypes, shapes and attributes of this call; null if there is none.
   CudaRun (*choose)(const OpCall& call) noexcept = nullptr;
-  // Bytes of device memory that the call needs at queue.scratch; null: none.
+  // How many bytes of device memory the call needs at queue.scratch; null: none.
   size_t (*scratch)(const OpCall& call, const CudaQueue& queue) noexcept = nullptr;
 };
 
-// Puts each kernel into its op's slot, in the place of one that is there already. The kernels must stay where they are.
-// Throws Error if there is no such op; no slot has changed then.
+// Puts each kernel into its op's slot, and replaces the one that was there. The kernels must stay where they are.
+// If there is no such op, it throws Error and changes no slot.
 GRADRING_API void register_cuda_kernels(std::span<const CudaKernel> kernels);
 // Empties the slot of an op.
 GRADRING_API void remove_cuda_kernel(const OpSchema& op) noexcept;
-// What is in the slot of an op; null if it has no CUDA kernel, or if _cuda is not loaded.
+// Returns the kernel in an op's slot; null if the op has none, or if _cuda is not loaded.
 GRADRING_API const CudaKernel* cuda_kernel(const OpSchema& op) noexcept;
 
 // For CudaKernel::choose: one kernel for all calls.

@@ -1,4 +1,4 @@
-// Where a CUDA kernel is queued, in words that need no CUDA header.
+// Where a CUDA kernel is queued, in types that need no CUDA header.
 #pragma once
 
 #include <cstddef>
@@ -16,14 +16,15 @@ struct CudaProduct {
   bool wide = false;  // float64
 };
 
-// Who multiplies matrices: a library that is loaded, with the algorithm of each shape.
+// Multiplies matrices by a library that is loaded at run time, and knows the algorithm for each shape.
 class CudaProducts {
  public:
   virtual ~CudaProducts() = default;
-  // Queues C = op(A) op(B), plus C's old value if `accumulate`. Returns 0, a code of the CUDA runtime, or of the library.
+  // Queues C = op(A) op(B), plus C's old value if `accumulate`. Returns 0, or an error code of the CUDA runtime or of
+  // the library.
   virtual int run(const CudaProduct& product, const void* a, const void* b, void* c, bool accumulate,
                   const CudaQueue& queue, void* workspace) const noexcept = 0;
-  // Of device memory, for one call at a time.
+  // How many bytes of device memory `workspace` has. One call at a time uses it.
   virtual size_t workspace_bytes() const noexcept = 0;
 };
 

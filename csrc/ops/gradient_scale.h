@@ -1,4 +1,5 @@
-// The factor by which an optimizer multiplies gradients, which may be sums over several micro-batches and may be clipped.
+// The factor by which an optimizer multiplies gradients: they may be sums over micro-batches, and may have to be
+// clipped.
 #pragma once
 
 #include "ops/op.h"

@@ -1,4 +1,4 @@
-// Which learning rate an optimizer's instruction takes: a group of parameters may have one of its own.
+// Which learning rate an optimizer's instruction uses: a parameter group may have a rate of its own.
 #pragma once
 
 #include "ops/op.h"
@@ -9,7 +9,7 @@ namespace gradring {
 inline constexpr Attribute kRateAttribute = {
     .name = "rate", .type = AttributeType::kInt, .otherwise = integer_value(0), .least = 0};
 
-// lr: the operand that is the step's learning rate.
+// `lr` is the operand that holds the step's learning rate.
 inline double learning_rate(const OpCall& call, int lr, int attribute) noexcept {
   const int64_t which = call.integer(attribute);
   return which == 0 ? call.value<double>(lr) : call.step->rate(which);

@@ -6,11 +6,11 @@ namespace gradring {
 
 namespace {
 
-// 3, or of a real number 3.0, 0.25.
+// A number as text: 3, or for a real number 3.0 or 0.25.
 std::string number_text(double value, bool real) {
   if (!real) return std::to_string(static_cast<int64_t>(value));
   std::string text = std::to_string(value);
-  if (text.find('.') == std::string::npos) return text;  // NaN and infinities
+  if (text.find('.') == std::string::npos) return text;  // NaN or an infinity
   while (text.back() == '0' && text[text.size() - 2] != '.') text.pop_back();
   return text;
 }
@@ -28,7 +28,7 @@ std::string range_text(const Attribute& attribute) {
   return attribute.below_most ? "must be less than " + most : "must be at most " + most;
 }
 
-// The errors are made in functions of their own, so that the checks themselves are only a few instructions.
+// Separate functions make the errors, so that the checks themselves are only a few instructions.
 [[noreturn, gnu::noinline, gnu::cold]] void refuse_dtype(const OpCall& call, int i) {
   const Operand& operand = call.op->operands[static_cast<size_t>(i)];
   const Tensor& tensor = call[i];
@@ -57,7 +57,7 @@ std::string range_text(const Attribute& attribute) {
   throw Error(Code::kWrongType, "[" + std::string(call.name) + "] " + call.operand_name(i) + " is missing");
 }
 
-// If the attribute itself makes no sense, check_attribute reports it, and not this.
+// If the attribute names no dtype, check_attribute reports that, so this function accepts it.
 void check_named_dtype(const OpCall& call, const Operand& operand, int i) {
   const int64_t named = call.integer(operand.dtype_attribute);
   if (named < 0 || named >= kDtypes || static_cast<Dtype>(named) == call[i].dtype) return;
@@ -117,7 +117,7 @@ inline void check_attribute(const OpCall& call, const Attribute& attribute, size
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const double number = attribute.type == AttributeType::kReal ? value.real : static_cast<double>(value.integer);
   if (number >= attribute.least && (attribute.below_most ? number < attribute.most : number <= attribute.most)) return;
-  if (attribute.least == -kInfinity && attribute.most == kInfinity) return;  // NaN, where there is no range
+  if (attribute.least == -kInfinity && attribute.most == kInfinity) return;  // an attribute without a range may be NaN
   refuse_attribute(call, i, number);
 }
 

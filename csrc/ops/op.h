@@ -57,7 +57,7 @@ inline constexpr DtypeSet kRealDtypes = only(Dtype::kFloat32) | only(Dtype::kFlo
 inline constexpr DtypeSet kAllDtypes = (DtypeSet{1} << kDtypes) - 1;
 inline constexpr DtypeSet kClassNumberDtypes = only(Dtype::kInt32) | only(Dtype::kInt64);
 
-enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: reads and writes
+enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: the op reads and writes it
 
 // Which layouts a kernel accepts without a copy. Callers copy arrays of other layouts.
 enum class Layout : uint8_t {
@@ -77,11 +77,11 @@ struct Operand {
   Layout layout = Layout::kDense;
   int8_t least_rank = 0;
   int8_t most_rank = Shape::kMost;
-  // Of a result. False: it may lie exactly on an input, because an element is read before its place is written.
+  // For a result. False: it may be an input's own memory, because the op reads each element before it writes it.
   bool apart = false;
   DtypeSet widened = 0;   // dtypes that callers convert to int64
   int8_t rows_like = -1;  // for kRows: the rows are as far apart as those of this operand
-  // It is this field of the step record, a scalar; dtypes and shapes above do not count. Eager calls go without.
+  // The operand is this scalar field of the step record: dtypes and shapes above do not apply. Eager calls omit it.
   StepField step = StepField::kNone;
   bool undefined = false;      // the op leaves this result undefined, and only uses its memory
   int8_t column_sums_of = -1;  // this optional result has the sums over the rows of that result
@@ -92,8 +92,8 @@ struct Operand {
 enum class AttributeType : uint8_t { kInt, kReal, kFlag, kChoice, kSeed, kResource, kDtype };
 
 union AttributeValue {
-  // Of kInt; of kFlag: 0 or 1; of kChoice: the position among the choices; of kSeed: 64 bits; of kResource: the number of
-  // the entry; of kDtype: a Dtype.
+  // The value of a kInt; for kFlag 0 or 1; for kChoice the position among the choices; for kSeed 64 bits; for kResource
+  // the number of the entry; for kDtype a Dtype.
   int64_t integer;
   double real;  // the value of a kReal
 };
@@ -142,8 +142,8 @@ struct OpCall {
 struct OpWork {
   int lanes = 1;          // how many lanes are worth waking
   double operations = 0;  // about 80 take a nanosecond on one core
-  ScratchBytes scratch;   // for that many lanes or, if `awake` is true, for all that were offered
-  // Whether a program asks: its lanes are awake, and all of them run the call.
+  ScratchBytes scratch;   // for that many lanes or, if `awake` is true, for all offered lanes
+  // Whether the call is part of a program, whose lanes are awake and all run the call.
   bool awake = false;
   // Whether lane 0 of a program should make the call alone, because sharing it takes longer than it saves. Without a value, lane 0
   // makes it alone if `lanes` is 1.
@@ -163,28 +163,28 @@ inline constexpr const char* kPhaseNames[] = {"forward", "loss", "check", "backw
 struct Epilogue {
   int8_t attribute = -1;  // names the activation; -1: the op cannot
   int8_t result = -1;
-  int8_t other =
-      -1;  // an activation's: the optional result that keeps what it is applied to; a derivative's: its source
+  // Of an activation: the optional result that keeps its input. Of a derivative: its source.
+  int8_t other = -1;
 };
 
-// What an op does and others do to a result before they write it, or beside: then passes can leave the op out.
+// Work that one op does alone, and that another can do on its own result: passes then remove the first op.
 enum class PartKind : uint8_t { kNone, kActivation, kDerivative, kColumnSums, kCopy };
 inline constexpr const char* kPartNames[] = {"", "activation", "derivative", "column_sums", "copy"};
 
-// An op that does this part and nothing else.
+// Describes an op that does such work and nothing else.
 struct Part {
   PartKind kind = PartKind::kNone;
   int8_t attribute = -1;  // names the activation
   int8_t input = -1;
-  int8_t other = -1;  // of a derivative: where it is taken
+  int8_t other = -1;  // of a derivative: its source
   int8_t result = -1;
 };
 
-// Integers that must be at least 0 and below the extent of an axis, or a step ends with a fault: labels and ids.
+// Labels and ids: integers that must be at least 0 and below the extent of an axis. If not, the step has a fault.
 struct Limit {
   int8_t operand = -1;  // the integers
-  int8_t below = -1;    // the operand whose
-  int8_t axis = 0;      // axis limits them; -1: the last
+  int8_t below = -1;    // the operand whose axis limits them
+  int8_t axis = 0;      // the number of that axis; -1: the last
 };
 
 // An op that does the work of two: `product` makes a gradient, and `update` applies it.
@@ -198,11 +198,11 @@ struct OpSchema {
   std::span<const Operand> operands;
   std::span<const Attribute> attributes;
 
-  // Checks what the operands' and attributes' own declarations cannot say. Results may be absent. Throws Error.
+  // Checks what the declarations of operands and attributes cannot express. Results may be absent. Throws Error.
   void (*check)(const OpCall& call) = nullptr;
   // The shape of a result that is not like another operand. The inputs have passed `check`.
   void (*shape)(const OpCall& call, int operand, Shape* shape) = nullptr;
-  // Results may be absent if the caller asks before it makes them.
+  // Says how much work the call is. Results may be absent, if they do not exist yet.
   void (*work)(const OpCall& call, int lanes, OpWork* work) = nullptr;
   // Multiplications and additions, for tables that people read.
   double (*flops)(const OpCall& call) = nullptr;
@@ -213,17 +213,17 @@ struct OpSchema {
   OpRun (*cpu)(const OpCall& call) noexcept = nullptr;
   // A second kernel, which begins when all lanes have ended the first.
   OpRun (*cpu_second)(const OpCall& call) noexcept = nullptr;
-  bool each = false;  // lanes need neither meet nor come: see TeamLease::run_each
+  bool each = false;  // there is no barrier, and lanes may be missing: see TeamLease::run_each
   // Throws Error if the data made the call fail, such as a label outside its range.
   void (*verify)(const OpCall& call) = nullptr;
-  // Of a loss: the mean or the sum over the samples, from its totals.
+  // For a loss: computes the mean or the sum over the samples from its totals.
   double (*number)(const OpCall& call) = nullptr;
 
   // Facts that passes over graphs and programs use.
   uint8_t phases = phase::kForward | phase::kBackward;  // the phases of a step in which it may be used
   bool program_only = false;                            // it has no eager function
-  bool effects = false;     // it does more than to write results: nothing may clone it, drop it or move it past another
-  bool every_lane = false;  // each lane runs it for itself: it looks at few numbers and writes the lane's step record
+  bool effects = false;     // it does more than write results: no pass may clone it, drop it or reorder it
+  bool every_lane = false;  // each lane runs it for itself: it reads few numbers and writes the lane's step record
   Epilogue epilogue{};
   Epilogue derivative_epilogue{};
   FusedUpdate fuses{};
@@ -245,10 +245,10 @@ GRADRING_API const OpSchema* find_schema(std::string_view name) noexcept;
 GRADRING_API int find_operand(const OpSchema& op, std::string_view name) noexcept;    // -1 if there is none
 GRADRING_API int find_attribute(const OpSchema& op, std::string_view name) noexcept;  // -1 if there is none
 
-// Checks presence, dtypes, ranks and shapes of the operands that are there, the attributes' ranges, then op.check.
-// With `results`, results that are not optional must be there too. Throws Error that names op, operand and expectation.
+// Checks which operands are present, their dtypes, ranks and shapes, the attributes' ranges, then op.check. With
+// `results`, results that are not optional must be there too. Throws Error that names op, operand and expectation.
 GRADRING_API void check_call(const OpCall& call, bool results);
-// Makes only those of these checks that concern dtypes.
+// Does only the part of check_call that concerns dtypes.
 GRADRING_API void check_dtypes(const OpCall& call);
 // The shape that a result must have.
 GRADRING_API void result_shape(const OpCall& call, int operand, Shape* shape);
@@ -260,18 +260,18 @@ GRADRING_API double count_bytes(const OpCall& call);
 GRADRING_API double all_operand_bytes(const OpCall& call) noexcept;
 GRADRING_API double operand_bytes(const OpCall& call, int operand) noexcept;
 
-// For error messages.
+// These make parts of error messages.
 GRADRING_API std::string shape_text(int rank, const int64_t* shape);  // "(3, 4)"
 GRADRING_API std::string dtypes_text(DtypeSet dtypes);                // "float32 or float64"
 inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.rank, tensor.shape); }
 // Throws Error(kInvalidArgument, "[op] " + text), where op is the name of the call's op.
 [[noreturn]] GRADRING_API void refuse(const OpCall& call, const std::string& text);
-// Does the same with the text "first is (..), second is (..): must".
+// Throws Error with the text "[op] first is (..), second is (..): must".
 [[noreturn]] GRADRING_API void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
 
 // Checks that `vector`, if it is there, has one element for each of x's columns.
 GRADRING_API void check_columns(const OpCall& call, int x, int vector);
-// The shape of such a vector.
+// Makes the shape of a vector that has one element for each of x's columns.
 inline void column_shape(const OpCall& call, int x, Shape* shape) noexcept {
   shape->rank = 1;
   shape->extent[0] = call[x].columns();

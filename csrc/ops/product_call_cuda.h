@@ -1,6 +1,6 @@
-// A product of matrices as a CUDA op queues it: the library's call, the case of an inner dimension of 0, and what follows it.
-// The library does not know the step record: after a fault it writes its product all the same, which is no parameter.
-// To be included after cuda/device.h and ops/cuda_call.h.
+// Queues a product of matrices for a CUDA op: the library's call, the case of an inner dimension of 0, and the work after it.
+// The library does not know the step record: after a fault it still writes its product, but never to a parameter. To be
+// included after cuda/device.h and ops/cuda_call.h.
 #pragma once
 
 #include "ops/activation/activation_math.h"
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(device::kElementThreads)
   }
 }
 
-// Scratch memory of a call: the library's workspace first.
+// The scratch memory of a call begins with the library's workspace.
 inline size_t aligned(size_t bytes) noexcept { return (bytes + 255) / 256 * 256; }
 inline size_t workspace_of(const CudaQueue& queue) noexcept {
   return queue.products ? aligned(queue.products->workspace_bytes()) : 0;
@@ -42,15 +42,15 @@ int queue_product(const OpCall& call, const CudaQueue& queue, const CudaProduct&
                 stream_of(queue), step, c, p.m, p.n, p.ldc);
 }
 
-// What follows a product of rows x columns: bias and activation, or the derivative of an activation.
+// The work that follows a product of rows x columns: bias and activation, or the derivative of an activation.
 template <class T>
 struct ProductEnd {
   int64_t rows = 0, columns = 0;
-  T* c = nullptr;  // in place
+  T* c = nullptr;  // the product, which is changed in place
   int64_t ldc = 0;
   const T* bias = nullptr;
-  T* pre = nullptr;           // what goes into the activation; rows as far apart as those of c
-  const T* source = nullptr;  // of the derivative; dense
+  T* pre = nullptr;           // the activation's input; its rows are as far apart as those of c
+  const T* source = nullptr;  // the source of the derivative; dense
 };
 
 template <bool kBlock, Activation A, class T>
@@ -125,7 +125,7 @@ struct DerivativeLauncher {
   }
 };
 
-// c = activation(c + bias); pre = c + bias.
+// Computes pre = c + bias, and then c = activation(c + bias).
 template <class T>
 int queue_activation(const OpCall& call, const CudaQueue& queue, Activation kind, const ProductEnd<T>& g) noexcept {
   if (g.rows * g.columns == 0 || (kind == Activation::kNone && !g.bias && !g.pre)) return 0;
@@ -133,7 +133,7 @@ int queue_activation(const OpCall& call, const CudaQueue& queue, Activation kind
   return by_activation<ActivateLauncher, T>(kind, plan.block, call, queue, plan, g);
 }
 
-// c = dy times the derivative at source; both dense. dy may be c.
+// Sets c to dy times the derivative at `source`; both are dense. dy may be c.
 template <class T>
 int queue_derivative(const OpCall& call, const CudaQueue& queue, Activation kind, const ProductEnd<T>& g,
                      const T* dy) noexcept {

@@ -6,8 +6,8 @@
 
 namespace gradring::cuda {
 
-// The descriptions of one product. cuBLAS counts columns first: the memory of a row-major matrix is its transpose, so
-// C' = op(B)' op(A)'.
+// The descriptions of one product. cuBLAS is column-major: the memory of a row-major matrix is its transpose, so C' =
+// op(B)' op(A)'.
 struct Products::Call {
   const CublasLt& library;
   LtDescription product = nullptr, a = nullptr, b = nullptr, c = nullptr;
@@ -122,7 +122,7 @@ int Products::tune(const CudaProduct& product, const void* a, const void* b, voi
       const std::lock_guard<std::mutex> held(mutex_);
       choices_[key_of(product)] = {product, each.algorithm, each.workspace_bytes};
     }
-    constexpr int kRuns = 5;  // after one that warms up
+    constexpr int kRuns = 5;  // timed runs, after one that is not timed
     int status = run(product, a, b, c, false, queue, workspace);
     code = cudaEventRecord(begin, stream);
     for (int i = 0; i < kRuns && status == 0; ++i) status = run(product, a, b, c, false, queue, workspace);

@@ -1,5 +1,5 @@
-// Products of matrices by cuBLASLt: which algorithm a shape has, and its call. The algorithm is the heuristic's first, or one that
-// was recorded or chosen by timing: two runs with the same record have the same bits.
+// Products of matrices by cuBLASLt. The algorithm for a shape is the heuristic's first, or one that was recorded or chosen by
+// timing: two runs with the same record have the same bits.
 #pragma once
 
 #include <map>
@@ -13,7 +13,7 @@
 
 namespace gradring::cuda {
 
-// What a record of algorithms belongs to: another device or library has others.
+// The device and the library that a record of algorithms is valid for.
 struct ProductsOrigin {
   std::string device;
   size_t library = 0;  // its version
@@ -28,7 +28,7 @@ struct RecordedAlgorithm {
 
 class Products final : public CudaProducts {
  public:
-  // workspace_bytes: as much as an algorithm may want. Throws std::runtime_error if the library refuses.
+  // workspace_bytes is the most that an algorithm may use. Throws std::runtime_error if the library refuses.
   Products(const CublasLt& library, std::string device, size_t workspace_bytes);
   ~Products() override;
   Products(const Products&) = delete;
@@ -43,9 +43,9 @@ class Products final : public CudaProducts {
   int tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue, void* workspace);
 
   const ProductsOrigin& origin() const noexcept { return origin_; }
-  // All choices so far.
+  // Returns the algorithms that were chosen so far.
   std::vector<RecordedAlgorithm> record() const;
-  // Takes choices of an earlier run. False, and nothing is taken, if they are of another device or library.
+  // Uses the choices of an earlier run. Returns false, and uses none, if they belong to another device or library.
   bool restore(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices);
 
  private:
@@ -63,7 +63,7 @@ class Products final : public CudaProducts {
   mutable std::map<Key, RecordedAlgorithm> choices_;
 };
 
-// What is added to a status of cuBLAS, to tell it from a code of the CUDA runtime.
+// Added to a status of cuBLAS, to distinguish it from a code of the CUDA runtime.
 inline constexpr int kLibraryError = 100000;
 
 }  // namespace gradring::cuda

@@ -21,7 +21,7 @@ class Callback : public Resource {
   const char* kind() const noexcept override { return kKind; }
 
   // Lane 0 calls this while the other lanes wait. `memory` has the addresses of the operands, in the schema's order. If it returns
-  // false, the step ends with Fault::kCallback; the owner of the callback knows the reason.
+  // false, the step ends with Fault::kCallback; the callback's owner keeps the reason.
   virtual bool call(void* const* memory, int count) noexcept = 0;
 };
 

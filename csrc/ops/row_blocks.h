@@ -1,5 +1,5 @@
-// Sums over rows are taken in fixed blocks of rows. One lane adds up a block, row after row, and the sums of the blocks are added
-// in order, so the number of lanes changes no bit.
+// Kernels sum over rows in fixed blocks of rows. One lane adds up a block, row after row, and the sums of the blocks are added in
+// order, so the number of lanes changes no bit.
 #pragma once
 
 #include <cstdint>

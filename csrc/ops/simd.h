@@ -49,7 +49,7 @@ GRADRING_INLINE Vec<T> broadcast(T x) noexcept {
   return x - Vec<T>{};
 }
 
-// The first n elements, the rest zero; reads nothing beyond them.
+// Loads the first n elements and fills the rest with zeros. It reads nothing beyond them.
 template <class T>
 GRADRING_INLINE Vec<T> load_partial(const T* from, int64_t n) noexcept {
   Vec<T> v{};
@@ -86,7 +86,7 @@ GRADRING_INLINE Vec<T> square_root(Vec<T> x) noexcept {
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
 
-// The same by one instruction, where the compiler does not find it.
+// These headers replace some functions by a single instruction that compilers do not find.
 #if defined(__AVX512F__) && GRADRING_VECTOR_BYTES == 64
 #include "ops/simd_avx512.h"
 #elif defined(__AVX2__) && GRADRING_VECTOR_BYTES == 32

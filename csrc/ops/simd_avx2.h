@@ -1,11 +1,11 @@
-// AVX2 forms of simd.h's functions. Included by simd.h alone.
+// AVX2 forms of simd.h's functions. Only simd.h includes this file.
 #pragma once
 
 #include <immintrin.h>
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// All bits set in the first n elements.
+// A mask that has all bits set in the first n elements.
 GRADRING_INLINE __m256i first_32(int64_t n) noexcept {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }

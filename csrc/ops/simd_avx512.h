@@ -1,5 +1,5 @@
-// AVX-512 forms of simd.h's functions. Included by simd.h alone. The maskz forms with a full mask compile to the plain
-// instruction; the plain intrinsics make GCC 12 warn about their undefined pass-through operand.
+// AVX-512 forms of simd.h's functions. Only simd.h includes this file. The maskz forms with a full mask compile to the
+// plain instruction; the plain intrinsics make GCC 12 warn about their undefined pass-through operand.
 #pragma once
 
 #include <immintrin.h>

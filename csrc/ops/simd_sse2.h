@@ -1,4 +1,4 @@
-// SSE2 forms of simd.h's functions. Included by simd.h alone.
+// SSE2 forms of simd.h's functions. Only simd.h includes this file.
 #pragma once
 
 #include <immintrin.h>

@@ -1,4 +1,4 @@
-// AVX's masked moves. Included by simd_tail.h alone.
+// Tail by AVX's masked moves. Only simd_tail.h includes this file.
 #pragma once
 
 #include <immintrin.h>

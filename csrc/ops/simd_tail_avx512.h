@@ -1,4 +1,4 @@
-// AVX-512's mask registers. Included by simd_tail.h alone.
+// Tail by AVX-512's mask registers. Only simd_tail.h includes this file.
 #pragma once
 
 #include <immintrin.h>

@@ -33,15 +33,15 @@ constexpr uint8_t moment_of(bool first, bool last) noexcept {
 struct StepRecord {
   // Given before the step begins.
   double learning_rate = 0;       // the first of `rates`
-  const double* rates = nullptr;  // of this update: parameter groups may have rates of their own
+  const double* rates = nullptr;  // the rates of this update: parameter groups may have their own
   int64_t rate_count = 0;
   int64_t number = 1;                // the number of this update, from 1: Adam's t
-  uint64_t seed = 0;                 // keys the random numbers, together with the sample's number and
-  uint64_t draw = 0;                 // this number, a new one for each forward pass
+  uint64_t seed = 0;                 // a key of the random numbers, with `draw` and the sample's number
+  uint64_t draw = 0;                 // the number of this forward pass
   double pending_weight = 0;         // the total weight of the earlier micro-batches of this update
   bool check_finite = true;          // a loss that is not finite is a fault
   bool need_weight = false;          // a batch whose samples' weights are all zero is a fault
-  const int64_t* samples = nullptr;  // the number of each of the batch's rows; null: they count from
+  const int64_t* samples = nullptr;  // the sample number of each row; null: first_sample + row
   int64_t first_sample = 0;
 
   // Which instructions run: the bits of When. bound_gradient may change the route.
@@ -54,17 +54,17 @@ struct StepRecord {
   int64_t correct = 0;      // rows whose prediction is right, as the loss defines it
   Fault fault = Fault::kNone;
   int64_t fault_row = -1;
-  int64_t fault_place = -1;  // for kId: where in the row the id is, and
-  int64_t fault_value = 0;   // the id itself
+  int64_t fault_place = -1;  // for kId: the id's column in the row
+  int64_t fault_value = 0;   // for kId: the id
 
   // Written by clip.
   double clip = 1;  // the factor that brings the gradients' norm below its limit
   double gradient_norm = 0;
 
-  // One of this update's learning rates.
+  // Returns one of this update's learning rates.
   double rate(int64_t which) const noexcept { return which < rate_count ? rates[which] : learning_rate; }
 
-  // A gradient may be infinite: updates that are fused into products are left out, and separate ones run instead.
+  // Called if a gradient may be infinite: separate updates then run instead of those that are fused into products.
   void leave_bounded_route() noexcept {
     moment = static_cast<uint8_t>((moment & ~static_cast<unsigned>(When::kBounded)) |
                                   static_cast<unsigned>(When::kUnbounded));
@@ -110,8 +110,8 @@ inline constexpr std::array<StepFieldFacts, 13> kStepFields = {{
     {"gradient_norm", Dtype::kFloat64, false},
 }};
 
-// Where a field lies. `finite` is that there is no fault, and `bounded` a bit of the moment: ops write these two by
-// `fault` and leave_bounded_route.
+// The address of a field. `finite` (there is no fault) and `bounded` (a bit of the moment) have no storage of their
+// own: ops write them by setting `fault` and calling leave_bounded_route.
 inline void* address_of(StepRecord& record, StepField field) noexcept {
   switch (field) {
     case StepField::kLearningRate: return &record.learning_rate;

@@ -13,7 +13,7 @@ struct ScratchBytes {
   size_t shared = 0;
 };
 
-// To wake a lane and to wait for it costs about as much as this much work.
+// Waking a lane and waiting for it costs about as much time as this.
 inline constexpr double kNanosecondsWorthALane = 4000;
 
 inline int lanes_worth(double nanoseconds, int lanes) noexcept {
@@ -25,8 +25,8 @@ inline int lanes_worth(double nanoseconds, int lanes) noexcept {
 // are in the partial vector at the end depends on n alone.
 inline constexpr int64_t kFlatGrain = 1024;
 
-// Takes the gradient of a matrix parameter a tile at a time (matmul's TileConsumer): the tile's first element is
-// (row, column) of the matrix, its rows are ld elements apart.
+// Applies the gradient of a matrix parameter one tile at a time (matmul's TileConsumer): the tile's first
+// element is (row, column) of the matrix, and its rows are ld elements apart.
 template <class T>
 using TileUpdate = void (*)(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns,
                             const T* tile, int64_t ld) noexcept;

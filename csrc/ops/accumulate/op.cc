@@ -1,5 +1,5 @@
-// The registration of accumulate: the gradient of a micro-batch is added to the sum of those before it. The operand `finite`
-// says that this must come after the check of the step.
+// The registration of accumulate: it adds the gradient of a micro-batch to the sum of the earlier ones. The operand `finite`
+// says that it must come after the check of the step.
 #include "ops/op.h"
 
 namespace gradring {

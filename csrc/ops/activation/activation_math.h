@@ -1,8 +1,8 @@
 // Activations on vector registers, for the element-wise kernels and for the hot tile of matmul's epilogue.
 //
-// gelu is the tanh form (Hendrycks and Gimpel, Gaussian Error Linear Units, arXiv:1606.08415), the one that GPU
-// libraries fuse into their matrix products: torch's gelu(approximate="tanh"), JAX's default. It is computed as
-// x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), which is the same function without the cancellation in 1 + tanh u.
+// gelu is the tanh form (Hendrycks and Gimpel, Gaussian Error Linear Units, arXiv:1606.08415), which GPU libraries fuse
+// into their matrix products: torch's gelu(approximate="tanh"), JAX's default. It is computed as x sigmoid(2 u), u =
+// sqrt(2/pi) (x + 0.044715 x^3), which is the same function without the cancellation in 1 + tanh u.
 #pragma once
 
 #include "ops/activation/activation.h"
@@ -17,7 +17,8 @@ inline constexpr T kGeluCubic = static_cast<T>(0.07135481627260025);  // 2 sqrt(
 template <class T>
 inline constexpr T kGeluSlope = 3 * kGeluCubic<T>;
 
-// Beyond these the sigmoid is exactly 0 or 1. Clamping the argument to them gives the limit for infinities, and not Inf * 0.
+// Beyond these numbers the sigmoid is exactly 0 or 1. Clamping to them gives the right limit for infinities, not Inf *
+// 0.
 template <class T>
 inline constexpr T kGeluEdge = sizeof(T) == 4 ? T(12) : T(24);
 template <class T>
@@ -48,7 +49,7 @@ template <Activation A, class T>
 GRADRING_INLINE Vec<T> activate_backward(Vec<T> dy, Vec<T> source) noexcept {
   if constexpr (A == Activation::kRelu) {
     const Vec<T> zero{};
-    return source <= zero ? zero : dy;  // a selection and not a product, because Inf * 0 is NaN
+    return source <= zero ? zero : dy;  // a selection, not a product, because Inf * 0 is NaN
   } else if constexpr (A == Activation::kGelu) {
     const Vec<T> x = at_most<T>(at_least<T>(source, -kGeluEdge<T>), kGeluEdge<T>);
     const Vec<T> square = x * x;

@@ -67,7 +67,7 @@ void check_special_values() {
   }
   T infinite = inf, zero = 0, dx = 1;
   activation_vjp<T>(Lane{}, {Activation::kRelu, 1, &infinite, &zero, &dx});
-  CHECK(dx == T(0));  // a closed gate gives 0, not Inf * 0
+  CHECK(dx == T(0));  // where relu is 0, dx is 0 and not Inf * 0
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 //   g = grad * grad_scale;   adam: g += weight_decay * param;   adamw: param *= 1 - lr * weight_decay
 //   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
 //   param -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
-// With vmax, the largest v so far stands for v in the last line (AMSGrad: Reddi, Kale and Kumar 2018).
+// With vmax, the last line uses the largest v so far in place of v (AMSGrad: Reddi, Kale and Kumar 2018).
 #pragma once
 
 #include <cstdint>

@@ -33,7 +33,7 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, const Gradien
         Vec<T> spread = v;
         if constexpr (kAmsgrad) {
           const Vec<T> before = get(largest_moment + at);
-          const IntVec<T> keeps = (before > v) | (before != before);  // a NaN stays, in either
+          const IntVec<T> keeps = (before > v) | (before != before);  // a NaN in either one stays
           spread = keeps ? before : v;
           put(largest_moment + at, spread);
         }

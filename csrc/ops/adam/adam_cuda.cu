@@ -19,7 +19,7 @@ struct Adam {
 template <bool kDecoupled, class T>
 __global__ void __launch_bounds__(device::kElementThreads) adam_kernel(const StepRecord* step, Adam<T> s) {
   if (stopped(step)) return;
-  // Powers of doubles are dear: one thread of a block takes them.
+  // One thread per block computes the powers, because powers of doubles are slow.
   SHARED_ARRAY(double, shared, 4);
   if (threadIdx.x == 0) {
     const double lr = s.scalars.rate(), t = static_cast<double>(s.scalars.count());
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(device::kElementThreads) adam_kernel(const Ste
                                              d += p * decay;
                                            }
                                            const T m = x[2] * beta1 + d * rest1;
-                                           // Where d * d alone would overflow, (1 - beta2) d times d.
+                                           // Where d * d would overflow, compute ((1 - beta2) d) d instead.
                                            const bool is_large = device::abs<T>(d) > large;
                                            const T square = d * (is_large ? d * rest2 : d);
                                            const T v = x[3] * beta2 + square * (is_large ? T(1) : rest2);
@@ -76,7 +76,7 @@ int run(const OpCall& call, const CudaQueue& queue) noexcept {
 CudaRun choose(const OpCall& call) noexcept {
   const bool known =
       has_only(call, {"param", "grad", "m", "v", "gradient", "clip", "weight", "number", "lr", "finite", "bounded"});
-  // A group's own learning rate is not in device memory.
+  // Refuse a parameter group's own learning rate, because it is not in device memory.
   return known && integer(call, "rate") == 0 ? by_real_cuda<run<float>, run<double>>(call) : nullptr;
 }
 

@@ -1,4 +1,4 @@
-// The registration of adam_update, and of adam, which is the same in a program; `decoupled` makes them AdamW's.
+// The registration of adam_update, and of adam, which does the same in a program; `decoupled` makes them AdamW's.
 #include "ops/adam/adam.h"
 #include "ops/adam/step.h"
 #include "ops/gradient_scale.h"

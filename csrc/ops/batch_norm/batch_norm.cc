@@ -10,7 +10,7 @@ GRADRING_DEFINE_OP(batch_norm_update, BatchNormUpdateArguments, batch_norm_updat
 
 namespace {
 
-// Two numbers per block and column, and the two numbers of each column that they become.
+// Two numbers per block and column, and the two totals of each column.
 size_t shared_bytes(int64_t rows, int64_t columns, size_t element) noexcept {
   return 2 * static_cast<size_t>(row_blocks(rows) + 1) * static_cast<size_t>(columns) * element;
 }
@@ -26,7 +26,7 @@ ScratchBytes batch_norm_scratch(int64_t rows, int64_t columns, size_t element, b
 }
 
 ScratchBytes batch_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element) noexcept {
-  // The moments of the batch may have to be taken again, before the sums over its rows.
+  // The vjp may have to compute the batch's moments again, before its own sums over the rows.
   return {4 * static_cast<size_t>(columns) * element, 2 * shared_bytes(rows, columns, element)};
 }
 

@@ -1,6 +1,6 @@
 // batch_norm of (rows, columns) (Ioffe and Szegedy 2015, arXiv:1502.03167): each column is normalized by its mean and
-// variance, y = (x - mean) / sqrt(variance + eps) * weight + bias. In training they are those of the batch, otherwise
-// the running ones.
+// variance, y = (x - mean) / sqrt(variance + eps) * weight + bias. Training uses the mean and variance of the batch,
+// inference the running ones.
 //
 // Training reads x twice. The first pass takes a block of 32 rows at a time: its mean, and then, while it is in cache,
 // its squared differences. The blocks' moments are merged in order (Chan, Golub and LeVeque 1979), so a large mean costs
@@ -20,12 +20,12 @@ struct BatchNormArguments {
   const T* x = nullptr;       // rows lie one after another
   const T* weight = nullptr;  // null: ones
   const T* bias = nullptr;    // null: zeros
-  // Read where training is false. In training, if they are given, they move towards the batch's moments:
-  // running = (1 - momentum) running + momentum batch, where the batch's variance has Bessel's correction.
+  // Inference reads these. Training moves them, if they are given, towards the batch's moments: running =
+  // (1 - momentum) running + momentum batch, where the batch's variance has Bessel's correction.
   T* running_mean = nullptr;
   T* running_var = nullptr;
   T* y = nullptr;  // may be x
-  // In training, if they are given, they receive the batch's moments (without Bessel's correction), for the vjp.
+  // Training writes the batch's moments (without Bessel's correction) to these, if they are given, for the vjp.
   T* mean = nullptr;
   T* variance = nullptr;
   bool training = false;
@@ -33,7 +33,7 @@ struct BatchNormArguments {
 };
 
 // With r = 1 / sqrt(variance + eps), xhat = (x - mean) r:
-//   dweight = sum over rows of dy xhat;  dbias = of dy
+//   dweight = sum over rows of dy xhat;  dbias = sum over rows of dy
 //   dx = weight r (dy - dbias / rows - xhat dweight / rows) in training, else weight r dy
 // Every result may be null; dx may be dy or x.
 template <class T>
@@ -42,7 +42,7 @@ struct BatchNormVjpArguments {
   const T* dy = nullptr;
   const T* x = nullptr;
   const T* weight = nullptr;
-  const T* mean = nullptr;  // what the forward pass used; in training both may be null, and x is read once more
+  const T* mean = nullptr;  // what the forward pass used; if both are null, training computes them again
   const T* variance = nullptr;
   T* dx = nullptr;
   T* dweight = nullptr;
@@ -51,7 +51,7 @@ struct BatchNormVjpArguments {
   double eps = 1e-5;
 };
 
-// Moves running moments as training does, from moments without Bessel's correction that were taken over `rows` rows.
+// Moves running moments as training does. `mean` and `variance` are those of `rows` rows, not corrected.
 template <class T>
 struct BatchNormUpdateArguments {
   int64_t rows = 0, columns = 0;

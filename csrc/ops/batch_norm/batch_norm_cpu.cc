@@ -68,8 +68,8 @@ GRADRING_INLINE T bessel(int64_t rows) noexcept {
   return rows > 1 ? static_cast<T>(rows) / static_cast<T>(rows - 1) : T(1);
 }
 
-// The mean and the variance of each column of x into mean and variance. `blocks` has room for two numbers per block
-// and column. Ends with a barrier.
+// Writes the mean and the variance of each column of x. `blocks` has room for two numbers per block and column.
+// Ends with a barrier.
 template <class T>
 void moments(const Lane& lane, const T* x, int64_t rows, int64_t columns, T* blocks, T* mean, T* variance) noexcept {
   const int64_t count = row_blocks(rows);
@@ -148,7 +148,7 @@ void run(const Lane& lane, const BatchNormArguments<T>& g) noexcept {
   }
 }
 
-// sums and slopes receive the sums over a block's rows of dy, and of dy (x - mean).
+// `sums` receives the sums of dy over a block's rows, and `slopes` those of dy (x - mean).
 template <class T>
 void block_sums(const BatchNormVjpArguments<T>& g, Range rows, const T* mean, T* sums, T* slopes) noexcept {
   sum_rows<T>(

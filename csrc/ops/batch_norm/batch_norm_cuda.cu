@@ -30,7 +30,7 @@ struct Scratch {
   }
 };
 
-// Each group's mean, and the sum of the squared differences from it.
+// Computes each group's mean, and the sum of the squared differences from it.
 template <class T>
 __global__ void __launch_bounds__(kElementThreads)
     moments_kernel(const StepRecord* step, ColumnPlan plan, const T* x, Wide<T>* groups) {
@@ -62,7 +62,8 @@ __device__ __forceinline__ void move_running(T* running, W batch, W momentum) {
   *running = narrow<T>(widen(*running) * (W(1) - momentum) + batch * momentum);
 }
 
-// Merges the groups' moments in order. g.mean, ...: where the moments and the running moments go, each or null.
+// Merges the groups' moments in order. g.mean and the like say where the moments and the running moments go; each may
+// be null.
 template <class T>
 __global__ void __launch_bounds__(kElementThreads)
     merge_kernel(const StepRecord* step, ColumnPlan plan, Scratch<Wide<T>> s, BatchNormArguments<T> g) {
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
   }
 }
 
-// Each group's sums of dy, and of dy (x - mean).
+// Computes each group's sums of dy, and of dy (x - mean).
 template <class T>
 __global__ void __launch_bounds__(kElementThreads)
     slopes_kernel(const StepRecord* step, ColumnPlan plan, BatchNormVjpArguments<T> g, const Wide<T>* mean,
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-// dbias, dweight, and of each column what dx needs.
+// Computes dbias, dweight, and the numbers of each column that dx needs.
 template <class T>
 __global__ void __launch_bounds__(kElementThreads)
     coefficients_kernel(const StepRecord* step, ColumnPlan plan, BatchNormVjpArguments<T> g, Scratch<Wide<T>> s,
@@ -190,7 +191,7 @@ __global__ void __launch_bounds__(kElementThreads) zero_kernel(const StepRecord*
   }
 }
 
-// Launches of one call, until one fails.
+// Launches the kernels of one call one after another, and stops at the first that fails.
 struct Launches {
   const OpCall& call;
   const CudaQueue& queue;

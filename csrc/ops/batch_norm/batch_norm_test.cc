@@ -37,7 +37,7 @@ struct Case {
   }
 };
 
-// y, then the running mean and variance, then the batch's.
+// Returns y, the running mean and variance, and the batch's mean and variance, one after another.
 template <class T>
 std::vector<T> forward(const Case<T>& c, bool training, int lanes) {
   const size_t n = c.x.size(), k = static_cast<size_t>(c.columns);
@@ -59,7 +59,8 @@ std::vector<T> forward(const Case<T>& c, bool training, int lanes) {
   return results;
 }
 
-// dx, dweight and dbias one after another. `moments`: those of the batch, or in evaluation the running ones; or null.
+// Returns dx, dweight and dbias one after another. `moments` are the batch's, or in evaluation the running ones; or
+// null.
 template <class T>
 std::vector<T> backward(const Case<T>& c, bool training, const T* moments, int lanes) {
   const size_t n = c.x.size(), k = static_cast<size_t>(c.columns);

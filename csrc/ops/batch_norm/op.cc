@@ -1,5 +1,5 @@
-// The registration of batch_norm, batch_norm_vjp, and of what programs use beside them: batch_norm_inference, which changes
-// no operand, and batch_norm_update, which moves the running moments once the step's check has passed.
+// The registration of batch_norm, batch_norm_vjp, and of two ops that only programs use: batch_norm_inference, which
+// changes no operand, and batch_norm_update, which moves the running moments after the step's check has passed.
 #include "ops/op.h"
 
 #include "ops/batch_norm/batch_norm.h"
@@ -89,7 +89,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   BatchNormArguments<T> g;
   g.rows = call[kX].rows(), g.columns = call[kX].columns(), g.x = call[kX].as<const T>();
   g.weight = call[kWeight].as<const T>(), g.bias = call[kBias].as<const T>();
-  g.running_mean = call[kMean].as<T>(), g.running_var = call[kVariance].as<T>();  // only read
+  g.running_mean = call[kMean].as<T>(), g.running_var = call[kVariance].as<T>();  // inference only reads these
   g.y = call[kY].as<T>(), g.eps = call.real(0);
   batch_norm(lane, g);
 }

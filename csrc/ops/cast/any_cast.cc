@@ -28,8 +28,8 @@ To rounded(double x) noexcept {
   }
 }
 
-// A double that rounds to a 16-bit float as x itself does. Of integers of more than 52 bits, the lowest 12 are kept as one
-// bit that says whether any is set (rounding to odd), so that nothing is rounded twice.
+// Returns a double that rounds to a 16-bit float as x itself does. In an integer of more than 52 bits, one bit replaces
+// the lowest 12 and says whether any of them is set (rounding to odd), so that nothing is rounded twice.
 template <class From>
 double as_double(From x) noexcept {
   if constexpr (kIsHalf<From>) {

@@ -1,5 +1,5 @@
-// A cast between any two dtypes. It uses the kernel that find_cast returns if there is one, else a plain loop, which is so for
-// integers, booleans and 16-bit floats as targets.
+// A cast between any two dtypes. It uses the kernel that find_cast returns. Where there is none (integers, booleans and most
+// 16-bit floats as targets), it uses a plain loop.
 #pragma once
 
 #include "ops/cast/cast.h"

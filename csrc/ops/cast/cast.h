@@ -8,8 +8,8 @@
 
 namespace gradring {
 
-// to[i] = static_cast<To>(from[i]), through float where From has 16 bits. `from` need not be aligned. Values that To cannot
-// hold convert as C++ does for that platform; labels are range-checked later, by the loss.
+// to[i] = static_cast<To>(from[i]), through float where From has 16 bits. `from` need not be aligned. A value that To
+// cannot hold becomes what C++ makes of it on this platform; the loss checks the range of labels later.
 using Cast = void (*)(void* to, const void* from, int64_t count);
 
 // The kernel for a pair of dtypes, at the active ISA level. There are kernels from any dtype to float32, float64 and int64, and

@@ -9,8 +9,8 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// A plain loop, which compilers turn into the ISA's conversions; memcpy because a row of a memory-mapped record may
-// start anywhere.
+// Compilers turn this plain loop into the ISA's conversions. It uses memcpy because a row of a memory-mapped record
+// may start at any address.
 template <class To, class From>
 void cast(void* to, const void* from, int64_t count) {
   auto* out = static_cast<To*>(to);
@@ -34,7 +34,7 @@ void bfloats_to_floats(float* to, const char* from, int64_t count) {
 // Converts 16-bit floats to float32.
 using Widen = void (*)(float* to, const char* from, int64_t count);
 
-// Converts 16-bit floats by way of blocks of float32; if the target is float32, without such blocks.
+// Converts 16-bit floats by way of blocks of float32; if the target is float32, it writes there directly.
 template <class To, Widen kWiden>
 void cast_from_16(void* to, const void* from, int64_t count) {
   if constexpr (std::is_same_v<To, float>) {

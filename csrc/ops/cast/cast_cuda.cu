@@ -1,6 +1,6 @@
-// cast: see any_cast.h, whose results it has. To float32, float64, float16, bfloat16, int64 and int32, from any dtype; a kernel per
-// target, which looks at the source's dtype once.
-// Bytes per element: one read of the source's and one write of the target's size.
+// cast: see any_cast.h. The results are the same. To float32, float64, float16, bfloat16, int64 and int32, from any dtype; a kernel
+// per target, which looks at the source's dtype once. Bytes per element: one read of the source's and one write of the target's
+// size.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 
@@ -10,8 +10,8 @@ namespace {
 
 using namespace device;
 
-// A double that rounds to a 16-bit float as x itself does: of long integers, the lowest 12 bits become one that says whether
-// any is set (rounding to odd), so that nothing is rounded twice.
+// Returns a double that rounds to a 16-bit float as x itself does: in a long integer, one bit replaces the lowest 12 and
+// says whether any of them is set (rounding to odd), so that nothing is rounded twice.
 template <class From>
 __device__ __forceinline__ double as_double(From x) {
   if constexpr (std::is_integral_v<From> && sizeof(From) == 8) {

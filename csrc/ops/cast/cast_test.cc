@@ -20,7 +20,8 @@ constexpr Dtype kFrom[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kUint8,   Dt
 
 bool is_floating(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64; }
 
-// Bytes of `count` values of a dtype: random bits for integers, normal numbers for floats, which every dtype can hold.
+// Returns the bytes of `count` values: random bits for integers, and for floats normal numbers, which every dtype can
+// hold.
 std::vector<std::byte> random_values(Dtype dtype, int64_t count) {
   std::vector<std::byte> bytes(static_cast<size_t>(count) * size_of(dtype));
   const auto fill = [&](const auto& values) {
@@ -112,7 +113,7 @@ TEST_CASE("floats round to the nearest 16-bit float, at every instruction set") 
   std::vector<float> values(kCount);
   for (float& value : values) {
     const auto bits = static_cast<uint32_t>(uniform(0, 65535)) << 16 | static_cast<uint32_t>(uniform(0, 3)) << 14 |
-                      static_cast<uint32_t>(uniform(0, 2));  // near ties of bfloat16, of any exponent
+                      static_cast<uint32_t>(uniform(0, 2));  // values near the ties of bfloat16, of any exponent
     std::memcpy(&value, &bits, sizeof bits);
     if (uniform(0, 1) == 0) value = std::ldexp(normal<float>(1, 1)[0], static_cast<int>(uniform(-26, 16)));
   }

@@ -31,10 +31,10 @@ inline Half half_from(double x) noexcept {
   const auto sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
   const double size = std::fabs(x);
   if (std::isnan(x)) return {static_cast<uint16_t>(sign | 0x7e00)};
-  if (size >= 65520) return {static_cast<uint16_t>(sign | 0x7c00)};  // half way from 65504, the largest half, to 65536
+  if (size >= 65520) return {static_cast<uint16_t>(sign | 0x7c00)};  // halfway from the largest half, 65504, to 65536
   if (size < 0x1p-14) return {static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(size * 0x1p24)))};
   const int exponent = std::ilogb(size);
-  // In [1024, 2048]: where it rounds up to 2048, the carry goes into the exponent.
+  // The fraction is in [1024, 2048]: if it rounds up to 2048, the addition carries into the exponent.
   const auto significand = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));
   return {static_cast<uint16_t>(sign | (((exponent + 15) << 10) + significand - 1024))};
 }
@@ -58,7 +58,7 @@ inline float bfloat_to_float(Bfloat bfloat) noexcept {
   return bfloat.bits >> 15 ? -value : value;
 }
 
-// Rounds as half_from does.
+// Rounds in the same way as half_from.
 inline Bfloat bfloat_from(double x) noexcept {
   const auto sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
   const double size = std::fabs(x);

@@ -9,8 +9,8 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// Half floats. Every processor with AVX2 converts them (F16C, for which cpu.cc looks). Elsewhere the exponent is moved as
-// an integer, and a difference of floats normalizes what is subnormal, as in Giesen's half_to_float.
+// Half floats. Every processor with AVX2 has an instruction for them (F16C, for which cpu.cc looks). Without it, integer
+// operations move the exponent, and a difference of floats normalizes subnormal numbers, as in Giesen's half_to_float.
 inline void halves_to_floats_one_by_one(float* to, const char* from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     uint16_t half;
@@ -18,7 +18,7 @@ inline void halves_to_floats_one_by_one(float* to, const char* from, int64_t cou
     const uint32_t size = half & 0x7fffU;
     const uint32_t moved = size << 13;
     const uint32_t normal = moved + (112U << 23);
-    // Infinities and NaN, which become quiet as the processor's own conversion makes them.
+    // Infinities and NaN. A NaN becomes quiet, as in the processor's own conversion.
     const uint32_t special = (moved + (224U << 23)) | (size > 0x7c00U ? 0x400000U : 0U);
     constexpr uint32_t kSmallest = 113U << 23;  // the bits of 2^-14, the smallest normal half
     const uint32_t shifted = moved + kSmallest;

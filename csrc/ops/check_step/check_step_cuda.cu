@@ -1,4 +1,4 @@
-// check_step: one thread looks at the totals of the loss, and decides whether the step may change anything.
+// check_step: one thread reads the totals of the loss, and decides whether the step may change anything.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/loss/loss.h"

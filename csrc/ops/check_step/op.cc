@@ -1,4 +1,4 @@
-// The registration of check_step, which ends the forward pass: it looks at the totals of the loss, and decides whether the
+// The registration of check_step, which ends the forward pass: it reads the totals of the loss, and decides whether the
 // step may change anything.
 #include "ops/op.h"
 

@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// Lanes split the columns, so that each sum is one lane's: rows in order, in four interleaved partial sums.
+// Lanes split the columns, so one lane makes each sum. It takes the rows in order, in four interleaved partial sums.
 template <class T>
 void run(const Lane& lane, const ColumnSumsArguments<T>& g) noexcept {
   const Range columns = split(lane, g.columns, 64);

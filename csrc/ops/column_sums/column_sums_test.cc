@@ -12,7 +12,7 @@ using namespace gradring::testing;
 
 namespace {
 
-constexpr double kGap = 7;  // fills the gaps between rows and behind the sums, which must neither be read nor written
+constexpr double kGap = 7;  // fills the gaps between rows and after the sums, which the op must neither read nor write
 
 template <class T>
 std::vector<T> sums_of(ColumnSumsArguments<T> g, int lanes) {
@@ -38,7 +38,8 @@ void check(int64_t rows, int64_t columns, int64_t gap) {
   for (int64_t j = 0; j < columns; ++j) {
     double size = 0;
     for (int64_t i = 0; i < rows; ++i) size += std::abs(static_cast<double>(x[static_cast<size_t>(i * g.ldx + j)]));
-    // In any order, each of the rows - 1 additions errs by at most half a unit in the last place of the sum of absolute values.
+    // In any order, the error of each of the rows - 1 additions is at most half a unit in the last place of the sum of
+    // absolute values.
     const double allowed = static_cast<double>(rows) * std::numeric_limits<T>::epsilon() * size;
     REQUIRE(std::abs(static_cast<double>(alone[static_cast<size_t>(j)]) - reference::column_sum(g, j)) <= allowed);
   }

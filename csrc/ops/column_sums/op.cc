@@ -1,4 +1,4 @@
-// The registration of column_sums: the sums over all axes before the last, the gradient by a bias.
+// The registration of column_sums: the sums over all axes before the last, which are the gradient by a bias.
 #include "ops/op.h"
 
 #include "ops/column_sums/column_sums.h"

@@ -1,7 +1,7 @@
-// combine: one element each of several arrays, reduced in the arrays' order, into one or several arrays.
+// combine: reduces several arrays element by element, in the arrays' order, into one or several arrays.
 //
-// It is the arithmetic of every reducing collective: the inputs are the ranks' arrays, in rank order, and each element's
-// value depends on the inputs at that place alone, and not on the slice, the vector width or the tail.
+// This is the arithmetic of every reducing collective: the inputs are the ranks' arrays, in rank order, and each
+// element's value depends on the inputs at that place alone, and not on the slice, the vector width or the tail.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +15,18 @@ struct CombineArguments {
   int inputs = 0;   // at least 1
   int outputs = 0;  // at least 1; an output may be an input, at the same place
   const void* const* in = nullptr;
-  void* const* out = nullptr;  // contiguous, as the inputs are, and of any alignment
+  void* const* out = nullptr;  // like the inputs, contiguous and of any alignment
   int64_t count = 0;
   double divisor = 1;  // kMean divides the sum by it, once
-  // With two inputs and one output: each element of `next` is put into `room`, which is one of the inputs, as soon as the
-  // element there has been read. `next` and the output do not overlap.
+  // For two inputs and one output: combine copies each element of `next` to `room`, which is one of the inputs, right
+  // after it has read the element there. `next` and the output do not overlap.
   const void* next = nullptr;
   void* room = nullptr;
 };
 
 using Combine = void (*)(const CombineArguments&) noexcept;
 
-// The kernel at the active ISA level; null where can_reduce is false.
+// Returns the kernel of the active ISA level; null where can_reduce is false.
 GRADRING_API Combine find_combine(Element element, Reduction reduction) noexcept;
 
 }  // namespace gradring

@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// How elements lie in memory, and the vector that they become.
+// A Layout says how elements lie in memory, and which vector they become. This one needs no conversion.
 template <class T>
 struct Plain {
   using Value = Vec<T>;
@@ -49,7 +49,8 @@ struct Multiply {
     return a * b;
   }
 };
-// A NaN on either side is the result; of equal values, zeros of different signs included, the first.
+// If either value is a NaN, the result is a NaN. Of equal values (also zeros of different signs) the result is the
+// first.
 struct Maximum {
   template <class V>
   static GRADRING_INLINE V apply(V a, V b) noexcept {
@@ -63,7 +64,7 @@ struct Minimum {
   }
 };
 
-// What is done with a finished sum.
+// What follows a finished sum: nothing, a division or a multiplication.
 struct Keep {
   template <class V>
   static GRADRING_INLINE V apply(V v, double) noexcept {
@@ -84,8 +85,8 @@ struct Scale {
   }
 };
 
-// Elements from byte `at` on: kVectors whole vectors. kIn and kOut are the numbers of arrays, or 0 where they vary;
-// kRefills says whether there is a `next`, whose elements move as bytes, so that every NaN keeps its bits.
+// Reduces kVectors whole vectors from byte `at` on. kIn and kOut are the numbers of arrays, or 0 if only g has
+// them; kRefills says whether there is a `next`, whose elements move as bytes, so that every NaN keeps its bits.
 template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills, int kVectors>
 GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept {
   constexpr int kStep = Layout::kCount * Layout::kElementBytes;
@@ -127,10 +128,10 @@ void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept
   for (int i = 0; i < g.outputs; ++i) __builtin_memcpy(static_cast<char*>(g.out[i]) + at, buffer, bytes);
 }
 
-// Bytes of an array from which, and up to which, two inputs are read at two places in turn. Lines that another core has
-// written come from its cache, and the prefetchers of a core keep more of them on their way for two streams than for one:
-// on two Zen 4 cores this takes a tenth to a fifth off the time where they share no cache, and a twentieth where they do.
-// Arrays in memory need one stream each.
+// For arrays of this many bytes, from the least to the most, the loop reads two inputs at two places alternately. Lines
+// that another core has written come from its cache, and a core's prefetchers request more of them for two streams than
+// for one: on two Zen 4 cores the loop takes a tenth to a fifth less time if they share no cache, and a twentieth less if
+// they do. Larger arrays come from memory, and one stream each suffices.
 constexpr int64_t kLeastParted = int64_t{32} << 10, kMostParted = int64_t{1} << 20;
 
 template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills>
@@ -162,7 +163,8 @@ void combine_any(const CombineArguments& g) noexcept {
   combine_arrays<Layout, Op, Finish, 0, 0, false>(g);
 }
 
-// Sums of two ranks, which most reductions are, have loops of their own; anything else shares one, for the size of the code.
+// Sums of two ranks, which are the most frequent, have loops of their own. All other reductions share one loop, to keep
+// the code small.
 template <class Layout, class Op, class Finish>
 void combine(const CombineArguments& g) noexcept {
   if (g.inputs == 2 && g.outputs == 2) return combine_arrays<Layout, Op, Finish, 2, 2, false>(g);
@@ -197,7 +199,7 @@ extern const CombineKernels combine_kernels;
 const CombineKernels combine_kernels = {{
     GRADRING_FLOAT(Plain<float>, combine),
     GRADRING_FLOAT(Plain<double>, combine),
-    GRADRING_FLOAT(Float16, combine_any),  // converting takes longer than the loop over arrays
+    GRADRING_FLOAT(Float16, combine_any),  // the conversion takes longer than the loop, so one loop serves all
     GRADRING_FLOAT(Bfloat16, combine_any),
     GRADRING_INTEGER(int8_t, uint8_t),
     GRADRING_INTEGER(int16_t, uint16_t),

@@ -11,13 +11,13 @@ using namespace gradring::testing;
 
 namespace {
 
-// A value of the element type near 1, now and then one that is special.
+// Fills an array with random bits, or with values near 1 and a few special ones.
 void fill(std::vector<std::byte>& array, Element element, int64_t count, size_t offset) {
   for (auto& byte : array) byte = static_cast<std::byte>(uniform(0, 255));
   if (!is_float(element) || uniform(0, 1)) {
     if (element == Element::kBool)
       for (auto& byte : array) byte &= std::byte{1};
-    return;  // random bits: every NaN, infinity and subnormal of 16 bits sooner or later
+    return;  // random bits: sooner or later every 16-bit NaN, infinity and subnormal number
   }
   const auto values = normal<double>(count);
   for (int64_t i = 0; i < count; ++i) {
@@ -104,7 +104,7 @@ TEST_CASE("combine has the reference's bits, for every element type and op") {
           CHECK(!find_combine(element, reduction));
           continue;
         }
-        // From 32 KiB on, two inputs are read at two places in turn.
+        // From 32 KiB on, the kernel reads two inputs at two places alternately.
         for (const int64_t large : {int64_t{32} << 10, (int64_t{32} << 10) + uniform(1, 9000)}) {
           const int64_t count = large / static_cast<int64_t>(size_of(element));
           check(element, reduction, 2, 2, true, count);

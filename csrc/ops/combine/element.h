@@ -36,7 +36,7 @@ constexpr const char* element_name(Element element) noexcept {
 }
 constexpr bool is_float(Element element) noexcept { return element <= Element::kBfloat16; }
 
-// The dtype of sums: float32 for float32 and 16-bit floats, float64 for float64, and the type itself for integers, which wrap.
+// The dtype of sums: float32 for float32 and for 16-bit floats, float64 for float64, and for integers, which wrap, their own.
 enum class Reduction : uint8_t { kSum, kMean, kMax, kMin, kProd };
 inline constexpr int kReductions = 5;
 

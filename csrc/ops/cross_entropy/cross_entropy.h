@@ -1,11 +1,11 @@
-// softmax_cross_entropy: per row the cross entropy of softmax(x) with a target distribution, its gradient, and what a
-// training step wants of both, in one pass over rows that stay in cache.
+// softmax_cross_entropy: per row the cross entropy of softmax(x) with a target distribution, its gradient, and the
+// totals that a training step needs, in one pass over rows that stay in cache.
 //
-// Without more the target is a class number, and the row's loss is log(sum exp(x)) - x[label]. In general it is
+// By default the target is a class number, and the row's loss is log(sum exp(x)) - x[label]. In general the loss is
 //   sum over classes c of a[c] (log(sum exp(x)) - x[c]),
 //   a[c] = class_weights[c] ((1 - smoothing) t[c] + smoothing / classes)
-// where t is the one-hot row of the label, or the row of `soft`. Smoothing: Szegedy et al., "Rethinking the Inception
-// Architecture for Computer Vision", 2016, section 7. The definition of the weights is that of PyTorch's cross_entropy.
+// where t is the one-hot row of the label, or the row of `soft`. Smoothing is from Szegedy et al., "Rethinking the
+// Inception Architecture for Computer Vision", 2016, section 7, and the weights are as in PyTorch's cross_entropy.
 #pragma once
 
 #include <cstdint>
@@ -28,16 +28,16 @@ struct CrossEntropyArguments {
   bool divide =
       false;  // scale is divided by the sum over the rows of weights[row] * class_weights[label]; soft: of weights
   T* losses = nullptr;           // per row
-  T* dlogits = nullptr;          // of the row's loss by the logits, * scale * dlosses[row]; may be logits
+  T* dlogits = nullptr;          // the gradient of the row's loss, times scale and dlosses[row]; may be logits
   const T* dlosses = nullptr;    // null: ones
   T scale = 1;                   // training: 1 / the global number of samples
-  T* column_sums = nullptr;      // of dlogits: the last layer's bias gradient; needs dlogits
+  T* column_sums = nullptr;      // the column sums of dlogits, which is required: the last layer's bias gradient
   LossTotals* totals = nullptr;  // a row is correct if its first largest logit is the label's, or that of the
                                  // first largest probability
 };
 
-// A label outside [0, classes) is never followed: its row has loss 0 and gradient 0, and totals->bad_row names it. It
-// names the first row of `soft` with an element outside [0, 1], too.
+// A label outside [0, classes) is never used as an index: its row has loss 0 and gradient 0, and totals->bad_row
+// names it. totals->bad_row also names the first row of `soft` that has an element outside [0, 1].
 template <class T>
 GRADRING_API void cross_entropy(const Lane& lane, const CrossEntropyArguments<T>& arguments) noexcept;
 

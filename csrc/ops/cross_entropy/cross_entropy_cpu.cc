@@ -6,16 +6,17 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// What the target of a row is.
+// The form of the targets: labels, smoothed labels or distributions.
 enum class Form { kLabel, kSmoothed, kSoft };
 
-// What a block of rows notes while it passes over them; the logarithms are taken together at its end.
+// Numbers of a block of rows, collected row by row. finish takes all logarithms of a block together. `a` is defined in
+// cross_entropy.h.
 template <class T>
 struct Block {
-  T sums[kRowBlock];     // of exp(x - max); 1 in bad rows
-  T offsets[kRowBlock];  // sum of a (max - x); 0 in bad rows
-  T shares[kRowBlock];   // sum of a; kLabel goes without
-  T factors[kRowBlock];  // of the row's loss, where there are weights
+  T sums[kRowBlock];     // per row, the sum of exp(x - max); 1 in bad rows
+  T offsets[kRowBlock];  // per row, the sum of a (max - x); 0 in bad rows
+  T shares[kRowBlock];   // per row, the sum of a; not set for kLabel
+  T factors[kRowBlock];  // the factor of each row's loss, where there are weights
   LossTotals totals;
 };
 
@@ -30,7 +31,7 @@ GRADRING_INLINE bool weighted(const CrossEntropyArguments<T>& g) noexcept {
   return g.weights || (g.class_weights && !g.soft);
 }
 
-// What a row counts in the mean.
+// The weight of a row in the mean.
 template <class T>
 GRADRING_INLINE T weight_of(const CrossEntropyArguments<T>& g, int64_t row) noexcept {
   const T weight = g.weights ? g.weights[row] : T(1);
@@ -55,7 +56,7 @@ void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, i
     for (int64_t r = 0; r < count; ++r) {
       weights[r] = weight_of<T>(g, begin + r);
       if (!good_weight<T>(weights[r]) && block.totals.bad_weight < 0) block.totals.bad_weight = begin + r;
-      // What counts for nothing does so however large its loss is.
+      // A row of weight 0 adds 0 even if its loss is infinite.
       losses[r] = block.factors[r] == 0 ? T(0) : losses[r] * block.factors[r];
     }
     block.totals.weight = sum_of_block<T>(weights);
@@ -65,7 +66,8 @@ void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, i
   for (int64_t r = 0; r < count; ++r) g.losses[begin + r] = losses[r];
 }
 
-// Notes the label of a row; returns it, or -1 if it is bad. A soft target's label is its likeliest class.
+// Returns the label of a row, or -1 if it is out of range, and records bad rows. A soft target's label is its likeliest
+// class.
 template <Form F, class T>
 GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t row) noexcept {
   int64_t label = 0;
@@ -77,7 +79,7 @@ GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& 
       label = t[j] > t[label] ? j : label;
     }
     if (!good && block.totals.bad_row < 0) block.totals.bad_row = row;
-    return g.classes > 0 ? label : -1;  // what is no probability shows in the loss, too
+    return g.classes > 0 ? label : -1;  // a bad soft target keeps its label: its loss need not be 0
   } else {
     label = g.labels[row];
     if (static_cast<uint64_t>(label) < static_cast<uint64_t>(g.classes)) return label;
@@ -86,7 +88,7 @@ GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& 
   }
 }
 
-// What the loss of a row is multiplied by beside what its target says.
+// The factor of a row's loss that is not part of `a`.
 template <Form F, class T>
 GRADRING_INLINE T factor_of(const CrossEntropyArguments<T>& g, int64_t row, int64_t label) noexcept {
   const T weight = g.weights ? g.weights[row] : T(1);
@@ -100,11 +102,11 @@ GRADRING_INLINE T scale_of(const CrossEntropyArguments<T>& g, int64_t row, T fac
   return g.weights || (F == Form::kLabel && g.class_weights) ? scale * factor : scale;
 }
 
-// The parts of a row's target distribution that are the same in all rows.
+// The factors of a smoothed target distribution, which are the same in all rows.
 template <class T>
 struct Spread {
-  T share;   // of the target itself
-  T spread;  // of each class
+  T share;   // the factor of the target itself
+  T spread;  // what every class gets in addition
 };
 
 template <class T>
@@ -119,7 +121,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
   const int64_t tail = g.classes - (N - 1) * W;
   const IntVec<T> valid = first_elements<T>(tail);
   const Spread<T> spread = spread_of<T>(g);
-  Row<T, N> columns{}, each{}, own{};  // of a: what every class has, and what the target is multiplied by
+  Row<T, N> columns{}, each{}, own{};  // a = each + own * target
   if constexpr (F != Form::kLabel) {
 #pragma GCC unroll 4
     for (int k = 0; k < N; ++k) own.v[k] = broadcast<T>(T(1));
@@ -153,7 +155,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
           target.v[k] = here ? broadcast<T>(T(1)) : Vec<T>{};
         }
         a.v[k] = each.v[k] + own.v[k] * target.v[k];
-        // A class that the target gives nothing may have a logit of -inf.
+        // Where a is 0, the logit may be -inf: the term is then 0, not NaN.
         offset.v[k] = a.v[k] == Vec<T>{} ? Vec<T>{} : a.v[k] * (max - row.v[k]);
       }
       share = row_sum<T, N>(a)[0];
@@ -177,7 +179,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
     Row<T, N> d;
 #pragma GCC unroll 4
     for (int k = 0; k < N; ++k) {
-      d.v[k] = good ? e.v[k] * weight : Vec<T>{};  // a choice: a bad row of infinities must not give NaN
+      d.v[k] = good ? e.v[k] * weight : Vec<T>{};  // a selection, because a bad row of infinities must not give NaN
       if constexpr (F == Form::kLabel) {
         const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
         d.v[k] -= here ? broadcast<T>(scale) : Vec<T>{};
@@ -193,7 +195,7 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
   return block.totals;
 }
 
-// a for the columns j to j + n of a row, 0 beyond; without the label's own share.
+// Returns `a` for columns j to j + n of a row, and 0 beyond, without the label's own share.
 template <Form F, class T>
 GRADRING_INLINE Vec<T> target_of(const CrossEntropyArguments<T>& g, int64_t row, int64_t j, int64_t n) noexcept {
   const Spread<T> spread = spread_of<T>(g);
@@ -222,7 +224,7 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
     bool correct = picked == max[0];
     for (int64_t j = 0; correct && j < label; ++j) correct = x[j] != picked;
     block.totals.correct += correct;
-    T share = 1, own = 1;  // of the whole target, and of the label beside what all classes have
+    T share = 1, own = 1;  // the sum of a, and the part of it that only the label has
     if constexpr (F == Form::kLabel) {
       block.offsets[i - begin] = max[0] - picked;
     } else {
@@ -246,7 +248,7 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
     const T factor = factor_of<F, T>(g, i, label);
     block.factors[i - begin] = factor;
     const T scale = scale_of<F, T>(g, i, factor);
-    // Where the gradient lies on the logits, `a` needs no logit any more.
+    // From here on, no term needs the logits, which the gradient may overwrite.
     const Vec<T> sum = long_row_exp<T>(x, d, g.classes, max);
     block.sums[i - begin] = sum[0];
     if (!d) continue;

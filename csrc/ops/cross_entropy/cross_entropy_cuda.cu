@@ -1,7 +1,7 @@
-// Cross-entropy of class numbers, with its gradient, the gradient's column sums, and the totals: see cross_entropy.h. A row is
-// read from memory once where it fits into shared memory, and a small second kernel adds up what the blocks have summed.
-// Bytes per element: one read and one write of sizeof(T); with column sums, those of a block's row of sums, which stay in
-// cache. FLOPs per element: about 45.
+// Cross-entropy of class numbers, with its gradient, the gradient's column sums, and the totals: see cross_entropy.h. A row
+// that fits into shared memory is read from memory once, and a small second kernel adds up the blocks' sums. Bytes per
+// element: one read and one write of sizeof(T); with column sums, also a block's row of sums, which stays in cache. FLOPs
+// per element: about 45.
 #include "cuda/device.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/cuda_call.h"
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
                                         });
     const W picked = widen(x[label]);
     most = team.reduce(most, parts, Larger{});
-    const T* from = kCached ? cache : x;  // of the cache, each thread reads what it has kept itself
+    const T* from = kCached ? cache : x;  // each thread reads from the cache only what it wrote there itself
     W sum = 0;
     bool earlier = false;
     for_elements<1, 0, 4>(team.me, team.all, classes, Arrays<T>{{from}, {}}, [&](int j, const W* v, W*) {
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       slope[0] = math::exp<W>(v[0] - most) * weight - (j == label ? scale : W(0));
       if (g.column_sums) sums.add(0, j, slope[0]);
     });
-    if (g.column_sums || kCached) team.sync();  // the next row's sums and cache may be another thread's
+    if (g.column_sums || kCached) team.sync();  // in the next row, other threads may use these sums and this cache
   }
   if (g.column_sums) sums.finish();
   if (team.me == 0) {

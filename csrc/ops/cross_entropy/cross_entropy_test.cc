@@ -34,7 +34,7 @@ Result<T> run(CrossEntropyArguments<T> g, int lanes, bool in_place = false) {
   return r;
 }
 
-// The kernel against the reference, and against itself on several lanes.
+// Compares the kernel with the reference, and with itself on several lanes.
 template <class T>
 void compare(const CrossEntropyArguments<T>& g) {
   const auto want = reference::cross_entropy<T>(g);
@@ -44,7 +44,7 @@ void compare(const CrossEntropyArguments<T>& g) {
   CAPTURE(rows);
   CAPTURE(g.classes);
   const bool plain = !g.weights && !g.class_weights && !g.soft && g.smoothing == 0;
-  const double slack = plain ? 1 : 10;  // sums over the classes
+  const double slack = plain ? 1 : 10;  // a smoothed or soft target sums over the classes, which rounds more
   for (size_t i = 0; i < got.losses.size(); ++i) {
     REQUIRE(std::abs(got.losses[i] - want.losses[i]) <= 32 * eps * slack * (plain ? 1 : 1 + std::abs(want.losses[i])));
   }
@@ -86,11 +86,12 @@ void check(int64_t rows, int64_t classes, bool wide, bool with_bad) {
   CrossEntropyArguments<T> g{rows, classes, logits.data(), view};
   g.scale = T(1) / T(rows ? rows : 1);
   g.dlosses = rows % 2 ? dlosses.data() : nullptr;
-  if (!wide && with_bad && rows > 5) return;  // the minimum of int64 has no int32
+  if (!wide && with_bad && rows > 5) return;  // int32 cannot hold the minimum of int64
   compare<T>(g);
 }
 
-// All that a target may be: labels, smoothed or not, or probabilities; weights of classes and rows, zeros among them.
+// Checks every form of target: labels, smoothed or not, or probabilities, with weights of classes and rows, some of
+// them 0.
 template <class T>
 void check_weights(int64_t rows, int64_t classes, bool soft, bool smooth, bool by_class, bool by_row, bool divide) {
   const auto logits = normal<T>(rows * classes, 3);

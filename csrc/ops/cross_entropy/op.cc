@@ -1,4 +1,5 @@
-// The registration of cross_entropy: losses, their gradient and their totals, whichever are asked for.
+// The registration of cross_entropy: it computes those of the losses, their gradient and their totals that the caller
+// wants.
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/loss/call.h"
 #include "runtime/status.h"

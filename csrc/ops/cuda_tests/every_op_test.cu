@@ -16,7 +16,7 @@ using namespace gradring::testing;
 
 namespace {
 
-// Makes a trial of one op.
+// Fills in the trial of one op at random.
 using Make = void (*)(Random& random, Trial& trial);
 
 std::vector<int64_t> some_shape(Random& random, int64_t most = 3000) {
@@ -24,7 +24,7 @@ std::vector<int64_t> some_shape(Random& random, int64_t most = 3000) {
   if (chance(random, 3)) shape = {between(random, 0, 5), edge(random, most / 5)};
   return shape;
 }
-// Rows and columns; rarely columns beyond what a warp takes.
+// A random shape of rows and columns; some have more columns than a warp handles.
 std::vector<int64_t> matrix(Random& random) {
   if (chance(random, 4)) return {between(random, 0, 5), edge(random, 5000)};
   return {edge(random, 70), edge(random, 140)};
@@ -85,14 +85,14 @@ void sgd(Random& random, Trial& t) {
 
 void softmax(Random& random, Trial& t) {
   auto shape = matrix(random);
-  if (chance(random, 12)) shape = {2, 14000};  // beyond 48 KiB of shared memory
-  if (chance(random, 12)) shape = {2, 26000};  // beyond what is kept
+  if (chance(random, 12)) shape = {2, 14000};  // a row larger than 48 KiB of shared memory
+  if (chance(random, 12)) shape = {2, 26000};  // a row too long to be kept in shared memory
   t.give(random, t.knows("dy") ? "dy" : "x", shape, 4);
   const bool logarithm = chance(random, 2);
   t.set("logarithm", logarithm);
   t.complete(random);
   if (t.knows("dy") && shape[1] > 0) {
-    // Of the size of probabilities: sums of thousands of large terms that cancel have no digits left in float32.
+    // Make y as small as probabilities: sums of thousands of large terms that cancel have no exact digits in float32.
     for (double& value : t.at("y").values) {
       value = std::fabs(value) / static_cast<double>(shape[1]);
       if (logarithm) value = std::log(value + 1e-30);
@@ -314,14 +314,14 @@ void check_gradients(Random& random, Trial& t) {
   if (!whole) t.set("rows", 64), t.set("dy_bound", 2);
   t.record.check_finite = !chance(random, 4);
   t.complete(random);
-  t.compare = Compare::kBits;  // in double, another limit would hold
+  t.compare = Compare::kBits;  // float64 has another largest number, so compare in the same dtype
 }
 
 void check_step(Random& random, Trial& t) {
   t.give(random, "totals", {5}, Dtype::kInt64, 0, 0);
   const double losses[] = {12.5, INFINITY, std::nan("")};
   const double loss = losses[between(random, 0, 2)];
-  // The first word is a double; Given holds numbers, and every finite double with a short fraction is one.
+  // The first word of totals is a double. Given holds numbers, so pass the word's bits as an integer.
   int64_t bits;
   std::memcpy(&bits, &loss, sizeof bits);
   t.at("totals").values = {static_cast<double>(bits), 7, static_cast<double>(between(random, -1, 1)), 0, -1};
@@ -338,7 +338,7 @@ void check_ids(Random& random, Trial& t) {
   t.complete(random);
 }
 
-// Rows may lie apart, and a matrix may be the transpose of what lies in memory; Trial makes dense arrays, so flags transpose.
+// Trial makes dense arrays, so only the flags make transposed operands.
 void matmul(Random& random, Trial& t) {
   const int64_t m = edge(random, 40), n = edge(random, 40), k = edge(random, 70);
   const bool trans_a = chance(random, 2), trans_b = chance(random, 2);

@@ -1,5 +1,5 @@
-// Every CUDA call of a path fails once: no crash, nothing left behind, an error that names the call, and a device that is usable
-// afterwards.
+// Makes every CUDA call of a path fail once, and checks: no crash, no leak, an error that names the call, and a device that is
+// usable afterwards.
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include <doctest/doctest.h>
 
@@ -17,26 +17,26 @@ using gradring::testing::DeviceArray;
 
 namespace {
 
-// path: "" if all was well, else what failed. It runs in a process of its own for each failure.
+// `path` returns "" if all was well, or else what failed. It runs in a new process for each failure.
 void sweep(const std::function<std::string()>& path) {
   software::restart({});
   REQUIRE(path() == "");
   REQUIRE(software::leaks() == "");
   int tried = 0;
   for (const auto& [call, count] : software::calls()) {
-    if (call == "run") continue;  // operations as they run: the next call reports them
+    if (call == "run") continue;  // these are operations on the device: the next call reports their failure
     for (int number = 1; number <= count; ++number) {
       software::Options options;
       options.faults = {{call, number, cudaErrorNotPermitted}};
       const software::Outcome outcome = software::run_apart(options, [&] {
         const std::string said = path();
-        const std::string again = path();  // the fault is over
+        const std::string again = path();  // runs without a fault, because each fault happens once
         std::printf("%s\n", said.c_str());
         return again.empty() ? 0 : 1;
       });
       INFO(call, " ", number, " of ", count, ": ", outcome.said);
       ++tried;
-      // What cannot be freed is left, and freeing is the last thing that a path does.
+      // A failed call of cudaFree leaves memory behind, and is no error of the path.
       const bool frees = call == "cudaFree" || call == "cudaEventDestroy";
       if (!frees) CHECK(outcome.status == 0);
       CHECK(outcome.status < 128);

@@ -1,4 +1,5 @@
-// Algorithms of products: recorded, restored, chosen by timing, refused where they belong to something else.
+// Tests that algorithms of products can be recorded, restored and chosen by timing, and that other devices' records are
+// refused.
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include <doctest/doctest.h>
 
@@ -47,7 +48,7 @@ TEST_CASE("a record of algorithms gives the same bits, and without it another al
   const Matrices m;
   const Products large(software_cublaslt(), "one", 4096), small(software_cublaslt(), "one", 0);
   const std::vector<float> first = m.run(large), other = m.run(small);
-  CHECK(!same(first, other));  // the heuristic depends on the workspace, and an unrecorded choice is seen
+  CHECK(!same(first, other));  // another workspace gives another algorithm, and so other bits
   REQUIRE(small.record().size() == 1);
   Products again(software_cublaslt(), "one", 4096);
   REQUIRE(again.restore(small.origin(), small.record()));

@@ -68,7 +68,7 @@ int64_t elements(const std::vector<int64_t>& shape) {
   return n;
 }
 
-// The arrays of a call, and the call itself; T decides where they lie.
+// The arrays of a call, and the call itself.
 struct Prepared {
   std::vector<std::vector<int64_t>> shapes, strides;
   std::vector<Tensor> tensors;
@@ -80,7 +80,7 @@ bool is_field(const OpSchema& op, size_t i) { return op.operands[i].step != Step
 
 Dtype in(Dtype dtype, Dtype wide, bool widened) { return widened && dtype == Dtype::kFloat32 ? wide : dtype; }
 
-// data[i]: where operand i lies.
+// data[i] is the address of operand i.
 void prepare(const Trial& trial, bool widened, const std::vector<void*>& data, StepRecord* record, Prepared* p) {
   const size_t count = trial.operands.size();
   p->shapes.resize(count), p->strides.resize(count), p->tensors.resize(count);
@@ -121,7 +121,7 @@ struct Results {
   StepRecord record;
 };
 
-// By the CPU's kernel.
+// Runs the CPU's kernel.
 Results on_host(const Trial& trial, bool widened) {
   Results results{encoded(trial, widened), trial.record};
   results.record.samples = trial.samples.empty() ? nullptr : trial.samples.data();
@@ -147,7 +147,7 @@ Results on_host(const Trial& trial, bool widened) {
 }
 
 #ifndef GRADRING_SOFTWARE_DEVICE
-// Null if cuBLAS is not installed: then products fail, and the test says so.
+// Returns null if cuBLAS is not installed: products then fail, and the test says so.
 std::unique_ptr<cuda::Products> loaded_products() {
   void* library = dlopen("libcublasLt.so.13", RTLD_NOW);
   cuda::CublasLt table;
@@ -156,7 +156,8 @@ std::unique_ptr<cuda::Products> loaded_products() {
 }
 #endif
 
-// By the CUDA kernel. code: receives what it returned, and then nothing is read; null: it must succeed.
+// Runs the CUDA kernel. If `code` is given, it receives what the kernel returned, and nothing is read; if not, the
+// kernel must succeed.
 Results on_device(const Trial& trial, int* code = nullptr) {
   std::vector<Bytes> start = encoded(trial, false);
   std::vector<std::unique_ptr<DeviceArray<unsigned char>>> arrays(start.size());
@@ -176,7 +177,7 @@ Results on_device(const Trial& trial, int* code = nullptr) {
   for (size_t i = 0; i < data.size(); ++i) {
     if (trial.operands[i].dtype == kNoDtype) continue;
     if (is_field(*trial.op, i)) {
-      // The same distance from the record as on the host.
+      // A field has the same offset in the device's record as in the host's.
       const auto* at = static_cast<const char*>(address_of(record, trial.op->operands[i].step));
       data[i] = reinterpret_cast<char*>(step) + (at - reinterpret_cast<const char*>(&record));
     } else if (trial.lies_on[i] < 0) {
@@ -220,12 +221,12 @@ Results on_device(const Trial& trial, int* code = nullptr) {
     const auto from = trial.lies_on[i] < 0 ? i : static_cast<size_t>(trial.lies_on[i]);
     if (arrays[from]) results.arrays[i] = arrays[from]->read();
   }
-  if (scratch) (void)scratch->read();  // nothing beyond its end
+  if (scratch) (void)scratch->read();  // read checks that nothing was written beyond the end
   std::memcpy(&results.record, device_record.read().data(), sizeof results.record);
   return results;
 }
 
-// The fields that ops write, one by one.
+// The fields of the step record that ops write, by name.
 std::map<std::string, double> fields(const StepRecord& r) {
   return {{"loss_sum", r.loss_sum},
           {"loss_weight", r.loss_weight},
@@ -246,10 +247,10 @@ bool close(double got, double want, double scale, double tolerance) {
   return std::fabs(got - want) <= tolerance * scale;
 }
 
-// A column of int64 words of which the first is a double: LossTotals.
+// Whether an operand holds LossTotals: int64 words, of which the first is a double.
 bool is_totals(const OpSchema& op, size_t i) { return std::strcmp(op.operands[i].name, "totals") == 0; }
 
-// NaNs may differ in their bits.
+// Whether an element is NaN. Two NaNs count as equal, because their bits may differ.
 bool is_nan(Dtype dtype, const unsigned char* from) {
   switch (dtype) {
     case Dtype::kFloat32:
@@ -273,7 +274,7 @@ void compare(const Trial& trial, const Results& got, const Results& want, bool w
         std::memcpy(&a, got.arrays[i].data(), sizeof a), std::memcpy(&b, want.arrays[i].data(), sizeof b);
         CHECK(close(a.loss, b.loss, 1 + std::fabs(b.loss), trial.tolerance));
         CHECK(a.bad_row == b.bad_row);
-        if (!std::isnan(b.loss)) CHECK(a.correct == b.correct);  // a row that holds a NaN predicts nothing
+        if (!std::isnan(b.loss)) CHECK(a.correct == b.correct);  // a row with a NaN has no prediction to compare
         continue;
       }
       REQUIRE(got.arrays[i].size() == want.arrays[i].size());
@@ -418,7 +419,7 @@ void Trial::complete(Random& random) {
     const auto size = static_cast<int64_t>(size_of(given.dtype));
     if (!aligned && size <= 8) offsets[i] = static_cast<int>(between(random, 0, 16 / size - 1) * size);
   }
-  // Two results may not share one operand's memory.
+  // Let at most one result share an operand's memory.
   for (size_t i = 0; i < lies_on.size(); ++i) {
     for (size_t k = 0; k < i; ++k) {
       if (lies_on[i] >= 0 && lies_on[i] == lies_on[k]) lies_on[i] = -1;

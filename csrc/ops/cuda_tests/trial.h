@@ -1,6 +1,6 @@
-// A trial of an op's CUDA kernel, on the software device or a card: a call with random operands, whose results must have the same bits in
-// every schedule, and agree with the op's own CPU kernel in double, which its folder's tests hold against the obvious
-// reference.
+// A trial of an op's CUDA kernel, on the software device or on a GPU: a call with random operands. Its results must
+// have the same bits in every schedule, and agree with the op's CPU kernel in double, which other tests compare with
+// the reference.
 #pragma once
 
 #include <cstdint>
@@ -27,23 +27,23 @@ struct Given {
 };
 
 enum class Compare : uint8_t {
-  kDouble,  // with the CPU's kernel in double, within a tolerance relative to the scale of the result
+  kDouble,  // with the CPU's kernel in double, within a tolerance relative to the result
   kBits,    // with the CPU's kernel in the same dtype, bit for bit
 };
 
 struct Trial {
   const OpSchema* op = nullptr;
-  Dtype dtype = Dtype::kFloat32;  // of operands that may be float32 or float64
+  Dtype dtype = Dtype::kFloat32;  // the dtype of operands that may be float32 or float64
   std::vector<Given> operands;
   std::vector<AttributeValue> attributes;
   StepRecord record;
-  std::vector<int64_t> samples;  // of the record
+  std::vector<int64_t> samples;  // the samples' numbers, for the step record
   Compare compare = Compare::kDouble;
   double tolerance = 1e-5;
-  bool stops = true;         // it changes nothing after a fault. The library's products do not know of the step
-  std::vector<bool> wanted;  // results
+  bool stops = true;         // it must change nothing after a fault; false for the library's products
+  std::vector<bool> wanted;  // which optional results the call has
   std::vector<int> lies_on;  // the operand whose memory a result shares, or -1
-  std::vector<int> offsets;  // bytes beyond a 16-byte boundary
+  std::vector<int> offsets;  // how many bytes after a 16-byte boundary each operand begins
 
   Trial(const char* name, Dtype real);
 
@@ -52,14 +52,14 @@ struct Trial {
   bool knows(const char* operand) const;
   void set(const char* attribute, double value);
 
-  // Normal numbers, of the trial's dtype.
+  // Gives an operand normal numbers of the trial's dtype.
   void give(Random& random, const char* operand, std::vector<int64_t> shape, double scale = 1, double offset = 0);
-  // Integers.
+  // Gives an operand integers from `low` to `high`.
   void give(Random& random, const char* operand, std::vector<int64_t> shape, Dtype dtype, int64_t low, int64_t high);
   void make_positive(const char* operand);
   void want(const char* operand, bool yes) { wanted[static_cast<size_t>(place(operand))] = yes; }
 
-  // Gives step fields, likes of given operands, and results; some of the optional ones.
+  // Fills in the other operands: step fields, those with the shape of a given operand, results, and some optional ones.
   void complete(Random& random);
   // Puts NaN and infinities into an operand.
   void spoil(Random& random, const char* operand);
@@ -67,16 +67,17 @@ struct Trial {
   std::string text() const;
 };
 
-// Runs the trial in every schedule and compares. Also with a record that has a fault: then nothing may change.
+// Runs the trial in every schedule and compares. It also runs it with a record that has a fault: then nothing may
+// change.
 void check(Random& random, Trial trial);
 
-// The call with each of its launches failing once: it returns a code, and nothing is left allocated.
+// Makes each launch of the call fail once: the call must return a code, and leave nothing allocated.
 void check_failures(const Trial& trial);
 
-// Shapes with every edge of vectors, warps, tiles and blocks.
+// Returns a random extent up to `most`, often at an edge of vectors, warps, tiles or blocks.
 int64_t edge(Random& random, int64_t most);
 
-// How many random shapes of each op: GRADRING_CUDA_SHAPES, or few.
+// How many random shapes each op is tried with: GRADRING_CUDA_SHAPES, or by default a few.
 int shapes();
 
 }  // namespace gradring::testing

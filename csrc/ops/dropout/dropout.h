@@ -1,8 +1,8 @@
-// dropout: y = x / keep where a random number says keep, else 0 (Srivastava et al. 2014, the inverted form).
+// dropout: y = x / (1 - p) where a random number keeps the element, else 0 (Srivastava et al. 2014, the inverted form).
 //
 // The numbers are Philox4x32-10 words, keyed by (seed, layer, epoch) and counted by (sample, column): a sample's mask
-// does not depend on its place in the batch, the batch size, lanes or replicas, and the backward pass makes it again
-// instead of storing it. The vjp is the same function, of dy.
+// does not depend on its place in the batch, the batch size, lanes or replicas. The backward pass computes the mask
+// again instead of storing it, so the vjp is the same function, of dy.
 //
 //   key     = first two words of philox(counter {layer, epoch, 0x64726f70, 0}, key seed)
 //   words   = philox(counter {column / 8, 0, sample low, sample high}, key)

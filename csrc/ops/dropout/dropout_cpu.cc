@@ -58,7 +58,7 @@ void run(const Lane& lane, const DropoutArguments<T>& g) noexcept {
   const T scale = static_cast<T>(key.scale);
   const int64_t groups = (g.columns + 7) / 8;
   const Range rows = split(lane, g.rows, 8);
-  uint16_t numbers[kNumbers + 64];  // apply reads whole vectors
+  uint16_t numbers[kNumbers + 64];  // longer than needed, because apply reads whole vectors
   for (int64_t first = rows.begin * groups; first < rows.end * groups; first += kCounters) {
     draw(key, g.samples, g.first_sample, rows.end, groups, first, numbers);
     // The drawn groups cover the end of one row, perhaps whole rows, and the start of another.

@@ -75,7 +75,7 @@ int run(const OpCall& call, const CudaQueue& queue) noexcept {
   source.layer = static_cast<uint32_t>(integer(call, "layer"));
   source.epoch = static_cast<uint32_t>(integer(call, "epoch")),
   source.samples = operand(call, "samples").as<const int64_t>();
-  // As dropout_key.
+  // Computes threshold and scale as dropout_key does.
   const double p = real(call, "p");
   const int32_t threshold = p >= 1 ? 65536 : p > 0 ? static_cast<int32_t>(p * 65536 + 0.5) : 0;
   const double keep = (65536 - threshold) / 65536.0;

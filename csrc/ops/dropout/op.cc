@@ -1,5 +1,5 @@
-// The registration of dropout, which is also its own vjp (of dy, with the same seed). In a program, draw is the number of
-// the forward pass, and the seed and the samples' numbers come with the step.
+// The registration of dropout, which is also its own vjp (of dy, with the same seed). In a program, `draw` is the number
+// of the forward pass, and the step record has the seed and the samples' numbers.
 #include "ops/op.h"
 
 #include "ops/dropout/dropout.h"

@@ -5,13 +5,13 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// Four words for each of kWidth<uint32_t> counters.
+// The four words that each of kWidth<uint32_t> counters gives.
 struct PhiloxVectors {
   Vec<uint32_t> w[4];
 };
 
-// The high and the low halves of the products of 32-bit elements. Even and odd elements are multiplied apart, as 64-bit
-// elements.
+// The high and the low halves of the products of 32-bit elements. Even and odd elements are multiplied separately, as
+// 64-bit elements.
 GRADRING_INLINE void multiply_wide(Vec<uint32_t> a, uint32_t b, Vec<uint32_t>* high, Vec<uint32_t>* low) noexcept {
   const Vec<uint64_t> pairs = reinterpret_cast<Vec<uint64_t>>(a);
   const Vec<uint64_t> even = (pairs & 0xffffffffull) * b;

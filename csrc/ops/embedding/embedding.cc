@@ -12,7 +12,7 @@ GRADRING_DEFINE_OP(embedding_vjp, EmbeddingVjpArguments, embedding_vjp_kernel)
 void embedding(const Lane& lane, const EmbeddingArguments& g) noexcept {
   const Range mine = split(lane, g.count, 8);
   const auto size = static_cast<size_t>(g.row_bytes);
-  // Rows of no elements may have no address.
+  // A table whose rows have no elements may have no address, so touch nothing if size is 0.
   for (int64_t i = mine.begin; size > 0 && i < mine.end; ++i) {
     const int64_t row = g.ids[i];
     std::byte* const y = static_cast<std::byte*>(g.y) + i * g.row_bytes;

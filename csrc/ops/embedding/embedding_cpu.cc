@@ -36,9 +36,9 @@ int64_t sort_positions(const Ids& ids, int64_t count, int64_t rows, const Segmen
   return fault;
 }
 
-constexpr int64_t kTerms = 32;  // so many terms are added first; their sum is one term of the whole sum
+constexpr int64_t kTerms = 32;  // terms that are added first: their sum is then one term of the whole sum
 
-// Sums of kVectors vectors of columns, of which the last has n elements.
+// Adds up terms in kVectors vectors of columns, of which the last has n elements.
 template <class T, int kVectors>
 GRADRING_INLINE void sum_terms(const T* dy, int64_t columns, const int64_t* order, int64_t count, T* sums,
                                int64_t n) noexcept {

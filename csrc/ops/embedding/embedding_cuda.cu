@@ -1,6 +1,6 @@
 // embedding, its vjp, and check_ids: see embedding.h. The vjp sorts the positions by row (a counting sort with integer atomics,
-// whose places within a row are then put in order), so that each row of dtable is a sum in the order of the positions.
-// Bytes: the rows that are asked for, twice; vjp dy once, dtable once, and about 24 bytes per id.
+// whose places within a row are then put in order), so that each row of dtable is a sum in the order of the positions. Bytes:
+// the rows that the ids name, twice; for the vjp dy once, dtable once, and about 24 bytes per id.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/embedding/embedding.h"
@@ -11,8 +11,8 @@ namespace {
 
 using namespace device;
 
-constexpr int kTerms = 32;         // whose sum is one term of the whole sum
-constexpr int kRankedUpTo = 1024;  // positions of one row that are put in order by counting the smaller ones
+constexpr int kTerms = 32;         // terms that are added first; their sum is one term of the whole sum
+constexpr int kRankedUpTo = 1024;  // up to so many positions of a row are sorted by counting the smaller ones
 
 __device__ __forceinline__ int64_t id_of(const Ids& ids, int64_t i) {
   return ids.wide ? static_cast<const int64_t*>(ids.data)[i] : static_cast<const int32_t*>(ids.data)[i];
@@ -22,7 +22,7 @@ struct Smaller {
   __device__ int64_t operator()(int64_t a, int64_t b) const { return a < b ? a : b; }
 };
 
-// By one block: *fault = the position of the first id that is no row, or -1.
+// One block sets *fault to the position of the first id that is no row, or to -1.
 __device__ void find_fault(const Ids& ids, int64_t count, int64_t rows, int64_t* parts, int64_t* fault) {
   int64_t first = count;
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kElementThreads) fault_kernel(const StepRecord
   find_fault(g.ids, g.count, g.rows, parts, g.fault);
 }
 
-// Rows are copied as units of `Unit`, of which a row has `units`.
+// Copies rows in pieces of type Unit, of which a row has `units`.
 template <class Unit>
 __global__ void __launch_bounds__(kElementThreads)
     gather_kernel(const StepRecord* step, EmbeddingArguments g, int64_t units) {
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kElementThreads)
   }
 }
 
-// One block: first[r] = the sum of the counts before row r, which is also where the cursor starts.
+// One block sets first[r] to the sum of the counts before row r, which is also where the cursor starts.
 __global__ void __launch_bounds__(kElementThreads)
     scan_kernel(const StepRecord* step, Ids ids, int64_t count, int64_t rows, Segments s, int64_t* fault) {
   if (stopped(step)) return;
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kElementThreads)
   for (int64_t base = 0; base < rows; base += blockDim.x) {
     const int64_t r = base + threadIdx.x;
     const int32_t mine = r < rows ? s.cursor[r] : 0;
-    int32_t sum = mine;  // of the warp's lanes up to this one
+    int32_t sum = mine;  // the sum over the warp's threads up to this one
     for (int distance = 1; distance < 32; distance *= 2) {
       const int32_t other = __shfl_up_sync(kWholeWarp, sum, static_cast<unsigned>(distance));
       if (lane_in_warp() >= distance) sum += other;
@@ -146,7 +146,8 @@ __global__ void __launch_bounds__(kElementThreads)
   }
 }
 
-// Puts the positions of row r, which are order[begin, begin + n), in ascending order into `sorted`. By all threads of a block.
+// Puts the positions of row r, which are order[begin, begin + n), in ascending order into `sorted`. All threads of a
+// block call it.
 __device__ void put_in_order(const Ids& ids, int64_t count, int64_t r, int begin, int n, const Segments& s,
                              int32_t* warps) {
   if (n <= kRankedUpTo) {
@@ -157,7 +158,8 @@ __device__ void put_in_order(const Ids& ids, int64_t count, int64_t r, int begin
       s.sorted[begin + rank] = mine;
     }
   } else {
-    // So many that reading all ids costs no more: those of this row are taken as they come.
+    // The row has so many positions that it costs no more to read all ids again, and to keep those of this row in their
+    // order.
     int taken = 0;
     for (int64_t base = 0; base < count; base += blockDim.x) {
       const int64_t i = base + threadIdx.x;

@@ -15,7 +15,7 @@ std::vector<T> embedding(const std::vector<int64_t>& ids, const std::vector<T>& 
   return y;
 }
 
-// dtable, and the sum of its terms' sizes.
+// Returns dtable, and in `sizes` the sums of its terms' absolute values.
 template <class T>
 std::vector<double> embedding_vjp(const std::vector<int64_t>& ids, const std::vector<T>& dy, int64_t rows,
                                   int64_t columns, std::vector<double>* sizes) {

@@ -79,7 +79,7 @@ void check(const std::vector<int64_t>& ids, int64_t rows, int64_t columns) {
   const std::vector<T> got = backward(ids, dy, rows, columns, 1);
   const double eps = double(std::numeric_limits<T>::epsilon());
   for (size_t i = 0; i < want.size(); ++i) {
-    // 32 terms at a time, and the blocks' sums.
+    // The vjp adds 32 terms at a time, and then the sums of these blocks.
     REQUIRE(std::fabs(got[i] - want[i]) <= eps * (32 + double(ids.size()) / 32) * sizes[i]);
   }
 }
@@ -114,7 +114,7 @@ TEST_CASE("an id outside the table reads zeros, adds nothing and is reported") {
     }
     check<float>({0, 1}, 0, 4);  // a table without rows
   });
-  // Beyond 32 bits, where a truncated number would be a row.
+  // Ids beyond 32 bits, which would name a row if they were truncated.
   std::vector<float> dtable = backward<float>({int64_t(1) << 32, 1}, {1, 2}, 2, 1, 1);
   REQUIRE(dtable == std::vector<float>{0, 2});
 }

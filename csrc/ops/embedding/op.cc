@@ -1,4 +1,5 @@
-// The registration of embedding and embedding_vjp, and of check_ids, which ends a program's step whose ids are no rows.
+// The registration of embedding and embedding_vjp, and of check_ids, which makes a program's step fail if an id is no
+// row.
 #include "ops/op.h"
 
 #include "ops/embedding/embedding.h"
@@ -76,7 +77,7 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }
 
 double flops(const OpCall&) { return 0; }
-// It reads only the rows that are asked for.
+// The op reads only the rows that the ids name, and not the whole table.
 double bytes(const OpCall& call) { return operand_bytes(call, kIds) + 2 * operand_bytes(call, kY); }
 
 void verify(const OpCall& call) { verify_ids(call, kIds, call[kTable].shape[0], call[kFault]); }
@@ -92,7 +93,7 @@ constexpr Operand kOperands[] = {
     {.name = "dtable", .access = Access::kWrite, .same_dtype = kDy, .apart = true},
     {.name = "fault", .access = Access::kWrite, .dtypes = only(Dtype::kInt64), .optional = true},
 };
-// The rows of the table; its size in bytes must be a number.
+// How many rows the table has. The limit keeps its size in bytes within 64 bits.
 constexpr Attribute kAttributes[] = {
     {.name = "rows", .type = AttributeType::kInt, .required = true, .least = 0, .most = 1e15},
 };

@@ -1,5 +1,5 @@
-// The registration of function, function_vjp and function_loss, which call out of the program, such as into Python for
-// nn.Function. answer is one number that tells all lanes whether the function has succeeded.
+// The registration of function, function_vjp and function_loss, which call functions outside of the program, such as
+// the Python functions of nn.Function. `answer` is one number that tells all lanes whether the function has succeeded.
 #include "ops/op.h"
 
 #include <cmath>
@@ -64,7 +64,7 @@ constexpr Operand kOperands[] = {
 }  // namespace vjp
 
 // A loss: the function reads predictions, targets and the gradient by each sample's loss, and writes the samples'
-// losses and the gradient by the predictions. What weights and the mean make of them is done here.
+// losses and the gradient by the predictions. The op applies the weights and takes the mean.
 namespace loss {
 
 enum { kPrediction, kTarget, kSampleWeight, kDlosses, kLosses, kGradient, kTotals, kAnswer };
@@ -99,7 +99,7 @@ constexpr Attribute kLossAttributes[] = {
     {.name = "reduction", .type = AttributeType::kChoice, .choices = kReductions},
 };
 
-// Lane 0 does it all: the function takes far longer.
+// Lane 0 does all of this alone, because the function takes far longer.
 template <class T>
 LossTotals run_alone(const OpCall& call, bool* good) noexcept {
   const int64_t rows = call[kPrediction].shape[0];

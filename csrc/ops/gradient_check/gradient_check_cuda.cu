@@ -1,4 +1,5 @@
-// bound_gradient and check_gradients: see op.cc. One block looks at the largest magnitudes; maxima have no order.
+// bound_gradient and check_gradients: see op.cc. One block reads the largest magnitudes; a maximum does not depend on
+// the order.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/math/math.h"
@@ -7,7 +8,7 @@ namespace gradring {
 
 namespace {
 
-// The largest of the blocks' magnitudes; infinity if one is a NaN. All threads of the one block receive it.
+// Returns the largest of the blocks' magnitudes in all threads; infinity if one is a NaN.
 template <class T>
 __device__ double most_of(const T* blocks, int64_t count, double* parts) {
   double most = 0;
@@ -28,7 +29,7 @@ __global__ void __launch_bounds__(device::kElementThreads)
   if (x) of_x = most_of(x, x_count, parts);
   if (dy) of_dy = most_of(dy, dy_count, parts);
   if (threadIdx.x != 0) return;
-  // The bound covers the sums of dy alone too, a bias's gradient.
+  // Take at least 1 for x, so that the bound also covers sums of dy alone, which are a bias's gradient.
   if (rows * (of_x > 1 ? of_x : 1) * of_dy < limit) return;
   step->moment = static_cast<uint8_t>((step->moment & ~static_cast<unsigned>(When::kBounded)) |
                                       static_cast<unsigned>(When::kUnbounded));

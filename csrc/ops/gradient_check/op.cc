@@ -14,7 +14,7 @@ namespace gradring {
 
 namespace {
 
-// The largest of the blocks; infinity if one is a NaN.
+// The largest of the blocks' magnitudes; infinity if one is a NaN.
 template <class T>
 double most_of(const Tensor& largest) noexcept {
   const T* blocks = largest.as<const T>();
@@ -32,7 +32,7 @@ void work(const OpCall&, int, OpWork* work) { work->operations = 100; }
 namespace bound {
 
 enum { kX, kDy, kBounded };
-// The largest magnitudes of x, or if absent 1, and of dy, or if absent dy_bound.
+// The largest magnitudes of x and dy. If absent, x counts as 1 and dy as dy_bound.
 constexpr Operand kOperands[] = {
     {.name = "x", .dtypes = kRealDtypes, .optional = true},
     {.name = "dy", .dtypes = kRealDtypes, .optional = true},
@@ -51,7 +51,7 @@ void run(const Lane&, const OpCall& call) noexcept {
   if (!call.step->check_finite) return;
   const double x = call[kX] ? std::max(most_of<T>(call[kX]), 1.0) : 1.0;
   const double dy = call[kDy] ? most_of<T>(call[kDy]) : call.real(kDyBound);
-  // Bound by a quarter of the largest number, because the rounded sum may be larger than the exact one.
+  // Compare with a quarter of the largest number, because the rounded sum may be larger than the exact one.
   const bool bounded =
       static_cast<double>(call.integer(kRows)) * x * dy < static_cast<double>(std::numeric_limits<T>::max()) / 4;
   if (!bounded) call.step->leave_bounded_route();

@@ -1,5 +1,5 @@
-// largest: the largest magnitude in each block of an array. An array is finite if and only if these are, and they bound
-// every sum of its products.
+// largest: the largest magnitude in each block of an array. An array is finite if and only if these magnitudes are, and
+// they bound sums of products with its elements.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // layer_norm over the last axis (Ba, Kiros and Hinton 2016): y = (x - mean) / sqrt(variance + eps) * weight + bias,
-// where mean and variance are those of a row, the variance without Bessel's correction.
+// where mean and variance are those of a row. The variance has no Bessel's correction.
 //
-// A row is read from memory once: its later passes find it in cache. The mean is taken before the squares of the
-// differences, so a large mean costs no accuracy.
+// A row is read from memory once: its later passes find it in cache. The kernel computes the mean before the
+// squares of the differences, so a large mean costs no accuracy.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct LayerNormArguments {
 };
 
 // With xhat = (x - mean) / deviation and g = dy * weight:
-//   dx = (g - mean(g) - xhat mean(g xhat)) / deviation;  dweight = sum over rows of dy xhat;  dbias = of dy
+//   dx = (g - mean(g) - xhat mean(g xhat)) / deviation;  dweight, dbias = sums over rows of dy xhat, dy
 // Every result may be null; dx may be dy or x.
 template <class T>
 struct LayerNormVjpArguments {

@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// A row's mean, and 1 / sqrt(variance + eps), in every element of a vector.
+// Computes a row's mean and 1 / sqrt(variance + eps), each repeated in every element of a vector.
 template <class T>
 struct Moments {
   Vec<T> mean, scale;
@@ -52,7 +52,7 @@ void run(const Lane& lane, const LayerNormArguments<T>& g) noexcept {
   return g.bias ? rows_forward<T, false, true>(g, rows) : rows_forward<T, false, false>(g, rows);
 }
 
-// Rows of one block, in order. weight_sums and bias_sums (or null) receive the sums over these rows.
+// Handles the rows of one block, in order. weight_sums and bias_sums (or null) receive the sums over these rows.
 template <class T>
 void block_vjp(const LayerNormVjpArguments<T>& g, int64_t begin, int64_t end, T* weight_sums, T* bias_sums) noexcept {
   if (weight_sums) set_zero<T>(weight_sums, g.columns);
@@ -62,7 +62,7 @@ void block_vjp(const LayerNormVjpArguments<T>& g, int64_t begin, int64_t end, T*
     const T* x = g.x + i * g.columns;
     const T* dy = g.dy + i * g.columns;
     const Moments<T> m = moments<T>(x, g.columns, static_cast<T>(g.eps));
-    // One pass for all sums: over the row for dx, over the rows for dweight and dbias.
+    // One pass makes all sums: those over the row, for dx, and those over the rows, for dweight and dbias.
     Vec<T> along{};
     const Vec<T> total = sum_over<T>(
         g.columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {

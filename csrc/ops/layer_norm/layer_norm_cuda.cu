@@ -17,7 +17,7 @@ struct Moments {
   W mean, scale;
 };
 
-// A row's mean, and 1 / sqrt(variance + eps). The mean comes first, so a large one costs no accuracy.
+// Computes a row's mean and 1 / sqrt(variance + eps). The mean comes first, so a large mean costs no accuracy.
 template <class T, class Team, class W>
 __device__ __forceinline__ Moments<W> moments(const Team& team, const T* x, int columns, W eps, W* parts) {
   const W each = W(1) / static_cast<W>(columns);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
   }
 }
 
-// sums: the blocks' sums over their rows of dy xhat, and of dy.
+// `sums` receives each block's sums over its rows: of dy xhat, and of dy.
 template <bool kBlock, class T>
 __global__ void __launch_bounds__(kMostRowThreads, 1)
     layer_norm_vjp_kernel(const StepRecord* step, LayerNormVjpArguments<T> g, Wide<T>* block_sums) {
@@ -83,14 +83,14 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
     if (g.dx) {
       const W mean_g = team.reduce(total, parts, Plus{}) * each;
       const W mean_gx = team.reduce(along, parts, Plus{}) * each;
-      team.sync();  // dx may lie on dy or x, which other threads have read
+      team.sync();  // dx may share the memory of dy or x: wait until all threads have read
       const Arrays<T> a{{g.dy + at, g.x + at}, {g.dx + at}};
       for_elements<2, 1, 2>(team.me, team.all, columns, a, [&](int j, const W* v, W* dx) {
         const W d = g.weight ? v[0] * widen(g.weight[j]) : v[0];
         dx[0] = (d - mean_g - (v[1] - m.mean) * m.scale * mean_gx) * m.scale;
       });
     }
-    team.sync();  // the next row's sums may be another thread's
+    team.sync();  // in the next row, other threads may use these sums
   }
   if (summing) sums.finish();
 }

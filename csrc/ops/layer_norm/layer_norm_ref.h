@@ -21,7 +21,7 @@ Moments moments(const T* x, int64_t columns, double eps) {
   return m;
 }
 
-// One row; weight and bias may be null.
+// Normalizes one row; weight and bias may be null.
 template <class T>
 std::vector<double> layer_norm(const T* x, const T* weight, const T* bias, int64_t columns, double eps) {
   const Moments m = moments(x, columns, eps);
@@ -32,7 +32,7 @@ std::vector<double> layer_norm(const T* x, const T* weight, const T* bias, int64
   return y;
 }
 
-// One row's dx, by the definition: the derivative of each y by each x, one at a time. Adds to dweight and dbias.
+// Returns dx of one row by the definition: the derivative of each y by each x. Adds to dweight and dbias.
 template <class T>
 std::vector<double> layer_norm_vjp(const T* dy, const T* x, const T* weight, int64_t columns, double eps,
                                    std::vector<double>* dweight, std::vector<double>* dbias) {

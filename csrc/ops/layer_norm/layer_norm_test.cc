@@ -47,7 +47,7 @@ std::vector<T> forward(const Case<T>& c, int lanes) {
   return y;
 }
 
-// dx, dweight and dbias one after another.
+// Returns dx, dweight and dbias one after another.
 template <class T>
 std::vector<T> backward(const Case<T>& c, int lanes) {
   const size_t n = c.x.size(), k = static_cast<size_t>(c.columns);
@@ -75,7 +75,7 @@ void check(const Case<T>& c) {
   const std::vector<T> y = forward(c, 1), results = backward(c, 1);
   const auto n = static_cast<int64_t>(c.x.size());
   std::vector<double> dweight(static_cast<size_t>(c.columns)), dbias(dweight);
-  // A mean that is off by half a unit in its last place shifts a row by so much.
+  // The bound allows for an error of the mean of half a unit in its last place, which shifts the whole row.
   const double bound = eps * (40 + 4 * std::fabs(c.offset));
   for (int64_t i = 0; i < c.rows; ++i) {
     const T* x = c.x.data() + i * c.columns;

@@ -6,7 +6,7 @@
 
 namespace gradring {
 
-// g = dy activation'(saved) into `gradient` (rows x out, contiguous; null without an activation), and db.
+// Writes g = dy activation'(saved) to `gradient` (rows x out, contiguous; null without an activation), and db.
 template <class T>
 struct LinearGradientArguments {
   LinearVjpArguments<T> vjp;

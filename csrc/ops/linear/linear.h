@@ -34,8 +34,8 @@ GRADRING_API int linear_vjp_lanes(const LinearVjpArguments<T>& arguments, int la
 template <class T>
 GRADRING_API void linear_vjp(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
 
-// The two halves of linear_vjp, for callers that put a join between them instead of a barrier. The first computes g and db, the
-// second dx and dw.
+// The two halves of linear_vjp, for callers that separate them by the end of a run instead of a barrier. The first computes g
+// and db, the second dx and dw.
 template <class T>
 GRADRING_API void linear_vjp_gradient(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
 template <class T>

@@ -5,9 +5,9 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-constexpr int kAbreast = 4;  // vectors of columns summed at once, to hide the additions' latency
+constexpr int kAbreast = 4;  // vectors of columns that are summed at the same time, to hide the latency of additions
 
-// Adds up some columns from the first row to the last, so that every column is summed in one order.
+// Adds up some columns from the first row to the last, so that the order of every sum is fixed.
 template <Activation A, class T, int kVectors>
 GRADRING_INLINE void columns(const LinearVjpArguments<T>& p, T* gradient, int64_t j, int64_t count) noexcept {
   constexpr int64_t W = kWidth<T>;

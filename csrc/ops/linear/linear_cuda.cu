@@ -1,6 +1,6 @@
-// linear, its vjp, and the products of a program's backward pass: the library's product, then our own pass over the result for
-// bias and activation, or for the derivative of an activation and the column sums.
-// Bytes of that pass, per element of the result: one read and one write of sizeof(T), and one more for pre or source.
+// linear, its vjp, and the products of a program's backward pass: the library computes the product, and our own kernel then
+// passes over the result for bias and activation, or for the derivative of an activation and the column sums. Bytes of that
+// pass, per element of the result: one read and one write of sizeof(T), and one more for pre or source.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/cuda_columns.h"
@@ -29,7 +29,7 @@ int forward(const OpCall& call, const CudaQueue& queue) noexcept {
 
 size_t forward_scratch(const OpCall&, const CudaQueue& queue) noexcept { return workspace_of(queue); }
 
-// The gradient by what goes into the activation: dense, in scratch memory behind the workspace; then the column sums' groups.
+// The scratch memory has the workspace, then the dense gradient by the activation's input, then the groups' column sums.
 template <class T>
 int vjp(const OpCall& call, const CudaQueue& queue) noexcept {
   const Tensor &dy = operand(call, "dy"), &x = operand(call, "x"), &w = operand(call, "w");
@@ -105,7 +105,7 @@ int dw(const OpCall& call, const CudaQueue& queue) noexcept {
 
 template <CudaRun kFloat, CudaRun kDouble>
 CudaRun choose(const OpCall& call) noexcept {
-  // `parts` is memory for a way of the CPU's; the result is the same without it.
+  // `parts` is memory that only the CPU's kernel uses, so ignore it here.
   const bool known =
       has_only(call, {"x", "w", "b", "y", "pre", "parts", "dy", "y_or_pre", "dx", "dw", "db", "source", "column_sums"});
   return known ? by_real_cuda<kFloat, kDouble>(call) : nullptr;

@@ -28,9 +28,9 @@ void check_inner(const OpCall& call, int x, int w) {
   }
 }
 
-constexpr double kAloneMultiplications = 262144;  // take a few microseconds, less than a hand-over between two lanes
+constexpr double kAloneMultiplications = 262144;  // these take less time than a hand-over between two lanes
 
-// The shape of operand a, but with this extent of the last axis.
+// Makes the shape of operand a, but with `columns` as the extent of the last axis.
 void with_columns(const Tensor& a, int64_t columns, Shape* shape) {
   shape->rank = a.rank;
   for (int axis = 0; axis + 1 < a.rank; ++axis) shape->extent[axis] = a.shape[axis];
@@ -112,7 +112,7 @@ double flops(const OpCall& call) {
   const auto g = arguments<float>(call);
   return product_operations(g.m, g.n, g.k) + (call[kB] ? static_cast<double>(g.m * g.n) : 0.0);
 }
-// The bytes of `parts` count twice, because it is written, and read again for y.
+// The bytes of `parts` count twice, because the op writes them and reads them again.
 double bytes(const OpCall& call) {
   const Tensor& parts = call[kParts];
   const double once = parts ? static_cast<double>(parts.elements()) * static_cast<double>(size_of(parts.dtype)) : 0;
@@ -217,7 +217,7 @@ double flops(const OpCall& call) {
 
 namespace dx {
 
-// dx = dy w', times the activation's derivative at source, if there is an activation: that of the layer before.
+// dx = dy w', times the derivative, at `source`, of the activation of the layer before, if it has one.
 enum { kDy, kW, kSource, kDx, kColumnSums };
 constexpr Operand kOperands[] = {
     {.name = "dy", .dtypes = kRealDtypes, .least_rank = 1},

@@ -1,5 +1,5 @@
-// A product summed in two parts: the inner dimension is cut in two halves, each the work of one half of the lanes, so that
-// a lane reads only its own rows of B: those that it updates later in the step.
+// A product summed in two parts: each half of the lanes sums over one half of the inner dimension. So a lane reads only
+// those rows of B that it updates later in the step, and they stay in its cache.
 #pragma once
 
 #include "ops/matmul/matmul.h"
@@ -9,7 +9,7 @@ namespace gradring {
 
 inline constexpr int64_t kAtOnce = 1024;  // the largest half of k that the kernel adds in one chain
 
-// The product over one half of k, without bias and activation, which follow at the end.
+// Makes the product over one half of k. Bias and activation follow at the end.
 template <class T>
 MatmulArguments<T> part_of(const MatmulArguments<T>& whole, int part, T* c) noexcept {
   MatmulArguments<T> p = whole;
@@ -27,7 +27,7 @@ MatmulArguments<T> part_of(const MatmulArguments<T>& whole, int part, T* c) noex
 template <class T>
 void run_parts(const Lane& lane, const MatmulArguments<T>& p, T* parts) noexcept {
   if (lane.count == 1 && p.k <= kAtOnce) {
-    // The second part is added to the first as the kernel does it between two blocks of steps.
+    // Add the second part to the first, as the kernel adds one block of steps to the next.
     matmul(lane, part_of(p, 0, p.c));
     MatmulArguments<T> second = part_of(p, 1, p.c);
     second.epilogue = p.epilogue;

@@ -14,11 +14,11 @@ MatmulArguments<T> weight_product(const Tensor& x, const Tensor& dy, const Tenso
   g.a = x.as<const T>(), g.lda = g.m, g.trans_a = true;
   g.b = dy.as<const T>(), g.ldb = g.n;
   g.c = dw.as<T>(), g.ldc = g.n;
-  g.cut = Cut::kRows;  // lanes share out the rows of the parameter
+  g.cut = Cut::kRows;  // lanes divide the rows of the parameter among them
   return g;
 }
 
-// What a product takes, for OpSchema::work. In a program, lane 0 computes products of up to `alone` multiplications alone.
+// A product's work, for OpSchema::work. In a program, lane 0 alone computes products of up to `alone` multiplications.
 template <class T>
 void product_work(const MatmulArguments<T>& g, int lanes, double alone, OpWork* work) {
   work->lanes = matmul_lanes(g, lanes);

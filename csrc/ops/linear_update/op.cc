@@ -1,6 +1,6 @@
-// The registration of linear_dw_sgd and linear_dw_adam: they compute a weight's gradient and update the weight with it,
-// tile by tile while the gradient is in the cache, so the gradient never goes to memory. An op that reads the old weight must
-// come before, as with any write. `dw` is space for partial sums, and is left undefined.
+// The registration of linear_dw_sgd and linear_dw_adam: they compute a weight's gradient and update the weight with it, tile
+// by tile while the gradient is in the cache, so the gradient never goes to memory. An op that reads the old weight must come
+// before this one, as with any write. `dw` is space for partial sums, and is left undefined.
 #include "ops/adam/adam.h"
 #include "ops/adam/step.h"
 #include "ops/linear/weight_product.h"

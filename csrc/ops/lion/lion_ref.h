@@ -5,7 +5,7 @@
 
 namespace gradring::reference {
 
-// What the sign is taken of, and the new mean, of element i.
+// Computes, for element i, the number whose sign is the direction, and the new mean.
 template <class T>
 void lion(const LionArguments<T>& g, int64_t i, double* direction, double* m) {
   const double d = double(g.grad[i]) * g.grad_scale;

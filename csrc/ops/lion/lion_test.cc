@@ -34,7 +34,7 @@ void check(int64_t n, double decay, int lanes) {
       continue;
     }
     REQUIRE(std::abs(m[at] - mean) <= tolerance * (1 + std::abs(mean)));
-    if (direction != 0 && std::abs(direction) <= tolerance) continue;  // rounding may turn the sign
+    if (direction != 0 && std::abs(direction) <= tolerance) continue;  // rounding may change the sign
     const double want = reference::lion_param<T>(old, i, direction);
     REQUIRE(std::abs(param[at] - want) <= tolerance * (1 + std::abs(want)));
   }

@@ -1,4 +1,4 @@
-// The registration of lion_update, and of lion, which is the same in a program.
+// The registration of lion_update, and of lion, which does the same in a program.
 #include "ops/op.h"
 
 #include "ops/gradient_scale.h"
@@ -35,7 +35,7 @@ constexpr Attribute kAttributes[] = {
     {.name = "grad_scale", .type = AttributeType::kReal, .otherwise = real_value(1)},
 };
 
-// In the eager call and in the program the first operands and attributes are the same.
+// The eager call and the program's call have the same first operands and attributes.
 template <class T>
 LionArguments<T> arguments_of(const OpCall& call) noexcept {
   LionArguments<T> g;

@@ -1,7 +1,7 @@
 // What the losses' registrations share: operands and attributes.
 //
 // Every result is optional. `gradient` is that of the losses by the predictions, times `scale` and `dlosses`, and with
-// reduction "mean" divided by the number of samples, or with "sum" that of the sum of all elements' losses;
+// reduction "mean" divided by the number of samples; with "sum" it is the gradient of the sum of all elements' losses;
 // `column_sums` are its sums over the samples; `totals` is a LossTotals. `sample_weight` has one number per sample, by
 // which its loss is multiplied; the mean is then the sum of the weighted losses over the sum of the weights.
 // `class_weight` has one number per class, and `pos_weight` one per column.
@@ -32,7 +32,7 @@ inline constexpr int64_t kTotalsWords = sizeof(LossTotals) / sizeof(int64_t);
 
 inline Reduction reduction_of(const OpCall& call) noexcept { return static_cast<Reduction>(call.integer(kReduction)); }
 
-// Whether the mean is divided by the samples' weights, which the kernel adds up, and not by their number.
+// Whether the mean divides by the sum of the samples' weights, which the kernel computes, and not by their number.
 inline bool divides_by_weight(const OpCall& call, bool weighted) noexcept {
   return weighted && reduction_of(call) == Reduction::kMean;
 }
@@ -43,7 +43,7 @@ inline double loss_scale(const OpCall& call, int64_t rows, int64_t columns, bool
   return reduction_of(call) == Reduction::kSum ? scale * static_cast<double>(columns) : scale;
 }
 
-// dlosses has one number per sample, and the reduction leaves the samples apart. `axes`: how many axes count samples.
+// Checks that dlosses has one number per sample, and the reduction is "sample". `axes` axes number the samples.
 void check_dlosses(const OpCall& call, int axes, int64_t rows);
 
 inline void loss_shape(const OpCall& call, int axes, int operand, Shape* shape) {
@@ -57,16 +57,16 @@ inline void loss_shape(const OpCall& call, int axes, int operand, Shape* shape) 
   shape->extent[0] = operand == kTotals ? kTotalsWords : prediction.columns();
 }
 
-// The loss as a number, where the reduction makes it one. `columns`: how many elements a sample's loss is the mean of.
+// The loss as one number, for reductions "mean" and "sum". A sample's loss is a mean over `columns` elements.
 inline double loss_number(const OpCall& call, int64_t rows, int64_t columns, bool weighted) {
   const auto* totals = call[kTotals].as<const LossTotals>();
   if (reduction_of(call) == Reduction::kSum) return totals->loss * static_cast<double>(columns);
   return totals->loss / (weighted ? totals->weight : static_cast<double>(rows));
 }
 
-// sample_weight has one number per sample. `axes`: how many axes count samples.
+// Checks that sample_weight has one number per sample. `axes` axes number the samples.
 void check_sample_weight(const OpCall& call, int axes, int64_t rows);
-// Throws Error if a sample's weight is none, or if a mean is asked for and there is no weight at all.
+// Throws Error if a weight is negative, infinite or NaN, or if the reduction is "mean" and all weights are 0.
 void verify_sample_weight(const OpCall& call, bool weighted);
 
 }  // namespace gradring

@@ -21,12 +21,12 @@ struct Labels {
 struct LossTotals {
   double loss = 0;          // the sum of the rows' losses
   int64_t correct = 0;      // rows whose prediction is right
-  int64_t bad_row = -1;     // the first row whose label, or probability, cannot be; a bad label counts nothing
+  int64_t bad_row = -1;     // the first row whose label or probability is out of range; a bad label adds nothing
   double weight = 0;        // the sum of the rows' weights, where there are weights; else undefined
   int64_t bad_weight = -1;  // the first row whose weight is negative, infinite or NaN
 };
 
-// Shared scratch of a loss: the blocks' totals, then their column sums.
+// The shared scratch memory of a loss has the blocks' totals, then their column sums.
 template <class T>
 ScratchBytes loss_scratch(int64_t rows, int64_t columns, bool column_sums) noexcept {
   const size_t blocks = static_cast<size_t>(row_blocks(rows));

@@ -8,7 +8,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// The sum of a block's losses, in double. Places behind the last row hold 0.
+// The sum of a block's losses, in double. Places after the last row hold 0.
 template <class T>
 GRADRING_INLINE double sum_of_block(const T (&losses)[kRowBlock]) noexcept {
   double sums[8] = {};
@@ -19,13 +19,13 @@ GRADRING_INLINE double sum_of_block(const T (&losses)[kRowBlock]) noexcept {
   return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-// Whether a sample's weight can be one. False for NaN.
+// Whether a sample's weight is legal: finite, and not negative.
 template <class T>
 GRADRING_INLINE bool good_weight(T weight) noexcept {
   return weight >= 0 && weight <= std::numeric_limits<T>::max();
 }
 
-// The sum of all rows' weights, which each lane computes for itself; added in the order of the blocks' totals.
+// The sum of all rows' weights. Each lane computes it for itself, in the order in which blocks' totals are added.
 template <class T, class WeightOf>
 GRADRING_INLINE double total_weight(int64_t rows, WeightOf weight_of) noexcept {
   double total = 0;
@@ -37,13 +37,13 @@ GRADRING_INLINE double total_weight(int64_t rows, WeightOf weight_of) noexcept {
   return total;
 }
 
-// What the gradients of a weighted mean are multiplied by; a batch without weight has none.
+// The factor of a weighted mean's gradients. It is 0 if all weights are 0.
 template <class T>
 GRADRING_INLINE T weighted_scale(T scale, double total) noexcept {
   return total == 0 ? T(0) : static_cast<T>(static_cast<double>(scale) / total);
 }
 
-// body(first row, last row, T* block's column sums or null) -> LossTotals. column_sums and totals may be null.
+// Calls body(first row, last row, block's column sums or null), which returns LossTotals. The last two may be null.
 template <class T, class Body>
 GRADRING_INLINE void for_loss_blocks(Lane lane, int64_t rows, int64_t columns, T* column_sums, LossTotals* totals,
                                      Body body) noexcept {

@@ -1,5 +1,5 @@
-// What the losses' CUDA kernels share: what a team of threads notes of its rows, and the kernel that adds up what all teams have
-// noted, in a fixed order.
+// What the losses' CUDA kernels share: the totals that a team of threads records of its rows, and the kernel that adds up all
+// teams' totals, in a fixed order.
 #pragma once
 
 #include "ops/cuda_call.h"
@@ -34,7 +34,7 @@ __device__ __forceinline__ void add_totals(LossTotals* sum, const LossTotals& mo
   if (more.bad_row >= 0 && (sum->bad_row < 0 || more.bad_row < sum->bad_row)) sum->bad_row = more.bad_row;
 }
 
-// The first block adds the totals: each thread those of some teams, then one thread those of the threads.
+// The first block adds up the totals: each thread adds those of some teams, and one thread then adds the threads' sums.
 template <class T>
 __global__ void __launch_bounds__(device::kElementThreads)
     finish_loss_kernel(const StepRecord* step, LossScratch<T> scratch, int64_t blocks, int64_t columns, T* column_sums,
@@ -71,7 +71,7 @@ int finish_loss(const OpCall& call, const CudaQueue& queue, const device::RowPla
                 scratch, static_cast<int64_t>(plan.blocks), columns, column_sums, totals);
 }
 
-// As loss_scale of loss/call.h.
+// Returns the same as loss_scale in loss/call.h.
 inline double cuda_loss_scale(const OpCall& call, int64_t rows, int64_t columns) noexcept {
   const double scale = real(call, "scale", 1);
   const int64_t reduction = integer(call, "reduction");

@@ -112,7 +112,7 @@ GRADRING_INLINE IntVec<T> broadcast_bits(typename Float<T>::Int x) noexcept {
   return x - IntVec<T>{};
 }
 
-// At least low, at most high; NaN stays NaN.
+// at_least raises x to `low`, and at_most lowers it to `high`; NaN stays NaN.
 template <class T>
 GRADRING_INLINE Vec<T> at_least(Vec<T> x, T low) noexcept {
   return maximum<T>(broadcast<T>(low), x);
@@ -160,7 +160,7 @@ GRADRING_INLINE Reduced<T> reduce(Vec<T> x, typename Float<T>::Int bias) noexcep
   return {(x - n * F::kLn2High) - n * F::kLn2Low, shifted};
 }
 
-// 2^n, from the n + kBias in the low bits; the addition's own upper bits are shifted out.
+// Makes 2^n from n + kBias in the low bits of `shifted`. The shift discards the upper bits.
 template <class T>
 GRADRING_INLINE Vec<T> power_of_two(Vec<T> shifted) noexcept {
   return from_bits<T>(bits_of<T>(shifted) << Float<T>::kMantissaBits);
@@ -170,7 +170,7 @@ template <class T>
 GRADRING_INLINE Vec<T> exp(Vec<T> x) noexcept {
   using F = Float<T>;
   x = at_most<T>(at_least<T>(x, F::kExpLow), F::kExpHigh);
-  // 2^(n-1) times 2 exp(r): so n = 128 needs no second step, and overflow happens in the product, where it is due.
+  // Compute 2^(n-1) times 2 exp(r): n = 128 then needs no special case, and only results that are too large overflow.
   const Reduced<T> reduced = reduce<T>(x, F::kBias - 1);
   const Vec<T> r = reduced.r;
   const Vec<T> tail = polynomial<T, typename F::Exp>(r);
@@ -222,7 +222,7 @@ GRADRING_INLINE IntVec<T> wrapping_difference(IntVec<T> a, IntVec<T> b) noexcept
   return __builtin_bit_cast(IntVec<T>, difference);
 }
 
-// log(m 2^k) for normal positive x; for others some value, which the caller replaces.
+// log(x) for x = m 2^k, normal and positive. For other x the result has no meaning, and the caller replaces it.
 template <class T>
 GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
   using F = Float<T>;
@@ -234,7 +234,7 @@ GRADRING_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset) noexcept {
   const Vec<T> k = from_bits<T>(exponent + broadcast_bits<T>(F::kMagicBits)) - F::kMagic + exponent_offset;
   const Vec<T> s = f / (f + T(2));
   const Vec<T> z = s * s;
-  // 2 s = f - s f: so the leading term is f itself, exact.
+  // Use 2 s = f - s f, so that the leading term is f itself, which is exact.
   const Vec<T> small = k * F::kLn2Low - s * (f - z * polynomial<T, typename F::Log>(z));
   return k * F::kLn2High + (f + small);
 }

@@ -20,7 +20,7 @@ using Truth = long double (*)(long double);
 long double sigmoid(long double x) { return 1 / (1 + std::exp(-x)); }
 long double softplus(long double x) { return x > 50 ? x : std::log1p(std::exp(x)); }
 
-// Error in units of the last place of T at the truth; below the smallest normal number, of the smallest denormal.
+// Error in units in the last place of T at the true value; below the smallest normal number, in smallest denormals.
 template <class T>
 double ulps(T got, long double truth) {
   using L = std::numeric_limits<T>;
@@ -42,7 +42,7 @@ void check(const char* name, typename MathTable<T>::Map map, Truth truth, const 
   T where = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const long double want = truth(x[i]);
-    // exp flushes what is this small.
+    // exp may return 0 for results this small.
     if (want > 0 && want < 4 * std::numeric_limits<T>::min() && x[i] < 0) {
       REQUIRE(std::fabs(y[i] - want) < 4 * std::numeric_limits<T>::min());
       continue;
@@ -57,7 +57,7 @@ void check(const char* name, typename MathTable<T>::Map map, Truth truth, const 
   CHECK(worst <= limit);
 }
 
-// Every float whose low bits fit a stride that shares no factor with 2^32: all exponents, both signs.
+// Takes every 2^32nd part by an odd stride, so that floats of all exponents and both signs occur.
 std::vector<float> floats() {
   std::vector<float> values;
   for (uint64_t bits = 0; bits < (1ull << 32); bits += 5003) {

@@ -1,5 +1,5 @@
-// The blocked product. Panels of B stay in the first two caches and blocks of A in the second. Lanes share nothing: each computes
-// a rectangle of C from its own packed copies, so there is no barrier.
+// The blocked product. Panels of B stay in the first and second cache, and blocks of A in the second. Lanes share nothing: each
+// computes a rectangle of C from its own packed copies, so there is no barrier.
 #pragma once
 
 #include "ops/matmul/epilogue.h"
@@ -9,7 +9,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kL2Bytes = 1 << 20;  // the second cache that block sizes assume; another size changes little
+inline constexpr int64_t kL2Bytes = 1 << 20;  // the assumed size of the second cache; another size changes little
 inline constexpr int64_t kMaxSteps = 4096;    // the most bytes of one row of a block of steps
 inline constexpr int64_t kMaxVectors = 128;   // the most vectors in a block of columns
 
@@ -17,7 +17,7 @@ GRADRING_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) noexcept { re
 GRADRING_INLINE constexpr int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
 GRADRING_INLINE constexpr int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
 
-// How many tiles are in a block of A that has so many steps.
+// How many tiles are in a block of A that has `steps` steps.
 template <class T>
 GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
   return larger(2, kL2Bytes / 2 / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
@@ -33,10 +33,10 @@ struct Plan {
   int lanes_down, lanes_across;
 };
 
-// Whether a rectangle of so many vectors of columns copies A.
+// Whether a rectangle that is `vectors` vectors of columns wide copies A.
 template <class T>
 GRADRING_INLINE bool packs_a(const MatmulArguments<T>& g, int64_t vectors) noexcept {
-  // Rows a multiple of half a page apart fall into the same few sets of the first cache.
+  // Rows whose distance is a multiple of half a page fall into the same few sets of the first cache.
   const bool crowded = !g.trans_a && g.lda * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && g.k > 256 && vectors > 1;
   return crowded || (vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96));
 }
@@ -51,9 +51,9 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
   plan.steps = divide_up(g.k, plan.step_blocks);
   plan.block_tiles = block_tiles_of<T>(plan.steps);
-  // Choose the rectangles by their cost, measured in vectors. Computing costs the product of the two sides, packing A or turning B
-  // a part of their sum, and copying B while it is used very little. If the columns are cut and the rows of C do not begin on cache
-  // lines, two lanes share a line in every row, and each write to it costs as much as about 200 vectors.
+  // Choose the rectangles by their cost, measured in vectors. Computing costs the product of the two sides; packing A or
+  // transposing B costs a part of their sum; copying B during its first use costs very little. If the columns are cut and the rows
+  // of C do not begin on cache lines, two lanes share a line in every row, and each write to it costs as much as about 200 vectors.
   constexpr int64_t kLine = 64;
   const bool lines_shared = !g.epilogue.consumer.take && (reinterpret_cast<uintptr_t>(g.c) % kLine != 0 ||
                                                           g.ldc * static_cast<int64_t>(sizeof(T)) % kLine != 0);
@@ -106,7 +106,7 @@ struct Rectangle {
   GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
 };
 
-// One panel of columns against one block of A.
+// Multiplies one block of A by one panel of columns.
 template <class T>
 GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t steps, int64_t tile_begin,
                                     int64_t tile_end, int64_t vector, int64_t vectors, T* panel,
@@ -120,7 +120,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   const bool rows_together = r.pack_a || g.trans_a;
   const bool finish_here = last_steps && needs_finish(e);
   const bool consume = last_steps && e.consumer.take;
-  // Without partial sums to keep, a consumed tile never leaves the first cache.
+  // A tile that the consumer takes, and that needs no partial sums in C, stays in the first cache.
   alignas(64) T consumed[kTileRows * kTileColumns<T>];
   const bool in_passing = consume && step == 0 && !needs_finish(e);
   const bool tail = columns % kWidth<T> != 0;
@@ -160,7 +160,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     work.b_stride = kTileColumns<T>;
   }
 
-  // The rows of a panel lie far apart, so fetch the next panel while this one is multiplied.
+  // The rows of a panel lie far apart, so prefetch the next panel while this one is multiplied.
   const bool more = column + 2 * kTileColumns<T> <= g.n && vector + kTileVectors < r.vector_end;
   const T* const next = more && work.copy_b && r.fetch_b ? work.b + kTileColumns<T> : nullptr;
   work.fetch_stride = g.ldb;

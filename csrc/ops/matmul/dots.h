@@ -7,10 +7,10 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kDotRows = 16;  // so many rows of A at a time
+inline constexpr int64_t kDotRows = 16;  // how many rows of A are multiplied at a time
 
-// Adds up the elements of each of W vectors: afterwards element i of v[0] is the sum of the elements of v[i]. It is a
-// transposition that adds on the way.
+// Adds up the elements of each of W vectors: afterwards element i of v[0] is the sum of the elements of v[i]. It
+// works like a transposition that adds pairs at each step.
 template <class T, int kCount, int kStep>
 GRADRING_INLINE void horizontal_sums(Vec<T> (&v)[kWidth<T>]) noexcept {
   if constexpr (kCount > 1) {
@@ -24,8 +24,8 @@ GRADRING_INLINE void horizontal_sums(Vec<T> (&v)[kWidth<T>]) noexcept {
   }
 }
 
-// to[i * width + j] = the elementwise sums of the products of row x_i and row y_j, which horizontal_sums still has to add up.
-// A single row x_0 gets two chains of additions per y_j, so that additions overlap.
+// Sets to[i * width + j] to the elementwise sums of the products of row x_i and row y_j; horizontal_sums then adds up their
+// elements. A single row x_0 gets two chains of additions per y_j, so that additions overlap.
 template <class T, int kX, int kY>
 void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -85,7 +85,7 @@ inline constexpr DotKernel<T> kDots[4][4] = {
     {dot_tile<T, 4, 1>, dot_tile<T, 4, 2>, dot_tile<T, 4, 3>, dot_tile<T, 4, 4>},
 };
 
-// Rows [i, i + rows) by columns [j, j + columns), rows <= kDotRows, columns <= width. b holds op(B)'s columns as rows.
+// Computes C[i : i + rows, j : j + columns]; rows <= kDotRows, columns <= width. b holds the columns of op(B) as rows.
 template <class T>
 GRADRING_INLINE void dot_block(const MatmulArguments<T>& g, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t i,
                                int64_t rows, int64_t j, int64_t columns, T* sums) noexcept {
@@ -116,20 +116,20 @@ GRADRING_INLINE void dot_block(const MatmulArguments<T>& g, const T* a, int64_t 
   hand_over(g, Block{i, rows, j, columns});
 }
 
-// Few columns: op(B), if it is not so already, is turned so that its columns are contiguous.
+// Whether to use inner products for few columns. op(B) is transposed first, unless its columns are contiguous.
 template <class T>
 GRADRING_INLINE bool narrow_by_dots(const MatmulArguments<T>& g) noexcept {
   return !g.trans_a && g.m > 1 && g.n <= kWidth<T> * 3 / 4 && g.k >= 16 * kWidth<T>;
 }
 
-// Few rows: A, if it is not so already, is turned so that its rows are contiguous.
+// Whether to use inner products for few rows. A is transposed first, unless its rows are contiguous.
 template <class T>
 GRADRING_INLINE bool short_by_dots(const MatmulArguments<T>& g) noexcept {
   return g.trans_b && g.m <= kDotRows && g.k >= 4 * kWidth<T>;
 }
 
-// Elements between turned rows: whole vectors, and no multiple of half a page, at which a block's rows would fall into
-// the same few sets of the first cache.
+// The distance between transposed rows, in elements: whole vectors, and no multiple of half a page, because a block's
+// rows would then fall into the same few sets of the first cache.
 template <class T>
 GRADRING_INLINE int64_t turned_stride(int64_t k) noexcept {
   const int64_t stride = divide_up(k, kWidth<T>) * kWidth<T>;

@@ -24,7 +24,7 @@ GRADRING_INLINE bool needs_finish(const MatmulEpilogue<T>& e) noexcept {
          (e.activation != Activation::kNone && e.activation != Activation::kRelu);
 }
 
-// One column of vectors, top to bottom. sums: where this block's column sums go, or null.
+// Finishes one column of vectors from top to bottom. `sums` receives this block's column sums, or is null.
 template <class T, Activation kActivation, Activation kMask, bool kTail>
 GRADRING_INLINE void finish_column(const MatmulArguments<T>& g, const Block& block, int64_t j, T* sums) noexcept {
   const MatmulEpilogue<T>& e = g.epilogue;
@@ -73,7 +73,7 @@ GRADRING_INLINE void finish_activation(const MatmulArguments<T>& g, Activation a
   }
 }
 
-// sums: a row of n partial column sums, or null. relu_done: the micro-kernel applied relu.
+// Finishes a block. `sums` is a row of n partial column sums, or null. relu_done: the micro-kernel has applied relu.
 template <class T>
 void finish(const MatmulArguments<T>& g, const Block& block, T* sums, bool relu_done) noexcept {
   const MatmulEpilogue<T>& e = g.epilogue;
@@ -82,7 +82,7 @@ void finish(const MatmulArguments<T>& g, const Block& block, T* sums, bool relu_
     case Activation::kNone: return finish_activation<T, Activation::kNone>(g, a, block, sums);
     default: break;
   }
-  // An activation and a mask in one call is rare: two passes keep the number of variants small.
+  // A call with both an activation and a mask is rare: two passes keep the number of variants small.
   if (a != Activation::kNone || e.pre) {
     finish_activation<T, Activation::kNone>(g, a, block, nullptr);
   }
@@ -97,7 +97,7 @@ void finish(const MatmulArguments<T>& g, const Block& block, T* sums, bool relu_
   }
 }
 
-// Gives a finished block of C to the consumer, if there is one. The ways that write C first call it.
+// Gives a finished block of C to the consumer, if there is one. The methods that write to C first call this.
 template <class T>
 GRADRING_INLINE void hand_over(const MatmulArguments<T>& g, const Block& block) noexcept {
   const TileConsumer<T>& consumer = g.epilogue.consumer;

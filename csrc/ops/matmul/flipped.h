@@ -1,12 +1,12 @@
-// A transposed in memory, and few rows of it or few columns of B: Cᵀ = op(B)ᵀ op(A)ᵀ by the micro-kernel, whose vectors
-// then run along the rows of A as they lie. Nothing is packed; finished tiles are turned into C.
+// For a transposed A, if op(A) has few rows or op(B) few columns: the micro-kernel computes Cᵀ = op(B)ᵀ op(A)ᵀ, so that
+// its vectors run along A as it lies in memory. Nothing is packed; finished tiles are transposed into C.
 #pragma once
 
 #include "ops/matmul/blocked.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// Of C, where B is transposed too; none where a broadcast takes two instructions, as inner products need none.
+// The most rows of C for this method if B is transposed too; 0 where inner products, without broadcasts, are faster.
 #if defined(__AVX2__) || defined(__aarch64__)
 inline constexpr int64_t kFlippedRows = 16;
 #else
@@ -21,13 +21,13 @@ GRADRING_INLINE bool is_flipped(const MatmulArguments<T>& g) noexcept {
   return g.n <= kWidth<T> * 3 / 4 && g.n * vectors * 4 <= g.m * 3;
 }
 
-// C's rows are cut into panels of a tile's columns, its columns into nearly equal tiles.
+// How many panels C's rows are cut into. C's columns are cut into nearly equal tiles.
 template <class T>
 GRADRING_INLINE int64_t flipped_panels(const MatmulArguments<T>& g) noexcept {
   return divide_up(g.m, kTileColumns<T>);
 }
 
-// tile: of Cᵀ, its rows kTileColumns apart.
+// Writes a tile of Cᵀ, whose rows are kTileColumns apart, to C.
 template <class T>
 GRADRING_INLINE void turn_into_c(const MatmulArguments<T>& g, const Block& block, const T* tile) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -49,11 +49,11 @@ GRADRING_INLINE void turn_into_c(const MatmulArguments<T>& g, const Block& block
 
 template <class T>
 void run_flipped(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
-  // Rows whole half pages apart fall into the same few sets of the first cache.
+  // Rows whose distance is a multiple of half a page fall into the same few sets of the first cache.
   const bool crowded = g.trans_b && g.ldb * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
   const int64_t panels = flipped_panels(g);
   int64_t tiles = divide_up(g.n, crowded ? smaller(7, kTileRows) : kTileRows);
-  if (tiles > 1 && tiles < 16) tiles += tiles & panels & 1;  // an even share for two lanes
+  if (tiles > 1 && tiles < 16) tiles += tiles & panels & 1;  // an even number, which two lanes can share equally
   const bool fetch = g.k * g.m * static_cast<int64_t>(sizeof(T)) > kL2Bytes / 2;
   alignas(64) T tile[kPackedRows<T> * kTileColumns<T>];
   TileWork<T> work{};

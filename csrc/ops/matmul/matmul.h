@@ -11,17 +11,17 @@
 
 namespace gradring {
 
-// A function that gets the finished tiles instead of C, and does the work that follows the product while the tile is in the
-// first cache.
+// A function that receives the finished tiles, which then do not go to C, and does the work that follows the product while
+// each tile is in the first cache.
 template <class T>
 struct TileConsumer {
-  // tile: rows x columns with leading dimension ld, whose first element is (row, column) of the product.
+  // `tile` is rows x columns with leading dimension ld. Its first element is element (row, column) of the product.
   using Take = void (*)(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns, const T* tile,
                         int64_t ld) noexcept;
   Take take = nullptr;
   const void* context = nullptr;
-  // Arrays of m x n and leading dimension touched_ld that `take` will read or write, so that they are fetched while the product is
-  // computed; or null.
+  // Arrays of m x n and leading dimension touched_ld that `take` will read or write, so that the product prefetches
+  // them; or null.
   T* touched[3] = {};
   int64_t touched_ld = 0;
   // A TileTable<T> (tile.h) of the active ISA level, or null. Its tiles do in registers what `take` does: they update touched[0], a
@@ -29,7 +29,7 @@ struct TileConsumer {
   const void* updating_tiles = nullptr;
 };
 
-// Applied to each tile while it is hot, in the order of the fields. All pointers may be null.
+// The work on each tile of the product while it is in the first cache, in the fields' order. All pointers may be null.
 //   v = A B                       (+ C's old value, if accumulate)
 //   v += bias[column]
 //   pre[row, column] = v          (what the vjp of gelu and silu needs)
@@ -47,7 +47,7 @@ struct MatmulEpilogue {
   Activation mask = Activation::kNone;
   const T* mask_source = nullptr;  // its rows are mask_ld elements apart
   int64_t mask_ld = 0;
-  TileConsumer<T> consumer;  // needs C all the same: it may hold partial sums. Not together with accumulate
+  TileConsumer<T> consumer;  // C is needed all the same: it may hold partial sums. Not with accumulate
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 

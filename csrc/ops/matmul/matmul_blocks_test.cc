@@ -1,5 +1,5 @@
-// Sizes a little below and beyond the blocks into which products are cut, within what rounding allows; and products by
-// a team that gets fewer threads than it asks for.
+// Tests sizes a little below and above the blocks into which products are cut, against the bound on rounding errors;
+// and products on a team that gets fewer threads than it asks for.
 #include <doctest/doctest.h>
 #include <pthread.h>
 
@@ -60,9 +60,10 @@ struct Product {
     return result;
   }
 
-  // The worst |got - truth| in terms of its bound: adding k products, rounded at each of at most k + 2 steps, errs by at
-  // most (k + 2) u / (1 - (k + 2) u) times the sum of |a| |b| (Higham, Accuracy and Stability of Numerical Algorithms,
-  // 2002, section 3.1). Truth and bound are summed in double, whose own error is allowed for.
+  // The worst |got - truth|, as a multiple of its bound: the error of a sum of k products, rounded at each of at most k
+  // + 2 steps, is at most (k + 2) u / (1 - (k + 2) u) times the sum of |a| |b| (Higham, Accuracy and Stability of
+  // Numerical Algorithms, 2002, section 3.1). Truth and bound are summed in double, and the bound includes the error of
+  // that.
   double worst(const std::vector<T>& got) const {
     const double u = std::numeric_limits<T>::epsilon() / 2, v = std::numeric_limits<double>::epsilon() / 2;
     const double steps = static_cast<double>(g.k) + 2, allowed = steps * u / (1 - steps * u) + steps * v;
@@ -118,7 +119,7 @@ void check(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
   REQUIRE(product.run(team, 3) == alone);
 }
 
-// One side at a time goes through its blocks' edges, the others being small but no whole tiles; then all together.
+// Moves one side at a time across its blocks' edges, while the others are small and no whole tiles; then all together.
 template <class T>
 void check_edges() {
   const MatmulBlocks& cut = blocks<T>();
@@ -138,7 +139,8 @@ void check_edges() {
   check<T>(cut.rows + 1, cut.columns + 1, cut.steps + 1, flags & 1, flags & 2);
 }
 
-// Ways for few rows and few columns, at the lengths where their rows are laid apart and their chunks end.
+// Checks the methods for few rows and few columns, at lengths around the ends of chunks and at multiples of half a
+// page.
 template <class T>
 void check_narrow() {
   for (int flags = 0; flags < 4; ++flags) {
@@ -171,7 +173,8 @@ TEST_CASE("narrow products are right to the last rounding at every edge") {
 
 namespace {
 
-// In a child process that may start a few threads or none: a product leased for many lanes. 0 if it is right.
+// In a child process that may start a few threads or none, runs a product planned for many lanes. Returns 0 if it is
+// right.
 int product_by_few(bool no_threads) {
   const Product<float> product(150, 200, 90, false, true, false);
   return testing::exit_of_child([&] {

@@ -1,4 +1,5 @@
-// matmul: the library's product. Bytes: each operand once where the caches hold a tile's share. FLOPs: 2 m n k.
+// matmul: the library computes the product. Bytes: each operand once, if the caches hold a tile's operands. FLOPs: 2 m
+// n k.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/product_call_cuda.h"

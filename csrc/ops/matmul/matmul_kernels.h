@@ -6,7 +6,7 @@
 
 namespace gradring {
 
-// The sizes at which a product is cut, for tests that go a little below and beyond.
+// The sizes at which a product is cut, for tests a little below and above them.
 struct MatmulBlocks {
   int64_t tile_rows, tile_columns;
   int64_t rows, columns, steps;  // the size of a block; `rows` holds if all steps are in one

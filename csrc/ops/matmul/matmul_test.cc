@@ -55,7 +55,7 @@ void run(Team& team, int lanes, const MatmulArguments<T>& g) {
   team.run(lanes, [&](const Lane& lane) { matmul(lane, g); });
 }
 
-// Largest difference, relative to the size that rounding errors may have.
+// The largest difference, relative to the allowed rounding error.
 template <class T>
 double worst(const std::vector<T>& got, const std::vector<T>& expected, double scale) {
   double worst = 0;
@@ -97,7 +97,7 @@ void check_random(int rounds, int64_t largest, int64_t most_columns) {
       CAPTURE(static_cast<int>(problem.g.epilogue.mask));
       CAPTURE(with_mask);
       CAPTURE(std::string(isa_name(active_isa())));
-      // Partial sums grow to a few sqrt(k), and k of them are rounded.
+      // Partial sums are up to a few sqrt(k) large, and k of them are rounded.
       const double scale = 32 * static_cast<double>(k + 4);
       REQUIRE(worst(got.c, expected.c, scale) < 1);
       REQUIRE(worst(got.pre, expected.pre, scale) < 1);
@@ -128,7 +128,7 @@ TEST_CASE("matmul agrees with the reference, the same bits for any number of lan
 
 namespace {
 
-// Adds every tile that it is given to its place in `to`, so that one given twice shows too.
+// Adds every tile that it receives to its place in `to`, so that a tile given twice shows too.
 template <class T>
 struct Collected {
   std::vector<T> to;

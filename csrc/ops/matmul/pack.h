@@ -28,8 +28,8 @@ GRADRING_INLINE void transpose_stage(Vec<T> (&v)[kWidth<T>]) noexcept {
   }
 }
 
-// to[p * to_stride + r] = from[r * from_stride + p] for r < rows <= width, p < steps. Writes whole vectors: the
-// elements from `rows` on become 0.
+// Sets to[p * to_stride + r] = from[r * from_stride + p] for r < rows <= width, p < steps. It writes whole
+// vectors: elements from `rows` on become 0.
 template <class T>
 void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t steps, T* to,
                      int64_t to_stride) noexcept {
@@ -59,7 +59,7 @@ void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t s
     if (p + r < steps) store(to + (p + r) * to_stride, v[r]);
 }
 
-// to[p * to_stride + r] = from[p * from_stride + r] for r < rows <= width; the rest of the vector becomes 0.
+// Sets to[p * to_stride + r] = from[p * from_stride + r] for r < rows <= width; the rest of the vector becomes 0.
 template <class T>
 void pack_rows(const T* from, int64_t from_stride, int64_t rows, int64_t steps, T* to, int64_t to_stride) noexcept {
   const Tail<T> tail(rows);
@@ -76,7 +76,7 @@ void pack_rows(const T* from, int64_t from_stride, int64_t rows, int64_t steps, 
   }
 }
 
-// A tile's rows of op(A) for a range of steps, kPackedRows apart. `a` points at the first element.
+// Packs a tile's rows of op(A) for a range of steps; steps are kPackedRows apart. `a` points at the first element.
 template <class T>
 void pack_a(const T* a, int64_t lda, bool transposed, int64_t rows, int64_t steps, T* to) noexcept {
   constexpr int kW = kWidth<T>;
@@ -90,7 +90,7 @@ void pack_a(const T* a, int64_t lda, bool transposed, int64_t rows, int64_t step
   }
 }
 
-// A panel of op(B), B being transposed in memory, kTileColumns apart.
+// Packs a panel of op(B), where B is transposed in memory; steps are kTileColumns apart.
 template <class T>
 void pack_b_transposed(const T* b, int64_t ldb, int64_t columns, int64_t steps, T* to) noexcept {
   constexpr int kW = kWidth<T>;

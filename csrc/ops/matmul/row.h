@@ -1,14 +1,15 @@
-// Products with one row: c = a B, where B is not packed. B is read once, at the speed of the memory that it is in.
+// Products with one row: c = a B, where B is not packed. B is read once, at the speed of the memory (or cache) it is
+// in.
 #pragma once
 
 #include "ops/matmul/blocked.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kNarrowVectors = 8;  // up to this many columns are summed in registers
-inline constexpr int kRowChains = 4;          // so many independent sums each, to hide the latency of additions
+inline constexpr int64_t kNarrowVectors = 8;  // up to so many vectors of columns are summed in registers
+inline constexpr int kRowChains = 4;          // independent sums per column, to hide the latency of additions
 
-// Columns [j, j + count) in registers; chain q sums the steps p with p % kRowChains == q.
+// Sums columns [j, j + count) in registers; chain q sums the steps p with p % kRowChains == q.
 template <class T, int kVectors>
 GRADRING_INLINE void row_narrow(const MatmulArguments<T>& g, int64_t a_stride, int64_t j, int64_t count) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -39,15 +40,15 @@ GRADRING_INLINE void row_narrow(const MatmulArguments<T>& g, int64_t a_stride, i
   }
 }
 
-// Elements from p to the next whole vector in memory.
+// How many elements lie between p and the next multiple of a vector's size in memory.
 template <class T>
 GRADRING_INLINE int64_t to_alignment(const T* p) noexcept {
   constexpr int64_t W = kWidth<T>;
   return (W - static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) / sizeof(T)) % W) % W;
 }
 
-// Columns [begin, end) in c itself, kR rows of B at a time, in the order of the rows whatever kR. A load that crosses a
-// cache line takes twice as long, so with kAlign, for rows that all lie alike, vectors begin where a line does.
+// Sums columns [begin, end) in c itself, kR rows of B at a time, in the rows' order for any kR. A load across two cache
+// lines takes twice as long: with kAlign, if all rows are aligned alike, vectors begin at a line.
 template <class T, int kR, bool kAlign>
 void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int64_t end) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -92,7 +93,7 @@ void row_wide(const MatmulArguments<T>& g, int64_t a_stride, int64_t begin, int6
   }
 }
 
-// The rest of the epilogue, for one row.
+// Applies the rest of the epilogue to one row.
 template <class T>
 void finish_row(const MatmulArguments<T>& g, int64_t row, int64_t begin, int64_t end, T* sums) noexcept {
   if (g.epilogue.bias) {

@@ -1,5 +1,6 @@
-// The entry points of one element type: chooses a way for the shape, and adds up the column sums. Each element type has
-// its own translation unit (matmul_f32_cpu.cc, matmul_f64_cpu.cc), since both in one take twice as long to compile.
+// The entry points of one element type: they choose a method for the shape and add up column sums. Each element type
+// has a translation unit (matmul_f32_cpu.cc, matmul_f64_cpu.cc), because one unit for both takes twice as long to
+// compile.
 #pragma once
 
 #include "ops/matmul/blocked.h"
@@ -10,7 +11,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// Chooses by the shape alone, and never by the number of lanes, because each way sums in another order.
+// Chooses by the shape alone, and never by the number of lanes, because each method sums in another order.
 enum class Way { kBlocked, kRow, kDots, kFlipped };
 
 template <class T>
@@ -49,8 +50,8 @@ ScratchBytes run_scratch(const MatmulArguments<T>& g, int) noexcept {
 
 template <class T>
 int run_lanes(const MatmulArguments<T>& g, int available) noexcept {
-  // So many multiply-adds, which take a few microseconds, are worth another lane. A product with a single row is as slow as the
-  // memory that B comes from.
+  // Each `worth` multiply-adds, which take a few microseconds, justify another lane. A product with a single row is limited by
+  // the memory that holds B.
   const double worth = (g.m == 1 ? 40000.0 : 131072.0) * (sizeof(T) == 4 ? 1.0 : 0.5);
   const double most = double(g.m) * double(g.n) * double(g.k) / worth;
   return most >= available ? available : most < 2 ? 1 : static_cast<int>(most);

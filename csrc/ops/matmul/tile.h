@@ -16,13 +16,13 @@ inline constexpr int kVectorRegisters = 32;
 #else
 inline constexpr int kVectorRegisters = 16;
 #endif
-// A tile leaves room for a row of B and two broadcasts.
+// A tile leaves registers free for a row of B and two broadcasts.
 inline constexpr int kTileVectors = 2;
 inline constexpr int kTileRows = (kVectorRegisters - kTileVectors - 2) / kTileVectors;
 
 template <class T>
 inline constexpr int kTileColumns = kTileVectors * kWidth<T>;
-// Packed A: one step of k is this many elements, of which a tile uses its rows.
+// Packed A has this many elements per step of k; a tile uses as many as it has rows.
 template <class T>
 inline constexpr int kPackedRows = (kTileRows + kWidth<T> - 1) / kWidth<T> * kWidth<T>;
 
@@ -54,8 +54,8 @@ struct TileWork {
 template <class T>
 using TileKernel = void (*)(const TileWork<T>&) noexcept;
 
-// What is done with a tile's sums. This type stores them. A type with kUpdates takes them as the gradient of C, and updates C and
-// its state in registers instead:
+// What follows a tile's sums. This type stores them. A type with kUpdates uses them as the gradient of C, and updates C and its
+// state in registers instead:
 //   Factors<T> factors = Update::template factors<T>(context);
 //   Update::apply(factors, c, state, gradient, load, store);       for each vector
 struct KeepSums {
@@ -106,7 +106,7 @@ void tile(const TileWork<T>& w) noexcept {
     for (int j = 0; j < kVectors - 1; ++j) row[j] = load(b + j * kW);
     row[kVectors - 1] = load_last(b + (kVectors - 1) * kW);
     if (copy) {
-      // The first pass over B also packs it; its rows may lie far apart, which no hardware prefetcher follows.
+      // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
       __builtin_prefetch(b + 12 * b_stride);
       if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
 #pragma GCC unroll 4

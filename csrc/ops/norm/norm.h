@@ -27,7 +27,7 @@ GRADRING_API ScratchBytes sum_of_squares_scratch(const SumOfSquaresArguments<T>&
 GRADRING_API int sum_of_squares_lanes(int64_t n, int lanes) noexcept;
 
 // The factor that brings the norm of the gradients to at most max_norm, as torch's clip_grad_norm_ computes it: the 1e-6 avoids a
-// division by zero. NaN if the norm is NaN.
+// division by zero. The factor is NaN if the norm is NaN.
 inline double clip_factor(double sum_of_squares, double max_norm) noexcept {
   const double factor = max_norm / (std::sqrt(sum_of_squares) + 1e-6);
   return factor < 1 || factor != factor ? factor : 1.0;

@@ -9,7 +9,7 @@ namespace gradring {
 
 struct PeakKernels {
   int operations;  // how many operations one round takes
-  // Chains of x = x * numbers[1] + numbers[2] from multiples of numbers[0]; returns their sum.
+  // Computes chains of x = x * numbers[1] + numbers[2], which begin at multiples of numbers[0]. Returns their sum.
   float (*work)(int64_t rounds, const float* numbers) noexcept;
 };
 

@@ -1,5 +1,5 @@
-// The registration of the losses that compare element by element: losses, their gradient and their totals, whichever
-// are asked for.
+// The registration of the losses that compare element by element: each computes those of the losses, their gradient
+// and their totals that the caller wants.
 #include <limits>
 #include <span>
 
@@ -36,7 +36,7 @@ constexpr Attribute kAttributes[] = {
 };
 enum { kDelta = kReduction + 1 };
 
-// Binary cross entropy alone has weights of classes and columns, and huber alone has a delta.
+// Only binary cross entropy has weights of classes and columns, and only huber has a delta.
 constexpr std::span<const Operand> operands_of(PointwiseLoss kind) {
   return std::span(kOperands).first(kind == PointwiseLoss::kBinaryCrossEntropy ? kPosWeight + 1 : kSampleWeight + 1);
 }

@@ -3,7 +3,7 @@
 //   mae:                   |p - t|
 //   huber:                 (p - t)^2 / 2 up to |p - t| = delta, and delta (|p - t| - delta / 2) beyond (Huber, "Robust
 //                          Estimation of a Location Parameter", 1964)
-//   binary_cross_entropy:  max(p, 0) - p t + log(1 + exp(-|p|)): the stable form of
+//   binary_cross_entropy:  max(p, 0) - p t + log(1 + exp(-|p|)): a stable form of
 //                          -t log(sigmoid(p)) - (1 - t) log(1 - sigmoid(p)); p are logits, t in [0, 1]. With pos_weights its first
 //                          term is multiplied by the column's
 #pragma once
@@ -30,10 +30,10 @@ struct PointwiseLossArguments {
   const T* class_weights = nullptr;  // binary, of one column: the factors of targets 0 and 1; null: ones
   bool divide = false;               // scale is divided by the sum of the rows' factors
   T* losses = nullptr;               // per row
-  T* gradient = nullptr;             // of the row's loss by the predictions, * scale * dlosses[row]; may be predictions
+  T* gradient = nullptr;             // the gradient of the row's loss, times scale and dlosses[row]; may be predictions
   const T* dlosses = nullptr;        // null: ones
   T scale = 1;                       // training: 1 / the global number of samples
-  T* column_sums = nullptr;          // of gradient; needs gradient
+  T* column_sums = nullptr;          // the column sums of gradient, which is required
   LossTotals* totals = nullptr;      // binary: a row is correct if (p > 0) == (t > 1/2) in all its columns; others: 0
 };
 

@@ -14,13 +14,13 @@ GRADRING_INLINE Point<T> weighted_binary_point(Vec<T> p, Vec<T> t, Vec<T> pos_we
   const Vec<T> large = T(1) / (e + T(1)), small = e * large;  // sigmoid(|p|), sigmoid(-|p|)
   const Vec<T> log1p = math::log1p_unit<T>(e);
   const Vec<T> ones = pos_weight * t, zeros = T(1) - t;
-  // A term that counts for nothing does so where its logarithm is infinite, too.
+  // A term with factor 0 is 0 even if its logarithm is infinite.
   const Vec<T> first = ones == zero ? zero : ones * (maximum<T>(zero, -p) + log1p);
   const Vec<T> second = zeros == zero ? zero : zeros * (maximum<T>(zero, p) + log1p);
   return {first + second, zeros * (p < zero ? small : large) - ones * (p < zero ? large : small)};
 }
 
-// Every element's loss and its derivative by the prediction.
+// Returns each element's loss, and the loss's derivative by the prediction.
 template <PointwiseLoss K, class T>
 GRADRING_INLINE Point<T> point_of(const PointwiseLossArguments<T>& g, Vec<T> p, Vec<T> t, Vec<T> pos_weight) noexcept {
   const Vec<T> difference = p - t, zero{};
@@ -39,7 +39,7 @@ GRADRING_INLINE Point<T> point_of(const PointwiseLossArguments<T>& g, Vec<T> p, 
   }
 }
 
-// What a row's loss is multiplied by.
+// The factor of a row's loss.
 template <class T>
 GRADRING_INLINE T weight_of(const PointwiseLossArguments<T>& g, int64_t row) noexcept {
   const T weight = g.weights ? g.weights[row] : T(1);
@@ -52,7 +52,7 @@ GRADRING_INLINE bool weighted(const PointwiseLossArguments<T>& g) noexcept {
   return g.weights || g.class_weights;
 }
 
-// The weights of a block's rows, 0 beyond; notes their sum, and the first that cannot be.
+// Collects the weights of a block's rows (0 beyond the last), their sum, and the first that is not legal.
 template <class T>
 void note_weights(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T (&weights)[kRowBlock],
                   LossTotals* totals) noexcept {
@@ -63,7 +63,7 @@ void note_weights(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end
   }
 }
 
-// Multiplies a block's losses. What counts for nothing does so however large its loss is.
+// Multiplies a block's losses by their weights. A row of weight 0 adds 0 even if its loss is infinite.
 template <class T>
 void weigh(const T (&weights)[kRowBlock], T (&losses)[kRowBlock]) noexcept {
   for (int64_t r = 0; r < kRowBlock; ++r) losses[r] = weights[r] == 0 ? T(0) : losses[r] * weights[r];
@@ -75,14 +75,14 @@ GRADRING_INLINE IntVec<T> wrong(Vec<T> p, Vec<T> t) noexcept {
   return (p > T(0)) ^ (t > T(0.5));
 }
 
-// Lanes whose target is no probability: NaN, or outside [0, 1].
+// A mask of the elements whose target is NaN, or outside [0, 1].
 template <PointwiseLoss K, class T>
 GRADRING_INLINE IntVec<T> no_probability(Vec<T> t) noexcept {
   if constexpr (K != PointwiseLoss::kBinaryCrossEntropy) return IntVec<T>{};
   return ~((t >= T(0)) & (t <= T(1)));
 }
 
-// The first of these rows with a target that is no probability.
+// The first of these rows that has a target outside [0, 1].
 template <class T>
 int64_t first_bad_row(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end) noexcept {
   for (int64_t at = begin * g.columns; at < end * g.columns; ++at) {
@@ -132,7 +132,7 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
   return totals;
 }
 
-// One column: the vectors run over the rows.
+// Handles predictions of one column: the vectors run over the rows.
 template <PointwiseLoss K, class T>
 LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   LossTotals totals;
@@ -147,7 +147,7 @@ LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
         const Vec<T> target = load_up_to<T>(g.targets + begin + r, n);
         const Point<T> here = point_of<K, T>(g, prediction, target, pos_weight);
         store_up_to<T>(losses + r, here.loss, n);
-        mistakes += wrong<K, T>(prediction, target) & first_elements<T>(n);  // -1 each
+        mistakes += wrong<K, T>(prediction, target) & first_elements<T>(n);  // a mask's element is -1 where it is set
         bad |= no_probability<K, T>(target) & first_elements<T>(n);
         if (!g.gradient) return;
         Vec<T> slope = here.slope * g.scale;

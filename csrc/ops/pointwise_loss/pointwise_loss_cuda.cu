@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
     totals.correct += !wrong;
     if (bad && totals.bad_row < 0) totals.bad_row = row;
     if (team.me == 0 && g.losses) g.losses[row] = narrow<T>(loss);
-    if (g.column_sums) team.sync();  // the next row's sums may be another thread's
+    if (g.column_sums) team.sync();  // in the next row, other threads may use these sums
   }
   if (g.column_sums) sums.finish();
   if (team.me == 0) {

@@ -5,7 +5,7 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// 1 / sqrt(mean(x^2) + eps) of a row, in every element of the result.
+// Returns 1 / sqrt(mean(x^2) + eps) of a row, in every element of the result.
 template <class T>
 GRADRING_INLINE Vec<T> row_scale(const T* x, int64_t columns, T eps) noexcept {
   const Vec<T> squares = sum_over<T>(
@@ -38,7 +38,7 @@ void run(const Lane& lane, const RmsNormArguments<T>& g) noexcept {
   return g.weight ? rows_forward<T, true>(g, rows) : rows_forward<T, false>(g, rows);
 }
 
-// Rows of one block, in order. weight_sums (or null) receives the sums of dy xhat over these rows.
+// Handles the rows of one block, in order. weight_sums (or null) receives the sums of dy xhat over these rows.
 template <class T>
 void block_vjp(const RmsNormVjpArguments<T>& g, int64_t begin, int64_t end, T* weight_sums) noexcept {
   if (weight_sums) set_zero<T>(weight_sums, g.columns);
@@ -47,7 +47,7 @@ void block_vjp(const RmsNormVjpArguments<T>& g, int64_t begin, int64_t end, T* w
     const T* x = g.x + i * g.columns;
     const T* dy = g.dy + i * g.columns;
     const Vec<T> scale = row_scale<T>(x, g.columns, static_cast<T>(g.eps));
-    // One pass for both sums: along the row for dx, over the rows for dweight.
+    // One pass makes both sums: the one along the row, for dx, and the one over the rows, for dweight.
     const Vec<T> along = sum_over<T>(
         g.columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
           const Vec<T> slope = load_up_to<T>(dy + j, n) * (load_up_to<T>(x + j, n) * scale);

@@ -17,7 +17,7 @@ struct Moments {
   W mean, scale;
 };
 
-// 1 / sqrt(mean(x^2) + eps) of a row; there is no mean to take off.
+// Returns 1 / sqrt(mean(x^2) + eps) of a row. rms_norm subtracts no mean.
 template <class T, class Team, class W>
 __device__ __forceinline__ Moments<W> moments(const Team& team, const T* x, int columns, W eps, W* parts) {
   W squares = 0;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1) rms_norm_kernel(const Step
   }
 }
 
-// sums: the blocks' sums over their rows of dy xhat.
+// `sums` receives each block's sums of dy xhat over its rows.
 template <bool kBlock, class T>
 __global__ void __launch_bounds__(kMostRowThreads, 1)
     rms_norm_vjp_kernel(const StepRecord* step, RmsNormVjpArguments<T> g, Wide<T>* block_sums) {
@@ -73,14 +73,14 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
     if (g.dx) {
       (void)total;
       const W mean_gx = team.reduce(along, parts, Plus{}) * each;
-      team.sync();  // dx may lie on dy or x, which other threads have read
+      team.sync();  // dx may share the memory of dy or x: wait until all threads have read
       const Arrays<T> a{{g.dy + at, g.x + at}, {g.dx + at}};
       for_elements<2, 1, 2>(team.me, team.all, columns, a, [&](int j, const W* v, W* dx) {
         const W d = g.weight ? v[0] * widen(g.weight[j]) : v[0];
         dx[0] = (d - v[1] * m.scale * mean_gx) * m.scale;
       });
     }
-    team.sync();  // the next row's sums may be another thread's
+    team.sync();  // in the next row, other threads may use these sums
   }
   if (summing) sums.finish();
 }

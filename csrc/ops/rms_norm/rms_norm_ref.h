@@ -14,7 +14,7 @@ double root_mean_square(const T* x, int64_t columns, double eps) {
   return std::sqrt(sum / double(columns) + eps);
 }
 
-// One row; weight may be null.
+// Normalizes one row; weight may be null.
 template <class T>
 std::vector<double> rms_norm(const T* x, const T* weight, int64_t columns, double eps) {
   const double rms = root_mean_square(x, columns, eps);
@@ -23,7 +23,7 @@ std::vector<double> rms_norm(const T* x, const T* weight, int64_t columns, doubl
   return y;
 }
 
-// One row's dx, by the definition: the derivative of each y by each x, one at a time. Adds to dweight.
+// Returns dx of one row by the definition: the derivative of each y by each x. Adds to dweight.
 template <class T>
 std::vector<double> rms_norm_vjp(const T* dy, const T* x, const T* weight, int64_t columns, double eps,
                                  std::vector<double>* dweight) {

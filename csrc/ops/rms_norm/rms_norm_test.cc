@@ -37,7 +37,7 @@ std::vector<T> forward(const Case<T>& c, int lanes) {
   return y;
 }
 
-// dx and dweight one after another.
+// Returns dx and dweight one after another.
 template <class T>
 std::vector<T> backward(const Case<T>& c, int lanes, bool wants_dx = true, bool wants_dweight = true) {
   const size_t n = c.x.size(), k = static_cast<size_t>(c.columns);
@@ -70,7 +70,7 @@ void check(const Case<T>& c) {
     const auto want = reference::rms_norm(x, weight, c.columns, 1e-6);
     const auto dx = reference::rms_norm_vjp(dy, x, weight, c.columns, 1e-6, &dweight);
     const double rms = reference::root_mean_square(x, c.columns, 1e-6);
-    double largest = 0;  // the largest term of dx, whose terms cancel
+    double largest = 0;  // the largest term of dx: the error is relative to it, because terms cancel
     for (int64_t j = 0; j < c.columns; ++j) {
       largest = std::fmax(largest, std::fabs(dy[j] * (weight ? double(weight[j]) : 1)) / rms);
       magnitude[size_t(j)] += std::fabs(dy[j] * x[j]) / rms;

@@ -1,4 +1,4 @@
-// The registration of rmsprop_update, and of rmsprop, which is the same in a program.
+// The registration of rmsprop_update, and of rmsprop, which does the same in a program.
 #include "ops/op.h"
 
 #include "ops/gradient_scale.h"
@@ -45,7 +45,7 @@ constexpr Attribute kAttributes[] = {
     {.name = "grad_scale", .type = AttributeType::kReal, .otherwise = real_value(1)},
 };
 
-// In the eager call and in the program the first operands and attributes are the same.
+// The eager call and the program's call have the same first operands and attributes.
 template <class T>
 RmspropArguments<T> arguments_of(const OpCall& call) noexcept {
   RmspropArguments<T> g;

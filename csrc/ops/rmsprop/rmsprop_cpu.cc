@@ -26,7 +26,7 @@ void update(const RmspropArguments<T>& g, const GradientPart<T>& part) noexcept 
           const Vec<T> mean = get(first_moment + at) * alpha + d * rest;
           put(first_moment + at, mean);
           spread = v - mean * mean;
-          const IntVec<T> below = spread < T(0);  // by rounding
+          const IntVec<T> below = spread < T(0);  // rounding can make it negative
           spread = below ? Vec<T>{} : spread;
         }
         Vec<T> step = d / (square_root<T>(spread) + eps);

@@ -8,7 +8,7 @@
 
 namespace gradring::reference {
 
-// New values of element i.
+// Returns the new values of element i.
 struct Rmsprop {
   double param, v, mean, velocity;
 };

@@ -11,7 +11,7 @@ struct SgdTileKernel {
   TileUpdate<float> f32;
   TileUpdate<double> f64;
 };
-// Of TileTable<T> (matmul/tile.h), whose type depends on the ISA level.
+// Pointers to a TileTable<T> (matmul/tile.h), a type that differs between ISA levels.
 struct SgdUpdatingTiles {
   const void* f32;
   const void* f64;

@@ -1,4 +1,4 @@
-// The registration of sgd_update, and of sgd, which is the same in a program.
+// The registration of sgd_update, and of sgd, which does the same in a program.
 #include "ops/gradient_scale.h"
 #include "ops/sgd/sgd.h"
 #include "ops/sgd/step.h"

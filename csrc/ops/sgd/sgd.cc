@@ -17,7 +17,7 @@ TileUpdate<double> sgd_tile_update() noexcept {
 
 namespace {
 
-// Momentum alone: the sums take nearly all registers.
+// Only plain momentum fits, because the sums occupy nearly all registers.
 template <class T>
 bool fits_registers(const SgdArguments<T>& g) noexcept {
   return g.momentum != 0 && !g.nesterov && g.weight_decay == 0 && g.grad_scale == 1;

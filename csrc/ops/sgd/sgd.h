@@ -37,7 +37,7 @@ struct SgdMatrix {
 // The function that updates a tile, at the active ISA level and with the bits of sgd_update. Its `context` is a SgdMatrix<T>.
 template <class T>
 GRADRING_API TileUpdate<T> sgd_tile_update() noexcept;
-// Tiles that do the same in registers (TileConsumer::updating_tiles). Null if there are none for this kind of update.
+// The tiles that make the update in registers (TileConsumer::updating_tiles). Null if there are none for its options.
 template <class T>
 GRADRING_API const void* sgd_updating_tiles(const SgdArguments<T>& arguments) noexcept;
 

@@ -63,7 +63,7 @@ template <class T>
 CudaRun known(const OpCall& call) noexcept {
   const bool all = has_only(
       call, {"param", "grad", "velocity", "gradient", "momentum", "clip", "weight", "lr", "finite", "bounded"});
-  return all && integer(call, "rate") == 0 ? run<T> : nullptr;  // a group's own rate is not in device memory
+  return all && integer(call, "rate") == 0 ? run<T> : nullptr;  // none for a group's own rate, which is in host memory
 }
 CudaRun choose(const OpCall& call) noexcept {
   return call[0].dtype == Dtype::kFloat32 ? known<float>(call) : known<double>(call);

@@ -5,7 +5,7 @@
 
 namespace gradring::reference {
 
-// New parameter and velocity of element i.
+// Returns the new parameter and velocity of element i.
 template <class T>
 void sgd(const SgdArguments<T>& g, int64_t i, double* param, double* velocity) {
   double d = double(g.grad[i]) * g.grad_scale + g.weight_decay * double(g.param[i]);

@@ -1,5 +1,5 @@
-// Tiles of a matrix product that update a parameter while its gradient is in registers: SGD with momentum, and nothing
-// that would cost another register (no decay, no scale).
+// Tiles of a matrix product that update a parameter while its gradient is in registers: SGD with momentum, but without
+// decay or scale, which would need more registers.
 #include "ops/matmul/tile.h"
 #include "ops/sgd/kernels.h"
 #include "ops/sgd/update_vector.h"

@@ -1,5 +1,5 @@
-// The loop over a part of a parameter and of its gradient, which all optimizers' kernels share. The part is a lane's share of a
-// flat arena, or a tile of a matrix whose gradient a product computes.
+// All optimizers' kernels share this loop over a part of a parameter and of its gradient. The part is a lane's share of a flat
+// arena, or a tile of a matrix whose gradient a product computes.
 #pragma once
 
 #include "ops/math/math.h"
@@ -25,15 +25,15 @@ GRADRING_INLINE GradientPart<T> lane_part(const Lane& lane, int64_t n, const T* 
   return {part.begin, 1, part.end - part.begin, 0, gradient + part.begin, 0};
 }
 
-// The arguments are those of a TileUpdate; stride is the number of the parameter's columns.
+// Describes the tile that a TileUpdate receives; `stride` is the number of the parameter's columns.
 template <class T>
 GRADRING_INLINE GradientPart<T> tile_part(int64_t stride, int64_t row, int64_t rows, int64_t column, int64_t columns,
                                           const T* tile, int64_t ld) noexcept {
   return {row * stride + column, rows, columns, stride, tile, ld};
 }
 
-// step(place in the parameter, gradient, get, put) for each vector of the part; get and put load and store as many
-// elements of an array of the parameter's layout as the vector holds.
+// Calls step(place in the parameter, gradient, get, put) for each vector of the part. get and put load and store
+// as many elements as the vector holds, in any array with the parameter's layout.
 template <class T, class Step>
 GRADRING_INLINE void for_gradient(const GradientPart<T>& part, const Step& step) noexcept {
   constexpr int64_t W = kWidth<T>;
@@ -62,7 +62,7 @@ template <class T>
 GRADRING_INLINE Vec<T> running_square(Vec<T> before, Vec<T> d, T decay, T rest) noexcept {
   const T large_gradient = static_cast<T>(sizeof(T) == 4 ? 1e18 : 1e153);
   const Vec<T> one = Vec<T>{} + T(1), every_rest = Vec<T>{} + rest;
-  // rest * d, and that times d, where d * d alone would overflow; elsewhere d * d as ever.
+  // Where d * d would overflow, compute (rest * d) * d; elsewhere rest * (d * d).
   const IntVec<T> large = abs<T>(d) > large_gradient;
   const Vec<T> scaled = d * rest;
   const Vec<T> square = d * (large ? scaled : d);

@@ -20,7 +20,7 @@ GRADRING_INLINE Vec<float> widen_bfloat16(HalfVector h) noexcept {
   return from_bits(__builtin_convertvector(h, Bits) << 16);
 }
 
-// To nearest, ties to even; a NaN stays one, and quiet.
+// Rounds to the nearest, ties to even; a NaN becomes a quiet NaN.
 GRADRING_INLINE HalfVector narrow_bfloat16(Vec<float> v) noexcept {
   const Bits b = bits_of(v);
   const Bits rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
@@ -32,20 +32,20 @@ GRADRING_INLINE Vec<float> widen_float16(HalfVector h) noexcept {
   const Bits magnitude = (b & 0x7fff) << 13;
   const Bits sign = (b & 0x8000) << 16;
   const Bits normal = magnitude + (112u << 23);
-  // m 2^-24 as (2^-14 + m 2^-24) - 2^-14, both of which float32 holds exactly.
+  // Computes m 2^-24 as (2^-14 + m 2^-24) - 2^-14, because float32 holds both exactly.
   const Vec<float> small = from_bits(magnitude + repeat(0x38800000)) - from_bits(repeat(0x38800000));
   Bits value = choose(all_if(magnitude < (1u << 23)), bits_of(small), normal);
   value = choose(all_if(magnitude >= (31u << 23)), magnitude | 0x7f800000, value);
   return from_bits(value | sign);
 }
 
-// To nearest, ties to even; beyond the largest finite half, infinity.
+// Rounds to the nearest, ties to even; numbers beyond the largest finite half become infinity.
 GRADRING_INLINE HalfVector narrow_float16(Vec<float> v) noexcept {
   const Bits b = bits_of(v);
   const Bits magnitude = b & 0x7fffffff;
   const Bits sign = (b >> 16) & 0x8000;
   const Bits normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
-  // Adding 2^-1 to a float that is subnormal as a half rounds it to a multiple of 2^-24, and its mantissa is then the half.
+  // Adding 2^-1 to a number that is a subnormal half rounds it to a multiple of 2^-24; the sum's mantissa is then the half.
   const Bits small = bits_of(from_bits(magnitude) + from_bits(repeat(0x3f000000))) - 0x3f000000;
   Bits half = choose(all_if(magnitude < (113u << 23)), small, normal);
   half = choose(all_if(magnitude >= 0x477ff000), repeat(0x7c00), half);  // 65520 rounds to infinity

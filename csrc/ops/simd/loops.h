@@ -34,9 +34,9 @@ GRADRING_INLINE Vec<T> keep_first(Vec<T> v, int64_t n) noexcept {
   return n == kWidth<T> ? v : first_elements<T>(n) ? v : Vec<T>{};
 }
 
-// The sum of term(first element, number of elements) over all elements; every element of the result holds it. The terms go
-// to four partial sums in turn, so that additions overlap. Which element goes into which sum depends on the number of
-// columns alone. `term` must be 0 beyond its number of elements.
+// The sum of term(first element, number of elements) over all elements; every element of the result holds it. The terms
+// are added to four partial sums alternately, so that additions overlap. The number of columns alone decides which element
+// goes into which sum. `term` must be 0 beyond its number of elements.
 template <class T, class Term>
 GRADRING_INLINE Vec<T> sum_over(int64_t columns, Term term) noexcept {
   constexpr int64_t W = kWidth<T>;

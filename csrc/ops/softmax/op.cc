@@ -1,4 +1,4 @@
-// The registration of softmax and softmax_vjp, over the last axis; `logarithm` makes them those of log_softmax.
+// The registration of softmax and softmax_vjp, over the last axis; `logarithm` turns them into log_softmax and its vjp.
 #include "ops/op.h"
 
 #include "ops/softmax/softmax.h"

@@ -1,4 +1,4 @@
-// A row in registers, for softmax and cross entropy. Rows of up to kMaxRow vectors stay in registers all the time.
+// A row in registers, for softmax and cross entropy. A row of up to kMaxRow vectors stays in registers throughout.
 #pragma once
 
 #include "ops/simd/loops.h"
@@ -45,7 +45,7 @@ GRADRING_INLINE Vec<T> row_max(const Row<T, N>& row, IntVec<T> valid) noexcept {
   return horizontal_max<T>(max);
 }
 
-// exp(row - max), 0 beyond the tail.
+// Returns exp(row - max), and 0 beyond the tail.
 template <class T, int N>
 GRADRING_INLINE Row<T, N> row_exp(const Row<T, N>& row, Vec<T> max, IntVec<T> valid) noexcept {
   Row<T, N> e;
@@ -55,7 +55,7 @@ GRADRING_INLINE Row<T, N> row_exp(const Row<T, N>& row, Vec<T> max, IntVec<T> va
   return e;
 }
 
-// The functions below do the same steps for rows in memory.
+// The functions below do the same steps for longer rows, which stay in memory.
 
 template <class T>
 GRADRING_INLINE Vec<T> long_row_max(const T* x, int64_t columns) noexcept {
@@ -75,7 +75,7 @@ GRADRING_INLINE Vec<T> long_row_max(const T* x, int64_t columns) noexcept {
   return horizontal_max<T>(maximum<T>(maximum<T>(max[0], max[1]), maximum<T>(max[2], max[3])));
 }
 
-// Sum of exp(x - max); writes the exponentials to `to` unless it is null.
+// Returns the sum of exp(x - max), and writes the exponentials to `to` unless it is null.
 template <class T>
 GRADRING_INLINE Vec<T> long_row_exp(const T* x, T* to, int64_t columns, Vec<T> max) noexcept {
   Vec<T> sum{};

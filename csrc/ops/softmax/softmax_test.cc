@@ -32,7 +32,7 @@ void check(int64_t rows, int64_t columns, bool logarithm, int lanes, double scal
     const auto want_dx = reference::softmax_vjp(dy_row, y_row, columns, logarithm);
     for (int64_t j = 0; j < columns; ++j) {
       const auto at = static_cast<size_t>(j);
-      // The exponent's argument carries a rounding error of its own size, here and in the reference; among thousands of
+      // The rounding error of exp's argument grows with the argument, here and in the reference; among thousands of
       // normal numbers the largest and the smallest are about nine standard deviations apart.
       REQUIRE(std::abs(y_row[j] - want[at]) <= eps * (8 + 10 * scale) * (std::abs(want[at]) + (logarithm ? 1 : 1e-3)));
       const T got = dx[static_cast<size_t>(i * columns + j)];

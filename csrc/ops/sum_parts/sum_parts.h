@@ -1,5 +1,5 @@
-// sum_parts: the end of a matrix product that was summed over its inner dimension in two parts:
-// y = activation((first + second) + bias), the same bits as a product that adds its second part to C.
+// sum_parts: the end of a matrix product that was summed over its inner dimension in two parts: y =
+// activation((first + second) + bias), with the same bits as a product that adds its second part to C.
 #pragma once
 
 #include <cstdint>
