@@ -60,11 +60,11 @@ class Array {
   bool same_shape(const Array& other) const noexcept;
   std::string shape_text() const;  // "(3, 4)"
 
-  // Makes an input, of any strides. It converts what is not a plain ndarray of a known dtype, or raises TypeError.
+  // Makes an input, of any strides. It converts other objects than plain ndarrays of known dtypes, or raises TypeError.
   static Array input(const char* op, const char* argument, PyObject* object);
-  // This array if it is C-contiguous, else a C-contiguous copy.
+  // Returns this array if it is C-contiguous, else a C-contiguous copy.
   static Array dense(const char* op, const char* argument, PyObject* object);
-  // A C-contiguous copy.
+  // Returns a C-contiguous copy.
   Array copy() const;
   // Makes a new array, C-contiguous and uninitialized.
   static Array empty(Dtype dtype, int dimensions, const int64_t* shape);

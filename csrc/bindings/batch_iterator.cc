@@ -27,10 +27,10 @@ int iterator_traverse(PyObject* object, visitproc visit, void* arg) {
   return 0;
 }
 
-// Ends the pass, if it has not ended yet: the workers stop after their current sample, and the caller does not wait for
-// them. This comes before the Pass is freed, because another thread may begin the next pass over the same pipeline as soon
-// as it is.
-// An iterator that has finished touches the pipeline no more.
+// Ends the pass, if it has not ended yet: the workers stop after their current sample, and the caller does
+// not wait for them. This comes before the Pass is freed, because another thread may begin the next pass
+// over the same pipeline as soon as it is. An iterator that has finished does not touch the pipeline any
+// more.
 void end_pass(IteratorObject* self) noexcept {
   if (!std::exchange(self->finished, true)) self->pipeline->native().stop();
 }

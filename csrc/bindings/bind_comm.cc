@@ -14,7 +14,7 @@ namespace gradring {
 
 namespace {
 
-// Memory in a rank's data segment, for numpy.frombuffer. It is freed when the last array over it is.
+// Memory in a rank's data segment, for numpy.frombuffer. It is freed together with the last array over it.
 struct CommBlock {
   CommBlock(std::shared_ptr<Segments> owner, size_t bytes)
       : segments(std::move(owner)), data(segments->own.allocate(bytes)), size(bytes) {}
@@ -35,7 +35,7 @@ std::chrono::nanoseconds timeout_of(double seconds) {
 
 using Handle = std::shared_ptr<CommHandle>;
 
-// Groups are closed without the GIL: their threads may need it to end.
+// Groups are closed without the GIL, because their threads may need the GIL to end.
 Handle hold(std::shared_ptr<Group> group) {
   return Handle(new CommHandle(std::move(group)), [](CommHandle* handle) {
     {
@@ -106,7 +106,7 @@ void bind_comm(py::module_& m) {
       .def(
           "make_words",
           [](const CommHandle& handle, int ranks) {
-            const GilRelease release;  // another thread's collective may hold what this waits for, and want the lock
+            const GilRelease release;  // another thread may hold a lock that this needs, and wait for the GIL
             return handle.group->make_words(ranks);
           },
           py::arg("ranks"), "The offset of the words of a new group of so many ranks, in this rank's segment.")

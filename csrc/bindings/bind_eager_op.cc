@@ -199,7 +199,7 @@ py::object describe(const OpSchema& op, const Epilogue& epilogue) {
                         name_or_none(op, epilogue.other));
 }
 
-// The kind of a part, its attribute, input, other operand and result, by name; None if the op does other things.
+// The kind of a part, its attribute, input, other operand and result, by name; None if the op is no such part (op.h).
 py::object describe(const OpSchema& op, const Part& part) {
   if (part.kind == PartKind::kNone) return py::none();
   const py::object attribute =

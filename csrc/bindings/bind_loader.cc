@@ -90,7 +90,7 @@ py::dict stats_of(LoaderPipeline& held) {
   return out;
 }
 
-// What a worker process does; see python/gradring/loader/worker.py.
+// The work of a worker process; see python/gradring/loader/worker.py.
 class StripeWorker {
  public:
   StripeWorker(std::shared_ptr<Source> source, int control_fd, int slots_fd, size_t stride, uint32_t first_slots,
@@ -122,7 +122,7 @@ class StripeWorker {
         std::memcpy(note.bytes, text.data(), text.size());
         note.size = text.size();
       } catch (py::error_already_set&) {
-        // The message in the part must do.
+        // The exception cannot be pickled: the consumer gets only the message in the part.
       }
     });
     const GilRelease release;
@@ -171,7 +171,7 @@ void bind_loader(py::module_& m) {
       "exit_with",
       [](int fd) {
         std::thread([fd] {
-          pollfd descriptor{fd, 0, 0};  // POLLHUP is always told
+          pollfd descriptor{fd, 0, 0};  // poll always reports POLLHUP
           while (poll(&descriptor, 1, -1) < 1) {
           }
           _exit(1);
@@ -207,7 +207,7 @@ void bind_loader(py::module_& m) {
              options.memory_budget = memory_budget;
              const std::vector<FieldSpec> fields = source->fields();
              BatchForm form(static_cast<BatchForm::Kind>(kind), fields, looks);
-             // Processes read sources of their own.
+             // Worker processes open their own sources, so the pipeline needs none.
              if (processes) source = nullptr;
              auto pipeline = std::make_unique<Pipeline>(std::move(source), fields, options);
              return LoaderPipeline::make(std::move(pipeline), std::move(form));

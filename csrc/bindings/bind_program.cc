@@ -94,7 +94,7 @@ class ArrayFeed final : public PyFeed {
       spec.shape.assign(array.shape() + 1, array.shape() + array.ndim());
       ArrayLayout layout{
           static_cast<const std::byte*>(array.data()), {array.strides(), array.strides() + array.ndim()}, false};
-      // arrays_ keeps the memory alive.
+      // The arrays in arrays_ keep the memory alive.
       fields.push_back({std::make_shared<MemoryColumn>(std::move(spec), array.shape(0), std::move(layout), nullptr),
                         dtype_from_name(wanted)});
     }
@@ -105,7 +105,7 @@ class ArrayFeed final : public PyFeed {
   ArraySource source_;
 };
 
-// Calls f in the engine, which serves one thread at a time, and without the GIL.
+// Calls f in the engine, which serves one thread at a time, without the GIL.
 class EngineGuard {
  public:
   EngineGuard(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
@@ -170,7 +170,7 @@ ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int
   ChunkOptions options = engine.chunk_options();
   options.train = train;
   options.rates = rates.data();
-  // One row for each update; one axis alone has one learning rate each.
+  // An array with two axes has a row per update; an array with one axis has one learning rate per update.
   options.rate_columns = rates.ndim() == 2 ? rates.shape(1) : 1;
   options.rate_count = options.rate_columns > 0 ? rates.size() / options.rate_columns : 0;
   options.most_steps = most_steps;

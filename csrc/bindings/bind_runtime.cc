@@ -13,7 +13,7 @@ namespace gradring {
 
 namespace {
 
-// A class of gradring.errors, as a borrowed reference. If the interpreter can no longer import, it is RuntimeError, their base.
+// A class of gradring.errors, as a borrowed reference; or RuntimeError, their base, if the interpreter can no longer import.
 PyObject* package_error(const char* name) noexcept {
   PyObject* type = nullptr;
   if (PyObject* errors = PyImport_ImportModule("gradring.errors")) {

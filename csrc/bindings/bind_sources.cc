@@ -53,7 +53,7 @@ ColumnHandle memory_column(const std::string& name, const std::string& dtype, ui
                                          std::move(layout), keep(std::move(owner)))};
 }
 
-// (name, dtype, shape)
+// Makes a field from (name, dtype, shape).
 FieldSpec parse_field(const py::tuple& field) {
   return {field[0].cast<std::string>(), parse_dtype(field[1].cast<std::string>()),
           field[2].cast<std::vector<int64_t>>()};
@@ -65,7 +65,7 @@ ColumnHandle file_column(const std::string& path, const py::tuple& field, int64_
                                        std::make_shared<const MappedFile>(path))};
 }
 
-// (structured, [(name, NumPy's type string, shape of a row in that type, column)])
+// Returns (structured, [(name, NumPy's type string, shape of a row in that type, column)]).
 py::tuple describe(FileArray array) {
   py::list fields;
   for (size_t i = 0; i < array.fields.size(); ++i) {
@@ -77,7 +77,7 @@ py::tuple describe(FileArray array) {
   return py::make_tuple(array.structured, fields);
 }
 
-// fields: (name, native dtype, swapped, native shape, offset in the record)
+// Each of `fields` is (name, native dtype, swapped, native shape, offset in the record).
 std::vector<ColumnHandle> raw_columns(const std::string& path, const std::vector<py::tuple>& fields,
                                       int64_t record_bytes, int64_t offset) {
   std::vector<HeaderField> described;
@@ -137,7 +137,7 @@ SharedSource transformed(const SharedSource& source, const std::vector<std::vect
   std::vector<std::vector<TransformStep>> steps(transforms.size());
   for (size_t i = 0; i < transforms.size() && i < fields.size(); ++i) {
     for (const py::tuple& given : transforms[i]) {
-      // The dtype and the shape that a function is given depend on the transforms before it.
+      // The dtype and the shape of a function's input depend on the transforms before it.
       const RowPlan before(fields[i], steps[i], static_cast<int>(i));
       steps[i].push_back(parse_step(given, before.output()));
     }

@@ -14,7 +14,7 @@ namespace gradring {
 namespace {
 
 constexpr const char* kCapsuleName = "gradring.comm";
-// Operations of at most this many bytes keep the GIL until they have to wait, because releasing it costs as much as they do.
+// Operations of at most this many bytes keep the GIL until they have to wait, because they are as short as releasing it.
 constexpr size_t kBrief = size_t{16} << 10;
 
 // Releases the GIL when a wait gets long, and takes it again to run signal handlers.
@@ -100,7 +100,7 @@ bool same_shape(const CommArray& a, const CommArray& b) {
          std::equal(a.proxy()->dimensions, a.proxy()->dimensions + a.axes(), b.proxy()->dimensions);
 }
 
-// The arguments of one call, checked and converted.
+// Checks and converts the arguments of one call.
 Call call_of(Group& group, Collective kind, PyObject* x, PyObject* out, PyObject* op, PyObject* number,
              PyObject* dtype) {
   Call call;

@@ -14,7 +14,7 @@ struct CommHandle {
 
   std::shared_ptr<Group> group;
   py::object signal_of =
-      py::none();  // if the launcher set it: a function from a rank to the signal that ended it, or None
+      py::none();  // the launcher may set a function from a rank to the signal that ended it, or None
   struct Held {
     std::shared_ptr<Request> request;
     py::object x, out;

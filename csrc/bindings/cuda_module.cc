@@ -46,7 +46,7 @@ py::dict devices() {
   return result;
 }
 
-// The names of the ops that have a CUDA kernel.
+// Returns the names of the ops that have a CUDA kernel.
 py::list kernels() {
   py::list names;
   for (const OpSchema* op : all_ops()) {

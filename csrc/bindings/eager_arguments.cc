@@ -24,7 +24,7 @@ std::string tag(const char* op, const char* name) { return "[" + std::string(op)
   throw py::type_error(tag(op, name) + " is a " + Py_TYPE(value)->tp_name + ": must be " + must);
 }
 
-// "None, 'relu' or 'tanh'"; the choice "none" is written None.
+// Lists the choices as "None, 'relu' or 'tanh'"; the choice "none" is written None.
 std::string choices_text(const Attribute& attribute) {
   std::string text;
   for (size_t i = 0; i < attribute.choices.size(); ++i) {
@@ -46,7 +46,7 @@ int64_t choice_argument(const char* op, const Attribute& attribute, const char* 
                         choices_text(attribute));
 }
 
-// A name, or what numpy.dtype takes.
+// Converts a dtype's name, or any argument of numpy.dtype.
 Dtype dtype_argument(const char* op, const char* name, PyObject* value) {
   Dtype dtype = kNoDtype;
   if (PyUnicode_Check(value)) dtype = dtype_named(py::handle(value).cast<std::string>());

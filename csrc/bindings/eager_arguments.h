@@ -18,12 +18,12 @@ AttributeValue attribute_argument(const char* op, const Attribute& attribute, co
 
 // Whether the object is an array with at least one axis. Numbers, NumPy's included, are not.
 bool is_array_with_axes(PyObject* value) noexcept;
-// The array converted to int64.
+// Returns the array converted to int64.
 Array widened(const Array& array);
 
 inline Dtype first_dtype(DtypeSet dtypes) noexcept { return static_cast<Dtype>(__builtin_ctz(dtypes)); }
 
-// Whether a kernel can read (or, a result, write) the array where it lies.
+// Whether a kernel can read the array (or write it, if it is a result) where it lies.
 inline bool lies_well(const Operand& operand, const Array& array) noexcept {
   if (array.contiguous()) return true;
   if (operand.layout == Layout::kDense || array.dimensions() != 2) return false;

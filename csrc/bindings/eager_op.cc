@@ -105,7 +105,7 @@ class EagerCall {
     arrays_[i] = std::move(array);
   }
 
-  // The object of an operand as the caller gave it.
+  // The object that the caller gave for an operand.
   const Array& original(int i) const noexcept { return originals_[i] ? originals_[i] : arrays_[i]; }
 
   void take_axis(PyObject* value) {
@@ -171,7 +171,7 @@ class EagerCall {
     if (outs_given_) together();
   }
 
-  // Arrays that came as arguments to be written, such as linear's pre.
+  // Takes arrays that came as arguments and are written to, such as linear's pre.
   void make_given_results() {
     for (size_t i = 0; i < op_.operands.size(); ++i) {
       if (arrays_[i] && op_.operands[i].access == Access::kWrite && !is_result(static_cast<int>(i))) {
@@ -288,7 +288,7 @@ class EagerCall {
   AttributeValue attributes_[EagerBinding::kMostAttributes];
   FewOf<Tensor, kOperands> tensors_;
   FewOf<Array, kOperands> arrays_;     // what the kernel reads and writes
-  FewOf<Array, kOperands> originals_;  // the arrays of the caller, where the kernel works on a copy
+  FewOf<Array, kOperands> originals_;  // the caller's arrays, where the kernel works on a copy
   PyObject* out_ = nullptr;
   int axis_ = -1;
   uint32_t unwanted_ = 0;

@@ -34,7 +34,7 @@ struct EagerParameter {
   const char* text = nullptr;
   ParameterKind kind = ParameterKind::kOperand;
   bool required = false;
-  bool draws = false;  // if the argument is not given, a seed is drawn
+  bool draws = false;  // a call without this argument draws a seed
   int first = -1;
   int second = -1;
 };
@@ -57,7 +57,7 @@ struct EagerBinding {
   bool takes_results = false;  // an argument is an array that receives a result
   const char* operand_names[kMostOperands] = {};
   AttributeValue presets[kMostAttributes] = {};
-  // Called with all arguments where an operand's rank is none of the op's; null: an error.
+  // Called with all arguments if the op does not accept an operand's rank; null: such a call is an error.
   PyObject* other_ranks = nullptr;
   mutable KnownCalls known;
 };

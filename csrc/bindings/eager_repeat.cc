@@ -25,7 +25,7 @@ bool is_immutable(PyObject* value) noexcept {
   return true;
 }
 
-// Compares floats by value, because a loop that computes a float anew makes another object.
+// Compares floats by value, because a loop that computes a float makes a new object each time.
 bool same_float(PyObject* a, PyObject* b) noexcept {
   return PyFloat_CheckExact(a) && PyFloat_CheckExact(b) &&
          std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval, &reinterpret_cast<PyFloatObject*>(b)->ob_fval,

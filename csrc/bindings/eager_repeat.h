@@ -80,7 +80,7 @@ class KnownCall {
   std::array<AttributeValue, kMostAttributes> attributes_{};
 };
 
-// The last few calls that can be repeated; more than one, because the layers of a network take turns.
+// The last few calls that can be repeated; more than one, because the layers of a network alternate.
 class KnownCalls {
  public:
   const KnownCall* find(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept {

@@ -57,7 +57,7 @@ auto with_python(F&& f) noexcept {
     try {
       return f();
     } catch (abi::__forced_unwind&) {
-      rest();  // in here: the lock that is gone must not be given back
+      rest();  // sleep inside, because `hold` must not release the GIL that this thread has lost
     }
   } catch (abi::__forced_unwind&) {
     rest();

@@ -6,8 +6,9 @@
 
 namespace gradring {
 
-// Takes the error that Python has set on this thread, with its traceback, and stores it for this thread, replacing the last one.
-// Returns a Status with the text "Type: message": Code::kPython, or kPythonExit for what is not an Exception. Needs the GIL.
+// Takes the error that Python has set on this thread, with its traceback, and stores it for this thread, replacing the
+// last one. Returns a Status with the text "Type: message": Code::kPython, or kPythonExit if it is no Exception. Needs
+// the GIL.
 Status hold_python_error() noexcept;
 
 // Returns the exception that this thread holds, or null. The thread holds none afterwards. Needs the GIL.

@@ -25,7 +25,7 @@ class LoaderFeed final : public PyFeed, private BatchSource {
   }
 
  private:
-  // The engine calls these with the GIL released.
+  // The engine calls these functions with the GIL released.
   Status next(Batch* batch, Deadline deadline) noexcept override {
     Delivery got;
     const Status status = pipeline_->next_natively(&got, reading_.ptr(), deadline);

@@ -52,7 +52,7 @@ double Latencies::quantile(double q) const noexcept {
 
 LoaderPipeline::LoaderPipeline(std::unique_ptr<Pipeline> pipeline, BatchForm form)
     : pipeline_(std::move(pipeline)), form_(std::move(form)) {
-  // This runs on a worker's thread.
+  // This function runs on a worker's thread.
   pipeline_->on_failure([this](uint64_t ticket, const PartBlock& part) {
     if (!is_python(part.status.code())) return;
     with_python([&] {
@@ -64,7 +64,7 @@ LoaderPipeline::LoaderPipeline(std::unique_ptr<Pipeline> pipeline, BatchForm for
       Py_XDECREF(error);
     });
   });
-  // Ask the interpreter to call sweep soon. If it does not, the next loader will.
+  // Ask the interpreter to call sweep soon. If it does not, the next loader calls it.
   pipeline_->on_thread_end([]() noexcept {
     if (left.load(std::memory_order_acquire) == nullptr) return;
     Py_AddPendingCall(
@@ -129,7 +129,7 @@ bool LoaderPipeline::join(double seconds, bool signals) {
     {
       const GilRelease release;  // a worker may want it to finish
       const Deadline slice = std::min(deadline, deadline_in(kSlice));
-      // In a forked child the reader may be a thread that is not there.
+      // In a forked child, the thread that holds the reader's lock may not exist.
       if (pipeline_->forked()) return pipeline_->join();
       if (const std::unique_lock<Reader> lock(reader_, slice); lock && pipeline_->join(slice)) return true;
     }
@@ -185,14 +185,14 @@ void LoaderPipeline::ask(Delivered what, int64_t waited_ns, PyObject* reading) {
 
 bool LoaderPipeline::next(Delivery* delivery, PyObject* reading) {
   Delivered result = Delivered::kTimeout;
-  // A ready batch costs no switch of the interpreter's lock.
+  // If a batch is ready, take it without releasing the GIL.
   if (pipeline_->options().workers > 0) result = pipeline_->next(delivery, Deadline{}, {0, 0});
   int64_t since = 0;
   bool collected = false;
   try {
     while (result != Delivered::kBatch && result != Delivered::kEnd) {
-      // Batches may be held by reference cycles, so collect garbage. Do it once per wait, and not at its beginning, because it
-      // takes long and a batch in use may come back sooner.
+      // Reference cycles may hold batches, so collect garbage. Do it once per wait, and not at its beginning, because it takes
+      // long and a batch in use may come back sooner.
       if (result == Delivered::kHeld && since != 0 && !std::exchange(collected, true)) collect_garbage();
       if (since == 0) {
         since = monotonic_ns();
@@ -216,7 +216,7 @@ bool LoaderPipeline::next(Delivery* delivery, PyObject* reading) {
   return result == Delivered::kBatch;
 }
 
-// The lock is held in a slice alone: between two, Python may run, and may want to end the pipeline.
+// Hold the reader's lock only during a slice: between two slices Python may run, and may want to end the pipeline.
 Delivered LoaderPipeline::next_in_slice(Delivery* delivery, Deadline slice) {
   const std::unique_lock<Reader> lock(reader_, slice);
   if (!lock) return Delivered::kTimeout;

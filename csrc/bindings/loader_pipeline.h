@@ -68,7 +68,7 @@ class Reader {
 //   finished()                                   the epoch is over; an iterator's alone
 class LoaderPipeline {
  public:
-  // To drop the last reference never waits: if workers are still running, the pipeline lives on until sweep frees it.
+  // Dropping the last reference never waits: if workers still run, the pipeline lives on until sweep frees it.
   static std::shared_ptr<LoaderPipeline> make(std::unique_ptr<Pipeline> pipeline, BatchForm form);
   ~LoaderPipeline();  // joins the workers with the GIL released
   LoaderPipeline(const LoaderPipeline&) = delete;

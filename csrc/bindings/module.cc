@@ -1,4 +1,4 @@
-// _core: a table of contents.
+// The module _core: calls one function per topic.
 #include "bindings/bindings.h"
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {

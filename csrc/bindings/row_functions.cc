@@ -55,7 +55,8 @@ class WeakFunction {
     Py_DECREF(function);
     return nullptr;
   }
-  // Calls it with these arguments, new references or null. Throws what it raises; null: it is gone. Needs the GIL.
+  // Calls the function with these arguments, which are new references or null. Throws what it raises; returns null if
+  // it no longer exists. Needs the GIL.
   template <class... Arguments>
   PyObject* call(Arguments*... arguments) const {
     PyObject* const function = get();
@@ -88,7 +89,7 @@ class PythonFunction final : public RowFunction {
  private:
   Status call_it(const void* from, void* to, const RowKey& key, uint64_t random) const {
     try {
-      // Pass a copy, because the function may keep the array, and must not see the next sample in it.
+      // Pass a copy, because the function may keep the array, and must not find the next sample in it.
       py::array row(py::dtype(dtype_), shape_);
       if (in_ > 0) std::memcpy(row.mutable_data(), from, in_);
       PyObject* const out =
@@ -169,7 +170,7 @@ class CallSource final : public Source {
     return sample;
   }
 
-  // Converts a sample that does not look as expected to arrays that do, or raises an error that says what is wrong.
+  // Converts a sample that seems to differ from the form, or raises an error that says what is wrong.
   Copied copy_checked(PyObject* checked, PyObject* number, PyObject* sample, const ReadRequest& request,
                       int64_t row) const {
     PyObject* const arrays = PyObject_CallFunctionObjArgs(checked, number, sample, nullptr);

@@ -18,7 +18,7 @@ class SampleForm {
 
   enum class Copied : uint8_t {
     kYes,
-    kUnlike,  // the sample does not look like this form: gradring.sources must look closer
+    kUnlike,  // the sample seems to differ: gradring.sources must convert it or refuse it
     kError,   // a Python error is set
   };
   // Copies the arrays of a sample to row `row` of each field. (It keeps no owners on the stack: gil.h says why.)

@@ -49,14 +49,14 @@ struct StepFastPath {
   Expected x;
   Expected y;
   Expected weight;
-  // Learning rates of the updates from number first_update on, `columns` for each; those of one update hold for ever if
-  // constant.
+  // Learning rates of the updates from number first_update on, `columns` for each. If `constant` is set, the rates of
+  // one update apply to all.
   std::shared_ptr<const std::vector<double>> rates = std::make_shared<std::vector<double>>();
   int64_t columns = 1;
   int64_t first_update = 0;
   bool constant = false;
 
-  // The rates of the next update; null if they are not here.
+  // The rates of the next update; null if `rates` does not have them.
   const double* next_rates() const noexcept {
     const int64_t at = constant ? 0 : (engine->state().updates - first_update) * columns;
     return at < 0 || at >= static_cast<int64_t>(rates->size()) ? nullptr : rates->data() + at;
@@ -86,7 +86,7 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
       if (executor->keeps_gil()) {
         result = path->engine->step(*executor, batch, rates, path->columns);
       } else {
-        // Another thread may set other rates meanwhile; these live as long as this step.
+        // Another thread may set other rates during the step, so keep these alive until it ends.
         const auto kept = path->rates;
         const int64_t columns = path->columns;
         const GilRelease release;
@@ -146,8 +146,8 @@ py::tuple make_step_fast_path(py::object engine, const py::object& slow) {
   }));
   if (!capsule) throw py::error_already_set();
   (void)path.release();
-  // slow leads back to the function that is made here. It lies in a tuple and not in the capsule, because the garbage
-  // collector sees through a tuple and not through a capsule: else no engine would ever be freed.
+  // `slow` refers back to the function that is made here. It is in a tuple and not in the capsule, because the
+  // garbage collector sees what a tuple holds, but not what a capsule holds: no engine would ever be freed.
   const py::tuple self = py::make_tuple(capsule, slow);
   return py::make_tuple(py::reinterpret_steal<py::object>(PyCFunction_New(&kStep, self.ptr())), capsule);
 }

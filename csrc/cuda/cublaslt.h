@@ -1,6 +1,6 @@
-// The functions of cuBLASLt that products call, as a table of symbols: the library is loaded when it is needed, from the folder
-// that cuda-pathfinder finds, and never closed. The declarations are our own, so that a build needs no header of cuBLAS; where
-// the header is there, cublaslt_check.cu compares them.
+// The functions of cuBLASLt that products call, as a table of symbols. The library is loaded when it is first needed, from the
+// folder that cuda-pathfinder finds, and stays loaded. The declarations are our own, so that a build needs no header of cuBLAS;
+// if the header exists, cublaslt_check.cu compares them.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace gradring::cuda {
 
 using LtHandle = void*;
-using LtDescription = void*;  // of a product, a matrix or a preference
+using LtDescription = void*;  // the description of a product, a matrix or a preference
 using LtStream = void*;       // a cudaStream_t
 
 struct LtAlgorithm {
@@ -52,11 +52,11 @@ struct CublasLt {
              LtDescription d_matrix, const LtAlgorithm*, void* workspace, size_t workspace_bytes, LtStream) = nullptr;
 };
 
-// From a library that is loaded: what dlopen returned. Returns the name of a symbol that is missing, or null.
+// Fills the table from a loaded library, the result of dlopen. Returns the name of a missing symbol, or null.
 const char* load_cublaslt(void* library, CublasLt* table) noexcept;
 
 #ifdef GRADRING_SOFTWARE_DEVICE
-// The same for the software device: products with sums in double, by two algorithms that differ in their last bits.
+// The table of the software device: products with sums in double, by two algorithms that differ in their last bits.
 const CublasLt& software_cublaslt() noexcept;
 #endif
 

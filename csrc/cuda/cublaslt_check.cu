@@ -1,4 +1,4 @@
-// Compares our declarations of cuBLASLt with NVIDIA's header, where it is there.
+// Compares our declarations of cuBLASLt with NVIDIA's header, if it exists.
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
 

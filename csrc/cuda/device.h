@@ -1,4 +1,4 @@
-// The one include of device code (*.cu): CUDA's language with nvcc, or its software double with g++ (GRADRING_SOFTWARE_DEVICE).
+// The one include of device code (*.cu): with nvcc CUDA's language, with g++ its software form (GRADRING_SOFTWARE_DEVICE).
 //
 //   LAUNCH(kernel, blocks, threads, dynamic shared bytes, stream, arguments...)   queues a kernel, returns a cudaError_t
 //   SHARED_ARRAY(Type, name, count)    shared memory of the block, of constant size
@@ -12,7 +12,7 @@
 // Device code has no <<<>>>, no bare fences, and inline PTX only inside a function that also has a plain C++ form.
 #pragma once
 
-// ops/simd.h then gives its scalar form, on which the formulas that CPUs and GPUs share are built.
+// After this header, ops/simd.h gives its scalar form, in which the formulas for both CPUs and GPUs compile.
 #define GRADRING_DEVICE_CODE
 
 #ifdef GRADRING_SOFTWARE_DEVICE
@@ -58,7 +58,7 @@ cudaError_t launch_kernel(void (*kernel)(P...), dim3 blocks, dim3 threads, size_
 
 #endif
 
-// In the order of their dependencies.
+// These includes are in the order of their dependencies.
 // clang-format off
 #include "cuda/device_atomic.h"
 #include "cuda/device_memory.h"

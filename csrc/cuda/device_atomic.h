@@ -1,5 +1,5 @@
-// Atomics of device memory. Each names its order; the scope is the device, or the system where other devices or the host
-// look. Every turn of a loop that loads is a chance for other work on the software device.
+// Atomics of device memory. Each names its order. The scope is the device, or the system if other devices or the host
+// read the variable. On the software device, each turn of a loop that loads lets other work run.
 #pragma once
 
 namespace gradring::device {
@@ -41,7 +41,7 @@ T atomic_min(T* to, T value) {
 
 #else
 
-// The builtin wants literals.
+// The builtin accepts only literals.
 #define GRADRING_IN_SCOPE(call, order, ...)                    \
   if constexpr (S == Scope::kDevice) {                         \
     return call(__VA_ARGS__, order, __NV_THREAD_SCOPE_DEVICE); \
@@ -91,7 +91,7 @@ __device__ __forceinline__ T atomic_min(T* to, T value) {
 
 #endif
 
-// Between two turns of a loop that waits for another block or device.
+// Call this between two turns of a loop that waits for another block or device.
 __device__ __forceinline__ void wait_a_little() { __nanosleep(100); }
 
 }  // namespace gradring::device

@@ -1,13 +1,13 @@
 // Loops over arrays by the threads of a grid, a block or a warp. device.h includes this.
 //
-// Where all arrays reach a 16-byte boundary at the same element, whole vectors lie between a head and a tail of single
-// elements; elsewhere every access is a single element. Either way `kUnroll` loads of each array are on their way before the
-// first is used. An element is read and written by one thread, so a result may lie exactly on an input.
+// If all arrays reach a 16-byte boundary at the same element, whole vectors lie between a head and a tail of single
+// elements; else each access is one element. Either way a thread issues `kUnroll` loads per array before it uses the
+// first. One thread reads and writes an element, so a result may be an input's own memory.
 #pragma once
 
 namespace gradring::device {
 
-// ThreadSanitizer remembers about four accesses per 8 bytes, so small blocks race in its sight.
+// ThreadSanitizer remembers about four accesses per 8 bytes, so small blocks leave it more races to find.
 #ifdef GRADRING_SOFTWARE_TSAN
 inline constexpr int kElementThreads = 128;
 #else
@@ -19,14 +19,15 @@ __device__ __forceinline__ int64_t thread_in_grid() {
 }
 __device__ __forceinline__ int64_t threads_in_grid() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
-// Blocks for n elements on a device of so many processors: enough to fill it, no more than there is work for.
+// The number of blocks for n elements: enough to fill a device with this many processors, and no more than the work
+// needs.
 inline unsigned element_blocks(int64_t n, int width, int processors) {
   const int64_t wanted = (n / width + kElementThreads) / kElementThreads;
   const int64_t most = int64_t{8} * (processors > 0 ? processors : 1);
   return static_cast<unsigned>(wanted < 1 ? 1 : wanted < most ? wanted : most);
 }
 
-// What a loop reads and writes. Shared memory may stand among the results.
+// The arrays that a loop reads and writes. Shared memory may be among the results.
 template <class T>
 struct Arrays {
   const T* in[4] = {};
@@ -93,7 +94,7 @@ __device__ __forceinline__ void finish_chunks(const Arrays<T>& a, Index i, const
   for (int k = 0; k < kOut; ++k) store_chunk<kCount>(a.out[k] + i, results[k]);
 }
 
-// Chunks number me, me + all, ... of `count` chunks that begin at element `first`.
+// Handles chunks me, me + all, ... of `count` chunks that begin at element `first`.
 template <int kIn, int kOut, int kUnroll, int kCount, class Index, class T, class F>
 __device__ __forceinline__ void for_chunks(Index me, Index all, Index first, Index count, const Arrays<T>& a,
                                            const F& f) {
@@ -114,9 +115,9 @@ __device__ __forceinline__ void for_chunks(Index me, Index all, Index first, Ind
   }
 }
 
-// f(i, x, y) for each element i of n, by thread `me` of `all`: x[k] is element i of a.in[k], and what f leaves in y[k] goes
-// to a.out[k]. Index is int where n fits into it. Which thread takes an element depends on n, all and the addresses modulo
-// 16 bytes, so loops over arrays that lie alike give a thread the same elements.
+// Thread `me` of `all` calls f(i, x, y) for its share of n elements: x[k] is element i of a.in[k], and y[k], which f sets,
+// goes to a.out[k]. Index is int if n fits into it. n, `all` and the addresses modulo 16 bytes decide which thread handles
+// an element, so loops over arrays that are aligned alike give a thread the same elements.
 template <int kIn, int kOut, int kUnroll, class Index, class T, class F>
 __device__ __forceinline__ void for_elements(Index me, Index all, Index n, const Arrays<T>& a, const F& f) {
   constexpr Index kV = kVectorWidth<T>;

@@ -62,21 +62,21 @@ __device__ __forceinline__ void store16(T* to, const Vector16<T>& vector) {
   ::gradring::software::check_access(to, 16);
   ::gradring::software::copy_16_bytes(to, &vector);
 #else
-  // Where a formula branches, the compiler would split an ordinary store of four words.
+  // If a formula has branches, the compiler would split an ordinary store of four words.
   uint32_t w[4];
   memcpy(w, &vector, sizeof w);
   asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]) : "memory");
 #endif
 }
 
-// Elements of `n` before the first 16-byte boundary.
+// How many of n elements lie before the first 16-byte boundary.
 template <class T>
 __device__ __forceinline__ int64_t elements_to_boundary(const T* p, int64_t n) {
   const int64_t lead = static_cast<int64_t>((16 - reinterpret_cast<uintptr_t>(p) % 16) % 16 / sizeof(T));
   return lead < n ? lead : n;
 }
 
-// Whether both reach a 16-byte boundary at the same element.
+// Whether both arrays reach a 16-byte boundary at the same element.
 template <class T>
 __device__ __forceinline__ bool same_boundary(const T* a, const T* b) {
   return (reinterpret_cast<uintptr_t>(a) ^ reinterpret_cast<uintptr_t>(b)) % 16 == 0;

@@ -13,7 +13,7 @@ struct Plus {
     return a + b;
   }
 };
-// The larger; NaN if either is.
+// The larger of two values; NaN if either is NaN.
 struct Larger {
   template <class T>
   __device__ __forceinline__ T operator()(T a, T b) const {
@@ -34,7 +34,7 @@ __device__ __forceinline__ int lane_in_warp() { return static_cast<int>(threadId
 __device__ __forceinline__ int warp_in_block() { return static_cast<int>(threadIdx.x >> 5); }
 __device__ __forceinline__ int warps_in_block() { return static_cast<int>((blockDim.x + 31u) >> 5); }
 
-// parts: kMostWarps values of shared memory, free again when this returns. blockDim.x is a multiple of 32; y and z are 1.
+// `parts` is shared memory for kMostWarps values, free again on return. blockDim.x is a multiple of 32; y and z are 1.
 template <class T, class Combine>
 __device__ __forceinline__ T block_reduce(T value, T* parts, Combine combine) {
   value = warp_reduce(value, combine);

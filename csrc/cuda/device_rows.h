@@ -1,15 +1,15 @@
-// Rows of a matrix, each the work of a warp (short rows) or of a block. Blocks are persistent: they take the rows in turn, so
-// what a team adds up depends on the shape and on the number of blocks alone. device.h includes this.
+// Rows of a matrix, each the work of a warp (short rows) or of a block. Blocks are persistent: each handles one row after
+// another, so only the shape and the number of blocks decide what a team adds up. device.h includes this.
 #pragma once
 
 namespace gradring::device {
 
 inline constexpr int kWarpsPerBlock = kElementThreads / 32;
 inline constexpr int kMostRowThreads = 512;  // so that a thread may have 128 registers
-// Up to so many columns a warp takes a row, and a block's warps fit their column sums into 32 KiB.
+// A warp handles rows of up to this many columns. The column sums of a block's warps then fit into 32 KiB.
 template <class T>
 inline constexpr int kWarpColumns = 4096 / static_cast<int>(sizeof(Wide<T>));
-// Rows of up to so many bytes are kept in shared memory.
+// Rows of up to this many bytes are kept in shared memory.
 inline constexpr size_t kCachedBytes = 99 << 10;
 
 struct RowPlan {
@@ -18,7 +18,7 @@ struct RowPlan {
   size_t shared = 0;
 };
 
-// sums: how many column sums are made. caches: whether the kernel keeps its row in shared memory.
+// `sums` is the number of sums per column. `caches` says whether the kernel keeps its row in shared memory.
 template <class T>
 RowPlan row_plan(int64_t rows, int64_t columns, int processors, int sums, bool caches) {
   RowPlan plan;
@@ -37,7 +37,7 @@ RowPlan row_plan(int64_t rows, int64_t columns, int processors, int sums, bool c
   return plan;
 }
 
-// More dynamic shared memory than 48 KiB must be asked for.
+// A kernel must request more than 48 KiB of dynamic shared memory before its launch.
 template <class... P>
 cudaError_t allow_shared(void (*kernel)(P...), size_t bytes) {
   if (bytes <= (48u << 10)) return cudaSuccess;
@@ -56,7 +56,7 @@ struct RowTeam {
         first(kBlock ? blockIdx.x : static_cast<int64_t>(blockIdx.x) * warps_in_block() + warp_in_block()),
         step(kBlock ? gridDim.x : static_cast<int64_t>(gridDim.x) * warps_in_block()) {}
 
-  // parts: kMostWarps values of shared memory, for blocks.
+  // For blocks, `parts` is shared memory for kMostWarps values.
   template <class T, class Combine>
   __device__ __forceinline__ T reduce(T value, T* parts, Combine combine) const {
     if constexpr (kBlock) {
@@ -81,16 +81,16 @@ struct RowTeam {
   }
 };
 
-// Sums over rows, kSums of each column, as a team passes over its rows. A block's sums end up in a row of `blocks`, which
-// add_blocks then adds in the order of the blocks. Warps keep theirs in shared memory, a block of one row at a time in its row
-// of `blocks`.
+// Sums over rows, kSums for each column, which a team adds to as it passes over its rows. finish writes a block's sums to a
+// row of `blocks`, and add_blocks then adds up the rows in order. Warps keep their sums in shared memory, and a team that is a
+// whole block keeps them in its row of `blocks`.
 template <bool kBlock, int kSums, class W>
 struct TeamSums {
   W* mine;
   W* block;
   int columns;
 
-  // blocks: (gridDim.x, kSums, columns). shared: the dynamic shared memory, for warps.
+  // `blocks` has the shape (gridDim.x, kSums, columns). `shared` is the dynamic shared memory, for warps.
   __device__ TeamSums(const RowTeam<kBlock>& team, W* blocks, W* shared, int count) : columns(count) {
     block = blocks + static_cast<int64_t>(blockIdx.x) * kSums * columns;
     mine = kBlock ? block : shared + warp_in_block() * kSums * columns;
@@ -98,7 +98,7 @@ struct TeamSums {
     team.sync();
   }
   __device__ __forceinline__ void add(int which, int column, W value) const { mine[which * columns + column] += value; }
-  // When the team has passed over all its rows.
+  // Call this when the team has passed over all its rows.
   __device__ void finish() const {
     if constexpr (!kBlock) {
       __syncthreads();

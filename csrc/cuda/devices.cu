@@ -22,7 +22,7 @@ Devices find_devices() {
 #endif
   (void)cudaDriverGetVersion(&found.driver_version);
   (void)cudaRuntimeGetVersion(&found.runtime_version);
-  int count = 0;  // an error leaves it as it is
+  int count = 0;  // a call that fails does not set it
   found.problem = problem_of(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
   for (int i = 0; i < count && found.problem.code == 0; ++i) {
     cudaDeviceProp properties{};

@@ -1,4 +1,4 @@
-// Which CUDA devices there are, in words that need no CUDA header.
+// Which CUDA devices there are, in types that need no CUDA header.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 namespace gradring::cuda {
 
 struct Problem {
-  int code = 0;      // of the CUDA runtime; 0: none
-  std::string call;  // that returned it
-  std::string name;  // of the code
-  std::string text;  // what the runtime says of it
+  int code = 0;      // an error code of the CUDA runtime; 0: no error
+  std::string call;  // the function that returned the code
+  std::string name;  // the name of the code
+  std::string text;  // the runtime's description of the code
 };
 
 struct Device {
@@ -21,7 +21,7 @@ struct Device {
 };
 
 struct Devices {
-  Problem problem;  // without a driver, with one that is too old, ...
+  Problem problem;  // such as no driver, or one that is too old
   int driver_version = 0, runtime_version = 0;
   bool software = false;  // the test device
   std::vector<Device> devices;
@@ -29,7 +29,7 @@ struct Devices {
 
 Devices find_devices();
 
-// Adds a number on the device and reads it back: whether the build has code that this device runs.
+// Adds a number on the device and reads it back, to find out whether the build has code for this device.
 Problem try_device(int device);
 
 }  // namespace gradring::cuda

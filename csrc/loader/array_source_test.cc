@@ -11,7 +11,7 @@ namespace gradring {
 
 namespace {
 
-// Rows of these elements, one after the other within a row.
+// A column whose row has these elements, one after the other.
 std::shared_ptr<const MemoryColumn> column(Dtype dtype, std::vector<int64_t> shape, int64_t length, const void* data,
                                            int64_t stride) {
   ArrayLayout layout{static_cast<const std::byte*>(data), {stride}, false};

@@ -12,8 +12,8 @@ namespace gradring {
 
 namespace {
 
-// The hardware's prefetcher cannot know where the next row of a shuffled order starts. So we ask for the start of a row
-// while we work on the rows before it: kAheadBytes ahead, and at most kPrefetchOfRow of each row.
+// The hardware's prefetcher cannot know where the next row of a shuffled order starts. So the loop prefetches the start
+// of a row while it works on the rows before: kAheadBytes ahead, and at most kPrefetchOfRow of each row.
 constexpr int64_t kAheadBytes = 4096;
 constexpr int64_t kPrefetchOfRow = 2048;
 // If a column's rows cannot be read where they lie, a plan gets them in blocks of this size: half of a first-level cache.
@@ -38,8 +38,9 @@ class Prefetcher {
   }
 
  private:
-  // Several lines per turn of the loop: one line per turn takes four instructions, more than the copy of the line.
-  // Inlined by force: GCC takes a function that only prefetches for one without effects, and drops the call.
+  // The loop prefetches several lines per turn, because one line per turn takes more instructions than the copy. The
+  // function is always inline, because GCC believes that a function that only prefetches has no effect, and drops the
+  // call.
   GRADRING_ALWAYS_INLINE void fetch(int64_t row) const noexcept {
     constexpr auto kLine = static_cast<int64_t>(kCacheLine);
     const std::byte* line = rows_.base + request_.samples[row] * rows_.stride;
@@ -105,7 +106,8 @@ Status plan_rows(const RowAddresses& rows, const RowPlan& plan, const ReadReques
   return {};
 }
 
-// For a column whose rows cannot be read where they lie: reads a few rows at a time into scratch, and runs the plan there.
+// Handles a column whose rows cannot be read where they lie: reads a few rows at a time into scratch, and runs the plan
+// there.
 Status stage_and_plan(const Column& column, const RowPlan& plan, const ReadRequest& request, std::byte* to,
                       int64_t* failed_row, uint64_t* stage_ns) noexcept {
   const auto row_bytes = static_cast<int64_t>(column.spec().row_bytes());
@@ -166,7 +168,7 @@ void gather_cast(const MemoryColumn& column, Cast cast, int64_t row_bytes, const
     copy_rows(rows, request, in_bytes, to);
     return;
   }
-  // Labels: to ask ahead for each row would cost more than to wait for some.
+  // Rows this small are labels: a prefetch of each row would cost more than a wait for some of them.
   if (in_bytes <= static_cast<int64_t>(sizeof(uint64_t))) {
     for (int64_t row = 0; row < request.rows; ++row) {
       cast(to + row * row_bytes, rows.base + request.samples[row] * rows.stride, elements);

@@ -24,7 +24,7 @@ struct OrderOptions {
   int64_t start = 0;  // how many positions all ranks together have delivered before
   bool shuffle = false;
   bool drop_last = false;  // only whole batches
-  bool pad = false;        // every rank gets equally many samples: the sequence goes on from its beginning
+  bool pad = false;        // every rank gets equally many samples: the first samples fill up the sequence
 };
 
 class GRADRING_API Order {

@@ -60,7 +60,8 @@ TEST_CASE("padding and dropping give every rank the same number of rows") {
         int64_t rows = 0;
         for (int64_t k = 0; k < order.batches(); ++k) {
           const auto samples = read(order, k);
-          // As torch's DistributedSampler without shuffling: rank, rank + world, ... of 0 .. n - 1, 0, 1, ...
+          // The samples are those of torch's DistributedSampler without shuffling: rank, rank + world, ... of 0 .. n -
+          // 1, 0, 1, ...
           for (int64_t s : samples) CHECK(s == (rank + rows++ * world) % n);
         }
         CHECK(rows == (n + world - 1) / world);

@@ -20,7 +20,7 @@ thread_local const Pipeline* serving = nullptr;  // the pipeline whose worker th
 
 // The size of a part: large enough to be worth a ticket, and small compared with a second-level cache.
 constexpr size_t kPartBytes = 512 << 10;
-constexpr size_t kSplitFrom = 4 << 20;  // bytes of a batch
+constexpr size_t kSplitFrom = 4 << 20;  // batches of fewer bytes are not split
 constexpr uint64_t kMostParts = 32;
 
 // If all slots together take less than kSmallBytes, they stay in a second-level cache or close to it. If they take more
@@ -96,7 +96,8 @@ bool Pipeline::on_own_thread() const noexcept { return serving == this; }
 
 bool Pipeline::join(Deadline deadline) noexcept {
   if (forked()) {
-    // The threads live in the parent only. There is nothing to join, and a handle of a running thread must not die.
+    // The threads exist in the parent only, so there is nothing to join. Leak their handles: the destructor of a
+    // running thread's handle would end the process.
     (void)new std::vector<std::thread>(std::move(threads_));
     threads_.clear();
     return true;
@@ -129,8 +130,8 @@ void Pipeline::start_threads() {
   // The interpreter's main thread handles signals, so the new threads block them.
   sigset_t all, old;
   sigfillset(&all);
-  // They do not block those that an instruction raises: a blocked one ends the process, and the SIGBUS of a file that
-  // shrank must not.
+  // They do not block the signals that an instruction raises: if such a signal is blocked, it ends the process, and
+  // the SIGBUS of a file that shrank must not.
   for (int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, signal);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   try {
@@ -228,7 +229,7 @@ void Pipeline::tell_active(uint32_t count) noexcept {
 void Pipeline::stop() noexcept {
   if (forked()) return;  // the rings are the parent's, which goes on
   for (uint32_t stripe = 0; stripe < control_.shape().stripes; ++stripe) control_.ring(stripe).close();
-  tell_active(active());  // workers at rest look up
+  tell_active(active());  // wakes the workers that rest
 }
 
 void Pipeline::close() noexcept {

@@ -63,7 +63,7 @@ struct PipelineOptions {
   uint32_t active = 1;       // how many of the workers are active at the beginning
   bool processes = false;    // workers are processes, and not threads
   bool tune = false;         // the tuner chooses how many workers are active
-  uint32_t parts = 1;        // of a batch, which all threads then fill together; 0: as its size demands. Processes, and
+  uint32_t parts = 1;        // parts of a batch, which all threads fill together; 0: chosen by size. Processes, and
                              // sources that raise in Python, need 1
   bool help = false;         // a consumer that would wait fills batches itself; with `tune`, no worker need be active
   size_t memory_budget = 0;  // bytes
@@ -102,7 +102,7 @@ class GRADRING_API Pipeline {
   bool ended() const noexcept { return alive_.load(std::memory_order_acquire) == 0 || forked(); }
   // Whether the caller is one of the worker threads: a source may call a function of the user, which may do anything.
   bool on_own_thread() const noexcept;
-  // Makes each worker thread call `told` as the last thing that it does.
+  // Makes each worker thread call `told` just before it ends.
   void on_thread_end(void (*told)() noexcept) noexcept { thread_end_ = told; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
@@ -133,7 +133,7 @@ class GRADRING_API Pipeline {
   void set_process(uint32_t stripe, int pidfd) noexcept { pidfds_[stripe] = pidfd; }
   // The first stripe whose process has ended, or -1.
   int dead_stripe() const noexcept;
-  // Recovers a stripe whose process has ended: for a successor of the process if `restart` is set, else for good.
+  // Recovers a stripe whose process has ended: for a new process if `restart` is set, else for good.
   void recover_stripe(uint32_t stripe, bool restart) noexcept;
   // The first stripe that has not committed the batch that the consumer waits for, or -1.
   int waited_stripe() noexcept;
@@ -143,7 +143,7 @@ class GRADRING_API Pipeline {
  private:
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
-  // Whether a consumer that would wait fills batches itself: because it was told to, or because there is no worker.
+  // Whether a consumer that would wait fills batches itself: because of `help`, or because there is no worker.
   bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t stripe) const noexcept;

@@ -14,7 +14,7 @@ namespace gradring {
 
 namespace {
 
-// One pass over so many batches of 8 rows.
+// Counts the allocations of one pass over `batches` batches of 8 rows.
 long allocations_of_pass(Pipeline& pipeline, int64_t batches) {
   const long before = allocations.load(std::memory_order_relaxed);
   pipeline.start({.samples = batches * 8, .batch_size = 8, .shuffle = true}, false);
@@ -42,10 +42,10 @@ TEST_CASE("a pass allocates nothing for its batches") {
     options.batch_size = 8;
     options.workers = options.active = workers;
     Pipeline pipeline(source, source->fields(), options);
-    allocations_of_pass(pipeline, kRows / 8);  // its threads start, and find what they need
+    allocations_of_pass(pipeline, kRows / 8);  // the threads start, and make what they keep
     CHECK(allocations_of_pass(pipeline, kRows / 8) == allocations_of_pass(pipeline, 20));
   }
-  // The counter counts.
+  // Checks that the counter counts.
   const long before = allocations.load(std::memory_order_relaxed);
   static void* volatile kept;  // volatile, because a compiler may leave out an allocation without effect
   kept = std::malloc(100);

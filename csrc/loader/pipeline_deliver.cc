@@ -82,7 +82,7 @@ Delivered Pipeline::next(Delivery* delivery, Deadline deadline, Patience patienc
         count_wait(asked);
         return wait == RingWait::kTimeout ? Delivered::kTimeout : Delivered::kClosed;
       }
-      // After a failure its worker goes no further, so the pieces after this one may never come.
+      // A worker stops at a failure, so the pieces after this one may never come.
       if (!said_of(next_, piece).status.ok()) break;
     }
     if (waited) {
@@ -146,7 +146,8 @@ Delivered Pipeline::help(Delivery* delivery) noexcept {
   return next_ < end_ ? Delivered::kTimeout : Delivered::kEnd;
 }
 
-// The same for batches in parts: fills free parts until the part of this ticket is there, or another worker fills it.
+// Does the work of help for batches in parts: fills free parts until the part of this ticket is there, or another
+// worker fills it.
 void Pipeline::help_parts(uint64_t ticket) noexcept {
   Ring<> ring = control_.ring(0);
   uint64_t mine;
@@ -266,9 +267,10 @@ void Pipeline::pass_idle_stripes() noexcept {
   }
 }
 
-// Whether the process of a stripe that rests has died. True again and again, until the stripe is recovered.
+// Whether the process of a stripe that rests has died. It stays true until the stripe is recovered.
 bool Pipeline::idle_stripe_died(int64_t now) noexcept {
-  // Below RunBlock::from the resting stripes may still owe rows. Then the missing batch shows that the process died.
+  // Resting stripes may still owe rows of batches below RunBlock::from. If such a process dies, the missing batch shows
+  // it.
   if (now - saw_idle_at_ < kLookForDead || next_ < control_.run().from.load(std::memory_order_relaxed)) return false;
   for (uint32_t stripe = active(); stripe < options_.workers; ++stripe) {
     if (dead(stripe)) return true;
@@ -313,7 +315,8 @@ void Pipeline::tune(int64_t now) noexcept {
   const uint64_t filled = counters_.fill_ns.load(std::memory_order_relaxed);
   const uint64_t worked = counters_.own_ns.load(std::memory_order_relaxed);
   if (looked_.at != 0) {
-    // Waits and work, and not the time between two looks: what the user does between two epochs is no work on batches.
+    // Add up waits and work, instead of the time between two looks, because the time between two epochs is no work on
+    // batches.
     const uint64_t span = waited - looked_.waited + worked - looked_.worked;
     tuner_.look({static_cast<double>(span) * 1e-9, static_cast<double>(waited - looked_.waited) * 1e-9,
                  static_cast<double>(busy - looked_.busy) * 1e-9, static_cast<double>(batches - looked_.batches),

@@ -23,7 +23,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// Sample s is {s, s * 7, ...} and a label s; some samples fail, some take long.
+// A source whose sample s is {s, s * 7, ...} and a label s. Some samples fail, and some take long.
 class Counting final : public Source {
  public:
   Counting(int64_t length, int64_t width)
@@ -57,7 +57,7 @@ class Counting final : public Source {
   std::vector<FieldSpec> fields_;
 };
 
-// Workers, how many of them are active (-1: all), whether the consumer helps, and the parts of a batch.
+// How many workers there are, how many are active (-1: all), whether the consumer helps, and the parts of a batch.
 struct Crew {
   uint32_t workers = 0;
   int active = -1;
@@ -77,7 +77,7 @@ PipelineOptions options(int64_t batch, const Crew& crew, uint32_t cells, size_t 
   return o;
 }
 
-// The batch's samples; checks that the rows are theirs.
+// Returns the batch's samples, and checks that the rows are theirs.
 std::vector<int64_t> check_batch(const Pipeline& pipeline, const Delivery& got) {
   const std::byte* slot = pipeline.slots()->data(got.slot);
   const auto* samples = reinterpret_cast<const int64_t*>(slot);
@@ -138,7 +138,7 @@ TEST_CASE("the stream is the same for any number of workers and any depth") {
 
 TEST_CASE("the depth grows within a pass where batches take uneven time, and the stream does not change") {
   auto source = std::make_shared<Counting>(3000, 2);
-  source->slow_every = 48;  // samples of 2 a batch: one batch of 24 takes as long as the others together
+  source->slow_every = 48;  // with 2 samples per batch, one of 24 batches takes as long as the others together
   source->sleep_us = 6000;
   for (const Crew& crew : {Crew{1}, Crew{2, 1, true}, Crew{2, 2, false, 2}}) {
     PipelineOptions o = options(2, crew, 32);
@@ -179,7 +179,7 @@ TEST_CASE("a worker that sleeps is woken for several batches at a time") {
   for (uint64_t asleep_at = 4; asleep_at < 100; asleep_at += 3) {
     const Deadline deadline = deadline_in(seconds(20));
     while (!ring.sleeper(asleep_at) && Clock::now() < deadline) usleep(100);
-    REQUIRE(ring.sleeper(asleep_at));  // it has filled all it may
+    REQUIRE(ring.sleeper(asleep_at));  // the worker has filled every batch that is allowed
     take();
     take();
     REQUIRE(ring.sleeper(asleep_at));
@@ -237,7 +237,7 @@ TEST_CASE("batches that are held stay as they are; beyond the budget the consume
 
 TEST_CASE("a failure comes after all earlier batches, with its sample") {
   auto source = std::make_shared<Counting>(300, 3);
-  source->fails_every = 107;  // 106 is the first
+  source->fails_every = 107;  // sample 106 is the first that fails
   for (const Crew& crew : {Crew{0}, Crew{1}, Crew{4}, Crew{1, 0, true}, Crew{2, 2, true}, Crew{1, 1, false, 4},
                            Crew{4, 4, false, 3}, Crew{2, 1, true, 8}}) {
     Pipeline pipeline(source, source->fields(), options(8, crew, 4));
@@ -415,7 +415,7 @@ TEST_CASE("a pipeline goes on with the threads that the system grants, and asks 
       CAPTURE(none);
       CAPTURE(parts);
       CHECK(testing::exit_of_child([&] {
-              pthread_attr_t large;  // stacks that no cache holds and the limit does not allow
+              pthread_attr_t large;  // stacks that glibc has not cached, and that the limit does not allow
               if (pthread_attr_init(&large) != 0 || pthread_attr_setstacksize(&large, size_t{64} << 20) != 0) return 1;
               if (none && pthread_setattr_default_np(&large) != 0) return 2;
               const auto source = std::make_shared<Counting>(500, 20);

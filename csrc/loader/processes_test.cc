@@ -1,4 +1,4 @@
-// A pipeline whose workers are processes: forked here, so that the sanitizers see both sides.
+// Tests a pipeline whose workers are processes. The test forks them, so that the sanitizers see both sides.
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -17,7 +17,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// Sample s is kWidth times s * 3; every fails_every-th one fails.
+// A source whose sample s is kWidth numbers s * 3. Every fails_every-th sample fails.
 class Triples final : public Source {
  public:
   static constexpr int64_t kWidth = 700;  // long enough for kills in the middle of a row
@@ -42,7 +42,7 @@ class Triples final : public Source {
   std::vector<FieldSpec> fields_{{"x", Dtype::kInt64, {kWidth}}};
 };
 
-// A pipeline and its processes; ends them all.
+// A pipeline and its processes, all of which the destructor ends.
 class Crew {
  public:
   Crew(std::shared_ptr<const Source> source, uint32_t workers, int64_t batch_size, uint32_t cells)
@@ -88,7 +88,7 @@ class Crew {
   }
   void continue_one(uint32_t stripe) const { REQUIRE(kill(pids_[stripe], SIGCONT) == 0); }
   uint64_t rows_of(uint32_t stripe) const {
-    return pipeline_->control().worker(stripe).rows.load(std::memory_order_relaxed);  // the ring ordered what was taken
+    return pipeline_->control().worker(stripe).rows.load(std::memory_order_relaxed);  // the ring gives the order
   }
 
   void take_one() {
@@ -97,7 +97,7 @@ class Crew {
     pipeline_->slots()->give(got.slot);
   }
 
-  // The rest of the run: its samples in order. Whoever dies meanwhile gets a successor.
+  // Reads the rest of the run, and returns its samples in order. A process that dies meanwhile gets a successor.
   std::vector<int64_t> read_all(const std::function<void()>& after_each = [] {}) {
     std::vector<int64_t> order;
     for (;;) {
@@ -166,7 +166,7 @@ TEST_CASE("processes give the stream that the order says, epoch after epoch") {
       crew.pipeline().start(order, false);
       CHECK(crew.read_all() == expected(order));
     }
-    // Left early, then started anew.
+    // Leave a run early, then start a new one.
     crew.pipeline().start(order, false);
     crew.take_one();
     crew.pipeline().start(order, false);
@@ -215,7 +215,8 @@ TEST_CASE("a process that rests has no share, and is not waited for") {
   crew.pipeline().start(order, false);
   crew.pipeline().set_active(1);
   for (int i = 0; i < 10; ++i) crew.take_one();
-  // What was allowed before has been taken. Stopped, it would hold up any batch of which it had a share.
+  // All batches that were allowed before are taken. A stopped process would now delay every batch of which it owes
+  // rows.
   crew.stop_one(1);
   const uint64_t rows = crew.rows_of(1);
   for (int i = 10; i < 40; ++i) crew.take_one();

@@ -60,7 +60,7 @@ class Ring {
 
  public:
   // A waiting consumer spins for a few microseconds, then yields, then sleeps. A producer that waits for space sleeps almost at
-  // once. With a tenth of the yields, a consumer that gets a batch every 200 us takes a third of the CPU time (ring_bench), but one
+  // once. With a tenth of the yields, a consumer that gets a batch every 200 us uses a third of the CPU time (ring_bench), but one
   // that gets a batch every 20 us loses a quarter of its speed, because every sleep costs 10 us.
   static constexpr Patience kConsumer{200, 200};
   static constexpr Patience kProducer{50, 0};
@@ -132,7 +132,7 @@ class Ring {
     *ticket = next;
     return true;
   }
-  // Claims this very ticket, if it is the next.
+  // Claims this ticket if it is the next one.
   bool claim_this(uint64_t ticket) noexcept {
     return control_->claimed.compare_exchange_strong(ticket, ticket + 1, std::memory_order_relaxed);
   }
@@ -159,7 +159,7 @@ class Ring {
   void release(uint64_t ticket) noexcept { allow(ticket + count_); }
   // Lets a producer fill the ticket's slot. Call it once per ticket, in order, after the last ticket of the cell was taken.
   void allow(uint64_t ticket) noexcept { advance(ticket, free_turn(ticket), 0); }
-  // Whether a producer slept a moment ago until this ticket is allowed. To allow it then takes a system call.
+  // Whether a producer slept a moment ago until this ticket is allowed. Allowing it then takes a system call.
   bool sleeper(uint64_t ticket) const noexcept {
     return cell(ticket).word.load(std::memory_order_relaxed) & kSleeperBit;
   }

@@ -219,7 +219,7 @@ TEST_CASE("close at any moment ends every producer") {
 }
 
 TEST_CASE("who opens beside a close, and looks afterwards whether one was wanted, loses none") {
-  // As a pipeline does it: the close comes with a flag, and whoever opens looks at the flag behind it.
+  // Do what a pipeline does: a close also sets a flag, and whoever opens the ring reads the flag afterwards.
   for (int round = 0; round < 300; ++round) {
     Numbers<uint8_t> numbers(3);
     auto& ring = numbers.ring;
@@ -238,7 +238,7 @@ TEST_CASE("who opens beside a close, and looks afterwards whether one was wanted
       }
       first += 1 + static_cast<uint64_t>(round % 3);
     }
-    // Here the close may have come before an open, which cleared it, in the middle of one, or behind it.
+    // At this point, the close may have come before an open (which cleared it), during one, or after one.
     ring.close();
     closer.join();
     CHECK(ring.closed());

@@ -12,7 +12,7 @@ namespace gradring {
 namespace {
 
 constexpr int64_t kRows = 256;             // how many rows are mapped at a time
-constexpr uint64_t kOrder = ~uint64_t{0};  // the key of a division's order, which is no epoch's
+constexpr uint64_t kOrder = ~uint64_t{0};  // the key of a division's order; no epoch has it
 
 class Numbers final : public Selection {
  public:
@@ -100,7 +100,7 @@ class SelectedSource final : public Source {
  private:
   std::shared_ptr<const Source> source_;
   std::shared_ptr<const Selection> selection_;
-  size_t own_;  // scratch of the source
+  size_t own_;  // how many bytes of scratch memory the inner source needs
 };
 
 }  // namespace

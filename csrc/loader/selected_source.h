@@ -1,4 +1,4 @@
-// SelectedSource: some samples of a source, in an order of their own; no sample is copied.
+// SelectedSource: some samples of a source, in any order, without copies of samples.
 #pragma once
 
 #include <memory>
@@ -10,20 +10,20 @@
 
 namespace gradring {
 
-// Which samples of a source: the i-th one is number map(i).
+// Says which samples of a source are selected: the i-th one is number map(i).
 class Selection {
  public:
   virtual ~Selection() = default;
   virtual int64_t length() const noexcept = 0;
-  // Of positions in [0, length); samples may be the same memory.
+  // Maps positions in [0, length) to numbers. `samples` may be the same memory as `positions`.
   virtual void map(const int64_t* positions, int64_t rows, int64_t* samples) const noexcept = 0;
 };
 
-// The samples with these numbers. Throws Error if one is not in [0, length).
+// Selects the samples with these numbers. Throws Error if one is not in [0, length).
 GRADRING_API std::shared_ptr<const Selection> select_numbers(std::vector<int64_t> numbers, int64_t length);
 
-// A part of all samples in constant memory: those from `begin` to `end` of their order, or all others. The order is that of
-// a permutation, or the source's own. Throws Error: an empty part, or bounds outside [0, length).
+// Selects a part of all samples in constant memory: those from `begin` to `end` of their order, or all others. The order is
+// a permutation, or the source's own. Throws Error if the part is empty, or a bound is not in [0, length].
 struct Part {
   int64_t begin = 0;
   int64_t end = 0;

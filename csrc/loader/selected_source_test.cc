@@ -15,7 +15,7 @@
 namespace gradring {
 namespace {
 
-// Row i of the column is (from + i, -(from + i)).
+// Makes a column whose row i is (from + i, -(from + i)).
 std::shared_ptr<const Column> pairs(int64_t rows, int64_t from) {
   auto data = std::make_shared<std::vector<int64_t>>();
   for (int64_t i = 0; i < rows; ++i) data->insert(data->end(), {from + i, -(from + i)});
@@ -27,7 +27,7 @@ std::shared_ptr<const Source> one_field(std::shared_ptr<const Column> column) {
   return std::make_shared<ColumnSource>(std::vector<std::shared_ptr<const Column>>{std::move(column)});
 }
 
-// The first number of each of these rows; checks the second.
+// Returns the first number of each of these rows, and checks the second.
 std::vector<int64_t> read(const Source& source, const std::vector<int64_t>& samples) {
   std::vector<int64_t> rows(2 * samples.size()), firsts;
   std::byte* field = reinterpret_cast<std::byte*>(rows.data());

@@ -96,13 +96,13 @@ class GRADRING_API SlotPool {
   uint32_t slots() const noexcept { return slots_; }
   uint32_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }
 
-  // Adds a slot and takes it. False if there are `most` already, or if memory or addresses are short. One thread at a time.
+  // Adds a slot and takes it. False if there are `most`, or if memory or addresses are short. For one thread at a time.
   bool grow(uint32_t* slot) noexcept;
   // Takes the free slot with the lowest number. False if there is none. One thread at a time.
   bool take(uint32_t* slot) noexcept;
   // Gives a slot back. Any thread may call it.
   void give(uint32_t slot) noexcept;
-  // wait_returned waits until a slot was given back since `seen`, which returns() gave. False at the deadline.
+  // wait_returned waits until a slot is given back after returns() returned `seen`. It returns false at the deadline.
   uint32_t returns() const noexcept { return returned_.value(); }
   bool wait_returned(uint32_t seen, Deadline deadline) noexcept { return returned_.wait_change(seen, deadline); }
   // Returns the memory of free slots to the system; their contents are lost.

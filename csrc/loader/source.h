@@ -43,7 +43,7 @@ struct PartTimes {
   uint64_t ns[kMost] = {};
 };
 
-// Tells a reader whether its rows are still wanted. A source that calls a user's function asks between samples.
+// Tells a reader whether its rows are still wanted. A source with a user's function asks between samples.
 class Stop {
  public:
   virtual bool asked() const noexcept = 0;
@@ -80,7 +80,7 @@ class GRADRING_API Source {
   // PartTimes::kMost.
   virtual std::vector<std::string> parts() const { return {}; }
 
-  // Turns numbers of samples here into those that the innermost source has for them: what users know.
+  // Turns this source's sample numbers into those of the innermost source, which users know.
   virtual void number(int64_t* samples, int64_t rows) const noexcept { (void)samples, (void)rows; }
 
   // Tells the source that these samples will be read soon, so that a file source can start to fetch what is not in memory. It

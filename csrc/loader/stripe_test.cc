@@ -1,4 +1,4 @@
-// A ring in shared memory whose producer is a process that is killed at random moments.
+// Tests a ring in shared memory whose producer is a process that is killed at random moments.
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/wait.h>

@@ -80,7 +80,7 @@ int Tuner::wish_active(const TunerWindow& w) const noexcept {
   const uint32_t active = active_.value();
   const double starved = w.consumer_wait / w.seconds;
   const double busy = w.worker_busy / w.seconds;
-  const bool all_busy = busy > kBusy * active;  // none is: so are all
+  const bool all_busy = busy > kBusy * active;  // also true if there is no worker
   if (starved > kStarved && all_busy && active_.may_rise()) return 1;
   if (!active_.may_fall()) return 0;
   if (active == 1 || active >= cores_) return -1;

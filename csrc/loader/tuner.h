@@ -9,10 +9,10 @@
 // each time. One number is on trial at a time, and the number of workers comes first.
 //
 // It tries more workers when the consumer waits although the workers are busy, and fewer when they mostly wait for space. It also
-// tries one worker fewer, however long anyone waits, where the workers and the consumer are more than the cores: they take each
-// other's time, and a batch is incomplete as long as one worker without a core still owes its share. And it tries no worker
-// instead of one, so that the consumer fills its batches itself: such a batch is already in the cache of the core that uses it.
-// Only a trial can tell whether these pay.
+// tries one worker fewer, however long anyone waits, where workers and consumer together are more than the cores: they then take
+// each other's time, and one worker without a core delays the batch of which it owes a part. And it tries no worker instead of
+// one, so that the consumer fills its batches itself: such a batch is already in the cache of the core that uses it. Only a trial
+// shows whether one of these helps.
 //
 // It tries twice as many batches ahead when the consumer waits although the workers wait too: batches then take uneven time,
 // which shows only over several windows. Otherwise it tries half as many from time to time, because batches that no cache holds
@@ -53,7 +53,7 @@ class Climber {
   bool on_trial() const noexcept { return tried_ != 0; }
   bool may_rise() const noexcept { return value_ < range_.most && up_.left == 0; }
   bool may_fall() const noexcept { return value_ > range_.least && down_.left == 0; }
-  // A window passed.
+  // Counts a window that has passed.
   void pass() noexcept;
   // Begins a trial, one step up (1) or down (-1). `rate` is the rate before the trial.
   void attempt(int step, double rate) noexcept;
@@ -61,7 +61,7 @@ class Climber {
   bool judge(double rate) noexcept;
 
  private:
-  // Whether a direction may be tried: windows until then, and how many the next failure costs.
+  // How many windows must pass before a direction is tried again, and how many after the next failed trial.
   struct Rest {
     uint32_t left = 0;
     uint32_t next = 8;
@@ -69,11 +69,11 @@ class Climber {
 
   bool end(bool good) noexcept;
 
-  uint32_t value_, other_ = 0;  // the one that is not in use now: the new one or that of before
+  uint32_t value_, other_ = 0;  // during a trial, the value that is not in use
   Range range_;
   int tried_ = 0;      // the step that is on trial; 0: none is
   bool back_ = false;  // whether the old value is being measured again
-  int left_ = 0;       // windows until it is judged
+  int left_ = 0;       // windows until the trial is judged
   double rate_before_ = 0;
   double rate_tried_ = 0;
   double rate_ = 0;
@@ -114,7 +114,7 @@ class GRADRING_API Tuner {
   Climber ahead_;
   Climber streaming_;  // 0 or 1
   uint32_t cores_;
-  int wish_ = 0;  // the last window's wish for more or fewer workers
+  int wish_ = 0;  // what the last window asked for: 1 more worker, 1 fewer (-1), or 0
   double last_rate_ = 0;
   Lately lately_;
   uint32_t changes_ = 0;

@@ -10,7 +10,8 @@ namespace {
 
 constexpr uint32_t kManyCores = 64;
 
-// A machine: `cores` workers run at full speed, each making `per_worker` batches a second; the consumer wants `wanted`.
+// A machine: `cores` workers run at full speed, and each makes `per_worker` batches per second; the consumer wants
+// `wanted`.
 TunerWindow window(uint32_t active, double cores, double per_worker, double wanted) {
   const double made = std::min<double>(active, cores) * per_worker;
   const double rate = std::min(made, wanted);
@@ -58,7 +59,7 @@ TEST_CASE("idle workers are sent to rest, and come back when they are needed") {
 }
 
 TEST_CASE("where a batch filled by its consumer is the cheapest, no worker stays") {
-  // Alone the consumer makes 100 a second; any worker slows it down.
+  // Alone, the consumer makes 100 batches per second; any worker slows it down.
   for (double with_workers : {60.0, 99.0, 101.0}) {
     Tuner tuner = workers(1, 4, 0);
     int none = 0;
@@ -83,14 +84,14 @@ TEST_CASE("where workers fill ahead, the consumer is rarely left to itself") {
 }
 
 TEST_CASE("where workers and consumer are more than the cores, one fewer is tried, whatever the waits") {
-  // Two workers on two cores: each waits for its own core, and the consumer for the later of them.
+  // Two workers and a consumer share two cores: each waits for a core, and the consumer waits for the later worker.
   Tuner tuner({2, 1, 2, 4, 4, 2, false});
   for (int i = 0; i < 100; ++i) {
     const double rate = tuner.active() == 1 ? 125 : 60 + i % 5;
     tuner.look({1.0, 0.4, 0.95 * tuner.active(), rate});
   }
   CHECK(tuner.active() == 1);
-  // Work that takes all of both: what one fewer costs is paid ever less often.
+  // Both workers are busy all the time: trials of one fewer, which cost speed, become rarer and rarer.
   Tuner working({1, 1, 2, 4, 4, 2, false});
   int both = 0;
   for (int i = 0; i < 1000; ++i) {
@@ -153,7 +154,7 @@ TEST_CASE("stores around the caches are kept where they pay, also when that chan
     return count;
   };
   CHECK(streaming(60, 100, 1000) < 50);
-  CHECK(streaming(300, 100, 2000) > 1400);  // it may have been at rest
+  CHECK(streaming(300, 100, 2000) > 1400);  // fewer than 2000, because a trial may have had to wait
   CHECK(streaming(60, 100, 2000) < 600);
   Tuner never({1, 1, 1, 4, 4, kManyCores, false});
   for (int i = 0; i < 100; ++i) never.look({1.0, 0.3, 0.5, 100});
@@ -161,7 +162,7 @@ TEST_CASE("stores around the caches are kept where they pay, also when that chan
 }
 
 TEST_CASE("a machine that turns faster for a while decides nothing") {
-  // Twice as fast for some time, beginning whenever a trial does; neither number brings anything.
+  // The machine is twice as fast for some time whenever a trial begins, but neither number changes the speed.
   Tuner tuner({2, 1, 4, 4, 16, kManyCores, false});
   int fast = 0, right = 0;
   for (int i = 0; i < 2000; ++i) {
@@ -195,7 +196,7 @@ TEST_CASE("workers and depth are not on trial at the same time") {
   Tuner tuner({1, 1, 4, 4, 16, kManyCores, false});
   for (int i = 0; i < 3000; ++i) {
     const uint32_t active = tuner.active(), ahead = tuner.ahead();
-    // Now one is missing, now the other.
+    // At some times more workers would help, at other times more batches ahead.
     tuner.look({1.0, 0.2, i / 100 % 2 ? 0.9 * active : 0.3 * active, 100.0 + i % 7 + 4 * active + ahead});
     REQUIRE((tuner.active() == active || tuner.ahead() == ahead));
   }

@@ -212,8 +212,8 @@ bool Worker::fill(uint64_t ticket, const Order& order) noexcept {
   const Range range = piece < pieces ? split({nullptr, piece, pieces}, order.rows(batch)) : Range{};
   WorkerBlock& block_of = control_.worker(index_ == kConsumer ? 0 : index_);
   if (announced_ && piece == 0) {
-    // A disk serves many requests at once sooner than a few. So announce the next batch while this one is read, and the
-    // first one too.
+    // A disk serves many requests at the same time faster than a few. So announce the next batch while this one is
+    // read, and the first one too.
     for (int64_t soon = batch == 0 ? 0 : batch + 1; soon < std::min(batch + 2, order.batches()); ++soon) {
       order.samples(soon, 0, order.rows(soon), announced_.get());
       filler_.source().will_read(announced_.get(), order.rows(soon));

@@ -53,7 +53,7 @@ class GRADRING_API Worker {
 
   Worker(const Control& control, const Filler& filler, SlotMap& slots, uint32_t index);
   void on_failure(Failed failed) { failed_ = std::move(failed); }
-  // For a worker process: note its resident memory now and then.
+  // Makes a worker process record its resident memory from time to time.
   void watch_memory() noexcept { watch_memory_ = true; }
 
   // Returns when the loader quits, or when `go_on` (asked about every 100 ms while idle) says no.
@@ -72,7 +72,7 @@ class GRADRING_API Worker {
   SlotMap& slots_;
   uint32_t index_;
   uint32_t stripe_;
-  std::unique_ptr<int64_t[]> announced_;  // room for the samples of a whole batch, if batches are cut into parts
+  std::unique_ptr<int64_t[]> announced_;  // memory for the samples of a whole batch, if batches have parts
   Failed failed_;
   bool watch_memory_ = false;
   Scratch scratch_;

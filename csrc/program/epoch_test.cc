@@ -226,7 +226,7 @@ TEST_CASE("no step allocates after the first") {
     CHECK(totals.steps == 32);
     CHECK(after - before == 0);
   }
-  // The counter counts.
+  // Checks that the counter counts.
   const long before = allocations.load(std::memory_order_relaxed);
   static void* volatile kept;  // volatile, because a compiler may leave out an allocation without effect
   kept = std::malloc(100);

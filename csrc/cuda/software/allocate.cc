@@ -22,7 +22,7 @@ cudaError_t allocate(void** address, size_t bytes, Kind kind) {
   return *address ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
-// Frees what begins at the address; all queued work ends first, as CUDA has it.
+// Frees the memory that begins at the address. As in CUDA, all queued work ends first.
 cudaError_t release(void* address, Kind kind) {
   if (!address) return cudaSuccess;
   const auto found = state().memory.find(reinterpret_cast<uintptr_t>(address));
@@ -68,7 +68,7 @@ cudaError_t cudaFreeHost(void* address) {
   return release(address, Kind::kPinned);
 }
 
-// Pages are registered, so two ranges that share a page cannot both be.
+// CUDA registers whole pages, so two ranges that share a page cannot both be registered.
 cudaError_t cudaHostRegister(void* address, size_t bytes, unsigned) {
   GRADRING_ENTER("cudaHostRegister", Manner::kForbiddenInCapture);
   if (!address || bytes == 0) return note(cudaErrorInvalidValue);
@@ -106,12 +106,13 @@ cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
   return cudaSuccess;
 }
 
-// The address is known at once; the memory exists from its turn in the stream on, and to no other stream without an event.
+// The caller gets the address immediately. The memory exists once the stream has run the allocation; other streams need
+// an event.
 cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t handle) {
   GRADRING_ENTER("cudaMallocAsync");
   CUstream_st* stream = stream_of(handle);
   if (!stream) return note(cudaErrorInvalidResourceHandle);
-  if (stream->capture) {  // memory nodes of graphs: not here
+  if (stream->capture) {  // memory nodes of graphs are not supported
     stream->capture->broken = true;
     return note(cudaErrorStreamCaptureUnsupported);
   }
@@ -120,7 +121,7 @@ cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t handle) {
   if (bytes == 0) return cudaSuccess;
   const size_t used = state().used[static_cast<size_t>(stream->device)];
   if (bytes <= state().options.memory && used > state().options.memory - bytes)
-    finish_all();  // for what queued frees give
+    finish_all();  // queued frees may release enough memory
   void* memory = map_allocation(bytes, Kind::kDevice, stream->device, true);
   if (!memory) return cudaErrorMemoryAllocation;
   *address = memory;
@@ -142,7 +143,7 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t handle) {
   }
   found->second.freed = true;
   const size_t bytes = found->second.bytes;
-  // The write lets a race detector see a use that is not ordered before the free.
+  // The write makes a race detector report a use that is not ordered before the free.
   return submit(*stream, {"cudaFreeAsync",
                           [address, bytes] {
                             std::memset(address, 0xff, bytes);

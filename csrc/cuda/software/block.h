@@ -16,14 +16,14 @@ struct Thread {
   char* stack = nullptr;
   State state = State::kReady;
   Site site;
-  unsigned mask = 0;    // of the warp operation that it waits in
-  uint64_t value = 0;   // what it brings to a barrier, shuffle or vote
-  int source = 0;       // the lane whose value it wants
-  uint64_t result = 0;  // what it takes away
+  unsigned mask = 0;    // the mask of the warp operation that it waits in
+  uint64_t value = 0;   // its input to a barrier, shuffle or vote
+  int source = 0;       // the lane whose value a shuffle reads
+  uint64_t result = 0;  // its result of a barrier, shuffle or vote
 };
 
-// Those lanes of a warp that meet under one mask. Orders are announced at two points in turn: a fast lane, already on its
-// way to the next meeting, must not be ordered before a slow one that has yet to leave this one.
+// The lanes of a warp that synchronize under one mask. Two points alternate in announcing orders to ThreadSanitizer: a
+// fast lane that is already in the next meeting must not be ordered before a slow lane that has not left this one.
 struct Meeting {
   unsigned mask = 0, arrived = 0;
   unsigned turn = 0;
@@ -33,7 +33,7 @@ struct Meeting {
 struct Block {
   int count = 0, live = 0;
   std::vector<Thread> threads;
-  int arrived = 0;  // at the block's barrier
+  int arrived = 0;  // threads that wait at the block's barrier
   Site site;
   Vote vote = Vote::kNone;
   unsigned turn = 0;
@@ -58,7 +58,7 @@ inline constexpr size_t kSharedLimit = 227 << 10;
 // The running thread and its block.
 Block& running_block();
 Thread& running_thread();
-void yield();                           // back to the scheduler
-void* new_shared_memory(size_t bytes);  // full of NaN; freed when the grid has ended
+void yield();                           // goes back to the scheduler
+void* new_shared_memory(size_t bytes);  // filled with NaN; freed when the grid has ended
 
 }  // namespace gradring::software

@@ -33,16 +33,16 @@ struct Options {
   int devices = 1;
   int processors = 4;
   double patience_seconds = 30;  // how long work may spin before it counts as hung
-  bool report_leaks = true;      // when the process ends
+  bool report_leaks = true;      // report leaks when the process ends
   std::vector<Fault> faults;
 };
 
 Options options_from_environment();
 
-// A new device: it forgets all that was queued or allocated.
+// Starts a new device, which forgets all that was queued or allocated.
 void restart(const Options& options);
 
-// What is still allocated, registered or not destroyed; empty if nothing.
+// Lists what is still allocated, registered or not destroyed; empty if there is nothing.
 std::string leaks();
 
 // How often each call was made since the start, "run" included.

@@ -18,7 +18,7 @@ Place place_of(const void* address, size_t bytes) {
     if (found->freed) return Place::kRefused;
     return is_device_kind(*found) ? Place::kDevice : Place::kPinned;
   }
-  // Neither the beginning nor the end may lie in an allocation that does not hold it all.
+  // Refuse a range that overlaps an allocation without lying wholly within it.
   const char* begin = static_cast<const char*>(address);
   for (const auto& [base, each] : state().memory) {
     const auto at = reinterpret_cast<uintptr_t>(begin);
@@ -38,7 +38,7 @@ bool fits(cudaMemcpyKind kind, Place to, Place from) {
   }
 }
 
-// The C library's, which the sanitizers watch.
+// Calls the C library's memcpy, which the sanitizers watch.
 __attribute__((noinline)) void copy_bytes(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t handle, bool synchronous) {
@@ -55,11 +55,11 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
   std::shared_ptr<std::vector<char>> staged;
   if (source == Place::kPageable) {
     staged = std::make_shared<std::vector<char>>(bytes);
-    end_unseen();  // the caller reads its own memory: that is to be seen
+    end_unseen();  // the caller reads its own memory, which the race detector must see
     copy_bytes(staged->data(), from, bytes);
     begin_unseen();
   }
-  if (target == Place::kPageable) {  // through pinned memory, and on by the caller
+  if (target == Place::kPageable) {  // the copy goes to pinned memory, and the caller copies from there
     auto landing = std::make_shared<std::vector<char>>(bytes);
     if (cudaError_t code = submit(*stream, {"memcpy to pageable",
                                             [=] { copy_bytes(landing->data(), staged ? staged->data() : from, bytes); },

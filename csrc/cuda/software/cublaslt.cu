@@ -1,5 +1,6 @@
-// cuBLASLt's table for the software device. Algorithm 0 rounds a sum in double once; algorithm 1 rounds the halves of k, the
-// first of which it keeps in the workspace, and adds them. So a test sees which of them ran, and a workspace that is shared.
+// cuBLASLt's table for the software device. Algorithm 0 rounds a sum in double once; algorithm 1 rounds the halves of
+// k, the first of which it keeps in the workspace, and adds them. So a test can see which of them ran, and whether two
+// products wrongly share a workspace.
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
 
@@ -22,7 +23,7 @@ struct Preference {
   size_t workspace = 0;
 };
 
-// In columns first: d = op(a) op(b) + beta d, of m x n.
+// Column-major: d = op(a) op(b) + beta d, of m x n.
 template <class T>
 struct Arguments {
   int64_t m, n, k, lda, ldb, ldd;
@@ -86,7 +87,7 @@ int set_preference(LtDescription preference, int attribute, const void* value, s
   return lt::kSuccess;
 }
 
-// The extents, or kInvalidValue if the matrices do not fit together.
+// Finds the extents. Returns kInvalidValue if the matrices do not fit together.
 int extents(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, int64_t* m, int64_t* n, int64_t* k) {
   const auto number = [](uint64_t x) { return static_cast<int64_t>(x); };
   *m = number(p.trans_a ? a.columns : a.rows), *k = number(p.trans_a ? a.rows : a.columns);

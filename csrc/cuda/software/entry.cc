@@ -81,13 +81,13 @@ void start(const Options& options) {
   }
 }
 
-// Freed memory, and the pages around an allocation, are without access.
+// Handles faults: freed memory and the pages around an allocation are not accessible.
 void report_fault(int, siginfo_t* what, void*) {
   fail("illegal address %p: freed, or outside of every allocation", what->si_addr);
 }
 
 void watch_faults() {
-  if (kAddressSanitizer) return;  // it reports them itself, with more
+  if (kAddressSanitizer) return;  // AddressSanitizer reports faults itself, in more detail
   struct sigaction action {};
   action.sa_sigaction = report_fault;
   action.sa_flags = SA_SIGINFO;

@@ -1,4 +1,5 @@
-// The way into the runtime: every call holds the device's one lock, counts itself, and fails if it is told to.
+// Every call of the software runtime enters here: it holds the device's one lock, counts itself, and fails if a test
+// says so.
 //
 // | variable | writer       | readers      | order            | why                                     |
 // |----------|--------------|--------------|------------------|-----------------------------------------|
@@ -17,7 +18,7 @@ class Lock {
   static void give();
 };
 
-// What belongs to a thread of the host.
+// The state of a thread of the host.
 struct HostThread {
   int device = 0;
   cudaError_t last = cudaSuccess;
@@ -40,11 +41,11 @@ class Entry {
 
  private:
   cudaError_t begin(const char* call, Manner manner);
-  bool inside_ = false;  // before error_, whose making sets it
+  bool inside_ = false;  // declared before error_, whose initialization sets it
   cudaError_t error_;
 };
 
-cudaError_t note(cudaError_t code);           // as the thread's last error
+cudaError_t note(cudaError_t code);           // sets the thread's last error
 CUstream_st* stream_of(cudaStream_t handle);  // null if there is no such stream
 void break_captures();
 

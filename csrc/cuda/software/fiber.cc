@@ -57,7 +57,8 @@ char* take_stack() {
 }
 
 void return_stack(char* stack) {
-  // Fresh pages for the next: the race detector must not compare two threads that had one stack after the other.
+  // Give the next thread new pages: the race detector must not compare two threads that used the same stack one after
+  // the other.
   if (kThreadSanitizer) {
     munmap(stack - kGuard, kGuard + kStackBytes);
   } else {
@@ -67,7 +68,7 @@ void return_stack(char* stack) {
 
 void prepare(Context* context, char* stack, void (*entry)()) {
   void** top = reinterpret_cast<void**>(stack + kStackBytes);
-  *--top = nullptr;  // entry's return address: it has none, and the stack is aligned as after a call
+  *--top = nullptr;  // a null return address for entry, which aligns the stack as a call does
   *--top = reinterpret_cast<void*>(entry);
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
   context->stack_pointer = top;

@@ -1,5 +1,6 @@
-// A stack of its own for each GPU thread. Switching saves the registers that the System V ABI says a call keeps. Nothing
-// here is per thread of the operating system: any thread that holds the device's lock may go on with any fiber.
+// Fibers: each GPU thread has a stack of its own. A switch saves the registers that a call keeps according to the
+// System V ABI. Nothing here belongs to a thread of the operating system: any thread that holds the device's lock may
+// run any fiber.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,7 @@ namespace gradring::software {
 
 inline constexpr size_t kStackBytes = 128 << 10;
 
-// Where to go on: a fiber, or the scheduler that runs fibers.
+// Where a fiber, or the scheduler that runs fibers, continues.
 struct Context {
   void* stack_pointer = nullptr;
   void* identity = nullptr;            // for ThreadSanitizer
@@ -21,13 +22,13 @@ struct Context {
 char* take_stack();
 void return_stack(char* stack);
 
-// Makes `context` begin with `entry`, which must never return, at the top of `stack`.
+// Makes `context` begin with a call of `entry`, which must never return, at the top of `stack`.
 void prepare(Context* context, char* stack, void (*entry)());
 
-// Goes from one to the other. last: `from` never goes on.
+// Switches from one to the other. With `last`, `from` never runs again.
 void switch_context(Context* from, Context* to, bool last);
 
-// What `entry` calls first.
+// `entry` must call this first.
 void finish_first_switch();
 
 }  // namespace gradring::software

@@ -1,4 +1,4 @@
-// Capture, graphs, and kernels: what is launched at once or kept in a graph.
+// Capture, graphs, and kernel launches, which run or become nodes of a graph.
 #include <algorithm>
 
 #include "cuda/software/block.h"
@@ -84,7 +84,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   if (capture->mode != cudaStreamCaptureModeRelaxed && capture->thread != std::this_thread::get_id()) {
     return note(cudaErrorStreamCaptureWrongThread);
   }
-  // Every other stream's last node must be reached from this one's.
+  // The last nodes of all other streams must be predecessors of this stream's last node.
   std::vector<bool> reached(capture->nodes.size());
   std::vector<int> left = stream->capture_tail;
   while (!left.empty()) {
@@ -109,7 +109,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
   GRADRING_ENTER("cudaGraphGetNodes");
-  if (!graph || !count || nodes) return note(cudaErrorInvalidValue);  // the number alone
+  if (!graph || !count || nodes) return note(cudaErrorInvalidValue);  // only the number of nodes can be queried
   *count = graph->nodes.size();
   return cudaSuccess;
 }

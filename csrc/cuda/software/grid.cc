@@ -20,14 +20,14 @@ struct Grid::State {
   Launch launch;
   GridOptions options;
   std::mt19937_64 random;
-  std::vector<uint64_t> order;  // of the blocks
-  size_t next = 0;              // block to begin
+  std::vector<uint64_t> order;  // the order in which blocks begin
+  size_t next = 0;              // the next block to begin
   size_t most_resident = 1;
   std::vector<std::unique_ptr<Block>> resident;
   std::vector<void*> shared;
   std::vector<int> ready;
   Context scheduler;
-  char end = 0;  // where all threads announce that they have finished
+  char end = 0;  // the address at which all threads announce that they have finished
 
   Block* block = nullptr;
   Thread* thread = nullptr;
@@ -101,7 +101,7 @@ void Grid::State::begin_block() {
   for (Thread& each : fresh.threads) {
     each.stack = take_stack();
     prepare(&each.context, each.stack, enter);
-    each.context.identity = new_identity();  // unordered with all others of this grid
+    each.context.identity = new_identity();  // not ordered with any other thread of this grid
   }
 }
 
@@ -128,7 +128,7 @@ void Grid::State::report_deadlock(const Block& stuck) const {
   fail("deadlock: %d of %d threads wait%s", stuck.live, stuck.count, text.c_str());
 }
 
-// Every thread that can runs once. False if all of them only spun.
+// Runs every thread once that can run. Returns false if all of them only spun.
 bool Grid::State::pass(Block& current) {
   ready.clear();
   for (int k = 0; k < current.count; ++k) {
@@ -174,7 +174,7 @@ bool Grid::step() {
   bool moved = true;
   while (moved && (s.next < s.order.size() || !s.resident.empty())) {
     moved = false;
-    // One block at a time to its end, unless it spins: then the next begins, until no more fit.
+    // Run one block at a time to its end. If a block only spins, the next begins, until no more fit.
     for (size_t i = 0; i < s.resident.size() || (s.next < s.order.size() && i < s.most_resident); ++i) {
       if (i == s.resident.size()) s.begin_block();
       Block& current = *s.resident[i];

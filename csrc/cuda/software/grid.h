@@ -33,16 +33,16 @@ struct Launch {
 enum class BlockOrder { kForward, kReverse, kSeeded };
 
 struct GridOptions {
-  BlockOrder order = BlockOrder::kForward;  // of blocks, and of the threads within a block
+  BlockOrder order = BlockOrder::kForward;  // the order of blocks, and of the threads within a block
   uint64_t seed = 0;
-  int resident_threads = 4 * 2048;  // blocks beyond these begin when others have finished
+  int resident_threads = 4 * 2048;  // further blocks begin when others have finished
 };
 
 class Grid {
  public:
   Grid(Launch launch, const GridOptions& options);
   ~Grid();
-  // True when the kernel is finished; false when all that could run spins.
+  // Runs a step. Returns true when the kernel has finished, and false when every thread that could run spins.
   bool step();
 
   struct State;
@@ -51,22 +51,23 @@ class Grid {
   std::unique_ptr<State> state_;
 };
 
-// How often threads of any grid have done more than spin.
+// Counts how often threads of any grid have done more than spin.
 extern int64_t grid_moves;
 
-// The name for messages.
+// The name of the running kernel, for messages.
 const char* running_kernel();
 
-// What the running GPU thread calls. Participants of one barrier, shuffle or vote must come from one place of the source.
+// Functions that the running GPU thread calls. The participants of one barrier, shuffle or vote must call it at the
+// same place in the source.
 extern const Coordinates* now;
 enum class Vote { kNone, kOr, kAnd, kCount };
 int block_barrier(Vote vote, bool mine, const Site& site);
 void warp_barrier(unsigned mask, const Site& site);
-uint64_t shuffle(unsigned mask, uint64_t mine, int source, const Site& site);  // orders no memory
-unsigned ballot(unsigned mask, bool mine, const Site& site);                   // orders no memory
+uint64_t shuffle(unsigned mask, uint64_t mine, int source, const Site& site);  // does not order memory accesses
+unsigned ballot(unsigned mask, bool mine, const Site& site);                   // does not order memory accesses
 void* shared_memory(const void* key, size_t bytes, const char* name);
 void* dynamic_shared_memory();
-void relax();  // in every turn of a loop that waits for memory
+void relax();  // called in every turn of a loop that waits for memory
 
 inline unsigned linear_thread() {
   return now->thread.x + now->threads.x * (now->thread.y + now->threads.y * now->thread.z);

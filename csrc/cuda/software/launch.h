@@ -1,4 +1,4 @@
-// How a kernel comes to the software runtime: its arguments by value, as CUDA takes them.
+// Launches a kernel on the software runtime. Its arguments are copied by value, as in CUDA.
 #pragma once
 
 #include <cuda_runtime_api.h>

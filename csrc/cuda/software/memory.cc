@@ -33,7 +33,7 @@ Allocation* allocation_of(const void* address, size_t bytes, uintptr_t* base) {
   auto found = memory.upper_bound(at);
   if (found == memory.begin()) return nullptr;
   --found;
-  // Of registered memory a copy may begin in one and end in another: that is no allocation's.
+  // A copy may begin in one registered range and end in another: it then belongs to no allocation.
   if (at + bytes > found->first + found->second.bytes || (at == found->first + found->second.bytes && bytes == 0))
     return nullptr;
   if (base) *base = found->first;
@@ -81,7 +81,7 @@ void* map_allocation(size_t bytes, Allocation::Kind kind, int device, bool strea
     return nullptr;
   }
   allow_bytes(memory, made.mapped);
-  fill(memory, 0xff, bytes);  // NaN in every float type
+  fill(memory, 0xff, bytes);  // all bits set: NaN in every float type
   fill(static_cast<char*>(memory) + bytes, kCanary, made.mapped - bytes);
   forbid_bytes(static_cast<char*>(memory) + bytes, made.mapped - bytes);
   s.memory[reinterpret_cast<uintptr_t>(memory)] = made;
@@ -102,7 +102,7 @@ void unmap_allocation(uintptr_t base) {
   if (gone.kind == Allocation::Kind::kDevice) s.used[static_cast<size_t>(gone.device)] -= gone.bytes;
   s.memory.erase(base);
   if (gone.memfd >= 0) close(gone.memfd);
-  // The addresses stay taken, without access: a late use is a fault and not another allocation's damage.
+  // Keep the addresses reserved but inaccessible: a late use then faults, and cannot damage another allocation.
   mmap(memory, gone.mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 

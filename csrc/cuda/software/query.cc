@@ -59,7 +59,7 @@ constexpr Named kErrors[] = {
      "attempt to terminate a thread-local capture sequence from another thread"},
 };
 
-// A handle's 64 bytes, filled in part.
+// The content of a handle, which has 64 bytes and is only partly used.
 struct Handle {
   uint64_t magic;
   int32_t process, memfd;
@@ -72,7 +72,7 @@ constexpr uint64_t kMagic = 0x6772616472696e67;
 
 extern "C" {
 
-// Reading an error is no failure point, and works when the device is lost.
+// Reading an error never fails, and works even if the device is lost.
 cudaError_t cudaGetLastError(void) {
   const Lock held;
   const cudaError_t code = state().sticky != cudaSuccess ? state().sticky : host_thread().last;
@@ -178,7 +178,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* address) {
   GRADRING_ENTER("cudaIpcGetMemHandle");
   uintptr_t base = 0;
   const Allocation* found = allocation_of(address, 1, &base);
-  // A handle is of a whole allocation, and not of a stream-ordered one.
+  // A handle stands for a whole allocation, and not for a stream-ordered one.
   if (!handle || !found || found->kind != Allocation::Kind::kDevice || found->stream_ordered || found->freed) {
     return note(cudaErrorInvalidValue);
   }

@@ -1,5 +1,5 @@
-// What the software device says of a program that is wrong: one line on standard error, and the process ends with
-// kErrorStatus, because no program may go on from there.
+// Reports an error of the tested program: writes one line to standard error, and ends the process with
+// kErrorStatus, because the program cannot continue.
 #pragma once
 
 namespace gradring::software {

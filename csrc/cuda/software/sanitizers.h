@@ -1,5 +1,5 @@
-// What the sanitizers are told. This folder itself is compiled without ThreadSanitizer, which so sees the GPU's threads and
-// the queued operations as CUDA would have them, and only those orders that are announced here.
+// Tells the sanitizers about GPU threads and orders. This folder itself is compiled without ThreadSanitizer, which
+// therefore sees GPU threads and queued operations as in CUDA, and only those orders that are announced here.
 #pragma once
 
 #include <cstddef>
@@ -34,10 +34,10 @@ namespace gradring::software {
 #if defined(GRADRING_SOFTWARE_TSAN)
 inline constexpr bool kThreadSanitizer = true;
 inline void* current_identity() { return __tsan_get_current_fiber(); }
-// It begins after everything that its maker has done.
+// The new identity is ordered after everything that its maker has done.
 inline void* new_identity() { return __tsan_create_fiber(0); }
-// The last thousand stay: ThreadSanitizer gives the number of a destroyed one to the next, and takes the two for one thread,
-// between whose accesses there is no race.
+// Keep the last thousand identities: ThreadSanitizer reuses the number of a destroyed one, and would then treat the two as
+// one thread, whose accesses cannot race.
 inline void destroy_identity(void* identity) {
   static void* kept[1024] = {};
   static unsigned next = 0;
@@ -46,7 +46,7 @@ inline void destroy_identity(void* identity) {
   if (place) __tsan_destroy_fiber(place);
   place = identity;
 }
-// 1: without announcing an order.
+// 1: The flag 1 means: switch without announcing an order.
 inline void take_identity(void* identity) { __tsan_switch_to_fiber(identity, 1); }
 inline void announce_after(void* point) { __tsan_acquire(point); }
 inline void announce_before(void* point) { __tsan_release(point); }
@@ -70,7 +70,7 @@ inline void begin_unseen() {}
 inline void end_unseen() {}
 #endif
 
-// What the machine does for a GPU thread, on that thread's stack and under its identity.
+// While this exists, the race detector ignores what the runtime does on a GPU thread's stack and under its identity.
 struct Unseen {
   Unseen() { begin_unseen(); }
   ~Unseen() { end_unseen(); }

@@ -1,5 +1,5 @@
-// Which queued operation runs when. Each has an identity of its own for ThreadSanitizer: it begins after the call that queued
-// it and after the operations it waits for, and after nothing else.
+// Decides which queued operation runs when. Each operation has an identity of its own for ThreadSanitizer. It is ordered
+// after the call that queued it and after the operations that it waits for, and after nothing else.
 #include <sched.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ bool is_ready(const Operation& operation) {
   return std::all_of(operation.after.begin(), operation.after.end(), [](const auto& each) { return each->done; });
 }
 
-// An operation whose failure CUDA reports later, by the next call.
+// Whether an operation fails. CUDA reports such a failure at the next call.
 bool fails_now(State& device) {
   const int number = ++device.calls["run"];
   for (const Fault& each : device.options.faults) {
@@ -34,7 +34,7 @@ GridOptions grid_options(State& device) {
   return {device.options.order, device.random(), 2048 * device.options.processors};
 }
 
-// Runs it to its end, or until it only spins. False if it spins.
+// Runs an operation to its end, or until it only spins. Returns false if it spins.
 bool execute(const OperationRef& operation) {
   State& device = state();
   Operation& op = *operation;
@@ -69,7 +69,7 @@ bool execute(const OperationRef& operation) {
   return true;
 }
 
-// One ready operation, of the schedule's choice. False if none could go on.
+// Runs one ready operation, which the schedule chooses. Returns false if none could go on.
 bool run_one() {
   State& device = state();
   std::vector<OperationRef> ready;
@@ -83,7 +83,7 @@ bool run_one() {
   return false;
 }
 
-// Nothing but what must be done before `operation`, and itself.
+// Runs `operation` and what it waits for, and nothing else.
 bool run_needed(const OperationRef& operation) {
   if (operation->done) return true;
   const std::vector<OperationRef> after = operation->after;
@@ -135,7 +135,7 @@ void wait_for(const OperationRef& operation) {
     if (waited.count() > state().options.patience_seconds) {
       fail("'%s' waits for ever: everything that could run spins", operation->work.name.c_str());
     }
-    Lock::give();  // to another thread of the host, which may have what this waits for
+    Lock::give();  // let another thread of the host run: it may provide what this waits for
     sched_yield();
     Lock::take();
   }
@@ -147,7 +147,8 @@ void finish_all() {
   for (const OperationRef& each : all) wait_for(each);
 }
 
-// Stream order, and the legacy stream's: it waits for all blocking streams of its device, and they for it.
+// Queues work in stream order. The legacy stream also waits for all blocking streams of its device, and they wait for
+// it.
 cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> more) {
   State& device = state();
   if (stream.capture) {

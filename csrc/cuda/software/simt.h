@@ -1,4 +1,4 @@
-// CUDA's device language for g++: its names, over grid.h. cuda/device.h includes it, and nothing else does.
+// CUDA's device language for g++, made from grid.h. Only cuda/device.h includes this file.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -37,13 +37,14 @@ inline constexpr int warpSize = 32;
 
 namespace gradring::software {
 
-// Two ordinary accesses of each side, which ThreadSanitizer watches: a memcpy of 16 bytes may be expanded behind its back.
+// Copies by two ordinary accesses per side, which ThreadSanitizer watches; it may not see a memcpy of 16 bytes that the
+// compiler expands.
 inline void copy_16_bytes(void* to, const void* from) {
   typedef uint64_t __attribute__((may_alias)) Word;
   for (int i = 0; i < 2; ++i) static_cast<Word*>(to)[i] = static_cast<const Word*>(from)[i];
 }
 
-// Any 32- or 64-bit value through a shuffle.
+// Sends any 32- or 64-bit value through a shuffle.
 template <class T>
 T shuffle_value(unsigned mask, T value, int source, const Site& site) {
   static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);

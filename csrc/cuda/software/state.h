@@ -1,5 +1,5 @@
-// The software runtime's state: queued operations, streams, events, graphs and memory. Everything here belongs to the
-// holder of the device's lock (see entry.h).
+// The software runtime's state: queued operations, streams, events, graphs and memory. Only the holder of the
+// device's lock (see entry.h) may use it.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -21,7 +21,7 @@
 
 namespace gradring::software {
 
-// A counted pointer without atomics, which ThreadSanitizer would take for orders between the operations.
+// A counted pointer without atomics: ThreadSanitizer would treat them as orders between the operations.
 template <class T>
 class Ref {
  public:
@@ -48,7 +48,7 @@ class Ref {
   T* object_ = nullptr;
 };
 
-// What an operation does: a kernel, or a function that runs in one go.
+// What an operation does: a kernel, or a function that runs without a pause.
 struct Work {
   std::string name;
   std::function<void()> run;
@@ -62,9 +62,9 @@ struct Operation {
   std::vector<Ref<Operation>> after;
   std::unique_ptr<Grid> grid;
   bool begun = false, done = false;
-  int64_t finished_at = 0;  // the device's count of operations: its clock
+  int64_t finished_at = 0;  // the device's clock (its count of operations) at the end
   void* identity = nullptr;
-  char edge = 0;  // where its end is announced
+  char edge = 0;  // the address at which its end is announced
   ~Operation();
 };
 using OperationRef = Ref<Operation>;
@@ -119,10 +119,10 @@ bool is_device_kind(const Allocation& allocation);
 // scheduler.cc
 cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> more = {});
 OperationRef queue(Work work, std::vector<OperationRef> after);
-void let_run();  // as the schedule has it, after something was queued
+void let_run();  // runs what the schedule wants to run after something was queued
 void wait_for(const OperationRef& operation);
-void let_run_for_query();  // a program that polls must come to its end in every schedule
-void run_some();           // a seeded schedule's random progress
+void let_run_for_query();  // lets a program that polls make progress in every schedule
+void run_some();           // makes the random progress of a seeded schedule
 void finish_all();
 
 bool is_sticky(cudaError_t code);

@@ -43,7 +43,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
   return create(stream, flags, priority);
 }
 
-// Queued work still runs: it holds what it needs.
+// Queued work still runs, because each operation keeps alive what it needs.
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   GRADRING_ENTER("cudaStreamDestroy");
   CUstream_st* stream = stream_of(handle);
@@ -174,7 +174,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return note(state().sticky);
 }
 
-// The device's clock counts operations: one is a microsecond.
+// The device's clock counts operations, one microsecond each.
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   GRADRING_ENTER("cudaEventElapsedTime");
   if (!exists(start) || !exists(end) || !start->timing || !end->timing) return note(cudaErrorInvalidResourceHandle);
@@ -197,7 +197,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
       event->capture->broken = true;
       return note(cudaErrorStreamCaptureImplicit);
     }
-    if (!stream->capture) {  // it joins the capture
+    if (!stream->capture) {  // the stream joins the capture
       stream->capture = event->capture;
       stream->capture_tail.clear();
     }

@@ -1,4 +1,4 @@
-// Where threads of a block meet: barriers, and the shuffles and votes of a warp.
+// How threads of a block synchronize: barriers, and the shuffles and votes of a warp.
 #include <cstring>
 
 #include "cuda/software/block.h"
@@ -23,7 +23,7 @@ Thread* lane_of(Block& block, size_t warp, int lane) {
   return index < block.threads.size() ? &block.threads[index] : nullptr;
 }
 
-// Every lane that another lane of the warp waits for must come, to the same place, with the same mask.
+// Checks that every lane that another lane of the warp waits for comes to the same place, with the same mask.
 void check_mask(Block& block, size_t warp, const Thread& me, unsigned mask, const Site& site) {
   if (!(mask >> lane_number() & 1)) fail("%s is not in its own mask %08x", Who(me).text, mask);
   for (int lane = 0; lane < 32; ++lane) {
@@ -55,7 +55,7 @@ Meeting& meeting_of(Block& block, size_t warp, unsigned mask) {
   return block.warps[warp].back();
 }
 
-// The last lane to come hands every lane its result.
+// The last lane that arrives gives every lane its result.
 void meet(unsigned mask, const Site& site, bool orders_memory) {
   const Unseen unseen;
   Block& block = running_block();

@@ -11,7 +11,7 @@ namespace gradring {
 
 namespace {
 
-// How many rows are announced to the system before they are read, once a read has had to wait for the disk.
+// How many rows are announced to the system before they are read, after a read had to wait for the disk.
 constexpr int kColdRows = 2048;
 
 thread_local long faults_at_begin = 0;
@@ -138,7 +138,7 @@ void FileColumn::fetch(const int64_t* samples, int64_t rows) const noexcept {
   for (int64_t row = 0; row < rows;) {
     int64_t next = row + 1;
     while (next < rows && samples[next] == samples[next - 1] + 1) ++next;
-    // The rows are one run of bytes, for which the system's own read-ahead was measured to be faster than announcing each part.
+    // The rows are one run of bytes. For these, the system's own read-ahead was measured to be faster than announcements.
     if (row == 0 && next == rows && rows > 1) return;
     file_->will_read(offset_of(samples[row]), (next - row - 1) * layout_.strides[0] + row_reach_);
     row = next;

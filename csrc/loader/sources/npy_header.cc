@@ -56,11 +56,11 @@ class Literal {
     for (; at_ != end_ && *at_ >= '0' && *at_ <= '9'; ++at_) {
       if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *at_ - '0', &value)) return false;
     }
-    take_raw('L');  // Python 2 wrote it
+    take_raw('L');  // Python 2 wrote this suffix
     *out = value;
     return true;
   }
-  // (), (3,), (3, 4)
+  // Reads a tuple such as (), (3,) or (3, 4).
   bool integers(std::vector<int64_t>* out) {
     out->clear();
     if (!take('(')) return false;
@@ -189,7 +189,7 @@ Status parse_fields(Literal& literal, const char* path, ArrayHeader* header) {
   while (!literal.take(']')) {
     HeaderField field;
     if (!literal.take('(')) return damaged;
-    if (literal.take('(')) {  // (title, name)
+    if (literal.take('(')) {  // a pair (title, name)
       if (!literal.text(&text) || !literal.take(',') || !literal.text(&field.name) || !literal.take(')'))
         return damaged;
     } else if (!literal.text(&field.name)) {
@@ -212,7 +212,7 @@ Status parse_fields(Literal& literal, const char* path, ArrayHeader* header) {
     field.offset = header->record_bytes;
     header->record_bytes += total;
     if (header->record_bytes > (int64_t{1} << 40) || header->fields.size() == kMaxFields) return damaged;
-    if (!field.name.empty()) header->fields.push_back(field);  // without a name: padding
+    if (!field.name.empty()) header->fields.push_back(field);  // a field without a name is padding
   }
   return header->fields.empty() ? damaged : Status{};
 }

@@ -14,7 +14,7 @@ std::vector<int64_t> strides_of(const ArrayHeader& header) {
   for (size_t i = 0; i < strides.size(); ++i) {
     const size_t axis = header.fortran_order ? i : strides.size() - 1 - i;
     strides[axis] = step;
-    if (__builtin_mul_overflow(step, header.shape[axis], &step)) step = 0;  // another axis is then 0 long
+    if (__builtin_mul_overflow(step, header.shape[axis], &step)) step = 0;  // only if another axis has length 0
   }
   return strides;
 }

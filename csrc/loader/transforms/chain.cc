@@ -20,7 +20,7 @@ constexpr int64_t kRepeatUpTo = 8;
 // Above this value kQuotient is not proved to be exact, so the division is kept.
 constexpr int64_t kMostProofs = 4096;
 
-// The position of the chain's kernel in TransformKernels, or -1 if it has none of its own.
+// The index of the chain's kernel in TransformKernels, or -1 if no kernel has exactly these operations.
 int find_signature(const ChainOp* ops, size_t length) noexcept {
   for (int i = 0; i < kChains; ++i) {
     const ChainSignature& candidate = kChainSignatures[i];
@@ -103,7 +103,7 @@ void ChainStage::pick_kernel() {
   fused_ = (from_ == Dtype::kUint8 ? kernels.chain_uint8 : kernels.chain_float32)[signature][arrays];
 }
 
-// Tries every value of a byte with every operand, so that no theorem about rounding is needed.
+// Tries every value of a byte with every operand, so that it needs no theorem about rounding.
 bool ChainStage::quotient_is_exact() const {
   if (distinct_ > kMostProofs) return false;
   const auto& values = float32_.values;

@@ -114,7 +114,7 @@ void Compiler::cast(Dtype to) {
   spec_.dtype = to;
 }
 
-// In the dtype that the row has, which is a floating one.
+// Adds arithmetic in the row's dtype, which is a floating-point one.
 void Compiler::arithmetic(ChainStep step) {
   auto* chain = last<ChainNode>();
   if (chain == nullptr) {

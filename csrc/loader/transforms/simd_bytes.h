@@ -1,4 +1,4 @@
-// Bytes as floats, and a fused multiply-add, in the vectors of ops/simd.h. Included by transform_cpu.cc alone.
+// Bytes as floats, and a fused multiply-add, in the vectors of ops/simd.h. Only transform_cpu.cc includes this file.
 //
 // They are written with intrinsics because GCC 12 compiles __builtin_convertvector from bytes to floats element by element, and a
 // plain loop over bytes into blocks of 64 elements, after which it does the rest (16 elements of a row of 784) one by one.

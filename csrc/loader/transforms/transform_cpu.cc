@@ -29,7 +29,7 @@ GRADRING_INLINE T apply(T x, const T* const* operands, int place, int64_t i) {
 
 template <class T, class From, bool kArray, ChainOp... ops>
 void chain(T* to, const void* from_bytes, int64_t count, const T* const* operands) {
-  // A row of a memory-mapped record may start anywhere.
+  // A row of a memory-mapped record may start at any address.
   typedef From Unaligned __attribute__((aligned(1)));
   const Unaligned* from = static_cast<const Unaligned*>(from_bytes);  // not auto, which drops the attribute
   // Copies of the operands, so that the compiler knows that stores to `to` do not change them.
@@ -37,7 +37,7 @@ void chain(T* to, const void* from_bytes, int64_t count, const T* const* operand
   if constexpr (sizeof...(ops) > 0) {
     for (int k = 0; k < kLongestChain + 1; ++k) held[k] = operands[k];
   }
-#ifndef __clang__  // which does not know it
+#ifndef __clang__  // Clang does not know this pragma
 #pragma GCC ivdep
 #endif
   for (int64_t i = 0; i < count; ++i) {
@@ -64,7 +64,7 @@ GRADRING_INLINE Vec<float> apply_vector(Vec<float> x, const Vec<float>* operands
   }
 }
 
-// The same for bytes, which is the dtype of most images. It works on whole vectors to the end of the row.
+// A chain kernel for bytes, the dtype of most images. It works on whole vectors up to the end of the row.
 template <bool kArray, ChainOp... ops>
 void chain_bytes(float* to, const void* from_bytes, int64_t count, const float* const* operands) {
   constexpr int64_t kStep = kWidth<float>;

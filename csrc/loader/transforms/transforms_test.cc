@@ -16,13 +16,13 @@ using namespace gradring::testing;
 
 namespace {
 
-// Rounded to float on its own, whatever the compiler would like to fuse.
+// Rounds to float. The compiler cannot fuse this with other operations.
 float rounded(float x) {
   volatile float held = x;
   return held;
 }
 
-// Runs a plan on one row that ends where its memory ends, so that a sanitizer sees each byte beyond.
+// Runs a plan on one row that ends where its memory ends, so that a sanitizer sees every access beyond.
 template <class To, class From>
 std::vector<To> run(const RowPlan& plan, const std::vector<From>& row, const RowKey& key = {}, size_t offset = 0) {
   const size_t bytes = row.size() * sizeof(From);

@@ -60,7 +60,7 @@ std::string name(const Options& options) {
 
 }  // namespace gradring::software
 
-// ThreadSanitizer's: a race ends the process, with a status of its own.
+// ThreadSanitizer calls this: a race ends the process with a status of its own.
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
   return "halt_on_error=1:exitcode=67:die_after_fork=0";
 }

@@ -10,20 +10,20 @@
 namespace gradring::software {
 
 struct Outcome {
-  int status = 0;    // of the process; 128 + the signal that ended it
-  std::string said;  // on standard output and error
+  int status = 0;    // the exit status, or 128 + the signal that ended the process
+  std::string said;  // the text on standard output and error
 };
 
-// program: 0 if its results were right. Leaks count as an error, with what is leaked as the message.
+// `program` returns 0 if its results were right. Leaks count as an error, whose message lists them.
 Outcome run_apart(const Options& options, const std::function<int()>& program);
 
-// Eager, lazy, and as many seeds; each with an order of blocks and threads of its own.
+// Returns the eager and the lazy schedule, and `seeds` random ones, each with another order of blocks and threads.
 std::vector<Options> every_schedule(int seeds);
 std::string name(const Options& options);
 
 }  // namespace gradring::software
 
-// In a program: a call that must succeed.
+// For use in a program: a call that must succeed.
 #define OK(call)                                                  \
   do {                                                            \
     if (const cudaError_t code_ = (call); code_ != cudaSuccess) { \

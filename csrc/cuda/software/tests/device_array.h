@@ -1,5 +1,5 @@
-// For tests of kernels: arrays at chosen offsets, and a run in every schedule. Only *.cu include it. On a card, where one
-// schedule is as good as another, a program runs twice.
+// For tests of kernels: arrays at chosen offsets, and a run in every schedule. Only *.cu include it. On a GPU, which has
+// no choice of schedule, a program runs twice.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -23,7 +23,7 @@ inline std::vector<Options> every_schedule(int) { return std::vector<Options>(2)
 
 namespace gradring::testing {
 
-// An array of device memory whose first element lies `offset` elements beyond a 16-byte boundary; what surrounds it is poison.
+// An array of device memory whose first element lies `offset` elements after a 16-byte boundary, surrounded by poison.
 template <class T>
 class DeviceArray {
  public:
@@ -39,7 +39,7 @@ class DeviceArray {
   DeviceArray& operator=(const DeviceArray&) = delete;
 
   T* data() const { return memory_ + offset_; }
-  // Its values; what lies before and behind must still be poison.
+  // Returns the values, and checks that the poison before and after them is intact.
   std::vector<T> read() const {
     std::vector<T> all(offset_ + size_ + 1);
     REQUIRE(cudaMemcpy(all.data(), memory_, all.size() * sizeof(T), cudaMemcpyDeviceToHost) == cudaSuccess);

@@ -99,7 +99,7 @@ int feed_program(Plant plant) {
   Feed f;
   if (make(f, plant) != 0) return 1;
   if (plant == kLegacyOrderAssumed) {
-    // As if a non-blocking stream waited for the legacy stream.
+    // The bug: the program relies on a non-blocking stream to wait for the legacy stream.
     OK(cudaMemsetAsync(f.out, 0, 8, nullptr));
     OK(LAUNCH(keep_largest, dim3(1), dim3(32), 0, f.side, f.out, f.out + 1, 1));
     OK(cudaStreamSynchronize(f.side));

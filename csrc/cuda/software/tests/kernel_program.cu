@@ -1,4 +1,4 @@
-// Kernels with bugs to plant.
+// Kernels into which a test can plant bugs.
 #include <cstdio>
 #include <vector>
 
@@ -12,7 +12,7 @@ namespace {
 
 using namespace gradring::device;
 
-// Sums of rows, by vectors where they fit. One block a row, in turn.
+// Sums of rows, by vectors where they fit. Each block handles one row after another.
 template <int P>
 __global__ void row_sums(const float* x, float* sums, int rows, int columns) {
   SHARED_ARRAY(float, parts, kMostWarps);
@@ -68,7 +68,7 @@ __global__ void row_sums(const float* x, float* sums, int rows, int columns) {
   }
 }
 
-// Each thread takes its neighbour's number, through shared memory of its warp.
+// Each thread reads its neighbour's number from its warp's shared memory.
 template <int P>
 __global__ void rotate(const int* x, int* y, int n) {
   SHARED_ARRAY(int, values, 128);
@@ -100,7 +100,7 @@ __global__ void smallest(const int* x, int n, int* least, int* blocks) {
   }
 }
 
-// Each block publishes a number, waits for all, and takes the next block's.
+// Each block publishes a number, waits for all blocks, and reads the next block's number.
 template <int P>
 __global__ void pass_on(int* numbers, int* turns, int* taken) {
   const int me = static_cast<int>(blockIdx.x), all = static_cast<int>(gridDim.x);
@@ -162,7 +162,7 @@ int run() {
   for (int row = 0; row < rows; ++row) {
     float sum = 0;
     for (int j = 0; j < columns; ++j) sum += x[static_cast<size_t>(row * columns + j)];
-    right &= got[static_cast<size_t>(row)] == sum;  // whole numbers: exact
+    right &= got[static_cast<size_t>(row)] == sum;  // sums of whole numbers are exact
   }
   for (int i = 0; i < n; ++i) {
     const int from = (i & ~31) + (i + 1) % 32;

@@ -96,7 +96,7 @@ int registration(Plant plant) {
   const size_t from = plant == kCopyAcrossRegistrations ? page : 0;
   OK(cudaMemcpyAsync(device, host + from, 2 * page, cudaMemcpyHostToDevice, stream));
   if (plant == kPinnedWrittenDuringCopy) {  // a registered page is read when the copy runs
-    for (int i = 0; i < 16; ++i) host[i] = static_cast<char>(2 + i % 2);  // not memset, which GCC expands unwatched
+    for (int i = 0; i < 16; ++i) host[i] = static_cast<char>(2 + i % 2);  // no memset: GCC would expand it unchecked
   }
   char back[16];
   OK(cudaMemcpyAsync(back, device, sizeof back, cudaMemcpyDeviceToHost, stream));

@@ -1,4 +1,4 @@
-// Programs with bugs to plant. 0 plants none: the program is then right in every schedule.
+// Programs into which a test can plant a bug. 0 plants none: the program is then right in every schedule.
 #pragma once
 
 namespace gradring::software {

@@ -1,4 +1,4 @@
-// Each planted bug is found, and the programs without one are clean in every schedule.
+// Tests that each planted bug is found, and that programs without one are clean in every schedule.
 #include "cuda/software/tests/plants.h"
 
 #include <doctest/doctest.h>
@@ -14,14 +14,14 @@ namespace {
 
 using Program = int (*)(Plant);
 
-// By what a bug is found: kAnywhere in every build; kRace by ThreadSanitizer whatever the schedule.
+// Which builds find a bug: kAnywhere: every build; kRace: a build with ThreadSanitizer, in every schedule.
 enum class By { kAnywhere, kRace };
 struct Planted {
   const char* name;
   Plant plant;
   Program program;
   By by;
-  const char* says;  // part of the message, where the message is ours
+  const char* says;  // a part of the message, if the software device reports the bug
 };
 
 const Planted kPlanted[] = {
@@ -93,14 +93,14 @@ TEST_CASE("programs without a bug are clean in every schedule") {
 TEST_CASE("planted bugs are found") {
   for (const Planted& planted : kPlanted) {
     if (planted.by == By::kRace && !kThreadSanitizer) continue;
-    // Eager is the kindest schedule: what it shows does not depend on luck.
+    // The eager schedule hides most bugs, so a bug that it shows is found in every run.
     for (const Options& options : every_schedule(planted.by == By::kRace ? 2 : 0)) {
       const Outcome outcome = run(planted, options);
       INFO(std::string(planted.name), ", ", name(options), ": ", outcome.said);
       CHECK(outcome.status != 0);
       if (planted.says && outcome.status != 68) CHECK(outcome.said.find(planted.says) != std::string::npos);
       const bool race = outcome.said.find("data race") != std::string::npos;
-      const bool fault = outcome.said.find("illegal address") != std::string::npos;  // where it comes first
+      const bool fault = outcome.said.find("illegal address") != std::string::npos;  // it may come before the race
       if (planted.by == By::kRace) CHECK((race || fault));
     }
   }
