@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from gradring.paths import get_include, get_library
     from gradring.trainer import Trainer
 
-# Imported on first use, so that `import gradring` stays cheap: a public name and the module that defines it. What needs
-# another package to be installed is not in __all__.
+# Public names and the modules that define them. A module is imported on first use, so that `import gradring` stays
+# cheap. Names that need another package are not in __all__.
 _MODULES = (
     "callbacks",
     "comm",
@@ -81,7 +81,7 @@ _NAMES = {
     "set_num_threads": "_core",
 }
 
-# A layer that is called asks for what runs it; `import gradring.nn` alone does not import that.
+# A call of a layer needs the module that runs it, which `import gradring.nn` alone does not import.
 hooks.forward.load = lambda: import_module("gradring.session")
 hooks.save.load = lambda: import_module("gradring.model_file")
 

@@ -1,5 +1,5 @@
-"""What this process is doing, for ranks that wait for it. Code that waits or works long reports it here, and communicators
-register to be told."""
+"""Records what this process is doing, for ranks that wait for it. Code that waits or works long reports it here, and
+communicators register as listeners."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ __all__ = ["Listener", "doing", "listen", "waits_for_data"]
 
 
 class Listener(Protocol):
-    """Whom an activity is told: its name ('' for none), for how many seconds others shall have patience, and whether it lasts
-    only until the next operation of the communicator."""
+    """An object that is notified of activities: the name ('' for none), for how many seconds other ranks should wait, and
+    whether the activity ends with the communicator's next operation."""
 
     def publish_activity(self, name: str, patience: float, passing: bool) -> None: ...
 
 
 _listeners: WeakSet[Listener] = WeakSet()
-_under_way: list[str] = []  # activities within each other, the innermost last
+_under_way: list[str] = []  # nested activities, the innermost last
 
 
 def listen(listener: Listener) -> None:
-    """Tell `listener` of every activity from now on, as long as the listener lives."""
+    """Notify `listener` of every activity from now on, as long as the listener lives."""
     _listeners.add(listener)
 
 
 def waits_for_data(patience: float) -> None:
-    """A consumer waits for a batch, at most for that many seconds more; its next collective ends the activity."""
+    """Report that a consumer waits for a batch, at most ``patience`` seconds longer; its next collective ends the
+    activity."""
     for listener in tuple(_listeners):
         listener.publish_activity("waiting for data", patience, True)
 
 
 @contextmanager
 def doing(name: str) -> Iterator[None]:
-    """The block is 'saving', 'in a callback' or 'computing'; the others' deadline begins anew when it ends."""
+    """Report that the block is ``name``: 'saving', 'in a callback' or 'computing'. When it ends, the other ranks'
+    deadline starts again."""
     _under_way.append(name)
     _publish(name)
     try:

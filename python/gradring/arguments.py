@@ -18,12 +18,12 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any, also: str) -> type[Exception]:
-    """TypeError; ValueError for a word where another word, which ``also`` shows in quotes, may stand."""
+    """Raise TypeError; or ValueError for a word, if another word (which ``also`` shows in quotes) would be accepted."""
     return ValueError if isinstance(value, str) and "'" in also else TypeError
 
 
 def whole(where: str, argument: str, value: Any, least: int, most: int | None = None, *, also: str = "") -> int:
-    """An int from ``least`` to ``most``. NumPy's ints are ints, bools are not; ``also`` is what else may be given.
+    """An int from ``least`` to ``most``. NumPy's ints are ints, bools are not; ``also`` says what else is accepted.
 
     >>> whole("Linear", "inputs", 3, 1)
     3
@@ -58,7 +58,7 @@ def auto_or_whole(where: str, argument: str, value: Any, least: int, most: int) 
 
 
 def byte_count(where: str, argument: str, value: Any) -> int | None:
-    """A number of bytes of at least 1, or None. A float such as ``1e9`` is cut to whole bytes.
+    """A number of bytes of at least 1, or None. A float such as ``1e9`` is rounded down to whole bytes.
 
     >>> byte_count("Loader", "memory_budget", 2e9)
     2000000000
@@ -69,7 +69,7 @@ def byte_count(where: str, argument: str, value: Any) -> int | None:
 
 
 def seconds(where: str, argument: str, value: Any) -> float:
-    """A positive number of seconds. None and infinity wait for ever.
+    """A positive number of seconds. None and infinity mean no limit.
 
     >>> seconds("Loader", "timeout", None)
     inf
@@ -118,7 +118,7 @@ def real(
 
 
 def flag(where: str, argument: str, value: Any) -> bool:
-    """True or False, as Python's bool or NumPy's; a word such as ``"no"``, which would count as true, is an error.
+    """True or False, as Python's bool or NumPy's; a word such as ``"no"``, which Python counts as true, is an error.
 
     >>> flag("Loader", "shuffle", "no")
     Traceback (most recent call last):
@@ -131,7 +131,7 @@ def flag(where: str, argument: str, value: Any) -> bool:
 
 
 def float_dtype(where: str, dtype: Any) -> Any:
-    """``"float32"`` or ``"float64"``, from anything that ``numpy.dtype`` takes for it."""
+    """``"float32"`` or ``"float64"``, from anything that ``numpy.dtype`` accepts for it."""
     try:
         name = dtype if dtype is None else np.dtype(dtype).name
     except TypeError:

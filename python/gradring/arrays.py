@@ -19,12 +19,12 @@ _EXPECTED = "an array (NumPy, anything with __array__ or DLPack, a DataFrame or 
 
 
 def as_ndarray(where: str, argument: str, value: Any, *, expected: str = _EXPECTED) -> NDArray[Any]:
-    """An ndarray of any dtype but object, without a copy where there is one already.
+    """Convert to an ndarray of any dtype but object, without a copy if ``value`` has such memory already.
 
-    Takes ndarrays and their subclasses, ``__array_interface__``, ``__array__``, buffers and DLPack in CPU memory, tensors
-    that require gradients, numeric DataFrames and Series, and lists of numbers or of arrays of equal shape. Raises
-    ``TypeError`` or ``ValueError`` with the way out for sparse matrices, ragged lists, bytes, object arrays, and arrays
-    that hide values or compute by rules of their own.
+    Accepts ndarrays and their subclasses, ``__array_interface__``, ``__array__``, buffers and DLPack in CPU memory,
+    tensors that require gradients, numeric DataFrames and Series, and lists of numbers or of arrays of equal shape.
+    Raises ``TypeError`` or ``ValueError`` that says what to do for sparse matrices, ragged lists, bytes, object arrays,
+    masked arrays, and subclasses with an ``__array_ufunc__`` of their own.
 
     >>> as_ndarray("predict", "x", [[1, 2], [3, 4]]).shape
     (2, 2)
@@ -39,7 +39,8 @@ def as_ndarray(where: str, argument: str, value: Any, *, expected: str = _EXPECT
 
 
 def as_numbers(where: str, argument: str, value: Any) -> NDArray[Any]:
-    """``as_ndarray``, and the dtype is one that training computes with or casts: bools, integers, floats."""
+    """Convert as ``as_ndarray`` does, and check that the dtype is one that training uses or casts: bools, integers,
+    floats."""
     array = as_ndarray(where, argument, value)
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise TypeError(f"[{where}] {argument} must be numbers, got dtype {array.dtype}{_advice(array.dtype)}")
@@ -81,7 +82,7 @@ def _converted(where: str, argument: str, value: Any, expected: str) -> NDArray[
         return _stacked(where, argument, value, expected)
     if isinstance(value, (str, bytes, bytearray, dict, set, frozenset)) or value is None:
         raise TypeError(f"{label} is a {kind}: expected {expected}")
-    if hasattr(value, "detach"):  # PyTorch does not give the memory of a tensor that autograd records.
+    if hasattr(value, "detach"):  # PyTorch refuses the memory of a tensor that autograd records.
         value = _tensor(label, value)
     if _has(value, "__cuda_array_interface__"):
         raise TypeError(f"{label} is a CUDA array ({kind}): this build computes on the CPU")
@@ -113,7 +114,7 @@ def _nothing() -> None:
 
 
 def _has(value: Any, name: str) -> bool:
-    """hasattr, where a property may raise anything (PyTorch's do)."""
+    """``hasattr`` for objects whose properties may raise any exception, as PyTorch's do."""
     try:
         return hasattr(value, name)
     except Exception:
@@ -142,7 +143,7 @@ def _tensor(label: str, value: Any) -> Any:
 
 
 def _frame(label: str, frame: Any) -> NDArray[Any]:
-    """A DataFrame's columns side by side, if all are numbers."""
+    """Convert a DataFrame to an array of its columns, if all are numbers."""
     whole = np.asarray(frame.to_numpy())
     if whole.dtype.kind in "fiub":
         return whole
@@ -158,7 +159,7 @@ def _frame(label: str, frame: Any) -> NDArray[Any]:
 def _series(label: str, series: Any) -> NDArray[Any]:
     array = np.asarray(series.to_numpy())
     if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "fiub":
-        # A nullable column of numbers: what is missing becomes NaN.
+        # In a nullable column of numbers, missing values become NaN.
         array = series.to_numpy(dtype="float64", na_value=np.nan)
     if array.dtype.kind not in "fiub":
         raise TypeError(

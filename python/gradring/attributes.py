@@ -1,4 +1,4 @@
-"""Attributes of the library's own objects: nothing that is assigned is ignored in silence."""
+"""Attributes of the library's own objects: an assignment either takes effect or raises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Settled"]
 
 
 class _SettledType(ABCMeta):
-    """Marks an object as complete when its ``__init__``, those of subclasses included, has returned."""
+    """Marks an object as complete when its ``__init__`` has returned, including those of subclasses."""
 
     def __call__(cls, *args: Any, **named: Any) -> Any:
         made = super().__call__(*args, **named)
@@ -19,18 +19,18 @@ class _SettledType(ABCMeta):
 
 
 class Settled(metaclass=_SettledType):
-    """Public attributes are read-only once the object is made, except those in ``_settable`` and properties that can be
-    set; a name that means nothing raises ``AttributeError``, with the one that may have been meant.
+    """Makes public attributes read-only once the object is made, except those in ``_settable`` and properties that can
+    be set. An unknown name raises ``AttributeError``, which suggests a similar name.
 
-    A subclass outside this package may keep what it likes, under any name that is not in ``_fixed``. Names that begin
-    with an underscore are not looked at.
+    A subclass outside this package may set any attribute whose name is not in ``_fixed``. Names that begin with an
+    underscore are not checked.
     """
 
     _settable: ClassVar[frozenset[str]] = frozenset()
     _fixed: ClassVar[frozenset[str]] = frozenset()
     _settled = False
 
-    if not TYPE_CHECKING:  # with this method in sight, a type checker would take every name for one that can be set
+    if not TYPE_CHECKING:  # if a type checker saw this method, it would allow assignments to every name
 
         def __setattr__(self, name: str, value: Any) -> None:
             if name[:1] == "_" or not self._settled or name in self._settable:
@@ -46,7 +46,7 @@ class Settled(metaclass=_SettledType):
                 self._changed(name)
 
     def _changed(self, name: str) -> None:
-        """A subclass outside this package has changed one of its own attributes."""
+        """Called when a subclass outside this package has changed one of its own attributes."""
 
     def _refusal(self, name: str) -> str:
         kind = type(self).__name__

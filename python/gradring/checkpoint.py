@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files that appear whole or not at all, and of which every byte is checked when they are read.
+"""Checkpoints: safetensors files that appear whole or not at all. Reading checks every byte of a file.
 
 The format is https://huggingface.co/docs/safetensors: the length of a JSON header as a little-endian uint64, the
 header, and the tensors' bytes without gaps. Any safetensors reader opens these files. Reading one never runs code and
@@ -130,7 +130,7 @@ def _sums(name: str, text: Any, tensors: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """C order, little-endian."""
+    """The array in C order and little-endian."""
     if array.dtype.name not in _CODES:
         raise TypeError(f"[checkpoint] tensor {name!r} has dtype {array.dtype}, which safetensors cannot hold")
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
@@ -152,12 +152,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _header(file: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], int]:
-    """The header, and where the tensors' bytes begin."""
+    """The header, and the offset at which the tensors' bytes begin."""
     if size < 8:
         raise CheckpointCorrupt(f"[checkpoint] {name} is truncated or foreign: {size} bytes, expected at least 8")
     beginning = file.read(9)
     for magic, what in _FOREIGN.items():
-        # The length of a header may have the bytes of another format's magic number: 640 begins as a pickle does.
+        # A header's length may look like another format's magic number: a file with a length of 640 begins like a
+        # pickle.
         if beginning.startswith(magic) and beginning[8:] != b"{":
             raise CheckpointCorrupt(f"[checkpoint] {name} is foreign: it is {what}, not a safetensors file")
     (length,) = struct.unpack("<Q", beginning[:8])
@@ -180,7 +181,7 @@ def _whole(value: object) -> bool:
 
 
 def _dtype_of(name: str, tensor: str, entry: Any, start: int, size: int) -> np.dtype[Any]:
-    """The dtype of a tensor whose description makes sense."""
+    """The dtype of a tensor, after a check of its description."""
     where = f"[checkpoint] {name}: tensor {tensor!r}"
     try:
         code, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -227,7 +228,7 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 
 def _check_layout(name: str, header: Mapping[str, Any], size: int) -> None:
-    """Tensors lie side by side, without gaps, to the file's end."""
+    """Check that tensors lie side by side, without gaps, to the file's end."""
     end = 0
     for tensor, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         first, last = entry["data_offsets"]

@@ -1,4 +1,4 @@
-"""Names that stand for objects and ways, as types: a type checker then finds one that is not there."""
+"""The words that arguments accept, as types, so that a type checker finds a wrong one."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ LossName = Literal["cross_entropy", "mse", "binary_cross_entropy", "mae", "huber
 MetricName = Literal["accuracy", "mae", "r2"]
 Nonfinite = Literal["raise", "ignore"]
 OnError = Literal["raise", "skip"]
-Parallel = Literal["allreduce"]  # the only way that one process needs
+Parallel = Literal["allreduce"]  # the only choice so far

@@ -1,4 +1,4 @@
-"""Finds out why this installation cannot use a CUDA device, and which command mends that."""
+"""Finds out why this installation cannot use a CUDA device, and which command fixes that."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def _driver_library() -> bool:
 
 
 def require(device: str, who: str) -> int:
-    """The number of ``device`` ("cuda" or "cuda:N"), or DeviceUnavailable with what the doctor says."""
+    """The number of ``device`` ("cuda" or "cuda:N"), or DeviceUnavailable with the text that `gradring doctor`
+    prints."""
     _, _, text = device.partition(":")
     if device != "cuda" and not (device.startswith("cuda:") and text.isdecimal()):
         raise ValueError(f"[{who}] device is {device!r}: write 'cpu', 'cuda' or 'cuda:0'")

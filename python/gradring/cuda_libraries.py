@@ -11,7 +11,7 @@ from gradring.errors import DeviceUnavailable
 
 __all__ = ["MAJOR", "Library", "cublaslt"]
 
-MAJOR = 13  # of cuBLAS, whose functions the module _cuda declares
+MAJOR = 13  # the version of cuBLAS whose functions the module _cuda declares
 _FIX = f"pip install 'nvidia-cublas>={MAJOR},<{MAJOR + 1}'"
 
 
@@ -25,7 +25,7 @@ class Library(NamedTuple):
 
 @cache
 def cublaslt(who: str = "Trainer") -> Library:
-    """cuBLASLt, or DeviceUnavailable that says what is missing and the command that brings it."""
+    """Load cuBLASLt. Raises DeviceUnavailable, which says what is missing and the command that installs it."""
     try:
         pathfinder = import_module("cuda.pathfinder")
     except ImportError:

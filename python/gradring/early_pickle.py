@@ -1,4 +1,4 @@
-"""A function in the form in which worker processes get it: pickled before its first sample."""
+"""Pickles a function for worker processes before its first sample is made."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["EarlyPickle"]
 
 
 class EarlyPickle:
-    """A pickle of a function; large buffers in it are not copied. Raises ``TypeError`` with the way out.
+    """Pickle a function; large buffers in it are not copied. Raises ``TypeError`` that says what to do.
 
-    What a worker could not import, because it was defined in a notebook or an interactive session, and what pickle cannot
-    name, such as a lambda, goes through cloudpickle if that is installed.
+    If cloudpickle is installed, it pickles what a worker could not import, such as a function of a notebook, and what
+    pickle cannot name, such as a lambda.
     """
 
     def __init__(self, function: Any, owner: str) -> None:
@@ -47,7 +47,7 @@ class EarlyPickle:
         return data
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # Older protocols have no buffers apart.
+        # Older protocols have no out-of-band buffers.
         buffers = self._buffers if protocol >= 5 else [bytearray(buffer.raw()) for buffer in self._buffers]
         return _restored, (self._data, buffers, self._owner)
 

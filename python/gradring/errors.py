@@ -26,7 +26,7 @@ class GradringError(RuntimeError):
 
 
 class NotBuilt(GradringError, NotImplementedError, AttributeError):
-    """Something that is planned, and that this version does not have; to ``hasattr``, it is not there.
+    """A planned feature that this version does not have; ``hasattr`` returns False for it.
 
     >>> issubclass(NotBuilt, NotImplementedError)
     True
@@ -52,8 +52,8 @@ class LoaderError(GradringError):
 class WorkerDied(LoaderError):
     """A loader's worker process ended without finishing its batch.
 
-    ``pid``; ``signal`` that killed it, or None with its ``exit_code``, which is None too if something else in this
-    process waited for the worker first; ``resident_bytes`` after its last batch.
+    ``pid`` is the process. ``signal`` killed it; if None, it ended with ``exit_code``, which is also None if other
+    code in this process waited for the worker first. ``resident_bytes`` is its memory after its last batch.
     """
 
     pid: int = 0
@@ -63,13 +63,14 @@ class WorkerDied(LoaderError):
 
 
 class DeviceUnavailable(GradringError):
-    """The device that was asked for is not there, or this installation was built without it."""
+    """The requested device does not exist, or this installation was built without support for it."""
 
 
 class PeerDied(GradringError):
     """Another rank ended while this one waited for it.
 
-    ``rank``; ``signal`` that killed it, or None; ``op``, the operation, and ``sequence``, its number on this rank.
+    ``rank`` is the rank that ended, and ``signal`` what killed it, or None; ``op`` is the operation, and ``sequence``
+    its number on this rank.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class PeerDied(GradringError):
 class PeerStalled(GradringError):
     """Another rank did not answer before the deadline.
 
-    ``rank``; ``op``, the operation, and ``sequence``, its number on this rank.
+    ``rank`` is the rank that did not answer; ``op`` is the operation, and ``sequence`` its number on this rank.
     """
 
     def __init__(self, message: str = "", *, rank: int = -1, op: str = "", sequence: int = 0) -> None:

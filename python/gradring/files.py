@@ -17,7 +17,8 @@ _LONGEST_NAME = 200  # characters of the target's name within the temporary one:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Write a new file beside ``path`` and put it in its place when the block ends; an error leaves ``path`` as it was.
+    """Write a new file beside ``path``, which replaces ``path`` when the block ends; after an error ``path`` is as it
+    was.
 
     The file is on the disk before it gets its name, and the name before this returns, so that a crash at any moment
     leaves either the old file or the new one. A device, a named pipe, a socket or a folder at ``path`` raises
@@ -36,7 +37,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
             check_replaceable(target)
-            os.replace(temporary, target)  # while the lock says that the file has an owner
+            os.replace(temporary, target)  # while the lock shows that the file has an owner
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -49,7 +50,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
-    """Raises ``OSError`` if there is something at ``path`` that is no regular file."""
+    """Raise ``OSError`` if ``path`` exists and is no regular file."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -63,7 +64,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what processes that were killed while they wrote ``path`` have left beside it.
+    """Remove the files that processes left beside ``path`` when they were killed while writing it.
 
     A writer holds a lock on its file, which the system releases when the writer ends, however it ends.
     """
@@ -102,7 +103,7 @@ def _open_temporary(target: str) -> tuple[str, IO[bytes]]:
     """A new, locked file beside the target."""
     folder, name = os.path.split(target)
     while True:
-        # Do not use tempfile, which makes private files: this one must get the permissions of an ordinary file.
+        # Do not use tempfile, which makes private files: this file must get the permissions of an ordinary one.
         temporary = os.path.join(folder, f".{name[:_LONGEST_NAME]}.{os.getpid()}.{os.urandom(4).hex()}")
         file = open(temporary, "xb")  # noqa: SIM115 (the caller closes it)
         with suppress(OSError):  # Where locks do not work, no process removes leftovers, so the file is safe.

@@ -24,7 +24,7 @@ from gradring.training_state import TrainingState, newest
 __all__ = ["EVALUATE", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
 
 _LOG = logging.getLogger("gradring.trainer")
-EVALUATE = 1024  # samples at a time; large, since nothing is kept for a backward pass
+EVALUATE = 1024  # samples per batch; large, because no backward pass needs them
 
 
 class Clock:
@@ -32,18 +32,18 @@ class Clock:
 
     def __init__(self) -> None:
         self.epochs = self.validation = self.native = 0.0
-        self._began: float | None = None  # what the session had worked when the run that goes on began
+        self._began: float | None = None  # the session's native seconds when the current run began
 
     def begin(self, worked: float) -> None:
-        """A run begins; the session has worked so long before it."""
+        """Note the start of a run; the session has worked for ``worked`` seconds before it."""
         self._began = worked
 
     def end(self, worked: float) -> None:
-        """The run has ended."""
+        """Note the end of the run."""
         self.native, self._began = self._native(worked), None
 
     def timings(self, session: dict[str, float]) -> Timings:
-        """With the seconds that the session gives, by phase."""
+        """The timings: the session's seconds by phase, and those of validation and Python."""
         python = self.epochs - self.validation - self._native(sum(session.values()))
         return Timings({**session, "validation": self.validation, "python": max(python, 0.0)})
 
@@ -71,7 +71,7 @@ class FitRun:
         limit: int | None,
         resumed: str | os.PathLike[str] | None,
     ) -> None:
-        """Train on ``source`` and validate with ``check``; ``epochs`` are all in all if the run was resumed."""
+        """Train on ``source`` and validate with ``check``; ``epochs`` is the total if the run was resumed."""
         state, session, listeners = self._state, self._session, self._listeners
         session.limit = limit
         names = session.metric_names()
@@ -151,7 +151,7 @@ class FitRun:
             with self._gate.writing():
                 metrics = session.train(self._source, state.epoch, state.batch, self._report)
         finally:
-            state.batch = session.batches()  # all of them, should Ctrl-C come before the epoch counts
+            state.batch = session.batches()  # all batches, in case Ctrl-C comes before the epoch is counted
             state.running = False
         if self._check is not None:
             validating, began_ns = time.perf_counter(), time.perf_counter_ns()
@@ -175,7 +175,7 @@ class FitRun:
         if self._listeners:
             began_ns = time.perf_counter_ns()
             with activity.doing("in a callback"):
-                # Checkpoints come last, and find in the others' states what they made of it.
+                # Checkpoints come last, so that they save the other callbacks' states after this epoch.
                 for listener in self._listeners:
                     listener.on_epoch_end(run)
             _traced("callbacks", began_ns)
@@ -183,20 +183,20 @@ class FitRun:
 
 
 def _traced(name: str, began: int) -> None:
-    """A span of the trace, if one is being recorded."""
+    """Add a span to the trace, if one is being recorded."""
     if _core.trace_is_on():
         _core.trace_record(name, began, time.perf_counter_ns())
 
 
 def _style(verbose: Any) -> Any:
-    """That of the progress report; None for no report. The numbers are Keras's."""
+    """The style of the progress report; None for no report. The numbers mean the same as in Keras."""
     if isinstance(verbose, int) and verbose in (0, 1, 2):
         return (None, "auto", "lines")[verbose]
     return choice("Trainer.fit", "verbose", verbose, ("auto", "bar", "lines", 0, 1, 2), "or True or False")
 
 
 def _require_files_of_their_own(listeners: Iterable[Callback]) -> None:
-    """``ValueError`` if two of the library's callbacks write the same file: one would be lost."""
+    """Raise ``ValueError`` if two of the library's callbacks write the same file, because one would be lost."""
     writers: dict[str, Callback] = {}
     for listener in listeners:
         path = getattr(listener, "path", None)
@@ -211,7 +211,7 @@ def _require_files_of_their_own(listeners: Iterable[Callback]) -> None:
 
 
 def _each(listeners: Iterable[Any], call: Callable[[Any], object]) -> list[Exception]:
-    """Call it with each, and return what they raised. Ctrl-C ends it, once all others were called."""
+    """Call ``call`` with each listener, and return the exceptions. Ctrl-C is raised after all were called."""
     failed: list[Exception] = []
     ended: BaseException | None = None
     for listener in listeners:
@@ -243,7 +243,7 @@ def newest_checkpoint(listeners: Iterable[Callback]) -> str | None:
 
 
 def listeners_of(callbacks: Any, verbose: Any) -> list[Callback]:
-    """The callbacks, checked; a progress report before them, and those that save after the others."""
+    """Check the callbacks, put a progress report before them, and move those that save to the end."""
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise TypeError(f"[Trainer.fit] callbacks must be a list of gr.callbacks, got {type(callbacks).__name__}")
     listeners = list(callbacks)

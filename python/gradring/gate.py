@@ -1,11 +1,11 @@
 """The lock between threads that read a model's parameters and the thread that changes them.
 
 A lock of readers and one writer, after Courtois, Heymans and Parnas, "Concurrent Control with Readers and Writers", 1971.
-A writer that runs for long pauses between two of its chunks, and then lets those go first who wait.
+A writer that runs for long pauses between two of its chunks, and first lets in the threads that wait.
 
-A signal's handler may raise at any moment, also while a thread enters or leaves. So each thread inside is known by a claim,
-the context manager itself, which lives in the frame of its ``with`` statement: when the frame is gone, so is the claim,
-however it ended.
+A signal's handler may raise at any moment, also while a thread enters or leaves. So a claim represents each thread inside.
+The claim is the context manager itself, and only the frame of the ``with`` statement holds it: when the frame ends, for
+whatever reason, the claim ends too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gradring.errors import GradringError
 __all__ = ["Gate"]
 
 _POLL = 0.0005  # seconds between two looks of a thread that waits
-_PATIENCE = 0.2  # seconds that a pause lasts at most for those that wait
+_PATIENCE = 0.2  # the most seconds that a pause lasts while threads wait
 
 
 class _Claim:
-    """A thread that is inside, or that wants to be."""
+    """The claim of a thread that is inside, or that waits to come in."""
 
     __slots__ = ("__weakref__", "gate", "thread")
 
@@ -78,7 +78,7 @@ class _Pause:
             began = time.monotonic()
             while gate._waiting and time.monotonic() - began < _PATIENCE:
                 time.sleep(_POLL)
-        # From here on no other thread comes in, so that a stream of readers does not keep the writer out for ever.
+        # From here on no other thread comes in, because a stream of readers could keep the writer out for ever.
         gate._returning = mine = weakref.ref(writer)
         try:
             while not gate._write(writer):
@@ -91,7 +91,8 @@ class _Pause:
 class Gate:
     """Readers run at the same time; a writer runs alone.
 
-    A thread that writes may write again, but reads only where it pauses: what it would see is half written.
+    A thread that writes may write again, but may read only in a pause, because elsewhere the parameters are half
+    written.
     """
 
     def __init__(self) -> None:
@@ -99,18 +100,19 @@ class Gate:
         self._readers: weakref.WeakSet[_Claim] = weakref.WeakSet()
         self._waiting: weakref.WeakSet[_Claim] = weakref.WeakSet()
         self._writer: weakref.ref[_Claim] | None = None
-        self._returning: weakref.ref[_Claim] | None = None  # the writer whose pause is over: it is the next to come in
+        self._returning: weakref.ref[_Claim] | None = None  # the writer whose pause is over, which comes in next
 
     def reading(self) -> _Reading:
-        """Waits for a writer; ``GradringError`` if that is this very thread."""
+        """Waits for a writer. Raises ``GradringError`` if this thread is the writer."""
         return _Reading(self)
 
     def writing(self) -> _Writing:
-        """Waits for readers and other writers; within itself it does nothing."""
+        """Waits for readers and other writers. If this thread is writing already, it does nothing."""
         return _Writing(self)
 
     def paused(self) -> _Pause:
-        """Within ``writing``: other threads may come in, and those that wait come in before the writer goes on."""
+        """Use it within ``writing``: other threads may come in, and those that wait come in before the writer goes
+        on."""
         return _Pause(self)
 
     @property
@@ -154,6 +156,6 @@ class Gate:
             return True
 
     def _is_next(self, claim: _Claim) -> bool:
-        """Whether no writer of another thread returns from a pause."""
+        """Whether no other thread is a writer that returns from a pause, and so has precedence."""
         returning = None if self._returning is None else self._returning()
         return returning is None or returning.thread == claim.thread

@@ -91,7 +91,7 @@ finite differences give ...: relative error 0.1... is above 1e-06
     for number, (array, gradient) in enumerate(zip(given, gradients, strict=True)):
         if gradient is CONSTANT or array.dtype != np.float64:
             continue
-        if gradient is None:  # None says that the result does not depend on this argument
+        if gradient is None:  # None means that the result does not depend on this argument
             gradient = np.zeros(array.shape)
         worst.require_shape(f"argument {number}", np.shape(gradient), array.shape)
 
@@ -166,7 +166,8 @@ def _own_rule(vjp: Vjp) -> Gradients:
 
 
 def _known(name: str) -> Gradients | None:
-    """The gradients of a function of ``gradring.ops``: it says them itself, or has a vjp; None otherwise."""
+    """The gradients of a function of ``gradring.ops``, from its own declaration or from its vjp; None if it has
+    neither."""
     from gradring import ops
 
     if name not in ops.__all__:
@@ -194,9 +195,9 @@ def _reads_integers(layer: Layer, x: Array) -> bool:
 
 
 def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:
-    """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: fed the unit
-    matrix, that layer hands the input on, and the gradient by its weight is the gradient by the input. A layer that reads
-    ids has no gradient by its input, and is fed the ids themselves."""
+    """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: for the unit
+    matrix that layer returns its weight, so the gradient by its weight is the gradient by the input. A layer that reads
+    ids has no gradient by its input, and gets the ids themselves."""
     from gradring import nn, optim
     from gradring.session import Session
 

@@ -1,4 +1,4 @@
-"""Which parameters are grouped, frozen or on a plateau, in a checkpoint's metadata."""
+"""What a checkpoint's metadata say about groups, frozen parameters and plateau schedules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def described(session: BaseSession, optimizer: Optimizer) -> dict[str, str]:
 
 
 def grouped_otherwise(metadata: Mapping[str, str], session: BaseSession, optimizer: Optimizer, where: str) -> str:
-    """What was grouped or frozen otherwise when a file was saved; empty if nothing was."""
+    """A text that says which groups or frozen parameters differed when a file was saved; empty if none did."""
     frozen, groups = _names(metadata, "frozen", where), _lists(metadata, "groups", where)
     if set(frozen) != set(session.frozen):
         odd = sorted(set(frozen) ^ set(session.frozen))[0]
@@ -52,7 +52,7 @@ def _told(group: list[str] | None) -> str:
 
 
 def _json(metadata: Mapping[str, str], key: str, where: str) -> list[Any]:
-    """A list in the metadata; an empty one where a file is older than the key."""
+    """A list in the metadata; empty if the file is older than the key."""
     try:
         value = json.loads(metadata.get(key, "[]"))
     except (ValueError, RecursionError) as error:
@@ -77,7 +77,7 @@ def _lists(metadata: Mapping[str, str], key: str, where: str) -> list[list[str]]
 
 
 def schedules_in(metadata: Mapping[str, str], where: str) -> list[Any]:
-    """What the plateaus had seen when the file was saved."""
+    """The states of the plateau schedules when the file was saved."""
     value = _json(metadata, "schedules", where)
     try:
         sound_schedules(value)
@@ -87,7 +87,7 @@ def schedules_in(metadata: Mapping[str, str], where: str) -> list[Any]:
 
 
 def sound_schedules(states: Sequence[Any]) -> None:
-    """An error unless these are states of plateaus, or None."""
+    """Raise an error unless these are states of plateau schedules, or None."""
     for state in states:
         if state is not None:
             PlateauState.from_dict(state)

@@ -88,7 +88,7 @@ class History:
             raise ImportError("[History.plot] needs matplotlib: pip install 'gradring[plot]'") from error
         columns = min(len(panels), 3)
         rows = -(-len(panels) // columns)
-        # A figure that shows itself: matplotlib's own does so only where pyplot has been set up.
+        # A figure that a notebook shows by itself: matplotlib's own does so only after pyplot has been set up.
         shown = type("Figure", (Figure,), {"_repr_png_": _png})
         figure = shown(figsize=(5.0 * columns, 3.6 * rows), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -124,5 +124,5 @@ def _short(value: float) -> str:
 
 
 def cell(value: float) -> Any:
-    """A number as it is written to a table: whole ones without a point."""
+    """A number as a text for a table: whole numbers have no decimal point."""
     return int(value) if value.is_integer() else repr(value)

@@ -1,7 +1,8 @@
 """Functions that an upper layer gives to a lower one, which may not import it.
 
-``Layer.__call__`` runs a forward pass, and what runs it stands above the layers. So the upper layer registers itself here
-when it is imported, and the package, which knows all of its parts, says what to import if nothing has registered yet.
+``Layer.__call__`` runs a forward pass, but the module that runs it depends on the layers. So that module registers a
+function here when it is imported, and the package, which knows all of its parts, says which module to import if nothing
+has registered yet.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Hook:
         return self._function(*arguments)
 
 
-# forward(layer) gives the function of arrays behind ``layer(x)``; it has the store of the layer that it was made for.
+# forward(layer) returns the function of arrays that ``layer(x)`` calls; it has the store of the layer that it was made
+# for.
 forward = Hook()
 # save(layer, path) writes a model to a file, which the module of files, above the layers, knows how to do.
 save = Hook()

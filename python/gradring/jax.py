@@ -21,7 +21,7 @@ _world: Communicator | None = None
 
 
 def communicator(timeout: float = 300.0) -> Communicator:
-    """This process's world, which is met at the first call, and again after it was closed."""
+    """This process's communicator. The first call makes it, and so does the first call after it was closed."""
     global _world
     if _world is None or _world._group.closed:
         _world = agree.init(timeout)
@@ -31,8 +31,8 @@ def communicator(timeout: float = 300.0) -> Communicator:
 def all_reduce(tree: Any, op: Any = "sum", *, comm: Communicator | None = None, weight: float | None = None) -> Any:
     """Reduce JAX arrays over all ranks: one array, or a tree of them (gradients); returns new ones.
 
-    The inputs are read where they lie, on the CPU. A result is memory of its own, which JAX takes over without a copy and
-    which gradring never writes to again. Call it between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or
+    The inputs are read where they lie, on the CPU. A result has memory of its own, which JAX takes over without a copy, and to
+    which gradring never writes again. Call it between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or
     'prod'; `weight`: of this rank, for a weighted 'mean'.
     """
     group = communicator() if comm is None else comm
@@ -46,8 +46,8 @@ def _reduced(group: Communicator, leaf: Any, op: Any, weight: float | None) -> A
         device = next(iter(leaf.devices()))
         if len(leaf.devices()) != 1 or device.platform != "cpu":
             raise ValueError(f"[all_reduce] x is on {leaf.devices()}: must be on one CPU device")
-    given = np.asarray(leaf)  # of a JAX array on the CPU: a read-only view
-    # Aligned as JAX wants it: memory of another alignment it would copy.
+    given = np.asarray(leaf)  # a read-only view of a JAX array on the CPU
+    # Align the memory as JAX requires, because JAX copies memory with a smaller alignment.
     memory = np.empty(given.nbytes + 64, np.uint8)
     begin = -memory.ctypes.data % 64
     out = memory[begin : begin + given.nbytes].view(given.dtype).reshape(given.shape)

@@ -1,10 +1,10 @@
 """``gradring bench allreduce``: float32 sums over processes, against gloo, MPICH, Open MPI and Intel MPI (by mpi4py).
 
-Every library runs in processes of its own, which its own launcher starts and which this pins, a processor each. In each
-round each library has a turn per row, forwards and backwards in turn. Before each call the inputs are rewritten outside the
-timer, the ranks meet at a barrier that is no library's, and the row's time is that of the slowest rank; afterwards every
-element is checked. Below 64 KiB a hundred calls, each over an array of its own, are timed together. "Cold" rows go over
-arrays of 128 MiB in all, which are rewritten first and then reduced one after another.
+Every library runs in processes of its own, which its own launcher starts, and which are pinned to one processor each. In
+each round each library runs once per row; every second round goes in reverse order. Before each call the inputs are
+rewritten outside the timer, and the ranks meet at a barrier that belongs to no library. The row's time is that of the
+slowest rank, and afterwards every element is checked. Below 64 KiB a hundred calls, each on an array of its own, are timed
+together. "Cold" rows use arrays of 128 MiB in all, which are first rewritten and then reduced one after another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .report import describe_cores, print_machine
 OURS = "gradring"
 _STAGED = "gradring, NumPy arrays"
 _COLD_BYTES = 128 << 20  # four times a last-level cache
-_TOGETHER = 100  # calls that are timed together, where one is shorter than a clock's reading
+_TOGETHER = 100  # calls that are timed together, because one is shorter than a clock's reading
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def sweeps(self) -> int:
-        """How many sweeps over the arrays a turn makes."""
+        """How many times a turn passes over all arrays."""
         return 1 if self.cold else 20 if self.ranks == 2 else 4
 
 
@@ -69,13 +69,13 @@ CASES = (
 
 @dataclass
 class Row:
-    """A case's seconds per call: all of them, by entrant."""
+    """The measurements of a case: all seconds per call, by contender."""
 
     case: Case
     seconds: dict[str, list[float]] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)  # the CPU time of all ranks together, per call
     failures: dict[str, str] = field(default_factory=dict)
-    bound: float = 0.0  # seconds in which the memory could do it
+    bound: float = 0.0  # the seconds that the memory's bandwidth allows
     native: tuple[float, float, float] | None = None  # our seconds from C++: p10, p50, p90
 
     def quantiles(self, name: str) -> tuple[float, float, float]:
@@ -91,7 +91,7 @@ class Row:
         return statistics.median(self.seconds[name])
 
     def best_peer(self, families: dict[str, str], family: str | None = None) -> str | None:
-        """The fastest that is not ours, of one family if that is given."""
+        """The fastest contender that is not ours, of one ``family`` if it is given."""
         peers = [n for n in self.seconds if families[n] != "ours" and family in (None, families[n])]
         return min(peers, key=self.median, default=None)
 
@@ -100,8 +100,8 @@ def run(out: Path | None = None, rounds: int | None = None, only: list[str] | No
         native: Path | None = None) -> None:  # fmt: skip
     """Race, print the table, and write it to `out`.
 
-    `only`: names of rows; `peers`: names of entrants, beside ours; `native`: the program comm_bench, for the bound and our
-    times from C++.
+    `only`: names of rows; `peers`: names of contenders, beside ours; `native`: the program comm_bench, for the bound and
+    our times from C++.
     """
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
@@ -178,7 +178,7 @@ def read_native(text: str, rows: list[Row]) -> None:
     """The output of comm_bench for these rows."""
     memory = re.search(r"loads and stores of all: ([\d.]+) GB/s", text)
     for row in rows:
-        # Each rank must load and store its share of all arrays: 2 p N bytes in all.
+        # All ranks together must load and store 2 p N bytes.
         if memory and row.case.cold:
             row.bound = 2 * row.case.ranks * row.case.bytes / (float(memory[1]) * 1e9)
         kind = "cold" if row.case.cold else "warm"

@@ -26,7 +26,7 @@ _MODULE = "gradring.bench.allreduce_rank"
 
 @dataclass(frozen=True)
 class Entrant:
-    """A way to reduce: the launcher's command (`{ranks}` and `{folder}` filled in), the library, and its settings."""
+    """A contender: the launcher's command (with `{ranks}` and `{folder}` to fill in), the library, and its settings."""
 
     name: str
     launcher: tuple[str, ...]
@@ -37,7 +37,7 @@ class Entrant:
 
 
 def entrants() -> list[Entrant]:
-    """Ours, and every peer with the settings that may be its best."""
+    """Our contender, and every peer with the settings that may be its best."""
     own = (sys.executable, "-m", "gradring", "run", "-n", "{ranks}", "--bind", "none", "-m", _MODULE)
     found = [
         Entrant("gradring", own, ("ours",), family="ours"),
@@ -102,13 +102,13 @@ UNFAIR = {
 
 
 class Ranks:
-    """The processes of an entrant."""
+    """The processes of a contender."""
 
     def __init__(self, entrant: Entrant, ranks: int, cores: list[int]) -> None:
         self.entrant, self.ranks = entrant, ranks
         self.missing: str | None = None
         self.about = ""
-        # Under /tmp: a socket's path is short.
+        # The folder is under /tmp, because a socket's path must be short.
         self._folder = tempfile.TemporaryDirectory(prefix="gradring-bench-", dir="/tmp")
         folder = self._folder.name
         Path(folder, "meeting").write_bytes(bytes(64 * ranks))
@@ -149,7 +149,7 @@ class Ranks:
                 link, _ = listener.accept()
                 link.settimeout(_START_SECONDS)
                 files.append(link.makefile("rw"))
-                link.close()  # the file keeps it open
+                link.close()  # the file object keeps the socket open
         try:
             for file in files:
                 reply = json.loads(file.readline() or '{"rank": -1, "missing": "a rank ended"}')
@@ -166,7 +166,7 @@ class Ranks:
         return self._errors.read().decode(errors="replace").strip()[-300:]
 
     def ask(self, **request: Any) -> list[dict[str, Any]]:
-        """Gives a turn to all ranks and returns their answers; an answer may be an `error`."""
+        """Makes all ranks run a turn, and returns their answers; an answer may be an `error`."""
         try:
             for file in self._links.values():
                 file.write(json.dumps(request) + "\n")

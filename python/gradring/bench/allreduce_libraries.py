@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 __all__ = ["LIBRARIES", "Library"]
 
 Array = NDArray[np.float32]
-# Of a float32 array in place, summed over the ranks.
+# Sums a float32 array over the ranks, in place.
 AllReduce = Callable[[Array], object]
 
 
 class Library:
-    """`empty(count)` is memory as this library likes it; `all_reduce(array)` sums in place; `about` names its version."""
+    """`empty(count)` returns memory that suits this library; `all_reduce(array)` sums in place; `about` names its
+    version."""
 
     def __init__(self, empty: Callable[[int], Array], all_reduce: Callable[[Array], AllReduce], about: str) -> None:
         self.empty, self.bind, self.about = empty, all_reduce, about

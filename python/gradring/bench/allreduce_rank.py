@@ -1,4 +1,4 @@
-"""One rank of one library in `gradring bench allreduce`: it waits at a socket for its turns, and times its own calls.
+"""One rank of one library in `gradring bench allreduce`: it waits at a socket for requests, and times its own calls.
 
     python -m gradring.bench.allreduce_rank FOLDER RANKS LIBRARY [OPTION=VALUE ...]
 
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Before NumPy: one processor, and one thread.
+# Do this before NumPy is imported: one processor, and one thread.
 _CORES = [int(cpu) for cpu in os.environ.get("GRADRING_BENCH_CORES", "").split(",") if cpu]
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
@@ -32,7 +32,8 @@ def _own_rank() -> int:
 
 
 class _Meeting:
-    """A barrier by which all ranks begin at one moment: words in a shared file, a cache line each, that are spun upon."""
+    """A barrier that lets all ranks begin at the same moment: ranks spin on words in a shared file, one per cache
+    line."""
 
     def __init__(self, path: Path, rank: int, ranks: int) -> None:
         import mmap
@@ -54,10 +55,10 @@ class _Meeting:
                     os.sched_yield()
 
     def rest(self) -> None:
-        """After a call, where ranks share processors: until all have returned from theirs.
+        """Wait, if ranks share processors, until all have returned from their calls.
 
-        A rank that went on to check its result, or that polled here, would keep its processor for a slice of the scheduler,
-        which is longer than the call, while another rank there still waits to return: that rank's time would include it.
+        If a rank checked its result at once, or polled here, it would keep its processor for a slice of the scheduler. That
+        is longer than the call, and the time of another rank that waits for this processor would include it.
         """
         if not self._crowded:
             return

@@ -32,7 +32,7 @@ def seconds_of(work: Work, calls: int) -> float:
 
 
 def calibrate(work: Work, min_seconds: float) -> int:
-    """How many calls fill `min_seconds`, found by doubling (which also warms up)."""
+    """How many calls fill `min_seconds`. Doubling finds the number, and also warms up."""
     work()
     calls = 1
     while True:

@@ -18,10 +18,10 @@ PEERS = {name: f"{MODULE}:{name}" for name in ("numpy", "torch")}
 ROWS = (1, 16, 64, 100, 256, 1024)
 SIDES = (10, 64, 128, 300, 784, 1024, 2048)
 FLAGS = tuple(product((False, True), repeat=2))
-BLOCK = 24  # cases in a contender's turn
+BLOCK = 24  # how many cases a contender's turn has
 LAYERS = ((64, 784, 256), (256, 1024, 1024), (256, 1024, 4096), (32, 64, 32))
 
-# The default: shapes of training steps, and a sample of the grid.
+# The default cases: shapes of training steps, and a sample of the grid.
 SAMPLE = (
     (32, 64, 64),
     (64, 256, 784),

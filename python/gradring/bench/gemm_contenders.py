@@ -21,7 +21,7 @@ def _normals() -> Array:
 
 
 def operands(case: dict[str, Any]) -> tuple[Array, Array]:
-    """a and b as they lie in memory."""
+    """The arrays a and b as they lie in memory."""
     m, n, k = case["m"], case["n"], case["k"]
     shapes = (k, m) if case["trans_a"] else (m, k), (n, k) if case["trans_b"] else (k, n)
     a, b = (_normals()[: rows * columns].reshape(rows, columns).copy() for rows, columns in shapes)
@@ -29,7 +29,7 @@ def operands(case: dict[str, Any]) -> tuple[Array, Array]:
 
 
 def layer(case: dict[str, Any]) -> dict[str, Array]:
-    """x, w, b, dy and what a backward pass finds: the pre-activation."""
+    """The arrays x, w, b, dy and, for a backward pass, the pre-activation."""
     rng = np.random.default_rng(0)
     rows, inner, outer = case["rows"], case["in"], case["out"]
 
@@ -41,7 +41,7 @@ def layer(case: dict[str, Any]) -> dict[str, Array]:
 
 
 def ours(case: dict[str, Any]) -> Work:
-    """gradring, results into given arrays."""
+    """gradring, which writes results into given arrays."""
     import gradring as gr
 
     gr.set_num_threads(threads())

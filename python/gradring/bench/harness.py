@@ -27,7 +27,7 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     ours: bool = False
     folder: str = ""  # where the factory's module lies; empty: in an installed package
-    differs: str = ""  # what it computes differently: only its first result must agree with the others'
+    differs: str = ""  # what it computes differently: then only its first result must agree with the others'
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Worker:
         return self._read()
 
     def settle(self, most: float) -> None:
-        """Returns when the process's threads have used no core for a moment, or after `most` seconds.
+        """Return when the process's threads have used no core for a moment, or after `most` seconds.
 
         A library's idle threads may spin after its turn. Those of OpenBLAS spin for a tenth of a second.
         """
@@ -177,8 +177,8 @@ def race(
 ) -> tuple[list[Row], dict[str, str]]:
     """Times every contender on every case, in turn within each round.
 
-    Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`. A contender's turn
-    takes it through `block` cases; the next one's begins when its threads are at rest, or after `settle` seconds: short
+    Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`. A contender runs
+    `block` cases in a turn. The next turn begins when its threads are idle, or after `settle` seconds, because short
     timings must not run while the last contender's pool still spins.
     """
     require_release_build()
@@ -308,7 +308,7 @@ def _rounded(value: Any) -> Any:
 
 
 def pooled(rows: Sequence[Row], more: Sequence[Row]) -> list[Row]:
-    """All rows; a case in both has the rounds of both."""
+    """Merge rows: a case that is in both lists gets the rounds of both."""
     found = {row.case.name: row for row in rows}
     for row in more:
         old = found.setdefault(row.case.name, row)

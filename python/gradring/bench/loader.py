@@ -100,7 +100,7 @@ RACES = (
         "hand-off of a ready batch to Python",
         {},
         {
-            # With a thread, as the automatic choice beside long steps is none: then no batch is ready before it is asked for.
+            # Use a thread here: beside long steps the automatic choice is none, and then no batch is ready in advance.
             OURS: "loader_latency:ours_hand_off threads=1",
             "gradring, automatic": "loader_latency:ours_hand_off",
             "torch, 2 workers": "loader_latency:torch_hand_off",

@@ -26,7 +26,7 @@ _SHAPES = {
 @functools.lru_cache(maxsize=1)
 def images(work: str) -> Array:
     """The array of a case."""
-    # Pages that were written, each with bytes of its own.
+    # Write different bytes to each page, so that no two pages are equal or unwritten.
     block = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8)
     return np.resize(block, _SHAPES[work])
 
@@ -44,7 +44,7 @@ def rows_file() -> str:
 
 
 def write_rows(path: str) -> None:
-    """Writes that file, down to the disk."""
+    """Writes the file of images, and waits until it is on the disk."""
     np.save(path, images("rows"))
     images.cache_clear()
     with open(path, "rb") as file:
@@ -96,7 +96,8 @@ def batches_of(case: dict[str, Any]) -> int:
 
 
 class Ready:
-    """Sample i of a batch of `mebibytes`. Its memory exists before, because only the hand-over to the consumer is measured."""
+    """Sample i of a batch of `mebibytes`. Its memory exists already, because only the hand-over to the consumer is
+    measured."""
 
     def __init__(self, mebibytes: int, batch: int, ballast: Any = None) -> None:
         self.samples = np.arange((mebibytes << 20) // 4, dtype=np.float32).reshape(batch, -1)

@@ -48,14 +48,14 @@ def hand_off_data() -> tuple[Any, Any]:
 
 
 def ours_hand_off(case: dict[str, Any], *, threads: int | Literal["auto"] = "auto") -> HandOff:
-    """gr.Loader; with a thread, it fills ahead."""
+    """gr.Loader, which fills batches ahead if it has a thread."""
     import gradring as gr
 
     return HandOff(lambda: gr.Loader(hand_off_data(), 64, shuffle=True, num_threads=threads))
 
 
 def torch_hand_off(case: dict[str, Any]) -> HandOff:
-    """DataLoader, two workers."""
+    """PyTorch's DataLoader with two workers."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 

@@ -78,7 +78,7 @@ class Pass:
             self._end()
 
     def measure(self) -> dict[str, float]:
-        """Seconds of a pass, the first batch's included; after one untimed pass where passes are short."""
+        """Seconds of a pass, including the first batch. Short passes are timed after one untimed pass."""
         if not self._fresh:
             begin = time.perf_counter()
             self()

@@ -25,7 +25,7 @@ def crop_and_flip_by_index(torch: Any, x: Any) -> Any:
 
 
 def batches(case: dict[str, Any], *, workers: int, threads: int | None = None) -> Pass:
-    """By whole batches (``__getitems__``); without workers, with so many threads for PyTorch's own kernels."""
+    """Loads whole batches (``__getitems__``). Without workers, PyTorch's own kernels use ``threads`` threads."""
     if case["work"] == "process":
         return process_pass(case, workers, batched=True)
     return work_pass(case, workers, batched=True, threads=threads)

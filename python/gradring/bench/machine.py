@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def require_release_build() -> None:
-    """Raises RuntimeError unless the native core is an optimized build: other timings say nothing."""
+    """Raises RuntimeError unless the native core is an optimized build, because other timings mean nothing."""
     from gradring import _core
 
     if _core.build_type != "Release":
@@ -46,7 +46,8 @@ def core_round_trip() -> float:
     """The round trip, in seconds, of a word between two cores; 0 if there is only one core.
 
     It shows whether the two processors of a virtual machine share a last-level cache at the moment. With
-    ``GRADRING_BENCH_APART=NANOSECONDS`` it waits, a minute at most, until it takes so long: until they do not.
+    ``GRADRING_BENCH_APART=NANOSECONDS`` it waits, a minute at most, until a round trip takes that long, and the
+    processors share none.
     """
     from gradring import _core
 

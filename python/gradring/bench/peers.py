@@ -76,7 +76,7 @@ def contenders(own: dict[str, str], more: dict[str, str], peers: Peers, only: Se
     """Each peer of the package and of the folder with one thread and with all; only those that `only` names, if any."""
     everyone = {**own, **more}
     chosen = chosen_names(list(everyone), only)
-    # XLA reads this; the others ignore it.
+    # XLA reads this variable; other libraries ignore it.
     one_thread = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     found = []
     for name, factory in everyone.items():

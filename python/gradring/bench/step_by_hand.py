@@ -47,7 +47,8 @@ def numpy_step(case: dict[str, Any]) -> Work:
 
 
 def numpy_work(state: Flat, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """A step that reads the values that x and y hold at that time. Only the picked logits of the labels are allocated."""
+    """A step that reads the values that x and y hold at that time. Only the array of the labels' logits is allocated in
+    a step."""
     parameters, gradients, momentum, p, g = state
     layers, batch = len(p) // 2, len(x)
     scaled = np.empty_like(parameters)

@@ -53,13 +53,13 @@ class Training(Protocol):
 class Run:
     """A call of ``Trainer.fit``, as callbacks see it.
 
-    Epochs are counted over the trainer's life: this run began with ``first_epoch`` (0 if it was resumed), is in
-    ``epoch`` and ends before ``last_epoch``. ``batch`` of ``batches`` are done in it; ``batches`` is None where the
-    ``source``, which batches come from, cannot tell. ``metrics`` holds the running means of the epoch, and at its end
-    its row of the history; ``names`` are those that the row will have. A callback ends the run after the current epoch
-    by setting ``stop`` to a reason. When the run has ended, ``ended`` says how: ``"complete"``, or the exception's
-    name. A callback that changes parameters does so within ``with run.writing():``, so that no other thread that predicts
-    or saves sees them half changed.
+    Epochs are counted over the trainer's life: this run began with ``first_epoch`` (0 if it was resumed), is in ``epoch``
+    and ends before ``last_epoch``. ``batch`` of its ``batches`` are done; ``batches`` is None if the ``source`` of the
+    batches does not know the number. ``metrics`` holds the running means of the epoch, and at its end its row of the
+    history; ``names`` are those that the row will have. A callback ends the run after the current epoch by setting
+    ``stop`` to a reason. When the run has ended, ``ended`` says how: ``"complete"``, or the exception's name. A callback
+    that changes parameters does so within ``with run.writing():``, so that no other thread that predicts or saves sees
+    them half changed.
     """
 
     trainer: Training
@@ -90,26 +90,26 @@ class Run:
 class Callback(Settled):
     """Override what you need. Each is called in the thread that called ``fit``, between two training steps.
 
-    What a callback must remember beyond its arguments goes into ``state_dict``: numbers, texts, lists and dicts of them,
+    ``state_dict`` returns what a callback must remember beyond its arguments: numbers, texts, lists and dicts of them,
     and arrays as values of the dict itself. A checkpoint holds it, and ``fit(resume=...)`` gives it back after
     ``on_fit_start``.
     """
 
     def on_fit_start(self, run: Run) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def on_report(self, run: Run) -> None:
-        """About every 100 ms."""
+        """Called about every 100 ms."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """After each epoch and its validation."""
+        """Called after each epoch and its validation."""
 
     def on_fit_end(self, run: Run) -> None:
-        """After the last epoch, and also when the run ends by an exception."""
+        """Called after the last epoch, and also when an exception ends the run."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a resumed run needs to go on as this one would."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state that ``state_dict`` returned."""
+        """Restore a state that ``state_dict`` returned."""

@@ -21,11 +21,11 @@ class Checkpoint(Callback):
     """Save the trainer to ``path`` after every ``every`` epochs, and the state in which ``fit`` ends.
 
     With ``monitor="val_loss"``, or another metric, only epochs in which it is better than ever before are saved:
-    ``mode`` is as for ``EarlyStop``. ``path`` may contain ``{epoch}`` (complete epochs) and ``{step}`` (updates), and
-    any other brace doubled, ``{{``; of the files that then come about, the last ``keep`` stay and the older ones are
-    removed (None keeps all). Without them the one file is replaced. Each file appears whole or not at all, and
-    ``fit(resume=path)`` goes on from it bit for bit. Where it stands among the callbacks does not matter: it saves after
-    the others have seen an epoch.
+    ``mode`` is as for ``EarlyStop``. ``path`` may contain ``{epoch}`` (complete epochs) and ``{step}`` (updates); write
+    any other brace twice, ``{{``. Of the files that it then names, the last ``keep`` stay and the older ones are removed
+    (None keeps all). Without these fields there is one file, which is replaced. Each file appears whole or not at all,
+    and ``fit(resume=path)`` goes on from it bit for bit. Its position among the callbacks does not matter: it saves
+    after all others have seen an epoch.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Checkpoint(Callback):
             self.save(run)
 
     def on_fit_end(self, run: Run) -> None:
-        # The last epoch, or the best one that EarlyStop has put back by now. After an exception the last file stays.
+        # Save the last epoch, or the best one if EarlyStop has restored it. After an exception, keep the last file.
         if self.monitor is None and run.ended == "complete" and run.trainer.epoch > run.first_epoch:
             restored = any(getattr(other, "restore_best", False) for other in run.trainer.callbacks)
             if restored or self._at != (run.trainer.epoch, run.trainer.step_count):
                 self.save(run)
 
     def save(self, run: Run) -> None:
-        """Write the state at hand."""
+        """Write the current state."""
         path = self.path.format(epoch=run.trainer.epoch, step=run.trainer.step_count)
         if path in self.saved:
             self.saved.remove(path)
@@ -84,14 +84,15 @@ class Checkpoint(Callback):
                 os.unlink(self.saved.popleft())
 
     def newest(self) -> str | None:
-        """The newest file that this path has named, if there is one."""
+        """The newest file whose name fits the path, if there is one."""
         folder, pattern = os.path.split(self.path)
         names = [name for name in os.listdir(folder or ".") if _matches(pattern, name)] if _is_folder(folder) else []
         files = [os.path.join(folder, name) for name in names]
         return max(files, key=lambda file: os.stat(file).st_mtime_ns, default=None)
 
     def _named(self, name: object) -> bool:
-        """Whether this is a file that the path can name: the state of a foreign file must not choose what is removed."""
+        """Whether the path can name this file: the state in a foreign checkpoint must not decide which files are
+        removed."""
         if not isinstance(name, str):
             return False
         folder, pattern = os.path.split(self.path)

@@ -1,4 +1,4 @@
-"""A table that grows with the run."""
+"""A CSV file that gets a row per epoch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Csv(Callback):
         self._resumed = False
 
     def on_fit_start(self, run: Run) -> None:
-        # Opened at the start, so that a folder that cannot be written is known before the training and not after it.
+        # Open the file at the start, so that a folder that is not writable raises before the training, and not after
+        # it.
         old = os.path.getsize(self.path) if self.append and os.path.exists(self.path) else 0
         if old:
             with open(self.path, newline="") as file:

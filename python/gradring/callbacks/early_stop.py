@@ -20,10 +20,10 @@ _KEPT = "kept/"
 class EarlyStop(Callback):
     """End the run when ``metric`` has not improved by more than ``min_delta`` for ``patience`` epochs.
 
-    A metric with "accuracy" in its name improves upwards, any other downwards; ``mode="max"`` or ``"min"`` says it
-    otherwise. With ``restore_best=True`` the parameters of the best epoch are put back at the end, before a
-    ``Checkpoint`` writes its last file. ``best`` and ``best_epoch`` (from 0) tell which it was. A resumed run goes on
-    with the best and the patience that the checkpoint has.
+    A metric with "accuracy" in its name improves upwards, any other downwards; ``mode="max"`` or ``"min"`` overrides
+    this. With ``restore_best=True`` the parameters of the best epoch are restored at the end, before a ``Checkpoint``
+    writes its last file. ``best`` and ``best_epoch`` (from 0) say which epoch that was. A resumed run goes on with
+    the best value and the patience that the checkpoint has.
     """
 
     def __init__(
@@ -85,5 +85,5 @@ class EarlyStop(Callback):
 
 
 def _saved(run: Run) -> dict[str, NDArray[Any]]:
-    """Parameters and buffers: what the best epoch had of both belongs together."""
+    """The parameters and buffers to keep: both must come from the same epoch."""
     return {**run.trainer.params, **run.trainer.buffers}

@@ -16,7 +16,7 @@ _UP = ("accuracy", "top", "r2")
 class Improvement:
     """The best value so far and its epoch (from 0).
 
-    A metric with "accuracy", "top" or "r2" in its name improves upwards, any other downwards, unless ``mode`` says it.
+    A metric with "accuracy", "top" or "r2" in its name improves upwards, any other downwards, unless ``mode`` is given.
     """
 
     def __init__(self, who: str, metric: str, mode: str, min_delta: float = 0.0) -> None:
@@ -31,7 +31,7 @@ class Improvement:
         self.best, self.epoch = math.nan, -1
 
     def found(self, value: float, epoch: int) -> bool:
-        """Whether the epoch is the best so far, which it then is."""
+        """Whether the epoch is the best so far. If so, it is recorded as the best."""
         if math.isnan(value) and self.epoch >= 0:
             return False
         if self.epoch < 0 or math.isnan(self.best) or self._sign * (value - self.best) > self.min_delta:

@@ -15,14 +15,14 @@ __all__ = ["Progress"]
 
 _FAILED = (OSError, ValueError)  # the pipe is broken, the disk is full, the file was closed
 
-# Held while anything is written. A fork waits for it: a process that is forked while another thread writes inherits the
-# lock of that file's buffer, which no thread there can release, and would hang at its own first line.
+# A thread holds this lock while it writes, and a fork waits for it. A process that is forked while another thread
+# writes inherits the lock of the file's buffer, which no thread there can release: it would hang at its own first line.
 _writing = threading.RLock()
 _held: list[bool] = []
 
 
 def _before_fork() -> None:
-    _held.append(_writing.acquire(timeout=5))  # a reader that never reads must not keep this process from forking
+    _held.append(_writing.acquire(timeout=5))  # a pipe that nobody reads must not block forks for ever
 
 
 def _after_fork() -> None:
@@ -34,13 +34,13 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 
 class Progress(Callback):
-    """How far the run is, on standard error or another text file.
+    """Show the progress of the run on standard error or in another text file.
 
-    ``style="bar"`` draws a bar over all batches of the run, with the epoch and its metrics; in a notebook it is one of
-    the notebook's. ``"lines"`` writes one line per epoch. ``"auto"`` draws a bar where there is a terminal or a
-    notebook, and else writes lines. What cannot be written ends neither the run nor its result: the output stops.
-    Where batches came from a ``Loader``, a last line says what it chose, and who waited for whom.
-    ``Trainer.fit`` adds one by itself, unless ``verbose=False``.
+    ``style="bar"`` draws a bar over all batches of the run, with the epoch and its metrics; in a notebook it is a
+    widget. ``"lines"`` writes one line per epoch. ``"auto"`` draws a bar where there is a terminal or a notebook, and
+    else writes lines. If the file cannot be written, the output stops and the run goes on. If batches came from a
+    ``Loader``, a last line says what it chose, and who waited for whom. ``Trainer.fit`` adds a progress report by
+    itself, unless ``verbose=False``.
     """
 
     def __init__(self, file: TextIO | None = None, *, style: Literal["auto", "bar", "lines"] = "auto") -> None:
@@ -64,7 +64,7 @@ class Progress(Callback):
             from tqdm import tqdm  # type: ignore[import-untyped]
 
         class Bar(tqdm):  # type: ignore[misc]
-            monitor_interval = 0  # no thread of its own: the run reports often enough
+            monitor_interval = 0  # tqdm needs no monitor thread, because the run reports often enough
 
         total = None if run.batches is None else run.batches * (run.last_epoch - run.first_epoch)
         options: dict[str, Any] = {} if notebook else {"file": file, "bar_format": _FORMAT}
@@ -137,7 +137,7 @@ class Progress(Callback):
 
 
 _UNSHOWN = ("epoch", "lr", "seconds")
-# The metrics stand before the bar, which takes what is left of the line.
+# The metrics come before the bar, which fills the rest of the line.
 _FORMAT = "{desc}{percentage:3.0f}%{postfix} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 
@@ -153,7 +153,8 @@ def _columns(bar: Any) -> int:
 
 
 def _fitting(metrics: dict[str, float], room: int) -> str:
-    """The metrics that fit into the line: those of validation come first, in their own order, with as many digits as fit."""
+    """The metrics that fit into the line, with as many digits as fit. Metrics of validation come first, in their own
+    order."""
     important = sorted(metrics, key=lambda name: ("loss" not in name, "val_" not in name))
     while True:
         kept = [name for name in metrics if name in important]
@@ -161,7 +162,7 @@ def _fitting(metrics: dict[str, float], room: int) -> str:
             text = " ".join(f"{_short(name)}={metrics[name]:.{digits}f}" for name in kept)
             if len(text) <= room or (digits == 2 and len(kept) <= 1):
                 return text
-        # One of training whose validation is shown goes first.
+        # Drop a training metric first whose validation metric is shown.
         spare = [name for name in important if f"val_{name}" in important] or important
         important.remove(spare[-1])
 
@@ -171,7 +172,7 @@ def _short(name: str) -> str:
 
 
 def _give_up(bar: Any) -> None:
-    """Draw no more, and say nothing when it is collected."""
+    """Stop drawing, and print nothing when the bar is garbage-collected."""
     bar.disable = True
 
 

@@ -21,10 +21,10 @@ class ReduceLROnPlateau(Callback):
     """Multiply the learning rate by ``factor`` when ``metric`` has not improved by more than ``min_delta`` for
     ``patience`` epochs.
 
-    Then ``cooldown`` epochs do not count, and the rate never falls below ``min_lr``. Which way a metric improves is as for
-    ``EarlyStop``. The optimizer's rate must be a number, not a schedule (``ValueError`` before the first step); rates of
-    groups of parameters fall with it. The trainer keeps the lower rate after the run, and a resumed run goes on with the
-    rate, the best and the patience that the checkpoint has.
+    After that, ``cooldown`` epochs do not count. The rate never falls below ``min_lr``. The direction in which a metric
+    improves is the same as for ``EarlyStop``. The optimizer's rate must be a number, not a schedule (``ValueError`` before
+    the first step); rates of groups of parameters fall with it. The trainer keeps the lower rate after the run, and a
+    resumed run goes on with the rate, the best value and the patience that the checkpoint has.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ReduceLROnPlateau(Callback):
         self.min_lr = real("ReduceLROnPlateau", "min_lr", min_lr, least=0)
         self._improvement = Improvement("ReduceLROnPlateau", metric, mode, min_delta)
         self._waited = self._rest = 0
-        self._rate = 0.0  # as it is now
+        self._rate = 0.0  # the current rate
         self._group_rates: list[float | None] = []
         self._run: Run | None = None
 
@@ -97,7 +97,7 @@ class ReduceLROnPlateau(Callback):
             return
         saved, own = state.get("groups"), _group_rates(self._run.trainer.optimizer)
         if saved is None or [one is None for one in saved] != [one is None for one in own]:
-            return self._set(self._run, rate)  # of other groups: all rates change by the same factor
+            return self._set(self._run, rate)  # the saved groups differ: change all rates by the same factor
         what = "state['groups']"
         rates = [None if one is None else real("ReduceLROnPlateau", what, one, least=0) for one in saved]
         self._set(self._run, rate, rates)

@@ -1,4 +1,4 @@
-"""The states of callbacks in a checkpoint: numbers and texts by name, and arrays apart from them."""
+"""The states of callbacks in a checkpoint: numbers and texts by name, and arrays as tensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
 
 
 def named_states(callbacks: Iterable[Callback]) -> States:
-    """The states of those that have one."""
+    """The states of the callbacks that have one."""
     states: States = {}
     for name, callback in _named(callbacks).items():
         state = callback.state_dict()
@@ -93,7 +93,7 @@ def require_known(states: States, callbacks: Iterable[Callback], path: str) -> N
 
 
 def give(states: States, callbacks: Iterable[Callback], path: str) -> None:
-    """Each callback its own state."""
+    """Give each callback its own state."""
     for name, callback in _named(callbacks).items():
         if name in states:
             try:

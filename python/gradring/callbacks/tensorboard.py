@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, written without it.
+"""Curves for TensorBoard, written without TensorBoard.
 
 A file of events is a series of records, TFRecord's framing around a ``tensorflow.Event`` in protocol-buffer encoding:
 https://www.tensorflow.org/tutorials/load_data/tfrecord and tensorflow/core/util/event.proto.
@@ -22,8 +22,8 @@ __all__ = ["TensorBoard"]
 class TensorBoard(Callback):
     """Write each epoch's metrics into ``folder`` for ``tensorboard --logdir``, over the number of updates.
 
-    The folder is made if it is not there; one that cannot be written raises ``OSError`` before the training. Each run
-    of ``fit`` writes one file, complete after every epoch.
+    A missing folder is made; a folder that is not writable raises ``OSError`` before the training. Each run of
+    ``fit`` writes one file, complete after every epoch.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -58,7 +58,7 @@ def _summary(metrics: Mapping[str, float]) -> bytes:
 
 
 def _single(value: float) -> bytes:
-    # Beyond single precision is infinite, where struct would raise.
+    # Numbers beyond single precision become infinite; struct would raise.
     return struct.pack("<f", ctypes.c_float(value).value)
 
 

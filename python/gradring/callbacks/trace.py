@@ -1,4 +1,4 @@
-"""A picture of what every thread did when."""
+"""A trace of what every thread did when."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Trace(Callback):
     """Record what every thread does during the run and write it to ``path`` at its end, as JSON for ui.perfetto.dev or
     chrome://tracing.
 
-    Each thread of the step has a row with its instructions, by op and layer, its barriers and its waits; the loader's threads
-    have one with the batches that they fill, and the thread that called ``fit`` also shows its waits for batches, validation
-    and callbacks. Of
-    each thread the first ``events`` spans are kept (32 bytes each), and ``dropped`` in the file counts the rest. One trace
-    is recorded at a time, for the whole process; a second one raises ``RuntimeError``. Worker processes are not in it.
+    Each thread of the step has a row with its instructions, by op and layer, its barriers and its waits; each thread of the
+    loader has a row with the batches that it fills, and the thread that called ``fit`` also shows its waits for batches,
+    validation and callbacks. The first ``events`` spans of each thread are kept (32 bytes each), and ``dropped`` in the file
+    counts the rest. One trace is recorded at a time, for the whole process; a second one raises ``RuntimeError``. Worker
+    processes are not in it.
 
-    While no trace is recorded, a step has no instruction for it: another loop runs while one is.
+    While no trace is recorded, a step executes no instruction for it, because tracing uses another loop.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, events: int = 1 << 20) -> None:

@@ -17,7 +17,7 @@ _BENCHMARKS = {
     "allreduce": "sums over processes against gloo and every MPI",
 }
 
-# Which benchmarks take which option.
+# Which benchmarks accept which option.
 _OPTIONS = {
     "rounds": tuple(_BENCHMARKS),
     "full": ("gemm",),
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """'2/4' -> (2, 4)."""
+    """Parse a shard: '2/4' gives (2, 4)."""
     first, slash, second = text.partition("/")
     if not (slash and first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
         raise ValueError(f"[bench] --shard must be I/N with 1 <= I <= N, got {text}")

@@ -21,13 +21,13 @@ from gradring.datasets import digits, fashion_mnist
 
 __all__ = ["Task", "check_folder", "task"]
 
-_EVALUATE = 1024  # samples per batch where nothing is learned
+_EVALUATE = 1024  # samples per batch in an evaluation
 
 
 class Task(NamedTuple):
-    """What to train on, and with which settings unless others are asked for. ``data`` and ``test`` are sources of
-    batches; ``truth`` are the test's targets as they were given; ``columns`` are the names of a table's columns, and
-    ``division`` is what decides which samples are kept for testing."""
+    """The data to train on, and the default settings. ``data`` and ``test`` are sources of batches; ``truth`` has
+    the test's targets as they were given; ``columns`` are the names of a table's columns, and ``division`` decides
+    which samples are kept for testing."""
 
     name: str
     data: Any
@@ -43,8 +43,8 @@ class Task(NamedTuple):
     division: dict[str, Any] | None = None
 
     def notes(self) -> dict[str, str]:
-        """What the file must keep so that ``gradring predict`` can read new samples and name the classes, and so that
-        ``--resume`` tests on samples that were never trained on."""
+        """The notes that the file keeps: with them ``gradring predict`` can read new samples and name the classes,
+        and ``--resume`` tests on samples that were never trained on."""
         notes = {"goal": self.goal.note(), "input": self.scaling.note()}
         if self.columns:
             notes["columns"] = json.dumps(self.columns)
@@ -54,7 +54,7 @@ class Task(NamedTuple):
 
 
 def task(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
-    """The embedded digits, Fashion-MNIST, or the user's own arrays; ``kept`` are the notes of a file to go on from."""
+    """The embedded digits, Fashion-MNIST, or the user's own arrays; ``kept`` has the notes of a file to resume from."""
     if options.data is not None and (options.x or options.y):
         raise ValueError(f"[train] give either {options.data} or --x and --y, not both")
     if options.data is None and not options.x:
@@ -89,7 +89,7 @@ def _own(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8", "replace")
     if y.dtype.kind == "U" and options.task == "regress":
-        y = _as_numbers(y, name)  # such as 007, which would be a label otherwise
+        y = _as_numbers(y, name)  # converts 007, which would otherwise be a label
     if len(x) != len(y):
         raise ValueError(f"[train] {options.x} has {len(x)} samples, {name} has {len(y)}")
     share, seed = options.test_share, options.seed
@@ -127,7 +127,8 @@ def _as_numbers(y: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _require_division(options: argparse.Namespace, kept: dict[str, str], division: dict[str, Any]) -> None:
-    """``ValueError`` if other samples are kept for testing than before: the test would be one of what was trained on."""
+    """Raise ``ValueError`` if other samples are kept for testing than before, because the test would use samples that
+    were trained on."""
     try:
         before = json.loads(kept["division"])
         changed = [name for name, value in division.items() if before[name] != value]
@@ -151,7 +152,7 @@ def _require_division(options: argparse.Namespace, kept: dict[str, str], divisio
 
 
 def _arrays(options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any], str, tuple[str, ...]]:
-    """x, y, what y is called in messages, and the names of x's columns if it has names."""
+    """Returns x, y, the name of y in messages, and the names of x's columns, if it has names."""
     if options.target is not None:
         if options.x.suffix.lower() != ".csv" or options.y:
             raise ValueError("[train] --target is a column of --x TABLE.csv, instead of --y")
@@ -176,7 +177,7 @@ def _is_csv(path: Path) -> bool:
 def _as_before(
     options: argparse.Namespace, kept: dict[str, str], found: Goal, scaling: Scaling
 ) -> tuple[Goal, Scaling]:
-    """The goal and the scaling of the file, which must be of the same data."""
+    """The goal and the scaling from the file, after a check that it is about the same data."""
     try:
         before, read = Goal.from_note(kept["goal"]), Scaling.from_note(kept["input"])
     except (KeyError, ValueError) as error:
@@ -191,7 +192,7 @@ def _as_before(
 
 
 def check_folder(folder: Path) -> None:
-    """Make the output folder, and see before the training that it can be written."""
+    """Make the output folder, and check before the training that it is writable."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".gradring-{os.getpid()}"
     probe.touch()

@@ -1,4 +1,4 @@
-"""``gradring doctor``: what this machine offers, what of it is off, and how to turn it on."""
+"""``gradring doctor``: what this machine offers, what is turned off, and how to turn it on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Finding", "add_to", "examine"]
 
 
 class Finding(NamedTuple):
-    """One line of the report. ``good`` is None for what is a fact and neither good nor bad."""
+    """One line of the report. ``good`` is None for a fact that is neither good nor bad."""
 
     topic: str
     good: bool | None

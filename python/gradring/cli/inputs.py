@@ -1,4 +1,4 @@
-"""The inputs of a network: samples that are scaled as its file says, in memory or, if they are many, on the disk."""
+"""The inputs of a network: samples, scaled as its file says, in memory or, if there are many, on the disk."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["IN_MEMORY", "MappedBatches", "Scaling", "require_other"]
 
 Array = NDArray[Any]
 IN_MEMORY = 256 << 20  # bytes of scaled samples; more stay on the disk
-_CHUNK = 1 << 22  # elements that are looked at in one go
+_CHUNK = 1 << 22  # elements that are read at a time
 
 
 def require_other(command: str, written: Iterable[Path], read: Iterable[Path | None]) -> None:
-    """``ValueError`` if a file that will be written is one that is read."""
+    """Raise ``ValueError`` if a file that will be written is also one that is read."""
     inputs = [path for path in read if path is not None and path.exists()]
     for path in written:
         if path.exists() and any(path.samefile(other) for other in inputs):
@@ -29,7 +29,7 @@ def require_other(command: str, written: Iterable[Path], read: Iterable[Path | N
 
 
 def chunks(x: Array) -> Iterator[tuple[int, Array]]:
-    """The rows in pieces, each with the number of its first."""
+    """Yield the rows in pieces, each with the number of its first row."""
     rows = max(_CHUNK // max(x[0].size, 1), 1)
     for first in range(0, len(x), rows):
         yield first, x[first : first + rows]
@@ -37,8 +37,8 @@ def chunks(x: Array) -> Iterator[tuple[int, Array]]:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a sample becomes what the network reads: ``(x - mean) / deviation``, feature by feature. Bytes, as images have
-    them, become 0 to 1 instead."""
+    """How a sample becomes what the network reads: ``(x - mean) / deviation``, feature by feature. Bytes, which images
+    have, become numbers from 0 to 1 instead."""
 
     shape: tuple[int, ...]  # the shape of a sample
     is_bytes: bool
@@ -67,7 +67,8 @@ class Scaling:
             flat = flat[chosen[first : first + len(part)]]
             if not standard or not len(flat):
                 continue
-            # Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983: sums of parts.
+            # The parts' sums are merged as in Chan, Golub and LeVeque, "Algorithms for computing the sample variance",
+            # 1983.
             here, inside = flat.mean(axis=0), ((flat - flat.mean(axis=0)) ** 2).sum(axis=0)
             total = count + len(flat)
             spread += inside + (here - mean) ** 2 * (count * len(flat) / total)
@@ -82,7 +83,7 @@ class Scaling:
         return cls(shape, False, mean, deviation)
 
     def require(self, command: str, name: str, x: Array) -> None:
-        """``ValueError`` if these are not samples as the network was trained on."""
+        """Raise ``ValueError`` if the samples' shape differs from what the network was trained on."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"[{command}] {name} is {x.shape}: the model was trained on samples of shape {self.shape}")
         if x.dtype.kind not in "fiub":
@@ -106,7 +107,7 @@ class Scaling:
         return made
 
     def note(self) -> str:
-        """The scaling as a text, which a file keeps."""
+        """The scaling as a text, for the notes of a file."""
         said = {"shape": self.shape, "bytes": self.is_bytes, "mean": self.mean.tolist()}
         return json.dumps({**said, "deviation": self.deviation.tolist()})
 
@@ -139,7 +140,7 @@ class MappedBatches:
         self._batch_size, self._dtype, self._seed, self._epoch = batch_size, dtype, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Deliver that epoch's order next."""
+        """Deliver the batches of epoch ``epoch`` next."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ __all__ = ["say", "settle"]
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line. It is no error if the reader has gone or the disk is full, because the work is done and saved."""
+    """Print a line. It is no error if the reader has ended or the disk is full, because the work is done and saved."""
     target = sys.stdout if file is None else file
     try:
         print(text, file=target, flush=True)
@@ -20,8 +20,8 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 
 def settle() -> None:
-    """Write out what was printed. If its reader has gone, Python's own flush at its exit must not fail, because it
-    would make exit status 120 of success."""
+    """Flush what was printed. If its reader has ended, Python's own flush at exit must not fail, because the exit
+    status would then be 120 in spite of success."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -29,7 +29,7 @@ def settle() -> None:
                 _drop(stream)
         except (OSError, ValueError):
             _drop(stream)
-        except AttributeError:  # None, where the process has no such stream
+        except AttributeError:  # None: the process has no such stream
             continue
 
 
@@ -40,7 +40,7 @@ def _has_no_reader(descriptor: int) -> bool:
 
 
 def _drop(stream: TextIO) -> None:
-    """From now on, what is printed goes nowhere."""
+    """Discard what is printed from now on."""
     try:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, stream.fileno())

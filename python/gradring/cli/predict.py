@@ -1,4 +1,4 @@
-"""``gradring predict``: what a model of ``gradring train`` says of new samples."""
+"""``gradring predict``: predictions for new samples by a model of ``gradring train``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gradring.nn.layer import Layer
 
 __all__ = ["add_to"]
 
-_ROWS = 1024  # samples at a time
+_ROWS = 1024  # samples per prediction
 
 
 def add_to(commands: Any) -> None:
@@ -81,7 +81,7 @@ def _columns(model: Path, notes: dict[str, str]) -> tuple[str, ...]:
 
 
 def _samples(options: argparse.Namespace, names: tuple[str, ...], width: int) -> NDArray[Any]:
-    """The new samples. Columns that have names are taken by their names, so their order does not matter."""
+    """The new samples. Columns that have names are found by their names, so their order does not matter."""
     if options.x.suffix.lower() != ".csv":
         return read_array("predict", options.x, "x")
     if len(names) != width:
@@ -112,7 +112,7 @@ def _predictions(model: Layer, goal: Goal, scaling: Scaling, x: NDArray[Any]) ->
 
 
 def _print(parts: Iterator[NDArray[Any]]) -> None:
-    """Lines on standard output. A reader that has seen enough ends it; a full disk is an error."""
+    """Print lines to standard output. If the reader closes the pipe, that ends the output; a full disk is an error."""
     try:
         for part in parts:
             sys.stdout.write("".join(f"{_text(row)}\n" for row in part.tolist()))
@@ -134,7 +134,8 @@ def _write_npy(out: Path, parts: Iterator[NDArray[Any]], count: int, goal: Goal)
 
 
 def _text(row: Any) -> str:
-    """One line: a label, or numbers with commas; a label with a comma, a quote or a line's end is quoted as in CSV."""
+    """One line: a label, or numbers with commas; a label that contains a comma, a quote or a line break is quoted as in
+    CSV."""
     if isinstance(row, list):
         return ",".join(map(repr, row))
     text = str(row)

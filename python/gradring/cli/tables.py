@@ -23,8 +23,8 @@ _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 
 
 class Table(NamedTuple):
-    """The numbers of a file, (N, ...), the column that was taken out of them, if one was asked for, and the names of the
-    others that were taken and those that were not, if the file has names."""
+    """The numbers of a file, (N, ...); the target column, if one was requested; and, if the file has names, those of the
+    columns that were used and those that were not."""
 
     x: Array
     target: Array | None
@@ -41,7 +41,7 @@ def read_array(command: str, path: Path, member: str) -> Array:
 
 
 def _member(command: str, path: Path, member: str) -> Array:
-    # Opened here, because NumPy leaves a damaged file open.
+    # Open the file here, because NumPy leaves a damaged file open.
     with open(path, "rb") as opened:
         try:
             file = np.load(opened, allow_pickle=False)
@@ -50,7 +50,7 @@ def _member(command: str, path: Path, member: str) -> Array:
             array: Array | None = None if found is None else file[found]
         except MemoryError:
             raise
-        except Exception as error:  # zipfile and its codecs raise many kinds, which say the same
+        except Exception as error:  # zipfile and its codecs raise many kinds of exceptions for damaged files
             raise ValueError(f"[{command}] {path} is not an .npz file of numbers, or is damaged: {error}") from error
     if array is None:
         raise ValueError(f"[{command}] {path} has the arrays {', '.join(names)}, and none is called {member!r}")
@@ -65,15 +65,15 @@ def has_member(path: Path, member: str) -> bool:
         with zipfile.ZipFile(path) as file:
             return f"{member}.npy" in file.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return False  # read_array says what is wrong with the file
+        return False  # read_array raises the error that explains what is wrong
 
 
 def read_table(command: str, path: Path, target: str | None, wanted: Sequence[str] = ()) -> Table:
     """The numbers of a ``.csv`` file, whose first line may have the names of the columns.
 
-    They go row by row into a nameless file on the disk, which is mapped: no more than a few thousand rows are in memory.
-    ``target`` takes one column out, of numbers or texts: its name, or its number from 1. If the file has names, the columns
-    ``wanted`` are taken by them, in that order, and no others.
+    They are written row by row to a nameless file on the disk, which is mapped: only a few thousand rows are in memory at a
+    time. ``target`` selects one column, of numbers or texts, by its name or by its number from 1, and removes it from the
+    rest. If the file has names, only the columns ``wanted`` are read, in that order.
     """
     names, rows = _rows(command, path)
     first = next(rows, None)
@@ -142,14 +142,15 @@ def _rows(command: str, path: Path) -> tuple[list[str] | None, Iterator[tuple[in
     first = next(found, None)
     if first is None:
         raise ValueError(f"[{command}] {path} is empty: there must be at least one sample")
-    # Names are texts: a line without a single number has them. A text among numbers is a cell of a text column.
+    # A first line without a single number has the names. If it has numbers too, its texts are cells of text columns.
     if not any(_is_number(cell) for cell in first[1]):
         return first[1], found
     return None, _chain(first, found)
 
 
 def labels_of_file(command: str, path: Path, samples: int) -> Array:
-    """The labels or targets of a file; of ``.csv`` with one line more than there are samples, the first has the names."""
+    """The labels or targets of a file. If a ``.csv`` has one line more than there are samples, the first line has the
+    names."""
     if path.suffix.lower() != ".csv":
         return read_array(command, path, "y")
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -171,13 +172,13 @@ def labels_of_file(command: str, path: Path, samples: int) -> Array:
     return array if width == 1 else array.reshape(len(lines), -1)
 
 
-# No zero before other digits: "007" is a name, and a number would lose its zeros.
+# A zero before other digits makes it a text: "007" is a name, and a number would lose its zeros.
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _REAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)
 
 
 def typed(texts: Array) -> Array:
-    """Texts as whole numbers or floats, if all are such and lose nothing by it.
+    """Convert texts to whole numbers or floats, if all are numbers and the conversion loses nothing.
 
     >>> typed(np.array(["1", "-2"])), typed(np.array(["1", "2.5"]))
     (array([ 1, -2]), array([1. , 2.5]))

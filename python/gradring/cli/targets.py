@@ -16,7 +16,7 @@ __all__ = ["Goal", "goal"]
 
 Array = NDArray[Any]
 Kind = Literal["classify", "regress"]
-_FEW, _MANY, _EACH = 20, 1000, 10  # classes without question; the most; samples of each class, above the few
+_FEW, _MANY, _EACH = 20, 1000, 10  # up to _FEW values are classes; up to _MANY, if each has _EACH samples
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _shown(labels: Sequence[Any]) -> str:
 
 
 def goal(command: str, name: str, y: Array, asked: Kind | None) -> Goal:
-    """The task of targets ``y`` from the file ``name``: the one that was asked for, or the one that they look like."""
+    """The task of targets ``y`` from the file ``name``: the requested one, or the one that fits the targets."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.dtype.kind not in "fiubUS" or y.ndim > 2:
@@ -145,7 +145,7 @@ def _inferred(command: str, name: str, y: Array) -> tuple[Kind, str]:
     if y.dtype.kind == "f" and not (y == np.floor(y)).all():
         return "regress", f"{name} holds fractions"
     count = len(np.unique(y))
-    # Targets that repeat are classes; those that hardly do, such as prices, are amounts.
+    # Targets that repeat often are classes; targets that rarely repeat, such as prices, are amounts.
     if count <= min(_FEW, max(len(y) // 2, 2)) or (count <= _MANY and len(y) >= _EACH * count):
         return (
             "classify",

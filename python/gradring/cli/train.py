@@ -77,7 +77,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, and say what came of it."""
+    """Train, and print the result."""
     check_folder(options.out)
     path, table = options.out / f"{options.data or _stem(options.x)}.safetensors", options.out / "history.csv"
     _require_ours(options, path, table)
@@ -138,7 +138,7 @@ def _result(trainer: gr.Trainer, job: Task) -> str:
     metrics = trainer.evaluate(job.test)
     if job.goal.kind == "classify":
         return f"accuracy {metrics['accuracy']:.2%}".replace("%", " %")
-    # The loss is the mean square over all numbers, each scaled to a deviation of 1: back to the numbers' own units.
+    # The loss is the mean square error of numbers scaled to a deviation of 1: convert it to the numbers' own units.
     truth = job.truth.reshape(len(job.truth), -1).astype(np.float64)
     if job.goal.outputs == 1:
         error = metrics["loss"] ** 0.5 * job.goal.deviation[0]
@@ -159,7 +159,7 @@ def _mlp(job: Task, hidden: tuple[int, ...]) -> gr.nn.Sequential:
 
 def _optimizer(options: argparse.Namespace, job: Task, steps: int) -> gr.optim.Optimizer:
     decay = _or(options.weight_decay, job.weight_decay)
-    # Plain gradients need a larger step than Adam's normalised ones; the factor is a usual one.
+    # Plain gradients need a larger step than Adam's normalised ones. Thirty times is a usual factor.
     lr = _or(options.lr, job.lr * (30 if options.optimizer == "sgd" else 1))
     rate = gr.optim.schedule.cosine(lr, steps)
     if options.optimizer == "sgd":

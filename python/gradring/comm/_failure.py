@@ -1,4 +1,4 @@
-"""The end of a group, as an exception."""
+"""Turns the failure of a group into an exception."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from gradring.errors import CollectiveMismatch, GradringError, PeerDied, PeerStalled
 
-# gradring::Code, as far as it concerns ranks.
+# Those values of gradring::Code (csrc/runtime/status.h) that concern ranks.
 _CLOSED, _UNAVAILABLE, _DIED, _STALLED, _MISMATCH = 6, 8, 11, 12, 13
 
 
@@ -21,9 +21,10 @@ def raise_failure(
     exit_status: int,
     signal_of: Callable[[int], int | None] | None,
 ) -> NoReturn:
-    """Called by the native operations: raise what a code stands for.
+    """Raise the exception that a code stands for. The native operations call this.
 
-    ``exit_status``: how the rank ended, if the kernel told, or -1; ``signal_of``: whom to ask otherwise, or None.
+    ``exit_status`` says how the rank ended, or is -1 if the kernel does not know; ``signal_of`` is a function to ask in
+    that case, or None.
     """
     if code in (_CLOSED, _UNAVAILABLE):
         raise GradringError(message)

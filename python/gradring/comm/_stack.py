@@ -1,4 +1,4 @@
-"""Tells the Python stack of a rank to other ranks that give it up as stalled."""
+"""Shows the Python stack of a rank to other ranks that find it stalled."""
 
 from __future__ import annotations
 

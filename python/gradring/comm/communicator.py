@@ -36,8 +36,8 @@ class Communicator:
     ``async_op=True`` an operation returns a ``Work`` at once and goes on by itself. After ``PeerDied``, ``PeerStalled`` or
     ``CollectiveMismatch`` the communicator refuses further use.
 
-    ``rank`` and ``size``: this rank's number and how many there are; ``local_rank`` and ``local_size``: the same among the
-    ranks of this host; ``generation``: how often the launcher has started the ranks again.
+    ``rank`` is this rank's number and ``size`` the number of ranks; ``local_rank`` and ``local_size`` are the same among
+    the ranks of this host; ``generation`` counts how often the launcher has restarted the ranks.
     """
 
     def __init__(
@@ -71,14 +71,16 @@ class Communicator:
         self.close()
 
     def close(self) -> None:
-        """Wait for operations under way, then leave the group. Arrays of ``empty`` live on. Closing twice is fine."""
+        """Wait for operations under way, then leave the group. Arrays of ``empty`` stay valid. Closing twice is
+        allowed."""
         self._group.close()
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = "float32") -> Array:
         """An uninitialized array in memory that all ranks reach, so that operations on it and on its contiguous views copy
         nothing.
 
-        Local: ranks may make arrays in any order. The memory is there when it returns; MemoryError otherwise.
+        No other rank takes part, so ranks may make arrays in any order. The memory is allocated when this returns; if
+        there is not enough, it raises MemoryError.
         """
         dtype = _dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -105,9 +107,9 @@ class Communicator:
         """Reduce ``x`` over all ranks, element by element, into ``x`` or ``out`` of every rank; returns that array.
 
         ``op``: 'sum', 'mean', 'max', 'min' or 'prod'. Floats add up in float32 or wider, in rank order, so that all ranks get
-        the same bits; integers wrap; NaN propagates. 'mean' divides the sum once, by the number of ranks, or by
-        the sum of ``weight`` over the ranks where it is given (on all of them): ``x`` then is each rank's weighted sum. It
-        raises ValueError, and changes nothing, where the weights add up to 0.
+        the same bits; integers wrap; NaN propagates. 'mean' divides the sum once, by the number of ranks. If every rank gives
+        a ``weight``, it divides by their sum instead, and ``x`` must be each rank's weighted sum; if the weights add up to 0,
+        it raises ValueError and changes nothing.
         """
         target = x if out is None else out
         work = self._call(_ALL_REDUCE, x, out, op, weight, async_op)
@@ -124,7 +126,8 @@ class Communicator:
         return out if work is None else Work(work, self)
 
     def all_gather(self, x: ArrayLike, out: Array | None = None, async_op: bool = False) -> Any:
-        """The arrays ``x`` of all ranks, which have one shape; returns an array of shape (size, *x.shape)."""
+        """Gather the arrays ``x`` of all ranks, which have the same shape; returns an array of shape (size,
+        *x.shape)."""
         x = np.asanyarray(x)
         if out is None:
             out = np.empty((self.size, *x.shape), x.dtype)
@@ -143,7 +146,8 @@ class Communicator:
     def send(self, x: Array, dst: int, async_op: bool = False) -> Any:
         """Send ``x`` to rank ``dst``, which calls ``recv`` with an array of the same dtype and number of elements.
 
-        Up to 48 bytes leave at once; more wait for the receiver. To exchange arrays, let one of two calls be async.
+        Up to 48 bytes are sent without waiting; larger arrays wait for the receiver. To exchange arrays, make one of
+        the two calls async.
         """
         work = self._call(_SEND, x, None, None, dst, async_op)
         return x if work is None else Work(work, self)
@@ -166,22 +170,22 @@ class Communicator:
         return None if group is None else Communicator(group, generation=self.generation)
 
     def group_of(self, members: list[int], tell: Callable[[int], None], hear: Callable[[], int]) -> Communicator:
-        """For ``gradring.torch``: a communicator of some ranks, of which no other rank needs to know.
+        """For ``gradring.torch``: make a communicator of some ranks; the other ranks take no part.
 
-        The first member tells a number, and all members hear it, by means of their own.
+        The first member calls ``tell`` with a number, and ``hear`` must return this number to all members.
         """
         if self.rank == members[0]:
             tell(self._group.make_words(len(members)))
         group = Communicator(self._group.join_words(members, hear()), generation=self.generation)
-        group.barrier()  # the words stay while the first member does: all have joined now
+        group.barrier()  # after this all have joined, so the first member may leave
         return group
 
     @contextmanager
     def doing(self, activity: str, patience: float = 0.0) -> Iterator[None]:
-        """Tell the other ranks what this one does in the block: ``PeerStalled`` will say so.
+        """Tell the other ranks what this one does in the block: the message of ``PeerStalled`` shows it.
 
-        ``activity``: 'waiting for data', 'saving', 'in a callback' or 'computing'. ``patience`` (seconds): as long as that,
-        the others wait for it even beyond their own timeout.
+        ``activity``: 'waiting for data', 'saving', 'in a callback' or 'computing'. The others wait up to ``patience``
+        seconds for it, even beyond their own timeout.
         """
         if activity not in _ACTIVITIES[1:]:
             raise ValueError(f"[comm.doing] activity is {activity!r}: must be one of {', '.join(_ACTIVITIES[1:])}")
@@ -192,7 +196,7 @@ class Communicator:
             self._group.set_activity(0, 0.0)
 
     def publish_activity(self, name: str, patience: float, passing: bool) -> None:
-        """For ``gradring.activity``: what this process does outside of collectives."""
+        """For ``gradring.activity``: publish what this process does outside of collectives."""
         if not self._group.closed:
             self._group.set_activity(_ACTIVITIES.index(name), patience, passing)
 

@@ -1,4 +1,4 @@
-"""How a communicator begins: from a launcher, alone, or as threads."""
+"""Makes communicators: for the ranks of a launcher, for one process alone, or for threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["init", "thread_group"]
 def init(timeout: float = 300.0) -> Communicator:
     """Join the world that a launcher started, or make a world of one rank where there is no launcher.
 
-    ``timeout`` (seconds): how long any operation may wait for another rank before it raises ``PeerStalled``.
+    ``timeout`` says how many seconds an operation may wait for another rank before it raises ``PeerStalled``.
 
     >>> import gradring as gr
     >>> comm = gr.comm.init()

@@ -11,7 +11,7 @@ __all__ = ["Work"]
 
 
 class Work:
-    """An operation under way. It goes on by itself, waited for or not, and keeps its arrays alive until it ends.
+    """A running operation. It completes whether or not you wait for it, and keeps its arrays alive until it ends.
 
     >>> import gradring as gr, numpy as np
     >>> with gr.comm.init() as comm:
@@ -25,13 +25,14 @@ class Work:
         self._keeps = keeps  # the communicator, which must not close before the operation has ended
 
     def done(self) -> bool:
-        """Whether it has ended, well or not; never waits."""
+        """Whether it has ended, with success or not; never waits."""
         return self._native.done
 
     def wait(self, timeout: float | None = None) -> Any:
-        """The operation's array, once it is complete; again at every call.
+        """Wait for the end, and return the operation's array. Every call returns it.
 
-        Raises what the operation would have raised, or TimeoutError after ``timeout`` seconds; then it goes on.
+        Raises what the operation would have raised, or TimeoutError after ``timeout`` seconds: the operation then goes
+        on.
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"[Work.wait] timeout is {timeout!r}: must be seconds, 0 or more, or None")

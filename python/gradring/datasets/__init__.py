@@ -1,6 +1,6 @@
 """Real data sets, as NumPy arrays split into training and test samples.
 
-Each function gives a :class:`Dataset`, which unpacks both ways:
+Each function returns a :class:`Dataset`, which can be unpacked or read by name:
 
 >>> train, test = digits()
 >>> (x_train, y_train), (x_test, y_test) = digits()

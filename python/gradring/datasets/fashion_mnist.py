@@ -1,4 +1,4 @@
-"""Fashion-MNIST, from the machine's own copy."""
+"""Fashion-MNIST, from a copy on this machine."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ __all__ = ["read_idx"]
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8
-# Deflate cannot shrink by more than 1032 times, so a header that promises more than that is not believed: it is refused
-# before anything is allocated for it.
+# Deflate cannot shrink by more than 1032 times, so a header that promises more is refused before anything is allocated
+# for it.
 _MAX_DEFLATE = 1032
 
 

@@ -2,7 +2,7 @@
 
 An element of ``dw = x' dy`` is a sum over the rows, so its magnitude is at most rows * max|x| * max|dy|. If that is
 finite for every product, updates may be fused into the products. If not, the step takes its other route: the gradients
-go to memory, are looked at, and are then applied by separate updates, with the same bits.
+go to memory, are checked, and are then applied by separate updates, with the same bits.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from gradring.ir import Graph, Node, Value
 
 __all__ = ["BLOCK", "Bounds", "checked_gradients"]
 
-# Elements for which ``largest`` writes one number (csrc/ops/largest/largest.h).
+# How many elements share one number of ``largest`` (csrc/ops/largest/largest.h).
 BLOCK = 4096
 
 
 def largest_value(graph: Graph, of: str) -> Value:
-    """A value for the largest magnitudes of ``of``."""
+    """A new value, for the largest magnitudes of the value ``of``."""
     value = graph.values[of]
     return Value(graph.fresh(f"{of}.largest"), (-(-value.size // BLOCK),), dtype=value.dtype)
 
 
 def checked_gradients(graph: Graph, when: str, updates: int) -> Graph:
-    """Have the gradients in memory looked at before the optimizer, the last nodes, of which there are ``updates``."""
+    """Add a check of the gradients in memory before the optimizer's nodes, which are the last ``updates`` ones."""
     made = largest_value(graph, "gradients")
     look = Node("largest", {"x": "gradients"}, {"y": made.name}, phase="update", when=when, origin="check")
     effects = "check of the gradients"
@@ -37,7 +37,7 @@ def checked_gradients(graph: Graph, when: str, updates: int) -> Graph:
 
 
 def _keeps_bound(graph: Graph, node: Node) -> bool:
-    """Whether what the loss is given beside predictions and class numbers leaves its promise as it is."""
+    """Whether the bound that a loss promises for its gradient still holds with this node's targets and weights."""
     if "target" in node.inputs and graph.values[node.inputs["target"]].dtype != "int64":
         return False
     weighted = "sample_weight" in node.inputs or "class_weight" in node.inputs
@@ -58,9 +58,9 @@ class Bounds:
         self._looks: list[Node] = []
         self._proofs: list[Node] = []
         self._largest: dict[tuple[str, int, int], str] = {}
-        self._bounded: set[tuple[str, int, int]] = set()  # gradients dy whose sums over the rows are bounded too
-        # Gradients whose magnitude their op promises to limit, such as those of cross entropy: with weights it can do so for
-        # a mean over class numbers alone, because no weight is larger than the sum by which the mean divides.
+        self._bounded: set[tuple[str, int, int]] = set()  # gradients dy whose sums over the rows are bounded as well
+        # Gradients whose op promises a bound, such as those of cross entropy. With weights the bound holds only for a mean
+        # over class numbers, because no weight is larger than the sum by which the mean divides.
         self._known = {
             graph.place(node.outputs[role]): operand.bound
             for node in graph.nodes
@@ -70,7 +70,7 @@ class Bounds:
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes in order: all that write before all that read, so that one barrier serves."""
+        """The nodes in order: all that write before all that read, so that one barrier is enough."""
         return [*self._looks, *self._proofs]
 
     def product(self, x: str, dy: str, origin: str) -> None:
@@ -110,7 +110,7 @@ class Bounds:
         self.graph = replace(self.graph, effects=(*self.graph.effects, effects))
 
     def _of(self, name: str) -> str:
-        """The largest magnitudes of a value, looked for once."""
+        """The largest magnitudes of a value, computed only once."""
         place = self.graph.place(name)
         if place not in self._largest:
             made = largest_value(self.graph, name)

@@ -1,6 +1,6 @@
 """Differentiation: a forward graph with a loss becomes one that also makes the gradients of its parameters.
 
-Each operation has its rule: given the node and the gradient of its output, add the nodes that make the gradients of
+Each operation has a rule: from a node and the gradient of its output, it adds the nodes that make the gradients of
 those inputs that need one. A gradient is called ``d(name)``. A parameter's gradient is a view of the root
 ``gradients``, where it lies as the parameter does in ``parameters``.
 """
@@ -74,7 +74,7 @@ class _Builder:
             return
         made = self.gradient_of(target)
         outputs = {role: made}
-        if effects:  # what a call answers decides whether the step goes on
+        if effects:  # the call's answer decides whether the step goes on
             answer = self.graph.fresh(f"{made}.answer")
             self.graph = self.graph.with_value(Value(answer, (1,), dtype="int64"))
             outputs["answer"] = answer
@@ -92,7 +92,7 @@ class _Builder:
             self.join(target, made[role])
 
     def pass_on(self, target: str, gradient: str) -> None:
-        """``gradient`` itself is a gradient of ``target``."""
+        """Use ``gradient`` itself as a gradient of ``target``."""
         if target not in self.wanted:
             return
         if self.graph.values[target].kind == "param" and target not in self.ready:
@@ -102,7 +102,7 @@ class _Builder:
         self.join(target, gradient)
 
     def join(self, target: str, gradient: str) -> None:
-        """Add a gradient of ``target`` to what is there: a parameter's in place, as its place is fixed."""
+        """Add a gradient of ``target`` to the sum so far, for a parameter in place, because its place is fixed."""
         earlier = self.ready.get(target)
         if earlier is None:
             self.ready[target] = gradient
@@ -165,7 +165,7 @@ def with_loss(
     taken = {weight} | {
         value.offset for value in graph.values.values() if value.kind == "input" and value.within is None
     }
-    slot = next(number for number in range(len(taken) + 2) if number not in taken)  # the field that no input is
+    slot = next(number for number in range(len(taken) + 2) if number not in taken)  # the first field that no input uses
     schema = schema_of(kind)
     assert schema is not None
     classes = kind == "cross_entropy"
@@ -175,10 +175,10 @@ def with_loss(
     goal = Value("target", shape, "input", value.dtype, offset=slot)
     if classes and not soft:
         goal = Value("target", (rows,), "input", "int64", offset=slot)
-    elif target is not None and schema.effects:  # a function's, which may be anything
+    elif target is not None and schema.effects:  # a function's targets may have any shape and dtype
         goal = Value("target", (rows, *target[0]), "input", target[1], offset=slot)
-    # What the loss writes about the batch: the sum of its losses, how many are right, the first bad label, the sum of the
-    # weights, the first bad weight.
+    # The loss writes these totals of a batch: the sum of its losses, how many are right, the first bad label, the sum of
+    # the weights, the first bad weight.
     graph = graph.with_value(goal).with_value(Value("totals", (5,), dtype="int64"))
     inputs = {"x": output, "target": "target"}
     if weight is not None:
@@ -194,7 +194,7 @@ def with_loss(
         graph = graph.with_value(Value(gradient_name(output), shape, dtype=value.dtype))
         outputs["dx"] = gradient_name(output)
     for role in schema.outputs:
-        if role not in outputs and not schema.operands[role].optional:  # what a function writes beside
+        if role not in outputs and not schema.operands[role].optional:  # other results that a function must write
             made = Value(role, (rows,), dtype=value.dtype) if role != "answer" else Value(role, (1,), dtype="int64")
             outputs[role] = graph.fresh(role)
             graph = graph.with_value(replace(made, name=outputs[role]))
@@ -216,7 +216,7 @@ def with_loss(
 
 
 def _with_check(graph: Graph, attributes: Mapping[str, Any], sums: bool) -> Graph:
-    """Add the node that looks at the loss and decides whether the step may go on."""
+    """Add the node that reads the loss and decides whether the step may go on."""
     fields = {"loss_sum": "loss_sum", "weight": "loss_weight", "correct": "correct", "finite": "finite"}
     inputs = {"totals": "totals"}
     graph = graph.with_step(*fields.values())
@@ -230,7 +230,7 @@ def _with_check(graph: Graph, attributes: Mapping[str, Any], sums: bool) -> Grap
 
 
 def _require_logits(graph: Graph, output: str) -> None:
-    """``ValueError`` if a sigmoid comes before the one that is part of the loss."""
+    """Raise ``ValueError`` if the model ends with a sigmoid, because the loss has one already."""
     root = graph.root(output)
     for node in graph.nodes:
         if root in map(graph.root, node.outputs.values()) and node.attributes.get("activation") == "sigmoid":
@@ -262,8 +262,8 @@ def _differentiate(b: _Builder, node: Node, dy: str) -> None:
 def differentiate(graph: Graph, output: str, trained: Layout | None = None) -> Graph:
     """Add the backward pass. The graph must come from ``with_loss(..., gradient=True)``.
 
-    ``trained`` says which parameters get gradients, and where these lie; without it all do, as the parameters lie.
-    Nothing is computed that no gradient needs.
+    ``trained`` says which parameters get gradients, and where these lie; without it all parameters do, in their
+    own layout. Nothing is computed that no gradient needs.
     """
     b = _Builder(graph, trained)
     b.ready[output] = gradient_name(output)
@@ -273,7 +273,7 @@ def differentiate(graph: Graph, output: str, trained: Layout | None = None) -> G
             views.setdefault(value.within, []).append(name)
 
     def settle(name: str) -> str | None:
-        """The gradient of a value, what its views received included."""
+        """The gradient of a value, including the gradients of its views."""
         for view in views.get(name, []):
             gradient = settle(view)
             if gradient is not None:

@@ -54,8 +54,8 @@ def fault_error(
     updates: int | None,
     culprit: str = "",
 ) -> Exception:
-    """The error for a native result with a label or a loss that cannot be. ``updates`` done tells a step from an
-    evaluation (None), which changes nothing anyway; ``y`` are the labels, where they lie in memory."""
+    """The error for a native result with a bad label or a loss that is not finite. ``updates`` is the number of
+    updates done, or None in an evaluation; ``y`` are the labels, if they are in memory."""
     if result["fault"] == "id":
         return id_error(result, plans, result["sample"], batch, updates is not None)
     if result["fault"] == "weight":

@@ -9,7 +9,7 @@ from gradring.ir import GIVEN, Graph, Node
 
 __all__ = ["check_flow", "moments_of"]
 
-# Which kinds of micro-batch there are, by which values of ``when`` run in them.
+# The kinds of micro-batch: for each, the values of ``when`` that run in it.
 _MOMENTS = (
     ("always", "first", "last"),
     ("always", "first"),
@@ -42,7 +42,7 @@ class _Memory:
             yield at, end, None
 
     def write(self, name: str, what: str) -> None:
-        """Note that a value's range now holds ``what``."""
+        """Record that a value's range now holds ``what``."""
         root, begin, end = self.graph.place(name)
         kept: list[tuple[int, int, str]] = []
         for first, past, old in self.pieces.get(root, []):
@@ -63,7 +63,7 @@ def moments_of(graph: Graph) -> tuple[tuple[str, ...], ...]:
 
 
 def check_flow(graph: Graph) -> None:
-    """Raise ``ValueError`` if a node reads what is not there yet, or what another node has overwritten."""
+    """Raise ``ValueError`` if a node reads a value that is not written yet, or that another node has overwritten."""
     for moment in moments_of(graph):
         _check_moment(graph, moment)
 
@@ -153,16 +153,17 @@ def _overlap(graph: Graph, a: str, b: str) -> bool:
 
 
 def _same_contents(graph: Graph, written: str, name: str) -> bool:
-    """Whether reading ``name`` where ``written`` was written gets what that node wrote: one is a view of the other."""
+    """Whether a read of ``name``, after ``written`` was written, gets the same contents, because one is a view of the
+    other."""
     if written.startswith("updated ") or written not in graph.values:
         return False
-    if graph.values[name].kind == "grad":  # a root of gradients is read whole, made of its views
+    if graph.values[name].kind == "grad":  # the root of gradients is read as a whole, after its views were written
         return True
     return graph.place(written) == graph.place(name)
 
 
 def _padding(graph: Graph) -> list[tuple[int, int]]:
-    """The parts of the gradients' root that no parameter's gradient covers: they are zero for ever."""
+    """The parts of the gradients' root that no parameter's gradient covers: they always stay zero."""
     if "gradients" not in graph.values:
         return []
     gaps, at = [], 0

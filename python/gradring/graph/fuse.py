@@ -16,10 +16,10 @@ __all__ = ["fuse_activations", "fuse_backward", "prune"]
 
 
 def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
-    """``activation(linear(x))`` becomes ``linear[activation](x)``, where no other node reads the linear layer's output; and
-    so for every op that can apply an activation to its result.
+    """Turn ``activation(linear(x))`` into ``linear[activation](x)`` if no other node reads the linear layer's output;
+    likewise for every op that can apply an activation to its result.
 
-    In training, an activation whose derivative reads its input has that input kept, as ``pre``.
+    In training, the fused node also keeps the activation's input, as ``pre``, if its derivative reads it.
     """
     consumers = graph.consumers()
     producers = graph.producers()
@@ -50,12 +50,12 @@ def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
             continue
         replaced[id(made)] = fused
         gone.add(id(node))
-    # The fused node stands where the linear layer stood: nothing between can have read the activation's output.
+    # Put the fused node where the linear layer was: no node between the two can have read the activation's output.
     return prune(graph.with_nodes(replaced.get(id(n), n) for n in graph.nodes if id(n) not in gone))
 
 
 def fuse_backward(graph: Graph) -> Graph:
-    """Fuse the derivative of the activation, then the column sums, into what makes the gradient."""
+    """Fuse the derivative of the activation, and then the column sums, into the node that makes the gradient."""
     return prune(_fuse_column_sums(_fuse_masks(graph)))
 
 

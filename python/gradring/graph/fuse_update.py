@@ -1,8 +1,8 @@
 """Fusing the optimizer into the products that make the weights' gradients.
 
-``dw = x' dy`` followed by the update of ``w`` writes the gradient to memory, reads it back, and goes over the weight and
-its state once more. Here each tile of ``dw`` updates its tile of ``w`` while it is in the first cache. It must come
-after everything that reads the old ``w``; all these products stand at the end of the step, where none waits for
+``dw = x' dy`` followed by the update of ``w`` writes the gradient to memory, reads it back, and goes over the weight
+and its state once more. Here each tile of ``dw`` updates its tile of ``w`` while it is in the first cache. It must
+come after every node that reads the old ``w``; all these products are at the end of the step, where none waits for
 another.
 """
 
@@ -21,9 +21,9 @@ __all__ = ["fuse_updates", "state_view", "updates_of"]
 def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
     """Replace the optimizer's pass over the flat arenas by updates of each parameter, fused where a product makes it.
 
-    The graph must end with the optimizer's node, its gradients whole (not clipped, not sums of several batches).
-    Afterwards the gradients of the fused parameters are nowhere in memory. With ``check_finite`` the graph has a second
-    route, for a step in which a gradient may be infinite: the separate products and update, with a look between.
+    The graph must end with the optimizer's node, and its gradients must be complete (not clipped, not sums of several
+    batches). Afterwards the gradients of the fused parameters are never in memory. With ``check_finite`` the graph has
+    a second route, for a step in which a gradient may be infinite: separate products, a check, and separate updates.
     """
     updates = updates_of(graph)
     if not updates or graph.nodes[-1] is not updates[-1]:
@@ -64,7 +64,7 @@ def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
 
 
 def updates_of(graph: Graph) -> list[Node]:
-    """The optimizer's nodes: one for each range of parameters that are treated alike."""
+    """The optimizer's nodes: one for each range of parameters that are in the same group."""
     return [node for node in graph.nodes if "param" in node.updates]
 
 
@@ -76,7 +76,7 @@ def _updated(graph: Graph, update: Node) -> list[Value]:
 
 
 def _fused(product: Node, update: Node) -> str | None:
-    """The op that does the work of both, or None."""
+    """The op that does the work of the product and the update, or None."""
     op = fused_update(product.op, update.op)
     schema = None if op is None else schema_of(op)
     if schema is None or not set(update.inputs) - {"gradient"} <= schema.operands.keys():
@@ -99,13 +99,13 @@ def _bounds(graph: Graph, products: list[Node], alone: list[Value]) -> Bounds:
             bounds.sums(of, made[0].origin)
         else:
             last = graph.last_writer(*graph.place(name))
-            assert last is not None  # `alone` has parameters whose gradients are made
+            assert last is not None  # `alone` has only parameters whose gradient a node makes
             bounds.itself(name, last.origin)
     return bounds
 
 
 def _summed(node: Node, sums: str) -> str | None:
-    """The output of a node whose column sums it writes to ``sums``, or None."""
+    """The output of ``node`` whose column sums the node writes to ``sums``, or None."""
     schema = schema_of(node.op)
     for role, name in node.outputs.items():
         of = schema.operands[role].column_sums_of if schema else None

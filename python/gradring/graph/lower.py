@@ -79,12 +79,12 @@ class Instruction:
 
     @property
     def is_loss(self) -> bool:
-        """Whether it stands in the loss of a step."""
+        """Whether it is part of the loss of a step."""
         schema = schema_of(self.op)
         return schema is not None and "loss" in schema.phases
 
     def limit(self) -> int | None:
-        """What the labels or ids that it reads must be below, or None if it reads none."""
+        """The number that the labels or ids that it reads must be below; None if it reads none."""
         schema = schema_of(self.op)
         limit = schema.limit if schema else None
         return None if limit is None else self.operands[limit.below].shape[limit.axis]
@@ -101,8 +101,8 @@ class Instruction:
 
 
 def lower(node: Node, tensor: Callable[[str], Tensor], resources: list[Resource]) -> Instruction:
-    """The instruction for a node. ``tensor`` gives a value as an operand, by its name. What the node needs beside values is
-    added to ``resources``."""
+    """The instruction for a node. ``tensor`` gives a value as an operand, by its name. Other things that the node needs,
+    such as functions, are added to ``resources``."""
     schema = schema_of(node.op)
     if schema is None:
         raise NotImplementedError(f"[lower] {node.origin or 'the graph'}: there is no op {node.op!r}")

@@ -2,9 +2,9 @@
 
 Each value's meaning is the expression that makes it, down to the fields of the batch, the parameters and the fields of
 the step record. Fused operations mean what their parts mean: ``linear[relu]`` is relu of linear, an update inside a
-product is the update by that product. So the meaning of a graph is the same before and after a fusion, and another
-one if a node reads, writes or leaves out anything else than before. (This is translation validation: Pnueli, Siegel
-and Singerman, 1998.) The order in which a sum is added up is no part of it.
+product is the update by that product. So the meaning of a graph is the same before and after a fusion, and differs if
+a node reads, writes or omits anything else than before. (This is translation validation: Pnueli, Siegel and Singerman,
+1998.) The order in which a sum is added up is not part of it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def check_meaning(graph: Graph) -> None:
     for number, now in enumerate(results):
         then = promise[number if len(promise) == len(results) else 0]
         for name in [*then, *now]:
-            added = name.startswith("effect ") and name not in then  # what a fusion adds is promised by the fused graph
+            added = name.startswith("effect ") and name not in then  # the fused graph promises what a fusion adds
             if then.get(name) != now.get(name) and not added:
                 at, node, role = _maker(graph, name)
                 raise fail(at, node, role, f"result {name!r}", then.get(name, "none"), now.get(name, "none"))
 
 
 def _maker(graph: Graph, name: str) -> tuple[int, Node, str]:
-    """The last node that writes a value, for an error; the graph's last node if none does."""
+    """The node to name in an error: the last one that writes the value, or the graph's last one if none does."""
     if name in graph.values:
         root, begin, end = graph.place(name)
         for number, node in reversed(list(enumerate(graph.nodes))):
@@ -84,8 +84,8 @@ def _results(graph: Graph, *, gradients: bool) -> list[str]:
 
 
 def _is_parameter(graph: Graph, name: str) -> bool:
-    """Not a view of an optimizer's state or of several parameters, which only some passes name: the roots and the
-    parameters stand for all."""
+    """Whether a value is a parameter itself. Views of states or of several parameters do not count, because only
+    some passes make them; the roots and the parameters represent them."""
     value = graph.values[name]
     if value.span:
         return False
@@ -109,7 +109,7 @@ def _summed(x: str) -> str:
 
 
 def _part(part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """What an op means that does alone what others do on the way."""
+    """The meaning of an op that does alone what other ops can do to their results."""
     x, kind = inputs[part.input], attributes.get(part.attribute or "")
     match part.kind:
         case "activation":

@@ -1,4 +1,4 @@
-"""The memory of a training, which the passes lay out before any batch has come."""
+"""The memory of a training, which the passes lay out before the first batch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["gradient_name", "training_memory"]
 
 
 def training_memory(layout: Layout, dtype: str, optimizer: Any, frozen: Collection[str] = ()) -> Memory:
-    """Parameters, a gradient ``d(name)`` and the parts of the optimizer's state ``state.momentum[name]`` for each that is not
-    ``frozen``, and buffers."""
+    """The memory for parameters and buffers and, for each parameter that is not ``frozen``, a gradient ``d(name)`` and the
+    optimizer's states ``state.momentum[name]``."""
     graph = parameters_graph(layout, dtype)
     trained = layout.without(frozen)
     graph = training_roots(graph, optimizer, trained)

@@ -1,10 +1,10 @@
-"""Ownership: each lane keeps to its own rows of every weight, step after step.
+"""Ownership: each lane reads and writes only its own rows of every weight, step after step.
 
 A cache line that one core writes and another reads costs tens of nanoseconds each time, many times the arithmetic on it. The
 backward pass and the update can divide a weight among lanes by its rows: ``dx = dy w'`` makes a column of ``dx`` from a row of
 ``w``, and ``dw = x' dy`` can be cut anywhere. But each element of the forward product ``x w`` needs all rows of ``w``. If the
 product is summed in two halves of ``k``, each by one half of the lanes, a lane reads only its own rows there too; the lanes
-then have to exchange the output once.
+then exchange the output once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from gradring.ir import Graph, Node, Value
 
 __all__ = ["sum_in_parts"]
 
-_LEAST = 128  # k of a product that is worth it
+_LEAST = 128  # the least k for which it is worth the exchange
 
 
 def sum_in_parts(graph: Graph) -> Graph:
-    """Have large forward products with trained weights summed in two parts of ``k``.
+    """Make large forward products with trained weights sum in two parts of ``k``.
 
-    Whether a product is depends on its shape alone: the order of its sums, and so its bits, must not depend on the
-    number of lanes.
+    Only the shape decides whether a product does, because the order of its sums, and so its bits, must not depend
+    on the number of lanes.
     """
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -45,5 +45,5 @@ def _worthwhile(graph: Graph, node: Node) -> bool:
     w = graph.values[node.inputs["w"]]
     k, n = w.shape
     m = graph.values[node.outputs["y"]].size // n
-    # The exchange goes over m n elements, the weight has k n.
+    # The exchange moves m n elements, and saves transfers of the weight's k n elements.
     return w.kind == "param" and m >= 16 and n >= 32 and k >= max(_LEAST, 2 * m)

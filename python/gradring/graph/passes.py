@@ -18,7 +18,7 @@ from gradring.graph.spec import check
 from gradring.ir import Graph, Input, Layout, Node, Traceable, Value, trace
 from gradring.ir.layout import padded
 
-Inputs = tuple[int, ...] | Mapping[str, Input]  # as ``trace`` takes them
+Inputs = tuple[int, ...] | Mapping[str, Input]  # the same as for ``trace``
 
 __all__ = [
     "accumulated",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def checked(graph: Graph) -> Graph:
-    """The graph itself; with ``GRADRING_CHECK=1`` in the environment, after ``spec.check`` has found it legal."""
+    """Return the graph. With ``GRADRING_CHECK=1`` in the environment, ``spec.check`` checks it first."""
     if os.environ.get("GRADRING_CHECK") == "1":
         check(graph)
     return graph
@@ -43,7 +43,7 @@ def checked(graph: Graph) -> Graph:
 def predict_graph(
     model: Traceable, inputs: Inputs, *, dtype: str = "float32", layout: Layout | None = None
 ) -> tuple[Graph, str]:
-    """The forward pass alone, and its output's name: the input's, or that of a view of it, if the model does nothing."""
+    """The forward pass alone, and its output's name. If the model does nothing, that is the input, or a view of it."""
     graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = fuse_activations(checked(promised(graph)), output, training=False)
     return checked(replace(graph, mode="predict")), output
@@ -59,7 +59,7 @@ def evaluate_graph(
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
 ) -> Graph:
-    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are as ``with_loss`` takes them."""
+    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``."""
     graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
     graph = with_loss(graph, output, loss, gradient=False, target=target, weight=weight)
@@ -84,7 +84,7 @@ def train_graph(
 ) -> Graph:
     """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
 
-    ``loss``, ``target`` and ``weight`` are as ``with_loss`` takes them.
+    ``loss``, ``target`` and ``weight`` are those of ``with_loss``.
 
     Parameters that are ``frozen`` get neither gradients nor updates, and what only their gradients would need is not
     computed. ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with
@@ -106,7 +106,7 @@ def train_graph(
     divided = accumulate and not summed
     graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen)
     whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
-    if clip_norm is not None:  # clipping looks at every gradient anyway
+    if clip_norm is not None:  # clipping checks every gradient anyway
         return whole
     graph = replace(graph, mode="train", promise=whole.promise)
     if not fuse_update or accumulate:
@@ -118,8 +118,8 @@ def train_graph(
 
 
 def without_buffer_updates(graph: Graph) -> tuple[Graph, list[Node]]:
-    """The graph without the nodes that change buffers, and these nodes: they must come last in a step, so that no check
-    can stop it behind them."""
+    """Returns the graph without the nodes that change buffers, and these nodes. They must come last in a step, because
+    no check may stop the step after them."""
     moves = [node for node in graph.nodes if node.phase == "update"]
     return graph.with_nodes(node for node in graph.nodes if node.phase != "update"), moves
 
@@ -165,10 +165,10 @@ def with_update(
     layout: Layout | None = None,
     frozen: Collection[str] = (),
 ) -> Graph:
-    """Add the clipping of the gradients' norm and the optimizer's steps: one over the flat arenas or, where parameters are
-    frozen or in groups, one for each range of neighbours that are treated alike."""
+    """Add the clipping of the gradients' norm and the optimizer's steps: one over the flat arenas or, if parameters are
+    frozen or in groups, one for each range of neighbours in the same group."""
     layout = _layout_of(graph, layout)
-    trained = layout.without(frozen)  # as gradients and states lie
+    trained = layout.without(frozen)  # the layout of gradients and states
     numbers = dict(zip(trained.shapes, optimizer.assigned(list(layout.shapes), frozen), strict=True))
     graph = training_roots(graph, optimizer, trained).with_step("learning_rate", "finite")
     step = {"lr": "step.learning_rate", "finite": "step.finite"}
@@ -215,12 +215,12 @@ def _runs(graph: Graph, numbers: Mapping[str, int]) -> Iterator[tuple[int, list[
                 yield numbers[run[0]], run
                 run = []
         run.append(name)
-    if run or not numbers:  # a model without parameters has an update too, of nothing
+    if run or not numbers:  # a model without parameters has an update too, which does nothing
         yield (numbers[run[0]] if run else 0), run
 
 
 def _span(graph: Graph, names: list[str]) -> tuple[int, int]:
-    """Where these neighbours begin and end in the arena of the parameters."""
+    """The begin and the end of these neighbours in the arena of the parameters."""
     if not names:
         return 0, graph.values["parameters"].size
     last = graph.values[names[-1]]
@@ -228,7 +228,7 @@ def _span(graph: Graph, names: list[str]) -> tuple[int, int]:
 
 
 def _clipped(graph: Graph, clip_norm: float, sums: bool) -> Graph:
-    """With the factor that brings the gradients' norm below ``clip_norm``."""
+    """Add the factor that brings the gradients' norm below ``clip_norm``."""
     graph = graph.with_value(Value("squares", (1,), dtype="float64")).with_step("clip", "gradient_norm")
     squares = Node(
         "sum_of_squares",
@@ -266,7 +266,7 @@ def _with_update_of(
     whole = {"param": "parameters", "gradient": "gradients", **{name: f"state.{name}" for name in rule.state_names}}
     inputs: dict[str, str] = {}
     everything = end - begin == graph.values["parameters"].size
-    alone = len(names) == 1 and not everything  # its own shape, else flat
+    alone = len(names) == 1 and not everything  # one parameter keeps its shape; several are a flat range
     for role, root in whole.items():
         if not alone and end - begin == graph.values[root].size:
             inputs[role] = root

@@ -26,8 +26,8 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory of a program: ``offset`` is in bytes from the beginning of an arena, which ``arena`` is the number of in the
-    plan. Inputs and outputs have none (-1), and ``offset`` is the number of the batch's field."""
+    """Memory of a program: ``arena`` is the number of its arena in the plan, and ``offset`` counts bytes from there.
+    Inputs and outputs have no arena (-1), and ``offset`` is the number of the batch's field."""
 
     name: str
     kind: str
@@ -53,7 +53,7 @@ class Plan:
     constants: bytes = b""  # what the arena of that name holds
     barriers: tuple[bool, ...] = field(default=(), compare=False)
     lanes: int = field(default=0, compare=False)
-    # What the instructions were made from; a plan that is kept goes without.
+    # The graph that the instructions were made from; a plan that is kept for long drops it.
     graph: Graph | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def temp_bytes(self) -> int:
-        """What the arenas of the temps take."""
+        """How many bytes the arenas of the temps take."""
         return sum(arena.bytes for arena in self.arenas if arena.kind == "temp")
 
     @property
@@ -112,7 +112,7 @@ class Plan:
 
 
 def _told(instruction: Instruction) -> list[str]:
-    """The attributes that a reader wants to see: choices and flags that are set."""
+    """The attributes to print: choices and flags that are set."""
     chosen = [value for value in instruction.attributes.values() if isinstance(value, str)]
     return [*chosen, *(name for name, value in instruction.attributes.items() if value is True)]
 
@@ -143,7 +143,7 @@ def _align(size: int) -> int:
 
 
 def _temps(graph: Graph, alive: Mapping[str, tuple[int, int]]) -> tuple[dict[str, Arena], dict[str, int]]:
-    """The arenas of the temps, and where each temp lies in its own."""
+    """The arenas of the temps, and the offset of each temp in its arena."""
     arenas: dict[str, Arena] = {}
     offsets: dict[str, int] = {}
     for arena in dict.fromkeys(graph.values[name].lies_in for name in alive):

@@ -15,7 +15,7 @@ __all__ = ["Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", 
 
 class Epilogue(NamedTuple):
     """What an op can do to a result before it writes it: ``attribute`` names the activation. ``other`` is the operand that
-    keeps what an activation is applied to, or the one at which a derivative is taken."""
+    keeps an activation's input, or the source of a derivative."""
 
     attribute: str
     result: str
@@ -23,8 +23,8 @@ class Epilogue(NamedTuple):
 
 
 class Part(NamedTuple):
-    """An op that does only what others can do on the way: ``kind`` is activation, derivative, column_sums or copy, and
-    ``attribute`` names the activation. ``other`` is the operand at which a derivative is taken."""
+    """An op that does only what other ops can do to their own results: ``kind`` is activation, derivative, column_sums
+    or copy, and ``attribute`` names the activation. ``other`` is the source of a derivative."""
 
     kind: str
     attribute: str | None
@@ -43,8 +43,9 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True)
 class Operand:
-    """One operand. ``step`` is the field of the step record that it must be. An ``undefined`` result only lends its memory.
-    A result that is ``column_sums_of`` another has the sums over that one's rows. ``bound`` limits a result's magnitude."""
+    """One operand. ``step`` is the field of the step record that it must be. An ``undefined`` result is only memory
+    that the op uses. A result that is ``column_sums_of`` another has the sums over that one's rows. ``bound`` limits a
+    result's magnitude."""
 
     name: str
     access: str
@@ -126,12 +127,12 @@ def part_of(node: Node, kind: str) -> Part | None:
 
 @cache
 def fused_update(product: str, update: str) -> str | None:
-    """The op that makes a gradient as ``product`` does and updates by it as ``update`` does, or None."""
+    """The op that makes a gradient like ``product`` and applies it like ``update``, or None."""
     return next((name for name, schema in _schemas().items() if schema.fuses == (product, update)), None)
 
 
 def operands_of(graph: Graph, node: Node) -> list[tuple[str, str | None, tuple[int, ...]]]:
-    """A node's operands as ``_core.check_instruction`` takes them."""
+    """A node's operands in the form for ``_core.check_instruction``."""
     values = ((role, graph.values[name]) for role, name in (*node.inputs.items(), *node.outputs.items()))
     return [(role, None if value.kind == "step" else value.dtype, value.shape) for role, value in values]
 
@@ -146,7 +147,7 @@ def dense_strides(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
 
 
 def attributes_of(node: Node) -> dict[str, Any]:
-    """A node's attributes, a resource as any number."""
+    """A node's attributes, with any number in place of a resource."""
     schema = schema_of(node.op)
     known = {} if schema is None else schema.attributes
     resources = {name for name, attribute in known.items() if attribute["type"] == "resource"}
@@ -163,7 +164,7 @@ def refusal(graph: Graph, node: Node) -> str:
 
 
 def accepts(graph: Graph, node: Node) -> bool:
-    """Whether an op takes the shapes, dtypes and attributes of a node."""
+    """Whether an op accepts the shapes, dtypes and attributes of a node."""
     return not refusal(graph, node)
 
 
@@ -173,5 +174,5 @@ def fail(number: int, node: Node, operand: str, problem: str, expected: object, 
 
 
 def place_of(number: int, node: Node) -> str:
-    """A node, for an error."""
+    """The name of a node, for an error."""
     return f"[graph] node {number} ({node.op}, {node.origin})" if node.origin else f"[graph] node {number} ({node.op})"

@@ -1,9 +1,10 @@
-"""What a legal graph is. ``check`` raises a ``ValueError`` that names node, op, operand, what was expected and found.
+"""The rules of a legal graph. ``check`` raises a ``ValueError`` that names node, op, operand, what was expected and
+found.
 
 - Every name exists, and every view lies inside its root.
 - Operands, attributes, shapes and dtypes are those that the schema of each op allows (``schema.py``).
-- Phases stand in their order, so the check of the step precedes every update.
-- Effects are those that were promised, in that order.
+- Phases are in order, so the check of the step precedes every update.
+- Effects are those that were promised, in the promised order.
 - Nothing is read before it is written, or after it was overwritten, in any micro-batch of an update.
 - In the graph of a whole step, each trainable range and its optimizer state are updated exactly once, with the gradient
   that lies at the same place.

@@ -10,14 +10,14 @@ __all__ = ["check_step_graph"]
 
 
 def check_step_graph(graph: Graph) -> None:
-    """Raise ``ValueError`` unless the step updates what it should, with the gradients that belong to it."""
+    """Raise ``ValueError`` unless the step updates every trainable range, with the gradients that belong to it."""
     _check_layout(graph)
     _check_updates(graph)
     _check_buffers(graph)
 
 
 def _check_layout(graph: Graph) -> None:
-    """Parameters lie one after another; a gradient lies in its root as its parameter does among those that are trained."""
+    """Check that parameters lie one after another, and that gradients lie in their root in the same order."""
     parameters = graph.views("parameters")
     at = 0
     for value in parameters:
@@ -30,7 +30,7 @@ def _check_layout(graph: Graph) -> None:
     if max(at, GRAIN) != graph.values["parameters"].size:
         raise ValueError(f"[graph] value 'parameters': size: expected {at}, got {graph.values['parameters'].size}")
     names = {f"d({value.name})": value for value in parameters}
-    after = 0  # the end of the gradient before: nearer by the size of what is frozen between
+    after = 0  # the end of the gradient before; frozen parameters between the two have no gradient
     for value in graph.views("gradients") if "gradients" in graph.values else []:
         of, begin = names.get(value.name), graph.place(value.name)[1]
         if of is None or of.shape != value.shape or begin not in (after, graph.place(of.name)[1]):
@@ -42,7 +42,7 @@ def _check_layout(graph: Graph) -> None:
 
 
 def _check_updates(graph: Graph) -> None:
-    """Each trainable range is updated once on each route, by its own gradient and state."""
+    """Check that each trainable range is updated once on each route, with its own gradient and state."""
     routes = {node.when for node in graph.nodes if node.phase == "update"}
     expected = {"bounded", "unbounded"} if routes & {"bounded", "unbounded"} else {"last"}
     for number, node in enumerate(graph.nodes):
@@ -53,7 +53,7 @@ def _check_updates(graph: Graph) -> None:
 
 
 def _check_complete(graph: Graph, number: int, node: Node) -> None:
-    """The gradient that an update reads is complete: nothing behind the update writes a part of it."""
+    """Check that the gradient that an update reads is complete: no later node writes a part of it."""
     place = graph.place(node.inputs["gradient"])
     last = graph.last_writer(*place)
     writers = [at for at, other in enumerate(graph.nodes) if other is last]
@@ -108,7 +108,7 @@ def _updates_buffers(graph: Graph, node: Node) -> bool:
 
 
 def _check_buffers(graph: Graph) -> None:
-    """Buffers change once in every micro-batch, and only when no check can stop the step any more."""
+    """Check that each buffer changes once per micro-batch, after the last check that can stop the step."""
     changed: list[tuple[str, int, int]] = []
     for number, node in enumerate(graph.nodes):
         if node.effects and changed:

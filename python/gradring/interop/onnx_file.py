@@ -17,8 +17,8 @@ from gradring.nn.layer import Layer
 
 __all__ = ["to_onnx"]
 
-_OPSET, _IR = 20, 9  # the oldest with Gelu; both are of ONNX 1.15, so that runtimes of 2024 read the file
-_MOST_BYTES = 2**31 - 2**20  # the largest file that the protobuf format allows, less some room
+_OPSET, _IR = 20, 9  # the oldest opset with Gelu; both are of ONNX 1.15, so that runtimes of 2024 read the file
+_MOST_BYTES = 2**31 - 2**20  # the largest file that the protobuf format allows, minus a margin
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 Shape = tuple[int, ...]
@@ -28,9 +28,9 @@ def to_onnx(model: Layer, path: str | os.PathLike[str], input_shape: Shape | Map
     """Write the model's forward pass, without dropout, as an ONNX file with the weights inside.
 
     The input is called ``x`` and the output ``y``; their first axis, the batch's, is of any length. ``input_shape`` is that
-    of a batch, as for ``model.summary``, or a dict for a model of several inputs; it may be left out where the first layer
-    says how wide its input is. ``ValueError`` for a layer that ONNX cannot have, such as ``gr.nn.Function``;
-    ``ImportError`` without the package ``onnx``.
+    of a batch, as for ``model.summary``, or a dict for a model of several inputs; it may be omitted if the first layer
+    knows the width of its input. Raises ``ValueError`` for a layer that ONNX cannot express, such as ``gr.nn.Function``,
+    and ``ImportError`` without the package ``onnx``.
 
     >>> import gradring as gr
     >>> model = gr.nn.Sequential(gr.nn.Linear(4, 8), gr.nn.ReLU(), gr.nn.Linear(8, 2)).init(0)
@@ -44,7 +44,7 @@ def to_onnx(model: Layer, path: str | os.PathLike[str], input_shape: Shape | Map
         raise ImportError("[to_onnx] needs the package onnx: pip install onnx") from error
     given = _first_shape(model) if input_shape is None else input_shape
     shapes = dict(given) if isinstance(given, Mapping) else {model.input_names[0]: tuple(given)}
-    # Integers stay integers if the first layer wants them, and else are floats as the model has them.
+    # Integers stay integers if the first layer accepts them; otherwise they become the model's floats.
     fields = {
         name: Input((2, *shape[1:]), integers=True, slot=slot) for slot, (name, shape) in enumerate(shapes.items())
     }
@@ -100,7 +100,7 @@ class _Writer:
         return self._onnx.helper.make_tensor_value_info(name, kind, ["batch", *shape[1:]])
 
     def _add(self, node: Node) -> None:
-        if node.op == "check_ids":  # ONNX's Gather refuses ids that are out of range by itself
+        if node.op == "check_ids":  # ONNX's Gather itself refuses ids that are out of range
             return
         writers = {
             "activation": self._activation,
@@ -132,7 +132,7 @@ class _Writer:
         return self._constant(name, np.asarray(value, self._source.store.dtype))
 
     def _read(self, name: str) -> str:
-        """A value as ONNX's nodes read it: weights become constants, views become reshaped arrays."""
+        """The form in which ONNX's nodes read a value: weights become constants, views become reshaped arrays."""
         value = self._graph.values[name]
         if name in self._source.store.saved:
             return self._constant(name, self._source.store.saved[name])
@@ -166,7 +166,7 @@ class _Writer:
         if self._type == self._onnx.TensorProto.FLOAT:
             self._emit("Gelu", [x], y, approximate="tanh")
             return
-        # ONNX defines Gelu with constants in float32: x * sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3) instead.
+        # ONNX defines Gelu with constants in float32, so use x * sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
         cube = self._emit("Mul", [self._emit("Mul", [x, x], f"{y}.square"), x], f"{y}.cube")
         scaled = self._emit("Mul", [cube, self._number(f"{y}.cubic", 0.044715)], f"{y}.scaled")
         twice = self._number(f"{y}.twice", 2 * math.sqrt(2 / math.pi))

@@ -18,9 +18,9 @@ __all__ = ["from_torch", "to_torch"]
 def to_torch(model: Layer) -> Any:
     """A ``torch.nn.Module`` that computes what the model does, with a copy of its weights, in evaluation mode.
 
-    ``Sequential`` and ``Residual`` keep their names, so that ``"0.weight"`` here is ``"0.weight"`` there; PyTorch's linear
-    weights are (out, in), so they are transposed. ``ValueError`` for a layer that PyTorch does not have, such as
-    ``gr.nn.Function`` or one of your own; ``ImportError`` without PyTorch.
+    Parameters keep their names: ``"0.weight"`` here is ``"0.weight"`` there. PyTorch's linear weights are (out, in), so
+    they are transposed. Raises ``ValueError`` for a layer that PyTorch does not have, such as ``gr.nn.Function`` or one of
+    your own, and ``ImportError`` without PyTorch.
 
     >>> import gradring as gr
     >>> model = gr.nn.Sequential(gr.nn.Linear(4, 4), gr.nn.ReLU(), gr.nn.Linear(4, 2)).init(0)
@@ -45,10 +45,11 @@ def to_torch(model: Layer) -> Any:
 def from_torch(state_dict: Any, model: Layer, *, names: Mapping[str, str] | None = None) -> Layer:
     """Write the weights of a PyTorch module into ``model``, which is returned.
 
-    ``state_dict`` is a module's ``state_dict()``, or the module. The names must be the model's, as those of
-    ``torch.nn.Sequential`` are; ``names={"0": "fc1", "2": "fc2"}`` says what layers are called there otherwise. A linear
-    weight is transposed always, square ones too, as the layer says and not the shape. Counts of batches, which gradring does
-    not keep, are left out. What is missing, left over or of another shape raises ``ValueError``, and nothing is changed.
+    ``state_dict`` is a module's ``state_dict()``, or the module. The names must be the model's, as in
+    ``torch.nn.Sequential``; if not, ``names={"0": "fc1", "2": "fc2"}`` maps layers to their names there. A linear
+    weight is always transposed, even if it is square, because the layer decides it and not the shape. Counts of
+    batches, which gradring does not keep, are ignored. A missing, extra or differently shaped tensor raises
+    ``ValueError``, and nothing is changed.
 
     >>> import numpy as np, gradring as gr
     >>> model = gr.nn.Sequential(gr.nn.Linear(2, 2))

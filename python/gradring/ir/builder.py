@@ -81,7 +81,8 @@ class Builder:
         return ".".join([*self._path, name])
 
     def input(self, name: str, shape: tuple[int, ...], dtype: str | None = None, field: int = 0) -> str:
-        """Add a field of the batch. One of dtype int64 stays so if the layers that read it take integers."""
+        """Add a field of the batch. A field of dtype int64 keeps it if the layers that read the field accept
+        integers."""
         value = Value(name, shape, "input", dtype or self.dtype, offset=field)
         self.graph = self.graph.with_value(value)
         return name
@@ -113,7 +114,7 @@ class Builder:
     def update_buffers(
         self, op: str, inputs: Mapping[str, str], updates: tuple[str, ...], attributes: Mapping[str, Any]
     ) -> None:
-        """Add an operation that changes buffers, the inputs ``updates``, once the step's check has passed."""
+        """Add an operation that changes buffers (the inputs ``updates``) after the step's check has passed."""
         node = Node(op, dict(inputs), {}, dict(attributes), updates=updates, phase="update", origin=self.origin())
         self.graph = self.graph.with_node(node)
 
@@ -131,9 +132,9 @@ class Builder:
     ) -> str:
         """Add an operation of one output ``y`` and return the output's name.
 
-        ``also`` are further outputs by role, whose names are made unique; ``effects`` is what the node does beside.
-        ``integers`` are the roles that take integers as they are; to all others integers are cast. ``dtype`` is that of the
-        output, if it is not the model's.
+        ``also`` are further outputs by role, whose names are made unique; ``effects`` says what else the node does.
+        ``integers`` are the roles that read integers unchanged; for all others integers are cast. ``dtype`` is the
+        output's, if it is not the model's.
         """
         for role, of in inputs.items():
             self._read(of, role in integers)
@@ -148,7 +149,8 @@ class Builder:
         return name
 
     def _read(self, name: str, as_integers: bool) -> None:
-        """A layer reads a value. If it is a field of integers, the first reader decides whether the field is cast."""
+        """Note that a layer reads a value. If it is a field of integers, the first reader decides whether it is
+        cast."""
         root = self.graph.root(name)
         value = self.graph.values[root]
         if value.kind != "input" or (root not in self._readers and value.dtype != "int64"):
@@ -166,7 +168,7 @@ class Builder:
             self.graph = replace(self.graph, values={**self.graph.values, **cast})
 
     def check(self, op: str, inputs: Mapping[str, str]) -> None:
-        """Add an operation that looks at values, and ends the step if they cannot be."""
+        """Add an operation that checks values, and ends the step if one is out of range."""
         effects = f"{op} {self.path('out')}, {len(self.graph.nodes)}"
         self.graph = self.graph.with_node(Node(op, dict(inputs), {}, effects=effects, origin=self.origin()))
 
@@ -243,7 +245,7 @@ def trace(
         builder.input(name, field.shape, "int64" if field.integers else None, field.slot)
     output = builder.whole(model, *model.input_names)
     unread = [n for n, v in builder.graph.values.items() if v.kind == "input" and v.dtype == "int64"]
-    for name in unread:  # a model that hands its input on, or changes its shape alone, gives floats too
+    for name in unread:  # a model that returns its input, or only reshapes it, returns floats too
         if builder.graph.root(name) not in builder._readers:
             builder._read(name, False)
     return builder.graph, output

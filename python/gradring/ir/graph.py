@@ -47,7 +47,7 @@ class Graph:
         return replace(self, values={**self.values, **new})
 
     def with_node(self, node: Node) -> Graph:
-        """This graph with another node at its end, whose effects are then part of what the graph promises."""
+        """This graph with another node at its end. The node's effects become part of the graph's promise."""
         effects = (*self.effects, node.effects) if node.effects else self.effects
         return replace(self, nodes=(*self.nodes, node), effects=effects)
 
@@ -56,7 +56,7 @@ class Graph:
         return replace(self, nodes=tuple(nodes))
 
     def fresh(self, name: str) -> str:
-        """``name``, or if a value has it already, ``name~2``, ``name~3``, ..."""
+        """A new name: ``name``, or if a value has it already, ``name~2``, ``name~3``, ..."""
         number, unique = 2, name
         while unique in self.values:
             unique, number = f"{name}~{number}", number + 1
@@ -69,7 +69,7 @@ class Graph:
         return name
 
     def place(self, name: str) -> tuple[str, int, int]:
-        """Where a value lies: its root, and the first and the past-the-last element there."""
+        """The place of a value: its root, its first element there, and the element after its last."""
         value = self.values[name]
         size, begin = value.size, 0
         while value.within is not None:

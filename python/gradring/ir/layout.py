@@ -1,5 +1,5 @@
-"""Where each parameter lies in the flat arena; gradients and optimizer states lie alike in theirs. Buffers lie behind the
-parameters."""
+"""The place of each parameter in the flat arena; gradients and optimizer states have the same layout in theirs. Buffers
+lie after the parameters."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 __all__ = ["GRAIN", "Layout", "padded"]
 
-# In elements: the offset of each parameter is a multiple of this, so that each begins on a cache line of its own.
+# The offset of each parameter, in elements, is a multiple of this, so that each begins on a cache line of its own.
 GRAIN = 16
 
 
 def padded(size: int) -> int:
-    """The elements that an array of ``size`` takes in an arena."""
+    """How many elements of an arena an array of ``size`` elements takes."""
     return -(-size // GRAIN) * GRAIN
 
 
@@ -43,7 +43,7 @@ class Layout:
         return cls(dict(shapes), offsets, max(at, GRAIN), cls.of(buffers) if buffers else None)
 
     def without(self, names: Collection[str]) -> Layout:
-        """The layout of the parameters but these, one after another: that of gradients and of the optimizer's state.
+        """The layout of all parameters except these, one after another. Gradients and the optimizer's states have it.
 
         >>> Layout.of({"a": (8,), "b": (4,), "c": (20,)}).without({"a"})
         Layout(shapes={'b': (4,), 'c': (20,)}, offsets={'b': 0, 'c': 16}, elements=48)

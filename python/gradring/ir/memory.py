@@ -23,7 +23,7 @@ class Arena:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lies: ``offset`` bytes from the beginning of an arena."""
+    """The place of a value: ``offset`` bytes from the beginning of an arena."""
 
     arena: str
     offset: int
@@ -35,8 +35,8 @@ class Place:
 class Memory:
     """The arenas that a graph needs beside those of its temps, and the places of its values there, both by name.
 
-    Arrays that last are reserved from this: a pass that wants another layout changes the values of the graph, whose
-    roots say in which ``arena`` they lie.
+    A session allocates its arrays by this. A pass that wants another layout changes the values of the graph, whose
+    roots name their ``arena``.
     """
 
     arenas: Mapping[str, Arena]
@@ -83,8 +83,8 @@ def roots_of(layout: Layout, dtype: str) -> list[Value]:
 
 
 def parameters_graph(layout: Layout, dtype: str) -> Graph:
-    """A graph of a model's parameters and buffers alone, on which the passes that lay out memory run before any batch has
-    come."""
+    """A graph of a model's parameters and buffers alone, on which the passes that lay out memory run before the first
+    batch."""
     graph = Graph()
     for root in roots_of(layout, dtype):
         graph = graph.with_value(root)

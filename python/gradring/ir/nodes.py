@@ -11,8 +11,8 @@ __all__ = ["PHASES", "WHEN", "Node"]
 # The parts of a step, in their order.
 PHASES = ("forward", "loss", "check", "backward", "update")
 
-# When a node runs: in the first, a later or the last micro-batch of an update; or on one of the two routes of a step,
-# the one for gradients that have been proved finite before they are made, and the other.
+# When a node runs: in the first, a later or the last micro-batch of an update; or on one of a step's two routes:
+# "bounded", if all gradients are proved finite before they are made, or "unbounded".
 WHEN = ("always", "first", "later", "last", "bounded", "unbounded")
 
 

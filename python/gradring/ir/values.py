@@ -24,7 +24,7 @@ ITEM = {
 }
 """Bytes of an element."""
 
-# The arena in which the roots of a kind lie unless they say otherwise.
+# The arena of the roots of each kind, unless they name another one.
 _ARENAS = {
     "param": "parameters",
     "buffer": "parameters",
@@ -39,9 +39,9 @@ _ARENAS = {
 class Value:
     """An array of known shape and dtype.
 
-    ``kind`` says where the array lives: ``input`` and ``output`` come with the batch; ``param``, ``grad`` and
-    ``state`` are arenas that last; ``buffer`` is a part of the parameters' arena that no optimizer changes, such as
-    running moments; ``temp`` is memory of this step; ``step`` is a field of the step record; ``const`` has the numbers of
+    ``kind`` says where the array lives: ``input`` and ``output`` belong to the batch; ``param``, ``grad`` and ``state``
+    are arenas that last; ``buffer`` is a part of the parameters' arena that no optimizer changes, such as running
+    moments; ``temp`` is memory of this step; ``step`` is a field of the step record; ``const`` has the numbers of
     ``data``, which are part of the program.
 
     ``within`` names the value of which this one is a view, and ``offset`` is the element where the view begins. A
@@ -74,19 +74,19 @@ class Value:
 STEP = {
     "learning_rate": "float64",  # the learning rate of this update
     "number": "int64",  # this update's number, from 1
-    "draw": "int64",  # this forward pass's number, which keys dropout
+    "draw": "int64",  # this forward pass's number, a key of dropout's numbers
     "pending_weight": "float64",  # the total weight of the earlier micro-batches of this update
     "loss_sum": "float64",  # over the batch's rows
     "loss_weight": "float64",  # what the sum is divided by for the mean
     "total_weight": "float64",  # the total weight of all micro-batches of this update
     "correct": "int64",  # rows whose prediction is right
-    "finite": "bool",  # whether the step may change anything
+    "finite": "bool",  # whether the step has no fault, and may change parameters
     "bounded": "bool",  # whether all gradients have been proved finite before they are made
     "clip": "float64",  # the factor that brings the gradients' norm below its limit
     "gradient_norm": "float64",
 }
 
-# The fields that have their values before the first node runs.
+# The fields whose values are set before the first node runs.
 GIVEN = frozenset({"learning_rate", "number", "draw", "pending_weight", "bounded"})
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["World", "rendezvous", "spawn"]
 
-# Imported on first use: the loader needs no more than one of the modules.
+# Modules are imported on first use, because the loader needs only one of them.
 _NAMES = {"World": "world", "rendezvous": "meeting", "spawn": "fresh"}
 
 

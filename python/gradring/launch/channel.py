@@ -1,7 +1,7 @@
-"""A control channel: packets over a Unix socket, with descriptors, after both ends have proved that they know the key.
+"""A control channel: packets and descriptors over a Unix socket, after both ends have proved that they know the key.
 
-The handshake is a mutual challenge and response with HMAC-SHA256; the labels keep one side's proof from being of use to
-the other. Everything else that a peer sends is read only after its proof was right.
+The handshake is a mutual challenge and response with HMAC-SHA256; different labels ensure that one side's proof cannot
+be used by the other side. Everything else that a peer sends is read only after its proof was right.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def uid_of(channel: socket.socket) -> int:
 
 
 def send(channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
-    """One packet."""
+    """Send one packet."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     channel.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
 
 
 def receive(channel: socket.socket) -> tuple[bytes, list[Descriptor]]:
-    """One packet with the descriptors that came along; b"" when the other end has closed."""
+    """Receive one packet and its descriptors; b"" when the other end has closed."""
     space = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
     data, ancillary, flags, _ = channel.recvmsg(LIMIT + 1, space, socket.MSG_CMSG_CLOEXEC)
     descriptors = []
@@ -85,7 +85,7 @@ def ask(
 
 
 def next_message(channel: socket.socket) -> tuple[dict[str, Any], list[Descriptor]]:
-    """The next message with its descriptors; `ConnectionError` when there is none to come."""
+    """The next message with its descriptors. Raises `ConnectionError` when no more can come."""
     data, descriptors = receive(channel)
     if not data:
         raise ConnectionResetError("the control channel was closed")
@@ -111,7 +111,7 @@ def prove(channel: socket.socket, key: bytes) -> None:
 
 
 def welcome(key: bytes, challenge: bytes, answer: bytes) -> bytes | None:
-    """The hub's half: its own proof if the answer to its challenge is right, else None."""
+    """The hub's half of the handshake: its own proof if the answer to its challenge is right, else None."""
     if len(answer) != CHALLENGE_BYTES + _PROOF_BYTES:
         return None
     own, proof = answer[:CHALLENGE_BYTES], answer[CHALLENGE_BYTES:]
@@ -121,6 +121,6 @@ def welcome(key: bytes, challenge: bytes, answer: bytes) -> bytes | None:
 
 
 def wait_for_welcome(channel: socket.socket, key: bytes, deadline: float) -> None:
-    """:func:`prove`, until the deadline (of `time.monotonic`)."""
+    """Call :func:`prove` with a deadline (of `time.monotonic`)."""
     channel.settimeout(max(deadline - time.monotonic(), 0.001))
     prove(channel, key)

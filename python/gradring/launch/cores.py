@@ -30,7 +30,7 @@ def divide(cpus: list[int], ranks: int) -> list[list[int]] | None:
 class Cores:
     """A job's claim on processors. A claim is an abstract Unix socket name, which ends with the process that holds it.
 
-    Jobs of other users respect it too. Containers whose networks are apart do not see each other's claims.
+    Jobs of other users respect it too. Containers with separate networks do not see each other's claims.
     """
 
     def __init__(self, ranks: int, *, pin: bool) -> None:
@@ -74,7 +74,7 @@ class Cores:
 
 
 def _place(cpu: int) -> tuple[int, int, int]:
-    """Package, core, processor: threads of one core, and cores of one package, come one after another."""
+    """The sort key (package, core, processor): threads of one core, and cores of one package, are neighbours."""
     folder = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
     with suppress(OSError, ValueError):
         package, core = (int((folder / name).read_text()) for name in ("physical_package_id", "core_id"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["Ended", "end_of_pidfd"]
 
-# include/uapi/linux/pidfd.h: struct pidfd_info as of its first version; the exit status comes last.
+# struct pidfd_info of include/uapi/linux/pidfd.h in its first version; the exit status comes last.
 _BYTES = 64
 _GET_INFO = 3 << 30 | _BYTES << 16 | 0xFF << 8 | 11  # _IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)
 _EXIT = 1 << 3
@@ -18,14 +18,14 @@ _EXIT = 1 << 3
 
 @dataclass(frozen=True)
 class Ended:
-    """The signal that killed a process, or else its exit code; neither where the system does not tell."""
+    """The signal that killed a process, or else its exit code. Both are None if the system does not know."""
 
     signal: int | None = None
     code: int | None = None
 
     @classmethod
     def from_wait(cls, code: int) -> Ended:
-        """Of what `Popen.wait` returns."""
+        """Convert the result of `Popen.wait`."""
         return cls(signal=-code) if code < 0 else cls(code=code)
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Ended:
 
 
 def end_of_pidfd(pidfd: int) -> Ended:
-    """What the kernel remembers of a process that has ended and been reaped; older kernels than 6.15 do not."""
+    """How a process that was reaped ended, as the kernel remembers it from Linux 6.15 on."""
     data = bytearray(_BYTES)
     struct.pack_into("Q", data, 0, _EXIT)
     try:

@@ -1,6 +1,7 @@
-"""What foreign launchers' variables say of this process: torchrun, Open MPI, MPICH and Intel MPI, SLURM. Hints only.
+"""What the variables of foreign launchers say about this process: torchrun, Open MPI, MPICH and Intel MPI, SLURM. They
+are hints only.
 
-That ranks are on one host is proved by their connecting to each other (:mod:`gradring.launch.foreign`).
+The ranks prove that they are on one host when they connect to each other (:mod:`gradring.launch.foreign`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gradring.launch.messages import LARGEST_WORLD
 
 __all__ = ["Hints", "hints"]
 
-# SLURM's numbers of steps that are no steps (batch scripts, interactive shells, ...) lie above.
+# Larger step numbers of SLURM stand for batch scripts, interactive shells and the like.
 _SLURM_LAST_STEP = 0xFFFFFFF0
 
 
@@ -24,17 +25,17 @@ class Hints:
     """A rank as its launcher's variables describe it."""
 
     launcher: str
-    variables: str  # those of rank and size, for messages
+    variables: str  # the names of the variables for rank and size, for messages
     rank: int
     size: int
-    job: str  # what only the ranks of this job share
+    job: str  # a text that only the ranks of this job share
     port: int = 0
     generation: int = 0
     local_size: int | None = None
     address: str | None = None
 
     def elsewhere(self) -> str | None:
-        """Why rank 0 must be on another host, if that is certain."""
+        """A text that says why rank 0 must be on another host, if that is certain."""
         if self.address is None:
             return None
         try:
@@ -47,7 +48,7 @@ class Hints:
                     probe.bind((where[0], 0, *where[2:]))
                 return None
             except OSError:
-                continue  # an address of another host cannot be bound
+                continue  # a host cannot bind another host's address
         return f"MASTER_ADDR {self.address} is no address of this host" if found else None
 
 
@@ -61,7 +62,7 @@ def hints(environment: Mapping[str, str] | None = None) -> Hints | None:
     """
     env = os.environ if environment is None else environment
     found = [hint for hint in (_torchrun(env), _open_mpi(env), _hydra(env), _slurm(env)) if hint is not None]
-    # A launcher of one process may have started another launcher.
+    # A launcher that starts one process may have started another launcher.
     found = [hint for hint in found if hint.size > 1] or found
     for other in found[1:]:
         if (other.rank, other.size) != (found[0].rank, found[0].size):
@@ -134,7 +135,7 @@ def _hydra(env: Mapping[str, str]) -> Hints | None:
     pair = _pair(env, "PMI_RANK", "PMI_SIZE")
     if pair is None:
         return None
-    # Hydra tells its ranks no name of the job; its proxy, which starts all ranks of a host, serves as one.
+    # Hydra gives its ranks no name of the job. Use its proxy, which starts all ranks of a host, as the name.
     return Hints(
         "MPICH or Intel MPI",
         "PMI_RANK, PMI_SIZE",

@@ -1,4 +1,5 @@
-"""Meeting under a foreign launcher: rank 0 listens in an owner-only folder, the others connect, which proves one host."""
+"""Meeting under a foreign launcher: rank 0 listens in an owner-only folder and the others connect, which proves that
+they share a host."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from gradring.launch.world import World, meet
 __all__ = ["meet_under"]
 
 _SLICE = 0.02  # seconds between two attempts to connect
-# For so long a rank tries to reach rank 0 when its launcher's variables speak of several hosts.
+# How many seconds a rank tries to reach rank 0 if its launcher's variables name several hosts.
 _OTHER_HOST_SECONDS = 20.0
 
 _meetings: dict[str, int] = {}
 
 
 def meet_under(hints: Hints, brought: Sequence[int], timeout: float) -> World:
-    """The world of these hints. One that spans hosts raises, and says so."""
+    """Meet the world that these hints describe. If it spans several hosts, an error says so."""
     why = hints.elsewhere()
     if why is not None:
         raise _spans_hosts(hints, why)
@@ -49,7 +50,7 @@ def meet_under(hints: Hints, brought: Sequence[int], timeout: float) -> World:
     thread.start()
     try:
         world = _join(hints, place, number, brought, deadline, timeout)
-        # Others may still be about to read what they have been sent.
+        # Other ranks may not have read their messages yet.
         thread.join(max(deadline - time.monotonic(), _SLICE))
         return world
     finally:
@@ -70,7 +71,7 @@ def _join(
                 try:
                     wait_for_welcome(link, key, deadline)
                 except (ConnectionError, PermissionError, TimeoutError):
-                    pass  # what an earlier job left: rank 0 of this one replaces it
+                    pass  # an earlier job left it: rank 0 of this job replaces it
                 else:
                     if several:
                         deadline = patience

@@ -21,14 +21,14 @@ __all__ = ["spawn"]
 
 
 def spawn(function: Callable[..., Any], nprocs: int, *arguments: Any, pin: bool = True) -> list[Any]:
-    """Call ``function(*arguments)`` in `nprocs` fresh processes; return their results, by rank.
+    """Call ``function(*arguments)`` in `nprocs` fresh processes; return the results, by rank.
 
     The processes are the ranks of a world, which ``gr.comm.init()`` joins there.
 
-    The first failure ends the rest and is raised here: the exception of that rank, its traceback as the cause. Function,
-    arguments and results must be picklable; a function that a notebook defines travels by its code where `cloudpickle` is
-    installed. Processors are divided among the ranks, unless `pin` is False. Raises ``GradringError`` for a rank that was
-    killed or has left by itself.
+    The first failure ends the other ranks, and its exception is raised here, with the rank's traceback as the cause.
+    Function, arguments and results must be picklable; `cloudpickle`, if it is installed, sends the code of a function
+    that a notebook defines. Processors are divided among the ranks, unless `pin` is False. Raises ``GradringError`` if a
+    rank was killed or called exit.
 
     >>> from gradring.launch import spawn
     >>> spawn(len, 0)
@@ -62,12 +62,12 @@ def _preparation() -> dict[str, Any]:
     from multiprocessing import spawn as starting
 
     data = starting.get_preparation_data("gradring-rank")
-    data.pop("authkey", None)  # a secret that ranks have no use for
+    data.pop("authkey", None)  # a secret that ranks do not need
     return data
 
 
 def _portable(function: Callable[..., Any]) -> Any:
-    """The function itself if the ranks can import it; otherwise, by its code."""
+    """The function itself if the ranks can import it; otherwise its code."""
     main = sys.modules["__main__"]
     importable = getattr(main, "__spec__", None) is not None or getattr(main, "__file__", None) is not None
     if getattr(function, "__module__", None) != "__main__" or importable:
@@ -94,7 +94,7 @@ def _results(job: Job) -> list[Any]:
         raise GradringError(f"[spawn] {where} {ended} after its function had returned")
     if not note.data:
         raise _left(where, ended)
-    # From memory that only this process and its own child could write to.
+    # Unpickling is safe: only this process and its own child could write to this memory.
     error, text = unpickle_error(note.data)
     if error is None:
         raise GradringError(f"[spawn] {where} failed:\n{text}")

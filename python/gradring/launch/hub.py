@@ -1,8 +1,8 @@
-"""Where the ranks of a world meet: it hears what each brings, and gives to each what all have brought.
+"""The hub, where the ranks of a world meet: it receives each rank's descriptors, and sends each rank those of all.
 
-One thread serves it: the launcher's own, or under a foreign launcher a thread of rank 0 for as long as a meeting lasts.
-Nothing here waits for a peer: a packet that cannot be sent stays in the peer's queue, and a peer that is silent before it
-has proved that it knows the key is refused after a second.
+One thread serves it: the launcher's own, or, under a foreign launcher, a thread of rank 0 during a meeting. Nothing here
+waits for a peer: a packet that cannot be sent stays in the peer's queue, and a peer that is silent before it has proved
+that it knows the key is refused after a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Hub"]
 
 _HANDSHAKE_SECONDS = 1.0
 _MOST_STRANGERS = 64  # connections that have proved nothing yet
-_HOW_SECONDS = 0.5  # for how long the answer to `how` may wait for the process to be reaped
+_HOW_SECONDS = 0.5  # how long the answer to `how` may wait until the process is reaped
 _PEERS_PER_PACKET = 64
 
 
@@ -34,11 +34,11 @@ _PEERS_PER_PACKET = 64
 class _Peer:
     channel: socket.socket
     challenge: bytes
-    deadline: float  # when the handshake must be complete
+    deadline: float  # the time by which the handshake must be complete
     member: bool = False
     rank: int | None = None
     outbox: deque[tuple[bytes, list[Descriptor]]] = field(default_factory=deque)
-    asked: list[tuple[int, float]] = field(default_factory=list)  # `how`: rank, deadline of the answer
+    asked: list[tuple[int, float]] = field(default_factory=list)  # open questions `how`: rank, deadline of the answer
 
 
 @dataclass
@@ -65,14 +65,14 @@ class Hub:
         self._peers: dict[int, _Peer] = {}
         self._meetings: dict[int, _Meeting] = {}
         self._poll = select.poll()
-        self.met = 0  # meetings that all have joined
-        self.refused: list[str] = []  # why, of the latest that were
+        self.met = 0  # how many meetings all ranks have joined
+        self.refused: list[str] = []  # why the latest messages or connections were refused
         if listener is not None:
             listener.setblocking(False)
             self._poll.register(listener, select.POLLIN)
 
     def adopt(self, channel: socket.socket) -> None:
-        """Serve this end of a channel too; the other end starts with the handshake as well."""
+        """Also serve this end of a channel; its other end begins with the handshake too."""
         channel.setblocking(False)
         challenge = secrets.token_bytes(CHALLENGE_BYTES)
         peer = _Peer(channel, challenge, time.monotonic() + _HANDSHAKE_SECONDS)
@@ -87,20 +87,20 @@ class Hub:
             channel.close()
             return
         if self._listener is None:
-            peer.deadline = float("inf")  # inherited: an interpreter may take its time to start
+            peer.deadline = float("inf")  # an inherited channel has no deadline: an interpreter may start slowly
         self._peers[channel.fileno()] = peer
         self._poll.register(channel, select.POLLIN)
 
     def watch(self, fd: int) -> None:
-        """Return from :meth:`serve` early when this descriptor becomes readable, too."""
+        """Also return from :meth:`serve` early when this descriptor becomes readable."""
         self._poll.register(fd, select.POLLIN)
 
     def unwatch(self, fd: int) -> None:
-        """No more."""
+        """Undo :meth:`watch`."""
         self._poll.unregister(fd)
 
     def serve(self, seconds: float) -> None:
-        """What there is to do within that time; returns early when something was done."""
+        """Handle events for at most `seconds` seconds; returns early when it has handled one."""
         now = time.monotonic()
         waits = [p.deadline - now for p in self._peers.values() if not p.member and p.deadline != float("inf")]
         if any(peer.asked for peer in self._peers.values()):
@@ -130,11 +130,11 @@ class Hub:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to be sent."""
+        """Whether every message has been sent."""
         return not any(peer.outbox for peer in self._peers.values())
 
     def missing(self, number: int) -> list[int]:
-        """The ranks that a meeting waits for."""
+        """The ranks that have not joined a meeting yet."""
         meeting = self._meetings.get(number)
         return [rank for rank in range(self.size) if meeting is None or rank not in meeting.joined]
 
@@ -262,7 +262,7 @@ class Hub:
                 send(peer.channel, data, [descriptor.fd for descriptor in descriptors])
                 peer.outbox.popleft()
         except OSError as error:
-            # Its queue, or the user's number of descriptors on their way, is full: later.
+            # The peer's queue, or the user's quota of descriptors in flight, is full: try again later.
             if error.errno not in (errno.EAGAIN, errno.ETOOMANYREFS):
                 peer.outbox.clear()
         if peer.channel.fileno() in self._peers:
@@ -270,12 +270,13 @@ class Hub:
 
 
 def _unfit(rank: int, descriptors: list[Descriptor]) -> str | None:
-    """What is wrong with what a rank has brought: a pidfd, memory of its own, and of rank 0 the control segment."""
+    """A text that says what is wrong with a rank's descriptors: a pidfd, its data segment, and from rank 0 the control
+    segment."""
     names = [os.readlink(f"/proc/self/fd/{descriptor.fd}") for descriptor in descriptors]
     expected = 3 if rank == 0 else 2
     if len(names) != expected:
         return f"rank {rank} has brought {len(names)} descriptors; {expected} were expected"
-    # Before and after pidfds had a file system of their own.
+    # The first name is that of older kernels; on newer ones pidfds have a file system of their own.
     if not (names[0].startswith("anon_inode:[pidfd]") or names[0].startswith("pidfd:")):
         return f"rank {rank} has brought {names[0]} in place of a pidfd"
     for name in names[1:]:

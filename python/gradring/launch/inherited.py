@@ -1,4 +1,5 @@
-"""What gradring's own launcher gave to this process: in memory alone, so that its child processes inherit nothing."""
+"""What gradring's own launcher passed to this process. It is kept in memory only, so that child processes do not
+inherit it."""
 
 from __future__ import annotations
 
@@ -35,5 +36,5 @@ def inherit(value: Inherited) -> None:
 
 
 def inherited() -> Inherited | None:
-    """What this process was given; None in a process that no launcher of gradring started, and in its forked children."""
+    """What the launcher passed to this process; None in a process that gradring did not start, and in forked children."""
     return _inherited if _inherited is not None and _inherited.pid == os.getpid() else None

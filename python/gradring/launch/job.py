@@ -27,7 +27,7 @@ _LARGEST_NOTE = 1 << 32
 
 @dataclass(frozen=True)
 class Program:
-    """What every rank runs: a script or a module with arguments, or a function in a payload (see payload.py)."""
+    """The work of every rank: a script or a module with arguments, or a function in a payload (see payload.py)."""
 
     arguments: Sequence[str] = ()
     module: bool = False
@@ -36,7 +36,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Note:
-    """What a rank left when it ended."""
+    """The note that a rank leaves when it ends."""
 
     kind: str = ""  # "exception", "peer", "interrupt", "result", or nothing
     text: str = ""
@@ -87,13 +87,13 @@ class Job:
             "note_fd": note_file.fd,
             "link_fd": theirs.fileno(),
         }
-        # What is piped in goes to rank 0. A terminal would stop a process that is not in its foreground.
+        # Standard input goes to rank 0 if it is a pipe. A terminal would stop a process that is not in its foreground.
         stdin = None if rank == 0 and program.payload_fd is None and not _stdin_is_a_terminal() else subprocess.DEVNULL
         with theirs:
             popen = start_interpreter(
                 "gradring.launch.rank", given, arguments=program.arguments, threads=cores.threads, stdin=stdin
             )
-        # Not yet reaped, so the number is still that of this child.
+        # The child is not reaped yet, so the number still belongs to it.
         process = _Rank(popen, Descriptor(os.pidfd_open(popen.pid)), note_file)
         self._ranks.append(process)
         self.hub.adopt(ours)
@@ -117,7 +117,7 @@ class Job:
         return self._ranks[rank].popen.pid
 
     def serve(self, seconds: float) -> None:
-        """Lets the ranks meet, and notices those that have ended, within that time."""
+        """Serve the ranks' meetings, and notice ranks that have ended, for at most `seconds` seconds."""
         self.hub.serve(seconds)
         for rank, process in enumerate(self._ranks):
             if process.ended is None and process.popen.poll() is not None:
@@ -133,14 +133,14 @@ class Job:
         for rank in self.living:
             process = self._ranks[rank]
             if number == signal.SIGKILL:
-                # The group has the number of a child that is not yet reaped.
+                # The child is not reaped yet, so the number of its group is still valid.
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.popen.pid, number)
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process.pidfd.fd, number)
 
     def close(self) -> None:
-        """Kills what lives, and leaves neither process nor descriptor."""
+        """Kill the ranks that live, reap all, and close all descriptors."""
         self.signal(signal.SIGKILL)
         deadline = time.monotonic() + 10
         while self.living and time.monotonic() < deadline:

@@ -1,8 +1,8 @@
 """A thread that lasts as long as the process.
 
 The system kills a worker process when the thread that started it ends (PR_SET_PDEATHSIG follows a thread, not its
-process). So workers are started from a thread that does not end before the process: the main thread, or one that is kept
-for this alone.
+process). So workers are started from a thread that does not end before the process: the main thread, or a thread that
+exists only for this.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def call_where_threads_last(function: Callable[[], _T], undo: Callable[[_T], obj
 
 
 def _forget_lock() -> None:
-    """In a forked child: a thread that held the lock is not there."""
+    """Make a new lock in a forked child, because the thread that held the old one does not exist there."""
     global _lock
     _lock = threading.Lock()
 
