@@ -47,6 +47,8 @@ def snapshot(trainer):
     """Every bit that training changes, by name."""
     state = trainer.state_dict()
     arrays = {**state.pop("params"), **{f"optimizer/{name}": array for name, array in state.pop("optimizer").items()}}
+    for part in ("gradients", "measured"):
+        arrays |= {f"{part}/{name}": array for name, array in state.pop(part, {}).items()}
     return {name: array.tobytes() for name, array in arrays.items()} | state
 
 

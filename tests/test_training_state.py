@@ -58,8 +58,8 @@ def test_from_the_middle_of_an_epoch(blobs, tmp_path, accumulate, source):
     stop_after(broken, 5)
     with pytest.raises(Stop):
         broken.fit(data, epochs=2)
-    done = 5 // accumulate * accumulate
-    assert broken.epoch == 1 and broken.state_dict()["batch"] == done
+    state = broken.state_dict()
+    assert broken.epoch == 1 and state["batch"] == 5 and state["pending"] == 5 % accumulate
     broken.save(tmp_path / "a.safetensors")
     resumed = trainer()
     resumed.fit(data, epochs=3, resume=tmp_path / "a.safetensors")
@@ -141,7 +141,6 @@ def stop_after(trainer, count):
 
     def broken_step(x, y):
         if seen[0] == count:
-            session._native.drop_pending()
             raise Stop
         seen[0] += 1
         return step(x, y)

@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -164,6 +165,26 @@ Arenas arenas_from(const ArenaList& given) {
   return arenas;
 }
 
+// The sums of an epoch as numbers: loss, weight, right answers and samples, and then the same before the pending group.
+std::array<double, 8> numbers_of(const TrainState& state) {
+  const EpochSums &now = state.sums, &before = state.before_group;
+  return {
+      now.loss_sum,    now.loss_weight,    static_cast<double>(now.correct),    static_cast<double>(now.samples),
+      before.loss_sum, before.loss_weight, static_cast<double>(before.correct), static_cast<double>(before.samples)};
+}
+
+void take_numbers(TrainState* state, const std::array<double, 8>& from) {
+  const auto sums = [&](size_t at) {
+    return EpochSums{from[at], from[at + 1], static_cast<int64_t>(from[at + 2]), static_cast<int64_t>(from[at + 3])};
+  };
+  for (const size_t at : {2, 3, 6, 7}) {
+    if (from[at] >= 0 && from[at] <= 9007199254740992.0) continue;  // 2**53; NaN fails both
+    throw Error(Code::kInvalidArgument, "[Engine] sums: a count must be at least 0 and at most 2**53");
+  }
+  state->sums = sums(0);
+  state->before_group = sums(4);
+}
+
 using RateArray = py::array_t<double, py::array::c_style>;
 
 ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds) {
@@ -242,7 +263,25 @@ void bind_program(py::module_& m) {
           "seed", [](Engine& e) { return e.options().seed; }, [](Engine& e, uint64_t seed) { e.set_seed(seed); })
       .def_property(
           "draws", [](Engine& e) { return e.state().draws; }, [](Engine& e, uint64_t n) { e.state().draws = n; })
-      .def_property_readonly("pending", [](Engine& e) { return e.state().pending; })
+      .def_property(
+          "pending", [](Engine& e) { return e.state().pending; },
+          [](Engine& e, int64_t n) {
+            if (n < 0 || n >= e.options().accumulate) {
+              throw Error(Code::kInvalidArgument, "[Engine] pending is " + std::to_string(n) +
+                                                      ": must be at least 0 and below accumulate, " +
+                                                      std::to_string(e.options().accumulate));
+            }
+            e.state().pending = n;
+          },
+          "Batches whose gradients wait for the rest of their group; the gradients lie in their arena.")
+      .def_property(
+          "pending_weight", [](Engine& e) { return e.state().pending_weight; },
+          [](Engine& e, double weight) { e.state().pending_weight = weight; })
+      .def_property(
+          "sums", [](Engine& e) { return numbers_of(e.state()); },
+          [](Engine& e, const std::array<double, 8>& sums) { take_numbers(&e.state(), sums); },
+          "Sums over the training batches since they were last set: loss, weight, right answers, samples; and then the "
+          "same before the pending group.")
       .def(
           "drop_pending", [](Engine& e) { e.state().drop_pending(); },
           "Forget gradients that wait for an update, and that their batches were drawn.")
@@ -311,11 +350,12 @@ void bind_program(py::module_& m) {
       .def(
           "chunk",
           [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
-             bool weighted) {
+             bool weighted, double loss_sum, double loss_weight) {
             const EngineGuard guard(e, train);
             ChunkOptions options = options_for(e, train, rates, most_steps, seconds);
             options.weighted = weighted;
             Totals totals;
+            if (!train) totals.loss_sum = loss_sum, totals.loss_weight = loss_weight;
             ChunkResult result;
             {
               const GilRelease release;
@@ -325,7 +365,9 @@ void bind_program(py::module_& m) {
             return py::make_tuple(result_of(result), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
-          py::arg("weighted") = false, "Run steps until the time is up, a limit is reached or the epoch ends.")
+          py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
+          "Run steps until the time is up, a limit is reached or the epoch ends. An evaluation adds to loss_sum and "
+          "loss_weight, those of the chunks before it.")
       .def(
           "flush",
           [](Engine& e, int64_t rows, const RateArray& rates, bool weighted) {

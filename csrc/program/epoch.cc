@@ -64,6 +64,11 @@ struct Ledger {
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
     totals.correct += step.correct;
     if (!options.train) return;
+    if (state.pending == 0) state.before_group = state.sums;
+    state.sums.loss_sum += step.loss_sum;
+    state.sums.loss_weight += step.loss_weight;
+    state.sums.correct += step.correct;
+    state.sums.samples += batch.rows;
     ++state.draws;
     ++state.pending;
     state.pending_weight += step.loss_weight;

@@ -28,6 +28,14 @@ struct Totals {
   double update_seconds = 0;
 };
 
+// Sums over the batches of one epoch, added in their order. So they have the same bits however the epoch is cut into chunks.
+struct EpochSums {
+  double loss_sum = 0;
+  double loss_weight = 0;
+  int64_t correct = 0;
+  int64_t samples = 0;
+};
+
 // The counts that go on from step to step, and from run to run.
 struct TrainState {
   int64_t updates = 0;  // how many were done so far: the next one is number updates + 1
@@ -35,8 +43,11 @@ struct TrainState {
   uint64_t draws = 0;   // how many forward passes there were so far: a part of the key of dropout's random numbers
   int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
   double pending_weight = 0;
+  EpochSums sums;          // over the training batches since the caller last set them
+  EpochSums before_group;  // the sums when the first of the pending batches came
 
   void drop_pending() noexcept {
+    if (pending > 0) sums = before_group;
     draws -= static_cast<uint64_t>(pending);
     pending = 0;
     pending_weight = 0;

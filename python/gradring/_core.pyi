@@ -130,9 +130,9 @@ class Engine:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """
-    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False, loss_sum: typing.SupportsFloat | typing.SupportsIndex = 0.0, loss_weight: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
-        Run steps until the time is up, a limit is reached or the epoch ends.
+        Run steps until the time is up, a limit is reached or the epoch ends. An evaluation adds to loss_sum and loss_weight, those of the chunks before it.
         """
     def clear(self) -> None:
         """
@@ -185,12 +185,31 @@ class Engine:
         ...
     @property
     def pending(self) -> int:
+        """
+        Batches whose gradients wait for the rest of their group; the gradients lie in their arena.
+        """
+    @pending.setter
+    def pending(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def pending_weight(self) -> float:
+        ...
+    @pending_weight.setter
+    def pending_weight(self, arg1: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     @property
     def seed(self) -> int:
         ...
     @seed.setter
     def seed(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def sums(self) -> typing.Annotated[list[float], "FixedSize(8)"]:
+        """
+        Sums over the training batches since they were last set: loss, weight, right answers, samples; and then the same before the pending group.
+        """
+    @sums.setter
+    def sums(self, arg1: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(8)"]) -> None:
         ...
     @property
     def updates(self) -> int:

@@ -85,7 +85,7 @@ class FitRun:
             last_epoch=epochs if resumed is not None else state.epoch + epochs,
             batches=batches if batches is None or limit is None else min(batches, limit),
             epoch=state.epoch,
-            batch=state.batch,
+            batch=state.place[0],
             source=source,
             writing=self._gate.writing,
             names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
@@ -145,13 +145,16 @@ class FitRun:
     def _epoch(self) -> None:
         run, state, session = self._run, self._state, self._session
         began = time.perf_counter()
-        run.epoch, run.batch, run.metrics = state.epoch, state.batch, {}
+        run.epoch, run.batch, run.metrics = state.epoch, state.place[0], {}
+        start, measured = state.place
+        session.begin(start, measured)
         state.running = True
         try:
             with self._gate.writing():
-                metrics = session.train(self._source, state.epoch, state.batch, self._report)
+                metrics = session.train(self._source, state.epoch, start, self._report)
         finally:
-            state.batch = session.batches()  # all batches, in case Ctrl-C comes before the epoch is counted
+            # All batches, in case Ctrl-C comes before the epoch is counted.
+            state.place = session.batches(), session.measured()
             state.running = False
         if self._check is not None:
             validating, began_ns = time.perf_counter(), time.perf_counter_ns()
@@ -168,18 +171,19 @@ class FitRun:
             "lr": session.rates.first(max(session.step_count - 1, 0)),
             "seconds": time.perf_counter() - began,
         }
-        if session.rates.observe(run.metrics):
-            session.rates_changed()
-        state.history.append(run.metrics)
-        state.epoch, state.batch = state.epoch + 1, 0
-        if self._listeners:
-            began_ns = time.perf_counter_ns()
-            with activity.doing("in a callback"):
-                # Checkpoints come last, so that they save the other callbacks' states after this epoch.
-                for listener in self._listeners:
-                    listener.on_epoch_end(run)
-            _traced("callbacks", began_ns)
-        self._clock.epochs += time.perf_counter() - began
+        with signals.held():  # so that a run that is resumed finds an epoch that all callbacks have seen, or none has
+            if session.rates.observe(run.metrics):
+                session.rates_changed()
+            state.history.append(run.metrics)
+            state.epoch, state.place = state.epoch + 1, (0, None)
+            if self._listeners:
+                began_ns = time.perf_counter_ns()
+                with activity.doing("in a callback"):
+                    # Checkpoints come last, so that they save the other callbacks' states after this epoch.
+                    for listener in self._listeners:
+                        listener.on_epoch_end(run)
+                _traced("callbacks", began_ns)
+            self._clock.epochs += time.perf_counter() - began
 
 
 def _traced(name: str, began: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Ended", "ending"]
+__all__ = ["Ended", "ending", "held"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -17,6 +17,35 @@ class Ended(KeyboardInterrupt):
     """A signal ended the run after a whole step; ``number`` is the signal's."""
 
     number: int = signal.SIGINT
+
+
+class _Handler:
+    """What a signal does while a run goes on: it raises ``Ended`` once, at once or when what is held is done."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self.held = 0
+        self.waiting: Ended | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        if self.waiting is not None:
+            self.release()  # asked a second time: it does not wait any longer
+        if self.told:
+            return  # the run is already being ended
+        self.told = True
+        self.waiting = Ended(f"{signal.Signals(number).name} ended the run after a whole step")
+        self.waiting.number = number
+        if not self.held:
+            self.release()
+
+    def release(self) -> None:
+        """Raise what waits."""
+        error, self.waiting = self.waiting, None
+        if error is not None:
+            raise error
+
+
+_handlers: list[_Handler] = []  # of the runs in the main thread, the innermost last
 
 
 @contextmanager
@@ -28,25 +57,32 @@ def ending(wanted: bool) -> Iterator[None]:
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield
         return
-    told = False
-
-    def end(number: int, _: FrameType | None) -> None:
-        nonlocal told
-        if told:
-            return  # the run is already being ended
-        told = True
-        name = signal.Signals(number).name
-        error = Ended(f"{name} ended the run after a whole step")
-        error.number = number
-        raise error
-
+    handler = _Handler()
+    _handlers.append(handler)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN and handler is not None:
-            signal.signal(number, end)
+    for number, known in before.items():
+        if known is not signal.SIG_IGN and known is not None:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
+        for number, known in before.items():
+            if known is not None:
+                signal.signal(number, known)
+        _handlers.remove(handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """The first signal that comes while the block runs ends the run after it, and a second one at once."""
+    handler = _handlers[-1] if _handlers and threading.current_thread() is threading.main_thread() else None
+    if handler is None:
+        yield
+        return
+    handler.held += 1
+    try:
+        yield
+    finally:
+        handler.held -= 1
+        if not handler.held:
+            handler.release()

@@ -337,7 +337,8 @@ class Trainer(Settled):
                 check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
                 self._session.require_fit(check)
             if resume is None:
-                self._state.batch, self._state.history, self._state.callback_states = 0, History(), {}
+                state = self._state
+                state.place, state.history, state.callback_states = (0, None), History(), {}
             run = FitRun(self._state, self._gate, self._clock, listeners)
             run.run(self, source, check, epochs, limit=limit, resumed=resume)
             return self._state.history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,26 +21,30 @@ from gradring.history import History
 from gradring.model_file import as_notes, description
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
+from gradring.session.measured import Measured
 
 __all__ = ["TrainingState"]
 
 _STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a checkpoint
+_EPOCH = "training/epoch/"  # that of what the epoch at hand has measured
+_WAITING = "training/gradients/"  # that of the gradients that wait for the rest of their group
 _VERSION = "1"
-_DEFAULTS = {"fresh": 0}  # counts that a file may lack, because it is older than they are
+_DEFAULTS = {"fresh": 0, "pending": 0}  # counts that a file may lack, because it is older than they are
 
 
 @dataclass(slots=True)
 class TrainingState:
     """A session, where its training is, and what it has measured.
 
-    ``epoch`` counts complete epochs; ``batch`` the batches done of the next one, after an interrupted fit.
+    ``epoch`` counts complete epochs; ``place`` is, after an interrupted fit, how many batches of the next one are done, and
+    what they have measured. It is one attribute, so that no interrupt comes between the two.
     """
 
     session: BaseSession
     optimizer: Optimizer
     seed: int
     epoch: int = 0
-    batch: int = 0
+    place: tuple[int, Measured | None] = (0, None)
     running: bool = False  # an epoch
     history: History = field(default_factory=History)
     callbacks: tuple[Callback, ...] = ()  # the callbacks of the run of fit that is going on
@@ -47,8 +52,13 @@ class TrainingState:
 
     def counts(self) -> dict[str, int]:
         """The counts that a checkpoint holds."""
-        batch = self.session.batches() if self.running else self.batch
-        return {**self.session.counters(), "epoch": self.epoch, "batch": batch, "seed": self.seed}
+        session, batch = self.session, self.session.batches() if self.running else self.place[0]
+        place = {"epoch": self.epoch, "batch": batch, "seed": self.seed}
+        return {**session.counters(), "pending": session.pending, **place}
+
+    def _measured(self) -> Measured:
+        measured = self.session.measured() if self.running else self.place[1]
+        return Measured() if measured is None else measured
 
     def as_dict(self) -> dict[str, Any]:
         """A copy of everything but history and callbacks."""
@@ -58,7 +68,19 @@ class TrainingState:
             "optimizer": {name: array.copy() for name, array in self.session.state.items()},
             **self.counts(),
             **({"schedules": schedules} if schedules else {}),
+            **self._unfinished(),
         }
+
+    def _unfinished(self) -> dict[str, Any]:
+        """Of a group of accumulated batches and of an epoch that are not complete: what they have added up so far."""
+        measured, (weight, gradients) = self._measured(), self.session.waiting()
+        unfinished: dict[str, Any] = {}
+        if gradients:
+            unfinished["gradients"] = {name: array.copy() for name, array in gradients.items()}
+            unfinished["pending_weight"] = weight
+        if measured != Measured():
+            unfinished["sums"], unfinished["measured"] = measured.sums, measured.arrays()
+        return unfinished
 
     def take_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``as_dict`` gave, or raise ``ValueError`` and change nothing."""
@@ -69,10 +91,15 @@ class TrainingState:
             problem = self._misfit(tensors) or self.session.rates.misfit(schedules)
             if problem:
                 raise ValueError(problem)
-            counts = self._counts_in(state)
-        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            counts, weight = self._counts_in(state), _weight(state.get("pending_weight", 0.0))
+            gradients = state.get("gradients", {})
+            problem = self._odd_group(counts["pending"], gradients)
+            if problem:
+                raise ValueError(problem)
+            measured = Measured.read(state.get("sums"), state.get("measured", {}))
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {error}") from None
-        self._restore(tensors, counts, schedules)
+        self._restore(tensors, counts, schedules, measured, (weight, gradients))
 
     def begin_anew(self, seed: int) -> None:
         """An optimizer without memory, no epochs and no history; the parameters have been filled by now."""
@@ -81,7 +108,7 @@ class TrainingState:
         self.session.restore(dict.fromkeys(self.counts(), 0) | {"seed": seed})
         self.session.rates.begin_anew()
         self.session.rates_changed()
-        self.epoch, self.batch, self.seed, self.history = 0, 0, seed, History()
+        self.epoch, self.place, self.seed, self.history = 0, (0, None), seed, History()
 
     def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
         """Write a checkpoint, which appears whole or not at all; ``notes`` are more texts for its metadata."""
@@ -96,6 +123,13 @@ class TrainingState:
             **described(self.session, self.optimizer),
             "history": json.dumps(self.history.metrics),
         }
+        measured, (weight, gradients) = self._measured(), self.session.waiting()
+        if measured != Measured():
+            metadata["sums"] = measured.text()
+            arrays |= {_EPOCH + name: array for name, array in measured.arrays().items()}
+        if gradients:
+            metadata["pending_weight"] = repr(weight)
+            arrays |= {_WAITING + name: array for name, array in gradients.items()}
         model = getattr(self.session, "model", None)
         if model is not None:
             metadata |= description(model)
@@ -107,6 +141,8 @@ class TrainingState:
         name = os.fspath(path)
         tensors, metadata = checkpoint.read(name)
         states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
+        measuring, tensors = _apart(tensors, _EPOCH)
+        gradients, tensors = _apart(tensors, _WAITING)
         if weights_only or not strict:
             return self._take_weights(name, tensors, strict)
         where = f"[Trainer.load] {name}"
@@ -120,11 +156,15 @@ class TrainingState:
         try:
             if metadata["version"] != _VERSION:
                 raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
-            counts = self._counts_in(metadata)
+            counts, weight = self._counts_in(metadata), _weight(metadata.get("pending_weight", 0.0))
+            measured = Measured.read(metadata.get("sums"), measuring)
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
-        self._restore(tensors, counts, schedules)
+        problem = self._odd_group(counts["pending"], gradients)
+        if problem:
+            raise CheckpointMismatch(f"{where}: {problem}; weights_only=True takes the parameters alone")
+        self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self.history, self.callback_states = history, states
         return list(tensors)
 
@@ -171,16 +211,42 @@ class TrainingState:
         unknown = sorted(set(tensors) - set(wanted))
         return f"tensor {unknown[0]!r} is not in this model and its optimizer ({self.optimizer})" if unknown else ""
 
-    def _restore(self, tensors: Mapping[str, Any], counts: Mapping[str, int], schedules: Sequence[Any]) -> None:
+    def _odd_group(self, pending: int, gradients: Mapping[str, Any]) -> str:
+        """Why these gradients of ``pending`` batches cannot wait here for the rest of their group; empty if they can."""
+        session = self.session
+        if pending > session.most_pending():
+            return (
+                f"it was saved when the gradients of {pending} batches waited for an update, more than wait here: give the "
+                "trainer the same accumulate"
+            )
+        looks = session.gradient_looks() if pending else {}
+        if looks.keys() != gradients.keys():
+            odd = sorted(looks.keys() ^ gradients.keys())[0]
+            return f"the gradient of {odd!r} is in the file or in the trainer alone, where {pending} batches wait"
+        for name, look in looks.items():
+            got = np.asarray(gradients[name])
+            if got.shape != look.shape or got.dtype != look.dtype:
+                return f"the gradient of {name!r} is {got.shape} of {got.dtype}, expected {look.shape} of {look.dtype}"
+        return ""
+
+    def _restore(
+        self,
+        tensors: Mapping[str, Any],
+        counts: Mapping[str, int],
+        schedules: Sequence[Any],
+        measured: Measured,
+        waiting: tuple[float, Mapping[str, Any]],
+    ) -> None:
         if self.running:
             raise GradringError("[Trainer.load] an epoch is running; load between epochs, or with fit(resume=...)")
         for name, array in self._tensors().items():
             np.copyto(array, tensors[name])
         self.session.restore(counts)
+        self.session.wait(counts["pending"], *waiting)
         self.session.rates.restore(schedules)
         self.session.rates_changed()
         self.session.loaded()
-        self.epoch, self.batch, self.seed = counts["epoch"], counts["batch"], counts["seed"]
+        self.epoch, self.place, self.seed = counts["epoch"], (counts["batch"], measured), counts["seed"]
 
     def _counts_in(self, source: Mapping[str, Any]) -> dict[str, int]:
         return {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
@@ -193,6 +259,19 @@ def _count(name: str, text: Any) -> int:
     if not 0 <= value < 2**63:
         raise ValueError(f"{name} is {value}: must be at least 0 and below 2**63")
     return value
+
+
+def _weight(given: Any) -> float:
+    weight = float(given)
+    if not 0 <= weight < math.inf:  # NaN fails
+        raise ValueError(f"pending_weight is {weight}: must be finite and at least 0")
+    return weight
+
+
+def _apart(tensors: Mapping[str, NDArray[Any]], prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """The tensors whose names begin so, without the prefix, and the others."""
+    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    return found, {name: array for name, array in tensors.items() if not name.startswith(prefix)}
 
 
 def newest(found: Iterable[str | None]) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
+from gradring.session.measured import NO_SUMS, EpochSums, Measured
 from gradring.session.rates import Rates
 
 __all__ = ["REPORT_SECONDS", "BaseSession", "Progress"]
@@ -35,7 +36,7 @@ class BaseSession(ABC):
     limit: int | None = None  # the most batches of an epoch
     rates: Rates
     _first = 0  # passes before the epoch's first batch
-    _told: int | None = None
+    _told: tuple[int, Measured] | None = None
 
     # State
 
@@ -55,7 +56,34 @@ class BaseSession(ABC):
 
     @abstractmethod
     def restore(self, counters: Mapping[str, int]) -> None:
-        """Take over counts that ``counters`` returned."""
+        """Take over counts that ``counters`` returned. No gradients wait for an update then."""
+
+    # Gradients that wait for the rest of their group (``accumulate``)
+
+    @property
+    @abstractmethod
+    def pending(self) -> int:
+        """Batches whose gradients wait for the rest of their group."""
+
+    @abstractmethod
+    def most_pending(self) -> int:
+        """The most batches whose gradients can wait."""
+
+    @abstractmethod
+    def gradient_looks(self) -> dict[str, NDArray[Any]]:
+        """Arrays of the shapes and dtypes that waiting gradients have."""
+
+    @abstractmethod
+    def waiting(self) -> tuple[float, dict[str, NDArray[Any]]]:
+        """The weight and the live sums of the gradients that wait; no arrays where none do."""
+
+    @abstractmethod
+    def wait(self, pending: int, weight: float, gradients: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what ``pending`` and ``waiting`` gave. ``restore`` comes before it."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop the gradients that wait for an update, as if their batches had never come."""
 
     @abstractmethod
     def set_optimizer(self, optimizer: Optimizer) -> None:
@@ -92,7 +120,8 @@ class BaseSession(ABC):
 
     @abstractmethod
     def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
-        """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
+        """An epoch from batch ``start`` on, after ``begin``. An incomplete group of accumulated batches is applied at its
+        end."""
 
     @abstractmethod
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
@@ -116,23 +145,54 @@ class BaseSession(ABC):
     # The position in the epoch. Steps that a callback takes do not move it.
 
     @abstractmethod
-    def _passes(self) -> tuple[int, int]:
-        """Batches whose gradients were computed so far, and how many of them wait for an update."""
+    def _passes(self) -> int:
+        """Batches whose gradients were computed so far, those that wait for an update among them."""
 
-    def begin(self, start: int) -> None:
-        """The next batch is the epoch's number ``start``."""
-        self._first = self._passes()[0] - start
+    @property
+    @abstractmethod
+    def sums(self) -> EpochSums:
+        """Sums over the training batches since they were last set."""
+
+    @sums.setter
+    @abstractmethod
+    def sums(self, sums: EpochSums) -> None: ...
+
+    def _kept(self) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+        """Predictions and targets of the epoch's batches so far, if a metric will need them."""
+        return (), ()
+
+    def begin(self, start: int, measured: Measured | None = None) -> None:
+        """The next batch is the epoch's number ``start``, and those before it have ``measured`` this. Gradients that wait for
+        an update are those of the last ones before it: with ``start`` 0 they are dropped."""
+        if start == 0:
+            self.forget()
+        self._first = self._passes() - start
+        self.sums = NO_SUMS if measured is None or start == 0 else measured.sums
 
     def batches(self) -> int:
-        """Batches of the epoch at hand whose gradients the parameters have."""
-        passes, pending = self._passes()
-        return passes - pending - self._first if self._told is None else self._told
+        """Batches of the epoch at hand whose gradients the parameters have, or which wait for the rest of their group."""
+        return self._passes() - self._first if self._told is None else self._told[0]
+
+    def measured(self) -> Measured:
+        """What these batches have measured."""
+        return Measured(self.sums, *self._kept()) if self._told is None else self._told[1]
 
     def tell(self, progress: Progress, done: int, metrics: dict[str, float]) -> None:
         """Call ``progress``, which may take steps of its own."""
-        before, self._told = self._passes()[0], self.batches()
+        before, self._told = self._passes(), (self.batches(), self.measured())
         try:
-            progress(done, metrics)
+            with self._aside():
+                progress(done, metrics)
         finally:
-            self._first += self._passes()[0] - before
+            self._first += self._passes() - before
             self._told = None
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Steps that are taken within are not measured for the epoch at hand."""
+        sums, updates = self.sums, self.step_count
+        try:
+            yield
+        finally:
+            # Such a step may complete the group that was waiting.
+            self.sums = sums if self.step_count == updates else sums[:4] * 2

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gradring.losses import Loss
 from gradring.metrics import Metrics
+from gradring.session.measured import EpochSums, Measured
 
-__all__ = ["EpochResult", "Predicted", "Report", "Sums", "Totals"]
+__all__ = ["EpochResult", "Predicted", "Report", "Sums"]
 
 
 def _metrics(loss: float, accuracy: float | None) -> dict[str, float]:
@@ -52,19 +53,27 @@ class EpochResult:
 
 class Sums:
     """Totals of several native chunks: of the weighted losses and of the weights, so that their quotient is exact however
-    the samples lie in batches."""
+    the samples lie in batches. Native code adds these two batch by batch, so that their bits do not depend on where a
+    chunk ends."""
 
     def __init__(self, loss: Loss) -> None:
         self.values: dict[str, float] = {}
         self._classified, self._summed = loss.counts_right, getattr(loss, "reduction", "mean") == "sum"
 
     def add(self, more: Mapping[str, float]) -> None:
-        """Add the totals of another chunk."""
-        if not self.values:
-            self.values = dict(more)
-            return
+        """Add the totals of another chunk, whose losses and weights are those of all chunks so far."""
         for key, value in more.items():
-            self.values[key] = self.values.get(key, 0) + value
+            so_far = key in ("loss_sum", "loss_weight")
+            self.values[key] = value if so_far else self.values.get(key, 0) + value
+
+    def take(self, sums: EpochSums) -> None:
+        """Losses, weights, right answers and samples are these from now on."""
+        self.values |= zip(("loss_sum", "loss_weight", "correct", "samples"), sums, strict=False)
+
+    @property
+    def so_far(self) -> tuple[float, float]:
+        """The sum of the weighted losses, and that of the weights."""
+        return self.values.get("loss_sum", 0.0), self.values.get("loss_weight", 0.0)
 
     def loss(self) -> float:
         """The mean loss, or the sum of all if that is what the loss is."""
@@ -106,51 +115,44 @@ class Sums:
         return EpochResult(self.loss(), self.accuracy(), self.count("samples"), self.count("steps"), seconds)
 
 
-class Totals:
-    """The metrics of steps that are taken one by one, from the session's own totals, which ``read`` gives."""
-
-    _keys = ("loss_sum", "loss_weight", "correct", "samples")
-
-    def __init__(self, read: Callable[[], Mapping[str, float]], loss: Loss) -> None:
-        self._read, self._sums = read, Sums(loss)
-        self._sums.add(dict.fromkeys(self._keys, 0.0))
-        self._before: Mapping[str, float] = {}
-
-    def begin(self) -> None:
-        """A step begins."""
-        self._before = self._read()
-
-    def end(self) -> None:
-        """The step has ended."""
-        after = self._read()
-        self._sums.add({key: after[key] - self._before[key] for key in self._keys})
-
-    def require_weight(self, weighted: bool) -> None:
-        """``ValueError`` if all samples that were read have the weight zero."""
-        self._sums.require_weight(weighted)
-
-    def metrics(self) -> dict[str, float]:
-        """The means by name."""
-        return self._sums.metrics()
-
-
 class Predicted:
     """An epoch's predictions and targets, for metrics that need them all; nothing is kept for those that do not.
 
     Each batch is predicted with the parameters that it meets, without dropout.
     """
 
-    def __init__(self, metrics: Metrics, forward: Callable[..., NDArray[Any]]) -> None:
+    def __init__(self, metrics: Metrics, forward: Callable[..., NDArray[Any]], before: Measured | None = None) -> None:
         self._metrics, self._forward = metrics, forward
         self._predictions: list[NDArray[Any]] = []
         self._targets: list[NDArray[Any]] = []
+        self._before = 0  # entries of the lists that are of the epoch's batches before this run
+        if before is not None and metrics.functions:
+            self._predictions, self._targets = list(before.predictions), list(before.targets)
+            self._before = len(self._predictions)
 
     def add(self, fields: Sequence[Any]) -> None:
         """Add the next batch, given as the model's inputs and the targets."""
         if self._metrics.functions:
             *inputs, targets = fields
-            self._predictions.append(self._forward(*inputs))
-            self._targets.append(np.array(targets))  # a copy, because a loader fills the memory of a batch again
+            predictions = self._forward(*inputs)
+            targets = np.array(targets)  # a copy, because a loader fills the memory of a batch again
+            if self._before and len(self._predictions) == self._before:
+                self._require_alike(predictions, targets)
+            self._targets.append(targets)
+            self._predictions.append(predictions)
+
+    def _require_alike(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+        before, now = (self._predictions[0], self._targets[0]), (predictions, targets)
+        if any(a.shape[1:] != b.shape[1:] for a, b in zip(before, now, strict=True)):
+            raise ValueError(
+                f"[Trainer.fit] resume: the epoch had predictions {before[0].shape[1:]} and targets {before[1].shape[1:]} for "
+                f"each sample, and now has {now[0].shape[1:]} and {now[1].shape[1:]}: resume on the same data"
+            )
+
+    def first(self, batches: int) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+        """The predictions and targets of the epoch's batches before this run, and of so many of this run."""
+        count = self._before + batches
+        return tuple(self._predictions[:count]), tuple(self._targets[:count])
 
     def metrics(self) -> dict[str, float]:
         """The metrics by name; NaN where there was no batch."""

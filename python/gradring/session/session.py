@@ -18,8 +18,9 @@ from gradring.nn.layer import Layer
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.batch import WEIGHT, Bound, Fields, check_target
 from gradring.session.data import batches_of, fields_in, named_source
+from gradring.session.measured import Measured
 from gradring.session.rates import AHEAD
-from gradring.session.results import EpochResult, Predicted, Report, Sums, Totals
+from gradring.session.results import EpochResult, Predicted, Report, Sums
 from gradring.session.state import SessionState
 
 __all__ = ["Session"]
@@ -66,6 +67,8 @@ class Session(SessionState):
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
         self._many = False  # steps are those of an epoch, in which a batch may have no weight at all
         self._source: tuple[Any, Bound] | None = None  # what an epoch of this fit has read already
+        self._predicted: Predicted | None = None  # of the epoch at hand
+        self._start = 0  # the batch at which the run of the epoch at hand began
         self._batch = 0  # the epoch's number of the batch that a step gets, for errors
         self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
         self._expect_rates()
@@ -137,6 +140,7 @@ class Session(SessionState):
         on_report: Callable[[Report], object] | None = None,
         report_every: float = REPORT_SECONDS,
         before_step: Callable[[], object] | None = None,
+        begun: bool = False,
         **order: Any,
     ) -> EpochResult:
         """Train on one epoch of arrays ``(x, y)``, natively and without Python's lock.
@@ -147,7 +151,8 @@ class Session(SessionState):
 
         ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
-        With ``before_step``, which is called before each, steps come back to Python one by one.
+        With ``before_step``, which is called before each, steps come back to Python one by one. ``begun`` says that
+        ``begin`` has been called for this epoch. What ends an epoch early leaves the gradients of an incomplete group waiting.
         """
         self._require_own_store()
         self._programs.store.whole.trained = True
@@ -155,30 +160,35 @@ class Session(SessionState):
         if data is bound:
             self._expect(bound, min(batch_size, len(bound)))
         feed, reads = self._feed(bound, batch_size, **order), self._dtypes
+        if not begun:
+            self.begin(0)
+        if not self._last_rows:  # should gradients of a checkpoint wait, and no batch be left
+            self._last_rows, self._last_looks = min(batch_size, len(bound)), self._looks
+            self._last_weighted = bound.weight is not None
         sums, left = Sums(self.loss), -1 if max_steps is None else max_steps
+        sums.take(self.sums)
         started = told = time.perf_counter()
-        try:
-            while (rows := feed.next_rows()) > 0 and left != 0:
-                self._ensure("train", rows, bound, reads)
-                rates = self.rates.next(self.step_count, AHEAD)
-                if before_step is not None:
-                    before_step()
-                most = left if before_step is None else 1
-                result, part = self._native.chunk(True, feed, rates, most, report_every, bound.weight is not None)
-                sums.add(part)
-                if result["fault"]:
-                    self._fail_in_epoch(result, bound, sums.count("steps"), order)
-                left -= part["steps"] if left > 0 else 0
-                now = time.perf_counter()
-                if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
-                    continue
+        while (rows := feed.next_rows()) > 0 and left != 0:
+            self._ensure("train", rows, bound, reads)
+            rates = self.rates.next(self.step_count, AHEAD)
+            if before_step is not None:
+                before_step()
+            most = left if before_step is None else 1
+            result, part = self._native.chunk(True, feed, rates, most, report_every, bound.weight is not None)
+            sums.add(part)
+            sums.take(self.sums)
+            if result["fault"]:
+                self._fail_in_epoch(result, bound, sums.count("steps"), order)
+            left -= part["steps"] if left > 0 else 0
+            now = time.perf_counter()
+            if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
+                continue
+            with self._aside():
                 on_report(sums.report(rates, int(part["updates"]), now - started))
-                told = now
-            if before_step is not None and on_report is not None and sums.count("steps"):
+            told = now
+        if before_step is not None and on_report is not None and sums.count("steps"):
+            with self._aside():
                 on_report(sums.report(rates, int(part["updates"]), time.perf_counter() - started))
-        except BaseException:
-            self.forget()
-            raise
         self.flush()
         sums.require_weight(bound.weight is not None)
         return sums.result(time.perf_counter() - started)
@@ -214,7 +224,8 @@ class Session(SessionState):
         none = np.empty(0)
         while (rows := feed.next_rows()) > 0:
             self._ensure("evaluate", rows, bound, reads)
-            result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS, bound.weight is not None)
+            weighted, before_it = bound.weight is not None, sums.so_far
+            result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS, weighted, *before_it)
             sums.add(part)
             if result["fault"]:
                 arrays, batch = bound.arrays, first_batch + sums.count("steps") - before
@@ -234,7 +245,7 @@ class Session(SessionState):
             try:
                 yield
             finally:
-                self._source = None
+                self._source = self._predicted = None
 
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
         """The source of batches. Fields that have names are bound by them."""
@@ -256,72 +267,91 @@ class Session(SessionState):
             return self._bind(arrays, rows=source.batch_size)
         return self._bind(source.fields(start, in_order=in_order), rows=source.batch_size, order=source.names)
 
+    def begin(self, start: int, measured: Measured | None = None) -> None:
+        super().begin(start, measured)
+        self._predicted = Predicted(self._metrics, self._forward, measured if start else None)
+        self._start = start
+
+    def _kept(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        if self._predicted is None or not self._metrics.functions:
+            return (), ()
+        return self._predicted.first(self.batches() - self._start)
+
     def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
-        self.forget()
-        self.begin(start)
-        try:
-            known = self._source
-            if known is not None and known[0] is source:
-                source.require_open()
-                bound = known[1]
-            elif not isinstance(source, Loader) or not source.computable:
-                return self._train_batches(source, epoch, start, progress)
-            else:
-                bound = self._bind_loader(source, start)
-                # Arrays that are read where they lie look the same in every epoch of a fit.
-                if bound.feed is None and not bound.copied and self.model.store.fits:
-                    self._source = source, bound
-            self.settle_class_weight(bound.arrays[-1] if bound.arrays else None)
-            source.set_epoch(epoch)
-            predicted, before_step = Predicted(self._metrics, self._forward), None
-            if self._metrics.functions:
-                batches = source.batches(start)
+        predicted = self._predicted
+        assert predicted is not None
+        known = self._source
+        if known is not None and known[0] is source:
+            source.require_open()
+            bound = known[1]
+        elif not isinstance(source, Loader) or not source.computable:
+            return self._train_batches(source, epoch, start, progress, predicted)
+        else:
+            bound = self._bind_loader(source, start)
+            # Arrays that are read where they lie look the same in every epoch of a fit.
+            if bound.feed is None and not bound.copied and self.model.store.fits:
+                self._source = source, bound
+        self.settle_class_weight(bound.arrays[-1] if bound.arrays else None)
+        source.set_epoch(epoch)
+        before_step = None
+        if self._metrics.functions:
+            batches = source.batches(start)
 
-                def before_step() -> None:
-                    predicted.add(fields_in(next(batches), self.names)[: len(self.names)])
+            def before_step() -> None:
+                predicted.add(fields_in(next(batches), self.names)[: len(self.names)])
 
-            result = self.run(
-                bound,
-                batch_size=source.batch_size,
-                shuffle=source.shuffle,
-                seed=source.seed,
-                epoch=epoch,
-                drop_last=source.drop_last,
-                start_batch=start,
-                rank=source.rank,
-                world_size=source.world_size,
-                pad=source.pad,
-                max_steps=None if self.limit is None else max(self.limit - start, 0),
-                on_report=lambda made: self.tell(progress, start + made.steps, self._chosen(made.metrics())),
-                before_step=before_step,
-            )
-            return {**self._chosen(result.metrics()), **predicted.metrics()}
-        except BaseException:
-            self.forget()  # the batches will come again, with the same dropout
-            raise
+        result = self.run(
+            bound,
+            batch_size=source.batch_size,
+            shuffle=source.shuffle,
+            seed=source.seed,
+            epoch=epoch,
+            drop_last=source.drop_last,
+            start_batch=start,
+            rank=source.rank,
+            world_size=source.world_size,
+            pad=source.pad,
+            max_steps=None if self.limit is None else max(self.limit - start, 0),
+            on_report=lambda made: self.tell(progress, start + made.steps, self._chosen(made.metrics())),
+            before_step=before_step,
+            begun=True,
+        )
+        return {**self._chosen(result.metrics()), **predicted.metrics()}
 
-    def _train_batches(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
+    def _train_batches(
+        self, source: Any, epoch: int, start: int, progress: Progress, predicted: Predicted
+    ) -> dict[str, float]:
         self.settle_class_weight(None)
         done, told = start, time.perf_counter()
-        totals, predicted = Totals(self.totals, self.loss), Predicted(self._metrics, self._forward)
-        for batch in batches_of(source, epoch, start, self.limit):
+        seen = start > 0 and self.pending > 0 and not self._last_rows  # no batch has told yet how they look
+        batches = batches_of(source, epoch, start - seen, self.limit)
+        if seen and (last := next(batches, None)) is not None:
+            bound = self._bind(fields_in(last, self.names), weightless=True)
+            self._last_rows, self._last_looks = len(bound), self._looks
+            self._last_weighted = bound.weight is not None
+        for batch in batches:
             fields = fields_in(batch, self.names)
             # predict before the update, as the loss is computed
             predicted.add(fields[: len(self.names)])
-            totals.begin()
             self._batch, self._many = done, True
             try:
                 self.step(*fields)
             finally:
                 self._batch, self._many = 0, False
-            totals.end()
             done += 1
             if time.perf_counter() - told > REPORT_SECONDS:
-                self.tell(progress, done, self._chosen(totals.metrics()))
+                self.tell(progress, done, self._chosen(self._so_far().metrics()))
                 told = time.perf_counter()
         self.flush()
-        totals.require_weight(done > start and len(fields) > len(self.names))
-        return {**self._chosen(totals.metrics()), **predicted.metrics()}
+        sums = self._so_far()
+        sums.require_weight(done > start and len(fields) > len(self.names))
+        return {**self._chosen(sums.metrics()), **predicted.metrics()}
+
+    def _so_far(self) -> Sums:
+        """What the epoch at hand has measured."""
+        sums = Sums(self.loss)
+        sums.take(self.sums)
+        return sums
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """Mean loss, accuracy where there is one, and the other metrics; nothing is updated."""

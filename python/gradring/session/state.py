@@ -28,6 +28,7 @@ from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
 from gradring.session.batch import WEIGHT, Bound, bind, check_target
 from gradring.session.forward import Forward
+from gradring.session.measured import EpochSums
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
 
@@ -197,6 +198,29 @@ class SessionState(BaseSession):
         """Batches whose gradients wait for the rest of their group (``accumulate``)."""
         pending: int = self._native.pending
         return pending
+
+    @property
+    def sums(self) -> EpochSums:
+        """Sums over the training batches since they were last set."""
+        return tuple(self._native.sums)
+
+    @sums.setter
+    def sums(self, sums: EpochSums) -> None:
+        self._native.sums = sums
+
+    def most_pending(self) -> int:
+        return self.accumulate - 1
+
+    def gradient_looks(self) -> dict[str, Array]:
+        return self._grads
+
+    def waiting(self) -> tuple[float, dict[str, Array]]:
+        return (self._native.pending_weight, self._grads) if self.pending else (0.0, {})
+
+    def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
+        for name, gradient in gradients.items():
+            self._grads[name][...] = gradient
+        self._native.pending, self._native.pending_weight = pending, weight
 
     def counters(self) -> dict[str, int]:
         return {"step": self.step_count, "draw": self.draw_count, "fresh": self.fresh}
@@ -375,6 +399,11 @@ class SessionState(BaseSession):
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
         if not self._native.pending:
             return
+        if not self._last_rows:
+            raise GradringError(
+                "[Trainer] gradients of a checkpoint wait for an update, and no batch has come from which to plan it: train on "
+                "the data with which the file was saved"
+            )
         mode, rows, weighted = _mode("train", self._last_weighted), self._last_rows, self._last_weighted
         others = (mode, rows) not in self._programs.plans
         if others or self._looks is not self._last_looks:  # a callback has run the session on other fields since
@@ -412,6 +441,8 @@ class SessionState(BaseSession):
         self, result: Mapping[str, Any], y: Array | None, batch: int, *, training: bool = True, culprit: str = ""
     ) -> NoReturn:
         if result["fault"] == "callback":
+            if training:
+                self.forget()  # it may have failed when a part of the group's gradients was added to
             self._programs.raise_callback()
             if isinstance(self.loss, Function) and self.loss.failures:
                 error = self.loss.failures[0]
@@ -424,9 +455,8 @@ class SessionState(BaseSession):
         updates = self.step_count if training else None
         raise fault_error(result, loss=self.loss.kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
 
-    def _passes(self) -> tuple[int, int]:
-        native = self._native
-        return native.draws, native.pending
+    def _passes(self) -> int:
+        return self.draw_count
 
 
 def _mode(mode: str, weighted: bool) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +24,7 @@ from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
 from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
 from gradring.session.data import Mean, batches_of
+from gradring.session.measured import NO_SUMS, EpochSums
 from gradring.session.rates import Rates
 
 __all__ = ["StepResult", "UserFunction", "UserSession"]
@@ -63,7 +67,7 @@ class UserSession(BaseSession):
         for name in params:
             if not isinstance(name, str):
                 raise TypeError(f"[Trainer] params: the names must be strings, got {name!r}")
-            if name == "__metadata__" or name.startswith(("optimizer/", "callbacks/")):
+            if name == "__metadata__" or name.startswith(("optimizer/", "callbacks/", "training/")):
                 raise ValueError(
                     f"[Trainer] params: a checkpoint has another use for the name {name!r}: choose another"
                 )
@@ -92,8 +96,9 @@ class UserSession(BaseSession):
         self._updates = self._fresh = 0
         self._last_samples = 1.0
         self._computed = 0
-        self._sums: dict[str, NDArray[Any]] = {}
+        self._gradients: dict[str, NDArray[Any]] = {}  # their sums over the group that waits for an update
         self._weight, self._pending = 0.0, 0
+        self._epoch_sums = NO_SUMS
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
 
     @property
@@ -109,9 +114,10 @@ class UserSession(BaseSession):
     def step(self, batch: Any) -> float:
         """One batch; one update too, unless gradients accumulate. Returns the loss."""
         began = time.perf_counter()
+        if self._pending == self._options.accumulate:  # an interrupt came before the update
+            self.flush()
         result = self._evaluate(batch)
         if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
-            self._forget()
             raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
         computed = time.perf_counter()
         self._add(result)
@@ -125,25 +131,35 @@ class UserSession(BaseSession):
         """Hold nothing, because the arrays belong to the caller."""
         return nullcontext()
 
-    def _passes(self) -> tuple[int, int]:
-        return self._computed, self._pending
+    def _passes(self) -> int:
+        return self._computed
+
+    @property
+    def sums(self) -> EpochSums:
+        return self._epoch_sums
+
+    @sums.setter
+    def sums(self, sums: EpochSums) -> None:
+        self._epoch_sums = sums
+
+    def _mean_loss(self) -> float:
+        """Of the epoch's batches so far; NaN where there were none."""
+        loss, samples = self._epoch_sums[:2]
+        return loss / samples if samples else math.nan
 
     def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
-        """An epoch from batch ``start`` on. An incomplete group of accumulated batches is applied at its end."""
-        self._forget()
-        self.begin(start)
-        mean, done = Mean(), start
+        done = start
         told = ready = time.perf_counter()
         for batch in batches_of(source, epoch, start, self.limit):
             self._seconds["data"] += time.perf_counter() - ready
-            mean.add(self.step(batch), self._last_samples)
+            self.step(batch)
             done += 1
             ready = time.perf_counter()
             if ready - told > REPORT_SECONDS:
-                self.tell(progress, done, {"loss": mean.value})
+                self.tell(progress, done, {"loss": self._mean_loss()})
                 told = ready = time.perf_counter()
         self.flush()
-        return {"loss": mean.value}
+        return {"loss": self._mean_loss()}
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """The mean loss; nothing is updated."""
@@ -206,20 +222,37 @@ class UserSession(BaseSession):
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over what ``counters`` gave."""
         self._updates, self._fresh = counters["step"], counters["fresh"]
-        self._forget()
+        self.forget()
+
+    @property
+    def pending(self) -> int:
+        return self._pending
+
+    def most_pending(self) -> int:
+        return self._options.accumulate
+
+    def gradient_looks(self) -> dict[str, Array]:
+        return self._trained
+
+    def waiting(self) -> tuple[float, dict[str, Array]]:
+        return self._weight, self._gradients
+
+    def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
+        self._gradients = {name: np.array(gradients[name], order="C") for name in self._trained if name in gradients}
+        self._weight, self._pending = weight, pending
 
     def flush(self) -> None:
         """Apply accumulated gradients, if there are any."""
         if not self._pending:
             return
-        grads = self._sums
+        grads = self._gradients
         if self._options.accumulate > 1:
             grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
         bad = None
         if self._options.nonfinite == "raise":
             bad = next((name for name, grad in grads.items() if not np.isfinite(grad).all()), None)
         if bad is not None:
-            self._forget()
+            self.forget()
             raise NonFinite(
                 f"[step] the gradient of {bad!r} is not finite in step {self.step_count}, though the loss is; the parameters "
                 "are unchanged"
@@ -232,23 +265,29 @@ class UserSession(BaseSession):
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
         rates = self.rates.next(self.step_count, 1)[0].tolist()
         rates = rates if isinstance(rates, list) else [rates]
-        self._updates += 1
+        updates = []
         for name, param in self._trained.items():
             update, names, rate = self._updates_of[name]
             states = {state: self.state[f"{state}.{name}"] for state in names}
-            update(param, grads[name], states, lr=rates[rate], step=self.step_count - self._fresh)
-        self._discard()
+            number = self.step_count + 1 - self._fresh
+            updates.append(update(param, grads[name], states, lr=rates[rate], step=number))
+        self._uninterrupted(updates, {"_updates": self._updates + 1, "_gradients": {}, "_weight": 0.0, "_pending": 0})
 
     def timings(self) -> dict[str, float]:
         return dict(self._seconds)
 
-    def _forget(self) -> None:
-        """Drop gradients that wait for an update, as if their batches had never come."""
-        self._computed -= self._pending
-        self._discard()
+    def forget(self) -> None:
+        sums = self._epoch_sums[4:] * 2 if self._pending else self._epoch_sums
+        counts = {"_computed": self._computed - self._pending, "_weight": 0.0, "_pending": 0}
+        self._uninterrupted([], {**counts, "_gradients": {}, "_epoch_sums": sums})
 
-    def _discard(self) -> None:
-        self._sums, self._weight, self._pending = {}, 0.0, 0
+    def _uninterrupted(self, calls: Sequence[Callable[[], object]], after: Mapping[str, Any]) -> None:
+        """Make these calls, none of which runs Python code, and then set these attributes: all of it, or nothing.
+
+        Python calls a signal's handler, which may raise KeyboardInterrupt, only between two instructions of Python code. From
+        here on there are none before the last attribute is set.
+        """
+        deque(map(methodcaller("__call__"), (*calls, partial(self.__dict__.update, after))), maxlen=0)
 
     def _evaluate(self, batch: Any) -> StepResult:
         returned = self._function(self._given, batch)
@@ -294,18 +333,21 @@ class UserSession(BaseSession):
         return any(begin < other_end and end > other_begin for other_begin, other_end in self._spans)
 
     def _add(self, result: StepResult) -> None:
-        self._computed += 1
-        self._pending += 1
-        self._weight += result.samples
+        samples, before, group = result.samples, self._epoch_sums[:4], self._epoch_sums[4:]
+        sums = (before[0] + result.loss * samples, before[1] + samples, *before[2:])
+        counts: dict[str, Any] = {
+            "_computed": self._computed + 1,
+            "_pending": self._pending + 1,
+            "_weight": self._weight + samples,
+            "_epoch_sums": (*sums, *(group if self._pending else before)),
+        }
         if self._options.accumulate == 1:
-            self._sums = result.grads
-        elif not self._sums:
-            self._sums = {
-                name: np.asarray(grad * grad.dtype.type(result.samples)) for name, grad in result.grads.items()
-            }
-        else:
-            for name, grad in result.grads.items():
-                self._sums[name] += grad * grad.dtype.type(result.samples)  # in place, of 0 dimensions too
+            return self._uninterrupted([], {**counts, "_gradients": result.grads})
+        grads = {name: np.asarray(grad * grad.dtype.type(samples)) for name, grad in result.grads.items()}
+        if not self._pending:
+            return self._uninterrupted([], {**counts, "_gradients": grads})
+        own = self._gradients
+        self._uninterrupted([partial(np.add, own[name], grad, out=own[name]) for name, grad in grads.items()], counts)
 
 
 def _rows_of(batch: Any) -> float:
@@ -342,14 +384,15 @@ def as_numpy(label: str, value: Any) -> NDArray[Any]:
         ) from error
 
 
-def _updater(optimizer: Optimizer) -> Callable[..., Any]:
-    """``update(param, grad, states, lr, step)`` of the optimizer, its other hyperparameters filled in."""
+def _updater(optimizer: Optimizer) -> Callable[..., Callable[[], object]]:
+    """``update(param, grad, states, lr, step)`` of the optimizer, its other hyperparameters filled in: a call that is ready
+    to be made."""
     native, rest = getattr(ops, f"{optimizer.kind}_update"), optimizer.hyperparameters()
     rest.pop("amsgrad", None)  # the op sees it by its operands
     counts = "m" in optimizer.state_names and "v" in optimizer.state_names  # Adam's
 
-    def update(param: Array, grad: Array, states: Mapping[str, Array], lr: float, step: int) -> None:
+    def update(param: Array, grad: Array, states: Mapping[str, Array], lr: float, step: int) -> Callable[[], object]:
         operands: dict[str, Any] = {"velocity" if name == "momentum" else name: of for name, of in states.items()}
-        native(param, grad, **operands, lr=lr, **({"step": step} if counts else {}), **rest)
+        return partial(native, param, grad, **operands, lr=lr, **({"step": step} if counts else {}), **rest)
 
     return update
