@@ -8,6 +8,7 @@ interval in which that median lies with 95 % confidence (by order statistics).
 """
 
 import argparse
+import inspect
 import json
 import math
 import subprocess
@@ -66,7 +67,9 @@ def work_of(case):
         if kind == "step":
             return lambda: trainer.step(x, y)
         loader = gr.Loader((x, y), case["batch"], shuffle=True)
-        return lambda: trainer.fit(loader, epochs=5)
+        # Without lines on the epochs, which older builds do not print where there is no terminal.
+        quiet = {"verbose": False} if "verbose" in inspect.signature(trainer.fit).parameters else {}
+        return lambda: trainer.fit(loader, epochs=5, **quiet)
     if kind == "loader":
         x = rng.integers(0, 255, (60000, 784), dtype=np.uint8)
         transforms = {0: [gr.transforms.Cast("float32"), gr.transforms.Scale(1 / 255, 0.0)]}
@@ -138,30 +141,40 @@ def interval(ratios):
     return ordered[n // 2], ordered[low], ordered[high]
 
 
+def race(options, made):
+    """The seconds of both builds for each case: pairs of neighbours in time, from processes that are started anew."""
+    seconds = [([], []) for _ in made]
+    # Where a process happens to put code and arrays decides up to half of the time of a short product.
+    for _ in range(options.starts):
+        racers = [Racer(options.old), Racer(options.new)]
+        for case, (old, new) in zip(made, seconds, strict=True):
+            count = max(int(options.seconds / max(racer.ask(case) for racer in racers)), 1)
+            for turn in range(options.rounds):
+                order = (0, 1) if turn % 2 == 0 else (1, 0)
+                now = {i: racers[i].ask(count) for i in order}
+                old.append(now[0])
+                new.append(now[1])
+        for racer in racers:
+            racer.process.stdin.close()
+            racer.process.wait()
+    return seconds
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old")
     parser.add_argument("new")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--starts", type=int, default=5, help="of each build's process")
+    parser.add_argument("--rounds", type=int, default=3, help="in each start")
     parser.add_argument("--seconds", type=float, default=0.03, help="of one turn")
     parser.add_argument("--products", type=int, default=200)
     parser.add_argument("--only", default="step,fit,loader,call,gemm")
     options = parser.parse_args()
-    racers = [Racer(options.old), Racer(options.new)]
-    slower = []
-    every = []
-    for case in cases(options.only.split(","), options.products):
+    made = cases(options.only.split(","), options.products)
+    slower, every = [], []
+    for case, seconds in zip(made, race(options, made), strict=True):
         name = " ".join(f"{value}" for value in case.values())
-        times = [racer.ask(case) for racer in racers]
-        count = max(int(options.seconds / max(times)), 1)
-        ratios, seconds = [], ([], [])
-        for turn in range(options.rounds):
-            order = (0, 1) if turn % 2 == 0 else (1, 0)
-            now = {i: racers[i].ask(count) for i in order}
-            for i in order:
-                seconds[i].append(now[i])
-            ratios.append(now[1] / now[0])
-        median, low, high = interval(ratios)
+        median, low, high = interval([new / old for old, new in zip(*seconds, strict=True)])
         every.append(median)
         mark = ""
         if high > 1.03:

@@ -51,10 +51,8 @@ class EagerCall {
     run_kernels(call_, work, first, second);
     if (op_.verify) op_.verify(call_);
     if (b_.updates || outs_given_) write_back();
-    if (!given_or_null(out_)) {
-      b_.known.oldest().remember(b_, given, count, keywords,
-                                 {&call_, arrays_.data(), values_, &work, first, second, lanes, number});
-    }
+    b_.known.oldest().remember(b_, given, count, keywords,
+                               {&call_, arrays_.data(), values_, &work, first, second, lanes, number});
     if (number) return PyFloat_FromDouble(op_.number(call_));
     return finish();
   }

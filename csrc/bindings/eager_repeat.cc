@@ -94,7 +94,22 @@ bool KnownCall::repeated(PyObject* const* given, Py_ssize_t count, PyObject* key
     for (int axis = 0; axis < known.rank; ++axis)
       if (array->dimensions[axis] != known.shape[static_cast<size_t>(axis)]) return false;
   }
-  return lanes_ == default_lanes();
+  return lanes_ == default_lanes() && (out_ < 0 || out_fits(given));
+}
+
+bool KnownCall::out_fits(PyObject* const* given) const noexcept {
+  const auto* out = py::detail::array_proxy(given[out_]);
+  if ((out->flags & Api::NPY_ARRAY_WRITEABLE_) == 0) return false;
+  const Argument& result = arguments_[static_cast<size_t>(out_)];
+  const auto begin = reinterpret_cast<uintptr_t>(out->data);
+  for (int i = 0; i < count_; ++i) {
+    const Argument& known = arguments_[static_cast<size_t>(i)];
+    if (i == out_ || known.constant) continue;
+    const auto other = reinterpret_cast<uintptr_t>(py::detail::array_proxy(given[i])->data);
+    if (begin + result.bytes <= other || other + known.bytes <= begin) continue;
+    if (out_apart_ || begin != other || result.dtype != known.dtype || result.bytes != known.bytes) return false;
+  }
+  return true;
 }
 
 void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
@@ -104,33 +119,41 @@ void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize
   for (size_t p = 0; p < b.parameters.size(); ++p)
     if (b.parameters[p].draws && (!facts.values[p] || facts.values[p] == Py_None)) return;
   std::array<Argument, kMostArguments> arguments;
+  int out = -1;
   for (Py_ssize_t i = 0; i < total; ++i) {
     const int p = parameter_of(b, i, count, keywords);
     if (p < 0) return;
     const EagerParameter& parameter = b.parameters[static_cast<size_t>(p)];
     Argument& argument = arguments[static_cast<size_t>(i)];
-    const bool array = (parameter.kind == ParameterKind::kOperand || parameter.kind == ParameterKind::kFactor) &&
-                       facts.arrays[parameter.first];
-    if (!array) {
-      if (!is_immutable(given[i]) || (parameter.kind == ParameterKind::kOut && given[i] != Py_None)) return;
+    int operand = -1;
+    if (parameter.kind == ParameterKind::kOut && given[i] != Py_None) {
+      if (b.results.size() != 1) return;
+      operand = b.results[0];
+      out = static_cast<int>(i);
+    } else if ((parameter.kind == ParameterKind::kOperand || parameter.kind == ParameterKind::kFactor) &&
+               facts.arrays[parameter.first]) {
+      operand = parameter.first;
+      if (b.op->operands[static_cast<size_t>(operand)].access != Access::kRead) return;
+    } else {
+      if (!is_immutable(given[i])) return;
       argument.constant = given[i];
       continue;
     }
-    if (b.op->operands[static_cast<size_t>(parameter.first)].access != Access::kRead) return;
-    const Array& used = facts.arrays[parameter.first];
+    const Array& used = facts.arrays[operand];
     // A call that copied or converted an argument, or that got a subclass of ndarray, cannot be repeated from its memory alone.
     if (used.object() != given[i] || Py_TYPE(given[i]) != Api::get().PyArray_Type_ || !used.contiguous() ||
         used.dimensions() > kMostRank) {
       return;
     }
-    argument.operand = parameter.first;
+    argument.operand = operand;
     argument.descriptor = py::detail::array_proxy(given[i])->descr;
     argument.dtype = used.dtype();
     argument.rank = used.dimensions();
     for (int axis = 0; axis < argument.rank; ++axis) argument.shape[static_cast<size_t>(axis)] = used.size(axis);
+    argument.bytes = static_cast<size_t>(used.elements() * used.item_bytes());
   }
   std::array<Result, kMostResults> results;
-  for (size_t k = 0; !facts.number && k < b.results.size(); ++k) {
+  for (size_t k = 0; !facts.number && out < 0 && k < b.results.size(); ++k) {
     const Array& made = facts.arrays[b.results[k]];
     if (!made) continue;
     if (made.dimensions() > kMostRank) return;
@@ -153,6 +176,8 @@ void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize
   by_position_ = count;
   keywords_ = keywords ? Py_NewRef(keywords) : nullptr;
   lanes_ = facts.lanes;
+  out_ = out;
+  out_apart_ = out >= 0 && b.op->operands[static_cast<size_t>(b.results[0])].apart;
   number_ = facts.number;
   first_ = facts.first;
   second_ = facts.second;
@@ -181,10 +206,12 @@ PyObject* KnownCall::run(const EagerBinding& b, PyObject* const* given) const {
   int64_t hidden[kHiddenWords];
   if (b.hidden >= 0) tensors[b.hidden] = hidden_tensor(hidden);
   const bool number = number_;
+  PyObject* const out = out_ < 0 ? nullptr : given[out_];
   const OpCall call{&op, b.name, b.operand_names, tensors.data(), attributes};
   run_kernels(call, OpWork(work_), first_, second_);
   if (op.verify) op.verify(call);
   if (number) return PyFloat_FromDouble(op.number(call));
+  if (out) return Py_NewRef(out);
   if (count == 1) return results[0].release();
   if (count == 0) Py_RETURN_NONE;
   PyObject* const tuple = PyTuple_New(count);

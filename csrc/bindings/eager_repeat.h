@@ -3,7 +3,8 @@
 //
 // A call is remembered only if nothing but the arrays' memory can differ from one repetition to the next: its arrays are dense
 // ndarrays, all other arguments are immutable constants (which are kept alive, and compared by identity, or by value if they are
-// floats), and it has neither out= nor a seed to draw. All other calls take the general path in eager_op.cc.
+// floats), it has no seed to draw, and an array that it was given as out= is its only result. All other calls take the general
+// path in eager_op.cc.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -56,9 +57,10 @@ class KnownCall {
     Dtype dtype = kNoDtype;
     int32_t rank = 0;
     std::array<int64_t, kMostRank> shape{};
+    size_t bytes = 0;  // of the array
   };
   struct Result {
-    PyObject* descriptor = nullptr;  // null: the call does not make it
+    PyObject* descriptor = nullptr;  // null: the call does not make it, or was given it
     int32_t operand = -1;
     Dtype dtype = kNoDtype;
     int32_t rank = 0;
@@ -66,11 +68,15 @@ class KnownCall {
   };
 
   void forget() noexcept;
+  // Whether the array that was given as out= may be written while the other arrays are read.
+  bool out_fits(PyObject* const* given) const noexcept;
 
   int count_ = -1;  // arguments by position and by name; -1: nothing is remembered
   Py_ssize_t by_position_ = 0;
   PyObject* keywords_ = nullptr;
   int lanes_ = 0;
+  int out_ = -1;            // the argument that is out=; -1: the call makes its results
+  bool out_apart_ = false;  // the result may not be the very memory of an input either
   bool number_ = false;
   OpRun first_ = nullptr;
   OpRun second_ = nullptr;

@@ -97,6 +97,8 @@ def real(
     ...
     ValueError: [Dropout] p must be a finite number of at least 0 and below 1, got 1.0
     """
+    if type(value) is float and least <= value < below and above < value <= most and abs(value) != math.inf:
+        return value
     bounds = [
         f"{words} {bound:g}"
         for words, bound in (("of at least", least), ("above", above), ("below", below), ("at most", most))

@@ -65,6 +65,54 @@ def test_wrong_data_is_found_in_a_repetition_too():
             gr.ops.softmax_cross_entropy(logits, labels, reduction=reduction)
 
 
+def test_out_of_a_repetition_is_checked_each_time():
+    rng = np.random.default_rng()
+    w = rng.standard_normal((5, 4))
+    memory = np.empty(200)
+    x = memory[:20].reshape(4, 5)
+    for _ in range(60):
+        x[...] = rng.standard_normal(x.shape)
+        wanted = x @ w
+        start = int(rng.integers(0, 60))  # up to 19: it shares elements with x
+        out = memory[start : start + 16].reshape(4, 4)
+        if start < 20:
+            with pytest.raises(ValueError, match="out"):
+                gr.ops.matmul(x, w, out=out)
+            continue
+        kind = rng.integers(5)
+        if kind == 0:
+            out.flags.writeable = False
+            with pytest.raises(ValueError, match="read-only"):
+                gr.ops.matmul(x, w, out=out)
+        elif kind == 1:
+            with pytest.raises(TypeError, match="out"):
+                gr.ops.matmul(x, w, out=out.astype(np.float32))
+        elif kind == 2:
+            spread = np.empty((4, 8))[:, ::2]
+            assert gr.ops.matmul(x, w, out=spread) is spread
+            np.testing.assert_allclose(spread, wanted)
+        elif kind == 3:
+            with pytest.raises(ValueError, match="out"):
+                gr.ops.matmul(x, w, out=np.empty((4, 5)))
+        else:
+            assert gr.ops.matmul(x, w, out=out) is out
+            np.testing.assert_allclose(out, wanted)
+
+
+def test_a_result_in_place_takes_turns_with_others():
+    rng = np.random.default_rng()
+    memory = np.empty(40)
+    for _ in range(40):
+        x, out = memory[:12], memory[(start := int(rng.choice([0, 0, 4, 12, 20]))) : start + 12]
+        x[...] = rng.standard_normal(12)
+        wanted = np.maximum(x, 0)
+        assert gr.ops.relu(x, out=out) is out
+        np.testing.assert_array_equal(out, wanted)
+        half = memory.view(np.float32)[:12]  # the same address, another dtype
+        with pytest.raises(TypeError, match="out"):
+            gr.ops.relu(x, out=half)
+
+
 def test_what_is_written_to_is_checked_each_time():
     x = np.ones(6)
     for _ in range(3):

@@ -65,7 +65,10 @@ class Rates:
 
     def first(self, update: int) -> float:
         """The optimizer's own rate at one update."""
-        return float(np.ravel(self._computed(update, 1)[0])[0])
+        at = update - self._first
+        # An epoch of a small data set takes less time than a schedule: read what was computed ahead, if it is there.
+        ahead = self._ahead[:1] if self._constant else self._ahead[at : at + 1] if at >= 0 else self._ahead[:0]
+        return float((ahead if len(ahead) else self._computed(update, 1)).flat[0])
 
     def _computed(self, first: int, count: int) -> Floats:
         rates = self._optimizer.all_learning_rates(first, count)
