@@ -35,7 +35,7 @@ def description(model: Layer) -> dict[str, str]:
 
 
 def as_notes(notes: Mapping[str, str] | None) -> dict[str, str]:
-    """A user's texts as metadata, under names that are none of the package's."""
+    """A user's texts as metadata, with a prefix that keeps their names apart from the package's."""
     if notes is None:
         return {}
     if not isinstance(notes, Mapping) or not all(isinstance(t, str) for pair in notes.items() for t in pair):
@@ -56,14 +56,14 @@ def load(
 ) -> Layer:
     """The model of a file that ``model.save``, ``trainer.save`` or ``Checkpoint`` wrote: architecture and weights.
 
-    A file holds the architecture as data: the names of this package's layers and the arguments that they were made with.
-    It cannot name classes or functions of your own, as loading them would run code that the file chooses. So you choose it:
-    ``layers={"Block": Block}`` gives your classes by the names that the file uses, or ``model=`` a model that you have
-    built in Python, which takes the weights and is returned.
+    A file holds the architecture as data: the names of this package's layers and the arguments that they were made with. It
+    cannot name classes or functions of your own, as loading them would run code that the file chooses. So you provide them:
+    ``layers={"Block": Block}`` maps the names that the file uses to your classes, or ``model=`` is a model that you have
+    built in Python, which gets the weights and is returned.
 
-    A file that is damaged or foreign raises ``CheckpointCorrupt``, and a sound one that does not fit
-    ``CheckpointMismatch``. No memory is allocated for parameters that the file does not have, and a ``model`` is left as
-    it was.
+    A file that is damaged or foreign raises ``CheckpointCorrupt``, and an intact one that does not fit
+    ``CheckpointMismatch``. In either case a ``model`` is unchanged. No memory is allocated for parameters that the file
+    does not have.
 
     >>> import numpy as np, gradring as gr
     >>> model = gr.nn.Sequential(gr.nn.Linear(4, 8), gr.nn.ReLU(), gr.nn.Linear(8, 2)).init(seed=3)
@@ -111,7 +111,7 @@ def read_model(
 
 
 def _require_equal(where: str, model: Layer, weights: Mapping[str, NDArray[Any]], error: type[Exception]) -> None:
-    """The tensors are the model's parameters and buffers, name by name and shape by shape."""
+    """Check that the tensors have the names and shapes of the model's parameters and buffers."""
     specs = {**model.named_parameters(), **model.named_buffers()}
     for name, spec in specs.items():
         if name not in weights:

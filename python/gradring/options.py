@@ -16,7 +16,7 @@ _MOST_THREADS = 256
 
 @dataclass(frozen=True)
 class Options:
-    """The options that a session takes too."""
+    """The options that a session has too."""
 
     dtype: Literal["float32", "float64"]
     threads: int | Literal["auto"]
@@ -29,7 +29,7 @@ class Options:
     def checked(
         cls, where: str, *, dtype: Any, threads: Any, accumulate: Any, clip_norm: Any, nonfinite: Any, seed: Any
     ) -> Options:
-        """These options, or an error that begins with ``where``."""
+        """Check these options; errors begin with ``where``."""
         return cls(
             dtype=float_dtype(where, dtype),
             threads=auto_or_whole(where, "threads", threads, 1, _MOST_THREADS) or "auto",

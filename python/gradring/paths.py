@@ -1,4 +1,4 @@
-"""Where the C header and the native library are, for programs in C, C++ and Cython."""
+"""The paths of the C header and the native library, for programs in C, C++ and Cython."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def get_include() -> str:
     True
     """
     folder = _native_folder() / "include"
-    # A build tree has the library alone; the header is then the source tree's.
+    # A build tree has only the library; the header is then in the source tree.
     return str(folder if folder.is_dir() else Path(__file__).resolve().parents[2] / "csrc" / "include")
 
 

@@ -1,4 +1,5 @@
-"""Patterns over the names of parameters, such as ``"*.bias"``: which names they mean, and what to say if they mean none."""
+"""Patterns over the names of parameters, such as ``"*.bias"``: the names that they match, and the errors if they match
+none."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def as_patterns(where: str, argument: str, value: Any) -> tuple[str, ...]:
 def matching(where: str, argument: str, patterns: Sequence[str], names: Sequence[str]) -> list[str]:
     """The names that a pattern matches, in their order; ``ValueError`` for a pattern that matches none.
 
-    ``*`` stands for any letters, dots too, ``?`` for one, and ``[abc]`` for one of these.
+    ``*`` stands for any letters, including dots, ``?`` for one letter, and ``[abc]`` for one of these.
 
     >>> matching("Trainer", "frozen", ["0.*"], ["0.weight", "0.bias", "2.weight"])
     ['0.weight', '0.bias']
@@ -53,7 +54,7 @@ def _instead(pattern: str, names: Sequence[str]) -> str:
 
 
 def frozen_names(where: str, patterns: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The parameters that ``frozen`` keeps as they are; ``ValueError`` if it leaves none to train."""
+    """The parameters that ``frozen`` names, which are not trained; ``ValueError`` if no parameter is left to train."""
     found = tuple(matching(where, "frozen", patterns, names))
     if found and len(found) == len(names):
         raise ValueError(

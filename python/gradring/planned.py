@@ -1,4 +1,5 @@
-"""Public names that are planned: where one is not built yet, it raises ``NotBuilt`` with a sentence about this version.
+"""Public names that are planned. If one is not built yet, reading it raises ``NotBuilt`` with a sentence about this
+version.
 
 A module's own names come first, so a name may stay in the table when it is built; delete it then.
 
@@ -18,7 +19,7 @@ __all__ = ["PLANNED", "getter", "refuse"]
 
 _VECTORS = "this version has layers and kernels of vectors"
 
-# From a module and a name in it to what this version has instead.
+# Maps a module and a name in it to a text about what this version has instead.
 PLANNED: dict[str, dict[str, str]] = {
     "gradring": {
         "cuda": "this version computes on the CPU",
@@ -43,7 +44,7 @@ PLANNED: dict[str, dict[str, str]] = {
 
 
 def refuse(module: str, name: str) -> NoReturn:
-    """Raise what reading a name that ``module`` does not have must raise: ``NotBuilt`` if it is planned."""
+    """Raise the error for a name that ``module`` does not have: ``NotBuilt`` if the name is planned."""
     instead = PLANNED.get(module, {}).get(name)
     if instead is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")

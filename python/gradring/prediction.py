@@ -15,7 +15,7 @@ __all__ = ["classes", "joined_rows", "prediction_inputs", "probabilities"]
 
 
 def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]) -> Iterator[Any] | None:
-    """The samples part by part, for what is not the model's input by itself; None for what is.
+    """The samples part by part; None if ``x`` is the model's input itself.
 
     ``names`` are those of the model's inputs: a part is an array, or a tuple of as many arrays as there are inputs.
     """
@@ -83,7 +83,7 @@ def probabilities(kind: str, outputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def classes(kind: str, outputs: NDArray[Any]) -> NDArray[Any]:
-    """The likeliest class, or for each output whether it is likelier than not, as integers.
+    """The likeliest class, or for each output 1 if its probability is above 1/2 and else 0, as integers.
 
     >>> classes("cross_entropy", np.array([[0.5, 2.0], [1.0, 0.0]])).tolist()
     [1, 0]

@@ -17,10 +17,10 @@ _owned = False
 
 
 class _Keyed(threading.local):
-    """A thread's generator, and the state that it is given again and again, of which only the words of the key change.
+    """A thread's generator, and the state that is set before each sample, in which only the words of the key change.
 
-    It is Philox (Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", 2011): the key is of the epoch, and each
-    sample has 2**128 numbers of its own.
+    It is Philox (Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", 2011): the key belongs to the epoch, and
+    each sample has 2**128 numbers of its own.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class _Keyed(threading.local):
             "bit_generator": "Philox",
             "state": {"counter": self.counter, "key": self.key},
             "buffer": np.zeros(4, np.uint64),
-            "buffer_pos": 4,  # nothing is left of another sample's
+            "buffer_pos": 4,  # no number is left from another sample
             "has_uint32": 0,
             "uinteger": 0,
         }
@@ -40,7 +40,7 @@ _keyed: _Keyed | None = None
 
 
 def generator_for(seed: int, epoch: int, sample: int) -> np.random.Generator:
-    """This thread's generator, at the beginning of the sample's numbers. The next call takes it back."""
+    """This thread's generator, set to the beginning of the sample's numbers. The next call sets it again."""
     global _keyed
     if _keyed is None:
         _keyed = _Keyed()

@@ -1,4 +1,4 @@
-"""Signals that end a run of ``fit``, and leave what was learned on the disk."""
+"""Signals that end a run of ``fit`` after its state was saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Ended(KeyboardInterrupt):
-    """A signal ended the run after a whole step; ``number`` is the signal's."""
+    """A signal ended the run after a whole step; ``number`` is the signal's number."""
 
     number: int = signal.SIGINT
 

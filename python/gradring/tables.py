@@ -14,7 +14,7 @@ _STYLE = "text-align:{};padding:0.1em 0.8em;white-space:pre-wrap"
 def html(
     header: Sequence[object], rows: Iterable[Sequence[object]], *, caption: str = "", left: Sequence[int] = (0,)
 ) -> str:
-    """A table as HTML, its texts escaped; the columns in ``left`` begin at the left, the others end at the right.
+    """A table as HTML, with its texts escaped; the columns in ``left`` are left-aligned, the others right-aligned.
 
     >>> html(["layer", "size"], [["<a>", 3]]).count("&lt;a&gt;")
     1
@@ -37,7 +37,7 @@ def html(
 
 
 class Table(str):
-    """A text that is a table: printed, its lines; in a notebook, a table.
+    """A text that prints as lines, and that a notebook shows as a table.
 
     >>> Table.of(["layer", "size"], [["0: Linear(4, 2)", 10], ["total", 10]])
     layer             size

@@ -8,7 +8,7 @@ from gradring.tables import html
 
 __all__ = ["Timings"]
 
-# In the order they are shown, with what to do about each where it is the bottleneck.
+# The phases in the order in which they are shown, with advice for each if it is the bottleneck.
 _PHASES = {
     "data": "gathering batches: larger batches, or float32 contiguous arrays",
     "compute": "arithmetic: forward, loss and backward",

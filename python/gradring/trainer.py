@@ -53,30 +53,30 @@ class Trainer(Settled):
     in place.
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"``, ``"mae"``, ``"huber"`` or
-    ``"binary_cross_entropy"``. A batch may have weights of its samples behind the targets, or as the field ``"weight"``:
-    every loss is then the sum of the weighted losses over the sum of the weights, of an update, an epoch or an evaluation.
+    ``"binary_cross_entropy"``. A batch may have weights of its samples after the targets, or as the field ``"weight"``: the
+    loss of an update, an epoch or an evaluation is then the sum of the weighted losses over the sum of the weights.
     ``class_weight`` weighs the samples of each class: a dict of weights by class number (1 for those that are not named), an
-    array with one for each class, or ``"balanced"``, by which every class counts alike in the labels that ``fit`` is given,
-    which must lie in memory. The accuracy counts samples, whatever their weight.
-    ``metrics`` are names (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and
-    targets; other metrics than the accuracy make an epoch slower, as each batch is then predicted apart. ``threads`` are
-    those of one step. ``accumulate`` adds the gradients of that many batches before an update. ``clip_norm`` scales gradients
-    whose global norm is larger. ``nonfinite="raise"`` ends with ``NonFinite`` at a loss that is NaN or infinite, and
-    leaves the parameters as they were before that step. ``seed`` decides initial parameters, dropout and, for plain
-    arrays, the order; None means 0. A model that has parameters already keeps them: with a seed, that is then one of
-    dropout and order alone after ``model.init`` or a load, and an error after a training, which ``reset(seed)`` undoes.
-    Another optimizer may be assigned to ``trainer.optimizer`` at any time; the next step uses it. One of the same kind (Adam
-    and AdamW are) goes on from the state of the one before; another kind begins without any.
+    array with one for each class, or ``"balanced"``, which makes every class count equally in the labels given to ``fit``;
+    these must be in memory. The accuracy counts samples, whatever their weight. ``metrics`` are names (``"accuracy"``,
+    ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics than the accuracy
+    make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step. ``accumulate`` adds
+    the gradients of that many batches before an update. ``clip_norm`` scales gradients whose global norm is larger. With
+    ``nonfinite="raise"``, a loss that is NaN or infinite raises ``NonFinite``, and the parameters stay as before that step.
+    ``seed`` decides initial parameters, dropout and, for plain arrays, the order; None means 0. A model that has parameters
+    keeps them. After ``model.init`` or a load, ``seed`` then only affects dropout and order; after a training it is an error:
+    leave it out, or call ``reset(seed)`` for new parameters. You may assign another optimizer to ``trainer.optimizer`` at any
+    time; the next step uses it. One of the same kind (such as AdamW after Adam) continues with the old one's state; another
+    kind begins without state.
 
-    ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: these parameters stay as they
-    are, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their layers
-    otherwise train as ever: dropout is drawn, and running moments move. Each pattern must match a parameter. To thaw them,
-    make a new trainer of the same model, which keeps its parameters.
+    ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: training does not change
+    these parameters, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their
+    layers still behave as in training: dropout is drawn, and running moments move. Each pattern must match a parameter. To
+    thaw them, make a new trainer of the same model, which keeps its parameters.
 
     Any number of threads may call ``predict`` at the same time; beside a ``fit`` in another thread, ``predict``,
     ``evaluate``, ``save`` and ``state_dict`` run between two of its chunks, so within about 0.2 s, on the parameters of a
-    whole step. Methods that train serve one thread at a time; another thread that calls one gets a
-    ``GradringError``. Any number of trainers may work at once.
+    whole step. Methods that train serve one thread at a time; another thread that calls one gets a ``GradringError``. Any
+    number of trainers may work at the same time.
 
     >>> import gradring as gr
     >>> train, test = gr.datasets.digits()
@@ -87,8 +87,9 @@ class Trainer(Settled):
     True
     """
 
-    # loss = trainer.step(x, y) or step(x, y, weight): one update from one batch, without running statistics. An attribute,
-    # the session's own native function, because a Python method in between would cost as much as a small step's arithmetic.
+    # loss = trainer.step(x, y) or step(x, y, weight): one update from one batch, without running statistics. It is an
+    # attribute, which holds the session's native function, because a Python method around it would cost as much as a
+    # small step's arithmetic.
     step: Callable[..., float]
 
     def __init__(
@@ -176,8 +177,8 @@ class Trainer(Settled):
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer. Another one takes effect from the next step, also while ``fit`` runs; the arrays that it keeps
-        for each parameter are those of the old one if both have them, and else begin at zero."""
+        """The optimizer. Another one takes effect from the next step, also while ``fit`` runs. It keeps those of the
+        old optimizer's arrays that it also has; all others begin at zero."""
         return self._state.optimizer
 
     @optimizer.setter
@@ -199,12 +200,12 @@ class Trainer(Settled):
 
     @property
     def history(self) -> History:
-        """The metrics of the last run of ``fit``, and of the runs that it resumed."""
+        """The metrics of the last run of ``fit``, including those of the runs that it resumed."""
         return self._state.history
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
-        """The callbacks of the run of ``fit`` that is going on; empty otherwise."""
+        """The callbacks of the current run of ``fit``; empty if none runs."""
         return self._state.callbacks
 
     @property
@@ -215,7 +216,7 @@ class Trainer(Settled):
 
     @params.setter
     def params(self, values: Params) -> None:
-        if values is not self.params:  # it is after `params |= {...}`
+        if values is not self.params:  # `params |= {...}` assigns the same object
             raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
     @property
@@ -242,13 +243,13 @@ class Trainer(Settled):
             return self._state.as_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave. A name or shape that does not fit raises ``ValueError`` and changes
+        """Restore a result of ``state_dict``. A name or shape that does not fit raises ``ValueError`` and changes
         nothing."""
         with self._alone("load_state_dict"), self._gate.writing():
             self._state.take_dict(state)
 
     def reset(self, seed: int) -> None:
-        """Begin anew: fresh parameters from ``seed``, an optimizer without memory, no epochs and no history."""
+        """Start again: new parameters from ``seed``, an optimizer without state, no epochs and no history."""
         seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
         with self._alone("reset"), self._gate.writing():
             if self.model is None:
@@ -260,19 +261,19 @@ class Trainer(Settled):
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
 
         A new trainer that loads it goes on bit for bit as this one would; ``gr.load`` makes the model from it. ``notes``
-        are texts by name that the file's metadata keep, such as the names of the classes.
+        are texts by name for the file's metadata, such as the names of the classes.
         """
         with self._gate.reading():
             self._state.save(path, notes)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool = False, strict: bool = True) -> list[str]:
-        """Go on from a file of ``save``; the names of the tensors that were taken from it.
+        """Continue from a file of ``save``; returns the names of the tensors that were loaded.
 
-        ``weights_only=True`` takes the parameters alone and leaves optimizer, counts and history as they are;
-        ``strict=False`` takes only those parameters whose name, shape and dtype fit, and nothing else either.
+        ``weights_only=True`` loads only the parameters, and does not change optimizer, counts and history.
+        ``strict=False`` does the same with only those parameters whose name, shape and dtype fit.
 
-        A file that is damaged or foreign raises ``CheckpointCorrupt``, and a sound one for another model or optimizer
-        ``CheckpointMismatch``, naming the file and the tensor. Nothing is changed then.
+        A file that is damaged or foreign raises ``CheckpointCorrupt``, and an intact one for another model or
+        optimizer ``CheckpointMismatch``, which names file and tensor. Nothing is changed then.
         """
         with self._alone("load"), self._gate.writing():
             return self._state.load(path, weights_only=weights_only, strict=strict)
@@ -296,21 +297,21 @@ class Trainer(Settled):
 
         ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)`` or ``{"x": x, "y": y}``, taken shuffled in batches of
         ``batch_size`` (the fields of a model of several inputs are its ``input_names`` and ``"y"``), a map-style data set of
-        such samples, or any iterable of batches. An epoch ends after
-        ``steps_per_epoch`` batches, or after ``len(data)`` where there is a length. ``validate`` is the same, for the
-        metrics ``val_loss`` and ``val_accuracy`` after each epoch. With ``resume`` the trainer first loads that
-        checkpoint and then trains on until ``epochs`` are complete in all; ``"auto"`` takes the newest file of the
-        ``Checkpoint`` without ``monitor`` among the callbacks, and starts afresh where there is none yet.
+        such samples, or any iterable of batches. An epoch ends after ``steps_per_epoch`` batches, or after ``len(data)``
+        where there is a length. ``validate`` is the same, for the metrics ``val_loss`` and ``val_accuracy`` after each
+        epoch. With ``resume`` the trainer first loads that checkpoint, and trains until ``epochs`` epochs in all are
+        complete; ``"auto"`` loads the newest file of the ``Checkpoint`` without ``monitor`` among the callbacks, and starts
+        from the beginning if there is none yet.
 
         ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
         False, on standard error; 0, 1 and 2 are False, ``"auto"`` and ``"lines"``. With ``on_signal="save"`` SIGINT,
-        SIGTERM and SIGHUP end the run after the step at hand, every ``Checkpoint`` without ``monitor`` saves that state,
+        SIGTERM and SIGHUP end the run after the current step, every ``Checkpoint`` without ``monitor`` saves that state,
         and ``KeyboardInterrupt`` is raised.
 
-        Arrays in memory are read where they lie: what is written to them meanwhile is trained on, and their memory must
-        stay (``ndarray.resize(refcheck=False)`` takes it away under every view of an array, this one included).
+        Arrays in memory are not copied: a change during the training takes effect, and their memory must stay valid
+        (``ndarray.resize(refcheck=False)`` frees it although views of the array exist).
 
-        Ctrl-C raises ``KeyboardInterrupt`` after the step at hand; the trainer can be used, saved and resumed after it.
+        Ctrl-C raises ``KeyboardInterrupt`` after the current step; the trainer can be used, saved and resumed after it.
         """
         if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
             raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
@@ -358,15 +359,15 @@ class Trainer(Settled):
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         if more:
             raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
-        with self._gate.writing():  # alone: it runs on the session that trains
+        with self._gate.writing():  # exclude other threads: it uses the session that trains
             source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
 
     def predict(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
 
-        ``x`` is an array or what becomes one, the path of an ``.npy`` file, a ``gr.Loader``, whose first field (or
-        ``"x"``) counts, in its samples' order, or an iterable of batches.
+        ``x`` is an array or an object that can become one, the path of an ``.npy`` file, a ``gr.Loader`` (its
+        field ``"x"`` or the first one, in the samples' own order), or an iterable of batches.
         """
         size = whole("Trainer.predict", "batch_size", batch_size, 1)
         with self._gate.reading():
@@ -384,7 +385,7 @@ class Trainer(Settled):
 
     def predict_class(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """The likeliest class of each sample with ``cross_entropy``, as integers; with ``binary_cross_entropy`` 1 for each
-        label that is likelier than not, else 0. ``TypeError`` for a loss whose outputs are no scores of classes."""
+        label with a probability above 1/2, else 0. ``TypeError`` for a loss whose outputs are no scores of classes."""
         return classes(self._loss_kind("predict_class"), self.predict(x, batch_size=batch_size))
 
     def _loss_kind(self, method: str) -> str:
@@ -396,7 +397,7 @@ class Trainer(Settled):
     def timings(self) -> Timings:
         """Seconds by phase since the trainer was made; printed, the bottleneck by name.
 
-        What ``step`` takes beyond its native work is the caller's, and not counted.
+        Time between calls of ``step``, and its Python part, are not counted.
         """
         return self._clock.timings(self._session.timings())
 
@@ -414,7 +415,7 @@ class Trainer(Settled):
             "save(path) and load(path), state_dict(), or a copy.deepcopy of its model"
         )
 
-    # Within
+    # Internal
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:

@@ -34,7 +34,7 @@ _DEFAULTS = {"fresh": 0, "pending": 0}  # counts that a file may lack, because i
 
 @dataclass(slots=True)
 class TrainingState:
-    """A session, where its training is, and what it has measured.
+    """A session, the position of its training, and what it has measured.
 
     ``epoch`` counts complete epochs; ``place`` is, after an interrupted fit, how many batches of the next one are done, and
     what they have measured. It is one attribute, so that no interrupt comes between the two.
@@ -83,7 +83,7 @@ class TrainingState:
         return unfinished
 
     def take_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``as_dict`` gave, or raise ``ValueError`` and change nothing."""
+        """Restore a result of ``as_dict``, or raise ``ValueError`` and change nothing."""
         tensors = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
         schedules = state.get("schedules", [])
         try:
@@ -102,7 +102,7 @@ class TrainingState:
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
 
     def begin_anew(self, seed: int) -> None:
-        """An optimizer without memory, no epochs and no history; the parameters have been filled by now."""
+        """Reset the optimizer's state, the epochs and the history. The caller has filled the parameters."""
         for array in self.session.state.values():
             array[...] = 0
         self.session.restore(dict.fromkeys(self.counts(), 0) | {"seed": seed})
@@ -137,7 +137,7 @@ class TrainingState:
         checkpoint.write(path, {**self._tensors(), **arrays}, metadata)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool, strict: bool) -> list[str]:
-        """Go on from a checkpoint; the names of the tensors that were taken from it."""
+        """Load a checkpoint; returns the names of the tensors that were loaded."""
         name = os.fspath(path)
         tensors, metadata = checkpoint.read(name)
         states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
@@ -193,7 +193,7 @@ class TrainingState:
         return {**self.session.saved, **{_STATE + name: array for name, array in self.session.state.items()}}
 
     def _misfit(self, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> str:
-        """What is missing, unknown or of another shape or dtype, by name; empty if all fits."""
+        """A text that names what is missing, unknown or of another shape or dtype; empty if everything fits."""
         problem = self._odd_tensor(tensors)
         saved = metadata.get("optimizer", "") if metadata else ""
         if f"'{_STATE}" in problem and saved and saved != repr(self.optimizer):

@@ -16,12 +16,12 @@ __all__ = ["rendezvous"]
 
 
 def rendezvous(timeout: float = 300.0) -> World | None:
-    """Meet the other ranks of this world; None in a process that is a world of its own.
+    """Meet the other ranks of this world. Returns None in a process that is a world of its own.
 
     Under `gradring run` and `gr.comm.spawn` the ranks meet over channels that they inherited; under torchrun, mpirun and
-    srun, whose variables say how many ranks there are, over a Unix socket in an owner-only folder. Every call is a meeting
-    of its own, which all ranks must come to. Raises ``PeerStalled`` if they have not within `timeout` seconds,
-    ``PeerDied`` if one ended instead, and ``ValueError`` for variables that contradict each other.
+    srun, whose variables say how many ranks there are, over a Unix socket in an owner-only folder. Every call is a new
+    meeting, which all ranks must join. Raises ``PeerStalled`` if they do not join within `timeout` seconds, ``PeerDied``
+    if one ended instead, and ``ValueError`` for variables that contradict each other.
     """
     if not timeout > 0:
         raise ValueError(f"[init] timeout must be positive, got {timeout}")

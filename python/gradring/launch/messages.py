@@ -1,4 +1,4 @@
-"""What is said on a control channel: fixed kinds of JSON with bounded lengths. Nothing that arrives is ever unpickled."""
+"""The messages of a control channel: fixed kinds of JSON with bounded lengths. Nothing that arrives is ever unpickled."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["LARGEST_WORLD", "LIMIT", "MALFORMED", "Malformed", "compose", "parse
 
 LIMIT = 4096  # bytes of a message
 LARGEST_WORLD = 1024  # ranks
-_VERSION = 1  # of the protocol; both sides come from one installation, or else they say so
+_VERSION = 1  # the protocol's version: if the two sides differ, an error says so
 _TEXT = 1024  # characters
 _GENERATIONS = 1 << 31
 
 
 class Malformed(ValueError):
-    """What came is no message of the expected kinds."""
+    """The received bytes are no message of the expected kinds."""
 
 
 MALFORMED = (Malformed, UnicodeDecodeError, RecursionError)
@@ -47,7 +47,7 @@ _SIZE = _Integer(1, LARGEST_WORLD)
 _SIGNAL = _Integer(1, 64, or_none=True)
 _CODE = _Integer(0, 255, or_none=True)
 
-# Each kind with its fields. A message has exactly these, and `say`.
+# The kinds of messages with their fields. A message has exactly these fields, and `say`, its kind.
 _KINDS: dict[str, dict[str, _Integer | _Text]] = {
     # From a rank: it joins a meeting, with a pidfd of itself, its data segment, and (rank 0) the control segment.
     "join": {
@@ -57,18 +57,19 @@ _KINDS: dict[str, dict[str, _Integer | _Text]] = {
         "generation": _Integer(0, _GENERATIONS),
         "meeting": _Integer(0, _GENERATIONS),
     },
-    # From a rank: how did that one end?
+    # From a rank: it asks how the rank `rank` ended.
     "how": {"rank": _RANK},
-    # From a rank whose time is up: who is missing? And the answer: that rank, and how many in all.
+    # From a rank whose time is up: it asks who is missing. The answer names one missing rank, and how many are missing.
     "who": {"meeting": _Integer(0, _GENERATIONS)},
     "missing": {"rank": _Integer(0, LARGEST_WORLD - 1, or_none=True), "count": _Integer(0, LARGEST_WORLD)},
-    # To a rank: all have joined; the control segment comes along.
+    # To a rank: all have joined. The message carries the control segment.
     "world": {"size": _SIZE, "generation": _Integer(0, _GENERATIONS), "meeting": _Integer(0, _GENERATIONS)},
-    # To a rank: pidfd and data segment of `count` ranks from `first` on.
+    # To a rank: the message carries the pidfds and data segments of `count` ranks from `first` on.
     "peers": {"first": _RANK, "count": _Integer(1, 100)},
-    # To a rank: that one has ended (or has not, if neither is known); in answer to `how`, or in place of `world`.
+    # To a rank: the rank `rank` has ended (or lives, if `signal` and `code` are null). The answer to `how`, or sent
+    # instead of `world`.
     "ended": {"rank": _RANK, "signal": _SIGNAL, "code": _CODE},
-    # To a rank: its last message is refused.
+    # To a rank: the hub refuses its last message.
     "refused": {"why": _Text(_TEXT)},
 }
 
@@ -81,7 +82,7 @@ def compose(say: str, **fields: Any) -> bytes:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The message in these bytes; what is none raises one of MALFORMED."""
+    """The message in these bytes. Bytes that are no message raise one of MALFORMED."""
     if len(data) > LIMIT:
         raise Malformed(f"{len(data)} bytes; a message has at most {LIMIT}")
     try:

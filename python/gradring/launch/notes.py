@@ -1,4 +1,5 @@
-"""What a process leaves for the one that started it: an exception with its traceback, through memory of these two alone."""
+"""The note that a process leaves for the one that started it: an exception with its traceback, in memory that only
+these two share."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ _LARGEST_NOTE = 60_000  # csrc/loader/control.h has room for 64 KiB
 
 
 class RemoteTraceback(Exception):
-    """The traceback, as text, that an exception had in another process."""
+    """The text of the traceback that an exception had in another process."""
 
     where = ""
     process = "a worker process"
@@ -21,18 +22,18 @@ class RemoteTraceback(Exception):
 
 
 def format_error(error: BaseException) -> str:
-    """Its traceback as Python prints it."""
+    """The traceback of an exception, as Python prints it."""
     return "".join(traceback.format_exception(type(error), error, error.__traceback__))
 
 
 def pickle_error(error: BaseException | None, message: str) -> bytes:
-    """An exception with its traceback as text, for :func:`unpickle_error`; the text alone if it cannot be pickled."""
+    """Pickle an exception and the text of its traceback, for :func:`unpickle_error`; only the text if that fails."""
     text = message
     if error is not None:
         text = format_error(error)
         try:
             data = pickle.dumps((error.with_traceback(None), text[-_LARGEST_NOTE // 2 :]))
-            pickle.loads(data)  # some exceptions can be pickled and not read back
+            pickle.loads(data)  # some exceptions can be pickled but not unpickled
             if len(data) <= _LARGEST_NOTE:
                 return data
         except Exception:
@@ -41,6 +42,6 @@ def pickle_error(error: BaseException | None, message: str) -> bytes:
 
 
 def unpickle_error(data: bytes) -> tuple[BaseException | None, str]:
-    """What :func:`pickle_error` wrote in a process that this one started: the exception, if there is one, and the text."""
+    """Read what :func:`pickle_error` wrote in a process that this one started: the exception, or None, and the text."""
     error, text = pickle.loads(data)
     return error, text

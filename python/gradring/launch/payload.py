@@ -1,8 +1,8 @@
-"""What worker processes are given: pickled once into anonymous memory that they inherit and map.
+"""The payload of worker processes: an object that is pickled once into anonymous memory, which they inherit and map.
 
-Large buffers (NumPy arrays) are not copied into the pickle but lie beside it; every worker maps the same pages,
-copying one only when it writes to it. Only this process and its own children can reach that memory, so it is safe to
-unpickle; nothing is ever unpickled from a socket.
+Large buffers (NumPy arrays) are not copied into the pickle but lie beside it. Every worker maps the same pages, and
+gets its own copy of a page only when it writes to it. Only this process and its own children can reach that memory,
+so it is safe to unpickle; nothing is ever unpickled from a socket.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Payload:
         self.filled = True
 
     def close(self) -> None:
-        """Forget it. Workers that have mapped it keep it."""
+        """Release the memory. Workers that have mapped it keep it."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -67,7 +67,8 @@ def _write_all(fd: int, part: Any, offset: int) -> None:
 
 
 def load_payload(fd: int, prepare: Callable[[dict[str, Any]], object]) -> Any:
-    """In a worker: the object, after `prepare`; its buffers mapped copy-on-write."""
+    """In a worker: call `prepare` with the main module's data, and return the object, whose buffers are mapped
+    copy-on-write."""
     memory = memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
     (count,) = _COUNT.unpack_from(memory, 0)
     sizes = [_COUNT.unpack_from(memory, 8 * (i + 1))[0] for i in range(count)]

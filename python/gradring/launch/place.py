@@ -22,7 +22,7 @@ _LONGEST = 40  # bytes of a folder; with the names within, a socket's path has a
 
 
 def owner_only_folder() -> Path:
-    """A folder that no other user can enter; made if there is none; refused if it is not like that."""
+    """A folder that no other user can enter. A missing one is made; one that others can enter is refused."""
     folder = Path(f"/tmp/gradring-{os.geteuid()}")
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if 0 < len(os.fsencode(runtime)) <= _LONGEST and _is_owner_only(Path(runtime)):
@@ -56,7 +56,7 @@ class MeetingPlace:
         self._key, self._socket, self._lock = (f"{base}.{kind}" for kind in ("key", "sock", "lock"))
 
     def open(self) -> tuple[bytes, socket.socket]:
-        """Rank 0: a new key and a socket that listens; what an earlier job left is replaced."""
+        """For rank 0: make a new key and a socket that listens. They replace what an earlier job left."""
         with self._locked():
             self._refuse_a_taken_place()
             for path in (self._key, self._socket):
@@ -113,7 +113,7 @@ class MeetingPlace:
             try:
                 probe.connect(self._socket)
             except (FileNotFoundError, ConnectionRefusedError):
-                return  # no process listens there, or it has ended
+                return  # no process listens there any more
         raise GradringError(
             f"[init] another job meets at {self._socket}: "
             + (
@@ -129,7 +129,8 @@ class MeetingPlace:
             fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                # The process that held the lock before may have removed the file; then the lock protects nothing.
+                # The process that held the lock before may have removed the file: the lock then protects nothing, so
+                # try again.
                 if os.path.exists(self._lock) and os.path.samestat(os.fstat(fd), os.stat(self._lock)):
                     yield
                     return

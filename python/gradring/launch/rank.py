@@ -23,7 +23,7 @@ from gradring.launch.notes import format_error, pickle_error
 
 __all__ = ["EXIT_CODES", "main"]
 
-# Of a rank that ended for what another rank did, by what it raised.
+# The exit codes of a rank that ended because of another rank, by the exception that it raised.
 EXIT_CODES: dict[type[BaseException], int] = {PeerDied: 81, PeerStalled: 82, CollectiveMismatch: 83}
 
 _PR_SET_PDEATHSIG = 1
@@ -36,7 +36,7 @@ def main(text: str) -> None:
     given: dict[str, Any] = json.loads(text)
     _die_with(given["parent"])
     if given["cores"]:
-        with suppress(OSError):  # taken away from this process since
+        with suppress(OSError):  # this process may use other cores by now
             os.sched_setaffinity(0, given["cores"])
     for name, value in given.items():
         if name.endswith("_fd") and value is not None:
@@ -51,7 +51,7 @@ def main(text: str) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """The kernel kills this process when its launcher ends, however that ends."""
+    """Make the kernel kill this process when its launcher ends, for whatever reason."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(137)  # the launcher had ended before this process asked for the signal
@@ -76,7 +76,7 @@ def _run_function(given: dict[str, Any]) -> bytes:
 
 
 def _guarded(run: Callable[[dict[str, Any]], bytes], given: dict[str, Any]) -> int:
-    """Runs it and leaves a note of what it raised; returns its exit code."""
+    """Run the task, and leave a note if it raises; returns the exit code."""
     note_fd: int = given["note_fd"]
     try:
         result = run(given)
@@ -110,7 +110,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _of_the_user(trace: TracebackType | None) -> TracebackType | None:
-    """Without the frames that run the script."""
+    """The traceback without the frames that run the script."""
     own = (os.path.dirname(__file__) + os.sep, runpy.__file__, "<frozen runpy>")
     rest = trace
     while rest is not None and rest.tb_frame.f_code.co_filename.startswith(own):
@@ -128,7 +128,7 @@ def leave(note_fd: int, kind: str, text: str, data: bytes = b"") -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends a rank that has failed, even if it has threads: the other ranks wait to hear of it."""
+    """End a rank that has failed, even if it has threads, because the other ranks wait for the news."""
 
     def at_last() -> None:
         time.sleep(_LAST_SECONDS)

@@ -20,7 +20,7 @@ _MOST_LINES = 8  # about ranks that ended after the first failure
 
 
 def run(size: int, program: Program, *, max_restarts: int = 0, pin: bool = True) -> int:
-    """Runs the ranks, if need be again; returns the exit code of the failure that came first, or 0."""
+    """Run the ranks, and restart them if that is allowed; returns the exit code of the first failure, or 0."""
     cores = Cores(size, pin=pin)
     if cores.note:
         _say(cores.note)
@@ -50,7 +50,7 @@ def _drain(pending: list[int]) -> list[int]:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list that collects the signals that arrive in the block, in place of their usual effect."""
+    """A list of the signals that arrive in the block. They have no other effect there."""
     pending: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
@@ -79,7 +79,7 @@ def _conclude(job: Job, passed: list[int]) -> int:
 
 
 def _tell(job: Job, rank: int) -> None:
-    """The failure that came first, with its traceback: printed once."""
+    """Print the first failure, with its traceback."""
     note = job.note_of(rank)
     if note.kind == "interrupt":
         sys.stderr.write(note.text)

@@ -1,4 +1,4 @@
-"""In a process of `gr.comm.spawn`: the function, called with its arguments."""
+"""Calls the function of `gr.comm.spawn` in one of its processes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _importing = False
 
 
 def importing_main() -> bool:
-    """Whether this process imports the user's main module, which may spawn nothing, or ranks would spawn ranks."""
+    """Whether this process is importing the user's main module, which may spawn nothing: ranks would spawn ranks."""
     return _importing
 
 
 def call(payload_fd: int) -> bytes:
-    """Calls it; returns its result, pickled."""
+    """Call the function of the payload; returns its result, pickled."""
     from multiprocessing import spawn
 
-    # As multiprocessing does for its own: functions of the user's main module must be found.
+    # Import the user's main module, as multiprocessing does, so that functions defined there are found.
     global _importing
     _importing = True
     try:
@@ -34,7 +34,7 @@ def call(payload_fd: int) -> bytes:
 
 
 class ByValue:
-    """A function that no module holds, such as a notebook's: its code travels."""
+    """A function that no module holds, such as a notebook's. Its code is sent to the ranks."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -23,17 +23,17 @@ def start_interpreter(
     threads: int = 1,
     stdin: int | None = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """A fresh interpreter, with this one's flags and import path, that calls `main` of that module.
+    """Start a fresh interpreter, with this one's flags and import path, that calls `main` of `module`.
 
-    `main` gets `given` as JSON; it inherits the descriptors whose names end in ``_fd``, and none else. `arguments` follow
-    in its `sys.argv`. The variables that tell libraries how many threads to start say `threads`, unless they are set.
+    `main` gets `given` as JSON. The process inherits only the descriptors whose names end in ``_fd``. `arguments` follow
+    in its `sys.argv`. The variables that tell libraries how many threads to start become `threads`, unless they are set.
     """
     passed = [value for key, value in given.items() if key.endswith("_fd") and value is not None]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = _CODE.format(module=module)
-    # Python itself passes over what is neither text nor a path.
+    # Python itself ignores entries that are neither texts nor paths.
     path = [os.fsdecode(entry) for entry in sys.path if isinstance(entry, (str, bytes, os.PathLike))]
     command = [sys.executable, *flags, "-c", code, json.dumps(given), json.dumps(path), *arguments]
     environment = {**dict.fromkeys(_THREADS, str(threads)), **os.environ}
-    # A session of its own: Ctrl-C is for the process that started it, which then ends it.
+    # The process gets a session of its own: Ctrl-C reaches only the process that started it, which then ends it.
     return subprocess.Popen(command, stdin=stdin, pass_fds=passed, env=environment, start_new_session=True)

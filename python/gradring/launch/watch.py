@@ -13,33 +13,33 @@ from gradring.launch.job import Job
 __all__ = ["exit_code_of", "failed", "first_failure", "watch"]
 
 _SLICE = 0.1  # seconds
-_BY_THEMSELVES = 2.0  # after the first failure; who waits for a peer hears of its death within one
+_BY_THEMSELVES = 2.0  # seconds after the first failure; ranks that wait for a dead peer raise within one
 _AFTER_TERM = 3.0
-_AFTER_SIGNAL = 30.0  # after a signal from outside, which may be the time to save
+_AFTER_SIGNAL = 30.0  # seconds after a signal from outside, in which ranks may save
 
 
 def failed(ended: Ended) -> bool:
-    """Whether that is no success."""
+    """Whether this end is a failure."""
     return ended.signal is not None or ended.code != 0
 
 
 def exit_code_of(ended: Ended) -> int:
-    """As a shell tells it."""
+    """The exit code that a shell shows for this end."""
     return 128 + ended.signal if ended.signal is not None else ended.code or 0
 
 
 def first_failure(job: Job) -> int | None:
-    """The rank whose failure came first; one that failed because of another only if there is no other."""
+    """The rank whose failure came first. A rank that failed because of another one counts only if there is no other."""
     ranks = [rank for rank in job.order if (ended := job.end_of(rank)) is not None and failed(ended)]
     causes = [rank for rank in ranks if job.note_of(rank).kind != "peer"]
     return next(iter(causes or ranks), None)
 
 
 def watch(job: Job, wanted: Callable[[], list[int]], found: Callable[[int], None]) -> list[int]:
-    """Serves the job until all ranks have ended; returns the signals that were passed on.
+    """Serve the job until all ranks have ended; returns the signals that were passed on.
 
-    `wanted()` gives signals to pass on since it was last asked; a second SIGINT becomes SIGKILL. `found(rank)` hears once of
-    the failure that came first, as soon as it is known.
+    `wanted()` returns the signals to pass on that arrived since its last call; a second SIGINT becomes SIGKILL.
+    `found(rank)` is called once, as soon as the first failure is known.
     """
     passed: list[int] = []
     told = False

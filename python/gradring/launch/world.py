@@ -1,4 +1,4 @@
-"""What a rank knows of its world after all ranks have met."""
+"""What a rank knows about its world after all ranks have met."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HOW_SECONDS = 0.7  # how long to wait for the launcher's answer
 
 @dataclass
 class World:
-    """A rank's place among the others, and what it needs to reach them. Descriptors are open for as long as it lives."""
+    """A rank's number, and what it needs to reach the other ranks. Descriptors are open as long as this object lives."""
 
     rank: int
     size: int
@@ -38,7 +38,7 @@ class World:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # guards that channel
 
     def close(self) -> None:
-        """Closes its descriptors; who has attached to them has duplicates."""
+        """Close the descriptors. Those who have attached to them have duplicates."""
         numbers, self.segment_fd, self.pidfds, self.data_fds = (
             [self.segment_fd, *self.pidfds, *self.data_fds],
             -1,
@@ -54,7 +54,7 @@ class World:
             self.close()
 
     def end_of(self, rank: int) -> Ended:
-        """How a rank has ended, as far as the launcher or the kernel tells."""
+        """How a rank has ended, as far as the launcher or the kernel knows."""
         if self.launcher is not None:
             ended = self._ask(self.launcher, rank)
             if ended is not None:
@@ -63,9 +63,9 @@ class World:
 
     def _ask(self, launcher: socket.socket, rank: int) -> Ended | None:
         if not self.lock.acquire(timeout=_HOW_SECONDS):
-            return None  # another thread is at a meeting
+            return None  # another thread uses the channel for a meeting
         try:
-            # A launcher that does not answer changes nothing of what is known.
+            # If the launcher does not answer, the kernel may still know.
             with suppress(OSError, *MALFORMED):
                 launcher.settimeout(_HOW_SECONDS)
                 message, _ = channel.ask(launcher, compose("how", rank=rank))
@@ -91,9 +91,10 @@ def meet(
     *,
     lock: threading.Lock | None = None,
 ) -> World:
-    """Join a meeting over a channel that has been welcomed; `brought`: own pidfd, data segment, rank 0's control segment.
+    """Join a meeting over a channel after its handshake. `brought` has this rank's pidfd, data segment and, for rank 0,
+    control segment.
 
-    With `lock`, the world goes on asking over that channel how ranks ended, by turns.
+    With `lock`, which guards the channel, the world can later ask over it how ranks ended.
     """
 
     def next_message() -> tuple[dict[str, Any], list[Descriptor]]:

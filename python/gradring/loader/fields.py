@@ -16,6 +16,6 @@ class LoaderFields:
     """The fields of a loader's batches: their shapes and dtypes, and the function with which an engine begins to read them."""
 
     looks: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
-    """Of each field the shape of a full batch and the dtype."""
+    """The shape of a full batch and the dtype of each field."""
     open: Callable[[Sequence[str]], Any]
-    """Begins a pass whose fields have the given dtypes, and returns it as a ``_core.Feed``."""
+    """Begin a pass whose fields have the given dtypes, and return it as a ``_core.Feed``."""

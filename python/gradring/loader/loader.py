@@ -49,19 +49,19 @@ class Loader(Settled):
     ``state_dict`` is a few integers and counts delivered batches; ``load_state_dict`` resumes exactly there, at once,
     also with other workers, and with another ``world_size`` if all ranks delivered equally many.
 
-    ``indices`` are the numbers of the samples to read, in the source's order of them: any list, array or slice; a sample may
-    come more than once. ``split`` and ``folds`` give loaders of parts. Random transforms of a sample do not depend on
-    which others are read. Errors, ``order`` and ``indices`` have the source's own numbers.
+    ``indices`` are the numbers of the samples to read, in the source's numbering: a list, an array or a slice; a sample may
+    come more than once. ``split`` and ``folds`` give loaders of parts. Random transforms of a sample do not depend on which
+    others are read. Errors, ``order`` and ``indices`` have the source's own numbers.
 
-    ``batch_size`` is that of a rank; ``global_batch`` says it of all ranks together, and must be a multiple of their number.
+    ``batch_size`` is the size for one rank; ``global_batch`` is the size for all ranks together, a multiple of their number.
 
-    With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together all
-    samples exactly once, or, with ``pad=True``, equally many each, as PyTorch's DistributedSampler does it.
-    ``drop_last`` leaves out the last batch where it is smaller than ``batch_size`` on any rank.
+    With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together
+    they get all samples exactly once or, with ``pad=True``, each gets equally many, as with PyTorch's
+    DistributedSampler. ``drop_last`` leaves out the last batch if it is smaller than ``batch_size`` on any rank.
 
-    ``on_error="skip"`` leaves out samples that fail and counts them; ``"raise"`` raises what they raised, after all
-    earlier batches. A worker process that dies raises ``WorkerDied``, or is started again up to ``restart`` times, with the
-    same stream. ``timeout`` (seconds; None: no limit) ends waiting for a worker that is stuck, and shows its stack; the start
+    ``on_error="skip"`` leaves out samples that fail and counts them; ``"raise"`` raises their exception, after all earlier
+    batches. A worker process that dies raises ``WorkerDied``, or is started again up to ``restart`` times, with the same
+    stream. ``timeout`` (seconds; None: no limit) ends the wait for a worker that is stuck, and shows its stack; the start
     of worker processes may take a minute.
 
     Without ``rank`` and ``world_size`` the loader reads everything: no launcher's environment variables are consulted.
@@ -182,7 +182,7 @@ class Loader(Settled):
         return self._iterate(self._position)
 
     def batches(self, start: int = 0) -> Iterator[Any]:
-        """This epoch's batches from number ``start`` on; the loader's place stays as it is."""
+        """This epoch's batches from number ``start`` on; the loader's position does not change."""
         start = arguments.whole("Loader", "start", start, 0)
         return self._iterate(start * self.batch_size * self.world_size, stay=True)
 
@@ -191,8 +191,8 @@ class Loader(Settled):
         return iterator
 
     def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:
-        """This epoch's batches from number ``start`` on as ``Trainer.fit`` reads them: natively. ``in_order``: not shuffled,
-        and with the last batch."""
+        """This epoch's batches from number ``start`` on as ``Trainer.fit`` reads them: natively. ``in_order`` means: not
+        shuffled, and with the last batch."""
         looks = tuple(((self._rows, *field.shape), field.dtype) for field in self._opened.fields)
         return LoaderFields(looks, partial(self._open_feed, start, in_order))
 
@@ -206,7 +206,8 @@ class Loader(Settled):
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
-        """The source's arrays, if it is plain arrays in memory that reach the batches as they are; else None."""
+        """The source's arrays, if it has only arrays in memory and nothing changes them on the way to a batch; else
+        None."""
         self.require_open()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
@@ -218,7 +219,7 @@ class Loader(Settled):
 
     @property
     def computable(self) -> bool:
-        """Whether every field has a dtype that native code reads as numbers; complex numbers, for one, have none."""
+        """Whether every field has a dtype that native code reads as numbers (complex numbers do not)."""
         return all(field.plain for field in self._opened.fields)
 
     @property
@@ -260,17 +261,17 @@ class Loader(Settled):
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """The numbers that this loader's samples have in the source, in their own order: of all, or those of a part."""
+        """The source's numbers of this loader's samples, in their own order."""
         numbers: NDArray[np.int64] = self._opened.native.numbers(np.arange(self.samples))
         return numbers
 
     def split(self, share: float | Sequence[float], *, seed: int = 0, shuffle: bool = True) -> tuple[Loader, ...]:
-        """Loaders with these shares of the samples, and otherwise as this one: one share gives two, the second of which
-        has the rest.
+        """Loaders with these shares of the samples and otherwise the same options. One share gives two loaders, and the
+        second has the rest.
 
-        Which samples are in a part depends on their number and ``seed`` alone; ``shuffle=False`` takes the first ones
-        first. Nothing is copied, and a part is a few numbers however large the source is. A part without samples raises
-        ``ValueError``. Other options for a part: ``Loader(source, ..., indices=part.indices)``.
+        Only the number of samples and ``seed`` decide which samples are in a part; with ``shuffle=False`` the first
+        part has the first samples. Nothing is copied, and a part is a few numbers however large the source is. A part
+        without samples raises ``ValueError``. Other options for a part: ``Loader(source, ..., indices=part.indices)``.
 
         >>> import numpy as np
         >>> train, test = Loader(np.arange(10), 4).split(0.8)
@@ -298,7 +299,7 @@ class Loader(Settled):
         return Loader(self._shared, self.batch_size, indices=(*self._selections, part), **options)
 
     def _maker_for(self, dtypes: tuple[str, ...] | None) -> PipelineMaker:
-        """What makes pipelines of the batches as the user gets them, or cast to these dtypes."""
+        """The maker of pipelines whose batches are as the user gets them, or cast to these dtypes."""
         names = tuple(field.dtype.name for field in self._opened.fields)
         if dtypes is None or dtypes == names:
             return self._maker
@@ -318,7 +319,8 @@ class Loader(Settled):
         maker = self._maker_for(dtypes)
         lease = self._pipelines.borrow(maker.dtypes, maker.make)
         if self._current is lease:
-            # A pass that was left early had it. The loader stands behind the batches that it delivered.
+            # A pass that was left early had this pipeline: the loader's position is after the batches that it
+            # delivered.
             self._position, self._current = lease.pipeline.position, None
         begun = Pass(
             lease,
@@ -359,7 +361,7 @@ class Loader(Settled):
         self.epoch += 1
         self._position, self._begun, self._current = 0, False, None
 
-    # Where it stands
+    # The position
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass, which begins at its first batch."""
@@ -367,7 +369,7 @@ class Loader(Settled):
         self._position, self._begun, self._current = 0, False, None
 
     def state_dict(self) -> dict[str, int]:
-        """Where the loader stands: a few integers. A batch counts from when it was handed out."""
+        """The loader's position: a few integers. A batch counts as delivered when the loop gets it."""
         position = self._position if self._current is None else self._current.pipeline.position
         return {
             "epoch": self.epoch,
@@ -379,7 +381,7 @@ class Loader(Settled):
         }
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where ``state_dict`` was taken, on this or any other number of ranks and workers."""
+        """Continue at the position of ``state_dict``, with any number of ranks and workers."""
         if not isinstance(state, Mapping) or not {"epoch", "seed"} <= state.keys():
             raise ValueError(
                 f"[Loader] a state is what state_dict() returned, with an epoch and a seed; got {state!r:.200}"
@@ -399,16 +401,16 @@ class Loader(Settled):
             raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
         seed = arguments.whole("Loader", "state['seed']", state["seed"], 0, _MOST_KEY)
         self.set_epoch(state["epoch"])
-        object.__setattr__(self, "seed", seed)  # read-only for others
+        object.__setattr__(self, "seed", seed)  # other code may only read it
         self._position = position
 
     @property
     def _selection_key(self) -> int:
-        """0 for all samples, else a number that another selection hardly has."""
+        """0 for all samples, else a number that is different for almost every other selection."""
         return zlib.crc32(repr([selection.key for selection in self._selections]).encode()) if self._selections else 0
 
     def stats(self) -> LoaderStats:
-        """Statistics of the iterator that was made last: what it read, how long each side waited, and what to change."""
+        """Statistics of the last iterator: what it read, how long each side waited, and what to change."""
         if self._last is None:
             return LoaderStats(advice="Nothing was read yet.")
         workers = self._last.workers
@@ -421,12 +423,13 @@ class Loader(Settled):
             parts=self._opened.native.parts,
         )
 
-    # Its end
+    # The end
 
     def close(self) -> None:
-        """End workers and free memory. A thread that waits for a batch gets a ``LoaderError``; batches that are held stay good.
+        """End workers and free memory. A thread that waits for a batch gets a ``LoaderError``; batches that you hold
+        stay valid.
 
-        Waits for worker threads to finish the sample that they are at, at most five seconds.
+        Waits at most five seconds for worker threads to finish their current sample.
         """
         if self._finalizer is not None:
             self._finalizer.detach()
@@ -453,7 +456,7 @@ class Loader(Settled):
 
 
 def _selections(indices: Any, samples: int) -> tuple[Selection, ...]:
-    """What a user or ``split`` chose."""
+    """The selections that a user or ``split`` made."""
     if indices is None:
         return ()
     if isinstance(indices, tuple) and indices and all(isinstance(one, (Chosen, Part)) for one in indices):
@@ -462,7 +465,7 @@ def _selections(indices: Any, samples: int) -> tuple[Selection, ...]:
 
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size: as given, else the launcher's, else those of a world of one."""
+    """Rank and world size: the given ones, or else those of a world of one."""
     if world_size is None and rank is None:
         return 0, 1
     if world_size is None or rank is None:

@@ -20,17 +20,18 @@ from gradring.loader.processes import load_note
 __all__ = ["Pass"]
 
 _SLICE = 0.05  # seconds between two looks at signals and deadlines
-_START_SECONDS = 60.0  # a worker process may take so long to import and unpickle, even if the timeout for a batch is shorter
+_START_SECONDS = 60.0  # how long a worker process may import and unpickle, even if the timeout for a batch is shorter
 # csrc/runtime/status.h
 _INVALID, _OUT_OF_RANGE, _NO_MEMORY, _IO, _PYTHON = 1, 2, 3, 7, 9
 _PYTHON_EXIT = 1009  # csrc/loader/source.h
 
 
 class Pass:
-    """One pass over a pipeline, from the first batch that is wanted to the last one.
+    """One pass over a pipeline, from the first requested batch to the last.
 
-    The native object that reads it, an iterator or a feed, holds it; while it lives, the pipeline is lent to it, and the
-    loader lives too. ``stay``: the pass does not move the loader's place. ``finished`` is called at the end of the epoch.
+    The native object that reads it, an iterator or a feed, holds it. While the pass lives, no other pass can use the
+    pipeline, and the loader lives too. With ``stay`` the pass does not move the loader's position. ``finished`` is
+    called at the end of the epoch.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Pass:
         lease.lend(self)
 
     def begin(self) -> None:
-        """Begin, once all workers have left the last pass, which may have been left early."""
+        """Begin the pass. Waits until all workers have left the last pass, which may have been left early."""
         start = partial(self.lease.pipeline.start, **self._order)
         began = time.monotonic()
         while True:
@@ -75,10 +76,10 @@ class Pass:
         """The batches as an engine reads them: a ``_core.Feed``."""
         return _core.LoaderFeed(self.lease.pipeline, self)
 
-    # What the native readers call
+    # Methods that the native readers call
 
     def waited(self, seconds: float, held: int) -> None:
-        """The consumer has waited for that long: for a batch, or (held >= 0) for one of its own to come back."""
+        """The consumer has waited for ``seconds``: for a batch, or (held >= 0) until one that it holds comes back."""
         if held >= 0:
             if seconds > self._timeout:
                 raise LoaderError(_held(self.lease.pipeline.stats(), held, seconds))
@@ -88,7 +89,7 @@ class Pass:
         if self.lease.workers is not None:
             restarted, starting = self.lease.workers.check(), self.lease.workers.starting()
             if restarted or (self._starting and not starting):
-                self._restarted_at = seconds  # the time for a batch begins anew
+                self._restarted_at = seconds  # the time limit for a batch starts again
             self._starting = starting
             if starting:
                 allowed = max(allowed, _START_SECONDS)
@@ -107,7 +108,7 @@ class Pass:
             threads = self.lease.workers is None
             error = pipeline.take_error(batch) if threads else load_note(pipeline.note(stripe))
             if isinstance(error, (StopIteration, StopAsyncIteration)):
-                # As it is, it would end the consumer's loop as if all were read.
+                # Raised unchanged, it would end the consumer's loop as if all batches were read.
                 cause = error
                 error = LoaderError(f"[loader] the source raised {type(cause).__name__}, while reading {where}")
                 error.__cause__ = cause
@@ -115,7 +116,7 @@ class Pass:
                 try:
                     raise _marked(error, sample, where)
                 finally:
-                    del error  # a cycle with its traceback, which holds this loader's memory
+                    del error  # breaks a cycle with the traceback, which holds this loader's memory
         text = f"[loader] {where}: {message.removeprefix('[loader] ')}"
         if code in (_INVALID, _OUT_OF_RANGE):
             raise _marked(ValueError(text), sample, None)
@@ -160,9 +161,9 @@ def _held(stats: dict[str, Any], held: int, seconds: float) -> str:
 
 
 def _marked(error: BaseException, sample: int, where: str | None) -> BaseException:
-    """The error as it was raised, with the sample's number: as an attribute, and as a note where Python has notes."""
+    """The error, with the sample's number added: as an attribute and, if Python has notes, as a note."""
     if sample >= 0:
-        with contextlib.suppress(AttributeError):  # an exception with slots
+        with contextlib.suppress(AttributeError):  # an exception with slots has no place for it
             error.sample_index = sample  # type: ignore[attr-defined]
     if where and hasattr(error, "add_note"):
         error.add_note(f"[loader] while reading {where}")

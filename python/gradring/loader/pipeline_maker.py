@@ -84,7 +84,7 @@ class PipelineMaker:
             workers = given
         said = (
             given if not processes else self._threads
-        )  # a source's num_workers is the most processes that there may be
+        )  # a source's num_workers is the most processes that the tuner may use
         tune = said is None and (workers > 1 or not opened.python)
         ahead = self._prefetch
         if ahead is None:
@@ -109,7 +109,7 @@ class PipelineMaker:
             cells = max(min(budget // 4, _MOST_AUTO_BYTES) // self.slot_bytes - _SPARES, ahead)
             cells = min(cells, max(_MOST_AUTO_AHEAD, ahead))
         active = workers
-        if tune:  # To add a thread costs little. Processes leave a core to the consumer.
+        if tune:  # Begin with one thread, because adding one costs little. Processes leave a core to the consumer.
             active = min(workers, max(_core.usable_cores() - 1, 1)) if processes else 1
         return Size(ahead, cells, workers, active, tune, budget, processes)
 
@@ -128,7 +128,7 @@ class PipelineMaker:
             processes=size.processes,
             tune=size.tune,
             split=not opened.python,
-            # A consumer finds out that a Python function is stuck only if it is not stuck in that function itself.
+            # A consumer can notice that a Python function is stuck only if it does not run the function itself.
             help=self._threads is None and not opened.python,
             memory_budget=size.budget,
         )

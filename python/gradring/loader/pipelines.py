@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["PipelineLease", "Pipelines"]
 
 _LOG = logging.getLogger("gradring.loader")
-_GRACE = 5.0  # seconds that the end of a loader waits for a worker thread that is still at a sample
+_GRACE = 5.0  # seconds that closing a loader waits for a worker thread that is still busy with a sample
 
 
 @dataclass(eq=False)
@@ -43,12 +43,13 @@ class PipelineLease:
         return self.workers is not None and self.workers.broken
 
     def lend(self, reader: Any) -> None:
-        """The pass ``reader`` has the pipeline from now on, for as long as it lives."""
-        # The callback is no function of Python: what a signal handler raises in one (Ctrl-C) is lost.
+        """Lend the pipeline to the pass ``reader`` as long as that lives."""
+        # The callback must not be a Python function, because an exception of a signal handler (Ctrl-C) in it would be
+        # lost.
         self._reader = weakref.ref(reader, self._free.append)
 
     def take(self) -> bool:
-        """Whether no pass reads the pipeline. If so, only the caller may lend it to one."""
+        """Take the token. Returns whether no pass reads the pipeline; if so, only the caller may lend it to one."""
         try:
             self._free.pop()
         except IndexError:
@@ -56,7 +57,7 @@ class PipelineLease:
         return True
 
     def close(self, seconds: float = _GRACE, *, signals: bool = False) -> None:
-        """End it. A worker thread that is still at work after so many seconds ends when its current sample does."""
+        """End it. A worker thread that is still busy after ``seconds`` ends after its current sample."""
         self.pipeline.close()
         if self.workers is not None:
             self.workers.close()
@@ -69,13 +70,13 @@ class PipelineLease:
 class Pipelines:
     """All pipelines of a loader: lends each to one pass at a time, keeps them from pass to pass, and ends them together.
 
-    It knows neither the loader nor its source, so that both can be garbage together.
+    It refers neither to the loader nor to its source, so that Python can free both.
     """
 
     def __init__(self) -> None:
         self._closed = False
         self._leases: list[PipelineLease] = []
-        self._ending: list[PipelineLease] = []  # closed; a thread of each was still at a sample
+        self._ending: list[PipelineLease] = []  # closed, but a thread of each was still busy with a sample
         _LIVE[id(self)] = weakref.ref(self, partial(_LIVE.pop, id(self)))
 
     def check(self) -> None:
@@ -88,18 +89,18 @@ class Pipelines:
         self.check()
         for lease in list(self._leases):
             if lease.pipeline.forked:
-                self._drop(lease)  # its workers live in another process
+                self._drop(lease)  # its workers belong to the parent process
             elif lease.pipeline.closed:
                 self._drop(lease)
                 lease.close()
             elif lease.dtypes == dtypes and lease.take():
                 if not lease.broken:
                     return lease
-                self._drop(lease)  # the next pass gets workers that are whole
+                self._drop(lease)  # the next pass needs workers that are alive
                 lease.close()
         lease = make()
         self._leases.append(lease)
-        if self._closed:  # by another thread, which may not have seen this pipeline
+        if self._closed:  # another thread closed the loader, and may not have seen this pipeline
             self._drop(lease)
             lease.close()
             self.check()
@@ -125,7 +126,7 @@ class Pipelines:
         self._ending = [lease for lease in self._ending if not lease.pipeline.ended]
 
     def _drop(self, lease: PipelineLease) -> None:
-        with suppress(ValueError):  # another thread was faster
+        with suppress(ValueError):  # another thread has removed it
             self._leases.remove(lease)
 
 
@@ -134,7 +135,8 @@ _LIVE: dict[int, weakref.ref[Pipelines]] = {}
 
 @atexit.register
 def _at_exit() -> None:
-    """While the interpreter is whole: no thread of ours outlives it, except one that does not come back to us."""
+    """Called before the interpreter ends, so that no thread of ours outlives it, except one that is stuck in a user's
+    function."""
     deadline = time.monotonic() + _GRACE
     for live in list(_LIVE.values()):
         if (pipelines := live()) is not None:

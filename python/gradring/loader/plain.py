@@ -35,14 +35,14 @@ def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: i
 
 
 def _is_batch(first: Any) -> bool:
-    """Whether a list that begins so is one of batches: a pair or dict of arrays, and no list of numbers."""
+    """Whether a list whose first element is ``first`` has batches: a pair or dict of arrays, and no list of numbers."""
     if isinstance(first, Mapping):
         return True
     return isinstance(first, (tuple, list)) and len(first) > 0 and not isinstance(first[0], (int, float, list, tuple))
 
 
 def _computable(caller: str, data: Any) -> Any:
-    """The fields as arrays that the step's own threads gather from: what is none is converted, once."""
+    """The fields as arrays, from which the step's own threads gather. Other objects are converted once."""
 
     def field(name: Any, part: Any) -> Any:
         if isinstance(part, (Source, str, os.PathLike)):
@@ -58,7 +58,7 @@ def _computable(caller: str, data: Any) -> Any:
 
 
 def load_npy(label: str, path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Map an ``.npy`` file; what is none raises ``ValueError`` with its name."""
+    """Map an ``.npy`` file. Another file raises ``ValueError`` with its name."""
     kind = os.fspath(path).rpartition(".")[2].lower()
     if kind in ("npz", "csv", "tsv", "txt"):
         read = (

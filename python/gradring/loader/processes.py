@@ -29,7 +29,8 @@ _GRACE = 0.5  # seconds that workers have to end by themselves
 
 @contextmanager
 def beginning() -> Iterator[None]:
-    """In a worker process: while it imports the main module, which may start no workers, or they would start more."""
+    """Whether this is a worker process that is importing the main module, which may start no workers: they would start
+    more."""
     os.environ[_BEGINNING] = str(os.getpid())
     try:
         yield
@@ -38,7 +39,7 @@ def beginning() -> Iterator[None]:
 
 
 def load_note(data: bytes) -> BaseException | None:
-    """The exception that a worker left (see notes.pickle_error), its remote traceback as its cause."""
+    """The exception that a worker left (see notes.pickle_error), with the remote traceback as its cause."""
     if not data:
         return None
     error, text = unpickle_error(data)
@@ -52,9 +53,9 @@ def load_note(data: bytes) -> BaseException | None:
 class _Process:
     popen: subprocess.Popen[bytes]
     pidfd: int
-    lifeline: int  # our end; the worker ends when it closes
-    trouble: int  # a worker that cannot begin says why here
-    stack: int  # where faulthandler writes
+    lifeline: int  # our end of a pipe; the worker ends when it closes
+    trouble: int  # a worker that cannot begin writes the reason here
+    stack: int  # the file to which faulthandler writes stacks
 
     def close(self) -> None:
         for fd in (self.pidfd, self.lifeline, self.trouble, self.stack):
@@ -76,13 +77,13 @@ class Workers:
         self._pipeline, self._restarts, self._pid = pipeline, restart, os.getpid()
         self._shape = {"workers": workers, "batch_size": batch_size, "cells": cells}
         self.restarted = 0
-        self.broken = False  # A worker is missing, or may be: no later pass can use these processes.
+        self.broken = False  # Whether a worker is missing, or may be: no later pass can use these processes.
         self._processes: dict[int, _Process] = {}
         self._payload = Payload()
         try:
             for stripe in range(workers):
                 self._start(stripe)
-            # While the interpreters start.
+            # Write the payload while the interpreters start.
             self._payload.fill(_preparation(), value())
             for stripe in range(workers):
                 self._go(stripe)
@@ -118,7 +119,7 @@ class Workers:
                 "stack_fd": stack,
                 "stack_signal": int(_STACK_SIGNAL),
             }
-            # One thread each: the workers themselves are the parallelism.
+            # Libraries get one thread per worker, because the workers already run in parallel.
             popen = call_where_threads_last(lambda: start_interpreter("gradring.loader.worker", given), _end)
             on_error.callback(_end, popen)
             process = _Process(popen, os.pidfd_open(popen.pid), ours, trouble, stack)
@@ -127,7 +128,7 @@ class Workers:
         self._pipeline.set_process(stripe, process.pidfd)
 
     def _go(self, stripe: int) -> None:
-        # A worker that is gone already is found by check.
+        # If the worker has ended already, check finds that.
         with suppress(BrokenPipeError):
             os.write(self._processes[stripe].lifeline, b"g")
 
@@ -137,12 +138,12 @@ class Workers:
         return [process.popen.pid for _, process in sorted(self._processes.items())]
 
     def starting(self) -> bool:
-        """Whether a worker has not come so far that it reads samples: it still imports, or unpickles its source."""
+        """Whether a worker does not read samples yet, because it still imports or unpickles its source."""
         return any(self._pipeline.worker_at(stripe)[3] != process.popen.pid for stripe, process in self._processes.items())
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:
-        """An exception raised within the block ends the pass, and these processes then serve no other."""
+        """Mark these processes as unusable for later passes if the block raises."""
         try:
             yield
         except BaseException:
@@ -193,7 +194,7 @@ class Workers:
                 raise LoaderError(why)
             process = self._processes.pop(stripe)
             process.popen.kill()
-            process.popen.wait()  # now it cannot write to a slot any more
+            process.popen.wait()  # after this it cannot write to a slot any more
             process.close()
             self._take_restart(stripe, why)
 
@@ -208,7 +209,7 @@ class Workers:
         )
 
     def close(self) -> None:
-        """Ends the workers: those that idle at once, those at work by force after half a second."""
+        """End the workers: idle ones end at once, and busy ones are killed after half a second."""
         processes, self._processes = self._processes, {}
         self._payload.close()
         if os.getpid() != self._pid:
@@ -240,11 +241,11 @@ def _exit_status(process: _Process) -> int | None:
     waited for it (a handler of SIGCHLD), or SIGCHLD is ignored."""
     code = None
     with suppress(ChildProcessError):
-        # Not Popen.wait, which calls an unknown end an exit code of 0.
+        # Do not use Popen.wait, which reports an exit code of 0 if it does not know how the process ended.
         result = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
         if result is not None:
             code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-    process.popen.returncode = 0 if code is None else code  # so that Popen does not wait for it either
+    process.popen.returncode = 0 if code is None else code  # so that Popen does not wait for the process either
     return code
 
 
@@ -252,7 +253,7 @@ def _preparation() -> dict[str, Any]:
     from multiprocessing import spawn
 
     data = spawn.get_preparation_data("gradring-loader-worker")
-    data.pop("authkey", None)  # a secret that workers have no use for
+    data.pop("authkey", None)  # a secret that workers do not need
     return data
 
 

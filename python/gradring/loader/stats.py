@@ -16,7 +16,7 @@ __all__ = ["LoaderStats", "stats_from"]
 
 @dataclass(frozen=True)
 class LoaderStats:
-    """What a loader did so far. Times are seconds; waits are of the consumer for batches, and of the workers for space.
+    """What a loader did so far. Times are in seconds. The consumer waits for batches, and the workers wait for space.
 
     ``occupancy[i]`` counts the batches at whose delivery ``i`` more were ready. ``hand_off_p50`` and ``hand_off_p99`` are
     the seconds from asking for a batch that was ready to having its arrays. ``bottleneck`` is ``"loader"``,
@@ -60,12 +60,12 @@ class LoaderStats:
 
     @property
     def batches_per_second(self) -> float:
-        """Batches over the time that the consumer waited and worked."""
+        """Batches per second of the time that the consumer waited and worked."""
         return self.batches / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def bytes_per_second(self) -> float:
-        """Bytes over the same time."""
+        """Bytes per second of the time that the consumer waited and worked."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
 
     def _repr_html_(self) -> str:
@@ -92,7 +92,7 @@ class LoaderStats:
 def stats_from(
     native: dict[str, Any], *, workers: str, restarted: int, python: bool, size: Size, parts: list[str]
 ) -> LoaderStats:
-    """Makes statistics of the native counters."""
+    """Make statistics from the native counters."""
     count = len(native["workers"])
     wait, own = native["consumer_wait_seconds"], native["consumer_own_seconds"]
     busy, idle = native["worker_busy_seconds"], native["worker_wait_seconds"]

@@ -23,8 +23,8 @@ def main(text: str) -> None:
     from gradring.loader.processes import beginning
 
     parent = given["parent"]
-    # The pipe tells of a parent that closes the loader, but not of one that died while a forked child of it lives on,
-    # which holds the pipe too; and a stopped worker reads no pipe.
+    # The pipe shows that the parent has closed the loader. It does not show that the parent has died if a forked
+    # child of the parent still holds the pipe; and a stopped worker reads no pipe.
     if not _core.die_with_parent(parent) or os.read(given["lifeline_fd"], 1) != b"g":
         sys.exit(0)
     _core.exit_with(given["lifeline_fd"])
@@ -37,7 +37,7 @@ def main(text: str) -> None:
         sys.exit(3)
     os.close(given["trouble_fd"])
     worker.serve(pickle_error, lambda: os.getppid() == parent)
-    del opened  # kept until now: what is native holds its functions weakly
+    del opened  # kept until now, because native code holds the functions weakly
 
 
 def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
@@ -49,7 +49,7 @@ def _build(given: dict[str, Any], sources: Any) -> tuple[Any, Any]:
 
     own_globals()
 
-    # As multiprocessing does for its own: functions of the user's main module must be found.
+    # Import the user's main module, as multiprocessing does, so that functions defined there are found.
     source, transforms, selections, casts = load_payload(given["payload_fd"], spawn.prepare)
     opened = sources.open_source(source).transformed(transforms).selected(selections).transformed(casts)
     worker = _core.StripeWorker(

@@ -19,7 +19,7 @@ Reduction = Literal["mean", "sum"]
 
 
 class Native(NamedTuple):
-    """How a program computes a loss: the op, its attributes, and the arrays of numbers that it is given by role."""
+    """How a program computes a loss: the op, its attributes, and its arrays of numbers by role."""
 
     op: str
     attributes: Mapping[str, Any]
@@ -28,7 +28,7 @@ class Native(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """A function of the model's outputs and the targets, whose mean over the samples is made small.
+    """A function of the model's outputs and the targets, whose mean over the samples a training makes small.
 
     With sample weights the mean is the sum of the weighted losses over the sum of the weights, over all batches of an
     update or of an evaluation. ``reduction="sum"`` adds the losses of all elements, and divides by nothing.
@@ -45,22 +45,25 @@ class Loss(ABC):
         """How a program computes the loss."""
 
     def target_dtype(self, dtype: str, y: Any = None) -> str:
-        """The dtype of the targets ``y``, an array or what has its dtype, in a program that computes in ``dtype``."""
+        """The dtype of the targets ``y`` (an array, or an object with its dtype) in a program that computes in
+        ``dtype``."""
         return dtype
 
     def targets(self, y: Any) -> Any:
-        """Targets, an array or what has its shape and dtype, as the loss takes them; ``TypeError`` or ``ValueError``."""
+        """Check targets (an array, or an object with its shape and dtype) for this loss. Raises ``TypeError`` or
+        ``ValueError``."""
         return y
 
     def with_class_weight(self, weights: Any) -> Loss:
-        """This loss with a weight for each class: a dict by class number, or an array; ``TypeError`` if it has none."""
+        """This loss with a weight for each class: a dict by class number, or an array. ``TypeError`` for a loss without
+        classes."""
         raise TypeError(
             f"[Trainer] class_weight goes with cross_entropy and binary_cross_entropy, and the loss is {self.kind}: give the "
             "weight of each sample instead, as the field 'weight'"
         )
 
     def for_outputs(self, shape: tuple[int, ...]) -> Loss:
-        """This loss for outputs of this shape, samples included; ``ValueError`` if it cannot be theirs."""
+        """This loss for outputs of ``shape``, whose first axis is the samples. ``ValueError`` if the two do not fit."""
         return self
 
     def _check_reduction(self, reduction: Any) -> None:
@@ -71,7 +74,8 @@ class Loss(ABC):
 
 
 def numbers(where: str, given: Any) -> tuple[float, ...]:
-    """A vector of weights as floats; ``TypeError`` or ``ValueError`` that begins with ``where`` for what is none."""
+    """A vector of weights as floats. Anything else raises ``TypeError`` or ``ValueError``, whose message begins with
+    ``where``."""
     try:
         array = np.asarray(given, np.float64)
     except (TypeError, ValueError):
@@ -87,8 +91,8 @@ def numbers(where: str, given: Any) -> tuple[float, ...]:
 
 
 def balanced(labels: NDArray[Any], classes: int) -> dict[int, float]:
-    """Weights by which every class counts alike: ``samples / (classes * samples of the class)``; ``ValueError`` for a class
-    without samples.
+    """Weights that make every class count equally: ``samples / (classes * samples of the class)``; ``ValueError`` for a
+    class without samples.
 
     >>> balanced(np.array([0, 0, 0, 1]), 2)
     {0: 0.6666666666666666, 1: 2.0}

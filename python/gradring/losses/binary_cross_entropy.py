@@ -17,9 +17,9 @@ __all__ = ["BinaryCrossEntropy"]
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
     """``-(t log p + (1 - t) log(1 - p))`` with ``p = sigmoid(outputs)``, the mean over all elements. Targets have the shape of
-    the outputs and are from 0 to 1; the model ends without a sigmoid.
+    the outputs and are from 0 to 1; the model must not end with a sigmoid.
 
-    Several outputs are several labels, each of which is there or not; the accuracy counts the samples of which every label
+    Several outputs are several labels, each of which applies or not; the accuracy counts the samples for which every label
     is right. ``pos_weight``, a number or one for each label, multiplies the first term: above 1 it makes the model find
     more of the rare ones. That is the definition of ``torch.nn.BCEWithLogitsLoss``.
 
@@ -29,7 +29,7 @@ class BinaryCrossEntropy(Loss):
 
     pos_weight: Any = None
     reduction: Reduction = "mean"
-    _by_class: tuple[float, ...] | None = field(default=None, repr=False)  # the weights of 0 and of 1
+    _by_class: tuple[float, ...] | None = field(default=None, repr=False)  # the weights of targets 0 and 1
 
     kind: ClassVar[str] = "binary_cross_entropy"
     counts_right: ClassVar[bool] = True

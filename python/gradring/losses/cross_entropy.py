@@ -14,8 +14,9 @@ __all__ = ["CrossEntropy"]
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """``-log(softmax(outputs)[label])`` of (batch, classes) outputs, without a softmax at the model's end, and (batch,)
-    integer labels; (batch, 1) is taken too. Floating targets (batch, classes) are distributions: ``-sum(t log p)``.
+    """``-log(softmax(outputs)[label])`` of (batch, classes) outputs, for a model without a softmax at its end, and
+    (batch,) integer labels; (batch, 1) is accepted too. Floating targets (batch, classes) are distributions: ``-sum(t
+    log p)``.
 
     ``label_smoothing`` spreads that share of each target evenly over all classes. ``weight`` has a number for each class, by
     which the term of that class is multiplied; with class numbers the mean is then the sum of the losses over the sum of

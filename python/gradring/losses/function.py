@@ -23,10 +23,10 @@ class Function(Loss):
     """A loss whose value and derivative are Python functions of arrays.
 
     ``forward(outputs, targets)`` gives one loss for each sample, an array (N,), and ``vjp(dlosses, outputs, targets)`` the
-    gradient by the outputs, ``dlosses`` (N,) being that by the samples' losses. Weights, the mean over a batch, over
-    accumulated batches and over an evaluation are then as those of every other loss. Targets may have any shape with a row
-    for each sample; integers stay integers (int64), all else has the model's dtype. The arrays are copies, yours to change
-    and to keep. What a function raises ends the step before any parameter changes and comes out of ``fit``.
+    gradient by the outputs, where ``dlosses`` (N,) is the gradient by the samples' losses. Weights, and the means over a
+    batch, accumulated batches or an evaluation, work as with every other loss. Targets may have any shape with a row for
+    each sample; integers stay integers (int64), all else has the model's dtype. The arrays are copies, which you may
+    change and keep. An exception of a function ends the step before any parameter changes, and ``fit`` raises it.
 
     >>> import gradring as gr
     >>> cubic = Function(
@@ -74,14 +74,15 @@ class Function(Loss):
     def _wrapped(
         self, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[str, ...]
     ) -> Callable[[tuple[int, ...]], bool]:
-        # The garbage collector does not see what a native callback holds: so it must not hold this loss.
+        # The native callback must not hold this loss, because the garbage collector cannot see what it holds.
         forward, vjp, failures = self.forward, self.vjp, self.failures
         (outputs_shape, targets_shape), (real, kind) = shapes, dtypes
         samples = outputs_shape[:1]
 
         def call(addresses: tuple[int, ...]) -> bool:
             try:
-                # Copies, because a program's memory is used again and may go while a function still holds its array.
+                # Pass copies, because a program reuses its memory, and may free it while a function still holds its
+                # array.
                 outputs = _array(addresses[0], outputs_shape, real).copy()
                 targets = _array(addresses[1], targets_shape, kind).copy()
                 losses = _result("forward", forward(outputs, targets), samples, "one loss for each sample")

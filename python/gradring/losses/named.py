@@ -17,7 +17,7 @@ NAMES = tuple(loss.kind for loss in _LOSSES)
 
 
 def as_loss(where: str, loss: Any) -> Loss:
-    """A loss, from itself or from its name; an error that begins with ``where`` for anything else.
+    """A loss, given as an object or by its name. Anything else raises an error whose message begins with ``where``.
 
     >>> as_loss("Trainer", "mse")
     MSE(reduction='mean')

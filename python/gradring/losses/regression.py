@@ -52,7 +52,7 @@ class MAE(_Regression):
 @dataclass(frozen=True)
 class Huber(Loss):
     """The mean over all elements of ``d**2 / 2`` where ``d = |outputs - targets|`` is at most ``delta``, and of
-    ``delta * (d - delta / 2)`` beyond: as the squared error near the target, and less moved by outliers.
+    ``delta * (d - delta / 2)`` beyond: it is quadratic near the target, and outliers have less influence.
 
     >>> Huber(0.5)
     Huber(delta=0.5, reduction='mean')

@@ -14,8 +14,8 @@ __all__ = ["Accuracy"]
 
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """The share of samples whose prediction is right: of (N, classes) scores the largest is that of the label; or every
-    logit is above 0 exactly where its target is above 1/2. While a model trains, the loss counts the right answers.
+    """The share of samples whose prediction is right: the label has the largest of (N, classes) scores; or each logit
+    is above 0 exactly if its target is above 1/2. While a model trains, the loss counts the right answers.
 
     >>> import numpy as np
     >>> Accuracy()(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))

@@ -15,7 +15,7 @@ __all__ = ["Metric"]
 class Metric(ABC):
     """A number that says how good predictions are: ``metric(predictions, targets)`` over whole arrays of samples.
 
-    ``name`` is what a history calls it.
+    ``name`` is its name in a history.
     """
 
     @property

@@ -23,13 +23,14 @@ _TAKEN = ("epoch", "loss", "lr", "seconds")
 
 @dataclass(frozen=True)
 class Metrics:
-    """``accuracy``, which the loss counts natively, and the functions that need an epoch's predictions, by name."""
+    """The metrics of an epoch: ``accuracy``, which the loss counts natively, and functions of all predictions, by
+    name."""
 
     accuracy: bool = True
     functions: dict[str, Function] = field(default_factory=dict)
 
     def of(self, predictions: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
-        """The functions' values; what one raises names it."""
+        """The functions' values. If a function raises, the exception names it."""
         values: dict[str, float] = {}
         for name, function in self.functions.items():
             value = function(predictions, targets)

@@ -17,7 +17,7 @@ __all__ = ["TopK"]
 @dataclass(frozen=True)
 class TopK(Metric):
     """The share of samples whose label has fewer than ``k`` classes with a higher score; predictions (N, classes), labels
-    (N,). With fewer than ``k`` classes every label counts; a score that is NaN counts as no guess at all.
+    (N,). With fewer than ``k`` classes every label counts; a label whose score is NaN does not count.
 
     >>> TopK(2)(np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([1, 0]))
     0.5

@@ -1,7 +1,7 @@
-"""The architecture of a model as data: what a file holds of it beside the weights.
+"""The architecture of a model as data, which a file holds beside the weights.
 
 A layer is described by the name of its class and the arguments that it was made with: numbers, texts, None, lists of them,
-and other layers. Building a model from a description makes layers of this package alone, and of the classes that the caller
+and other layers. Building a model from a description only makes layers of this package, and of the classes that the caller
 gives by name: a description never names a module, and nothing in it is looked up or run.
 """
 
@@ -35,9 +35,9 @@ def _library() -> dict[str, type[Layer]]:
 def describe(model: Layer) -> str:
     """The description of a model, as JSON.
 
-    A layer whose arguments are not all data, such as the functions of ``gr.nn.Function``, or one of your own that has been
-    changed since it was made, is described by its name and the reason; so is a model whose layers are nested too deep. A
-    file of such a model gives its weights to a model that is built in Python.
+    Some layers are described only by their name and a reason: those whose arguments are not all data, such as
+    ``gr.nn.Function``, and your own ones that were changed after they were made; likewise models whose layers are nested
+    too deep. To load such a file, build the model in Python.
 
     >>> describe(nn.Sequential(nn.Linear(4, 2, bias=False), nn.ReLU()))
     '{"layer":"Sequential","given":[{"layer":"Linear","given":[4,2],"named":{"bias":false}},{"layer":"ReLU"}]}'
@@ -50,7 +50,7 @@ def describe(model: Layer) -> str:
 
 
 class _TooDeep(Exception):
-    """No reader would follow so many layers within layers."""
+    """Layers are nested deeper than a reader of the file accepts."""
 
 
 def _name(layer: Layer) -> dict[str, Any]:
@@ -173,10 +173,10 @@ class _Reader:
 
 
 def build(text: str, where: str, layers: Mapping[str, Callable[..., Layer]] | None = None) -> Layer:
-    """The model of a description, without memory for its parameters. ``layers`` are classes outside this package by name.
+    """Build the model of a description, without memory for its parameters. ``layers`` has other classes by name.
 
-    ``CheckpointCorrupt`` if the text is no description, ``CheckpointMismatch`` if it asks for what is not there; both begin
-    with ``where``.
+    Raises ``CheckpointCorrupt`` if the text is no description, and ``CheckpointMismatch`` if it names a class or an
+    argument that does not exist; both messages begin with ``where``.
 
     >>> build('{"layer":"Linear","given":[4,2]}', "m.safetensors")
     Linear(4, 2)

@@ -62,7 +62,7 @@ class Sequential(Layer):
 
 
 class Residual(Layer):
-    """``x + layer(x)``; the layer keeps the shape. Several layers are taken as a ``Sequential``.
+    """``x + layer(x)``; the layer keeps the shape. Several layers become a ``Sequential``.
 
     He et al., "Deep Residual Learning for Image Recognition", 2016.
     """

@@ -17,8 +17,8 @@ class Dropout(Layer):
     """In training, zero each element with probability ``p`` and divide the rest by ``1 - p``; otherwise do nothing.
     With ``p=1`` all are zero, and so are the gradients before this layer.
 
-    Which elements is a function of (seed, forward pass, layer, sample, element), so it does not depend on threads or on
-    how a batch is cut. Srivastava et al., "Dropout", 2014.
+    The choice of elements is a function of (seed, forward pass, layer, sample, element), so it does not depend on
+    threads or on how batches are formed. Srivastava et al., "Dropout", 2014.
     """
 
     def __init__(self, p: float = 0.5) -> None:

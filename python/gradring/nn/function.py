@@ -25,9 +25,9 @@ class Function(Layer):
     """A layer whose forward and backward pass are Python functions of arrays.
 
     ``forward(x) -> y`` and ``vjp(dy, x, y) -> dx``. ``shape`` gives the output's shape from the input's (both with the
-    batch axis first); without it they are equal. A field of integers that the function reads as it is has dtype int64; all
-    else has the model's. The arrays are copies, yours to change and to keep. What a function
-    raises ends the step before any parameter changes and comes out of ``fit``.
+    batch axis first); without it they are equal. A field of integers that the function reads directly has dtype int64;
+    everything else has the model's dtype. The arrays are copies, which you may change and keep. An exception of a function
+    ends the step before any parameter changes, and ``fit`` raises it.
 
     >>> import numpy as np
     >>> from gradring import nn
@@ -77,7 +77,7 @@ class Function(Layer):
         )
 
     def callback(self, op: str, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Any:
-        """The native callback for arrays of these shapes and dtypes, the last being the output."""
+        """The native callback for arrays of these shapes and dtypes; the last one is the output."""
         key = (op, tuple(shapes), tuple(dtypes))
         if key not in self._callbacks:
             function: Callable[..., ArrayLike] = self.forward if op == "function" else self.vjp
@@ -88,7 +88,7 @@ class Function(Layer):
         self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtypes: list[str]
     ) -> Callable[[tuple[int, ...]], bool]:
         what = "forward" if op == "function" else "vjp"
-        # The garbage collector does not see what a native callback holds: so it must not hold this layer.
+        # The native callback must not hold this layer, because the garbage collector cannot see what it holds.
         layer, failures = str(self), self.failures
 
         def array(address: int, shape: tuple[int, ...], dtype: str) -> Array:
@@ -99,7 +99,8 @@ class Function(Layer):
 
         def call(addresses: tuple[int, ...]) -> bool:
             try:
-                # Copies, because a program's memory is used again and may go while a function still holds its array.
+                # Pass copies, because a program reuses its memory, and may free it while a function still holds its
+                # array.
                 inputs = [array(*one).copy() for one in zip(addresses[:-1], shapes[:-1], dtypes[:-1], strict=True)]
                 result = np.asarray(function(*inputs))
                 if result.shape != shapes[-1]:

@@ -62,11 +62,11 @@ class Layer(Settled):
     """
 
     input_names: tuple[str, ...] = ("x",)
-    """The fields of a batch that this layer reads as a model. One of several overrides it, and its ``trace`` then takes as
-    many names."""
+    """The fields of a batch that this layer reads as a model. A layer with several inputs overrides it, and its ``trace``
+    then takes as many names."""
 
     shown_by_parts: ClassVar[bool] = False
-    """Whether a summary has a line for each layer inside instead of one for the whole."""
+    """Whether a summary has one line per inner layer instead of one for the whole."""
 
     _store: Store | None = None
     _forward: Any = None
@@ -96,14 +96,14 @@ class Layer(Settled):
 
     @property
     def parameters(self) -> NoReturn:
-        """Not there: the parameters are ``params``."""
+        """Does not exist: the parameters are ``params``."""
         raise AttributeError(
             f"[{type(self).__name__}] there is no parameters(): model.params maps names to the live arrays, and a layer "
             "declares its own in parameter_specs()"
         )
 
     def _changed(self, name: str) -> None:
-        # An attribute of a user's layer may decide how it is traced, so programs must be made again.
+        # The attribute of a user's layer may change how the layer is traced, so programs must be made again.
         if self._store is not None:
             for programs in list(self._store.whole.programs):
                 programs.forget()
@@ -113,14 +113,14 @@ class Layer(Settled):
         """The layers inside, by name."""
         return {}
 
-    # Any, so that a layer may call its inputs what they are: trace(self, tracer, x), trace(self, tracer, left, right).
+    # The type is Any, so that a layer may name its inputs: trace(self, tracer, x), trace(self, tracer, left, right).
     def trace(self, tracer: Builder, *inputs: Any, **named: Any) -> str:
         """Add this layer's operations to the graph; return the output's name. ``inputs`` are the names of the values that it
         reads, one per name in ``input_names``."""
         raise NotImplementedError(f"[Layer] {_what_is_missing(self)}")
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """This layer and all inside, with their paths; ``""`` is this one."""
+        """This layer and all layers inside, with their paths; the path of this one is ``""``."""
         yield prefix, self
         for name, child in self.children().items():
             yield from child.walk(f"{prefix}.{name}" if prefix else name)
@@ -128,7 +128,7 @@ class Layer(Settled):
     def named_parameters(self) -> dict[str, ParameterSpec]:
         """All parameters by full name, such as ``"0.weight"``, in the order of their memory."""
         specs: dict[str, ParameterSpec] = {}
-        places: dict[int, str] = {}  # where each layer with parameters was first met
+        places: dict[int, str] = {}  # the first path of each layer with parameters
         for path, layer in self.walk():
             own = layer.parameter_specs()
             if (own or layer.buffer_specs()) and places.setdefault(id(layer), path) != path:
@@ -151,7 +151,8 @@ class Layer(Settled):
         """Fill all parameters and buffers with fresh values and return the model.
 
         Each parameter has its own generator (Philox), keyed by ``(seed, name)``: its values depend on nothing else, so
-        adding a layer does not change the others'. Called again with the same dtype, the memory and all views stay.
+        adding a layer does not change the values of the others. A second call with the same dtype keeps the memory and
+        all views.
 
         >>> from gradring import nn
         >>> nn.Linear(3, 2).init(seed=1).params["weight"].shape
@@ -176,7 +177,7 @@ class Layer(Settled):
         return self
 
     def _adopt(self, store: Store) -> None:
-        """Live in this store, and with it all layers inside, whose ``params`` are views of the same memory."""
+        """Move this layer and all layers inside to this store; their ``params`` are views of its memory."""
         layers = list(self.walk())
         left = {id(layer._store.whole): layer._store.whole for _, layer in layers if layer._store is not None}
         for old in left.values():
@@ -189,13 +190,13 @@ class Layer(Settled):
 
     @property
     def store(self) -> Store:
-        """The memory of the parameters; made if it is not there yet, see ``ensure``."""
+        """The memory of the parameters. It is made if it does not exist yet: see ``ensure``."""
         return self.ensure()
 
     def ensure(self, seed: int = 0, dtype: DTypeLike = "float32") -> Store:
-        """The memory of the parameters. If it is not there yet it is made and filled, as by ``init``, except for layers
-        that have parameters already, which keep their values. So it is made again after a layer inside has become part
-        of another model, whose values for that layer are then the ones taken over."""
+        """The memory of the parameters. If it does not exist yet, it is made and filled as by ``init``, except that
+        layers with parameters keep their values. So after a layer inside has become part of another model, new memory
+        is made, with that model's current values for the layer."""
         if self._store is None or self._store.whole.retired:
             kept = [(path, layer, layer._store) for path, layer in self.walk() if layer._store is not None]
             self.init(seed, dtype if self._store is None else self._store.dtype)
@@ -224,7 +225,7 @@ class Layer(Settled):
 
     @params.setter
     def params(self, values: Params) -> None:
-        if values is not self.params:  # it is after `params |= {...}`
+        if values is not self.params:  # `params |= {...}` assigns the same object
             raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
 
     @property
@@ -234,16 +235,16 @@ class Layer(Settled):
         return self.store.buffers
 
     def __call__(self, *inputs: ArrayLike) -> NDArray[Any]:
-        """The forward pass on a batch, without dropout: ``x`` is (batch, ...), converted to the parameters' dtype. A model of
-        several inputs takes them in the order of ``input_names``."""
+        """The forward pass on a batch, without dropout: ``x`` is (batch, ...) and is converted to the parameters' dtype. A
+        model with several inputs takes them in the order of ``input_names``."""
         if self._forward is None or self._forward.store is not self.store:
             self._forward = hooks.forward(self)
         result: NDArray[Any] = self._forward(*inputs)
         return result
 
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
-        """Write weights and architecture to one safetensors file, which appears whole or not at all; ``gr.load`` makes the
-        model anew from it. ``notes`` are texts by name that the file's metadata keep.
+        """Write weights and architecture to one safetensors file, which appears whole or not at all; ``gr.load`` builds
+        the model from it. ``notes`` are texts by name, which go into the file's metadata.
 
         >>> from gradring import nn
         >>> nn.Linear(3, 2).save("linear.safetensors")
@@ -263,7 +264,7 @@ class Layer(Settled):
         """
         return summarize(self, input_shape)
 
-    # A copy or a pickle has the layer's own values; native memory and programs are made anew.
+    # A copy or a pickle has the layer's values; it makes new native memory and programs.
 
     _native: ClassVar[tuple[str, ...]] = ("_store", "_forward")
 
@@ -300,13 +301,15 @@ def _shapes(specs: Mapping[str, ParameterSpec]) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class NotData:
-    """Takes the place of an argument that a file cannot hold and that a layer should not keep alive; it says what it was."""
+    """Replaces an argument that a file cannot hold and that a layer should not keep alive; it has the argument's
+    description."""
 
     kind: str
 
 
 def _kept(value: Any, depth: int = 0) -> Any:
-    """An argument of a layer's constructor, as far as it is data or another layer; lists of sensible length and depth."""
+    """Convert an argument of a layer's constructor to data, if it is data or a layer. Lists must not be too long or too
+    deep."""
     if value is None or isinstance(value, (bool, int, float, str, Layer)):
         return value
     if isinstance(value, (list, tuple)) and len(value) <= 10_000 and depth < 8:

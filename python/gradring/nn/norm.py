@@ -113,10 +113,10 @@ class RMSNorm(_Norm):
 class BatchNorm1d(_Norm):
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` of (batch, features), with one mean and variance per feature.
 
-    In training they are those of the batch, which must have at least 2 rows; in ``evaluate`` and ``predict`` the running
-    ones, which are the buffers ``running_mean`` and ``running_var``: each training step moves them towards the batch's,
-    ``running = (1 - momentum) * running + momentum * batch``, once the check of the step has passed. The variance that
-    they take is the unbiased one, as in PyTorch. Ioffe and Szegedy, "Batch Normalization", 2015.
+    Training uses those of the batch, which must have at least 2 rows; ``evaluate`` and ``predict`` use the running ones,
+    the buffers ``running_mean`` and ``running_var``: each training step moves them towards the batch's, ``running = (1 -
+    momentum) * running + momentum * batch``, after the check of the step has passed. The running variance averages the
+    batches' unbiased variances, as in PyTorch. Ioffe and Szegedy, "Batch Normalization", 2015.
 
     Args:
         features: the extent of the last axis.

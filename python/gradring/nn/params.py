@@ -25,7 +25,7 @@ class Params(dict[str, NDArray[Any]]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         view = self._view(name)
-        if value is view:  # after `params[name] += ...`
+        if value is view:  # `params[name] += ...` has changed it already
             return
         array = as_numbers("params", repr(name), value)
         if array.shape != view.shape:
@@ -33,7 +33,7 @@ class Params(dict[str, NDArray[Any]]):
         np.copyto(view, array, casting="same_kind" if array.dtype.kind == "f" else "unsafe")
 
     def update(self, *args: Any, **named: Any) -> None:
-        """Write the values of all names given; if one does not fit, none is written."""
+        """Write values to the given names; if one does not fit, nothing is written."""
         new = dict(*args, **named)
         for name, value in new.items():
             view = self._view(name)

@@ -28,12 +28,13 @@ def view_of(arena: Any, place: Place) -> NDArray[Any]:
 
 
 class Store:
-    """The flat arena of a model's parameters, and behind them its buffers.
+    """The flat arena of a model's parameters, followed by its buffers.
 
-    ``arrays`` are views of the parameters by name, ``offsets`` where each begins (in elements), ``elements`` the size of
-    them all; ``buffers`` are views of the buffers. The gaps between them are zero and stay so. ``fits`` counts the runs of
-    ``Trainer.fit`` that train it at the moment; ``programs`` are those that run over this memory. ``retired`` once a layer
-    has left for another store; ``trained`` once a trainer has updated the parameters, until they are filled anew or loaded.
+    ``arrays`` are views of the parameters by name, ``offsets`` where each begins (in elements), ``elements`` the size
+    of them all; ``buffers`` are views of the buffers. The gaps between them are always zero. ``fits`` counts the runs
+    of ``Trainer.fit`` that train it at the moment; ``programs`` are those that use this memory. ``retired`` is set when
+    a layer moves to another store; ``trained`` is set when a trainer has updated the parameters, and reset when they
+    are filled or loaded.
     """
 
     fits = 0
@@ -99,16 +100,17 @@ class Store:
         return part
 
     def require_idle(self, method: str) -> None:
-        """``GradringError`` while ``Trainer.fit`` trains these parameters."""
+        """Raise ``GradringError`` while ``Trainer.fit`` trains these parameters."""
         if self.whole.fits:
             raise GradringError(
                 f"[{method}] Trainer.fit is training this model: call it before or after, or train a copy"
             )
 
     def retire(self) -> None:
-        """A layer leaves: programs over this memory would no longer train it, so none may run again."""
+        """Called when a layer moves to another store: programs over this memory would not train it, so none may run
+        again."""
         self.retired = True
-        for programs in list(self.programs):  # another thread may make one meanwhile
+        for programs in list(self.programs):  # a copy, because another thread may add one meanwhile
             programs.clear()
 
     def converted(self, dtype: str) -> Store:

@@ -60,7 +60,7 @@ def summarize(model: Layer, input_shape: tuple[int, ...] | Mapping[str, tuple[in
     shapes = input_shape if isinstance(input_shape, Mapping) else {model.input_names[0]: input_shape}
     if shapes.keys() != set(model.input_names):
         raise ValueError(f"[summary] {model} has the inputs {list(model.input_names)}, got shapes of {list(shapes)}")
-    # Of integers, which the layers that compute in floats have cast, so that an Embedding may come first.
+    # The input is integers, so that an Embedding may come first; other layers cast them to floats.
     inputs = tuple(tracer.input(name, tuple(shapes[name]), "int64") for name in model.input_names)
     _leaves(model, tracer, inputs, "", rows, totals)
     rows.append(("total", "", *map(str, totals)))

@@ -25,7 +25,7 @@ def learn_bfloat16() -> np.dtype[Any]:
 
 
 def dtype_name(op: str, argument: str, value: Any) -> str:
-    """The name of the dtype that ``numpy.dtype`` makes of a value, or "" if it makes none."""
+    """The name of the dtype that ``numpy.dtype`` makes from a value; "" if it refuses the value."""
     try:
         return str(np.dtype(value).name)
     except TypeError:
@@ -49,9 +49,9 @@ def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
 
 
 def may_share(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
-    """Whether the arrays share an element; True if that is too hard to tell."""
+    """Whether the arrays share an element; True if that takes too long to find out."""
     try:
-        limit: Any = 10_000  # NumPy's stubs know of -1 and 0 alone
+        limit: Any = 10_000  # NumPy's stubs allow only -1 and 0
         return np.shares_memory(first, second, max_work=limit)
     except (np.exceptions.TooHardError, np.exceptions.AxisError):
         return True

@@ -18,7 +18,7 @@ Named = Mapping[str, Any]
 Samples = Callable[[np.random.Generator, int], Iterable[dict[str, Any]]]
 
 DY = "d(y)"
-"""Stands, in ``Derivative.reads``, for the gradient by the op's output ``y``."""
+"""In ``Derivative.reads``, stands for the gradient by the op's output ``y``."""
 
 
 class Tape(Protocol):
@@ -41,7 +41,7 @@ class Tape(Protocol):
         """Add one node that makes gradients of several values, by its results' names, without those that are not needed."""
 
     def pass_on(self, target: str, gradient: str) -> None:
-        """``gradient`` itself is a gradient of ``target``."""
+        """Use ``gradient`` itself as a gradient of ``target``."""
 
 
 Rule = Callable[[Tape, Node, str], None]

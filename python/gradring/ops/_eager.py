@@ -43,7 +43,7 @@ def eager(
     other_ranks: Callable[..., Any] | None = None,
     gradients: Gradients | None = None,
 ) -> Callable[[F], F]:
-    """Replace a function, of which only the signature and the docstring count, by a native callable for ``op``.
+    """Replace a function, of which only the signature and the docstring are used, by a native callable for ``op``.
 
     A parameter is an operand or an attribute of the op by its name. ``names`` maps a parameter to an operand or attribute of
     another name, to an operand and an attribute (an array or a number may be given), or to two attributes (a pair of

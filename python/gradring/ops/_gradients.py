@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["CONSTANT", "Gradients", "gradients_by_names"]
 
 CONSTANT: Any = object()
-"""Takes the place of a gradient where a function deliberately has none by an argument, as a loss has none by its targets."""
+"""Replaces a gradient if a function deliberately has none by an argument; for example, a loss has none by its targets."""
 
 Gradients = Callable[[Any, list[Any], Any, Mapping[str, Any]], tuple[Any, ...]]
 """``gradients(dy, arrays, output, options)``: one gradient per array, ``CONSTANT``, or None where there is none."""

@@ -40,9 +40,9 @@ def batch_norm(
 ) -> Array:
     """``(x - mean) / sqrt(variance + eps) * weight + bias``, with one mean and one variance per column.
 
-    In training they are those of the batch (Ioffe and Szegedy, arXiv:1502.03167), and the running moments, if they are
-    given, move towards them in place: ``running = (1 - momentum) * running + momentum * batch``, where the batch's variance
-    is the unbiased one, as in PyTorch. Otherwise columns are normalized by the running moments, which stay as they are.
+    Training uses those of the batch (Ioffe and Szegedy, arXiv:1502.03167), and moves the running moments, if they are
+    given, towards them in place: ``running = (1 - momentum) * running + momentum * batch``, where the batch's variance is
+    the unbiased one, as in PyTorch. Otherwise the running moments normalize the columns, and do not change.
 
     Args:
         x: (N, C); float32 or float64, any strides. Training needs at least 2 rows, or none.

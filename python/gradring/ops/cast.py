@@ -26,8 +26,8 @@ def cast(x: ArrayLike, dtype: DTypeLike, *, out: Array | None = None) -> Array:
     """``x`` in another dtype, element by element.
 
     To a float of 16, 32 or 64 bits it rounds once, to the nearest, ties to even; too large a number becomes infinity. To an
-    integer, a float is cut towards zero and an integer wraps; what a float gives that the integer cannot hold is not
-    defined. To bool, everything but zero is True.
+    integer, a float is rounded towards zero and an integer wraps; the result for a float that the integer cannot hold is
+    not defined. To bool, everything but zero is True.
 
     Args:
         x: bool, an integer or a float of at most 64 bits, bfloat16 (of the package ml_dtypes) included; any strides.

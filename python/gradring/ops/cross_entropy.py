@@ -93,7 +93,7 @@ def softmax_cross_entropy_vjp(
     raise NotImplementedError
 
 
-# The operands by their places in the schema: the prediction, the target, the gradient by the losses, the result.
+# The operands in the order of the schema: the prediction, the target, the gradient by the losses, the result.
 _X, _TARGET, _DLOSSES, _DX = (operand["name"] for operand in SCHEMAS["cross_entropy"]["operands"][:4])
 
 

@@ -29,7 +29,7 @@ def dropout(
 ) -> Array:
     """Zero each element with probability ``p`` and divide the others by ``1 - p`` (Srivastava et al., "Dropout", 2014).
 
-    Which elements is a function of (seed, layer, epoch, sample, place in the sample), by Philox4x32-10: the same on any
+    Philox4x32-10 chooses the elements by (seed, layer, epoch, sample, place in the sample): they are the same on any
     machine, for any number of threads and any place of the sample in a batch.
 
     Args:
@@ -59,7 +59,7 @@ def dropout_vjp(
     epoch: int = 0,
     out: Array | None = None,
 ) -> Array:
-    """The gradient of dropout by its input: ``dy`` under the same mask, which is drawn again, not stored.
+    """The gradient of dropout by its input: ``dy`` under the same mask, which is computed again and not stored.
 
     Args:
         dy: the gradient by the output, (samples, ...); float32 or float64.
@@ -75,7 +75,8 @@ def dropout_vjp(
 
 
 def _philox(counter: list[Any], keys: tuple[int, int]) -> list[Any]:
-    """Philox4x32-10 (Salmon, Moraes, Dror and Shaw, 2011) on arrays of counters, of which each word is one array."""
+    """Philox4x32-10 (Salmon, Moraes, Dror and Shaw, 2011) on arrays of counters; each word of the counters is an
+    array."""
     words = [np.asarray(word, np.uint64) & np.uint64(0xFFFFFFFF) for word in counter]
     low = np.uint64(0xFFFFFFFF)
     for _ in range(10):
@@ -128,6 +129,6 @@ declare(
     reference=_reference,
     samples=_samples,
     torch=_torch,
-    # The mask is drawn again from the same key, which is cheaper than to keep it.
+    # The backward pass computes the mask again from the same key, which is cheaper than keeping it.
     derivative=Derivative("dropout", {"x": DY, "samples": "samples", "draw": "draw"}, {"x": "y"}),
 )

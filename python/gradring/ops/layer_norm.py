@@ -27,8 +27,8 @@ def layer_norm(
 ) -> Array:
     """``(x - mean) / sqrt(variance + eps) * weight + bias``, with the mean and variance of each row.
 
-    A row is what lies along the last axis; its variance is the mean of the squared differences (Ba, Kiros and Hinton,
-    arXiv:1607.06450). Each row is read from memory once.
+    A row is the elements along the last axis; its variance is the mean of the squared differences (Ba, Kiros and
+    Hinton, arXiv:1607.06450). Each row is read from memory once.
 
     Args:
         x: (..., n); float32 or float64, any strides.

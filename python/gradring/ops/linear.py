@@ -34,7 +34,8 @@ def linear(
     out: Array | None = None,
     pre: Array | None = None,
 ) -> Array:
-    """A dense layer in one pass: ``activation(x @ w + b)``, bias and activation applied while the product is in cache.
+    """A dense layer in one pass: ``activation(x @ w + b)``, with bias and activation applied while the product is in
+    cache.
 
     Args:
         x: (N, in), float32 or float64, any strides; more leading dimensions are kept.
@@ -151,7 +152,8 @@ def _rule(tape: Tape, node: Node, dy: str) -> None:
         before = tape.value(f"d({node.outputs['y']}.pre)", of.shape, of.dtype)
         tape.node("activation_vjp", {"dy": dy, "source": source}, {"dx": before}, activation=activation)
         dy = before
-    # The bias first: its sums belong to whatever makes dy. Then the input's gradient, which the next layer waits for.
+    # Make the bias's gradient first, so that its sums can be fused into the node that makes dy; then the input's, which
+    # the next layer needs.
     if "b" in node.inputs:
         tape.contribute(node.inputs["b"], "column_sums", "y", {"x": dy})
     tape.contribute(x, "linear_dx", "dx", {"dy": dy, "w": w})

@@ -75,7 +75,7 @@ def _torch(param: Any, grad: Any, m: Any, *, beta1: float, beta2: float, **optio
 def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
     for weight_decay in (0.0, 0.1):
         param, grad, m = rng.standard_normal((3, rows, 19))
-        # Of one sign, so that rounding turns none.
+        # All numbers have one sign, so that rounding changes no sign.
         yield {
             "param": param,
             "grad": grad,

@@ -259,7 +259,7 @@ def huber_vjp(
     raise NotImplementedError
 
 
-# From predictions, targets and the op's own options to the loss of each element, and its derivative.
+# Functions from predictions, targets and the op's own options to the loss of each element, and to its derivative.
 Formula = Callable[..., tuple[Any, Any]]
 
 
@@ -283,13 +283,13 @@ def _bce(x: Array, t: Array, *, pos_weight: Array | None = None) -> tuple[Any, A
     return losses, (1 - t) * sigmoid - weight * t * (1 - sigmoid)
 
 
-# The operands by their places in the schema: the prediction, the target, the gradient by the losses, the result.
+# The operands in the order of the schema: the prediction, the target, the gradient by the losses, the result.
 _X, _TARGET, _DLOSSES, _DX = (operand["name"] for operand in SCHEMAS["mse"]["operands"][:4])
 _WEIGHT, _CLASSES, _POSITIVE = "sample_weight", "class_weight", "pos_weight"
 
 
 def _row_weights(given: Mapping[str, Any], ones: Any) -> Any:
-    """What each sample's loss is multiplied by."""
+    """The factor of each sample's loss."""
     weights = ones if given.get(_WEIGHT) is None else given[_WEIGHT]
     if given.get(_CLASSES) is None:
         return weights
@@ -298,7 +298,7 @@ def _row_weights(given: Mapping[str, Any], ones: Any) -> Any:
 
 
 def _factor(shape: tuple[int, ...], scale: float, reduction: str, total: Any) -> Any:
-    """What an element's derivative is multiplied by; a sample's loss is the mean of its elements' losses."""
+    """The factor of each element's derivative. A sample's loss is the mean of its elements' losses."""
     columns = max(math.prod(shape[1:]), 1)
     return scale / {"sample": columns, "mean": columns * (total if shape[0] else 1), "sum": 1}[reduction]
 

@@ -20,7 +20,7 @@ __all__ = ["rms_norm", "rms_norm_vjp"]
 def rms_norm(x: ArrayLike, weight: ArrayLike | None = None, *, eps: float = 1e-6, out: Array | None = None) -> Array:
     """``x / sqrt(mean(x ** 2) + eps) * weight``, with the mean of each row.
 
-    A row is what lies along the last axis (Zhang and Sennrich, arXiv:1910.07467). Each row is read from memory once.
+    A row is the elements along the last axis (Zhang and Sennrich, arXiv:1910.07467). Each row is read from memory once.
 
     Args:
         x: (..., n); float32 or float64, any strides.

@@ -19,7 +19,7 @@ class Adam(Optimizer):
     ``p -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)``
 
     ``weight_decay`` is added to the gradient: ``grad += weight_decay * p``; ``AdamW`` shrinks the parameters instead.
-    ``amsgrad`` puts the largest ``v`` so far in the place of ``v``, and keeps it as one more array.
+    ``amsgrad`` uses the largest ``v`` so far in place of ``v``, and keeps it as one more array.
 
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015; Reddi, Kale and Kumar, "On the Convergence of Adam
     and Beyond", 2018.
@@ -51,7 +51,7 @@ class Adam(Optimizer):
 
     def native(self) -> tuple[str, dict[str, Any]]:
         values = self.hyperparameters()
-        del values["amsgrad"]  # the op sees it by its operands
+        del values["amsgrad"]  # the op infers it from its operands
         beta1, beta2 = values.pop("betas")
         return "adam", {"beta1": beta1, "beta2": beta2, **values, "decoupled": self.kind == "adamw"}
 

@@ -1,4 +1,4 @@
-"""What every optimizer is: a small immutable description. The arithmetic is native, in ``csrc/ops``."""
+"""The base class of optimizers, which are small immutable descriptions. The arithmetic is native, in ``csrc/ops``."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class Optimizer:
     ``lr`` is a float, a schedule or a function from the step to a rate. ``state_names`` lists the arrays, of a parameter's
     shape, that the rule keeps for each parameter; all begin at zero.
 
-    ``groups`` are dicts, each with ``"params"``, one pattern over the parameters' names or several, and the arguments
-    that are others for the parameters that match. ``*`` in a pattern stands for any letters, dots too. Each pattern must
-    match a parameter, and no parameter may be in two groups; those in none have the optimizer's own arguments.
+    ``groups`` are dicts, each with ``"params"``, one or several patterns over the parameters' names, and the arguments
+    that differ for the parameters that match. ``*`` in a pattern stands for any letters, including dots. Each pattern
+    must match a parameter, and no parameter may be in two groups; parameters in no group have the optimizer's own
+    arguments.
 
     >>> from gradring.optim import AdamW
     >>> AdamW(1e-3, groups=[{"params": "*.bias", "weight_decay": 0.0}, {"params": "0.weight", "lr": 1e-4}]).rule(1)
@@ -83,7 +84,7 @@ class Optimizer:
         return tuple(made)
 
     def _check_betas(self) -> None:
-        """Two numbers below 1, which become a tuple."""
+        """Check two numbers below 1, and make them a tuple."""
         betas: Any = getattr(self, "betas", None)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"[{type(self).__name__}] betas must be two numbers, got {betas!r}")
@@ -92,7 +93,7 @@ class Optimizer:
             self._check(f"betas[{i}]", beta, below=1.0)
 
     def _check_groups(self) -> None:
-        """What each ``__post_init__`` ends with: every group's arguments make a sound rule."""
+        """Check that every group's arguments make a valid rule. Each ``__post_init__`` ends with this."""
         self.rule(len(self.groups))
 
     @property
@@ -134,7 +135,8 @@ class Optimizer:
         return as_schedule(self.lr).range(first, count)
 
     def all_learning_rates(self, first: int, count: int) -> NDArray[np.float64]:
-        """As ``learning_rates``; where groups have other rates than the optimizer, a column for each of ``rates``."""
+        """The same as ``learning_rates``; if groups have other rates than the optimizer, with a column for each of
+        ``rates``."""
         if len(self.rates) == 1:
             return self.learning_rates(first, count)
         return np.stack([as_schedule(rate).range(first, count) for rate in self.rates], axis=1)
@@ -148,7 +150,7 @@ class Optimizer:
         """
         return float(self.learning_rates(update, 1)[0]) if callable(self.lr) else float(self.lr)
 
-    # What runs
+    # The op
 
     def hyperparameters(self) -> dict[str, Any]:
         """Everything but the learning rate and the groups, by name."""
@@ -176,19 +178,20 @@ class Optimizer:
         return not self.state_names or bool(set(self.state_names) & set(before.state_names))
 
     def native_of(self, number: int) -> tuple[str, dict[str, Any]]:
-        """As ``native``, for the parameters of a group: ``rate`` is the number of its learning rate among ``rates``."""
+        """The same as ``native``, for the parameters of a group: ``rate`` is the number of its learning rate among
+        ``rates``."""
         rule = self.rules[number]
         op, attributes = rule.native()
         rate = self.rates.index(rule.lr)
         return op, {**attributes, "rate": rate} if rate else attributes
 
     def _check(self, argument: str, value: float, below: float = math.inf) -> None:
-        """``0 <= value < below``, or an error that names the argument."""
+        """Check that ``0 <= value < below``; the error names the argument."""
         real(type(self).__name__, argument, value, least=0, below=below)
 
 
 def require_optimizer(optimizer: Any) -> None:
-    """``TypeError`` with the way out unless a trainer can take this for its optimizer."""
+    """Raise ``TypeError``, which says what to do, unless a trainer accepts this as its optimizer."""
     if isinstance(optimizer, Optimizer):
         return
     got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__

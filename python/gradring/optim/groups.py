@@ -1,4 +1,4 @@
-"""Groups of parameters that an optimizer treats otherwise than the rest: another rate, no decay."""
+"""Groups of parameters that an optimizer treats differently, such as with another rate or without decay."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["Group", "as_groups", "assigned"]
 
 
 class Group:
-    """Patterns over the parameters' names, and the optimizer's arguments for the parameters that they match. A value: it
-    compares, hashes and prints as its contents do.
+    """Patterns over the parameters' names, and the optimizer's arguments for the parameters that they match. It is a
+    value: it compares, hashes and prints by its contents.
 
     >>> Group(("*.bias",), {"weight_decay": 0.0})
     {'params': '*.bias', 'weight_decay': 0.0}
@@ -49,7 +49,7 @@ class Group:
 
 
 def as_groups(where: str, groups: Any, known: Sequence[str]) -> tuple[Group, ...]:
-    """What a user gives as ``groups``, checked but for the values, which the optimizer's own fields check."""
+    """Check what a user gives as ``groups``, except the values, which the optimizer's own fields check."""
     if isinstance(groups, (Mapping, str)) or not isinstance(groups, Iterable):
         raise TypeError(
             f"[{where}] groups must be a list of dicts such as {{'params': '*.bias', 'lr': 1e-3}}, got "

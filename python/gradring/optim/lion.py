@@ -14,7 +14,7 @@ __all__ = ["Lion"]
 @dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """Lion: steps of equal size, in the direction of a sign. It needs a smaller ``lr`` than AdamW, by a factor of 3 to 10,
-    and a ``weight_decay`` that is larger by as much.
+    and a ``weight_decay`` that is larger by the same factor.
 
     ``p -= lr * (sign(b1 * m + (1 - b1) * grad) + weight_decay * p);  m = b2 * m + (1 - b2) * grad``
 

@@ -19,8 +19,8 @@ _UP = ("accuracy", "top", "r2")
 
 @dataclass(frozen=True)
 class PlateauState:
-    """What a plateau has seen: the best value, the epochs since without a better one, those in which it does not count,
-    and the factor that the rate has by now."""
+    """The state of a plateau schedule: the best value, the epochs since then, the epochs of cooldown that are left, and
+    the current factor of the rate."""
 
     best: float = math.nan
     bad: int = 0
@@ -28,7 +28,7 @@ class PlateauState:
     factor: float = 1.0
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The state in a form that JSON can hold."""
         return {
             "best": None if math.isnan(self.best) else self.best,
             "bad": self.bad,
@@ -38,7 +38,7 @@ class PlateauState:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> PlateauState:
-        """What ``as_dict`` gave; ``ValueError`` if it makes no sense."""
+        """Restore a state from the result of ``as_dict``; ``ValueError`` if it is no such result."""
         best = math.nan if state["best"] is None else float(state["best"])
         bad, wait, factor = int(state["bad"]), int(state["wait"]), float(state["factor"])
         if bad < 0 or wait < 0 or not 0 <= factor <= 1:
@@ -48,7 +48,8 @@ class PlateauState:
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """The schedule that ``plateau`` makes. It holds no state of its own: a trainer keeps a ``PlateauState`` for each."""
+    """The schedule that ``plateau`` makes. It has no state: a trainer keeps a ``PlateauState`` for each such
+    schedule."""
 
     then: Schedule
     monitor: str
@@ -65,7 +66,7 @@ class Plateau(Schedule):
         return self.then.at(steps)
 
     def reduced(self, rates: Floats, factor: float) -> Floats:
-        """The rates once they have been reduced to ``factor`` of themselves."""
+        """The rates after a reduction to ``factor`` of themselves."""
         if factor == 1.0:
             return rates
         return np.minimum(rates, np.maximum(rates * factor, self.least))
@@ -100,8 +101,8 @@ def plateau(
 
     An improvement is one by more than ``threshold`` of the best value so far. After a reduction ``cooldown`` epochs do not
     count. No rate is reduced below ``least``. A metric with "accuracy", "top" or "r2" in its name improves upwards, any other
-    downwards; ``mode`` says it otherwise. ``monitor`` is a name in the history, such as ``"loss"`` or ``"val_accuracy"``.
-    What has been seen belongs to the trainer, whose checkpoints hold it. It is ``ReduceLROnPlateau`` of PyTorch.
+    downwards; ``mode`` overrides this. ``monitor`` is a name in the history, such as ``"loss"`` or ``"val_accuracy"``. The
+    trainer keeps the state of the schedule, and its checkpoints hold it. The rule is that of PyTorch's ``ReduceLROnPlateau``.
 
     >>> import gradring as gr
     >>> optimizer = gr.optim.AdamW(gr.optim.schedule.plateau(1e-3, "loss", factor=0.5, patience=3))

@@ -1,4 +1,4 @@
-"""What a learning rate may be: a number, a schedule, or a function from the step to a number."""
+"""Learning rates: numbers, schedules, or functions from the step to a number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Schedule(ABC):
     [0.1, 0.071, 0.058, 0.05]
     """
 
-    outermost: ClassVar[bool] = False  # whether no other schedule may have this one inside
+    outermost: ClassVar[bool] = False  # whether this schedule may not be inside another one
 
     @abstractmethod
     def at(self, steps: Floats) -> Floats:
@@ -113,12 +113,12 @@ def rate_of(function: str, argument: str, value: float) -> float:
 
 
 Rate: TypeAlias = float | Schedule | Callable[[int], float]
-"""What is accepted for a learning rate."""
+"""The types that are accepted as a learning rate."""
 
 
 def as_schedule(rate: Rate, function: str = "schedule", argument: str = "lr") -> Schedule:
-    """A schedule as it is, a float as a constant one, a function of the step as one that calls it; the two names go into
-    the error."""
+    """Convert a learning rate to a schedule: a float becomes a constant one, and a function becomes one that calls it.
+    The two names go into errors."""
     if isinstance(rate, Schedule):
         return rate
     if isinstance(rate, type):

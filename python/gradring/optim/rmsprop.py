@@ -13,7 +13,7 @@ __all__ = ["RMSprop"]
 
 @dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
-    """RMSprop in PyTorch's form: ``eps`` is added to the root.
+    """RMSprop in PyTorch's form: ``eps`` is added after the square root.
 
     ``g = grad + weight_decay * p;  v = alpha * v + (1 - alpha) * g**2;  d = g / (sqrt(v) + eps)``
     ``velocity = momentum * velocity + d;  p -= lr * velocity``

@@ -1,15 +1,15 @@
 """Learning-rate schedules: pure functions from the number of updates done so far to a learning rate.
 
 A schedule is called with a step (an ``int``, or an array of them) and knows nothing else, so it needs no state in a
-checkpoint and a native loop can ask for a whole range of steps at once. Beyond its last step it holds its last value.
-(``plateau`` alone looks at a metric; what it has seen is part of a trainer's state.) A plain ``float`` is accepted wherever
-a schedule is, and so is any function from the step to a rate:
+checkpoint and a native loop can ask for a whole range of steps at once. Beyond its last step it holds its last value. (Only
+``plateau`` reads a metric; its state is part of a trainer's state.) A plain ``float`` is accepted wherever a schedule is,
+and so is any function from the step to a rate:
 
 >>> import gradring as gr
 >>> gr.optim.SGD(lambda step: 0.1 / (1 + step)).learning_rates(0, 2)
 array([0.1 , 0.05])
 
-A function that depends on anything but the step will surprise: rates are asked for ahead of time. A subclass of
+The function must depend on nothing but the step, because rates are computed ahead of time. A subclass of
 ``Schedule`` has a method ``at``, from an array of steps to an array of rates, which is faster.
 
 >>> lr = warmup(cosine(0.1, steps=90), steps=10)
@@ -216,8 +216,8 @@ def one_cycle(
 
 
 def warmup(then: Rate, steps: int) -> Schedule:
-    """Rise in equal parts to the first rate of ``then``, reached at the last of ``steps`` steps; then follow it from
-    its own step 0."""
+    """Rise in equal parts to the first rate of ``then``, reached at the last of ``steps`` steps; then follow
+    ``then`` from its own step 0."""
     return _Warmup(inner_schedule(then, "warmup", "then"), _count("warmup", "steps", steps))
 
 

@@ -1,4 +1,4 @@
-"""Steps a trainer and its twins, and measures how far they are apart."""
+"""Runs steps of a trainer and of its twins, and measures how far apart they are."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def compare(
     """Train on ``batches`` of (x, y) here and in another library, and compare after every step.
 
     ``against`` is ``"torch"``, or ``"numpy"`` for a plain implementation that needs nothing installed. ``trainer`` (or
-    a session) must be fresh, without an update done, and is trained by this. The other library runs twice, from the
-    same weights: in float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone
-    does. Compared are the loss, every gradient (before clipping; running sums where gradients accumulate) and every
+    a session) must be fresh, without an update done, and this trains it. The other library runs twice, from the same
+    weights: in float64, which is taken as the truth, and in the trainer's dtype, which shows what rounding alone does.
+    The report compares the loss, every gradient (before clipping; running sums if gradients accumulate) and every
     parameter.
 
     ``forward(params, x)`` is the model in PyTorch, for one that :func:`torch_forward` cannot translate; ``params`` has
     tensors under our names and in our layout, (in, out) for a ``Linear``. ``tolerance`` is 1e-5 of a tensor's largest
     element, or 4 times the other's own error, for float32, and 1e-10 for float64.
 
-    Looking at gradients keeps the trainer from updating parameters while a gradient's tile is hot: ``gradients=False``
-    leaves that on, and compares losses and parameters alone.
+    To compare gradients, the trainer must not fuse updates into the products that make them. ``gradients=False`` keeps
+    the fusion, and compares only losses and parameters.
 
     Raises ``ImportError`` without PyTorch, ``ValueError`` for a trainer that has trained before.
     """

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 class Formulas:
     """One batch through a model, in one precision. ``grads`` are the gradients of the parameters, to which each backward
-    pass adds. It is what a rule of an op calls its tape: the nodes that the rule adds are computed at once.
+    pass adds. It is the tape that an op's rule gets: it computes the nodes that the rule adds immediately.
 
     ``nearest_kink`` is the smallest distance of any ReLU's input from 0.
     """
@@ -50,7 +50,7 @@ class Formulas:
         return self._array(self._output)
 
     def backward(self, slope: Array) -> None:
-        """Add the gradients of the parameters, given that by the output."""
+        """Add the gradients of the parameters, from the gradient by the output."""
         self._add(self._output, slope)
         for node in reversed(self._nodes):
             y = node.outputs["y"]
@@ -77,7 +77,7 @@ class Formulas:
         targets = {role: node.inputs[name] for name, role in derivative.gives.items() if name in node.inputs}
         self.contribute_all(targets, derivative.op, derivative.operands(names, dy), **passed)
 
-    # What a rule calls (``ops/_declare.py``, Tape)
+    # Methods that a rule calls (``ops/_declare.py``, Tape)
 
     graph: Graph
 
@@ -96,17 +96,17 @@ class Formulas:
     def contribute(
         self, target: str, op: str, role: str, inputs: Mapping[str, str], *, effects: str = "", **attributes: Any
     ) -> None:
-        """The result ``role`` of an op is a gradient of ``target``."""
+        """Add the result ``role`` of an op to the gradient of ``target``."""
         self.contribute_all({role: target}, op, inputs, **attributes)
 
     def contribute_all(self, targets: Mapping[str, str], op: str, inputs: Mapping[str, str], **attributes: Any) -> None:
-        """Results of an op, by name, are gradients of ``targets``."""
+        """Add results of an op, by name, to the gradients of ``targets``."""
         made = self._made(op, inputs, attributes)
         for role, target in targets.items():
             self._add(target, made[role])
 
     def pass_on(self, target: str, gradient: str) -> None:
-        """``gradient`` itself is a gradient of ``target``."""
+        """Add ``gradient`` to the gradient of ``target``."""
         self._add(target, self._array(gradient))
 
     # Arrays

@@ -1,5 +1,5 @@
 """The same model and training in NumPy, by the formulas that the ops declare and without regard to speed. It is the reference
-where PyTorch is missing."""
+if PyTorch is not installed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Array = NDArray[Any]
 class PlainTwin:
     """Trains with NumPy in one precision; the same interface as :class:`gradring.parity.Twin`.
 
-    ``nearest_kink`` is the smallest distance of any ReLU's input from 0 so far: a rounding error larger than that may
-    turn a derivative from 0 to 1.
+    ``nearest_kink`` is the smallest distance of any ReLU's input from 0 so far: a larger rounding error may change a
+    derivative from 0 to 1.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class PlainTwin:
         self.nearest_kink = float("inf")
 
     def step(self, x: Array, y: Array) -> float:
-        """One batch. ``grads`` then has its gradients before clipping; accumulating, sums over samples."""
+        """Train on one batch. ``grads`` then has its gradients before clipping, or sums over samples if batches
+        accumulate."""
         if not self._pending:
             self.grads = {name: np.zeros_like(array) for name, array in self.params.items()}
         batch = Formulas(self._model, self.params, self.grads, np.asarray(x), self._dtype)

@@ -9,7 +9,7 @@ __all__ = ["Mismatch", "Report", "Tolerance"]
 
 
 class Mismatch(AssertionError):
-    """Two trainings that should be the same are not; the message has the worst tensors and steps."""
+    """Two trainings that should be equal are not; the message has the worst tensors and steps."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Tolerance:
     """How far a tensor may be from the other library's in float64.
 
     An error is ``max |ours - truth| / max |truth|`` over one tensor after one step, and must be at most ``relative``,
-    or ``peer`` times the largest error that the other made itself on that tensor up to that step in our precision:
-    rounding differences grow from step to step, for everyone alike.
+    or ``peer`` times the largest error of the other library, in our precision, on that tensor up to that step:
+    rounding differences grow from step to step in every library.
     """
 
     relative: float
@@ -68,7 +68,7 @@ class Report:
         return bool(self.records) and all(record.excess(self.tolerance) <= 1 for record in self.records)
 
     def check(self) -> None:
-        """Raise :class:`Mismatch` unless all is equal."""
+        """Raise :class:`Mismatch` unless all records are within the tolerance."""
         if not self.equal:
             first = next((r for r in self.records if not r.excess(self.tolerance) <= 1), None)
             at = "nothing was compared" if first is None else f"first: {_line(first, self.tolerance)}"

@@ -104,10 +104,11 @@ class Twin:
         self.grads: dict[str, NDArray[Any]] = {}
 
     def step(self, x: NDArray[Any], y: NDArray[Any]) -> float:
-        """One batch. ``grads`` then has its gradients before clipping; accumulating, sums over samples."""
+        """Train on one batch. ``grads`` then has its gradients before clipping, or sums over samples if batches
+        accumulate."""
         import torch
 
-        # A function of the caller's gets floats, as it always did.
+        # A ``forward`` that the caller gave always gets floats.
         own = self._own and x.dtype.kind in "iu"
         inputs = torch.from_numpy(np.ascontiguousarray(x, np.int64 if own else self._dtype))
         whole = self._accumulate == 1

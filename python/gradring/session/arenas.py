@@ -18,10 +18,10 @@ Array = NDArray[Any]
 
 
 class Arenas:
-    """Shared memory for one model, as a ``Memory`` lays it out: its parameters, which the store holds, and what training
-    keeps beside them.
+    """Shared memory for one model, as a ``Memory`` lays it out: its parameters, which the store holds, and the other
+    arrays that training keeps.
 
-    Each arena is reserved in full when it is made. Without a ``memory`` there are the parameters alone.
+    Each arena is reserved in full when it is made. Without a ``memory`` there are only the parameters.
     """
 
     def __init__(self, store: Store, memory: Memory | None = None) -> None:
@@ -32,7 +32,7 @@ class Arenas:
                 self._blocks[arena.name] = (arena.kind, _core.SharedArena(arena.bytes))
 
     def native(self) -> list[tuple[str, str, Any]]:
-        """Name, kind and memory of each, as ``_core.Engine`` takes them."""
+        """The name, kind and memory of each arena, in the form for ``_core.Engine``."""
         return [(name, kind, block) for name, (kind, block) in self._blocks.items()]
 
     def gradients(self, memory: Memory) -> dict[str, Array]:
@@ -46,11 +46,11 @@ class Arenas:
             f"{name}.{parameter}": self._view(memory, f"state.{name}[{parameter}]")
             for name in names
             for parameter in self.store.shapes
-            if gradient_name(parameter) in memory.places  # else it is frozen
+            if gradient_name(parameter) in memory.places  # the parameter is not frozen
         }
 
     def replace_state(self, memory: Memory, names: Iterable[str], before: Mapping[str, Array]) -> dict[str, Array]:
-        """Other memory for the optimizer's arrays, with the values that they had before, or zeros; its views."""
+        """Make new memory for the optimizer's arrays, with their old values or zeros; returns the views."""
         kept = {name: entry for name, entry in self._blocks.items() if entry[0] != "state"}
         made = {
             arena.name: ("state", _core.SharedArena(arena.bytes))

@@ -23,7 +23,7 @@ Progress: TypeAlias = Callable[[int, dict[str, float]], None]
 
 
 class BaseSession(ABC):
-    """Where the steps of one training run: the parameters, the optimizer's state, and how many updates they have seen.
+    """The steps of one training run here. It has the parameters, the optimizer's state, and the number of updates.
 
     ``Session`` trains a model; ``UserSession`` updates parameters with gradients that the user's function computes.
     """
@@ -87,8 +87,8 @@ class BaseSession(ABC):
 
     @abstractmethod
     def set_optimizer(self, optimizer: Optimizer) -> None:
-        """Use this one from the next step on. After one of the same kind, its state goes on under the names that both
-        have; all else begins at zero."""
+        """Use this optimizer from the next step on. States of the old one that have the same names are kept; all
+        others begin at zero."""
 
     @abstractmethod
     def rates_changed(self) -> None:
@@ -96,11 +96,11 @@ class BaseSession(ABC):
 
     @abstractmethod
     def loaded(self) -> None:
-        """The parameters are now those of a file, or as good as fresh."""
+        """Called after the parameters were loaded from a file or filled again."""
 
     @abstractmethod
     def holding(self) -> AbstractContextManager[None]:
-        """Refuses, while a fit runs, that parameters are filled anew or moved."""
+        """Within the block, which is a fit, parameters cannot be filled again or moved."""
 
     # Data
 
@@ -114,7 +114,7 @@ class BaseSession(ABC):
 
     @abstractmethod
     def require_fit(self, source: Any) -> None:
-        """Raise now what validation data would raise after an epoch."""
+        """Raise the error now that validation data would raise after an epoch."""
 
     # Runs
 
@@ -142,7 +142,7 @@ class BaseSession(ABC):
     def plan(self) -> Any:
         """The plan of a step, which can be printed."""
 
-    # The position in the epoch. Steps that a callback takes do not move it.
+    # The position in the epoch. Steps of a callback do not change it.
 
     @abstractmethod
     def _passes(self) -> int:

@@ -41,7 +41,7 @@ class Look:
         return math.prod(self.shape)
 
     def reshape(self, size: int) -> Look:
-        """One axis with all elements; ``size`` is -1, as for an array."""
+        """The shape as one axis; ``size`` is -1 as for an array."""
         return Look((self.size,), self.dtype)
 
 
@@ -63,7 +63,7 @@ class Bound:
     """Fields in the order of a session's names, the targets last: arrays, or a ``Look`` each if ``feed`` has them.
 
     ``slots`` are their numbers in a batch of the feed. ``weight`` are the samples' weights, if there are any, and
-    ``weight_slot`` is their number. ``copied`` says that an array here is not the one that was given.
+    ``weight_slot`` is their number. ``copied`` says whether an array here is a copy of the given one.
     """
 
     fields: tuple[Any, ...]
@@ -116,8 +116,8 @@ def bind(
     """The fields ``names``, the last of which are the targets, of equally many samples, and their weights, if there are any.
 
     ``given`` is a mapping of arrays by name, arrays in the order of the names, or a loader's ``Fields``, which are in this
-    ``order`` if they have names. Arrays will be fed in any order: they take the ``slots`` that a loader had before them.
-    With ``weightless`` all weights may be zero, as in one batch of many.
+    ``order`` if they have names. The order of arrays does not matter: they get the ``slots`` that a loader used before.
+    With ``weightless`` all weights may be zero, which is allowed in one batch of many.
     """
     looks = getattr(given, "looks", None)
     feed: Fields | None = None if looks is None else given
@@ -187,7 +187,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def check_target(wanted: tuple[int, ...], y: Array | Look, loss: Loss) -> None:
-    """``y`` has rows of the target's shape."""
+    """Check that the rows of ``y`` have the target's shape."""
     if y.shape[1:] != wanted[1:]:
         raise ValueError(
             f"[{loss.kind}] y is {y.shape}, the model gives {wanted} for a batch of {wanted[0]}: "

@@ -13,7 +13,7 @@ __all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source"]
 
 
 class Mean:
-    """A weighted mean; NaN of nothing."""
+    """A weighted mean; NaN if there is nothing to average."""
 
     def __init__(self) -> None:
         self._sum = self._weight = 0.0
@@ -46,18 +46,18 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
 
 def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None) -> Iterator[Any]:
     """The batches of an epoch (None: the one at hand) from number ``start`` on, up to number ``limit`` or the source's
-    length; of a source that cannot begin there, the first are skipped."""
+    length; if the source cannot begin there, the first batches are skipped."""
     if epoch is not None and hasattr(source, "set_epoch"):
         source.set_epoch(epoch)
     if isinstance(source, Loader):
         return itertools.islice(source.batches(start), None if limit is None else max(limit - start, 0))
     ends = [end for end in (length_of(source), limit) if end is not None]
-    # islice takes no batch beyond the last one, so that a source without an end is not asked for more.
+    # islice reads no batch after the last one, so a source without an end works.
     return itertools.islice(iter(source), start, max(min(ends), start) if ends else None)
 
 
 def length_of(source: Any) -> int | None:
-    """The batches of an epoch, if the source can tell."""
+    """The number of batches of an epoch, if the source knows it."""
     try:
         return len(source)
     except (TypeError, NotImplementedError):

@@ -29,7 +29,7 @@ _LARGEST_BATCH = 1024
 
 
 class _NoOperation(Exception):
-    """A model, such as Flatten or Dropout alone, hands its input on."""
+    """The model, such as Flatten or Dropout alone, returns its input."""
 
 
 class Forward:
@@ -40,7 +40,7 @@ class Forward:
         self.store = model.store if store is None else store
         self._model, self._lanes = model, _core.usable_cores() if lanes is None else lanes
         self._inside: set[int] = set()  # the threads
-        self._free: list[_Pass] = []  # a list's methods are atomic, so a thread that takes one out has it alone
+        self._free: list[_Pass] = []  # a list's methods are atomic, so a thread that removes one is its only user
 
     def __call__(self, *inputs: ArrayLike, batch_size: int = _LARGEST_BATCH) -> NDArray[Any]:
         """The outputs for all samples, ``batch_size`` at a time."""

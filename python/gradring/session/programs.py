@@ -20,7 +20,7 @@ __all__ = ["Programs"]
 
 
 class Programs:
-    """A native engine over a model's arenas. A program is planned for each mode and batch shape when it first comes, and
+    """A native engine over a model's arenas. Each mode and batch shape gets a program when it first occurs, which is
     kept."""
 
     stale = False
@@ -43,8 +43,8 @@ class Programs:
         self._signature: Any = None
 
     def expect(self, signature: Any) -> bool:
-        """Batches whose rows look so come next; False if earlier ones looked otherwise, or if the model has changed: all
-        programs are forgotten then, as they are found by their number of rows alone."""
+        """Prepare for batches with this signature. If earlier ones had another signature, or if the model has changed,
+        forget all programs (they are found by their number of rows alone) and return False."""
         if signature == self._signature and not self.stale:
             return True
         self.clear()
@@ -59,7 +59,8 @@ class Programs:
         graph, output = build()
         made = plan(graph, output, mode=mode.partition(" ")[0])
         barriers = self.native.add(mode, rows, **made.native())
-        # Keep no data that only a printed plan needs, because thousands of small models may be alive. It can be made again.
+        # Keep no data that only a printed plan needs, because thousands of small models may be alive. A plan can be
+        # made again.
         named = tuple(i for i in made.instructions if i.limit() is not None)  # for errors
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
@@ -87,7 +88,7 @@ class Programs:
         return replace(self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows))
 
     def raise_callback(self) -> None:
-        """Raise what a Python layer raised inside a program, if one did."""
+        """Raise the exception of a Python layer inside a program, if there is one."""
         for _, layer in self.model.walk():
             if isinstance(layer, Function) and layer.failures:
                 error = layer.failures[0]

@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 
 
 class Rates:
-    """The rates of an optimizer, a column for each where groups have their own, and what their plateaus have seen."""
+    """The rates of an optimizer, with a column for each if groups have their own, and the states of plateau
+    schedules."""
 
     _optimizer: Optimizer
 
@@ -29,7 +30,8 @@ class Rates:
         self.use(optimizer)
 
     def use(self, optimizer: Optimizer) -> None:
-        """Those of this optimizer from now on. Of its plateaus, equal ones of the optimizer before go on."""
+        """Use the rates of this optimizer from now on. Plateau schedules that the old one also had keep their
+        states."""
         old = [(self._optimizer.rates[n], state) for n, state in self._seen.items()]
         self._optimizer = optimizer
         self._plateaus = {n: rate for n, rate in enumerate(optimizer.rates) if isinstance(rate, Plateau)}
@@ -41,7 +43,7 @@ class Rates:
         self._forget()
 
     def _forget(self) -> None:
-        """The rates that were computed ahead are others now."""
+        """Forget the rates that were computed ahead, because they have changed."""
         self._first, self._ahead = 0, np.empty(0)
         if self._constant:
             self._ahead = self._optimizer.all_learning_rates(0, 1)
@@ -52,8 +54,8 @@ class Rates:
         return self._ahead[:1] if self._constant else None
 
     def next(self, first: int, count: int = AHEAD) -> Floats:
-        """The rates of updates from number ``first`` (from 0) on: of ``count``, or fewer but many. The first of a row is
-        the optimizer's own."""
+        """The rates of up to ``count`` updates from number ``first`` (from 0) on. The first rate of a row is the
+        optimizer's own."""
         if self._constant:
             if len(self._ahead) < count:
                 self._ahead = _repeated(tuple(self._ahead[:1].ravel().tolist()))
@@ -82,7 +84,7 @@ class Rates:
     # Plateaus
 
     def require(self, names: Sequence[str]) -> None:
-        """``ValueError`` if a plateau waits for a metric that no epoch will have."""
+        """Raise ``ValueError`` if a plateau schedule waits for a metric that no epoch will have."""
         for plateau in self._plateaus.values():
             if plateau.monitor not in names:
                 close = difflib.get_close_matches(plateau.monitor, names, 1)
@@ -93,7 +95,7 @@ class Rates:
                 )
 
     def observe(self, metrics: Mapping[str, float]) -> bool:
-        """An epoch of ``fit`` has ended; whether a rate is reduced from now on."""
+        """Report the end of an epoch of ``fit``. Returns whether a rate is reduced from now on."""
         before = dict(self._seen)
         for number, plateau in self._plateaus.items():
             if plateau.monitor in metrics:
@@ -104,33 +106,33 @@ class Rates:
         return changed
 
     def begin_anew(self) -> None:
-        """As if no epoch had been."""
+        """Forget all epochs."""
         self._seen = dict.fromkeys(self._plateaus, PlateauState())
         self._forget()
 
     def state(self) -> list[dict[str, Any] | None]:
-        """What plateaus have seen, for a checkpoint: an entry for each rate, and none without plateaus."""
+        """The states of plateau schedules, for a checkpoint: an entry for each rate; empty without such schedules."""
         if not self._plateaus:
             return []
         columns = range(len(self._optimizer.rates))
         return [self._seen[number].as_dict() if number in self._seen else None for number in columns]
 
     def misfit(self, state: Sequence[Any]) -> str:
-        """Why a state of ``state`` is none of this optimizer; empty if it is."""
+        """A text that says why a result of ``state`` does not fit this optimizer; empty if it fits."""
         there = {number for number, entry in enumerate(state) if entry is not None}
         if there == set(self._plateaus):
             return ""
         return f"it has {len(there)} plateau schedules with a state, and {self._optimizer} has {len(self._plateaus)}"
 
     def restore(self, state: Sequence[Any]) -> None:
-        """Take over what ``state`` gave."""
+        """Restore a result of ``state``."""
         self._seen = {number: PlateauState.from_dict(state[number]) for number in self._plateaus}
         self._forget()
 
 
 @lru_cache(maxsize=16)
 def _repeated(row: tuple[float, ...]) -> Floats:
-    """Equal rates, or rows of them: one array for all sessions, of which there may be thousands."""
+    """An array of equal rates, or of equal rows. All sessions share it, because there may be thousands."""
     rates = np.full(AHEAD, row[0], np.float64) if len(row) == 1 else np.tile(row, (AHEAD, 1))
     rates.flags.writeable = False
     return rates

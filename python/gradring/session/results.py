@@ -83,7 +83,7 @@ class Sums:
         return self.values["loss_sum"] / weight if weight else float("nan")
 
     def require_weight(self, weighted: bool) -> None:
-        """``ValueError`` if all samples that were read have the weight zero."""
+        """Raise ``ValueError`` if all samples that were read have the weight zero."""
         if weighted and self.values.get("samples") and not self.values.get("loss_weight"):
             raise ValueError(
                 f"[Trainer] weight: all {self.count('samples')} weights are zero, so there is nothing to "
@@ -91,7 +91,7 @@ class Sums:
             )
 
     def accuracy(self) -> float | None:
-        """The share of right answers, if they are counted."""
+        """The share of right answers, if the loss counts them."""
         samples = self.values.get("samples", 0)
         return self.values["correct"] / samples if self._classified and samples else None
 
@@ -104,7 +104,7 @@ class Sums:
         return _metrics(self.loss(), self.accuracy())
 
     def report(self, rates: Any, updates: int, seconds: float) -> Report:
-        """The means so far; ``updates`` of the last chunk had ``rates``."""
+        """The means so far. ``updates`` is the number of updates of the last chunk, and ``rates`` are theirs."""
         rate = float(np.ravel(rates[max(updates - 1, 0)])[0])  # the optimizer's own comes before those of groups
         return Report(self.count("steps"), self.count("samples"), self.loss(), self.accuracy(), rate, seconds)
 
@@ -118,7 +118,7 @@ class Sums:
 class Predicted:
     """An epoch's predictions and targets, for metrics that need them all; nothing is kept for those that do not.
 
-    Each batch is predicted with the parameters that it meets, without dropout.
+    Each batch is predicted with the parameters before its update, without dropout.
     """
 
     def __init__(self, metrics: Metrics, forward: Callable[..., NDArray[Any]], before: Measured | None = None) -> None:

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 
 def step(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> dict[str, ArrayLike]:
-    """The arguments of ``Session.step`` by name; Python's own words for a wrong one name this function."""
+    """Its signature names the arguments of ``Session.step``, so that Python's own errors for wrong arguments fit."""
     return {"x": x, "y": y} if weight is None else {"x": x, "y": y, WEIGHT: weight}
 
 
@@ -38,14 +38,14 @@ class Session(SessionState):
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (integer labels), ``"mse"`` or
     ``"binary_cross_entropy"`` (targets of the output's shape, the model giving logits). A batch has the fields ``names``:
-    the model's inputs, and the targets ``"y"``, and may have the samples' weights as ``"weight"``. A program is planned for
-    each batch shape when it first comes, and kept.
-    ``threads`` is the most that a step may use; whether one or all are faster is measured, and the results have the
-    same bits either way. ``accumulate`` batches make one update, whose gradient is the mean over all their samples.
-    ``nonfinite`` is ``"raise"`` (NonFinite before anything changes) or ``"ignore"``. ``fuse_update`` lets the optimizer
-    take gradients tile by tile as they are made, which then are never all there to look at; None decides.
+    the model's inputs, and the targets ``"y"``, and may have the samples' weights as ``"weight"``. Each batch shape gets a
+    program when it first occurs, which is kept. ``threads`` is the most that a step may use; a measurement decides whether
+    one or all are faster, and the results have the same bits either way. ``accumulate`` batches make one update, whose
+    gradient is the mean over all their samples. ``nonfinite`` is ``"raise"`` (NonFinite before anything changes) or
+    ``"ignore"``. ``fuse_update`` lets the optimizer use each tile of a gradient as soon as it is made, so the whole
+    gradient is never in memory; None lets the session decide.
 
-    One thread at a time may use a session; several sessions may run at once.
+    One thread at a time may use a session; several sessions may run at the same time.
 
     >>> import numpy as np
     >>> from gradring import nn, optim
@@ -88,7 +88,7 @@ class Session(SessionState):
         self._native.trace(on)
 
     def _stop_fast_path(self) -> None:
-        if len(self.names) == 2:  # no array has an axis of -1 elements
+        if len(self.names) == 2:  # matches no array: none has an axis of -1 elements
             _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
 
     def _given(self, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -107,7 +107,7 @@ class Session(SessionState):
         return {**dict(zip(taken, given, strict=True)), **named}
 
     def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
-        """A step that checks, converts, plans and explains; it tells the fast path what to expect next time."""
+        """A step that checks, converts, plans and explains errors. It sets what the fast path accepts the next time."""
         fields = self._given(given, named)
         self._require_settled()
         self._require_own_store()
@@ -145,9 +145,9 @@ class Session(SessionState):
     ) -> EpochResult:
         """Train on one epoch of arrays ``(x, y)``, natively and without Python's lock.
 
-        Instead of arrays it may be given a loader's fields (``Loader.fields``), whose own batch size and order count.
-        ``order`` is what ``_core.ArrayFeed`` takes: ``shuffle``, ``seed``, ``epoch``, ``drop_last``, ``start_batch``,
-        ``rank``, ``world_size`` and ``pad``.
+        In place of arrays it accepts a loader's fields (``Loader.fields``), whose own batch size and order then
+        apply. ``order`` has the arguments of ``_core.ArrayFeed``: ``shuffle``, ``seed``, ``epoch``,
+        ``drop_last``, ``start_batch``, ``rank``, ``world_size`` and ``pad``.
 
         ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or
         Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
@@ -212,8 +212,9 @@ class Session(SessionState):
         world_size: int = 1,
         sums: Sums | None = None,
     ) -> dict[str, float]:
-        """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout or
-        updates. In errors batches are counted from ``first_batch``. ``sums`` has what came before, to be added to."""
+        """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout
+        or updates. Errors count batches from ``first_batch``. ``sums`` has the totals of earlier batches, to which
+        these are added."""
         self._require_own_store()
         many = sums is not None
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size, weightless=many)
@@ -262,7 +263,7 @@ class Session(SessionState):
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
 
     def _bind_loader(self, source: Loader, start: int = 0, *, in_order: bool = False) -> Bound:
-        arrays = source.arrays  # read where they lie, by the step's own threads; anything else is fed
+        arrays = source.arrays  # the step's own threads read them where they lie; other sources need a feed
         if arrays is not None:
             return self._bind(arrays, rows=source.batch_size)
         return self._bind(source.fields(start, in_order=in_order), rows=source.batch_size, order=source.names)
@@ -331,7 +332,7 @@ class Session(SessionState):
             self._last_weighted = bound.weight is not None
         for batch in batches:
             fields = fields_in(batch, self.names)
-            # predict before the update, as the loss is computed
+            # predict before the update, with the parameters for which the loss is computed
             predicted.add(fields[: len(self.names)])
             self._batch, self._many = done, True
             try:

@@ -41,7 +41,7 @@ Array = NDArray[Any]
 
 
 class SessionState(BaseSession):
-    """The part of a ``Session`` that is there between steps."""
+    """The part of a ``Session`` that lasts from step to step."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SessionState(BaseSession):
             seed=seed,
         )
         self.model, self.loss, self.optimizer = model, as_loss("Session", loss), optimizer
-        self._plain: Loss | None = None  # the loss without class weights, where labels decide these
+        self._plain: Loss | None = None  # the loss without class weights, if the labels decide these
         if isinstance(class_weight, str):
             choice(
                 "Trainer",
@@ -86,12 +86,12 @@ class SessionState(BaseSession):
                 ("balanced",),
                 "a dict or an array with a weight for each class",
             )
-            self.loss.with_class_weight({0: 1.0})  # whether it takes any
+            self.loss.with_class_weight({0: 1.0})  # raises unless the loss accepts class weights
             self._plain = self.loss
         elif class_weight is not None:
             self.loss = self.loss.with_class_weight(class_weight)
         self._settled = self._plain is None
-        self._classes: int | None = None  # how many there are, once "balanced" has asked
+        self._classes: int | None = None  # the number of classes, once "balanced" has needed it
         self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
         self._check_finite = options.nonfinite == "raise"
@@ -103,7 +103,7 @@ class SessionState(BaseSession):
             )
         store = model.astype(options.dtype).store
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
-        optimizer.assigned(list(store.shapes), self.frozen)  # its patterns match
+        optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
         memory = training_memory(store.layout, store.dtype, optimizer, self.frozen)
         self._arenas = Arenas(store, memory)
         self._programs = Programs(
@@ -119,11 +119,11 @@ class SessionState(BaseSession):
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
         self.state = self._arenas.states(memory, optimizer.state_names)
-        self._last_rows = 0  # how many rows the last training step had, and how its inputs looked
+        self._last_rows = 0  # the rows of the last training step, and the shapes and dtypes of its inputs
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
         self._last_weighted = False
         self._target: tuple[tuple[int, ...], str] | None = None  # the shape of a row, and the dtype that programs read
-        self._weight_slot: int | None = None  # of the programs for batches with weights
+        self._weight_slot: int | None = None  # the weights' number in a batch, for programs with weights
         self._slots = tuple(range(len(self.names)))  # the numbers of the fields in a batch
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which programs read the fields
         self._looks: dict[
@@ -133,8 +133,8 @@ class SessionState(BaseSession):
 
     @property
     def grads(self) -> dict[str, Array]:
-        """The gradients that the next steps will make, by parameter: live arrays. Asking for them turns ``fuse_update``
-        off, as it would not make them."""
+        """The gradients that the next steps will make, by parameter: live arrays. Reading them turns ``fuse_update``
+        off, because it would not make them."""
         if self.fuse_update is not False:
             self.fuse_update = False
             self._programs.clear()
@@ -175,7 +175,7 @@ class SessionState(BaseSession):
 
     @property
     def draw_count(self) -> int:
-        """Training passes so far, which key dropout."""
+        """Training passes so far; each has other random numbers for dropout."""
         draws: int = self._native.draws
         return draws
 
@@ -243,7 +243,7 @@ class SessionState(BaseSession):
             store.fits -= 1
 
     def forget(self) -> None:
-        """Drop the gradients that wait for an update, as if their batches had never come."""
+        """Drop the gradients that wait for an update, as if their batches had never been read."""
         self._native.drop_pending()
 
     # The optimizer
@@ -278,7 +278,7 @@ class SessionState(BaseSession):
         return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
 
     def totals(self) -> dict[str, float]:
-        """Sums over the training so far, native ones: of losses, their weights, samples, right answers, seconds."""
+        """Native sums over the training so far: of losses, their weights, samples, right answers, seconds."""
         totals: dict[str, float] = self._native.totals()
         return totals
 
@@ -299,7 +299,8 @@ class SessionState(BaseSession):
     def _bind(
         self, given: Any, *, rows: int | None = None, order: Sequence[str] | None = None, weightless: bool = False
     ) -> Bound:
-        """The fields of batches of ``rows`` (all that are given), checked; programs for other fields are forgotten."""
+        """Check the fields of batches of ``rows`` rows (by default all samples), and forget programs for other
+        fields."""
         bound = bind(given, self.names, self.loss, self.dtype, order=order, slots=self._slots, weightless=weightless)
         self._expect(bound, len(bound) if rows is None else min(rows, len(bound)))
         return bound
@@ -320,7 +321,7 @@ class SessionState(BaseSession):
         if any(field.dtype.kind in "iu" for field in bound.fields[:-1]):  # the layers decide whether they stay integers
             try:
                 graph, _ = trace(self.model, self._inputs(rows), training=False, dtype=self.dtype)
-            except BaseException:  # Ctrl-C too: else these fields would count as known, with the dtypes of others
+            except BaseException:  # also for Ctrl-C: these fields must not count as known with other fields' dtypes
                 self._programs.clear()
                 raise
             reads = tuple(graph.values[name].dtype for name in self.names[:-1])
@@ -329,7 +330,7 @@ class SessionState(BaseSession):
         self._target = (target.shape[1:], self._dtypes[-1])
 
     def settle_class_weight(self, labels: Array | None) -> None:
-        """Weigh the classes so that all count alike in these labels, if that is what was asked for; None: they do not lie in
+        """For "balanced": weigh the classes so that all count equally in these labels; None: the labels are not in
         memory."""
         if self._plain is None:
             return
@@ -341,7 +342,7 @@ class SessionState(BaseSession):
         if self._classes is None:
             graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
             self._classes = 2 if self._plain.kind == "binary_cross_entropy" else graph.values[output].shape[-1]
-        # Counted anew for each epoch: the array may hold other labels by now.
+        # Count again in each epoch, because the array may have other labels by now.
         loss = self._plain.with_class_weight(balanced(labels, self._classes))
         if loss != self.loss:
             self.loss = loss
@@ -357,7 +358,7 @@ class SessionState(BaseSession):
             )
 
     def _stop_fast_path(self) -> None:
-        """The programs to come may read other fields than those that the fast path of a step expects."""
+        """Reset the fast path of a step, because the next programs may read other fields than it accepts."""
 
     def _inputs(self, rows: int) -> dict[str, Input]:
         return {name: Input((rows, *row), integers, slot) for name, (row, integers, slot) in self._looks.items()}
@@ -373,7 +374,7 @@ class SessionState(BaseSession):
         return bound.feed.open([dtype for _, _, dtype in by_slot])
 
     def _ensure(self, mode: str, rows: int, bound: Bound, reads: tuple[str, ...]) -> bool:
-        """Make the program for a batch of ``rows`` of these fields, which a feed gives in the dtypes ``reads``.
+        """Make the program for a batch of ``rows`` rows of these fields, which a feed delivers in the dtypes ``reads``.
 
         Between two chunks a callback or another thread may have run the session on other fields, or changed a layer.
         """
@@ -450,7 +451,7 @@ class SessionState(BaseSession):
                 raise error
             raise RuntimeError("[Session] a callback failed without saying why")
         if result["fault"] == "gradient":
-            self.forget()  # the sums of micro-batches hold what was found
+            self.forget()  # the sums of micro-batches contain the infinite gradient
         plans = self._programs.plans.values()
         updates = self.step_count if training else None
         raise fault_error(result, loss=self.loss.kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
@@ -460,5 +461,5 @@ class SessionState(BaseSession):
 
 
 def _mode(mode: str, weighted: bool) -> str:
-    """What the programs for batches that have weights, or have none, are called."""
+    """The mode of programs for batches with or without weights."""
     return f"{mode} weighted" if weighted else mode

@@ -106,13 +106,13 @@ class UserSession(BaseSession):
         return self._updates
 
     def step_of(self, *batch: Any, **named: Any) -> float:
-        """``step(x, y)`` hands the tuple on, ``step(batch)`` the batch itself."""
+        """Run a step: ``step(x, y)`` passes the tuple to the function, and ``step(batch)`` the batch itself."""
         if named or not batch:
             raise TypeError("[step] takes a batch by position: step(batch) or step(x, y, ...)")
         return self.step(batch[0] if len(batch) == 1 else batch)
 
     def step(self, batch: Any) -> float:
-        """One batch; one update too, unless gradients accumulate. Returns the loss."""
+        """Run one batch, and an update unless gradients accumulate. Returns the loss."""
         began = time.perf_counter()
         if self._pending == self._options.accumulate:  # an interrupt came before the update
             self.flush()
@@ -128,7 +128,7 @@ class UserSession(BaseSession):
         return result.loss
 
     def holding(self) -> AbstractContextManager[None]:
-        """Hold nothing, because the arrays belong to the caller."""
+        """Do nothing, because the arrays belong to the caller."""
         return nullcontext()
 
     def _passes(self) -> int:
@@ -186,7 +186,7 @@ class UserSession(BaseSession):
         """Check nothing: the user's function may take batches of any form."""
 
     def loaded(self) -> None:
-        """The origin of the parameters does not matter here."""
+        """Do nothing, because the origin of the parameters does not matter here."""
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         updaters, new = self._updaters(optimizer), self._fresh_state(optimizer)
@@ -200,7 +200,7 @@ class UserSession(BaseSession):
         self.rates.use(optimizer)
 
     def rates_changed(self) -> None:
-        """Every update asks for its own."""
+        """Do nothing, because every update reads its own rates."""
 
     def _fresh_state(self, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
         return {
@@ -210,7 +210,8 @@ class UserSession(BaseSession):
         }
 
     def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
-        """For each parameter that is trained: its update, the states that this takes, and the number of its rate."""
+        """For each trained parameter: its update function, the states that the function needs, and the number of its
+        rate."""
         numbers = optimizer.assigned(list(self.params), self.frozen)
         rules = [(_updater(r), r.state_names, optimizer.rates.index(r.lr)) for r in optimizer.rules]
         return {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
@@ -220,7 +221,7 @@ class UserSession(BaseSession):
         return {"step": self.step_count, "fresh": self._fresh}
 
     def restore(self, counters: Mapping[str, int]) -> None:
-        """Take over what ``counters`` gave."""
+        """Restore a result of ``counters``."""
         self._updates, self._fresh = counters["step"], counters["fresh"]
         self.forget()
 
@@ -258,7 +259,7 @@ class UserSession(BaseSession):
                 "are unchanged"
             )
         if self._options.clip_norm is not None:
-            # In double precision, so that large models do not overflow.
+            # Add up in double precision, so that large models do not overflow.
             norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
             factor = self._options.clip_norm / (norm + 1e-6)  # as in csrc/ops/norm/norm.h
             if not factor >= 1:
@@ -351,7 +352,7 @@ class UserSession(BaseSession):
 
 
 def _rows_of(batch: Any) -> float:
-    """The length of the batch's first axis; 1 for what has none."""
+    """The length of the batch's first axis; 1 if it has none."""
     if isinstance(batch, Mapping) and batch:
         batch = batch.get("x", next(iter(batch.values())))
     elif (isinstance(batch, tuple) and batch) or (isinstance(batch, list) and batch and hasattr(batch[0], "shape")):
@@ -372,7 +373,7 @@ def as_numpy(label: str, value: Any) -> NDArray[Any]:
     """A NumPy view of an array of any framework, without a copy."""
     if isinstance(value, np.ndarray):
         return value
-    if hasattr(value, "detach"):  # PyTorch refuses to hand out what autograd records
+    if hasattr(value, "detach"):  # PyTorch refuses the memory of what autograd records
         value = value.detach()
     try:
         if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
@@ -388,8 +389,8 @@ def _updater(optimizer: Optimizer) -> Callable[..., Callable[[], object]]:
     """``update(param, grad, states, lr, step)`` of the optimizer, its other hyperparameters filled in: a call that is ready
     to be made."""
     native, rest = getattr(ops, f"{optimizer.kind}_update"), optimizer.hyperparameters()
-    rest.pop("amsgrad", None)  # the op sees it by its operands
-    counts = "m" in optimizer.state_names and "v" in optimizer.state_names  # Adam's
+    rest.pop("amsgrad", None)  # the op infers it from its operands
+    counts = "m" in optimizer.state_names and "v" in optimizer.state_names  # this is Adam's
 
     def update(param: Array, grad: Array, states: Mapping[str, Array], lr: float, step: int) -> Callable[[], object]:
         operands: dict[str, Any] = {"velocity" if name == "momentum" else name: of for name, of in states.items()}

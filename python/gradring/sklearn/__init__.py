@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn, which trains, scores and searches with them as with its own."""
+"""Estimators that work with scikit-learn's tools, such as cross-validation and grid search."""
 
 from __future__ import annotations
 

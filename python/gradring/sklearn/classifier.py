@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Classifier(ClassifierMixin, Network):
-    """A multilayer perceptron that tells classes apart, trained natively.
+    """A multilayer perceptron for classification, trained natively.
 
     ``hidden`` are the sizes of the hidden layers. ``optimizer`` is ``"adamw"``, ``"adam"`` or ``"sgd"`` with the rate
     ``lr`` and ``weight_decay`` (of AdamW), or one of ``gr.optim``. ``scale`` brings each feature to mean 0 and deviation 1,
@@ -27,9 +27,10 @@ class Classifier(ClassifierMixin, Network):
     the samples is kept apart, training ends after ``n_iter_no_change`` epochs without a better loss on them, and the best
     weights are kept. ``random_state`` decides initial weights, order and dropout.
 
-    Labels are of any kind that ``numpy.unique`` can sort: texts, ints, floats, bools. Fitted, it has ``classes_``,
-    ``model_`` (a ``gr.nn.Sequential``), ``history_``, ``n_epochs_`` and ``loss_``. It can be cloned and pickled. With
-    ``sample_weight`` the loss of each batch, the validation's and the scaling of features are weighted means.
+    Labels are of any kind that ``numpy.unique`` can sort: texts, ints, floats, bools. After ``fit`` it has
+    ``classes_``, ``model_`` (a ``gr.nn.Sequential``), ``history_``, ``n_epochs_`` and ``loss_``. It can be cloned and
+    pickled. With ``sample_weight`` the loss of each batch, the validation's and the scaling of features are weighted
+    means.
 
     >>> import gradring as gr
     >>> (x, y), (x_test, y_test) = gr.datasets.digits()

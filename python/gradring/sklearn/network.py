@@ -69,18 +69,18 @@ class Network(BaseEstimator):
         self.threads = threads
         self.verbose = verbose
 
-    # What a subclass adds
+    # Methods of the subclasses
 
     def _checked_target(self, y: Any) -> Array:
         """Targets that scikit-learn's checks have passed, one row per sample."""
         raise NotImplementedError
 
     def _learn_target(self, y: Array, weight: Array | None) -> None:
-        """Take over what the network's outputs mean."""
+        """Learn from the targets what the network's outputs mean."""
         raise NotImplementedError
 
     def _encoded(self, y: Array) -> Array:
-        """Targets as the loss wants them."""
+        """Targets in the form that the loss needs."""
         raise NotImplementedError
 
     def _outputs(self) -> int:
@@ -91,7 +91,7 @@ class Network(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         x, y = self._data(X, y, reset=True)
         weight = _weights(sample_weight, x)
-        if weight is not None:  # what counts for nothing is left out, so that no part for validation has nothing else
+        if weight is not None:  # leave out samples of weight 0, so that the validation part has others
             counts = weight > 0
             x, y, weight = x[counts], y[counts], weight[counts]
         self._learn_target(y, weight)
@@ -108,7 +108,7 @@ class Network(BaseEstimator):
         return self
 
     def _fields(self, x: Array, y: Array, weight: Array | None) -> tuple[Array, ...]:
-        """What the trainer gets."""
+        """The fields that the trainer gets: samples, targets and weights."""
         fields = self._scaled(x), self._encoded(y)
         return fields if weight is None else (*fields, weight.astype(self.dtype))
 
@@ -145,7 +145,7 @@ class Network(BaseEstimator):
         return x, self._checked_target(y)
 
     def _make(self, x: Array, weight: Array | None) -> None:
-        """A fresh network for such samples."""
+        """Make a new network for samples like ``x``."""
         name = type(self).__name__
         self._state = None
         self.__dict__.pop("_trainer", None)
@@ -207,8 +207,8 @@ class Network(BaseEstimator):
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         samples = len(x)
-        # Blocks of one shape: the order of a sum depends on the shape, and a sample's prediction must not depend on how many
-        # others are predicted with it.
+        # Predict in blocks of one shape: a sum's order depends on the shape, and a prediction must not depend on how many
+        # other samples come with it.
         outputs = np.empty((-(-samples // _BLOCK) * _BLOCK, self._outputs()))
         for first in range(0, samples, _BLOCK):
             block = self._scaled(x[first : first + _BLOCK])
@@ -223,7 +223,7 @@ class Network(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_trainer", None)  # native memory and threads; ``_state`` has all that it needs to be made anew
+        state.pop("_trainer", None)  # it has native memory and threads; ``_state`` can make it again
         return state
 
     @property

@@ -41,7 +41,7 @@ class Regressor(RegressorMixin, Network):
         return made
 
     def predict(self, X: Any) -> Array:
-        """The numbers of each sample: (N,), or (N, k) if they were such in training."""
+        """The predicted numbers of each sample: (N,), or (N, k) if the training's targets were (N, k)."""
         numbers: Array = self._predicted(X) * self.target_deviation_ + self.target_mean_
         return numbers if self._many else numbers[:, 0]
 

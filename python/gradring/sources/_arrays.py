@@ -30,7 +30,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def array_column(name: str, array: NDArray[Any]) -> tuple[Field, Any]:
-    """The field and its native column. Nothing is copied; later changes of the array are seen."""
+    """The field and its native column. Nothing is copied, so later changes of the array take effect."""
     field = Field(name, array.dtype, array.shape[1:])
     _, dtype, shape = field.native
     strides = list(array.strides) + ([] if field.plain else [1])
@@ -45,10 +45,10 @@ def array_column(name: str, array: NDArray[Any]) -> tuple[Field, Any]:
 
 
 def _place_in_file(array: NDArray[Any]) -> tuple[str, int] | None:
-    """Path and offset of a memory map's first element, if the file can be read in its stead.
+    """The path, and the offset of a memory map's first element, if the file can be read instead of the map.
 
-    Reading it ourselves makes a file that shrinks an error instead of SIGBUS. A copy-on-write map differs from its
-    file, and so does one whose name now belongs to another file: they are read where they lie.
+    Reading it ourselves makes a file that shrinks an error instead of SIGBUS. A copy-on-write map may differ from
+    its file, and so does a map whose name now belongs to another file: these are read from memory.
     """
     mapping = getattr(array, "_mmap", None)
     name = getattr(array, "filename", None)
@@ -62,7 +62,7 @@ def _place_in_file(array: NDArray[Any]) -> tuple[str, int] | None:
     if not 0 <= distance < len(mapping):
         return None
     try:
-        str(name).encode()  # native messages name it
+        str(name).encode()  # native error messages contain the name
     except UnicodeEncodeError:
         return None
     start = _mapped_from(begin, str(name))

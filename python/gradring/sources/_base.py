@@ -15,10 +15,10 @@ class Source(Settled):
     """Something that a loader can read samples from."""
 
     def columns(self, name: str) -> tuple[bool, list[tuple[Field, Any]]]:
-        """(whether it is a dict of fields, [(field, native column)]); `name` is for a field that has none."""
+        """Return (whether it is a dict of fields, [(field, native column)]); a field without a name gets `name`."""
         raise TypeError(f"[loader] a {type(self).__name__} cannot be a part of another source")
 
     def opened(self) -> Opened:
-        """Open it alone."""
+        """Open the source by itself, without a loader."""
         structured, columns = self.columns("0")
         return from_columns(columns, "dict" if structured else "array")

@@ -24,17 +24,17 @@ __all__ = ["Callable"]
 class Callable(Source):
     """Samples that ``fn(i)`` makes, for i in range(length): an array, or a tuple, list or dict of arrays.
 
-    It runs in the loader's threads (under the GIL, so this pays only if ``fn`` releases it), or in ``num_workers``
-    worker processes, which write samples straight into the batch: ``fn`` must then be picklable. The loader finds out how
-    many of them to keep at work, unless its ``num_threads`` says how many there are. ``fn(0)`` is called
-    once to learn the fields; every other sample must have the same dtypes and shapes. What ``fn`` raises reaches the
-    consumer.
+    It runs in the loader's threads (under the GIL, so this pays only if ``fn`` releases it), or in
+    ``num_workers`` worker processes, which write samples straight into the batch: ``fn`` must then be picklable.
+    The loader finds out how many of them to use, unless its ``num_threads`` gives their number. ``fn(0)`` is
+    called once to learn the fields; every other sample must have the same dtypes and shapes. The consumer gets
+    the exceptions of ``fn``.
 
-    What ``fn`` draws at random repeats if it draws it from a generator of its sample: with ``rng=True`` it is called
-    ``fn(i, generator)``, a NumPy generator keyed by the loader's (seed, epoch) and ``i``, on any worker, which
-    costs about 3 us per sample; the generator is good until ``fn`` returns. A function that draws from ``np.random`` or
-    ``random`` themselves repeats with ``reseed=True``, which seeds both before each sample, about 25 us. That is for
-    worker processes alone, as the threads of a process share those two.
+    Random numbers repeat if ``fn`` draws them from a generator of the sample: with ``rng=True`` the call is ``fn(i,
+    generator)``, a NumPy generator keyed by the loader's (seed, epoch) and ``i``, on any worker, which costs about 3 us
+    per sample; the generator is valid until ``fn`` returns. A function that draws from ``np.random`` or ``random``
+    themselves repeats with ``reseed=True``, which seeds both before each sample, about 25 us. That is for worker
+    processes only, because the threads of a process share those two.
 
     >>> import numpy as np
     >>> from gradring.sources import open_source
@@ -66,7 +66,7 @@ class Callable(Source):
                 "random; with rng=True the function gets a generator of its own"
             )
         self._early: EarlyPickle | None = None
-        self._learned: tuple[str, tuple[Field, ...]] | None = None  # travels to worker processes
+        self._learned: tuple[str, tuple[Field, ...]] | None = None  # is sent to worker processes
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_early": None}
@@ -80,7 +80,7 @@ class Callable(Source):
 
     def opened(self) -> Opened:
         if self._learned is None and self.workers == "processes" and self._early is None:
-            # As it is now: a first sample may open files, which no process can be sent.
+            # Pickle the function before its first sample: that may open files, which cannot be sent to a process.
             self._early = EarlyPickle(self.fn, "Callable")
         if self._learned is None:
             kind, parts = _parts(self.fn(0, generator_for(0, 0, 0)) if self.rng else self.fn(0))
@@ -137,7 +137,7 @@ class _Keyed:
 
 
 class _Checked:
-    """The user's function, and the check of samples that seem to native code to differ from the first one."""
+    """The user's function, and the check of samples that, for native code, seem to differ from the first one."""
 
     def __init__(self, fn: _Function[..., Any], kind: str, fields: tuple[Field, ...]) -> None:
         self.fn, self.kind, self.fields = fn, kind, fields
@@ -146,7 +146,7 @@ class _Checked:
         kind, parts = _parts(sample)
         names = [field.name for field in self.fields]
         if kind == self.kind == "dict" and parts.keys() == set(names):
-            parts = {name: parts[name] for name in names}  # in any order
+            parts = {name: parts[name] for name in names}  # the sample's fields may be in any order
         if kind != self.kind or list(parts) != names:
             raise ValueError(f"[Callable] fn({number}) returned {kind} of {list(parts)}, fn(0) {self.kind} of {names}")
         native = [part.astype(part.dtype.newbyteorder("="), copy=False) for part in parts.values()]

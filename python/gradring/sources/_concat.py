@@ -22,11 +22,11 @@ Columns = list[tuple[Field, Any]]
 class Concat(Source):
     """The samples of all ``parts``, one after the other: shards of one data set, or several data sets of equal samples.
 
-    A part is what ``gr.Loader`` takes: an array, the path of an ``.npy`` file, one of ``gr.sources``, a tuple, list or dict
-    of those, or a data set with ``__getitem__`` and ``__len__``. All must have the same fields, dtypes and shapes; a part
-    without samples adds none. Files and arrays are read natively, where they lie. It may also be a field of another
-    source: ``(Concat(["x0.npy", "x1.npy"]), labels)``. If a part is a Python function or data set, all must be, and the
-    samples are made where the most demanding one says (``workers``).
+    A part is anything that ``gr.Loader`` accepts: an array, the path of an ``.npy`` file, one of ``gr.sources``, a tuple,
+    list or dict of those, or a data set with ``__getitem__`` and ``__len__``. All must have the same fields, dtypes and
+    shapes; a part may have no samples. Files and arrays are read natively, where they lie. It may also be a field of
+    another source: ``(Concat(["x0.npy", "x1.npy"]), labels)``. If one part is a Python function or data set, all must be;
+    the samples are made in worker processes if any part asks for that (``workers``).
 
     >>> import numpy as np
     >>> from gradring.sources import open_source
@@ -85,7 +85,7 @@ class Concat(Source):
 
 
 def _by_name(columns: Columns, names: list[str]) -> Columns:
-    """In the order of these names, where the columns have the same names."""
+    """Sort the columns in the order of these names, if they have the same names."""
     named = {column[0].name: column for column in columns}
     return [named[name] for name in names] if named.keys() == set(names) else columns
 
@@ -99,7 +99,7 @@ def _said(columns: Columns) -> str:
 
 
 class _Joined:
-    """The sample with this number, of the function whose turn it is."""
+    """The sample with this number, from the function of the part that it belongs to."""
 
     def __init__(self, sources: list[Callable]) -> None:
         self.functions = [(source.fn, source.rng) for source in sources]

@@ -45,19 +45,19 @@ class Field:
 
     @property
     def swapped(self) -> bool:
-        """Whether its bytes lie in the other order than this machine's, and are turned when they are read."""
+        """Whether its byte order is not this machine's, so that reading must reverse it."""
         return self.plain and not self.dtype.isnative
 
     @property
     def native(self) -> tuple[str, str, list[int]]:
-        """(name, dtype, shape) as the native core has it."""
+        """The tuple (name, dtype, shape) for the native core."""
         if self.plain:
             return self.name, self.dtype.newbyteorder("=").name, list(self.shape)
         return self.name, "uint8", [*self.shape, self.dtype.itemsize]
 
     @property
     def delivered(self) -> Field:
-        """The field as batches have it."""
+        """The field in the form that batches have."""
         return Field(self.name, self.dtype.newbyteorder("="), self.shape) if self.swapped else self
 
     @property
@@ -66,8 +66,8 @@ class Field:
 
 
 def named_first(parts: Mapping[str, _T]) -> dict[str, _T]:
-    """The same dict with "x", "y" and "weight", if x and y are there, before all others: the order in which a step has its
-    fields does not depend on the order in which a user named them."""
+    """The same dict with "x", "y" and "weight" (if it has x and y) before all others, so that the order of a step's fields
+    does not depend on the order in which a user named them."""
     if not {"x", "y"} <= parts.keys():
         return dict(parts)
     return {**{name: parts[name] for name in ("x", "y", "weight") if name in parts}, **parts}

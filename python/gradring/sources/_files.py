@@ -21,7 +21,7 @@ _Path = str | os.PathLike[str]
 
 
 def _checked_path(kind: str, path: _Path) -> str:
-    """Absolute, and fit for messages."""
+    """The absolute path. Raises if messages could not contain it."""
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"[{kind}] path must be a string or a path, got {type(path).__name__}")
     absolute = os.path.abspath(os.fsdecode(path))
@@ -57,15 +57,15 @@ class Npy(Source):
             return structured, [
                 (Field(field, np.dtype(descr), tuple(shape)), column) for field, descr, shape, column in described
             ]
-        except (TypeError, UnicodeDecodeError) as error:  # a dtype that this NumPy has not, a name that is no text
+        except (TypeError, UnicodeDecodeError) as error:  # a dtype that this NumPy lacks, or a name that is no text
             raise ValueError(f"[loader] {self.path} has a damaged .npy header: {error}") from error
 
 
 class Idx(Source):
     """An IDX file (MNIST's format), plain or gzipped: its first axis is the samples.
 
-    A plain one is read where it lies, as ``Npy``; a gzipped one is unpacked into memory when it is opened, no further
-    than its header says. Errors as for ``Npy``.
+    A plain one is read where it lies, like ``Npy``; a gzipped one is unpacked into memory when it is opened, up to
+    the size in its header. Errors as for ``Npy``.
     """
 
     def __init__(self, path: _Path) -> None:

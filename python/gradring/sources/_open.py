@@ -1,4 +1,4 @@
-"""Opens everything that a user may give as a source."""
+"""Opens everything that a loader accepts as a source."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
 
 
 def is_map_style(source: Any) -> bool:
-    """A data set: samples by number, and how many there are, as PyTorch's Dataset has it."""
+    """The interface of a data set: samples by number, and how many there are, like PyTorch's Dataset."""
     if isinstance(source, (str, bytes, Mapping, list, tuple, os.PathLike)) or is_array_like(source):
         return False
     return hasattr(type(source), "__getitem__") and hasattr(type(source), "__len__")

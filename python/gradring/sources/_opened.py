@@ -1,4 +1,4 @@
-"""A source that is open, with all that a loader needs of it."""
+"""An open source, with all that a loader needs to know about it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Opened:
     workers: str = "threads"  # or "processes"
     num_workers: int | None = None  # what the source asks for
     python: bool = False  # reading needs the GIL
-    keeps: tuple[Any, ...] = ()  # functions, which `native` holds weakly
+    keeps: tuple[Any, ...] = ()  # functions to keep alive, because `native` holds them weakly
 
     @property
     def length(self) -> int:
@@ -64,7 +64,7 @@ class Opened:
         return tuple(arrays) if self.kind == "tuple" else list(arrays)
 
     def read(self, samples: Any, *, seed: int = 0, epoch: int = 0) -> Any:
-        """Read samples here and now: what a loader's workers do, without one.
+        """Read samples in this thread, as a loader's workers do.
 
         >>> import numpy as np
         >>> from gradring.sources import open_source
@@ -78,7 +78,7 @@ class Opened:
 
 
 def _noting(step: tuple[Any, ...], made: list[Any]) -> tuple[Any, ...]:
-    """The step, whose Python function, if it makes one, is put into `made`."""
+    """The native step. If it needs a Python function, that is added to `made`."""
     if step[0] != "python":
         return step
     kind, make, *rest = step

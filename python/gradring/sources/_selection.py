@@ -32,13 +32,14 @@ class Chosen:
 
     @property
     def key(self) -> int:
-        """A number that another selection hardly has."""
+        """A number that is different for almost every other selection."""
         return zlib.crc32(self.numbers.tobytes())
 
 
 @dataclass(frozen=True)
 class Part:
-    """The samples from ``begin`` to ``end`` of an order, or all others: a few numbers, however many samples."""
+    """The samples from ``begin`` to ``end`` of an order, or all others: it has a few numbers, however many samples
+    there are."""
 
     begin: int
     end: int
@@ -52,7 +53,7 @@ class Part:
 
     @property
     def key(self) -> int:
-        """A number that another selection hardly has."""
+        """A number that is different for almost every other selection."""
         return zlib.crc32(repr((self.begin, self.end, self.others, self.shuffle, self.seed)).encode())
 
 
@@ -76,7 +77,7 @@ class Shared(Source):
 
 
 def chosen(indices: Any, samples: int) -> Chosen:
-    """The samples with these numbers; ``ValueError`` for one that is negative or too large, and for none."""
+    """Check the numbers of samples: ``ValueError`` if one is negative or too large, or if there are none."""
     if isinstance(indices, slice):
         numbers = np.arange(samples, dtype=np.int64)[indices]
     else:
@@ -106,9 +107,10 @@ def chosen(indices: Any, samples: int) -> Chosen:
 
 
 def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part]:
-    """Parts of these shares of all samples; one share has the rest beside it. ``ValueError`` for an empty part."""
+    """Make parts with these shares of all samples; a single share also gives the rest. ``ValueError`` for an empty
+    part."""
     one_alone = isinstance(share, Real)
-    several: list[Any] = list(share) if isinstance(share, Iterable) else [share]  # a text is none of numbers
+    several: list[Any] = list(share) if isinstance(share, Iterable) else [share]  # real refuses a text
     if not one_alone and not all(isinstance(one, Real) for one in several):
         raise TypeError(f"[Loader.split] share must be a number such as 0.8, or several, got {share!r}")
     shares = [float(share), 1.0 - float(share)] if one_alone else [float(one) for one in several]
@@ -127,7 +129,7 @@ def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part
 
 
 def folds(samples: int, count: Any, *, seed: int, shuffle: bool) -> list[tuple[Part, Part]]:
-    """Pairs (train, test); every sample is in one of the tests. ``ValueError`` for more folds than samples."""
+    """Make pairs (train, test); every sample is in exactly one test. ``ValueError`` for more folds than samples."""
     count = whole("Loader.folds", "count", count, 2)
     if count > samples:
         raise ValueError(f"[Loader.folds] {count} folds of {samples} samples: a fold would be empty")

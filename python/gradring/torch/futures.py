@@ -1,4 +1,4 @@
-"""PyTorch's futures of gradring's operations: a thread waits for each in turn, without the GIL."""
+"""PyTorch's futures of gradring's operations: a thread waits for one after another, without the GIL."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ _completer: Completer | None = None
 
 
 def ddp_hook(comm: Communicator | None, bucket: Any) -> Any:
-    """Average a bucket of gradients by gradring: ``model.register_comm_hook(None, gradring.torch.ddp_hook)``.
+    """Average a bucket of gradients with gradring: ``model.register_comm_hook(None, gradring.torch.ddp_hook)``.
 
-    `comm`: the communicator, or None for this process's world. The reduction goes on while the backward pass does. The sum
-    is divided once, at its end, by the number of ranks.
+    `comm`: the communicator, or None for this process's world. The reduction runs during the backward pass. The sum is
+    divided once, at its end, by the number of ranks.
     """
     global _completer
     if _completer is None:

@@ -33,7 +33,7 @@ class _Done:
 
 
 class _Pending(dist._Work):
-    """A work of torch.distributed: of an operation, with what to do when it has ended."""
+    """A work of torch.distributed for an operation, with a function to call when the operation has ended."""
 
     def __init__(self, work: Work | _Done, result: Any, completer: Completer, finish: Any = None) -> None:
         super().__init__()
@@ -75,19 +75,19 @@ class GradringProcessGroup(dist.ProcessGroup):
         self._name = self._description = ""
 
     def getGroupName(self) -> str:
-        """As torch.distributed has registered it."""
+        """The name under which torch.distributed has registered the backend."""
         return self._name
 
     def setGroupName(self, name: str) -> None:
-        """Called by torch.distributed, which later asks for it."""
+        """Set by torch.distributed, which reads it later."""
         self._name = name
 
     def getGroupDesc(self) -> str:
-        """What `new_group` was told."""
+        """The description that `new_group` was given."""
         return self._description
 
     def setGroupDesc(self, description: str) -> None:
-        """Called by torch.distributed, which later asks for it."""
+        """Set by torch.distributed, which reads it later."""
         self._description = description
 
     def shutdown(self) -> None:
@@ -171,7 +171,7 @@ class GradringProcessGroup(dist.ProcessGroup):
         return self._pending(works, tensors)
 
     def barrier(self, opts: Any = None) -> _Pending:
-        """Returns when all ranks have called it."""
+        """Return when all ranks have called it."""
         self._comm.barrier()
         return self._pending([], None)
 
@@ -191,7 +191,8 @@ def _op(opts: Any) -> Any:
 
 
 def _create(store: Any, rank: int, size: int, timeout: timedelta) -> GradringProcessGroup:
-    """Of all ranks, or of those of `new_group`, which alone call this: they tell each other by the store who they are."""
+    """Make the process group of all ranks, or of those of `new_group`. Only its members call this, and find each other
+    by the store."""
     world = communicator(timeout.total_seconds())
     if size > world.size:
         raise ValueError(f"[torch] a group of {size} ranks: the launcher has started {world.size}")
@@ -212,7 +213,7 @@ dist.Backend.register_backend("gradring", _create, devices=["cpu"])
 def init_process_group(timeout: float = 300.0) -> None:
     """``torch.distributed.init_process_group("gradring")`` for ranks of any launcher, without an address or a port.
 
-    The store that torch.distributed wants is a file in a folder of this user alone, which rank 0 removes at its end.
+    torch.distributed needs a store: a file in a folder of this user alone, which rank 0 removes at its end.
     """
     world = communicator(timeout)
     path = np.zeros(_LONGEST_PATH, np.uint8)

@@ -17,7 +17,7 @@ _world: Communicator | None = None
 
 
 def communicator(timeout: float = 300.0) -> Communicator:
-    """This process's world, which is met at the first call, and again after it was closed."""
+    """This process's communicator. The first call makes it, and so does the first call after it was closed."""
     global _world
     if _world is None or _world._group.closed:
         _world = agree.init(timeout)
@@ -25,7 +25,7 @@ def communicator(timeout: float = 300.0) -> Communicator:
 
 
 def as_array(name: str, tensor: Any) -> np.ndarray[Any, Any]:
-    """An array over a CPU tensor's memory; bfloat16 is that of ml_dtypes."""
+    """An array over a CPU tensor's memory; for bfloat16 it has the dtype of ml_dtypes."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"[{name}] tensor must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.device.type != "cpu":
@@ -46,8 +46,8 @@ def as_array(name: str, tensor: Any) -> np.ndarray[Any, Any]:
 def all_reduce(tensor: Any, op: Any = "sum", *, comm: Communicator | None = None, async_op: bool = False) -> Any:
     """Reduce a CPU tensor over all ranks, in place and without a copy; returns it, or with `async_op` a ``Work``.
 
-    `op`: 'sum', 'mean', 'max', 'min' or 'prod'. `comm`: without it, this process's world. The tensor is changed behind
-    autograd's back, like by ``torch.distributed.all_reduce``.
+    `op`: 'sum', 'mean', 'max', 'min' or 'prod'. `comm`: without it, this process's world. Autograd does not see the
+    change, as with ``torch.distributed.all_reduce``.
     """
     group = communicator() if comm is None else comm
     work = group.all_reduce(as_array("all_reduce", tensor), op, async_op=async_op)

@@ -16,7 +16,7 @@ Layout = Literal["HWC", "CHW", "auto"]
 
 
 class Transform(Protocol):
-    """Something that a row goes through on its way from the source to the batch."""
+    """A change that is made to each row on its way from the source to the batch."""
 
     @property
     def python(self) -> bool:

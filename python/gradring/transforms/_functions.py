@@ -36,8 +36,9 @@ class Native(_Function):
     - a Numba ``cfunc``;
     - a ctypes function pointer (``ctypes.CFUNCTYPE``, or a function of a ``ctypes.CDLL`` with these argtypes).
 
-    ``dtype`` and ``shape`` say what it writes; by default what it is given. ``user_data`` is an address, and ``owner``
-    an object to keep alive for it. A result other than 0 raises ``ValueError`` with that number and the sample.
+    ``dtype`` and ``shape`` are those of its output; by default those of its input. ``user_data`` is an address, and
+    ``owner`` an object to keep alive for it. A result other than 0 raises ``ValueError`` with that number and the
+    sample.
     """
 
     python = False
@@ -80,9 +81,9 @@ class Native(_Function):
 class Python(_Function):
     """A Python function from row to row: ``fn(row)`` gets an array of its own and returns an array.
 
-    ``dtype`` and ``shape`` say what it returns; by default what it is given. Another shape or dtype raises. With
-    ``rng=True`` it is called ``fn(row, generator)``: a NumPy generator keyed by (seed, epoch, sample, place), so that
-    the stream does not depend on the workers; it is good until ``fn`` returns. It needs the GIL.
+    ``dtype`` and ``shape`` are those of its result; by default those of its input. Another shape or dtype raises.
+    With ``rng=True`` it is called ``fn(row, generator)``: a NumPy generator keyed by (seed, epoch, sample, place), so
+    that the stream does not depend on the workers; it is valid until ``fn`` returns. The function needs the GIL.
 
     >>> import numpy as np
     >>> from gradring.sources import open_source
@@ -146,7 +147,7 @@ _FUNCTION_POINTER: type[Any] = Native.PROTOTYPE.__bases__[0]
 
 
 def _address(function: Any) -> tuple[int, int]:
-    """(address, user_data) of what Native accepts."""
+    """The pair (address, user_data) of anything that Native accepts."""
     if isinstance(function, tuple) and type(function).__name__ == "LowLevelCallable":
         function = function[0]
     if type(function).__name__ == "PyCapsule":

@@ -13,10 +13,10 @@ __all__ = ["RandomCrop", "RandomFlip"]
 class RandomFlip:
     """Mirror an image with probability ``p``: left to right, or, if ``vertical``, upside down.
 
-    Rows of any dtype and shape (H, W), (H, W, C) or (C, H, W). ``layout`` "HWC" or "CHW" says which; "auto" takes the
-    axis of 1, 3 or 4 elements for the channels and refuses to guess. The random numbers are Philox4x32-10 of (seed,
-    epoch, sample, field, place in the list): the same for any number of workers. A flip happens if the first 32-bit
-    word is below ``p * 2**32``.
+    Rows of any dtype and shape (H, W), (H, W, C) or (C, H, W). ``layout`` is "HWC" or "CHW"; "auto" finds the
+    channels by an axis of 1, 3 or 4 elements, and raises if that is ambiguous. The random numbers are Philox4x32-10
+    of (seed, epoch, sample, field, place in the list): the same for any number of workers. A flip happens if the
+    first 32-bit word is below ``p * 2**32``.
     """
 
     python = False
@@ -33,8 +33,9 @@ class RandomFlip:
 class RandomCrop:
     """Cut a window of ``size`` (height and width, or one number for both) out of the image at a random place.
 
-    The image is surrounded by ``padding`` zeros on each side first. Layout and random numbers as for ``RandomFlip``;
-    the window's top is ``(word0 * (H + 2 padding - height + 1)) >> 32``, its left likewise with word1 and the width.
+    The image is surrounded by ``padding`` zeros on each side first. Layout and random numbers are those of
+    ``RandomFlip``; the window's top is ``(word0 * (H + 2 padding - height + 1)) >> 32``, its left likewise with word1
+    and the width.
     """
 
     python = False

@@ -18,7 +18,7 @@ __all__ = ["Cast", "Normalize", "OneHot", "Scale"]
 class Cast:
     """``x.astype(dtype)``, bit for bit.
 
-    (A float that the target integer cannot hold becomes something unspecified, as in NumPy.)
+    (The result for a float that the target integer cannot hold is unspecified, as in NumPy.)
 
     >>> import numpy as np
     >>> from gradring.sources import open_source

@@ -24,7 +24,7 @@ class Field(Protocol):
 
 
 def plan(fields: Sequence[Field], kind: str, transforms: Any) -> tuple[list[list[tuple[Any, ...]]], list[bool], bool]:
-    """(steps a field, whether a field has any, whether any needs the GIL)."""
+    """Returns (steps per field, whether a field has any, whether any needs the GIL)."""
     lists: list[list[Any]] = [[] for _ in fields]
     if transforms is None:
         pass
