@@ -20,7 +20,7 @@ __all__ = ["ARCHITECTURE", "as_notes", "description", "load", "notes_of", "read_
 
 ARCHITECTURE = "architecture"  # the key of the architecture in the metadata
 _NOTE = "note."  # the prefix of the names of a user's texts
-_BESIDE = ("optimizer/", "callbacks/", "training/")  # what a checkpoint has beside the parameters
+_BESIDE = ("optimizer/", "callbacks/", "training/")  # the prefixes of a checkpoint's other tensors
 
 
 def save(model: Layer, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:

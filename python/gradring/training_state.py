@@ -45,7 +45,7 @@ class TrainingState:
     seed: int
     epoch: int = 0
     place: tuple[int, Measured | None] = (0, None)
-    running: bool = False  # an epoch
+    running: bool = False  # an epoch is running
     history: History = field(default_factory=History)
     callbacks: tuple[Callback, ...] = ()  # the callbacks of the run of fit that is going on
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)

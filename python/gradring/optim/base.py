@@ -166,8 +166,8 @@ class Optimizer:
         return self.kind, self.hyperparameters()
 
     def goes_on_from(self, before: Optimizer) -> bool:
-        """Whether this rule can use the state that ``before`` has left: it has the same op, so arrays of one name mean the
-        same in both.
+        """Whether this rule can use the state of ``before``: if both have the same op, arrays of the same name mean the
+        same.
 
         >>> from gradring.optim import Adam, AdamW, Lion
         >>> AdamW(0.1).goes_on_from(Adam(0.1)), Adam(0.1).goes_on_from(Lion(0.1))

@@ -35,7 +35,7 @@ class BaseSession(ABC):
     names: tuple[str, ...] = ("x", "y")  # the names of a batch's fields, the targets last
     limit: int | None = None  # the most batches of an epoch
     rates: Rates
-    _first = 0  # passes before the epoch's first batch
+    _first = 0  # the count of passes before the epoch's first batch
     _told: tuple[int, Measured] | None = None
 
     # State

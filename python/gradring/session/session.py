@@ -65,11 +65,11 @@ class Session(SessionState):
         super().__init__(model, **options)
         self._metrics = metrics if isinstance(metrics, Metrics) else as_metrics("Session", metrics)
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
-        self._many = False  # steps are those of an epoch, in which a batch may have no weight at all
-        self._source: tuple[Any, Bound] | None = None  # what an epoch of this fit has read already
+        self._many = False  # the steps belong to an epoch, in which all weights of one batch may be zero
+        self._source: tuple[Any, Bound] | None = None  # the source that this fit has bound, and its fields
         self._predicted: Predicted | None = None  # of the epoch at hand
         self._start = 0  # the batch at which the run of the epoch at hand began
-        self._batch = 0  # the epoch's number of the batch that a step gets, for errors
+        self._batch = 0  # the number, in the epoch, of a step's batch, for errors
         self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
         self._expect_rates()
 
@@ -149,9 +149,9 @@ class Session(SessionState):
         apply. ``order`` has the arguments of ``_core.ArrayFeed``: ``shuffle``, ``seed``, ``epoch``,
         ``drop_last``, ``start_batch``, ``rank``, ``world_size`` and ``pad``.
 
-        ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or
-        Ctrl-C, ends the epoch between two steps. ``start_batch`` and ``max_steps`` take a part of the epoch's batches.
-        With ``before_step``, which is called before each, steps come back to Python one by one. ``begun`` says that
+        ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or Ctrl-C, ends
+        the epoch between two steps. ``start_batch`` and ``max_steps`` select a part of the epoch's batches. With
+        ``before_step``, which is called before each step, the loop returns to Python after every step. ``begun`` says that
         ``begin`` has been called for this epoch. What ends an epoch early leaves the gradients of an incomplete group waiting.
         """
         self._require_own_store()
@@ -289,7 +289,7 @@ class Session(SessionState):
             return self._train_batches(source, epoch, start, progress, predicted)
         else:
             bound = self._bind_loader(source, start)
-            # Arrays that are read where they lie look the same in every epoch of a fit.
+            # Arrays that are read where they lie have the same fields in every epoch of a fit, so bind them once.
             if bound.feed is None and not bound.copied and self.model.store.fits:
                 self._source = source, bound
         self.settle_class_weight(bound.arrays[-1] if bound.arrays else None)
