@@ -57,7 +57,7 @@ class KnownCall {
     Dtype dtype = kNoDtype;
     int32_t rank = 0;
     std::array<int64_t, kMostRank> shape{};
-    size_t bytes = 0;  // of the array
+    size_t bytes = 0;  // the size of the array in bytes
   };
   struct Result {
     PyObject* descriptor = nullptr;  // null: the call does not make it, or was given it

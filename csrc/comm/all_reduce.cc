@@ -13,8 +13,8 @@ constexpr size_t kOneRoundBytes = size_t{16} << 10;
 // Slices begin at multiples of this many elements, so that no cache line has two owners.
 constexpr int64_t kGrain = 64;
 
-// Between two ranks an array goes in four pieces, none of them smaller than this nor larger than a staging half: the first
-// piece's way to the staging memory and the last one's way from it overlap with nothing.
+// Two ranks exchange an array in four pieces, each at least this large, and at most as large as a staging half. The copy
+// of the first piece to staging memory, and of the last one from it, overlap with nothing.
 constexpr size_t kLeastPieceBytes = size_t{64} << 10;
 
 struct Slice {

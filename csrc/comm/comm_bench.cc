@@ -1,10 +1,10 @@
 // comm_bench [RANKS] [ROUNDS] [private]: measures all_reduce of float32 between forked processes, each pinned to a core, beside the
 // bound that the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
 //
-// Each line has the bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all written anew and then reduced one after
-// another), p10 / p50 / p90 of the slowest rank in microseconds, and the fraction of the bound B / (2 p). Inputs are written anew
-// before each use, outside the time; every result is checked. With "private", the arrays lie outside of all segments, and staging
-// them is raced, call by call, against reading them from the other process by process_vm_readv (two ranks).
+// Each line has the bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all rewritten and then reduced one after
+// another), p10 / p50 / p90 of the slowest rank in microseconds, and the fraction of the bound B / (2 p). Inputs are rewritten
+// before each use, outside the timed part; every result is checked. With "private", the arrays lie outside of all segments, and
+// two ways are compared call by call: staging, and reading from the other process by process_vm_readv (two ranks).
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>

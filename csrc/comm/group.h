@@ -67,8 +67,8 @@ class GRADRING_API Group {
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
   // After kOk, kInvalidArgument (all weights are zero; every rank gets it), kClosed (it was closed before) and
-  // kUnavailable (in a forked child) the group goes on. Any other code ends it: fault() says why, and the segment's
-  // arrays are now private.
+  // kUnavailable (in a forked child) the group stays usable. Any other code ends it: fault() says why, and the
+  // segment's arrays are now private.
   Code run(const Call& call, Waiter* waiter = nullptr) noexcept;
   // Throws Error where run would return kClosed or kUnavailable, or if the system refuses the thread.
   std::shared_ptr<Request> submit(Call call);

@@ -58,7 +58,7 @@ struct Agreement {
   Collective kind = Collective::kNone;
   Element element = Element::kFloat32;
   Reduction reduction = Reduction::kSum;
-  uint8_t root = 0;  // of a broadcast
+  uint8_t root = 0;  // the root of a broadcast
   bool weighted = false;
   uint64_t count = 0;  // elements, below 2^48
 
@@ -70,7 +70,7 @@ struct alignas(64) Cell {
   std::atomic<uint32_t> word;  // round << 1 | a rank sleeps
   Collective kind;
   Element element;
-  uint8_t reduction;  // with kWeighted
+  uint8_t reduction;  // the Reduction, and the bit kWeighted
   uint8_t root;
   uint32_t count_low;
   uint16_t count_high;
@@ -139,7 +139,7 @@ struct alignas(64) Header {
   uint64_t magic;
   uint32_t version;
   uint32_t ranks;
-  uint64_t stage_bytes;                       // of each half
+  uint64_t stage_bytes;                       // the size of each half of staging memory
   alignas(64) std::atomic<uint64_t> failure;  // 0, or Failure::packed()
   std::atomic<uint64_t> generation;           // plus 1; 0: no rank has attached
   std::atomic<int32_t> users;

@@ -180,8 +180,8 @@ Code Rounds::wait(const Wait& wait) noexcept {
   }
 }
 
-// Whether it makes sense to go on waiting. A peer may die after it has done its part, so this reads the word once more before it
-// reports a death.
+// Whether it makes sense to continue waiting. A peer may die after it has done its part, so this reads the word once more before
+// it reports a death.
 Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
   using Reason = Failure::Reason;
   const auto blame = [&](Reason reason, int rank) { return wait.over() ? Code::kOk : fail(reason, rank); };

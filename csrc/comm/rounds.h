@@ -39,9 +39,9 @@ inline void prefetch_to_write(const void* address) noexcept {
 // One operation as a rank calls it.
 struct Call {
   Agreement agreement;
-  int peer = 0;       // of send and recv
+  int peer = 0;       // the other rank of a send or recv
   Operand in, out;    // all_gather: out has `ranks` times as many elements; reduce_scatter: in has
-  double weight = 0;  // where agreement.weighted
+  double weight = 0;  // this rank's weight, if agreement.weighted
 };
 
 // What a caller wants to do when it has to wait long. The waiting thread calls these functions.
@@ -58,7 +58,7 @@ struct Fault {
   Failure failure;
   Collective kind = Collective::kNone;
   uint32_t sequence = 0;
-  Agreement mine, theirs;  // of a mismatch
+  Agreement mine, theirs;  // for a mismatch: the two calls that differ
   int other = -1;          // the rank that called `theirs`
   int exit_status = -1;    // how a process ended, in the form of wait(2); -1: unknown
   Activity activity = Activity::kUnknown;

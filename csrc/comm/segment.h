@@ -1,7 +1,7 @@
 // Data segments: one growing piece of anonymous shared memory per rank, in which the rank's arrays lie.
 //
 // A rank allocates in its own segment without asking anyone, and tells the others an offset. They map it when they first
-// meet an offset that they have not mapped. A segment's pages are allocated before an offset is handed out, and the file
+// get an offset that they have not mapped. A segment's pages are allocated before an offset is handed out, and the file
 // is sealed against shrinking, so a peer that reads there never gets a SIGBUS. The address space is reserved once, so
 // that arrays stay where they are while the segment grows.
 //
@@ -90,7 +90,7 @@ class GRADRING_API OwnSegment {
   std::atomic<size_t> size_{0};
   std::atomic<bool> private_{false};
   mutable std::mutex mutex_;
-  std::map<size_t, size_t> free_;  // from offsets to sizes of free pieces; neighbours are merged
+  std::map<size_t, size_t> free_;  // the free pieces, from offsets to sizes; neighbours are merged
   std::map<size_t, size_t> taken_;
   std::map<size_t, size_t> words_;  // the pieces of taken_ that allocate_words has returned
 };

@@ -1,4 +1,4 @@
-// Ranks that are threads: the end of a thread is the end of its ranks, unless another thread goes on with them.
+// Ranks that are threads: the end of a thread is the end of its ranks, unless another thread uses them afterwards.
 #pragma once
 
 #include <memory>

@@ -1,7 +1,7 @@
 // ArraySource: arrays in memory as a source of the training loop, filled by the step's own lanes.
 //
-// It uses the same columns, the same Order and the same gather as a loader's ring, without threads of its own.
-// Rows that lie in order and have the program's dtype are handed out where they are, without a copy. All other rows are
+// It uses the same columns, the same Order and the same gather as a loader's ring, without threads of its own. Rows
+// that lie in order and have the program's dtype are delivered where they are, without a copy. All other rows are
 // gathered (and converted) into one of two slots.
 #pragma once
 
@@ -42,7 +42,7 @@ class GRADRING_API ArraySource final : public BatchSource {
   struct Field {
     std::shared_ptr<const MemoryColumn> column;
     Cast cast = nullptr;                  // null: the rows have the wanted dtype
-    const std::byte* in_place = nullptr;  // the first row, if the rows are handed out where they are
+    const std::byte* in_place = nullptr;  // the first row, if rows are delivered where they are
     int64_t row_bytes = 0;                // the size of a row of the wanted dtype
     size_t offset = 0;                    // where the field begins in a slot
   };

@@ -48,8 +48,8 @@
 
 namespace gradring {
 
-// Slots beside those of the cells: one for the batch that the consumer's loop variable still holds, and one for the batch
-// that it gets next.
+// Slots in addition to those of the cells: one for the batch that the consumer's loop variable still holds, and one for
+// the batch that it gets next.
 inline constexpr uint32_t kSpareSlots = 2;
 
 struct ControlShape {

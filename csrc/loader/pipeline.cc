@@ -227,7 +227,7 @@ void Pipeline::tell_active(uint32_t count) noexcept {
 }
 
 void Pipeline::stop() noexcept {
-  if (forked()) return;  // the rings are the parent's, which goes on
+  if (forked()) return;  // the rings belong to the parent, which still uses them
   for (uint32_t stripe = 0; stripe < control_.shape().stripes; ++stripe) control_.ring(stripe).close();
   tell_active(active());  // wakes the workers that rest
 }

@@ -1,7 +1,7 @@
 // Pipeline: runs a loader's workers and gives their batches, in order, to one consumer at a time.
 //
-// A delivered batch belongs to its consumer until the consumer gives the slot back to slots(). Another slot takes its
-// place at once, so nothing waits for a batch that its consumer keeps. If there is no free slot, the pipeline adds one within
+// A delivered batch belongs to its consumer until the consumer gives the slot back to slots(). Another slot takes its place
+// immediately, so nothing waits for a batch that its consumer keeps. If there is no free slot, the pipeline adds one within
 // its budget; beyond the budget next returns kHeld, and the consumer waits or gives up.
 //
 // Workers may fill the batches below allowed_: at most ahead() beyond the next one, each in a slot that the pipeline owns.
@@ -94,7 +94,7 @@ class GRADRING_API Pipeline {
   Delivered next(Delivery* delivery, Deadline deadline, Patience patience = Ring<>::kConsumer) noexcept;
   // Ends the run: workers park after the sample that they are at. Any thread may call it.
   void stop() noexcept;
-  // Ends the run, and every later wait at once. Any thread may call it.
+  // Ends the run, and every later wait immediately. Any thread may call it.
   void close() noexcept;
   // Closes, and waits until the worker threads have ended. False if one is still at work at the deadline, or is the
   // caller. No other thread may be in next.

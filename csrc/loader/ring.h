@@ -19,7 +19,7 @@
 //   consumer:  await(t);     read the slot of t;               release(t);  ++t
 //
 // release(t) allows the ticket that comes to this cell next, t + cells. A consumer that wants fewer tickets ahead than
-// there are cells opens the ring with so many free, and allows each further ticket when it wants it.
+// there are cells opens the ring with that many free, and allows each further ticket when it wants it.
 //
 // A producer that holds a ticket must commit or discard it. Threads can be trusted to do so, and share one ring and its counter.
 // A process may be killed between any two instructions, so each worker process is the only producer of a ring of its own (a

@@ -10,7 +10,7 @@
 //
 // Slots never move. Address space is reserved in segments, each as long as all before it together, when a slot in it is
 // first needed; memory is added slot by slot. Shared slots lie in a memfd and are allocated before use, so that a full
-// machine is an error and never a SIGBUS. A worker process maps a segment when it is first told of a slot in it.
+// machine is an error and never a SIGBUS. A worker process maps a segment when it first gets a slot in it.
 #pragma once
 
 #include <atomic>
@@ -23,8 +23,8 @@
 
 namespace gradring {
 
-// Finds the memory of slots. A segment is mapped once, before any thread is told of a slot in it, and stays mapped until the
-// end. So any thread that was told of a slot may ask for its address.
+// Finds the memory of slots. A segment is mapped once, before any thread gets the number of a slot in it, and stays mapped
+// until the end. So any thread that has a slot's number may ask for its address.
 class GRADRING_API SlotMap {
  public:
   // Segment 0 has room for at least `first` slots. `fd` is the descriptor of shared slots, which stays the caller's, or -1 for

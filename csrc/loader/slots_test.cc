@@ -96,7 +96,7 @@ TEST_CASE("a pool reserves addresses for the slots that it has, and slots stay w
           REQUIRE(found == i);
         }
         if (!shared) continue;
-        // Another process's map finds the same bytes, and maps no more than it is asked for.
+        // Another process's map finds the same bytes, and maps no more than the segments that it needs.
         SlotMap other(pool.stride(), pool.map().first(), pool.map().most(), pool.fd());
         CHECK(other.reserved_bytes() == 0);
         for (uint32_t i : {0U, count - 1, count / 2}) {

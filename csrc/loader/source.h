@@ -72,8 +72,9 @@ class GRADRING_API Source {
   virtual const std::vector<FieldSpec>& fields() const noexcept = 0;
   virtual size_t scratch_bytes() const noexcept { return 0; }
 
-  // Fills request.rows rows of every field. Many threads may call it at once. On failure, *failed_row is the row of the request
-  // that failed (rows before it may or may not be written), and the message names the file and the offset, if there are any.
+  // Fills request.rows rows of every field. Many threads may call it concurrently. On failure, *failed_row is the row
+  // of the request that failed (rows before it may or may not be written), and the message names the file and the
+  // offset, if there are any.
   virtual Status read(const ReadRequest& request, int64_t* failed_row) const noexcept = 0;
 
   // For statistics: the names of the parts of a read that follow fetching the rows, such as "Scale of field x", at most

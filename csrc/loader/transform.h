@@ -32,7 +32,8 @@ class GRADRING_API RowFunction {
  public:
   virtual ~RowFunction() = default;
   virtual const char* name() const noexcept { return "function"; }  // for statistics
-  // Transforms one row. `random` holds 64 random bits for this row and this place in the list. Many threads call it at once.
+  // Transforms one row. `random` holds 64 random bits for this row and this place in the list. Many threads call it
+  // concurrently.
   virtual Status call(const void* from, void* to, const RowKey& key, uint64_t random) const noexcept = 0;
 };
 

@@ -12,7 +12,7 @@ constexpr double kBusy = 0.7;      // the active workers are busy if they work f
 constexpr double kIdle = 0.6;   // one worker could be spared if the others, without it, would work for less than this
 constexpr double kGain = 1.03;  // a larger value must raise the rate to at least this multiple
 constexpr double kLoss = 0.98;  // a smaller value may lower the rate to this multiple
-constexpr double kFar = 0.75;   // a trial is given up at once if the rate falls below this multiple
+constexpr double kFar = 0.75;   // a trial ends early if the rate falls below this multiple
 constexpr uint32_t kLongestRest = 512;
 constexpr int kLately = 8;  // how many windows show whether batches take uneven time
 

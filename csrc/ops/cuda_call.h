@@ -1,5 +1,5 @@
-// What the ops' CUDA kernels (*_cuda.cu) share, to be included after cuda/device.h: a call's operands and attributes by name,
-// the step's fault, and loops over flat arrays.
+// What the ops' CUDA kernels (*_cuda.cu) share. Include it after cuda/device.h: a call's operands and attributes by name, the
+// step's fault, and loops over flat arrays.
 #pragma once
 
 #include <initializer_list>

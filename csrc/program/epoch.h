@@ -36,7 +36,7 @@ struct EpochSums {
   int64_t samples = 0;
 };
 
-// The counts that go on from step to step, and from run to run.
+// The counts that continue from step to step, and from run to run.
 struct TrainState {
   int64_t updates = 0;  // how many were done so far: the next one is number updates + 1
   int64_t fresh = 0;    // how many updates were done when the optimizer's state was last zero

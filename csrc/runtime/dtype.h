@@ -24,7 +24,7 @@ enum class Dtype : uint8_t {
   kBfloat16,
 };
 inline constexpr int kDtypes = 13;
-inline constexpr Dtype kNoDtype{kDtypes};  // none of these: has a name for messages, and counts as bytes
+inline constexpr Dtype kNoDtype{kDtypes};  // another dtype: it has a name for messages, and counts as bytes
 
 constexpr size_t size_of(Dtype dtype) noexcept {
   constexpr size_t sizes[kDtypes + 1] = {4, 8, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 2, 1};

@@ -12,7 +12,7 @@
 
 namespace gradring {
 
-// Starts the sequence of next_seed anew. A process starts with set_seed(0).
+// Restarts the sequence of next_seed. A process starts with set_seed(0).
 GRADRING_API void set_seed(uint64_t seed) noexcept;
 GRADRING_API uint64_t next_seed() noexcept;
 

@@ -18,7 +18,7 @@
 //
 // cpu_ holds the number of the core that the publisher ran on last. Two threads that wait for each other by yielding can stay on
 // one core for seconds while another core is idle, because the scheduler does not move threads that ran just now. A hand-over
-// then costs microseconds instead of 40 ns. When a thread that sleeps is woken, the scheduler chooses its core anew. So a
+// then costs microseconds instead of 40 ns. When a thread that sleeps is woken, the scheduler chooses its core again. So a
 // waiter whose publisher ran last on the waiter's own core does not spin, and now and then sleeps at once.
 #pragma once
 

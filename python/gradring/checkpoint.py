@@ -58,7 +58,7 @@ _FOREIGN = {
 
 
 def write(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata to ``path``, which is replaced at once when all is on the disk.
+    """Write tensors and metadata to ``path``, which is replaced in one step when all is on the disk.
 
     >>> write("a.safetensors", {"w": np.zeros((2, 3), np.float32)}, {"epoch": "4"})
     >>> tensors, metadata = read("a.safetensors")

@@ -111,8 +111,8 @@ class Gate:
         return _Writing(self)
 
     def paused(self) -> _Pause:
-        """Use it within ``writing``: other threads may come in, and those that wait come in before the writer goes
-        on."""
+        """Use it within ``writing``: other threads may come in, and those that wait come in before the writer
+        continues."""
         return _Pause(self)
 
     @property

@@ -58,8 +58,8 @@ def own_globals() -> None:
 
 @contextmanager
 def reseeded(seed: int, epoch: int, sample: int) -> Iterator[None]:
-    """While the block runs, ``numpy.random`` and ``random`` give the sample's numbers. Then they go on as before, unless the
-    process makes samples and nothing else."""
+    """While the block runs, ``numpy.random`` and ``random`` give the sample's numbers. After the block they continue as
+    before, unless the process only makes samples."""
     before = None if _owned else (np.random.get_state(), random.getstate())  # noqa: NPY002 (what users call)
     word = generator_for(seed, epoch, sample).bit_generator.random_raw()
     np.random.seed(word & 0xFFFFFFFF)  # noqa: NPY002

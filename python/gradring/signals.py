@@ -20,7 +20,8 @@ class Ended(KeyboardInterrupt):
 
 
 class _Handler:
-    """What a signal does while a run goes on: it raises ``Ended`` once, at once or when what is held is done."""
+    """Handles signals during a run: the first one raises ``Ended``, immediately or, within ``held``, after the
+    block."""
 
     def __init__(self) -> None:
         self.told = False
@@ -29,7 +30,7 @@ class _Handler:
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         if self.waiting is not None:
-            self.release()  # asked a second time: it does not wait any longer
+            self.release()  # a second signal does not wait
         if self.told:
             return  # the run is already being ended
         self.told = True
@@ -39,13 +40,13 @@ class _Handler:
             self.release()
 
     def release(self) -> None:
-        """Raise what waits."""
+        """Raise the waiting exception, if there is one."""
         error, self.waiting = self.waiting, None
         if error is not None:
             raise error
 
 
-_handlers: list[_Handler] = []  # of the runs in the main thread, the innermost last
+_handlers: list[_Handler] = []  # the handlers of runs in the main thread, the innermost last
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def ending(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """The first signal that comes while the block runs ends the run after it, and a second one at once."""
+    """A first signal during the block ends the run after the block, and a second one ends it immediately."""
     handler = _handlers[-1] if _handlers and threading.current_thread() is threading.main_thread() else None
     if handler is None:
         yield

@@ -73,7 +73,7 @@ class Trainer(Settled):
     layers still behave as in training: dropout is drawn, and running moments move. Each pattern must match a parameter. To
     thaw them, make a new trainer of the same model, which keeps its parameters.
 
-    Any number of threads may call ``predict`` at the same time; beside a ``fit`` in another thread, ``predict``,
+    Any number of threads may call ``predict`` at the same time; during a ``fit`` in another thread, ``predict``,
     ``evaluate``, ``save`` and ``state_dict`` run between two of its chunks, so within about 0.2 s, on the parameters of a
     whole step. Methods that train serve one thread at a time; another thread that calls one gets a ``GradringError``. Any
     number of trainers may work at the same time.
@@ -260,8 +260,8 @@ class Trainer(Settled):
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
 
-        A new trainer that loads it goes on bit for bit as this one would; ``gr.load`` makes the model from it. ``notes``
-        are texts by name for the file's metadata, such as the names of the classes.
+        A new trainer that loads it continues bit for bit as this one would; ``gr.load`` makes the model from it.
+        ``notes`` are texts by name for the file's metadata, such as the names of the classes.
         """
         with self._gate.reading():
             self._state.save(path, notes)

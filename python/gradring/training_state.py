@@ -26,8 +26,8 @@ from gradring.session.measured import Measured
 __all__ = ["TrainingState"]
 
 _STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a checkpoint
-_EPOCH = "training/epoch/"  # that of what the epoch at hand has measured
-_WAITING = "training/gradients/"  # that of the gradients that wait for the rest of their group
+_EPOCH = "training/epoch/"  # the prefix of the arrays that the current epoch has measured
+_WAITING = "training/gradients/"  # the prefix of the gradients that wait for the rest of their group
 _VERSION = "1"
 _DEFAULTS = {"fresh": 0, "pending": 0}  # counts that a file may lack, because it is older than they are
 
@@ -47,7 +47,7 @@ class TrainingState:
     place: tuple[int, Measured | None] = (0, None)
     running: bool = False  # an epoch is running
     history: History = field(default_factory=History)
-    callbacks: tuple[Callback, ...] = ()  # the callbacks of the run of fit that is going on
+    callbacks: tuple[Callback, ...] = ()  # the callbacks of the current run of fit
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
@@ -72,7 +72,7 @@ class TrainingState:
         }
 
     def _unfinished(self) -> dict[str, Any]:
-        """Of a group of accumulated batches and of an epoch that are not complete: what they have added up so far."""
+        """The sums of an incomplete group of accumulated batches, and of an incomplete epoch."""
         measured, (weight, gradients) = self._measured(), self.session.waiting()
         unfinished: dict[str, Any] = {}
         if gradients:

@@ -56,7 +56,7 @@ class ChainStage final : public Stage {
   int64_t period_ = 1;    // operands repeat after this many elements; 1: they are scalars
   int64_t distinct_ = 1;  // how many different operands there are
   int64_t plane_elements_ =
-      0;  // if not 0, there is one operand per plane of so many elements; period_ counts the planes
+      0;  // if not 0, there is one operand per plane of this many elements; period_ counts the planes
   ChainKernel<float> fused_ = nullptr;
   std::vector<float> reciprocals_;  // the reciprocals of the divisors, if fused_ uses them
 };

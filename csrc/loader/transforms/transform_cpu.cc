@@ -31,7 +31,7 @@ template <class T, class From, bool kArray, ChainOp... ops>
 void chain(T* to, const void* from_bytes, int64_t count, const T* const* operands) {
   // A row of a memory-mapped record may start at any address.
   typedef From Unaligned __attribute__((aligned(1)));
-  const Unaligned* from = static_cast<const Unaligned*>(from_bytes);  // not auto, which drops the attribute
+  const Unaligned* from = static_cast<const Unaligned*>(from_bytes);  // `auto` would drop the alignment attribute
   // Copies of the operands, so that the compiler knows that stores to `to` do not change them.
   const T* held[kLongestChain + 1] = {};
   if constexpr (sizeof...(ops) > 0) {

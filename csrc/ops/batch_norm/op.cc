@@ -62,7 +62,7 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }
 
 double flops(const OpCall& call) { return (call.flag(kTraining) ? 7 : 3) * static_cast<double>(call[kX].elements()); }
-// x is read twice: for the moments, and to be normalized.
+// The kernel reads x twice: for the moments, and to normalize it.
 double bytes(const OpCall& call) {
   return all_operand_bytes(call) + (call.flag(kTraining) ? operand_bytes(call, kX) : 0);
 }

@@ -1,6 +1,6 @@
-// cast: see any_cast.h. The results are the same. To float32, float64, float16, bfloat16, int64 and int32, from any dtype; a kernel
-// per target, which looks at the source's dtype once. Bytes per element: one read of the source's and one write of the target's
-// size.
+// cast: see any_cast.h. The results are the same. To float32, float64, float16, bfloat16, int64 and int32, from any
+// dtype; a kernel per target, which reads the source's dtype once. Bytes per element: one read of the source's and one
+// write of the target's size.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 

@@ -1,4 +1,4 @@
-// Philox4x32-10 on as many counters at once as a vector has 32-bit elements. runtime/philox.h is the scalar form.
+// Philox4x32-10 on as many counters in parallel as a vector has 32-bit elements. runtime/philox.h is the scalar form.
 #pragma once
 
 #include "ops/simd.h"

@@ -136,7 +136,7 @@ GRADRING_INLINE int64_t turned_stride(int64_t k) noexcept {
   return stride * static_cast<int64_t>(sizeof(T)) % 2048 == 0 ? stride + kWidth<T> : stride;
 }
 
-// to = fromᵀ, from being rows x columns; to_stride is at least rows, rounded up to vectors.
+// Sets `to` to the transpose of `from` (rows x columns); to_stride is at least rows, rounded up to vectors.
 template <class T>
 GRADRING_INLINE void turn(const T* from, int64_t stride, int64_t rows, int64_t columns, T* to,
                           int64_t to_stride) noexcept {

@@ -5,8 +5,8 @@
 
 namespace gradring {
 
-// float32 operations per second of `lanes` threads at once (a multiply-add counts as two), the median of a
-// few measurements of independent register-to-register multiply-adds. It takes about 20 ms.
+// Float32 operations per second of `lanes` threads together (a multiply-add counts as two), the median of
+// a few measurements of independent register-to-register multiply-adds. It takes about 20 ms.
 GRADRING_API double measure_peak_flops(int lanes);
 
 }  // namespace gradring

@@ -175,7 +175,7 @@ def race(
     settle: float = 0.3,
     block: int = 1,
 ) -> tuple[list[Row], dict[str, str]]:
-    """Times every contender on every case, in turn within each round.
+    """Times every contender on every case: in each round, one contender after another.
 
     Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`. A contender runs
     `block` cases in a turn. The next turn begins when its threads are idle, or after `settle` seconds, because short
@@ -201,7 +201,7 @@ def race(
     return rows, missing
 
 
-BLOCK_BYTES = 128 << 20  # the most bytes of arrays that a contender holds at once
+BLOCK_BYTES = 128 << 20  # the most bytes of arrays that a contender holds at a time
 
 
 def blocks(cases: Iterable[Case], most: int) -> Iterator[list[Case]]:

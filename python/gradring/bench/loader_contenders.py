@@ -31,7 +31,8 @@ class Epochs:
 
 
 def file_pass(case: dict[str, Any], make: Callable[[], Iterable[Any]]) -> Pass:
-    """A pass over the file: everything opened anew and the page cache emptied before each, if the case is cold."""
+    """A pass over the file: each pass opens everything again and, if the case is cold, begins with an empty page
+    cache."""
     if case["work"] != "cold":
         return Pass(make, batches_of(case))
     return Pass(make, batches_of(case), fresh=True, before=drop_cache)

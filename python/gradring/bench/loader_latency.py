@@ -1,4 +1,4 @@
-"""Single batches: how long a ready one takes to be in hand, and what loading costs the training step beside it."""
+"""Single batches: how long it takes to get a ready one, and how much loading slows down the training step."""
 
 from __future__ import annotations
 

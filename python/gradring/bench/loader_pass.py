@@ -33,8 +33,8 @@ def touch_batch(batch: Any) -> None:
 class Pass:
     """`batches` batches of what `make` returns.
 
-    With `fresh`, each pass makes it anew; with `endless`, one iterator goes on from pass to pass. `before` runs before
-    each pass, untimed. `first_seconds` is the time from making the first one to having touched its first batch.
+    With `fresh`, each pass calls `make`; with `endless`, one iterator continues from pass to pass. `before` runs
+    before each pass, untimed. `first_seconds` is the time from making the first one to having touched its first batch.
     """
 
     def __init__(

@@ -7,9 +7,9 @@ function does):
 ``STEP``, ``FIT``, ``GEMM``
     peers of the race of that name; each runs with one thread and with all
 ``LOADER``
-    from the key of a loader's race to such a dict
+    a dict from the key of a loader's race to such a dict
 ``DIFFERS``
-    from a name to what that peer computes differently, in a sentence: its first result must still agree
+    a dict from a name to a sentence about what that peer computes differently: its first result must still agree
 
 The file is Python code, and is run: name only folders that you trust.
 """
@@ -59,7 +59,7 @@ def read_peers(folder: Path | None) -> Peers:
 def chosen_names(known: Sequence[str], only: Sequence[str]) -> set[str]:
     """The names in `known` that `only` lists, or all if it is empty. ValueError for a name that is not in `known`.
 
-    Case does not matter, and "PyTorch" is "torch", so the names of the README's tables will do.
+    Case does not matter, and "PyTorch" is "torch", so the names in the README's tables work.
     """
     by_plain = {_plain(name): name for name in known}
     unknown = [name for name in only if _plain(name) not in by_plain]

@@ -108,7 +108,7 @@ class Callback(Settled):
         """Called after the last epoch, and also when an exception ends the run."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state that a resumed run needs to go on as this one would."""
+        """The state that a resumed run needs to continue as this one would."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -21,11 +21,11 @@ class Checkpoint(Callback):
     """Save the trainer to ``path`` after every ``every`` epochs, and the state in which ``fit`` ends.
 
     With ``monitor="val_loss"``, or another metric, only epochs in which it is better than ever before are saved:
-    ``mode`` is as for ``EarlyStop``. ``path`` may contain ``{epoch}`` (complete epochs) and ``{step}`` (updates); write
-    any other brace twice, ``{{``. Of the files that it then names, the last ``keep`` stay and the older ones are removed
-    (None keeps all). Without these fields there is one file, which is replaced. Each file appears whole or not at all,
-    and ``fit(resume=path)`` goes on from it bit for bit. Its position among the callbacks does not matter: it saves
-    after all others have seen an epoch.
+    ``mode`` means the same as for ``EarlyStop``. ``path`` may contain ``{epoch}`` (complete epochs) and ``{step}``
+    (updates); write any other brace twice, ``{{``. Of the files that it then names, the last ``keep`` stay and the older
+    ones are removed (None keeps all). Without these fields there is one file, which is replaced. Each file appears whole
+    or not at all, and ``fit(resume=path)`` continues from it bit for bit. Its position among the callbacks does not
+    matter: it saves after all others have seen an epoch.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ __all__ = ["Csv"]
 
 
 class Csv(Callback):
-    """Write one row of metrics after each epoch to ``path``, where it can be read while the run goes on.
+    """Write one row of metrics after each epoch to ``path``, where it can be read during the run.
 
     The columns are those of the first epoch. With ``append=True`` an existing file with the same columns is continued;
     otherwise the file is replaced, and a resumed run begins it with the rows of the epochs that it resumes.

@@ -130,8 +130,8 @@ class Scaling:
 
 
 class MappedBatches:
-    """Batches of samples that stay on the disk, each read and scaled when it is asked for; the order of the epochs is the
-    ``Loader``'s."""
+    """Batches of samples that stay on the disk, each read and scaled on demand, in the same order as a ``Loader``
+    delivers them."""
 
     def __init__(
         self, scaling: Scaling, x: Array, y: Array, rows: Array, *, batch_size: int, dtype: str, seed: int | None

@@ -189,7 +189,7 @@ def typed(texts: Array) -> Array:
         if all(pattern.fullmatch(text) for text in texts.tolist()):
             try:
                 return texts.astype(dtype)
-            except (ValueError, OverflowError):  # beyond 64 bits
+            except (ValueError, OverflowError):  # a whole number beyond 64 bits
                 continue
     return texts
 

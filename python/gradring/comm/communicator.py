@@ -33,8 +33,8 @@ class Communicator:
 
     All ranks call the same operations in the same order. Arrays are NumPy arrays of float32, float64, float16, bfloat16
     (of ml_dtypes), bool and the integers, of any shape and strides; those of ``empty`` are not copied. With
-    ``async_op=True`` an operation returns a ``Work`` at once and goes on by itself. After ``PeerDied``, ``PeerStalled`` or
-    ``CollectiveMismatch`` the communicator refuses further use.
+    ``async_op=True`` an operation returns a ``Work`` immediately and runs by itself. After ``PeerDied``, ``PeerStalled``
+    or ``CollectiveMismatch`` the communicator refuses further use.
 
     ``rank`` is this rank's number and ``size`` the number of ranks; ``local_rank`` and ``local_size`` are the same among
     the ranks of this host; ``generation`` counts how often the launcher has restarted the ranks.

@@ -59,7 +59,7 @@ def _alone(timeout: float) -> Communicator:
 def thread_group(n: int, timeout: float = 300.0) -> list[Communicator]:
     """``n`` communicators of one group, for ``n`` threads of this process: give each thread one.
 
-    A rank ends with the thread that used it last (unless another thread goes on with it), or with its communicator.
+    A rank ends with the thread that used it last (unless another thread uses it afterwards), or with its communicator.
 
     >>> import gradring as gr, numpy as np
     >>> from concurrent.futures import ThreadPoolExecutor

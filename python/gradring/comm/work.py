@@ -1,4 +1,4 @@
-"""What ``async_op=True`` returns."""
+"""The result of an operation with ``async_op=True``."""
 
 from __future__ import annotations
 

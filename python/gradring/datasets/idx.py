@@ -28,7 +28,7 @@ _MAX_DEFLATE = 1032
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read an IDX file; gzip is recognised by its first bytes, not by the name.
 
-    Returns an array of the file's shape and type in native byte order. A file that is not IDX, is cut short, goes on
+    Returns an array of the file's shape and type in native byte order. A file that is not IDX, is truncated, has bytes
     after its last element, or promises more than it can hold raises ``ValueError`` before memory is allocated for it.
     """
     name = os.fspath(path)

@@ -74,7 +74,7 @@ class _Builder:
             return
         made = self.gradient_of(target)
         outputs = {role: made}
-        if effects:  # the call's answer decides whether the step goes on
+        if effects:  # the call's answer decides whether the step continues
             answer = self.graph.fresh(f"{made}.answer")
             self.graph = self.graph.with_value(Value(answer, (1,), dtype="int64"))
             outputs["answer"] = answer
@@ -216,7 +216,7 @@ def with_loss(
 
 
 def _with_check(graph: Graph, attributes: Mapping[str, Any], sums: bool) -> Graph:
-    """Add the node that reads the loss and decides whether the step may go on."""
+    """Add the node that reads the loss and decides whether the step may continue."""
     fields = {"loss_sum": "loss_sum", "weight": "loss_weight", "correct": "correct", "finite": "finite"}
     inputs = {"totals": "totals"}
     graph = graph.with_step(*fields.values())

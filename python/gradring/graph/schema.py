@@ -119,7 +119,7 @@ def schema_of(op: str) -> Schema | None:
 
 
 def part_of(node: Node, kind: str) -> Part | None:
-    """What a node does, if it does this part and nothing else."""
+    """The ``Part`` that describes a node, if its op does such work and nothing else; else None."""
     schema = schema_of(node.op)
     part = schema.part if schema else None
     return part if part is not None and part.kind == kind else None

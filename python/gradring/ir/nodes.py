@@ -20,7 +20,7 @@ WHEN = ("always", "first", "later", "last", "bounded", "unbounded")
 class Node:
     """One operation. ``inputs`` and ``outputs`` map the operation's roles to names of values.
 
-    ``updates`` lists the roles of inputs that the node changes in place. ``effects`` names what the node does beside
+    ``updates`` lists the roles of inputs that the node changes in place. ``effects`` names what the node does besides
     writing values (it calls Python, or it ends the step): such a node may not be cloned, dropped, or moved past another
     one with effects. ``phase`` is one of ``PHASES``, ``when`` one of ``WHEN``, and ``origin`` says which layer the node
     comes from: ``"0.Linear(784, 256)"``.

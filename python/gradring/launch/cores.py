@@ -1,4 +1,5 @@
-"""Which rank runs on which cores: those that this process may use, divided among the ranks, and never given to two jobs."""
+"""Which rank runs on which cores: the cores that this process may use are divided among the ranks, and no two jobs get
+the same ones."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Job:
         return self._ranks[rank].ended if rank < len(self._ranks) else None
 
     def note_of(self, rank: int) -> Note:
-        """What that rank left."""
+        """The note of that rank."""
         return self._ranks[rank].note
 
     def pid_of(self, rank: int) -> int:

@@ -1,4 +1,4 @@
-"""The loader: batches filled ahead by native threads or worker processes, handed out without a copy."""
+"""The loader: batches filled ahead by native threads or worker processes, delivered without a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loader: batches filled ahead by native threads or worker processes, handed out without a copy."""
+"""Loader: batches filled ahead by native threads or worker processes, delivered without a copy."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Loader(Settled):
     ``source`` is an array, a tuple, list or dict of arrays (of any strides, memory maps, or paths of ``.npy`` files), or
     one of ``gr.sources``. Iterating gives batches of the same form: NumPy arrays that own their memory through their
     base, so a batch that you keep is never overwritten, and costs nothing to keep until ``memory_budget`` (bytes; by
-    default a quarter of the free memory, at most 1 GiB) is used up. Then the loader waits for one to come back, at most
-    ``timeout`` seconds, and raises ``LoaderError``.
+    default a quarter of the free memory, at most 1 GiB) is used up. Then the loader waits, at most ``timeout`` seconds,
+    until you drop one, and raises ``LoaderError``.
 
     The order is arithmetic: a pure function of the number of samples, ``seed`` and the epoch. It does not depend on
     ``num_threads`` (workers; 0 fills batches in the consumer's own thread), ``prefetch`` (batches ahead) or where
     workers run. Every complete iteration is followed by the next epoch, and so is one that was left early.
-    ``state_dict`` is a few integers and counts delivered batches; ``load_state_dict`` resumes exactly there, at once,
-    also with other workers, and with another ``world_size`` if all ranks delivered equally many.
+    ``state_dict`` is a few integers and counts delivered batches; ``load_state_dict`` resumes exactly there, in
+    constant time, also with other workers, and with another ``world_size`` if all ranks delivered equally many.
 
     ``indices`` are the numbers of the samples to read, in the source's numbering: a list, an array or a slice; a sample may
     come more than once. ``split`` and ``folds`` give loaders of parts. Random transforms of a sample do not depend on which

@@ -1,4 +1,5 @@
-"""One pass over a loader. A native reader calls its methods only when the reader cannot go on, so they may be slow."""
+"""One pass over a loader. A native reader calls its methods only when the reader cannot continue, so they may be
+slow."""
 
 from __future__ import annotations
 

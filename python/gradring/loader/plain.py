@@ -68,7 +68,7 @@ def load_npy(label: str, path: str | os.PathLike[str]) -> NDArray[Any]:
         )
         raise ValueError(f"[Loader] {label}: {os.fspath(path)} is a .{kind} file: read it with {read}, save it as .npy")
     try:
-        # Not np.load, which also opens zip files and leaves a damaged one open.
+        # Do not use np.load, which also opens zip files and leaves a damaged one open.
         return np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
         name = os.fspath(path)

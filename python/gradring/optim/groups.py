@@ -84,8 +84,8 @@ def _as_group(where: str, number: int, group: Any, known: Sequence[str]) -> Grou
 
 
 def assigned(where: str, groups: Sequence[Group], names: Sequence[str], frozen: Collection[str] = ()) -> list[int]:
-    """For each parameter that is trained 0, or the number of its group, from 1. ``ValueError`` if a pattern matches no
-    parameter, or two groups the same one."""
+    """Maps each trained parameter to the number of its group, from 1, or to 0 for none. ``ValueError`` if a pattern
+    matches no parameter, or if two groups match the same one."""
     owner: dict[str, int] = {}
     for number, group in enumerate(groups, 1):
         found = matching(where, f"groups[{number - 1}]", group.params, names)

@@ -52,7 +52,7 @@ class BaseSession(ABC):
 
     @abstractmethod
     def counters(self) -> dict[str, int]:
-        """The counts that a checkpoint must hold beside the arrays."""
+        """The counts that a checkpoint must hold in addition to the arrays."""
 
     @abstractmethod
     def restore(self, counters: Mapping[str, int]) -> None:
@@ -170,15 +170,15 @@ class BaseSession(ABC):
         self.sums = NO_SUMS if measured is None or start == 0 else measured.sums
 
     def batches(self) -> int:
-        """Batches of the epoch at hand whose gradients the parameters have, or which wait for the rest of their group."""
+        """How many batches of this epoch have updated the parameters, or wait for the rest of their group."""
         return self._passes() - self._first if self._told is None else self._told[0]
 
     def measured(self) -> Measured:
-        """What these batches have measured."""
+        """The measurements of these batches."""
         return Measured(self.sums, *self._kept()) if self._told is None else self._told[1]
 
     def tell(self, progress: Progress, done: int, metrics: dict[str, float]) -> None:
-        """Call ``progress``, which may take steps of its own."""
+        """Call ``progress``, which may run steps of its own."""
         before, self._told = self._passes(), (self.batches(), self.measured())
         try:
             with self._aside():
@@ -189,7 +189,7 @@ class BaseSession(ABC):
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        """Steps that are taken within are not measured for the epoch at hand."""
+        """Within the block, steps do not count for the measurements of the epoch."""
         sums, updates = self.sums, self.step_count
         try:
             yield

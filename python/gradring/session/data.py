@@ -45,7 +45,7 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
 
 
 def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None) -> Iterator[Any]:
-    """The batches of an epoch (None: the one at hand) from number ``start`` on, up to number ``limit`` or the source's
+    """The batches of an epoch (None: the current one) from number ``start`` on, up to number ``limit`` or the source's
     length; if the source cannot begin there, the first batches are skipped."""
     if epoch is not None and hasattr(source, "set_epoch"):
         source.set_epoch(epoch)

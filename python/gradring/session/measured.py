@@ -1,4 +1,4 @@
-"""The measurements of an epoch that is not complete, from which a run that is resumed goes on."""
+"""The measurements of an incomplete epoch, with which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _PREDICTIONS, _TARGETS = "predictions", "targets"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the epoch's batches so far have measured: sums, and what metrics that are functions will be given."""
+    """The measurements of an epoch's batches so far: sums, and the arrays for metrics that are functions."""
 
     sums: EpochSums = NO_SUMS
     predictions: tuple[Array, ...] = ()
     targets: tuple[Array, ...] = ()
 
     def arrays(self) -> dict[str, Array]:
-        """The arrays of a checkpoint, by name; none where there are no such metrics."""
+        """The arrays for a checkpoint, by name; empty without such metrics."""
         if not self.predictions:
             return {}
         return {_PREDICTIONS: _joined(self.predictions), _TARGETS: _joined(self.targets)}
 
     def text(self) -> str:
-        """The sums as a text, from which they come back bit for bit."""
+        """The sums as a text, from which ``read`` restores every bit."""
         return json.dumps(self.sums)
 
     @classmethod
     def read(cls, sums: Any, arrays: Mapping[str, Array]) -> Measured:
-        """From a text, or the numbers themselves, and from arrays. ``ValueError`` or ``TypeError`` for what no epoch gives;
-        None, in a file that is older than the sums, stands for none."""
+        """Restore the measurements from a text or numbers, and from arrays. ``sums`` is None in a file that is older than
+        the sums. ``ValueError`` or ``TypeError`` for what no epoch could have measured."""
         numbers = NO_SUMS if sums is None else _numbers(json.loads(sums) if isinstance(sums, str) else sums)
         if not arrays:
             return cls(numbers)
@@ -64,13 +64,13 @@ def _numbers(given: Any) -> EpochSums:
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in given):
         raise ValueError("the sums of an epoch are numbers")
     numbers = tuple(float(number) for number in given)
-    for number in (*numbers[2:4], *numbers[6:8]):  # right answers and samples; a loss may well be NaN
+    for number in (*numbers[2:4], *numbers[6:8]):  # check right answers and samples; a loss may be NaN
         if not (0 <= number <= 2**53 and number == math.floor(number)):
             raise ValueError(f"the sums of an epoch have {number} for a count")
     return numbers
 
 
 def _joined(parts: Sequence[Array]) -> Array:
-    """One array of all rows, in a dtype that a file can hold."""
+    """Join all rows in one array, in a dtype that a file can hold."""
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return whole.astype(np.float64) if whole.dtype.kind == "f" and whole.dtype.itemsize > 8 else whole

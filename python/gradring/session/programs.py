@@ -77,7 +77,7 @@ class Programs:
         self.clear()
 
     def forget(self) -> None:
-        """Forget all programs, as ``clear`` does, but if one is running, wait until the next program is asked for."""
+        """Forget all programs, as ``clear`` does, but if one is running, do it when the next program is requested."""
         try:
             self.clear()
         except GradringError:

@@ -1,4 +1,4 @@
-"""The learning rates of a session's updates: computed ahead, and reduced where a plateau was met."""
+"""The learning rates of a session's updates: computed ahead, and reduced by plateau schedules."""
 
 from __future__ import annotations
 

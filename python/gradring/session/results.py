@@ -150,7 +150,8 @@ class Predicted:
             )
 
     def first(self, batches: int) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
-        """The predictions and targets of the epoch's batches before this run, and of so many of this run."""
+        """The predictions and targets of the epoch's batches before this run, and of ``batches`` batches of this
+        run."""
         count = self._before + batches
         return tuple(self._predictions[:count]), tuple(self._targets[:count])
 

@@ -67,8 +67,8 @@ class Session(SessionState):
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
         self._many = False  # the steps belong to an epoch, in which all weights of one batch may be zero
         self._source: tuple[Any, Bound] | None = None  # the source that this fit has bound, and its fields
-        self._predicted: Predicted | None = None  # of the epoch at hand
-        self._start = 0  # the batch at which the run of the epoch at hand began
+        self._predicted: Predicted | None = None  # those of the current epoch
+        self._start = 0  # the batch of the epoch at which this run began
         self._batch = 0  # the number, in the epoch, of a step's batch, for errors
         self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
         self._expect_rates()
@@ -324,7 +324,7 @@ class Session(SessionState):
     ) -> dict[str, float]:
         self.settle_class_weight(None)
         done, told = start, time.perf_counter()
-        seen = start > 0 and self.pending > 0 and not self._last_rows  # no batch has told yet how they look
+        seen = start > 0 and self.pending > 0 and not self._last_rows  # the fields are unknown until a batch comes
         batches = batches_of(source, epoch, start - seen, self.limit)
         if seen and (last := next(batches, None)) is not None:
             bound = self._bind(fields_in(last, self.names), weightless=True)
@@ -349,7 +349,7 @@ class Session(SessionState):
         return {**self._chosen(sums.metrics()), **predicted.metrics()}
 
     def _so_far(self) -> Sums:
-        """What the epoch at hand has measured."""
+        """The sums of the epoch so far."""
         sums = Sums(self.loss)
         sums.take(self.sums)
         return sums

@@ -143,7 +143,7 @@ class UserSession(BaseSession):
         self._epoch_sums = sums
 
     def _mean_loss(self) -> float:
-        """Of the epoch's batches so far; NaN where there were none."""
+        """The mean loss of the epoch's batches so far; NaN if there were none."""
         loss, samples = self._epoch_sums[:2]
         return loss / samples if samples else math.nan
 
@@ -217,7 +217,7 @@ class UserSession(BaseSession):
         return {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
 
     def counters(self) -> dict[str, int]:
-        """The counts that a checkpoint must hold beside the arrays."""
+        """The counts that a checkpoint must hold in addition to the arrays."""
         return {"step": self.step_count, "fresh": self._fresh}
 
     def restore(self, counters: Mapping[str, int]) -> None:
@@ -261,7 +261,7 @@ class UserSession(BaseSession):
         if self._options.clip_norm is not None:
             # Add up in double precision, so that large models do not overflow.
             norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
-            factor = self._options.clip_norm / (norm + 1e-6)  # as in csrc/ops/norm/norm.h
+            factor = self._options.clip_norm / (norm + 1e-6)  # the same factor as in csrc/ops/norm/norm.h
             if not factor >= 1:
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
         rates = self.rates.next(self.step_count, 1)[0].tolist()
@@ -283,7 +283,8 @@ class UserSession(BaseSession):
         self._uninterrupted([], {**counts, "_gradients": {}, "_epoch_sums": sums})
 
     def _uninterrupted(self, calls: Sequence[Callable[[], object]], after: Mapping[str, Any]) -> None:
-        """Make these calls, none of which runs Python code, and then set these attributes: all of it, or nothing.
+        """Make these calls, none of which runs Python code, and then set these attributes. A signal can interrupt none
+        of it.
 
         Python calls a signal's handler, which may raise KeyboardInterrupt, only between two instructions of Python code. From
         here on there are none before the last attribute is set.

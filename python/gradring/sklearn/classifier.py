@@ -45,7 +45,7 @@ class Classifier(ClassifierMixin, Network):
     classes_: Array
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Classifier:
-        """Train on samples (N, features) with labels (N,), beginning anew. A sample counts as its weight says."""
+        """Train on samples (N, features) with labels (N,), from the beginning. Samples count by their weights."""
         made: Classifier = self._fit(X, y, sample_weight)
         return made
 

@@ -31,7 +31,7 @@ class Regressor(RegressorMixin, Network):
     _loss = "mse"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
-        """Train on samples (N, features) with targets (N,) or (N, k), beginning anew. A sample counts as its weight says."""
+        """Train on samples (N, features) with targets (N,) or (N, k), from the beginning. Samples count by their weights."""
         made: Regressor = self._fit(X, y, sample_weight)
         return made
 

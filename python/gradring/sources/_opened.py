@@ -26,7 +26,7 @@ class Opened:
     fields: tuple[Field, ...]
     kind: str  # one of KINDS; the keys of a "dict" are the fields' names
     workers: str = "threads"  # or "processes"
-    num_workers: int | None = None  # what the source asks for
+    num_workers: int | None = None  # the number that the source requests, or None
     python: bool = False  # reading needs the GIL
     keeps: tuple[Any, ...] = ()  # functions to keep alive, because `native` holds them weakly
 

@@ -26,7 +26,7 @@ class _Function:
 
 
 class Native(_Function):
-    """A compiled function from row to row, run without the GIL on many threads at once.
+    """A compiled function from row to row, run without the GIL on many threads at the same time.
 
     ``function`` has the signature of ``gradring_row_transform`` (gradring/row_transform.h), and may be given as
 
