@@ -85,7 +85,7 @@ void bind_comm(py::module_& m) {
 
   py::class_<StackTeller>(m, "StackTeller", "Tells ranks that give this one up where its Python code is.")
       .def("await_question", &StackTeller::await_question, py::call_guard<GilRelease>(),
-           "True once another rank asks; False when the communicator is closed.")
+           "True each time when another rank asks; False when the communicator is closed.")
       .def("answer", &StackTeller::answer, py::arg("text"));
 
   py::class_<CommHandle, Handle>(m, "Group", "A rank's membership of a group of ranks.")

@@ -17,12 +17,15 @@ struct Failure {
   Reason reason = Reason::kNone;
   int rank = 0;           // the rank at fault, or for a mismatch the rank that found it
   uint32_t sequence = 0;  // the number of the operation, from 1
+  bool told = false;      // the note of the rank at fault answers a question of this wait: it has the stack
 
   uint64_t packed() const noexcept {
-    return static_cast<uint64_t>(reason) << 56 | static_cast<uint64_t>(static_cast<uint16_t>(rank)) << 32 | sequence;
+    return static_cast<uint64_t>(reason) << 56 | static_cast<uint64_t>(told) << 48 |
+           static_cast<uint64_t>(static_cast<uint16_t>(rank)) << 32 | sequence;
   }
   static Failure unpack(uint64_t word) noexcept {
-    return {static_cast<Reason>(word >> 56), static_cast<int>(word >> 32 & 0xffff), static_cast<uint32_t>(word)};
+    return {static_cast<Reason>(word >> 56), static_cast<int>(word >> 32 & 0xffff), static_cast<uint32_t>(word),
+            (word >> 48 & 1) != 0};
   }
 };
 
@@ -54,7 +57,9 @@ class ControlBlock {
   Mailbox& mailbox(int from, int to) noexcept {
     return *reinterpret_cast<Mailbox*>(memory_ + layout_.mailbox(from, to));
   }
-  char* note(int rank) noexcept { return reinterpret_cast<char*>(memory_ + layout_.note(rank)); }
+  NoteWord* note(int rank) noexcept {  // kNoteBytes of text
+    return reinterpret_cast<NoteWord*>(memory_ + layout_.note(rank));
+  }
   std::byte* stage(int rank, uint32_t turn) noexcept { return memory_ + layout_.stage(rank, turn); }
 
   // Sets the group's failure unless it has one. Returns the one that stands: `mine`, or an earlier one.

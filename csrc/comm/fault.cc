@@ -54,6 +54,7 @@ std::string Fault::message(int rank) const {
                                             collective_name(peer_kind)
                                       : "; it has begun no operation";
       if (activity != Activity::kUnknown) last += ", and it is " + std::string(activity_name(activity));
+      if (stopped) last += "; its process is stopped, by a signal or a debugger";
       if (failure.rank == rank) return op + "the others gave this rank up as stalled" + where;
       return op + who + " did not come within " + seconds(timeout) + where + last +
              (stack.empty() ? "" : "; its Python stack:\n" + stack);

@@ -17,8 +17,9 @@
 // | RankState::activity              | its rank           | who waits for it  | release, acquire                  | is written after the patience that goes with it                         |
 // | RankState::patience_until_ns     | its rank           | who waits for it  | release, acquire                  | until then the rank is not stalled                                      |
 // | RankState::entered, entered_kind | its rank           | who waits for it  | relaxed                           | for messages alone                                                      |
-// | RankState::telling               | its rank, who asks | both              | CAS and exchange acq_rel, acquire | whether the rank can tell its Python stack, and is asked to             |
-// | RankState::told                  | its rank           | who asks          | release, acquire                  | its note is written before it                                           |
+// | RankState::questions             | its rank, who asks | both              | add and or acq_rel, acquire       | whether the rank can tell its Python stack, and how often it was asked  |
+// | RankState::told                  | its rank           | who asks          | release, acquire, relaxed         | the note is written before it; the same value again: the note is whole  |
+// | a note's words                   | its rank           | who asks          | release, acquire                  | a reader of a new word sees that `told` is odd                          |
 // | Header::failure                  | who fails (CAS)    | everyone          | acq_rel, acquire                  | all ranks see the first failure                                         |
 // | Header::generation               | first comer (CAS)  | who attaches      | acq_rel, acquire                  | words of another generation are refused                                 |
 // | Header::users                    | who attaches       | the block's owner | acq_rel, acquire                  | the block is free at zero users                                         |
@@ -115,8 +116,10 @@ inline constexpr const char* activity_name(Activity activity) noexcept {
   return index < sizeof names / sizeof *names ? names[index] : "";
 }
 
-// Whether a rank can write down its Python stack for a rank that declares it stalled.
-enum class Telling : uint32_t { kNever, kReady, kAsked, kClosed };
+// RankState::questions: the number of questions for the rank's Python stack, times kOneQuestion, and two bits. Who asks adds one
+// question and takes the sum as the number of its own; an answer to a later one is newer still.
+inline constexpr uint32_t kTells = 1, kTellsNoMore = 2, kOneQuestion = 4;
+inline constexpr uint32_t kQuestionMask = ~uint32_t{0} / kOneQuestion;
 
 struct alignas(64) RankState {
   std::atomic<Presence> presence;
@@ -125,8 +128,8 @@ struct alignas(64) RankState {
   std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
   std::atomic<uint32_t> entered;           // how many operations it has begun; relaxed, for messages
   std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
-  std::atomic<uint32_t> telling;           // a value of Telling
-  std::atomic<uint32_t> told;              // 1: the rank's note has its stack
+  std::atomic<uint32_t> questions;         // for the rank's stack; see kTells
+  std::atomic<uint32_t> told;              // the question that its note answers, times 2; odd while it writes the note
 };
 
 // One direction between two ranks: the sender's cell and the receiver's acknowledgement, each with a round of its own.
@@ -146,9 +149,10 @@ struct alignas(64) Header {
 };
 
 inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 
-inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, with a zero byte at its end
+inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, which a zero ends
+using NoteWord = std::atomic<uint64_t>;
 
 // Offsets in a control block of `ranks` ranks. All are multiples of a cache line.
 class Layout {

@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "comm/exit_status.h"
+#include "comm/stack_teller.h"
 
 namespace gradring {
 
@@ -22,10 +22,21 @@ using std::chrono::milliseconds;
 constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
 constexpr milliseconds kSlice{50};
-constexpr milliseconds kAnswer{1500};      // how long a stalled rank may take to write down its stack
 constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
+constexpr milliseconds kMostAhead{1500};   // of a deadline, a rank is asked where it is
+
+// The time from which on a rank is asked, so that its answer is there when it is given up: a quarter of the timeout ahead.
+int64_t asks_from(int64_t patience, std::chrono::nanoseconds timeout) noexcept {
+  return patience - std::clamp<std::chrono::nanoseconds>(timeout / 4, {}, kMostAhead).count();
+}
 
 }  // namespace
+
+// What one wait has asked of the rank that it waits for.
+struct Rounds::Inquiry {
+  StackQuestion question;
+  int64_t patience = 0;  // the deadline that was near when the rank was asked; if it has moved, the rank is asked again
+};
 
 struct Rounds::Wait {
   std::atomic<uint32_t>& word;
@@ -61,8 +72,8 @@ Rounds::~Rounds() {
 void Rounds::leave() noexcept {
   RankState& mine = control_->state(rank_);
   mine.presence.store(Presence::kClosed, std::memory_order_release);
-  mine.telling.exchange(static_cast<uint32_t>(Telling::kClosed), std::memory_order_acq_rel);
-  futex_wake_all(mine.telling, Scope::kProcesses);
+  mine.questions.fetch_or(kTellsNoMore, std::memory_order_acq_rel);
+  futex_wake_all(mine.questions, Scope::kProcesses);
 }
 
 // The deadline of ranks that wait for this one starts again when its activity ends.
@@ -166,9 +177,10 @@ Code Rounds::wait(const Wait& wait) noexcept {
   } while (Clock::now() - begin < kYielding);
   if (deadline_ == kNoDeadline)
     deadline_ = timeout_ < Deadline::max() - begin ? begin + timeout_ : kNoDeadline - milliseconds(1);
+  Inquiry inquiry;
   for (;;) {
     Deadline until = deadline_;
-    if (const Code code = look_after(wait, &until); code != Code::kOk) return code;
+    if (const Code code = look_after(wait, &inquiry, &until); code != Code::kOk) return code;
     uint32_t word = wait.word.load(std::memory_order_acquire);
     if (wait.over(word)) return Code::kOk;
     if (!(word & 1) &&
@@ -182,9 +194,11 @@ Code Rounds::wait(const Wait& wait) noexcept {
 
 // Whether it makes sense to continue waiting. A peer may die after it has done its part, so this reads the word once more before
 // it reports a death.
-Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
+Code Rounds::look_after(const Wait& wait, Inquiry* inquiry, Deadline* until) noexcept {
   using Reason = Failure::Reason;
-  const auto blame = [&](Reason reason, int rank) { return wait.over() ? Code::kOk : fail(reason, rank); };
+  const auto blame = [&](Reason reason, int rank, bool told = false) {
+    return wait.over() ? Code::kOk : adopt(control_->fail({reason, rank, sequence_, told}));
+  };
   if (const Failure failure = control_->failure(); failure.reason != Reason::kNone) {
     return wait.over() ? Code::kOk : adopt(failure);
   }
@@ -204,28 +218,15 @@ Code Rounds::look_after(const Wait& wait, Deadline* until) noexcept {
     patience = std::max(patience, peer.patience_until_ns.load(std::memory_order_acquire));
   }
   if (waiter_ && waiter_->interrupted()) return blame(Reason::kLeft, rank_);
-  if (now_ns >= patience) {
-    const int rank = wait.peer_count ? wait.peers[0] : rank_;
-    ask_for_stack(rank);
-    return blame(Reason::kStalled, rank);
+  const int suspect = wait.peer_count ? wait.peers[0] : rank_;
+  const int64_t asking = asks_from(patience, timeout_);
+  if (now_ns >= asking && inquiry->patience != patience) {
+    inquiry->patience = patience;
+    inquiry->question.ask(*control_, suspect);
   }
-  *until = Deadline(std::chrono::nanoseconds(patience));
+  if (now_ns >= patience) return blame(Reason::kStalled, suspect, inquiry->question.answered(*control_, suspect));
+  *until = Deadline(std::chrono::nanoseconds(now_ns < asking ? asking : patience));
   return Code::kOk;
-}
-
-// The first thread that finds this rank stalled asks it for its stack; every such thread waits briefly for the answer.
-void Rounds::ask_for_stack(int rank) noexcept {
-  RankState& peer = control_->state(rank);
-  auto telling = static_cast<uint32_t>(Telling::kReady);
-  if (peer.telling.compare_exchange_strong(telling, static_cast<uint32_t>(Telling::kAsked), std::memory_order_acq_rel,
-                                           std::memory_order_acquire)) {
-    futex_wake_all(peer.telling, Scope::kProcesses);
-  } else if (telling != static_cast<uint32_t>(Telling::kAsked)) {
-    return;
-  }
-  const Deadline until = Clock::now() + kAnswer;
-  while (peer.told.load(std::memory_order_acquire) == 0 && futex_wait(peer.told, 0, until, Scope::kProcesses)) {
-  }
 }
 
 bool Rounds::exited(int rank) noexcept {
@@ -256,11 +257,9 @@ Code Rounds::adopt(const Failure& failure) noexcept {
     fault_.activity = culprit.activity.load(std::memory_order_acquire);
     fault_.peer_entered = culprit.entered.load(std::memory_order_relaxed);
     fault_.peer_kind = culprit.entered_kind.load(std::memory_order_relaxed);
-    if (failure.reason == Reason::kStalled && failure.rank != rank_ &&
-        culprit.told.load(std::memory_order_acquire) != 0) {
-      const char* const note = control_->note(failure.rank);
-      fault_.stack.assign(note, strnlen(note, kNoteBytes));
-    }
+    if (failure.reason == Reason::kStalled && failure.rank < static_cast<int>(pidfds_.size()))
+      fault_.stopped = is_stopped(pidfds_[static_cast<size_t>(failure.rank)]);
+    if (failure.told && failure.rank != rank_) fault_.stack = told_stack(*control_, failure.rank);
   }
   switch (failure.reason) {
     case Reason::kStalled: fault_.code = Code::kPeerStalled; break;

@@ -65,7 +65,8 @@ struct Fault {
   uint32_t peer_entered = 0;  // how many operations the rank at fault has begun
   Collective peer_kind = Collective::kNone;
   double timeout = 0;
-  std::string stack;  // the Python stack of the rank at fault, if that rank wrote it down
+  bool stopped = false;  // the process of a rank that stalled was, by a signal or a debugger
+  std::string stack;     // the Python stack of the rank at fault, if that rank wrote it down
 
   std::string message(int rank) const;
 };
@@ -152,11 +153,11 @@ class Rounds {
 
  private:
   struct Wait;
+  struct Inquiry;
   Code await_slowly(Cell& cell, int rank) noexcept;
   Code wait(const Wait& wait) noexcept;
-  Code look_after(const Wait& wait, Deadline* deadline) noexcept;
+  Code look_after(const Wait& wait, Inquiry* inquiry, Deadline* deadline) noexcept;
   Code adopt(const Failure& failure) noexcept;
-  void ask_for_stack(int rank) noexcept;
   bool exited(int rank) noexcept;
   void ring(int rank) noexcept;
   static void publish_word(std::atomic<uint32_t>& word, uint32_t round) noexcept {

@@ -247,7 +247,7 @@ class StackTeller:
         ...
     def await_question(self) -> bool:
         """
-        True once another rank asks; False when the communicator is closed.
+        True each time when another rank asks; False when the communicator is closed.
         """
 class Group:
     """

@@ -1,5 +1,6 @@
 """What waiting costs: next to nothing, and no more where ranks share cores."""
 
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from patience import promised
 
 from . import functions
 
 # Promised: half a percent of a core, in waits of more than 10 ms.
 SHARE = 0.005
+# What a thread is charged with may be more than it used: a hypervisor's stolen time, interrupts, a first page fault. Nothing of
+# that comes each time, but a wait that spins does. So the least of some tries must keep the promise.
+TRIES = 6
 
 
 @pytest.mark.parametrize("how", ["barrier", "all_reduce", "staged", "recv", "work", "split"])
@@ -27,20 +30,32 @@ def test_a_long_wait_costs_half_a_percent_of_a_core(how):
         "work": lambda comm: comm.all_reduce(np.zeros(3), async_op=True).wait(),
         "split": lambda comm: comm.split(0),
     }
-    waited = 0.6
-    cost = []
 
-    def wait():
-        before, begin = time.thread_time(), time.monotonic()
-        calls[how](first)
-        cost.append((time.thread_time() - before) / (time.monotonic() - begin))
+    def share_of_a_wait(seconds):
+        cost = []
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    time.sleep(waited)
-    calls[how](second)
-    thread.join(60)
-    assert cost and cost[0] < promised(SHARE)
+        def wait():
+            before, begin = time.thread_time(), time.monotonic()
+            calls[how](first)
+            cost.append((time.thread_time() - before) / (time.monotonic() - begin))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(seconds)
+        calls[how](second)
+        thread.join(60)
+        return cost[0]
+
+    share_of_a_wait(0.0)  # the first call starts threads and maps memory
+    gc.collect()
+    gc.disable()  # what earlier tests have left would be collected at some time in this one
+    try:
+        shares = [share_of_a_wait(0.6)]
+        while shares[-1] >= SHARE and len(shares) < TRIES:
+            shares.append(share_of_a_wait(0.6))
+    finally:
+        gc.enable()
+    assert min(shares) < SHARE, shares
 
 
 def test_four_ranks_on_two_cores_do_not_collapse():

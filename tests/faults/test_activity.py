@@ -7,6 +7,7 @@ import pytest
 
 import gradring as gr
 from gradring import activity
+from gradring.comm import _stack
 from patience import promised
 
 from . import functions
@@ -17,7 +18,42 @@ def test_a_stalled_ranks_python_stack_is_told():
     found = survivors_error(functions.asleep_in_python, 4.0)
     assert found["error"] == "PeerStalled" and found["rank"] == 1
     assert "its Python stack:" in found["text"] and "in a_slow_function" in found["text"]
-    assert 3.5 < found["seconds"] < 4.0 + promised(2 * DEADLINE)
+    assert 3.5 < found["seconds"] < 4.0 + promised(DEADLINE)
+
+
+def test_a_rank_that_told_its_stack_in_vain_tells_it_anew(monkeypatch):
+    first, second = gr.comm.thread_group(2, timeout=2.0)
+    asked, over = threading.Event(), threading.Event()
+    stack_of = _stack._stack_of
+
+    def told(thread):
+        text = stack_of(thread)
+        asked.set()
+        return text
+
+    monkeypatch.setattr(_stack, "_stack_of", told)
+
+    def at_first():
+        assert asked.wait(60)
+
+    def later():
+        assert over.wait(60)
+
+    def body():
+        _stack.tell_stacks(second._group)
+        at_first()
+        second.barrier()  # in time, half a second before the deadline
+        later()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    first.barrier()
+    with pytest.raises(gr.PeerStalled) as raised:
+        first.barrier()
+    over.set()
+    thread.join(60)
+    second.close()
+    assert "in later" in str(raised.value) and "in at_first" not in str(raised.value)
 
 
 def test_what_a_stalled_rank_says_of_itself_is_told():

@@ -89,6 +89,7 @@ def test_a_stopped_rank_is_stalled_and_touches_nothing_when_it_comes_back():
     found = survivors_error(functions.stopped, 6.0, 2.0)
     assert found["error"] == "PeerStalled" and found["rank"] == 1
     assert 1.5 < found["seconds"] < 2.0 + promised(DEADLINE)
+    assert "its process is stopped" in found["text"] and "Python stack" not in found["text"]
     assert found["unchanged"] and found["again"] == "refused"
 
 

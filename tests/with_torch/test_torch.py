@@ -77,8 +77,11 @@ def test_groups_of_some_ranks():
     ]
 
 
-def test_a_death_in_the_backward_pass_is_an_error_and_no_hang():
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_death_in_the_backward_pass_is_an_error_and_no_hang_and_no_name_is_left(rank, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     begin = time.monotonic()
-    with pytest.raises(gr.GradringError, match="rank 1 of 2 was killed by SIGKILL"):
-        gr.comm.spawn(functions.dies, 2, 1, pin=False)
+    with pytest.raises(gr.GradringError, match=f"rank {rank} of 2 was killed by SIGKILL"):
+        gr.comm.spawn(functions.dies, 2, rank, pin=False)
     assert time.monotonic() - begin < 60
+    assert list(tmp_path.glob("gradring*")) == []

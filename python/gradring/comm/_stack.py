@@ -1,4 +1,4 @@
-"""Shows the Python stack of a rank to other ranks that find it stalled."""
+"""Shows the Python stack of a rank to other ranks that are about to find it stalled."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MOST_BYTES = 1900
 
 
 def tell_stacks(group: _core.Group) -> None:
-    """Start a thread that sleeps until another rank asks for the calling thread's stack, or the communicator is closed."""
+    """Start a thread that tells the calling thread's stack whenever another rank asks, until the communicator is closed."""
     teller, caller = group.stack_teller(), threading.get_ident()
 
     def tell() -> None:
-        if teller.await_question():
+        while teller.await_question():
             teller.answer(_stack_of(caller))
 
     threading.Thread(target=tell, name="gradring-stack", daemon=True).start()

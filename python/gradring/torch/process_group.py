@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import shutil
-import tempfile
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,13 +13,13 @@ import torch.distributed as dist
 
 from gradring.comm import Communicator, Work
 from gradring.errors import NotBuilt
+from gradring.launch.shared_file import share_file
 from gradring.torch.futures import Completer
 from gradring.torch.tensors import as_array, communicator
 
 __all__ = ["GradringProcessGroup", "init_process_group"]
 
 _OPS = {"SUM": "sum", "AVG": "mean", "MAX": "max", "MIN": "min", "PRODUCT": "prod"}
-_LONGEST_PATH = 512
 
 
 class _Done:
@@ -213,17 +210,11 @@ dist.Backend.register_backend("gradring", _create, devices=["cpu"])
 def init_process_group(timeout: float = 300.0) -> None:
     """``torch.distributed.init_process_group("gradring")`` for ranks of any launcher, without an address or a port.
 
-    torch.distributed needs a store: a file in a folder of this user alone, which rank 0 removes at its end.
+    torch.distributed needs a store: a file in memory, which has no name. Whatever ends the ranks, nothing is left.
     """
     world = communicator(timeout)
-    path = np.zeros(_LONGEST_PATH, np.uint8)
-    if world.rank == 0:
-        folder = tempfile.mkdtemp(prefix="gradring-torch-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        name = str(Path(folder) / "store").encode()
-        path[: len(name)] = np.frombuffer(name, np.uint8)
-    world.broadcast(path)
-    store = dist.FileStore(path.tobytes().rstrip(b"\0").decode(), world.size)
+    # The store opens its file anew for each access, by this path. So the descriptor stays open as long as the process runs.
+    store = dist.FileStore(f"/proc/self/fd/{share_file(world, timeout)}", world.size)
     dist.init_process_group(
         "gradring", store=store, rank=world.rank, world_size=world.size, timeout=timedelta(seconds=timeout)
     )
