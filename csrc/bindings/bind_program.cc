@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/engine_data.h"
 #include "bindings/feed.h"
 #include "bindings/gil.h"
 #include "bindings/program_data.h"
@@ -25,14 +26,6 @@ namespace {
 Error no_program(const char* caller, const std::string& mode, int64_t rows) {
   return Error(Code::kInvalidArgument, "[Engine." + std::string(caller) + "] there is no program to " + mode +
                                            " with batches of " + std::to_string(rows) + " rows: add one first");
-}
-
-Mode mode_from_name(const std::string& name) {
-  constexpr const char* names[kModes] = {"train", "evaluate", "predict", "train weighted", "evaluate weighted"};
-  for (int i = 0; i < kModes; ++i) {
-    if (name == names[i]) return static_cast<Mode>(i);
-  }
-  throw Error(Code::kInvalidArgument, "[program] unknown mode " + name);
 }
 
 // The dtype of an array. NumPy makes a dtype's name in Python, which would be a tenth of what a short epoch costs.
@@ -106,65 +99,6 @@ class ArrayFeed final : public PyFeed {
   ArraySource source_;
 };
 
-// Calls f in the engine, which serves one thread at a time, without the GIL.
-class EngineGuard {
- public:
-  EngineGuard(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
-  ~EngineGuard() { engine_.leave(); }
-  EngineGuard(const EngineGuard&) = delete;
-  EngineGuard& operator=(const EngineGuard&) = delete;
-
- private:
-  Engine& engine_;
-};
-
-py::dict result_of(const ChunkResult& result) {
-  constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
-  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient", "id", "weight"};
-  throw_status(result.status);
-  py::dict out;
-  out["end"] = ends[static_cast<int>(result.end)];
-  out["fault"] = faults[static_cast<int>(result.fault)];
-  out["position"] = result.position;
-  out["rows"] = result.rows;
-  out["row"] = result.row;
-  out["sample"] = result.sample;
-  out["place"] = result.place;
-  out["value"] = result.value;
-  return out;
-}
-
-py::dict totals_of(const Totals& t) {
-  py::dict out;
-  out["loss_sum"] = t.loss_sum;
-  out["loss_weight"] = t.loss_weight;
-  out["correct"] = t.correct;
-  out["samples"] = t.samples;
-  out["steps"] = t.steps;
-  out["updates"] = t.updates;
-  out["last_loss"] = t.last_loss;
-  out["gradient_norm"] = t.gradient_norm;
-  out["data_seconds"] = t.data_seconds;
-  out["compute_seconds"] = t.compute_seconds;
-  out["update_seconds"] = t.update_seconds;
-  return out;
-}
-
-using ArenaList = std::vector<std::tuple<std::string, std::string, std::shared_ptr<SharedArena>>>;
-
-Arenas arenas_from(const ArenaList& given) {
-  Arenas arenas;
-  for (const auto& [name, kind, memory] : given) {
-    const BufferKind known = kind_from_name(kind);
-    if (!has_arena(known) || known == BufferKind::kTemp || memory == nullptr) {
-      throw Error(Code::kInvalidArgument,
-                  "[Engine] arena " + name + " is of kind " + kind + ": must be param, grad or state, with memory");
-    }
-    arenas.set(name, known, memory->data(), static_cast<int64_t>(memory->size()), memory);
-  }
-  return arenas;
-}
-
 // The sums of an epoch as numbers: loss, weight, right answers and samples, and then the same before the pending group.
 std::array<double, 8> numbers_of(const TrainState& state) {
   const EpochSums &now = state.sums, &before = state.before_group;
@@ -183,20 +117,6 @@ void take_numbers(TrainState* state, const std::array<double, 8>& from) {
   }
   state->sums = sums(0);
   state->before_group = sums(4);
-}
-
-using RateArray = py::array_t<double, py::array::c_style>;
-
-ChunkOptions options_for(Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds) {
-  ChunkOptions options = engine.chunk_options();
-  options.train = train;
-  options.rates = rates.data();
-  // An array with two axes has a row per update; an array with one axis has one learning rate per update.
-  options.rate_columns = rates.ndim() == 2 ? rates.shape(1) : 1;
-  options.rate_count = options.rate_columns > 0 ? rates.size() / options.rate_columns : 0;
-  options.most_steps = most_steps;
-  if (seconds > 0) options.deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
-  return options;
 }
 
 }  // namespace
@@ -303,7 +223,7 @@ void bind_program(py::module_& m) {
       .def(
           "add",
           [](Engine& e, const std::string& mode, int64_t rows, const py::list& arenas, const py::list& buffers,
-             const py::list& instructions, const std::vector<std::shared_ptr<PythonCallback>>& resources, int fields,
+             const py::list& instructions, const std::vector<std::shared_ptr<Resource>>& resources, int fields,
              int outputs, const py::bytes& constants) {
             const EngineGuard guard(e, false);
             Program program = program_from(arenas, buffers, instructions, resources, constants);
@@ -399,6 +319,7 @@ void bind_program(py::module_& m) {
           py::arg("feed"), py::arg("out"), py::arg("row_bytes"));
 
   bind_step_fast_path(m);
+  bind_replicas(m);
 }
 
 }  // namespace gradring

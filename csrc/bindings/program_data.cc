@@ -106,7 +106,7 @@ Dtype dtype_from_name(const std::string& name) {
 }
 
 Program program_from(const py::list& arenas, const py::list& buffers, const py::list& instructions,
-                     const std::vector<std::shared_ptr<PythonCallback>>& resources, std::string constants) {
+                     const std::vector<std::shared_ptr<Resource>>& resources, std::string constants) {
   Program program;
   program.constants = std::move(constants);
   for (const py::handle arena : arenas) {
@@ -139,8 +139,9 @@ Program program_from(const py::list& arenas, const py::list& buffers, const py::
 }
 
 void bind_program_data(py::module_& m) {
-  py::class_<PythonCallback, std::shared_ptr<PythonCallback>>(m, "Callback",
-                                                              "A Python function that a program may call.")
+  py::class_<Resource, std::shared_ptr<Resource>>(m, "Resource", "What a program needs beside memory and numbers.");
+  py::class_<PythonCallback, Resource, std::shared_ptr<PythonCallback>>(m, "Callback",
+                                                                        "A Python function that a program may call.")
       .def(py::init<py::object>(), py::arg("function"));
   m.def(
       "step_fields",

@@ -68,7 +68,7 @@ struct Ledger {
     state.sums.loss_sum += step.loss_sum;
     state.sums.loss_weight += step.loss_weight;
     state.sums.correct += step.correct;
-    state.sums.samples += batch.rows;
+    state.sums.samples += batch.whole_rows > 0 ? batch.whole_rows : batch.rows;
     ++state.draws;
     ++state.pending;
     state.pending_weight += step.loss_weight;

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Permutation', 'SharedArena', 'Source', 'StackTeller', 'StripeWorker', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Replicas', 'Resource', 'SharedArena', 'Source', 'StackTeller', 'StripeWorker', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -85,7 +85,11 @@ class Source:
         """
         What reading consists of beyond fetching the rows: names of stages of transforms.
         """
-class Callback:
+class Resource:
+    """
+    What a program needs beside memory and numbers.
+    """
+class Callback(Resource):
     """
     A Python function that a program may call.
     """
@@ -126,7 +130,7 @@ class Engine:
         """
         arenas: (name, kind, memory) each; kind is param, grad or state.
         """
-    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Callback], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
         Adds a program; returns for each instruction whether a barrier comes before it.
         """
@@ -217,6 +221,62 @@ class Engine:
     @updates.setter
     def updates(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+class Meeting(Resource):
+    """
+    Where the steps of one replica meet those of the others.
+    """
+class Replicas:
+    """
+    Data-parallel replicas of an engine, on threads of their own.
+    """
+    def __init__(self, engine: Engine, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], replicas: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        lanes: the threads of each replica.
+        """
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
+        """
+        Adds a program of one replica; returns for each instruction whether a barrier comes before it. rows: the replica's own, or -1 for batches in which it has none.
+        """
+    def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+        """
+        Train until the time is up, a limit is reached or the epoch ends.
+        """
+    def clear(self) -> None:
+        """
+        Forget all programs.
+        """
+    def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
+        """
+        Apply the gradients of an incomplete group of accumulated batches.
+        """
+    def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether a replica has a program for so many rows.
+        """
+    def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Of replica 0.
+        """
+    def meeting(self, replica: typing.SupportsInt | typing.SupportsIndex) -> Meeting:
+        ...
+    def mend(self) -> None:
+        """
+        All parameters and the optimizer's state were replaced.
+        """
+    def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
+        """
+        Other arenas; forgets all programs.
+        """
+    def trace(self, on: bool) -> None:
+        ...
+    @property
+    def size(self) -> int:
+        ...
+    @property
+    def torn(self) -> bool:
+        """
+        Whether some replicas have applied an update and others not.
+        """
 class CommBlock:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
-from gradring.errors import DeviceUnavailable
+from gradring.errors import DeviceUnavailable, NotBuilt
 
-__all__ = ["Options", "require_one_process"]
+__all__ = ["Options", "replicas_of"]
 
 _MOST_THREADS = 256
+_PLANNED = ("locked", "atomic", "hogwild")
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ def _is(value: Any, word: str) -> bool:
     return isinstance(value, str) and value == word
 
 
-def require_one_process(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm: Any) -> None:
-    """Check that the options ask for one replica on the CPU, in one process. All others raise ``DeviceUnavailable``,
-    ``ValueError`` or ``TypeError``."""
+def replicas_of(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm: Any) -> int:
+    """How many replicas train, on threads of this process and on the CPU. What is planned raises ``NotBuilt``, and all else
+    ``DeviceUnavailable``, ``ValueError`` or ``TypeError``."""
     if not _is(device, "cpu"):
         if isinstance(device, str) and device.startswith("cuda"):
             cuda_devices.require(device, "Trainer")
@@ -54,8 +55,19 @@ def require_one_process(*, device: Any, replicas: Any, parallel: Any, shards: An
                 f"[Trainer] device {device!r} works; training on it is not in this version: use 'cpu'"
             )
         raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
-    if not _is(replicas, "auto"):
-        choice("Trainer", "replicas", replicas, ("auto", 1), "this version has one; its step is spread over threads=")
-    choice("Trainer", "parallel", parallel, ("allreduce",), "with one replica there is nothing to exchange")
-    choice("Trainer", "shards", shards, (None, 1), "a batch has the same bits on any number of threads without it")
-    choice("Trainer", "comm", comm, (None,), "this version trains in one process")
+    choice("Trainer", "parallel", parallel, ("allreduce", *_PLANNED), "which replicas= and comm= use")
+    if parallel in _PLANNED:
+        raise NotBuilt(f"parallel={parallel!r} is planned; this version has 'allreduce'")
+    if shards is not None and whole("Trainer", "shards", shards, 1) > 1:
+        raise NotBuilt(
+            "shards= is planned; without it, a training has the same bits from run to run, for each replicas="
+        )
+    if comm is not None and not isinstance(getattr(comm, "size", None), int):
+        raise TypeError(f"[Trainer] comm must be None or a communicator of gr.comm, got {comm!r}")
+    if comm is not None and comm.size > 1:
+        raise NotBuilt(
+            "comm= with several processes is planned; this version trains on replicas= threads of one process"
+        )
+    if isinstance(replicas, (list, tuple)):
+        raise NotBuilt("replicas= as a list of devices is planned; this version takes a number of threads on the CPU")
+    return auto_or_whole("Trainer", "replicas", replicas, 1, _MOST_THREADS) or 1

@@ -17,7 +17,7 @@ from gradring.attributes import Settled
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import LossName, MetricName, Nonfinite, Parallel
-from gradring.errors import GradringError
+from gradring.errors import GradringError, NotBuilt
 from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
@@ -25,7 +25,7 @@ from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
-from gradring.options import Options, require_one_process
+from gradring.options import Options, replicas_of
 from gradring.prediction import classes, joined_rows, prediction_inputs, probabilities
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
@@ -58,15 +58,16 @@ class Trainer(Settled):
     ``class_weight`` weighs the samples of each class: a dict of weights by class number (1 for those that are not named), an
     array with one for each class, or ``"balanced"``, which makes every class count equally in the labels given to ``fit``;
     these must be in memory. The accuracy counts samples, whatever their weight. ``metrics`` are names (``"accuracy"``,
-    ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics than the accuracy
-    make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step. ``accumulate`` adds
-    the gradients of that many batches before an update. ``clip_norm`` scales gradients whose global norm is larger. With
-    ``nonfinite="raise"``, a loss that is NaN or infinite raises ``NonFinite``, and the parameters stay as before that step.
-    ``seed`` decides initial parameters, dropout and, for plain arrays, the order; None means 0. A model that has parameters
-    keeps them. After ``model.init`` or a load, ``seed`` then only affects dropout and order; after a training it is an error:
-    leave it out, or call ``reset(seed)`` for new parameters. You may assign another optimizer to ``trainer.optimizer`` at any
-    time; the next step uses it. One of the same kind (such as AdamW after Adam) continues with the old one's state; another
-    kind begins without state.
+    ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics than the
+    accuracy make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step.
+    ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
+    together they make one update of the same parameters. ``accumulate`` adds the gradients of that many batches before an
+    update. ``clip_norm`` scales gradients whose global norm is larger. With ``nonfinite="raise"``, a loss that is NaN or
+    infinite raises ``NonFinite``, and the parameters stay as before that step. ``seed`` decides initial parameters, dropout
+    and, for plain arrays, the order; None means 0. A model that has parameters keeps them. After ``model.init`` or a load,
+    ``seed`` then only affects dropout and order; after a training it is an error: leave it out, or call ``reset(seed)`` for
+    new parameters. You may assign another optimizer to ``trainer.optimizer`` at any time; the next step uses it. One of the
+    same kind (such as AdamW after Adam) continues with the old one's state; another kind begins without state.
 
     ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: training does not change
     these parameters, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their
@@ -117,7 +118,7 @@ class Trainer(Settled):
     ) -> None:
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
-        require_one_process(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
+        copies = replicas_of(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer
         require_optimizer(optimizer)
@@ -135,6 +136,8 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
+            if copies > 1:
+                raise NotBuilt("replicas= with step= is planned; this version calls your function on one thread")
             if class_weight is not None:
                 raise TypeError("[Trainer] class_weight goes with a model: with step=, the function computes the loss")
             user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
@@ -155,6 +158,7 @@ class Trainer(Settled):
                 frozen=frozen,
                 metrics=chosen,
                 class_weight=class_weight,
+                replicas=copies,
                 **asdict(options),
             )
             self._session, self.step = native, native.step

@@ -19,6 +19,13 @@ bool reads_record(const OpSchema& op) {
                                    [](const Operand& operand) { return operand.step != StepField::kNone; });
 }
 
+// Whether an op meets the other ranks of a data-parallel training, so that all of them must call it.
+bool meets_others(const OpSchema& op) {
+  return std::any_of(op.attributes.begin(), op.attributes.end(), [](const Attribute& attribute) {
+    return attribute.type == AttributeType::kResource && std::string_view(attribute.choices[0]) == "meeting";
+  });
+}
+
 [[noreturn]] void refuse_arena(const std::string& name, const std::string& what) {
   throw Error(Code::kInvalidArgument, "[program] arena " + name + " " + what);
 }
@@ -124,7 +131,8 @@ void Executor::make_calls(const Program& program, const Starts& arenas) {
       add_call(program, arenas, instruction, static_cast<int>(lane), at - op.operands.size());
     }
     code_.push_back({kernel, first, of_each ? -1 : 0, static_cast<uint8_t>(instruction.when), false,
-                     op.phases == phase::kUpdate && op.fuses.product == nullptr, false, false});
+                     op.phases == phase::kUpdate && op.fuses.product == nullptr, false, false, meets_others(op)});
+    meets_ = meets_ || code_.back().meets;
   }
 }
 
@@ -215,10 +223,23 @@ const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepT
       update = code.update;
     }
     call(code, lane);
-    if (step.fault != Fault::kNone) break;
+    if (step.fault != Fault::kNone) {
+      end_by_fault(lane, code, step);
+      break;
+    }
   }
   if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
   return step;
+}
+
+// A rank that has found a fault before the ranks meet goes to the meeting all the same, and tells the others of it. Later faults
+// are those that all ranks have found at or after a meeting, from the same numbers.
+void Executor::end_by_fault(const Lane& lane, const Code& at, const StepRecord& step) const noexcept {
+  if (!meets_) return;
+  const auto due = [&step](const Code& code) { return code.meets && (code.when & step.moment) != 0; };
+  const Code *const begin = code_.data(), *const end = begin + code_.size();
+  if (std::any_of(begin, &at + 1, due)) return;
+  if (const Code* const next = std::find_if(&at + 1, end, due); next != end) call(*next, lane);
 }
 
 void Executor::run_watched(const Lane& lane, StepRecord* step) noexcept {
@@ -229,7 +250,10 @@ void Executor::run_watched(const Lane& lane, StepRecord* step) noexcept {
     span->begin = ticks();
     if ((code.when & step->moment) != 0) call(code, lane);
     (span++)->end = ticks();
-    if (step->fault != Fault::kNone) break;
+    if (step->fault != Fault::kNone) {
+      end_by_fault(lane, code, *step);
+      break;
+    }
   }
 }
 
@@ -262,7 +286,10 @@ void Executor::run_traced(const Lane& lane, StepRecord* step, StepTicks* account
     if (!code.single_lane || lane.index == 0) trace_record(names_[i], now, end);
     now = end;
     if (code.update) updating += ticks() - since;
-    if (step->fault != Fault::kNone) break;
+    if (step->fault != Fault::kNone) {
+      end_by_fault(lane, code, *step);
+      break;
+    }
   }
   if (account == nullptr) return;
   account->update += updating;

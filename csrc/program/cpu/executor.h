@@ -103,7 +103,8 @@ class GRADRING_API Executor {
     bool barrier;
     bool update;  // whether its time counts as that of the update
     bool single_lane;
-    bool tail;  // this instruction and all later ones run on the unbounded route alone
+    bool tail;   // this instruction and all later ones run on the unbounded route alone
+    bool meets;  // it meets other ranks
   };
   struct alignas(64) LaneRecord {
     StepRecord step;
@@ -120,6 +121,7 @@ class GRADRING_API Executor {
   Tensor* add_call(const Program& program, const Starts& arenas, const Instruction& instruction, int lane, Tensor* at);
   void* bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor);
   static void call(const Code& code, const Lane& lane) noexcept;
+  void end_by_fault(const Lane& lane, const Code& at, const StepRecord& step) const noexcept;
   void run_watched(const Lane& lane, StepRecord* step) noexcept;
   void run_traced(const Lane& lane, StepRecord* step, StepTicks* account) noexcept;
 
@@ -138,6 +140,7 @@ class GRADRING_API Executor {
   int lanes_ = 0;  // the number that set_lanes has set, or 0
   LaneTrial trial_;
   bool keeps_gil_ = false;
+  bool meets_ = false;     // whether some instruction meets other ranks
   bool observed_ = false;  // whether spans_ or traced_ is set, so that a run tests one flag
   bool traced_ = false;
   Span* spans_ = nullptr;

@@ -77,6 +77,7 @@ def train_graph(
     frozen: Collection[str] = (),
     clip_norm: float | None = None,
     accumulate: bool = False,
+    sums: bool = False,
     fuse_update: bool = False,
     check_finite: bool = False,
     target: tuple[tuple[int, ...], str] | None = None,
@@ -87,15 +88,17 @@ def train_graph(
     ``loss``, ``target`` and ``weight`` are those of ``with_loss``.
 
     Parameters that are ``frozen`` get neither gradients nor updates, and what only their gradients would need is not
-    computed. ``fuse_update`` asks for updates that are fused into the products, and so for no gradients in memory; with
-    clipping or accumulation, which need them, it changes nothing. ``check_finite`` asks for a step that changes nothing if
-    one of its gradients is infinite or NaN.
+    computed. ``accumulate`` adds the gradients of several batches up before an update, and ``sums``, as accumulation does,
+    leaves gradients undivided by the weight of the batch until the update. ``fuse_update`` asks for updates that are fused
+    into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
+    ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN.
     """
     graph, output = trace(model, inputs, training=True, dtype=dtype, layout=layout)
     graph, moves = without_buffer_updates(graph)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     summed = getattr(loss, "reduction", "mean") == "sum"
-    graph = with_loss(graph, output, loss, gradient=True, sums=accumulate, target=target, weight=weight)
+    sums = sums or accumulate
+    graph = with_loss(graph, output, loss, gradient=True, sums=sums, target=target, weight=weight)
     graph = checked(promised(graph))
     layout = _layout_of(graph, layout)
     graph = checked(promised(differentiate(graph, output, layout.without(frozen))))
@@ -103,7 +106,7 @@ def train_graph(
     graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
-    divided = accumulate and not summed
+    divided = sums and not summed
     graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen)
     whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
     if clip_norm is not None:  # clipping checks every gradient anyway

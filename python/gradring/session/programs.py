@@ -34,12 +34,17 @@ class Programs:
         accumulate: int = 1,
         seed: int = 0,
         check_finite: bool = True,
+        replicas: int = 1,
     ) -> None:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
         self.native = _core.Engine(arenas.native(), lanes, accumulate, seed, check_finite)
+        self.replicas: Any = None
+        if replicas > 1:
+            self.replicas = _core.Replicas(self.native, arenas.native(), replicas, max(lanes // replicas, 1))
         self.plans: dict[tuple[str, int], Plan] = {}
+        self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # of the programs of replica 0
         self._signature: Any = None
 
     def expect(self, signature: Any) -> bool:
@@ -65,15 +70,58 @@ class Programs:
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 
+    def ensure_replicas(self, mode: str, rows: int, build: Callable[[int, int], Graph]) -> bool:
+        """Make the programs with which the replicas train on a batch of ``rows``, as ``ensure`` does. ``build`` gives the graph
+        for so many rows of one replica; -1 rows: it takes part in the update alone."""
+        if (mode, rows) in self.plans:
+            return False
+        size = self.replicas.size
+        for replica in range(size):
+            begin, end = (rows * part // size for part in (replica, replica + 1))
+            own = end - begin or -1
+            if replica and self.replicas.has(mode, own, replica):
+                continue
+            made = plan(build(own, replica), None, mode="train")
+            if not self.replicas.has(mode, own, replica):
+                barriers = self.replicas.add(mode, own, replica, **made.native())
+                if not replica:
+                    self.barriers[mode, own] = tuple(barriers)
+            if not replica:
+                named = tuple(i for i in made.instructions if i.limit() is not None)
+                kept = replace(made, instructions=named, buffers=(), resources=(), barriers=self.barriers[mode, own])
+                self.plans[mode, rows] = kept
+        return True
+
+    def train(self, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
+        """Train until the time is up, a limit is reached or the epoch ends: what happened, and totals."""
+        if self.replicas is not None:
+            return self.replicas.chunk(feed, rates, most_steps, seconds, weighted)
+        return self.native.chunk(True, feed, rates, most_steps, seconds, weighted)
+
+    def flush(self, rows: int, rates: Any, weighted: bool) -> Any:
+        """Apply the gradients of an incomplete group of accumulated batches; ``rows`` are those of the last batch."""
+        return (self.native if self.replicas is None else self.replicas).flush(rows, rates, weighted)
+
+    def trace(self, on: bool) -> None:
+        """Whether steps from now on are recorded in the trace."""
+        self.native.trace(on)
+        if self.replicas is not None:
+            self.replicas.trace(on)
+
     def clear(self) -> None:
         """Forget all programs; they are made again when next needed."""
         self.native.clear()
+        if self.replicas is not None:
+            self.replicas.clear()
+            self.barriers.clear()
         self.stale, self._signature = False, None
         self.plans.clear()
 
     def use_state(self) -> None:
         """Use other arenas for the optimizer's state from now on."""
         self.native.set_arenas(self.arenas.native())
+        if self.replicas is not None:
+            self.replicas.set_arenas(self.arenas.native())
         self.clear()
 
     def forget(self) -> None:
@@ -85,7 +133,10 @@ class Programs:
 
     def plan_of(self, mode: str, rows: int) -> Plan:
         """The facts of a plan that are kept while it runs: its instructions, its barriers and the number of lanes chosen."""
-        return replace(self.plans[mode, rows], lanes=self.native.program_lanes(mode, rows))
+        kept = self.plans[mode, rows]
+        if self.replicas is not None and mode.startswith("train"):
+            return replace(kept, lanes=self.replicas.lanes(mode, rows // self.replicas.size or -1))
+        return replace(kept, lanes=self.native.program_lanes(mode, rows))
 
     def raise_callback(self) -> None:
         """Raise the exception of a Python layer inside a program, if there is one."""

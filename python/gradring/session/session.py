@@ -85,7 +85,7 @@ class Session(SessionState):
         _core.set_expected_rates(self._fast, np.empty(0) if constant is None else constant, 0, constant is not None)
 
     def trace(self, on: bool) -> None:
-        self._native.trace(on)
+        self._programs.trace(on)
 
     def _stop_fast_path(self) -> None:
         if len(self.names) == 2:  # matches no array: none has an axis of -1 elements
@@ -116,13 +116,13 @@ class Session(SessionState):
         rows = len(bound)
         feed = self._feed(bound, rows)
         self._ensure("train", rows, bound, self._dtypes)
-        if bound.slots == (0, 1):
+        if bound.slots == (0, 1) and self._programs.replicas is None:
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, self.dtype)
         if self.rates.constant is None:
             _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
         rates = self.rates.next(self.step_count, 1)
-        result, part = self._native.chunk(True, feed, rates, 1, 0.0, bound.weight is not None)
+        result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)
         if result["fault"]:
             culprit = bad_number(bound.arrays, np.arange(rows), self.names)
             self._fail(result, bound.fields[-1], self._batch, culprit=culprit)
@@ -174,7 +174,7 @@ class Session(SessionState):
             if before_step is not None:
                 before_step()
             most = left if before_step is None else 1
-            result, part = self._native.chunk(True, feed, rates, most, report_every, bound.weight is not None)
+            result, part = self._programs.train(feed, rates, most, report_every, bound.weight is not None)
             sums.add(part)
             sums.take(self.sums)
             if result["fault"]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
 from gradring.arguments import choice
-from gradring.errors import GradringError
+from gradring.errors import GradringError, NotBuilt
+from gradring.graph.data_parallel import Ranks, data_parallel
 from gradring.graph.faults import fault_error
 from gradring.graph.memory import training_memory
 from gradring.graph.passes import evaluate_graph, train_graph
@@ -31,6 +34,7 @@ from gradring.session.forward import Forward
 from gradring.session.measured import EpochSums
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
+from gradring.session.replicable import require_replicable
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -58,6 +62,7 @@ class SessionState(BaseSession):
         nonfinite: str = "raise",
         accumulate: int = 1,
         fuse_update: bool | None = None,
+        replicas: int = 1,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
@@ -104,7 +109,10 @@ class SessionState(BaseSession):
         store = model.astype(options.dtype).store
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
-        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen)
+        self.replicas = replicas
+        if replicas > 1:
+            require_replicable(model, self.loss)
+        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(0, replicas))
         self._arenas = Arenas(store, memory)
         self._programs = Programs(
             model,
@@ -113,11 +121,17 @@ class SessionState(BaseSession):
             accumulate=options.accumulate,
             seed=options.seed,
             check_finite=self._check_finite,
+            replicas=replicas,
         )
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
+        self._planes = [self._grads]  # each replica's
+        for replica in range(1, replicas):
+            ranks = Ranks(replica, replicas)
+            plane = training_memory(store.layout, store.dtype, optimizer, self.frozen, ranks)
+            self._planes.append(self._arenas.gradients(plane))
         self.state = self._arenas.states(memory, optimizer.state_names)
         self._last_rows = 0  # the rows of the last training step, and the shapes and dtypes of its inputs
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
@@ -134,7 +148,9 @@ class SessionState(BaseSession):
     @property
     def grads(self) -> dict[str, Array]:
         """The gradients that the next steps will make, by parameter: live arrays. Reading them turns ``fuse_update``
-        off, because it would not make them."""
+        off, because it would not make them. ``NotBuilt`` with replicas, which sum them in parts, in the cache."""
+        if self.replicas > 1:
+            raise NotBuilt("session.grads is planned for replicas; each has the gradients of its own rows alone")
         if self.fuse_update is not False:
             self.fuse_update = False
             self._programs.clear()
@@ -215,10 +231,18 @@ class SessionState(BaseSession):
         return self._grads
 
     def waiting(self) -> tuple[float, dict[str, Array]]:
-        return (self._native.pending_weight, self._grads) if self.pending else (0.0, {})
+        if not self.pending:
+            return 0.0, {}
+        if self.replicas == 1:
+            return self._native.pending_weight, self._grads
+        return self._native.pending_weight, {
+            n: reduce(np.add, [plane[n] for plane in self._planes]) for n in self._grads
+        }
 
     def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
         for name, gradient in gradients.items():
+            for plane in self._planes:
+                plane[name][...] = 0
             self._grads[name][...] = gradient
         self._native.pending, self._native.pending_weight = pending, weight
 
@@ -252,7 +276,8 @@ class SessionState(BaseSession):
         optimizer.assigned(list(self.params), self.frozen)
         goes_on = optimizer.goes_on_from(self.optimizer)
         if not goes_on or optimizer.state_names != self.optimizer.state_names:
-            memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen)
+            ranks = Ranks(0, self.replicas)
+            memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen, ranks)
             views = self._arenas.replace_state(memory, optimizer.state_names, self.state if goes_on else {})
             self._programs.use_state()
             if not goes_on:
@@ -274,7 +299,10 @@ class SessionState(BaseSession):
         if (mode, rows) not in plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         kept = self._programs.plan_of(mode, rows)
-        graph = self._graph("train", self._inputs(rows), self._last_weighted)
+        if self.replicas > 1:
+            graph = self._replica_graph(rows // self.replicas or -1, 0, self._last_weighted)
+        else:
+            graph = self._graph("train", self._inputs(rows), self._last_weighted)
         return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
 
     def totals(self) -> dict[str, float]:
@@ -394,7 +422,31 @@ class SessionState(BaseSession):
 
         if mode == "train":
             self._last_rows, self._last_looks, self._last_weighted = rows, self._looks, weighted
+            if self.replicas > 1:
+                return self._ensure_replicas(rows, bound.fields[-1], weighted)
         return self._programs.ensure(_mode(mode, weighted), rows, build)
+
+    def _ensure_replicas(self, rows: int, target: Any, weighted: bool) -> bool:
+        """Make the programs with which the replicas train on a batch of ``rows``."""
+
+        def build(own: int, replica: int) -> Graph:
+            graph = self._replica_graph(own, replica, weighted)
+            if own > 0:
+                check_target((rows, *graph.values["target"].shape[1:]), target, self.loss)
+            return graph
+
+        return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
+
+    def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
+        """The graph of a replica's step on so many rows of its own; -1: it takes part in the update alone."""
+        return data_parallel(
+            self._graph("train", self._inputs(max(rows, 1)), weighted),
+            Ranks(replica, self.replicas, self._programs.replicas.meeting(replica)),
+            check_finite=self._check_finite,
+            accumulate=self.accumulate > 1,
+            summed=getattr(self.loss, "reduction", "mean") == "sum",
+            idle=rows < 0,
+        )
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
@@ -411,8 +463,11 @@ class SessionState(BaseSession):
             others, self._looks = True, self._last_looks
             self._programs.clear()
             self._stop_fast_path()
-            self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))
-        result = self._native.flush(rows, self.rates.next(self.step_count, 1), weighted)
+            if self.replicas > 1:
+                self._programs.ensure_replicas(mode, rows, lambda own, r: self._replica_graph(own, r, weighted))
+            else:
+                self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))
+        result = self._programs.flush(rows, self.rates.next(self.step_count, 1), weighted)
         if others:
             self._programs.clear()
         if result["fault"]:
@@ -434,8 +489,9 @@ class SessionState(BaseSession):
             frozen=self.frozen,
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
-            fuse_update=self.fuse_update is not False,
-            check_finite=self._check_finite,
+            sums=self.replicas > 1,
+            fuse_update=self.fuse_update is not False and self.replicas == 1,
+            check_finite=self._check_finite and self.replicas == 1,
         )
 
     def _fail(

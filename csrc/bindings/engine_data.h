@@ -1,0 +1,48 @@
+// What the bindings of an engine and of replicas share: modes, options and results as plain Python data.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "bindings/gil.h"
+#include "bindings/step_fast_path.h"
+#include "program/engine.h"
+#include "runtime/arena.h"
+
+namespace gradring {
+
+Mode mode_from_name(const std::string& name);
+
+// Is in the engine, which serves one thread at a time, while it lives.
+class EngineGuard {
+ public:
+  EngineGuard(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
+  ~EngineGuard() { engine_.leave(); }
+  EngineGuard(const EngineGuard&) = delete;
+  EngineGuard& operator=(const EngineGuard&) = delete;
+
+ private:
+  Engine& engine_;
+};
+
+py::dict result_of(const ChunkResult& result);  // throws what its status says
+py::dict totals_of(const Totals& totals);
+
+// (name, kind, memory) each; kind is param, grad or state.
+using ArenaList = std::vector<std::tuple<std::string, std::string, std::shared_ptr<SharedArena>>>;
+Arenas arenas_from(const ArenaList& given);
+
+using RateArray = py::array_t<double, py::array::c_style>;
+
+// most_steps -1: no limit; seconds 0: no deadline. The options point into `rates`.
+ChunkOptions options_for(const Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds);
+
+void bind_replicas(py::module_& m);
+
+}  // namespace gradring

@@ -1,0 +1,64 @@
+// Meetings of the threads of one process, for data-parallel training.
+//
+// | variable        | writer                | readers         | order             | why                                        |
+// |-----------------|-----------------------|-----------------|-------------------|--------------------------------------------|
+// | Seat::progress  | that rank             | other ranks     | Signal: release / | what the rank has brought, its plane and   |
+// |                 |                       |                 | acquire           | its parameters are visible with it         |
+// | decision_       | settle, give_up (CAS) | settle          | acq_rel, acquire  | one outcome for each meeting               |
+// | Seat::begun     | that rank             | torn            | release, acquire  | set before the rank's first write          |
+// | Seat::done      | that rank             | torn            | release, acquire  | set after the rank's last write            |
+//
+// A seat's progress is twice the number of meetings that its rank has come to, plus one if the rank has left since. Seats have
+// two places for what is brought, which take turns: a rank writes its place of meeting k + 2 when all have come to meeting
+// k + 1, and a rank comes there when its lanes have read what was brought to meeting k.
+//
+// The decision is one word, the number of the meeting and its outcome. It goes up only: who wants to settle meeting k
+// replaces an older number by compare-and-swap, and otherwise reads what another rank has settled. csrc/comm/models/commit.pml
+// checks every interleaving of it, with ranks that leave at any step. Gray's two-phase commit ("Notes on Data Base Operating
+// Systems", 1978) is its ancestor: the meeting is the vote, and the word in memory that all share takes the coordinator's place.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "gradring/export.h"
+#include "runtime/meeting.h"
+#include "runtime/wait.h"
+
+namespace gradring {
+
+class GRADRING_API ThreadMeetings {
+ public:
+  // Throws Error unless there are 1 to 256 ranks.
+  explicit ThreadMeetings(int ranks);
+  ~ThreadMeetings();
+  ThreadMeetings(const ThreadMeetings&) = delete;
+  ThreadMeetings& operator=(const ThreadMeetings&) = delete;
+
+  int size() const noexcept { return size_; }
+  // The meeting as one rank sees it. It lives as long as this object.
+  Meeting& of(int rank) noexcept;
+
+  // Before a run of steps, while no rank is in one: all ranks come back. Behind it each rank leaves, so that nobody waits for
+  // a rank that has ended.
+  void enter() noexcept;
+  void leave(int rank) noexcept;
+
+  // Whether some ranks have applied an update and others have not: the parameters are then of no step. Call it between runs.
+  bool torn() const noexcept;
+  // The parameters were replaced as a whole.
+  void mend() noexcept;
+
+ private:
+  struct Seat;
+
+  bool await(int rank, uint32_t number) noexcept;
+  Decision settle(uint32_t number, Decision wish) noexcept;
+
+  int size_;
+  std::unique_ptr<Seat[]> seats_;
+  alignas(64) std::atomic<uint64_t> decision_{0};
+};
+
+}  // namespace gradring

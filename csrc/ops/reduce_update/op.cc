@@ -1,0 +1,388 @@
+// The registration of the ops by which data-parallel ranks meet, sum their planes of gradients, and end an update together.
+#include "ops/op.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "ops/reduce_update/meeting_resource.h"
+#include "ops/reduce_update/reduce_update.h"
+
+namespace gradring {
+
+namespace {
+
+constexpr const char* kMeetingKinds[] = {MeetingResource::kKind};
+constexpr Attribute kMeetingAttribute = {
+    .name = "meeting", .type = AttributeType::kResource, .required = true, .choices = kMeetingKinds};
+
+Meeting& meeting_of(const OpCall& call) noexcept { return call.resource<MeetingResource>(0).meeting(); }
+
+void little_work(const OpCall&, int, OpWork* work) { work->operations = 100; }
+
+// A rank that is alone with its fault keeps what it knows of it; the others learn the kind alone.
+void take_fault(StepRecord* step, Fault fault) noexcept {
+  if (step->fault == Fault::kNone) step->fault = fault;
+}
+
+// Ranks that go on although one has left cannot, and have no fault of their own to report.
+void stop_without_peers(StepRecord* step) noexcept { take_fault(step, Fault::kCallback); }
+
+namespace meet {
+
+enum { kLargest, kLossSum, kWeight, kCorrect, kTotalWeight, kFinite };
+constexpr Operand kOperands[] = {
+    {.name = "largest", .dtypes = kRealDtypes, .optional = true, .least_rank = 1, .most_rank = 1},
+    {.name = "loss_sum", .access = Access::kUpdate, .step = StepField::kLossSum},
+    {.name = "weight", .access = Access::kUpdate, .step = StepField::kLossWeight},
+    {.name = "correct", .access = Access::kUpdate, .step = StepField::kCorrect},
+    {.name = "total_weight", .access = Access::kUpdate, .step = StepField::kTotalWeight},
+    {.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite},
+};
+enum { kMeeting, kLosses, kDecides, kSummed };
+constexpr Attribute kAttributes[] = {
+    kMeetingAttribute,
+    {.name = "losses", .type = AttributeType::kFlag},  // the ranks add up what check_step has found
+    {.name = "decides",
+     .type = AttributeType::kFlag},                    // the update follows, unless the sums have to be looked at first
+    {.name = "summed", .type = AttributeType::kFlag},  // the loss is a sum over all elements, not a mean
+};
+
+template <class T>
+double largest_of(const Tensor& blocks) noexcept {
+  double most = 0;
+  for (int64_t b = 0, count = blocks.elements(); b < count; ++b) {
+    const auto value = static_cast<double>(blocks.as<const T>()[b]);
+    if (!(value <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::infinity();
+    most = std::max(most, value);
+  }
+  return most;
+}
+
+Brought what_to_bring(const OpCall& call) noexcept {
+  const StepRecord& step = *call.step;
+  Brought mine;
+  mine.fault = static_cast<uint32_t>(step.fault);
+  if (step.fault != Fault::kNone) return mine;
+  mine.loss_sum = step.loss_sum, mine.loss_weight = step.loss_weight, mine.correct = step.correct;
+  if (call[kLargest] && (step.moment & static_cast<uint8_t>(When::kLast)) != 0) {
+    mine.largest = call[kLargest].dtype == Dtype::kFloat32 ? largest_of<float>(call[kLargest])
+                                                           : largest_of<double>(call[kLargest]);
+    if (std::isinf(mine.largest)) mine.fault = static_cast<uint32_t>(Fault::kGradient);
+  }
+  return mine;
+}
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  Meeting& meeting = meeting_of(call);
+  StepRecord& step = *call.step;
+  const bool last = (step.moment & static_cast<uint8_t>(When::kLast)) != 0;
+  const Dtype dtype = call[kLargest] ? call[kLargest].dtype : Dtype::kFloat64;
+  lane.barrier();  // what this rank's lanes have written is complete
+  if (lane.index == 0 && meeting.meet(what_to_bring(call))) {
+    const Verdict verdict = verdict_of(meeting);
+    const bool later = verdict.fault == Fault::kNone && may_overflow(verdict.bound, dtype);  // prove_sums will decide
+    if (call.flag(kDecides) && last && !later) meeting.settle(verdict.fault == Fault::kNone);
+  }
+  lane.barrier();
+  if (!meeting.took_place()) return stop_without_peers(&step);
+  const Verdict verdict = verdict_of(meeting);
+  if (verdict.fault != Fault::kNone) return take_fault(&step, verdict.fault);
+  if (may_overflow(verdict.bound, dtype)) step.leave_bounded_route();
+  if (!call.flag(kLosses)) return;
+  step.loss_sum = verdict.loss_sum;
+  step.loss_weight = call.flag(kSummed) ? 1 : verdict.loss_weight;
+  step.total_weight = step.pending_weight + step.loss_weight;
+  step.correct = verdict.correct;
+}
+
+}  // namespace meet
+
+namespace sum {
+
+enum { kPlanes, kSum };
+constexpr Operand kOperands[] = {
+    {.name = "planes", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+    {.name = "sum", .access = Access::kWrite, .same_dtype = kPlanes, .least_rank = 1, .most_rank = 1, .apart = true},
+};
+constexpr Attribute kAttributes[] = {{.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0}};
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  const Tensor& planes = call[kPlanes];
+  sum_planes(lane, {planes.dtype, planes.as<const std::byte>(), planes.shape[0], planes.shape[1], call.integer(0),
+                    call[kSum].shape[0], call[kSum].as<std::byte>()});
+}
+
+void check(const OpCall& call) {
+  if (!call[kSum] || call.integer(0) + call[kSum].shape[0] <= call[kPlanes].shape[1]) return;
+  refuse(call, "sum has " + std::to_string(call[kSum].shape[0]) + " elements from column " +
+                   std::to_string(call.integer(0)) + " on, planes is " + shape_text(call[kPlanes]) +
+                   ": must lie inside");
+}
+
+void work_of(double n, int lanes, OpWork* work) {
+  work->lanes = lanes_worth(n * 0.1, lanes);
+  work->operations = n * 8;
+  work->alone = n <= 4096;
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  work_of(static_cast<double>(call[kSum] ? call[kSum].shape[0] : 0) * static_cast<double>(call[kPlanes].shape[0]),
+          lanes, work);
+}
+
+double flops(const OpCall& call) {
+  return static_cast<double>(call[kSum].shape[0]) * static_cast<double>(call[kPlanes].shape[0] - 1);
+}
+
+double bytes(const OpCall& call) {
+  return static_cast<double>(call[kSum].shape[0]) * static_cast<double>(call[kPlanes].shape[0] + 1) *
+         static_cast<double>(size_of(call[kPlanes].dtype));
+}
+
+}  // namespace sum
+
+// A rank's own columns of its own plane: no other rank reads or writes them.
+namespace in_place {
+
+constexpr Operand kOperands[] = {
+    {.name = "planes", .access = Access::kUpdate, .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+};
+enum { kRow, kBegin, kCount };
+constexpr Attribute kAttributes[] = {
+    {.name = "row", .type = AttributeType::kInt, .required = true, .least = 0},
+    {.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0},
+    {.name = "count", .type = AttributeType::kInt, .required = true, .least = 0},
+};
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  const Tensor& planes = call[0];
+  auto* const data = planes.as<std::byte>();
+  const int64_t at = call.integer(kRow) * planes.shape[1] + call.integer(kBegin);
+  sum_planes(lane, {planes.dtype, data, planes.shape[0], planes.shape[1], call.integer(kBegin), call.integer(kCount),
+                    data + at * static_cast<int64_t>(size_of(planes.dtype))});
+}
+
+void check(const OpCall& call) {
+  if (call.integer(kRow) < call[0].shape[0] && call.integer(kBegin) <= call[0].shape[1] &&
+      call.integer(kCount) <= call[0].shape[1] - call.integer(kBegin)) {
+    return;
+  }
+  refuse(call, "row " + std::to_string(call.integer(kRow)) + " and " + std::to_string(call.integer(kCount)) +
+                   " columns from " + std::to_string(call.integer(kBegin)) + " on must lie inside planes, which is " +
+                   shape_text(call[0]));
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  sum::work_of(static_cast<double>(call.integer(kCount)) * static_cast<double>(call[0].shape[0]), lanes, work);
+}
+
+double flops(const OpCall& call) {
+  return static_cast<double>(call.integer(kCount)) * static_cast<double>(call[0].shape[0] - 1);
+}
+
+double bytes(const OpCall& call) {
+  return static_cast<double>(call.integer(kCount)) * static_cast<double>(call[0].shape[0] + 1) *
+         static_cast<double>(size_of(call[0].dtype));
+}
+
+}  // namespace in_place
+
+// Where the largest elements of the planes add up to more than a float holds, each rank looks at the sums that it owns, and a
+// further meeting decides. That is so rare that lane 0 looks alone.
+namespace prove {
+
+enum { kPlanes, kFinite };
+constexpr Operand kOperands[] = {
+    {.name = "planes", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+    {.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite},
+};
+enum { kMeeting, kBegin, kCount };
+constexpr Attribute kAttributes[] = {
+    kMeetingAttribute,
+    {.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0},
+    {.name = "count", .type = AttributeType::kInt, .required = true, .least = 0},
+};
+
+template <class T>
+bool finite(const OpCall& call) noexcept {
+  constexpr int64_t kPart = 1024;
+  const Tensor& planes = call[kPlanes];
+  T sum[kPart];
+  for (int64_t at = 0, count = call.integer(kCount); at < count; at += kPart) {
+    const int64_t n = std::min(kPart, count - at);
+    sum_planes(Lane{}, {planes.dtype, planes.as<const std::byte>(), planes.shape[0], planes.shape[1],
+                        call.integer(kBegin) + at, n, reinterpret_cast<std::byte*>(sum)});
+    for (int64_t i = 0; i < n; ++i)
+      if (!std::isfinite(sum[i])) return false;
+  }
+  return true;
+}
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  StepRecord& step = *call.step;
+  if ((step.moment & static_cast<uint8_t>(When::kUnbounded)) == 0) return;
+  Meeting& meeting = meeting_of(call);
+  lane.barrier();
+  if (lane.index == 0) {
+    const bool good = call[kPlanes].dtype == Dtype::kFloat32 ? finite<float>(call) : finite<double>(call);
+    Brought mine;
+    mine.fault = static_cast<uint32_t>(good ? Fault::kNone : Fault::kGradient);
+    if (meeting.meet(mine)) meeting.settle(verdict_of(meeting).fault == Fault::kNone);
+  }
+  lane.barrier();
+  if (!meeting.took_place()) return stop_without_peers(&step);
+  if (const Fault fault = verdict_of(meeting).fault; fault != Fault::kNone) take_fault(&step, fault);
+}
+
+void check(const OpCall& call) {
+  if (call.integer(kBegin) <= call[kPlanes].shape[1] &&
+      call.integer(kCount) <= call[kPlanes].shape[1] - call.integer(kBegin))
+    return;
+  refuse(call, std::to_string(call.integer(kCount)) + " columns from " + std::to_string(call.integer(kBegin)) +
+                   " on must lie inside planes, which is " + shape_text(call[kPlanes]));
+}
+
+}  // namespace prove
+
+// With clipping: the ranks add up the squares of the sums that they own, in rank order.
+namespace squares {
+
+enum { kSum, kFinite };
+constexpr Operand kOperands[] = {
+    {.name = "sum", .access = Access::kUpdate, .dtypes = only(Dtype::kFloat64), .least_rank = 1, .most_rank = 1},
+    {.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite},
+};
+enum { kMeeting, kOwns };
+constexpr Attribute kAttributes[] = {
+    kMeetingAttribute, {.name = "owns", .type = AttributeType::kFlag},  // the rank owns a part; if not, it adds nothing
+};
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  Meeting& meeting = meeting_of(call);
+  StepRecord& step = *call.step;
+  auto* const sum = call[kSum].as<double>();
+  lane.barrier();
+  if (lane.index == 0) {
+    Brought mine;
+    mine.squares = call.flag(kOwns) ? *sum : 0;
+    if (meeting.meet(mine)) {
+      double total = 0;
+      for (int r = 0; r < meeting.size(); ++r) total += meeting.of(r).squares;
+      *sum = total;
+      // The op `clip`, which comes next, finds the same fault on every rank.
+      meeting.settle(!step.check_finite || std::isfinite(total));
+    }
+  }
+  lane.barrier();
+  if (!meeting.took_place()) stop_without_peers(&step);
+}
+
+void check(const OpCall& call) {
+  if (call[kSum].shape[0] != 1) refuse(call, "sum is " + shape_text(call[kSum]) + ": must be (1,)");
+}
+
+}  // namespace squares
+
+// The end of an update: behind it every rank may read the parameters, and write its plane again.
+namespace end {
+
+constexpr Operand kOperands[] = {{.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite}};
+constexpr Attribute kAttributes[] = {kMeetingAttribute};
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  lane.barrier();
+  if (lane.index == 0 && !meeting_of(call).finish()) stop_without_peers(call.step);
+}
+
+}  // namespace end
+
+// A rank without rows in a batch takes part with a plane of zeros.
+namespace clear {
+
+constexpr Operand kOperands[] = {{.name = "plane", .access = Access::kWrite, .dtypes = kRealDtypes}};
+
+void run(const Lane& lane, const OpCall& call) noexcept {
+  const auto item = static_cast<int64_t>(size_of(call[0].dtype));
+  const Range part = split(lane, call[0].elements(), kFlatGrain);
+  std::fill(call[0].as<std::byte>() + part.begin * item, call[0].as<std::byte>() + part.end * item, std::byte{0});
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  sum::work_of(static_cast<double>(call[0] ? call[0].elements() : 0), lanes, work);
+}
+
+}  // namespace clear
+
+}  // namespace
+
+extern const OpSchema reduce_update_ops[] = {
+    {.name = "meet",
+     .operands = meet::kOperands,
+     .attributes = meet::kAttributes,
+     .work = little_work,
+     .cpu = always<meet::run>,
+     .phases = phase::kUpdate,
+     .program_only = true,
+     .effects = true,
+     .every_lane = true},
+    {.name = "sum_planes",
+     .operands = sum::kOperands,
+     .attributes = sum::kAttributes,
+     .check = sum::check,
+     .work = sum::work,
+     .flops = sum::flops,
+     .bytes = sum::bytes,
+     .cpu = always<sum::run>,
+     .phases = phase::kUpdate,
+     .program_only = true},
+    {.name = "sum_planes_in_place",
+     .operands = in_place::kOperands,
+     .attributes = in_place::kAttributes,
+     .check = in_place::check,
+     .work = in_place::work,
+     .flops = in_place::flops,
+     .bytes = in_place::bytes,
+     .cpu = always<in_place::run>,
+     .phases = phase::kUpdate,
+     .program_only = true},
+    {.name = "prove_sums",
+     .operands = prove::kOperands,
+     .attributes = prove::kAttributes,
+     .check = prove::check,
+     .work = little_work,
+     .cpu = always<prove::run>,
+     .phases = phase::kUpdate,
+     .program_only = true,
+     .effects = true,
+     .every_lane = true},
+    {.name = "meet_squares",
+     .operands = squares::kOperands,
+     .attributes = squares::kAttributes,
+     .check = squares::check,
+     .work = little_work,
+     .cpu = always<squares::run>,
+     .phases = phase::kUpdate,
+     .program_only = true,
+     .effects = true,
+     .every_lane = true},
+    {.name = "end_update",
+     .operands = end::kOperands,
+     .attributes = end::kAttributes,
+     .work = little_work,
+     .cpu = always<end::run>,
+     .phases = phase::kUpdate,
+     .program_only = true,
+     .effects = true,
+     .every_lane = true},
+    {.name = "clear_plane",
+     .operands = clear::kOperands,
+     .attributes = {},
+     .work = clear::work,
+     .cpu = always<clear::run>,
+     .phases = phase::kBackward | phase::kUpdate,
+     .program_only = true},
+};
+extern const size_t reduce_update_op_count = std::size(reduce_update_ops);
+
+}  // namespace gradring

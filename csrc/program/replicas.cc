@@ -1,0 +1,248 @@
+#include "program/replicas.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gradring {
+
+// The batches of a run, which replica 0 takes from the source for all.
+struct Replicas::Batches {
+  struct Turn {
+    ChunkEnd end = ChunkEnd::kSteps;  // any other: there is no batch, and why
+    Status status;
+    Batch batch;
+    std::atomic<int> holders{0};
+  };
+
+  Feed& feed;
+  Deadline deadline;
+  const Replicas& replicas;
+  Mode mode;
+  Turn turns[2];  // they alternate; see Share::next
+  Signal told;    // twice the number of turns, plus one once there are no more
+  uint32_t count = 0;
+  int64_t samples = 0;  // of all batches so far
+  Batch last;
+
+  // Replica 0 calls this.
+  void prepare(uint32_t number) noexcept {
+    Turn& turn = turns[number & 1];
+    take(&turn, number > 0);
+    turn.holders.store(replicas.size(), std::memory_order_relaxed);
+    count = number + 1;
+    told.publish(count << 1);
+  }
+  void close() noexcept { told.publish(count << 1 | 1); }
+
+  // Waits for a turn. Returns null if replica 0 has left without one.
+  Turn* await(uint32_t number) noexcept {
+    for (;;) {
+      const uint32_t now = told.value();
+      if (now >> 1 > number) return &turns[number & 1];
+      if (now & 1) return nullptr;
+      told.wait_change(now);
+    }
+  }
+
+ private:
+  void take(Turn* turn, bool later) noexcept {
+    turn->end = ChunkEnd::kTime;
+    if (later && Clock::now() >= deadline) return;
+    if (!feed.has_waiting) {
+      turn->status = feed.source->next(&feed.waiting, deadline);
+      if (turn->status.code() == Code::kTimeout) return;
+      turn->end = ChunkEnd::kError;
+      if (!turn->status.ok()) return;
+      feed.has_waiting = true;
+    }
+    turn->end = ChunkEnd::kEpoch;
+    if (feed.waiting.rows == 0) return;
+    turn->end = ChunkEnd::kProgram;
+    if (!replicas.ready(mode, feed.waiting.rows)) return;
+    turn->end = ChunkEnd::kSteps;
+    turn->batch = last = feed.waiting;
+    feed.has_waiting = false;
+    samples += last.rows;
+  }
+};
+
+// The source of one replica: its rows of each batch.
+//
+// Turn k + 2 takes the place of turn k. Replica 0 begins it after step k + 1, in which all replicas have met, and a replica
+// releases batch k before step k + 1.
+class Replicas::Share final : public BatchSource {
+ public:
+  Share(Batches& all, int replica) noexcept : all_(all), replica_(replica) {}
+
+  Status next(Batch* batch, Deadline) noexcept override {
+    const uint32_t number = number_++;
+    if (replica_ == 0) all_.prepare(number);
+    const Batches::Turn* const turn = all_.await(number);
+    if (turn == nullptr) return {Code::kTimeout, "[replicas] replica 0 has left"};
+    end_ = turn->end;
+    switch (turn->end) {
+      case ChunkEnd::kSteps: break;
+      case ChunkEnd::kError: return turn->status;
+      case ChunkEnd::kEpoch: batch->rows = 0; return {};
+      default: return {Code::kTimeout, "[replicas] the run ends here"};
+    }
+    const std::vector<int64_t>& row_bytes = all_.replicas.row_bytes_;
+    const Range rows = rows_of(turn->batch.rows, replica_, all_.replicas.size());
+    *batch = turn->batch;
+    for (size_t i = 0; i < row_bytes.size(); ++i) {
+      const auto* const field = static_cast<const std::byte*>(batch->fields[i]);
+      if (field != nullptr) batch->fields[i] = field + rows.begin * row_bytes[i];
+    }
+    if (batch->samples != nullptr) batch->samples += rows.begin;
+    batch->position += rows.begin;
+    batch->rows = rows.end > rows.begin ? rows.end - rows.begin : kIdleRows;
+    batch->whole_rows = turn->batch.rows;
+    batch->slot = number & 1;
+    return {};
+  }
+
+  // The lanes of all replicas together fill the batch. Which rows are whose does not depend on how many lanes a replica uses.
+  void fill(const Lane& lane, const Batch& batch) noexcept override {
+    const int count = all_.replicas.size() * lane.count;
+    all_.feed.source->fill(Lane{lane.team, replica_ * lane.count + lane.index, count, lane.seat},
+                           all_.turns[batch.slot].batch);
+  }
+
+  void release(const Batch& batch) noexcept override {
+    Batches::Turn& turn = all_.turns[batch.slot];
+    if (turn.holders.fetch_sub(1, std::memory_order_acq_rel) == 1) all_.feed.source->release(turn.batch);
+  }
+
+  ChunkEnd end() const noexcept { return end_; }  // why the last turn had no batch
+
+ private:
+  Batches& all_;
+  int replica_;
+  uint32_t number_ = 0;
+  ChunkEnd end_ = ChunkEnd::kSteps;
+};
+
+Replicas::Replicas(const Arenas& arenas, const EngineOptions& options, ReplicaMeetings meetings)
+    : meetings_(std::move(meetings)), crew_(static_cast<int>(meetings_.of.size())), row_bytes_(Batch::kMaxFields) {
+  for (size_t r = 0; r < meetings_.of.size(); ++r) engines_.push_back(std::make_unique<Engine>(arenas, options));
+  results_.resize(engines_.size());
+}
+
+Replicas::~Replicas() = default;
+
+void Replicas::set_arenas(const Arenas& arenas) noexcept {
+  for (const auto& engine : engines_) engine->set_arenas(arenas);
+}
+
+void Replicas::clear() noexcept {
+  for (const auto& engine : engines_) engine->clear();
+}
+
+Executor& Replicas::add(Mode mode, int64_t rows, int replica, const Program& program) {
+  if (replica < 0 || replica >= size()) {
+    throw Error(Code::kInvalidArgument,
+                "[Replicas.add] replica is " + std::to_string(replica) + ": must be below " + std::to_string(size()));
+  }
+  Executor& added = engine(replica).add(mode, rows, program);
+  for (const Buffer& buffer : program.buffers) {
+    if (buffer.kind == BufferKind::kInput && rows > 0)
+      row_bytes_[static_cast<size_t>(buffer.offset)] = buffer.bytes / rows;
+  }
+  return added;
+}
+
+bool Replicas::ready(Mode mode, int64_t rows) const noexcept {
+  for (int r = 0; r < size(); ++r) {
+    const Range part = rows_of(rows, r, size());
+    if (engine(r).programs(mode).find(part.end > part.begin ? part.end - part.begin : kIdleRows) == nullptr)
+      return false;
+  }
+  return true;
+}
+
+// Calls body(replica) for all replicas at once. The result is that of the replica that knows which row is at fault, if one
+// does, or else of replica 0.
+template <class Body>
+int Replicas::run(const Body& body) noexcept {
+  const int count = size();
+  bool refused = false;
+  meetings_.enter(meetings_.owner.get());
+  crew_.run(count, [&](const Lane& lane) noexcept {
+    if (lane.count != count) {  // the system has refused a thread
+      refused = true;
+      return;
+    }
+    results_[static_cast<size_t>(lane.index)] = body(lane.index);
+    meetings_.leave(meetings_.owner.get(), lane.index);
+  });
+  if (refused) {
+    results_[0] = {};
+    results_[0].end = ChunkEnd::kError;
+    results_[0].status = {Code::kUnavailable, "[replicas] the system has refused the threads of %d replicas", count};
+    return 0;
+  }
+  for (int r = 0; r < count; ++r)
+    if (results_[static_cast<size_t>(r)].row >= 0) return r;
+  return 0;
+}
+
+ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* totals) noexcept {
+  Batches batches{feed, options.deadline, *this, mode_of(true, options.weighted), {}, Signal(), 0, 0, {}};
+  ChunkOptions each = options;
+  each.train = true;
+  each.deadline = kNoDeadline;  // replica 0 looks at the clock for all
+  ChunkEnd end = ChunkEnd::kSteps;
+  Totals first;
+  const int known = run([&](int r) noexcept {
+    Share share(batches, r);
+    Feed part{&share, {}, false};
+    Totals mine;
+    const ChunkResult result = engine(r).chunk(true, part, each, &mine);
+    if (r == 0) {
+      batches.close();
+      first = mine;
+      end = share.end();
+    }
+    return result;
+  });
+  ChunkResult result = results_[static_cast<size_t>(known)];
+  if (result.end == ChunkEnd::kTime && end == ChunkEnd::kProgram) {
+    result.end = ChunkEnd::kProgram;
+    result.rows = feed.waiting.rows;
+  }
+  if (result.fault != Fault::kNone) {
+    if (result.row >= 0) result.row += rows_of(batches.last.rows, known, size()).begin;
+    result.position = batches.last.position;
+    result.rows = batches.last.rows;
+    batches.samples -= batches.last.rows;  // of a batch that changed nothing
+  }
+  first.samples = batches.samples;
+  totals->loss_sum += first.loss_sum;
+  totals->loss_weight += first.loss_weight;
+  totals->correct += first.correct;
+  totals->samples += first.samples;
+  totals->steps += first.steps;
+  totals->updates += first.updates;
+  totals->last_loss = first.last_loss;
+  totals->gradient_norm = first.gradient_norm;
+  totals->data_seconds += first.data_seconds;
+  totals->compute_seconds += first.compute_seconds;
+  totals->update_seconds += first.update_seconds;
+  return result;
+}
+
+ChunkResult Replicas::flush(int64_t rows, const ChunkOptions& options, Totals* totals) noexcept {
+  const Mode mode = mode_of(true, options.weighted);
+  const int known = run([&](int r) noexcept {
+    const Range part = rows_of(rows, r, size());
+    Engine& mine = engine(r);
+    Executor* const executor = mine.programs(mode).find(part.end > part.begin ? part.end - part.begin : kIdleRows);
+    Totals own;
+    const ChunkResult result = flush_updates(mine.team(), *executor, options, &mine.state(), &own);
+    if (r == 0) totals->updates += own.updates, totals->gradient_norm = own.gradient_norm;
+    return result;
+  });
+  return results_[static_cast<size_t>(known)];
+}
+
+}  // namespace gradring

@@ -1,0 +1,81 @@
+// Replicas: data-parallel training on threads of one process.
+//
+// Each replica is an engine with a team and temporaries of its own. It runs its rows of each batch into a plane of gradients of its
+// own. Parameters, optimizer state and buffers exist once, and the replicas update them together (runtime/meeting.h).
+// Rows go to replicas in order: of n rows, replica r of p has those from n r / p to n (r + 1) / p.
+//
+// | variable       | writer                | readers         | order             | why                                        |
+// |----------------|-----------------------|-----------------|-------------------|--------------------------------------------|
+// | Batches::told  | replica 0             | other replicas  | Signal: release / | the next batch, or why there is none       |
+// |                |                       |                 | acquire           |                                            |
+// | Turn::holders  | replica 0, release    | release         | store relaxed,    | told carries it; the last to release a     |
+// |                |                       |                 | sub acq_rel       | batch hands it back to the source          |
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gradring/export.h"
+#include "program/engine.h"
+#include "runtime/meeting.h"
+
+namespace gradring {
+
+// The rows of a batch that a replica has.
+constexpr Range rows_of(int64_t rows, int replica, int replicas) noexcept {
+  return {rows * replica / replicas, rows * (replica + 1) / replicas};
+}
+
+// A replica without rows in a batch runs the program of this number of rows, which takes part in the update alone.
+inline constexpr int64_t kIdleRows = -1;
+
+// The meetings of all replicas. All enter before a run of steps, and each leaves behind it.
+struct ReplicaMeetings {
+  std::vector<Meeting*> of;
+  void (*enter)(void* owner) noexcept = nullptr;
+  void (*leave)(void* owner, int replica) noexcept = nullptr;
+  std::shared_ptr<void> owner;
+};
+
+class GRADRING_API Replicas {
+ public:
+  // options.lanes: of each replica. Throws Error.
+  Replicas(const Arenas& arenas, const EngineOptions& options, ReplicaMeetings meetings);
+  ~Replicas();
+  Replicas(const Replicas&) = delete;
+  Replicas& operator=(const Replicas&) = delete;
+
+  int size() const noexcept { return static_cast<int>(engines_.size()); }
+  Engine& engine(int replica) noexcept { return *engines_[static_cast<size_t>(replica)]; }
+  const Engine& engine(int replica) const noexcept { return *engines_[static_cast<size_t>(replica)]; }
+
+  void set_arenas(const Arenas& arenas) noexcept;
+  void clear() noexcept;
+  // A program of one replica, for so many of its own rows, or for kIdleRows.
+  Executor& add(Mode mode, int64_t rows, int replica, const Program& program);
+  // Whether all replicas have programs for their rows of a batch of so many.
+  bool ready(Mode mode, int64_t rows) const noexcept;
+
+  // Trains as Engine::chunk does.
+  ChunkResult chunk(Feed& feed, const ChunkOptions& options, Totals* totals) noexcept;
+  // As flush_updates does. rows: of a batch for which there are programs.
+  ChunkResult flush(int64_t rows, const ChunkOptions& options, Totals* totals) noexcept;
+
+ private:
+  class Share;
+  struct Batches;
+
+  template <class Body>
+  int run(const Body& body) noexcept;
+
+  std::vector<std::unique_ptr<Engine>> engines_;
+  ReplicaMeetings meetings_;
+  Team crew_;
+  std::vector<ChunkResult> results_;
+  std::vector<int64_t> row_bytes_;  // of each field of a batch
+};
+
+}  // namespace gradring
