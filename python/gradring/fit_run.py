@@ -74,6 +74,7 @@ class FitRun:
         """Train on ``source`` and validate with ``check``; ``epochs`` is the total if the run was resumed."""
         state, session, listeners = self._state, self._session, self._listeners
         session.limit = limit
+        session.listening = self._heard
         names = session.metric_names()
         batches = length_of(source)
         batches = limit if batches is None else batches
@@ -116,6 +117,7 @@ class FitRun:
     def _end(self, error: BaseException | None) -> None:
         """Tell every callback that the run is over, even if others of them raise; ``error`` is what ended it."""
         run, state, listeners = self._run, self._state, self._listeners
+        self._session.listening = None
         self._clock.end(sum(self._session.timings().values()))
         try:
             failed = _each(listeners, lambda listener: listener.on_fit_end(run))
@@ -131,10 +133,14 @@ class FitRun:
             _tell(failed[0], failed[1:])
             raise failed[0]
 
+    def _heard(self) -> bool:
+        """Whether a report calls a callback, or lets another thread in."""
+        return bool(self._listeners) or self._gate.awaited
+
     def _report(self, batches: int, metrics: dict[str, float]) -> None:
         run = self._run
         run.batch, run.metrics = batches, metrics
-        if not self._listeners and not self._gate.awaited:
+        if not self._heard():
             return
         began = time.perf_counter_ns()
         with self._gate.paused(), activity.doing("in a callback"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 __all__ = ["Ended", "ending", "held"]
@@ -73,13 +73,18 @@ def ending(wanted: bool) -> Iterator[None]:
         _handlers.remove(handler)
 
 
-@contextmanager
-def held() -> Iterator[None]:
+def held() -> AbstractContextManager[None]:
     """A first signal during the block ends the run after the block, and a second one ends it immediately."""
-    handler = _handlers[-1] if _handlers and threading.current_thread() is threading.main_thread() else None
-    if handler is None:
-        yield
-        return
+    if not _handlers or threading.current_thread() is not threading.main_thread():
+        return _NOTHING
+    return _held(_handlers[-1])
+
+
+_NOTHING = nullcontext()
+
+
+@contextmanager
+def _held(handler: _Handler) -> Iterator[None]:
     handler.held += 1
     try:
         yield

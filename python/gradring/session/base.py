@@ -37,6 +37,7 @@ class BaseSession(ABC):
     rates: Rates
     _first = 0  # the count of passes before the epoch's first batch
     _told: tuple[int, Measured] | None = None
+    listening: Callable[[], bool] | None = None  # tells during a run of fit whether a report would reach anybody
 
     # State
 
@@ -176,6 +177,10 @@ class BaseSession(ABC):
     def measured(self) -> Measured:
         """The measurements of these batches."""
         return Measured(self.sums, *self._kept()) if self._told is None else self._told[1]
+
+    def _heard(self) -> bool:
+        """Whether anybody listens to reports of an epoch: an epoch of a small data set takes less time than making one."""
+        return self.listening is None or self.listening()
 
     def tell(self, progress: Progress, done: int, metrics: dict[str, float]) -> None:
         """Call ``progress``, which may run steps of its own."""

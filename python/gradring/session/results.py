@@ -62,6 +62,9 @@ class Sums:
 
     def add(self, more: Mapping[str, float]) -> None:
         """Add the totals of another chunk, whose losses and weights are those of all chunks so far."""
+        if not self.values:
+            self.values = dict(more)
+            return
         for key, value in more.items():
             so_far = key in ("loss_sum", "loss_weight")
             self.values[key] = value if so_far else self.values.get(key, 0) + value

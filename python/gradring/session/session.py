@@ -183,8 +183,9 @@ class Session(SessionState):
             now = time.perf_counter()
             if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
                 continue
-            with self._aside():
-                on_report(sums.report(rates, int(part["updates"]), now - started))
+            if self._heard():
+                with self._aside():
+                    on_report(sums.report(rates, int(part["updates"]), now - started))
             told = now
         if before_step is not None and on_report is not None and sums.count("steps"):
             with self._aside():
