@@ -41,10 +41,10 @@ std::string Fault::message(int rank) const {
         how = WIFSIGNALED(exit_status) ? " was killed by signal " + std::to_string(WTERMSIG(exit_status))
                                        : " exited with " + std::to_string(WEXITSTATUS(exit_status));
       }
-      return op + who + how + " while it was waited for" + where;
+      return op + who + how + " while this rank waited for it" + where;
     }
-    case Reason::kClosed: return op + who + " closed its communicator while it was waited for" + where;
-    case Reason::kThreadEnded: return op + who + "'s thread ended while it was waited for" + where;
+    case Reason::kClosed: return op + who + " closed its communicator while this rank waited for it" + where;
+    case Reason::kThreadEnded: return op + who + "'s thread ended while this rank waited for it" + where;
     case Reason::kLeft:
       return failure.rank == rank ? op + "interrupted: this rank left the operation" + where
                                   : op + who + " left the operation, interrupted" + where;
@@ -55,7 +55,7 @@ std::string Fault::message(int rank) const {
                                       : "; it has begun no operation";
       if (activity != Activity::kUnknown) last += ", and it is " + std::string(activity_name(activity));
       if (stopped) last += "; its process is stopped, by a signal or a debugger";
-      if (failure.rank == rank) return op + "the others gave this rank up as stalled" + where;
+      if (failure.rank == rank) return op + "the other ranks declared this rank stalled" + where;
       return op + who + " did not come within " + seconds(timeout) + where + last +
              (stack.empty() ? "" : "; its Python stack:\n" + stack);
     }

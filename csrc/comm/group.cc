@@ -33,7 +33,7 @@ class Descriptors {
     const int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (fd >= 0 && copy < 0) {
       throw Error(Code::kInvalidArgument,
-                  "[comm] descriptor " + std::to_string(fd) + " is of no use: " + std::strerror(errno));
+                  "[comm] descriptor " + std::to_string(fd) + " cannot be used: " + std::strerror(errno));
     }
     fds_.push_back(copy);
   }
@@ -190,7 +190,7 @@ std::string Group::message(Code code, const Call& call) const {
   switch (code) {
     case Code::kClosed: return op + "the communicator is closed";
     case Code::kUnavailable:
-      return op + "this process was forked from a rank and is none: start ranks with gradring run or gr.comm.spawn";
+      return op + "this process was forked from a rank, and is no rank itself: start ranks with gradring run or gr.comm.spawn";
     case Code::kInvalidArgument: return op + "the ranks' weights add up to 0: there is no mean";
     default: return fault().message(rank());
   }

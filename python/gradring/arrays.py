@@ -124,7 +124,7 @@ def _has(value: Any, name: str) -> bool:
 def _subclass(label: str, array: NDArray[Any]) -> NDArray[Any]:
     kind = type(array).__name__
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{label} is a {kind}, which hides values: say what they are, with .filled(value)")
+        raise TypeError(f"{label} is a {kind}, which hides values: replace them with .filled(value)")
     if type(array).__array_ufunc__ is not np.ndarray.__array_ufunc__:
         raise TypeError(
             f"{label} is a {kind}, which computes by rules of its own (__array_ufunc__): give its plain numbers, "
@@ -152,7 +152,7 @@ def _frame(label: str, frame: Any) -> NDArray[Any]:
     elif hasattr(frame, "get_columns"):
         columns = [(column.name, column) for column in frame.get_columns()]
     else:
-        raise TypeError(f"{label} is a {type(frame).__name__} of dtype {whole.dtype}: must hold numbers alone")
+        raise TypeError(f"{label} is a {type(frame).__name__} of dtype {whole.dtype}: must hold only numbers")
     return np.column_stack([_series(f"{label}: column {name!r}", column) for name, column in columns])
 
 

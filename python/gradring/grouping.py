@@ -65,14 +65,14 @@ def _json(metadata: Mapping[str, str], key: str, where: str) -> list[Any]:
 def _names(metadata: Mapping[str, str], key: str, where: str) -> list[str]:
     value = _json(metadata, key, where)
     if not all(isinstance(name, str) for name in value):
-        raise CheckpointCorrupt(f"{where}: the metadata do not fit: {key} has other things than names")
+        raise CheckpointCorrupt(f"{where}: the metadata do not fit: {key} must have only names")
     return value
 
 
 def _lists(metadata: Mapping[str, str], key: str, where: str) -> list[list[str]]:
     value = _json(metadata, key, where)
     if not all(isinstance(group, list) and all(isinstance(name, str) for name in group) for group in value):
-        raise CheckpointCorrupt(f"{where}: the metadata do not fit: {key} has other things than lists of names")
+        raise CheckpointCorrupt(f"{where}: the metadata do not fit: {key} must have only lists of names")
     return value
 
 

@@ -351,7 +351,7 @@ class Trainer(Settled):
     def _resume(self, path: str | os.PathLike[str], listeners: list[Callback]) -> None:
         if not os.path.exists(path):
             raise FileNotFoundError(
-                f"[Trainer.fit] resume: there is no file {os.fspath(path)!r}; resume=None starts afresh, and so does "
+                f"[Trainer.fit] resume: there is no file {os.fspath(path)!r}; resume=None starts a new run, and so does "
                 'resume="auto" while a Checkpoint among the callbacks has no file yet'
             )
         self.load(path)

@@ -275,7 +275,7 @@ def test_nothing_is_overwritten_in_silence(tmp_path, capsys):
         folder.mkdir()
         (folder / name).write_text("precious")
         assert main(["train", "digits", "--epochs", "1", "--out", str(folder)]) == 1
-        assert re.search(rf"{name} is there already: --resume goes on from it, --overwrite", capsys.readouterr().err)
+        assert re.search(rf"{name} is there already: --resume continues from it, --overwrite", capsys.readouterr().err)
         assert (folder / name).read_text() == "precious"
         assert main(["train", "digits", "--epochs", "1", "--out", str(folder), "--overwrite", "--quiet"]) == 0
         assert (folder / name).read_bytes()[:8] != b"precious"

@@ -123,7 +123,7 @@ def test_errors_of_label_files_name_the_line(tmp_path, text, words):
         (["--seed", "1"], "--seed is 1, but was 0"),
         (["--test-share", "0.3"], "--test-share is 0.3, but was 0.2"),
         (["longer"], "has 121 samples, but had 120"),
-        (["shuffled"], "the targets are others than before"),
+        (["shuffled"], "the targets differ from before"),
     ],
 )
 def test_resuming_never_tests_on_what_was_trained_on(tmp_path, capsys, change, words):
@@ -155,9 +155,9 @@ def test_what_is_read_is_not_replaced(model, tmp_path, capsys, monkeypatch):
     before = (tmp_path / "history.csv").read_bytes()
     for x, out in (("history.csv", "."), ("history.csv", "link"), ("link/history.csv", str(tmp_path))):
         assert main(["train", "--x", x, "--target", "width", "--overwrite", "--out", out]) == 1
-        assert "is what is read: it would be replaced" in capsys.readouterr().err
+        assert "is an input: it would be replaced" in capsys.readouterr().err
     new = table(tmp_path / "new.csv", ["width", "height", "depth"])
     for name in ("new.csv", "./new.csv"):
         assert main(["predict", str(model), "--x", "new.csv", "--out", name, "--overwrite"]) == 1
-        assert "is what is read" in capsys.readouterr().err
+        assert "is an input" in capsys.readouterr().err
     assert (tmp_path / "history.csv").read_bytes() == before and new.read_text().startswith("width")

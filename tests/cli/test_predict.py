@@ -120,7 +120,7 @@ def test_files_that_say_nothing_of_samples(tmp_path, capsys):
     gr.nn.Linear(3, 2).save(tmp_path / "m")
     np.save(tmp_path / "n.npy", np.ones((5, 3)))
     assert main(["predict", str(tmp_path / "m"), "--x", str(tmp_path / "n.npy")]) == 1
-    assert "is none of gradring train" in capsys.readouterr().err
+    assert "is no file of gradring train" in capsys.readouterr().err
     gr.nn.Linear(3, 2).save(tmp_path / "m", notes={"goal": "{", "input": "{"})
     assert main(["predict", str(tmp_path / "m"), "--x", str(tmp_path / "n.npy")]) == 1
     assert capsys.readouterr().err.startswith(f"gradring: error: [predict] {tmp_path / 'm'}: ")

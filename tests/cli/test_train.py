@@ -122,7 +122,7 @@ def test_ctrl_c_saves_what_there_is(tmp_path):
         seen += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130 and "--resume goes on from it" in error
+    assert process.returncode == 130 and "--resume continues from it" in error
     _, metadata = checkpoint.read(tmp_path / "digits.safetensors")
     assert int(metadata["step"]) > 0
 
@@ -142,9 +142,9 @@ def damaged(path):
         (lambda d: (d / "y.npy").write_bytes(b"PK\x03\x04"), r"y\.npy is not an \.npy file of numbers"),
         (lambda d: (d / "x.npy").unlink(), r"No such file.*x\.npy"),
         (lambda d: np.save(d / "y.npy", np.zeros(399, int)), r"x\.npy has 400 samples, .*y\.npy has 399"),
-        (lambda d: np.save(d / "y.npy", np.full(400, -1)), r"y\.npy has one class alone, -1: there is nothing"),
+        (lambda d: np.save(d / "y.npy", np.full(400, -1)), r"y\.npy has only one class, -1: at least two"),
         (lambda d: np.save(d / "y.npy", np.zeros((400, 2), int)), r"y\.npy is \(400, 2\); int labels must be \(N,\)"),
-        (lambda d: np.save(d / "y.npy", np.array(["a"] * 400)), r"y\.npy has one class alone, a: there"),
+        (lambda d: np.save(d / "y.npy", np.array(["a"] * 400)), r"y\.npy has only one class, a: at least"),
         (lambda d: np.save(d / "y.npy", np.zeros(400, complex)), r"y\.npy must hold labels \(N,\), or numbers"),
         (lambda d: np.save(d / "y.npy", np.full(400, np.nan)), r"y\.npy: the target of sample 0 is nan: every target"),
         (lambda d: np.save(d / "x.npy", np.zeros((0, 3))), r"x\.npy"),

@@ -122,7 +122,7 @@ def test_a_main_module_without_a_guard_is_named(tmp_path):
     path = tmp_path / "main.py"
     path.write_text("from gradring.launch import spawn\ndef f(): return 1\nprint(spawn(f, 2))\n")
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1 and "put what is not only definitions under" in done.stderr
+    assert done.returncode == 1 and "put everything but definitions under" in done.stderr
     path.write_text(
         "from gradring.launch import spawn\ndef f(): return 1\nif __name__ == '__main__':\n    print(spawn(f, 2))\n"
     )

@@ -204,7 +204,7 @@ def test_a_main_module_without_a_guard_is_named_and_starts_no_flood_of_processes
         """)
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "put what is not only definitions under `if __name__" in done.stderr
+    assert done.returncode == 1 and "put everything but definitions under `if __name__" in done.stderr
     assert (
         done.stderr.rstrip().splitlines()[-1].startswith("gradring.errors.LoaderError: [loader] a worker process that")
     )

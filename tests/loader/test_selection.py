@@ -147,7 +147,7 @@ def test_folds(count):
         (lambda made: made.split([0.5, 0.001, 0.4]), ValueError, "part 1 is empty"),
         (lambda made: made.split(0), ValueError, "above 0 and below 1"),
         (lambda made: made.split(1.0), ValueError, "above 0 and below 1"),
-        (lambda made: made.split([0.7, 0.7]), ValueError, "make up 1 at most"),
+        (lambda made: made.split([0.7, 0.7]), ValueError, "add up to at most 1"),
         (lambda made: made.split(float("nan")), ValueError, "above 0 and below 1"),
         (lambda made: made.split("0.5"), TypeError, "share must be a number such as 0.8, or several, got '0.5'"),
         (lambda made: made.split([0.5, None]), TypeError, "share must be a number"),

@@ -21,7 +21,7 @@ int64_t length_of(const std::vector<std::shared_ptr<const Column>>& parts) {
   int64_t length = 0;
   for (const auto& part : parts) {
     if (__builtin_add_overflow(length, part->length(), &length)) {
-      throw Error(Code::kInvalidArgument, "[loader] Concat has too many samples to be counted");
+      throw Error(Code::kInvalidArgument, "[loader] Concat has more samples than can be counted");
     }
   }
   return length;

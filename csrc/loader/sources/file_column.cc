@@ -42,7 +42,7 @@ FileColumn::FileColumn(FieldSpec spec, int64_t length, FileLayout layout, std::s
     : Column(std::move(spec), length), layout_(std::move(layout)), file_(std::move(file)), cold_(kColdRows) {
   const FieldSpec& row = this->spec();
   if (layout_.strides.size() != row.shape.size() + 1) {
-    throw Error(Code::kInternal, "[loader] field '" + row.name + "' has a stride too many or too few");
+    throw Error(Code::kInternal, "[loader] field '" + row.name + "' has too many or too few strides");
   }
   std::vector<int64_t> shape = {length};
   shape.insert(shape.end(), row.shape.begin(), row.shape.end());

@@ -71,7 +71,7 @@ void swap_bytes(Dtype dtype, std::byte* data, int64_t elements) noexcept {
 MemoryColumn::MemoryColumn(FieldSpec spec, int64_t length, ArrayLayout layout, std::shared_ptr<const void> owner)
     : Column(std::move(spec), length), layout_(std::move(layout)), owner_(std::move(owner)) {
   if (layout_.strides.size() != this->spec().shape.size() + 1) {
-    throw Error(Code::kInternal, "[loader] field '" + this->spec().name + "' has a stride too many or too few");
+    throw Error(Code::kInternal, "[loader] field '" + this->spec().name + "' has too many or too few strides");
   }
   plain_ =
       contiguous_row(this->spec(), layout_.strides.data() + 1) && !(layout_.swapped && size_of(this->spec().dtype) > 1);

@@ -59,7 +59,7 @@ FileArray open_idx(const std::string& path, const std::string& name) { return op
 FileArray open_raw(const std::string& path, std::vector<HeaderField> fields, int64_t record_bytes, int64_t offset) {
   const auto file = std::make_shared<const MappedFile>(path);
   if (record_bytes < 1)
-    throw Error(Code::kInvalidArgument, "[loader] records of " + path + " must have at least a byte");
+    throw Error(Code::kInvalidArgument, "[loader] records of " + path + " must have at least one byte");
   if (offset < 0 || offset > file->size()) {
     throw Error(Code::kInvalidArgument, "[loader] " + path + " has " + std::to_string(file->size()) +
                                             " bytes: it cannot begin at offset " + std::to_string(offset));

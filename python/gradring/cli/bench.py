@@ -36,7 +36,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("bench", help="race against installed peers", description=__doc__)
     shown = "; ".join(f"{name}: {what}" for name, what in _BENCHMARKS.items())
     parser.add_argument("name", nargs="?", choices=[*_BENCHMARKS], default="step", help=f"{shown} (default: step)")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds; each gives one measurement a contender")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds; each gives one measurement per contender")
     parser.add_argument("--full", action="store_true", help="gemm: the whole grid of shapes, 1176 products")
     parser.add_argument("--sample", type=int, metavar="N", help="gemm: N products of that grid, drawn at random")
     parser.add_argument(
@@ -45,9 +45,9 @@ def add_to(commands: Any) -> None:
         help="gemm: every N-th case from the I-th on; shards after the first add their rows to --out",
     )
     parser.add_argument("--add", action="store_true", help="gemm: add rows, or rounds of the same rows, to --out")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="loader, allreduce: these rows alone, such as scale64")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="loader, allreduce: only these rows, such as scale64")
     parser.add_argument(
-        "--peers", nargs="+", metavar="NAME", help="these peers alone, as the table names them; case does not matter"
+        "--peers", nargs="+", metavar="NAME", help="only these peers, by their names in the table; case does not matter"
     )
     parser.add_argument(
         "--peers-from",

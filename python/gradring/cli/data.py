@@ -135,7 +135,7 @@ def _require_division(options: argparse.Namespace, kept: dict[str, str], divisio
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(
             "[train] --resume: the file does not say which samples were kept for testing, so the test would be one of samples "
-            "that it was trained on: train anew with --overwrite, or into another folder with --out"
+            "that it was trained on: train again with --overwrite, or into another folder with --out"
         ) from None
     if changed:
         name = changed[0]
@@ -143,11 +143,11 @@ def _require_division(options: argparse.Namespace, kept: dict[str, str], divisio
             "seed": f"--seed is {division['seed']}, but was {before['seed']}",
             "test_share": f"--test-share is {division['test_share']}, but was {before['test_share']}",
             "samples": f"{options.x} has {division['samples']} samples, but had {before['samples']}",
-            "targets": "the targets are others than before, or in another order",
+            "targets": "the targets differ from before, or are in another order",
         }[name]
         raise ValueError(
-            f"[train] --resume: {what}: other samples would be kept for testing than before, and those be tested that were "
-            "trained on; give the same, or train into another folder with --out"
+            f"[train] --resume: {what}, so the test could use samples of the training; give the same data and options, "
+            "or train into another folder with --out"
         )
 
 
@@ -181,7 +181,7 @@ def _as_before(
     try:
         before, read = Goal.from_note(kept["goal"]), Scaling.from_note(kept["input"])
     except (KeyError, ValueError) as error:
-        raise ValueError(f"[train] --resume: the file is none of gradring train: {error}") from None
+        raise ValueError(f"[train] --resume: gradring train did not write the file: {error}") from None
     if (before.kind, before.labels, before.outputs) != (found.kind, found.labels, found.outputs):
         raise ValueError(f"[train] --resume: the file is of another task: {before.note()[:200]}; the data now: {found}")
     if (read.shape, read.is_bytes) != (scaling.shape, scaling.is_bytes):

@@ -25,7 +25,7 @@ def require_other(command: str, written: Iterable[Path], read: Iterable[Path | N
     inputs = [path for path in read if path is not None and path.exists()]
     for path in written:
         if path.exists() and any(path.samefile(other) for other in inputs):
-            raise ValueError(f"[{command}] {path} is what is read: it would be replaced; --out names another place")
+            raise ValueError(f"[{command}] {path} is an input: it would be replaced; name another place with --out")
 
 
 def chunks(x: Array) -> Iterator[tuple[int, Array]]:

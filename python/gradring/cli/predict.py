@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     notes = notes_of(metadata)
     if not {"goal", "input"} <= notes.keys():
         raise ValueError(
-            f"[predict] {options.model} is none of gradring train: it does not say how samples are scaled and what the "
+            f"[predict] {options.model} is no file of gradring train: it does not say how samples are scaled and what the "
             "outputs mean; in Python, gr.load(path)(x) gives the outputs"
         )
     try:

@@ -70,7 +70,7 @@ class Goal:
             if said["task"] == "classify":
                 labels = tuple(said["labels"])
                 if not labels or not all(isinstance(label, (str, int, float)) for label in labels):
-                    raise ValueError("its labels are no texts and no numbers")
+                    raise ValueError("its labels are neither texts nor numbers")
                 return cls("classify", labels)
             mean, deviation = (tuple(float(v) for v in said[name]) for name in ("mean", "deviation"))
             if said["task"] != "regress" or not mean or len(mean) != len(deviation):
@@ -120,7 +120,7 @@ def _classes(command: str, name: str, y: Array, why: str) -> Goal:
         )
     labels = np.unique(y)
     if len(labels) < 2:
-        raise ValueError(f"[{command}] {name} has one class alone, {labels[0]!s}: there is nothing to tell apart")
+        raise ValueError(f"[{command}] {name} has only one class, {labels[0]!s}: at least two are needed")
     if len(labels) > 100_000:
         raise ValueError(f"[{command}] {name} has {len(labels)} different values: too many classes; try --task regress")
     return Goal("classify", tuple(_text(label) for label in labels.tolist()), why=why)

@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt as error:
         trainer.save(path, notes=job.notes())
-        say(f"interrupted after {trainer.step_count} steps; {path} has them, and --resume goes on from it", sys.stderr)
+        say(f"interrupted after {trainer.step_count} steps; {path} has them, and --resume continues from it", sys.stderr)
         return 128 + int(getattr(error, "number", 2))
     trainer.save(path, notes=job.notes())
     history.to_csv(table)
@@ -123,13 +123,13 @@ def _require_ours(options: argparse.Namespace, *paths: Path) -> None:
     """Refuse to overwrite files unless the user asked for it."""
     require_other("train", paths, (options.x, options.y))
     if options.resume and not paths[0].exists():
-        raise ValueError(f"[train] --resume: there is no file {paths[0]}; leave --resume out to start afresh")
+        raise ValueError(f"[train] --resume: there is no file {paths[0]}; leave --resume out to start from the beginning")
     if options.resume or options.overwrite:
         return
     for path in paths:
         if path.exists():
             raise FileExistsError(
-                f"[train] {path} is there already: --resume goes on from it, --overwrite replaces it, and --out names "
+                f"[train] {path} is there already: --resume continues from it, --overwrite replaces it, and --out names "
                 "another folder"
             )
 

@@ -87,21 +87,21 @@ def fault_error(
             f"[cross_entropy] batch {batch}, row {result['row']} (sample {sample}): label is {label} "
             f"must be at least 0 and below {classes}, the number of classes{unchanged}"
         )
-    because = f", because {culprit} (mend or leave out such samples)" if culprit else ""
+    because = f", because {culprit} (correct such samples or leave them out)" if culprit else ""
     if updates is None:
         return NonFinite(
             f"[evaluate] the {loss} loss of batch {batch} is not finite"
             f"{because or ': look at its samples and at the parameters'}; "
-            "nonfinite='ignore' goes on regardless"
+            "nonfinite='ignore' continues regardless"
         )
     if result["fault"] == "gradient":
         return NonFinite(
             f"[{loss}] a gradient of step {updates + 1} (batch {batch}) is not finite, though the loss is: the parameters "
             f"are those after step {updates}. Look at the size of that batch's numbers, or try a lower learning rate; "
-            "nonfinite='ignore' goes on regardless"
+            "nonfinite='ignore' continues regardless"
         )
     advice = "See to the data" if culprit else "Try a lower learning rate, clip_norm, or look at that batch"
     return NonFinite(
         f"[{loss}] the loss of step {updates + 1} (batch {batch}) is not finite{because}: the parameters are those after step "
-        f"{updates}. {advice}; nonfinite='ignore' goes on regardless"
+        f"{updates}. {advice}; nonfinite='ignore' continues regardless"
     )

@@ -41,7 +41,7 @@ def spawn(function: Callable[..., Any], nprocs: int, *arguments: Any, pin: bool 
         raise ValueError(f"[spawn] nprocs must be from 1 to {LARGEST_WORLD}, got {nprocs}")
     if importing_main():
         raise GradringError(
-            "[spawn] a rank that imports the main module came upon gr.comm.spawn: put what is not only definitions under "
+            "[spawn] a rank that imports the main module would spawn ranks of its own: put everything but definitions under "
             "`if __name__ == '__main__':`"
         )
     payload, cores = Payload(), Cores(nprocs, pin=pin)

@@ -99,7 +99,7 @@ def _tell_others(job: Job, first: int) -> None:
         last = job.note_of(rank).text.strip().rpartition("\n")[2]
         _say(f"rank {rank} {job.end_of(rank)}{': ' if last else ''}{last[:300]}")
     if len(others) > _MOST_LINES:
-        _say(f"and so did {len(others) - _MOST_LINES} more ranks, or likewise")
+        _say(f"{len(others) - _MOST_LINES} more ranks failed")
 
 
 def _say(text: str) -> None:

@@ -113,13 +113,13 @@ def meet(
         if message["say"] == "ended":
             raise _died(message["rank"], Ended(message["signal"], message["code"]))
         if message["say"] != "world" or len(received) != 1:
-            raise GradringError("[init] what the launcher says is not what this version of gradring understands")
+            raise GradringError("[init] this version of gradring does not understand the launcher's message")
         segment, peers = received[0], [Descriptor(-1)] * (2 * size)
         while any(descriptor.fd < 0 for descriptor in peers):
             message, received = next_message()
             first, count = message.get("first", -1), message.get("count", -1)
             if message["say"] != "peers" or first + count > size or len(received) != 2 * count:
-                raise GradringError("[init] what the launcher says is not what this version of gradring understands")
+                raise GradringError("[init] this version of gradring does not understand the launcher's message")
             peers[2 * first : 2 * (first + count)] = received
     except TimeoutError as error:
         seconds = time.monotonic() - begin

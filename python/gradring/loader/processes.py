@@ -71,8 +71,8 @@ class Workers:
     ):
         if os.environ.get(_BEGINNING) == str(os.getpid()):
             raise LoaderError(
-                "[loader] a worker process that imports the main module came upon a loader with worker processes: put "
-                "what is not only definitions under `if __name__ == '__main__':`"
+                "[loader] a worker process that imports the main module would start workers of its own: put "
+                "everything but definitions under `if __name__ == '__main__':`"
             )
         self._pipeline, self._restarts, self._pid = pipeline, restart, os.getpid()
         self._shape = {"workers": workers, "batch_size": batch_size, "cells": cells}

@@ -124,7 +124,7 @@ class _Reader:
         make = self.maker(entry, path)
         given, named = entry.get("given", []), entry.get("named", {})
         if not isinstance(given, list) or not isinstance(named, dict):
-            raise self.corrupt(path, "has arguments that are no list and no dict")
+            raise self.corrupt(path, "has arguments that are neither a list nor a dict")
         inner = f"{path}." if path else ""
         arguments = [self.value(value, f"{inner}{number}", depth) for number, value in enumerate(given)]
         keywords = {name: self.value(value, f"{inner}{name}", depth) for name, value in named.items()}

@@ -72,14 +72,14 @@ class Store:
     def _reserved(self, size: int) -> Any:
         try:
             if size >= 2**63:
-                raise MemoryError("[arena] no machine has so much")
+                raise MemoryError("no machine has so much")
             return _core.SharedArena(size)
         except MemoryError as error:
             shapes = {**self.shapes, **(self.buffer_layout.shapes if self.buffer_layout else {})}
             largest = max(shapes, key=lambda name: math.prod(shapes[name]))
             raise MemoryError(
                 f"[init] {self.elements} parameters of {self.dtype} take {size / 2**30:.1f} GiB, the largest of them "
-                f"{largest!r} {shapes[largest]}: {error}"
+                f"{largest!r} {shapes[largest]}: {str(error).removeprefix('[arena] ')}"
             ) from None
 
     def part(self, path: str) -> Store:

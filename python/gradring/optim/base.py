@@ -69,11 +69,12 @@ class Optimizer:
         plain = replace(self, groups=())
         made = [plain]
         for number, group in enumerate(self._groups):
-            where = f"[{type(self).__name__}] groups[{number}]"
+            own = f"[{type(self).__name__}] "
+            where = f"{own}groups[{number}]"
             try:
                 rule = replace(plain, **group.options)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{where}: {error}") from None
+                raise type(error)(f"{where}: {str(error).removeprefix(own)}") from None
             if not set(rule.state_names) <= set(plain.state_names):
                 extra = ", ".join(name for name in rule.state_names if name not in plain.state_names)
                 raise ValueError(

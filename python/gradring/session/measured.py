@@ -60,9 +60,9 @@ class Measured:
 
 def _numbers(given: Any) -> EpochSums:
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(NO_SUMS):
-        raise ValueError(f"the sums of an epoch are {len(NO_SUMS)} numbers")
+        raise ValueError(f"the sums of an epoch must be {len(NO_SUMS)} numbers")
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in given):
-        raise ValueError("the sums of an epoch are numbers")
+        raise ValueError("the sums of an epoch must be numbers")
     numbers = tuple(float(number) for number in given)
     for number in (*numbers[2:4], *numbers[6:8]):  # check right answers and samples; a loss may be NaN
         if not (0 <= number <= 2**53 and number == math.floor(number)):

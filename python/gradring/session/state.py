@@ -505,7 +505,7 @@ class SessionState(BaseSession):
                 error = self.loss.failures[0]
                 self.loss.failures.clear()
                 raise error
-            raise RuntimeError("[Session] a callback failed without saying why")
+            raise RuntimeError("[Session] a callback failed without an exception")
         if result["fault"] == "gradient":
             self.forget()  # the sums of micro-batches contain the infinite gradient
         plans = self._programs.plans.values()

@@ -115,7 +115,7 @@ def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part
         raise TypeError(f"[Loader.split] share must be a number such as 0.8, or several, got {share!r}")
     shares = [float(share), 1.0 - float(share)] if one_alone else [float(one) for one in several]
     if not shares or not all(0 < one < 1 for one in shares) or sum(shares) > 1 + 1e-9:
-        raise ValueError(f"[Loader.split] shares must lie above 0 and below 1, and make up 1 at most, got {share}")
+        raise ValueError(f"[Loader.split] shares must be above 0 and below 1, and add up to at most 1, got {share}")
     places = [round(min(float(one), 1.0) * samples) for one in np.cumsum([0.0, *shares])]
     parts = []
     for number, (begin, end) in enumerate(pairwise(places)):
