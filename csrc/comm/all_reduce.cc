@@ -124,10 +124,6 @@ int64_t exchanged_piece(Rounds& rounds, const Call& call) noexcept {
   return std::min(std::max(quarter, least), stage_size(rounds, call.agreement.element));
 }
 
-void stage_first_piece(Rounds& rounds, const Call& call) noexcept {
-  call.in.gather(0, std::min(exchanged_piece(rounds, call), call.in.elements()), rounds.stage(rounds.rank()));
-}
-
 // For two ranks: each rank reads the other's piece from staging memory, and writes its own next piece, of `next`
 // elements, to the place that it has just read. So a line of staging memory carries data each time that it moves from
 // one core to the other.
@@ -175,57 +171,124 @@ Code staged_by_two(Rounds& rounds, const Call& call, bool met, double divisor) n
   return Code::kOk;
 }
 
-// Reduces a slice to a buffer, and copies it from there to this rank's array and to its staging memory.
-void reduce_to_stage(const Call& call, CombineArguments arguments, int64_t first, std::byte* stage) noexcept {
-  const Combine reduce = find_combine(call.agreement.element, call.agreement.reduction);
-  const size_t element = size_of(call.agreement.element);
-  alignas(64) std::byte buffer[4096];
-  void* to = buffer;
-  const void* in[kMostRanks];
-  std::copy(arguments.in, arguments.in + arguments.inputs, in);
-  arguments.in = in;
-  arguments.out = &to;
-  const int64_t most = static_cast<int64_t>(sizeof buffer / element), all = arguments.count;
-  for (int64_t at = 0; at < all; at += most) {
-    arguments.count = std::min(most, all - at);
-    const size_t bytes = static_cast<size_t>(arguments.count) * element;
-    reduce(arguments);
-    write_stage(stage + static_cast<size_t>(at) * element, buffer, bytes);
-    call.out.scatter(first + at, arguments.count, buffer);
-    for (int i = 0; i < arguments.inputs; ++i) in[i] = static_cast<const std::byte*>(in[i]) + bytes;
+// For more than two ranks: an array moves in pieces. A piece has one slice per rank, all of one width; each rank owns one.
+struct Piece {
+  int64_t at = 0, count = 0, width = 0;
+
+  Slice slice(int rank) const noexcept {
+    return {at + std::min(rank * width, count), at + std::min((rank + 1) * width, count)};
+  }
+};
+
+// How an array is cut, and where the slices of a piece lie in a half of a rank's staging memory: a place for each rank.
+class Cut {
+ public:
+  Cut(Rounds& rounds, const Call& call) noexcept
+      : ranks_(rounds.size()),
+        all_(call.in.elements()),
+        element_(size_of(call.agreement.element)),
+        place_bytes_(rounds.control().stage_bytes() / static_cast<size_t>(ranks_)) {
+    place_bytes_ -= place_bytes_ % (place_bytes_ < kLine ? element_ : kLine);
+    // Rounds of many ranks take long where they share cores, so pieces are as large as they can be.
+    most_ = static_cast<int64_t>(place_bytes_ / element_) * ranks_;
+  }
+
+  int64_t pieces() const noexcept { return (all_ + most_ - 1) / most_; }
+  Piece piece(int64_t number) const noexcept {  // empty before the first and after the last
+    if (number < 0 || number >= pieces()) return {};
+    const int64_t at = number * most_, count = std::min(most_, all_ - at);
+    const auto line = static_cast<int64_t>(kLine / element_);
+    const int64_t width = ((count + ranks_ - 1) / ranks_ + line - 1) / line * line;
+    return {at, count, std::min(width, most_ / ranks_)};
+  }
+  size_t place(int rank) const noexcept { return static_cast<size_t>(rank) * place_bytes_; }
+
+ private:
+  static constexpr size_t kLine = 64;
+  int ranks_;
+  int64_t all_;
+  size_t element_, place_bytes_;
+  int64_t most_ = 0;
+};
+
+// Takes the results of one piece from this rank's places, and puts its elements of a later piece there. The lines have come
+// to this core with the results, so they need not come again to be written.
+void take_and_put(Rounds& rounds, const Call& call, const Cut& cut, const Piece& taken, const Piece& next,
+                  std::byte* half) noexcept {
+  const auto block = static_cast<int64_t>(4096 / size_of(call.agreement.element));
+  for (int rank = 0; rank < rounds.size(); ++rank) {
+    if (rank == rounds.rank()) continue;
+    std::byte* place = half + cut.place(rank);
+    Slice from = taken.slice(rank), to = next.slice(rank);
+    while (from.begin < from.end || to.begin < to.end) {
+      const int64_t take = std::min(block, from.end - from.begin), put = std::min(block, to.end - to.begin);
+      call.out.scatter(from.begin, take, place);
+      call.in.gather(to.begin, put, place);
+      from.begin += take;
+      to.begin += put;
+      place += 4096;
+    }
   }
 }
 
-// For more than two ranks: the owner of a slice of a piece reduces it into its own staging memory, and all others copy it
-// from there. Each piece uses one half of the staging memory and takes two rounds.
-Code staged_by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
+// Reduces the slice of a piece that this rank owns, and leaves the result where the others have put their elements.
+void reduce_own_slice(Rounds& rounds, const Call& call, const Cut& cut, const Piece& piece, uint32_t turn,
+                      double divisor) noexcept {
   const Agreement& a = call.agreement;
-  const int ranks = rounds.size(), me = rounds.rank();
-  const int64_t piece = stage_size(rounds, a.element);
-  for (int64_t at = 0; at < call.in.elements(); at += piece) {
-    const int64_t count = std::min(piece, call.in.elements() - at);
-    rounds.next();
-    const std::byte* const own = stage_elements(call.in, at, count, rounds.stage(me), rounds.scratch());
-    failpoint("staged", me);
-    rounds.publish();
-    if (const Code code = rounds.await_all(); code != Code::kOk) return code;
-    const Slice mine = slice_of(me, ranks, count);
+  const int me = rounds.rank();
+  const Slice mine = piece.slice(me);
+  const size_t element = size_of(a.element);
+  alignas(64) std::byte own[4096], result[4096];
+  const bool whole = call.in.contiguous() && call.out.contiguous();
+  const int64_t most = whole ? mine.end - mine.begin : static_cast<int64_t>(sizeof own / element);
+  for (int64_t at = mine.begin; at < mine.end; at += most) {
+    const int64_t count = std::min(most, mine.end - at);
     const void* in[kMostRanks];
-    for (int rank = 0; rank < ranks; ++rank)
-      in[rank] = (rank == me ? own : rounds.stage(rank)) + static_cast<size_t>(mine.begin) * size_of(a.element);
-    reduce_to_stage(call, {ranks, 1, in, nullptr, mine.end - mine.begin, divisor}, at + mine.begin,
-                    rounds.stage(me) + static_cast<size_t>(mine.begin) * size_of(a.element));
-    failpoint("reduced", me);
-    if (const Code code = rounds.pass(); code != Code::kOk) return code;
-    for (int rank = 0; rank < ranks; ++rank) {
-      if (rank == me) continue;
-      const Slice slice = slice_of(rank, ranks, count);
-      call.out.scatter(at + slice.begin, slice.end - slice.begin,
-                       rounds.stage(rank) + static_cast<size_t>(slice.begin) * size_of(a.element));
+    void* out[kMostRanks];
+    for (int rank = 0; rank < rounds.size(); ++rank) {
+      std::byte* const place =
+          rounds.stage(rank, turn) + cut.place(me) + static_cast<size_t>(at - mine.begin) * element;
+      in[rank] = out[rank] = place;
     }
-    rounds.end_turn();
+    in[me] = in_order(call.in, at, count, own);
+    out[me] = call.out.contiguous() ? call.out.data() + static_cast<size_t>(at) * element : result;
+    find_combine(a.element, a.reduction)({rounds.size(), rounds.size(), in, out, count, divisor});
+    if (out[me] == result) call.out.scatter(at, count, result);
   }
+}
+
+// In step t each rank has put its elements of piece t into the places of the owners of its slices. In step t + 1 an owner
+// reduces its slice, and leaves the result in the same places; in step t + 2 the others take it from there, and put their
+// elements of piece t + 2. So a place belongs to one of two ranks at a time, and each time when its lines go from one core to
+// another they carry data. The two halves take turns, and a round does the work of three pieces: there is one more than pieces.
+// The elements of the first piece lie in their places; `met`: the ranks have met since.
+Code staged_by_owners(Rounds& rounds, const Call& call, bool met, double divisor) noexcept {
+  const Cut cut(rounds, call);
+  const int64_t pieces = cut.pieces();
+  for (int64_t step = 1; step <= pieces + 1; ++step) {
+    if (step > 1 || !met) {
+      rounds.next();
+      failpoint("staged", rounds.rank());
+      rounds.publish();
+      if (const Code code = rounds.await_all(); code != Code::kOk) return code;
+    }
+    const auto turn = static_cast<uint32_t>(step);
+    reduce_own_slice(rounds, call, cut, cut.piece(step - 1), turn - 1, divisor);
+    failpoint("reduced", rounds.rank());
+    take_and_put(rounds, call, cut, cut.piece(step - 2), cut.piece(step), rounds.stage(rounds.rank(), turn));
+  }
+  rounds.end_turn(static_cast<uint32_t>(pieces));
   return Code::kOk;
+}
+
+// Before the ranks meet, and so before they know whether all of them stage.
+void stage_first_piece(Rounds& rounds, const Call& call) noexcept {
+  if (rounds.size() == 2) {
+    call.in.gather(0, std::min(exchanged_piece(rounds, call), call.in.elements()), rounds.stage(rounds.rank()));
+  } else {
+    const Cut cut(rounds, call);
+    take_and_put(rounds, call, cut, {}, cut.piece(0), rounds.stage(rounds.rank()));
+  }
 }
 
 }  // namespace
@@ -268,8 +331,11 @@ Code all_reduce(Rounds& rounds, const Call& call) noexcept {
   const bool small = bytes <= kOneRoundBytes && bytes <= rounds.control().stage_bytes();
   const std::byte* mine = nullptr;
   if (!all_placed(placement_of(rounds.cell(rounds.rank())))) {
-    if (ranks == 2) stage_first_piece(rounds, call);
-    if (ranks > 2 && small) mine = put(rounds, call.in, 0, call.in.elements());
+    if (ranks > 2 && small) {
+      mine = put(rounds, call.in, 0, call.in.elements());
+    } else if (ranks > 1) {
+      stage_first_piece(rounds, call);
+    }
   }
   if (const Code code = rounds.meet(call); code != Code::kOk) return code;
   const double divisor = divisor_of(rounds, a, placed_weight);
@@ -278,11 +344,10 @@ Code all_reduce(Rounds& rounds, const Call& call) noexcept {
   for (int rank = 0; rank < ranks; ++rank) placed += all_placed(placement_of(rounds.cell(rank)));
   if (ranks == 1) return alone(rounds, call, divisor);
   if (placed == ranks) return by_owners(rounds, call, divisor);
-  if (ranks == 2) {
-    if (placed == 1) stage_first_piece(rounds, call);
-    return staged_by_two(rounds, call, placed == 0, divisor);
-  }
-  return small && placed == 0 ? in_one_round(rounds, call, mine, divisor) : staged_by_owners(rounds, call, divisor);
+  if (ranks > 2 && small && placed == 0) return in_one_round(rounds, call, mine, divisor);
+  const bool staged = placed == 0;
+  if (!staged) stage_first_piece(rounds, call);
+  return ranks == 2 ? staged_by_two(rounds, call, staged, divisor) : staged_by_owners(rounds, call, staged, divisor);
 }
 
 }  // namespace gradring

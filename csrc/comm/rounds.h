@@ -109,8 +109,9 @@ class Rounds {
   }
   const Cell& cell(int rank) noexcept { return control_->cell(rank, round_); }
   // The half of a rank's staging memory in use. Call end_turn, which moves on to the other half, after reading it.
-  std::byte* stage(int rank) noexcept { return control_->stage(rank, turn_); }
-  void end_turn() noexcept { ++turn_; }
+  // `ahead`: so many turns later.
+  std::byte* stage(int rank, uint32_t ahead = 0) noexcept { return control_->stage(rank, turn_ + ahead); }
+  void end_turn(uint32_t turns = 1) noexcept { turn_ += turns; }
   // Private memory as large as one half of the staging memory, for collectives and messages.
   std::byte* scratch() noexcept { return scratch_.get(); }
   static constexpr size_t kLeastScratch = size_t{64} << 10;
