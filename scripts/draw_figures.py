@@ -1,4 +1,4 @@
-"""Writes the figures of the README and of docs/performance.md from benchmarks/results, so that no number is copied by hand.
+"""Writes the figures of the README and of two pages from benchmarks/results, so that no number is copied by hand.
 
     python scripts/draw_figures.py              # after a measurement
     python scripts/draw_figures.py --check      # exit status 1 if a file is not what the results say
@@ -32,6 +32,7 @@ PEERS = (
     ("JAX", "#000000", "cross", ("jax", "jax scan")),
 )
 LOST = "▼"
+PAGES = ("README.md", "docs/performance.md", "docs/collectives.md")
 
 
 def results(name: str) -> dict[str, Any]:
@@ -252,7 +253,34 @@ def chart() -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def all_reduce_table() -> str:
+    """The race of all_reduce: our times, and the peers' as multiples of them."""
+    about = results("allreduce")
+    near, far = (duration(seconds) for seconds in about["core_round_trips"])
+    trips = f"{near.split()[0]} to {far}" if near.split()[1] == far.split()[1] else f"{near} to {far}"
+    lines = [
+        f"Measured on {about['machine']['date']} on two cores of an {about['machine']['cpu']}, between which a word's round "
+        f"trip took {trips}, at a load average of {about['machine']['load_average']:.1f} before the race.",
+        "",
+        "| work | gradring, from Python | native | staged | best MPI | ratio | against gloo | staged, ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in about["rows"]:
+        middle = {name: times[1] for name, times in row["p10_p50_p90"].items()}
+        ours, staged = middle["gradring"], middle["gradring, NumPy arrays"]
+        mpi = min((name for name in middle if "MPI" in name), key=lambda name: middle[name])
+        native = duration(row["native"][1]) if row["native"] else ""
+        bound = f", {100 * row['bound'] / ours:.0f} % of the bound" if row["bound"] else ""
+        ratios = f"{ratio(middle[mpi] / ours)} | {middle['gloo'] / ours:.1f}× | {ratio(middle[mpi] / staged)}"
+        lines.append(
+            f"| {row['name']} | {duration(ours)}{bound} | {native} | {duration(staged)} | {duration(middle[mpi])}, "
+            f"{mpi.split(',')[0]} | {ratios} |"
+        )
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "all_reduce": all_reduce_table,
     "sentence": sentence,
     "six rows": small_table,
     "steps": step_table,
@@ -290,7 +318,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file differs")
     arguments = parser.parse_args()
-    texts = {path: filled((ROOT / path).read_text(encoding="utf-8")) for path in ("README.md", "docs/performance.md")}
+    texts = {path: filled((ROOT / path).read_text(encoding="utf-8")) for path in PAGES}
     texts["docs/description.md"] = description(texts["README.md"])
     texts["docs/assets/steps.svg"] = chart()
     stale = []

@@ -1,5 +1,5 @@
-// Writes to staging memory that other ranks have read last. All staged operations use it, except the exchange between two
-// ranks (all_reduce.cc), in which a rank writes to lines that it has just read itself.
+// Writes to staging memory that other ranks have read last. Staged operations use it, except the two
+// exchanges of pieces (all_reduce.cc), in which a rank writes to lines that it has just read itself.
 //
 // An ordinary store to a line that another core has read waits until that core gives the line up, and a prefetch does not
 // hide this. A store that bypasses the caches does not wait, and the reader is no slower. What a rank has staged is
