@@ -190,7 +190,9 @@ std::string Group::message(Code code, const Call& call) const {
   switch (code) {
     case Code::kClosed: return op + "the communicator is closed";
     case Code::kUnavailable:
-      return op + "this process was forked from a rank, and is no rank itself: start ranks with gradring run or gr.comm.spawn";
+      return op +
+             "this process was forked from a rank, and is no rank itself: start ranks with gradring run or "
+             "gr.comm.spawn";
     case Code::kInvalidArgument: return op + "the ranks' weights add up to 0: there is no mean";
     default: return fault().message(rank());
   }
