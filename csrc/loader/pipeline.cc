@@ -207,7 +207,8 @@ bool Pipeline::parked(Deadline deadline) noexcept {
       if (done == turn) break;
       const Deadline slice = std::min(deadline, deadline_in(std::chrono::milliseconds(50)));
       if (control_.worker(w).done.wait_change(done, slice)) continue;
-      // A dead process touches no slot any more. The consumer learns of the death in the next run, when it waits for it.
+      // A dead process touches no slot any more. In the next run, the consumer notices the death when it waits for this
+      // worker.
       if (options_.processes && dead(w)) control_.worker(w).done.publish(turn);
       if (Clock::now() >= deadline) return false;
     }

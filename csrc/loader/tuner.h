@@ -35,7 +35,7 @@ struct TunerWindow {
   double consumer_wait = 0;  // seconds; also those in which it filled batches itself
   double worker_busy = 0;    // seconds, of all workers together
   double batches = 0;
-  double consumer_fill = 0;  // seconds, of consumer_wait
+  double consumer_fill = 0;  // the seconds of consumer_wait in which it filled batches
 };
 
 // A number that is changed by trials.

@@ -1,5 +1,5 @@
 // Ticks: the processor's own clock, which takes a few nanoseconds to read, so that every step can be timed. Its rate is constant
-// on every processor that runs this code; dividing a span of ticks by the same span of the steady clock gives it.
+// on every processor that runs this code; a span of ticks divided by the same span of the steady clock is this rate.
 #pragma once
 
 #include <chrono>

@@ -33,7 +33,7 @@ def all_reduce(tree: Any, op: Any = "sum", *, comm: Communicator | None = None, 
 
     The inputs are read where they lie, on the CPU. A result has memory of its own, which JAX takes over without a copy, and to
     which gradring never writes again. Call it between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or
-    'prod'; `weight`: of this rank, for a weighted 'mean'.
+    'prod'; `weight` is this rank's weight, for a weighted 'mean'.
     """
     group = communicator() if comm is None else comm
     return jax.tree.map(lambda leaf: _reduced(group, leaf, op, weight), tree)

@@ -97,7 +97,7 @@ void finish(const MatmulArguments<T>& g, const Block& block, T* sums, bool relu_
   }
 }
 
-// Gives a finished block of C to the consumer, if there is one. The methods that write to C first call this.
+// Gives a finished block of C to the consumer, if there is one. Only the methods that write the product to C call this.
 template <class T>
 GRADRING_INLINE void hand_over(const MatmulArguments<T>& g, const Block& block) noexcept {
   const TileConsumer<T>& consumer = g.epilogue.consumer;

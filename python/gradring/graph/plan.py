@@ -118,7 +118,7 @@ def _told(instruction: Instruction) -> list[str]:
 
 
 def place(sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], int]:
-    """Offsets for blocks of ``sizes`` bytes that are alive over closed ranges of steps, and the bytes they take.
+    """Offsets for blocks of ``sizes`` bytes that are alive over closed ranges of steps, and the total bytes.
 
     >>> place({"a": 64, "b": 64, "c": 64}, {"a": (0, 1), "b": (1, 2), "c": (2, 3)})
     ({'a': 0, 'b': 64, 'c': 0}, 128)

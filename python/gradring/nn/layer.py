@@ -207,8 +207,8 @@ class Layer(Settled):
         return self._store
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Move the parameters, values kept, to memory of another dtype: ``float32`` or ``float64``. Earlier views stay
-        with the old memory."""
+        """Move the parameters with their values to memory of another dtype: ``float32`` or ``float64``. Earlier views
+        stay with the old memory."""
         real = float_dtype(f"{type(self).__name__}.astype", dtype)
         if self.store.dtype != real:
             self.store.require_idle(f"{type(self).__name__}.astype")

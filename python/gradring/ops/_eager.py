@@ -59,8 +59,8 @@ def eager(
         outcome: the result that ``reduction="mean"`` replaces by a number.
         other_ranks: a function with the same parameters, called where an operand has a number of dimensions that the
             op does not take.
-        gradients: how ``gr.check_grad`` computes the gradients, where a call of the function's vjp by the names of its
-            parameters would not do.
+        gradients: how ``gr.check_grad`` computes the gradients, if a call of the function's vjp by the names of its
+            parameters is not enough.
     """
     schema = SCHEMAS[op]
     operands = {operand["name"] for operand in schema["operands"]}

@@ -24,7 +24,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.relu(np.array([-1.0, 2.0], np.float32)).tolist()
@@ -39,8 +39,8 @@ def relu_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         dy: the gradient by the output; float32 or float64, any shape and strides.
-        y: the output of relu; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
+        y: the output of relu; the shape and dtype of dy.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.relu_vjp(np.full(2, 3, np.float32), np.array([-1.0, 2.0], np.float32)).tolist()
@@ -59,7 +59,7 @@ def gelu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.gelu(np.array([0.0, 20.0], np.float32)).tolist()
@@ -74,8 +74,8 @@ def gelu_vjp(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         dy: the gradient by the output; float32 or float64, any shape and strides.
-        x: the input of gelu; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
+        x: the input of gelu; the shape and dtype of dy.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.gelu_vjp(np.full(2, 3, np.float32), np.array([0.0, 20.0], np.float32)).tolist()
@@ -92,7 +92,7 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.silu(np.array([0.0, 40.0], np.float32)).tolist()
@@ -107,8 +107,8 @@ def silu_vjp(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         dy: the gradient by the output; float32 or float64, any shape and strides.
-        x: the input of silu; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
+        x: the input of silu; the shape and dtype of dy.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.silu_vjp(np.full(2, 3, np.float32), np.array([0.0, 100.0], np.float32)).tolist()
@@ -123,7 +123,7 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.tanh(np.array([0.0, 20.0], np.float32)).tolist()
@@ -138,8 +138,8 @@ def tanh_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         dy: the gradient by the output; float32 or float64, any shape and strides.
-        y: the output of tanh; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
+        y: the output of tanh; the shape and dtype of dy.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.tanh_vjp(np.full(2, 3, np.float32), np.array([0.0, 1.0], np.float32)).tolist()
@@ -154,7 +154,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Args:
         x: float32 or float64, any shape and strides.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.sigmoid(np.array([0.0, 40.0], np.float32)).tolist()
@@ -169,8 +169,8 @@ def sigmoid_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Arr
 
     Args:
         dy: the gradient by the output; float32 or float64, any shape and strides.
-        y: the output of sigmoid; shape and dtype as dy.
-        out: where to write the result, as dy; may be dy.
+        y: the output of sigmoid; the shape and dtype of dy.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.sigmoid_vjp(np.full(2, 3, np.float32), np.array([0.5, 1.0], np.float32)).tolist()

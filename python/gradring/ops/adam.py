@@ -35,9 +35,9 @@ def adam_update(
     weight_decay is added to the gradient.
 
     Args:
-        param: any shape; float32 or float64; changed. grad: as param. m, v: the
-        running means of the gradient and of its square, as param, zeros before the
-        first step; changed. vmax: as v; the largest v so far, which replaces v in
+        param: any shape; float32 or float64; changed. grad: like param. m, v: the
+        running means of the gradient and of its square, like param, zeros before the
+        first step; changed. vmax: like v; the largest v so far, which replaces v in
         the update (AMSGrad; Reddi et al., 2018). Changed. step: 1 for the first
         update. grad_scale: a factor of the gradient, such as the one that clips
         it.
@@ -70,9 +70,9 @@ def adamw_update(
     which weight_decay shrinks the parameters: ``param *= 1 - lr * weight_decay``.
 
     Args:
-        param: any shape; float32 or float64; changed. grad: as param. m, v: the
-        running means of the gradient and of its square, as param, zeros before the
-        first step; changed. vmax: as v; the largest v so far, which replaces v in
+        param: any shape; float32 or float64; changed. grad: like param. m, v: the
+        running means of the gradient and of its square, like param, zeros before the
+        first step; changed. vmax: like v; the largest v so far, which replaces v in
         the update (AMSGrad; Reddi et al., 2018). Changed. step: 1 for the first
         update. grad_scale: a factor of the gradient, such as the one that clips
         it.

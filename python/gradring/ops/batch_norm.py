@@ -52,10 +52,10 @@ def batch_norm(
         training: whether to normalize by the batch's own moments.
         momentum: the weight of the batch in the running moments, in [0, 1].
         eps: at least 0.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     Returns:
-        ``out`` if given, else a new array, as x. The same bits for any number of threads.
+        ``out`` if given, else a new array like x. The same bits for any number of threads.
 
     Raises:
         ValueError: a vector that does not have one number per column; a batch of one row in training; no running moments
@@ -89,16 +89,16 @@ def batch_norm_vjp(
 
     Args:
         dy: the gradient by the output, (N, C); float32 or float64, any strides.
-        x: the input of batch_norm; shape and dtype as dy.
+        x: the input of batch_norm; the shape and dtype of dy.
         weight: (C,), or None for ones.
         mean, variance: (C,), those that batch_norm used: the running ones, or in training the batch's (the variance
             without Bessel's correction); in training both may be None, and are computed again.
-        training: as it was given to batch_norm.
-        eps: as it was given to batch_norm.
+        training: the same as for batch_norm.
+        eps: the same as for batch_norm.
         out: (dx, dweight, dbias), arrays to write to; None in a place makes a new array. dx may be dy or x.
 
     Returns:
-        dx, as x; dweight and dbias, (C,). The same bits for any number of threads.
+        dx, like x; dweight and dbias, (C,). The same bits for any number of threads.
 
     >>> import numpy as np, gradring as gr
     >>> dx, dweight, dbias = gr.ops.batch_norm_vjp(np.eye(2), np.array([[1.0, 10.0], [3.0, 30.0]]), training=True, eps=0.0)

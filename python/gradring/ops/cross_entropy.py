@@ -82,9 +82,9 @@ def softmax_cross_entropy_vjp(
         dlosses: the gradient by the losses: a number for all rows, or one for each.
         logits: (..., classes); float32 or float64.
         labels: as softmax_cross_entropy takes them.
-        weight, label_smoothing, sample_weight: as they were given to softmax_cross_entropy.
-        reduction: as it was given to softmax_cross_entropy; "mean" divides by the number of rows, or the sum of factors.
-        out: where to write the result, as logits; may be logits.
+        weight, label_smoothing, sample_weight: the same as for softmax_cross_entropy.
+        reduction: the same as for softmax_cross_entropy; "mean" divides by the number of rows, or the sum of factors.
+        out: where to write the result, an array like logits; may be logits.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.softmax_cross_entropy_vjp(1.0, np.zeros((1, 2), np.float32), np.array([1])).tolist()

@@ -38,7 +38,7 @@ def dropout(
         seed: an integer; without one, the next of the sequence that gr.seed starts.
         samples: (samples,) int64: each row's number; without them, 0, 1, 2, ...
         layer, epoch: integers of 32 bits, for masks that differ by layer and by epoch.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> y = gr.ops.dropout(np.ones((1000, 100), np.float32), 0.5, seed=1)
@@ -63,8 +63,8 @@ def dropout_vjp(
 
     Args:
         dy: the gradient by the output, (samples, ...); float32 or float64.
-        p, seed, samples, layer, epoch: as they were given to dropout.
-        out: where to write the result, as dy; may be dy.
+        p, seed, samples, layer, epoch: the same as for dropout.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> x = np.ones((4, 8), np.float32)

@@ -52,7 +52,7 @@ def embedding_vjp(dy: ArrayLike, ids: ArrayLike, rows: int, *, out: Array | None
 
     Args:
         dy: the gradient by the output, (*ids.shape, n); float32 or float64.
-        ids: as they were given to embedding.
+        ids: the same as for embedding.
         rows: the number of the table's rows.
         out: where to write the result, (rows, n); must not share memory with ``dy``.
 

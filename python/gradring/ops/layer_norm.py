@@ -35,10 +35,10 @@ def layer_norm(
         weight: (n,), or None for ones.
         bias: (n,), or None for zeros.
         eps: at least 0.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     Returns:
-        ``out`` if given, else a new array, as x. The same bits for any number of threads.
+        ``out`` if given, else a new array like x. The same bits for any number of threads.
 
     Raises:
         ValueError: a weight or bias that does not have one number for each element of a row.
@@ -64,13 +64,13 @@ def layer_norm_vjp(
 
     Args:
         dy: the gradient by the output, (..., n); float32 or float64, any strides.
-        x: the input of layer_norm; shape and dtype as dy.
+        x: the input of layer_norm; the shape and dtype of dy.
         weight: (n,), or None for ones.
-        eps: as it was given to layer_norm.
+        eps: the same as for layer_norm.
         out: (dx, dweight, dbias), arrays to write to; None in a place makes a new array. dx may be dy or x.
 
     Returns:
-        dx, as x; dweight and dbias, (n,). The same bits for any number of threads.
+        dx, like x; dweight and dbias, (n,). The same bits for any number of threads.
 
     >>> import numpy as np, gradring as gr
     >>> dx, dweight, dbias = gr.ops.layer_norm_vjp(np.ones((2, 2)), np.array([[1.0, 3.0], [10.0, 30.0]]), eps=0.0)

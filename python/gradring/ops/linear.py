@@ -78,7 +78,7 @@ def linear_vjp(
         w: the layer's weight, (in, out).
         y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
             (gelu, silu; see ``linear(pre=...)``), (N, out).
-        activation: as given to :func:`linear`.
+        activation: the same as for :func:`linear`.
         need_dx: False skips dx, as for a first layer; None is returned in its place.
         out: (dx, dw, db), arrays to write to; None in a place makes a new array.
 

@@ -35,8 +35,8 @@ def lion_update(
 
     Args:
         param: any shape; float32 or float64; changed.
-        grad: as param.
-        m: the running mean of the gradient, as param, zeros before the first step; changed.
+        grad: like param.
+        m: the running mean of the gradient, like param, zeros before the first step; changed.
         grad_scale: a factor of the gradient, such as the one that clips it.
 
     >>> import numpy as np, gradring as gr

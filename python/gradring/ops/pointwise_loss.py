@@ -39,7 +39,7 @@ def mse(
 
     Args:
         pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
+        target: the shape and dtype of pred.
         sample_weight: (samples,), of pred's dtype: the factor of each sample's loss; the mean is over the sum of them.
         reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
         out: where to write the samples' losses; only for "sample".
@@ -74,9 +74,9 @@ def mse_vjp(
     Args:
         dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
         pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
-        sample_weight, reduction: as they were given to mse.
-        out: where to write the result, as pred; may be pred.
+        target: the shape and dtype of pred.
+        sample_weight, reduction: the same as for mse.
+        out: where to write the result, an array like pred; may be pred.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.mse_vjp(1.0, np.array([[1, 3]], np.float32), np.ones((1, 2), np.float32)).tolist()
@@ -107,7 +107,7 @@ def binary_cross_entropy(
 
     Args:
         logits: (samples, ...); float32 or float64.
-        targets: probabilities in [0, 1]; shape and dtype as logits.
+        targets: probabilities in [0, 1]; the shape and dtype of logits.
         pos_weight: one number for each element of a sample, of logits' dtype: the factor of the first term.
         class_weight: (2,), of logits' dtype: the factors of samples whose target is 0 and 1, of one element each.
         sample_weight: (samples,), of logits' dtype: the factor of each sample's loss; the mean is over the sum of factors.
@@ -143,9 +143,9 @@ def binary_cross_entropy_vjp(
     Args:
         dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
         logits: (samples, ...); float32 or float64.
-        targets: probabilities in [0, 1]; shape and dtype as logits.
-        pos_weight, class_weight, sample_weight, reduction: as they were given to binary_cross_entropy.
-        out: where to write the result, as logits; may be logits.
+        targets: probabilities in [0, 1]; the shape and dtype of logits.
+        pos_weight, class_weight, sample_weight, reduction: the same as for binary_cross_entropy.
+        out: where to write the result, an array like logits; may be logits.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.binary_cross_entropy_vjp(1.0, np.zeros(2, np.float32), np.array([0, 1], np.float32)).tolist()
@@ -167,7 +167,7 @@ def mae(
 
     Args:
         pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
+        target: the shape and dtype of pred.
         sample_weight: (samples,), of pred's dtype: the factor of each sample's loss; the mean is over the sum of them.
         reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
         out: where to write the samples' losses; only for "sample".
@@ -194,9 +194,9 @@ def mae_vjp(
     Args:
         dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
         pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
-        sample_weight, reduction: as they were given to mae.
-        out: where to write the result, as pred; may be pred.
+        target: the shape and dtype of pred.
+        sample_weight, reduction: the same as for mae.
+        out: where to write the result, an array like pred; may be pred.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.mae_vjp(1.0, np.array([[1, 3]], np.float32), np.ones((1, 2), np.float32)).tolist()
@@ -219,7 +219,7 @@ def huber(
 
     Args:
         pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
+        target: the shape and dtype of pred.
         delta: where the square ends; above 0.
         sample_weight: (samples,), of pred's dtype: the factor of each sample's loss; the mean is over the sum of them.
         reduction: "mean" or "sum" over everything, as a float; "sample" for one mean per sample, (samples,).
@@ -248,9 +248,9 @@ def huber_vjp(
     Args:
         dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
         pred: (samples, ...); float32 or float64.
-        target: shape and dtype as pred.
-        delta, sample_weight, reduction: as they were given to huber.
-        out: where to write the result, as pred; may be pred.
+        target: the shape and dtype of pred.
+        delta, sample_weight, reduction: the same as for huber.
+        out: where to write the result, an array like pred; may be pred.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.huber_vjp(1.0, np.array([[0.5, 3]], np.float32), np.zeros((1, 2), np.float32)).tolist()

@@ -26,10 +26,10 @@ def rms_norm(x: ArrayLike, weight: ArrayLike | None = None, *, eps: float = 1e-6
         x: (..., n); float32 or float64, any strides.
         weight: (n,), or None for ones.
         eps: at least 0.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     Returns:
-        ``out`` if given, else a new array, as x. The same bits for any number of threads.
+        ``out`` if given, else a new array like x. The same bits for any number of threads.
 
     Raises:
         ValueError: a weight that does not have one number for each element of a row.
@@ -55,13 +55,13 @@ def rms_norm_vjp(
 
     Args:
         dy: the gradient by the output, (..., n); float32 or float64, any strides.
-        x: the input of rms_norm; shape and dtype as dy.
+        x: the input of rms_norm; the shape and dtype of dy.
         weight: (n,), or None for ones.
-        eps: as it was given to rms_norm.
+        eps: the same as for rms_norm.
         out: (dx, dweight), arrays to write to; None in a place makes a new array. dx may be dy or x.
 
     Returns:
-        dx, as x; dweight, (n,). The same bits for any number of threads.
+        dx, like x; dweight, (n,). The same bits for any number of threads.
 
     >>> import numpy as np, gradring as gr
     >>> dx, dweight = gr.ops.rms_norm_vjp(np.ones((2, 2)), np.array([[1.0, 1.0], [2.0, 2.0]]), eps=0.0)

@@ -43,10 +43,10 @@ def rmsprop_update(
 
     Args:
         param: any shape; float32 or float64; changed.
-        grad: as param.
-        v: the running mean of the gradient's square, as param, zeros before the first step; changed.
+        grad: like param.
+        v: the running mean of the gradient's square, like param, zeros before the first step; changed.
         mean: the running mean of the gradient, likewise. Needed if centered.
-        velocity: as param, zeros before the first step; changed. Needed with momentum.
+        velocity: like param, zeros before the first step; changed. Needed with momentum.
         grad_scale: a factor of the gradient, such as the one that clips it.
 
     >>> import numpy as np, gradring as gr

@@ -36,8 +36,8 @@ def sgd_update(
 
     Args:
         param: any shape; float32 or float64; changed.
-        grad: as param.
-        velocity: as param, zeros before the first step; changed. Needed with momentum.
+        grad: like param.
+        velocity: like param, zeros before the first step; changed. Needed with momentum.
         grad_scale: a factor of the gradient, such as the one that clips it.
 
     >>> import numpy as np, gradring as gr

@@ -23,7 +23,7 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     Args:
         x: float32 or float64, one dimension or more.
         axis: the axis of the sum; the last is the fastest.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.softmax(np.zeros((1, 4), np.float32)).tolist()
@@ -38,9 +38,9 @@ def softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
 
     Args:
         dy: the gradient by the output.
-        y: the output of softmax; shape and dtype as dy.
-        axis: as it was given to softmax.
-        out: where to write the result, as dy; may be dy.
+        y: the output of softmax; the shape and dtype of dy.
+        axis: the same as for softmax.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.softmax_vjp(np.array([[1, 0, 0, 0]], np.float32), np.full((1, 4), 0.25, np.float32)).tolist()
@@ -56,7 +56,7 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Ar
     Args:
         x: float32 or float64, one dimension or more.
         axis: the axis of the sum; the last is the fastest.
-        out: where to write the result, as x; may be x.
+        out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.log_softmax(np.zeros((2, 1), np.float32)).tolist()
@@ -71,9 +71,9 @@ def log_softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array |
 
     Args:
         dy: the gradient by the output.
-        y: the output of log_softmax; shape and dtype as dy.
-        axis: as it was given to log_softmax.
-        out: where to write the result, as dy; may be dy.
+        y: the output of log_softmax; the shape and dtype of dy.
+        axis: the same as for log_softmax.
+        out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.log_softmax_vjp(np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32)).tolist()

@@ -147,7 +147,7 @@ class BaseSession(ABC):
 
     @abstractmethod
     def _passes(self) -> int:
-        """Batches whose gradients were computed so far, those that wait for an update among them."""
+        """Batches whose gradients were computed so far, including those that wait for an update."""
 
     @property
     @abstractmethod
