@@ -13,7 +13,7 @@ namespace gradring {
 
 namespace {
 
-// The replicas of an engine, whose counts they continue.
+// The replicas of an engine. They continue the engine's counts.
 class PyReplicas {
  public:
   PyReplicas(Engine& engine, const ArenaList& arenas, int replicas, int lanes)
@@ -31,7 +31,7 @@ class PyReplicas {
     return std::make_shared<MeetingResource>(meetings_->of(replica), meetings_);
   }
 
-  // Calls f with the engine's counts, and takes them back.
+  // Calls f with the engine's counts, and writes the new counts back to the engine.
   template <class F>
   ChunkResult run(const F& f) {
     if (torn()) {

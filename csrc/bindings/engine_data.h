@@ -19,7 +19,7 @@ namespace gradring {
 
 Mode mode_from_name(const std::string& name);
 
-// Is in the engine, which serves one thread at a time, while it lives.
+// Occupies the engine, which serves one thread at a time, as long as this object lives.
 class EngineGuard {
  public:
   EngineGuard(Engine& engine, bool writes) : engine_(engine) { enter_or_throw(engine, writes); }
@@ -31,16 +31,16 @@ class EngineGuard {
   Engine& engine_;
 };
 
-py::dict result_of(const ChunkResult& result);  // throws what its status says
+py::dict result_of(const ChunkResult& result);  // throws the exception for its status
 py::dict totals_of(const Totals& totals);
 
-// (name, kind, memory) each; kind is param, grad or state.
+// Each arena is (name, kind, memory); kind is param, grad or state.
 using ArenaList = std::vector<std::tuple<std::string, std::string, std::shared_ptr<SharedArena>>>;
 Arenas arenas_from(const ArenaList& given);
 
 using RateArray = py::array_t<double, py::array::c_style>;
 
-// most_steps -1: no limit; seconds 0: no deadline. The options point into `rates`.
+// most_steps is -1 for no limit, and seconds is 0 for no deadline. The options point into `rates`.
 ChunkOptions options_for(const Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds);
 
 void bind_replicas(py::module_& m);

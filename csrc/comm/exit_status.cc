@@ -26,7 +26,7 @@ static_assert(sizeof(PidfdInfo) == 64);
 constexpr uint64_t kExit = 1 << 3;
 constexpr unsigned long kGetInfo = _IOWR(0xff, 11, PidfdInfo);
 
-// The beginning of a small file, which a zero ends; empty if it cannot be read.
+// Reads the beginning of a small file, and ends it with a zero byte; empty if it cannot be read.
 template <size_t kBytes>
 void read_beginning(const char* path, char (&text)[kBytes]) noexcept {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -62,7 +62,7 @@ bool is_stopped(int pidfd) noexcept {
   if (!pid) return false;
   std::snprintf(path, sizeof path, "/proc/%ld/stat", std::strtol(pid + 5, nullptr, 10));
   read_beginning(path, text);
-  // After the name, which is in parentheses and may hold some.
+  // The state comes after the name, which is in parentheses and may contain parentheses itself.
   const char* const name_end = std::strrchr(text, ')');
   return name_end && name_end[1] == ' ' && (name_end[2] == 'T' || name_end[2] == 't');
 }

@@ -116,8 +116,8 @@ inline constexpr const char* activity_name(Activity activity) noexcept {
   return index < sizeof names / sizeof *names ? names[index] : "";
 }
 
-// RankState::questions: the number of questions for the rank's Python stack, times kOneQuestion, and two bits. Who asks adds one
-// question and takes the sum as the number of its own; an answer to a later one is newer still.
+// RankState::questions: the number of questions for the rank's Python stack, times kOneQuestion, and two bits. A rank that asks
+// adds one, and the sum is the number of its question; an answer to a later question is newer, and serves too.
 inline constexpr uint32_t kTells = 1, kTellsNoMore = 2, kOneQuestion = 4;
 inline constexpr uint32_t kQuestionMask = ~uint32_t{0} / kOneQuestion;
 
@@ -128,7 +128,7 @@ struct alignas(64) RankState {
   std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
   std::atomic<uint32_t> entered;           // how many operations it has begun; relaxed, for messages
   std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
-  std::atomic<uint32_t> questions;         // for the rank's stack; see kTells
+  std::atomic<uint32_t> questions;         // questions for the rank's stack; see kTells
   std::atomic<uint32_t> told;              // the question that its note answers, times 2; odd while it writes the note
 };
 
@@ -151,7 +151,7 @@ struct alignas(64) Header {
 inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
 inline constexpr uint32_t kVersion = 3;
 
-inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, which a zero ends
+inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, with a zero byte at its end
 using NoteWord = std::atomic<uint64_t>;
 
 // Offsets in a control block of `ranks` ranks. All are multiples of a cache line.

@@ -23,16 +23,17 @@ constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
 constexpr milliseconds kSlice{50};
 constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
-constexpr milliseconds kMostAhead{1500};   // of a deadline, a rank is asked where it is
+constexpr milliseconds kMostAhead{1500};   // a rank is asked for its stack at most this long before a deadline
 
-// The time from which on a rank is asked, so that its answer is there when it is given up: a quarter of the timeout ahead.
+// The time at which a rank is asked for its stack: a quarter of the timeout before the deadline, so that the answer is
+// there in time.
 int64_t asks_from(int64_t patience, std::chrono::nanoseconds timeout) noexcept {
   return patience - std::clamp<std::chrono::nanoseconds>(timeout / 4, {}, kMostAhead).count();
 }
 
 }  // namespace
 
-// What one wait has asked of the rank that it waits for.
+// What one wait has asked the rank that it waits for.
 struct Rounds::Inquiry {
   StackQuestion question;
   int64_t patience = 0;  // the deadline that was near when the rank was asked; if it has moved, the rank is asked again

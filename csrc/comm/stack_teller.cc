@@ -9,7 +9,7 @@ namespace gradring {
 namespace {
 
 constexpr size_t kNoteWords = kNoteBytes / sizeof(uint64_t);
-// From a question on, an answer is waited for at least so long, beyond the deadline if need be. Most questions are asked earlier.
+// A wait for an answer lasts at least this long after the question, even beyond the deadline. Most questions are asked earlier.
 constexpr std::chrono::milliseconds kAnswer{150};
 
 uint32_t number_of(uint32_t questions) noexcept { return questions / kOneQuestion; }

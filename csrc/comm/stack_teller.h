@@ -2,10 +2,10 @@
 // its Python stack to the rank's note in the control block. The object holds no Group, so a communicator that the
 // program drops is closed all the same.
 //
-// A rank that waits asks some time before its deadline, so that no answer needs to be waited for after it. The rank that it asks
-// may come in time all the same, and stall again later: each question has a number, and an answer counts for those who
-// asked before it was begun. A note that is written anew while another rank reads it is read again (a sequence lock; its orders
-// are those of Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?", 2012).
+// A rank that waits asks some time before its deadline, so that it need not wait for an answer afterwards. The other rank may
+// still come in time, and stall again later: so each question has a number, and an answer is valid for ranks that asked before
+// it was begun. If a note changes while another rank reads it, that rank reads it again (a sequence lock; its orders are those
+// of Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?", 2012).
 //
 // | variable             | writer             | readers         | order                      | why                                     |
 // |----------------------|--------------------|-----------------|----------------------------|-----------------------------------------|
@@ -31,7 +31,8 @@ class GRADRING_API StackTeller {
  public:
   StackTeller(std::shared_ptr<ControlBlock> control, int rank) noexcept;
 
-  // Returns true each time when another rank has asked since the last answer, and false when the communicator is closed.
+  // Waits for the next question. Returns true if another rank has asked since the last answer, and false once the
+  // communicator is closed.
   bool await_question() noexcept;
   // Writes the stack to the note. If the text is too long, the note has its end.
   void answer(std::string_view text) noexcept;
@@ -39,13 +40,13 @@ class GRADRING_API StackTeller {
  private:
   std::shared_ptr<ControlBlock> control_;
   int rank_;
-  uint32_t question_ = 0;  // the last one that was heard
+  uint32_t question_ = 0;  // the number of the last question
 };
 
-// What a rank that waits asks another one for.
+// A question of a rank that waits, for the stack of another rank.
 class StackQuestion {
  public:
-  // Asks anew, if that rank tells its stack.
+  // Asks again, if the other rank can write down its stack.
   void ask(ControlBlock& control, int rank) noexcept;
   // Whether that rank's note answers the question. Waits for the answer, but only until a moment after the question.
   bool answered(ControlBlock& control, int rank) noexcept;
@@ -56,7 +57,7 @@ class StackQuestion {
   Deadline asked_at_{};
 };
 
-// What the rank's note says, or nothing if it is not whole.
+// The text of the rank's note; empty if the note is changing.
 std::string told_stack(ControlBlock& control, int rank);
 
 }  // namespace gradring

@@ -1,4 +1,5 @@
-// Questions for a rank's stack: asked ahead of the deadline, answered or not, in vain, and read while they are answered anew.
+// Tests questions for a rank's stack: asked before the deadline, answered or not, not needed in the end, and read while
+// the answer changes.
 //
 // | variable         | writer                 | readers | order            | why                                      |
 // |------------------|------------------------|---------|------------------|------------------------------------------|
@@ -58,7 +59,7 @@ TEST_CASE("a rank that was asked in vain comes in time, and its next stall shows
     told_in_vain = teller->await_question();
     teller->answer("where it was at first");
     second = groups[1]->run(barrier);
-    if (teller->await_question()) (void)teller->await_question();  // it hears the next question, and has no answer
+    if (teller->await_question()) (void)teller->await_question();  // it gets the next question, and does not answer
   });
   CHECK(groups[0]->run(barrier) == Code::kOk);
   const Deadline begin = Clock::now();
@@ -104,7 +105,7 @@ TEST_CASE("a note is read whole while it is written anew") {
   control->state(1).questions.fetch_or(kTellsNoMore, std::memory_order_acq_rel);
   futex_wake_all(control->state(1).questions, Scope::kProcesses);
   question.ask(*control, 1);
-  CHECK_FALSE(question.answered(*control, 1));  // no rank that has closed is asked
+  CHECK_FALSE(question.answered(*control, 1));  // a rank that has closed its communicator is not asked
   teller.join();
   reader.join();
 }

@@ -22,10 +22,10 @@ struct alignas(64) ThreadMeetings::Seat final : Meeting {
   Signal progress;
   std::atomic<uint64_t> begun{0}, done{0};
   alignas(64) Brought brought[2];
-  // Of the rank alone.
+  // Only the rank itself uses these.
   ThreadMeetings* all = nullptr;
   int number_of_rank = 0;
-  uint32_t number = 0;  // of meetings that the rank has come to
+  uint32_t number = 0;  // how many meetings the rank has come to
   uint64_t updates = 0;
   Decision settled = Decision::kOpen;
   bool complete = false;
@@ -49,7 +49,7 @@ struct alignas(64) ThreadMeetings::Seat final : Meeting {
     brought[number & 1] = mine;
     complete = await_others();
     if (complete) return true;
-    // From now on nobody may commit, unless all had come after all, and one of them has committed already.
+    // Settle that nobody may commit any more, unless all ranks had come and one of them has already committed.
     settled = all->settle(number, Decision::kAbort);
     complete = settled == Decision::kCommit;
     return complete;
@@ -90,7 +90,7 @@ ThreadMeetings::~ThreadMeetings() = default;
 
 Meeting& ThreadMeetings::of(int rank) noexcept { return seats_[static_cast<size_t>(rank)]; }
 
-// A meeting that did not take place has been counted by those that came to it: all go on from the highest number.
+// The ranks that came to a meeting that did not take place have counted it. So all continue from the highest number.
 void ThreadMeetings::enter() noexcept {
   uint32_t number = seats_[0].number;
   for (int r = 1; r < size_; ++r) {

@@ -8,14 +8,14 @@
 // | Seat::begun     | that rank             | torn            | release, acquire  | set before the rank's first write          |
 // | Seat::done      | that rank             | torn            | release, acquire  | set after the rank's last write            |
 //
-// A seat's progress is twice the number of meetings that its rank has come to, plus one if the rank has left since. Seats have
-// two places for what is brought, which take turns: a rank writes its place of meeting k + 2 when all have come to meeting
-// k + 1, and a rank comes there when its lanes have read what was brought to meeting k.
+// A seat's progress is twice the number of meetings that its rank has come to, plus one if the rank has left since. A seat has
+// two places for what its rank brings, which alternate: a rank writes its place for meeting k + 2 after all have come to
+// meeting k + 1, and a rank comes to that one after its lanes have read what was brought to meeting k.
 //
-// The decision is one word, the number of the meeting and its outcome. It goes up only: who wants to settle meeting k
-// replaces an older number by compare-and-swap, and otherwise reads what another rank has settled. csrc/comm/models/commit.pml
-// checks every interleaving of it, with ranks that leave at any step. Gray's two-phase commit ("Notes on Data Base Operating
-// Systems", 1978) is its ancestor: the meeting is the vote, and the word in memory that all share takes the coordinator's place.
+// The decision is one word, the number of the meeting and its outcome. It only grows: a rank that settles meeting k replaces an
+// older number by compare-and-swap, or else reads what another rank has settled. csrc/comm/models/commit.pml checks every
+// interleaving of it, with ranks that leave at any step. Gray's two-phase commit ("Notes on Data Base Operating Systems", 1978)
+// is its ancestor: the meeting is the vote, and the word in shared memory replaces the coordinator.
 #pragma once
 
 #include <atomic>
@@ -40,14 +40,15 @@ class GRADRING_API ThreadMeetings {
   // The meeting as one rank sees it. It lives as long as this object.
   Meeting& of(int rank) noexcept;
 
-  // Before a run of steps, while no rank is in one: all ranks come back. Behind it each rank leaves, so that nobody waits for
-  // a rank that has ended.
+  // Call `enter` before a run of steps, while no rank is in one: all ranks take part again. After the run each rank calls
+  // `leave`, so that nobody waits for a rank that has ended.
   void enter() noexcept;
   void leave(int rank) noexcept;
 
-  // Whether some ranks have applied an update and others have not: the parameters are then of no step. Call it between runs.
+  // Whether some ranks have applied an update and others have not: the parameters then belong to no step. Call it
+  // between runs.
   bool torn() const noexcept;
-  // The parameters were replaced as a whole.
+  // Call this after the parameters were replaced as a whole.
   void mend() noexcept;
 
  private:

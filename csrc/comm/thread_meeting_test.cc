@@ -13,7 +13,7 @@ namespace gradring {
 
 namespace {
 
-// Runs body(rank) on a thread each, between enter and leave.
+// Runs body(rank) for each rank on a thread of its own, between enter and leave.
 template <class Body>
 void run(ThreadMeetings& meetings, const Body& body) {
   meetings.enter();
@@ -33,7 +33,7 @@ Brought number(double value) {
   return brought;
 }
 
-// What a rank brings to a step, and whether it has a fault there: the same on all ranks that ask.
+// What a rank brings to a step, and whether it has a fault there. Every rank can compute it for any other.
 double value_of(int rank, int step) { return 1000.0 * step + rank; }
 bool faulty(int step) { return step % 7 == 3; }
 
@@ -120,7 +120,7 @@ TEST_CASE("a rank that leaves ends the meetings of all others, and nobody commit
       CHECK(refused[r] == (static_cast<int>(r) == leaver ? 0 : 1));
     }
     CHECK(!meetings.torn());
-    // The ranks come back, and go on.
+    // The ranks take part again, and continue.
     std::vector<int> good(static_cast<size_t>(ranks));
     run(meetings, [&](Meeting& meeting) {
       const auto me = static_cast<size_t>(meeting.rank());

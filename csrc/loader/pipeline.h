@@ -58,7 +58,7 @@ struct Delivery {
 struct PipelineOptions {
   int64_t batch_size = 1;
   uint32_t cells = 4;        // the most batches ahead
-  uint32_t ahead = 0;        // batches ahead at the beginning; 0: `cells`. If it is less, the tuner chooses
+  uint32_t ahead = 0;        // batches ahead at the beginning; 0: `cells`. Below `cells` the tuner changes it
   uint32_t workers = 1;      // 0: the consumer fills its batches itself
   uint32_t active = 1;       // how many of the workers are active at the beginning
   bool processes = false;    // workers are processes, and not threads

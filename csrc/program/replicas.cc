@@ -8,7 +8,7 @@ namespace gradring {
 // The batches of a run, which replica 0 takes from the source for all.
 struct Replicas::Batches {
   struct Turn {
-    ChunkEnd end = ChunkEnd::kSteps;  // any other: there is no batch, and why
+    ChunkEnd end = ChunkEnd::kSteps;  // any other value: there is no batch, for this reason
     Status status;
     Batch batch;
     std::atomic<int> holders{0};
@@ -18,13 +18,13 @@ struct Replicas::Batches {
   Deadline deadline;
   const Replicas& replicas;
   Mode mode;
-  Turn turns[2];  // they alternate; see Share::next
+  Turn turns[2];  // two turns, which alternate; see Share::next
   Signal told;    // twice the number of turns, plus one once there are no more
   uint32_t count = 0;
-  int64_t samples = 0;  // of all batches so far
+  int64_t samples = 0;  // how many samples all batches so far had
   Batch last;
 
-  // Replica 0 calls this.
+  // Publishes the next turn. Replica 0 calls this.
   void prepare(uint32_t number) noexcept {
     Turn& turn = turns[number & 1];
     take(&turn, number > 0);
@@ -68,8 +68,8 @@ struct Replicas::Batches {
 
 // The source of one replica: its rows of each batch.
 //
-// Turn k + 2 takes the place of turn k. Replica 0 begins it after step k + 1, in which all replicas have met, and a replica
-// releases batch k before step k + 1.
+// Turn k + 2 reuses the memory of turn k. Replica 0 begins it after step k + 1, in which all replicas have met, and a
+// replica releases batch k before step k + 1.
 class Replicas::Share final : public BatchSource {
  public:
   Share(Batches& all, int replica) noexcept : all_(all), replica_(replica) {}
@@ -101,7 +101,8 @@ class Replicas::Share final : public BatchSource {
     return {};
   }
 
-  // The lanes of all replicas together fill the batch. Which rows are whose does not depend on how many lanes a replica uses.
+  // The lanes of all replicas together fill the batch. The division of rows among lanes does not depend on how many
+  // lanes a replica uses.
   void fill(const Lane& lane, const Batch& batch) noexcept override {
     const int count = all_.replicas.size() * lane.count;
     all_.feed.source->fill(Lane{lane.team, replica_ * lane.count + lane.index, count, lane.seat},
@@ -160,8 +161,8 @@ bool Replicas::ready(Mode mode, int64_t rows) const noexcept {
   return true;
 }
 
-// Calls body(replica) for all replicas at once. The result is that of the replica that knows which row is at fault, if one
-// does, or else of replica 0.
+// Calls body(replica) for all replicas in parallel. The result is that of the replica that knows which row is at fault, if
+// one does, or else of replica 0.
 template <class Body>
 int Replicas::run(const Body& body) noexcept {
   const int count = size();
@@ -190,7 +191,7 @@ ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* tot
   Batches batches{feed, options.deadline, *this, mode_of(true, options.weighted), {}, Signal(), 0, 0, {}};
   ChunkOptions each = options;
   each.train = true;
-  each.deadline = kNoDeadline;  // replica 0 looks at the clock for all
+  each.deadline = kNoDeadline;  // replica 0 checks the deadline for all
   ChunkEnd end = ChunkEnd::kSteps;
   Totals first;
   const int known = run([&](int r) noexcept {
@@ -214,7 +215,7 @@ ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* tot
     if (result.row >= 0) result.row += rows_of(batches.last.rows, known, size()).begin;
     result.position = batches.last.position;
     result.rows = batches.last.rows;
-    batches.samples -= batches.last.rows;  // of a batch that changed nothing
+    batches.samples -= batches.last.rows;  // do not count a batch that changed nothing
   }
   first.samples = batches.samples;
   totals->loss_sum += first.loss_sum;

@@ -29,10 +29,10 @@ constexpr Range rows_of(int64_t rows, int replica, int replicas) noexcept {
   return {rows * replica / replicas, rows * (replica + 1) / replicas};
 }
 
-// A replica without rows in a batch runs the program of this number of rows, which takes part in the update alone.
+// A replica without rows in a batch runs the program of this number of rows, which only takes part in the update.
 inline constexpr int64_t kIdleRows = -1;
 
-// The meetings of all replicas. All enter before a run of steps, and each leaves behind it.
+// The meetings of all replicas. All enter before a run of steps, and each leaves after it.
 struct ReplicaMeetings {
   std::vector<Meeting*> of;
   void (*enter)(void* owner) noexcept = nullptr;
@@ -42,7 +42,7 @@ struct ReplicaMeetings {
 
 class GRADRING_API Replicas {
  public:
-  // options.lanes: of each replica. Throws Error.
+  // options.lanes is the number of lanes of each replica. Throws Error.
   Replicas(const Arenas& arenas, const EngineOptions& options, ReplicaMeetings meetings);
   ~Replicas();
   Replicas(const Replicas&) = delete;
@@ -54,14 +54,14 @@ class GRADRING_API Replicas {
 
   void set_arenas(const Arenas& arenas) noexcept;
   void clear() noexcept;
-  // A program of one replica, for so many of its own rows, or for kIdleRows.
+  // Adds a program of one replica, for `rows` rows of its own, or for kIdleRows.
   Executor& add(Mode mode, int64_t rows, int replica, const Program& program);
-  // Whether all replicas have programs for their rows of a batch of so many.
+  // Whether all replicas have programs for their parts of a batch of `rows` rows.
   bool ready(Mode mode, int64_t rows) const noexcept;
 
-  // Trains as Engine::chunk does.
+  // Trains in the same way as Engine::chunk.
   ChunkResult chunk(Feed& feed, const ChunkOptions& options, Totals* totals) noexcept;
-  // As flush_updates does. rows: of a batch for which there are programs.
+  // Does the same as flush_updates. `rows` is the size of a batch for which there are programs.
   ChunkResult flush(int64_t rows, const ChunkOptions& options, Totals* totals) noexcept;
 
  private:
@@ -75,7 +75,7 @@ class GRADRING_API Replicas {
   ReplicaMeetings meetings_;
   Team crew_;
   std::vector<ChunkResult> results_;
-  std::vector<int64_t> row_bytes_;  // of each field of a batch
+  std::vector<int64_t> row_bytes_;  // the bytes of a row of each field of a batch
 };
 
 }  // namespace gradring

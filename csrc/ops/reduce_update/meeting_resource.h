@@ -12,7 +12,7 @@ namespace gradring {
 class MeetingResource final : public Resource {
  public:
   static constexpr const char* kKind = "meeting";
-  // owner: keeps the meeting alive.
+  // `owner` keeps the meeting alive.
   MeetingResource(Meeting& meeting, std::shared_ptr<const void> owner) : meeting_(meeting), owner_(std::move(owner)) {}
 
   const char* kind() const noexcept override { return kKind; }

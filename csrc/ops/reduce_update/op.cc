@@ -20,12 +20,12 @@ Meeting& meeting_of(const OpCall& call) noexcept { return call.resource<MeetingR
 
 void little_work(const OpCall&, int, OpWork* work) { work->operations = 100; }
 
-// A rank that is alone with its fault keeps what it knows of it; the others learn the kind alone.
+// A rank with a fault of its own keeps all details; the other ranks learn only its kind.
 void take_fault(StepRecord* step, Fault fault) noexcept {
   if (step->fault == Fault::kNone) step->fault = fault;
 }
 
-// Ranks that go on although one has left cannot, and have no fault of their own to report.
+// The ranks that remain after another one has left cannot continue, but have no fault of their own to report.
 void stop_without_peers(StepRecord* step) noexcept { take_fault(step, Fault::kCallback); }
 
 namespace meet {
@@ -42,10 +42,9 @@ constexpr Operand kOperands[] = {
 enum { kMeeting, kLosses, kDecides, kSummed };
 constexpr Attribute kAttributes[] = {
     kMeetingAttribute,
-    {.name = "losses", .type = AttributeType::kFlag},  // the ranks add up what check_step has found
-    {.name = "decides",
-     .type = AttributeType::kFlag},                    // the update follows, unless the sums have to be looked at first
-    {.name = "summed", .type = AttributeType::kFlag},  // the loss is a sum over all elements, not a mean
+    {.name = "losses", .type = AttributeType::kFlag},   // the ranks add up what check_step has found
+    {.name = "decides", .type = AttributeType::kFlag},  // the update follows, unless the sums must be checked first
+    {.name = "summed", .type = AttributeType::kFlag},   // the loss is a sum over all elements, not a mean
 };
 
 template <class T>
@@ -142,7 +141,7 @@ double bytes(const OpCall& call) {
 
 }  // namespace sum
 
-// A rank's own columns of its own plane: no other rank reads or writes them.
+// The update works on a rank's own columns of its own plane, which no other rank reads or writes.
 namespace in_place {
 
 constexpr Operand kOperands[] = {
@@ -188,8 +187,8 @@ double bytes(const OpCall& call) {
 
 }  // namespace in_place
 
-// Where the largest elements of the planes add up to more than a float holds, each rank looks at the sums that it owns, and a
-// further meeting decides. That is so rare that lane 0 looks alone.
+// If the largest elements of the planes add up to more than a float holds, each rank checks the sums that it owns, and
+// another meeting decides. That is so rare that lane 0 alone does the check.
 namespace prove {
 
 enum { kPlanes, kFinite };
@@ -245,7 +244,7 @@ void check(const OpCall& call) {
 
 }  // namespace prove
 
-// With clipping: the ranks add up the squares of the sums that they own, in rank order.
+// With clipping, the ranks add up the squares of the sums that they own, in rank order.
 namespace squares {
 
 enum { kSum, kFinite };
@@ -284,7 +283,7 @@ void check(const OpCall& call) {
 
 }  // namespace squares
 
-// The end of an update: behind it every rank may read the parameters, and write its plane again.
+// The end of an update. After it, every rank may read the parameters, and write its plane again.
 namespace end {
 
 constexpr Operand kOperands[] = {{.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite}};

@@ -2,7 +2,7 @@
 // own rows in a plane of its own. The ranks meet (runtime/meeting.h) and decide whether the step may change anything, and then
 // each rank sums its part of all planes, in rank order, for the optimizer's own ops.
 //
-// The order of each sum is that of the ranks whatever the part, the lane or the vector's width (ops/combine).
+// Each sum is in rank order, whatever the part, the lane or the vector's width (ops/combine).
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 
 namespace gradring {
 
-// planes: `ranks` rows of `columns` elements. Sums the columns from `begin` to `begin + count` of all rows into `sum`, which may
-// be these columns of one of the rows.
+// `planes` has `ranks` rows of `columns` elements. Sums the columns from `begin` to `begin + count` of all rows into `sum`,
+// which may be these columns of one of the rows.
 struct SumPlanes {
   Dtype dtype = Dtype::kFloat32;
   const std::byte* planes = nullptr;
@@ -27,7 +27,7 @@ struct SumPlanes {
 
 GRADRING_API void sum_planes(const Lane& lane, const SumPlanes& arguments) noexcept;
 
-// What every rank concludes from what all have brought to a meeting.
+// What every rank concludes from the numbers that all have brought to a meeting.
 struct Verdict {
   double loss_sum = 0;
   double loss_weight = 0;

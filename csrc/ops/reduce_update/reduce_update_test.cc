@@ -15,7 +15,7 @@ namespace {
 template <class T>
 constexpr Dtype kDtype = sizeof(T) == 4 ? Dtype::kFloat32 : Dtype::kFloat64;
 
-// The obvious sum, in rank order.
+// The reference: the sum in rank order, element by element.
 template <class T>
 std::vector<T> reference(const std::vector<T>& planes, int64_t ranks, int64_t columns, int64_t begin, int64_t count) {
   std::vector<T> sums;
@@ -42,7 +42,7 @@ void check(int64_t ranks, int64_t columns) {
     sum.pop_back();
     REQUIRE(sum == want);
 
-    // Into the columns of the last plane.
+    // Sum into the columns of the last plane.
     std::vector<T> changed = planes;
     T* const own = changed.data() + (ranks - 1) * columns + begin;
     g.planes = reinterpret_cast<const std::byte*>(changed.data()), g.sum = reinterpret_cast<std::byte*>(own);

@@ -232,8 +232,8 @@ const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepT
   return step;
 }
 
-// A rank that has found a fault before the ranks meet goes to the meeting all the same, and tells the others of it. Later faults
-// are those that all ranks have found at or after a meeting, from the same numbers.
+// A rank that has found a fault before the ranks meet still goes to the meeting, where the others learn of it. Later faults are
+// those that all ranks have found at or after a meeting, from the same numbers.
 void Executor::end_by_fault(const Lane& lane, const Code& at, const StepRecord& step) const noexcept {
   if (!meets_) return;
   const auto due = [&step](const Code& code) { return code.meets && (code.when & step.moment) != 0; };

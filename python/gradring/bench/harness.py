@@ -252,7 +252,8 @@ def _race_block(
 def _agrees(
     contender: Contender, first: list[float], expected: dict[int, list[float]], slot: int, tolerance: float
 ) -> bool:
-    """Whether a contender's first results are the others'; the first contender that must agree sets what is expected."""
+    """Whether a contender's first results agree with the others'; the first contender that must agree sets the
+    expectation."""
     if not contender.differs:
         return agree(first, expected.setdefault(slot, first), tolerance)
     return slot not in expected or agree(first[:1], expected[slot][:1], tolerance)

@@ -14,7 +14,8 @@ _MOST_BYTES = 1900
 
 
 def tell_stacks(group: _core.Group) -> None:
-    """Start a thread that tells the calling thread's stack whenever another rank asks, until the communicator is closed."""
+    """Start a thread that writes down the calling thread's stack whenever another rank asks, until the communicator is
+    closed."""
     teller, caller = group.stack_teller(), threading.get_ident()
 
     def tell() -> None:

@@ -1,11 +1,12 @@
 """Data parallelism: the step of one process becomes that of one of several ranks that share parameters and optimizer state.
 
-Each rank runs its own rows of a batch, and writes its gradients into a plane of its own; the planes lie one after another
-in one arena. Then the ranks meet. What they bring decides whether the step may change anything. Each rank owns a part of the
-gradients: it sums that part of all planes, in rank order, and applies the optimizer's own ops to it, a block at a time, so
-that a sum is still in the cache when the optimizer reads it. Behind the last meeting everyone may read the parameters.
+Each rank runs its own rows of a batch, and writes its gradients into a plane of its own; the planes lie one after
+another in one arena. Then the ranks meet. The numbers that they bring decide whether the step may change anything. Each
+rank owns a part of the gradients: it sums that part of all planes, in rank order, and applies the optimizer's own ops
+to it, a block at a time, so that a sum is still in the cache when the optimizer reads it. After the last meeting every
+rank may read the parameters.
 
-With clipping, the owners put their sums into their own planes, and a further meeting adds up the squares.
+With clipping, the owners write their sums to their own planes, and another meeting adds up the squares.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _FIELDS = ("loss_sum", "loss_weight", "correct", "total_weight", "finite")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The place of a rank among all. As an attribute of a node it stands for the ``meeting`` of that rank, a native object that
-    graphs and plans do not look at."""
+    """The place of a rank among all. As an attribute of a node it represents the ``meeting`` of that rank, a native object that
+    graphs and plans do not inspect."""
 
     rank: int
     size: int
@@ -53,7 +54,7 @@ def owned(elements: int, ranks: Ranks) -> tuple[int, int]:
 
 
 def in_planes(graph: Graph, ranks: Ranks) -> Graph:
-    """The graph with its root of gradients as the plane of one rank, among those of all."""
+    """The graph with its root of gradients as one rank's plane in the arena of all planes."""
     gradients = graph.values["gradients"]
     planes = Value("planes", (ranks.size, gradients.size), "grad", gradients.dtype)
     plane = replace(gradients, within="planes", offset=ranks.rank * gradients.size)
@@ -69,7 +70,7 @@ def data_parallel(
     summed: bool = False,
     idle: bool = False,
 ) -> Graph:
-    """The step of one rank out of a whole step whose gradients are sums that are not divided by the weight of the batch.
+    """Make the step of one rank from a whole step whose gradients are sums, not divided by the weight of the batch.
 
     ``check_finite`` asks for a step that changes nothing if a gradient is infinite or NaN. ``summed`` says that the loss is a
     sum over all elements, and no mean. ``idle`` makes the step of a rank that has no rows in a batch: it takes part in the
@@ -123,7 +124,7 @@ class _Step:
         self.add(replace(node, when="last"))
 
     def value(self, value: Value) -> str:
-        """Add a value, under a name that is free, and return the name."""
+        """Add a value under an unused name, and return the name."""
         named = replace(value, name=self.graph.fresh(value.name))
         self.graph = self.graph.with_value(named)
         return named.name
@@ -146,7 +147,7 @@ class _Step:
         return made.name
 
     def meet(self, when: str, *, losses: bool, summed: bool, decides: bool = False, largest: str | None = None) -> None:
-        """All ranks meet."""
+        """Add the meeting of all ranks."""
         fields = {"weight" if name == "loss_weight" else name: f"step.{name}" for name in _FIELDS}
         inputs = fields if largest is None else {"largest": largest, **fields}
         attributes = {"meeting": self.ranks, "losses": losses, "decides": decides, "summed": summed}
@@ -154,13 +155,13 @@ class _Step:
         self.add(Node("meet", inputs, {}, attributes, tuple(fields), effects, when=when))
 
     def prove(self) -> None:
-        """Where the planes' largest elements might add up to infinity, look at the sums."""
+        """Add the check of the sums, for planes whose largest elements might add up to infinity."""
         inputs = {"planes": "planes", "finite": "step.finite"}
         part = {"begin": self.begin, "count": self.end - self.begin}
         self.effect(Node("prove_sums", inputs, {}, {"meeting": self.ranks, **part}, ("finite",), "proof of the sums"))
 
     def clip(self, clipping: Sequence[Node]) -> None:
-        """Sum in place, and add up the squares of all ranks before the factor is computed."""
+        """Add sums in place, and a meeting that adds up the squares of all ranks before the factor is computed."""
         squares, clip = clipping
         count = self.end - self.begin
         if count:
@@ -206,7 +207,7 @@ def _blocks(begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 def check_shares(whole: Graph, shares: Sequence[Graph]) -> None:
     """Raise ``ValueError`` unless the ranks' steps together update what the whole step does: each element by one rank, by its
-    own gradient and with its own state, behind the meeting that decides and before the end of the update."""
+    own gradient and with its own state, after the meeting that decides and before the end of the update."""
     done: dict[Any, int] = {}
     for rank, graph in enumerate(shares):
         *_, decides, end = (number for number, node in enumerate(graph.nodes) if "meeting" in node.attributes)
@@ -231,7 +232,7 @@ def check_shares(whole: Graph, shares: Sequence[Graph]) -> None:
 
 
 def _moved(graph: Graph, node: Node, at: int) -> Any:
-    """What is updated at an element of a node's range, by what, and how."""
+    """The element that a node updates, the elements that it uses, and how it updates."""
     operands = []
     for role in ("param", "gradient", *node.updates):
         root, begin, _ = graph.place(node.inputs[role])

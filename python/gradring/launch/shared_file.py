@@ -1,4 +1,4 @@
-"""A file without a name that every rank of a world has open: rank 0 makes it, and hands its descriptor to the others."""
+"""A file without a name that every rank of a world has open: rank 0 makes it, and sends its descriptor to the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SLICE = 0.05
 
 
 class _World(Protocol):
-    """What is needed of a communicator."""
+    """The methods of a communicator that this module uses."""
 
     rank: int
     size: int
@@ -33,10 +33,10 @@ class _World(Protocol):
 
 
 def share_file(world: _World, timeout: float) -> int:
-    """A descriptor of one empty file in memory, the same on every rank. All ranks call it; each owns its descriptor.
+    """Make one empty file in memory, which is the same for every rank. All ranks call this; each owns its descriptor.
 
-    ``timeout`` (seconds): how long a rank waits for another one. Rank 0 listens on an abstract socket, of which nothing is
-    left when it ends, whatever ends it; the key and the socket's name come by the communicator.
+    A rank waits at most ``timeout`` seconds for another one. Rank 0 listens on an abstract socket, which leaves nothing
+    behind, however the rank ends; the communicator carries the key and the socket's name.
     """
     secret = np.zeros(_NAME_BYTES + _KEY_BYTES, np.uint8)
     if world.rank != 0:
@@ -58,7 +58,7 @@ def share_file(world: _World, timeout: float) -> int:
             server.start()
             try:
                 world.broadcast(secret)
-                world.barrier()  # a rank that dies now is an error here
+                world.barrier()  # if a rank dies meanwhile, this raises
             finally:
                 over.set()
                 server.join()
@@ -73,7 +73,7 @@ def _address(secret: np.ndarray[Any, Any]) -> bytes:
 
 
 def _serve(listener: socket.socket, key: bytes, fd: int, over: threading.Event) -> None:
-    """Hand the descriptor to processes of this user that know the key, until all ranks have it."""
+    """Send the descriptor to processes of this user that know the key, until all ranks have it."""
     while not over.is_set():
         with suppress(OSError), closing(listener.accept()[0]) as link:
             if uid_of(link) != os.geteuid():

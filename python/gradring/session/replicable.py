@@ -1,4 +1,4 @@
-"""What a model must be so that replicas can train it."""
+"""Checks whether replicas can train a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["require_replicable"]
 
 
 def require_replicable(model: Layer, loss: losses.Loss) -> None:
-    """``NotBuilt`` if the model or the loss has what replicas cannot do yet."""
+    """Raise ``NotBuilt`` if the model or the loss has parts that replicas cannot train yet."""
     if model.named_buffers():
         names = ", ".join(model.named_buffers())
         raise NotBuilt(
