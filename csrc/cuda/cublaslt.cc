@@ -25,6 +25,7 @@ const char* load_cublaslt(void* library, CublasLt* table) noexcept {
   take(&table->destroy_preference, "cublasLtMatmulPreferenceDestroy");
   take(&table->set_preference, "cublasLtMatmulPreferenceSetAttribute");
   take(&table->heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  take(&table->check, "cublasLtMatmulAlgoCheck");
   take(&table->run, "cublasLtMatmul");
   return missing;
 }

@@ -25,7 +25,8 @@ struct LtHeuristic {
 
 // Values of cuBLASLt's enumerations.
 namespace lt {
-inline constexpr int kSuccess = 0, kNotInitialized = 1, kAllocFailed = 3, kInvalidValue = 7, kNotSupported = 15;
+inline constexpr int kSuccess = 0, kNotInitialized = 1, kAllocFailed = 3, kInvalidValue = 7, kExecutionFailed = 13,
+                     kNotSupported = 15;
 inline constexpr int kNormal = 0, kTransposed = 1;
 inline constexpr int kCompute32 = 68, kCompute64 = 70;
 inline constexpr int kReal32 = 0, kReal64 = 1;
@@ -47,6 +48,9 @@ struct CublasLt {
   int (*set_preference)(LtDescription, int attribute, const void* value, size_t bytes) = nullptr;
   int (*heuristic)(LtHandle, LtDescription product, LtDescription a, LtDescription b, LtDescription c, LtDescription d,
                    LtDescription preference, int wanted, LtHeuristic* found, int* count) = nullptr;
+  // Whether an algorithm that was recorded can make the product, and how much memory it needs.
+  int (*check)(LtHandle, LtDescription product, LtDescription a, LtDescription b, LtDescription c, LtDescription d,
+               const LtAlgorithm*, LtHeuristic* found) = nullptr;
   int (*run)(LtHandle, LtDescription product, const void* alpha, const void* a, LtDescription a_matrix, const void* b,
              LtDescription b_matrix, const void* beta, const void* c, LtDescription c_matrix, void* d,
              LtDescription d_matrix, const LtAlgorithm*, void* workspace, size_t workspace_bytes, LtStream) = nullptr;

@@ -16,6 +16,7 @@ static_assert(lt::kSuccess == static_cast<int>(CUBLAS_STATUS_SUCCESS));
 static_assert(lt::kNotInitialized == static_cast<int>(CUBLAS_STATUS_NOT_INITIALIZED));
 static_assert(lt::kAllocFailed == static_cast<int>(CUBLAS_STATUS_ALLOC_FAILED));
 static_assert(lt::kInvalidValue == static_cast<int>(CUBLAS_STATUS_INVALID_VALUE));
+static_assert(lt::kExecutionFailed == static_cast<int>(CUBLAS_STATUS_EXECUTION_FAILED));
 static_assert(lt::kNotSupported == static_cast<int>(CUBLAS_STATUS_NOT_SUPPORTED));
 static_assert(lt::kNormal == static_cast<int>(CUBLAS_OP_N) && lt::kTransposed == static_cast<int>(CUBLAS_OP_T));
 static_assert(lt::kCompute32 == static_cast<int>(CUBLAS_COMPUTE_32F));

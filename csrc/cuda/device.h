@@ -15,6 +15,8 @@
 // After this header, ops/simd.h gives its scalar form, in which the formulas for both CPUs and GPUs compile.
 #define GRADRING_DEVICE_CODE
 
+#include "cuda/failure.h"
+
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include "cuda/software/simt.h"
 
@@ -23,7 +25,8 @@
   Type* const name = static_cast<Type*>(        \
       ::gradring::software::shared_memory(&name##_shared_key_, sizeof(Type) * static_cast<size_t>(count), #name))
 #define DYNAMIC_SHARED(Type, name) Type* const name = static_cast<Type*>(::gradring::software::dynamic_shared_memory())
-#define LAUNCH(kernel, ...) ::gradring::software::launch_kernel(#kernel, kernel, __VA_ARGS__)
+#define LAUNCH(kernel, ...) \
+  ::gradring::cuda::noted("cudaLaunchKernel", ::gradring::software::launch_kernel(#kernel, kernel, __VA_ARGS__))
 #define GRADRING_UNROLL _Pragma("GCC unroll 8")
 
 #else
@@ -53,7 +56,8 @@ cudaError_t launch_kernel(void (*kernel)(P...), dim3 blocks, dim3 threads, size_
 #define DYNAMIC_SHARED(Type, name)                                        \
   extern __shared__ __align__(16) unsigned char name##_dynamic_shared_[]; \
   Type* const name = reinterpret_cast<Type*>(name##_dynamic_shared_)
-#define LAUNCH(kernel, ...) ::gradring::device::launch_kernel(kernel, __VA_ARGS__)
+#define LAUNCH(kernel, ...) \
+  ::gradring::cuda::noted("cudaLaunchKernel", ::gradring::device::launch_kernel(kernel, __VA_ARGS__))
 #define GRADRING_UNROLL _Pragma("unroll")
 
 #endif

@@ -30,8 +30,8 @@ inline unsigned element_blocks(int64_t n, int width, int processors) {
 // The arrays that a loop reads and writes. Shared memory may be among the results.
 template <class T>
 struct Arrays {
-  const T* in[4] = {};
-  T* out[3] = {};
+  const T* in[5] = {};
+  T* out[4] = {};
 };
 
 template <class T, int kCount>

@@ -41,8 +41,9 @@ RowPlan row_plan(int64_t rows, int64_t columns, int processors, int sums, bool c
 template <class... P>
 cudaError_t allow_shared(void (*kernel)(P...), size_t bytes) {
   if (bytes <= (48u << 10)) return cudaSuccess;
-  return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
+  return cuda::noted("cudaFuncSetAttribute",
+                     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
 template <bool kBlock>

@@ -17,9 +17,9 @@ namespace gradring {
 
 // Queues a call on queue.stream, and returns a code of the CUDA runtime; 0: it is queued. The tensors' `data` are addresses
 // in device memory; for an operand that is a field of the step record, `data` is the field's address in the device's own
-// StepRecord, to which `call.step` points. Shapes, strides and attributes are in host memory, and the function reads them
-// before it returns. The kernel changes nothing if that record has a fault. The function allocates nothing and does not
-// wait, so that a stream can capture it.
+// StepRecord, to which `call.step` points; that record's `samples` and `rates` point to device memory, too. Shapes, strides
+// and attributes are host memory, to be read before the function returns. The kernel changes nothing if that record has a
+// fault. The function allocates nothing and does not wait, so that a stream can capture it.
 using CudaRun = int (*)(const OpCall& call, const CudaQueue& queue) noexcept;
 
 struct CudaKernel {

@@ -13,10 +13,19 @@ struct StepScalars {
   const double* weight = nullptr;
   double lr_value = 0, scale_value = 1;
   int64_t number_value = 1;
+  int64_t which = 0;  // of the record's rates; 0: lr
 
-  __device__ double rate() const { return lr ? *lr : lr_value; }
+  // As learning_rate of learning_rate.h.
+  __device__ double rate(const StepRecord* step) const {
+    if (which > 0 && which < step->rate_count) return step->rates[which];
+    return lr ? *lr : lr_value;
+  }
   __device__ int64_t count() const { return number ? *number : number_value; }
-  __device__ double scale() const { return scale_value * (clip ? *clip : 1.0) / (weight ? *weight : 1.0); }
+  // As gradient_scale of gradient_scale.h.
+  __device__ double scale() const {
+    const double total = weight ? *weight : 1.0;
+    return total == 0 ? 0.0 : scale_value * (clip ? *clip : 1.0) / total;
+  }
 };
 
 inline StepScalars step_scalars(const OpCall& call) noexcept {
@@ -24,8 +33,38 @@ inline StepScalars step_scalars(const OpCall& call) noexcept {
   s.lr = operand(call, "lr").as<const double>(), s.number = operand(call, "number").as<const int64_t>();
   s.clip = operand(call, "clip").as<const double>(), s.weight = operand(call, "weight").as<const double>();
   s.lr_value = real(call, "lr"), s.scale_value = real(call, "grad_scale", 1);
-  s.number_value = integer(call, "step");
+  s.number_value = integer(call, "step"), s.which = integer(call, "rate");
   return s;
+}
+
+// The gradient of an optimizer's call, which is named `grad` in an eager call.
+inline const Tensor& gradient_of(const OpCall& call) noexcept {
+  const Tensor& grad = operand(call, "grad");
+  return grad ? grad : operand(call, "gradient");
+}
+
+// How the formulas that CPUs and GPUs share load and store one element.
+struct LoadOne {
+  template <class T>
+  __device__ __forceinline__ T operator()(const T* from) const {
+    return *from;
+  }
+};
+struct StoreOne {
+  template <class T>
+  __device__ __forceinline__ void operator()(T* to, T value) const {
+    *to = value;
+  }
+};
+
+// A kernel over n elements of a flat arena, with the record of the call's step before its other arguments.
+template <class T, class... P, class... A>
+int launch_flat(const OpCall& call, const CudaQueue& queue, int64_t n, void (*kernel)(const StepRecord*, P...),
+                const A&... arguments) noexcept {
+  if (n == 0) return 0;
+  const unsigned blocks = device::element_blocks(n, device::kVectorWidth<T>, queue.processors);
+  const StepRecord* step = call.step;
+  return LAUNCH(kernel, dim3(blocks), dim3(device::kElementThreads), 0, stream_of(queue), step, arguments...);
 }
 
 }  // namespace gradring

@@ -1,7 +1,7 @@
-#include <stdexcept>
 #include <utility>
 
 #include "cuda/device.h"
+#include "cuda/failure.h"
 #include "ops/products_cuda.h"
 
 namespace gradring::cuda {
@@ -17,16 +17,21 @@ struct Products::Call {
     const int type = p.wide ? lt::kReal64 : lt::kReal32;
     const int first = p.trans_b ? lt::kTransposed : lt::kNormal, second = p.trans_a ? lt::kTransposed : lt::kNormal;
     const auto size = [](int64_t n) { return static_cast<uint64_t>(n); };
-    step(library.create_product(&product, p.wide ? lt::kCompute64 : lt::kCompute32, type));
-    if (status == lt::kSuccess) step(library.set_product(product, lt::kDescTransA, &first, sizeof first));
-    if (status == lt::kSuccess) step(library.set_product(product, lt::kDescTransB, &second, sizeof second));
+    step("cublasLtMatmulDescCreate", library.create_product(&product, p.wide ? lt::kCompute64 : lt::kCompute32, type));
+    if (status == lt::kSuccess)
+      step("cublasLtMatmulDescSetAttribute", library.set_product(product, lt::kDescTransA, &first, sizeof first));
+    if (status == lt::kSuccess)
+      step("cublasLtMatmulDescSetAttribute", library.set_product(product, lt::kDescTransB, &second, sizeof second));
     if (status == lt::kSuccess) {
-      step(library.create_matrix(&a, type, size(p.trans_b ? p.k : p.n), size(p.trans_b ? p.n : p.k), p.ldb));
+      step("cublasLtMatrixLayoutCreate",
+           library.create_matrix(&a, type, size(p.trans_b ? p.k : p.n), size(p.trans_b ? p.n : p.k), p.ldb));
     }
     if (status == lt::kSuccess) {
-      step(library.create_matrix(&b, type, size(p.trans_a ? p.m : p.k), size(p.trans_a ? p.k : p.m), p.lda));
+      step("cublasLtMatrixLayoutCreate",
+           library.create_matrix(&b, type, size(p.trans_a ? p.m : p.k), size(p.trans_a ? p.k : p.m), p.lda));
     }
-    if (status == lt::kSuccess) step(library.create_matrix(&c, type, size(p.n), size(p.m), p.ldc));
+    if (status == lt::kSuccess)
+      step("cublasLtMatrixLayoutCreate", library.create_matrix(&c, type, size(p.n), size(p.m), p.ldc));
   }
   ~Call() {
     for (LtDescription each : {a, b, c}) {
@@ -37,13 +42,13 @@ struct Products::Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  void step(int result) { status = result; }
+  void step(const char* call, int result) { status = noted(call, result); }
 };
 
 Products::Products(const CublasLt& library, std::string device, size_t workspace_bytes)
     : library_(library), origin_{std::move(device), library.version()}, workspace_bytes_(workspace_bytes) {
-  if (const int status = library_.create(&handle_); status != lt::kSuccess) {
-    throw std::runtime_error("cublasLtCreate: status " + std::to_string(status));
+  if (const int status = noted("cublasLtCreate", library_.create(&handle_)); status != lt::kSuccess) {
+    throw_failure("matmul", kLibraryError + status);
   }
 }
 
@@ -55,18 +60,21 @@ Products::Key Products::key_of(const CudaProduct& p) {
 
 int Products::candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const {
   LtDescription preference = nullptr;
-  int status = library_.create_preference(&preference);
+  int status = noted("cublasLtMatmulPreferenceCreate", library_.create_preference(&preference));
   if (status != lt::kSuccess) return status;
-  status = library_.set_preference(preference, lt::kPreferWorkspaceBytes, &workspace_bytes_, sizeof workspace_bytes_);
+  status =
+      noted("cublasLtMatmulPreferenceSetAttribute",
+            library_.set_preference(preference, lt::kPreferWorkspaceBytes, &workspace_bytes_, sizeof workspace_bytes_));
   found->resize(static_cast<size_t>(wanted));
   int count = 0;
   if (status == lt::kSuccess) {
-    status = library_.heuristic(handle_, call.product, call.a, call.b, call.c, call.c, preference, wanted,
-                                found->data(), &count);
+    status =
+        noted("cublasLtMatmulAlgoGetHeuristic", library_.heuristic(handle_, call.product, call.a, call.b, call.c,
+                                                                   call.c, preference, wanted, found->data(), &count));
   }
   library_.destroy_preference(preference);
   found->resize(static_cast<size_t>(status == lt::kSuccess ? count : 0));
-  if (status == lt::kSuccess && count == 0) return lt::kNotSupported;
+  if (status == lt::kSuccess && count == 0) return noted("cublasLtMatmulAlgoGetHeuristic", lt::kNotSupported);
   return status;
 }
 
@@ -96,11 +104,12 @@ int Products::run(const CudaProduct& product, const void* a, const void* b, void
     const float narrow[] = {1, accumulate ? 1.0f : 0.0f};
     const void* alpha = product.wide ? static_cast<const void*>(wide) : narrow;
     const void* beta = product.wide ? static_cast<const void*>(wide + 1) : narrow + 1;
-    status = library_.run(handle_, call.product, alpha, b, call.a, a, call.b, beta, c, call.c, c, call.c,
-                          &choice.algorithm, workspace, workspace_bytes_, queue.stream);
+    status =
+        noted("cublasLtMatmul", library_.run(handle_, call.product, alpha, b, call.a, a, call.b, beta, c, call.c, c,
+                                             call.c, &choice.algorithm, workspace, workspace_bytes_, queue.stream));
     return status == lt::kSuccess ? 0 : kLibraryError + status;
   } catch (...) {
-    return kLibraryError + lt::kAllocFailed;
+    return noted("a product's descriptions", kLibraryError + lt::kAllocFailed);
   }
 }
 
@@ -112,8 +121,8 @@ int Products::tune(const CudaProduct& product, const void* a, const void* b, voi
   if (const int status = candidates(call, 8, &found); status != lt::kSuccess) return kLibraryError + status;
   cudaEvent_t begin = nullptr, end = nullptr;
   const auto stream = static_cast<cudaStream_t>(queue.stream);
-  cudaError_t code = cudaEventCreate(&begin);
-  if (code == cudaSuccess) code = cudaEventCreate(&end);
+  cudaError_t code = noted("cudaEventCreate", cudaEventCreate(&begin));
+  if (code == cudaSuccess) code = noted("cudaEventCreate", cudaEventCreate(&end));
   RecordedAlgorithm best;
   float least = 0;
   for (const LtHeuristic& each : found) {
@@ -124,12 +133,12 @@ int Products::tune(const CudaProduct& product, const void* a, const void* b, voi
     }
     constexpr int kRuns = 5;  // timed runs, after one that is not timed
     int status = run(product, a, b, c, false, queue, workspace);
-    code = cudaEventRecord(begin, stream);
+    code = noted("cudaEventRecord", cudaEventRecord(begin, stream));
     for (int i = 0; i < kRuns && status == 0; ++i) status = run(product, a, b, c, false, queue, workspace);
-    if (code == cudaSuccess) code = cudaEventRecord(end, stream);
-    if (code == cudaSuccess) code = cudaEventSynchronize(end);
+    if (code == cudaSuccess) code = noted("cudaEventRecord", cudaEventRecord(end, stream));
+    if (code == cudaSuccess) code = noted("cudaEventSynchronize", cudaEventSynchronize(end));
     float time = 0;
-    if (code == cudaSuccess) code = cudaEventElapsedTime(&time, begin, end);
+    if (code == cudaSuccess) code = noted("cudaEventElapsedTime", cudaEventElapsedTime(&time, begin, end));
     if (status == 0 && (best.product.m == 0 || time < least)) {
       best = {product, each.algorithm, each.workspace_bytes};
       least = time;
@@ -156,7 +165,15 @@ std::vector<RecordedAlgorithm> Products::record() const {
 bool Products::restore(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices) {
   if (!(origin == origin_)) return false;
   for (const RecordedAlgorithm& each : choices) {
-    if (each.workspace_bytes > workspace_bytes_) return false;
+    // A record comes from a file: the library decides whether the algorithm fits the product.
+    const Call call(library_, each.product);
+    if (call.status != lt::kSuccess) return false;
+    LtHeuristic found{};
+    if (library_.check(handle_, call.product, call.a, call.b, call.c, call.c, &each.algorithm, &found) !=
+            lt::kSuccess ||
+        found.workspace_bytes > workspace_bytes_) {
+      return false;
+    }
   }
   const std::lock_guard<std::mutex> held(mutex_);
   for (const RecordedAlgorithm& each : choices) choices_[key_of(each.product)] = each;

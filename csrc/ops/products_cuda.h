@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/cublaslt.h"
+#include "cuda/failure.h"
 #include "ops/cuda_queue.h"
 
 namespace gradring::cuda {
@@ -28,7 +29,7 @@ struct RecordedAlgorithm {
 
 class Products final : public CudaProducts {
  public:
-  // workspace_bytes is the most that an algorithm may use. Throws std::runtime_error if the library refuses.
+  // workspace_bytes is the most that an algorithm may use. Throws Error if the library refuses.
   Products(const CublasLt& library, std::string device, size_t workspace_bytes);
   ~Products() override;
   Products(const Products&) = delete;
@@ -45,7 +46,8 @@ class Products final : public CudaProducts {
   const ProductsOrigin& origin() const noexcept { return origin_; }
   // Returns the algorithms that were chosen so far.
   std::vector<RecordedAlgorithm> record() const;
-  // Uses the choices of an earlier run. Returns false, and uses none, if they belong to another device or library.
+  // Uses the choices of an earlier run. Returns false, and uses none, if they belong to another device or library, or if one of
+  // them does not fit its product or needs more memory.
   bool restore(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices);
 
  private:
@@ -63,7 +65,8 @@ class Products final : public CudaProducts {
   mutable std::map<Key, RecordedAlgorithm> choices_;
 };
 
-// Added to a status of cuBLAS, to distinguish it from a code of the CUDA runtime.
-inline constexpr int kLibraryError = 100000;
+// The choices as lines of text, for plans and checkpoints, and back. read_choices returns false if the text is none.
+std::string choices_text(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices);
+bool read_choices(const std::string& text, ProductsOrigin* origin, std::vector<RecordedAlgorithm>* choices);
 
 }  // namespace gradring::cuda

@@ -24,8 +24,8 @@ def test_device_code_has_one_way_to_launch_and_no_bare_fences(path):
 
 
 @pytest.mark.parametrize("path", DEVICE, ids=name)
-def test_device_code_includes_no_header_of_the_software_device_but_in_its_tests(path):
-    if not re.search(r"software/tests|cuda_tests", path.as_posix()):
+def test_device_code_includes_no_header_of_the_software_device_but_in_its_folder_and_in_tests(path):
+    if not re.search(r"cuda/software/|cuda_tests", path.as_posix()):
         assert "cuda/software" not in path.read_text()
 
 
@@ -39,3 +39,10 @@ def test_a_wheel_refuses_the_software_device():
     text = (ROOT / "cmake" / "cuda.cmake").read_text()
     assert re.search(r'STREQUAL "SOFTWARE" AND .*SKBUILD_STATE.*wheel', text)
     assert "FATAL_ERROR" in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cuda.md", "docs/description.md"])
+def test_a_page_says_in_one_sentence_how_far_the_kernels_are_proved(page):
+    text = " ".join((ROOT / page).read_text().split())
+    proved = "compiled for sm_80 and sm_90; every kernel runs in CI on a software device; "
+    assert len(re.findall(rf"{proved}(?:never run on a card|measured on [^.]*\d{{4}}-\d\d-\d\d)\.", text)) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,3 +116,28 @@ def test_an_op_says_how_many_bytes_a_call_moves(name: str) -> None:
 
 def test_no_op_has_a_cuda_kernel_where_the_module_of_device_code_is_not_loaded() -> None:
     assert not any(schema["cuda"] for schema in _core.ops())
+
+
+# Ops without a CUDA kernel, and why. csrc/ops/cuda_tests/every_op_test.cu has the same list.
+NO_CUDA_KERNEL = {
+    "they call out of the program, into Python as a rule": {"function", "function_loss", "function_vjp"},
+    "ranks of one host meet, and add planes of the host's memory": {
+        "meet",
+        "sum_planes",
+        "sum_planes_in_place",
+        "prove_sums",
+        "meet_squares",
+        "end_update",
+        "clear_plane",
+    },
+}
+
+
+def test_every_op_has_a_cuda_kernel_or_a_reason_to_have_none() -> None:
+    """The kernels' own test says the same of a build with them; this one needs no such build."""
+    sources = Path(__file__).parents[2] / "csrc" / "ops"
+    named = r'(?:\.op = |row_norm_(?:for|back)ward<\w+>\()"(\w+)"'
+    kernels = {op for path in sources.glob("*/*_cuda.cu") for op in re.findall(named, path.read_text())}
+    excused = set().union(*NO_CUDA_KERNEL.values())
+    assert not kernels & excused
+    assert {schema["name"] for schema in _core.ops()} - kernels <= excused

@@ -48,6 +48,9 @@ std::string leaks();
 // How often each call was made since the start, "run" included.
 std::map<std::string, int> calls();
 
+// Counts a call of a library that runs on the device, such as cuBLASLt. Returns the code with which it must fail, or 0.
+int library_call(const char* call);
+
 // Whether a 16-byte access is aligned and within one allocation. Ends the process if it is not.
 void check_access(const void* address, size_t bytes);
 

@@ -3,6 +3,7 @@
 // products wrongly share a workspace.
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
+#include "cuda/software/control.h"
 
 namespace gradring::cuda {
 
@@ -115,6 +116,19 @@ int heuristic(LtHandle, LtDescription product, LtDescription a, LtDescription b,
   return lt::kSuccess;
 }
 
+int check(LtHandle, LtDescription product, LtDescription a, LtDescription b, LtDescription, LtDescription d,
+          const LtAlgorithm* algorithm, LtHeuristic* found) {
+  int64_t m, n, k;
+  const auto& matrix = *static_cast<Matrix*>(d);
+  const int status =
+      extents(*static_cast<Product*>(product), *static_cast<Matrix*>(a), *static_cast<Matrix*>(b), matrix, &m, &n, &k);
+  if (status != lt::kSuccess) return status;
+  if (algorithm->data[1] != kMark || algorithm->data[0] > 1) return lt::kNotSupported;
+  const size_t halves = static_cast<size_t>(m * n) * (matrix.type == lt::kReal64 ? 8 : 4);
+  *found = {*algorithm, algorithm->data[0] == 1 ? halves : 0, lt::kSuccess, 1, {}};
+  return lt::kSuccess;
+}
+
 template <class T>
 int run_as(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, const void* alpha, const void* x,
            const void* y, const void* beta, const void* c, void* to, uint64_t algorithm, void* workspace, size_t bytes,
@@ -129,7 +143,7 @@ int run_as(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, 
   g.workspace = static_cast<T*>(workspace);
   const int code = LAUNCH(product_kernel<T>, dim3(device::element_blocks(g.m * g.n, 1, 2)),
                           dim3(device::kElementThreads), 0, static_cast<cudaStream_t>(stream), g, algorithm == 1);
-  return code == 0 ? lt::kSuccess : lt::kNotInitialized;
+  return code == 0 ? lt::kSuccess : lt::kExecutionFailed;
 }
 
 int run(LtHandle, LtDescription product, const void* alpha, const void* a, LtDescription a_matrix, const void* b,
@@ -145,25 +159,50 @@ int run(LtHandle, LtDescription product, const void* alpha, const void* a, LtDes
   return run_as<float>(p, x, y, z, alpha, a, b, beta, c, d, algorithm->data[0], workspace, bytes, stream);
 }
 
+// A function of the table that is counted, and fails if it is told to.
+template <class Name, auto kFunction>
+struct Counted;
+template <class Name, class... P, int (*kFunction)(P...)>
+struct Counted<Name, kFunction> {
+  static int call(P... given) {
+    const int code = software::library_call(Name::text());
+    return code != 0 ? code : kFunction(given...);
+  }
+};
+
+int create(LtHandle* handle) { return make<int>(handle, 0); }
+int create_product(LtDescription* made, int compute, int scale) { return make<Product>(made, compute, scale); }
+int create_matrix(LtDescription* made, int type, uint64_t rows, uint64_t columns, int64_t leading) {
+  return make<Matrix>(made, type, rows, columns, leading);
+}
+int create_preference(LtDescription* made) { return make<Preference>(made); }
+
+#define GRADRING_COUNTED(name, function)          \
+  [] {                                            \
+    struct Name {                                 \
+      static const char* text() { return #name; } \
+    };                                            \
+    return Counted<Name, function>::call;         \
+  }()
+
 }  // namespace
 
 const CublasLt& software_cublaslt() noexcept {
   static const CublasLt table = {
       [] { return size_t{130000}; },
-      [](LtHandle* handle) { return make<int>(handle, 0); },
-      [](LtHandle handle) { return drop<int>(handle); },
-      [](LtDescription* made, int compute, int scale) { return make<Product>(made, compute, scale); },
+      GRADRING_COUNTED(cublasLtCreate, create),
+      drop<int>,
+      GRADRING_COUNTED(cublasLtMatmulDescCreate, create_product),
       drop<Product>,
-      set_product,
-      [](LtDescription* made, int type, uint64_t rows, uint64_t columns, int64_t leading) {
-        return make<Matrix>(made, type, rows, columns, leading);
-      },
+      GRADRING_COUNTED(cublasLtMatmulDescSetAttribute, set_product),
+      GRADRING_COUNTED(cublasLtMatrixLayoutCreate, create_matrix),
       drop<Matrix>,
-      [](LtDescription* made) { return make<Preference>(made); },
+      GRADRING_COUNTED(cublasLtMatmulPreferenceCreate, create_preference),
       drop<Preference>,
-      set_preference,
-      heuristic,
-      run,
+      GRADRING_COUNTED(cublasLtMatmulPreferenceSetAttribute, set_preference),
+      GRADRING_COUNTED(cublasLtMatmulAlgoGetHeuristic, heuristic),
+      GRADRING_COUNTED(cublasLtMatmulAlgoCheck, check),
+      GRADRING_COUNTED(cublasLtMatmul, run),
   };
   return table;
 }

@@ -124,6 +124,15 @@ std::map<std::string, int> calls() {
   return state().calls;
 }
 
+int library_call(const char* call) {
+  const Lock held;
+  const int number = ++state().calls[call];
+  for (const Fault& each : state().options.faults) {
+    if (each.call == call && each.number == number) return each.code;
+  }
+  return 0;
+}
+
 bool is_sticky(cudaError_t code) {
   switch (static_cast<int>(code)) {
     case 700:  // illegal address

@@ -1,43 +1,21 @@
 #include "ops/adam/kernels.h"
-#include "ops/math/reduce.h"
+#include "ops/adam/update_vector.h"
 #include "ops/simd/gradient.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-template <bool Decoupled, bool kAmsgrad, class T>
+template <bool kDecoupled, bool kAmsgrad, class T>
 void update(const AdamArguments<T>& g, const AdamFactors& factors, const GradientPart<T>& part) noexcept {
-  const T beta1 = static_cast<T>(g.beta1), rest1 = static_cast<T>(1 - g.beta1);
-  const T beta2 = static_cast<T>(g.beta2), rest2 = static_cast<T>(1 - g.beta2);
-  const T step_size = static_cast<T>(factors.step_size), root = static_cast<T>(factors.root);
-  const T eps = static_cast<T>(g.eps), scale = static_cast<T>(g.grad_scale);
-  const T decay = static_cast<T>(Decoupled ? 1 - g.lr * g.weight_decay : g.weight_decay);
+  const AdamVectorFactors<T> f(g, factors, g.lr, g.grad_scale);
   T* const param = g.param;
-  T* const first_moment = g.m;
-  T* const second_moment = g.v;
-  T* const largest_moment = kAmsgrad ? g.vmax : g.v;
+  T* const m = g.m;
+  T* const v = g.v;
+  T* const vmax = kAmsgrad ? g.vmax : g.v;
   for_gradient(
       part, [&](int64_t at, Vec<T> gradient, const auto& get, const auto& put) __attribute__((always_inline)) {
-        Vec<T> p = get(param + at);
-        Vec<T> d = gradient * scale;
-        if constexpr (Decoupled) {
-          p = p * decay;
-        } else {
-          d = d + p * decay;
-        }
-        const Vec<T> m = get(first_moment + at) * beta1 + d * rest1;
-        const Vec<T> v = running_square<T>(get(second_moment + at), d, beta2, rest2);
-        put(first_moment + at, m);
-        put(second_moment + at, v);
-        Vec<T> spread = v;
-        if constexpr (kAmsgrad) {
-          const Vec<T> before = get(largest_moment + at);
-          const IntVec<T> keeps = (before > v) | (before != before);  // a NaN in either one stays
-          spread = keeps ? before : v;
-          put(largest_moment + at, spread);
-        }
-        put(param + at, p - m * step_size / (square_root<T>(spread) * root + eps));
+        adam_vector<kDecoupled, kAmsgrad, T>(f, param + at, m + at, v + at, vmax + at, gradient, get, put);
       });
 }
 

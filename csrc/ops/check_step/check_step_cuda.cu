@@ -7,15 +7,20 @@ namespace gradring {
 
 namespace {
 
-__global__ void check_step_kernel(StepRecord* step, const LossTotals* totals, double rows) {
+// See op.cc. columns: above 0, the loss is the sum over all elements.
+__global__ void check_step_kernel(StepRecord* step, const LossTotals* totals, double rows, bool weighted,
+                                  double columns) {
   if (stopped(step)) return;
-  step->loss_sum = totals->loss;
-  step->loss_weight = rows;
-  step->total_weight = step->pending_weight + rows;
+  step->loss_sum = columns > 0 ? totals->loss * columns : totals->loss;
+  step->loss_weight = columns > 0 ? 1 : weighted ? totals->weight : rows;
+  step->total_weight = step->pending_weight + step->loss_weight;
   step->correct = totals->correct;
   if (totals->bad_row >= 0) {
     step->fault = Fault::kLabel;
     step->fault_row = totals->bad_row;
+  } else if (weighted && (totals->bad_weight >= 0 || (step->need_weight && totals->weight == 0))) {
+    step->fault = Fault::kWeight;
+    step->fault_row = totals->bad_weight;
   } else if (step->check_finite && !(totals->loss - totals->loss == 0)) {
     step->fault = Fault::kNonFinite;
   }
@@ -23,12 +28,12 @@ __global__ void check_step_kernel(StepRecord* step, const LossTotals* totals, do
 
 int run(const OpCall& call, const CudaQueue& queue) noexcept {
   return LAUNCH(check_step_kernel, dim3(1), dim3(1), 0, stream_of(queue), call.step,
-                operand(call, "totals").as<const LossTotals>(), static_cast<double>(integer(call, "rows")));
+                operand(call, "totals").as<const LossTotals>(), static_cast<double>(integer(call, "rows")),
+                flag(call, "weighted"), static_cast<double>(integer(call, "columns")));
 }
 
 CudaRun choose(const OpCall& call) noexcept {
-  const bool known = has_only(call, {"totals", "pending", "loss_sum", "weight", "correct", "finite", "total_weight"}) &&
-                     !flag(call, "weighted") && integer(call, "columns") == 0;
+  const bool known = has_only(call, {"totals", "pending", "loss_sum", "weight", "correct", "finite", "total_weight"});
   return known ? run : nullptr;
 }
 

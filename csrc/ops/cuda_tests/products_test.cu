@@ -81,6 +81,54 @@ TEST_CASE("timing chooses one of the algorithms, and later calls use it") {
   CHECK(same(m.run(again), m.run(products)));
 }
 
+TEST_CASE("a record goes through text and back, and gives the same bits") {
+  software::restart({});
+  const Matrices m;
+  const Products source(software_cublaslt(), "a card", 0);
+  const std::vector<float> want = m.run(source);
+  const std::string text = choices_text(source.origin(), source.record());
+  ProductsOrigin origin;
+  std::vector<RecordedAlgorithm> choices;
+  REQUIRE(read_choices(text, &origin, &choices));
+  CHECK(choices_text(origin, choices) == text);
+  Products again(software_cublaslt(), "a card", 4096);
+  REQUIRE(again.restore(origin, choices));
+  CHECK(same(m.run(again), want));
+}
+
+TEST_CASE("a text that was cut or changed is refused, or names algorithms that the library refuses") {
+  software::restart({});
+  const Matrices m;
+  const Products source(software_cublaslt(), "a card", 4096);
+  (void)m.run(source);
+  const std::string text = choices_text(source.origin(), source.record());
+  ProductsOrigin origin;
+  std::vector<RecordedAlgorithm> choices;
+  CHECK(!read_choices("", &origin, &choices));
+  for (size_t length = 1; length < text.size(); ++length) {
+    INFO(text.substr(0, length));
+    if (text[length - 1] != '\n') CHECK(!read_choices(text.substr(0, length), &origin, &choices));
+  }
+  int taken = 0;
+  for (size_t at = 0; at < text.size(); ++at) {
+    for (const char put : {'9', 'f', ' ', '-', '\0', '\n'}) {
+      std::string changed = text;
+      changed[at] = put;
+      if (changed == text || !read_choices(changed, &origin, &choices)) continue;
+      Products products(software_cublaslt(), "a card", 4096);
+      if (!products.restore(origin, choices)) continue;
+      ++taken;  // it describes another product, or bytes that nobody reads
+      (void)m.run(products);
+    }
+  }
+  CHECK(taken > 0);
+  std::vector<RecordedAlgorithm> wrong = source.record();
+  wrong[0].algorithm.data[1] ^= 1;
+  Products products(software_cublaslt(), "a card", 4096);
+  CHECK(!products.restore(source.origin(), wrong));
+  CHECK(products.record().empty());
+}
+
 TEST_CASE("a library without a symbol, and a product that does not fit, are named") {
   software::restart({});
   CublasLt table;

@@ -1,6 +1,8 @@
 #include <dlfcn.h>
 #include <doctest/doctest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -8,13 +10,15 @@
 #include <memory>
 
 #include "cuda/device.h"
+#include "cuda/failure.h"
 #include "cuda/software/tests/device_array.h"
 #include "ops/cast/half.h"
-#include "ops/cuda_kernels.h"
+#include "ops/cuda_run.h"
 #include "ops/cuda_tests/trial.h"
 #include "ops/loss/loss.h"
 #include "ops/products_cuda.h"
 #include "ops/register_cuda.h"
+#include "runtime/status.h"
 #include "runtime/team.h"
 
 namespace gradring::testing {
@@ -89,11 +93,17 @@ void prepare(const Trial& trial, bool widened, const std::vector<void*>& data, S
     if (given.dtype == kNoDtype) continue;
     p->shapes[i] = given.shape;
     const Dtype dtype = is_field(*trial.op, i) ? given.dtype : in(given.dtype, Dtype::kFloat64, widened);
-    auto stride = static_cast<int64_t>(size_of(dtype));
+    const auto size = static_cast<int64_t>(size_of(dtype));
+    auto stride = size;
     p->strides[i].resize(given.shape.size());
     for (size_t axis = given.shape.size(); axis-- > 0;) {
       p->strides[i][axis] = stride;
       stride *= given.shape[axis];
+    }
+    if (given.turned) {
+      p->strides[i] = {size, (given.shape[0] + given.gap) * size};
+    } else if (given.gap > 0) {
+      p->strides[i][0] = (given.shape[1] + given.gap) * size;
     }
     p->tensors[i] = {data[i], p->shapes[i].data(), p->strides[i].data(), static_cast<int32_t>(given.shape.size()),
                      dtype};
@@ -108,10 +118,10 @@ std::vector<Bytes> encoded(const Trial& trial, bool widened) {
     const Given& given = trial.operands[i];
     if (given.dtype == kNoDtype || is_field(*trial.op, i)) continue;
     const Dtype dtype = in(given.dtype, Dtype::kFloat64, widened);
-    const auto n = static_cast<size_t>(elements(given.shape));
-    all[i].assign(n * size_of(dtype), 0xff);
+    all[i].assign(static_cast<size_t>(given.stored()) * size_of(dtype), 0xff);
     if (is_result(*trial.op, i)) continue;
-    for (size_t k = 0; k < n; ++k) encode(dtype, given.values[k], &all[i][k * size_of(dtype)]);
+    for (size_t k = 0; k < given.values.size(); ++k)
+      encode(dtype, given.values[k], &all[i][given.place(k) * size_of(dtype)]);
   }
   return all;
 }
@@ -125,6 +135,7 @@ struct Results {
 Results on_host(const Trial& trial, bool widened) {
   Results results{encoded(trial, widened), trial.record};
   results.record.samples = trial.samples.empty() ? nullptr : trial.samples.data();
+  results.record.rates = trial.rates.data(), results.record.rate_count = static_cast<int64_t>(trial.rates.size());
   std::vector<void*> data(trial.operands.size());
   for (size_t i = 0; i < data.size(); ++i) {
     data[i] =
@@ -156,19 +167,22 @@ std::unique_ptr<cuda::Products> loaded_products() {
 }
 #endif
 
-// Runs the CUDA kernel. If `code` is given, it receives what the kernel returned, and nothing is read; if not, the
-// kernel must succeed.
-Results on_device(const Trial& trial, int* code = nullptr) {
+// What became of a call on the device.
+struct Attempt {
+  std::map<std::string, int> before,
+      after;            // how often each CUDA call had been made when the kernel was queued, and then
+  std::string failure;  // empty if all was well
+};
+
+// Runs the trial by the CUDA kernel. With `attempt`, it may fail, and no results are read; otherwise it must succeed.
+Results on_device(const Trial& trial, Attempt* attempt = nullptr) {
   std::vector<Bytes> start = encoded(trial, false);
   std::vector<std::unique_ptr<DeviceArray<unsigned char>>> arrays(start.size());
-  std::unique_ptr<DeviceArray<unsigned char>> samples;
   StepRecord record = trial.record;
-  if (!trial.samples.empty()) {
-    Bytes bytes(trial.samples.size() * sizeof(int64_t));
-    std::memcpy(bytes.data(), trial.samples.data(), bytes.size());
-    samples = std::make_unique<DeviceArray<unsigned char>>(bytes, 0);
-    record.samples = reinterpret_cast<const int64_t*>(samples->data());
-  }
+  const DeviceArray<int64_t> samples(trial.samples, 0);
+  const DeviceArray<double> rates(trial.rates, 0);
+  if (!trial.samples.empty()) record.samples = samples.data();
+  record.rates = rates.data(), record.rate_count = static_cast<int64_t>(trial.rates.size());
   Bytes record_bytes(sizeof record);
   std::memcpy(record_bytes.data(), &record, sizeof record);
   DeviceArray<unsigned char> device_record(record_bytes, 0);
@@ -190,10 +204,7 @@ Results on_device(const Trial& trial, int* code = nullptr) {
   }
   Prepared p;
   prepare(trial, false, data, step, &p);
-  const CudaKernel* kernel = cuda_kernel(*trial.op);
-  REQUIRE(kernel != nullptr);
-  const CudaRun run = kernel->choose(p.call);
-  REQUIRE(static_cast<bool>(run));
+  const CudaRun run = prepare_cuda_call(p.call, 0);
   CudaQueue queue;
   queue.processors = 2;
 #ifdef GRADRING_SOFTWARE_DEVICE
@@ -203,18 +214,24 @@ Results on_device(const Trial& trial, int* code = nullptr) {
   static const std::unique_ptr<cuda::Products> products = loaded_products();
   queue.products = products.get();
 #endif
-  const size_t scratch_bytes = kernel->scratch ? kernel->scratch(p.call, queue) : 0;
+  const size_t scratch_bytes = cuda_scratch_bytes(p.call, queue);
   std::unique_ptr<DeviceArray<unsigned char>> scratch;
   if (scratch_bytes > 0) scratch = std::make_unique<DeviceArray<unsigned char>>(Bytes(scratch_bytes, 0xff), 0);
   queue.scratch = scratch ? scratch->data() : nullptr;
   Results results;
-  const int returned = run(p.call, queue);
-  if (code) {
-    *code = returned;
-    (void)cudaDeviceSynchronize();
+  if (attempt) {
+    attempt->before = software::calls();
+    try {
+      run_cuda_call(run, p.call, queue);
+    } catch (const Error& error) {
+      attempt->failure = error.what();
+    }
+    attempt->after = software::calls();
+    const int ended = cuda::noted("cudaDeviceSynchronize", cudaDeviceSynchronize());
+    if (ended != 0 && attempt->failure.empty()) attempt->failure = cuda::describe_failure(ended);
     return results;
   }
-  REQUIRE(returned == 0);
+  run_cuda_call(run, p.call, queue);
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   results.arrays.resize(start.size());
   for (size_t i = 0; i < arrays.size(); ++i) {
@@ -265,16 +282,25 @@ void compare(const Trial& trial, const Results& got, const Results& want, bool w
   for (size_t i = 0; i < trial.operands.size(); ++i) {
     const Given& given = trial.operands[i];
     if (given.dtype == kNoDtype || trial.op->operands[i].access == Access::kRead || is_field(*trial.op, i)) continue;
+    if (trial.op->operands[i].undefined) continue;
     INFO(trial.text(), " operand ", trial.op->operands[i].name);
     const Dtype wide = in(given.dtype, Dtype::kFloat64, widened);
-    const auto n = static_cast<size_t>(elements(given.shape));
+    const auto n = static_cast<size_t>(given.count());
+    for (size_t k = n; k < static_cast<size_t>(given.stored()); ++k) {  // the gaps, in some order
+      INFO("gap ", k - n);
+      REQUIRE(std::all_of(&got.arrays[i][given.place(k) * size_of(given.dtype)],
+                          &got.arrays[i][given.place(k) * size_of(given.dtype)] + size_of(given.dtype),
+                          [](unsigned char byte) { return byte == 0xff; }));
+    }
     if (trial.compare == Compare::kBits || (given.dtype != Dtype::kFloat32 && given.dtype != Dtype::kFloat64)) {
       if (is_totals(*trial.op, i)) {
         LossTotals a, b;
         std::memcpy(&a, got.arrays[i].data(), sizeof a), std::memcpy(&b, want.arrays[i].data(), sizeof b);
         CHECK(close(a.loss, b.loss, 1 + std::fabs(b.loss), trial.tolerance));
         CHECK(a.bad_row == b.bad_row);
-        if (!std::isnan(b.loss)) CHECK(a.correct == b.correct);  // a row with a NaN has no prediction to compare
+        if (!trial.spoiled) CHECK(a.correct == b.correct);  // a row with a NaN has no prediction to compare
+        CHECK(close(a.weight, b.weight, 1 + std::fabs(b.weight), trial.tolerance));
+        CHECK(a.bad_weight == b.bad_weight);
         continue;
       }
       REQUIRE(got.arrays[i].size() == want.arrays[i].size());
@@ -289,12 +315,12 @@ void compare(const Trial& trial, const Results& got, const Results& want, bool w
     }
     double scale = 1;
     for (size_t k = 0; k < n; ++k) {
-      const double value = std::fabs(decode(wide, &want.arrays[i][k * size_of(wide)]));
+      const double value = std::fabs(decode(wide, &want.arrays[i][given.place(k) * size_of(wide)]));
       if (std::isfinite(value) && value > scale) scale = value;
     }
     for (size_t k = 0; k < n; ++k) {
-      const double a = decode(given.dtype, &got.arrays[i][k * size_of(given.dtype)]);
-      double b = decode(wide, &want.arrays[i][k * size_of(wide)]);
+      const double a = decode(given.dtype, &got.arrays[i][given.place(k) * size_of(given.dtype)]);
+      double b = decode(wide, &want.arrays[i][given.place(k) * size_of(wide)]);
       if (given.dtype == Dtype::kFloat32) b = static_cast<double>(static_cast<float>(b));
       INFO("element ", k, " of ", n, ": ", a, " for ", b);
       REQUIRE(close(a, b, scale, trial.tolerance));
@@ -320,6 +346,23 @@ void require_same(const Trial& trial, const Results& a, const Results& b) {
 }
 
 }  // namespace
+
+int64_t Given::count() const { return elements(shape); }
+
+int64_t Given::stored() const {
+  return gap == 0 ? count() : shape[turned] == 0 ? 0 : shape[turned] * (shape[!turned] + gap);
+}
+
+size_t Given::place(size_t element) const {
+  if (gap == 0 && !turned) return element;
+  const auto columns = static_cast<size_t>(shape[1]), rows = static_cast<size_t>(shape[0]),
+             more = static_cast<size_t>(gap);
+  const auto all = static_cast<size_t>(count());
+  const size_t inner = turned ? rows : columns;
+  if (element >= all) return (element - all) / more * (inner + more) + inner + (element - all) % more;
+  const size_t row = element / columns, column = element % columns;
+  return turned ? column * (rows + more) + row : row * (columns + more) + column;
+}
 
 Trial::Trial(const char* name, Dtype real) : op(find_schema(name)), dtype(real) {
   static const bool registered = [] {
@@ -357,8 +400,7 @@ void Trial::give(Random& random, const char* operand, std::vector<int64_t> shape
   given.dtype = dtype, given.shape = std::move(shape);
   given.values.resize(static_cast<size_t>(elements(given.shape)));
   for (double& value : given.values) {
-    value = normal(random);
-    if (dtype == Dtype::kFloat32) value = static_cast<double>(static_cast<float>(value));
+    value = as_stored(normal(random));
   }
 }
 
@@ -371,12 +413,13 @@ void Trial::give(Random& random, const char* operand, std::vector<int64_t> shape
 }
 
 void Trial::make_positive(const char* operand) {
-  for (double& value : at(operand).values) value = std::fabs(value) + 0.25;
+  for (double& value : at(operand).values) value = as_stored(std::fabs(value) + 0.25);
 }
 
 void Trial::spoil(Random& random, const char* operand) {
   auto& values = at(operand).values;
   if (values.empty()) return;
+  spoiled = true;
   const double odd[] = {std::nan(""), INFINITY, -INFINITY};
   for (int64_t i = 0; i < between(random, 1, 3); ++i) {
     values[static_cast<size_t>(between(random, 0, static_cast<int64_t>(values.size()) - 1))] =
@@ -416,6 +459,12 @@ void Trial::complete(Random& random) {
       give(random, operand.name, operands[static_cast<size_t>(operand.like)].shape);
     }
     if (given.dtype == kNoDtype) continue;
+    const bool in_parts = knows("parts") && wanted[static_cast<size_t>(place("parts"))];  // then rows lie side by side
+    if (operand.layout != Layout::kDense && given.shape.size() == 2 && !(in_parts && is_result(*op, i))) {
+      if (chance(random, 2)) given.gap = between(random, 1, 5);
+      given.turned = operand.layout == Layout::kMatrix && chance(random, 3);
+      if (operand.rows_like >= 0) given.gap = operands[static_cast<size_t>(operand.rows_like)].gap;
+    }
     const auto size = static_cast<int64_t>(size_of(given.dtype));
     if (!aligned && size <= 8) offsets[i] = static_cast<int>(between(random, 0, 16 / size - 1) * size);
   }
@@ -434,6 +483,8 @@ std::string Trial::text() const {
     text += std::string(" ") + op->operands[i].name + " " + dtype_name(operands[i].dtype) +
             shape_text(static_cast<int>(operands[i].shape.size()), operands[i].shape.data()) + "+" +
             std::to_string(offsets[i]);
+    if (operands[i].gap > 0) text += " gap " + std::to_string(operands[i].gap);
+    if (operands[i].turned) text += " turned";
     if (lies_on[i] >= 0) text += " on " + std::to_string(lies_on[i]);
   }
   return text;
@@ -455,36 +506,62 @@ void check(Random& random, Trial trial) {
     REQUIRE(software::leaks() == "");
   }
   compare(trial, first, on_host(trial, widened), widened);
-  if (!trial.stops || !chance(random, 4)) return;
+  if (!chance(random, 4)) return;
   trial.record.fault = Fault::kCallback;
   software::restart({});
   const Results untouched = on_device(trial);
   const std::vector<Bytes> start = encoded(trial, false);
   for (size_t i = 0; i < start.size(); ++i) {
     INFO(trial.text(), " with a fault, operand ", trial.op->operands[i].name);
-    if (trial.lies_on[i] < 0 && trial.operands[i].dtype != kNoDtype && !is_field(*trial.op, i)) {
+    const bool kept = trial.stops || trial.op->operands[i].access != Access::kWrite;
+    if (kept && trial.lies_on[i] < 0 && trial.operands[i].dtype != kNoDtype && !is_field(*trial.op, i)) {
       CHECK(untouched.arrays[i] == start[i]);
     }
   }
 }
 
 #ifdef GRADRING_SOFTWARE_DEVICE
+namespace {
+
+bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// In a process of its own: 0 if the failure is as it should be.
+int try_failure(const Trial& trial, const std::string& call) {
+  Attempt first;
+  (void)on_device(trial, &first);
+  std::printf("%s\n", first.failure.c_str());
+  if (call == "run") {  // a kernel that ends in an error: the next call reports it, and the device is lost
+    const bool lost = holds(first.failure, "lost") && cudaDeviceSynchronize() == cudaErrorIllegalAddress;
+    std::fflush(nullptr);
+    _exit(lost ? 0 : 1);  // what a lost device holds cannot be freed
+  }
+  const std::string op = std::string("[") + trial.op->name + "] ";
+  const bool in_library = call == "cudaLaunchKernel" && holds(first.failure, op + "cublasLtMatmul");
+  if (!in_library && !holds(first.failure, op + call)) return 1;
+  Attempt again;  // the failure is over
+  (void)on_device(trial, &again);
+  return again.failure.empty() ? 0 : 2;
+}
+
+}  // namespace
+
 void check_failures(const Trial& trial) {
   software::restart({});
-  (void)on_device(trial);
-  const auto made = software::calls();
-  const auto launches = made.find("cudaLaunchKernel");
-  const int count = launches == made.end() ? 0 : launches->second;
-  for (int number = 1; number <= count; ++number) {
-    software::Options options;
-    options.faults = {{"cudaLaunchKernel", number, cudaErrorLaunchOutOfResources}};
-    const software::Outcome outcome = software::run_apart(options, [&] {
-      int code = 0;
-      (void)on_device(trial, &code);
-      return code != 0 ? 0 : 1;
-    });
-    INFO(trial.text(), " launch ", number, " of ", count, ": ", outcome.said);
-    CHECK(outcome.status == 0);
+  Attempt well;
+  (void)on_device(trial, &well);
+  REQUIRE(well.failure == "");
+  for (const auto& [call, count] : well.after) {
+    const auto found = well.before.find(call);
+    for (int number = (found == well.before.end() ? 0 : found->second) + 1; number <= count; ++number) {
+      const int code = call == "run"                         ? int{cudaErrorIllegalAddress}
+                       : call.compare(0, 8, "cublasLt") == 0 ? cuda::lt::kExecutionFailed
+                                                             : int{cudaErrorLaunchOutOfResources};
+      software::Options options;
+      options.faults = {{call, number, code}};
+      const software::Outcome outcome = software::run_apart(options, [&] { return try_failure(trial, call); });
+      INFO(trial.text(), " ", call, " ", number, " of ", count, ": ", outcome.said);
+      CHECK(outcome.status == 0);
+    }
   }
 }
 #endif

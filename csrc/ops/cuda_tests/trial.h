@@ -23,7 +23,14 @@ inline bool chance(Random& random, int one_in) { return between(random, 1, one_i
 struct Given {
   Dtype dtype = kNoDtype;  // kNoDtype: absent
   std::vector<int64_t> shape;
-  std::vector<double> values;
+  std::vector<double> values;  // row by row
+  // Of a matrix whose op takes such a layout: the elements that lie between two rows, and whether memory holds its transpose.
+  int64_t gap = 0;
+  bool turned = false;
+
+  int64_t count() const;               // of elements
+  int64_t stored() const;              // of elements in memory, gaps included
+  size_t place(size_t element) const;  // where an element lies in memory
 };
 
 enum class Compare : uint8_t {
@@ -38,10 +45,12 @@ struct Trial {
   std::vector<AttributeValue> attributes;
   StepRecord record;
   std::vector<int64_t> samples;  // the samples' numbers, for the step record
+  std::vector<double> rates;     // the learning rates, for the step record
   Compare compare = Compare::kDouble;
   double tolerance = 1e-5;
-  bool stops = true;         // it must change nothing after a fault; false for the library's products
-  std::vector<bool> wanted;  // which optional results the call has
+  bool stops = true;         // it must write no result after a fault; false for the library's products
+  bool spoiled = false;      // there are NaNs among its operands
+  std::vector<bool> wanted;  // results
   std::vector<int> lies_on;  // the operand whose memory a result shares, or -1
   std::vector<int> offsets;  // how many bytes after a 16-byte boundary each operand begins
 
@@ -57,6 +66,10 @@ struct Trial {
   // Gives an operand integers from `low` to `high`.
   void give(Random& random, const char* operand, std::vector<int64_t> shape, Dtype dtype, int64_t low, int64_t high);
   void make_positive(const char* operand);
+  // The number that an operand of the trial's dtype holds.
+  double as_stored(double value) const {
+    return dtype == Dtype::kFloat32 ? static_cast<double>(static_cast<float>(value)) : value;
+  }
   void want(const char* operand, bool yes) { wanted[static_cast<size_t>(place(operand))] = yes; }
 
   // Fills in the other operands: step fields, those with the shape of a given operand, results, and some optional ones.
@@ -71,7 +84,8 @@ struct Trial {
 // change.
 void check(Random& random, Trial trial);
 
-// Makes each launch of the call fail once: the call must return a code, and leave nothing allocated.
+// Makes each CUDA call that the op makes fail once, and each kernel that it runs: the error must name the op and the call, nothing
+// may stay allocated, and the device must be usable afterwards, or the error must say that it is lost.
 void check_failures(const Trial& trial);
 
 // Returns a random extent up to `most`, often at an edge of vectors, warps, tiles or blocks.

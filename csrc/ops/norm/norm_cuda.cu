@@ -62,7 +62,8 @@ size_t scratch(const OpCall& call, const CudaQueue&) noexcept {
 __global__ void clip_kernel(StepRecord* step, const double* sum, const double* weight, double limit, double* clip,
                             double* norm) {
   if (stopped(step)) return;
-  const double scale = 1.0 / (weight ? *weight : 1.0);
+  const double total = weight ? *weight : 1.0;
+  const double scale = total == 0 ? 0.0 : 1.0 / total;
   const double scaled = *sum * scale * scale;
   const double factor = limit / (sqrt(scaled) + 1e-6);
   *norm = sqrt(scaled);

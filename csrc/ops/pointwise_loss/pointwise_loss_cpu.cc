@@ -7,36 +7,10 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-template <class T>
-GRADRING_INLINE Point<T> weighted_binary_point(Vec<T> p, Vec<T> t, Vec<T> pos_weight) noexcept {
-  const Vec<T> zero{};
-  const Vec<T> e = math::exp<T>(-abs<T>(p));
-  const Vec<T> large = T(1) / (e + T(1)), small = e * large;  // sigmoid(|p|), sigmoid(-|p|)
-  const Vec<T> log1p = math::log1p_unit<T>(e);
-  const Vec<T> ones = pos_weight * t, zeros = T(1) - t;
-  // A term with factor 0 is 0 even if its logarithm is infinite.
-  const Vec<T> first = ones == zero ? zero : ones * (maximum<T>(zero, -p) + log1p);
-  const Vec<T> second = zeros == zero ? zero : zeros * (maximum<T>(zero, p) + log1p);
-  return {first + second, zeros * (p < zero ? small : large) - ones * (p < zero ? large : small)};
-}
-
 // Returns each element's loss, and the loss's derivative by the prediction.
 template <PointwiseLoss K, class T>
 GRADRING_INLINE Point<T> point_of(const PointwiseLossArguments<T>& g, Vec<T> p, Vec<T> t, Vec<T> pos_weight) noexcept {
-  const Vec<T> difference = p - t, zero{};
-  if constexpr (K == PointwiseLoss::kMae) {
-    const Vec<T> one = zero + T(1);
-    return {abs<T>(difference), difference > zero ? one : difference < zero ? -one : difference};  // NaN stays NaN
-  } else if constexpr (K == PointwiseLoss::kHuber) {
-    const Vec<T> delta = broadcast<T>(g.delta), size = abs<T>(difference);
-    const Vec<T> linear = delta * (size - T(0.5) * delta);
-    const Vec<T> clipped = difference > delta ? delta : difference < -delta ? -delta : difference;
-    return {size <= delta ? T(0.5) * difference * difference : linear, clipped};
-  } else if constexpr (K == PointwiseLoss::kBinaryCrossEntropy) {
-    return g.pos_weights ? weighted_binary_point<T>(p, t, pos_weight) : point<K, T>(p, t);
-  } else {
-    return point<K, T>(p, t);
-  }
+  return point<K, T>(p, t, g.delta, g.pos_weights != nullptr, pos_weight);
 }
 
 // The factor of a row's loss.

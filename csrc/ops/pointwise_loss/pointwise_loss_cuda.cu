@@ -1,4 +1,4 @@
-// mse and binary_cross_entropy, with their gradient, its column sums, and the totals: see pointwise_loss.h.
+// mse, mae, huber and binary_cross_entropy, with their gradient, its column sums, and the totals: see pointwise_loss.h.
 // Bytes per element: two reads and one write of sizeof(T). FLOPs per element: 4, or about 45.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
@@ -11,6 +11,25 @@ namespace {
 
 using namespace device;
 
+// What a row's loss is multiplied by.
+template <class T>
+struct PointwiseWeight {
+  const T* weights;
+  const T* class_weights;  // of 0 and of 1
+  const T* targets;        // one per row, for class_weights
+
+  __device__ __forceinline__ Wide<T> operator()(int64_t row) const {
+    const Wide<T> weight = weights ? widen(weights[row]) : Wide<T>(1);
+    if (!class_weights) return weight;
+    const Wide<T> zero = widen(class_weights[0]);
+    return weight * (zero + widen(targets[row]) * (widen(class_weights[1]) - zero));
+  }
+};
+template <class T>
+__host__ __device__ PointwiseWeight<T> weight_of(const PointwiseLossArguments<T>& g) {
+  return {g.weights, g.class_weights, g.targets};
+}
+
 template <bool kBlock, PointwiseLoss K, class T>
 __global__ void __launch_bounds__(kMostRowThreads, 1)
     pointwise_kernel(const StepRecord* step, PointwiseLossArguments<T> g, LossScratch<T> scratch) {
@@ -21,33 +40,44 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
   const RowTeam<kBlock> team;
   const int columns = static_cast<int>(g.columns);
   const TeamSums<kBlock, 1, W> sums(team, scratch.sums, memory, g.column_sums ? columns : 0);
-  const W share = W(1) / static_cast<W>(g.columns);
+  const W share = W(1) / static_cast<W>(g.columns), all_scale = whole_scale(g.scale, scratch.weights);
+  const W delta = widen(g.delta);
+  const bool weighted = g.weights || g.class_weights;
   LossTotals totals;
   for (int64_t row = team.first; row < g.rows; row += team.step) {
     const int64_t at = row * g.columns;
-    const W scale = (g.dlosses ? static_cast<W>(g.scale) * widen(g.dlosses[row]) : static_cast<W>(g.scale)) * share;
+    W scale = (g.dlosses ? all_scale * widen(g.dlosses[row]) : all_scale) * share, weight = 1;
+    if (weighted) {
+      weight = weight_of(g)(row);
+      scale *= weight;
+      note_weight(&totals, row, weight);
+    }
     W loss = 0;
-    bool wrong = K == PointwiseLoss::kMse, bad = false;
-    const auto look = [&](const W* v) {
-      const Point<W> here = point<K, W>(v[0], v[1]);
-      loss += here.loss;
+    bool wrong = K != PointwiseLoss::kBinaryCrossEntropy, bad = false;
+    const auto look = [&](int j, const W* v) {
+      W pos_weight = 0;
       if constexpr (K == PointwiseLoss::kBinaryCrossEntropy) {
+        if (g.pos_weights) pos_weight = widen(g.pos_weights[j]);
         wrong |= (v[0] > W(0)) != (v[1] > W(0.5));
         bad |= !(v[1] >= W(0) && v[1] <= W(1));
       }
+      const Point<W> here = point<K, W>(v[0], v[1], delta, g.pos_weights != nullptr, pos_weight);
+      loss += here.loss;
       return here.slope;
     };
     if (g.gradient) {
       const Arrays<T> a{{g.predictions + at, g.targets + at}, {g.gradient + at}};
       for_elements<2, 1, 2>(team.me, team.all, columns, a, [&](int j, const W* v, W* slope) {
-        slope[0] = look(v) * scale;
+        slope[0] = look(j, v) * scale;
         if (g.column_sums) sums.add(0, j, slope[0]);
       });
     } else {
       const Arrays<T> a{{g.predictions + at, g.targets + at}, {}};
-      for_elements<2, 0, 2>(team.me, team.all, columns, a, [&](int, const W* v, W*) { (void)look(v); });
+      for_elements<2, 0, 2>(team.me, team.all, columns, a, [&](int j, const W* v, W*) { (void)look(j, v); });
     }
     loss = team.reduce(loss, parts, Plus{}) * share;
+    // What counts for nothing does so however large its loss is.
+    if (weighted) loss = weight == W(0) ? W(0) : loss * weight;
     wrong = team.any(wrong);
     bad = team.any(bad);
     totals.loss += static_cast<double>(loss);
@@ -57,11 +87,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
     if (g.column_sums) team.sync();  // in the next row, other threads may use these sums
   }
   if (g.column_sums) sums.finish();
-  if (team.me == 0) {
-    scratch.totals[kBlock ? blockIdx.x
-                          : blockIdx.x * static_cast<unsigned>(warps_in_block()) +
-                                static_cast<unsigned>(warp_in_block())] = totals;
-  }
+  store_totals(team, scratch.totals, totals);
 }
 
 struct Extent {
@@ -79,6 +105,10 @@ RowPlan plan_of(const OpCall& call, const CudaQueue& queue) noexcept {
   return row_plan<T>(e.rows, e.columns, queue.processors, operand(call, "column_sums") ? 1 : 0, false);
 }
 
+bool is_weighted(const OpCall& call) noexcept {
+  return operand(call, "sample_weight") || operand(call, "class_weight");
+}
+
 template <PointwiseLoss K, class T>
 int run(const OpCall& call, const CudaQueue& queue) noexcept {
   const Tensor& x = operand(call, "x");
@@ -87,11 +117,15 @@ int run(const OpCall& call, const CudaQueue& queue) noexcept {
   g.kind = K, g.rows = e.rows, g.columns = e.columns;
   g.predictions = x.as<const T>(), g.targets = operand(call, "target").as<const T>();
   g.losses = operand(call, "losses").as<T>(), g.gradient = operand(call, "dx").as<T>();
-  g.dlosses = operand(call, "dlosses").as<const T>();
-  g.scale = static_cast<T>(cuda_loss_scale(call, g.rows, g.columns));
+  g.dlosses = operand(call, "dlosses").as<const T>(), g.weights = operand(call, "sample_weight").as<const T>();
+  g.class_weights = operand(call, "class_weight").as<const T>();
+  g.pos_weights = operand(call, "pos_weight").as<const T>();
+  g.delta = static_cast<T>(real(call, "delta", 1)), g.divide = cuda_divides(call, is_weighted(call));
+  g.scale = static_cast<T>(cuda_loss_scale(call, g.rows, g.columns, is_weighted(call)));
   g.column_sums = operand(call, "column_sums").as<T>(), g.totals = operand(call, "totals").as<LossTotals>();
   const RowPlan plan = plan_of<T>(call, queue);
-  const LossScratch<T> scratch(plan, queue.scratch);
+  const LossScratch<T> scratch(plan, g.rows, g.divide, queue.scratch);
+  if (const int code = queue_weights(call, queue, g.rows, weight_of(g), scratch.weights); code != 0) return code;
   auto* const kernel = plan.block ? pointwise_kernel<true, K, T> : pointwise_kernel<false, K, T>;
   const StepRecord* step = call.step;
   const size_t shared = plan.shared > 16 ? plan.shared : 16;
@@ -100,20 +134,23 @@ int run(const OpCall& call, const CudaQueue& queue) noexcept {
       code != 0) {
     return code;
   }
-  return finish_loss<T>(call, queue, plan, g.columns, g.column_sums, g.totals);
+  return finish_loss<T>(call, queue, plan, g.columns, scratch, g.column_sums, g.totals);
 }
 
+template <class T>
+size_t bytes_of(const OpCall& call, const CudaQueue& queue) noexcept {
+  const Extent e = extent_of(operand(call, "x"));
+  return LossScratch<T>::bytes(plan_of<T>(call, queue), e.rows, e.columns,
+                               static_cast<bool>(operand(call, "column_sums")), cuda_divides(call, is_weighted(call)));
+}
 size_t scratch(const OpCall& call, const CudaQueue& queue) noexcept {
-  const int64_t columns = extent_of(operand(call, "x")).columns;
-  const bool sums = static_cast<bool>(operand(call, "column_sums"));
-  return operand(call, "x").dtype == Dtype::kFloat32
-             ? LossScratch<float>::bytes(plan_of<float>(call, queue), columns, sums)
-             : LossScratch<double>::bytes(plan_of<double>(call, queue), columns, sums);
+  return operand(call, "x").dtype == Dtype::kFloat32 ? bytes_of<float>(call, queue) : bytes_of<double>(call, queue);
 }
 
 template <PointwiseLoss K>
 CudaRun choose(const OpCall& call) noexcept {
-  const bool known = has_only(call, {"x", "target", "dlosses", "dx", "losses", "column_sums", "totals"}) &&
+  const bool known = has_only(call, {"x", "target", "dlosses", "dx", "losses", "column_sums", "totals", "sample_weight",
+                                     "class_weight", "pos_weight"}) &&
                      fits_int(extent_of(operand(call, "x")).columns);
   return known ? by_real_cuda<run<K, float>, run<K, double>>(call) : nullptr;
 }
@@ -122,6 +159,8 @@ CudaRun choose(const OpCall& call) noexcept {
 
 extern const CudaKernel pointwise_loss_cuda_kernels[] = {
     {.op = "mse", .choose = choose<PointwiseLoss::kMse>, .scratch = scratch},
+    {.op = "mae", .choose = choose<PointwiseLoss::kMae>, .scratch = scratch},
+    {.op = "huber", .choose = choose<PointwiseLoss::kHuber>, .scratch = scratch},
     {.op = "binary_cross_entropy", .choose = choose<PointwiseLoss::kBinaryCrossEntropy>, .scratch = scratch},
 };
 extern const size_t pointwise_loss_cuda_kernel_count = std::size(pointwise_loss_cuda_kernels);

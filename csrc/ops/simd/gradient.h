@@ -2,7 +2,6 @@
 // arena, or a tile of a matrix whose gradient a product computes.
 #pragma once
 
-#include "ops/math/math.h"
 #include "ops/simd.h"
 #include "ops/simd_tail.h"
 #include "ops/work.h"
@@ -55,18 +54,6 @@ GRADRING_INLINE void for_gradient(const GradientPart<T>& part, const Step& step)
     if (whole < columns) step(first + whole, get_tail(gradient + whole), get_tail, put_tail);
     gradient += part.gradient_stride;
   }
-}
-
-// The running mean of the square: decay * before + rest * d * d.
-template <class T>
-GRADRING_INLINE Vec<T> running_square(Vec<T> before, Vec<T> d, T decay, T rest) noexcept {
-  const T large_gradient = static_cast<T>(sizeof(T) == 4 ? 1e18 : 1e153);
-  const Vec<T> one = Vec<T>{} + T(1), every_rest = Vec<T>{} + rest;
-  // Where d * d would overflow, compute (rest * d) * d; elsewhere rest * (d * d).
-  const IntVec<T> large = abs<T>(d) > large_gradient;
-  const Vec<T> scaled = d * rest;
-  const Vec<T> square = d * (large ? scaled : d);
-  return before * decay + square * (large ? one : every_rest);
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -9,7 +9,9 @@
 
 namespace gradring::software {
 
-Outcome run_apart(const Options& options, const std::function<int()>& program) {
+namespace {
+
+Outcome in_child(const std::function<int()>& program) {
   int channel[2];
   if (pipe(channel) != 0) std::abort();
   std::fflush(nullptr);
@@ -18,13 +20,7 @@ Outcome run_apart(const Options& options, const std::function<int()>& program) {
     dup2(channel[1], 1);
     dup2(channel[1], 2);
     close(channel[0]);
-    restart(options);
-    int status = program();
-    const std::string left = leaks();
-    if (status == 0 && !left.empty()) {
-      std::printf("leaked: %s\n", left.c_str());
-      status = 1;
-    }
+    const int status = program();
     std::fflush(nullptr);
     _exit(status);
   }
@@ -39,6 +35,21 @@ Outcome run_apart(const Options& options, const std::function<int()>& program) {
   outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return outcome;
 }
+
+}  // namespace
+
+Outcome run_apart(const Options& options, const std::function<int()>& program) {
+  return in_child([&] {
+    restart(options);
+    const int status = program();
+    const std::string left = leaks();
+    if (status != 0 || left.empty()) return status;
+    std::printf("leaked: %s\n", left.c_str());
+    return 1;
+  });
+}
+
+Outcome run_forked(const std::function<int()>& program) { return in_child(program); }
 
 std::vector<Options> every_schedule(int seeds) {
   std::vector<Options> all(2 + static_cast<size_t>(seeds));

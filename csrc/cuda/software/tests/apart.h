@@ -16,6 +16,8 @@ struct Outcome {
 
 // `program` returns 0 if its results were right. Leaks count as an error, whose message lists them.
 Outcome run_apart(const Options& options, const std::function<int()>& program);
+// Does the same in a process that has only been forked, as a user's might be: it has no device of its own.
+Outcome run_forked(const std::function<int()>& program);
 
 // Returns the eager and the lazy schedule, and `seeds` random ones, each with another order of blocks and threads.
 std::vector<Options> every_schedule(int seeds);

@@ -1,0 +1,58 @@
+#include "cuda/device.h"
+#include "cuda/failure.h"
+#include "cuda/memory.h"
+#include "runtime/status.h"
+
+namespace gradring::cuda {
+
+DeviceMemory::DeviceMemory(const std::string& who, size_t bytes) {
+  if (bytes == 0) return;
+  void* data = nullptr;
+  const cudaError_t code = noted("cudaMalloc", cudaMalloc(&data, bytes));
+  if (code == cudaErrorMemoryAllocation) {
+    std::string text = "[" + who + "] " + describe_failure(code) + ": " + std::to_string(bytes) + " bytes are wanted";
+    size_t available = 0, total = 0;
+    if (cudaMemGetInfo(&available, &total) == cudaSuccess) {
+      text += ", " + std::to_string(available) + " of " + std::to_string(total) + " are free";
+    } else {
+      (void)cudaGetLastError();
+    }
+    throw Error(Code::kOutOfMemory, text + "; use a smaller batch or model, or end who else uses the device");
+  }
+  if (code != cudaSuccess) throw_failure(who, code);
+  data_ = data, bytes_ = bytes;
+}
+
+DeviceMemory::~DeviceMemory() {
+  if (data_ && cudaFree(data_) != cudaSuccess) (void)cudaGetLastError();
+}
+
+namespace {
+
+Place place_of_byte(const void* data, int device, int* other) {
+  cudaPointerAttributes found{};
+  if (const cudaError_t code = noted("cudaPointerGetAttributes", cudaPointerGetAttributes(&found, data));
+      code == cudaErrorInvalidValue) {
+    (void)cudaGetLastError();  // as older drivers say it of memory that they do not know
+    return Place::kNoDeviceMemory;
+  } else if (code != cudaSuccess) {
+    throw_failure("place_of", code);
+  }
+  if (found.type == cudaMemoryTypeHost) return Place::kPinnedHost;
+  if (found.type != cudaMemoryTypeDevice && found.type != cudaMemoryTypeManaged) return Place::kNoDeviceMemory;
+  if (found.type == cudaMemoryTypeDevice && found.device != device) {
+    *other = found.device;
+    return Place::kOtherDevice;
+  }
+  return Place::kDevice;
+}
+
+}  // namespace
+
+Place place_of(const void* data, size_t bytes, int device, int* other) {
+  const Place first = place_of_byte(data, device, other);
+  if (first != Place::kDevice || bytes <= 1) return first;
+  return place_of_byte(static_cast<const char*>(data) + bytes - 1, device, other);
+}
+
+}  // namespace gradring::cuda
