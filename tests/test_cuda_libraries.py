@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import gradring as gr
-from gradring import cuda_libraries
+from gradring import cuda_devices, cuda_libraries
+from gradring.cli.doctor import examine
 
 
 @pytest.fixture
@@ -73,3 +74,56 @@ def test_the_handle_is_what_dlsym_takes(library):
     symbol = ctypes.CDLL(None).dlsym
     symbol.restype, symbol.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
     assert symbol(found.handle, b"cublasLtGetVersion")
+
+
+def finding(monkeypatch, problem=None):
+    """What the doctor says of cuBLASLt, on a machine whose build has the module _cuda."""
+    device = {"name": "a card", "capability": (9, 0), "processors": 132, "bytes": 2**36}
+    report = {
+        "problem": problem,
+        "devices": [] if problem else [device],
+        "driver_version": 13000,
+        "runtime_version": 13000,
+        "software": False,
+    }
+    monkeypatch.setattr(cuda_devices, "report", lambda: report)
+    return next(each for each in examine() if each.topic == "cuBLASLt")
+
+
+def test_the_doctor_names_the_library_and_its_version(library, monkeypatch):
+    library("#include <stddef.h>\nsize_t cublasLtGetVersion(void) { return 130002; }")
+    found = finding(monkeypatch)
+    assert found.good is True
+    assert found.value.startswith("130002, ") and "libcublasLt.so.13" in found.value
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "advice"),
+    [
+        (
+            "#include <stddef.h>\nsize_t cublasLtGetVersion(void) { return 120805; }",
+            "major version 13",
+            "nvidia-cublas>=13",
+        ),
+        (None, "no cublasLt anywhere", "nvidia-cublas>=13"),
+        ("", "cuda-pathfinder is missing", "gradring[cuda]"),
+    ],
+)
+def test_the_doctor_says_what_is_missing_and_the_command_that_brings_it(library, monkeypatch, source, value, advice):
+    def nothing(name):
+        raise RuntimeError(f"no {name} anywhere")
+
+    library(source or "int other;")
+    if source is None:
+        sys.modules["cuda.pathfinder"].load_nvidia_dynamic_lib = nothing
+    elif not source:
+        monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    found = finding(monkeypatch)
+    assert found.good is False
+    assert value in found.value and found.advice.startswith("pip install") and advice in found.advice
+
+
+def test_without_a_driver_a_missing_library_is_a_fact_and_no_fault(library, monkeypatch):
+    library("int other;")
+    problem = {"code": 100, "call": "cudaGetDeviceCount", "name": "cudaErrorNoDevice", "text": "no device"}
+    assert finding(monkeypatch, problem).good is None

@@ -11,6 +11,7 @@ from gradring.errors import DeviceUnavailable
 __all__ = ["Obstacle", "obstacle", "report", "require"]
 
 BUILD = "CUDACXX=nvcc pip install '.[cuda]' (from the source tree, with CUDA's compiler)"
+NOT_BUILT = "gradring was built without CUDA"
 _DRIVER = "install NVIDIA's driver: libcuda.so.1 comes with it, and nvidia-smi then shows the card"
 # Codes of the CUDA runtime, and what a user can do.
 _FIXES = {
@@ -49,7 +50,7 @@ def obstacle(number: int = 0) -> Obstacle | None:
     except ImportError as error:
         return Obstacle(f"the module gradring._cuda does not load: {error}", BUILD)
     if found is None:
-        return Obstacle("gradring was built without CUDA", BUILD)
+        return Obstacle(NOT_BUILT, BUILD)
     problem = found["problem"]
     if problem is not None:
         if problem["code"] == 35 and found["driver_version"] == 0 and not _driver_library():

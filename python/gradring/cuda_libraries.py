@@ -29,7 +29,7 @@ def cublaslt(who: str = "Trainer") -> Library:
     try:
         pathfinder = import_module("cuda.pathfinder")
     except ImportError:
-        raise DeviceUnavailable(f"[{who}] cuda-pathfinder is missing: pip install 'gradring[cuda]'") from None
+        raise DeviceUnavailable(f"[{who}] cuda-pathfinder is missing; pip install 'gradring[cuda]'") from None
     try:
         path = str(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
         loaded = ctypes.CDLL(path)

@@ -191,6 +191,8 @@ def _gpu() -> Iterator[Finding]:
     found = cuda_devices.obstacle()
     if found is not None:
         yield Finding("CUDA", None, found.what, found.fix)
+        if not found.what.startswith(cuda_devices.NOT_BUILT):
+            yield _cublas(None)
         return
     report = cuda_devices.report() or {}
     kind = "software device, for tests" if report["software"] else f"runtime {report['runtime_version']}"
@@ -199,6 +201,20 @@ def _gpu() -> Iterator[Finding]:
         major, minor = device["capability"]
         text = f"{device['name']}, sm_{major}{minor}, {device['processors']} processors, {_gib(device['bytes'])}"
         yield Finding(f"cuda:{number}", None, text)
+    yield _cublas(False)
+
+
+def _cublas(missing: bool | None) -> Finding:
+    """The library of matrix products. ``missing``: what it means that there is none."""
+    from gradring import cuda_libraries
+    from gradring.errors import DeviceUnavailable
+
+    try:
+        library = cuda_libraries.cublaslt("doctor")
+    except DeviceUnavailable as error:
+        what, _, fix = str(error).removeprefix("[doctor] ").rpartition("; ")
+        return Finding("cuBLASLt", missing, what, fix)
+    return Finding("cuBLASLt", True, f"{library.version}, {library.path}")
 
 
 def _data() -> Iterator[Finding]:
