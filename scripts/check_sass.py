@@ -40,14 +40,14 @@ RULES = [
     Rule("element_kernel", 64, loads=1, stores=1),
     Rule("adam_kernel", 80, loads=4, stores=3),
     Rule("sgd_kernel", 64, loads=2, stores=1),
+    Rule("lion_kernel", 64, loads=3, stores=2),
+    Rule("rmsprop_kernel", 80, loads=3, stores=2),
     Rule("softmax_kernel", 128, loads=1, stores=1),
     Rule("softmax_vjp_kernel", 128, loads=2, stores=1),
     Rule("cross_entropy_kernel", 128, loads=1, stores=1),
     Rule("pointwise_kernel", 128, loads=2, stores=1),
-    Rule("layer_norm_kernel", 128, loads=1, stores=1),
-    Rule("layer_norm_vjp_kernel", 128, loads=2, stores=1),
-    Rule("rms_norm_kernel", 128, loads=1, stores=1),
-    Rule("rms_norm_vjp_kernel", 128, loads=2, stores=1),
+    Rule("row_norm_kernel", 128, loads=1, stores=1),
+    Rule("row_norm_vjp_kernel", 128, loads=2, stores=1),
     Rule("normalize_kernel", 128, loads=1, stores=1),
     Rule("dx_kernel", 128, loads=2, stores=1),
     Rule("dropout_kernel", 80, loads=1, stores=1),
@@ -101,17 +101,21 @@ def find_nvdisasm() -> str:
     return found
 
 
+# nvdisasm writes the number into the head of a kernel's section for sm_80 alone, but into the information for all.
+REGISTERS = re.compile(r"nvinfo : EIATTR_REGCOUNT.*?index@\(([^)]+)\).*?\.word\s+0x([0-9a-f]+)", re.DOTALL)
+
+
 def parse(text: str, arch: int) -> Iterator[Kernel]:
     """The kernels of one disassembly."""
+    registers = {name: int(number, 16) for name, number in REGISTERS.findall(text)}
     for part in re.split(r"^\s*\.section\s+\.text\.", text, flags=re.M)[1:]:
         name = re.match(r"[^,\s]+", part)
-        registers = re.search(r"SHI_REGISTERS=(\d+)", part)
-        if name is None or registers is None:
+        if name is None or name.group() not in registers:
             continue
         yield Kernel(
             name.group(),
             arch,
-            int(registers.group(1)),
+            registers[name.group()],
             len(re.findall(r"\bLDG\.E(?:\.\w+)*\.128", part)),
             len(re.findall(r"\bSTG?\.E(?:\.\w+)*\.128", part)),
             len(re.findall(r"\b(?:LDL|STL)\b", part)),
