@@ -36,6 +36,13 @@ def cast(op: str, given: Named, dtype: Any) -> dict[str, Any]:
     return {name: converted(value) for name, value in given.items()}
 
 
+def as_python(op: str, name: str, value: Any) -> Any:
+    """An operand or attribute as Python gives it: the choice "none" is None where it stands for no choice."""
+    known = {attribute["name"]: attribute["choices"] for attribute in SCHEMAS[op]["attributes"]}
+    absent = isinstance(value, str) and value == "none" and known.get(name, [None])[0] == "none"
+    return None if absent else value
+
+
 @functools.cache
 def _bound(op: str, names: tuple[str, ...], results: tuple[str, ...]) -> Callable[..., Any]:
     parameters = [(name, "operand" if name in operands(op) else "attribute", True, [name]) for name in names]
@@ -58,8 +65,7 @@ def call(op: str, given: Named, results: tuple[str, ...]) -> dict[str, Any]:
     access = {name: operand["access"] for name, operand in operands(op).items()}
     own = {name: value.copy(order="K") if access.get(name) == "update" else value for name, value in given.items()}
     written = tuple(name for name in results if access[name] == "write")
-    # Python writes the choice "none" as None.
-    values = {n: None if isinstance(v, str) and v == "none" else v for n, v in own.items()}
+    values = {n: as_python(op, n, v) for n, v in own.items()}
     made = _bound(op, tuple(own), written)(**values)
     found = dict(zip(written, made if len(written) > 1 else (made,), strict=True)) if written else {}
     return {name: found[name] if name in found else own[name] for name in results}

@@ -41,7 +41,9 @@ MODELS = {
     "empty": (lambda: nn.Sequential(), (3, 2)),
     "residual": (lambda: nn.Residual(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4)), (1, 4)),
     "nested": (
-        lambda: nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(6, 6), nn.Dropout(p=0.25)), nn.Residual(nn.SiLU())),
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Sequential(nn.Linear(6, 6), nn.Dropout(p=0.25)), nn.GELU(approximate="none")
+        ),
         (3, 2, 3),
     ),
     "norms": (

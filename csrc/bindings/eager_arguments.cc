@@ -24,13 +24,13 @@ std::string tag(const char* op, const char* name) { return "[" + std::string(op)
   throw py::type_error(tag(op, name) + " is a " + Py_TYPE(value)->tp_name + ": must be " + must);
 }
 
-// Lists the choices as "None, 'relu' or 'tanh'"; the choice "none" is written None.
+// Lists the choices as "None, 'relu' or 'tanh'"; the first choice is written None if it is "none".
 std::string choices_text(const Attribute& attribute) {
   std::string text;
   for (size_t i = 0; i < attribute.choices.size(); ++i) {
     const std::string choice = attribute.choices[i];
     if (i) text += i + 1 == attribute.choices.size() ? " or " : ", ";
-    text += choice == "none" ? "None" : "'" + choice + "'";
+    text += i == 0 && choice == "none" ? "None" : "'" + choice + "'";
   }
   return text;
 }

@@ -103,6 +103,7 @@ int by_activation(Activation kind, bool block, A&&... arguments) noexcept {
     GRADRING_CASE(kTanh)
     GRADRING_CASE(kSigmoid)
 #undef GRADRING_CASE
+    case Activation::kGeluErf: break;  // no choice of a product's
   }
   return cudaErrorInvalidValue;
 }

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["LossName", "MetricName", "Nonfinite", "OnError", "Parallel"]
+__all__ = [
+    "Activation",
+    "Approximate",
+    "LossName",
+    "MetricName",
+    "Nonfinite",
+    "OnError",
+    "OptimizerName",
+    "Parallel",
+    "Reduction",
+]
 
+Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid"]
+Approximate = Literal["tanh", "none"]
 LossName = Literal["cross_entropy", "mse", "binary_cross_entropy", "mae", "huber"]
 MetricName = Literal["accuracy", "mae", "r2"]
 Nonfinite = Literal["raise", "ignore"]
 OnError = Literal["raise", "skip"]
+OptimizerName = Literal["adamw", "adam", "sgd", "rmsprop", "lion"]
 Parallel = Literal["allreduce"]  # the only choice so far
+Reduction = Literal["sample", "mean", "sum"]

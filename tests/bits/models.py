@@ -172,6 +172,7 @@ RUNS = {
     ),
     "rmsprop": (lambda: mlp(40, 33, 6), 23, 40, 6, "mse", rmsprop, {}),
     "lion": (lambda: mlp(40, 33, 6), 23, 40, 6, "cross_entropy", lion, {"clip_norm": 0.5, "frozen": "0.*"}),
+    "exact gelu": (lambda: mlp(31, 63, 9, activation=lambda: nn.GELU("none")), 29, 31, 9, "mse", adam, {}),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def forward(layer: nn.Layer, params: dict[str, np.ndarray], x: np.ndarray, path:
         return x.reshape(len(x), -1)
     if isinstance(layer, nn.Function):
         return np.asarray(layer.forward(x))
+    if isinstance(layer, nn.GELU) and layer.approximate == "none":
+        return 0.5 * x * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2)))
     return _ACTIVATIONS[type(layer)](x)
 
 

@@ -19,6 +19,7 @@ def square() -> nn.Function:
 def cases():
     for activation in ACTIVATIONS:
         yield f"{activation.__name__}", (9,), nn.Sequential(nn.Linear(9, 17), activation(), nn.Linear(17, 4))
+    yield "exact gelu", (9,), nn.Sequential(nn.Linear(9, 17), nn.GELU("none"), nn.Linear(17, 4), nn.GELU("none"))
     shared = nn.Linear(9, 9)
     yield "one layer", (9,), nn.Linear(9, 4)
     yield "no bias", (9,), nn.Sequential(nn.Linear(9, 5, bias=False), nn.GELU(), nn.Linear(5, 4, bias=False))

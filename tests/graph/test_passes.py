@@ -62,6 +62,16 @@ def test_gelu_keeps_its_input_in_training_alone():
     assert "pre" not in predict_graph(MLP, (5, 8))[0].nodes[0].outputs
 
 
+def test_exact_gelu_is_an_op_of_its_own():
+    model = nn.Sequential(nn.Linear(8, 6), nn.GELU("none"), nn.Linear(6, 3))
+    exact = {"activation": "gelu", "approximate": "none"}
+    graph = backward_of(model, (5, 8))
+    own = [node for node in graph.nodes if node.op in ("activation", "activation_vjp")]
+    assert [(node.op, dict(node.attributes)) for node in own] == [("activation", exact), ("activation_vjp", exact)]
+    assert all("activation" not in node.attributes for node in graph.nodes if node not in own)
+    assert [node.op for node in predict_graph(model, (5, 8))[0].nodes] == ["linear", "activation", "linear"]
+
+
 def test_relu_needs_no_input():
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
     graph = backward_of(model, (5, 8))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 import gradring as gr
 from layouts import FLOATS, ISAS, LAYOUTS, Array, isa, laid_out, shapes
+from op_calls import call
 
 ROOT = np.sqrt(2 / np.pi)
 
@@ -72,6 +74,47 @@ def test_agrees_with_float64(
     assert (np.abs(dx - dy * slope) <= 16 * eps * np.abs(dy)).all()
 
 
+def exact_gelu(x: Array) -> tuple[Array, Array]:
+    """The value and the slope, in float64, by the complementary error function: nothing cancels in the tail."""
+    below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.ravel()]).reshape(x.shape)
+    return x * below, below + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+
+
+@pytest.mark.parametrize("level", ISAS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 4.0, 30.0])
+def test_exact_gelu_agrees_with_float64(scale: float, dtype: Any, level: str) -> None:
+    rng = np.random.default_rng(int(scale * 1000))
+    x = (rng.standard_normal((37, 41)) * scale).astype(dtype)
+    dy = rng.standard_normal(x.shape).astype(dtype)
+    with isa(level):
+        y = gr.ops.gelu(x, approximate="none")
+        dx = gr.ops.gelu_vjp(dy, x, approximate="none")
+    assert y.dtype == dx.dtype == dtype
+    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
+    want, slope = exact_gelu(x.astype(np.float64))
+    # The truth's own error in the tail is that of -x / sqrt(2), rounded in float64.
+    assert (np.abs(y - want) <= (6 * eps + 3e-16 * x.astype(np.float64) ** 2) * np.abs(want) + 1e3 * tiny).all()
+    assert (np.abs(dx - dy * slope) <= 8 * eps * np.abs(dy)).all()
+    ends = np.array([np.inf, -np.inf, np.nan, 0, -0.0], dtype)
+    np.testing.assert_array_equal(gr.ops.gelu(ends, approximate="none"), np.array([np.inf, 0, np.nan, 0, 0], dtype))
+    np.testing.assert_array_equal(
+        gr.ops.gelu_vjp(np.ones_like(ends), ends, approximate="none"), np.array([1, 0, np.nan, 0.5, 0.5], dtype)
+    )
+
+
+@pytest.mark.parity
+def test_exact_gelu_is_the_default_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.linspace(-6, 6, 1001, dtype=torch.float64, requires_grad=True)
+    y = torch.nn.functional.gelu(x)
+    y.sum().backward()
+    np.testing.assert_allclose(gr.ops.gelu(x.detach().numpy(), approximate="none"), y.detach().numpy(), atol=1e-15)
+    got = gr.ops.gelu_vjp(np.ones(1001), x.detach().numpy(), approximate="none")
+    np.testing.assert_allclose(got, x.grad.numpy(), atol=1e-15)
+    assert np.abs(gr.ops.gelu(x.detach().numpy()) - y.detach().numpy()).max() < 4.8e-4
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_out(name: str) -> None:
     rng = np.random.default_rng(0)
@@ -121,6 +164,10 @@ def test_misuse_is_named() -> None:
         gr.ops.silu(x, out=np.zeros((3, 2), np.float32))
     with pytest.raises(TypeError, match=r"\[sigmoid\] out is of dtype float64"):
         gr.ops.sigmoid(x, out=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"\[gelu\] approximate is 'erf': must be 'tanh' or 'none'"):
+        gr.ops.gelu(x, approximate="erf")
+    with pytest.raises(ValueError, match=r"approximate is 'none', which gelu alone has"):
+        call("activation", {"x": x, "activation": "silu", "approximate": "none"}, ("y",))
     frozen = np.zeros((2, 3), np.float32)
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):

@@ -14,7 +14,7 @@ import gradring as gr
 from gradring.ops._declare import DECLARED, DY, Derivative
 from gradring.ops._eager import SCHEMAS
 from layouts import FLOATS, ISAS, LAYOUTS, isa, laid_out
-from op_calls import OPS, arrays, attributes, call, cast, operands, reference
+from op_calls import OPS, arrays, as_python, attributes, call, cast, operands, reference
 
 every_op = pytest.mark.parametrize("op", OPS)
 ROWS = (0, 1, 5, 33, 70)
@@ -202,7 +202,7 @@ def test_check_grad_knows_every_function(name: str) -> None:
             if beginning:
                 given.append(value)
             elif kind in ("operand", "attribute") and value is not None:
-                options[parameter] = None if isinstance(value, str) and value == "none" else value
+                options[parameter] = as_python(binding.op, targets[0], value)
         if any(parameter == "reduction" for parameter, *_ in binding.parameters):
             options["reduction"] = sample.get("reduction", "sample")
         assert gr.check_grad(function, *given, **options) < 1e-6

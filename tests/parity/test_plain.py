@@ -1,5 +1,6 @@
 """Random models beside a page of NumPy in float64; needs nothing installed."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from gradring import nn, optim
 from gradring.parity import PlainTwin, compare
 from gradring.session import Session
 
-ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
+ACTIVATIONS = (nn.ReLU, nn.GELU, partial(nn.GELU, "none"), nn.SiLU, nn.Tanh, nn.Sigmoid)
 OPTIMIZERS = (
     optim.SGD(0.1),
     optim.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),

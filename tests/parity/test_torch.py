@@ -23,6 +23,7 @@ STEPS = 50
 MODELS = {
     "relu": lambda: nn.Sequential(nn.Linear(13, 37), nn.ReLU(), nn.Linear(37, 29), nn.ReLU(), nn.Linear(29, 5)),
     "gelu": lambda: nn.Sequential(nn.Linear(13, 33), nn.GELU(), nn.Linear(33, 5)),
+    "exact gelu": lambda: nn.Sequential(nn.Linear(13, 33), nn.GELU("none"), nn.Linear(33, 5), nn.GELU("none")),
     "silu": lambda: nn.Sequential(nn.Linear(13, 1), nn.SiLU(), nn.Linear(1, 17), nn.SiLU(), nn.Linear(17, 5)),
     "tanh": lambda: nn.Sequential(nn.Linear(13, 8, bias=False), nn.Tanh(), nn.Dropout(0.0), nn.Linear(8, 5)),
     "sigmoid": lambda: nn.Sequential(nn.Linear(13, 64), nn.Sigmoid(), nn.Linear(64, 5)),

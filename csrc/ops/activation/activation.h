@@ -9,12 +9,13 @@
 
 namespace gradring {
 
-enum class Activation : int32_t { kNone = 0, kRelu, kGelu, kSilu, kTanh, kSigmoid };
+// kGeluErf runs as an op of its own: matrix products do not apply it on the way.
+enum class Activation : int32_t { kNone = 0, kRelu, kGelu, kSilu, kTanh, kSigmoid, kGeluErf };
 
 // Whether the backward pass of an activation needs its input (the "pre-activation"), as those of gelu and silu do. Those of
 // relu, tanh and sigmoid need only the output.
 constexpr bool derivative_needs_input(Activation a) noexcept {
-  return a == Activation::kGelu || a == Activation::kSilu;
+  return a == Activation::kGelu || a == Activation::kSilu || a == Activation::kGeluErf;
 }
 
 // y[i] = activation(x[i]); y may be x.

@@ -36,6 +36,7 @@ void run_forward(const Lane& lane, const ActivationArguments<T>& g) noexcept {
     case Activation::kSilu: return forward<Activation::kSilu, T>(x, y, n);
     case Activation::kTanh: return forward<Activation::kTanh, T>(x, y, n);
     case Activation::kSigmoid: return forward<Activation::kSigmoid, T>(x, y, n);
+    case Activation::kGeluErf: return forward<Activation::kGeluErf, T>(x, y, n);
   }
 }
 
@@ -53,6 +54,7 @@ void run_vjp(const Lane& lane, const ActivationVjpArguments<T>& g) noexcept {
     case Activation::kSilu: return backward<Activation::kSilu, T>(dy, source, dx, n);
     case Activation::kTanh: return backward<Activation::kTanh, T>(dy, source, dx, n);
     case Activation::kSigmoid: return backward<Activation::kSigmoid, T>(dy, source, dx, n);
+    case Activation::kGeluErf: return backward<Activation::kGeluErf, T>(dy, source, dx, n);
   }
 }
 

@@ -22,15 +22,20 @@ struct Vjp {
   }
 };
 
+Activation kind_of(const OpCall& call) noexcept {
+  return integer(call, "approximate") != 0 ? Activation::kGeluErf : static_cast<Activation>(integer(call, "activation"));
+}
+
 template <template <Activation, class> class Formula, int kIn, class T>
 int run_formula(const OpCall& call, const CudaQueue& queue, int64_t n, const device::Arrays<T>& a) noexcept {
-  switch (static_cast<Activation>(integer(call, "activation"))) {
+  switch (kind_of(call)) {
     case Activation::kNone: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kNone, T>{});
     case Activation::kRelu: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kRelu, T>{});
     case Activation::kGelu: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kGelu, T>{});
     case Activation::kSilu: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kSilu, T>{});
     case Activation::kTanh: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kTanh, T>{});
     case Activation::kSigmoid: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kSigmoid, T>{});
+    case Activation::kGeluErf: return run_elements<kIn, 1>(call, queue, n, a, Formula<Activation::kGeluErf, T>{});
   }
   return cudaErrorInvalidValue;
 }

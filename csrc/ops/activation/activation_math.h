@@ -3,6 +3,7 @@
 // gelu is the tanh form (Hendrycks and Gimpel, Gaussian Error Linear Units, arXiv:1606.08415), which GPU libraries fuse
 // into their matrix products: torch's gelu(approximate="tanh"), JAX's default. It is computed as x sigmoid(2 u), u =
 // sqrt(2/pi) (x + 0.044715 x^3), which is the same function without the cancellation in 1 + tanh u.
+// kGeluErf is the exact form, x times the integral of the normal distribution up to x: torch's gelu(approximate="none").
 #pragma once
 
 #include "ops/activation/activation.h"
@@ -32,6 +33,9 @@ GRADRING_INLINE Vec<T> activate(Vec<T> x) noexcept {
   } else if constexpr (A == Activation::kGelu) {
     x = at_least<T>(x, -kGeluEdge<T>);
     return x * math::sigmoid<T>(x * (x * x * kGeluCubic<T> + kGeluLinear<T>));
+  } else if constexpr (A == Activation::kGeluErf) {
+    x = at_least<T>(x, -Float<T>::kNormalEdge);
+    return x * math::normal<T>(x).below;
   } else if constexpr (A == Activation::kSilu) {
     x = at_least<T>(x, -kSiluEdge<T>);
     return x * math::sigmoid<T>(x);
@@ -56,6 +60,10 @@ GRADRING_INLINE Vec<T> activate_backward(Vec<T> dy, Vec<T> source) noexcept {
     const auto s = math::sigmoid_slope<T>(x * (square * kGeluCubic<T> + kGeluLinear<T>));
     const Vec<T> inner = x * (square * kGeluSlope<T> + kGeluLinear<T>);
     return dy * (s.slope * inner + s.value);
+  } else if constexpr (A == Activation::kGeluErf) {
+    const Vec<T> x = at_most<T>(at_least<T>(source, -Float<T>::kNormalEdge), Float<T>::kNormalEdge);
+    const auto normal = math::normal<T>(x);
+    return dy * (x * normal.density + normal.below);
   } else if constexpr (A == Activation::kSilu) {
     const Vec<T> x = at_most<T>(at_least<T>(source, -kSiluEdge<T>), kSiluEdge<T>);
     const auto s = math::sigmoid_slope<T>(x);

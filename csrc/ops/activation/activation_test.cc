@@ -12,8 +12,8 @@ using namespace gradring::testing;
 
 namespace {
 
-constexpr Activation kAll[] = {Activation::kNone, Activation::kRelu, Activation::kGelu,
-                               Activation::kSilu, Activation::kTanh, Activation::kSigmoid};
+constexpr Activation kAll[] = {Activation::kNone, Activation::kRelu,    Activation::kGelu,   Activation::kSilu,
+                               Activation::kTanh, Activation::kSigmoid, Activation::kGeluErf};
 
 template <class T>
 void check_against_reference(Activation kind, int64_t n, int lanes) {

@@ -1,4 +1,5 @@
-// The activations' names, in the order of the enumeration: the choices of an attribute of type Activation.
+// The activations' names, in the order of the enumeration: the choices of an attribute of type Activation. The two forms of gelu
+// have one name, and the op activation has an attribute that chooses between them.
 #pragma once
 
 #include "ops/activation/activation.h"

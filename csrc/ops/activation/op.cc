@@ -7,11 +7,20 @@ namespace gradring {
 
 namespace {
 
+constexpr const char* kForms[] = {"tanh", "none"};  // of gelu, as PyTorch calls them: none is the exact one
 constexpr Attribute kAttributes[] = {
     {.name = "activation", .type = AttributeType::kChoice, .choices = kActivationNames},
+    {.name = "approximate", .type = AttributeType::kChoice, .choices = kForms},
 };
 
-Activation kind_of(const OpCall& call) noexcept { return static_cast<Activation>(call.integer(0)); }
+Activation kind_of(const OpCall& call) noexcept {
+  return call.integer(1) != 0 ? Activation::kGeluErf : static_cast<Activation>(call.integer(0));
+}
+
+void check(const OpCall& call) {
+  if (call.integer(1) == 0 || static_cast<Activation>(call.integer(0)) == Activation::kGelu) return;
+  refuse(call, "approximate is 'none', which gelu alone has");
+}
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   const int64_t n = call[0].elements();
@@ -50,6 +59,7 @@ extern const OpSchema activation_ops[] = {
     {.name = "activation",
      .operands = kForward,
      .attributes = kAttributes,
+     .check = check,
      .work = work,
      .flops = flops,
      .cpu = by_real<forward<float>, forward<double>>,
@@ -57,6 +67,7 @@ extern const OpSchema activation_ops[] = {
     {.name = "activation_vjp",
      .operands = kVjp,
      .attributes = kAttributes,
+     .check = check,
      .work = work,
      .flops = flops,
      .cpu = by_real<vjp<float>, vjp<double>>,

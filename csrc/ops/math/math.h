@@ -1,12 +1,13 @@
-// Vectorized exp, expm1, log, log1p, tanh and sigmoid for float and double, from arithmetic that every ISA level has.
+// Vectorized exp, expm1, log, log1p, tanh, sigmoid and the normal distribution for float and double, from arithmetic that every
+// ISA level has.
 //
 // Method: exp reduces x = n ln2 + r, |r| <= ln2/2, with ln2 in two parts (Cody and Waite, Software Manual for the
 // Elementary Functions, 1980) and rounds n by adding 1.5 * 2^(mantissa bits), whose low bits are then n itself;
 // log reduces to [sqrt(1/2), sqrt(2)) and sums the series of 2 atanh(f / (2 + f)). The polynomials' coefficients
 // are minimax (Remez exchange, 200-bit arithmetic). math_test.cc states and checks the errors:
 //
-//   float, ulp   exp 1.2   log 0.9   log1p 1.4   tanh 2.6   sigmoid 2.5
-//   double, ulp  exp 1.2   log 0.9   log1p 1.4   tanh 2.6   sigmoid 2.5
+//   float, ulp   exp 1.2   log 0.9   log1p 1.4   tanh 2.6   sigmoid 2.5   normal 7
+//   double, ulp  exp 1.2   log 0.9   log1p 1.4   tanh 2.6   sigmoid 2.5   normal 7
 //
 // Infinities and NaN are treated as the exact functions treat them. Results of exp below twice the smallest normal
 // number become 0 (no slow denormals on hot paths); log reads denormals exactly.
@@ -36,9 +37,11 @@ struct Float<float> {
   static constexpr float kLog2E = 1.44269504f;
   static constexpr float kLn2High = 6.9314575195e-01f;  // 15 bits: n * kLn2High is exact
   static constexpr float kLn2Low = 1.4286067653e-06f;
-  static constexpr float kExpLow = -87.5f;   // exp is 0 at and below this
-  static constexpr float kExpHigh = 89.0f;   // exp is infinite at and above this
-  static constexpr float kTanhLow = -20.0f;  // 2 |x| beyond which tanh rounds to 1
+  static constexpr float kExpLow = -87.5f;        // exp is 0 at and below this
+  static constexpr float kExpHigh = 89.0f;        // exp is infinite at and above this
+  static constexpr float kTanhLow = -20.0f;       // 2 |x| beyond which tanh rounds to 1
+  static constexpr float kNormalEdge = 14.0f;     // beyond it the tail of the normal distribution is 0
+  static constexpr Int kUpperHalf = ~Int{0xfff};  // a float of these bits has an exact square
   static constexpr Int kSqrtHalfBits = 0x3f3504f3;
   // exp(r) = 1 + r + r^2 q(r), |r| <= ln2/2
   struct Exp {
@@ -53,6 +56,15 @@ struct Float<float> {
     static constexpr int kTerms = 4;
     static constexpr float at(int i) noexcept {
       constexpr float c[] = {0.666666627f, 0.400003374f, 0.285372078f, 0.235843062f};
+      return c[i];
+    }
+  };
+  // The tail of the normal distribution beyond a, times exp(a^2 / 2) / t, with t = 5 / (a + 5), at 2 t - 1; 0 <= a <= kNormalEdge.
+  struct Tail {
+    static constexpr int kTerms = 10;
+    static constexpr float at(int i) noexcept {
+      constexpr float c[] = {0.1538386f,  0.13307649f,   0.099061295f,   0.062707104f,   0.033001002f,
+                             0.01382082f, 0.0041787084f, 0.00059663726f, -0.0002040834f, -7.658036e-05f};
       return c[i];
     }
   };
@@ -75,6 +87,8 @@ struct Float<double> {
   static constexpr double kExpLow = -708.7;
   static constexpr double kExpHigh = 710.0;
   static constexpr double kTanhLow = -40.0;
+  static constexpr double kNormalEdge = 40.0;
+  static constexpr Int kUpperHalf = ~Int{0x7ffffff};
   static constexpr Int kSqrtHalfBits = 0x3fe6a09e667f3bcd;
   struct Exp {
     static constexpr int kTerms = 10;
@@ -91,6 +105,19 @@ struct Float<double> {
     static constexpr double at(int i) noexcept {
       constexpr double c[] = {0.66666666666667351, 0.39999999999409197, 0.28571428743766653, 0.22222198416292213,
                               0.18183573236486206, 0.15313804161416972, 0.14798591262529315};
+      return c[i];
+    }
+  };
+  struct Tail {
+    static constexpr int kTerms = 22;
+    static constexpr double at(int i) noexcept {
+      constexpr double c[] = {
+          0.15383860995001258,     0.13307650057801135,     0.09906112319399478,     0.06270663133425991,
+          0.03300407323410223,     0.013823727741280873,    0.0041590133594833194,   0.0005986753540318707,
+          -0.00015957387478938276, -0.00010897981415466318, -1.1875173560424339e-05, 9.952577736059616e-06,
+          3.3363388893381767e-06,  -7.962549846283206e-07,  -5.540529789371985e-07,  6.752637591289214e-08,
+          8.686248600209437e-08,   -8.770472158384658e-09,  -1.3308014802505023e-08, 2.1247874879865943e-09,
+          1.5147404913905206e-09,  -4.412372171591377e-10};
       return c[i];
     }
   };
@@ -212,6 +239,32 @@ GRADRING_INLINE SigmoidSlope<T> sigmoid_slope(Vec<T> x) noexcept {
   const Vec<T> large = T(1) / (e + T(1));  // sigmoid(|x|)
   const Vec<T> small = e * large;          // sigmoid(-|x|)
   return {x < Vec<T>{} ? small : large, small * large};
+}
+
+// The normal distribution: `below` is its integral up to x, (1 + erf(x / sqrt(2))) / 2, and `density` its slope there.
+//
+// The integral beyond a = |x| is exp(-a^2 / 2) times a smooth function of a, a polynomial in 1 / (a + 5): the change of variable
+// of Shepherd and Laframboise, Chebyshev approximation of (1 + 2x) exp(x^2) erfc x, Math. Comp. 36 (1981); coefficients by
+// interpolation at Chebyshev nodes in 50 digits. a^2 is the sum of an exact square and a small rest, so that its rounding
+// error does not grow in the exponential, and the error is relative far into the tail.
+template <class T>
+struct Normal {
+  Vec<T> below;
+  Vec<T> density;
+};
+template <class T>
+GRADRING_INLINE Normal<T> normal(Vec<T> x) noexcept {
+  using F = Float<T>;
+  const Vec<T> a = at_most<T>(abs<T>(x), F::kNormalEdge);
+  const Vec<T> upper = from_bits<T>(bits_of<T>(a) & broadcast_bits<T>(F::kUpperHalf));
+  const Vec<T> rest = (a - upper) * (a + upper);
+  const Reduced<T> reduced = reduce<T>(at_least<T>(upper * upper * T(-0.5), F::kExpLow), F::kBias - 1);
+  const Vec<T> r = reduced.r - rest * T(0.5);
+  const Vec<T> twice = (r + r) * (polynomial<T, typename F::Exp>(r) * r + T(1)) + T(2);  // as in exp
+  const Vec<T> e = twice * power_of_two<T>(reduced.shifted);
+  const Vec<T> t = T(5) / (a + T(5));
+  const Vec<T> beyond = e * (t * polynomial<T, typename F::Tail>(t + t - T(1)));
+  return {x < Vec<T>{} ? beyond : T(1) - beyond, e * T(0.3989422804014327)};
 }
 
 // a - b modulo 2^bits: signed integers may not overflow.

@@ -18,6 +18,8 @@ namespace {
 using Truth = long double (*)(long double);
 
 long double sigmoid(long double x) { return 1 / (1 + std::exp(-x)); }
+long double normal(long double x) { return std::erfc(-x / std::sqrt(2.0L)) / 2; }
+long double density(long double x) { return std::exp(-x * x / 2) * 0.398942280401432677939946059934L; }
 long double softplus(long double x) { return x > 50 ? x : std::log1p(std::exp(x)); }
 
 // Error in units in the last place of T at the true value; below the smallest normal number, in smallest denormals.
@@ -93,6 +95,8 @@ void check_all(const std::vector<T>& x, const MathTable<T>& math, T exp_low, T e
   check<T>("tanh", math.tanh, [](long double v) { return std::tanh(v); }, x, -max, max, 2.6);
   check<T>("sigmoid", math.sigmoid, sigmoid, x, -max, max, 2.5);
   check<T>("softplus", math.softplus, softplus, x, -max, max, 2.2);
+  check<T>("normal", math.normal, normal, x, -max, max, 7);
+  check<T>("density", math.density, density, x, -max, 0, 3);
 }
 
 template <class T>
@@ -106,7 +110,8 @@ template <class T>
 void check_special_values(const MathTable<T>& math) {
   using L = std::numeric_limits<T>;
   const T inf = L::infinity(), nan = L::quiet_NaN();
-  for (auto map : {math.exp, math.log, math.log1p_unit, math.tanh, math.sigmoid, math.softplus}) {
+  for (auto map :
+       {math.exp, math.log, math.log1p_unit, math.tanh, math.sigmoid, math.softplus, math.normal, math.density}) {
     CHECK(std::isnan(at<T>(map, nan)));
   }
   CHECK(at<T>(math.exp, inf) == inf);
@@ -128,6 +133,10 @@ void check_special_values(const MathTable<T>& math) {
   CHECK(at<T>(math.sigmoid, inf) == 1);
   CHECK(at<T>(math.sigmoid, -inf) == 0);
   CHECK(at<T>(math.sigmoid, T(0)) == T(0.5));
+  CHECK(at<T>(math.normal, inf) == 1);
+  CHECK(at<T>(math.normal, -inf) == 0);
+  CHECK(at<T>(math.normal, T(0)) == T(0.5));
+  for (T x : {inf, -inf, L::max(), L::lowest()}) CHECK(at<T>(math.density, x) == 0);
   CHECK(at<T>(math.softplus, inf) == inf);
   CHECK(at<T>(math.softplus, -inf) == 0);
 }

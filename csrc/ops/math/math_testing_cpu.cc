@@ -15,9 +15,18 @@ void map(const T* x, T* y, int64_t n) noexcept {
 }
 
 template <class T>
+Vec<T> normal(Vec<T> x) noexcept {
+  return math::normal<T>(x).below;
+}
+template <class T>
+Vec<T> density(Vec<T> x) noexcept {
+  return math::normal<T>(x).density;
+}
+
+template <class T>
 constexpr MathTable<T> table() {
-  return {map<T, math::exp<T>>,  map<T, math::log<T>>,     map<T, math::log1p_unit<T>>,
-          map<T, math::tanh<T>>, map<T, math::sigmoid<T>>, map<T, math::softplus<T>>};
+  return {map<T, math::exp<T>>,     map<T, math::log<T>>,      map<T, math::log1p_unit<T>>, map<T, math::tanh<T>>,
+          map<T, math::sigmoid<T>>, map<T, math::softplus<T>>, map<T, normal<T>>,           map<T, density<T>>};
 }
 
 }  // namespace

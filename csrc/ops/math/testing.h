@@ -10,7 +10,7 @@ namespace gradring {
 template <class T>
 struct MathTable {
   using Map = void (*)(const T* x, T* y, int64_t n) noexcept;
-  Map exp, log, log1p_unit, tanh, sigmoid, softplus;
+  Map exp, log, log1p_unit, tanh, sigmoid, softplus, normal, density;
 };
 struct MathKernels {
   MathTable<float> f32;

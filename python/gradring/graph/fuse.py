@@ -39,6 +39,8 @@ def fuse_activations(graph: Graph, output: str, *, training: bool) -> Graph:
             continue
         if graph.root(output) == between:
             continue
+        if node.attributes.keys() != {part.attribute}:  # a form that only an op of its own computes
+            continue
         kind = node.attributes[part.attribute]
         outputs = {**made.outputs, epilogue.result: node.outputs[part.result]}
         if training and kind in NEEDS_INPUT:
@@ -74,6 +76,8 @@ def _fuse_masks(graph: Graph) -> Graph:
         if made is None or epilogue is None or epilogue.other is None or epilogue.attribute in made.attributes:
             continue
         if made.outputs.get(epilogue.result) != between or len(consumers[between]) != 1:
+            continue
+        if node.attributes.keys() != {part.attribute}:
             continue
         replaced[id(made)] = replace(
             made,

@@ -152,7 +152,7 @@ class _Writer:
     def _activation(self, node: Node, y: str) -> None:
         kind, x = node.attributes["activation"], self._read(node.inputs["x"])
         if kind == "gelu":
-            self._gelu(x, y)
+            self._gelu(x, y, node.attributes.get("approximate", "tanh"))
         elif kind == "silu":
             self._emit("Mul", [x, self._emit("Sigmoid", [x], f"{y}.sigmoid")], y)
         elif kind in _ACTIVATIONS:
@@ -162,9 +162,16 @@ class _Writer:
                 f"[to_onnx] layer {node.origin} is the activation {kind!r}, which this version cannot export"
             )
 
-    def _gelu(self, x: str, y: str) -> None:
+    def _gelu(self, x: str, y: str, approximate: str) -> None:
         if self._type == self._onnx.TensorProto.FLOAT:
-            self._emit("Gelu", [x], y, approximate="tanh")
+            self._emit("Gelu", [x], y, approximate=approximate)
+            return
+        if approximate == "none":
+            erf = self._emit(
+                "Erf", [self._emit("Div", [x, self._number(f"{y}.root", math.sqrt(2))], f"{y}.scaled")], f"{y}.erf"
+            )
+            twice = self._emit("Add", [erf, self._number(f"{y}.one", 1.0)], f"{y}.twice")
+            self._emit("Mul", [x, self._emit("Mul", [twice, self._number(f"{y}.half", 0.5)], f"{y}.below")], y)
             return
         # ONNX defines Gelu with constants in float32, so use x * sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
         cube = self._emit("Mul", [self._emit("Mul", [x, x], f"{y}.square"), x], f"{y}.cube")

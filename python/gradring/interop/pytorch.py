@@ -129,7 +129,7 @@ def _makers(torch: Any) -> dict[type[Layer], Callable[[Any], Any]]:
     return {
         nn.Linear: lambda layer: module.Linear(layer.inputs, layer.outputs, bias=layer.bias),
         nn.ReLU: lambda layer: module.ReLU(),
-        nn.GELU: lambda layer: module.GELU(approximate=getattr(layer, "approximate", "tanh")),
+        nn.GELU: lambda layer: module.GELU(approximate=layer.approximate),
         nn.SiLU: lambda layer: module.SiLU(),
         nn.Tanh: lambda layer: module.Tanh(),
         nn.Sigmoid: lambda layer: module.Sigmoid(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.choices import Approximate
 from gradring.ops._declare import DY, Derivative, declare
 from gradring.ops._eager import eager
 
@@ -50,31 +52,36 @@ def relu_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
 
 
 @eager("activation", presets={"activation": "gelu"})
-def gelu(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """``x * sigmoid(2 u)`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``, element by element.
+def gelu(x: ArrayLike, *, approximate: Approximate = "tanh", out: Array | None = None) -> Array:
+    """``x * sigmoid(2 u)`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``, element by element; with ``approximate="none"``
+    the exact form, ``x * (1 + erf(x / sqrt(2))) / 2``.
 
-    The tanh form of Hendrycks and Gimpel (arXiv:1606.08415), the one that GPU libraries fuse into matrix products:
-    the same as torch.nn.functional.gelu(x, approximate="tanh") and jax.nn.gelu(x). PyTorch's default,
-    approximate="none", differs from it by at most 4.8e-4.
+    The first is the tanh form of Hendrycks and Gimpel (arXiv:1606.08415), the one that GPU libraries fuse into matrix
+    products, and the default of jax.nn.gelu. The exact form is the default of torch.nn.functional.gelu; the two differ by at
+    most 4.8e-4. The exact form's error is relative in the tail too, where ``1 + erf`` would cancel.
 
     Args:
         x: float32 or float64, any shape and strides.
+        approximate: "tanh" or "none".
         out: where to write the result, an array like x; may be x.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.gelu(np.array([0.0, 20.0], np.float32)).tolist()
     [0.0, 20.0]
+    >>> gr.ops.gelu(np.array([-1.0, 1.0]), approximate="none").round(6).tolist()
+    [-0.158655, 0.841345]
     """
     raise NotImplementedError
 
 
 @eager("activation_vjp", results=("dx",), names={"x": "source"}, presets={"activation": "gelu"})
-def gelu_vjp(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
+def gelu_vjp(dy: ArrayLike, x: ArrayLike, *, approximate: Approximate = "tanh", out: Array | None = None) -> Array:
     """``dy`` times the derivative of gelu: the gradient by its input.
 
     Args:
         dy: the gradient by the output; float32 or float64, any shape and strides.
         x: the input of gelu; the shape and dtype of dy.
+        approximate: as given to :func:`gelu`.
         out: where to write the result, an array like dy; may be dy.
 
     >>> import numpy as np, gradring as gr
@@ -190,16 +197,22 @@ def sigmoid_of(x: Array) -> Any:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def _gelu(x: Array) -> tuple[Any, Any]:
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def _gelu(x: Array, approximate: str) -> tuple[Any, Any]:
     """The value of gelu, and its derivative."""
+    if approximate == "none":
+        below = (_erfc(-x / math.sqrt(2)) / 2).astype(x.dtype)
+        return x * below, below + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
     s = sigmoid_of(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
     return x * s, s + x * s * (1 - s) * 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
 
 
-def activated(x: Array, kind: str) -> Any:
+def activated(x: Array, kind: str, approximate: str = "tanh") -> Any:
     """An activation in NumPy."""
     if kind == "gelu":
-        return _gelu(x)[0]
+        return _gelu(x, approximate)[0]
     if kind == "silu":
         return x * sigmoid_of(x)
     if kind == "relu":
@@ -207,37 +220,38 @@ def activated(x: Array, kind: str) -> Any:
     return np.tanh(x) if kind == "tanh" else sigmoid_of(x)
 
 
-def activated_vjp(dy: Array, source: Array, kind: str) -> Any:
+def activated_vjp(dy: Array, source: Array, kind: str, approximate: str = "tanh") -> Any:
     """``dy`` times an activation's derivative in NumPy, at its input or its output (see ``NEEDS_INPUT``)."""
     if kind == "relu":
         return np.where(source <= 0, 0, dy)
     if kind == "gelu":
-        return dy * _gelu(source)[1]
+        return dy * _gelu(source, approximate)[1]
     if kind == "silu":
         s = sigmoid_of(source)
         return dy * (s + source * s * (1 - s))
     return dy * (1 - source**2 if kind == "tanh" else source * (1 - source))
 
 
-def torch_activated(x: Any, kind: str) -> Any:
+def torch_activated(x: Any, kind: str, approximate: str = "tanh") -> Any:
     """An activation in PyTorch."""
     import torch
 
     if kind == "gelu":
-        return torch.nn.functional.gelu(x, approximate="tanh")
+        return torch.nn.functional.gelu(x, approximate=approximate)
     return getattr(torch.nn.functional if kind == "silu" else torch, kind)(x)
 
 
 def _samples(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
     for kind in KINDS:
         yield {"x": rng.standard_normal((rows, 19)) * 3, "activation": kind}
+    yield {"x": rng.standard_normal((rows, 19)) * 3, "activation": "gelu", "approximate": "none"}
 
 
 def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]]:
     for sample in _samples(rng, rows):
-        x, kind = sample["x"], sample["activation"]
+        x, kind = sample.pop("x"), sample["activation"]
         source = x if kind in NEEDS_INPUT else activated(x, kind)
-        yield {"dy": rng.standard_normal(x.shape), "source": source, "activation": kind}
+        yield {"dy": rng.standard_normal(x.shape), "source": source, **sample}
 
 
 def _derivative(attributes: Mapping[str, Any]) -> Derivative:
@@ -247,13 +261,13 @@ def _derivative(attributes: Mapping[str, Any]) -> Derivative:
 
 declare(
     "activation",
-    reference=lambda x, activation: {"y": activated(x, activation)},
+    reference=lambda x, activation, approximate: {"y": activated(x, activation, approximate)},
     samples=_samples,
-    torch=lambda x, activation: {"y": torch_activated(x, activation)},
+    torch=lambda x, activation, approximate: {"y": torch_activated(x, activation, approximate)},
     derivative=_derivative,
 )
 declare(
     "activation_vjp",
-    reference=lambda dy, source, activation: {"dx": activated_vjp(dy, source, activation)},
+    reference=lambda dy, source, activation, approximate: {"dx": activated_vjp(dy, source, activation, approximate)},
     samples=_samples_vjp,
 )
