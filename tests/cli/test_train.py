@@ -58,7 +58,7 @@ def test_own_files(own, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "rmsprop", "lion"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_optimizers_and_dtypes(own, tmp_path, optimizer, dtype):
     assert main([*own, "--optimizer", optimizer, "--dtype", dtype, "--hidden", "", "--epochs", "2"]) == 0

@@ -178,6 +178,44 @@ def test_a_weight_is_so_many_samples(blobs, kind, method):
     assert np.abs(trained(x, y) - want).max() > 1e-4
 
 
+@pytest.mark.parametrize("names", [np.array(["red", "green", "blue"]), np.array([7, -1, 10**12])])
+def test_class_weights_are_weights_of_samples(blobs, names):
+    x, y = blobs[0], names[blobs[1]]
+    kept = np.concatenate([np.flatnonzero(y == name)[:count] for name, count in zip(names, (20, 60, 90), strict=True)])
+    x, y = x[kept], y[kept]
+    factors = {names[0]: 3.0, names[2]: 0.5}
+
+    def trained(class_weight=None, **weights):
+        made = Classifier(hidden=(8,), epochs=15, random_state=0, batch_size=50, class_weight=class_weight)
+        return made.fit(x, y, **weights).predict_proba(blobs[0])
+
+    by_label = np.array([factors.get(label, 1.0) for label in y.tolist()])
+    np.testing.assert_array_equal(trained(factors), trained(sample_weight=by_label))
+    own = np.random.default_rng(3).random(len(y))
+    np.testing.assert_array_equal(trained(factors, sample_weight=own), trained(sample_weight=own * by_label))
+    share = np.array([len(y) / (3 * np.sum(y == label)) for label in y.tolist()])
+    np.testing.assert_allclose(trained("balanced"), trained(sample_weight=share), rtol=1e-5)
+    part = Classifier(hidden=(8,), random_state=0, class_weight=factors).partial_fit(x, y, classes=names)
+    same = Classifier(hidden=(8,), random_state=0, batch_size=32).partial_fit(
+        x, y, classes=names, sample_weight=by_label
+    )
+    np.testing.assert_array_equal(part.predict_proba(x), same.predict_proba(x))
+    with pytest.raises(ValueError, match=r"class_weight='balanced' needs all labels at once: give a dict"):
+        Classifier(class_weight="balanced").partial_fit(x, y, classes=names)
+
+
+def test_a_class_of_weight_zero_is_still_a_class(blobs):
+    clf = Classifier(hidden=(8,), epochs=30, random_state=0, class_weight={1: 0}, early_stopping=True).fit(*blobs)
+    assert clf.classes_.tolist() == [0, 1, 2] and 1 not in clf.predict(blobs[0])
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("rmsprop", 3e-3), ("lion", 1e-3), ("sgd", 0.05), ("adam", 3e-3)])
+def test_every_optimizer_by_name_learns(blobs, optimizer, lr):
+    clf = Classifier(hidden=(16,), epochs=30, optimizer=optimizer, lr=lr, random_state=0).fit(*blobs)
+    assert clf.score(*blobs) > 0.9
+    assert type(clf._optimizer()).__name__.lower() == optimizer
+
+
 def test_weights_in_the_validation(blobs):
     x, y = blobs
     weight = np.random.default_rng(2).random(len(x))
@@ -211,13 +249,18 @@ def test_bad_weights(blobs, weight, words):
         ({"activation": "step"}, r"\[Classifier\] activation must be 'relu'"),
         (
             {"optimizer": "lbfgs"},
-            r"\[Classifier\] optimizer must be 'adamw', 'adam' or 'sgd', got 'lbfgs'; or give one of",
+            r"\[Classifier\] optimizer must be 'adamw', .* or 'lion', got 'lbfgs'; or give one of",
         ),
         ({"epochs": 0}, r"\[Classifier\] epochs must be an int of at least 1"),
         ({"batch_size": 0}, r"batch_size must be an int of at least 1"),
         ({"dropout": 1.5}, r"\[Classifier\] dropout must be a finite number"),
         ({"dtype": "float16"}, r"dtype must be 'float32' or 'float64'"),
         ({"lr": -1.0}, r"lr must be"),
+        ({"class_weight": "equal"}, r"\[Classifier\] class_weight must be 'balanced', got 'equal'; or give a dict"),
+        ({"class_weight": {3: 1.0}}, r"class_weight has the label 3, which is none of the classes \[0 1 2\]"),
+        ({"class_weight": {1: -1.0}}, r"class_weight\[1\] must be a finite number of at least 0, got -1"),
+        ({"class_weight": {1: np.nan}}, r"class_weight\[1\] must be a finite number"),
+        ({"class_weight": {0: 0, 1: 0, 2: 0}}, r"class_weight is zero for every label of y"),
     ],
 )
 def test_options_are_checked_in_fit(blobs, options, words):

@@ -7,12 +7,13 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 import gradring as gr
 from gradring import checkpoint
+from gradring.choices import OptimizerName
 from gradring.cli.data import Task, check_folder, task
 from gradring.cli.inputs import require_other
 from gradring.cli.output import say
@@ -20,7 +21,8 @@ from gradring.model_file import notes_of
 
 __all__ = ["add_to"]
 
-_OPTIMIZERS = ("adamw", "adam", "sgd")
+# By what an optimizer's default rate is Adam's: plain gradients need larger steps than normalised ones, signs smaller ones.
+_RATES = {"sgd": 30.0, "lion": 0.2}
 
 
 def add_to(commands: Any) -> None:
@@ -59,7 +61,7 @@ def add_to(commands: Any) -> None:
     model.add_argument("--lr", type=_positive, help="the learning rate to begin with; it falls to 0 along a cosine")
     model.add_argument("--weight-decay", type=_not_negative)
     model.add_argument(
-        "--optimizer", choices=_OPTIMIZERS, default="adamw", help="(default: adamw; sgd has momentum 0.9)"
+        "--optimizer", choices=get_args(OptimizerName), default="adamw", help="(default: adamw; sgd has momentum 0.9)"
     )
     model.add_argument(
         "--threads", type=_threads, default="auto", help="threads of one step (default: chosen by measuring)"
@@ -159,12 +161,17 @@ def _mlp(job: Task, hidden: tuple[int, ...]) -> gr.nn.Sequential:
 
 def _optimizer(options: argparse.Namespace, job: Task, steps: int) -> gr.optim.Optimizer:
     decay = _or(options.weight_decay, job.weight_decay)
-    # Plain gradients need a larger step than Adam's normalised ones. Thirty times is a usual factor.
-    lr = _or(options.lr, job.lr * (30 if options.optimizer == "sgd" else 1))
-    rate = gr.optim.schedule.cosine(lr, steps)
-    if options.optimizer == "sgd":
-        return gr.optim.SGD(rate, momentum=0.9, weight_decay=decay / 100)
-    return gr.optim.AdamW(rate, weight_decay=decay) if options.optimizer == "adamw" else gr.optim.Adam(rate)
+    factor = _RATES.get(options.optimizer, 1.0)
+    rate = gr.optim.schedule.cosine(_or(options.lr, job.lr * factor), steps)
+    match options.optimizer:
+        case "sgd":
+            return gr.optim.SGD(rate, momentum=0.9, weight_decay=decay / 100)
+        case "lion":  # its decay is multiplied by the rate
+            return gr.optim.Lion(rate, weight_decay=decay / factor)
+        case "adamw":
+            return gr.optim.AdamW(rate, weight_decay=decay)
+        case name:
+            return gr.optim.Adam(rate) if name == "adam" else gr.optim.RMSprop(rate)
 
 
 def _or(value: Any, default: Any) -> Any:

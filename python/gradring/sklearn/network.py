@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from gradring import callbacks, nn, optim
 from gradring.arguments import choice, real, whole
-from gradring.choices import LossName
+from gradring.choices import Activation, LossName, OptimizerName
 from gradring.trainer import Trainer
 
 __all__ = ["Network", "moments"]
@@ -21,7 +21,6 @@ __all__ = ["Network", "moments"]
 Array = NDArray[Any]
 _BLOCK = 64  # samples that are predicted together
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-_OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
 class Network(BaseEstimator):
@@ -29,6 +28,7 @@ class Network(BaseEstimator):
     scikit-learn demands."""
 
     _loss: LossName
+    _least_batch = 1  # of batch_size="auto"
     _state: dict[str, Any] | None
     model_: nn.Layer
 
@@ -36,11 +36,11 @@ class Network(BaseEstimator):
         self,
         hidden: Sequence[int] = (100,),
         *,
-        activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu",
+        activation: Activation = "relu",
         dropout: float = 0.0,
         epochs: int = 100,
         batch_size: int | Literal["auto"] = "auto",
-        optimizer: Literal["adamw", "adam", "sgd"] | optim.Optimizer = "adamw",
+        optimizer: OptimizerName | optim.Optimizer = "adamw",
         lr: float = 3e-3,
         weight_decay: float = 1e-2,
         scale: bool = True,
@@ -86,15 +86,17 @@ class Network(BaseEstimator):
     def _outputs(self) -> int:
         raise NotImplementedError
 
+    def _weighted(self, y: Array, weight: Array | None) -> Array | None:
+        """The weight of each sample, with what its target says of it."""
+        return weight
+
     # Training
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         x, y = self._data(X, y, reset=True)
-        weight = _weights(sample_weight, x)
-        if weight is not None:  # leave out samples of weight 0, so that the validation part has others
-            counts = weight > 0
-            x, y, weight = x[counts], y[counts], weight[counts]
+        x, y, weight = _counted(x, y, _weights(sample_weight, x))
         self._learn_target(y, weight)
+        x, y, weight = _counted(x, y, self._weighted(y, weight))
         self._make(x, weight)
         trainer = self._trainer_of(self._optimizer())
         fields = self._fields(x, y, weight)
@@ -117,6 +119,8 @@ class Network(BaseEstimator):
         weight = _weights(sample_weight, x)
         if first:
             self._learn_target(y, weight)
+        weight = self._weighted(y, weight)
+        if first:
             self._make(x, weight)
         trainer = self.__dict__.get("_trainer")
         if trainer is None:
@@ -128,7 +132,7 @@ class Network(BaseEstimator):
         samples = len(data[0])
         size: Any = self.batch_size
         if isinstance(size, str) and size == "auto":
-            size = min(64, max(samples // 10, 1))
+            size = min(64, max(samples // 10, self._least_batch))
         self.history_ = trainer.fit(
             data, epochs, validate=check, batch_size=size, callbacks=listeners, verbose=bool(self.verbose)
         )
@@ -183,10 +187,13 @@ class Network(BaseEstimator):
     def _optimizer(self) -> optim.Optimizer:
         if isinstance(self.optimizer, optim.Optimizer):
             return self.optimizer
-        kind = choice(type(self).__name__, "optimizer", self.optimizer, _OPTIMIZERS, "or give one of gr.optim")
-        if kind == "adamw":
-            return optim.AdamW(self.lr, weight_decay=self.weight_decay)
-        return optim.Adam(self.lr) if kind == "adam" else optim.SGD(self.lr, momentum=0.9)
+        names = get_args(OptimizerName)
+        kind = choice(type(self).__name__, "optimizer", self.optimizer, names, "or give one of gr.optim")
+        if kind in ("adamw", "lion"):
+            return (optim.AdamW if kind == "adamw" else optim.Lion)(self.lr, weight_decay=self.weight_decay)
+        if kind == "sgd":
+            return optim.SGD(self.lr, momentum=0.9)
+        return optim.Adam(self.lr) if kind == "adam" else optim.RMSprop(self.lr)
 
     def _parts(self, targets: Array) -> tuple[Array, Array]:
         """Which samples train, and which decide when to stop."""
@@ -241,6 +248,14 @@ def _weights(sample_weight: Any, x: Array) -> Array | None:
         return None
     weight: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
     return weight
+
+
+def _counted(x: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
+    """The samples without those that count for nothing, so that no part for validation has nothing else."""
+    if weight is None:
+        return x, y, None
+    counts = weight > 0
+    return x[counts], y[counts], weight[counts]
 
 
 def moments(table: Array, weight: Array | None) -> tuple[Array, Array]:

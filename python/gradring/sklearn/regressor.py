@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
 from gradring.sklearn.network import Network, moments
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Regressor"]
 
@@ -30,15 +33,15 @@ class Regressor(RegressorMixin, Network):
 
     _loss = "mse"
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on samples (N, features) with targets (N,) or (N, k), from the beginning. Samples count by their weights."""
-        made: Regressor = self._fit(X, y, sample_weight)
-        return made
+        self._fit(X, y, sample_weight)
+        return self
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One epoch over these samples. The first call decides how features and targets are scaled."""
-        made: Regressor = self._fit_part(X, y, sample_weight, first=not self._begun)
-        return made
+        self._fit_part(X, y, sample_weight, first=not self._begun)
+        return self
 
     def predict(self, X: Any) -> Array:
         """The predicted numbers of each sample: (N,), or (N, k) if the training's targets were (N, k)."""
