@@ -89,6 +89,8 @@ def _converted(where: str, argument: str, value: Any, expected: str) -> NDArray[
     if hasattr(value, "nnz") and (hasattr(value, "toarray") or hasattr(value, "todense")):
         dense = "toarray" if hasattr(value, "toarray") else "todense"
         raise TypeError(f"{label} is a sparse {kind}: give {argument}.{dense}(), a batch at a time if it is large")
+    if hasattr(value, "collect_schema") and hasattr(value, "collect") and not hasattr(value, "to_numpy"):
+        raise TypeError(f"{label} is a {kind}, whose rows are not computed yet: give {argument}.collect()")
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):
         return _frame(label, value)
     if hasattr(value, "to_numpy") and hasattr(value, "dtype"):
@@ -145,7 +147,9 @@ def _tensor(label: str, value: Any) -> Any:
 def _frame(label: str, frame: Any) -> NDArray[Any]:
     """Convert a DataFrame to an array of its columns, if all are numbers."""
     whole = np.asarray(frame.to_numpy())
-    if whole.dtype.kind in "fiub":
+    # Beside columns of numbers, polars gives dates as the numbers that stand for them.
+    stand = any(getattr(dtype, "is_temporal", bool)() for dtype in getattr(frame, "schema", {}).values())
+    if whole.dtype.kind in "fiub" and not stand:
         return whole
     if hasattr(frame, "iloc"):
         columns = [(name, frame.iloc[:, number]) for number, name in enumerate(frame.columns)]
@@ -161,11 +165,12 @@ def _series(label: str, series: Any) -> NDArray[Any]:
     if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "fiub":
         # In a nullable column of numbers, missing values become NaN.
         array = series.to_numpy(dtype="float64", na_value=np.nan)
+    elif array.dtype.kind == "O" and str(series.dtype) == "Boolean":  # polars: likewise
+        array = series.cast(float).to_numpy()
     if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{label} has dtype {series.dtype}: must be numbers; leave it out, or encode it (pandas: get_dummies, "
-            "astype('category').cat.codes)"
-        )
+        polars = hasattr(series, "to_physical")
+        ways = "to_dummies, to_physical" if polars else "pandas: get_dummies, astype('category').cat.codes"
+        raise TypeError(f"{label} has dtype {series.dtype}: must be numbers; leave it out, or encode it ({ways})")
     return array
 
 

@@ -1,6 +1,8 @@
 """Kind 1: one entry point for arrays. A table of objects and entry points, whose rows are uniform."""
 
 import array
+import datetime
+import importlib.util
 
 import numpy as np
 import pytest
@@ -78,8 +80,28 @@ def mixed_frame(values, folder):
     return pandas.DataFrame({**columns, "d": pandas.array(values[:, 3], dtype="Int64")})
 
 
+def polars():
+    return pytest.importorskip("polars")
+
+
+def pyarrow():
+    return pytest.importorskip("pyarrow")
+
+
 def polars_frame(values, folder):
-    return pytest.importorskip("polars").DataFrame({c: values[:, i] for i, c in enumerate("abcd")})
+    return polars().DataFrame({c: values[:, i] for i, c in enumerate("abcd")})
+
+
+def polars_mixed_frame(values, folder):
+    kinds = (polars().Int8, polars().Float32, polars().Int64, polars().Float64)
+    return polars_frame(values, folder).select(
+        polars().col(c).cast(kind) for c, kind in zip("abcd", kinds, strict=True)
+    )
+
+
+def pandas_on_pyarrow(values, folder):
+    pandas, _ = pytest.importorskip("pandas"), pyarrow()
+    return pandas.DataFrame({c: pandas.array(values[:, i], "int64[pyarrow]") for i, c in enumerate("abcd")})
 
 
 def requires_grad(values, folder):
@@ -119,6 +141,12 @@ OTHERS = {
     "a list of ints": lambda v, f: v.tolist(),
     "a mixed DataFrame": mixed_frame,
     "polars": polars_frame,
+    "a polars frame of several dtypes": polars_mixed_frame,
+    "polars, rows as arrays": lambda v, f: polars().Series(
+        v.astype(float).tolist(), dtype=polars().Array(polars().Float64, 4)
+    ),
+    "pyarrow": lambda v, f: pyarrow().table({c: v[:, i] for i, c in enumerate("abcd")}),
+    "pandas on pyarrow": pandas_on_pyarrow,
 }
 
 
@@ -180,6 +208,15 @@ def sparse():
     return pytest.importorskip("scipy.sparse").csr_matrix(WHOLE.astype(np.float32))
 
 
+def dates(count=24):
+    return [datetime.date(2020, 1, 1) + datetime.timedelta(day) for day in range(count)]
+
+
+def date_frame():
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"a": [1.0] * 24, "day": pandas.to_datetime(dates())})
+
+
 def text_frame():
     pandas = pytest.importorskip("pandas")
     return pandas.DataFrame({"a": [1.0] * 24, "colour": ["red"] * 24})
@@ -202,6 +239,21 @@ REFUSED = {
     "a set": (lambda: {1.0, 2.0}, "is a set"),
     "None": (lambda: None, "is a NoneType"),
     "a column of texts": (text_frame, "column 'colour' has dtype"),
+    "a column of dates": (date_frame, "column 'day' has dtype datetime64"),
+    "categories": (
+        lambda: pytest.importorskip("pandas").Series(["a", "b"] * 12, dtype="category"),
+        "category.*cat.codes",
+    ),
+    "polars, texts": (
+        lambda: polars().DataFrame({"a": [1] * 24, "b": ["x"] * 24}),
+        "column 'b' has dtype String.*to_dummies",
+    ),
+    "polars, dates": (lambda: polars().DataFrame({"a": [1] * 24, "day": dates()}), "column 'day' has dtype Date"),
+    "polars, categories": (lambda: polars().Series(["a"] * 24, dtype=polars().Categorical), "Categorical.*to_physical"),
+    "polars, lazy": (lambda: polars().LazyFrame({"a": [1.0] * 24}), r"LazyFrame.*\.collect\(\)"),
+    "polars, lists": (lambda: polars().Series([[1, 2], [3]] * 12), r"dtype List\(Int64\): must be numbers"),
+    "pyarrow, texts": (lambda: pyarrow().array(["a"] * 24), "dtype object"),
+    "pyarrow, dates": (lambda: pyarrow().array(dates()), "difference to some date"),
 }
 REFUSING = {name: POINTS[name] for name in ("fit", "fit, named", "evaluate", "validate", "step", "predict", "a layer")}
 
@@ -267,7 +319,21 @@ def test_labels_of_every_form():
     forms = [Y.tolist(), torch.tensor(Y), Y.astype(np.int8), Y.astype(">i4"), Y[:, None], Method(Y)]
     if pandas := pytest.importorskip("pandas"):
         forms += [pandas.Series(Y), pandas.Series(Y, dtype="Int64"), pandas.DataFrame({"label": Y})]
+    if importlib.util.find_spec("polars"):
+        forms += [polars().Series(Y), polars().Series(Y, dtype=polars().UInt8), polars().DataFrame({"label": Y})]
+    if importlib.util.find_spec("pyarrow"):
+        forms += [pyarrow().array(Y), pyarrow().chunked_array([Y[:5], Y[5:]])]
     for labels in forms:
         assert trainer().evaluate((WHOLE, labels)) == want
         made = trainer()
         assert made.step(WHOLE, labels) == trainer().step(WHOLE, Y)
+
+
+def test_what_is_missing_in_a_table_is_nan():
+    pandas = pytest.importorskip("pandas")
+    tables = [pandas.DataFrame({"a": pandas.array([1, None], "Int64"), "b": pandas.array([None, True], "boolean")})]
+    if importlib.util.find_spec("polars"):
+        tables.append(polars().DataFrame({"a": [1, None], "b": [None, True]}))
+    for table in tables:
+        (x,) = next(iter(gr.Loader((table,), 2)))
+        np.testing.assert_array_equal(x, [[1, np.nan], [np.nan, 1]])
