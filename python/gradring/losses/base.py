@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.arguments import choice
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ClassWeight", "Loss", "Native", "Reduction", "balanced", "numbers"]
 
@@ -54,7 +57,7 @@ class Loss(ABC):
         ``ValueError``."""
         return y
 
-    def with_class_weight(self, weights: Any) -> Loss:
+    def with_class_weight(self, weights: Any) -> Self:
         """This loss with a weight for each class: a dict by class number, or an array. ``TypeError`` for a loss without
         classes."""
         raise TypeError(
@@ -62,7 +65,7 @@ class Loss(ABC):
             "weight of each sample instead, as the field 'weight'"
         )
 
-    def for_outputs(self, shape: tuple[int, ...]) -> Loss:
+    def for_outputs(self, shape: tuple[int, ...]) -> Self:
         """This loss for outputs of ``shape``, whose first axis is the samples. ``ValueError`` if the two do not fit."""
         return self
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from gradring.losses.base import Loss, Native, Reduction, numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BinaryCrossEntropy"]
 
@@ -51,7 +54,7 @@ class BinaryCrossEntropy(Loss):
         attributes = {} if self.reduction == "mean" else {"reduction": "sum"}
         return Native("binary_cross_entropy", attributes, constants)
 
-    def with_class_weight(self, weights: Any) -> BinaryCrossEntropy:
+    def with_class_weight(self, weights: Any) -> Self:
         if self.pos_weight is not None:
             raise ValueError("[Trainer] class_weight and BinaryCrossEntropy(pos_weight=) are both given: leave one out")
         if isinstance(weights, Mapping):
@@ -64,7 +67,7 @@ class BinaryCrossEntropy(Loss):
             raise ValueError(f"[Trainer] class_weight must have the weights of 0 and of 1, got {len(found)} numbers")
         return replace(self, _by_class=found)
 
-    def for_outputs(self, shape: tuple[int, ...]) -> BinaryCrossEntropy:
+    def for_outputs(self, shape: tuple[int, ...]) -> Self:
         columns = math.prod(shape[1:])
         if self._by_class is not None and columns != 1:
             raise ValueError(

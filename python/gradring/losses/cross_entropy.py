@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradring.arguments import real, whole
 from gradring.losses.base import Loss, Native, Reduction, numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["CrossEntropy"]
 
@@ -69,7 +72,7 @@ class CrossEntropy(Loss):
             )
         return y
 
-    def with_class_weight(self, weights: Any) -> CrossEntropy:
+    def with_class_weight(self, weights: Any) -> Self:
         if self.weight is not None:
             raise ValueError("[Trainer] class_weight and CrossEntropy(weight=) are both given: leave one of them out")
         if not isinstance(weights, Mapping):
@@ -81,7 +84,7 @@ class CrossEntropy(Loss):
             raise ValueError("[Trainer] class_weight is an empty dict: give the weight of at least one class, or None")
         return replace(self, _by_class=tuple(weights.items()))
 
-    def for_outputs(self, shape: tuple[int, ...]) -> CrossEntropy:
+    def for_outputs(self, shape: tuple[int, ...]) -> Self:
         if len(shape) != 2:
             raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
         classes = shape[-1]

@@ -268,7 +268,7 @@ class Layer(Settled):
 
     _native: ClassVar[tuple[str, ...]] = ("_store", "_forward")
 
-    def __copy__(self) -> Layer:
+    def __copy__(self) -> Self:
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
         return made

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arrays import as_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Params"]
 
@@ -42,7 +45,7 @@ class Params(dict[str, NDArray[Any]]):
         for name, value in new.items():
             self[name] = value
 
-    def __ior__(self, other: Any) -> Params:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
         self.update(other)
         return self
 

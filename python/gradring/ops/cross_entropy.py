@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.choices import Reduction
 from gradring.ops._declare import declare
 from gradring.ops._eager import SCHEMAS, eager
 
@@ -30,7 +31,7 @@ def softmax_cross_entropy(
     weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "sample",
+    reduction: Reduction = "sample",
     out: Array | None = None,
 ) -> Any:
     """``log(sum(exp(logits))) - logits[label]`` for each row: the cross entropy of the softmax with a class number, or with a
@@ -73,7 +74,7 @@ def softmax_cross_entropy_vjp(
     weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "sample",
+    reduction: Reduction = "sample",
     out: Array | None = None,
 ) -> Array:
     """``(softmax(logits) - one_hot(labels)) * dlosses``: the gradient of softmax_cross_entropy by the logits.

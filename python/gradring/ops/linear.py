@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.choices import Activation
 from gradring.ir import Node
 from gradring.ops._declare import Tape, declare
 from gradring.ops._eager import eager
@@ -30,7 +31,7 @@ def linear(
     w: ArrayLike,
     b: ArrayLike | None = None,
     *,
-    activation: str | None = None,
+    activation: Activation | None = None,
     out: Array | None = None,
     pre: Array | None = None,
 ) -> Array:
@@ -66,7 +67,7 @@ def linear_vjp(
     w: ArrayLike,
     y_or_pre: ArrayLike | None = None,
     *,
-    activation: str | None = None,
+    activation: Activation | None = None,
     need_dx: bool = True,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
 ) -> tuple[Array | None, Array, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.choices import Reduction
 from gradring.ops._declare import declare
 from gradring.ops._eager import SCHEMAS, eager
 
@@ -32,7 +33,7 @@ def mse(
     target: ArrayLike,
     *,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Any:
     """The mean of ``(pred - target) ** 2``.
@@ -66,7 +67,7 @@ def mse_vjp(
     target: ArrayLike,
     *,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Array:
     """The gradient of mse by pred: ``2 * (pred - target) / pred.size * dloss``.
@@ -99,7 +100,7 @@ def binary_cross_entropy(
     pos_weight: ArrayLike | None = None,
     class_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Any:
     """The mean of ``-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x))`` for logits x and targets t, in the form that neither
@@ -135,7 +136,7 @@ def binary_cross_entropy_vjp(
     pos_weight: ArrayLike | None = None,
     class_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Array:
     """The gradient of binary_cross_entropy by the logits: ``(sigmoid(logits) - targets) / logits.size * dloss``.
@@ -160,7 +161,7 @@ def mae(
     target: ArrayLike,
     *,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Any:
     """The mean of ``|pred - target|``.
@@ -186,7 +187,7 @@ def mae_vjp(
     target: ArrayLike,
     *,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Array:
     """The gradient of mae by pred: ``sign(pred - target) / pred.size * dloss``; 0 where they are equal.
@@ -212,7 +213,7 @@ def huber(
     *,
     delta: float = 1.0,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Any:
     """The mean of ``d ** 2 / 2`` where ``d = |pred - target|`` is at most delta, and of ``delta * (d - delta / 2)`` beyond.
@@ -240,7 +241,7 @@ def huber_vjp(
     *,
     delta: float = 1.0,
     sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     out: Array | None = None,
 ) -> Array:
     """The gradient of huber by pred: ``clip(pred - target, -delta, delta) / pred.size * dloss``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -13,6 +13,9 @@ from gradring.arguments import flag, whole
 from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for
 from gradring.transforms._base import dtype_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Native", "Python"]
 
@@ -107,10 +110,10 @@ class Python(_Function):
             raise TypeError(f"[Python] fn is a {type(fn).__name__}, not callable")
         self.fn, self.rng = fn, flag("Python", "rng", rng)
 
-    def __copy__(self) -> Python:
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: Any) -> Python:
+    def __deepcopy__(self, memo: Any) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
