@@ -147,6 +147,7 @@ BELOW = {
     "arguments",
     "arrays",
     "attributes",
+    "choices",
     "errors",
     "hooks",
     "options",
