@@ -88,7 +88,7 @@ class Session(SessionState):
         self._programs.trace(on)
 
     def _stop_fast_path(self) -> None:
-        if len(self.names) == 2:  # nothing matches at first: no array has an axis of -1 elements
+        if len(self.names) == 2:  # -1 matches no array, so no call takes the fast path
             _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
 
     def _given(self, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
