@@ -13,7 +13,7 @@ struct StepScalars {
   const double* weight = nullptr;
   double lr_value = 0, scale_value = 1;
   int64_t number_value = 1;
-  int64_t which = 0;  // of the record's rates; 0: lr
+  int64_t which = 0;  // an index into the record's rates; 0 means lr
 
   // As learning_rate of learning_rate.h.
   __device__ double rate(const StepRecord* step) const {

@@ -27,7 +27,7 @@ struct AdamArguments {
   double eps = 1e-8;
   double weight_decay = 0;
   bool decoupled = false;  // adamw
-  double grad_scale = 1;   // clipping, 1 / count
+  double grad_scale = 1;   // the clip factor / the samples' total weight
   T* vmax = nullptr;       // AMSGrad; may be null
 };
 

@@ -59,7 +59,7 @@ void cross_entropy(Random& random, Trial& t) {
   loss_options(random, t, shape[0]);
   t.complete(random);
   if (chance(random, 5)) t.spoil(random, "x");
-  if (soft) t.tolerance *= 4;  // sums over all classes of terms of either sign
+  if (soft) t.tolerance *= 4;  // each value sums terms of both signs over all classes
 }
 
 void pointwise(Random& random, Trial& t) {

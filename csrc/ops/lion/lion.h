@@ -21,7 +21,7 @@ struct LionArguments {
   double beta1 = 0.9;
   double beta2 = 0.99;
   double weight_decay = 0;
-  double grad_scale = 1;  // clipping, 1 / count
+  double grad_scale = 1;  // the clip factor / the samples' total weight
 };
 
 template <class T>

@@ -25,7 +25,7 @@ struct RmspropArguments {
   double eps = 1e-8;
   double momentum = 0;
   double weight_decay = 0;
-  double grad_scale = 1;  // clipping, 1 / count
+  double grad_scale = 1;  // the clip factor / the samples' total weight
 };
 
 template <class T>

@@ -21,7 +21,7 @@ struct SgdArguments {
   double momentum = 0;
   bool nesterov = false;
   double weight_decay = 0;
-  double grad_scale = 1;  // clipping, 1 / count
+  double grad_scale = 1;  // the clip factor / the samples' total weight
 };
 
 template <class T>
