@@ -144,6 +144,31 @@ TEST_CASE("arrays of some megabytes have the reference's bits, with huge pages a
   }
 }
 
+TEST_CASE("all_reduce among many ranks, of whose places in staging memory each is smaller than a cache line") {
+  constexpr int kRanks = 70;
+  const int segment = ControlBlock::create(kRanks, 4096);
+  std::vector<int> data;
+  for (int rank = 0; rank < kRanks; ++rank) data.push_back(OwnSegment::create());
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const std::vector<int> none(kRanks, -1);
+      const auto group = Group::join(segment, rank, kRanks, 0, none, data, seconds(50));
+      bool same = true;
+      for (const Kind kind : {Kind::kPrivate, Kind::kStrided, Kind::kMixed}) {
+        same = reduces(*group, Element::kFloat64, Reduction::kMean, 701, kind, 3) && same;
+        same = reduces(*group, Element::kInt8, Reduction::kSum, 4501, kind, 4) && same;
+      }
+      good.fetch_add(same, std::memory_order_relaxed);
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(good.load(std::memory_order_relaxed) == kRanks);
+  close(segment);
+  for (const int fd : data) close(fd);
+}
+
 TEST_CASE("all_reduce refuses weights that add up to nothing, on every rank, and goes on") {
   std::atomic<int> refused{0}, fine{0};
   on_threads(2, [&](Group& group) {
