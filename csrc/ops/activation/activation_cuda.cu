@@ -23,7 +23,8 @@ struct Vjp {
 };
 
 Activation kind_of(const OpCall& call) noexcept {
-  return integer(call, "approximate") != 0 ? Activation::kGeluErf : static_cast<Activation>(integer(call, "activation"));
+  return integer(call, "approximate") != 0 ? Activation::kGeluErf
+                                           : static_cast<Activation>(integer(call, "activation"));
 }
 
 template <template <Activation, class> class Formula, int kIn, class T>
