@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,7 @@ from numpy.typing import NDArray
 from gradring.errors import NonFinite
 from gradring.graph.plan import Plan
 
-__all__ = ["bad_number", "fault_error", "id_error"]
-
-
-def bad_number(fields: Sequence[NDArray[Any]], samples: NDArray[Any], names: Sequence[str] = "xy") -> str:
-    """A text that says where the first NaN or infinity of these samples is; empty if there is none."""
-    for name, array in zip(names, fields, strict=False):
-        if array.dtype.kind != "f" or not len(samples):
-            continue
-        rows = np.asarray(array[samples]).reshape(len(samples), -1)
-        bad = np.argwhere(~np.isfinite(rows))
-        if len(bad):
-            row, column = map(int, bad[0])
-            return f"{name} of sample {int(samples[row])} is {rows[row, column]} in column {column}"
-    return ""
+__all__ = ["fault_error", "id_error"]
 
 
 def id_error(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["LoaderFields"]
 
@@ -19,3 +20,8 @@ class LoaderFields:
     """The shape of a full batch and the dtype of each field."""
     open: Callable[[Sequence[str]], Any]
     """Begin a pass whose fields have the given dtypes, and return it as a ``_core.Feed``."""
+    called: Callable[[int], object]
+    """Gives what the user calls a sample: its number in the source."""
+    read_again: Callable[[int, int], tuple[NDArray[Any], Sequence[NDArray[Any]] | None]]
+    """Given a batch's position in the epoch's order, and its rows: the numbers of its samples, and their fields, unless they
+    cannot be read a second time."""

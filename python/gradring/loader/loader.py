@@ -22,6 +22,7 @@ from gradring.loader.pipeline_maker import PipelineMaker
 from gradring.loader.pipelines import PipelineLease, Pipelines
 from gradring.loader.stats import LoaderStats, stats_from
 from gradring.sources import Opened
+from gradring.sources._concat import named_sample
 from gradring.sources._selection import Chosen, Part, Selection, Shared, chosen, division, folds
 from gradring.transforms import Cast
 
@@ -194,7 +195,24 @@ class Loader(Settled):
         """This epoch's batches from number ``start`` on as ``Trainer.fit`` reads them: natively. ``in_order`` means: not
         shuffled, and with the last batch."""
         looks = tuple(((self._rows, *field.shape), field.dtype) for field in self._opened.fields)
-        return LoaderFields(looks, partial(self._open_feed, start, in_order))
+        again = partial(self._read_again, in_order)
+        return LoaderFields(looks, partial(self._open_feed, start, in_order), self._called, again)
+
+    def _read_again(
+        self, in_order: bool, position: int, rows: int
+    ) -> tuple[NDArray[Any], Sequence[NDArray[Any]] | None]:
+        places = (position + np.arange(rows) * self.world_size) % self.samples
+        if self.shuffle and not in_order:
+            permutation = _core.Permutation(self.samples, self.seed, self.epoch)
+            places = np.array([permutation(int(place)) for place in places], np.int64)
+        if self._opened.python or self._skip:  # a function of the user's; rows that others have taken
+            return places, None
+        arrays = [np.empty((rows, *field.shape), field.dtype) for field in self._opened.fields]
+        try:
+            self._opened.native.read_into(places, arrays, self.seed, self.epoch)
+        except (OSError, ValueError):  # it is for an error, which must not be hidden by another one
+            return places, None
+        return places, arrays
 
     def _open_feed(self, start: int, in_order: bool, dtypes: Sequence[str]) -> Any:
         position = start * self.batch_size * self.world_size
@@ -328,6 +346,7 @@ class Loader(Settled):
             stay=stay,
             finished=self._finished,
             number=self._number,
+            called=self._called,
             samples=self.samples,
             batch_size=self._rows,
             seed=self.seed,
@@ -349,6 +368,10 @@ class Loader(Settled):
     def _number(self, sample: int) -> int:
         """The number that the source has for a sample of this loader."""
         return int(self._opened.native.numbers([sample])[0])
+
+    def _called(self, sample: int) -> object:
+        """What the user calls a sample of this loader: its number in the source, and in the part of a ``Concat``."""
+        return named_sample(self._source, self._number(sample))
 
     def _finished(self, ended: Pass) -> None:
         if _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:

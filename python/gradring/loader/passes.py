@@ -43,9 +43,10 @@ class Pass:
         stay: bool,
         finished: Callable[[Pass], None],
         number: Callable[[int], int],
+        called: Callable[[int], object],
         **order: Any,
     ) -> None:
-        self.lease, self.stay, self._number = lease, stay, number
+        self.lease, self.stay, self._number, self._called = lease, stay, number, called
         self._timeout, self._finished, self._order = timeout, finished, order
         self._pid = os.getpid()
         self._restarted_at = 0.0
@@ -102,8 +103,8 @@ class Pass:
     def failed(self, stripe: int, batch: int, sample: int, code: int, message: str) -> None:
         """A worker failed at the next batch."""
         pipeline = self.lease.pipeline
-        sample = self._number(sample) if sample >= 0 else sample
-        where = f"sample {sample} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
+        called, sample = (self._called(sample), self._number(sample)) if sample >= 0 else ("", sample)
+        where = f"sample {called} (batch {batch} of this pass)" if sample >= 0 else f"batch {batch} of this pass"
         if code in (_PYTHON, _PYTHON_EXIT):
             error: BaseException | None
             threads = self.lease.workers is None

@@ -57,6 +57,14 @@ class Fields(Protocol):
         """A ``_core.Feed`` whose fields have these dtypes."""
         ...
 
+    def called(self, sample: int) -> object:
+        """What the user calls a sample: its number in the source."""
+        ...
+
+    def read_again(self, position: int, rows: int) -> tuple[Array, Sequence[Array] | None]:
+        """The numbers of a batch's samples, and their fields; None where they cannot be read a second time."""
+        ...
+
 
 @dataclass(frozen=True)
 class Bound:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
-from gradring.graph.faults import bad_number
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.batch import WEIGHT, Bound, Fields, check_target
+from gradring.session.culprits import of_a_batch, rows_of
 from gradring.session.data import batches_of, fields_in, named_source
 from gradring.session.measured import Measured
 from gradring.session.rates import AHEAD
@@ -124,8 +124,8 @@ class Session(SessionState):
         rates = self.rates.next(self.step_count, 1)
         result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)
         if result["fault"]:
-            culprit = bad_number(bound.arrays, np.arange(rows), self.names)
-            self._fail(result, bound.fields[-1], self._batch, culprit=culprit)
+            culprits = rows_of(bound, {**result, "position": 0, "rows": rows}, {})
+            self._fail(result, of_a_batch(culprits) if self._many else culprits, bound.fields[-1], self._batch)
         loss: float = part["last_loss"]
         return loss
 
@@ -195,13 +195,7 @@ class Session(SessionState):
         return sums.result(time.perf_counter() - started)
 
     def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
-        arrays, shuffled = bound.arrays, None
-        if order.get("shuffle") and arrays:
-            shuffled = _core.Permutation(len(bound), order.get("seed", 0), order.get("epoch", 0))
-        first, rows = result["position"], result["rows"]
-        numbers = np.arange(first, first + rows) if shuffled is None else shuffled.range(first, rows)
-        batch = steps + order.get("start_batch", 0)
-        self._fail(result, arrays[-1] if arrays else None, batch, culprit=bad_number(arrays, numbers, self.names))
+        self._fail(result, rows_of(bound, result, order), bound.fields[-1], steps + order.get("start_batch", 0))
 
     def evaluate_fields(
         self,
@@ -230,11 +224,9 @@ class Session(SessionState):
             result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS, weighted, *before_it)
             sums.add(part)
             if result["fault"]:
-                arrays, batch = bound.arrays, first_batch + sums.count("steps") - before
-                first = result["position"]
-                numbers = np.arange(first, min(first + result["rows"], len(bound)))
-                found = bad_number(arrays, numbers, self.names)
-                self._fail(result, arrays[-1] if arrays else None, batch, training=False, culprit=found)
+                culprits, batch = rows_of(bound, result, {"world_size": world_size}), sums.count("steps") - before
+                culprits = of_a_batch(culprits) if many else culprits
+                self._fail(result, culprits, bound.fields[-1], first_batch + batch, training=False)
         if not many:
             sums.require_weight(bound.weight is not None)
         return sums.metrics()

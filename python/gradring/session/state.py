@@ -30,6 +30,7 @@ from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
 from gradring.session.batch import WEIGHT, Bound, bind, check_target
+from gradring.session.culprits import Rows
 from gradring.session.forward import Forward
 from gradring.session.measured import EpochSums
 from gradring.session.programs import Programs
@@ -471,7 +472,7 @@ class SessionState(BaseSession):
         if others:
             self._programs.clear()
         if result["fault"]:
-            self._fail(result, None, 0)
+            self._fail(result, None, None, 0)
 
     def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool) -> Graph:
         """The graph of a training step or an evaluation for a batch of these inputs."""
@@ -495,8 +496,9 @@ class SessionState(BaseSession):
         )
 
     def _fail(
-        self, result: Mapping[str, Any], y: Array | None, batch: int, *, training: bool = True, culprit: str = ""
+        self, result: Mapping[str, Any], rows: Rows | None, targets: Any, batch: int, *, training: bool = True
     ) -> NoReturn:
+        """Raise the error for a fault in a batch of these ``rows``, which have some of the ``targets``."""
         if result["fault"] == "callback":
             if training:
                 self.forget()  # it may have failed when a part of the group's gradients was added to
@@ -510,7 +512,11 @@ class SessionState(BaseSession):
             self.forget()  # the sums of micro-batches contain the infinite gradient
         plans = self._programs.plans.values()
         updates = self.step_count if training else None
-        raise fault_error(result, loss=self.loss.kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
+        kind, y, culprit = self.loss.kind, None, ""
+        if rows is not None:
+            y, culprit = rows.target(result, targets, kind), rows.bad_number(self.names)
+            result = rows.told(result)
+        raise fault_error(result, loss=kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
 
     def _passes(self) -> int:
         return self.draw_count

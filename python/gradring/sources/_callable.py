@@ -68,6 +68,9 @@ class Callable(Source):
         self._early: EarlyPickle | None = None
         self._learned: tuple[str, tuple[Field, ...]] | None = None  # is sent to worker processes
 
+    def function(self) -> Callable:
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_early": None}
         if self._early is not None:

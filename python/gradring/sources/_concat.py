@@ -14,7 +14,7 @@ from gradring.sources._fields import Field
 from gradring.sources._open import columns_of, map_style_source
 from gradring.sources._opened import Opened, from_columns
 
-__all__ = ["Concat"]
+__all__ = ["Concat", "named_sample"]
 
 Columns = list[tuple[Field, Any]]
 
@@ -42,6 +42,7 @@ class Concat(Source):
         if not self.parts:
             raise ValueError("[Concat] parts is empty: there must be at least one")
         self._joined: Callable | None = None
+        self._ends: list[int] = []  # the number of the first sample behind each part, once they were opened
 
     def columns(self, name: str) -> tuple[bool, Columns]:
         kind, columns = self._columns(name)
@@ -51,21 +52,42 @@ class Concat(Source):
             )
         return kind == "dict", columns
 
+    def all_columns(self, name: str) -> tuple[str, Columns]:
+        return self._columns(name)
+
     def opened(self) -> Opened:
         made = [map_style_source(part) for part in self.parts]
-        functions = [source for source in made if source is not None]
-        if not functions:
+        if all(source is None for source in made):
             kind, columns = self._columns("0")
             return from_columns(columns, kind)
-        if len(functions) < len(made):
+        joined = self._function(made)
+        if joined is None:
             number = next(number for number, source in enumerate(made) if source is None)
             raise TypeError(
                 f"[Concat] part {number} is a {type(self.parts[number]).__name__}, but others are Python functions or data "
                 "sets: give all parts as such, or none"
             )
+        return joined.opened()
+
+    def function(self) -> Callable | None:
+        return self._function([map_style_source(part) for part in self.parts])
+
+    def _function(self, made: list[Callable | None]) -> Callable | None:
+        """One function of all samples, if all parts are functions."""
+        functions = [source for source in made if source is not None]
+        if len(functions) < len(made):
+            return None
         if self._joined is None:
             self._joined = _joined(functions)
-        return self._joined.opened()
+            self._ends = list(accumulate(source.length for source in functions))
+        return self._joined
+
+    def place(self, number: int) -> tuple[int, int] | None:
+        """The part that has this sample, and the sample's number in it; None for a source that was not opened."""
+        if not 0 <= number < (self._ends or [0])[-1]:
+            return None
+        part = bisect_right(self._ends, number)
+        return part, number - (self._ends[part - 1] if part else 0)
 
     def _columns(self, name: str) -> tuple[str, Columns]:
         found = [columns_of(part, name) for part in self.parts]
@@ -78,10 +100,31 @@ class Concat(Source):
                     f"[Concat] part {number} is {other_kind} of {_said(columns)}, part 0 {kind} of {_said(first)}: all parts "
                     "must have the same fields, dtypes and shapes"
                 )
+        self._ends = list(accumulate(columns[0][1].length for _, columns in found))
         joined = []
         for place, (field, _) in enumerate(first):
             joined.append((field.delivered, _core.concat_column([columns[place][1] for _, columns in found])))
         return kind, joined
+
+
+def named_sample(source: Any, number: int) -> object:
+    """What the user calls this sample of a source: its number, and for a ``Concat`` also that in its part.
+
+    >>> import numpy as np
+    >>> both = Concat([np.arange(3), np.arange(10, 14)])
+    >>> both.opened().length, named_sample(both, 4), named_sample(np.arange(7), 4)
+    (7, '4 (number 1 of part 1)', 4)
+    """
+    within = _within(source, number)
+    return f"{number} ({within})" if within else number
+
+
+def _within(source: Any, number: int) -> str:
+    place = source.place(number) if isinstance(source, Concat) else None
+    if place is None:
+        return ""
+    part, own = place
+    return f"{_within(source.parts[part], own) or f'number {own}'} of part {part}"
 
 
 def _by_name(columns: Columns, names: list[str]) -> Columns:

@@ -38,8 +38,9 @@ def open_source(source: Any) -> Opened:
 
 def map_style_source(source: Any) -> Callable | None:
     """The source if it makes samples one by one in Python: a ``Callable``, or a data set converted to one."""
-    if isinstance(source, Callable):
-        return source
+    if isinstance(source, Source):
+        function: Callable | None = source.function()
+        return function
     return Callable(source.__getitem__, len(source)) if is_map_style(source) else None
 
 
@@ -58,11 +59,15 @@ def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
             )
         kind = "tuple" if isinstance(source, tuple) else "list"
         return _compound(kind, {str(i): part for i, part in enumerate(source)})
-    structured, columns = _columns(name, source)
-    if structured:
+    if isinstance(source, Source):
+        kind, columns = source.all_columns(name)
+    else:
+        structured, columns = _columns(name, source)
+        kind = "dict" if structured else "array"
+    if kind == "dict":
         order = list(named_first({field.name: None for field, _ in columns}))
         columns.sort(key=lambda column: order.index(column[0].name))
-    return "dict" if structured else "array", columns
+    return kind, columns
 
 
 def is_map_style(source: Any) -> bool:

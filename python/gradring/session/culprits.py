@@ -1,0 +1,84 @@
+"""Which sample a native fault is about, by the number that the user knows it by, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import _core
+from gradring.session.batch import Bound
+
+__all__ = ["Rows", "Target", "of_a_batch", "rows_of"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target of one sample, as far as it is known, by whatever number the sample is asked for."""
+
+    ndim: int  # of the targets of all samples
+    value: Any
+
+    def __getitem__(self, _: object) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The samples of a batch: their numbers for ``called``, which gives each the user's name, and their fields if they can
+    be read."""
+
+    numbers: Array
+    called: Callable[[int], object]
+    fields: tuple[Array, ...]
+
+    def bad_number(self, names: Sequence[str]) -> str:
+        """A text that says where the first NaN or infinity of these samples is; empty if there is none."""
+        for name, field in zip(names, self.fields, strict=False):
+            if field.dtype.kind != "f" or not len(field):
+                continue
+            rows = field.reshape(len(field), -1)
+            bad = np.argwhere(~np.isfinite(rows))
+            if len(bad):
+                row, column = map(int, bad[0])
+                sample = self.called(int(self.numbers[row]))
+                return f"{name} of sample {sample} is {rows[row, column]} in column {column}"
+        return ""
+
+    def told(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """The native result with the user's name of the sample that it is about."""
+        row, sample = result["row"], result["sample"]
+        if sample < 0 and 0 <= row < len(self.numbers):
+            sample = int(self.numbers[row])
+        return {**result, "sample": self.called(sample) if sample >= 0 else sample}
+
+    def target(self, result: Mapping[str, Any], targets: Any, loss: str) -> Any:
+        """The target, one of these ``targets``, of the sample that the result is about; None where nothing is known of it."""
+        row = result["row"]
+        if self.fields and 0 <= row < len(self.fields[-1]):
+            return Target(targets.ndim, self.fields[-1][row])
+        return Target(targets.ndim, None) if loss == "cross_entropy" and targets.ndim > 1 else None
+
+
+def rows_of(bound: Bound, result: Mapping[str, Any], order: Mapping[str, Any]) -> Rows:
+    """The batch that a result is about. ``order`` is that of arrays: ``shuffle``, ``seed``, ``epoch``, ``world_size``."""
+    first, count, samples = result["position"], result["rows"], len(bound)
+    if bound.feed is not None:
+        numbers, arrays = bound.feed.read_again(first, count)
+        fields = tuple(arrays[slot] for slot in bound.slots) if arrays is not None else ()
+        return Rows(numbers, bound.feed.called, fields)
+    places = (first + np.arange(count) * order.get("world_size", 1)) % samples
+    if order.get("shuffle"):
+        permutation = _core.Permutation(samples, order.get("seed", 0), order.get("epoch", 0))
+        places = np.array([permutation(int(place)) for place in places], np.int64)
+    return Rows(places, int, tuple(np.asarray(array[places]) for array in bound.arrays))
+
+
+def of_a_batch(rows: Rows) -> Rows:
+    """For a batch of many that Python makes, whose samples have no numbers but those of its rows."""
+    return replace(rows, called=lambda sample: f"{sample} of that batch")
