@@ -57,9 +57,9 @@ class Trainer(Settled):
     loss of an update, an epoch or an evaluation is then the sum of the weighted losses over the sum of the weights.
     ``class_weight`` weighs the samples of each class: a dict of weights by class number (1 for those that are not named), an
     array with one for each class, or ``"balanced"``, which makes every class count equally in the labels given to ``fit``;
-    these must be in memory. The accuracy counts samples, whatever their weight. ``metrics`` are names (``"accuracy"``,
-    ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics than the
-    accuracy make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step.
+    these must be in memory or in files. Metrics count every sample once, whatever its weight. ``metrics`` are names
+    (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics
+    than the accuracy make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
     together they make one update of the same parameters. ``accumulate`` adds the gradients of that many batches before an
     update. ``clip_norm`` scales gradients whose global norm is larger. With ``nonfinite="raise"``, a loss that is NaN or

@@ -18,6 +18,7 @@ from gradring.callbacks.states import joined, named_states, split
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
 from gradring.grouping import described, grouped_otherwise, schedules_in, sound_schedules
 from gradring.history import History
+from gradring.losses.base import numbers
 from gradring.model_file import as_notes, description
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
@@ -68,6 +69,7 @@ class TrainingState:
             "optimizer": {name: array.copy() for name, array in self.session.state.items()},
             **self.counts(),
             **({"schedules": schedules} if schedules else {}),
+            **({"class_weights": self.session.class_weights} if self.session.class_weights else {}),
             **self._unfinished(),
         }
 
@@ -97,9 +99,11 @@ class TrainingState:
             if problem:
                 raise ValueError(problem)
             measured = Measured.read(state.get("sums"), state.get("measured", {}))
+            classes = _class_weights(state.get("class_weights", ()))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {error}") from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
+        self._take_class_weights(classes)
 
     def begin_anew(self, seed: int) -> None:
         """Reset the optimizer's state, the epochs and the history. The caller has filled the parameters."""
@@ -123,6 +127,8 @@ class TrainingState:
             **described(self.session, self.optimizer),
             "history": json.dumps(self.history.metrics),
         }
+        if self.session.class_weights:
+            metadata["class_weights"] = json.dumps(self.session.class_weights)
         measured, (weight, gradients) = self._measured(), self.session.waiting()
         if measured != Measured():
             metadata["sums"] = measured.text()
@@ -158,6 +164,7 @@ class TrainingState:
                 raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
             counts, weight = self._counts_in(metadata), _weight(metadata.get("pending_weight", 0.0))
             measured = Measured.read(metadata.get("sums"), measuring)
+            classes = _class_weights(json.loads(metadata.get("class_weights", "[]")))
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
@@ -165,6 +172,7 @@ class TrainingState:
         if problem:
             raise CheckpointMismatch(f"{where}: {problem}; weights_only=True takes the parameters alone")
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
+        self._take_class_weights(classes)
         self.history, self.callback_states = history, states
         return list(tensors)
 
@@ -210,6 +218,10 @@ class TrainingState:
                 return f"tensor {name!r} is {got.shape} of {got.dtype}, expected {array.shape} of {array.dtype}"
         unknown = sorted(set(tensors) - set(wanted))
         return f"tensor {unknown[0]!r} is not in this model and its optimizer ({self.optimizer})" if unknown else ""
+
+    def _take_class_weights(self, weights: tuple[float, ...]) -> None:
+        if weights:
+            self.session.take_class_weights(weights)
 
     def _odd_group(self, pending: int, gradients: Mapping[str, Any]) -> str:
         """Why these gradients of ``pending`` batches cannot wait here for the rest of their group; empty if they can."""
@@ -266,6 +278,10 @@ def _weight(given: Any) -> float:
     if not 0 <= weight < math.inf:  # NaN fails
         raise ValueError(f"pending_weight is {weight}: must be finite and at least 0")
     return weight
+
+
+def _class_weights(given: Any) -> tuple[float, ...]:
+    return numbers("class_weights", given) if given else ()
 
 
 def _apart(tensors: Mapping[str, NDArray[Any]], prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

@@ -294,3 +294,27 @@ def test_a_state_that_is_none_is_told_and_the_run_still_ends(tmp_path):
         made.fit(TRAIN, 1, callbacks=[Old()], verbose=False)
     assert made.callbacks == () and made.epoch == 1
     made.fit(TRAIN, 1, verbose=False)
+
+
+class Remembers(gr.callbacks.Callback):
+    def __init__(self, state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = dict(state)
+
+
+def test_a_state_of_numpy_numbers_is_kept(tmp_path):
+    model = gr.nn.Linear(2, 2)
+    x, y = np.ones((4, 2), np.float32), np.zeros(4, int)
+    state = {"best": np.float32(0.5), "epoch": np.int64(3), "on": np.bool_(True)}
+    last = gr.callbacks.Checkpoint(tmp_path / "a")
+    gr.Trainer(model).fit((x, y), callbacks=[Remembers(state), last], verbose=False)
+    again = Remembers({})
+    gr.Trainer(gr.nn.Linear(2, 2)).fit((x, y), 1, callbacks=[again, last], resume=tmp_path / "a", verbose=False)
+    assert again.state == {"best": 0.5, "epoch": 3, "on": True}
+    with pytest.raises(TypeError, match=r"\[Remembers\] state_dict has the key 3: keys must be texts"):
+        gr.Trainer(gr.nn.Linear(2, 2)).fit((x, y), callbacks=[Remembers({3: 1}), last], verbose=False)

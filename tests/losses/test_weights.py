@@ -297,7 +297,7 @@ def test_balanced_needs_labels_of_every_class_in_memory():
     t = trainer(class_weight="balanced")
     with pytest.raises(ValueError, match=r"'balanced': class 2 of 3 has no sample in the training data"):
         t.fit((X, LABELS % 2), verbose=False)
-    with pytest.raises(ValueError, match=r"do not lie in memory as arrays: give class_weight as a dict"):
+    with pytest.raises(ValueError, match=r"do not lie in memory as arrays, or in files: give class_weight as a dict"):
         t.fit([(X, LABELS)], verbose=False)
     loader = gr.Loader(gr.sources.Callable(lambda i: (X[i], LABELS[i]), N, workers="threads"), 10)
     with pytest.raises(ValueError, match=r"do not lie in memory"):

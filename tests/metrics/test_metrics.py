@@ -170,8 +170,12 @@ def test_what_is_no_metric(metrics, error, words):
 def test_a_metric_that_fails_or_returns_an_array():
     with pytest.raises(TypeError, match=r"\[Trainer\] metric 'each' returned ndarray: must be a number"):
         trainer(metrics=[each]).evaluate((X, Y))
-    with pytest.raises(ZeroDivisionError):
+    words = r"\[Trainer\] metric 'lambda' raised ZeroDivisionError for {}: division by zero; predictions were \("
+    with pytest.raises(gr.GradringError, match=words.format("epoch 1")) as caught:
         trainer(metrics=[lambda p, t: 1 / 0]).fit((X, Y), verbose=False)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    with pytest.raises(gr.GradringError, match=words.format("an evaluation")):
+        trainer(metrics=[lambda p, t: 1 / 0]).evaluate([(X, Y)])
 
 
 def each(predictions, targets):

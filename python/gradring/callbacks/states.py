@@ -36,6 +36,9 @@ def named_states(callbacks: Iterable[Callback]) -> States:
         state = callback.state_dict()
         if not isinstance(state, dict):
             raise TypeError(f"[{name}] state_dict must return a dict, got {type(state).__name__}")
+        odd = [key for key in state if not isinstance(key, str)]
+        if odd:
+            raise TypeError(f"[{name}] state_dict has the key {odd[0]!r}: keys must be texts, as a file has no others")
         if state:
             states[name] = state
     return states
@@ -51,7 +54,7 @@ def split(states: States) -> tuple[States, dict[str, NDArray[Any]]]:
             if isinstance(value, np.ndarray):
                 arrays[f"{_PREFIX}{name}/{key}"] = value
             else:
-                texts[name][key] = value
+                texts[name][key] = value.item() if isinstance(value, np.generic) else value
         try:
             json.dumps(texts[name])
         except (TypeError, ValueError) as error:

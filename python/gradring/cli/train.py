@@ -38,7 +38,9 @@ def add_to(commands: Any) -> None:
     data.add_argument(
         "--y", type=Path, help="their labels (N,) of any kind, or numbers (N,) or (N, k): .npy, .npz or .csv"
     )
-    data.add_argument("--target", metavar="COLUMN", help="with --x TABLE.csv: the column that is y, by name or number")
+    data.add_argument(
+        "--target", metavar="COLUMN", help="with --x TABLE.csv: the column that is y, by its name or its number from 1"
+    )
     data.add_argument(
         "--task",
         choices=["classify", "regress"],

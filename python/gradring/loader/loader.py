@@ -22,7 +22,8 @@ from gradring.loader.pipeline_maker import PipelineMaker
 from gradring.loader.pipelines import PipelineLease, Pipelines
 from gradring.loader.stats import LoaderStats, stats_from
 from gradring.sources import Opened
-from gradring.sources._concat import named_sample
+from gradring.sources._concat import named_sample, one_field
+from gradring.sources._open import open_source
 from gradring.sources._selection import Chosen, Part, Selection, Shared, chosen, division, folds
 from gradring.transforms import Cast
 
@@ -58,7 +59,8 @@ class Loader(Settled):
 
     With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together
     they get all samples exactly once or, with ``pad=True``, each gets equally many, as with PyTorch's
-    DistributedSampler. ``drop_last`` leaves out the last batch if it is smaller than ``batch_size`` on any rank.
+    DistributedSampler. ``drop_last`` leaves out the last batch if it is smaller than ``batch_size`` on any rank;
+    ``evaluate`` and ``predict`` read every sample all the same.
 
     ``on_error="skip"`` leaves out samples that fail and counts them; ``"raise"`` raises their exception, after all earlier
     batches. A worker process that dies raises ``WorkerDied``, or is started again up to ``restart`` times, with the same
@@ -196,7 +198,7 @@ class Loader(Settled):
         shuffled, and with the last batch."""
         looks = tuple(((self._rows, *field.shape), field.dtype) for field in self._opened.fields)
         again = partial(self._read_again, in_order)
-        return LoaderFields(looks, partial(self._open_feed, start, in_order), self._called, again)
+        return LoaderFields(looks, partial(self._open_feed, start, in_order), self.called, again)
 
     def _read_again(
         self, in_order: bool, position: int, rows: int
@@ -260,6 +262,26 @@ class Loader(Settled):
             arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in self._opened.fields]
             self._opened.native.read_into(wanted, arrays, self.seed, self.epoch)
             yield arrays
+
+    def column(self, field: str | int, rows: int) -> Iterator[NDArray[Any]] | None:
+        """One field of all samples (of every rank) in their own order, ``rows`` at a time; None where a function of the user's
+        makes the samples."""
+        opened, place = self._opened, field
+        if opened.python:
+            return None
+        alone = None if self._transforms else one_field(self._source, field)
+        if alone is not None:
+            opened, place = open_source(alone).selected(self._selections), 0
+        names = [one.name for one in opened.fields]
+        index = names.index(place) if isinstance(place, str) else place
+        return self._column(opened, index, rows)
+
+    def _column(self, opened: Opened, index: int, rows: int) -> Iterator[NDArray[Any]]:
+        for first in range(0, self.samples, rows):
+            wanted = np.arange(first, min(first + rows, self.samples))
+            arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in opened.fields]
+            opened.native.read_into(wanted, arrays, self.seed, self.epoch)
+            yield arrays[index]
 
     def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
         """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
@@ -346,7 +368,7 @@ class Loader(Settled):
             stay=stay,
             finished=self._finished,
             number=self._number,
-            called=self._called,
+            called=self.called,
             samples=self.samples,
             batch_size=self._rows,
             seed=self.seed,
@@ -369,7 +391,7 @@ class Loader(Settled):
         """The number that the source has for a sample of this loader."""
         return int(self._opened.native.numbers([sample])[0])
 
-    def _called(self, sample: int) -> object:
+    def called(self, sample: int) -> object:
         """What the user calls a sample of this loader: its number in the source, and in the part of a ``Concat``."""
         return named_sample(self._source, self._number(sample))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gradring.arguments import choice
 
@@ -93,21 +93,18 @@ def numbers(where: str, given: Any) -> tuple[float, ...]:
     return tuple(array.tolist())
 
 
-def balanced(labels: NDArray[Any], classes: int) -> dict[int, float]:
-    """Weights that make every class count equally: ``samples / (classes * samples of the class)``; ``ValueError`` for a
-    class without samples.
+def balanced(counts: Sequence[int]) -> dict[int, float]:
+    """Weights by which every class counts alike, for as many samples of each class: ``samples / (classes * samples of the
+    class)``; ``ValueError`` for a class without samples.
 
-    >>> balanced(np.array([0, 0, 0, 1]), 2)
+    >>> balanced([3, 1])
     {0: 0.6666666666666666, 1: 2.0}
     """
-    if labels.dtype.kind == "f" and labels.ndim > 1 and labels.shape[1] > 1:
-        raise ValueError("[Trainer] class_weight='balanced' counts class numbers, and the targets are probabilities")
-    numbers = labels.reshape(-1)
-    counts = np.bincount(numbers[(numbers >= 0) & (numbers < classes)].astype(np.int64), minlength=classes)
-    absent = np.flatnonzero(counts == 0)
-    if absent.size:
+    classes, total = len(counts), sum(counts)
+    absent = [label for label, count in enumerate(counts) if not count]
+    if absent:
         raise ValueError(
-            f"[Trainer] class_weight='balanced': class {int(absent[0])} of {classes} has no sample in the training data, so no "
+            f"[Trainer] class_weight='balanced': class {absent[0]} of {classes} has no sample in the training data, so no "
             "weight makes it count as the others: give class_weight as a dict, or train a model of the classes that are there"
         )
-    return {label: float(counts.sum() / (classes * count)) for label, count in enumerate(counts.tolist())}
+    return {label: float(total / (classes * count)) for label, count in enumerate(counts)}

@@ -111,8 +111,13 @@ def _array(address: int, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def _result(function: str, given: Any, shape: tuple[int, ...], what: str) -> Array:
-    result = np.asarray(given)
+    try:
+        result = np.asarray(given)
+    except ValueError as error:  # rows of unequal lengths
+        raise ValueError(f"[losses.Function] {function} returned no array of shape {shape}, {what}: {error}") from error
     if result.shape != shape:
         hint = "; the mean over the samples is taken for you" if function == "forward" else ""
         raise ValueError(f"[losses.Function] {function} returned {result.shape}: must be {shape}, {what}{hint}")
+    if result.dtype.kind not in "fiub":
+        raise TypeError(f"[losses.Function] {function} returned {result.dtype}: must be real numbers, {what}")
     return result

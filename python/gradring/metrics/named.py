@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gradring.errors import GradringError
 from gradring.metrics.accuracy import Accuracy
 from gradring.metrics.base import Metric
 from gradring.metrics.mae import MAE
@@ -29,11 +30,19 @@ class Metrics:
     accuracy: bool = True
     functions: dict[str, Function] = field(default_factory=dict)
 
-    def of(self, predictions: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+    def of(self, predictions: NDArray[Any], targets: NDArray[Any], where: str = "an epoch") -> dict[str, float]:
         """The functions' values. If a function raises, the exception names it."""
         values: dict[str, float] = {}
         for name, function in self.functions.items():
-            value = function(predictions, targets)
+            try:
+                value = function(predictions, targets)
+            except Exception as error:
+                if isinstance(function, Metric):
+                    raise  # it names itself
+                raise GradringError(
+                    f"[Trainer] metric {name!r} raised {type(error).__name__} for {where}: {error}; predictions were "
+                    f"{predictions.shape} of {predictions.dtype}, targets {targets.shape} of {targets.dtype}"
+                ) from error
             try:
                 values[name] = float(value)
             except (TypeError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ class BaseSession(ABC):
     names: tuple[str, ...] = ("x", "y")  # the names of a batch's fields, the targets last
     limit: int | None = None  # the most batches of an epoch
     rates: Rates
+    class_weights: tuple[float, ...] = ()  # those of "balanced", once labels were counted
     _first = 0  # the count of passes before the epoch's first batch
     _told: tuple[int, Measured] | None = None
     listening: Callable[[], bool] | None = None  # tells during a run of fit whether a report would reach anybody
@@ -58,6 +59,9 @@ class BaseSession(ABC):
     @abstractmethod
     def restore(self, counters: Mapping[str, int]) -> None:
         """Take over counts that ``counters`` returned. No gradients wait for an update then."""
+
+    def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
+        """Take over ``class_weights`` of a checkpoint; they mean nothing where labels do not decide them."""
 
     # Gradients that wait for the rest of their group (``accumulate``)
 

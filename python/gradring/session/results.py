@@ -86,11 +86,18 @@ class Sums:
         return self.values["loss_sum"] / weight if weight else float("nan")
 
     def require_weight(self, weighted: bool) -> None:
-        """Raise ``ValueError`` if all samples that were read have the weight zero."""
-        if weighted and self.values.get("samples") and not self.values.get("loss_weight"):
+        """``ValueError`` if all samples that were read have the weight zero: their own, or that of their class."""
+        if not self.values.get("samples") or self.values.get("loss_weight"):
+            return
+        if weighted:
             raise ValueError(
                 f"[Trainer] weight: all {self.count('samples')} weights are zero, so there is nothing to "
                 "learn: leave weight out"
+            )
+        if not self._summed:
+            raise ValueError(
+                f"[Trainer] class_weight: all {self.count('samples')} samples are of classes whose weight is zero, so there is "
+                "nothing to learn or to measure: give one of these classes a weight above zero"
             )
 
     def accuracy(self) -> float | None:
@@ -158,8 +165,8 @@ class Predicted:
         count = self._before + batches
         return tuple(self._predictions[:count]), tuple(self._targets[:count])
 
-    def metrics(self) -> dict[str, float]:
-        """The metrics by name; NaN where there was no batch."""
+    def metrics(self, where: str) -> dict[str, float]:
+        """The metrics by name; NaN where there was no batch. ``where`` says for an error what they are of."""
         if not self._predictions:
             return dict.fromkeys(self._metrics.functions, float("nan"))
-        return self._metrics.of(np.concatenate(self._predictions), np.concatenate(self._targets))
+        return self._metrics.of(np.concatenate(self._predictions), np.concatenate(self._targets), where)

@@ -16,6 +16,7 @@ from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.batch import WEIGHT, Bound, Fields, check_target
+from gradring.session.class_weights import labels_of
 from gradring.session.culprits import of_a_batch, rows_of
 from gradring.session.data import batches_of, fields_in, named_source
 from gradring.session.measured import Measured
@@ -285,7 +286,11 @@ class Session(SessionState):
             # Arrays that are read where they lie have the same fields in every epoch of a fit, so bind them once.
             if bound.feed is None and not bound.copied and self.model.store.fits:
                 self._source = source, bound
-        self.settle_class_weight(bound.arrays[-1] if bound.arrays else None)
+        if bound.arrays:
+            self.settle_class_weight([bound.arrays[-1]])
+        else:
+            labels = labels_of(source, self.names) if self._plain is not None else None
+            self.settle_class_weight(*(labels or (None,)), source=source)
         source.set_epoch(epoch)
         before_step = None
         if self._metrics.functions:
@@ -310,7 +315,7 @@ class Session(SessionState):
             before_step=before_step,
             begun=True,
         )
-        return {**self._chosen(result.metrics()), **predicted.metrics()}
+        return {**self._chosen(result.metrics()), **predicted.metrics(f"epoch {epoch + 1}")}
 
     def _train_batches(
         self, source: Any, epoch: int, start: int, progress: Progress, predicted: Predicted
@@ -339,7 +344,7 @@ class Session(SessionState):
         self.flush()
         sums = self._so_far()
         sums.require_weight(done > start and len(fields) > len(self.names))
-        return {**self._chosen(sums.metrics()), **predicted.metrics()}
+        return {**self._chosen(sums.metrics()), **predicted.metrics(f"epoch {epoch + 1}")}
 
     def _so_far(self) -> Sums:
         """The sums of the epoch so far."""
@@ -360,14 +365,14 @@ class Session(SessionState):
                     places = source.names or (*self.names, WEIGHT)[: len(arrays)]
                     named = dict(zip(places, arrays, strict=True))
                     predicted.add([named[name] for name in self.names])
-            return {**self._chosen(native), **predicted.metrics()}
+            return {**self._chosen(native), **predicted.metrics("an evaluation")}
         sums = Sums(self.loss)
         for number, batch in enumerate(batches_of(source)):
             fields = fields_in(batch, self.names)
             self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
             predicted.add(fields[: len(self.names)])
         sums.require_weight(bool(sums.values) and len(fields) > len(self.names))
-        return {**(self._chosen(sums.metrics()) if sums.values else {}), **predicted.metrics()}
+        return {**(self._chosen(sums.metrics()) if sums.values else {}), **predicted.metrics("an evaluation")}
 
     def predict(self, x: Any, batch_size: int = 1024) -> Array:
         """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
@@ -30,6 +30,7 @@ from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
 from gradring.session.batch import WEIGHT, Bound, bind, check_target
+from gradring.session.class_weights import counted
 from gradring.session.culprits import Rows
 from gradring.session.forward import Forward
 from gradring.session.measured import EpochSums
@@ -97,6 +98,7 @@ class SessionState(BaseSession):
         elif class_weight is not None:
             self.loss = self.loss.with_class_weight(class_weight)
         self._settled = self._plain is None
+        self._counted: Any = None  # the source whose labels were counted
         self._classes: int | None = None  # the number of classes, once "balanced" has needed it
         self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
         self.fuse_update = fuse_update
@@ -266,6 +268,7 @@ class SessionState(BaseSession):
             yield
         finally:
             store.fits -= 1
+            self._counted = None
 
     def forget(self) -> None:
         """Drop the gradients that wait for an update, as if their batches had never been read."""
@@ -358,32 +361,43 @@ class SessionState(BaseSession):
         self._dtypes = (*reads, self.loss.target_dtype(self.dtype, target))
         self._target = (target.shape[1:], self._dtypes[-1])
 
-    def settle_class_weight(self, labels: Array | None) -> None:
-        """For "balanced": weigh the classes so that all count equally in these labels; None: the labels are not in
-        memory."""
-        if self._plain is None:
+    def settle_class_weight(
+        self, labels: Iterable[Array] | None, called: Callable[[int], object] = int, *, source: Any = None
+    ) -> None:
+        """For "balanced": weigh the classes so that all count equally in these labels, parts of a column in which ``called``
+        names a sample; None: they are not known before a batch is made. Those of a ``source`` are counted once per fit."""
+        if self._plain is None or (source is not None and source is self._counted):
             return
         if labels is None:
             raise ValueError(
                 "[Trainer] class_weight='balanced' counts the labels of the training data, and these do not lie in memory as "
-                "arrays: give class_weight as a dict or an array, one weight for each class"
+                "arrays, or in files: give class_weight as a dict or an array, one weight for each class"
             )
         if self._classes is None:
             graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
             self._classes = 2 if self._plain.kind == "binary_cross_entropy" else graph.values[output].shape[-1]
-        # Count again in each epoch, because the array may have other labels by now.
-        loss = self._plain.with_class_weight(balanced(labels, self._classes))
+        # Count arrays in memory again in each epoch, because they may have other labels by now.
+        self._weigh_classes(balanced(counted(labels, self._classes, called).tolist()))
+        self._counted = source
+
+    def _weigh_classes(self, weights: dict[int, float]) -> None:
+        if self._plain is None:
+            return
+        loss = self._plain.with_class_weight(weights)
         if loss != self.loss:
             self.loss = loss
             self._programs.clear()
             self._stop_fast_path()
-        self._settled = True
+        self.class_weights, self._settled = tuple(weights.values()), True
+
+    def take_class_weights(self, weights: Sequence[float]) -> None:
+        self._weigh_classes(dict(enumerate(weights)))
 
     def _require_settled(self) -> None:
         if not self._settled:
             raise ValueError(
-                "[Trainer] class_weight='balanced' is settled by the labels that fit is given: call fit first, or give a dict "
-                "or an array"
+                "[Trainer] class_weight='balanced' is settled by the labels that fit is given: call fit first, load a file "
+                "of a trainer that has, or give a dict or an array"
             )
 
     def _stop_fast_path(self) -> None:

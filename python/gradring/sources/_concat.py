@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from gradring.sources._fields import Field
 from gradring.sources._open import columns_of, map_style_source
 from gradring.sources._opened import Opened, from_columns
 
-__all__ = ["Concat", "named_sample"]
+__all__ = ["Concat", "named_sample", "one_field"]
 
 Columns = list[tuple[Field, Any]]
 
@@ -117,6 +117,18 @@ def named_sample(source: Any, number: int) -> object:
     """
     within = _within(source, number)
     return f"{number} ({within})" if within else number
+
+
+def one_field(source: Any, field: str | int) -> Any:
+    """The part of a source that has this field alone; None if it cannot be told apart."""
+    if isinstance(source, Concat):
+        found = [one_field(part, field) for part in source.parts]
+        return None if any(part is None for part in found) else Concat(found)
+    if isinstance(source, Mapping):
+        return source.get(field)
+    if isinstance(source, (tuple, list)) and isinstance(field, int) and field < len(source):
+        return source[field]
+    return None
 
 
 def _within(source: Any, number: int) -> str:
