@@ -47,12 +47,26 @@ function(gradring_room name)
   set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${name})
 endfunction()
 
+# gradring_kernel_flags(regex condition flags sources...): flags of a release for those sources whose names match.
+function(gradring_kernel_flags regex condition flags)
+  list(FILTER ARGN INCLUDE REGEX "${regex}")
+  # GCC takes the level of optimization from a precompiled header, whatever the command line says.
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+    COMPILE_OPTIONS "$<$<AND:$<CONFIG:Release>,${condition}>:${flags}>")
+endfunction()
+
 # gradring_isa_sources(room sources...): compiles each source once per ISA level.
 function(gradring_isa_sources room)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT GRADRING_ONE_ISA)
     set(levels base avx2 avx512)
-    # Nearly all processors have AVX2. For the others -O2 makes code that is a fifth smaller, with the same bits.
-    set(flags_base $<$<CONFIG:Release>:-O2>)
+    # Nearly all processors have AVX2. For the others the code is small, except where that would cost time (products) or leave
+    # inline functions of shared headers as functions.
+    set(flags_base $<$<CONFIG:Release>:-Os>)
+    set(at_base $<STREQUAL:$<TARGET_PROPERTY:GRADRING_LEVEL>,base>)
+    gradring_kernel_flags("^(matmul|linear|batch_norm)/|_tiles_cpu" "${at_base}" -O2 ${ARGN})
+    # Many branches that depend on no element: at -O3 GCC copies a loop for each, for code that is larger and hardly faster.
+    set(loops $<$<AND:$<CXX_COMPILER_ID:GNU>,$<NOT:${at_base}>>:-ftree-vectorize;-fvect-cost-model=dynamic;-fpeel-loops>)
+    gradring_kernel_flags("^(combine|cross_entropy|pointwise_loss)/" 1 "-O2;${loops}" ${ARGN})
   else()
     set(levels base)
   endif()
@@ -63,10 +77,15 @@ function(gradring_isa_sources room)
   set(flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512)
   foreach(level IN LISTS levels)
     add_library(gradring_${room}_${level} OBJECT ${ARGN})
+    set_target_properties(gradring_${room}_${level} PROPERTIES GRADRING_LEVEL ${level})
     target_link_libraries(gradring_${room}_${level} PRIVATE gradring_options)
     target_compile_definitions(gradring_${room}_${level} PRIVATE GRADRING_ISA_NAMESPACE=isa_${level}
                                                              GRADRING_VECTOR_BYTES=${bytes_${level}})
     target_compile_options(gradring_${room}_${level} PRIVATE ${flags_${level}} -Wno-psabi)
+    if(GRADRING_SANITIZE STREQUAL "address" AND level MATCHES "base|avx512" AND "avx2" IN_LIST levels)
+      # The levels have nearly all their code in common, and to compile checks for undefined behavior takes most of the time.
+      target_compile_options(gradring_${room}_${level} PRIVATE -fno-sanitize=undefined)
+    endif()
     if(room STREQUAL "ops")
       gradring_precompile(gradring_ops_${level} <cmath> <memory> ${CMAKE_SOURCE_DIR}/csrc/runtime/team.h
                           ${CMAKE_SOURCE_DIR}/csrc/ops/simd.h)
@@ -75,15 +94,23 @@ function(gradring_isa_sources room)
   endforeach()
 endfunction()
 
-# gradring_test(name sources...): a doctest executable linked against the rooms' objects, hidden symbols included.
+# gradring_test(name [CALM] sources...): a doctest executable linked against the rooms' objects, hidden symbols included.
+# CALM: it waits for threads and processes, so that ctest runs nothing beside it.
 function(gradring_test name)
   if(NOT GRADRING_TESTS)
     return()
   endif()
-  add_executable(${name} ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc ${ARGN})
+  cmake_parse_arguments(test "CALM" "" "" ${ARGN})
+  if(NOT TARGET gradring_test_main)
+    add_library(gradring_test_main OBJECT ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc)
+    target_link_libraries(gradring_test_main PRIVATE gradring_options)
+  endif()
+  add_executable(${name} ${test_UNPARSED_ARGUMENTS})
   get_property(rooms GLOBAL PROPERTY GRADRING_ROOMS)
-  target_link_libraries(${name} PRIVATE gradring_options ${rooms})
+  target_link_libraries(${name} PRIVATE gradring_options gradring_test_main ${rooms})
+  gradring_precompile(${name} <memory> <string> <vector> <doctest/doctest.h>)
   add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES RUN_SERIAL "${test_CALM}")
 endfunction()
 
 # gradring_op(folder [TESTS executable]): a folder of csrc/ops. Its *_cpu.cc files are compiled once per ISA level, its

@@ -18,8 +18,8 @@ struct CombineArguments {
   void* const* out = nullptr;  // like the inputs, contiguous and of any alignment
   int64_t count = 0;
   double divisor = 1;  // kMean divides the sum by it, once
-  // For two inputs and one output: combine copies each element of `next` to `room`, which is one of the inputs, right
-  // after it has read the element there. `next` and the output do not overlap.
+  // For two inputs and one output: combine copies each element of `next` to `room`, which is one of the inputs, soon
+  // after it has read the element there. Neither `next` nor `room` overlaps the output.
   const void* next = nullptr;
   void* room = nullptr;
 };

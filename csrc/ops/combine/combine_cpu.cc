@@ -9,9 +9,9 @@ namespace {
 template <class T>
 struct Plain {
   using Value = Vec<T>;
-  using Bytes = Vec<T>;  // a vector as it lies in memory
   static constexpr int kElementBytes = sizeof(T);
   static constexpr int kCount = kWidth<T>;
+  static constexpr int kAtOnce = 4;  // the number of vectors in one turn of a loop
   static GRADRING_INLINE Value load(const void* from) noexcept {
     Value v;
     __builtin_memcpy(&v, from, sizeof v);
@@ -23,9 +23,9 @@ struct Plain {
 template <Vec<float> (*kWiden)(HalfVector) noexcept, HalfVector (*kNarrow)(Vec<float>) noexcept>
 struct Half {
   using Value = Vec<float>;
-  using Bytes = HalfVector;
   static constexpr int kElementBytes = 2;
   static constexpr int kCount = kWidth<float>;
+  static constexpr int kAtOnce = 1;  // converting takes longer than what a loop adds
   static GRADRING_INLINE Value load(const void* from) noexcept {
     HalfVector h;
     __builtin_memcpy(&h, from, sizeof h);
@@ -86,7 +86,7 @@ struct Scale {
 };
 
 // Reduces kVectors whole vectors from byte `at` on. kIn and kOut are the numbers of arrays, or 0 if only g has
-// them; kRefills says whether there is a `next`, whose elements move as bytes, so that every NaN keeps its bits.
+// them; kRefills says whether there is a `next`, whose elements are only moved, so that every NaN keeps its bits.
 template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills, int kVectors>
 GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept {
   constexpr int kStep = Layout::kCount * Layout::kElementBytes;
@@ -99,7 +99,7 @@ GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept 
     for (int k = 0; k < kVectors; ++k) sum[k] = Op::apply(sum[k], Layout::load(from + k * kStep));
   }
   if constexpr (kRefills) {
-    typename Layout::Bytes next[kVectors];
+    typename Layout::Value next[kVectors];
     static_assert(sizeof next[0] == kStep);
     for (int k = 0; k < kVectors; ++k)
       __builtin_memcpy(&next[k], static_cast<const char*>(g.next) + at + k * kStep, kStep);
@@ -136,7 +136,7 @@ constexpr int64_t kLeastParted = int64_t{32} << 10, kMostParted = int64_t{1} << 
 
 template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills>
 void combine_arrays(const CombineArguments& g) noexcept {
-  constexpr int kVectors = 4;
+  constexpr int kVectors = Layout::kAtOnce;
   int64_t i = 0;
   const auto byte = [](int64_t element) { return element * Layout::kElementBytes; };
   constexpr int64_t kStep = kVectors * Layout::kCount;
@@ -151,15 +151,30 @@ void combine_arrays(const CombineArguments& g) noexcept {
   for (; i + kStep <= g.count; i += kStep) {
     combine_at<Layout, Op, Finish, kIn, kOut, kRefills, kVectors>(g, byte(i));
   }
-  for (; i + Layout::kCount <= g.count; i += Layout::kCount) {
+  for (; kVectors > 1 && i + Layout::kCount <= g.count; i += Layout::kCount) {
     combine_at<Layout, Op, Finish, kIn, kOut, kRefills, 1>(g, byte(i));
   }
   if (i < g.count) combine_tail<Layout, Op, Finish>(g, byte(i), g.count - i);
 }
 
+// Reduces a few elements at a time, and then copies the elements of `next` to where it has read: they are in the first cache.
+void refill_in_blocks(Combine run, const CombineArguments& g, int64_t element_bytes) noexcept {
+  constexpr int64_t kBlock = 4096;  // bytes
+  const auto* const first = static_cast<const char*>(g.in[0]);
+  const auto* const second = static_cast<const char*>(g.in[1]);
+  for (int64_t at = 0, all = g.count * element_bytes; at < all; at += kBlock) {
+    const int64_t bytes = all - at < kBlock ? all - at : kBlock;
+    const void* const in[] = {first + at, second + at};
+    void* const out[] = {static_cast<char*>(g.out[0]) + at};
+    run({2, 1, in, out, bytes / element_bytes, g.divisor});
+    __builtin_memcpy(static_cast<char*>(g.room) + at, static_cast<const char*>(g.next) + at,
+                     static_cast<size_t>(bytes));
+  }
+}
+
 template <class Layout, class Op, class Finish>
 void combine_any(const CombineArguments& g) noexcept {
-  if (g.next) return combine_arrays<Layout, Op, Finish, 2, 1, true>(g);
+  if (g.next) return refill_in_blocks(combine_any<Layout, Op, Finish>, g, Layout::kElementBytes);
   combine_arrays<Layout, Op, Finish, 0, 0, false>(g);
 }
 
@@ -167,8 +182,9 @@ void combine_any(const CombineArguments& g) noexcept {
 // the code small.
 template <class Layout, class Op, class Finish>
 void combine(const CombineArguments& g) noexcept {
+  if (g.next) return combine_arrays<Layout, Op, Finish, 2, 1, true>(g);
   if (g.inputs == 2 && g.outputs == 2) return combine_arrays<Layout, Op, Finish, 2, 2, false>(g);
-  if (g.inputs == 2 && g.outputs == 1 && !g.next) return combine_arrays<Layout, Op, Finish, 2, 1, false>(g);
+  if (g.inputs == 2 && g.outputs == 1) return combine_arrays<Layout, Op, Finish, 2, 1, false>(g);
   combine_any<Layout, Op, Finish>(g);
 }
 
@@ -178,8 +194,11 @@ void mean(const CombineArguments& g) noexcept {
   __builtin_memcpy(&bits, &g.divisor, sizeof bits);
   const bool power_of_two = (bits << 12) == 0 && g.divisor >= 1 && g.divisor <= 1e30;
   if (!power_of_two) return combine_any<Layout, Add, Divide>(g);
-  if constexpr (Layout::kElementBytes == 2) return combine_any<Layout, Add, Scale>(g);
-  combine<Layout, Add, Scale>(g);
+  if constexpr (Layout::kElementBytes == 2) {
+    combine_any<Layout, Add, Scale>(g);
+  } else {
+    combine<Layout, Add, Scale>(g);
+  }
 }
 
 }  // namespace

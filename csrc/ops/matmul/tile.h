@@ -198,10 +198,21 @@ struct TileTable {
   TileKernel<T> kernel[2][2][kTileVectors][kTileRows];  // [tail][rows together][vectors - 1][rows - 1]
 };
 
+// Where masked moves are as fast as others, the tiles for columns that end within a vector serve whole vectors, too, and
+// only the highest have both forms: half the code.
+#if defined(__AVX512VL__)
+inline constexpr bool kMasksAreFree = true;
+#else
+inline constexpr bool kMasksAreFree = false;
+#endif
+constexpr bool masks_whole(int rows) noexcept { return kMasksAreFree && rows < kTileRows; }
+
 template <class T, int... kRow>
 constexpr TileTable<T> make_tiles(std::integer_sequence<int, kRow...>) noexcept {
-  return {{{{{tile<T, kRow + 1, 1, false, false>...}, {tile<T, kRow + 1, 2, false, false>...}},
-            {{tile<T, kRow + 1, 1, true, false>...}, {tile<T, kRow + 1, 2, true, false>...}}},
+  return {{{{{tile<T, kRow + 1, 1, false, masks_whole(kRow + 1)>...},
+             {tile<T, kRow + 1, 2, false, masks_whole(kRow + 1)>...}},
+            {{tile<T, kRow + 1, 1, true, masks_whole(kRow + 1)>...},
+             {tile<T, kRow + 1, 2, true, masks_whole(kRow + 1)>...}}},
            {{{tile<T, kRow + 1, 1, false, true>...}, {tile<T, kRow + 1, 2, false, true>...}},
             {{tile<T, kRow + 1, 1, true, true>...}, {tile<T, kRow + 1, 2, true, true>...}}}}};
 }
@@ -212,7 +223,9 @@ inline constexpr TileTable<T> kTiles = make_tiles<T>(std::make_integer_sequence<
 // Tiles that update: a weight's gradient is x' dy, so the rows of A lie together.
 template <class T, class Update, int... kRow>
 constexpr TileTable<T> make_updating_tiles(std::integer_sequence<int, kRow...>) noexcept {
-  return {{{{}, {{tile<T, kRow + 1, 1, true, false, Update>...}, {tile<T, kRow + 1, 2, true, false, Update>...}}},
+  return {{{{},
+            {{tile<T, kRow + 1, 1, true, masks_whole(kRow + 1), Update>...},
+             {tile<T, kRow + 1, 2, true, masks_whole(kRow + 1), Update>...}}},
            {{}, {{tile<T, kRow + 1, 1, true, true, Update>...}, {tile<T, kRow + 1, 2, true, true, Update>...}}}}};
 }
 
