@@ -1,4 +1,4 @@
-// For the kernels' tests: every ISA level that this processor has, and random numbers.
+// For the kernels' tests: every ISA level that this processor and this build have, and random numbers.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +11,15 @@ namespace gradring::testing {
 
 template <class Body>
 void for_each_isa(const Body& body) {
+#ifdef GRADRING_ONE_ISA
+  body();
+#else
   const Isa before = active_isa();
   for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
     if (set_isa(isa)) body();
   }
   set_isa(before);
+#endif
 }
 
 inline std::mt19937_64& random_bits() {
