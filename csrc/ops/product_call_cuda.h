@@ -103,7 +103,7 @@ int by_activation(Activation kind, bool block, A&&... arguments) noexcept {
     GRADRING_CASE(kTanh)
     GRADRING_CASE(kSigmoid)
 #undef GRADRING_CASE
-    case Activation::kGeluErf: break;  // no choice of a product's
+    case Activation::kGeluErf: break;  // a product does not accept it
   }
   return cudaErrorInvalidValue;
 }

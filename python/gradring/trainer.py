@@ -399,7 +399,7 @@ class Trainer(Settled):
         return kind
 
     def timings(self) -> Timings:
-        """Seconds by phase since the trainer was made; printed, the bottleneck by name.
+        """Seconds per phase since the trainer was made. Its text form also names the bottleneck.
 
         Time between calls of ``step``, and its Python part, are not counted.
         """

@@ -28,8 +28,8 @@ struct Given {
   int64_t gap = 0;
   bool turned = false;
 
-  int64_t count() const;               // of elements
-  int64_t stored() const;              // of elements in memory, gaps included
+  int64_t count() const;               // the number of elements
+  int64_t stored() const;              // the same in memory, gaps included
   size_t place(size_t element) const;  // where an element lies in memory
 };
 

@@ -62,7 +62,7 @@ void run(const Lane& lane, const LinearGradientArguments<T>& g) noexcept {
     case Activation::kSilu: return gradient_with<Activation::kSilu, T>(lane, g.vjp, g.gradient);
     case Activation::kTanh: return gradient_with<Activation::kTanh, T>(lane, g.vjp, g.gradient);
     case Activation::kSigmoid: return gradient_with<Activation::kSigmoid, T>(lane, g.vjp, g.gradient);
-    case Activation::kGeluErf: return;  // no choice of linear_vjp's
+    case Activation::kGeluErf: return;  // linear_vjp does not accept it
   }
 }
 

@@ -54,7 +54,7 @@ def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
 
 
 def cases(*, full: bool, sample: int = 0) -> list[Case]:
-    """The grid of 1176 products, `sample` of them drawn at random, or a few of everyday use; 2048³ and dense layers."""
+    """All 1176 products, or `sample` random ones of them, or a few common ones; and always 2048³ and the dense layers."""
     if full or sample:
         found = [matmul_case(m, n, k, *flags) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
         if sample:

@@ -214,7 +214,7 @@ def _run(race: Race, racers: Sequence[Contender], rounds: int) -> Row:
 
 
 def _turn(worker: Worker) -> dict[str, Any]:
-    """Times one turn and measures how far apart the cores were. Repeats a turn in which far cores came near."""
+    """Times one turn and measures how far apart the cores were. Repeats a turn if far cores were asked for and moved closer."""
     for _ in range(_TRIES):
         before = core_round_trip()
         reply = worker.ask(do="time")

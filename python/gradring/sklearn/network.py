@@ -28,7 +28,7 @@ class Network(BaseEstimator):
     scikit-learn demands."""
 
     _loss: LossName
-    _least_batch = 1  # of batch_size="auto"
+    _least_batch = 1  # the least that batch_size="auto" chooses
     _state: dict[str, Any] | None
     model_: nn.Layer
 
