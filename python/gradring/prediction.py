@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradring.loader import Loader, load_npy
 
-__all__ = ["classes", "joined_rows", "prediction_inputs", "probabilities"]
+__all__ = ["classes", "joined_rows", "numbered", "prediction_inputs", "probabilities"]
 
 
 def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]) -> Iterator[Any] | None:
@@ -33,6 +33,28 @@ def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]
     ):
         return None
     return (_input(caller, batch, names) for batch in x)
+
+
+def numbered(x: Any, parts: Iterable[Any]) -> Iterator[tuple[Any, Callable[[int], object]]]:
+    """The parts of ``x``, each with what the user calls a sample by its row there."""
+    if isinstance(x, (str, os.PathLike, Mapping)):  # one part, which is all of it
+        yield from ((part, int) for part in parts)
+        return
+    first = 0
+    for number, part in enumerate(parts):
+        if isinstance(x, Loader):
+            yield part, _in_loader(x, first)
+            first += len(part[0] if isinstance(part, tuple) else part)
+        else:
+            yield part, _in_batch(number)
+
+
+def _in_loader(loader: Loader, first: int) -> Callable[[int], object]:
+    return lambda row: loader.called(loader.rank + (first + row) * loader.world_size)
+
+
+def _in_batch(number: int) -> Callable[[int], object]:
+    return lambda row: f"{row} of batch {number}"
 
 
 def _loaded(loader: Loader, batch_size: int, names: Sequence[str]) -> Iterator[Any]:

@@ -26,7 +26,7 @@ from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
 from gradring.options import Options, replicas_of
-from gradring.prediction import classes, joined_rows, prediction_inputs, probabilities
+from gradring.prediction import classes, joined_rows, numbered, prediction_inputs, probabilities
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
 from gradring.session.user import UserFunction
@@ -379,7 +379,7 @@ class Trainer(Settled):
             return (
                 self._session.predict(x, size)
                 if parts is None
-                else joined_rows(self._session.predict(part, size) for part in parts)
+                else joined_rows(self._session.predict(part, size, called) for part, called in numbered(x, parts))
             )
 
     def predict_proba(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:

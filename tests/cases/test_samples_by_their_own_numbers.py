@@ -159,3 +159,23 @@ def test_concat_of_concat_of_functions():
     mixed = gr.sources.Concat([numbers(0, 2), gr.sources.Concat([np.arange(3)])])
     with pytest.raises(TypeError, match=r"\[Concat\] part 1 is a Concat, but others are Python functions"):
         gr.Loader(mixed, 4)
+
+
+def test_predictions_name_the_sample_too():
+    ids = np.zeros((N, 2), np.int64)
+    ids[BAD, 1] = 99
+    made = gr.Trainer(gr.nn.Sequential(gr.nn.Embedding(10, 3), gr.nn.Flatten(), gr.nn.Linear(6, 3)), seed=1)
+    parts = gr.sources.Concat([ids[:30], ids[30:]])
+    part = part_with_it(gr.Loader(ids, 8).split(0.5))
+    ranked = gr.Loader(ids, 8, rank=BAD % 3, world_size=3)
+    cases = [
+        (ids, "41"),
+        (part, "41"),
+        (gr.Loader(ids, 8, indices=np.arange(N)[::-1]), "41"),
+        (gr.Loader(parts, 8), r"41 \(number 11 of part 1\)"),
+        (ranked, "41"),
+        (iter([ids[:40], ids[40:]]), "1 of batch 1"),
+    ]
+    for data, number in cases:
+        with pytest.raises(ValueError, match=rf"sample {number}: the id at place \(1,\) is 99"):
+            made.predict(data, batch_size=16)

@@ -15,7 +15,7 @@ __all__ = ["fault_error", "id_error"]
 
 
 def id_error(
-    result: Mapping[str, Any], plans: Iterable[Plan], sample: int, batch: int | None = None, training: bool = False
+    result: Mapping[str, Any], plans: Iterable[Plan], sample: object, batch: int | None = None, training: bool = False
 ) -> ValueError:
     """The error for an id that is no row of an embedding's table, in a batch of a session or in a prediction."""
     value, place = result["value"], result["place"]

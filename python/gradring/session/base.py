@@ -133,8 +133,8 @@ class BaseSession(ABC):
         """The metrics over a source; nothing is updated."""
 
     @abstractmethod
-    def predict(self, x: Any, batch_size: int = 1024) -> NDArray[Any]:
-        """The model's output for every row of ``x``."""
+    def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> NDArray[Any]:
+        """The model's output for every row of ``x``; ``called`` gives what an error calls the sample of a row."""
 
     @abstractmethod
     def timings(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,8 +42,10 @@ class Forward:
         self._inside: set[int] = set()  # the threads
         self._free: list[_Pass] = []  # a list's methods are atomic, so a thread that removes one is its only user
 
-    def __call__(self, *inputs: ArrayLike, batch_size: int = _LARGEST_BATCH) -> NDArray[Any]:
-        """The outputs for all samples, ``batch_size`` at a time."""
+    def __call__(
+        self, *inputs: ArrayLike, batch_size: int = _LARGEST_BATCH, called: Callable[[int], object] = int
+    ) -> NDArray[Any]:
+        """The outputs for all samples, ``batch_size`` at a time; ``called`` names a sample in errors by its row."""
         names = self._model.input_names
         if len(inputs) != len(names):
             raise TypeError(
@@ -60,7 +62,7 @@ class Forward:
             one = _Pass(self._model, self.store, self._lanes)
         self._inside.add(me)
         try:
-            return one.predict(inputs, batch_size)
+            return one.predict(inputs, batch_size, called)
         finally:
             self._inside.discard(me)
             self._free.append(one)
@@ -74,7 +76,9 @@ class _Pass:
         self._output: tuple[int, ...] = ()  # the shape of a row
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which the programs read the inputs
 
-    def predict(self, inputs: Sequence[ArrayLike], batch_size: int) -> NDArray[Any]:
+    def predict(
+        self, inputs: Sequence[ArrayLike], batch_size: int, called: Callable[[int], object]
+    ) -> NDArray[Any]:
         """The model's outputs for all rows of the inputs."""
         programs, dtype, names = self._programs, self._programs.dtype, self._programs.model.input_names
         arrays = [rows_contiguous(x, name, dtype) for name, x in zip(names, inputs, strict=True)]
@@ -100,7 +104,7 @@ class _Pass:
         if result["fault"] == "callback":
             programs.raise_callback()
         if result["fault"] == "id":
-            raise id_error(result, programs.plans.values(), result["position"] + result["row"])
+            raise id_error(result, programs.plans.values(), called(result["position"] + result["row"]))
         return out
 
     def _ensure(self, inputs: Mapping[str, Input]) -> None:

@@ -374,16 +374,16 @@ class Session(SessionState):
         sums.require_weight(bool(sums.values) and len(fields) > len(self.names))
         return {**(self._chosen(sums.metrics()) if sums.values else {}), **predicted.metrics("an evaluation")}
 
-    def predict(self, x: Any, batch_size: int = 1024) -> Array:
+    def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> Array:
         """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of
         them."""
         self._require_own_store()
         names = self.names[:-1]
         if len(names) == 1:
-            return self._forward(x, batch_size=batch_size)
+            return self._forward(x, batch_size=batch_size, called=called)
         if not isinstance(x, tuple):
             raise TypeError(f"[Trainer.predict] the model takes ({', '.join(names)}): give a tuple or a dict of them")
-        return self._forward(*x, batch_size=batch_size)
+        return self._forward(*x, batch_size=batch_size, called=called)
 
     def _chosen(self, metrics: dict[str, float]) -> dict[str, float]:
         return metrics if self._accuracy else {"loss": metrics["loss"]} if metrics else {}

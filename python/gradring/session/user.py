@@ -169,7 +169,7 @@ class UserSession(BaseSession):
             mean.add(result.loss, result.samples)
         return {"loss": mean.value}
 
-    def predict(self, x: Any, batch_size: int = 1024) -> NDArray[Any]:
+    def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> NDArray[Any]:
         raise TypeError("[Trainer.predict] only a trainer with a model predicts; this one has step and params")
 
     def plan(self) -> str:
