@@ -36,3 +36,27 @@ def test_targets_mean_what_they_look_like(tmp_path, capsys, case, y, kind, outpu
     if kind == "regress":
         assert np.abs(np.array(lines, float) - y.mean()).max() < 5 * y.std()
     assert repr(gr.load(tmp_path / "x.safetensors")).startswith("Sequential(Linear(5, 128), ReLU()")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--seed", "-1"], "argument --seed: expected a whole number of at least 0 and below 2**63, got '-1'"),
+        (["--seed", str(2**63)], "argument --seed: expected a whole number of at least 0 and below 2**63"),
+        (["--seed", "1.5"], "argument --seed: expected a whole number"),
+        (["--epochs", "²"], "argument --epochs: expected a number of at least 1, got '²'"),
+        (["--epochs", "9" * 5000], "argument --epochs: expected a number of at least 1"),
+        (["--threads", "٣"], "argument --threads: expected a number of at least 1, or auto"),
+    ],
+)
+def test_a_number_that_is_none_names_the_option(capsys, tmp_path, option, words):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "digits", "--out", str(tmp_path / "out"), *option])
+    assert caught.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_without_the_file_of_a_model(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
+    assert main(["predict", str(tmp_path / "none.safetensors"), "--x", str(tmp_path / "x.npy")]) == 1
+    assert "[predict] there is no file" in capsys.readouterr().err

@@ -44,6 +44,10 @@ def run(options: argparse.Namespace) -> int:
     if out is not None:
         _require_writable(out, options.overwrite)
         require_other("predict", [out], [options.x, options.model])
+    if not options.model.exists():
+        raise FileNotFoundError(
+            f"[predict] there is no file {str(options.model)!r}: give the NAME.safetensors that gradring train wrote"
+        )
     model, metadata = read_model(options.model)
     notes = notes_of(metadata)
     if not {"goal", "input"} <= notes.keys():

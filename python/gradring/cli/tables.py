@@ -202,7 +202,9 @@ def _column(command: str, path: Path, target: str, names: list[str] | None, coun
     known = f"the names are {', '.join(names[:20])}" if names is not None else "it has no names of columns"
     if count == 1 and names is not None and any(mark in names[0] for mark in ";\t|"):
         known += "; cells must be separated by commas"
-    raise ValueError(f"[{command}] {path} has no column {target!r}: {known}; a number from 1 to {count} is accepted too")
+    raise ValueError(
+        f"[{command}] {path} has no column {target!r}: {known}; a number from 1 to {count} is accepted too"
+    )
 
 
 def _present(command: str, path: Path, line: int, column: str, cell: str) -> str:

@@ -68,7 +68,7 @@ def add_to(commands: Any) -> None:
     model.add_argument(
         "--threads", type=_threads, default="auto", help="threads of one step (default: chosen by measuring)"
     )
-    model.add_argument("--seed", type=int, default=0)
+    model.add_argument("--seed", type=_seed, default=0)
     model.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -109,7 +109,9 @@ def run(options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt as error:
         trainer.save(path, notes=job.notes())
-        say(f"interrupted after {trainer.step_count} steps; {path} has them, and --resume continues from it", sys.stderr)
+        say(
+            f"interrupted after {trainer.step_count} steps; {path} has them, and --resume continues from it", sys.stderr
+        )
         return 128 + int(getattr(error, "number", 2))
     trainer.save(path, notes=job.notes())
     history.to_csv(table)
@@ -127,7 +129,9 @@ def _require_ours(options: argparse.Namespace, *paths: Path) -> None:
     """Refuse to overwrite files unless the user asked for it."""
     require_other("train", paths, (options.x, options.y))
     if options.resume and not paths[0].exists():
-        raise ValueError(f"[train] --resume: there is no file {paths[0]}; leave --resume out to start from the beginning")
+        raise ValueError(
+            f"[train] --resume: there is no file {paths[0]}; leave --resume out to start from the beginning"
+        )
     if options.resume or options.overwrite:
         return
     for path in paths:
@@ -190,10 +194,19 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+def _whole(text: str, least: int, wanted: str) -> int:
+    digits = text.isascii() and text.isdecimal() and len(text) < 20  # isdigit takes superscripts, which int refuses
+    if not digits or not least <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a {wanted}, got {text[:40]!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, "number of at least 1")
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, "whole number of at least 0 and below 2**63")
 
 
 def _number(text: str, fits: Callable[[float], bool], wanted: str) -> float:
@@ -219,8 +232,4 @@ def _share(text: str) -> float:
 
 
 def _threads(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, or auto, got {text!r}")
-    return int(text)
+    return text if text == "auto" else _whole(text, 1, "number of at least 1, or auto")
