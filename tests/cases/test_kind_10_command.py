@@ -1,6 +1,7 @@
 """Kind 10: the command says what it assumes, and keeps in the file what the assumption needs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -60,3 +61,20 @@ def test_predict_without_the_file_of_a_model(capsys, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
     assert main(["predict", str(tmp_path / "none.safetensors"), "--x", str(tmp_path / "x.npy")]) == 1
     assert "[predict] there is no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "target", "words"),
+    [
+        (b"a,a,c\n1,2,x\n3,4,y\n", "a", r"has two columns 'a': give the number of one, from 1 to 3"),
+        (b"a,b\n1,2\n3,\xe9\n", "b", r"line \d+: byte 0xe9 is no UTF-8: save the table as UTF-8 text"),
+        ("a,b\n1,2\n3,4\n".encode("utf-16"), "b", r"line \d+: byte 0xff is no UTF-8: save the table as UTF-8 text"),
+        (b"a,b\n1,2\n3,4\n", "3", r"has no column '3': .* a number from 1 to 2 is"),
+    ],
+)
+def test_tables_that_cannot_be_read(capsys, tmp_path, content, target, words):
+    (tmp_path / "t.csv").write_bytes(content)
+    out = tmp_path / "out"
+    assert main(["train", "--x", str(tmp_path / "t.csv"), "--target", target, "--out", str(out)]) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert not out.exists() or not list(out.iterdir())

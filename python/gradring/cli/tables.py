@@ -136,7 +136,7 @@ def _rows(command: str, path: Path) -> tuple[list[str] | None, Iterator[tuple[in
                     if cells:
                         yield reader.line_num, [cell.strip() for cell in cells]
             except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(f"[{command}] {path}, line {reader.line_num + 1}: {error}") from error
+                raise _unreadable(command, path, reader.line_num + 1, error) from error
 
     found = rows()
     first = next(found, None)
@@ -146,6 +146,14 @@ def _rows(command: str, path: Path) -> tuple[list[str] | None, Iterator[tuple[in
     if not any(_is_number(cell) for cell in first[1]):
         return first[1], found
     return None, _chain(first, found)
+
+
+def _unreadable(command: str, path: Path, line: int, error: Exception) -> ValueError:
+    """The error for a line that is no text, or no row of a table."""
+    why = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        why = f"byte {error.object[error.start]:#04x} is no UTF-8: save the table as UTF-8 text"
+    return ValueError(f"[{command}] {path}, line {line}: {why}")
 
 
 def labels_of_file(command: str, path: Path, samples: int) -> Array:
@@ -158,7 +166,7 @@ def labels_of_file(command: str, path: Path, samples: int) -> Array:
         try:
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"[{command}] {path}, line {reader.line_num + 1}: {error}") from error
+            raise _unreadable(command, path, reader.line_num + 1, error) from error
     if len(lines) == samples + 1:
         del lines[0]
     if not lines:
@@ -195,6 +203,8 @@ def typed(texts: Array) -> Array:
 
 
 def _column(command: str, path: Path, target: str, names: list[str] | None, count: int) -> int:
+    if names is not None and names.count(target) > 1:
+        raise ValueError(f"[{command}] {path} has two columns {target!r}: give the number of one, from 1 to {count}")
     if names is not None and target in names:
         return names.index(target)
     if target.isdecimal() and 1 <= int(target) <= count:
