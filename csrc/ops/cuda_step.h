@@ -15,13 +15,13 @@ struct StepScalars {
   int64_t number_value = 1;
   int64_t which = 0;  // an index into the record's rates; 0 means lr
 
-  // As learning_rate of learning_rate.h.
+  // The same as learning_rate() in learning_rate.h.
   __device__ double rate(const StepRecord* step) const {
     if (which > 0 && which < step->rate_count) return step->rates[which];
     return lr ? *lr : lr_value;
   }
   __device__ int64_t count() const { return number ? *number : number_value; }
-  // As gradient_scale of gradient_scale.h.
+  // The same as gradient_scale() in gradient_scale.h.
   __device__ double scale() const {
     const double total = weight ? *weight : 1.0;
     return total == 0 ? 0.0 : scale_value * (clip ? *clip : 1.0) / total;

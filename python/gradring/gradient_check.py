@@ -196,8 +196,8 @@ def _reads_integers(layer: Layer, x: Array) -> bool:
 
 def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: float, max_elements: int) -> float:
     """Trains a float64 copy with a learning rate of 0, behind a linear layer whose weight is the input: for the unit
-    matrix that layer returns its weight, so the gradient by its weight is the gradient by the input. A layer that reads
-    ids has no gradient by its input, and gets the ids themselves."""
+    matrix that layer returns its weight, so the gradient of its weight is the one of the input. A layer that reads
+    ids has no gradient with respect to its input, and gets the ids themselves."""
     from gradring import nn, optim
     from gradring.session import Session
 

@@ -84,7 +84,7 @@ def test_targets_may_have_any_shape():
             square,
             lambda d, p, t: d,
             ValueError,
-            r"\[losses.Function\] vjp returned \(41,\): must be \(41, 3\), the gradient by the outputs",
+            r"\[losses.Function\] vjp returned \(41,\): must be \(41, 3\), the gradient with respect to the outputs",
         ),
         (square, lambda d, p, t: None, ValueError, r"vjp returned \(\): must be \(41, 3\)"),
         (square, lambda d, p, t: 1 / 0, ZeroDivisionError, "division by zero"),

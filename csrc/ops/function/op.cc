@@ -64,7 +64,7 @@ constexpr Operand kOperands[] = {
 }  // namespace vjp
 
 // A loss: the function reads predictions, targets and the gradient by each sample's loss, and writes the samples'
-// losses and the gradient by the predictions. The op applies the weights and takes the mean.
+// losses and the gradient with respect to the predictions. The op applies the weights and takes the mean.
 namespace loss {
 
 enum { kPrediction, kTarget, kSampleWeight, kDlosses, kLosses, kGradient, kTotals, kAnswer };

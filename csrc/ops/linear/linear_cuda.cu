@@ -29,7 +29,7 @@ int forward(const OpCall& call, const CudaQueue& queue) noexcept {
 
 size_t forward_scratch(const OpCall&, const CudaQueue& queue) noexcept { return workspace_of(queue); }
 
-// The scratch memory has the workspace, then the dense gradient by the activation's input, then the groups' column sums.
+// The scratch memory has the workspace, then the dense gradient of the activation's input, then the groups' column sums.
 template <class T>
 int vjp(const OpCall& call, const CudaQueue& queue) noexcept {
   const Tensor &dy = operand(call, "dy"), &x = operand(call, "x"), &w = operand(call, "w");

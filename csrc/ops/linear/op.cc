@@ -1,5 +1,5 @@
 // The registration of linear and linear_vjp, and of the products that a program's backward pass is made of: linear_dx, the
-// gradient by the input, and linear_dw, the gradient by the weight.
+// gradient with respect to the input, and linear_dw, the gradient with respect to the weight.
 #include "ops/activation/names.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/parts.h"

@@ -54,7 +54,7 @@ __device__ __forceinline__ void add_totals(LossTotals* sum, const LossTotals& mo
   sum->bad_weight = first_of(sum->bad_weight, more.bad_weight);
 }
 
-// Notes what a row counts in the mean.
+// Adds a row's weight in the mean to the totals.
 template <class W>
 __device__ __forceinline__ void note_weight(LossTotals* totals, int64_t row, W weight) {
   totals->weight += static_cast<double>(weight);

@@ -150,7 +150,7 @@ def with_loss(
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
 ) -> Graph:
-    """Add the target input, the loss, if asked its gradient by the output, and the check of the step.
+    """Add the target input, the loss, its gradient with respect to the output if asked for, and the step's check.
 
     ``loss`` is one of ``gr.losses``, or the name of an op. ``sums`` leaves the gradient undivided by the batch's size, for
     batches whose gradients are added up. ``target`` is the shape of a row of the targets and their dtype, where a loss takes

@@ -23,7 +23,7 @@ class Function(Loss):
     """A loss whose value and derivative are Python functions of arrays.
 
     ``forward(outputs, targets)`` gives one loss for each sample, an array (N,), and ``vjp(dlosses, outputs, targets)`` the
-    gradient by the outputs, where ``dlosses`` (N,) is the gradient by the samples' losses. Weights, and the means over a
+    gradient with respect to the outputs, from ``dlosses`` (N,), the one with respect to the losses. Weights, means over a
     batch, accumulated batches or an evaluation, work as with every other loss. Targets may have any shape with a row for
     each sample; integers stay integers (int64), all else has the model's dtype. The arrays are copies, which you may
     change and keep. An exception of a function ends the step before any parameter changes, and ``fit`` raises it.
@@ -90,7 +90,7 @@ class Function(Loss):
                 if len(addresses) > 4:
                     dlosses = _array(addresses[2], samples, real).copy()
                     gradient = vjp(dlosses, outputs, targets)
-                    made = _result("vjp", gradient, outputs_shape, "the gradient by the outputs")
+                    made = _result("vjp", gradient, outputs_shape, "the gradient with respect to the outputs")
                     _array(addresses[4], outputs_shape, real)[...] = made
                 return True
             except BaseException as error:  # raised again when the native step has ended

@@ -18,7 +18,7 @@ Named = Mapping[str, Any]
 Samples = Callable[[np.random.Generator, int], Iterable[dict[str, Any]]]
 
 DY = "d(y)"
-"""In ``Derivative.reads``, stands for the gradient by the op's output ``y``."""
+"""In ``Derivative.reads``, stands for the gradient with respect to the op's output ``y``."""
 
 
 class Tape(Protocol):
@@ -62,7 +62,7 @@ class Derivative:
     attributes: Callable[[Named, Mapping[str, tuple[int, ...]]], Named] = lambda attributes, shapes: {}
 
     def operands(self, names: Mapping[str, str], dy: str) -> dict[str, str]:
-        """The inputs of the other op, given this op's operands by role and the gradient by ``y``."""
+        """The inputs of the other op, given this op's operands by role and the gradient with respect to ``y``."""
         known = {**names, DY: dy}
         return {role: known[source] for role, source in self.reads.items() if source in known}
 

@@ -16,7 +16,7 @@ Gradients = Callable[[Any, list[Any], Any, Mapping[str, Any]], tuple[Any, ...]]
 
 
 def gradients_by_names(function: Any, vjp: Any) -> Gradients:
-    """Gradients from a call of a function's vjp: its first parameter is the gradient by the output, ``y`` is the output, and
+    """Gradients from a call of a function's vjp: its first parameter is the output's gradient, ``y`` is the output, and
     all others are arguments of the function by their names."""
     inputs = list(inspect.signature(function).parameters)
     first, *others = inspect.signature(vjp).parameters.values()

@@ -37,10 +37,10 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @eager("activation_vjp", results=("dx",), names={"y": "source"}, presets={"activation": "relu"})
 def relu_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """``dy`` times the derivative of relu: the gradient by its input.
+    """``dy`` times the derivative of relu: the gradient with respect to its input.
 
     Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
+        dy: the gradient with respect to the output; float32 or float64, any shape and strides.
         y: the output of relu; the shape and dtype of dy.
         out: where to write the result, an array like dy; may be dy.
 
@@ -76,10 +76,10 @@ def gelu(x: ArrayLike, *, approximate: Approximate = "tanh", out: Array | None =
 
 @eager("activation_vjp", results=("dx",), names={"x": "source"}, presets={"activation": "gelu"})
 def gelu_vjp(dy: ArrayLike, x: ArrayLike, *, approximate: Approximate = "tanh", out: Array | None = None) -> Array:
-    """``dy`` times the derivative of gelu: the gradient by its input.
+    """``dy`` times the derivative of gelu: the gradient with respect to its input.
 
     Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
+        dy: the gradient with respect to the output; float32 or float64, any shape and strides.
         x: the input of gelu; the shape and dtype of dy.
         approximate: as given to :func:`gelu`.
         out: where to write the result, an array like dy; may be dy.
@@ -110,10 +110,10 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @eager("activation_vjp", results=("dx",), names={"x": "source"}, presets={"activation": "silu"})
 def silu_vjp(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
-    """``dy`` times the derivative of silu: the gradient by its input.
+    """``dy`` times the derivative of silu: the gradient with respect to its input.
 
     Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
+        dy: the gradient with respect to the output; float32 or float64, any shape and strides.
         x: the input of silu; the shape and dtype of dy.
         out: where to write the result, an array like dy; may be dy.
 
@@ -141,10 +141,10 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @eager("activation_vjp", results=("dx",), names={"y": "source"}, presets={"activation": "tanh"})
 def tanh_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """``dy`` times the derivative of tanh: the gradient by its input.
+    """``dy`` times the derivative of tanh: the gradient with respect to its input.
 
     Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
+        dy: the gradient with respect to the output; float32 or float64, any shape and strides.
         y: the output of tanh; the shape and dtype of dy.
         out: where to write the result, an array like dy; may be dy.
 
@@ -172,10 +172,10 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @eager("activation_vjp", results=("dx",), names={"y": "source"}, presets={"activation": "sigmoid"})
 def sigmoid_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """``dy`` times the derivative of sigmoid: the gradient by its input.
+    """``dy`` times the derivative of sigmoid: the gradient with respect to its input.
 
     Args:
-        dy: the gradient by the output; float32 or float64, any shape and strides.
+        dy: the gradient with respect to the output; float32 or float64, any shape and strides.
         y: the output of sigmoid; the shape and dtype of dy.
         out: where to write the result, an array like dy; may be dy.
 

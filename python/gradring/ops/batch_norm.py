@@ -88,7 +88,7 @@ def batch_norm_vjp(
     """The gradients of batch_norm by its input, its weight and its bias.
 
     Args:
-        dy: the gradient by the output, (N, C); float32 or float64, any strides.
+        dy: the gradient with respect to the output, (N, C); float32 or float64, any strides.
         x: the input of batch_norm; the shape and dtype of dy.
         weight: (C,), or None for ones.
         mean, variance: (C,), those that batch_norm used: the running ones, or in training the batch's (the variance

@@ -80,7 +80,7 @@ def softmax_cross_entropy_vjp(
     """``(softmax(logits) - one_hot(labels)) * dlosses``: the gradient of softmax_cross_entropy by the logits.
 
     Args:
-        dlosses: the gradient by the losses: a number for all rows, or one for each.
+        dlosses: the gradient with respect to the losses: a number for all rows, or one for each.
         logits: (..., classes); float32 or float64.
         labels: as softmax_cross_entropy takes them.
         weight, label_smoothing, sample_weight: the same as for softmax_cross_entropy.
@@ -94,7 +94,7 @@ def softmax_cross_entropy_vjp(
     raise NotImplementedError
 
 
-# The operands in the order of the schema: the prediction, the target, the gradient by the losses, the result.
+# The operands in the order of the schema: the prediction, the target, the losses' gradient, the result.
 _X, _TARGET, _DLOSSES, _DX = (operand["name"] for operand in SCHEMAS["cross_entropy"]["operands"][:4])
 
 

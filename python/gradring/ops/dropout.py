@@ -62,7 +62,7 @@ def dropout_vjp(
     """The gradient of dropout by its input: ``dy`` under the same mask, which is computed again and not stored.
 
     Args:
-        dy: the gradient by the output, (samples, ...); float32 or float64.
+        dy: the gradient with respect to the output, (samples, ...); float32 or float64.
         p, seed, samples, layer, epoch: the same as for dropout.
         out: where to write the result, an array like dy; may be dy.
 

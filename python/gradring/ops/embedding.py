@@ -51,7 +51,7 @@ def embedding_vjp(dy: ArrayLike, ids: ArrayLike, rows: int, *, out: Array | None
     places, for any number of threads.
 
     Args:
-        dy: the gradient by the output, (*ids.shape, n); float32 or float64.
+        dy: the gradient with respect to the output, (*ids.shape, n); float32 or float64.
         ids: the same as for embedding.
         rows: the number of the table's rows.
         out: where to write the result, (rows, n); must not share memory with ``dy``.

@@ -63,7 +63,7 @@ def layer_norm_vjp(
     """The gradients of layer_norm by its input, its weight and its bias.
 
     Args:
-        dy: the gradient by the output, (..., n); float32 or float64, any strides.
+        dy: the gradient with respect to the output, (..., n); float32 or float64, any strides.
         x: the input of layer_norm; the shape and dtype of dy.
         weight: (n,), or None for ones.
         eps: the same as for layer_norm.

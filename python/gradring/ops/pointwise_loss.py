@@ -73,7 +73,7 @@ def mse_vjp(
     """The gradient of mse by pred: ``2 * (pred - target) / pred.size * dloss``.
 
     Args:
-        dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
+        dloss: the gradient with respect to the loss: a number, or with reduction="sample" also one for each sample.
         pred: (samples, ...); float32 or float64.
         target: the shape and dtype of pred.
         sample_weight, reduction: the same as for mse.
@@ -142,7 +142,7 @@ def binary_cross_entropy_vjp(
     """The gradient of binary_cross_entropy by the logits: ``(sigmoid(logits) - targets) / logits.size * dloss``.
 
     Args:
-        dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
+        dloss: the gradient with respect to the loss: a number, or with reduction="sample" also one for each sample.
         logits: (samples, ...); float32 or float64.
         targets: probabilities in [0, 1]; the shape and dtype of logits.
         pos_weight, class_weight, sample_weight, reduction: the same as for binary_cross_entropy.
@@ -193,7 +193,7 @@ def mae_vjp(
     """The gradient of mae by pred: ``sign(pred - target) / pred.size * dloss``; 0 where they are equal.
 
     Args:
-        dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
+        dloss: the gradient with respect to the loss: a number, or with reduction="sample" also one for each sample.
         pred: (samples, ...); float32 or float64.
         target: the shape and dtype of pred.
         sample_weight, reduction: the same as for mae.
@@ -247,7 +247,7 @@ def huber_vjp(
     """The gradient of huber by pred: ``clip(pred - target, -delta, delta) / pred.size * dloss``.
 
     Args:
-        dloss: the gradient by the loss: a number, or with reduction="sample" also one for each sample.
+        dloss: the gradient with respect to the loss: a number, or with reduction="sample" also one for each sample.
         pred: (samples, ...); float32 or float64.
         target: the shape and dtype of pred.
         delta, sample_weight, reduction: the same as for huber.
@@ -284,7 +284,7 @@ def _bce(x: Array, t: Array, *, pos_weight: Array | None = None) -> tuple[Any, A
     return losses, (1 - t) * sigmoid - weight * t * (1 - sigmoid)
 
 
-# The operands in the order of the schema: the prediction, the target, the gradient by the losses, the result.
+# The operands in the order of the schema: the prediction, the target, the losses' gradient, the result.
 _X, _TARGET, _DLOSSES, _DX = (operand["name"] for operand in SCHEMAS["mse"]["operands"][:4])
 _WEIGHT, _CLASSES, _POSITIVE = "sample_weight", "class_weight", "pos_weight"
 

@@ -54,7 +54,7 @@ def rms_norm_vjp(
     """The gradients of rms_norm by its input and its weight.
 
     Args:
-        dy: the gradient by the output, (..., n); float32 or float64, any strides.
+        dy: the gradient with respect to the output, (..., n); float32 or float64, any strides.
         x: the input of rms_norm; the shape and dtype of dy.
         weight: (n,), or None for ones.
         eps: the same as for rms_norm.

@@ -37,7 +37,7 @@ def softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
     """``y * (dy - sum(dy * y))``: the gradient of softmax by its input.
 
     Args:
-        dy: the gradient by the output.
+        dy: the gradient with respect to the output.
         y: the output of softmax; the shape and dtype of dy.
         axis: the same as for softmax.
         out: where to write the result, an array like dy; may be dy.
@@ -70,7 +70,7 @@ def log_softmax_vjp(dy: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array |
     """``dy - exp(y) * sum(dy)``: the gradient of log_softmax by its input.
 
     Args:
-        dy: the gradient by the output.
+        dy: the gradient with respect to the output.
         y: the output of log_softmax; the shape and dtype of dy.
         axis: the same as for log_softmax.
         out: where to write the result, an array like dy; may be dy.

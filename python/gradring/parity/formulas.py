@@ -50,7 +50,7 @@ class Formulas:
         return self._array(self._output)
 
     def backward(self, slope: Array) -> None:
-        """Add the gradients of the parameters, from the gradient by the output."""
+        """Add the gradients of the parameters, from the gradient with respect to the output."""
         self._add(self._output, slope)
         for node in reversed(self._nodes):
             y = node.outputs["y"]
