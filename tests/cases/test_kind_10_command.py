@@ -78,3 +78,17 @@ def test_tables_that_cannot_be_read(capsys, tmp_path, content, target, words):
     assert main(["train", "--x", str(tmp_path / "t.csv"), "--target", target, "--out", str(out)]) == 1
     assert re.search(words, capsys.readouterr().err)
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_predict_refuses_what_is_not_finite_and_needs_an_output(capsys, monkeypatch, tmp_path):
+    assert main(["train", "digits", "--epochs", "1", "--out", str(tmp_path), "--quiet"]) == 0
+    x = np.zeros((3, 64), np.float32)
+    np.save(tmp_path / "good.npy", x)
+    x[1, 7] = np.nan
+    np.save(tmp_path / "bad.npy", x)
+    given = ["predict", str(tmp_path / "digits.safetensors"), "--x"]
+    assert main([*given, str(tmp_path / "bad.npy")]) == 1
+    assert "element 7 of sample 1 is nan: every value must be finite" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout", None)
+    assert main([*given, str(tmp_path / "good.npy")]) == 1
+    assert "standard output is closed: give --out" in capsys.readouterr().err

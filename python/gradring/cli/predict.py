@@ -107,7 +107,14 @@ def _require_writable(out: Path, overwrite: bool) -> None:
 def _predictions(model: Layer, goal: Goal, scaling: Scaling, x: NDArray[Any]) -> Iterator[NDArray[Any]]:
     dtype = model.store.dtype
     for first in range(0, len(x), _ROWS):
-        outputs = model(scaling.applied(x[first : first + _ROWS], dtype))
+        part = x[first : first + _ROWS]
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            row, element = map(int, np.argwhere(~np.isfinite(part.reshape(len(part), -1)))[0])
+            raise ValueError(
+                f"[predict] element {element} of sample {first + row} is {part.reshape(len(part), -1)[row, element]}: every "
+                "value must be finite; fill or remove such samples"
+            )
+        outputs = model(scaling.applied(part, dtype))
         if outputs.ndim != 2 or outputs.shape[1] != goal.outputs:
             raise ValueError(
                 f"[predict] the model gives {outputs.shape} for {goal.outputs} outputs: its file is damaged"
@@ -117,6 +124,8 @@ def _predictions(model: Layer, goal: Goal, scaling: Scaling, x: NDArray[Any]) ->
 
 def _print(parts: Iterator[NDArray[Any]]) -> None:
     """Print lines to standard output. If the reader closes the pipe, that ends the output; a full disk is an error."""
+    if sys.stdout is None:
+        raise OSError("[predict] standard output is closed: give --out FILE.npy or FILE.csv")
     try:
         for part in parts:
             sys.stdout.write("".join(f"{_text(row)}\n" for row in part.tolist()))
