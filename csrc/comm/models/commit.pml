@@ -1,7 +1,8 @@
 /* The commit decision of a data-parallel step (thread_meeting.h) for spin(1): every interleaving of RANKS ranks that take STEPS
  * steps, where one rank may die before any step of its own, and where, with STALLS, a rank that waits may lose its patience at
  * any moment. In a step a rank reads all parameters, comes to the meeting, settles the decision, writes the part that it owns,
- * and comes to the last meeting. Checked: no two ranks read different decisions of a step; a rank reads parameters of whole
+ * and comes to the last meeting. Checked: no two ranks read different decisions of a step; nobody writes in a step that has
+ * not been committed; a rank reads parameters of whole
  * steps alone, so nobody writes while another rank may read; whoever fails finds either parameters of one step
  * or the counters that say they are torn; and nobody waits for ever. Memory is sequentially consistent here: orders are
  * ThreadSanitizer's business.
@@ -127,6 +128,7 @@ proctype rank(byte me) {
     done[me] = turn;
     step();
 #endif
+    assert(known[turn] == COMMIT);
     parameter[me]++;
     step();
     done[me] = turn;
