@@ -42,6 +42,7 @@ py::dict totals_of(const Totals& t) {
   out["data_seconds"] = t.data_seconds;
   out["compute_seconds"] = t.compute_seconds;
   out["update_seconds"] = t.update_seconds;
+  out["reduction_seconds"] = t.reduction_seconds;
   return out;
 }
 

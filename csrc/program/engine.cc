@@ -70,6 +70,7 @@ void Engine::add_totals(const Totals& more) noexcept {
   totals_.data_seconds += more.data_seconds;
   totals_.compute_seconds += more.compute_seconds;
   totals_.update_seconds += more.update_seconds;
+  totals_.reduction_seconds += more.reduction_seconds;
 }
 
 ChunkOptions Engine::chunk_options() const noexcept {

@@ -89,8 +89,9 @@ struct Ledger {
     if (span_ticks == 0) return;
     const double unit = std::chrono::duration<double>(span).count() / static_cast<double>(span_ticks);
     totals.data_seconds += static_cast<double>(data_ticks) * unit;
-    totals.compute_seconds += static_cast<double>(ticks.compute) * unit;
-    totals.update_seconds += static_cast<double>(ticks.update) * unit;
+    totals.compute_seconds += static_cast<double>(ticks[StepPart::kCompute]) * unit;
+    totals.update_seconds += static_cast<double>(ticks[StepPart::kUpdate]) * unit;
+    totals.reduction_seconds += static_cast<double>(ticks[StepPart::kReduction]) * unit;
   }
 };
 

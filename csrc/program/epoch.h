@@ -26,6 +26,7 @@ struct Totals {
   double data_seconds = 0;
   double compute_seconds = 0;
   double update_seconds = 0;
+  double reduction_seconds = 0;  // of replicas: they meet, and sum their gradients
 };
 
 // Sums over the batches of one epoch, added in their order. So they have the same bits however the epoch is cut into chunks.

@@ -229,6 +229,7 @@ ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* tot
   totals->data_seconds += first.data_seconds;
   totals->compute_seconds += first.compute_seconds;
   totals->update_seconds += first.update_seconds;
+  totals->reduction_seconds += first.reduction_seconds;
   return result;
 }
 

@@ -210,6 +210,15 @@ def test_what_cannot_be_replicated_yet_says_so():
         gr.Trainer(model(), replicas=2).session.grads  # noqa: B018
 
 
+def test_timings_tell_what_meeting_and_summing_takes(tmp_path):
+    one, two = trained(1), trained(2)
+    assert one.timings()["reduction"] == 0
+    assert 0 < two.timings()["reduction"] < two.timings().total
+    assert two.timings()["update"] > 0
+    two.fit((X, Y), epochs=1, verbose=0, callbacks=[gr.callbacks.Trace(tmp_path / "trace.json")])
+    assert "meet" in (tmp_path / "trace.json").read_text()
+
+
 def test_more_replicas_than_cores_and_the_plan():
     trainer = trained(9, epochs=1)
     assert difference(trainer, trained(1, epochs=1)) < 1e-12

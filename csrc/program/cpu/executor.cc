@@ -26,6 +26,11 @@ bool meets_others(const OpSchema& op) {
   });
 }
 
+StepPart part_of(const OpSchema& op) {
+  if (meets_others(op) || find_operand(op, "planes") >= 0) return StepPart::kReduction;
+  return op.phases == phase::kUpdate && op.fuses.product == nullptr ? StepPart::kUpdate : StepPart::kCompute;
+}
+
 [[noreturn]] void refuse_arena(const std::string& name, const std::string& what) {
   throw Error(Code::kInvalidArgument, "[program] arena " + name + " " + what);
 }
@@ -130,8 +135,8 @@ void Executor::make_calls(const Program& program, const Starts& arenas) {
       at = std::copy(tensor, tensor + op.operands.size(), at);
       add_call(program, arenas, instruction, static_cast<int>(lane), at - op.operands.size());
     }
-    code_.push_back({kernel, first, of_each ? -1 : 0, static_cast<uint8_t>(instruction.when), false,
-                     op.phases == phase::kUpdate && op.fuses.product == nullptr, false, false, meets_others(op)});
+    code_.push_back({kernel, first, of_each ? -1 : 0, static_cast<uint8_t>(instruction.when), false, part_of(op), false,
+                     false, meets_others(op)});
     meets_ = meets_ || code_.back().meets;
   }
 }
@@ -209,18 +214,18 @@ const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepT
     return step;
   }
   uint64_t since = account != nullptr ? ticks() : 0;
-  bool update = false;
+  StepPart part = StepPart::kCompute;
   for (const Code& code : code_) {
     const bool runs = (code.when & step.moment) != 0;
     if (!runs && code.tail) break;
     // Keep the barrier even if its instruction is left out, because it also orders later instructions.
     if (code.barrier) lane.barrier();
     if (!runs) continue;
-    if (account != nullptr && code.update != update) {
+    if (account != nullptr && code.part != part) {
       const uint64_t now = ticks();
-      (update ? account->update : account->compute) += now - since;
+      (*account)[part] += now - since;
       since = now;
-      update = code.update;
+      part = code.part;
     }
     call(code, lane);
     if (step.fault != Fault::kNone) {
@@ -228,7 +233,7 @@ const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepT
       break;
     }
   }
-  if (account != nullptr) (update ? account->update : account->compute) += ticks() - since;
+  if (account != nullptr) (*account)[part] += ticks() - since;
   return step;
 }
 
@@ -267,7 +272,7 @@ void Executor::trace(bool on) {
 // Does what run does, and records spans. The spans of a lane follow each other without a gap.
 void Executor::run_traced(const Lane& lane, StepRecord* step, StepTicks* account) noexcept {
   const uint64_t start = ticks();
-  uint64_t updating = 0;
+  StepTicks parts;
   int64_t now = monotonic_ns();
   for (size_t i = 0; i < code_.size(); ++i) {
     const Code& code = code_[i];
@@ -280,20 +285,22 @@ void Executor::run_traced(const Lane& lane, StepRecord* step, StepTicks* account
       now = met;
     }
     if (!runs) continue;
-    const uint64_t since = code.update ? ticks() : 0;
+    const uint64_t since = code.part != StepPart::kCompute ? ticks() : 0;
     call(code, lane);
     const int64_t end = monotonic_ns();
     if (!code.single_lane || lane.index == 0) trace_record(names_[i], now, end);
     now = end;
-    if (code.update) updating += ticks() - since;
+    if (code.part != StepPart::kCompute) parts[code.part] += ticks() - since;
     if (step->fault != Fault::kNone) {
       end_by_fault(lane, code, *step);
       break;
     }
   }
   if (account == nullptr) return;
-  account->update += updating;
-  account->compute += ticks() - start - updating;
+  const uint64_t update = parts[StepPart::kUpdate], reduction = parts[StepPart::kReduction];
+  (*account)[StepPart::kUpdate] += update;
+  (*account)[StepPart::kReduction] += reduction;
+  (*account)[StepPart::kCompute] += ticks() - start - update - reduction;
 }
 
 }  // namespace gradring

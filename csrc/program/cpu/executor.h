@@ -41,9 +41,12 @@ class GRADRING_API Arenas {
 };
 
 // How long the parts of a step took, in ticks, as lane 0 measured them.
+enum class StepPart : uint8_t { kCompute, kUpdate, kReduction };  // kReduction: replicas meet, and sum their gradients
+
 struct StepTicks {
-  uint64_t compute = 0;
-  uint64_t update = 0;
+  uint64_t of[3] = {};
+
+  uint64_t& operator[](StepPart part) noexcept { return of[static_cast<size_t>(part)]; }
 };
 
 // When a lane reached an instruction, began it (a barrier may lie between) and ended it, in ticks.
@@ -101,7 +104,7 @@ class GRADRING_API Executor {
     int lane_mask;  // -1: a call per lane, because it holds the lane's step record; 0: one for all
     uint8_t when;
     bool barrier;
-    bool update;  // whether its time counts as that of the update
+    StepPart part;  // whose time it takes
     bool single_lane;
     bool tail;   // this instruction and all later ones run on the unbounded route alone
     bool meets;  // it meets other ranks

@@ -38,7 +38,7 @@ class Report:
 
 @dataclass(slots=True)
 class EpochResult:
-    """The result of an epoch. ``seconds`` has the keys data, compute, update and total."""
+    """The result of an epoch. ``seconds`` has the keys data, compute, reduction, update and total."""
 
     loss: float
     accuracy: float | None
@@ -120,7 +120,7 @@ class Sums:
 
     def result(self, total: float) -> EpochResult:
         """The epoch's result; it took ``total`` seconds."""
-        seconds = {key: self.values.get(f"{key}_seconds", 0.0) for key in ("data", "compute", "update")}
+        seconds = {key: self.values.get(f"{key}_seconds", 0.0) for key in ("data", "compute", "reduction", "update")}
         seconds["total"] = total
         return EpochResult(self.loss(), self.accuracy(), self.count("samples"), self.count("steps"), seconds)
 

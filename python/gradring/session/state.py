@@ -317,7 +317,7 @@ class SessionState(BaseSession):
     def timings(self) -> dict[str, float]:
         """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
         totals = self._native.totals()
-        return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "update")}
+        return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "reduction", "update")}
 
     def _require_own_store(self) -> None:
         if self._programs.store.retired:
