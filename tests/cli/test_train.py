@@ -66,6 +66,16 @@ def test_optimizers_and_dtypes(own, tmp_path, optimizer, dtype):
     assert tensors["0.weight"].dtype == dtype and metadata["optimizer"].lower().startswith(optimizer)
 
 
+def test_replicas_train_the_same_but_for_rounding(own, tmp_path):
+    given = ["--dtype", "float64", "--hidden", "7", "--epochs", "2", "--batch-size", "50", "--overwrite", "--quiet"]
+    found = []
+    for replicas in ("1", "3"):
+        assert main([*own, *given, "--replicas", replicas]) == 0
+        found.append(checkpoint.read(tmp_path / "out" / "x.safetensors")[0])
+    one, three = found
+    assert all(np.allclose(one[name], three[name], rtol=0, atol=1e-12) for name in ("0.weight", "2.bias"))
+
+
 def test_regression(tmp_path, capsys):
     x = np.random.default_rng(0).standard_normal((200, 3))
     np.save(tmp_path / "x.npy", x)
@@ -199,6 +209,7 @@ def test_bad_options(tmp_path, monkeypatch, capsys, arguments, words):
         ["--hidden", "3,0"],
         ["--threads", "0"],
         ["--seed", "-4"],
+        ["--replicas", "0"],
         ["--dtype", "int8"],
         ["mnist"],
         ["--epochs", "-1"],

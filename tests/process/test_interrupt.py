@@ -91,6 +91,12 @@ def test_a_native_epoch(tmp_path):
     assert took < 5
 
 
+def test_a_native_epoch_of_replicas(tmp_path):
+    made = SCRIPT.replace("gr.optim.Adam(1e-3))", "gr.optim.Adam(1e-3), replicas=2)")
+    assert "replicas=2" in made
+    assert float(run(made, tmp_path / "a.safetensors").split()[1]) < 5
+
+
 def test_a_step_of_ones_own():
     run(USER_STEP)
 

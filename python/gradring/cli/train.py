@@ -68,6 +68,9 @@ def add_to(commands: Any) -> None:
     model.add_argument(
         "--threads", type=_threads, default="auto", help="threads of one step (default: chosen by measuring)"
     )
+    model.add_argument(
+        "--replicas", type=_count, default=1, help="data-parallel replicas, which share the threads (default: 1)"
+    )
     model.add_argument("--seed", type=_seed, default=0)
     model.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     output = parser.add_argument_group("output")
@@ -95,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
         loss=job.goal.loss,
         optimizer=_optimizer(options, job, max(len(job.data) * epochs, 1)),
         dtype=options.dtype,
+        replicas=options.replicas,
         threads=options.threads,
         seed=options.seed,
     )
