@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from gradring.prediction import classes, probabilities
+from gradring.losses import BinaryCrossEntropy, CrossEntropy
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -32,12 +32,12 @@ def test_several_labels_at_once(blobs):
 
 def test_extremes_do_not_overflow():
     far = np.array([[1e4, -1e4, 0.0]], np.float32)
-    assert probabilities("cross_entropy", far).tolist() == [[1.0, 0.0, 0.0]]
-    assert probabilities("binary_cross_entropy", far).tolist() == [[1.0, 0.0, 0.5]]
-    assert classes("binary_cross_entropy", far).tolist() == [[1, 0, 0]]
-    for kind in ("cross_entropy", "binary_cross_entropy"):
-        assert probabilities(kind, np.empty((0, 3))).shape == (0, 3)
-    assert classes("cross_entropy", np.empty((0, 3))).shape == (0,)
+    assert CrossEntropy().probabilities(far).tolist() == [[1.0, 0.0, 0.0]]
+    assert BinaryCrossEntropy().probabilities(far).tolist() == [[1.0, 0.0, 0.5]]
+    assert BinaryCrossEntropy().likeliest(far).tolist() == [[1, 0, 0]]
+    for loss in (CrossEntropy(), BinaryCrossEntropy()):
+        assert loss.probabilities(np.empty((0, 3))).shape == (0, 3)
+    assert CrossEntropy().likeliest(np.empty((0, 3))).shape == (0,)
 
 
 def test_numbers_are_no_classes(blobs):

@@ -253,21 +253,6 @@ void bind_program(py::module_& m) {
           },
           py::arg("mode"), py::arg("rows"), py::arg("lanes"))
       .def(
-          "profile",
-          [](Engine& e, PyFeed& feed, double rate, int steps) {
-            const EngineGuard guard(e, true);
-            const Batch& batch = feed.peek();
-            Executor* executor = e.programs(Mode::kTrain).find(batch.rows);
-            if (executor == nullptr) throw no_program("profile", "train", batch.rows);
-            const GilRelease release;
-            feed.feed().source->fill(Lane{&e.team(), 0, 1}, batch);
-            std::vector<std::pair<double, double>> spans;
-            for (const Engine::Work& w : e.profile(*executor, batch, rate, steps)) spans.emplace_back(w.wait, w.work);
-            return spans;
-          },
-          py::arg("feed"), py::arg("rate"), py::arg("steps"),
-          "Take steps on the next batch; median seconds (waiting, working) of every instruction, lane by lane.")
-      .def(
           "chunk",
           [](Engine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
              bool weighted, double loss_sum, double loss_weight) {

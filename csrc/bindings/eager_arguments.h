@@ -3,6 +3,7 @@
 
 #include "bindings/array.h"
 #include "bindings/eager_op.h"
+#include "ops/layout.h"
 
 namespace gradring {
 
@@ -26,14 +27,9 @@ inline Dtype first_dtype(DtypeSet dtypes) noexcept { return static_cast<Dtype>(_
 // Whether a kernel can read the array (or write it, if it is a result) where it lies.
 inline bool lies_well(const Operand& operand, const Array& array) noexcept {
   if (array.contiguous()) return true;
-  if (operand.layout == Layout::kDense || array.dimensions() != 2) return false;
-  const int64_t item = array.item_bytes(), rows = array.size(0), columns = array.size(1);
-  const int64_t down = array.stride(0), right = array.stride(1);
-  if (operand.layout == Layout::kRows) {
-    return (columns <= 1 || right == item) && (rows <= 1 || (down >= columns * item && down % item == 0));
-  }
-  if (right == item || columns <= 1) return rows <= 1 || down % item == 0;
-  return (down == item || rows <= 1) && right % item == 0;
+  if (array.dimensions() != 2) return false;
+  const int64_t shape[] = {array.size(0), array.size(1)}, strides[] = {array.stride(0), array.stride(1)};
+  return has_dense_vectors(operand.layout, shape, strides, array.item_bytes(), operand.layout == Layout::kMatrix);
 }
 
 // The number of elements from one row of a result of Layout::kRows to the next.

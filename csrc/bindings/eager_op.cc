@@ -53,8 +53,7 @@ class EagerCall {
     if (b_.updates || outs_given_) write_back();
     b_.known.oldest().remember(b_, given, count, keywords,
                                {&call_, arrays_.data(), values_, &work, first, second, lanes, number});
-    if (number) return PyFloat_FromDouble(op_.number(call_));
-    return finish();
+    return returned(b_, call_, number, [this](int k) { return take_result(b_.results[static_cast<size_t>(k)]); });
   }
 
  private:
@@ -260,17 +259,6 @@ class EagerCall {
   PyObject* take_result(int i) noexcept {
     if (!arrays_[i]) return Py_NewRef(Py_None);
     return (originals_[i] ? originals_[i] : arrays_[i]).release();
-  }
-
-  PyObject* finish() {
-    if (b_.results.size() == 1) return take_result(b_.results[0]);
-    if (b_.results.empty()) Py_RETURN_NONE;
-    PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(b_.results.size()));
-    if (!tuple) throw py::error_already_set();
-    for (size_t k = 0; k < b_.results.size(); ++k) {
-      PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), take_result(b_.results[k]));
-    }
-    return tuple;
   }
 
   std::string result_names() const {

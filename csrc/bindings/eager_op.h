@@ -69,6 +69,20 @@ inline Tensor hidden_tensor(int64_t* words) noexcept {
   return {words, &kHiddenWords, &kStride, 1, Dtype::kInt64};
 }
 
+// What a call returns to Python: a number, or its results, of which take(k) gives a new reference to the k-th: one of them, a
+// tuple of several, or None.
+template <class Take>
+PyObject* returned(const EagerBinding& binding, const OpCall& call, bool number, Take&& take) {
+  if (number) return PyFloat_FromDouble(call.op->number(call));
+  const auto count = static_cast<int>(binding.results.size());
+  if (count == 1) return take(0);
+  if (count == 0) Py_RETURN_NONE;
+  PyObject* const tuple = PyTuple_New(count);
+  if (!tuple) throw py::error_already_set();
+  for (int k = 0; k < count; ++k) PyTuple_SET_ITEM(tuple, k, take(k));
+  return tuple;
+}
+
 // Adds ops() and make_eager_op() to the module.
 void bind_eager_op(py::module_& m);
 

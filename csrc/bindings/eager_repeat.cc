@@ -210,16 +210,8 @@ PyObject* KnownCall::run(const EagerBinding& b, PyObject* const* given) const {
   const OpCall call{&op, b.name, b.operand_names, tensors.data(), attributes};
   run_kernels(call, OpWork(work_), first_, second_);
   if (op.verify) op.verify(call);
-  if (number) return PyFloat_FromDouble(op.number(call));
   if (out) return Py_NewRef(out);
-  if (count == 1) return results[0].release();
-  if (count == 0) Py_RETURN_NONE;
-  PyObject* const tuple = PyTuple_New(count);
-  if (!tuple) throw py::error_already_set();
-  for (int k = 0; k < count; ++k) {
-    PyTuple_SET_ITEM(tuple, k, results[k] ? results[k].release() : Py_NewRef(Py_None));
-  }
-  return tuple;
+  return returned(b, call, number, [&](int k) { return results[k] ? results[k].release() : Py_NewRef(Py_None); });
 }
 
 }  // namespace gradring

@@ -27,8 +27,9 @@ Dtype dtype_from_name(const std::string& name);
 
 BufferKind kind_from_name(const std::string& name);
 
-// arenas: (name, kind, bytes) each. buffers: (kind, bytes, offset, number of the arena or -1) each. instructions: (op, operands, attributes, when, origin) each, with operands
-// (name, buffer, offset, dtype, shape, strides), where buffer -1 is the step record, and attributes by name.
+// arenas: (name, kind, bytes) each. buffers: (kind, bytes, offset, number of the arena or -1) each. instructions: (op, operands,
+// attributes, when, origin) each, with operands (name, buffer, offset, dtype, shape, strides), where buffer -1 is the step record,
+// and attributes by name.
 Program program_from(const py::list& arenas, const py::list& buffers, const py::list& instructions,
                      const std::vector<std::shared_ptr<Resource>>& resources, std::string constants);
 

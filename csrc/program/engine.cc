@@ -123,36 +123,6 @@ ChunkResult Engine::chunk(bool train, Feed& feed, ChunkOptions options, Totals* 
   return run_chunk(team_, executor->lanes(), set, &feed, options, state, totals);
 }
 
-std::vector<Engine::Work> Engine::profile(Executor& executor, const Batch& batch, double rate, int steps) {
-  const int lanes = executor.lanes();
-  const int set = executor.set_lanes(lanes);  // so that a trial does not change the number
-  const size_t count = executor.size() * static_cast<size_t>(lanes);
-  std::vector<Span> spans(count * static_cast<size_t>(steps));
-  const Clock::time_point start = Clock::now();
-  const uint64_t start_ticks = ticks();
-  for (int i = 0; i < steps; ++i) {
-    executor.watch(spans.data() + count * static_cast<size_t>(i));
-    step(executor, batch, &rate, 1);
-  }
-  executor.watch(nullptr);
-  executor.set_lanes(set);
-  const double unit =
-      std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(ticks() - start_ticks);
-  std::vector<Work> result(count);
-  std::vector<uint64_t> values(static_cast<size_t>(steps));
-  const auto median_of = [&](auto&& value_of) {
-    for (size_t i = 0; i < values.size(); ++i) values[i] = value_of(i);
-    std::nth_element(values.begin(), values.begin() + steps / 2, values.end());
-    return static_cast<double>(values[values.size() / 2]) * unit;
-  };
-  for (size_t k = 0; k < count; ++k) {
-    const auto at = [&](size_t i) -> const Span& { return spans[i * count + k]; };
-    result[k].wait = median_of([&](size_t i) { return at(i).begin - at(i).ready; });
-    result[k].work = median_of([&](size_t i) { return at(i).end - at(i).begin; });
-  }
-  return result;
-}
-
 ChunkResult Engine::predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept {
   ChunkResult result;
   result.end = ChunkEnd::kEpoch;

@@ -60,13 +60,6 @@ class GRADRING_API Engine {
   ChunkResult chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept;
   // Runs one training step on a filled batch. `rates` are the learning rates of its update.
   ChunkResult step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept;
-  // Runs steps and measures them: the result has, lane by lane and for every instruction, the median seconds of waiting at its
-  // barrier and of work. The steps train like any others.
-  struct Work {
-    double wait;
-    double work;
-  };
-  std::vector<Work> profile(Executor& executor, const Batch& batch, double rate, int steps);
   // Runs the forward pass over a whole source. The result of row r of the source goes to out + r * row_bytes.
   ChunkResult predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept;
 

@@ -1,5 +1,6 @@
 #include "program/program.h"
 
+#include "ops/layout.h"
 #include "runtime/status.h"
 
 namespace gradring {
@@ -20,16 +21,8 @@ bool fits_layout(const Operand& operand, const Argument& argument) {
   const auto item = static_cast<int64_t>(size_of(argument.dtype));
   const std::vector<int64_t>& shape = argument.shape;
   const std::vector<int64_t>& strides = argument.strides;
-  if (operand.layout != Layout::kDense && shape.size() == 2) {
-    // Whether vectors of `extent` elements that begin `stride` bytes apart do not overlap.
-    const auto apart = [item](int64_t count, int64_t stride, int64_t extent) {
-      return count <= 1 || (stride % item == 0 && stride / item >= extent);
-    };
-    const bool rows = strides[1] == item && apart(shape[0], strides[0], shape[1]);
-    const bool columns = strides[0] == item && apart(shape[1], strides[1], shape[0]);
-    if (rows || (columns && operand.layout == Layout::kMatrix)) return true;
-  }
-  return strides == dense_strides(shape, argument.dtype);
+  if (strides == dense_strides(shape, argument.dtype)) return true;
+  return shape.size() == 2 && has_dense_vectors(operand.layout, shape.data(), strides.data(), item, false);
 }
 
 void check_argument(const Instruction& instruction, const Argument& argument) {

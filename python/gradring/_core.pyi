@@ -152,10 +152,6 @@ class Engine:
         """
     def predict(self, feed: Feed, out: numpy.ndarray, row_bytes: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
         ...
-    def profile(self, feed: Feed, rate: typing.SupportsFloat | typing.SupportsIndex, steps: typing.SupportsInt | typing.SupportsIndex) -> list[tuple[float, float]]:
-        """
-        Take steps on the next batch; median seconds (waiting, working) of every instruction, lane by lane.
-        """
     def program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         ...
     def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:

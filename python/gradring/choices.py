@@ -7,7 +7,6 @@ from typing import Literal
 __all__ = [
     "Activation",
     "Approximate",
-    "LossName",
     "MetricName",
     "Nonfinite",
     "OnError",
@@ -18,7 +17,6 @@ __all__ = [
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid"]
 Approximate = Literal["tanh", "none"]
-LossName = Literal["cross_entropy", "mse", "binary_cross_entropy", "mae", "huber"]
 MetricName = Literal["accuracy", "mae", "r2"]
 Nonfinite = Literal["raise", "ignore"]
 OnError = Literal["raise", "skip"]

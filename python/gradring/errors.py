@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "CheckpointCorrupt",
     "CheckpointMismatch",
@@ -98,3 +100,12 @@ class PeerStalled(GradringError):
 
 class CollectiveMismatch(GradringError):
     """Ranks called different collectives, or the same one with different shapes or dtypes."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, without the name in brackets with which it begins: for a message that has a name of its own.
+
+    >>> reason(ValueError("[Linear] inputs must be an int of at least 1, got 0"))
+    'inputs must be an int of at least 1, got 0'
+    """
+    return re.sub(r"^\[[^\]\n]+\]:? ", "", str(error))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradring.errors import CheckpointCorrupt
+from gradring.errors import CheckpointCorrupt, reason
 from gradring.optim import Optimizer
 from gradring.optim.plateau import PlateauState
 from gradring.session.base import BaseSession
@@ -82,7 +82,7 @@ def schedules_in(metadata: Mapping[str, str], where: str) -> list[Any]:
     try:
         sound_schedules(value)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointCorrupt(f"{where}: the metadata do not fit: schedules: {error}") from error
+        raise CheckpointCorrupt(f"{where}: the metadata do not fit: schedules: {reason(error)}") from error
     return value
 
 

@@ -1,4 +1,4 @@
-"""Converts the argument of ``predict`` to arrays of samples, and outputs to probabilities and classes."""
+"""Converts the argument of ``predict`` to arrays of samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradring.loader import Loader, load_npy
 
-__all__ = ["classes", "joined_rows", "numbered", "prediction_inputs", "probabilities"]
+__all__ = ["joined_rows", "numbered", "prediction_inputs"]
 
 
 def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]) -> Iterator[Any] | None:
@@ -86,29 +86,3 @@ def joined_rows(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
     if not arrays:
         raise ValueError("[Trainer.predict] x has no batches")
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def probabilities(kind: str, outputs: NDArray[Any]) -> NDArray[Any]:
-    """The probabilities of a classification's outputs, in their dtype: the softmax of the last axis, or each one's sigmoid.
-
-    >>> probabilities("cross_entropy", np.array([[0.0, 0.0], [1e3, -1e3]])).tolist()
-    [[0.5, 0.5], [1.0, 0.0]]
-    """
-    with np.errstate(under="ignore"):
-        if kind == "cross_entropy":
-            powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True)) if outputs.size else outputs
-            shares: NDArray[Any] = powers / powers.sum(axis=-1, keepdims=True)
-        else:
-            small = np.exp(-np.abs(outputs))
-            shares = np.where(outputs >= 0, 1 / (1 + small), small / (1 + small))
-    return shares
-
-
-def classes(kind: str, outputs: NDArray[Any]) -> NDArray[Any]:
-    """The likeliest class, or for each output 1 if its probability is above 1/2 and else 0, as integers.
-
-    >>> classes("cross_entropy", np.array([[0.5, 2.0], [1.0, 0.0]])).tolist()
-    [1, 0]
-    """
-    found: NDArray[Any] = outputs.argmax(axis=-1) if kind == "cross_entropy" else (outputs > 0).astype(np.int64)
-    return found

@@ -16,17 +16,17 @@ from gradring.arguments import choice, whole
 from gradring.attributes import Settled
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
-from gradring.choices import LossName, MetricName, Nonfinite, Parallel
+from gradring.choices import MetricName, Nonfinite, Parallel
 from gradring.errors import GradringError, NotBuilt
 from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
-from gradring.losses import ClassWeight, Loss, as_loss
+from gradring.losses import ClassWeight, Loss, LossName, as_loss
 from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
 from gradring.options import Options, replicas_of
-from gradring.prediction import classes, joined_rows, numbered, prediction_inputs, probabilities
+from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
 from gradring.session.user import UserFunction
@@ -385,18 +385,20 @@ class Trainer(Settled):
     def predict_proba(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """Probabilities for samples as ``predict`` takes them: of each class with ``cross_entropy``, of each label with
         ``binary_cross_entropy``. ``TypeError`` for a loss whose outputs are no scores of classes."""
-        return probabilities(self._loss_kind("predict_proba"), self.predict(x, batch_size=batch_size))
+        return self._loss_of("predict_proba").probabilities(self.predict(x, batch_size=batch_size))
 
     def predict_class(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """The likeliest class of each sample with ``cross_entropy``, as integers; with ``binary_cross_entropy`` 1 for each
         label with a probability above 1/2, else 0. ``TypeError`` for a loss whose outputs are no scores of classes."""
-        return classes(self._loss_kind("predict_class"), self.predict(x, batch_size=batch_size))
+        return self._loss_of("predict_class").likeliest(self.predict(x, batch_size=batch_size))
 
-    def _loss_kind(self, method: str) -> str:
-        kind = self._session.loss.kind if isinstance(self._session, Session) else "a step of your own"
-        if kind not in ("cross_entropy", "binary_cross_entropy"):
-            raise TypeError(f"[Trainer.{method}] the outputs of {kind} are no scores of classes: use predict")
-        return kind
+    def _loss_of(self, method: str) -> Loss:
+        """The loss, whose outputs must be scores of classes."""
+        loss = self._session.loss if isinstance(self._session, Session) else None
+        if loss is None or not loss.counts_right:
+            what = "a step of your own" if loss is None else loss.kind
+            raise TypeError(f"[Trainer.{method}] the outputs of {what} are no scores of classes: use predict")
+        return loss
 
     def timings(self) -> Timings:
         """Seconds per phase since the trainer was made. Its text form also names the bottleneck.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gradring import checkpoint
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
-from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError, reason
 from gradring.grouping import described, grouped_otherwise, schedules_in, sound_schedules
 from gradring.history import History
 from gradring.losses.base import numbers
@@ -101,7 +101,7 @@ class TrainingState:
             measured = Measured.read(state.get("sums"), state.get("measured", {}))
             classes = _class_weights(state.get("class_weights", ()))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
-            raise ValueError(f"[Trainer.load_state_dict] {error}") from None
+            raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self._take_class_weights(classes)
 
@@ -167,7 +167,7 @@ class TrainingState:
             classes = _class_weights(json.loads(metadata.get("class_weights", "[]")))
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-            raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {error}") from error
+            raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {reason(error)}") from error
         problem = self._odd_group(counts["pending"], gradients)
         if problem:
             raise CheckpointMismatch(f"{where}: {problem}; weights_only=True takes the parameters alone")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gradring import nn, optim
+from gradring import losses, nn, optim
 from gradring.graph import train_graph
 from gradring.graph.data_parallel import BLOCK, Ranks, check_shares, data_parallel, owned
 from gradring.graph.fuse_update import updates_of
@@ -19,7 +19,7 @@ def model(width: int = 40) -> nn.Sequential:
 
 
 def whole(options, width: int = 40):
-    return train_graph(model(width), (6, 9), "cross_entropy", sums=True, **options)
+    return train_graph(model(width), (6, 9), losses.CrossEntropy(), sums=True, **options)
 
 
 def shares(options, size: int, *, width: int = 40, idle: bool = False):

@@ -56,7 +56,7 @@ def test_a_step_with_rounded_activations(name, dtype):
 
 def test_plans_hold_narrow_values():
     model = gr.nn.Sequential(gr.nn.Linear(64, 64), Rounded("bfloat16"), gr.nn.Linear(64, 3))
-    graph = train_graph(model, (32, 64), "cross_entropy", optimizer=gr.optim.SGD(0.1))
+    graph = train_graph(model, (32, 64), gr.losses.CrossEntropy(), optimizer=gr.optim.SGD(0.1))
     check(graph)
     narrow = [value for value in graph.values.values() if value.dtype == "bfloat16"]
     assert len(narrow) == 2  # the activation and its gradient

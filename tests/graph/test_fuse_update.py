@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradring import nn, optim
+from gradring import losses, nn, optim
 from gradring.graph import train_graph
 from gradring.graph.fuse_update import fuse_updates
 from gradring.session import Session
@@ -21,7 +21,9 @@ PARAMETERS = {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def fused_graph(**options):
-    return train_graph(MLP, (5, 8), "cross_entropy", optimizer=OPTIMIZERS["nesterov"], fuse_update=True, **options)
+    return train_graph(
+        MLP, (5, 8), losses.CrossEntropy(), optimizer=OPTIMIZERS["nesterov"], fuse_update=True, **options
+    )
 
 
 def test_products_with_updates_come_after_all_that_reads_the_old_weights():
@@ -40,7 +42,7 @@ def test_clipping_and_accumulation_keep_the_separate_update(options):
 
 
 def test_a_graph_without_an_optimizer_is_refused():
-    graph = train_graph(MLP, (5, 8), "cross_entropy", optimizer=OPTIMIZERS["sgd"])
+    graph = train_graph(MLP, (5, 8), losses.CrossEntropy(), optimizer=OPTIMIZERS["sgd"])
     with pytest.raises(ValueError, match="must end with an optimizer"):
         fuse_updates(graph.with_nodes(graph.nodes[:-1]))
 

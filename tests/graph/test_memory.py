@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradring import _core, nn, optim
+from gradring import _core, losses, nn, optim
 from gradring.graph import check, train_graph
 from gradring.graph.memory import training_memory
 from gradring.graph.plan import plan
@@ -22,7 +22,9 @@ def model() -> nn.Sequential:
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.SGD(0.1, momentum=0.9), optim.Adam()], ids=str)
 def test_the_memory_of_a_training_holds_what_the_graph_of_a_step_needs(optimizer):
     for fuse in (False, True):
-        graph = train_graph(model(), (5, 9), "cross_entropy", optimizer=optimizer, fuse_update=fuse, check_finite=True)
+        graph = train_graph(
+            model(), (5, 9), losses.CrossEntropy(), optimizer=optimizer, fuse_update=fuse, check_finite=True
+        )
         needed = memory_of(graph)
         layout = model().init().store.layout
         reserved = training_memory(layout, "float32", optimizer)
@@ -46,7 +48,9 @@ def test_a_plan_runs_over_several_arenas_of_one_kind_with_the_same_bits():
 
     other = Session(model(), optimizer=adam, threads=1, fuse_update=False)
     store = other._programs.store
-    graph = train_graph(other.model, (5, 9), "cross_entropy", optimizer=adam, check_finite=True, layout=store.layout)
+    graph = train_graph(
+        other.model, (5, 9), losses.CrossEntropy(), optimizer=adam, check_finite=True, layout=store.layout
+    )
     moved = {"state.v": "second moments", "gradients": "plane 3"}
     values = {n: replace(v, arena=moved[n], offset=0) if n in moved else v for n, v in graph.values.items()}
     graph = replace(graph, values=values, promise=None)
@@ -77,7 +81,7 @@ def test_a_plan_runs_over_several_arenas_of_one_kind_with_the_same_bits():
 
 def test_a_plan_whose_arena_nobody_reserved_is_refused_by_name():
     session = Session(model(), optimizer=optim.SGD(0.1), threads=1)
-    graph = train_graph(session.model, (5, 9), "cross_entropy", optimizer=optim.SGD(0.1), fuse_update=False)
+    graph = train_graph(session.model, (5, 9), losses.CrossEntropy(), optimizer=optim.SGD(0.1), fuse_update=False)
     values = {**graph.values, "gradients": replace(graph.values["gradients"], arena="plane 7")}
     made = plan(replace(graph, values=values), None, mode="train")
     with pytest.raises(ValueError, match="arena plane 7 has no memory"):
@@ -85,7 +89,7 @@ def test_a_plan_whose_arena_nobody_reserved_is_refused_by_name():
 
 
 def test_temps_may_lie_in_arenas_of_their_own():
-    graph = train_graph(model(), (5, 9), "cross_entropy", optimizer=optim.SGD(0.1))
+    graph = train_graph(model(), (5, 9), losses.CrossEntropy(), optimizer=optim.SGD(0.1))
     usual = plan(graph, None, mode="train")
     first = next(name for name, value in graph.values.items() if value.kind == "temp" and value.within is None)
     values = {**graph.values, first: replace(graph.values[first], arena="kept")}
@@ -110,7 +114,7 @@ def test_an_optimizer_without_state_takes_no_memory_for_one():
 
 
 def test_an_update_before_the_last_writer_of_its_gradient_is_refused():
-    graph = train_graph(model(), (5, 9), "cross_entropy", optimizer=optim.SGD(0.1))
+    graph = train_graph(model(), (5, 9), losses.CrossEntropy(), optimizer=optim.SGD(0.1))
     update = next(number for number, node in enumerate(graph.nodes) if "param" in node.updates)
     last = graph.last_writer(*graph.place(graph.nodes[update].inputs["gradient"]))
     assert last is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradring import _core, nn, optim
+from gradring import _core, losses, nn, optim
 from gradring.graph import train_graph
 from gradring.graph.plan import plan
 from gradring.session import Session
@@ -24,7 +24,7 @@ def model() -> nn.Sequential:
 
 
 def legal(made: nn.Sequential) -> dict[str, Any]:
-    graph = train_graph(made, (ROWS, FEATURES), "cross_entropy", optimizer=optim.AdamW(0.01), clip_norm=1.0)
+    graph = train_graph(made, (ROWS, FEATURES), losses.CrossEntropy(), optimizer=optim.AdamW(0.01), clip_norm=1.0)
     return plan(graph, None, mode="train").native()
 
 

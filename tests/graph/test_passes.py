@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradring import nn, optim
+from gradring import losses, nn, optim
 from gradring.graph import (
     accumulated,
     differentiate,
@@ -21,7 +21,7 @@ def backward_of(model: nn.Layer, shape: tuple[int, ...], fuse: bool = True):
     graph, output = trace(model, shape, training=True)
     if fuse:
         graph = fuse_activations(graph, output, training=True)
-    graph = differentiate(with_loss(graph, output, "cross_entropy", gradient=True), output)
+    graph = differentiate(with_loss(graph, output, losses.CrossEntropy(), gradient=True), output)
     return fuse_backward(graph) if fuse else graph
 
 
@@ -88,7 +88,7 @@ def test_an_output_that_two_read_is_not_fused_away():
 
 def test_dropout_is_for_training_alone():
     model = nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.5), nn.Linear(6, 3))
-    assert [node.op for node in evaluate_graph(model, (5, 8), "cross_entropy").nodes] == [
+    assert [node.op for node in evaluate_graph(model, (5, 8), losses.CrossEntropy()).nodes] == [
         "linear",
         "linear",
         "cross_entropy",
@@ -137,11 +137,11 @@ def test_layers_that_do_not_fit(model, shape, message):
 def test_cross_entropy_wants_classes():
     graph, output = trace(nn.Linear(4, 2), (3, 5, 4), training=True)
     with pytest.raises(ValueError, match=r"\(batch, classes\)"):
-        with_loss(graph, output, "cross_entropy", gradient=True)
+        with_loss(graph, output, losses.CrossEntropy(), gradient=True)
 
 
 def test_the_update_comes_last():
     from gradring.graph import train_graph
 
-    graph = train_graph(MLP, (5, 8), "cross_entropy", optimizer=optim.Adam(1e-3), clip_norm=1.0, accumulate=True)
+    graph = train_graph(MLP, (5, 8), losses.CrossEntropy(), optimizer=optim.Adam(1e-3), clip_norm=1.0, accumulate=True)
     assert [node.op for node in graph.nodes][-3:] == ["sum_of_squares", "clip", "adam"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradring import nn, optim
+from gradring import losses, nn, optim
 from gradring.graph import predict_graph, train_graph
 from gradring.graph.plan import place, plan
 from gradring.graph.schema import schema_of
@@ -49,7 +49,7 @@ def test_a_plan_prints_operands_and_attributes_by_name():
 
 def step_plan(width: int = 4, layer: nn.Layer | None = None):
     model = nn.Sequential(nn.Linear(8, width), *([layer] if layer else []), nn.Linear(width, 3))
-    graph = train_graph(model, (5, 8), "cross_entropy", optimizer=optim.Adam(), clip_norm=1.0)
+    graph = train_graph(model, (5, 8), losses.CrossEntropy(), optimizer=optim.Adam(), clip_norm=1.0)
     return plan(graph, None, mode="train")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gradring import _core, nn, optim
+from gradring import Loader, Trainer, _core, losses, nn, optim
 from gradring.graph import check, train_graph
 from gradring.graph.plan import plan
 from gradring.graph.schema import dense_strides, schema_of
@@ -99,20 +100,20 @@ BAD = {
     "a missing operand": (wrong("softmax", {}), r"1\.Wrong.*x(: absent| is missing)"),
     "a shape that does not fit": (
         wrong("layer_norm", {"x": None, "weight": "0.weight"}),
-        r"1.Wrong.*\[layer_norm\].*weight",
+        r"layer_norm, 1.Wrong.*weight",
     ),
     "an unknown attribute": (wrong("softmax", {"x": None}, {"axis": 1}), "1.Wrong.*(no attribute axis|axis)"),
     "an attribute of another type": (
         wrong("layer_norm", {"x": None}, {"eps": "small"}),
-        r"1.Wrong.*\[layer_norm\] eps",
+        r"layer_norm, 1.Wrong.*: eps is a str: must be a number",
     ),
     "an attribute out of range": (
         wrong("layer_norm", {"x": None}, {"eps": -1.0}),
-        r"1.Wrong.*\[layer_norm\] eps.*at least 0",
+        r"layer_norm, 1.Wrong.*: eps.*at least 0",
     ),
     "an unknown choice": (
         wrong("activation", {"x": None}, {"activation": "step"}),
-        r"1.Wrong.*\[activation\] activation",
+        r"activation, 1.Wrong.*: activation",
     ),
 }
 
@@ -126,6 +127,91 @@ def test_a_graph_that_a_layer_builds_wrongly_names_layer_op_and_operand(
     layer, message = BAD[name]
     with pytest.raises((TypeError, ValueError, NotImplementedError), match=f"(?s){message}"):
         nn.Sequential(nn.Linear(4, 3), layer)(np.ones((2, 4), np.float32))
+
+
+def trace_of(build: Callable[[Builder, str], Any]) -> nn.Layer:
+    class Wrong(nn.Layer):
+        def trace(self, tracer: Builder, x: str) -> str:
+            made: str = build(tracer, x)
+            return made
+
+        def __repr__(self) -> str:
+            return "Wrong()"
+
+    return Wrong()
+
+
+def softmax(tracer: Builder, x: Any, shape: Any = None, **options: Any) -> str:
+    return tracer.node("softmax", {"x": x}, (2, 3) if shape is None else shape, **options)
+
+
+# What a layer asks of its tracer, and what the error says beside the layer's name.
+UNSOUND: dict[str, tuple[Callable[[Builder, str], Any], str]] = {
+    "an op of arrays alone": (lambda t, x: t.node("sgd_update", {"param": x}, (2, 3)), "sgd_update.*no such op"),
+    "an op of another phase": (
+        lambda t, x: t.node("mse", {"x": x, "target": x}, (2, 3)),
+        "mse.*phase: expected one of .'loss',., got forward",
+    ),
+    "an op that is no name": (lambda t, x: t.node(3, {"x": x}, (2, 3)), "expected the name of an op, got int 3"),
+    "a value that nobody made": (lambda t, x: softmax(t, "nobody"), "softmax: operand x: .* made before, got 'nobody'"),
+    "a value that is made later": (lambda t, x: softmax(t, "1.out.1"), "softmax: operand x: .* made before"),
+    "an operand that is no name": (lambda t, x: softmax(t, 3), "softmax: operand x: expected the name .*, got int 3"),
+    "an operand that is an array": (lambda t, x: softmax(t, np.ones(3)), "softmax: operand x: .* got ndarray"),
+    "operands that are no dict": (
+        lambda t, x: t.node("softmax", [x], (2, 3)),
+        "softmax: expected the operands as a dict",
+    ),
+    "a field of the step record": (lambda t, x: softmax(t, t.draw()), "softmax.*operand x.*expected an array"),
+    "an output of another shape": (lambda t, x: softmax(t, x, (7, 7)), r"softmax.*x is \(2, 3\), y is \(7, 7\)"),
+    "a negative extent": (lambda t, x: softmax(t, x, (-1, 3)), r"softmax: shape of the output: .* got tuple \(-1, 3\)"),
+    "an extent that is no int": (lambda t, x: softmax(t, x, (2.0, 3)), r"shape of the output: .* got tuple \(2.0, 3\)"),
+    "a shape that is none": (lambda t, x: softmax(t, x, 3), "shape of the output: .* got int 3"),
+    "another dtype": (lambda t, x: softmax(t, x, dtype="int64"), "softmax.*x is float32, y is int64"),
+    "no dtype": (lambda t, x: softmax(t, x, dtype="float33"), "softmax: dtype of the output: .*got str 'float33'"),
+    "shapes that differ": (
+        lambda t, x: t.node("add", {"a": x, "b": t.view(x, (3, 2))}, (2, 3)),
+        r"add.*a is \(2, 3\), b is \(3, 2\)",
+    ),
+    "a view that is too large": (lambda t, x: t.view(x, (9, 9)), "view: '0.out' is .* at most 6 elements, got"),
+    "a view of nothing": (lambda t, x: t.view("nobody", (2, 2)), "view: .* made before, got 'nobody'"),
+    "the shape of nothing": (lambda t, x: t.shape("nobody"), "shape: .* made before, got 'nobody'"),
+    "attributes that are no dict": (lambda t, x: softmax(t, x, attributes=["axis"]), "softmax: .*attributes as a dict"),
+    "an attribute that is NaN": (
+        lambda t, x: t.node("layer_norm", {"x": x}, (2, 3), {"eps": float("nan")}),
+        "layer_norm.*eps is nan: must be at least 0",
+    ),
+    "a parameter that the layer does not have": (lambda t, x: t.parameter("w", (3,)), "reads parameter '1.w'"),
+    "a check by an op that makes something": (lambda t, x: t.check("softmax", {"x": x}) or x, "softmax.*effects"),
+    "no output": (lambda t, x: None, "what trace returns: .* got NoneType"),
+    "an output that is an array": (lambda t, x: np.ones(3), "what trace returns: .* got ndarray"),
+    "an output that nobody made": (lambda t, x: "nobody", "what trace returns: .* got 'nobody'"),
+}
+X, Y = np.ones((2, 4), np.float32), np.zeros(2, np.int64)
+# One way to each of the native loops; all of them plan by the same passes.
+WAYS: list[Callable[[nn.Layer], object]] = [
+    lambda model: model(X),
+    lambda model: Trainer(model).step(X, Y),
+    lambda model: Trainer(model, accumulate=2).fit(Loader((X, Y), 2), verbose=False),
+    lambda model: Trainer(model).evaluate((X, Y)),
+]
+
+
+@pytest.mark.parametrize("way", range(len(WAYS)), ids=["call", "step", "loader", "evaluate"])
+@pytest.mark.parametrize("name", UNSOUND)
+def test_what_a_layer_asks_wrongly_is_named_before_anything_runs(name: str, way: int) -> None:
+    build, message = UNSOUND[name]
+    model = nn.Sequential(nn.Linear(4, 3), trace_of(build))
+    with pytest.raises((TypeError, ValueError), match=message) as raised:
+        WAYS[way](model)
+    text = str(raised.value)
+    assert text.startswith(("[trace] 1.Wrong()", "[graph] node 1 (")) and "1.Wrong()" in text
+    assert text.count("] ") == 1, "one name in brackets, at the beginning"
+
+
+def test_an_activation_without_its_attribute_is_none() -> None:
+    layer = trace_of(lambda t, x: t.node("activation", {"x": x}, t.shape(x)))
+    model = nn.Sequential(nn.Linear(4, 3), layer)
+    assert np.array_equal(model(X), nn.Sequential(model.layers[0])(X))
 
 
 def test_the_step_record_is_the_same_in_both_languages() -> None:
@@ -157,7 +243,7 @@ def test_a_native_check_knows_what_a_graph_check_knows(monkeypatch: pytest.Monke
     """Planning a mutant of a legal graph, which was not checked, is refused by the native side, or runs inside memory."""
     monkeypatch.setenv("GRADRING_CHECK", "0")
     model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
-    graph = train_graph(model, (6, 5), "cross_entropy", optimizer=optim.SGD(0.1, momentum=0.9), clip_norm=1.0)
+    graph = train_graph(model, (6, 5), losses.CrossEntropy(), optimizer=optim.SGD(0.1, momentum=0.9), clip_norm=1.0)
     check(graph)
     refused = 0
     for number, node in enumerate(graph.nodes):

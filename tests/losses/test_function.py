@@ -107,5 +107,5 @@ def test_what_is_no_function():
         gr.losses.Function(square, 3)
     with pytest.raises(ValueError, match="reduction must be"):
         gr.losses.Function(square, square_vjp, reduction="max")
-    with pytest.raises(TypeError, match="class_weight goes with cross_entropy"):
+    with pytest.raises(TypeError, match="class_weight goes with .*cross_entropy"):
         trainer(gr.losses.Function(square, square_vjp), class_weight=[1, 2, 3])

@@ -46,7 +46,7 @@ def test_an_object_trains_as_its_name_does(name, loss):
         (
             "hinge",
             ValueError,
-            r"\[Trainer\] loss must be 'cross_entropy', 'mse', 'binary_cross_entropy', 'mae' or 'huber', got 'hinge'",
+            r"\[Trainer\] loss must be 'binary_cross_entropy', 'cross_entropy', 'mse', 'mae' or 'huber', got 'hinge'",
         ),
         (gr.losses.MSE, TypeError, r"\[Trainer\] loss is the class MSE: did you forget the brackets\?"),
         (3, TypeError, r"\[Trainer\] loss must be .*, got 3; or one of gr.losses"),

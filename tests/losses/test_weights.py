@@ -255,8 +255,16 @@ def test_a_bad_weight_in_a_loader_is_found_before_the_update(bad):
             ValueError,
             r"class_weight and CrossEntropy\(weight=\) are both given",
         ),
-        ({"loss": "mse", "class_weight": {0: 2.0}}, TypeError, "class_weight goes with cross_entropy and binary"),
-        ({"loss": "mse", "class_weight": "balanced"}, TypeError, "class_weight goes with cross_entropy and binary"),
+        (
+            {"loss": "mse", "class_weight": {0: 2.0}},
+            TypeError,
+            "goes with binary_cross_entropy and cross_entropy, and",
+        ),
+        (
+            {"loss": "mse", "class_weight": "balanced"},
+            TypeError,
+            "goes with binary_cross_entropy and cross_entropy, and",
+        ),
         ({"class_weight": {0: -1.0}}, ValueError, "the weight of class 0 must be .* at least 0, got -1.0"),
         ({"class_weight": {-1: 1.0}}, ValueError, "a label must be an int of at least 0, got -1"),
         ({"class_weight": {"cat": 1.0}}, TypeError, "a label must be an int of at least 0, got 'cat'"),

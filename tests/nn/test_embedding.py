@@ -59,7 +59,9 @@ def test_gradients_agree_with_finite_differences() -> None:
 def test_the_graph_of_a_step_is_legal_in_every_form() -> None:
     for options in ({}, {"clip_norm": 1.0}, {"accumulate": True}, {"fuse_update": True, "check_finite": True}):
         inputs = {"x": Input((16, 5), integers=True)}
-        check(train_graph(model(), inputs, "cross_entropy", optimizer=gr.optim.SGD(0.1, momentum=0.9), **options))
+        check(
+            train_graph(model(), inputs, gr.losses.CrossEntropy(), optimizer=gr.optim.SGD(0.1, momentum=0.9), **options)
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64, np.uint32])

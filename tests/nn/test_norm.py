@@ -97,7 +97,7 @@ def test_the_graph_of_a_step_is_legal_in_every_form(make: Any) -> None:
         {"fuse_update": True, "check_finite": True},
         {"check_finite": True},
     ):
-        check(train_graph(model(make()), (16, 6), "cross_entropy", optimizer=gr.optim.Adam(0.1), **options))
+        check(train_graph(model(make()), (16, 6), gr.losses.CrossEntropy(), optimizer=gr.optim.Adam(0.1), **options))
 
 
 @each

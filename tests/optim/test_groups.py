@@ -124,7 +124,7 @@ def test_every_graph_is_legal(name, route, monkeypatch):
 
 def test_a_graph_that_updates_too_much_or_too_little_is_refused():
     options = {"optimizer": OPTIMIZERS["adam"], "clip_norm": 1.0}
-    graph = graphs.train_graph(model(), (30, 7), "cross_entropy", **options)
+    graph = graphs.train_graph(model(), (30, 7), gr.losses.CrossEntropy(), **options)
     updates = [node for node in graph.nodes if node.op == "adam"]
     assert [node.inputs["param"] for node in updates] == [
         "parameters[0.weight ... 0.bias]",

@@ -1,9 +1,9 @@
 #include <type_traits>
 
 #include "ops/cast/kernels.h"
-#include "ops/cast/simd_half.h"
 #include "ops/simd.h"
 #include "ops/simd/half.h"
+#include "ops/simd/simd_f16c.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -22,13 +22,30 @@ void cast(void* to, const void* from, int64_t count) {
   }
 }
 
-void bfloats_to_floats(float* to, const char* from, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    uint16_t bfloat;
-    __builtin_memcpy(&bfloat, from + i * static_cast<int64_t>(sizeof bfloat), sizeof bfloat);
-    const uint32_t bits = uint32_t{bfloat} << 16;
-    __builtin_memcpy(to + i, &bits, sizeof bits);
+// Converts 16-bit floats to float32, a vector at a time.
+template <Vec<float> (*kWiden)(HalfVector) noexcept>
+void widen(float* to, const char* from, int64_t count) {
+  constexpr int64_t W = kWidth<float>;
+  for (int64_t i = 0; i < count; i += W) {
+    const auto n = static_cast<size_t>(count - i < W ? count - i : W);
+    HalfVector halves{};
+    if (n == W) {
+      __builtin_memcpy(&halves, from + 2 * i, sizeof halves);
+    } else {
+      __builtin_memcpy(&halves, from + 2 * i, 2 * n);
+    }
+    const Vec<float> values = kWiden(halves);
+    if (n == W) {
+      __builtin_memcpy(to + i, &values, sizeof values);
+    } else {
+      __builtin_memcpy(to + i, &values, 4 * n);
+    }
   }
+}
+
+void halves_to_floats(float* to, const char* from, int64_t count) {
+  const int64_t done = convert_halves(to, from, count);
+  widen<widen_float16>(to + done, from + 2 * done, count - done);
 }
 
 // Converts 16-bit floats to float32.
@@ -96,7 +113,7 @@ void copy(void* to, const void* from, int64_t count) {
    cast<To, uint32_t>,                               \
    cast<To, uint64_t>,                               \
    cast_from_16<To, halves_to_floats>,               \
-   cast_from_16<To, bfloats_to_floats>}
+   cast_from_16<To, widen<widen_bfloat16>>}
 
 extern const CastKernels cast_kernels;
 const CastKernels cast_kernels = {

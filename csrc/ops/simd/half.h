@@ -36,6 +36,8 @@ GRADRING_INLINE Vec<float> widen_float16(HalfVector h) noexcept {
   const Vec<float> small = from_bits(magnitude + repeat(0x38800000)) - from_bits(repeat(0x38800000));
   Bits value = choose(all_if(magnitude < (1u << 23)), bits_of(small), normal);
   value = choose(all_if(magnitude >= (31u << 23)), magnitude | 0x7f800000, value);
+  value =
+      choose(all_if(magnitude > (31u << 23)), value | 0x400000, value);  // a NaN becomes quiet, as a processor makes it
   return from_bits(value | sign);
 }
 

@@ -205,12 +205,8 @@ inline void Executor::call(const Code& code, const Lane& lane) noexcept {
 const StepRecord& Executor::run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept {
   StepRecord& step = records_[static_cast<size_t>(lane.index)].step;
   step = given;
-  if (observed_) {
-    if (spans_ != nullptr) {
-      run_watched(lane, &step);
-    } else {
-      run_traced(lane, &step, account);
-    }
+  if (traced_) {
+    run_traced(lane, &step, account);
     return step;
   }
   uint64_t since = account != nullptr ? ticks() : 0;
@@ -247,26 +243,10 @@ void Executor::end_by_fault(const Lane& lane, const Code& at, const StepRecord& 
   if (const Code* const next = std::find_if(&at + 1, end, due); next != end) call(*next, lane);
 }
 
-void Executor::run_watched(const Lane& lane, StepRecord* step) noexcept {
-  Span* span = spans_ + static_cast<size_t>(lane.index) * code_.size();
-  for (const Code& code : code_) {
-    span->ready = ticks();
-    if (code.barrier) lane.barrier();
-    span->begin = ticks();
-    if ((code.when & step->moment) != 0) call(code, lane);
-    (span++)->end = ticks();
-    if (step->fault != Fault::kNone) {
-      end_by_fault(lane, code, *step);
-      break;
-    }
-  }
-}
-
 void Executor::trace(bool on) {
   if (on && names_.empty())
     for (const std::string& label : labels_) names_.push_back(trace_name(label));
   traced_ = on;
-  observed_ = spans_ != nullptr || on;
 }
 
 // Does what run does, and records spans. The spans of a lane follow each other without a gap.

@@ -49,13 +49,6 @@ struct StepTicks {
   uint64_t& operator[](StepPart part) noexcept { return of[static_cast<size_t>(part)]; }
 };
 
-// When a lane reached an instruction, began it (a barrier may lie between) and ended it, in ticks.
-struct Span {
-  uint64_t ready = 0;
-  uint64_t begin = 0;
-  uint64_t end = 0;
-};
-
 class GRADRING_API Executor {
  public:
   // Validates, makes the schedule, and reserves the team's scratch. Throws Error. Two arenas of one program must not share
@@ -89,11 +82,6 @@ class GRADRING_API Executor {
   // There is no barrier at the end. `account` is null on lanes other than 0.
   const StepRecord& run(const Lane& lane, const StepRecord& given, StepTicks* account) noexcept;
 
-  // Makes every lane write its spans from now on: instruction i of lane l to spans[l * size() + i]. Null ends that.
-  void watch(Span* spans) noexcept {
-    spans_ = spans;
-    observed_ = spans != nullptr || traced_;
-  }
   // Whether runs from now on record each instruction and each barrier as spans of the trace (runtime/trace.h).
   void trace(bool on);
 
@@ -125,7 +113,6 @@ class GRADRING_API Executor {
   void* bound(const Buffer& buffer, const Starts& arenas, int64_t offset, Tensor* tensor);
   static void call(const Code& code, const Lane& lane) noexcept;
   void end_by_fault(const Lane& lane, const Code& at, const StepRecord& step) const noexcept;
-  void run_watched(const Lane& lane, StepRecord* step) noexcept;
   void run_traced(const Lane& lane, StepRecord* step, StepTicks* account) noexcept;
 
   std::vector<Code> code_;
@@ -143,10 +130,8 @@ class GRADRING_API Executor {
   int lanes_ = 0;  // the number that set_lanes has set, or 0
   LaneTrial trial_;
   bool keeps_gil_ = false;
-  bool meets_ = false;     // whether some instruction meets other ranks
-  bool observed_ = false;  // whether spans_ or traced_ is set, so that a run tests one flag
+  bool meets_ = false;  // whether some instruction meets other ranks
   bool traced_ = false;
-  Span* spans_ = nullptr;
   std::vector<std::string> labels_;  // the names of the instructions
   std::vector<const char*> names_;   // the same for the trace, made when tracing starts
 };

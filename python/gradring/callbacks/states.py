@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.callbacks.base import Callback
-from gradring.errors import CheckpointCorrupt, CheckpointMismatch
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch, reason
 
 __all__ = ["give", "joined", "named_states", "require_known", "split"]
 
@@ -103,5 +103,5 @@ def give(states: States, callbacks: Iterable[Callback], path: str) -> None:
                 callback.load_state_dict(states[name])
             except (KeyError, TypeError, ValueError) as error:
                 raise CheckpointMismatch(
-                    f"[Trainer.fit] {path}: the state of {name} does not fit this one: {error}"
+                    f"[Trainer.fit] {path}: the state of {name} does not fit this one: {reason(error)}"
                 ) from error

@@ -18,6 +18,7 @@ from gradring.cli.inputs import MappedBatches, Scaling
 from gradring.cli.tables import has_member, labels_of_file, read_array, read_table
 from gradring.cli.targets import Goal, goal
 from gradring.datasets import digits, fashion_mnist
+from gradring.errors import reason
 
 __all__ = ["Task", "check_folder", "task"]
 
@@ -123,7 +124,7 @@ def _as_numbers(y: NDArray[Any], name: str) -> NDArray[Any]:
     try:
         return y.astype(np.float64)
     except ValueError as error:
-        raise ValueError(f"[train] --task regress needs numbers, but {name} holds texts: {error}") from None
+        raise ValueError(f"[train] --task regress needs numbers, but {name} holds texts: {reason(error)}") from None
 
 
 def _require_division(options: argparse.Namespace, kept: dict[str, str], division: dict[str, Any]) -> None:
@@ -181,7 +182,7 @@ def _as_before(
     try:
         before, read = Goal.from_note(kept["goal"]), Scaling.from_note(kept["input"])
     except (KeyError, ValueError) as error:
-        raise ValueError(f"[train] --resume: gradring train did not write the file: {error}") from None
+        raise ValueError(f"[train] --resume: gradring train did not write the file: {reason(error)}") from None
     if (before.kind, before.labels, before.outputs) != (found.kind, found.labels, found.outputs):
         raise ValueError(f"[train] --resume: the file is of another task: {before.note()[:200]}; the data now: {found}")
     if (read.shape, read.is_bytes) != (scaling.shape, scaling.is_bytes):

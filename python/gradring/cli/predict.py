@@ -17,6 +17,7 @@ from gradring.cli.inputs import Scaling, require_other
 from gradring.cli.output import say
 from gradring.cli.tables import read_array, read_table
 from gradring.cli.targets import Goal
+from gradring.errors import reason
 from gradring.files import check_replaceable, replacing
 from gradring.model_file import notes_of, read_model
 from gradring.nn.layer import Layer
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         goal, scaling = Goal.from_note(notes["goal"]), Scaling.from_note(notes["input"])
     except ValueError as error:
-        raise ValueError(f"[predict] {options.model}: {error}") from None
+        raise ValueError(f"[predict] {options.model}: {reason(error)}") from None
     x = _samples(options, _columns(options.model, notes), len(scaling.mean))
     scaling.require("predict", str(options.x), x)
     parts = _predictions(model, goal, scaling, x)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.choices import LossName
+if TYPE_CHECKING:
+    from gradring.losses import LossName
 
 __all__ = ["Goal", "goal"]
 

@@ -152,31 +152,24 @@ def with_loss(
 ) -> Graph:
     """Add the target input, the loss, its gradient with respect to the output if asked for, and the step's check.
 
-    ``loss`` is one of ``gr.losses``, or the name of an op. ``sums`` leaves the gradient undivided by the batch's size, for
+    ``loss`` is one of ``gr.losses``. ``sums`` leaves the gradient undivided by the batch's size, for
     batches whose gradients are added up. ``target`` is the shape of a row of the targets and their dtype, where a loss takes
     several kinds. ``weight`` is the number of the batch's field that has the samples' weights.
     """
-    shape = graph.values[output].shape
-    kind, options, constants = (loss, {}, {}) if isinstance(loss, str) else loss.for_outputs(shape).native()
     value = graph.values[output]
+    shape = value.shape
     rows = shape[0]
-    if kind == "binary_cross_entropy":
-        _require_logits(graph, output)
+    loss = loss.for_outputs(shape)
+    kind, options, constants = loss.native()
+    _require_no_activation(graph, output, loss)
     taken = {weight} | {
         value.offset for value in graph.values.values() if value.kind == "input" and value.within is None
     }
     slot = next(number for number in range(len(taken) + 2) if number not in taken)  # the first field that no input uses
     schema = schema_of(kind)
     assert schema is not None
-    classes = kind == "cross_entropy"
-    soft = classes and target is not None and target[1] != "int64"
-    if classes and len(shape) != 2:
-        raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
-    goal = Value("target", shape, "input", value.dtype, offset=slot)
-    if classes and not soft:
-        goal = Value("target", (rows,), "input", "int64", offset=slot)
-    elif target is not None and schema.effects:  # a function's targets may have any shape and dtype
-        goal = Value("target", (rows, *target[0]), "input", target[1], offset=slot)
+    wanted, dtype = loss.target(shape, value.dtype, target)
+    goal = Value("target", wanted, "input", dtype, offset=slot)
     # The loss writes these totals of a batch: the sum of its losses, how many are right, the first bad label, the sum of
     # the weights, the first bad weight.
     graph = graph.with_value(goal).with_value(Value("totals", (5,), dtype="int64"))
@@ -187,8 +180,7 @@ def with_loss(
     for role, data in constants.items():
         graph = graph.with_value(Value(role, (len(data),), "const", value.dtype, data=data))
         inputs[role] = role
-    weighted = weight is not None or ("class_weight" in constants and not soft)
-    summed = options.get("reduction") == "sum"
+    weighted = weight is not None or loss.divides_by_class_weights(dtype)
     outputs = {"totals": "totals"}
     if gradient:
         graph = graph.with_value(Value(gradient_name(output), shape, dtype=value.dtype))
@@ -210,8 +202,8 @@ def with_loss(
     check: dict[str, Any] = {"rows": rows}
     if weighted:
         check["weighted"] = True
-    if summed:
-        check["columns"] = 1 if classes or schema.effects else value.size // rows
+    if loss.summed:
+        check["columns"] = loss.terms(shape)
     return _with_check(graph.with_node(node), check, sums)
 
 
@@ -229,13 +221,13 @@ def _with_check(graph: Graph, attributes: Mapping[str, Any], sums: bool) -> Grap
     return graph.with_node(node)
 
 
-def _require_logits(graph: Graph, output: str) -> None:
-    """Raise ``ValueError`` if the model ends with a sigmoid, because the loss has one already."""
-    root = graph.root(output)
-    for node in graph.nodes:
-        if root in map(graph.root, node.outputs.values()) and node.attributes.get("activation") == "sigmoid":
+def _require_no_activation(graph: Graph, output: str, loss: Any) -> None:
+    """Raise ``ValueError`` if the model ends with an activation that the loss has already."""
+    root, own = graph.root(output), loss.activation
+    for node in graph.nodes if own else ():
+        if root in map(graph.root, node.outputs.values()) and node.attributes.get("activation") == own:
             raise ValueError(
-                "[binary_cross_entropy] the model ends with a sigmoid, and the loss has one of its own: leave Sigmoid out, "
+                f"[{loss.kind}] the model ends with a {own}, and the loss has one of its own: leave {own.capitalize()} out, "
                 "so that the model gives logits"
             )
 

@@ -14,7 +14,7 @@ from gradring.graph.fuse_update import fuse_updates, updates_of
 from gradring.graph.meaning import promised
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.schema import schema_of
-from gradring.graph.spec import check
+from gradring.graph.spec import check, check_nodes
 from gradring.ir import Graph, Input, Layout, Node, Traceable, Value, trace
 from gradring.ir.layout import padded
 
@@ -40,11 +40,18 @@ def checked(graph: Graph) -> Graph:
     return graph
 
 
+def _traced(model: Traceable, inputs: Inputs, **options: Any) -> tuple[Graph, str]:
+    """As ``trace``, of layers that may be a user's."""
+    graph, output = trace(model, inputs, **options)
+    check_nodes(graph)
+    return graph, output
+
+
 def predict_graph(
     model: Traceable, inputs: Inputs, *, dtype: str = "float32", layout: Layout | None = None
 ) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name. If the model does nothing, that is the input, or a view of it."""
-    graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
+    graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = fuse_activations(checked(promised(graph)), output, training=False)
     return checked(replace(graph, mode="predict")), output
 
@@ -60,7 +67,7 @@ def evaluate_graph(
     weight: int | None = None,
 ) -> Graph:
     """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``."""
-    graph, output = trace(model, inputs, training=False, dtype=dtype, layout=layout)
+    graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
     graph = with_loss(graph, output, loss, gradient=False, target=target, weight=weight)
     return checked(replace(promised(graph), mode="evaluate"))
@@ -93,10 +100,9 @@ def train_graph(
     into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
     ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN.
     """
-    graph, output = trace(model, inputs, training=True, dtype=dtype, layout=layout)
+    graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout)
     graph, moves = without_buffer_updates(graph)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
-    summed = getattr(loss, "reduction", "mean") == "sum"
     sums = sums or accumulate
     graph = with_loss(graph, output, loss, gradient=True, sums=sums, target=target, weight=weight)
     graph = checked(promised(graph))
@@ -106,7 +112,7 @@ def train_graph(
     graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
-    divided = sums and not summed
+    divided = sums and not loss.summed
     graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen)
     whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
     if clip_norm is not None:  # clipping checks every gradient anyway

@@ -13,6 +13,7 @@ found.
 
 from __future__ import annotations
 
+from gradring.errors import reason
 from gradring.graph.flow import check_flow
 from gradring.graph.meaning import check_meaning
 from gradring.graph.schema import Schema, fail, place_of, refusal, schema_of
@@ -20,7 +21,7 @@ from gradring.graph.step_rules import check_step_graph
 from gradring.ir import ITEM, PHASES, STEP, WHEN, Graph, Node, Value
 from gradring.ir.layout import GRAIN
 
-__all__ = ["check"]
+__all__ = ["check", "check_nodes"]
 
 _KINDS = ("input", "output", "param", "buffer", "grad", "state", "temp", "step", "const")
 _DTYPES = tuple(ITEM)
@@ -29,9 +30,9 @@ _DTYPES = tuple(ITEM)
 def check(graph: Graph) -> None:
     """Raise ``ValueError`` unless the graph is legal.
 
-    >>> from gradring import nn, optim
+    >>> from gradring import losses, nn, optim
     >>> from gradring.graph import train_graph
-    >>> graph = train_graph(nn.Linear(4, 3), (5, 4), "cross_entropy", optimizer=optim.SGD(0.1), clip_norm=1.0)
+    >>> graph = train_graph(nn.Linear(4, 3), (5, 4), losses.CrossEntropy(), optimizer=optim.SGD(0.1), clip_norm=1.0)
     >>> check(graph)
     >>> check(graph.with_nodes([*graph.nodes[:-2], graph.nodes[-1], graph.nodes[-2]]))
     Traceback (most recent call last):
@@ -39,16 +40,22 @@ def check(graph: Graph) -> None:
     ValueError: [graph] node 5 (sgd, SGD(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)): operand clip, \
 'step.clip': is read before it is written: expected a node before this one that writes it, got none
     """
-    for value in graph.values.values():
-        _check_value(graph, value)
-    for number, node in enumerate(graph.nodes):
-        _check_node(graph, number, node)
+    check_nodes(graph)
     _check_order(graph)
     _check_effects(graph)
     check_flow(graph)
     if graph.mode == "train":
         check_step_graph(graph)
     check_meaning(graph)
+
+
+def check_nodes(graph: Graph) -> None:
+    """Raise ``ValueError`` unless each value is sound, and each node's op takes its operands and attributes. Every graph that
+    layers have built passes this before it is planned, because a layer may be a user's."""
+    for value in graph.values.values():
+        _check_value(graph, value)
+    for number, node in enumerate(graph.nodes):
+        _check_node(graph, number, node)
 
 
 def _check_value(graph: Graph, value: Value) -> None:
@@ -116,9 +123,9 @@ def _check_node(graph: Graph, number: int, node: Node) -> None:
         for role in roles:
             if role not in given and not schema.operands[role].optional:
                 raise fail(number, node, role, "absent", "a value", "none")
-    reason = refusal(graph, node)
-    if reason:
-        raise ValueError(f"{place_of(number, node)}: {reason}")
+    refused = refusal(graph, node)
+    if refused:  # which begins with the name of the op, as the place does
+        raise ValueError(f"{place_of(number, node)}: {reason(ValueError(refused))}")
 
 
 def _check_kind(graph: Graph, number: int, node: Node, schema: Schema, role: str, name: str) -> None:

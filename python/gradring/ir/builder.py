@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -10,7 +12,7 @@ from gradring.ir.graph import Graph
 from gradring.ir.layout import Layout
 from gradring.ir.memory import roots_of
 from gradring.ir.nodes import Node
-from gradring.ir.values import Value
+from gradring.ir.values import ITEM, Value
 
 __all__ = ["Builder", "Input", "Traceable", "trace"]
 
@@ -70,7 +72,57 @@ class Builder:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value."""
-        return self.graph.values[name].shape
+        return self._value(name, "shape").shape
+
+    # What a layer of a user's own may get wrong. Whether an op takes its operands is for the op's schema to say.
+
+    def _value(self, name: Any, what: str) -> Value:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"[trace] {self.origin()}: {what}: expected the name of a value, as input, parameter and node return it, got "
+                f"{_shown(name)}"
+            )
+        value = self.graph.values.get(name)
+        if value is None:
+            raise ValueError(
+                f"[trace] {self.origin()}: {what}: expected the name of a value that was made before, got {name!r}"
+            )
+        return value
+
+    def _operands(self, op: Any, inputs: Any) -> dict[str, str]:
+        if not isinstance(op, str):
+            raise TypeError(f"[trace] {self.origin()}: expected the name of an op, got {_shown(op)}")
+        if not isinstance(inputs, Mapping):
+            raise TypeError(
+                f"[trace] {self.origin()}: {op}: expected the operands as a dict from roles to names of values, got "
+                f"{_shown(inputs)}"
+            )
+        for role, name in inputs.items():
+            self._value(name, f"{op}: operand {role}")
+        return dict(inputs)
+
+    def _attributes(self, op: str, attributes: Any) -> dict[str, Any]:
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise TypeError(
+                f"[trace] {self.origin()}: {op}: expected the attributes as a dict, got {_shown(attributes)}"
+            )
+        return dict(attributes or {})
+
+    def _shape(self, shape: Any, what: str) -> tuple[int, ...]:
+        try:
+            made = tuple(map(operator.index, shape))
+        except TypeError:
+            made = (-1,)
+        if any(extent < 0 for extent in made):
+            raise ValueError(
+                f"[trace] {self.origin()}: {what}: expected a tuple of ints of at least 0, got {_shown(shape)}"
+            )
+        return made
+
+    def _dtype(self, dtype: str | None, what: str) -> str:
+        if dtype is not None and dtype not in ITEM:
+            raise ValueError(f"[trace] {self.origin()}: {what}: expected one of {', '.join(ITEM)}, got {_shown(dtype)}")
+        return dtype or self.dtype
 
     def maker(self, name: str) -> str:
         """The layer that made a value, for error messages: ``"layer 0, Linear(784, 256)"``."""
@@ -115,7 +167,8 @@ class Builder:
         self, op: str, inputs: Mapping[str, str], updates: tuple[str, ...], attributes: Mapping[str, Any]
     ) -> None:
         """Add an operation that changes buffers (the inputs ``updates``) after the step's check has passed."""
-        node = Node(op, dict(inputs), {}, dict(attributes), updates=updates, phase="update", origin=self.origin())
+        operands, values = self._operands(op, inputs), self._attributes(op, attributes)
+        node = Node(op, operands, {}, values, updates=tuple(updates), phase="update", origin=self.origin())
         self.graph = self.graph.with_node(node)
 
     def node(
@@ -136,15 +189,19 @@ class Builder:
         ``integers`` are the roles that read integers unchanged; for all others integers are cast. ``dtype`` is the
         output's, if it is not the model's.
         """
-        for role, of in inputs.items():
+        operands = self._operands(op, inputs)
+        for role, of in operands.items():
             self._read(of, role in integers)
+        shape = self._shape(shape, f"{op}: shape of the output")
+        dtype = self._dtype(dtype, f"{op}: dtype of the output")
         name = self.graph.fresh(self.path("out"))
-        self.graph = self.graph.with_value(Value(name, shape, dtype=dtype or self.dtype))
+        self.graph = self.graph.with_value(Value(name, shape, dtype=dtype))
         outputs = {"y": name}
         for role, value in (also or {}).items():
             outputs[role] = self.graph.fresh(f"{name}.{role}")
             self.graph = self.graph.with_value(replace(value, name=outputs[role]))
-        node = Node(op, dict(inputs), outputs, dict(attributes or {}), effects=effects, origin=self.origin())
+        given = self._attributes(op, attributes)
+        node = Node(op, operands, outputs, given, effects=effects, origin=self.origin())
         self.graph = self.graph.with_node(node)
         return name
 
@@ -170,7 +227,8 @@ class Builder:
     def check(self, op: str, inputs: Mapping[str, str]) -> None:
         """Add an operation that checks values, and ends the step if one is out of range."""
         effects = f"{op} {self.path('out')}, {len(self.graph.nodes)}"
-        self.graph = self.graph.with_node(Node(op, dict(inputs), {}, effects=effects, origin=self.origin()))
+        operands = self._operands(op, inputs)
+        self.graph = self.graph.with_node(Node(op, operands, {}, effects=effects, origin=self.origin()))
 
     def draw(self) -> str:
         """The number of this forward pass, as a value."""
@@ -179,8 +237,13 @@ class Builder:
 
     def view(self, x: str, shape: tuple[int, ...]) -> str:
         """Add a view of a value: the same memory under another shape."""
+        of, shape = self._value(x, "view"), self._shape(shape, "view: shape")
+        if math.prod(shape) > of.size:
+            raise ValueError(
+                f"[trace] {self.origin()}: view: {x!r} is {of.shape}: expected a shape of at most {of.size} elements, got "
+                f"{shape}"
+            )
         name = self.graph.fresh(self.path("view"))
-        of = self.graph.values[x]
         self.graph = self.graph.with_value(Value(name, shape, of.kind, of.dtype, within=x))
         return name
 
@@ -190,6 +253,7 @@ class Builder:
         self._layers.append(layer)
         try:
             y = layer.trace(self, *inputs)
+            self._value(y, "what trace returns")
             self._makers.setdefault(y, f"layer {'.'.join(self._path)}, {layer}")
         finally:
             self._path.pop()
@@ -200,9 +264,11 @@ class Builder:
         """Trace the model itself, whose path is empty."""
         self._layers.append(model)
         try:
-            return model.trace(self, *inputs)
+            y = model.trace(self, *inputs)
+            self._value(y, "what trace returns")
         finally:
             self._layers.pop()
+        return y
 
     def origin(self) -> str:
         """The current layer as nodes name it: ``"0.Linear(784, 256)"``."""
@@ -212,6 +278,11 @@ class Builder:
     def where(self, layer: Traceable) -> str:
         """The current layer, for error messages."""
         return f"layer {'.'.join(self._path)}, {layer}" if self._path else str(layer)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) <= 60 else type(value).__name__
 
 
 def trace(

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gradring.arguments import choice
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ClassWeight", "Loss", "Native", "Reduction", "balanced", "numbers"]
+__all__ = ["ClassWeight", "Loss", "Native", "Reduction", "balanced", "by_name", "numbers"]
 
 ClassWeight: TypeAlias = "Mapping[int, float] | ArrayLike | Literal['balanced'] | None"
 Reduction = Literal["mean", "sum"]
+Shape: TypeAlias = tuple[int, ...]
 
 
 class Native(NamedTuple):
@@ -36,12 +38,17 @@ class Loss(ABC):
     With sample weights the mean is the sum of the weighted losses over the sum of the weights, over all batches of an
     update or of an evaluation. ``reduction="sum"`` adds the losses of all elements, and divides by nothing.
 
-    ``kind`` names the op. ``counts_right`` says whether the op counts the rows whose prediction is right, which gives the
-    accuracy.
+    ``kind`` names the op. ``counts_right`` says whether the outputs are scores of classes: the op then counts the rows whose
+    prediction is right, which gives the accuracy. ``activation`` is the one that the loss itself applies to the outputs, which
+    a model must leave out. ``named`` says whether the string ``kind`` stands for the loss without options.
+
+    All that the other parts of the package know of a loss they learn from its methods and from the op's schema.
     """
 
     kind: ClassVar[str]
     counts_right: ClassVar[bool]
+    activation: ClassVar[str] = ""
+    named: ClassVar[bool] = True
 
     @abstractmethod
     def native(self) -> Native:
@@ -60,20 +67,76 @@ class Loss(ABC):
     def with_class_weight(self, weights: Any) -> Self:
         """This loss with a weight for each class: a dict by class number, or an array. ``TypeError`` for a loss without
         classes."""
+        others = [kind for kind, loss in by_name().items() if loss.with_class_weight is not Loss.with_class_weight]
         raise TypeError(
-            f"[Trainer] class_weight goes with cross_entropy and binary_cross_entropy, and the loss is {self.kind}: give the "
-            "weight of each sample instead, as the field 'weight'"
+            f"[Trainer] class_weight goes with {' and '.join(others)}, and the loss is {self.kind}: give the weight of each "
+            "sample instead, as the field 'weight'"
         )
 
-    def for_outputs(self, shape: tuple[int, ...]) -> Self:
+    def for_outputs(self, shape: Shape) -> Self:
         """This loss for outputs of ``shape``, whose first axis is the samples. ``ValueError`` if the two do not fit."""
         return self
+
+    # What a program asks. `outputs` is the shape of the model's outputs, samples included.
+
+    @property
+    def summed(self) -> bool:
+        """Whether the losses of all elements are added, and divided by nothing."""
+        return getattr(self, "reduction", "mean") == "sum"
+
+    def target(self, outputs: Shape, dtype: str, given: tuple[Shape, str] | None = None) -> tuple[Shape, str]:
+        """The shape and dtype of a batch's targets in a program that computes in ``dtype``; ``given`` are the shape of a row
+        and the dtype of the targets at hand, where they are known."""
+        return outputs, dtype
+
+    def terms(self, outputs: Shape) -> int:
+        """The number of losses that one sample adds to a sum."""
+        return math.prod(outputs[1:])
+
+    def divides_by_class_weights(self, target: str) -> bool:
+        """Whether the mean is over the weights of the classes, for targets of this dtype."""
+        return False
+
+    def class_count(self, outputs: Shape) -> int:
+        """The number of classes that ``class_weight`` weighs."""
+        return outputs[-1]
+
+    # What errors and predictions ask
+
+    def bad_target(self, target: Any, dtype: str, classes: int | None) -> str:
+        """What is wrong with the target of a sample that the op has refused. The target is None where it does not lie in
+        memory; ``dtype`` is that of the targets in the program, and class numbers must be below ``classes``."""
+        return "the target cannot be"
+
+    def take_failure(self) -> BaseException | None:
+        """The exception that ended the last step, if the loss has raised one."""
+        return None
+
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """The probabilities that the outputs stand for, in their dtype; only for a loss with ``counts_right``."""
+        raise NotImplementedError(f"[{self.kind}] the outputs are no scores of classes")
+
+    def likeliest(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """The likeliest class of each sample, or whether each label is likelier than not, as integers."""
+        raise NotImplementedError(f"[{self.kind}] the outputs are no scores of classes")
 
     def _check_reduction(self, reduction: Any) -> None:
         choice(type(self).__name__, "reduction", reduction, ("mean", "sum"))
 
     def __str__(self) -> str:
         return self.kind
+
+
+def by_name() -> dict[str, type[Loss]]:
+    """The losses that have a name, in the order of their definitions."""
+
+    def below(loss: Any) -> Iterator[type[Loss]]:
+        for other in loss.__subclasses__():
+            yield other
+            yield from below(other)
+
+    own = [loss for loss in below(Loss) if loss.__module__.startswith("gradring.losses.")]
+    return {loss.kind: loss for loss in own if loss.named and hasattr(loss, "kind")}
 
 
 def numbers(where: str, given: Any) -> tuple[float, ...]:

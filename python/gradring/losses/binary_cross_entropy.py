@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradring.losses.base import Loss, Native, Reduction, numbers
 
@@ -36,6 +37,7 @@ class BinaryCrossEntropy(Loss):
 
     kind: ClassVar[str] = "binary_cross_entropy"
     counts_right: ClassVar[bool] = True
+    activation: ClassVar[str] = "sigmoid"
 
     def __post_init__(self) -> None:
         self._check_reduction(self.reduction)
@@ -53,6 +55,31 @@ class BinaryCrossEntropy(Loss):
             constants["pos_weight"] = self.pos_weight
         attributes = {} if self.reduction == "mean" else {"reduction": "sum"}
         return Native("binary_cross_entropy", attributes, constants)
+
+    def divides_by_class_weights(self, target: str) -> bool:
+        return self._by_class is not None
+
+    def class_count(self, outputs: tuple[int, ...]) -> int:
+        return 2
+
+    def bad_target(self, target: Any, dtype: str, classes: int | None) -> str:
+        shown = "" if target is None or (target.ndim and target.size >= 9) else f", {target},"
+        return f"the target{shown} must be from 0 to 1: divide 0..255 by 255, and (y + 1) / 2 makes 0 and 1 of -1 and 1"
+
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """The sigmoid of each output.
+
+        >>> BinaryCrossEntropy().probabilities(np.array([[0.0, 1e3, -1e3]])).tolist()
+        [[0.5, 1.0, 0.0]]
+        """
+        with np.errstate(under="ignore"):
+            small = np.exp(-np.abs(outputs))
+            shares: NDArray[Any] = np.where(outputs >= 0, 1 / (1 + small), small / (1 + small))
+        return shares
+
+    def likeliest(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = (outputs > 0).astype(np.int64)
+        return found
 
     def with_class_weight(self, weights: Any) -> Self:
         if self.pos_weight is not None:

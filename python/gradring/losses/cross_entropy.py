@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gradring.arguments import real, whole
 from gradring.losses.base import Loss, Native, Reduction, numbers
 
@@ -49,6 +52,39 @@ class CrossEntropy(Loss):
         if self.reduction == "sum":
             attributes["reduction"] = "sum"
         return Native("cross_entropy", attributes, {} if self.weight is None else {"class_weight": self.weight})
+
+    def target(
+        self, outputs: tuple[int, ...], dtype: str, given: tuple[tuple[int, ...], str] | None = None
+    ) -> tuple[tuple[int, ...], str]:
+        soft = given is not None and given[1] != "int64"
+        return (outputs, dtype) if soft else (outputs[:1], "int64")
+
+    def terms(self, outputs: tuple[int, ...]) -> int:
+        return 1
+
+    def divides_by_class_weights(self, target: str) -> bool:
+        return self.weight is not None and target == "int64"
+
+    def bad_target(self, target: Any, dtype: str, classes: int | None) -> str:
+        if dtype != "int64":
+            return "the target is no distribution: probabilities are from 0 to 1"
+        label = "out of range:" if target is None else f"{target},"
+        return f"label is {label} must be at least 0 and below {classes}, the number of classes"
+
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """The softmax of the last axis.
+
+        >>> CrossEntropy().probabilities(np.array([[0.0, 0.0], [1e3, -1e3]])).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+        """
+        with np.errstate(under="ignore"):
+            powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True)) if outputs.size else outputs
+            shares: NDArray[Any] = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
+
+    def likeliest(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = outputs.argmax(axis=-1)
+        return found
 
     def target_dtype(self, dtype: str, y: Any = None) -> str:
         return dtype if y is not None and y.dtype.kind == "f" else "int64"

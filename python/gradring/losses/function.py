@@ -48,6 +48,7 @@ class Function(Loss):
 
     kind: ClassVar[str] = "function_loss"
     counts_right: ClassVar[bool] = False
+    named: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, function in (("forward", self.forward), ("vjp", self.vjp)):
@@ -60,6 +61,19 @@ class Function(Loss):
         if self.reduction == "sum":
             attributes["reduction"] = "sum"
         return Native("function_loss", attributes, {})
+
+    def target(
+        self, outputs: tuple[int, ...], dtype: str, given: tuple[tuple[int, ...], str] | None = None
+    ) -> tuple[tuple[int, ...], str]:
+        return (outputs, dtype) if given is None else ((*outputs[:1], *given[0]), given[1])
+
+    def terms(self, outputs: tuple[int, ...]) -> int:
+        return 1
+
+    def take_failure(self) -> BaseException | None:
+        failure = self.failures[0] if self.failures else None
+        self.failures.clear()
+        return failure
 
     def target_dtype(self, dtype: str, y: Any = None) -> str:
         return "int64" if y is not None and y.dtype.kind in "iu" else dtype

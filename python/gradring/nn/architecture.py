@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradring import nn
-from gradring.errors import CheckpointCorrupt, CheckpointMismatch
+from gradring.errors import CheckpointCorrupt, CheckpointMismatch, reason
 from gradring.nn.layer import Layer, NotData
 
 __all__ = ["MOST_LAYERS", "build", "describe"]
@@ -131,7 +131,7 @@ class _Reader:
         try:
             made = make(*arguments, **keywords)
         except (TypeError, ValueError, OverflowError) as error:
-            raise self.corrupt(path, f"cannot be made: {error}") from error
+            raise self.corrupt(path, f"cannot be made: {reason(error)}") from error
         if not isinstance(made, Layer):
             raise TypeError(f"{self.where}: what layers= gives for {entry.get('class')!r} made a {type(made).__name__}")
         return made
@@ -189,4 +189,4 @@ def build(text: str, where: str, layers: Mapping[str, Callable[..., Layer]] | No
     except (json.JSONDecodeError, RecursionError) as error:
         raise CheckpointCorrupt(f"{where}: the architecture is no JSON that can be read: {error}") from error
     except ValueError as error:  # such as an int of too many digits
-        raise CheckpointCorrupt(f"{where}: the architecture does not fit: {error}") from error
+        raise CheckpointCorrupt(f"{where}: the architecture does not fit: {reason(error)}") from error

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from gradring import _core
 from gradring.ops._gradients import Gradients
 
-__all__ = ["SCHEMAS", "Binding", "eager"]
+__all__ = ["SCHEMAS", "Binding", "attribute_names", "by_schema", "eager"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,3 +107,29 @@ def eager(
         return cast(F, functools.update_wrapper(made, function))
 
     return decorate
+
+
+def attribute_names(op: str) -> list[str]:
+    """The names of an op's attributes."""
+    return [attribute["name"] for attribute in SCHEMAS[op]["attributes"]]
+
+
+@functools.cache
+def by_schema(op: str) -> Callable[..., Any]:
+    """A native callable whose parameters are an op's operands, by position too, and its attributes, under their own names.
+    It changes operands, and returns None."""
+    operands, attributes = SCHEMAS[op]["operands"], SCHEMAS[op]["attributes"]
+    taken = [(operand["name"], "operand", not operand["optional"], [operand["name"]]) for operand in operands]
+    taken += [(given["name"], "attribute", given["required"], [given["name"]]) for given in attributes]
+    made: Callable[..., Any] = _core.make_eager_op(
+        name=op,
+        op=op,
+        parameters=taken,
+        positional=len(operands),
+        results=[],
+        presets={},
+        hidden=None,
+        outcome=None,
+        other_ranks=None,
+    )
+    return made

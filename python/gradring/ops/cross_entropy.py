@@ -104,10 +104,10 @@ _WEIGHT, _CLASSES = "sample_weight", "class_weight"
 def _reference(*, scale: float, reduction: str, label_smoothing: float, **given: Array) -> Mapping[str, Any]:
     logits, target, dlosses = given[_X], given[_TARGET], given.get(_DLOSSES)
     classes = logits.shape[-1]
-    weights = np.ones(classes) if given.get(_CLASSES) is None else given[_CLASSES]
-    rows = np.ones(logits.shape[:-1]) if given.get(_WEIGHT) is None else given[_WEIGHT]
+    weights = np.ones(classes, logits.dtype) if given.get(_CLASSES) is None else given[_CLASSES]
+    rows = np.ones(logits.shape[:-1], logits.dtype) if given.get(_WEIGHT) is None else given[_WEIGHT]
     soft = target.dtype.kind == "f"
-    hot = target if soft else np.eye(classes)[target]
+    hot = target if soft else np.eye(classes, dtype=logits.dtype)[target]
     spread = (1 - label_smoothing) * hot + label_smoothing / classes
     shares = np.where(spread == 0, 0, weights * spread)
     shifted = logits - logits.max(axis=-1, keepdims=True)

@@ -311,7 +311,7 @@ def _declare(op: str, formula: Formula, function: str) -> None:
         if _POSITIVE in given:
             options[_POSITIVE] = given[_POSITIVE]
         losses, slopes = formula(x, given[_TARGET], **options)
-        rows = _row_weights(given, np.ones(len(x)))
+        rows = _row_weights(given, np.ones(len(x), x.dtype))
         each = np.reshape(rows if dlosses is None else rows * dlosses, (-1, *[1] * (x.ndim - 1)))
         dx = slopes * each * _factor(x.shape, scale, reduction, rows.sum())
         axes = tuple(range(1, x.ndim))

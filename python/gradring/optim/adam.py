@@ -35,6 +35,7 @@ class Adam(Optimizer):
     amsgrad: bool = False
 
     kind: ClassVar[str] = "adam"
+    _decoupled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +54,7 @@ class Adam(Optimizer):
         values = self.hyperparameters()
         del values["amsgrad"]  # the op infers it from its operands
         beta1, beta2 = values.pop("betas")
-        return "adam", {"beta1": beta1, "beta2": beta2, **values, "decoupled": self.kind == "adamw"}
+        return "adam", {"beta1": beta1, "beta2": beta2, **values, "decoupled": self._decoupled}
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,3 +70,4 @@ class AdamW(Adam):
     weight_decay: float = 1e-2
 
     kind: ClassVar[str] = "adamw"
+    _decoupled: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arguments import real
+from gradring.errors import reason
 from gradring.optim.groups import Group, as_groups, assigned
 from gradring.optim.rates import Rate, as_schedule
 
@@ -41,6 +42,7 @@ class Optimizer:
     groups: Groups = field(default=(), kw_only=True)
 
     kind: ClassVar[str]
+    operand_names: ClassVar[Mapping[str, str]] = {}  # of states that the eager op calls otherwise
 
     def __post_init__(self) -> None:
         as_schedule(self.lr, type(self).__name__, "lr")
@@ -74,7 +76,7 @@ class Optimizer:
             try:
                 rule = replace(plain, **group.options)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{where}: {str(error).removeprefix(own)}") from None
+                raise type(error)(f"{where}: {reason(error)}") from None
             if not set(rule.state_names) <= set(plain.state_names):
                 extra = ", ".join(name for name in rule.state_names if name not in plain.state_names)
                 raise ValueError(
@@ -166,6 +168,16 @@ class Optimizer:
         """
         return self.kind, self.hyperparameters()
 
+    def update(self) -> tuple[str, dict[str, Any], dict[str, str]]:
+        """The op that applies the rule to arrays, its attributes, and the operand that each state of the rule is there.
+
+        >>> from gradring.optim import SGD
+        >>> SGD(0.1, momentum=0.9).update()[::2]
+        ('sgd_update', {'momentum': 'velocity'})
+        """
+        op, attributes = self.native()
+        return f"{op}_update", attributes, {state: self.operand_names.get(state, state) for state in self.state_names}
+
     def goes_on_from(self, before: Optimizer) -> bool:
         """Whether this rule can use the state of ``before``: if both have the same op, arrays of the same name mean the
         same.
@@ -191,6 +203,12 @@ class Optimizer:
         real(type(self).__name__, argument, value, least=0, below=below)
 
 
+def _every_rule(base: type[Optimizer]) -> Iterator[type[Optimizer]]:
+    for rule in base.__subclasses__():
+        yield rule
+        yield from _every_rule(rule)
+
+
 def require_optimizer(optimizer: Any) -> None:
     """Raise ``TypeError``, which says what to do, unless a trainer accepts this as its optimizer."""
     if isinstance(optimizer, Optimizer):
@@ -198,7 +216,7 @@ def require_optimizer(optimizer: Any) -> None:
     got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
     hint = ""
     if isinstance(optimizer, str):
-        known = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "lion": "Lion"}
+        known = {rule.kind: rule.__name__ for rule in _every_rule(Optimizer)}
         hint = f": write optimizer=gr.optim.{known.get(optimizer.lower(), 'AdamW')}(lr)"
     elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
 
     kind: ClassVar[str] = "sgd"
+    operand_names: ClassVar[Mapping[str, str]] = {"momentum": "velocity"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

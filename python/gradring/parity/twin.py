@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from gradring.ir import Graph, Input, Node, trace
 from gradring.ops._declare import DECLARED, attributes_with_defaults
+from gradring.parity.loss import LossTwin
 
 if TYPE_CHECKING:
+    from gradring.losses import Loss
     from gradring.nn.layer import Layer
     from gradring.optim import Optimizer
 
@@ -76,7 +78,7 @@ class Twin:
         forward: Forward,
         params: Mapping[str, NDArray[Any]],
         *,
-        loss: str,
+        loss: str | Loss,
         optimizer: Optimizer,
         frozen: Collection[str] = (),
         clip_norm: float | None,
@@ -85,7 +87,7 @@ class Twin:
     ) -> None:
         import torch
 
-        self._forward, self._loss = forward, loss
+        self._forward, self._loss = forward, LossTwin(loss, dtype, "torch")
         self._own = forward.__module__ == __name__
         self._clip_norm, self._accumulate, self._dtype = clip_norm, accumulate, dtype
         self.params: dict[str, Any] = {
@@ -94,11 +96,11 @@ class Twin:
         }
         self._trained = {name: tensor for name, tensor in self.params.items() if name not in frozen}
         numbers = optimizer.assigned(list(self.params), frozen)
-        groups: dict[int, list[Any]] = {}
-        for number, tensor in zip(numbers, self._trained.values(), strict=True):
-            groups.setdefault(number, []).append(tensor)
-        # One optimizer for each group, because a group may lack what the others have, such as momentum.
-        self._optimizers = [(optimizer.rule(n), _torch_optimizer(optimizer.rule(n), t)) for n, t in groups.items()]
+        self._rules = dict(zip(self._trained, map(optimizer.rule, numbers), strict=True))
+        self._state = {
+            name: {state: torch.zeros_like(tensor) for state in self._rules[name].state_names}
+            for name, tensor in self._trained.items()
+        }
         self._weight = 0.0
         self._pending = self._updates = 0
         self.grads: dict[str, NDArray[Any]] = {}
@@ -112,14 +114,15 @@ class Twin:
         own = self._own and x.dtype.kind in "iu"
         inputs = torch.from_numpy(np.ascontiguousarray(x, np.int64 if own else self._dtype))
         whole = self._accumulate == 1
-        loss = self._mean_loss(self._forward(self.params, inputs), y)
-        (loss if whole else loss * len(x)).backward()
+        output = self._forward(self.params, inputs)
+        losses, slope = self._loss(output, torch.from_numpy(self._loss.target(tuple(output.shape), y)))
+        output.backward(slope * (1 / len(x) if whole else 1))
         self.grads = {name: tensor.grad.numpy().copy() for name, tensor in self._trained.items()}
         self._weight += 1.0 if whole else len(x)
         self._pending += 1
         if self._pending == self._accumulate:
             self.flush()
-        return float(loss.detach())
+        return float(losses.mean())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The parameters as NumPy arrays."""
@@ -136,38 +139,23 @@ class Twin:
             tensor.grad /= self._weight
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(tensors, self._clip_norm)
-        for rule, optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = float(rule.learning_rates(self._updates, 1)[0])
-            optimizer.step()
-            optimizer.zero_grad()
         self._updates += 1
+        for name, rule in self._rules.items():
+            self._update(name, rule, float(rule.learning_rates(self._updates - 1, 1)[0]))
         self._pending, self._weight = 0, 0.0
 
-    def _mean_loss(self, output: Any, y: NDArray[Any]) -> Any:
+    def _update(self, name: str, rule: Optimizer, rate: float) -> None:
+        """Update a parameter by the twin that the rule's op declares."""
         import torch
 
-        functional = torch.nn.functional
-        if self._loss == "cross_entropy":
-            return functional.cross_entropy(output, torch.from_numpy(np.ascontiguousarray(y, np.int64)))
-        target = torch.from_numpy(np.ascontiguousarray(y, self._dtype)).reshape(output.shape)
-        functions: dict[str, Any] = {
-            "mse": functional.mse_loss,
-            "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
-        }
-        return functions[self._loss](output, target)
-
-
-def _torch_optimizer(rule: Optimizer, tensors: list[Any]) -> Any:
-    import torch
-
-    options = rule.hyperparameters()
-    classes: dict[str, Any] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "rmsprop": torch.optim.RMSprop,
-    }
-    if rule.kind not in classes:
-        raise TypeError(f"[parity] {rule!r} has no twin in PyTorch: compare against='numpy'")
-    return classes[rule.kind](tensors, lr=1.0, **options)
+        op, attributes, operands = rule.update()
+        declared, tensor, kept = DECLARED[op].torch, self._trained[name], self._state[name]
+        assert declared is not None
+        given = attributes_with_defaults(op, {"lr": rate, "step": self._updates, **attributes})
+        states = {operands[state]: array for state, array in kept.items()}
+        made = declared(param=tensor.detach(), grad=tensor.grad, **states, **given)
+        with torch.no_grad():
+            tensor.copy_(made["param"])
+            for state, array in kept.items():
+                array.copy_(made[operands[state]])
+        tensor.grad = None

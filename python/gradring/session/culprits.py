@@ -12,20 +12,9 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.session.batch import Bound
 
-__all__ = ["Rows", "Target", "of_a_batch", "rows_of"]
+__all__ = ["Rows", "of_a_batch", "rows_of"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Target:
-    """The target of one sample, as far as it is known, by whatever number the sample is asked for."""
-
-    ndim: int  # of the targets of all samples
-    value: Any
-
-    def __getitem__(self, _: object) -> Any:
-        return self.value
 
 
 @dataclass(frozen=True)
@@ -57,12 +46,10 @@ class Rows:
             sample = int(self.numbers[row])
         return {**result, "sample": self.called(sample) if sample >= 0 else sample}
 
-    def target(self, result: Mapping[str, Any], targets: Any, loss: str) -> Any:
-        """The target, one of these ``targets``, of the sample that the result is about; None where nothing is known of it."""
+    def target(self, result: Mapping[str, Any]) -> Any:
+        """The target of the sample that the result is about; None where it cannot be read again."""
         row = result["row"]
-        if self.fields and 0 <= row < len(self.fields[-1]):
-            return Target(targets.ndim, self.fields[-1][row])
-        return Target(targets.ndim, None) if loss == "cross_entropy" and targets.ndim > 1 else None
+        return self.fields[-1][row] if self.fields and 0 <= row < len(self.fields[-1]) else None
 
 
 def rows_of(bound: Bound, result: Mapping[str, Any], order: Mapping[str, Any]) -> Rows:

@@ -30,7 +30,7 @@ class Mean:
 def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, *, shuffle: bool, seed: int) -> Any:
     """The source of batches for a model with inputs of these names. Fields that have names are bound by them."""
     if isinstance(data, Mapping):
-        require_names(f"[{caller}] data", [*data], names)
+        require_names(caller, "data", [*data], names)
         data = tuple(data[name] for name in (*names, WEIGHT) if name in data)
     if isinstance(data, tuple) and len(data) == len(names) + 1 and data[-1] is None:
         data = data[:-1]
@@ -40,7 +40,7 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
             raise ValueError(f"[Trainer] {names[0]} has {samples[0]} samples, {WEIGHT} has {weights[0]}: must be equal")
     source = as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
     if isinstance(source, Loader) and source.names is not None:
-        require_names(f"[{caller}] the loader", source.names, names)
+        require_names(caller, "the loader", source.names, names)
     return source
 
 
@@ -68,7 +68,7 @@ def fields_in(batch: Any, names: Sequence[str]) -> tuple[Any, ...]:
     """The fields of a batch in the order of ``names``, and then its weights if it has any: by name from a dict, else by
     position."""
     if isinstance(batch, Mapping):
-        require_names("a batch", [*batch], names)
+        require_names("Trainer", "a batch", [*batch], names)
         return tuple(batch[name] for name in (*names, WEIGHT) if name in batch)
     if isinstance(batch, (tuple, list)) and len(batch) in (len(names), len(names) + 1):
         return tuple(batch)
@@ -76,11 +76,11 @@ def fields_in(batch: Any, names: Sequence[str]) -> tuple[Any, ...]:
     raise TypeError(f"[Trainer] a batch must be ({', '.join(names)}) or a dict of {_listed(names)}, got {got}")
 
 
-def require_names(what: str, found: Sequence[Any], names: Sequence[str]) -> None:
+def require_names(caller: str, what: str, found: Sequence[Any], names: Sequence[str]) -> None:
     """``ValueError`` unless these are the names of what a model is trained on; weights may be among them."""
     if set(found) - {WEIGHT} != set(names):
         raise ValueError(
-            f"[Trainer] {what} has the fields {', '.join(map(repr, found))}: training takes them by name, and needs "
+            f"[{caller}] {what} has the fields {', '.join(map(repr, found))}: training takes them by name, and needs "
             f"{_listed(names)} alone, and weights of the samples as {WEIGHT!r}"
         )
 

@@ -58,7 +58,7 @@ class Sums:
 
     def __init__(self, loss: Loss) -> None:
         self.values: dict[str, float] = {}
-        self._classified, self._summed = loss.counts_right, getattr(loss, "reduction", "mean") == "sum"
+        self._classified, self._summed = loss.counts_right, loss.summed
 
     def add(self, more: Mapping[str, float]) -> None:
         """Add the totals of another chunk, whose losses and weights are those of all chunks so far."""

@@ -126,7 +126,7 @@ class Session(SessionState):
         result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)
         if result["fault"]:
             culprits = rows_of(bound, {**result, "position": 0, "rows": rows}, {})
-            self._fail(result, of_a_batch(culprits) if self._many else culprits, bound.fields[-1], self._batch)
+            self._fail(result, of_a_batch(culprits) if self._many else culprits, self._batch)
         loss: float = part["last_loss"]
         return loss
 
@@ -196,7 +196,7 @@ class Session(SessionState):
         return sums.result(time.perf_counter() - started)
 
     def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
-        self._fail(result, rows_of(bound, result, order), bound.fields[-1], steps + order.get("start_batch", 0))
+        self._fail(result, rows_of(bound, result, order), steps + order.get("start_batch", 0))
 
     def evaluate_fields(
         self,
@@ -227,7 +227,7 @@ class Session(SessionState):
             if result["fault"]:
                 culprits, batch = rows_of(bound, result, {"world_size": world_size}), sums.count("steps") - before
                 culprits = of_a_batch(culprits) if many else culprits
-                self._fail(result, culprits, bound.fields[-1], first_batch + batch, training=False)
+                self._fail(result, culprits, first_batch + batch, training=False)
         if not many:
             sums.require_weight(bound.weight is not None)
         return sums.metrics()

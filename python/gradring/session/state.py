@@ -21,7 +21,7 @@ from gradring.graph.memory import training_memory
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
 from gradring.ir import Input, trace
-from gradring.losses import ClassWeight, Function, Loss, as_loss
+from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.losses.base import balanced
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
@@ -375,7 +375,7 @@ class SessionState(BaseSession):
             )
         if self._classes is None:
             graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
-            self._classes = 2 if self._plain.kind == "binary_cross_entropy" else graph.values[output].shape[-1]
+            self._classes = self._plain.class_count(graph.values[output].shape)
         # Count arrays in memory again in each epoch, because they may have other labels by now.
         self._weigh_classes(balanced(counted(labels, self._classes, called).tolist()))
         self._counted = source
@@ -486,7 +486,7 @@ class SessionState(BaseSession):
         if others:
             self._programs.clear()
         if result["fault"]:
-            self._fail(result, None, None, 0)
+            self._fail(result, None, 0)
 
     def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool) -> Graph:
         """The graph of a training step or an evaluation for a batch of these inputs."""
@@ -509,28 +509,34 @@ class SessionState(BaseSession):
             check_finite=self._check_finite and self.replicas == 1,
         )
 
-    def _fail(
-        self, result: Mapping[str, Any], rows: Rows | None, targets: Any, batch: int, *, training: bool = True
-    ) -> NoReturn:
-        """Raise the error for a fault in a batch of these ``rows``, which have some of the ``targets``."""
+    def _fail(self, result: Mapping[str, Any], rows: Rows | None, batch: int, *, training: bool = True) -> NoReturn:
+        """Raise the error for a fault in a batch of these ``rows``."""
         if result["fault"] == "callback":
             if training:
                 self.forget()  # it may have failed when a part of the group's gradients was added to
             self._programs.raise_callback()
-            if isinstance(self.loss, Function) and self.loss.failures:
-                error = self.loss.failures[0]
-                self.loss.failures.clear()
+            error = self.loss.take_failure()
+            if error is not None:
                 raise error
             raise RuntimeError("[Session] a callback failed without an exception")
         if result["fault"] == "gradient":
             self.forget()  # the sums of micro-batches contain the infinite gradient
         plans = self._programs.plans.values()
         updates = self.step_count if training else None
-        kind, y, culprit = self.loss.kind, None, ""
+        y, culprit = None, ""
         if rows is not None:
-            y, culprit = rows.target(result, targets, kind), rows.bad_number(self.names)
+            y, culprit = rows.target(result), rows.bad_number(self.names)
             result = rows.told(result)
-        raise fault_error(result, loss=kind, batch=batch, y=y, plans=plans, updates=updates, culprit=culprit)
+        raise fault_error(
+            result,
+            loss=self.loss,
+            batch=batch,
+            y=y,
+            target=self._dtypes[-1],
+            plans=plans,
+            updates=updates,
+            culprit=culprit,
+        )
 
     def _passes(self) -> int:
         return self.draw_count

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring import ops
 from gradring.errors import NonFinite
 from gradring.loader import as_source
 from gradring.nn.params import Params
+from gradring.ops._eager import attribute_names, by_schema
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
@@ -389,12 +389,11 @@ def as_numpy(label: str, value: Any) -> NDArray[Any]:
 def _updater(optimizer: Optimizer) -> Callable[..., Callable[[], object]]:
     """``update(param, grad, states, lr, step)`` of the optimizer, its other hyperparameters filled in: a call that is ready
     to be made."""
-    native, rest = getattr(ops, f"{optimizer.kind}_update"), optimizer.hyperparameters()
-    rest.pop("amsgrad", None)  # the op infers it from its operands
-    counts = "m" in optimizer.state_names and "v" in optimizer.state_names  # this is Adam's
+    op, attributes, names = optimizer.update()
+    native, counts = by_schema(op), "step" in attribute_names(op)
 
     def update(param: Array, grad: Array, states: Mapping[str, Array], lr: float, step: int) -> Callable[[], object]:
-        operands: dict[str, Any] = {"velocity" if name == "momentum" else name: of for name, of in states.items()}
-        return partial(native, param, grad, **operands, lr=lr, **({"step": step} if counts else {}), **rest)
+        operands: dict[str, Any] = {names[state]: array for state, array in states.items()}
+        return partial(native, param, grad, **operands, lr=lr, **({"step": step} if counts else {}), **attributes)
 
     return update

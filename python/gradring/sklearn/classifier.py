@@ -13,8 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from gradring.arguments import choice, real
 from gradring.choices import Activation, OptimizerName
+from gradring.losses import CrossEntropy
 from gradring.optim import Optimizer
-from gradring.prediction import probabilities
 from gradring.sklearn.network import Network
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Classifier(ClassifierMixin, Network):
         outputs = self._predicted(X)
         if len(self.classes_) == 1:
             return np.ones((len(outputs), 1))
-        return probabilities("cross_entropy", outputs)
+        return CrossEntropy().probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of ``predict_proba``."""

@@ -13,7 +13,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from gradring import callbacks, nn, optim
 from gradring.arguments import choice, real, whole
-from gradring.choices import Activation, LossName, OptimizerName
+from gradring.choices import Activation, OptimizerName
+from gradring.losses import LossName
 from gradring.trainer import Trainer
 
 __all__ = ["Network", "moments"]

@@ -110,7 +110,7 @@ def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part
     """Make parts with these shares of all samples; a single share also gives the rest. ``ValueError`` for an empty
     part."""
     one_alone = isinstance(share, Real)
-    several: list[Any] = list(share) if isinstance(share, Iterable) else [share]  # real refuses a text
+    several: list[Any] = list(share) if isinstance(share, Iterable) else [share]  # a string's parts are refused below
     if not one_alone and not all(isinstance(one, Real) for one in several):
         raise TypeError(f"[Loader.split] share must be a number such as 0.8, or several, got {share!r}")
     shares = [float(share), 1.0 - float(share)] if one_alone else [float(one) for one in several]
