@@ -25,14 +25,16 @@ Call = Callable[[], object]
 def calls_per_second(make: Callable[[], Call], threads: int, seconds: float) -> float:
     """Calls of ``threads`` threads in ``seconds``; each thread calls what ``make`` gives it, on arrays of its own."""
     counts = [0] * threads
-    ready = threading.Barrier(threads + 1)
-    ends = [0.0]
+    calls = [make() for _ in range(threads)]
+    for call in calls:
+        call()
+    began: list[float] = []
+    ready = threading.Barrier(threads, action=lambda: began.append(time.perf_counter()))
 
     def work(number: int) -> None:
-        call, count = make(), 0
-        call()
+        call, count = calls[number], 0
         ready.wait()
-        while time.perf_counter() < ends[0]:
+        while time.perf_counter() < began[0] + seconds:
             call()
             count += 1
         counts[number] = count
@@ -40,13 +42,9 @@ def calls_per_second(make: Callable[[], Call], threads: int, seconds: float) -> 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     for worker in workers:
         worker.start()
-    ends[0] = time.perf_counter() + 3600  # replaced as soon as all are ready
-    began = time.perf_counter()
-    ready.wait()
-    ends[0] = began + seconds
     for worker in workers:
         worker.join()
-    return sum(counts) / (time.perf_counter() - began)
+    return sum(counts) / (time.perf_counter() - began[0])
 
 
 def ratio(make: Callable[[], Call], threads: int, turns: int, seconds: float) -> tuple[float, float]:

@@ -170,7 +170,7 @@ int Replicas::run(const Body& body) noexcept {
   meetings_.enter(meetings_.owner.get());
   crew_.run(count, [&](const Lane& lane) noexcept {
     if (lane.count != count) {  // the system has refused a thread
-      refused = true;
+      if (lane.index == 0) refused = true;
       return;
     }
     results_[static_cast<size_t>(lane.index)] = body(lane.index);

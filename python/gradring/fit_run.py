@@ -74,7 +74,6 @@ class FitRun:
         """Train on ``source`` and validate with ``check``; ``epochs`` is the total if the run was resumed."""
         state, session, listeners = self._state, self._session, self._listeners
         session.limit = limit
-        session.listening = self._heard
         names = session.metric_names()
         batches = length_of(source)
         batches = limit if batches is None else batches
@@ -94,6 +93,7 @@ class FitRun:
         session.rates.require(run.names)
         state.callbacks = tuple(listeners)
         try:
+            session.listening = self._heard
             for listener in listeners:
                 listener.on_fit_start(run)
             if resumed is not None:

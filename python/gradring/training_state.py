@@ -102,8 +102,11 @@ class TrainingState:
             classes = _class_weights(state.get("class_weights", ()))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
+        try:
+            self._take_class_weights(classes)
+        except ValueError as error:
+            raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
-        self._take_class_weights(classes)
 
     def begin_anew(self, seed: int) -> None:
         """Reset the optimizer's state, the epochs and the history. The caller has filled the parameters."""
@@ -171,8 +174,11 @@ class TrainingState:
         problem = self._odd_group(counts["pending"], gradients)
         if problem:
             raise CheckpointMismatch(f"{where}: {problem}; weights_only=True takes the parameters alone")
+        try:
+            self._take_class_weights(classes)
+        except ValueError as error:
+            raise CheckpointMismatch(f"{where}: {reason(error)}; weights_only=True takes the parameters alone") from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
-        self._take_class_weights(classes)
         self.history, self.callback_states = history, states
         return list(tensors)
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,7 +65,7 @@ def listening():
 
 def connected(world):
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    link.settimeout(promised(1.0))
+    link.settimeout(60)
     link.connect(shared_file._address(world.secret))
     return link
 
@@ -89,8 +90,9 @@ def test_a_process_of_another_user_is_refused(listening, monkeypatch):
 def test_who_is_silent_is_dropped(listening):
     with connected(listening) as link:
         assert len(link.recv(100)) == 32
-        link.settimeout(promised(2.0))
+        began = time.monotonic()
         assert link.recv(100) == b""
+        assert time.monotonic() - began < promised(2.0)
 
 
 def test_a_rank_0_that_is_gone_is_an_error_and_no_hang():

@@ -257,6 +257,12 @@ constexpr Attribute kAttributes[] = {
     kMeetingAttribute, {.name = "owns", .type = AttributeType::kFlag},  // the rank owns a part; if not, it adds nothing
 };
 
+// Whether the op `clip`, which comes next, can divide by the weight of the batch and go on.
+bool finite(const StepRecord& step, double squares) noexcept {
+  const double scale = step.total_weight == 0 ? 0.0 : 1.0 / step.total_weight;
+  return !step.check_finite || std::isfinite(squares * scale * scale);
+}
+
 void run(const Lane& lane, const OpCall& call) noexcept {
   Meeting& meeting = meeting_of(call);
   StepRecord& step = *call.step;
@@ -269,12 +275,12 @@ void run(const Lane& lane, const OpCall& call) noexcept {
       double total = 0;
       for (int r = 0; r < meeting.size(); ++r) total += meeting.of(r).squares;
       *sum = total;
-      // The op `clip`, which comes next, finds the same fault on every rank.
-      meeting.settle(!step.check_finite || std::isfinite(total));
+      meeting.settle(finite(step, total));
     }
   }
   lane.barrier();
-  if (!meeting.took_place()) stop_without_peers(&step);
+  if (!meeting.took_place()) return stop_without_peers(&step);
+  if (!finite(step, *sum)) take_fault(&step, Fault::kGradient);
 }
 
 void check(const OpCall& call) {

@@ -267,14 +267,20 @@ class Loader(Settled):
         """One field of all samples (of every rank) in their own order, ``rows`` at a time; None where a function of the user's
         makes the samples."""
         opened, place = self._opened, field
-        if opened.python:
-            return None
-        alone = None if self._transforms else one_field(self._source, field)
+        # A field that no transform changes is read alone, so that no function of the other fields runs.
+        alone = None if self._transformed(field) else one_field(self._source, field)
         if alone is not None:
             opened, place = open_source(alone).selected(self._selections), 0
+        if opened.python:
+            return None
         names = [one.name for one in opened.fields]
         index = names.index(place) if isinstance(place, str) else place
         return self._column(opened, index, rows)
+
+    def _transformed(self, field: str | int) -> bool:
+        if isinstance(self._transforms, Mapping):
+            return field in self._transforms or str(field) in self._transforms
+        return bool(self._transforms)
 
     def _column(self, opened: Opened, index: int, rows: int) -> Iterator[NDArray[Any]]:
         for first in range(0, self.samples, rows):

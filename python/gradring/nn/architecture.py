@@ -131,7 +131,8 @@ class _Reader:
         try:
             made = make(*arguments, **keywords)
         except (TypeError, ValueError, OverflowError) as error:
-            raise self.corrupt(path, f"cannot be made: {reason(error)}") from error
+            name = entry.get("layer") or entry["class"]
+            raise self.corrupt(path, f"cannot be made as {name[:80]}: {reason(error)}") from error
         if not isinstance(made, Layer):
             raise TypeError(f"{self.where}: what layers= gives for {entry.get('class')!r} made a {type(made).__name__}")
         return made

@@ -216,7 +216,7 @@ def require_optimizer(optimizer: Any) -> None:
     got = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
     hint = ""
     if isinstance(optimizer, str):
-        known = {rule.kind: rule.__name__ for rule in _every_rule(Optimizer)}
+        known = {rule.kind: rule.__name__ for rule in _every_rule(Optimizer) if hasattr(rule, "kind")}
         hint = f": write optimizer=gr.optim.{known.get(optimizer.lower(), 'AdamW')}(lr)"
     elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         got, hint = f"the class {optimizer.__name__}", f": write optimizer=gr.optim.{optimizer.__name__}(lr)"

@@ -120,14 +120,14 @@ def named_sample(source: Any, number: int) -> object:
 
 
 def one_field(source: Any, field: str | int) -> Any:
-    """The part of a source that has this field alone; None if it cannot be told apart."""
+    """A source of this field alone; None if the field cannot be told apart."""
     if isinstance(source, Concat):
         found = [one_field(part, field) for part in source.parts]
         return None if any(part is None for part in found) else Concat(found)
     if isinstance(source, Mapping):
-        return source.get(field)
+        return (source[field],) if field in source else None
     if isinstance(source, (tuple, list)) and isinstance(field, int) and field < len(source):
-        return source[field]
+        return (source[field],)
     return None
 
 
