@@ -264,7 +264,8 @@ class Trainer(Settled):
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
 
-        A new trainer that loads it continues bit for bit as this one would; ``gr.load`` makes the model from it.
+        A new trainer that loads it, and has the same ``replicas``, continues bit for bit as this one would; ``gr.load`` makes
+        the model from it.
         ``notes`` are texts by name for the file's metadata, such as the names of the classes.
         """
         with self._gate.reading():

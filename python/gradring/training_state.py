@@ -63,6 +63,7 @@ class TrainingState:
 
     def as_dict(self) -> dict[str, Any]:
         """A copy of everything but history and callbacks."""
+        self.session.require_whole()
         schedules = self.session.rates.state()
         return {
             "params": {name: array.copy() for name, array in self.session.saved.items()},
@@ -79,7 +80,7 @@ class TrainingState:
         unfinished: dict[str, Any] = {}
         if gradients:
             unfinished["gradients"] = {name: array.copy() for name, array in gradients.items()}
-            unfinished["pending_weight"] = weight
+            unfinished["pending_weight"], unfinished["pending_form"] = weight, self.session.waiting_form
         if measured != Measured():
             unfinished["sums"], unfinished["measured"] = measured.sums, measured.arrays()
         return unfinished
@@ -95,7 +96,7 @@ class TrainingState:
                 raise ValueError(problem)
             counts, weight = self._counts_in(state), _weight(state.get("pending_weight", 0.0))
             gradients = state.get("gradients", {})
-            problem = self._odd_group(counts["pending"], gradients)
+            problem = self._odd_group(counts["pending"], gradients, state.get("pending_form"))
             if problem:
                 raise ValueError(problem)
             measured = Measured.read(state.get("sums"), state.get("measured", {}))
@@ -119,6 +120,7 @@ class TrainingState:
 
     def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
         """Write a checkpoint, which appears whole or not at all; ``notes`` are more texts for its metadata."""
+        self.session.require_whole()
         states, arrays = split(named_states(self.callbacks) or self.callback_states)
         metadata = {name: str(value) for name, value in self.counts().items()}
         metadata |= {
@@ -137,7 +139,7 @@ class TrainingState:
             metadata["sums"] = measured.text()
             arrays |= {_EPOCH + name: array for name, array in measured.arrays().items()}
         if gradients:
-            metadata["pending_weight"] = repr(weight)
+            metadata["pending_weight"], metadata["pending_form"] = repr(weight), self.session.waiting_form
             arrays |= {_WAITING + name: array for name, array in gradients.items()}
         model = getattr(self.session, "model", None)
         if model is not None:
@@ -171,7 +173,7 @@ class TrainingState:
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {reason(error)}") from error
-        problem = self._odd_group(counts["pending"], gradients)
+        problem = self._odd_group(counts["pending"], gradients, metadata.get("pending_form"))
         if problem:
             raise CheckpointMismatch(f"{where}: {problem}; weights_only=True takes the parameters alone")
         try:
@@ -229,22 +231,31 @@ class TrainingState:
         if weights:
             self.session.take_class_weights(weights)
 
-    def _odd_group(self, pending: int, gradients: Mapping[str, Any]) -> str:
-        """Why these gradients of ``pending`` batches cannot wait here for the rest of their group; empty if they can."""
+    def _odd_group(self, pending: int, gradients: Mapping[str, Any], form: Any) -> str:
+        """Why these gradients of ``pending`` batches cannot wait here for the rest of their group; empty if they can. ``form``
+        is what the gradients are (``BaseSession.waiting_form``), or None in a file that is older than these forms."""
         session = self.session
         if pending > session.most_pending():
             return (
                 f"it was saved when the gradients of {pending} batches waited for an update, more than wait here: give the "
                 "trainer the same accumulate"
             )
+        own, form = session.waiting_form, "sum" if form is None else form
+        if pending and form != own:
+            return (
+                f"the gradients that waited for an update when it was saved are a {form} over samples, and here a {own} waits: "
+                "give the trainer the same accumulate"
+            )
         looks = session.gradient_looks() if pending else {}
-        if looks.keys() != gradients.keys():
-            odd = sorted(looks.keys() ^ gradients.keys())[0]
-            return f"the gradient of {odd!r} is in the file or in the trainer alone, where {pending} batches wait"
-        for name, look in looks.items():
-            got = np.asarray(gradients[name])
-            if got.shape != look.shape or got.dtype != look.dtype:
-                return f"the gradient of {name!r} is {got.shape} of {got.dtype}, expected {look.shape} of {look.dtype}"
+        for plane in session.planes(gradients):
+            if looks.keys() != plane.keys():
+                odd = sorted(looks.keys() ^ plane.keys())[0]
+                return f"the gradient of {odd!r} is in the file or in the trainer alone, where {pending} batches wait"
+            for name, look in looks.items():
+                got = np.asarray(plane[name])
+                if got.shape != look.shape or got.dtype != look.dtype:
+                    found, expected = f"{got.shape} of {got.dtype}", f"{look.shape} of {look.dtype}"
+                    return f"the gradient of {name!r} is {found}, expected {expected}"
         return ""
 
     def _restore(

@@ -344,6 +344,117 @@ def test_single_steps_within_a_group(tmp_path, route):
         assert broken.state_dict()["pending"] == 1
 
 
+# The forms of gradients that wait: sums over samples, or, where each batch makes an update, means
+
+
+def interrupted(accumulate, batches):
+    """A trainer with a step of its own that Ctrl-C has ended in the update after these batches."""
+    made = trainer("own", accumulate=accumulate)
+    for begin, end in batches[:-1]:
+        made.step(X[begin:end], Y[begin:end])
+    rates = made._session.rates
+    with pytest.MonkeyPatch.context() as patch:
+        if accumulate == len(batches):
+            patch.setattr(rates, "next", raise_interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                made.step(*(field[slice(*batches[-1])] for field in (X, Y)))
+        else:
+            made.step(*(field[slice(*batches[-1])] for field in (X, Y)))
+    assert made.state_dict()["pending"] == len(batches) and made.step_count == 0
+    return made
+
+
+def raise_interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("saved", "batches", "loading", "fits"),
+    [
+        (1, [(0, 7)], 1, True),
+        (1, [(0, 7)], 2, False),
+        (1, [(0, 7)], 3, False),
+        (2, [(0, 7)], 1, False),
+        (2, [(0, 7)], 3, True),
+        (3, [(0, 7)], 2, True),
+        (2, [(0, 7), (7, 9)], 2, True),
+        (2, [(0, 7), (7, 9)], 3, True),
+        (3, [(0, 7), (7, 9)], 1, False),
+    ],
+)
+def test_gradients_that_wait_have_the_form_in_which_they_were_saved(tmp_path, saved, batches, loading, fits):
+    broken = interrupted(saved, batches)
+    broken.save(tmp_path / "a")
+    state = broken.state_dict()
+    for way in ("file", "dict"):
+        made = trainer("own", accumulate=loading)
+        before = snapshot(made)
+        if not fits:
+            error = gr.CheckpointMismatch if way == "file" else ValueError
+            with pytest.raises(error, match="give the trainer the same accumulate"):
+                made.load(tmp_path / "a") if way == "file" else made.load_state_dict(state)
+            assert snapshot(made) == before
+            continue
+        made.load(tmp_path / "a") if way == "file" else made.load_state_dict(state)
+        whole = trainer("own", accumulate=loading)
+        for begin, end in (*batches, (9, 14), (14, 23), (23, 24)):
+            whole.step(X[begin:end], Y[begin:end])
+        for begin, end in ((9, 14), (14, 23), (23, 24)):
+            made.step(X[begin:end], Y[begin:end])
+        assert made.step_count == whole.step_count
+        assert snapshot(made) == snapshot(whole)
+
+
+def test_a_file_that_does_not_tell_the_form_has_sums(tmp_path):
+    interrupted(2, [(0, 7)]).save(tmp_path / "a")
+    tensors, metadata = checkpoint.read(tmp_path / "a")
+    metadata.pop("pending_form")
+    checkpoint.write(tmp_path / "a", tensors, metadata)
+    trainer("own", accumulate=2).load(tmp_path / "a")
+    with pytest.raises(gr.CheckpointMismatch, match="a sum over samples, and here a mean waits"):
+        trainer("own", accumulate=1).load(tmp_path / "a")
+
+
+# Steps that a callback takes between two groups
+
+
+@pytest.mark.parametrize("extra", [1, 2, 3])
+@pytest.mark.parametrize("before", [2, 3, 4])
+def test_a_group_that_a_callback_begins_is_dropped_alone(before, extra):
+    """A gradient that is not finite drops the batches that wait, and none that have updated."""
+
+    def step(params, batch):
+        return 1.0, {"w": np.full(2, np.inf if batch == before else 0.5)}, 1.0
+
+    class Extra(gr.callbacks.Callback):
+        def on_report(self, run):
+            if run.batch == before:
+                for _ in range(extra):
+                    run.trainer.step(100.0)
+
+    made = gr.Trainer(step=step, params={"w": np.zeros(2)}, optimizer=gr.optim.SGD(0.1), accumulate=2)
+    with pytest.raises(gr.NonFinite, match="gradient"):
+        made.fit(range(20), callbacks=[Extra()], verbose=False)
+    # Where a batch of the epoch waited (3), the callback's first step has completed its group.
+    assert made.state_dict()["sums"][:2] == (before, before)
+
+
+@pytest.mark.parametrize("route", ["arrays", "own"])
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_sums_without_the_group_that_a_callback_begins(route, steps):
+    made = trainer(route, accumulate=2)
+    session = made._session
+    session.begin(0)
+    for i in range(steps):
+        made.step(X[i * 5 : i * 5 + 5], Y[i * 5 : i * 5 + 5])
+    seen = session.sums[:4]
+    with session._aside():
+        made.step(X[:9], Y[:9])
+    assert session.sums[:4] == seen and session.pending == (steps + 1) % 2
+    session.forget()
+    assert session.sums[:4] == seen
+
+
 def test_sums_do_not_depend_on_how_an_epoch_is_cut_into_chunks(monkeypatch):
     made = [trainer("arrays") for _ in range(2)]
     one, cut = (

@@ -179,6 +179,51 @@ def test_a_loss_that_is_not_finite_on_one_replica(options):
     assert all(np.array_equal(before[name], value) for name, value in arrays(trainer).items())
 
 
+@pytest.mark.parametrize(("replicas", "accumulate"), [(2, 1), (2, 2), (5, 2), (5, 3)])
+@pytest.mark.parametrize(("kind", "row"), [("label", 0), ("label", 6), ("nan", 3)])
+def test_a_fault_in_the_last_batch_of_a_shuffled_epoch(tmp_path, kind, row, replicas, accumulate):
+    """The batch has 7 rows, which the replicas share unevenly, and belongs to a group of batches where there are groups."""
+    x, y = X.copy(), Y.copy()
+    dropout = 0.3 if row == 6 else 0.0
+    order = [batch[0][:, 0].astype(int) for batch in numbered()]
+    sample = order[-1][row]
+    if kind == "label":
+        y[sample], error, words = 99, ValueError, rf"batch 3, row {row} .*label is 99"
+    else:
+        x[sample, 4], error, words = np.nan, gr.NonFinite, f"x of sample {sample} is nan in column 4"
+
+    def fresh():
+        optimizer = gr.optim.AdamW(1e-2)
+        return gr.Trainer(
+            model(dropout), optimizer=optimizer, dtype="float64", replicas=replicas, accumulate=accumulate
+        )
+
+    broken, whole, again = fresh(), fresh(), fresh()
+    with pytest.raises(error, match=words):
+        broken.fit(gr.Loader((x, y), batch_size=32, shuffle=True, seed=5), epochs=1, verbose=0)
+    # The replicas without the fault have added to the gradients that waited: these are dropped, and their batches with them.
+    done = 3 // accumulate * accumulate
+    state = broken.state_dict()
+    assert (state["batch"], state["pending"], state["step"]) == (done, 0, done // accumulate)
+    assert state["sums"][3] == 32 * done if done else "sums" not in state
+    broken.save(tmp_path / "a")
+    good = gr.Loader((X, Y), batch_size=32, shuffle=True, seed=5)
+    whole.fit(good, epochs=1, verbose=0)
+    again.fit(good, epochs=1, verbose=0, resume=tmp_path / "a")
+    assert same_bits(again, whole) and again.step_count == whole.step_count
+    assert again.history.last["loss"] == whole.history.last["loss"]
+    for batch in order[done:]:
+        broken.step(X[batch], Y[batch])
+    assert broken.step_count == 4 // accumulate
+    if 4 % accumulate == 0 and not dropout:  # whose masks belong to the numbers of the samples in the data
+        assert same_bits(broken, whole)
+
+
+def numbered():
+    """The batches of ``X`` in the order of a shuffled epoch, with the numbers of the samples in place of their values."""
+    return gr.Loader((np.arange(103.0)[:, None], Y), batch_size=32, shuffle=True, seed=5).batches()
+
+
 @pytest.mark.parametrize("clip_norm", [None, 1e30])
 def test_an_infinity_that_only_the_sum_has(clip_norm):
     # A linear model with the gradient of w being the sum of x: finite in each replica, infinite in their sum.

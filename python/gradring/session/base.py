@@ -58,7 +58,11 @@ class BaseSession(ABC):
 
     @abstractmethod
     def restore(self, counters: Mapping[str, int]) -> None:
-        """Take over counts that ``counters`` returned. No gradients wait for an update then."""
+        """Take over counts that ``counters`` returned, after parameters and the optimizer's state were replaced as a whole.
+        No gradients wait for an update then."""
+
+    def require_whole(self) -> None:  # noqa: B027 (most sessions update all parameters or none)
+        """Raise the error for parameters of which only a part has been updated: they cannot be saved."""
 
     def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
         """Take over ``class_weights`` of a checkpoint; they mean nothing where labels do not decide them."""
@@ -81,6 +85,15 @@ class BaseSession(ABC):
     @abstractmethod
     def waiting(self) -> tuple[float, dict[str, NDArray[Any]]]:
         """The weight and the live sums of the gradients that wait; no arrays where none do."""
+
+    @property
+    def waiting_form(self) -> str:
+        """What the gradients of ``waiting`` are: ``"sum"`` over samples, or ``"mean"``."""
+        return "sum"
+
+    def planes(self, gradients: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+        """The gradients that ``waiting`` gave, each part of which has the names of ``gradient_looks``."""
+        return [dict(gradients)]
 
     @abstractmethod
     def wait(self, pending: int, weight: float, gradients: Mapping[str, NDArray[Any]]) -> None:
@@ -199,9 +212,10 @@ class BaseSession(ABC):
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Within the block, steps do not count for the measurements of the epoch."""
-        sums, updates = self.sums, self.step_count
+        sums, updates, waited = self.sums, self.step_count, self.pending > 0
         try:
             yield
         finally:
-            # Such a step may complete the group that was waiting.
-            self.sums = sums if self.step_count == updates else sums[:4] * 2
+            # Such a step may complete the group that was waiting, or begin one. A group that waits now has then no batch of
+            # the epoch.
+            self.sums = sums if waited and self.step_count == updates else sums[:4] * 2

@@ -88,8 +88,10 @@ class Programs:
                     self.barriers[mode, own] = tuple(barriers)
             if not replica:
                 named = tuple(i for i in made.instructions if i.limit() is not None)
-                kept = replace(made, instructions=named, buffers=(), resources=(), barriers=self.barriers[mode, own])
-                self.plans[mode, rows] = kept
+                known = self.barriers.get((mode, own), ())  # none after an interrupt between the two statements above
+                kept = replace(made, instructions=named, buffers=(), resources=(), barriers=known)
+        # Only now, because an error or an interrupt may have come before the last replica had its program.
+        self.plans[mode, rows] = kept
         return True
 
     def train(self, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
@@ -110,12 +112,13 @@ class Programs:
 
     def clear(self) -> None:
         """Forget all programs; they are made again when next needed."""
+        self.stale = True  # until all is done: should an interrupt come in between, the next ``expect`` begins again
         self.native.clear()
         if self.replicas is not None:
             self.replicas.clear()
             self.barriers.clear()
-        self.stale, self._signature = False, None
         self.plans.clear()
+        self.stale, self._signature = False, None
 
     def use_state(self) -> None:
         """Use other arenas for the optimizer's state from now on."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.errors import GradringError
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
@@ -127,6 +128,8 @@ class Session(SessionState):
         if result["fault"]:
             culprits = rows_of(bound, {**result, "position": 0, "rows": rows}, {})
             self._fail(result, of_a_batch(culprits) if self._many else culprits, self._batch)
+        if not part["steps"]:
+            raise self._no_step(result)
         loss: float = part["last_loss"]
         return loss
 
@@ -169,6 +172,7 @@ class Session(SessionState):
         sums, left = Sums(self.loss), -1 if max_steps is None else max_steps
         sums.take(self.sums)
         started = told = time.perf_counter()
+        idle = False
         while (rows := feed.next_rows()) > 0 and left != 0:
             self._ensure("train", rows, bound, reads)
             rates = self.rates.next(self.step_count, AHEAD)
@@ -180,6 +184,12 @@ class Session(SessionState):
             sums.take(self.sums)
             if result["fault"]:
                 self._fail_in_epoch(result, bound, sums.count("steps"), order)
+            missing = not part["steps"] and result["end"] == "program"
+            if missing:
+                error = self._no_step(result)
+                if idle:  # once, because another thread may have changed the model after this one had planned
+                    raise error
+            idle = missing
             left -= part["steps"] if left > 0 else 0
             now = time.perf_counter()
             if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
@@ -194,6 +204,14 @@ class Session(SessionState):
         self.flush()
         sums.require_weight(bound.weight is not None)
         return sums.result(time.perf_counter() - started)
+
+    def _no_step(self, result: Mapping[str, Any]) -> GradringError:
+        """The error for a step that did not run, although it was planned. The next one plans anew."""
+        self._programs.forget()
+        return GradringError(
+            f"[Trainer] internal: a step of {result['rows']} rows has not run (the native loop ended with "
+            f"{result['end']!r}), although it was planned; no parameter has changed, and the next step plans anew"
+        )
 
     def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
         self._fail(result, rows_of(bound, result, order), steps + order.get("start_batch", 0))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gradring import _core
@@ -34,6 +32,7 @@ from gradring.session.class_weights import counted
 from gradring.session.culprits import Rows
 from gradring.session.forward import Forward
 from gradring.session.measured import EpochSums
+from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
 from gradring.session.replicable import require_replicable
@@ -236,17 +235,13 @@ class SessionState(BaseSession):
     def waiting(self) -> tuple[float, dict[str, Array]]:
         if not self.pending:
             return 0.0, {}
-        if self.replicas == 1:
-            return self._native.pending_weight, self._grads
-        return self._native.pending_weight, {
-            n: reduce(np.add, [plane[n] for plane in self._planes]) for n in self._grads
-        }
+        return self._native.pending_weight, joined(self._planes)
+
+    def planes(self, gradients: Mapping[str, Array]) -> list[dict[str, Array]]:
+        return split(gradients)
 
     def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
-        for name, gradient in gradients.items():
-            for plane in self._planes:
-                plane[name][...] = 0
-            self._grads[name][...] = gradient
+        take(self._planes, split(gradients))
         self._native.pending, self._native.pending_weight = pending, weight
 
     def counters(self) -> dict[str, int]:
@@ -256,6 +251,16 @@ class SessionState(BaseSession):
         self.forget()
         self.step_count, self.draw_count = counters["step"], counters["draw"]
         self.fresh, self.seed = counters["fresh"], counters["seed"]
+        if self._programs.replicas is not None:
+            self._programs.replicas.mend()
+
+    def require_whole(self) -> None:
+        replicas = self._programs.replicas
+        if replicas is not None and replicas.torn:
+            raise GradringError(
+                "[Trainer] the parameters are torn: some replicas have applied an update and others have not, so they are not "
+                "saved; load a checkpoint, or reset the trainer"
+            )
 
     def loaded(self) -> None:
         self.model.store.whole.trained = False
@@ -446,8 +451,8 @@ class SessionState(BaseSession):
 
         def build(own: int, replica: int) -> Graph:
             graph = self._replica_graph(own, replica, weighted)
-            if own > 0:
-                check_target((rows, *graph.values["target"].shape[1:]), target, self.loss)
+            # of the whole batch: replica 0 may have no rows, and must refuse what the others would
+            check_target((rows, *graph.values["target"].shape[1:]), target, self.loss)
             return graph
 
         return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
@@ -473,7 +478,7 @@ class SessionState(BaseSession):
                 "the data with which the file was saved"
             )
         mode, rows, weighted = _mode("train", self._last_weighted), self._last_rows, self._last_weighted
-        others = (mode, rows) not in self._programs.plans
+        others = self._programs.stale or (mode, rows) not in self._programs.plans
         if others or self._looks is not self._last_looks:  # a callback has run the session on other fields since
             others, self._looks = True, self._last_looks
             self._programs.clear()
@@ -519,8 +524,9 @@ class SessionState(BaseSession):
             if error is not None:
                 raise error
             raise RuntimeError("[Session] a callback failed without an exception")
-        if result["fault"] == "gradient":
-            self.forget()  # the sums of micro-batches contain the infinite gradient
+        if result["fault"] == "gradient" or (training and self.replicas > 1):
+            # The sums of micro-batches contain the infinite gradient, or those of the replicas that had no fault.
+            self.forget()
         plans = self._programs.plans.values()
         updates = self.step_count if training else None
         y, culprit = None, ""

@@ -238,6 +238,10 @@ class UserSession(BaseSession):
     def waiting(self) -> tuple[float, dict[str, Array]]:
         return self._weight, self._gradients
 
+    @property
+    def waiting_form(self) -> str:
+        return "sum" if self._options.accumulate > 1 else "mean"
+
     def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
         self._gradients = {name: np.array(gradients[name], order="C") for name in self._trained if name in gradients}
         self._weight, self._pending = weight, pending
