@@ -79,7 +79,7 @@ TEST_CASE("a note is read whole while it is written anew") {
   const auto control = ControlBlock::attach(fd, 2, 0);
   close(fd);
   std::atomic<bool> done{false};
-  std::thread teller([&control, own = StackTeller(control, 1)]() mutable {
+  std::thread teller([own = StackTeller(control, 1)]() mutable {
     std::string text;
     while (own.await_question()) {
       text.assign(1 + (text.size() + 997) % (2 * kNoteBytes), text.empty() || text[0] == 'b' ? 'a' : 'b');

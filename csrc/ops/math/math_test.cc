@@ -95,7 +95,7 @@ void check_all(const std::vector<T>& x, const MathTable<T>& math, T exp_low, T e
   check<T>("tanh", math.tanh, [](long double v) { return std::tanh(v); }, x, -max, max, 2.6);
   check<T>("sigmoid", math.sigmoid, sigmoid, x, -max, max, 2.5);
   check<T>("softplus", math.softplus, softplus, x, -max, max, 2.2);
-  check<T>("normal", math.normal, normal, x, -max, max, 7);
+  check<T>("normal", math.normal, normal, x, -max, max, 8);
   check<T>("density", math.density, density, x, -max, 0, 3);
 }
 
