@@ -68,7 +68,7 @@ def test_wrong_data_is_found_in_a_repetition_too():
 def test_out_of_a_repetition_is_checked_each_time():
     rng = np.random.default_rng()
     w = rng.standard_normal((5, 4))
-    memory = np.empty(200)
+    memory = np.zeros(200)
     x = memory[:20].reshape(4, 5)
     for _ in range(60):
         x[...] = rng.standard_normal(x.shape)
@@ -101,7 +101,7 @@ def test_out_of_a_repetition_is_checked_each_time():
 
 def test_a_result_in_place_takes_turns_with_others():
     rng = np.random.default_rng()
-    memory = np.empty(40)
+    memory = np.zeros(40)
     for _ in range(40):
         x, out = memory[:12], memory[(start := int(rng.choice([0, 0, 4, 12, 20]))) : start + 12]
         x[...] = rng.standard_normal(12)
