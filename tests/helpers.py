@@ -13,6 +13,26 @@ import numpy as np
 import gradring as gr
 
 
+class Stop(Exception):
+    """What ends a run in a test."""
+
+
+class Batches:
+    """A loader as any other iterable."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def set_epoch(self, epoch):
+        self.loader.set_epoch(epoch)
+
+    def __iter__(self):
+        return self.loader.batches()
+
+    def __len__(self):
+        return len(self.loader)
+
+
 def mlp(*sizes, activation="ReLU"):
     """Linear layers of these sizes with an activation between them."""
     layers = []

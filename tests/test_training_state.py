@@ -7,7 +7,7 @@ import pytest
 
 import gradring as gr
 from gradring import checkpoint
-from helpers import mlp, snapshot
+from helpers import Batches, Stop, mlp, snapshot
 
 OPTIMIZERS = [
     gr.optim.SGD(0.05),
@@ -106,23 +106,6 @@ class Slowly:
         for batch in self.batches:
             time.sleep(0.01)
             yield batch
-
-
-class Stop(Exception):
-    pass
-
-
-class Batches:
-    """A loader as any other iterable."""
-
-    def __init__(self, loader):
-        self.loader = loader
-
-    def set_epoch(self, epoch):
-        self.loader.set_epoch(epoch)
-
-    def __iter__(self):
-        return self.loader.batches()
 
 
 def stop_after(trainer, count):

@@ -17,7 +17,7 @@ namespace gradring {
 
 namespace {
 
-// Duplicates of descriptors. The destructor closes those that nobody has taken.
+// Duplicates of descriptors. The destructor closes those that were not moved out.
 class Descriptors {
  public:
   Descriptors() noexcept = default;

@@ -49,7 +49,7 @@ struct alignas(64) ThreadMeetings::Seat final : Meeting {
     brought[number & 1] = mine;
     complete = await_others();
     if (complete) return true;
-    // Settle that nobody may commit any more, unless all ranks had come and one of them has already committed.
+    // Settle on abort, so that no rank can commit after this one has given up. A rank that committed earlier wins.
     settled = all->settle(number, Decision::kAbort);
     complete = settled == Decision::kCommit;
     return complete;

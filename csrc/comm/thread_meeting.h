@@ -41,7 +41,7 @@ class GRADRING_API ThreadMeetings {
   Meeting& of(int rank) noexcept;
 
   // Call `enter` before a run of steps, while no rank is in one: all ranks take part again. After the run each rank calls
-  // `leave`, so that nobody waits for a rank that has ended.
+  // `leave`, so that the other ranks stop waiting for it.
   void enter() noexcept;
   void leave(int rank) noexcept;
 

@@ -95,7 +95,7 @@ TEST_CASE("several meetings of a step share one decision") {
   for (const int bad : wrong) CHECK(bad == 0);
 }
 
-TEST_CASE("a rank that leaves ends the meetings of all others, and nobody commits without it") {
+TEST_CASE("a rank that leaves ends the meetings of the others, and no rank commits") {
   std::mt19937 random(7);
   for (int trial = 0; trial < 60; ++trial) {
     const int ranks = 2 + trial % 3;

@@ -35,7 +35,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
   queue_.push_back(request);
   pending_.fetch_add(1, std::memory_order_acq_rel);
   queue_changed_.notify_one();
-  // Wake the worker, which may be waiting for a message: it can begin with this request meanwhile.
+  // Wake the worker. It may be waiting for a message, and can work on this request while the message is on its way.
   rounds_.ring_own_bell();
   return request;
 }

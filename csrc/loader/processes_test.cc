@@ -97,7 +97,7 @@ class Crew {
     pipeline_->slots()->give(got.slot);
   }
 
-  // Reads the rest of the run, and returns its samples in order. A process that dies meanwhile gets a successor.
+  // Reads the rest of the run, and returns its samples in order. A new process replaces one that dies during the run.
   std::vector<int64_t> read_all(const std::function<void()>& after_each = [] {}) {
     std::vector<int64_t> order;
     for (;;) {

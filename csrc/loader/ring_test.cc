@@ -219,7 +219,7 @@ TEST_CASE("close at any moment ends every producer") {
 }
 
 TEST_CASE("who opens beside a close, and looks afterwards whether one was wanted, loses none") {
-  // Do what a pipeline does: a close also sets a flag, and whoever opens the ring reads the flag afterwards.
+  // A pipeline does the same: closing also sets a flag, and the thread that opens the ring reads that flag afterwards.
   for (int round = 0; round < 300; ++round) {
     Numbers<uint8_t> numbers(3);
     auto& ring = numbers.ring;

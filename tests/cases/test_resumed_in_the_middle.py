@@ -12,7 +12,7 @@ import gradring as gr
 import gradring.session.session
 import gradring.session.user
 from gradring import checkpoint
-from helpers import snapshot
+from helpers import Batches, Stop, snapshot
 
 N, BATCH = 50, 8  # seven batches, the last one of two samples
 RNG = np.random.default_rng(11)
@@ -21,26 +21,6 @@ Y = RNG.integers(0, 3, N)
 W = RNG.random(N).astype("f4")
 EPOCHS = 6
 NATIVE_RUN = gradring.session.session.Session.run
-
-
-class Stop(Exception):
-    pass
-
-
-class Batches:
-    """A loader as any other iterable."""
-
-    def __init__(self, loader):
-        self.loader = loader
-
-    def set_epoch(self, epoch):
-        self.loader.set_epoch(epoch)
-
-    def __iter__(self):
-        return self.loader.batches()
-
-    def __len__(self):
-        return len(self.loader)
 
 
 def regression(params, batch):

@@ -1,11 +1,10 @@
 /* The commit decision of a data-parallel step (thread_meeting.h) for spin(1): every interleaving of RANKS ranks that take STEPS
  * steps, where one rank may die before any step of its own, and where, with STALLS, a rank that waits may lose its patience at
  * any moment. In a step a rank reads all parameters, comes to the meeting, settles the decision, writes the part that it owns,
- * and comes to the last meeting. Checked: no two ranks read different decisions of a step; nobody writes in a step that has
- * not been committed; a rank reads parameters of whole
- * steps alone, so nobody writes while another rank may read; whoever fails finds either parameters of one step
- * or the counters that say they are torn; and nobody waits for ever. Memory is sequentially consistent here: orders are
- * ThreadSanitizer's business.
+ * and comes to the last meeting. Spin checks four claims. No two ranks read different decisions of a step. A rank writes
+ * parameters only in a step that was committed. A rank that reads parameters finds those of one whole step; if a
+ * rank has failed, it may find others instead, and then the counters say that the parameters are torn. No rank waits for
+ * ever. Memory is sequentially consistent in this model; ThreadSanitizer checks the memory orders.
  *
  * holds: -DRANKS=2 -DSTEPS=3
  * holds: -DRANKS=2 -DSTEPS=2 -DSTALLS

@@ -117,7 +117,7 @@ TEST_CASE("a text that was cut or changed is refused, or names algorithms that t
       if (changed == text || !read_choices(changed, &origin, &choices)) continue;
       Products products(software_cublaslt(), "a card", 4096);
       if (!products.restore(origin, choices)) continue;
-      ++taken;  // it describes another product, or bytes that nobody reads
+      ++taken;  // the change hit another product, or a byte that restore ignores
       (void)m.run(products);
     }
   }

@@ -2,7 +2,7 @@
 // own rows in a plane of its own. The ranks meet (runtime/meeting.h) and decide whether the step may change anything, and then
 // each rank sums its part of all planes, in rank order, for the optimizer's own ops.
 //
-// Each sum is in rank order, whatever the part, the lane or the vector's width (ops/combine).
+// It adds the planes in rank order, so the bits depend on neither parts, lanes nor vector widths (ops/combine).
 #pragma once
 
 #include <cstdint>
