@@ -23,21 +23,21 @@ uintptr_t address_of(const Arena& arena) {
 void bind_arena(py::module_& m) {
   py::class_<AlignedArena, std::shared_ptr<AlignedArena>>(
       m, "AlignedArena", py::buffer_protocol(),
-      "Zeroed memory of this process, page-aligned; a writable buffer of bytes.")
+      "Zeroed memory of this process that begins at a page. Its buffer is bytes, and can be written to.")
       .def(py::init<size_t>(), py::arg("bytes"))
       .def_buffer(&bytes_of<AlignedArena>)
       .def_property_readonly("nbytes", &AlignedArena::size)
       .def_property_readonly("address", &address_of<AlignedArena>);
 
-  py::class_<SharedArena, std::shared_ptr<SharedArena>>(
-      m, "SharedArena", py::buffer_protocol(),
-      "Zeroed anonymous memory that other processes can map through fileno(); a writable buffer of bytes.")
+  py::class_<SharedArena, std::shared_ptr<SharedArena>>(m, "SharedArena", py::buffer_protocol(),
+                                                        "Zeroed anonymous memory that another process can map through "
+                                                        "its descriptor. Its buffer is bytes, and can be written to.")
       .def(py::init<size_t>(), py::arg("bytes"))
       .def_static(
           "attach", [](int fd) { return std::make_shared<SharedArena>(SharedArena::attach(fd)); }, py::arg("fd"),
-          "Map the arena behind a descriptor that another process passed; the descriptor stays the caller's.")
+          "Map the arena whose descriptor another process has passed. The caller goes on owning the descriptor.")
       .def_buffer(&bytes_of<SharedArena>)
-      .def("fileno", &SharedArena::fd, "The descriptor to pass on; owned by this arena.")
+      .def("fileno", &SharedArena::fd, "The descriptor that another process needs for attach(). This arena owns it.")
       .def_property_readonly("nbytes", &SharedArena::size)
       .def_property_readonly("address", &address_of<SharedArena>);
 }

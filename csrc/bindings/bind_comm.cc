@@ -65,11 +65,12 @@ py::object split(const Handle& handle, int color, int key) {
 
 void bind_comm(py::module_& m) {
   m.def("comm_segment", &ControlBlock::create, py::arg("size"), py::arg("data_bytes") = 0,
-        "A new control segment for a group of `size` ranks, as a descriptor that the caller owns; data_bytes: of each "
-        "half of a rank's staging memory, 0 for a good choice.");
+        "Make a control segment for a group of `size` ranks. Return its descriptor, which the caller owns. Each half "
+        "of a rank's staging memory has data_bytes bytes; 0 means the default size.");
   m.def("comm_data_segment", &OwnSegment::create,
-        "A new, empty data segment for one rank, as a descriptor that the caller owns.");
-  m.def("huge_page_support", &huge_page_support, "'collapsed', or why shared memory gets no huge pages here.");
+        "Make an empty data segment for one rank. Return its descriptor, which the caller owns.");
+  m.def("huge_page_support", &huge_page_support,
+        "Return 'collapsed', or the reason why shared memory gets no huge pages here.");
 
   py::class_<CommBlock>(m, "CommBlock", py::buffer_protocol(), "Memory that all ranks of a communicator can reach.")
       .def_buffer([](CommBlock& block) {
@@ -77,26 +78,29 @@ void bind_comm(py::module_& m) {
       })
       .def_property_readonly("nbytes", [](const CommBlock& block) { return block.size; });
 
-  py::class_<CommWork>(m, "CommWork", "An operation under way.")
+  py::class_<CommWork>(m, "CommWork", "An operation that a group has begun.")
       .def("wait", &wait_for_work, py::arg("timeout"),
-           "Whether it ended within `timeout` seconds (negative: no limit).")
+           "Wait at most `timeout` seconds, or without a limit if that is negative. Return whether the operation has "
+           "ended.")
       .def_property_readonly("done", [](const CommWork& work) { return work.request->done(); })
       .def_property_readonly("result", [](const CommWork& work) { return work.result; });
 
-  py::class_<StackTeller>(m, "StackTeller", "Tells ranks that give this one up where its Python code is.")
+  py::class_<StackTeller>(
+      m, "StackTeller",
+      "Receives questions from ranks that are about to give this rank up, and answers with its Python stack.")
       .def("await_question", &StackTeller::await_question, py::call_guard<GilRelease>(),
-           "True each time when another rank asks; False when the communicator is closed.")
+           "Wait until another rank asks, and return True. Return False when the communicator is closed.")
       .def("answer", &StackTeller::answer, py::arg("text"));
 
-  py::class_<CommHandle, Handle>(m, "Group", "A rank's membership of a group of ranks.")
+  py::class_<CommHandle, Handle>(m, "Group", "One rank's handle of a group of ranks.")
       .def(py::init([](int segment_fd, int rank, int size, uint64_t generation, const std::vector<int>& pidfds,
                        const std::vector<int>& data_fds, double timeout) {
              return hold(Group::join(segment_fd, rank, size, generation, pidfds, data_fds, timeout_of(timeout)));
            }),
            py::arg("segment_fd"), py::arg("rank"), py::arg("size"), py::arg("generation"), py::arg("pidfds"),
            py::arg("data_fds"), py::arg("timeout"),
-           "Join; descriptors are duplicated. pidfds[i] is rank i's pidfd or -1; data_fds[rank] must be this rank's "
-           "own, empty data segment.")
+           "Join a group, which duplicates the descriptors. pidfds[i] is the pidfd of rank i, or -1. data_fds[rank] "
+           "must be the empty data segment of this rank.")
       .def_property_readonly("rank", [](const CommHandle& handle) { return handle.group->rank(); })
       .def_property_readonly("size", [](const CommHandle& handle) { return handle.group->size(); })
       .def_property_readonly("closed", [](const CommHandle& handle) { return handle.group->closed(); })
@@ -109,7 +113,8 @@ void bind_comm(py::module_& m) {
             const GilRelease release;  // another thread may hold a lock that this needs, and wait for the GIL
             return handle.group->make_words(ranks);
           },
-          py::arg("ranks"), "The offset of the words of a new group of so many ranks, in this rank's segment.")
+          py::arg("ranks"),
+          "Make the control block of a new group of that many ranks in this rank's data segment. Return its offset.")
       .def(
           "join_words",
           [](const CommHandle& handle, const std::vector<int>& members, uint64_t offset) {
@@ -120,7 +125,8 @@ void bind_comm(py::module_& m) {
             }
             return hold(std::move(group));
           },
-          py::arg("members"), py::arg("offset"), "This rank's group of these ranks, whose words members[0] has made.")
+          py::arg("members"), py::arg("offset"),
+          "Join the group of these ranks. members[0] has made its control block with make_words().")
       .def(
           "allocate",
           [](const CommHandle& handle, size_t bytes) {
@@ -153,7 +159,8 @@ void bind_comm(py::module_& m) {
         for (auto& group : Group::of_threads(n, timeout_of(timeout))) handles.push_back(hold(std::move(group)));
         return handles;
       },
-      py::arg("n"), py::arg("timeout"), "One group of n threads of this process, as each of them holds it.");
+      py::arg("n"), py::arg("timeout"),
+      "Make a group of n threads of this process. Return a list with one handle per thread.");
 }
 
 }  // namespace gradring

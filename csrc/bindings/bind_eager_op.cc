@@ -281,14 +281,15 @@ py::list ops() {
 }  // namespace
 
 void bind_eager_op(py::module_& m) {
-  m.def("ops", &ops, "Every op's schema: a dict with name, operands and attributes.");
+  m.def("ops", &ops, "Return the schema of each op as a dict, with its name, operands, attributes and more.");
   m.def(
       "set_bfloat16", [](const py::dtype& dtype) { numpy_bfloat16 = dtype.num(); }, py::arg("dtype"),
-      "Make NumPy's dtype bfloat16, which ml_dtypes defines, known to native code.");
+      "Tell native code which of NumPy's dtypes is the bfloat16 that ml_dtypes defines.");
   m.def("make_eager_op", &make_eager_op, py::kw_only(), py::arg("name"), py::arg("op"), py::arg("parameters"),
         py::arg("positional"), py::arg("results"), py::arg("presets"), py::arg("hidden"), py::arg("outcome"),
         py::arg("other_ranks"),
-        "A callable that runs an op on arrays. gradring.ops._eager describes it from a function's signature.");
+        "Make a callable that runs an op on arrays. gradring.ops._eager derives the arguments from a function's "
+        "signature.");
 }
 
 }  // namespace gradring

@@ -149,7 +149,7 @@ class StripeWorker {
 
 void bind_loader(py::module_& m) {
   m.attr("spare_slots") = kSpareSlots;
-  m.def("memory_left", [] { return memory_left(); }, "Bytes that this process may still use.");
+  m.def("memory_left", [] { return memory_left(); }, "Return how many bytes of memory this process may still use.");
 
   m.def(
       "batches_in_epoch",
@@ -165,7 +165,7 @@ void bind_loader(py::module_& m) {
         return Order(order).batches();
       },
       py::arg("samples"), py::arg("batch_size"), py::arg("rank"), py::arg("world_size"), py::arg("drop_last"),
-      py::arg("pad"), "How many batches this rank gets in an epoch.");
+      py::arg("pad"), "Return the number of batches that this rank gets in an epoch.");
 
   m.def(
       "exit_with",
@@ -177,7 +177,7 @@ void bind_loader(py::module_& m) {
           _exit(1);
         }).detach();
       },
-      py::arg("fd"), "Ends this process at once when the other end of the pipe is closed.");
+      py::arg("fd"), "Start a thread that ends this process at once when the other end of the pipe is closed.");
 
   m.def(
       "die_with_parent",
@@ -186,11 +186,11 @@ void bind_loader(py::module_& m) {
         return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
       },
       py::arg("parent"),
-      "Asks the system to kill this process when the thread of the parent that started it ends. False if the parent is "
-      "dead already.");
+      "Ask the system to kill this process when the parent's thread that started it ends. Return False if the parent "
+      "is dead already.");
 
-  py::class_<LoaderPipeline, std::shared_ptr<LoaderPipeline>>(m, "LoaderPipeline",
-                                                              "A pipeline of batches; see gradring.loader.")
+  py::class_<LoaderPipeline, std::shared_ptr<LoaderPipeline>>(
+      m, "LoaderPipeline", "The workers, slots and ring that fill a loader's batches ahead: see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
                        uint32_t cells, uint32_t ahead, uint32_t workers, uint32_t active, bool processes, bool tune,
                        bool split, bool help, size_t memory_budget) {
@@ -246,7 +246,7 @@ void bind_loader(py::module_& m) {
           py::arg("reading"))
       .def("close", [](LoaderPipeline& self) { self.native().close(); })
       .def("join", &LoaderPipeline::join, py::arg("seconds"), py::arg("signals"),
-           "Ends the worker threads for good. False if one was still at work after so many seconds.")
+           "End the worker threads for good. Return False if one of them was still at work after that many seconds.")
       .def_property_readonly("ended", [](LoaderPipeline& self) { return self.native().ended(); })
       .def_property_readonly("closed", [](LoaderPipeline& self) { return self.native().closed(); })
       .def_property_readonly("forked", [](LoaderPipeline& self) { return self.native().forked(); })
@@ -262,7 +262,7 @@ void bind_loader(py::module_& m) {
       .def("waited_stripe", [](LoaderPipeline& self) { return self.native().waited_stripe(); })
       .def(
           "quit", [](LoaderPipeline& self) { self.native().control().run().turn.publish(RunBlock::kQuit); },
-          "Tells worker processes to end.")
+          "Tell the worker processes to end.")
       .def(
           "worker_at",
           [](LoaderPipeline& self, uint32_t worker) {
@@ -272,7 +272,7 @@ void bind_loader(py::module_& m) {
                                   block.resident.load(std::memory_order_relaxed),
                                   block.thread.load(std::memory_order_relaxed));
           },
-          "(batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.")
+          "Return (batch that the worker fills or -1, seconds since it began, resident bytes, thread ident or pid).")
       .def("note",
            [](LoaderPipeline& self, uint32_t stripe) {
              const NoteBlock& note = self.native().control().note(stripe);
@@ -286,12 +286,12 @@ void bind_loader(py::module_& m) {
 
   m.def(
       "loaders_left", [] { return !LoaderPipeline::sweep(); },
-      "Whether worker threads of loaders that no longer exist are still at work.");
+      "Return whether worker threads of loaders that no longer exist are still at work.");
 
-  py::class_<LoaderFeed, PyFeed>(m, "LoaderFeed", "One pass over a loader's pipeline as an engine reads it.")
+  py::class_<LoaderFeed, PyFeed>(m, "LoaderFeed", "One pass over a loader's pipeline, which an engine reads.")
       .def(py::init<std::shared_ptr<LoaderPipeline>, py::object>(), py::arg("pipeline"), py::arg("reading"));
 
-  py::class_<StripeWorker>(m, "StripeWorker", "The work of one worker process.")
+  py::class_<StripeWorker>(m, "StripeWorker", "The native half of one worker process, which fills one stripe.")
       .def(py::init<std::shared_ptr<Source>, int, int, size_t, uint32_t, uint32_t, int64_t, uint32_t, uint32_t,
                     uint32_t>(),
            py::arg("source"), py::arg("control_fd"), py::arg("slots_fd"), py::arg("stride"), py::arg("first_slots"),

@@ -124,10 +124,12 @@ void take_numbers(TrainState* state, const std::array<double, 8>& from) {
 void bind_program(py::module_& m) {
   bind_program_data(m);
 
-  py::class_<PyFeed>(m, "Feed", "One epoch of batches for an engine.")
-      .def("next_rows", [](PyFeed& f) { return f.peek().rows; }, "Rows of the next batch; 0 at the end.");
+  py::class_<PyFeed>(m, "Feed", "One epoch of batches, which an engine reads.")
+      .def(
+          "next_rows", [](PyFeed& f) { return f.peek().rows; },
+          "Return the number of rows of the next batch, or 0 at the end.");
 
-  py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches out of arrays in memory.")
+  py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches from arrays in memory.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
                     int64_t, int64_t, int64_t, bool>(),
            py::arg("arrays"), py::arg("batch_size"), py::arg("shuffle") = false, py::arg("drop_last") = false,
@@ -165,20 +167,21 @@ void bind_program(py::module_& m) {
              return std::make_unique<Engine>(arenas_from(given), options);
            }),
            py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"), py::arg("seed"), py::arg("check_finite"),
-           "arenas: (name, kind, memory) each; kind is param, grad or state.")
+           "Make an engine. Each arena is (name, kind, memory), and its kind is param, grad or state.")
       .def_property_readonly("lanes", [](Engine& e) { return e.team().lanes(); })
       .def_property(
           "updates", [](Engine& e) { return e.state().updates; }, [](Engine& e, int64_t n) { e.state().updates = n; })
       .def_property(
           "fresh", [](Engine& e) { return e.state().fresh; }, [](Engine& e, int64_t n) { e.state().fresh = n; },
-          "Updates that were done when the optimizer's state was last zero: Adam counts from there.")
+          "The number of updates before the optimizer's state was last set to zero. Adam counts its steps from there.")
       .def(
           "set_arenas",
           [](Engine& e, const ArenaList& given) {
             const EngineGuard guard(e, false);
             e.set_arenas(arenas_from(given));
           },
-          py::arg("arenas"), "Other arenas, given as to the constructor; forgets all programs.")
+          py::arg("arenas"),
+          "Replace the arenas, which are given as in the constructor. The engine forgets all programs.")
       .def_property(
           "seed", [](Engine& e) { return e.options().seed; }, [](Engine& e, uint64_t seed) { e.set_seed(seed); })
       .def_property(
@@ -193,18 +196,18 @@ void bind_program(py::module_& m) {
             }
             e.state().pending = n;
           },
-          "Batches whose gradients wait for the rest of their group; the gradients lie in their arena.")
+          "The number of micro-batches whose gradients are in the arena and wait for the rest of their group.")
       .def_property(
           "pending_weight", [](Engine& e) { return e.state().pending_weight; },
           [](Engine& e, double weight) { e.state().pending_weight = weight; })
       .def_property(
           "sums", [](Engine& e) { return numbers_of(e.state()); },
           [](Engine& e, const std::array<double, 8>& sums) { take_numbers(&e.state(), sums); },
-          "Sums over the training batches since they were last set: loss, weight, right answers, samples; and then the "
-          "same before the pending group.")
+          "Eight sums over the training batches since the sums were last set: loss, weight, right answers and samples, "
+          "and then the same four without the pending group.")
       .def(
           "drop_pending", [](Engine& e) { e.state().drop_pending(); },
-          "Forget gradients that wait for an update, and that their batches were drawn.")
+          "Forget the gradients that wait for an update, and take back the random draws of their batches.")
       .def(
           "clear",
           [](Engine& e) {
@@ -218,7 +221,7 @@ void bind_program(py::module_& m) {
             const EngineGuard guard(e, false);
             e.trace(on);
           },
-          py::arg("on"), "Whether steps from now on record their instructions and barriers in the trace.")
+          py::arg("on"), "Set whether later steps record their instructions and barriers in the trace.")
       .def("totals", [](Engine& e) { return totals_of(e.totals()); })
       .def(
           "add",
@@ -236,7 +239,7 @@ void bind_program(py::module_& m) {
           },
           py::arg("mode"), py::arg("rows"), py::arg("arenas"), py::arg("buffers"), py::arg("instructions"),
           py::arg("resources"), py::arg("fields"), py::arg("outputs"), py::arg("constants") = py::bytes(),
-          "Adds a program; returns for each instruction whether a barrier comes before it.")
+          "Add a program. Return, for each instruction, whether a barrier comes before it.")
       .def(
           "program_lanes",
           [](Engine& e, const std::string& mode, int64_t rows) {
@@ -271,8 +274,8 @@ void bind_program(py::module_& m) {
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
           py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
-          "Run steps until the time is up, a limit is reached or the epoch ends. An evaluation adds to loss_sum and "
-          "loss_weight, those of the chunks before it.")
+          "Run steps for that many seconds, for most_steps steps or until the epoch ends. An evaluation begins its "
+          "sums with loss_sum and loss_weight, which the chunks before it have reached.")
       .def(
           "flush",
           [](Engine& e, int64_t rows, const RateArray& rates, bool weighted) {
@@ -288,7 +291,7 @@ void bind_program(py::module_& m) {
             return result_of(result);
           },
           py::arg("rows"), py::arg("rates"), py::arg("weighted") = false,
-          "Apply the gradients of an incomplete group of accumulated batches.")
+          "Update the parameters with the gradients of an incomplete group of micro-batches.")
       .def(
           "predict",
           [](Engine& e, PyFeed& feed, py::array out, int64_t row_bytes) {

@@ -76,14 +76,16 @@ class PyReplicas {
 
 void bind_replicas(py::module_& m) {
   py::class_<MeetingResource, Resource, std::shared_ptr<MeetingResource>>(
-      m, "Meeting", "Where the steps of one replica meet those of the others.");
+      m, "Meeting", "The meeting at which the steps of one replica wait for those of the others.");
 
   py::class_<PyReplicas>(m, "Replicas", "Data-parallel replicas of an engine, on threads of their own.")
       .def(py::init<Engine&, const ArenaList&, int, int>(), py::arg("engine"), py::arg("arenas"), py::arg("replicas"),
-           py::arg("lanes"), py::keep_alive<1, 2>(), "lanes: the threads of each replica.")
+           py::arg("lanes"), py::keep_alive<1, 2>(), "Make the replicas. Each has a team of that many lanes.")
       .def_property_readonly("size", [](PyReplicas& p) { return p.replicas().size(); })
-      .def_property_readonly("torn", &PyReplicas::torn, "Whether some replicas have applied an update and others not.")
-      .def("mend", &PyReplicas::mend, "All parameters and the optimizer's state were replaced.")
+      .def_property_readonly("torn", &PyReplicas::torn,
+                             "Whether some replicas have applied an update that others have not applied.")
+      .def("mend", &PyReplicas::mend,
+           "Say that the caller has replaced all parameters and the optimizer's state, so that they are torn no more.")
       .def("meeting", &PyReplicas::meeting, py::arg("replica"))
       .def(
           "set_arenas",
@@ -91,7 +93,7 @@ void bind_replicas(py::module_& m) {
             const EngineGuard guard(p.engine(), false);
             p.replicas().set_arenas(arenas_from(given));
           },
-          py::arg("arenas"), "Other arenas; forgets all programs.")
+          py::arg("arenas"), "Replace the arenas. The replicas forget all programs.")
       .def(
           "clear",
           [](PyReplicas& p) {
@@ -111,7 +113,8 @@ void bind_replicas(py::module_& m) {
           [](PyReplicas& p, const std::string& mode, int64_t rows, int replica) {
             return p.replicas().engine(replica).programs(mode_from_name(mode)).find(rows) != nullptr;
           },
-          py::arg("mode"), py::arg("rows"), py::arg("replica"), "Whether a replica has a program for so many rows.")
+          py::arg("mode"), py::arg("rows"), py::arg("replica"),
+          "Return whether a replica has a program for this number of rows.")
       .def(
           "add",
           [](PyReplicas& p, const std::string& mode, int64_t rows, int replica, const py::list& arenas,
@@ -130,15 +133,16 @@ void bind_replicas(py::module_& m) {
           py::arg("mode"), py::arg("rows"), py::arg("replica"), py::arg("arenas"), py::arg("buffers"),
           py::arg("instructions"), py::arg("resources"), py::arg("fields"), py::arg("outputs"),
           py::arg("constants") = py::bytes(),
-          "Adds a program of one replica; returns for each instruction whether a barrier comes before it. rows: the "
-          "replica's own, or -1 for batches in which it has none.")
+          "Add a program of one replica. Return, for each instruction, whether a barrier comes before it. rows counts "
+          "the replica's own rows; it is -1 for batches in which the replica has none.")
       .def(
           "lanes",
           [](PyReplicas& p, const std::string& mode, int64_t rows) {
             const Executor* executor = p.replicas().engine(0).programs(mode_from_name(mode)).find(rows);
             return executor == nullptr ? 0 : executor->lanes();
           },
-          py::arg("mode"), py::arg("rows"), "Of replica 0.")
+          py::arg("mode"), py::arg("rows"),
+          "Return the number of lanes that run this program of replica 0, or 0 if there is no such program.")
       .def(
           "chunk",
           [](PyReplicas& p, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds, bool weighted) {
@@ -151,7 +155,7 @@ void bind_replicas(py::module_& m) {
             return py::make_tuple(result_of(result), totals_of(totals));
           },
           py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"), py::arg("weighted") = false,
-          "Train until the time is up, a limit is reached or the epoch ends.")
+          "Train for that many seconds, for most_steps steps or until the epoch ends.")
       .def(
           "flush",
           [](PyReplicas& p, int64_t rows, const RateArray& rates, bool weighted) {
@@ -166,7 +170,7 @@ void bind_replicas(py::module_& m) {
             return result_of(result);
           },
           py::arg("rows"), py::arg("rates"), py::arg("weighted") = false,
-          "Apply the gradients of an incomplete group of accumulated batches.");
+          "Update the parameters with the gradients of an incomplete group of micro-batches.");
 }
 
 }  // namespace gradring

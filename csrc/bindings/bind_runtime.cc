@@ -75,9 +75,10 @@ void bind_errors(py::module_&) {
 
 void bind_runtime(py::module_& m) {
   m.attr("build_type") = GRADRING_BUILD_TYPE;
-  m.def("usable_cores", &usable_cores, "Cores that this process may use.");
+  m.def("usable_cores", &usable_cores, "Return how many cores this process may use.");
   m.def("core_round_trip", &core_round_trip, py::call_guard<GilRelease>(),
-        "Median seconds of a word's way from one core to another and back; 0 where there is one core.");
+        "Measure how many seconds (the median) a word takes from one core to another and back. Return 0 if there is "
+        "only one core.");
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
   m.def("active_isa", [] { return isa_name(active_isa()); });
   m.def(
@@ -88,10 +89,12 @@ void bind_runtime(py::module_& m) {
         }
         throw py::value_error("[set_isa] name is '" + std::string(name) + "': must be base, avx2 or avx512");
       },
-      py::arg("name"), "For tests: run kernels at this level from now on; False if the processor lacks it.");
+      py::arg("name"),
+      "Run kernels at this level from now on, for tests. Return False, and change nothing, if the processor lacks the "
+      "level.");
 
   m.def("trace_start", &trace_start, py::arg("events_per_thread") = size_t{1} << 20,
-        "Forget earlier spans and record from now on.");
+        "Forget all earlier spans, and record spans from now on.");
   m.def("trace_stop", &trace_stop);
   m.def("trace_is_on", [] { return trace_is_on.load(std::memory_order_relaxed); });
   m.def(
@@ -100,7 +103,8 @@ void bind_runtime(py::module_& m) {
         if (trace_is_on.load(std::memory_order_relaxed)) trace_record(trace_name(name), begin_ns, end_ns);
       },
       py::arg("name"), py::arg("begin_ns"), py::arg("end_ns"),
-      "Add a span of the calling thread, with times of time.perf_counter_ns(); nothing while the trace is off.");
+      "Add a span of the calling thread, whose times are those of time.perf_counter_ns(). While the trace is off, do "
+      "nothing.");
   m.def(
       "trace_write",
       [](const std::string& path) {
@@ -111,7 +115,8 @@ void bind_runtime(py::module_& m) {
 
   m.def(
       "measure_peak_flops", [] { return measure_peak_flops(default_lanes()); }, py::call_guard<GilRelease>(),
-      "Multiply-adds in float32 registers on all threads, in operations per second (two each).");
+      "Measure the peak rate of float32 multiply-adds in registers on all threads. Return it in operations per second; "
+      "a multiply-add is two operations.");
   m.def(
       "seed",
       [](const py::object& n) {
@@ -123,11 +128,11 @@ void bind_runtime(py::module_& m) {
         set_seed(seed);
       },
       py::arg("n"), R"(
-Start the process-wide sequence of seeds anew, for eager operations that draw without a seed of their own. A process
-starts as after ``seed(0)``.
+Restart the sequence of seeds of this process, from which eager operations that are given no seed draw. A process
+starts as if ``seed(0)`` had been called.
 
-It reaches what ``gr.ops`` draws: dropout without ``seed=``. Everything else that draws has a seed of its own, which is 0 unless
-it is given, so it repeats without this: ``Trainer(seed=)`` (initial parameters, dropout, the order of arrays),
+It affects ``gr.ops.dropout`` without ``seed=``. Everything else that draws has a seed of its own, whose default is 0, so
+its numbers repeat without a call of this function: ``Trainer(seed=)`` (initial parameters, dropout, the order of arrays),
 ``model.init(seed)``, and ``Loader(seed=)`` (order, random transforms, and the generators of functions with ``rng=True``).
 Functions of your own that draw from ``numpy.random`` or ``random`` repeat if you seed those, and in worker processes
 with ``gr.sources.Callable(reseed=True)``.
@@ -137,9 +142,9 @@ with ``gr.sources.Callable(reseed=True)``.
 >>> gr.seed(7); bool((gr.ops.dropout(np.ones((2, 50), np.float32)) == first).all())
 True
 )");
-  m.def("get_num_threads", &default_lanes, "How many threads one eager operation may use.");
+  m.def("get_num_threads", &default_lanes, "Return how many threads one eager operation may use.");
   m.def("set_num_threads", &set_default_lanes, py::arg("n"),
-        "How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.");
+        "Set how many threads one eager operation may use, from 1 to 256. The initial number is usable_cores().");
 }
 
 }  // namespace gradring

@@ -204,17 +204,20 @@ void read_into(const Source& source, const py::array_t<int64_t, py::array::c_sty
 void bind_sources(py::module_& m) {
   py::class_<ColumnHandle>(m, "Column", "One field of a native source.")
       .def_property_readonly("length", [](const ColumnHandle& handle) { return handle.column->length(); });
-  py::class_<Source, SharedSource>(m, "Source", "A native source of samples, read by the loader's workers.")
+  py::class_<Source, SharedSource>(m, "Source", "A native source of samples, which the loader's workers read.")
       .def_property_readonly("length", &Source::length)
       .def_property_readonly("fields", &describe_fields, "[(name, dtype, shape of a row)]")
       .def_property_readonly(
           "parts", [](const SharedSource& source) { return source->parts(); },
-          "What reading consists of beyond fetching the rows: names of stages of transforms.")
+          "The names of the transforms' stages, which reading runs on the rows that it has fetched.")
       .def("transformed", &transformed, py::arg("transforms"))
-      .def("selected", &selected, py::arg("numbers"), "The samples with these numbers, in this order.")
+      .def("selected", &selected, py::arg("numbers"),
+           "Return a source of the samples with these numbers, in this order.")
       .def("part", &part_of, py::arg("begin"), py::arg("end"), py::arg("others"), py::arg("shuffle"), py::arg("seed"),
-           "The samples from begin to end of an order, or all others; in constant memory.")
-      .def("numbers", &numbers_of, py::arg("positions"), "Which samples of the innermost source these are.")
+           "Return a source of the samples at the positions from begin to end of an order, or of all other samples. "
+           "Its memory does not depend on their number.")
+      .def("numbers", &numbers_of, py::arg("positions"),
+           "Return the numbers that the samples at these positions have in the innermost source.")
       .def("read_into", &read_into, py::arg("samples"), py::arg("arrays"), py::arg("seed") = 0, py::arg("epoch") = 0);
   m.def("memory_column", &memory_column, py::arg("name"), py::arg("dtype"), py::arg("address"), py::arg("length"),
         py::arg("shape"), py::arg("strides"), py::arg("swapped"), py::arg("owner"));

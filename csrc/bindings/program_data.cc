@@ -139,7 +139,8 @@ Program program_from(const py::list& arenas, const py::list& buffers, const py::
 }
 
 void bind_program_data(py::module_& m) {
-  py::class_<Resource, std::shared_ptr<Resource>>(m, "Resource", "What a program needs beside memory and numbers.");
+  py::class_<Resource, std::shared_ptr<Resource>>(m, "Resource",
+                                                  "An object that an instruction needs beside memory and numbers.");
   py::class_<PythonCallback, Resource, std::shared_ptr<PythonCallback>>(m, "Callback",
                                                                         "A Python function that a program may call.")
       .def(py::init<py::object>(), py::arg("function"));
@@ -156,30 +157,30 @@ void bind_program_data(py::module_& m) {
         }
         return fields;
       },
-      "The fields of the step record that graphs name: a dict with name, dtype and given.");
+      "Return the fields of the step record that graphs name. Each is a dict with name, dtype and given.");
   m.def(
       "check_instruction",
       [](const std::string& op, const py::object& operands, const py::dict& attributes) {
         check_instruction(instruction_from(op, operands, attributes, described));
       },
       py::arg("op"), py::arg("operands"), py::arg("attributes"),
-      "Raise an error that names op and operand unless a program may make this call. An operand is (name, dtype, "
-      "shape); "
-      "a field of the step record has the dtype None.");
+      "Check whether a program may make this call, and raise an error that names op and operand if not. An operand is "
+      "(name, dtype, shape); a field of the step record has the dtype None.");
   m.def(
       "count_flops",
       [](const std::string& op, const py::object& operands, const py::dict& attributes) {
         return count(instruction_from(op, operands, attributes, described), count_flops);
       },
       py::arg("op"), py::arg("operands"), py::arg("attributes"),
-      "Multiplications and additions of one call, given as to check_instruction.");
+      "Return the number of multiplications and additions of one call. The arguments are those of check_instruction.");
   m.def(
       "count_bytes",
       [](const std::string& op, const py::object& operands, const py::dict& attributes) {
         return count(instruction_from(op, operands, attributes, described), count_bytes);
       },
       py::arg("op"), py::arg("operands"), py::arg("attributes"),
-      "Bytes that one call, given as to check_instruction, moves between memory and cold caches.");
+      "Return the number of bytes that one call moves between memory and cold caches. The arguments are those of "
+      "check_instruction.");
 }
 
 }  // namespace gradring

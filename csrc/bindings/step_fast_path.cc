@@ -177,8 +177,8 @@ void set_expected_rates(const py::capsule& capsule, const py::array_t<double, py
 
 void bind_step_fast_path(py::module_& m) {
   m.def("make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"),
-        "The function behind Session.step, (x, y) -> loss, which calls slow(x, y) where it cannot run the step; and a "
-        "handle by which to say what it may expect.");
+        "Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step "
+        "itself. Return it with a handle for set_expected_shapes and set_expected_rates.");
   m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
         py::arg("target_dtype"), py::arg("target_shape"), py::arg("weight_dtype") = "");
   m.def("set_expected_rates", &set_expected_rates, py::arg("fast_path"), py::arg("rates"), py::arg("first_update"),

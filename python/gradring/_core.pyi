@@ -13,7 +13,7 @@ __all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBl
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
-    Zeroed memory of this process, page-aligned; a writable buffer of bytes.
+    Zeroed memory of this process that begins at a page. Its buffer is bytes, and can be written to.
     """
     def __init__(self, bytes: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -26,18 +26,18 @@ class AlignedArena:
 class SharedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
-    Zeroed anonymous memory that other processes can map through fileno(); a writable buffer of bytes.
+    Zeroed anonymous memory that another process can map through its descriptor. Its buffer is bytes, and can be written to.
     """
     @staticmethod
     def attach(fd: typing.SupportsInt | typing.SupportsIndex) -> SharedArena:
         """
-        Map the arena behind a descriptor that another process passed; the descriptor stays the caller's.
+        Map the arena whose descriptor another process has passed. The caller goes on owning the descriptor.
         """
     def __init__(self, bytes: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def fileno(self) -> int:
         """
-        The descriptor to pass on; owned by this arena.
+        The descriptor that another process needs for attach(). This arena owns it.
         """
     @property
     def address(self) -> int:
@@ -54,21 +54,21 @@ class Column:
         ...
 class Source:
     """
-    A native source of samples, read by the loader's workers.
+    A native source of samples, which the loader's workers read.
     """
     def numbers(self, positions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> numpy.typing.NDArray[numpy.int64]:
         """
-        Which samples of the innermost source these are.
+        Return the numbers that the samples at these positions have in the innermost source.
         """
     def part(self, begin: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex, others: bool, shuffle: bool, seed: typing.SupportsInt | typing.SupportsIndex) -> Source:
         """
-        The samples from begin to end of an order, or all others; in constant memory.
+        Return a source of the samples at the positions from begin to end of an order, or of all other samples. Its memory does not depend on their number.
         """
     def read_into(self, samples: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], arrays: collections.abc.Sequence[numpy.ndarray], seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
     def selected(self, numbers: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> Source:
         """
-        The samples with these numbers, in this order.
+        Return a source of the samples with these numbers, in this order.
         """
     def transformed(self, transforms: collections.abc.Sequence[collections.abc.Sequence[tuple[typing.Any, ...]]]) -> Source:
         ...
@@ -83,11 +83,11 @@ class Source:
     @property
     def parts(self) -> list[str]:
         """
-        What reading consists of beyond fetching the rows: names of stages of transforms.
+        The names of the transforms' stages, which reading runs on the rows that it has fetched.
         """
 class Resource:
     """
-    What a program needs beside memory and numbers.
+    An object that an instruction needs beside memory and numbers.
     """
 class Callback(Resource):
     """
@@ -97,15 +97,15 @@ class Callback(Resource):
         ...
 class Feed:
     """
-    One epoch of batches for an engine.
+    One epoch of batches, which an engine reads.
     """
     def next_rows(self) -> int:
         """
-        Rows of the next batch; 0 at the end.
+        Return the number of rows of the next batch, or 0 at the end.
         """
 class ArrayFeed(Feed):
     """
-    One epoch of batches out of arrays in memory.
+    One epoch of batches from arrays in memory.
     """
     def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0, rank: typing.SupportsInt | typing.SupportsIndex = 0, world_size: typing.SupportsInt | typing.SupportsIndex = 1, pad: bool = False) -> None:
         ...
@@ -128,15 +128,15 @@ class Engine:
     """
     def __init__(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], lanes: typing.SupportsInt | typing.SupportsIndex, accumulate: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, check_finite: bool) -> None:
         """
-        arenas: (name, kind, memory) each; kind is param, grad or state.
+        Make an engine. Each arena is (name, kind, memory), and its kind is param, grad or state.
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
-        Adds a program; returns for each instruction whether a barrier comes before it.
+        Add a program. Return, for each instruction, whether a barrier comes before it.
         """
     def chunk(self, train: bool, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False, loss_sum: typing.SupportsFloat | typing.SupportsIndex = 0.0, loss_weight: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
-        Run steps until the time is up, a limit is reached or the epoch ends. An evaluation adds to loss_sum and loss_weight, those of the chunks before it.
+        Run steps for that many seconds, for most_steps steps or until the epoch ends. An evaluation begins its sums with loss_sum and loss_weight, which the chunks before it have reached.
         """
     def clear(self) -> None:
         """
@@ -144,11 +144,11 @@ class Engine:
         """
     def drop_pending(self) -> None:
         """
-        Forget gradients that wait for an update, and that their batches were drawn.
+        Forget the gradients that wait for an update, and take back the random draws of their batches.
         """
     def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
-        Apply the gradients of an incomplete group of accumulated batches.
+        Update the parameters with the gradients of an incomplete group of micro-batches.
         """
     def predict(self, feed: Feed, out: numpy.ndarray, row_bytes: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
         ...
@@ -156,7 +156,7 @@ class Engine:
         ...
     def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
         """
-        Other arenas, given as to the constructor; forgets all programs.
+        Replace the arenas, which are given as in the constructor. The engine forgets all programs.
         """
     def set_program_lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -164,7 +164,7 @@ class Engine:
         ...
     def trace(self, on: bool) -> None:
         """
-        Whether steps from now on record their instructions and barriers in the trace.
+        Set whether later steps record their instructions and barriers in the trace.
         """
     @property
     def draws(self) -> int:
@@ -175,7 +175,7 @@ class Engine:
     @property
     def fresh(self) -> int:
         """
-        Updates that were done when the optimizer's state was last zero: Adam counts from there.
+        The number of updates before the optimizer's state was last set to zero. Adam counts its steps from there.
         """
     @fresh.setter
     def fresh(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -186,7 +186,7 @@ class Engine:
     @property
     def pending(self) -> int:
         """
-        Batches whose gradients wait for the rest of their group; the gradients lie in their arena.
+        The number of micro-batches whose gradients are in the arena and wait for the rest of their group.
         """
     @pending.setter
     def pending(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -206,7 +206,7 @@ class Engine:
     @property
     def sums(self) -> typing.Annotated[list[float], "FixedSize(8)"]:
         """
-        Sums over the training batches since they were last set: loss, weight, right answers, samples; and then the same before the pending group.
+        Eight sums over the training batches since the sums were last set: loss, weight, right answers and samples, and then the same four without the pending group.
         """
     @sums.setter
     def sums(self, arg1: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(8)"]) -> None:
@@ -219,7 +219,7 @@ class Engine:
         ...
 class Meeting(Resource):
     """
-    Where the steps of one replica meet those of the others.
+    The meeting at which the steps of one replica wait for those of the others.
     """
 class Replicas:
     """
@@ -227,15 +227,15 @@ class Replicas:
     """
     def __init__(self, engine: Engine, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], replicas: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
-        lanes: the threads of each replica.
+        Make the replicas. Each has a team of that many lanes.
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
-        Adds a program of one replica; returns for each instruction whether a barrier comes before it. rows: the replica's own, or -1 for batches in which it has none.
+        Add a program of one replica. Return, for each instruction, whether a barrier comes before it. rows counts the replica's own rows; it is -1 for batches in which the replica has none.
         """
     def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
-        Train until the time is up, a limit is reached or the epoch ends.
+        Train for that many seconds, for most_steps steps or until the epoch ends.
         """
     def clear(self) -> None:
         """
@@ -243,25 +243,25 @@ class Replicas:
         """
     def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
-        Apply the gradients of an incomplete group of accumulated batches.
+        Update the parameters with the gradients of an incomplete group of micro-batches.
         """
     def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
-        Whether a replica has a program for so many rows.
+        Return whether a replica has a program for this number of rows.
         """
     def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
-        Of replica 0.
+        Return the number of lanes that run this program of replica 0, or 0 if there is no such program.
         """
     def meeting(self, replica: typing.SupportsInt | typing.SupportsIndex) -> Meeting:
         ...
     def mend(self) -> None:
         """
-        All parameters and the optimizer's state were replaced.
+        Say that the caller has replaced all parameters and the optimizer's state, so that they are torn no more.
         """
     def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
         """
-        Other arenas; forgets all programs.
+        Replace the arenas. The replicas forget all programs.
         """
     def trace(self, on: bool) -> None:
         ...
@@ -271,7 +271,7 @@ class Replicas:
     @property
     def torn(self) -> bool:
         """
-        Whether some replicas have applied an update and others not.
+        Whether some replicas have applied an update that others have not applied.
         """
 class CommBlock:
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -283,11 +283,11 @@ class CommBlock:
         ...
 class CommWork:
     """
-    An operation under way.
+    An operation that a group has begun.
     """
     def wait(self, timeout: typing.SupportsFloat | typing.SupportsIndex) -> bool:
         """
-        Whether it ended within `timeout` seconds (negative: no limit).
+        Wait at most `timeout` seconds, or without a limit if that is negative. Return whether the operation has ended.
         """
     @property
     def done(self) -> bool:
@@ -297,22 +297,22 @@ class CommWork:
         ...
 class StackTeller:
     """
-    Tells ranks that give this one up where its Python code is.
+    Receives questions from ranks that are about to give this rank up, and answers with its Python stack.
     """
     def answer(self, text: str) -> None:
         ...
     def await_question(self) -> bool:
         """
-        True each time when another rank asks; False when the communicator is closed.
+        Wait until another rank asks, and return True. Return False when the communicator is closed.
         """
 class Group:
     """
-    A rank's membership of a group of ranks.
+    One rank's handle of a group of ranks.
     """
     signal_of: typing.Any
     def __init__(self, segment_fd: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, size: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, pidfds: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], data_fds: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], timeout: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
-        Join; descriptors are duplicated. pidfds[i] is rank i's pidfd or -1; data_fds[rank] must be this rank's own, empty data segment.
+        Join a group, which duplicates the descriptors. pidfds[i] is the pidfd of rank i, or -1. data_fds[rank] must be the empty data segment of this rank.
         """
     def allocate(self, bytes: typing.SupportsInt | typing.SupportsIndex) -> CommBlock:
         ...
@@ -324,11 +324,11 @@ class Group:
         ...
     def join_words(self, members: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], offset: typing.SupportsInt | typing.SupportsIndex) -> Group:
         """
-        This rank's group of these ranks, whose words members[0] has made.
+        Join the group of these ranks. members[0] has made its control block with make_words().
         """
     def make_words(self, ranks: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
-        The offset of the words of a new group of so many ranks, in this rank's segment.
+        Make the control block of a new group of that many ranks in this rank's data segment. Return its offset.
         """
     def segment_bytes(self) -> int:
         ...
@@ -349,7 +349,7 @@ class Group:
         ...
 class LoaderPipeline:
     """
-    A pipeline of batches; see gradring.loader.
+    The workers, slots and ring that fill a loader's batches ahead: see gradring.loader.
     """
     def __init__(self, source: Source, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, ahead: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, split: bool, help: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -361,13 +361,13 @@ class LoaderPipeline:
         ...
     def join(self, seconds: typing.SupportsFloat | typing.SupportsIndex, signals: bool) -> bool:
         """
-        Ends the worker threads for good. False if one was still at work after so many seconds.
+        End the worker threads for good. Return False if one of them was still at work after that many seconds.
         """
     def note(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         ...
     def quit(self) -> None:
         """
-        Tells worker processes to end.
+        Tell the worker processes to end.
         """
     def recover_stripe(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: bool) -> None:
         ...
@@ -383,7 +383,7 @@ class LoaderPipeline:
         ...
     def worker_at(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, float, int, int]:
         """
-        (batch it fills or -1, seconds since it began, resident bytes, thread ident or pid) of a worker.
+        Return (batch that the worker fills or -1, seconds since it began, resident bytes, thread ident or pid).
         """
     @property
     def closed(self) -> bool:
@@ -414,13 +414,13 @@ class LoaderPipeline:
         ...
 class LoaderFeed(Feed):
     """
-    One pass over a loader's pipeline as an engine reads it.
+    One pass over a loader's pipeline, which an engine reads.
     """
     def __init__(self, pipeline: LoaderPipeline, reading: typing.Any) -> None:
         ...
 class StripeWorker:
     """
-    The work of one worker process.
+    The native half of one worker process, which fills one stripe.
     """
     def __init__(self, source: Source, control_fd: typing.SupportsInt | typing.SupportsIndex, slots_fd: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, first_slots: typing.SupportsInt | typing.SupportsIndex, most_slots: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, index: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -430,97 +430,97 @@ def active_isa() -> str:
     ...
 def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool, pad: bool) -> int:
     """
-    How many batches this rank gets in an epoch.
+    Return the number of batches that this rank gets in an epoch.
     """
 def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], keyed: bool = False) -> Source:
     ...
 def check_instruction(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> None:
     """
-    Raise an error that names op and operand unless a program may make this call. An operand is (name, dtype, shape); a field of the step record has the dtype None.
+    Check whether a program may make this call, and raise an error that names op and operand if not. An operand is (name, dtype, shape); a field of the step record has the dtype None.
     """
 def column_source(columns: collections.abc.Sequence[Column]) -> Source:
     ...
 def comm_data_segment() -> int:
     """
-    A new, empty data segment for one rank, as a descriptor that the caller owns.
+    Make an empty data segment for one rank. Return its descriptor, which the caller owns.
     """
 def comm_segment(size: typing.SupportsInt | typing.SupportsIndex, data_bytes: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
     """
-    A new control segment for a group of `size` ranks, as a descriptor that the caller owns; data_bytes: of each half of a rank's staging memory, 0 for a good choice.
+    Make a control segment for a group of `size` ranks. Return its descriptor, which the caller owns. Each half of a rank's staging memory has data_bytes bytes; 0 means the default size.
     """
 def concat_column(parts: collections.abc.Sequence[Column]) -> Column:
     ...
 def core_round_trip() -> float:
     """
-    Median seconds of a word's way from one core to another and back; 0 where there is one core.
+    Measure how many seconds (the median) a word takes from one core to another and back. Return 0 if there is only one core.
     """
 def count_bytes(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> float:
     """
-    Bytes that one call, given as to check_instruction, moves between memory and cold caches.
+    Return the number of bytes that one call moves between memory and cold caches. The arguments are those of check_instruction.
     """
 def count_flops(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> float:
     """
-    Multiplications and additions of one call, given as to check_instruction.
+    Return the number of multiplications and additions of one call. The arguments are those of check_instruction.
     """
 def detected_isa() -> str:
     ...
 def die_with_parent(parent: typing.SupportsInt | typing.SupportsIndex) -> bool:
     """
-    Asks the system to kill this process when the thread of the parent that started it ends. False if the parent is dead already.
+    Ask the system to kill this process when the parent's thread that started it ends. Return False if the parent is dead already.
     """
 def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Ends this process at once when the other end of the pipe is closed.
+    Start a thread that ends this process at once when the other end of the pipe is closed.
     """
 def file_column(path: str, field: tuple[typing.Any, ...], length: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex, strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool) -> Column:
     ...
 def get_num_threads() -> int:
     """
-    How many threads one eager operation may use.
+    Return how many threads one eager operation may use.
     """
 def huge_page_support() -> str:
     """
-    'collapsed', or why shared memory gets no huge pages here.
+    Return 'collapsed', or the reason why shared memory gets no huge pages here.
     """
 def idx_columns(path: str, name: str) -> tuple[typing.Any, ...]:
     ...
 def loaders_left() -> bool:
     """
-    Whether worker threads of loaders that no longer exist are still at work.
+    Return whether worker threads of loaders that no longer exist are still at work.
     """
 def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positional: typing.SupportsInt | typing.SupportsIndex, results: collections.abc.Sequence[str], presets: dict[str, typing.Any], hidden: str | None, outcome: str | None, other_ranks: typing.Any) -> typing.Any:
     """
-    A callable that runs an op on arrays. gradring.ops._eager describes it from a function's signature.
+    Make a callable that runs an op on arrays. gradring.ops._eager derives the arguments from a function's signature.
     """
 def make_step_fast_path(engine: typing.Any, slow: typing.Any) -> tuple[typing.Any, ...]:
     """
-    The function behind Session.step, (x, y) -> loss, which calls slow(x, y) where it cannot run the step; and a handle by which to say what it may expect.
+    Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step itself. Return it with a handle for set_expected_shapes and set_expected_rates.
     """
 def measure_peak_flops() -> float:
     """
-    Multiply-adds in float32 registers on all threads, in operations per second (two each).
+    Measure the peak rate of float32 multiply-adds in registers on all threads. Return it in operations per second; a multiply-add is two operations.
     """
 def memory_column(name: str, dtype: str, address: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool, owner: typing.Any) -> Column:
     ...
 def memory_left() -> int:
     """
-    Bytes that this process may still use.
+    Return how many bytes of memory this process may still use.
     """
 def npy_columns(path: str, name: str) -> tuple[typing.Any, ...]:
     ...
 def ops() -> list[typing.Any]:
     """
-    Every op's schema: a dict with name, operands and attributes.
+    Return the schema of each op as a dict, with its name, operands, attributes and more.
     """
 def raw_columns(path: str, fields: collections.abc.Sequence[tuple[typing.Any, ...]], record_bytes: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> list[Column]:
     ...
 def seed(n: typing.Any) -> None:
     """
-    Start the process-wide sequence of seeds anew, for eager operations that draw without a seed of their own. A process
-    starts as after ``seed(0)``.
+    Restart the sequence of seeds of this process, from which eager operations that are given no seed draw. A process
+    starts as if ``seed(0)`` had been called.
     
-    It reaches what ``gr.ops`` draws: dropout without ``seed=``. Everything else that draws has a seed of its own, which is 0 unless
-    it is given, so it repeats without this: ``Trainer(seed=)`` (initial parameters, dropout, the order of arrays),
+    It affects ``gr.ops.dropout`` without ``seed=``. Everything else that draws has a seed of its own, whose default is 0, so
+    its numbers repeat without a call of this function: ``Trainer(seed=)`` (initial parameters, dropout, the order of arrays),
     ``model.init(seed)``, and ``Loader(seed=)`` (order, random transforms, and the generators of functions with ``rng=True``).
     Functions of your own that draw from ``numpy.random`` or ``random`` repeat if you seed those, and in worker processes
     with ``gr.sources.Callable(reseed=True)``.
@@ -532,7 +532,7 @@ def seed(n: typing.Any) -> None:
     """
 def set_bfloat16(dtype: numpy.dtype[typing.Any]) -> None:
     """
-    Make NumPy's dtype bfloat16, which ml_dtypes defines, known to native code.
+    Tell native code which of NumPy's dtypes is the bfloat16 that ml_dtypes defines.
     """
 def set_expected_rates(fast_path: typing_extensions.CapsuleType, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], first_update: typing.SupportsInt | typing.SupportsIndex, constant: bool) -> None:
     ...
@@ -540,29 +540,29 @@ def set_expected_shapes(fast_path: typing_extensions.CapsuleType, dtype: str, in
     ...
 def set_isa(name: str) -> bool:
     """
-    For tests: run kernels at this level from now on; False if the processor lacks it.
+    Run kernels at this level from now on, for tests. Return False, and change nothing, if the processor lacks the level.
     """
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    How many threads one eager operation may use, 1 to 256; usable_cores() to begin with.
+    Set how many threads one eager operation may use, from 1 to 256. The initial number is usable_cores().
     """
 def step_fields() -> list[typing.Any]:
     """
-    The fields of the step record that graphs name: a dict with name, dtype and given.
+    Return the fields of the step record that graphs name. Each is a dict with name, dtype and given.
     """
 def thread_groups(n: typing.SupportsInt | typing.SupportsIndex, timeout: typing.SupportsFloat | typing.SupportsIndex) -> list[Group]:
     """
-    One group of n threads of this process, as each of them holds it.
+    Make a group of n threads of this process. Return a list with one handle per thread.
     """
 def trace_is_on() -> bool:
     ...
 def trace_record(name: str, begin_ns: typing.SupportsInt | typing.SupportsIndex, end_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Add a span of the calling thread, with times of time.perf_counter_ns(); nothing while the trace is off.
+    Add a span of the calling thread, whose times are those of time.perf_counter_ns(). While the trace is off, do nothing.
     """
 def trace_start(events_per_thread: typing.SupportsInt | typing.SupportsIndex = 1048576) -> None:
     """
-    Forget earlier spans and record from now on.
+    Forget all earlier spans, and record spans from now on.
     """
 def trace_stop() -> None:
     ...
@@ -572,7 +572,7 @@ def trace_write(path: str) -> None:
     """
 def usable_cores() -> int:
     """
-    Cores that this process may use.
+    Return how many cores this process may use.
     """
 build_type: str = 'Release'
 spare_slots: int = 2
