@@ -68,7 +68,7 @@ class KnownCall {
   };
 
   void forget() noexcept;
-  // Whether the array that was given as out= may be written while the other arrays are read.
+  // Returns whether the kernel may write to the array given as out= while it reads the other arrays.
   bool out_fits(PyObject* const* given) const noexcept;
 
   int count_ = -1;  // arguments by position and by name; -1: nothing is remembered

@@ -24,7 +24,7 @@ static_assert(GRADRING_INVALID_ARGUMENT == static_cast<int>(Code::kInvalidArgume
               GRADRING_OUT_OF_MEMORY == static_cast<int>(Code::kOutOfMemory) &&
               GRADRING_INTERNAL == static_cast<int>(Code::kInternal));
 
-// Checks a matrix that has `rows` rows and `columns` columns in memory.
+// Checks the pointer and the leading dimension of a matrix that lies in memory as `rows` rows of `columns` elements.
 void check_matrix(const char* name, const void* data, int64_t rows, int64_t columns, int64_t leading) {
   require(leading >= std::max<int64_t>(columns, 1),
           Status(Code::kInvalidArgument, "[matmul] ld%s is %lld: must be at least the row's length, %lld", name,

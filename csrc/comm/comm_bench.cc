@@ -185,7 +185,7 @@ void race_private(Rank& rank, size_t bytes, int rounds) {
     const float expected = static_cast<float>(ranks * (ranks - 1) / 2 + ranks * (turn % 7));
     if (std::any_of(x, x + count, [=](float got) { return got != expected; })) std::_Exit(5);
   }
-  rank.together();  // so that no rank frees memory that the other still reads
+  rank.together();  // Without this barrier, a rank could free memory that the other still reads.
   for (auto& taken : times) std::sort(taken.begin(), taken.end());
   if (rank.group.rank() != 0) return;
   std::printf("%10zu private: staged %.2f / %.2f / %.2f us", bytes, at(times[0], 0.1) * 1e6, at(times[0], 0.5) * 1e6,

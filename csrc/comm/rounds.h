@@ -58,7 +58,7 @@ struct Fault {
   Failure failure;
   Collective kind = Collective::kNone;
   uint32_t sequence = 0;
-  Agreement mine, theirs;  // for a mismatch: the two calls that differ
+  Agreement mine, theirs;  // After a mismatch, these are the two calls that differ.
   int other = -1;          // the rank that called `theirs`
   int exit_status = -1;    // how a process ended, in the form of wait(2); -1: unknown
   Activity activity = Activity::kUnknown;

@@ -16,7 +16,7 @@ enum class Way : uint64_t { kCell, kSegment, kStaged };
 
 struct Message {
   Way way;
-  uint64_t offset;  // of the array, or of the two halves, in the sender's segment
+  uint64_t offset;  // where the array, or the pair of halves, begins in the sender's segment
 };
 
 Message message_of(const Cell& cell) noexcept {

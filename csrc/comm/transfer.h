@@ -24,7 +24,7 @@ class Mailboxes {
   friend class Transfer;
   std::vector<uint32_t> sent_;      // rounds published, by receiver
   std::vector<uint32_t> received_;  // rounds acknowledged, by sender
-  std::vector<std::byte*> stages_;  // two halves for each receiver, made when they are needed
+  std::vector<std::byte*> stages_;  // for each receiver, two halves of staging memory, or null before the first use
 };
 
 class Transfer {

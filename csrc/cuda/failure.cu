@@ -45,7 +45,7 @@ bool is_lost(int code) noexcept {
 std::string describe_failure(int code) {
   std::string text = std::string(failed_call) + ": ";
   const cudaError_t last = cudaGetLastError();
-  cudaError_t error = last;  // of a library's call: what was wrong on the device
+  cudaError_t error = last;  // For a library's call, this is what was wrong on the device.
   if (code >= kLibraryError) {
     const int status = code - kLibraryError;
     text += std::string(library_name(status)) + " (" + std::to_string(status) + ")";

@@ -33,7 +33,8 @@ Place place_of_byte(const void* data, int device, int* other) {
   cudaPointerAttributes found{};
   if (const cudaError_t code = noted("cudaPointerGetAttributes", cudaPointerGetAttributes(&found, data));
       code == cudaErrorInvalidValue) {
-    (void)cudaGetLastError();  // as older drivers say it of memory that they do not know
+    // An older driver reports this error for memory that CUDA does not know. Clear it, because it is no failure here.
+    (void)cudaGetLastError();
     return Place::kNoDeviceMemory;
   } else if (code != cudaSuccess) {
     throw_failure("place_of", code);

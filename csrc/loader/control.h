@@ -112,7 +112,7 @@ struct alignas(64) NoteBlock {
   char bytes[kBytes] = {};
 };
 
-// A view of the memory in which all of these blocks lie.
+// A view of the shared memory that holds a loader's control blocks: the run, the workers, the cells and the stripes.
 class Control {
  public:
   Control() = default;

@@ -17,7 +17,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A source whose sample s is kWidth numbers s * 3. Every fails_every-th sample fails.
+// A source of rows: sample s has kWidth elements, all s * 3. One in `fails_every` samples fails.
 class Triples final : public Source {
  public:
   static constexpr int64_t kWidth = 700;  // long enough for kills in the middle of a row

@@ -9,10 +9,12 @@ namespace {
 
 constexpr double kStarved = 0.05;  // the consumer starves if it waits for more than this part of the time
 constexpr double kBusy = 0.7;      // the active workers are busy if they work for more than this part of their time
-constexpr double kIdle = 0.6;   // one worker could be spared if the others, without it, would work for less than this
-constexpr double kGain = 1.03;  // a larger value must raise the rate to at least this multiple
-constexpr double kLoss = 0.98;  // a smaller value may lower the rate to this multiple
-constexpr double kFar = 0.75;   // a trial ends early if the rate falls below this multiple
+constexpr double kIdle = 0.6;  // one worker could be spared if the others, without it, would work for less than this
+// A trial changes the number of workers or of batches ahead. These are ratios of the rate of batches during a trial to
+// the rate before it.
+constexpr double kGain = 1.03;  // the tuner keeps a larger value if the ratio is at least this
+constexpr double kLoss = 0.98;  // the tuner keeps a smaller value if the ratio is at least this
+constexpr double kFar = 0.75;   // a trial ends early if the ratio is below this
 constexpr uint32_t kLongestRest = 512;
 constexpr int kLately = 8;  // how many windows show whether batches take uneven time
 

@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
         dx[0] = (d - mean_g - (v[1] - m.mean) * m.scale * mean_gx) * m.scale;
       });
     }
-    team.sync();  // in the next row, other threads may use these sums
+    team.sync();  // For the next row, other threads may write to these sums.
   }
   if (summing) sums.finish();
 }

@@ -177,7 +177,7 @@ class FitRun:
             "lr": session.rates.first(max(session.step_count - 1, 0)),
             "seconds": time.perf_counter() - began,
         }
-        with signals.held():  # so that a run that is resumed finds an epoch that all callbacks have seen, or none has
+        with signals.held():  # A signal must not leave an epoch that some callbacks have seen, and others have not.
             if session.rates.observe(run.metrics):
                 session.rates_changed()
             state.history.append(run.metrics)

@@ -18,8 +18,8 @@ from gradring.errors import GradringError
 
 __all__ = ["Gate"]
 
-_POLL = 0.0005  # seconds between two looks of a thread that waits
-_PATIENCE = 0.2  # the most seconds that a pause lasts while threads wait
+_POLL = 0.0005  # A waiting thread looks again after so many seconds.
+_PATIENCE = 0.2  # A writer that pauses for waiting threads goes on after so many seconds at the latest.
 
 
 class _Claim:

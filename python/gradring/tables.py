@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["Table", "html"]
 
-_MOST_ROWS = 100  # a notebook shows the first and the last rows of a table that has more
+_MOST_ROWS = 100  # A notebook shows only the first and the last rows of a longer table.
 _STYLE = "text-align:{};padding:0.1em 0.8em;white-space:pre-wrap"
 
 

@@ -128,9 +128,9 @@ void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept
   for (int i = 0; i < g.outputs; ++i) __builtin_memcpy(static_cast<char*>(g.out[i]) + at, buffer, bytes);
 }
 
-// For arrays of this many bytes, from the least to the most, the loop reads two inputs at three places in turn. Lines that
-// another core has written come from its cache, and a core's prefetchers request more of them for several streams than for
-// one. Larger arrays come from memory, and one stream each suffices.
+// If an array's size in bytes lies between these two bounds, the loop reads each of two inputs at three places in turn. The
+// cache lines that another core has written come from that core's cache, and the prefetchers request more of them at a
+// time for three streams than for one. Larger arrays come from memory, for which one stream per array suffices.
 constexpr int64_t kLeastParted = int64_t{32} << 10, kMostParted = int64_t{1} << 20;
 
 template <class Layout, class Op, class Finish, int kIn, int kOut, bool kRefills>

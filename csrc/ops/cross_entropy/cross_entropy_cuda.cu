@@ -125,7 +125,8 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
                                           if constexpr (kCached) kept[0] = v[0];
                                         });
     const W picked = widen(x[label]);
-    most = team.reduce(most, parts, Larger{});  // and the cache is whole
+    // After this reduction, every thread sees all that the others wrote to `cache`.
+    most = team.reduce(most, parts, Larger{});
     const T* from = kCached ? cache : x;
     const Target<T> target(g, label);
     W sum = 0, share = 0, offset = 0;  // offset: the sum of a (max - x)
@@ -179,7 +180,8 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       for_elements<1, 1, 4>(team.me, team.all, classes, Arrays<T>{{from}, {d}},
                             [&](int j, const W* v, W* slope) { slope[0] = slope_of(j, v[0], W(0)); });
     }
-    if (g.column_sums || kCached) team.sync();  // in the next row, other threads may use these sums and this cache
+    // For the next row, other threads may write to the sums and to `cache`, which this thread has read.
+    if (g.column_sums || kCached) team.sync();
   }
   if (g.column_sums) sums.finish();
   store_totals(team, scratch.totals, totals);

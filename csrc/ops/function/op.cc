@@ -14,7 +14,7 @@ constexpr const char* kKinds[] = {Callback::kKind};
 constexpr Attribute kAttributes[] = {
     {.name = "function", .type = AttributeType::kResource, .required = true, .choices = kKinds}};
 
-// The inputs come first, then the result, then the answer.
+// The order of the operands: the inputs, then the result, then `answer`, which lane 0 sets to 0 if the function fails.
 template <int kInputs>
 void run(const Lane& lane, const OpCall& call) noexcept {
   auto* answer = call[kInputs + 1].as<int64_t>();
@@ -27,7 +27,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   if (*answer == 0) call.step->fault = Fault::kCallback;
 }
 
-// All arrays have the same number of rows; the answer has one element.
+// All inputs and the result must have the same number of rows, and `answer` must have one element.
 template <int kInputs>
 void check(const OpCall& call) {
   for (int k = 1; k <= kInputs; ++k) {

@@ -25,9 +25,9 @@ GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
 
 // How a product is cut. The tiles' and steps' boundaries follow from the shape alone.
 struct Plan {
-  int64_t row_tiles;    // how many tiles the rows are cut into, of nearly equal heights
-  int64_t vectors;      // how many vectors the columns are
-  int64_t step_blocks;  // how many blocks k is cut into, of nearly equal lengths
+  int64_t row_tiles;    // how many tiles the rows are divided into; their heights are nearly equal
+  int64_t vectors;      // how many vectors cover the columns of a row
+  int64_t step_blocks;  // how many blocks k is divided into; their lengths are nearly equal
   int64_t steps;        // the length of the longest block
   int64_t block_tiles;  // how many tiles are in a block of A
   int lanes_down, lanes_across;

@@ -15,7 +15,7 @@ using namespace device;
 template <class T>
 struct PointwiseWeight {
   const T* weights;
-  const T* class_weights;  // of 0 and of 1
+  const T* class_weights;  // the weight of target 0, and that of target 1
   const T* targets;        // one per row, for class_weights
 
   __device__ __forceinline__ Wide<T> operator()(int64_t row) const {
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
     totals.correct += !wrong;
     if (bad && totals.bad_row < 0) totals.bad_row = row;
     if (team.me == 0 && g.losses) g.losses[row] = narrow<T>(loss);
-    if (g.column_sums) team.sync();  // in the next row, other threads may use these sums
+    if (g.column_sums) team.sync();  // For the next row, other threads may write to these sums.
   }
   if (g.column_sums) sums.finish();
   store_totals(team, scratch.totals, totals);

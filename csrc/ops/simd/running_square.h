@@ -10,7 +10,7 @@ template <class T>
 GRADRING_INLINE Vec<T> running_square(Vec<T> before, Vec<T> d, T decay, T rest) noexcept {
   const T large_gradient = static_cast<T>(sizeof(T) == 4 ? 1e18 : 1e153);
   const Vec<T> one = Vec<T>{} + T(1), every_rest = Vec<T>{} + rest;
-  // Where d * d would overflow, compute (rest * d) * d; elsewhere rest * (d * d).
+  // Compute (rest * d) * d where d * d would overflow, and rest * (d * d) elsewhere.
   const IntVec<T> large = abs<T>(d) > large_gradient;
   const Vec<T> scaled = d * rest;
   const Vec<T> square = d * (large ? scaled : d);

@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1) softmax_kernel(const StepR
                                           if constexpr (kCached) kept[0] = v[0];
                                         });
     most = team.reduce(most, parts, Larger{});
-    // Each thread reads from the cache only what it wrote there itself.
+    // Each thread reads only those elements of `cache`, in shared memory, that it wrote itself: no barrier is needed.
     const T* from = kCached ? cache : x;
     W sum = 0;
     for_elements<1, 0, 4>(team.me, team.all, columns, Arrays<T>{{from}, {}},
@@ -48,7 +48,8 @@ __global__ void __launch_bounds__(kMostRowThreads, 1) softmax_kernel(const StepR
       for_elements<1, 1, 4>(team.me, team.all, columns, a,
                             [&](int, const W* v, W* y) { y[0] = math::exp<W>(v[0] - most) * share; });
     }
-    if constexpr (kCached) team.sync();  // in the next row, other threads may write these places of the cache
+    // For the next row, other threads may write to the places in `cache` that this thread has read.
+    if constexpr (kCached) team.sync();
   }
 }
 

@@ -56,8 +56,9 @@ OpWork work_of(const OpCall& call, int lanes) {
 
 Schedule make_schedule(const Program& program, int lanes) {
   Schedule schedule;
-  std::vector<Touch> since;                             // what instructions have touched since the last barrier
-  bool shared_scratch = false, single_scratch = false;  // used since that barrier, by all lanes or by lane 0
+  std::vector<Touch> since;  // the memory that instructions have read or written since the last barrier
+  // Whether an instruction has used scratch memory since the last barrier: on all lanes, or on lane 0 alone.
+  bool shared_scratch = false, single_scratch = false;
   for (const Instruction& instruction : program.instructions) {
     const OpSchema& op = *instruction.op;
     const CallData data(instruction);

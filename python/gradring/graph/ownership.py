@@ -16,7 +16,7 @@ from gradring.ir import Graph, Node, Value
 
 __all__ = ["sum_in_parts"]
 
-_LEAST = 128  # the least k for which it is worth the exchange
+_LEAST = 128  # the least k for which the sum in two parts saves more time than the exchange costs
 
 
 def sum_in_parts(graph: Graph) -> Graph:
@@ -45,5 +45,6 @@ def _worthwhile(graph: Graph, node: Node) -> bool:
     w = graph.values[node.inputs["w"]]
     k, n = w.shape
     m = graph.values[node.outputs["y"]].size // n
-    # The exchange moves m n elements, and saves transfers of the weight's k n elements.
+    # In a sum of two parts, lanes exchange the m * n elements of the output, but no longer the k * n elements of the weight
+    # that another lane's core has written. So k must be well above m.
     return w.kind == "param" and m >= 16 and n >= 32 and k >= max(_LEAST, 2 * m)

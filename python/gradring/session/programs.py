@@ -66,7 +66,7 @@ class Programs:
         barriers = self.native.add(mode, rows, **made.native())
         # Keep no data that only a printed plan needs, because thousands of small models may be alive. A plan can be
         # made again.
-        named = tuple(i for i in made.instructions if i.limit() is not None)  # for errors
+        named = tuple(i for i in made.instructions if i.limit() is not None)  # errors name these
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 

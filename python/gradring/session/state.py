@@ -451,7 +451,8 @@ class SessionState(BaseSession):
 
         def build(own: int, replica: int) -> Graph:
             graph = self._replica_graph(own, replica, weighted)
-            # of the whole batch: replica 0 may have no rows, and must refuse what the others would
+            # Check the target against the shape of the whole batch. Replica 0 may have no rows of it, and must still refuse
+            # every target that another replica would refuse.
             check_target((rows, *graph.values["target"].shape[1:]), target, self.loss)
             return graph
 
