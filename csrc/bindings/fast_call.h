@@ -1,4 +1,4 @@
-// For METH_FASTCALL functions: parses arguments without allocation, and turns C++ exceptions into Python's.
+// Functions for METH_FASTCALL: they parse arguments without allocation, and turn C++ exceptions into Python's.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -33,7 +33,7 @@ class PyFeed {
  protected:
   PyFeed() = default;
   void read(BatchSource* source) { feed_.source = source; }
-  // For destructors: releases a batch that was taken and not trained on.
+  // Releases a batch that was taken and not trained on. Destructors call it.
   void drop_waiting() {
     if (feed_.has_waiting && feed_.waiting.rows > 0) feed_.source->release(feed_.waiting);
     feed_.has_waiting = false;

@@ -124,7 +124,7 @@ int64_t exchanged_piece(Rounds& rounds, const Call& call) noexcept {
   return std::min(std::max(quarter, least), stage_size(rounds, call.agreement.element));
 }
 
-// For two ranks: each rank reads the other's piece from staging memory, and writes its own next piece, of `next`
+// Between two ranks, each rank reads the other's piece from staging memory, and writes its own next piece, of `next`
 // elements, to the place that it has just read. So a line of staging memory carries data each time that it moves from
 // one core to the other.
 void exchange(Rounds& rounds, const Call& call, int64_t at, int64_t count, int64_t next, double divisor) noexcept {
@@ -171,7 +171,7 @@ Code staged_by_two(Rounds& rounds, const Call& call, bool met, double divisor) n
   return Code::kOk;
 }
 
-// For more than two ranks: an array moves in pieces. A piece has one slice per rank, all of one width; each rank owns one.
+// Between more than two ranks, an array moves in pieces. A piece has one slice per rank, all of one width; each rank owns one.
 struct Piece {
   int64_t at = 0, count = 0, width = 0;
 

@@ -93,7 +93,7 @@ class GRADRING_API Group {
   // Says what this rank does while it is in no operation, and for how long at most: its peers wait for it
   // until then. With `passing`, the activity ends when this rank begins an operation.
   void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing = false) noexcept;
-  // For the thread that writes this rank's stack down when other ranks declare it stalled.
+  // This function is for the thread that writes this rank's stack down when other ranks declare it stalled.
   std::unique_ptr<StackTeller> stack_teller() {
     return std::make_unique<StackTeller>(rounds_.shared_control(), rank());
   }

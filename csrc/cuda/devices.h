@@ -1,4 +1,4 @@
-// Which CUDA devices there are, in types that need no CUDA header.
+// Lists the CUDA devices, in types that need no CUDA header.
 #pragma once
 
 #include <string>

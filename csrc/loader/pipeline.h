@@ -129,7 +129,7 @@ class GRADRING_API Pipeline {
   uint32_t active() const noexcept { return active_.load(std::memory_order_relaxed); }
   uint32_t ahead() const noexcept { return control_.run().ahead.load(std::memory_order_relaxed); }
 
-  // With processes: the pidfd of the process that serves a stripe, -1 for none. It stays the caller's.
+  // Sets the pidfd of the process that serves a stripe, or -1 if none does. The caller goes on owning the descriptor.
   void set_process(uint32_t stripe, int pidfd) noexcept { pidfds_[stripe] = pidfd; }
   // The first stripe whose process has ended, or -1.
   int dead_stripe() const noexcept;

@@ -24,7 +24,7 @@ struct ColumnPlan {
 // another.
 struct ColumnPlace {
   int64_t column;
-  int lane;  // which of the threads that share this column it is: they split the rows
+  int lane;  // The threads that share a column split its rows. This is the thread's number among them.
   bool inside;
 
   __device__ ColumnPlace(int64_t tile, int64_t columns)

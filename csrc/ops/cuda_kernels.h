@@ -38,13 +38,13 @@ GRADRING_API void remove_cuda_kernel(const OpSchema& op) noexcept;
 // Returns the kernel in an op's slot; null if the op has none, or if _cuda is not loaded.
 GRADRING_API const CudaKernel* cuda_kernel(const OpSchema& op) noexcept;
 
-// For CudaKernel::choose: one kernel for all calls.
+// A function for CudaKernel::choose that chooses one kernel for all calls.
 template <CudaRun kRun>
 CudaRun always_cuda(const OpCall&) noexcept {
   return kRun;
 }
 
-// For CudaKernel::choose: kernels for both real dtypes, chosen by that of operand kOperand.
+// A function for CudaKernel::choose that chooses between kernels for the two real dtypes by the dtype of operand kOperand.
 template <CudaRun kFloat, CudaRun kDouble, int kOperand = 0>
 CudaRun by_real_cuda(const OpCall& call) noexcept {
   switch (call[kOperand].dtype) {

@@ -1,4 +1,4 @@
-// Which learning rate an optimizer's instruction uses: a parameter group may have a rate of its own.
+// Finds the learning rate that an optimizer's instruction uses, because a parameter group may have a rate of its own.
 #pragma once
 
 #include "ops/op.h"

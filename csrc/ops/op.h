@@ -62,8 +62,8 @@ enum class Access : uint8_t { kRead, kWrite, kUpdate };  // kUpdate: the op read
 // Which layouts a kernel accepts without a copy. Callers copy arrays of other layouts.
 enum class Layout : uint8_t {
   kDense,   // C-contiguous
-  kMatrix,  // with two dimensions, either may be the contiguous one; otherwise like kDense
-  kRows,    // with two dimensions, there may be gaps between rows; otherwise like kDense
+  kMatrix,  // either dimension of a matrix may be the contiguous one; other ranks are as in kDense
+  kRows,    // a matrix may have gaps between its rows; other ranks are as in kDense
 };
 
 struct Operand {
@@ -72,15 +72,16 @@ struct Operand {
   DtypeSet dtypes = 0;          // the dtypes it may have; 0: that of operand same_dtype
   int8_t same_dtype = -1;       // it has the dtype of this operand
   int8_t dtype_attribute = -1;  // a result has the dtype that this attribute names
-  int8_t like = -1;             // it has the shape of this operand; -1: see OpSchema::shape and check
+  int8_t like = -1;             // it has the shape of this operand; -1: OpSchema::shape or check decides
   bool optional = false;
   Layout layout = Layout::kDense;
   int8_t least_rank = 0;
   int8_t most_rank = Shape::kMost;
-  // For a result. False: it may be an input's own memory, because the op reads each element before it writes it.
+  // Whether this result needs memory of its own. If not, it may lie in an input's memory, because the op reads each element
+  // before it writes it.
   bool apart = false;
   DtypeSet widened = 0;   // dtypes that callers convert to int64
-  int8_t rows_like = -1;  // for kRows: the rows are as far apart as those of this operand
+  int8_t rows_like = -1;  // if the layout is kRows, the rows are as far apart as those of this operand
   // The operand is this scalar field of the step record: dtypes and shapes above do not apply. Eager calls omit it.
   StepField step = StepField::kNone;
   bool undefined = false;      // the op leaves this result undefined, and only uses its memory
@@ -116,8 +117,8 @@ struct OpSchema;
 // One call of an op: its operands and attributes, in the schema's order.
 struct OpCall {
   const OpSchema* op = nullptr;
-  const char* name = nullptr;                  // what errors call the op
-  const char* const* operand_names = nullptr;  // what errors call its operands; null: their own names
+  const char* name = nullptr;                  // the name of the op in errors
+  const char* const* operand_names = nullptr;  // the names of its operands in errors; null: those of the schema
   const Tensor* tensors = nullptr;
   const AttributeValue* attributes = nullptr;
   StepRecord* step = nullptr;            // in a program: the record of the lane that runs the call
@@ -128,7 +129,7 @@ struct OpCall {
   double real(int attribute) const noexcept { return attributes[attribute].real; }
   bool flag(int attribute) const noexcept { return attributes[attribute].integer != 0; }
   template <class T>
-  T value(int operand) const noexcept {  // the value of an operand that is a field of the step record
+  T value(int operand) const noexcept {  // Returns the value of an operand that is a field of the step record.
     return *tensors[operand].as<const T>();
   }
   template <class R>
@@ -163,7 +164,8 @@ inline constexpr const char* kPhaseNames[] = {"forward", "loss", "check", "backw
 struct Epilogue {
   int8_t attribute = -1;  // names the activation; -1: the op cannot
   int8_t result = -1;
-  // Of an activation: the optional result that keeps its input. Of a derivative: its source.
+  // If the op applies an activation, the optional result that keeps its input; if it multiplies by a derivative, the
+  // source of that.
   int8_t other = -1;
 };
 
@@ -176,7 +178,7 @@ struct Part {
   PartKind kind = PartKind::kNone;
   int8_t attribute = -1;  // names the activation
   int8_t input = -1;
-  int8_t other = -1;  // of a derivative: its source
+  int8_t other = -1;  // the source, if the part is a derivative
   int8_t result = -1;
 };
 
@@ -216,7 +218,7 @@ struct OpSchema {
   bool each = false;  // there is no barrier, and lanes may be missing: see TeamLease::run_each
   // Throws Error if the data made the call fail, such as a label outside its range.
   void (*verify)(const OpCall& call) = nullptr;
-  // For a loss: computes the mean or the sum over the samples from its totals.
+  // Computes the mean or the sum over the samples from a loss's totals.
   double (*number)(const OpCall& call) = nullptr;
 
   // Facts that passes over graphs and programs use.
@@ -256,11 +258,11 @@ GRADRING_API void result_shape(const OpCall& call, int operand, Shape* shape);
 // Multiplications and additions, and bytes, as the schema declares them. The call must have passed check_call, with results.
 GRADRING_API double count_flops(const OpCall& call);
 GRADRING_API double count_bytes(const OpCall& call);
-// For OpSchema::bytes: what all operands, or one of them, add to the bytes of an op that does not declare them.
+// Functions for OpSchema::bytes: how many bytes all operands, or one of them, add if the op does not declare them.
 GRADRING_API double all_operand_bytes(const OpCall& call) noexcept;
 GRADRING_API double operand_bytes(const OpCall& call, int operand) noexcept;
 
-// These make parts of error messages.
+// These functions make parts of error messages.
 GRADRING_API std::string shape_text(int rank, const int64_t* shape);  // "(3, 4)"
 GRADRING_API std::string dtypes_text(DtypeSet dtypes);                // "float32 or float64"
 inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.rank, tensor.shape); }
@@ -277,13 +279,13 @@ inline void column_shape(const OpCall& call, int x, Shape* shape) noexcept {
   shape->extent[0] = call[x].columns();
 }
 
-// For OpSchema::cpu: one kernel for all calls.
+// A function for OpSchema::cpu that chooses one kernel for all calls.
 template <OpRun kRun>
 OpRun always(const OpCall&) noexcept {
   return kRun;
 }
 
-// For OpSchema::cpu: kernels for both real dtypes, chosen by that of operand kOperand.
+// A function for OpSchema::cpu that chooses between kernels for the two real dtypes by the dtype of operand kOperand.
 template <OpRun kFloat, OpRun kDouble, int kOperand = 0>
 OpRun by_real(const OpCall& call) noexcept {
   switch (call[kOperand].dtype) {

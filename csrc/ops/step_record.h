@@ -44,7 +44,7 @@ struct StepRecord {
   const int64_t* samples = nullptr;  // the sample number of each row; null: first_sample + row
   int64_t first_sample = 0;
 
-  // Which instructions run: the bits of When. bound_gradient may change the route.
+  // The bits of When say which instructions run. bound_gradient may change the route.
   uint8_t moment = moment_of(true, true);
 
   // Written by check_step.
@@ -54,8 +54,8 @@ struct StepRecord {
   int64_t correct = 0;      // rows whose prediction is right, as the loss defines it
   Fault fault = Fault::kNone;
   int64_t fault_row = -1;
-  int64_t fault_place = -1;  // for kId: the id's column in the row
-  int64_t fault_value = 0;   // for kId: the id
+  int64_t fault_place = -1;  // if the fault is kId, the id's column in the row
+  int64_t fault_value = 0;   // if the fault is kId, the id
 
   // Written by clip.
   double clip = 1;  // the factor that brings the gradients' norm below its limit

@@ -26,7 +26,7 @@ struct Totals {
   double data_seconds = 0;
   double compute_seconds = 0;
   double update_seconds = 0;
-  double reduction_seconds = 0;  // of replicas: they meet, and sum their gradients
+  double reduction_seconds = 0;  // the time in which replicas meet and sum their gradients
 };
 
 // Sums over the batches of one epoch, added in their order. So they have the same bits however the epoch is cut into chunks.
@@ -64,7 +64,7 @@ struct ChunkOptions {
   bool need_weight = false;       // a batch whose samples' weights are all zero is a fault
   int64_t most_steps = -1;        // -1: no limit
   const double* rates = nullptr;  // learning rates of the next updates, rate_columns for each
-  int64_t rate_count = 0;         // for how many updates there are rates
+  int64_t rate_count = 0;         // the number of updates for which `rates` has learning rates
   int64_t rate_columns = 1;
   Deadline deadline = kNoDeadline;  // no step begins after it
 };

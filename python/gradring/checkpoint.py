@@ -100,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
         header, start = _header(file, name, size)
         metadata = header.pop("__metadata__", None)
         dtypes = {tensor: _dtype_of(name, tensor, entry, start, size) for tensor, entry in header.items()}
-        _check_layout(name, header, size - start)  # so the tensors together are no larger than the file
+        _check_layout(name, header, size - start)  # After this, the tensors together are no larger than the file.
         tensors = {tensor: _tensor(file, name, tensor, header[tensor], dtypes[tensor], start) for tensor in header}
     if isinstance(metadata, dict) and not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointCorrupt(f"[checkpoint] {name} is foreign or damaged: its metadata are not all texts")

@@ -177,7 +177,7 @@ void Compiler::add_step(const OneHotStep& step) {
   spec_.dtype = step.dtype;
 }
 
-// Whether a window that follows the chain can be moved before it without changing a bit of the result.
+// Returns whether a window (a crop) that follows the chain can move to the place before it with the same bits.
 bool Compiler::commutes(const ChainNode& chain, bool pads) const {
   for (const ChainStep& step : chain.steps) {
     if (step.pattern == Pattern::kElements) return false;

@@ -18,7 +18,7 @@ inline constexpr T kGeluCubic = static_cast<T>(0.07135481627260025);  // 2 sqrt(
 template <class T>
 inline constexpr T kGeluSlope = 3 * kGeluCubic<T>;
 
-// Beyond these numbers the sigmoid is exactly 0 or 1. Clamping to them gives the right limit for infinities, not Inf *
+// Outside these bounds the sigmoid is exactly 0 or 1. Clamping to them gives the right limit for infinities, not Inf *
 // 0.
 template <class T>
 inline constexpr T kGeluEdge = sizeof(T) == 4 ? T(12) : T(24);

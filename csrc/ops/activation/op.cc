@@ -7,7 +7,7 @@ namespace gradring {
 
 namespace {
 
-constexpr const char* kForms[] = {"tanh", "none"};  // of gelu, as PyTorch calls them: none is the exact one
+constexpr const char* kForms[] = {"tanh", "none"};  // PyTorch's names of the forms of gelu: none is exact
 constexpr Attribute kAttributes[] = {
     {.name = "activation", .type = AttributeType::kChoice, .choices = kActivationNames},
     {.name = "approximate", .type = AttributeType::kChoice, .choices = kForms},

@@ -8,7 +8,7 @@ namespace gradring {
 
 template <class T>
 struct CudaAdam {
-  AdamArguments<T> g;  // without the numbers that are among the scalars
+  AdamArguments<T> g;  // `scalars` has the other numbers
   StepScalars scalars;
 };
 

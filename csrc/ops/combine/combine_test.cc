@@ -104,7 +104,7 @@ TEST_CASE("combine has the reference's bits, for every element type and op") {
           CHECK(!find_combine(element, reduction));
           continue;
         }
-        // From 32 KiB on, the kernel reads two inputs at two places alternately.
+        // From 32 KiB to 1 MiB, the kernel reads each of two inputs at three places in turn.
         for (const int64_t large : {int64_t{32} << 10, (int64_t{32} << 10) + uniform(1, 9000)}) {
           const int64_t count = large / static_cast<int64_t>(size_of(element));
           check(element, reduction, 2, 2, true, count);

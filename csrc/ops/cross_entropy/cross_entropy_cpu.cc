@@ -248,7 +248,7 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
     const T factor = factor_of<F, T>(g, i, label);
     block.factors[i - begin] = factor;
     const T scale = scale_of<F, T>(g, i, factor);
-    // From here on, no term needs the logits, which the gradient may overwrite.
+    // No later term needs the logits, so the gradient may overwrite them.
     const Vec<T> sum = long_row_exp<T>(x, d, g.classes, max);
     block.sums[i - begin] = sum[0];
     if (!d) continue;

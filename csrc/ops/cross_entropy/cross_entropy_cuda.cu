@@ -48,7 +48,7 @@ template <class T>
 struct Target {
   using W = Wide<T>;
   const T* class_weights;
-  W share, spread;  // of the target itself, and of each class
+  W share, spread;  // the probabilities that smoothing gives to the target itself, and to each class in addition
   int64_t label;    // -1: the target is a distribution
 
   __device__ Target(const CrossEntropyArguments<T>& g, int64_t row_label)
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
         for_elements<0, 1, 1>(team.me, team.all, classes, Arrays<T>{{}, {d}}, [&](int, const W*, W* v) { v[0] = 0; });
       continue;
     }
-    // Of smoothed labels, the weight of a class is part of the target.
+    // If labels are smoothed, the target includes the weights of the classes.
     W factor = 1;
     if (weighted) factor = !kGeneral ? weight_of(g)(row) : g.weights ? widen(g.weights[row]) : W(1);
     T* cache = nullptr;

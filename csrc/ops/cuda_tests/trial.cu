@@ -525,7 +525,7 @@ namespace {
 
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// In a process of its own: 0 if the failure is as it should be.
+// This runs in a process of its own. Returns 0 if the failure is as it should be.
 int try_failure(const Trial& trial, const std::string& call) {
   Attempt first;
   (void)on_device(trial, &first);

@@ -24,7 +24,7 @@ struct Given {
   Dtype dtype = kNoDtype;  // kNoDtype: absent
   std::vector<int64_t> shape;
   std::vector<double> values;  // row by row
-  // Of a matrix whose op takes such a layout: the elements that lie between two rows, and whether memory holds its transpose.
+  // How many elements lie between two rows of a matrix, and whether memory holds its transpose, if the op takes such layouts.
   int64_t gap = 0;
   bool turned = false;
 
@@ -34,8 +34,8 @@ struct Given {
 };
 
 enum class Compare : uint8_t {
-  kDouble,  // with the CPU's kernel in double, within a tolerance relative to the result
-  kBits,    // with the CPU's kernel in the same dtype, bit for bit
+  kDouble,  // compare with the CPU's kernel in double, within a tolerance relative to the result
+  kBits,    // compare with the CPU's kernel in the same dtype, bit for bit
 };
 
 struct Trial {

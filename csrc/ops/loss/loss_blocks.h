@@ -1,4 +1,4 @@
-// For the losses' kernels: runs a body over the blocks of rows and adds up the totals that it returns.
+// A function for the losses' kernels: it runs a body over the blocks of rows, and adds up the totals that the body returns.
 #pragma once
 
 #include <limits>

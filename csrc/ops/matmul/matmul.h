@@ -51,8 +51,9 @@ struct MatmulEpilogue {
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 
-// Which side of C is divided among the lanes. Memory that one core writes and another reads costs far more than arithmetic, so
-// products that use the same matrix in every step should give a lane the same part of it. The choice changes no bit.
+// This says which side of C is divided among the lanes. Memory that one core writes and another reads costs far more
+// than arithmetic, so products that use the same matrix in every step should give a lane the same part of it. The choice
+// changes no bit.
 enum class Cut : uint8_t { kEither, kRows, kColumns };
 
 template <class T>

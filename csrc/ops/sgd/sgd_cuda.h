@@ -8,7 +8,7 @@ namespace gradring {
 
 template <class T>
 struct CudaSgd {
-  SgdArguments<T> g;  // without the numbers that are among the scalars
+  SgdArguments<T> g;  // `scalars` has the other numbers
   StepScalars scalars;
 };
 

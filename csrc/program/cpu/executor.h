@@ -92,7 +92,7 @@ class GRADRING_API Executor {
     int lane_mask;  // -1: a call per lane, because it holds the lane's step record; 0: one for all
     uint8_t when;
     bool barrier;
-    StepPart part;  // whose time it takes
+    StepPart part;  // the part of a step to which its time is added
     bool single_lane;
     bool tail;   // this instruction and all later ones run on the unbounded route alone
     bool meets;  // it meets other ranks

@@ -17,7 +17,7 @@ _BENCHMARKS = {
     "allreduce": "sums over processes against gloo and every MPI",
 }
 
-# Which benchmarks accept which option.
+# For each option, the benchmarks that accept it.
 _OPTIONS = {
     "rounds": tuple(_BENCHMARKS),
     "full": ("gemm",),

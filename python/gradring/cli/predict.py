@@ -133,7 +133,7 @@ def _print(parts: Iterator[NDArray[Any]]) -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # so that Python's own flush at exit does not fail
+        os.dup2(nowhere, sys.stdout.fileno())  # Otherwise Python's own flush at exit would fail.
         os.close(nowhere)
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from gradring.errors import CollectiveMismatch, GradringError, PeerDied, PeerStalled
 
-# Those values of gradring::Code (csrc/runtime/status.h) that concern ranks.
+# These are the values of gradring::Code (csrc/runtime/status.h) that concern ranks.
 _CLOSED, _UNAVAILABLE, _DIED, _STALLED, _MISMATCH = 6, 8, 11, 12, 13
 
 

@@ -177,7 +177,7 @@ class Communicator:
         if self.rank == members[0]:
             tell(self._group.make_words(len(members)))
         group = Communicator(self._group.join_words(members, hear()), generation=self.generation)
-        group.barrier()  # after this all have joined, so the first member may leave
+        group.barrier()  # After this, all have joined, so the first member may leave.
         return group
 
     @contextmanager

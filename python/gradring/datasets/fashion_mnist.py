@@ -14,7 +14,7 @@ from gradring.datasets.types import Dataset, Samples
 
 __all__ = ["fashion_mnist"]
 
-# Where Debian's dataset-fashion-mnist puts the files.
+# Debian's package dataset-fashion-mnist puts the files here.
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 

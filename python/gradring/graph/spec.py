@@ -124,7 +124,8 @@ def _check_node(graph: Graph, number: int, node: Node) -> None:
             if role not in given and not schema.operands[role].optional:
                 raise fail(number, node, role, "absent", "a value", "none")
     refused = refusal(graph, node)
-    if refused:  # which begins with the name of the op, as the place does
+    if refused:
+        # Both `refused` and the place begin with the name of the op, so `reason` removes it from one of them.
         raise ValueError(f"{place_of(number, node)}: {reason(ValueError(refused))}")
 
 

@@ -37,7 +37,7 @@ class _LastingThread:
                 future.set_result(function())
             except BaseException as error:
                 future.set_exception(error)
-            del function, future  # until the next call
+            del function, future  # Otherwise they would live until the next call.
 
 
 _lock = threading.Lock()

@@ -194,7 +194,7 @@ class Workers:
                 raise LoaderError(why)
             process = self._processes.pop(stripe)
             process.popen.kill()
-            process.popen.wait()  # after this it cannot write to a slot any more
+            process.popen.wait()  # After this, it can no longer write to a slot.
             process.close()
             self._take_restart(stripe, why)
 
@@ -213,7 +213,7 @@ class Workers:
         processes, self._processes = self._processes, {}
         self._payload.close()
         if os.getpid() != self._pid:
-            return  # in a forked child, the workers belong to the parent
+            return  # In a forked child, the workers belong to the parent.
         self._pipeline.close()
         self._pipeline.quit()
         for process in processes.values():
@@ -245,7 +245,7 @@ def _exit_status(process: _Process) -> int | None:
         result = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
         if result is not None:
             code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-    process.popen.returncode = 0 if code is None else code  # so that Popen does not wait for the process either
+    process.popen.returncode = 0 if code is None else code  # With this, Popen does not wait for the process either.
     return code
 
 

@@ -42,7 +42,7 @@ class Optimizer:
     groups: Groups = field(default=(), kw_only=True)
 
     kind: ClassVar[str]
-    operand_names: ClassVar[Mapping[str, str]] = {}  # of states that the eager op calls otherwise
+    operand_names: ClassVar[Mapping[str, str]] = {}  # the eager op's names of states, where they differ
 
     def __post_init__(self) -> None:
         as_schedule(self.lr, type(self).__name__, "lr")

@@ -44,7 +44,7 @@ class Programs:
         if replicas > 1:
             self.replicas = _core.Replicas(self.native, arenas.native(), replicas, max(lanes // replicas, 1))
         self.plans: dict[tuple[str, int], Plan] = {}
-        self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # of the programs of replica 0
+        self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # for each program of replica 0
         self._signature: Any = None
 
     def expect(self, signature: Any) -> bool:
@@ -112,7 +112,7 @@ class Programs:
 
     def clear(self) -> None:
         """Forget all programs; they are made again when next needed."""
-        self.stale = True  # until all is done: should an interrupt come in between, the next ``expect`` begins again
+        self.stale = True  # If an interrupt comes before the end, the next ``expect`` begins again.
         self.native.clear()
         if self.replicas is not None:
             self.replicas.clear()

@@ -25,7 +25,7 @@ std::string name(const Options& options);
 
 }  // namespace gradring::software
 
-// For use in a program: a call that must succeed.
+// Programs use this for a call that must succeed.
 #define OK(call)                                                  \
   do {                                                            \
     if (const cudaError_t code_ = (call); code_ != cudaSuccess) { \
