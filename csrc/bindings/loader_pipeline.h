@@ -82,9 +82,9 @@ class LoaderPipeline {
   py::object take_error(int64_t batch);
   void forget_errors();
 
-  // Ends the workers for good and waits for them until a limit, with the GIL released. Returns false if one is still at work. It
-  // does not wait in a worker or within a read, where it would wait for itself. With `signals`, it raises what the handlers
-  // of signals raise.
+  // Ends the workers for good, and waits for their end until a deadline, with the GIL released. Returns false if one is
+  // still at work. It does not wait in a worker or within a read, where it would wait for itself. With `signals`, it
+  // raises what the handlers of signals raise.
   bool join(double seconds, bool signals);
   // Frees the pipelines without an owner whose workers have ended. Returns whether none is left.
   static bool sweep() noexcept;

@@ -17,7 +17,7 @@ struct Failure {
   Reason reason = Reason::kNone;
   int rank = 0;           // the rank at fault, or for a mismatch the rank that found it
   uint32_t sequence = 0;  // the number of the operation, from 1
-  bool told = false;      // the note of the rank at fault answers a question of this wait: it has the stack
+  bool told = false;      // the rank at fault has written its stack to its note since this wait asked for it
 
   uint64_t packed() const noexcept {
     return static_cast<uint64_t>(reason) << 56 | static_cast<uint64_t>(told) << 48 |

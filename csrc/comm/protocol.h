@@ -127,7 +127,7 @@ struct alignas(64) RankState {
   std::atomic<int64_t> patience_until_ns;  // no peer may call the rank stalled before this time
   std::atomic<int64_t> ended_ns;           // when kThreadEnded was set
   std::atomic<uint32_t> entered;           // how many operations it has begun; relaxed, for messages
-  std::atomic<Collective> entered_kind;    // the last of them; relaxed, for messages
+  std::atomic<Collective> entered_kind;    // the last operation that it has begun; relaxed, for messages
   std::atomic<uint32_t> questions;         // questions for the rank's stack; see kTells
   std::atomic<uint32_t> told;              // the question that its note answers, times 2; odd while it writes the note
 };
@@ -144,7 +144,7 @@ struct alignas(64) Header {
   uint32_t ranks;
   uint64_t stage_bytes;                       // the size of each half of staging memory
   alignas(64) std::atomic<uint64_t> failure;  // 0, or Failure::packed()
-  std::atomic<uint64_t> generation;           // plus 1; 0: no rank has attached
+  std::atomic<uint64_t> generation;           // the generation plus 1; 0: no rank has attached
   std::atomic<int32_t> users;
 };
 

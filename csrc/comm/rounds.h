@@ -1,5 +1,5 @@
-// Rounds: one rank's membership of a group, and the meetings that every collective is made of. protocol.h has the words,
-// and the reasons for their orders:
+// Rounds: one rank's membership of a group, and the meetings that every collective is made of. protocol.h declares the
+// shared variables, and gives the reasons for their orders:
 //
 // | variable   | writer        | readers         | order             | why                                          |
 // |------------|---------------|-----------------|-------------------|----------------------------------------------|
@@ -44,12 +44,12 @@ struct Call {
   double weight = 0;  // this rank's weight, if agreement.weighted
 };
 
-// What a caller wants to do when it has to wait long. The waiting thread calls these functions.
+// What a caller does during a long wait. The waiting thread calls these functions.
 class Waiter {
  public:
   virtual ~Waiter() = default;
   virtual void before_sleep() noexcept {}                // called once or more per wait
-  virtual bool interrupted() noexcept { return false; }  // called every 50 ms: whether to abandon the operation
+  virtual bool interrupted() noexcept { return false; }  // called every 50 ms; returns whether to abandon the operation
 };
 
 // Why an operation failed, for messages and exceptions.
@@ -65,7 +65,7 @@ struct Fault {
   uint32_t peer_entered = 0;  // how many operations the rank at fault has begun
   Collective peer_kind = Collective::kNone;
   double timeout = 0;
-  bool stopped = false;  // the process of a rank that stalled was, by a signal or a debugger
+  bool stopped = false;  // a signal or a debugger had stopped the process of the rank that stalled
   std::string stack;     // the Python stack of the rank at fault, if that rank wrote it down
 
   std::string message(int rank) const;

@@ -1,4 +1,4 @@
-// For the collectives' tests: runs the same body on every rank, as threads or as forked processes, and makes arrays.
+// Helpers for the collectives' tests: they run the same body on every rank, as threads or forked processes, and make arrays.
 //
 // | variable    | writer      | readers      | order            | why                                      |
 // |-------------|-------------|--------------|------------------|------------------------------------------|

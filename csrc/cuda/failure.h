@@ -1,4 +1,4 @@
-// What a failure of a CUDA call is called. Kernels and products return codes, as CUDA does: a code alone does not say which call
+// Descriptions of failed CUDA calls. Kernels and products return codes, as CUDA does: a code alone does not say which call
 // returned it, so each thread remembers the call. No CUDA header is needed.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace gradring::cuda {
 
-// What is added to a status of cuBLASLt, to tell it from a code of the CUDA runtime.
+// This number is added to a status of cuBLASLt, to distinguish it from a code of the CUDA runtime.
 inline constexpr int kLibraryError = 100000;
 
 // The call of this thread that failed last.

@@ -1,4 +1,4 @@
-// Memory of a CUDA device, in words that need no CUDA header.
+// Memory of a CUDA device, in types that need no CUDA header.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,8 @@ class DeviceMemory {
 
 enum class Place { kDevice, kOtherDevice, kPinnedHost, kNoDeviceMemory };
 
-// Where an array lies: all of it in the memory of this device, or what else. kNoDeviceMemory: in the host's memory, or it was
-// freed. other: receives the number of the other device.
+// Finds out where an array lies: all of it in the memory of this device, or elsewhere. kNoDeviceMemory: in the host's
+// memory, or it was freed. other: receives the number of the other device.
 Place place_of(const void* data, size_t bytes, int device, int* other);
 
 }  // namespace gradring::cuda

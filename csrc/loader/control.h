@@ -94,7 +94,7 @@ struct alignas(64) WorkerBlock {
 // The batch that is allowed in a cell.
 struct alignas(64) CellBlock {
   uint32_t slot = 0;    // belongs to the cell for this batch only
-  uint32_t pieces = 1;  // how many pieces the batch is cut into
+  uint32_t pieces = 1;  // the number of pieces into which the batch is divided
 };
 
 // What one stripe did for one batch.

@@ -1,4 +1,4 @@
-// Order: which samples make up batch k of a rank's epoch, by arithmetic alone.
+// Order: computes which samples make up batch k of a rank's epoch, and stores no list of them.
 //
 // The epoch is one sequence of positions 0 .. samples - 1, the same on every rank; a keyed bijection takes a position
 // to its sample. From position `start` on, rank r of w takes every w-th position, beginning with start + r, so that

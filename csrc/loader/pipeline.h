@@ -143,7 +143,7 @@ class GRADRING_API Pipeline {
  private:
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
-  // Whether a consumer that would wait fills batches itself: because of `help`, or because there is no worker.
+  // Whether the consumer fills batches itself instead of waiting, because of `help` or because there is no worker.
   bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t stripe) const noexcept;

@@ -25,7 +25,7 @@ inline double real(const OpCall& call, std::string_view name, double otherwise =
 }
 inline bool flag(const OpCall& call, std::string_view name) noexcept { return integer(call, name) != 0; }
 
-// Whether the call has only operands of these names. An op may have an operand that its CUDA kernel does not know yet.
+// Whether all operands of the call have one of these names. An op may have an operand that its CUDA kernel does not support.
 inline bool has_only(const OpCall& call, std::initializer_list<std::string_view> names) noexcept {
   for (size_t i = 0; i < call.op->operands.size(); ++i) {
     if (!call[static_cast<int>(i)]) continue;

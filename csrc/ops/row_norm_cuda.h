@@ -1,4 +1,4 @@
-// layer_norm and rms_norm on a CUDA device: one text. Both divide a row by its deviation; a layer norm takes off the mean, too. To
+// One source for layer_norm and rms_norm on a CUDA device. Both divide a row by its deviation; layer_norm subtracts the mean, too. To
 // be included after cuda/device.h.
 // Bytes per element: forward one read and one write of sizeof(T), vjp two reads and one write, where the row stays in cache.
 // FLOPs per element: 8, vjp 14; without the mean 4 and 10.

@@ -1,4 +1,4 @@
-// For the kernels' tests: every ISA level that this processor and this build have, and random numbers.
+// Helpers for the kernels' tests: every ISA level that this processor and this build have, and random numbers.
 #pragma once
 
 #include <cstdint>

@@ -39,13 +39,13 @@ struct EpochSums {
 
 // The counts that continue from step to step, and from run to run.
 struct TrainState {
-  int64_t updates = 0;  // how many were done so far: the next one is number updates + 1
+  int64_t updates = 0;  // how many updates there were: the next one has the number updates + 1
   int64_t fresh = 0;    // how many updates were done when the optimizer's state was last zero
   uint64_t draws = 0;   // how many forward passes there were so far: a part of the key of dropout's random numbers
   int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
   double pending_weight = 0;
-  EpochSums sums;          // over the training batches since the caller last set them
-  EpochSums before_group;  // the sums when the first of the pending batches came
+  EpochSums sums;          // sums over the training batches since the caller last set them
+  EpochSums before_group;  // the value of `sums` before the first of the pending batches
 
   void drop_pending() noexcept {
     if (pending > 0) sums = before_group;

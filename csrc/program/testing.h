@@ -1,4 +1,4 @@
-// For tests: a program of a two-layer perceptron written by hand, its arenas, and what it should compute.
+// Helpers for tests: a program of a two-layer perceptron written by hand, its arenas, and what it should compute.
 #pragma once
 
 #include <algorithm>
@@ -63,7 +63,7 @@ struct ProgramMaker {
   }
 };
 
-// The memory of the only arena of this kind.
+// Returns the memory of the only arena of this kind.
 inline void set_arena(Arenas* arenas, BufferKind kind, AlignedArena& memory) {
   arenas->set(kBufferKindNames[static_cast<int>(kind)], kind, memory.data(), static_cast<int64_t>(memory.size()));
 }

@@ -1,4 +1,4 @@
-// For tests: counts the allocations of the whole process, except where a sanitizer replaces malloc. This header defines
+// This helper for tests counts the allocations of the whole process, except where a sanitizer replaces malloc. This header defines
 // malloc, so only one file of a program may include it.
 //
 // | variable    | writer   | readers | order   | why      |

@@ -1,4 +1,4 @@
-// Huge pages for memory that is there already.
+// Huge pages for memory that has been allocated before.
 #pragma once
 
 #include <cstddef>

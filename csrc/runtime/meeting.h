@@ -1,4 +1,4 @@
-// Meeting: the interface through which a training step meets the other ranks of a data-parallel training.
+// Meeting: the interface through which a step of data-parallel training meets the other ranks.
 //
 // Ranks bring a few numbers to a meeting, and every rank reads what all have brought, so all make the same decision from
 // the same numbers. Before the first write to a parameter, one word that all ranks share settles whether the step is

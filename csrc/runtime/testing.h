@@ -1,4 +1,4 @@
-// For tests: child processes, systems that refuse threads, and what sanitizers do not allow.
+// Helpers for tests: child processes, systems that refuse threads, and what sanitizers do not allow.
 //
 //   TEST_CASE("..." * doctest::skip(testing::kSanitized)) { ... }
 #pragma once

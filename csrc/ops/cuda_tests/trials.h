@@ -1,4 +1,4 @@
-// What makes trials of ops: random shapes, options and odd values. Each function makes a trial of one op.
+// Functions that make trials of ops, with random shapes, options and odd values. Each function makes a trial of one op.
 #pragma once
 
 #include <initializer_list>

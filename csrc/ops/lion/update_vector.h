@@ -1,4 +1,4 @@
-// One vector of a parameter and of Lion's state: one text for CPUs and GPUs.
+// One vector of a parameter and of Lion's state: the same source for CPUs and GPUs.
 #pragma once
 
 #include "ops/lion/lion.h"

@@ -40,7 +40,7 @@ struct Float<float> {
   static constexpr float kExpLow = -87.5f;        // exp is 0 at and below this
   static constexpr float kExpHigh = 89.0f;        // exp is infinite at and above this
   static constexpr float kTanhLow = -20.0f;       // 2 |x| beyond which tanh rounds to 1
-  static constexpr float kNormalEdge = 14.0f;     // beyond it the tail of the normal distribution is 0
+  static constexpr float kNormalEdge = 14.0f;     // from here on, the normal distribution's tail is 0
   static constexpr Int kUpperHalf = ~Int{0xfff};  // a float of these bits has an exact square
   static constexpr Int kSqrtHalfBits = 0x3f3504f3;
   // exp(r) = 1 + r + r^2 q(r), |r| <= ln2/2

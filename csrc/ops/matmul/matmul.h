@@ -47,7 +47,7 @@ struct MatmulEpilogue {
   Activation mask = Activation::kNone;
   const T* mask_source = nullptr;  // its rows are mask_ld elements apart
   int64_t mask_ld = 0;
-  TileConsumer<T> consumer;  // C is needed all the same: it may hold partial sums. Not with accumulate
+  TileConsumer<T> consumer;  // c must be given with it, for partial sums; `accumulate` must not
   T* column_sums = nullptr;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 

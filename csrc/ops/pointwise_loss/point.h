@@ -1,4 +1,4 @@
-// The formulas of the pointwise losses: one text for CPUs and GPUs.
+// The formulas of the pointwise losses, as the same source for CPUs and GPUs.
 #pragma once
 
 #include "ops/math/math.h"

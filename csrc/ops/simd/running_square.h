@@ -1,4 +1,4 @@
-// A formula that optimizers share: one text for CPUs and GPUs.
+// A formula that several optimizers use, as the same source for CPUs and GPUs.
 #pragma once
 
 #include "ops/math/math.h"

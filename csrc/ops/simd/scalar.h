@@ -1,4 +1,4 @@
-// The scalar form of simd.h for device code: a vector is one element, so a formula that is written with simd.h is one text
+// The scalar form of simd.h for device code: a vector is one element, so a formula that is written with simd.h is one source
 // for CPUs and GPUs. simd.h includes it in *.cu files, after cuda/device.h.
 #pragma once
 

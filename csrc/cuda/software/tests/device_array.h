@@ -1,4 +1,4 @@
-// For tests of kernels: arrays at chosen offsets, and a run in every schedule. Only *.cu include it. On a GPU, which has
+// Helpers for tests of kernels: arrays at chosen offsets, and a run in every schedule. Only *.cu include it. On a GPU, which has
 // no choice of schedule, a program runs twice.
 #pragma once
 
