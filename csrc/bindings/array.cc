@@ -130,7 +130,7 @@ void Array::assign(const Array& values) const {
 void Array::require_apart(const char* op, const char* argument, const Array& input, const char* input_name) const {
   const Bytes mine = extent(*this), other = extent(input);
   if (mine.begin >= other.end || other.begin >= mine.end) return;
-  // The two ranges of memory overlap, but interleaved views may share no element all the same.
+  // Although the two ranges of memory overlap, interleaved views may have no element in common.
   const bool shared = py::module_::import("gradring.ops._convert")
                           .attr("may_share")(py::handle(object_), py::handle(input.object_))
                           .cast<bool>();

@@ -76,7 +76,7 @@ PyObject* iterator_next(PyObject* object) {
     // At the end of an epoch nothing is left to stop; after a failure other workers may still fill batches.
     if (failed) end_pass(self);
     self->finished = true;
-    lock.unlock();  // first, because the next lines may destroy the loader, which joins its workers
+    lock.unlock();  // Do this first, because the next lines may destroy the loader, which joins its workers.
     PyObject* const reading = std::exchange(self->reading, nullptr);
     PyObject* told = failed ? nullptr : PyObject_CallMethod(reading, "finished", nullptr);
     Py_XDECREF(told);

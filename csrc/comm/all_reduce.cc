@@ -259,9 +259,9 @@ void reduce_own_slice(Rounds& rounds, const Call& call, const Cut& cut, const Pi
 
 // In step t each rank has put its elements of piece t into the places of the owners of its slices. In step t + 1 an owner
 // reduces its slice, and leaves the result in the same places; in step t + 2 the others take it from there, and put their
-// elements of piece t + 2. So a place belongs to one of two ranks at a time, and each time when its lines go from one core to
-// another they carry data. The two halves take turns, and a round does the work of three pieces: there is one more than pieces.
-// The elements of the first piece lie in their places; `met`: the ranks have met since.
+// elements of piece t + 2. So a place belongs to one of two ranks at a time, and its lines carry data each time that they
+// move from one core to another. The two halves alternate. Each round works on three pieces, so there is one round more than
+// there are pieces. The elements of the first piece lie in their places already. `met` says whether the ranks have met since.
 Code staged_by_owners(Rounds& rounds, const Call& call, bool met, double divisor) noexcept {
   const Cut cut(rounds, call);
   const int64_t pieces = cut.pieces();
@@ -281,7 +281,7 @@ Code staged_by_owners(Rounds& rounds, const Call& call, bool met, double divisor
   return Code::kOk;
 }
 
-// Before the ranks meet, and so before they know whether all of them stage.
+// Stages the first piece before the ranks meet, when no rank knows yet whether the others stage, too.
 void stage_first_piece(Rounds& rounds, const Call& call) noexcept {
   if (rounds.size() == 2) {
     call.in.gather(0, std::min(exchanged_piece(rounds, call), call.in.elements()), rounds.stage(rounds.rank()));

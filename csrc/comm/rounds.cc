@@ -17,8 +17,8 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices of kSlice, after each of
-// which it looks whether its peers live. A wait of 10 ms costs no more than half a percent of a core.
+// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices of kSlice. After each
+// slice, it checks whether its peers are alive. A wait of 10 ms costs no more than half a percent of a core.
 constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
 constexpr milliseconds kSlice{50};

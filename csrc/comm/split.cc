@@ -1,4 +1,4 @@
-// split: makes groups of some of a group's ranks, in the memory that they share already.
+// split: divides the ranks of a group into new groups, whose control blocks lie in memory that the ranks already share.
 #include <fcntl.h>
 
 #include <algorithm>

@@ -265,7 +265,7 @@ void Pipeline::recover_stripe(uint32_t stripe, bool restart) noexcept {
   const uint32_t turn = run.turn.value();
   WorkerBlock& worker = control_.worker(stripe);
   worker.ticket.store(-1, std::memory_order_relaxed);
-  // If the dead worker was parked, its successor is parked too; else the successor goes on with the run.
+  // If the dead worker was parked, its successor is parked too. Otherwise the successor continues the run.
   if (worker.done.value() == turn) return;
   worker.done.publish(restart ? (turn + RunBlock::kQuit - 1) % RunBlock::kQuit : turn);
 }

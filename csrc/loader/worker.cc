@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kShortWait = 200'000;  // ns
 constexpr uint32_t kShortYields = 200;
-constexpr int64_t kMemoryEvery = 20'000'000;  // ns between two looks into /proc, of 10 us each
+constexpr int64_t kMemoryEvery = 20'000'000;  // nanoseconds between two readings of /proc, each of which takes 10 us
 
 uint64_t resident_bytes() noexcept {
   unsigned long long pages = 0, resident = 0;

@@ -8,7 +8,7 @@ namespace gradring {
 // The batches of a run, which replica 0 takes from the source for all.
 struct Replicas::Batches {
   struct Turn {
-    ChunkEnd end = ChunkEnd::kSteps;  // any other value: there is no batch, for this reason
+    ChunkEnd end = ChunkEnd::kSteps;  // any other code is the reason why there is no batch
     Status status;
     Batch batch;
     std::atomic<int> holders{0};

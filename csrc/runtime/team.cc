@@ -97,7 +97,7 @@ bool Team::start_threads() noexcept {
       return nullptr;
     };
     if (pthread_create(&seat.thread, nullptr, main, &seat) != 0) {
-      // The system refuses more threads: this team goes on with those that it has.
+      // The system refuses more threads, so this team continues with those that it has.
       size_ = i;
       break;
     }

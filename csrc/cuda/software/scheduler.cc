@@ -69,7 +69,7 @@ bool execute(const OperationRef& operation) {
   return true;
 }
 
-// Runs one ready operation, which the schedule chooses. Returns false if none could go on.
+// Runs one ready operation, which the schedule chooses. Returns false if none could continue.
 bool run_one() {
   State& device = state();
   std::vector<OperationRef> ready;

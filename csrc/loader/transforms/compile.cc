@@ -36,7 +36,7 @@ bool is_float(Dtype dtype) { return dtype == Dtype::kFloat32 || dtype == Dtype::
 
 using Names = std::vector<const char*>;  // the names of the transforms that a stage does
 
-// A stage in the making: following transforms are merged into it as long as that is possible.
+// A stage that is not complete yet: the next transforms are merged into it as long as that is possible.
 struct ChainNode {
   Names names;
   FieldSpec input;

@@ -1,4 +1,4 @@
-// Source: activation_math.h, the CPU's own text.
+// The formulas are in activation_math.h, which the CPU's kernels use, too.
 // Bytes per element: forward one read and one write of sizeof(T); vjp two reads and one write. FLOPs per element: about 20.
 #include "cuda/device.h"
 #include "ops/activation/activation_math.h"

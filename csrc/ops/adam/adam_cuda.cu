@@ -1,4 +1,4 @@
-// Source: update_vector.h, the CPU's own text.
+// The formulas are in update_vector.h, which the CPU's kernels use, too.
 // Bytes per element: 4 reads (param, grad, m, v) and 3 writes (param, m, v) of sizeof(T); with AMSGrad 5 and 4. FLOPs per element:
 // 13, a root, a division.
 #include "cuda/device.h"

@@ -10,7 +10,7 @@ GRADRING_DEFINE_OP(batch_norm_update, BatchNormUpdateArguments, batch_norm_updat
 
 namespace {
 
-// Two numbers per block and column, and the two totals of each column.
+// The scratch memory has two numbers per block and column, and the two totals of each column.
 size_t shared_bytes(int64_t rows, int64_t columns, size_t element) noexcept {
   return 2 * static_cast<size_t>(row_blocks(rows) + 1) * static_cast<size_t>(columns) * element;
 }

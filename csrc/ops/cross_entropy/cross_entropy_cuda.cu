@@ -23,7 +23,7 @@ struct Smaller {
   __device__ __forceinline__ int operator()(int a, int b) const { return a < b ? a : b; }
 };
 
-// What a row counts in the mean. The weight of a class counts where the target is one class.
+// The weight of a row in the mean. Class weights are part of it if the target is one class.
 template <class T>
 struct CrossEntropyWeight {
   const T* weights;
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       if constexpr (kGeneral) {
         const W a = target.at(j, probability);
         share += a;
-        offset += a == W(0) ? W(0) : a * (most - v);  // a class that the target gives nothing may have a logit of -inf
+        offset += a == W(0) ? W(0) : a * (most - v);  // where a is 0, the logit may be -inf
       }
     };
     if (soft) {
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       share = 1;
       loss = math::log<W>(sum) + (most - picked);
     }
-    // What counts for nothing does so however large its loss is.
+    // A row of weight 0 adds 0 even if its loss is infinite.
     if (weighted) loss = factor == W(0) ? W(0) : loss * factor;
     totals.loss += static_cast<double>(loss);
     totals.correct += picked == most && !earlier;

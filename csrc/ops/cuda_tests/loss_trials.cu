@@ -1,4 +1,4 @@
-// Trials of the losses, and of what looks at their totals.
+// Trials of the losses, and of the ops that read their totals.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

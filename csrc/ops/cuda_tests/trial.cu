@@ -167,11 +167,11 @@ std::unique_ptr<cuda::Products> loaded_products() {
 }
 #endif
 
-// What became of a call on the device.
+// The outcome of a call on the device.
 struct Attempt {
   std::map<std::string, int> before,
       after;            // how often each CUDA call had been made when the kernel was queued, and then
-  std::string failure;  // empty if all was well
+  std::string failure;  // empty if the call succeeded
 };
 
 // Runs the trial by the CUDA kernel. With `attempt`, it may fail, and no results are read; otherwise it must succeed.

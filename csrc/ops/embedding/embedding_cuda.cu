@@ -84,7 +84,7 @@ int forward(const OpCall& call, const CudaQueue& queue) noexcept {
   return bits % 8 == 0 ? gather<uint64_t>(call, queue, g) : gather<uint32_t>(call, queue, g);
 }
 
-// In the scratch memory of the vjp: where each row's positions begin, a cursor per row, the positions by row, and in order.
+// The scratch memory of the vjp: where each row's positions begin, a cursor per row, the positions by row, and the same in order.
 struct Segments {
   int32_t *first, *cursor, *order, *sorted;
 

@@ -1,4 +1,4 @@
-// Source: update_vector.h, the CPU's own text.
+// The formulas are in update_vector.h, which the CPU's kernels use, too.
 // Bytes per element: three reads (param, grad, m) and two writes (param, m) of sizeof(T). FLOPs per element: 9.
 #include "cuda/device.h"
 #include "ops/cuda_step.h"

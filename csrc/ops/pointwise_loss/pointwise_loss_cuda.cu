@@ -11,7 +11,7 @@ namespace {
 
 using namespace device;
 
-// What a row's loss is multiplied by.
+// The factor of a row's loss.
 template <class T>
 struct PointwiseWeight {
   const T* weights;
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       for_elements<2, 0, 2>(team.me, team.all, columns, a, [&](int j, const W* v, W*) { (void)look(j, v); });
     }
     loss = team.reduce(loss, parts, Plus{}) * share;
-    // What counts for nothing does so however large its loss is.
+    // A row of weight 0 adds 0 even if its loss is infinite.
     if (weighted) loss = weight == W(0) ? W(0) : loss * weight;
     wrong = team.any(wrong);
     bad = team.any(bad);

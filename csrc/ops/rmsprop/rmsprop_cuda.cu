@@ -1,4 +1,4 @@
-// Source: update_vector.h, the CPU's own text.
+// The formulas are in update_vector.h, which the CPU's kernels use, too.
 // Bytes per element: three reads (param, grad, v) and two writes (param, v) of sizeof(T), and one of each more for `centered` and
 // for momentum. FLOPs per element: 8, centered 13, momentum 2 more, and a root and a division.
 #include "cuda/device.h"

@@ -1,4 +1,4 @@
-// Source: update_vector.h, the CPU's own text.
+// The formulas are in update_vector.h, which the CPU's kernels use, too.
 // Bytes per element: two reads and one write of sizeof(T), with momentum three and two. FLOPs per element: 4, or 6.
 #include "cuda/device.h"
 #include "ops/sgd/sgd_cuda.h"

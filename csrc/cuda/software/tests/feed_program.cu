@@ -1,4 +1,4 @@
-// A training step's traffic: a pinned ring, a copy stream, a step captured with two branches, results read at the end.
+// A program that works like training: a pinned ring, a copy stream, a step captured with two branches, results read at the end.
 #include <algorithm>
 #include <cstdio>
 #include <random>
