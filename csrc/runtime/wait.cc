@@ -39,8 +39,9 @@ void futex_wake_all(std::atomic<uint32_t>& word, Scope scope) noexcept {
   syscall(SYS_futex, address_of(word), with_scope(FUTEX_WAKE, scope), INT_MAX, nullptr, nullptr, 0);
 }
 
-// Waits if the publisher ran last on this thread's own core, and may need that core to continue. The thread yields a few
-// times, which is cheap, and then sleeps. Now and then it sleeps at once, which lets the scheduler move one of the two to another core.
+// Waits if the publisher ran last on this thread's own core, and may need that core to continue. The thread yields a
+// few times, which is cheap, and then sleeps. Now and then it sleeps at once, which lets the scheduler move one of the
+// two to another core.
 bool Signal::wait_for_core(uint32_t seen, Deadline deadline, Patience patience) noexcept {
   constexpr uint32_t kYields = 4;
   constexpr uint32_t kSleepEvery = 32;

@@ -62,8 +62,8 @@ __device__ __forceinline__ void move_running(T* running, W batch, W momentum) {
   *running = narrow<T>(widen(*running) * (W(1) - momentum) + batch * momentum);
 }
 
-// Merges the groups' moments in order. g.mean and the like say where the moments and the running moments go; each may
-// be null.
+// Merges the groups' moments in order. g.mean and the other pointers of g receive the moments and the running moments;
+// each may be null.
 template <class T>
 __global__ void __launch_bounds__(kElementThreads)
     merge_kernel(const StepRecord* step, ColumnPlan plan, Scratch<Wide<T>> s, BatchNormArguments<T> g) {

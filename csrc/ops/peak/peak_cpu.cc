@@ -5,7 +5,8 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-constexpr int kChains = 12;  // at least the latency times the throughput of known cores, but few enough for 16 registers
+// At least the latency times the throughput of known cores, but few enough for 16 registers.
+constexpr int kChains = 12;
 
 // The numbers are arguments, because a compiler that knows them may find a fixed point and remove the chain.
 float work(int64_t rounds, const float* numbers) noexcept {

@@ -21,7 +21,7 @@ from gradring.model_file import notes_of
 
 __all__ = ["add_to"]
 
-# By what an optimizer's default rate is Adam's: plain gradients need larger steps than normalised ones, signs smaller ones.
+# Factors from Adam's default rate to that of each optimizer: plain gradients need larger steps than normalised ones, signs smaller ones.
 _RATES = {"sgd": 30.0, "lion": 0.2}
 
 
