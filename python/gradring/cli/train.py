@@ -21,7 +21,8 @@ from gradring.model_file import notes_of
 
 __all__ = ["add_to"]
 
-# Factors from Adam's default rate to that of each optimizer: plain gradients need larger steps than normalised ones, signs smaller ones.
+# The default rate is Adam's times this factor: plain gradients need larger steps than normalised ones, and signs need
+# smaller ones.
 _RATES = {"sgd": 30.0, "lion": 0.2}
 
 
