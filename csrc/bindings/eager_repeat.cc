@@ -140,7 +140,7 @@ void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize
       continue;
     }
     const Array& used = facts.arrays[operand];
-    // A call that copied or converted an argument, or that got a subclass of ndarray, cannot be repeated from its memory alone.
+    // A call that copied or converted an argument, or that got a subclass of ndarray, cannot be repeated by its arrays' memory only.
     if (used.object() != given[i] || Py_TYPE(given[i]) != Api::get().PyArray_Type_ || !used.contiguous() ||
         used.dimensions() > kMostRank) {
       return;

@@ -1,6 +1,6 @@
 // The words that ranks of a group share: what lies in the group's control block, and who may write it when.
 //
-// Ranks meet in rounds, numbered from 1 and counted by each rank alone. In a round each rank publishes one cell and
+// Ranks meet in rounds, numbered from 1; each rank counts them by itself. In a round each rank publishes one cell and
 // reads the cells of all others; a rank owns two cells and uses them in turn. A rank that publishes round r has read
 // all cells of round r - 1, so its owner may reuse the cell of round r - 2 without asking: there is no acknowledgement,
 // and one cache line moves each way. The same holds for the halves of staging memory, which alternate in the rounds

@@ -1,4 +1,4 @@
-// Sums and maxima over the threads of a warp and of a block, in an order that depends on the number of threads alone: two runs
+// Sums and maxima over the threads of a warp and of a block, in an order that depends only on the number of threads: two runs
 // give the same bits. Every thread receives the result. device.h includes this.
 #pragma once
 

@@ -31,7 +31,7 @@ class CudaProducts {
 struct CudaQueue {
   void* stream = nullptr;                  // a cudaStream_t
   int processors = 1;                      // how many multiprocessors the device has
-  void* scratch = nullptr;                 // device memory for this call alone, if its kernel asked for some
+  void* scratch = nullptr;                 // device memory that only this call uses, if its kernel asked for some
   const CudaProducts* products = nullptr;  // null: ops that multiply matrices report cudaErrorNotSupported
 };
 

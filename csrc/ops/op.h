@@ -146,7 +146,7 @@ struct OpWork {
   ScratchBytes scratch;   // for that many lanes or, if `awake` is true, for all offered lanes
   // Whether the call is part of a program, whose lanes are awake and all run the call.
   bool awake = false;
-  // Whether lane 0 of a program should make the call alone, because sharing it takes longer than it saves. Without a value, lane 0
+  // Whether only lane 0 of a program should make the call, because sharing it takes longer than it saves. Without a value, lane 0
   // makes it alone if `lanes` is 1.
   std::optional<bool> alone;
 };

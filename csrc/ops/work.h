@@ -22,7 +22,7 @@ inline int lanes_worth(double nanoseconds, int lanes) noexcept {
 }
 
 // The grain in which memory-bound work on a flat array is divided among lanes. No two lanes share a cache line, and which elements
-// are in the partial vector at the end depends on n alone.
+// are in the partial vector at the end depends only on n.
 inline constexpr int64_t kFlatGrain = 1024;
 
 // Applies the gradient of a matrix parameter one tile at a time (matmul's TileConsumer): the tile's first

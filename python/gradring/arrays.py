@@ -147,7 +147,7 @@ def _tensor(label: str, value: Any) -> Any:
 def _frame(label: str, frame: Any) -> NDArray[Any]:
     """Convert a DataFrame to an array of its columns, if all are numbers."""
     whole = np.asarray(frame.to_numpy())
-    # Beside columns of numbers, polars gives dates as the numbers that stand for them.
+    # If other columns have numbers, polars converts dates to numbers.
     stand = any(getattr(dtype, "is_temporal", bool)() for dtype in getattr(frame, "schema", {}).values())
     if whole.dtype.kind in "fiub" and not stand:
         return whole

@@ -19,7 +19,7 @@ from gradring.errors import GradringError
 __all__ = ["Gate"]
 
 _POLL = 0.0005  # A waiting thread looks again after so many seconds.
-_PATIENCE = 0.2  # A writer that pauses for waiting threads goes on after so many seconds at the latest.
+_PATIENCE = 0.2  # A writer that pauses for waiting threads continues after so many seconds at the latest.
 
 
 class _Claim:

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(device::kElementThreads)
   if (x) of_x = most_of(x, x_count, parts);
   if (dy) of_dy = most_of(dy, dy_count, parts);
   if (threadIdx.x != 0) return;
-  // Take at least 1 for x, so that the bound also covers sums of dy alone, which are a bias's gradient.
+  // Take at least 1 for x, so that the bound also covers the column sums of dy, which are a bias's gradient.
   if (rows * (of_x > 1 ? of_x : 1) * of_dy < limit) return;
   step->moment = static_cast<uint8_t>((step->moment & ~static_cast<unsigned>(When::kBounded)) |
                                       static_cast<unsigned>(When::kUnbounded));

@@ -44,7 +44,7 @@ constexpr Attribute kAttributes[] = {
     {.name = "dy_bound", .type = AttributeType::kReal, .otherwise = real_value(1), .least = 0},
 };
 
-// The bound also covers the sums of dy alone, which are a bias's gradient. Every lane reads the operands itself, so all lanes take
+// The bound also covers the column sums of dy, which are a bias's gradient. Every lane reads the operands itself, so all lanes take
 // the same route.
 template <class T>
 void run(const Lane&, const OpCall& call) noexcept {

@@ -23,7 +23,7 @@ GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
   return larger(2, kL2Bytes / 2 / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
 }
 
-// How a product is cut. The tiles' and steps' boundaries follow from the shape alone.
+// How a product is divided. The boundaries of tiles and steps depend only on the shape.
 struct Plan {
   int64_t row_tiles;    // how many tiles the rows are divided into; their heights are nearly equal
   int64_t vectors;      // how many vectors cover the columns of a row

@@ -11,7 +11,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-// Chooses by the shape alone, and never by the number of lanes, because each method sums in another order.
+// The choice depends only on the shape, and never on the number of lanes, because each method sums in another order.
 enum class Way { kBlocked, kRow, kDots, kFlipped };
 
 template <class T>

@@ -24,7 +24,7 @@ Work = Callable[[], object]
 
 
 def seconds_of(work: Work, calls: int) -> float:
-    """Wall seconds of `calls` calls in a row."""
+    """Wall seconds of `calls` calls, one after the other."""
     begin = time.perf_counter()
     for _ in range(calls):
         work()

@@ -22,7 +22,7 @@ class EarlyStop(Callback):
 
     A metric with "accuracy" in its name improves upwards, any other downwards; ``mode="max"`` or ``"min"`` overrides
     this. With ``restore_best=True`` the parameters of the best epoch are restored at the end, before a ``Checkpoint``
-    writes its last file. ``best`` and ``best_epoch`` (from 0) say which epoch that was. A resumed run goes on with
+    writes its last file. ``best`` and ``best_epoch`` (from 0) say which epoch that was. A resumed run continues with
     the best value and the patience that the checkpoint has.
     """
 

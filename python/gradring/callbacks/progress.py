@@ -38,7 +38,7 @@ class Progress(Callback):
 
     ``style="bar"`` draws a bar over all batches of the run, with the epoch and its metrics; in a notebook it is a
     widget. ``"lines"`` writes one line per epoch. ``"auto"`` draws a bar where there is a terminal or a notebook, and
-    else writes lines. If the file cannot be written, the output stops and the run goes on. If batches came from a
+    else writes lines. If the file cannot be written, the output stops and the run continues. If batches came from a
     ``Loader``, a last line says what it chose, and who waited for whom. ``Trainer.fit`` adds a progress report by
     itself, unless ``verbose=False``.
     """

@@ -24,7 +24,7 @@ class ReduceLROnPlateau(Callback):
     After that, ``cooldown`` epochs do not count. The rate never falls below ``min_lr``. The direction in which a metric
     improves is the same as for ``EarlyStop``. The optimizer's rate must be a number, not a schedule (``ValueError`` before
     the first step); rates of groups of parameters fall with it. The trainer keeps the lower rate after the run, and a
-    resumed run goes on with the rate, the best value and the patience that the checkpoint has.
+    resumed run continues with the rate, the best value and the patience that the checkpoint has.
     """
 
     def __init__(

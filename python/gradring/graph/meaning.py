@@ -109,7 +109,7 @@ def _summed(x: str) -> str:
 
 
 def _part(part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The meaning of an op that does alone what other ops can do to their results."""
+    """The meaning of an op that does only what other ops can do to their results."""
     x, kind = inputs[part.input], attributes.get(part.attribute or "")
     others = sorted((name, value) for name, value in attributes.items() if name != part.attribute)
     kind = (kind, others) if others else kind

@@ -60,7 +60,7 @@ class Loader(Settled):
     With ``rank`` and ``world_size`` each rank gets every ``world_size``-th sample of the same order: together
     they get all samples exactly once or, with ``pad=True``, each gets equally many, as with PyTorch's
     DistributedSampler. ``drop_last`` leaves out the last batch if it is smaller than ``batch_size`` on any rank;
-    ``evaluate`` and ``predict`` read every sample all the same.
+    ``evaluate`` and ``predict`` still read every sample.
 
     ``on_error="skip"`` leaves out samples that fail and counts them; ``"raise"`` raises their exception, after all earlier
     batches. A worker process that dies raises ``WorkerDied``, or is started again up to ``restart`` times, with the same

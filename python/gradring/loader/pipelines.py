@@ -107,7 +107,7 @@ class Pipelines:
         return lease
 
     def close(self, seconds: float = _GRACE, *, signals: bool = False) -> None:
-        """End all pipelines, for good."""
+        """End all pipelines. After this, the loader can start no other."""
         self._closed = True
         leases = [*self._leases, *self._ending]
         self._ending = list(leases)

@@ -103,7 +103,7 @@ def declare(
     rule: Rule | None = None,
     tolerance: float = 100,
 ) -> None:
-    """Declare an op. One that eager functions call needs everything; one of programs alone needs what they ask for.
+    """Declare an op. One that eager functions call needs everything; one that only programs use needs what they ask for.
 
     Args:
         op: the name of its schema.

@@ -1,4 +1,4 @@
-"""add: the sum of two arrays, in programs alone."""
+"""add: the sum of two arrays. Only programs use this op."""
 
 from __future__ import annotations
 

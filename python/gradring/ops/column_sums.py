@@ -1,4 +1,4 @@
-"""column_sums: the sums over the rows of an array, in programs alone."""
+"""column_sums: the sums over the rows of an array. Only programs use this op."""
 
 from __future__ import annotations
 

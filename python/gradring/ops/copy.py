@@ -1,4 +1,4 @@
-"""copy: an array as it is, in programs alone."""
+"""copy: an array as it is. Only programs use this op."""
 
 from __future__ import annotations
 

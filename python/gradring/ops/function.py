@@ -1,4 +1,4 @@
-"""function: a call of Python, in programs alone (``nn.Function``)."""
+"""function: a call of a Python function (``nn.Function``). Only programs use this op."""
 
 from __future__ import annotations
 

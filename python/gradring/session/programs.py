@@ -49,7 +49,7 @@ class Programs:
 
     def expect(self, signature: Any) -> bool:
         """Prepare for batches with this signature. If earlier ones had another signature, or if the model has changed,
-        forget all programs (they are found by their number of rows alone) and return False."""
+        forget all programs (only their number of rows identifies them) and return False."""
         if signature == self._signature and not self.stale:
             return True
         self.clear()
@@ -72,7 +72,7 @@ class Programs:
 
     def ensure_replicas(self, mode: str, rows: int, build: Callable[[int, int], Graph]) -> bool:
         """Make the programs with which the replicas train on a batch of ``rows``, as ``ensure`` does. ``build`` gives the graph
-        for so many rows of one replica; -1 rows: it takes part in the update alone."""
+        for this number of rows of one replica; with -1 rows, it only takes part in the update."""
         if (mode, rows) in self.plans:
             return False
         size = self.replicas.size

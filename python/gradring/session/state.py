@@ -459,7 +459,7 @@ class SessionState(BaseSession):
         return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
 
     def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
-        """The graph of a replica's step on so many rows of its own; -1: it takes part in the update alone."""
+        """The graph of a replica's step on this number of its own rows; with -1, it only takes part in the update."""
         return data_parallel(
             self._graph("train", self._inputs(max(rows, 1)), weighted),
             Ranks(replica, self.replicas, self._programs.replicas.meeting(replica)),
