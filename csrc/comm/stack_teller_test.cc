@@ -1,4 +1,4 @@
-// Tests questions for a rank's stack: asked before the deadline, answered or not, not needed in the end, and read while
+// Tests questions for a rank's stack: asked before the deadline, answered or not, not needed any more, and read while
 // the answer changes.
 //
 // | variable         | writer                 | readers | order            | why                                      |

@@ -194,7 +194,7 @@ TEST_CASE("workers keep off the core of the caller, within the cores that the ca
     apart = !CPU_ISSET(before, &worker) && CPU_COUNT(&worker) > 0;
   }
   CHECK(apart);
-  // The caller may use one core alone. Each later core must become the worker's too, because the caller has moved
+  // The caller may use only one core. Each later core must become the worker's too, because the caller has moved
   // there.
   int visited = 0;
   for (size_t core = 0; core < CPU_SETSIZE && visited < 3; ++core) {

@@ -1,5 +1,6 @@
-// What a CUDA device refuses: no driver, an old one, no such device, no memory, operands that lie elsewhere, launches beyond the
-// limits, a process that was forked. Each error names the op or the call, and what is usable stays usable.
+// Tests what a CUDA device refuses: no driver, an old one, no such device, no memory, operands that lie elsewhere,
+// launches beyond the limits, a process that was forked. Each error names the op or the call, and what is usable stays
+// usable.
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include <doctest/doctest.h>
 

@@ -253,8 +253,8 @@ void linear(Random& random, Trial& t) {
     shape.push_back(columns);
     return shape;
   };
-  const bool parts =
-      name == "linear" && chance(random, 4);  // memory for a way of the CPU's, which goes without the others
+  // Memory that only a method of the CPU uses. That method accepts no other activation than relu.
+  const bool parts = name == "linear" && chance(random, 4);
   const auto activation = between(random, 0, parts ? 1 : 5);
   if (name != "linear_dw") t.set("activation", static_cast<double>(activation));
   if (t.knows("x")) t.give(random, "x", with(in));
@@ -330,11 +330,11 @@ constexpr Entry kEntries[] = {
 
 }  // namespace
 
-// Ops that have no CUDA kernel, and why.
+// The ops that have no CUDA kernel, and the reasons.
 constexpr const char* kWithout[] = {
-    // They call out of the program: what they call, Python as a rule, computes on the CPU.
+    // They call functions outside the program, usually in Python, which compute on the CPU.
     "function", "function_loss", "function_vjp",
-    // Ranks of one host meet, and add planes of the host's memory.
+    // With these, the ranks of one host meet and add planes in the host's memory.
     "meet", "sum_planes", "sum_planes_in_place", "prove_sums", "meet_squares", "end_update", "clear_plane"};
 
 TEST_CASE("every op of the registry has a CUDA kernel, which is tried here, or a reason to have none") {

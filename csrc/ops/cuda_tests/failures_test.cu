@@ -18,7 +18,7 @@ using gradring::testing::DeviceArray;
 
 namespace {
 
-// `path` returns "" if all was well, or else what failed. It runs in a new process for each failure.
+// `path` returns "" if it succeeded, and a text that says what failed otherwise. It runs in a new process for each failure.
 void sweep(const std::function<std::string()>& path) {
   software::restart({});
   REQUIRE(path() == "");

@@ -128,7 +128,7 @@ TEST_CASE("matmul agrees with the reference, the same bits for any number of lan
 
 namespace {
 
-// Adds every tile that it receives to its place in `to`, so that a tile given twice shows too.
+// Adds every tile that it receives to its place in `to`, so that the sum is wrong if it receives a tile twice.
 template <class T>
 struct Collected {
   std::vector<T> to;

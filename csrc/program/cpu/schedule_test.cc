@@ -67,8 +67,8 @@ TEST_CASE("views of one buffer conflict only where they overlap") {
     make.emit("copy", {{"x", from}, {"y", part}}).arguments[1].offset = offset;
   }
   const Schedule schedule = make_schedule(make.program, 3);
-  CHECK(!schedule.dispatches[1].barrier);  // it writes beside the first
-  CHECK(schedule.dispatches[2].barrier);   // it overlaps both in one element
+  CHECK(!schedule.dispatches[1].barrier);  // it writes next to what the first writes
+  CHECK(schedule.dispatches[2].barrier);   // it shares one element with each of the two
 }
 
 TEST_CASE("what writes the step record runs on every lane") {
