@@ -73,8 +73,8 @@ def data_parallel(
     """Make the step of one rank from a whole step whose gradients are sums, not divided by the weight of the batch.
 
     ``check_finite`` asks for a step that changes nothing if a gradient is infinite or NaN. ``summed`` says that the loss is a
-    sum over all elements, and no mean. ``idle`` makes the step of a rank that has no rows in a batch: it takes part in the
-    update alone.
+    sum over all elements, and no mean. ``idle`` makes the step of a rank that has no rows in a batch: it only takes part
+    in the update.
     """
     updates = updates_of(graph)
     clipping = [node for node in graph.nodes if node.phase == "update" and node not in updates]
