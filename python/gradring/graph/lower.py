@@ -1,4 +1,4 @@
-"""Lowering: makes native instructions of nodes. Operands and attributes keep their names; the schema of the op
+"""Lowering: turns nodes into native instructions. Operands and attributes keep their names; the schema of the op
 (``csrc/ops/<op>/op.cc``) says what they mean."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a graph computes, as digests of its results: a rewriting must leave them as they are.
+"""Digests of the results that a graph computes: a rewriting must not change them.
 
 Each value's meaning is the expression that makes it, down to the fields of the batch, the parameters and the fields of
 the step record. Fused operations mean what their parts mean: ``linear[relu]`` is relu of linear, an update inside a

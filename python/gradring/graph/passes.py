@@ -41,7 +41,7 @@ def checked(graph: Graph) -> Graph:
 
 
 def _traced(model: Traceable, inputs: Inputs, **options: Any) -> tuple[Graph, str]:
-    """As ``trace``, of layers that may be a user's."""
+    """Do the same as ``trace``, for layers that may be a user's own."""
     graph, output = trace(model, inputs, **options)
     check_nodes(graph)
     return graph, output

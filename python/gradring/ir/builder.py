@@ -74,7 +74,7 @@ class Builder:
         """The shape of a value."""
         return self._value(name, "shape").shape
 
-    # What a layer of a user's own may get wrong. Whether an op takes its operands is for the op's schema to say.
+    # These are the mistakes that a user's own layer may make. The op's schema says whether the op accepts its operands.
 
     def _value(self, name: Any, what: str) -> Value:
         if not isinstance(name, str):

@@ -151,7 +151,7 @@ class Workers:
             raise
 
     def check(self) -> bool:
-        """Looks for a worker that has ended: restarts it (True), or raises what ended it."""
+        """Look for a worker that has ended. Restart it and return True, or raise the error that ended it."""
         with self._broken_by_errors():
             return self._check()
 
@@ -187,7 +187,7 @@ class Workers:
         return True
 
     def stuck(self, stripe: int, seconds: float) -> None:
-        """Kills a stuck worker and starts another in its place, or raises what it is doing if no restarts are left."""
+        """Kill a stuck worker and start another in its place, or raise an error with its stack if no restarts are left."""
         with self._broken_by_errors():
             why = self._describe_stuck(stripe, seconds)
             if self.restarted >= self._restarts:

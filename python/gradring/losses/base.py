@@ -33,7 +33,7 @@ class Native(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """A function of the model's outputs and the targets, whose mean over the samples a training makes small.
+    """A function of the model's outputs and the targets, whose mean over the samples a training minimizes.
 
     With sample weights the mean is the sum of the weighted losses over the sum of the weights, over all batches of an
     update or of an evaluation. ``reduction="sum"`` adds the losses of all elements, and divides by nothing.

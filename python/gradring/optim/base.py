@@ -169,7 +169,7 @@ class Optimizer:
         return self.kind, self.hyperparameters()
 
     def update(self) -> tuple[str, dict[str, Any], dict[str, str]]:
-        """The op that applies the rule to arrays, its attributes, and the operand that each state of the rule is there.
+        """The op that applies the rule to arrays, its attributes, and the name of the operand for each state of the rule.
 
         >>> from gradring.optim import SGD
         >>> SGD(0.1, momentum=0.9).update()[::2]

@@ -65,7 +65,7 @@ class BaseSession(ABC):
         """Raise the error for parameters of which only a part has been updated: they cannot be saved."""
 
     def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
-        """Take over ``class_weights`` of a checkpoint; they mean nothing where labels do not decide them."""
+        """Take over ``class_weights`` of a checkpoint; they have no effect if labels do not decide them."""
 
     # Gradients that wait for the rest of their group (``accumulate``)
 
@@ -154,7 +154,7 @@ class BaseSession(ABC):
         """Seconds in training so far, by phase."""
 
     def trace(self, on: bool) -> None:  # noqa: B027 (a step of one's own has no instructions)
-        """Whether steps from now on record their instructions and barriers in the trace."""
+        """Set whether later steps record their instructions and barriers in the trace."""
 
     @abstractmethod
     def plan(self) -> Any:
@@ -180,8 +180,9 @@ class BaseSession(ABC):
         return (), ()
 
     def begin(self, start: int, measured: Measured | None = None) -> None:
-        """The next batch is the epoch's number ``start``, and those before it have ``measured`` this. Gradients that wait for
-        an update are those of the last ones before it: with ``start`` 0 they are dropped."""
+        """Continue an epoch at batch number ``start``; ``measured`` has the measurements of the batches before it.
+
+        Gradients that wait for an update belong to the last of these batches; with ``start`` 0 they are dropped."""
         if start == 0:
             self.forget()
         self._first = self._passes() - start
@@ -196,7 +197,7 @@ class BaseSession(ABC):
         return Measured(self.sums, *self._kept()) if self._told is None else self._told[1]
 
     def _heard(self) -> bool:
-        """Whether anybody listens to reports of an epoch: an epoch of a small data set takes less time than making one."""
+        """Whether a callback listens to reports of an epoch: an epoch of a small data set takes less time than making one."""
         return self.listening is None or self.listening()
 
     def tell(self, progress: Progress, done: int, metrics: dict[str, float]) -> None:

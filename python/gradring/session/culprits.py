@@ -1,4 +1,4 @@
-"""Which sample a native fault is about, by the number that the user knows it by, and what is wrong with it."""
+"""Finds the sample that caused a native fault, by the user's number of it, and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def rows_of(bound: Bound, result: Mapping[str, Any], order: Mapping[str, Any]) -
 
 
 def of_a_batch(rows: Rows) -> Rows:
-    """For a batch of many that Python makes, whose samples have no numbers but those of its rows."""
+    """For one of many batches that Python makes: its samples have no other numbers than those of its rows."""
     return replace(rows, called=lambda sample: f"{sample} of that batch")

@@ -105,7 +105,7 @@ class Programs:
         return (self.native if self.replicas is None else self.replicas).flush(rows, rates, weighted)
 
     def trace(self, on: bool) -> None:
-        """Whether steps from now on are recorded in the trace."""
+        """Set whether later steps are recorded in the trace."""
         self.native.trace(on)
         if self.replicas is not None:
             self.replicas.trace(on)

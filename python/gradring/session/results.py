@@ -70,7 +70,7 @@ class Sums:
             self.values[key] = value if so_far else self.values.get(key, 0) + value
 
     def take(self, sums: EpochSums) -> None:
-        """Losses, weights, right answers and samples are these from now on."""
+        """Replace the sums of losses, weights, right answers and samples by these."""
         self.values |= zip(("loss_sum", "loss_weight", "correct", "samples"), sums, strict=False)
 
     @property

@@ -88,7 +88,7 @@ class Network(BaseEstimator):
         raise NotImplementedError
 
     def _weighted(self, y: Array, weight: Array | None) -> Array | None:
-        """The weight of each sample, with what its target says of it."""
+        """The weight of each sample. A subclass may include a factor that depends on the target."""
         return weight
 
     # Training

@@ -120,7 +120,7 @@ def named_sample(source: Any, number: int) -> object:
 
 
 def one_field(source: Any, field: str | int) -> Any:
-    """A source of this field alone; None if the field cannot be told apart."""
+    """A source of this field alone; None if the field cannot be separated from the others."""
     if isinstance(source, Concat):
         found = [one_field(part, field) for part in source.parts]
         return None if any(part is None for part in found) else Concat(found)
