@@ -30,6 +30,7 @@ PEERS = (
     ("torch.nn", "#cc79a7", "triangle", ("torch",)),
     ("torch.compile", "#009e73", "diamond", ("torch.compile",)),
     ("JAX", "#000000", "cross", ("jax", "jax scan")),
+    ("nn-engine-core", "#56b4e9", "plus", ("nn-engine-core",)),
 )
 LOST = "▼"
 PAGES = ("README.md", "docs/performance.md", "docs/collectives.md")
@@ -97,8 +98,8 @@ def sentence() -> str:
     ours, best, theirs = raced(results("step")["rows"][0])
     return (
         "gradring trains neural networks straight from NumPy arrays, natively: a training step of an MLP 64-32-10 takes\n"
-        f"{duration(ours)}, {theirs / ours:.1f} times less than the fastest of PyTorch, JAX and NumPy written by hand "
-        "in the same run\n"
+        f"{duration(ours)}, {theirs / ours:.1f} times less than the fastest of PyTorch, JAX, nn-engine-core and NumPy written "
+        "by hand in the same run\n"
         f"({peer_name(best)}; two cores, `gradring bench step`)."
     )
 
@@ -196,16 +197,16 @@ def shape(kind: str, x: float, y: float, colour: str) -> str:
     if kind in corners:
         points = " ".join(f"{x + dx:.1f},{y + dy}" for dx, dy in corners[kind])
         return f'<polygon points="{points}" fill="{colour}"/>'
-    return (
-        f'<path d="M{x - 4:.1f} {y - 4}L{x + 4:.1f} {y + 4}M{x - 4:.1f} {y + 4}L{x + 4:.1f} {y - 4}" '
-        f'stroke="{colour}" stroke-width="2.5"/>'
-    )
+    strokes = f"M{x - 4:.1f} {y - 4}L{x + 4:.1f} {y + 4}M{x - 4:.1f} {y + 4}L{x + 4:.1f} {y - 4}"
+    if kind == "plus":
+        strokes = f"M{x - r:.1f} {y}H{x + r:.1f}M{x:.1f} {y - r}V{y + r}"
+    return f'<path d="{strokes}" stroke="{colour}" stroke-width="2.5"/>'
 
 
 def chart() -> str:
     """Each peer's time beside gradring's, in a row per race and on a logarithmic axis."""
     rows = step_rows()
-    width, left, right, top, pitch = 760, 250, 24, 66, 34
+    width, left, right, top, pitch = 840, 250, 24, 66, 34
     bottom = top + pitch * len(rows)
     most = max(max(medians(row).values()) / medians(row)["gradring"] for row in rows)
     limit = math.log(most * 1.15)
@@ -279,7 +280,67 @@ def all_reduce_table() -> str:
     return "\n".join(lines)
 
 
+# The race of loaders as the table shows it: the row, what the work is called, and the peers or limits beside it, by the
+# beginnings of their names. A limit gives a percentage, a peer a ratio.
+LOADER_ROWS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "scale64",
+        "60000×784 uint8 → float32, scaled, shuffled, batch 64",
+        (("turboloader", "turboloader"), ("numpy", "NumPy"), ("torch", "DataLoader at its best"), ("spdl", "SPDL")),
+    ),
+    (
+        "scale512",
+        "the same, batch 512",
+        (("turboloader", "turboloader"), ("numpy", "NumPy"), ("torch", "DataLoader at its best"), ("spdl", "SPDL")),
+    ),
+    (
+        "rows",
+        "rows of 3×224×224 uint8, shuffled, batch 64",
+        (("turboloader", "turboloader"), ("ceiling: gather", "a gather")),
+    ),
+    ("warm", "the same from a file, warm", (("turboloader", "turboloader"), ("ceiling: pread", "plain reads"))),
+    ("cold", "the same from a file, cold", (("numpy", "NumPy"), ("ceiling: pread", "plain reads"))),
+    ("augment", "crop, flip, normalize 32×32×3, batch 128", (("torch", "batched PyTorch at its best"),)),
+    ("process2", "worker processes, batches of 2 MiB", (("spdl", "SPDL"), ("torch", "DataLoader at its best"))),
+    ("process8", "the same, 8 MiB", (("spdl", "SPDL"), ("torch", "DataLoader at its best"))),
+    ("process32", "the same, 32 MiB", (("spdl", "SPDL"), ("torch", "DataLoader at its best"))),
+    (
+        "first",
+        "first batch, 2 worker processes, 64 MB of objects",
+        (
+            ("torch samples, 2 forked", "DataLoader, forked"),
+            ("spdl", "SPDL"),
+            ("torch samples, 2 spawned", "DataLoader, spawned"),
+        ),
+    ),
+    ("handoff", "hand-off of a ready batch, median", (("spdl", "SPDL"), ("torch", "DataLoader"))),
+)
+
+
+def loader_table() -> str:
+    """The race of loaders: our loader as it tunes itself, and each peer at its best."""
+    lines = ["| work | gradring | processor time | memory | against | ratio |", "|---|---|---|---|---|---|"]
+    races = {row["key"]: row["medians"] for row in results("loader")["rows"]}
+    for key, work, peers in LOADER_ROWS:
+        medians = races[key]
+        ours = medians["gradring"]
+        cells = f"{work} | {duration(ours['seconds'])}"
+        used = duration(ours["cpu_seconds"]) if "cpu_seconds" in ours else ""
+        memory = f"{ours['memory_bytes'] / 2**20:.0f} MiB" if "memory_bytes" in ours else ""
+        for begin, name in peers:
+            theirs = min(times["seconds"] for contender, times in medians.items() if contender.startswith(begin))
+            against = (
+                f"{100 * theirs / ours['seconds']:.0f} %" if "ceiling" in begin else ratio(theirs / ours["seconds"])
+            )
+            lines.append(f"| {cells} | {used} | {memory} | {name}, {duration(theirs)} | {against} |")
+            cells, used, memory = " | ", "", ""
+    beside = races["slowdown"]["gradring"]
+    lines.append(f"| slowdown of `fit` while the loader keeps up | {100 * beside['slowdown']:.1f} % | | | | |")
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "loader": loader_table,
     "all_reduce": all_reduce_table,
     "sentence": sentence,
     "six rows": small_table,

@@ -34,7 +34,7 @@ def cpu_model() -> str:
 def versions() -> dict[str, str]:
     """Versions of this package, Python and every peer that is installed."""
     found = {"python": platform.python_version()}
-    for name in ("gradring", "numpy", "torch", "jax", "jaxlib", "spdl-core", "grain", "tensorflow-cpu"):
+    for name in ("gradring", "numpy", "torch", "jax", "jaxlib", "spdl-core", "grain", "tensorflow-cpu", "turboloader", "nn-engine-core"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
