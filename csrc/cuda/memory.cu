@@ -29,7 +29,7 @@ DeviceMemory::~DeviceMemory() {
 
 namespace {
 
-Place place_of_byte(const void* data, int device, int* other) {
+Place place_of_byte(const char* who, const void* data, int device, int* other) {
   cudaPointerAttributes found{};
   if (const cudaError_t code = noted("cudaPointerGetAttributes", cudaPointerGetAttributes(&found, data));
       code == cudaErrorInvalidValue) {
@@ -37,7 +37,7 @@ Place place_of_byte(const void* data, int device, int* other) {
     (void)cudaGetLastError();
     return Place::kNoDeviceMemory;
   } else if (code != cudaSuccess) {
-    throw_failure("place_of", code);
+    throw_failure(who, code);
   }
   if (found.type == cudaMemoryTypeHost) return Place::kPinnedHost;
   if (found.type != cudaMemoryTypeDevice && found.type != cudaMemoryTypeManaged) return Place::kNoDeviceMemory;
@@ -50,10 +50,10 @@ Place place_of_byte(const void* data, int device, int* other) {
 
 }  // namespace
 
-Place place_of(const void* data, size_t bytes, int device, int* other) {
-  const Place first = place_of_byte(data, device, other);
+Place place_of(const char* who, const void* data, size_t bytes, int device, int* other) {
+  const Place first = place_of_byte(who, data, device, other);
   if (first != Place::kDevice || bytes <= 1) return first;
-  return place_of_byte(static_cast<const char*>(data) + bytes - 1, device, other);
+  return place_of_byte(who, static_cast<const char*>(data) + bytes - 1, device, other);
 }
 
 }  // namespace gradring::cuda

@@ -33,7 +33,7 @@ class DeviceMemory {
 enum class Place { kDevice, kOtherDevice, kPinnedHost, kNoDeviceMemory };
 
 // Finds out where an array lies: all of it in the memory of this device, or elsewhere. kNoDeviceMemory: in the host's
-// memory, or it was freed. other: receives the number of the other device.
-Place place_of(const void* data, size_t bytes, int device, int* other);
+// memory, or it was freed. other: receives the number of the other device. Throws Error that names `who` if CUDA fails.
+Place place_of(const char* who, const void* data, size_t bytes, int device, int* other);
 
 }  // namespace gradring::cuda

@@ -14,7 +14,7 @@ void check_place(const OpCall& call, const char* name, const void* data, size_t 
   if (bytes == 0) return;
   int other = 0;
   const std::string must = ": must be in the memory of cuda:" + std::to_string(device);
-  switch (cuda::place_of(data, bytes, device, &other)) {
+  switch (cuda::place_of(call.name, data, bytes, device, &other)) {
     case cuda::Place::kDevice: return;
     case cuda::Place::kOtherDevice: refuse(call, name + (" is on cuda:" + std::to_string(other)) + must + "; copy it");
     case cuda::Place::kPinnedHost:

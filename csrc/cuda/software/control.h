@@ -35,6 +35,7 @@ struct Options {
   double patience_seconds = 30;  // how long work may spin before it counts as hung
   bool report_leaks = true;      // report leaks when the process ends
   std::vector<Fault> faults;
+  std::map<std::string, int64_t> microseconds;  // how long a kernel takes by the device's clock; the others take 1
 };
 
 Options options_from_environment();

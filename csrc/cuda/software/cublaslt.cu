@@ -35,8 +35,8 @@ struct Arguments {
   T* workspace;
 };
 
-template <class T>
-__global__ void product_kernel(Arguments<T> g, bool in_halves) {
+template <bool kInHalves, class T>
+__device__ void product(const Arguments<T>& g) {
   for (int64_t at = device::thread_in_grid(); at < g.m * g.n; at += device::threads_in_grid()) {
     const int64_t row = at % g.m, column = at / g.m;
     const auto sum = [&](int64_t begin, int64_t end) {
@@ -48,7 +48,7 @@ __global__ void product_kernel(Arguments<T> g, bool in_halves) {
       return total;
     };
     T value;
-    if (in_halves) {
+    if constexpr (kInHalves) {
       g.workspace[at] = static_cast<T>(sum(0, g.k / 2));
       value = static_cast<T>(sum(g.k / 2, g.k)) + g.workspace[at];
     } else {
@@ -58,6 +58,14 @@ __global__ void product_kernel(Arguments<T> g, bool in_halves) {
     if (g.beta != 0) value += g.beta * g.c[row + column * g.ldd];
     g.d[row + column * g.ldd] = value;
   }
+}
+template <class T>
+__global__ void whole_sums(Arguments<T> g) {
+  product<false>(g);
+}
+template <class T>
+__global__ void sums_in_halves(Arguments<T> g) {
+  product<true>(g);
 }
 
 template <class Object, class... Values>
@@ -141,8 +149,10 @@ int run_as(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, 
   g.d = static_cast<T*>(to);
   g.alpha = *static_cast<const T*>(alpha), g.beta = *static_cast<const T*>(beta),
   g.workspace = static_cast<T*>(workspace);
-  const int code = LAUNCH(product_kernel<T>, dim3(device::element_blocks(g.m * g.n, 1, 2)),
-                          dim3(device::kElementThreads), 0, static_cast<cudaStream_t>(stream), g, algorithm == 1);
+  const dim3 blocks(device::element_blocks(g.m * g.n, 1, 2)), threads(device::kElementThreads);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  const int code = algorithm == 1 ? LAUNCH(sums_in_halves<T>, blocks, threads, 0, queue, g)
+                                  : LAUNCH(whole_sums<T>, blocks, threads, 0, queue, g);
   return code == 0 ? lt::kSuccess : lt::kExecutionFailed;
 }
 

@@ -212,6 +212,7 @@ CUstream_st* stream_of(cudaStream_t handle) {
     if (own == nullptr || std::find(device.streams.begin(), device.streams.end(), own) == device.streams.end()) {
       own = new CUstream_st;
       own->device = thread.device;
+      own->per_thread = true;
       device.streams.push_back(own);
     }
     return own;

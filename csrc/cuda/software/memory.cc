@@ -142,10 +142,7 @@ std::string leaks() {
   say(pinned, "pinned allocations");
   say(registered, "registered ranges");
   say(imported, "imported allocations");
-  for (const CUstream_st* each : s.streams) streams += !each->legacy;
-  for (const auto& [number, own] : host_thread().streams) {
-    streams -= std::find(s.streams.begin(), s.streams.end(), own) != s.streams.end();
-  }
+  for (const CUstream_st* each : s.streams) streams += !each->legacy && !each->per_thread;
   say(streams, "streams");
   say(s.events.size(), "events");
   say(s.graphs.size(), "graphs");

@@ -60,11 +60,13 @@ bool execute(const OperationRef& operation) {
   if (done) announce_before(&op.edge);
   take_identity(caller);
   if (!done) return false;
+  const auto known = device.options.microseconds.find(op.work.name);
+  device.finished += known == device.options.microseconds.end() ? 1 : known->second;
+  op.finished_at = device.finished;
   op.grid.reset();
   op.work = {};
   op.done = true;
   op.after.clear();
-  op.finished_at = ++device.finished;
   std::erase(device.pending, operation);
   return true;
 }

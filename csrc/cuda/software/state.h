@@ -62,7 +62,7 @@ struct Operation {
   std::vector<Ref<Operation>> after;
   std::unique_ptr<Grid> grid;
   bool begun = false, done = false;
-  int64_t finished_at = 0;  // the device's clock (its count of operations) at the end
+  int64_t finished_at = 0;  // the device's clock at the end, in microseconds
   void* identity = nullptr;
   char edge = 0;  // the address at which its end is announced
   ~Operation();
@@ -108,7 +108,7 @@ struct State {
   std::map<const void*, int> dynamic_shared;
   std::map<std::string, int> calls;
   cudaError_t sticky = cudaSuccess;
-  int64_t finished = 0;
+  int64_t finished = 0;  // the device's clock
 };
 State& state();
 
@@ -133,6 +133,7 @@ struct CUstream_st {
   int device = 0;
   bool blocking = true;  // ordered with the legacy stream
   bool legacy = false;
+  bool per_thread = false;  // a thread's default stream, which nobody destroys
   int priority = 0;
   gradring::software::OperationRef tail;
   gradring::software::CaptureRef capture;

@@ -174,7 +174,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return note(state().sticky);
 }
 
-// The device's clock counts operations, one microsecond each.
+// By the device's clock, each operation takes one microsecond if the options do not say otherwise.
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   GRADRING_ENTER("cudaEventElapsedTime");
   if (!exists(start) || !exists(end) || !start->timing || !end->timing) return note(cudaErrorInvalidResourceHandle);

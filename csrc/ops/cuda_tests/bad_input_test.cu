@@ -19,6 +19,7 @@
 using namespace gradring;
 using namespace gradring::cuda;
 using gradring::testing::DeviceArray;
+using gradring::testing::in_every_schedule;
 
 namespace {
 
@@ -63,83 +64,87 @@ __global__ void nothing() {}
 }  // namespace
 
 TEST_CASE("an operand that is not in the device's memory is named, with the place where it is") {
-  register_all_cuda_kernels();
-  software::Options options;
-  options.devices = 2;
-  software::restart(options);
-  const Arrays arrays;
-  float host[8] = {};
-  void *pinned = nullptr, *other = nullptr, *freed = nullptr;
-  REQUIRE(cudaMallocHost(&pinned, 64) == cudaSuccess);
-  REQUIRE(cudaMalloc(&freed, 64) == cudaSuccess);
-  REQUIRE(cudaFree(freed) == cudaSuccess);
-  REQUIRE(cudaSetDevice(1) == cudaSuccess);
-  REQUIRE(cudaMalloc(&other, 64) == cudaSuccess);
-  REQUIRE(cudaSetDevice(0) == cudaSuccess);
-  const auto with = [&](void* b) {
-    Add add(arrays.a.data(), b, arrays.y.data());
-    return error_of([&] { (void)prepare_cuda_call(add.call, 0); });
-  };
-  CHECK(with(arrays.b.data()) == "");
-  CHECK(holds(with(host), "[add] b is in the host's memory"));
-  CHECK(holds(with(host), "must be in the memory of cuda:0"));
-  CHECK(holds(with(pinned), "[add] b is in the host's pinned memory"));
-  CHECK(holds(with(other), "[add] b is on cuda:1"));
-  CHECK(holds(with(freed), "[add] b is in the host's memory, was freed"));
-  CHECK(holds(with(reinterpret_cast<char*>(arrays.b.data()) + 2),
-              "[add] b begins at an address that is no multiple of 4"));
-  CHECK(holds(with(arrays.b.data() + 4), "ends outside its memory"));
-  REQUIRE(cudaFreeHost(pinned) == cudaSuccess);
-  REQUIRE(cudaFree(other) == cudaSuccess);
-  check_usable();
+  in_every_schedule([](software::Options options) {
+    register_all_cuda_kernels();
+    options.devices = 2;
+    software::restart(options);
+    const Arrays arrays;
+    float host[8] = {};
+    void *pinned = nullptr, *other = nullptr, *freed = nullptr;
+    REQUIRE(cudaMallocHost(&pinned, 64) == cudaSuccess);
+    REQUIRE(cudaMalloc(&freed, 64) == cudaSuccess);
+    REQUIRE(cudaFree(freed) == cudaSuccess);
+    REQUIRE(cudaSetDevice(1) == cudaSuccess);
+    REQUIRE(cudaMalloc(&other, 64) == cudaSuccess);
+    REQUIRE(cudaSetDevice(0) == cudaSuccess);
+    const auto with = [&](void* b) {
+      Add add(arrays.a.data(), b, arrays.y.data());
+      return error_of([&] { (void)prepare_cuda_call(add.call, 0); });
+    };
+    CHECK(with(arrays.b.data()) == "");
+    CHECK(holds(with(host), "[add] b is in the host's memory"));
+    CHECK(holds(with(host), "must be in the memory of cuda:0"));
+    CHECK(holds(with(pinned), "[add] b is in the host's pinned memory"));
+    CHECK(holds(with(other), "[add] b is on cuda:1"));
+    CHECK(holds(with(freed), "[add] b is in the host's memory, was freed"));
+    CHECK(holds(with(reinterpret_cast<char*>(arrays.b.data()) + 2),
+                "[add] b begins at an address that is no multiple of 4"));
+    CHECK(holds(with(arrays.b.data() + 4), "ends outside its memory"));
+    REQUIRE(cudaFreeHost(pinned) == cudaSuccess);
+    REQUIRE(cudaFree(other) == cudaSuccess);
+    check_usable();
+  });
 }
 
 TEST_CASE("a dtype that does not fit, and a call without a kernel, are refused by name") {
-  software::restart({});
-  const Arrays arrays;
-  Add add(arrays.a.data(), arrays.b.data(), arrays.y.data());
-  add.tensors[1].dtype = Dtype::kFloat64;
-  CHECK(holds(error_of([&] { (void)prepare_cuda_call(add.call, 0); }), "[add] a is float32, b is float64"));
-  add.tensors[1].dtype = Dtype::kFloat32;
-  const CudaKernel* kernel = cuda_kernel(*add.call.op);
-  remove_cuda_kernel(*add.call.op);
-  const std::string text = error_of([&] { (void)prepare_cuda_call(add.call, 0); });
-  register_cuda_kernels({kernel, 1});
-  CHECK(holds(text, "[add] has no CUDA kernel"));
-  CHECK(holds(text, "a float32(7,)"));
-  check_usable();
+  in_every_schedule([](const software::Options&) {
+    const Arrays arrays;
+    Add add(arrays.a.data(), arrays.b.data(), arrays.y.data());
+    add.tensors[1].dtype = Dtype::kFloat64;
+    CHECK(holds(error_of([&] { (void)prepare_cuda_call(add.call, 0); }), "[add] a is float32, b is float64"));
+    add.tensors[1].dtype = Dtype::kFloat32;
+    const CudaKernel* kernel = cuda_kernel(*add.call.op);
+    remove_cuda_kernel(*add.call.op);
+    const std::string text = error_of([&] { (void)prepare_cuda_call(add.call, 0); });
+    register_cuda_kernels({kernel, 1});
+    CHECK(holds(text, "[add] has no CUDA kernel"));
+    CHECK(holds(text, "a float32(7,)"));
+    check_usable();
+  });
 }
 
 TEST_CASE("a lack of memory names the bytes that are wanted and those that are free, and all is usable afterwards") {
-  software::Options options;
-  options.memory = 1 << 20;
-  software::restart(options);
-  {
-    const DeviceMemory first("a model", 1 << 19);
-    const std::string text = error_of([] { const DeviceMemory second("a batch", (1 << 19) + 4096); });
-    CHECK(holds(text, "[a batch] cudaMalloc: out of memory"));
-    CHECK(holds(text, std::to_string((1 << 19) + 4096) + " bytes are wanted"));
-    CHECK(holds(text, " of 1048576 are free"));
-    check_usable();
-  }
-  CHECK(software::leaks() == "");
-  const DeviceMemory whole("a batch", 1 << 19);
-  CHECK(whole.data() != nullptr);
+  in_every_schedule([](software::Options options) {
+    options.memory = 1 << 20;
+    software::restart(options);
+    {
+      const DeviceMemory first("a model", 1 << 19);
+      const std::string text = error_of([] { const DeviceMemory second("a batch", (1 << 19) + 4096); });
+      CHECK(holds(text, "[a batch] cudaMalloc: out of memory"));
+      CHECK(holds(text, std::to_string((1 << 19) + 4096) + " bytes are wanted"));
+      CHECK(holds(text, " of 1048576 are free"));
+      check_usable();
+    }
+    CHECK(software::leaks() == "");
+    const DeviceMemory whole("a batch", 1 << 19);
+    CHECK(whole.data() != nullptr);
+  });
 }
 
 TEST_CASE("a launch beyond a block's limits is named, and the device is usable afterwards") {
-  software::restart({});
-  int code = LAUNCH(nothing, dim3(1), dim3(2048), 0, nullptr);
-  REQUIRE(code != 0);
-  CHECK(holds(describe_failure(code), "cudaLaunchKernel: invalid configuration argument"));
-  code = LAUNCH(nothing, dim3(1), dim3(32), size_t{1} << 20, nullptr);
-  REQUIRE(code != 0);
-  CHECK(holds(describe_failure(code), "cudaLaunchKernel: invalid argument"));
-  CHECK(!holds(describe_failure(code), "lost"));
-  code = device::allow_shared(nothing, size_t{1} << 20);
-  REQUIRE(code != 0);
-  CHECK(holds(describe_failure(code), "cudaFuncSetAttribute"));
-  check_usable();
+  in_every_schedule([](const software::Options&) {
+    int code = LAUNCH(nothing, dim3(1), dim3(2048), 0, nullptr);
+    REQUIRE(code != 0);
+    CHECK(holds(describe_failure(code), "cudaLaunchKernel: invalid configuration argument"));
+    code = LAUNCH(nothing, dim3(1), dim3(32), size_t{1} << 20, nullptr);
+    REQUIRE(code != 0);
+    CHECK(holds(describe_failure(code), "cudaLaunchKernel: invalid argument"));
+    CHECK(!holds(describe_failure(code), "lost"));
+    code = device::allow_shared(nothing, size_t{1} << 20);
+    REQUIRE(code != 0);
+    CHECK(holds(describe_failure(code), "cudaFuncSetAttribute"));
+    check_usable();
+  });
 }
 
 TEST_CASE("without a driver, with an old one, or without such a device, the call and the reason are named") {
@@ -159,15 +164,16 @@ TEST_CASE("without a driver, with an old one, or without such a device, the call
 }
 
 TEST_CASE("a process that is forked after CUDA was used hears so, and its parent is not hurt") {
-  software::restart({});
-  check_usable();
-  const software::Outcome outcome = software::run_forked([] {
-    const std::string text = error_of([] { const DeviceMemory memory("a batch", 64); });
-    std::printf("%s\n", text.c_str());
-    return holds(text, "[a batch] cudaMalloc") && holds(text, "forked") ? 0 : 1;
+  in_every_schedule([](const software::Options&) {
+    check_usable();
+    const software::Outcome outcome = software::run_forked([] {
+      const std::string text = error_of([] { const DeviceMemory memory("a batch", 64); });
+      std::printf("%s\n", text.c_str());
+      return holds(text, "[a batch] cudaMalloc") && holds(text, "forked") ? 0 : 1;
+    });
+    INFO(outcome.said);
+    CHECK(outcome.status == 0);
+    check_usable();
   });
-  INFO(outcome.said);
-  CHECK(outcome.status == 0);
-  check_usable();
 }
 #endif

@@ -18,16 +18,18 @@ using gradring::testing::DeviceArray;
 
 namespace {
 
-// `path` returns "" if it succeeded, and a text that says what failed otherwise. It runs in a new process for each failure.
+// `path` returns "" if it succeeded, and a text that says what failed otherwise. It runs in a new process for each failure, and in
+// one schedule after the other.
 void sweep(const std::function<std::string()>& path) {
+  testing::in_every_schedule([&](const software::Options&) { REQUIRE(path() == ""); });
   software::restart({});
   REQUIRE(path() == "");
-  REQUIRE(software::leaks() == "");
-  int tried = 0;
+  const std::vector<software::Options> schedules = software::every_schedule();
+  size_t tried = 0;
   for (const auto& [call, count] : software::calls()) {
     if (call == "run") continue;  // these are operations on the device: the next call reports their failure
     for (int number = 1; number <= count; ++number) {
-      software::Options options;
+      software::Options options = schedules[tried++ % schedules.size()];
       options.faults = {{call, number, cudaErrorNotPermitted}};
       const software::Outcome outcome = software::run_apart(options, [&] {
         const std::string said = path();
@@ -35,8 +37,7 @@ void sweep(const std::function<std::string()>& path) {
         std::printf("%s\n", said.c_str());
         return again.empty() ? 0 : 1;
       });
-      INFO(call, " ", number, " of ", count, ": ", outcome.said);
-      ++tried;
+      INFO(software::name(options), " ", call, " ", number, " of ", count, ": ", outcome.said);
       // A failed call of cudaFree leaves memory behind, and is no error of the path.
       const bool frees = call == "cudaFree" || call == "cudaEventDestroy";
       if (!frees) CHECK(outcome.status == 0);

@@ -4,14 +4,19 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "cuda/device.h"
 #include "cuda/software/tests/device_array.h"
+#include "ops/cuda_run.h"
 #include "ops/products_cuda.h"
+#include "ops/register_cuda.h"
 
 using namespace gradring;
 using namespace gradring::cuda;
 using gradring::testing::DeviceArray;
+using gradring::testing::in_every_schedule;
 
 namespace {
 
@@ -44,56 +49,124 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
 }  // namespace
 
 TEST_CASE("a record of algorithms gives the same bits, and without it another algorithm may run") {
-  software::restart({});
-  const Matrices m;
-  const Products large(software_cublaslt(), "one", 4096), small(software_cublaslt(), "one", 0);
-  const std::vector<float> first = m.run(large), other = m.run(small);
-  CHECK(!same(first, other));  // another workspace gives another algorithm, and so other bits
-  REQUIRE(small.record().size() == 1);
-  Products again(software_cublaslt(), "one", 4096);
-  REQUIRE(again.restore(small.origin(), small.record()));
-  CHECK(same(m.run(again), other));
+  in_every_schedule([](const software::Options&) {
+    const Matrices m;
+    const Products large(software_cublaslt(), "one", 4096), small(software_cublaslt(), "one", 0);
+    const std::vector<float> first = m.run(large), other = m.run(small);
+    CHECK(!same(first, other));  // another workspace gives another algorithm, and so other bits
+    REQUIRE(small.record().size() == 1);
+    Products again(software_cublaslt(), "one", 4096);
+    REQUIRE(again.restore(small.origin(), small.record()));
+    CHECK(same(m.run(again), other));
+  });
 }
 
 TEST_CASE("a record of another device or library, or one that needs more memory, is refused") {
-  software::restart({});
-  const Matrices m;
-  const Products source(software_cublaslt(), "one", 4096);
-  (void)m.run(source);
-  Products another(software_cublaslt(), "two", 4096), tight(software_cublaslt(), "one", 16);
-  CHECK(!another.restore(source.origin(), source.record()));
-  CHECK(!tight.restore(source.origin(), source.record()));
-  ProductsOrigin older = source.origin();
-  older.library -= 1;
-  Products same_device(software_cublaslt(), "one", 4096);
-  CHECK(!same_device.restore(older, source.record()));
-  CHECK(same_device.record().empty());
+  in_every_schedule([](const software::Options&) {
+    const Matrices m;
+    const Products source(software_cublaslt(), "one", 4096);
+    (void)m.run(source);
+    Products another(software_cublaslt(), "two", 4096), tight(software_cublaslt(), "one", 16);
+    CHECK(!another.restore(source.origin(), source.record()));
+    CHECK(!tight.restore(source.origin(), source.record()));
+    ProductsOrigin older = source.origin();
+    older.library -= 1;
+    Products same_device(software_cublaslt(), "one", 4096);
+    CHECK(!same_device.restore(older, source.record()));
+    CHECK(same_device.record().empty());
+  });
 }
 
-TEST_CASE("timing chooses one of the algorithms, and later calls use it") {
-  software::restart({});
-  const Matrices m;
-  Products products(software_cublaslt(), "one", 4096);
-  REQUIRE(products.tune(kProduct, m.a.data(), m.b.data(), m.c.data(), {.processors = 2}, m.workspace.data()) == 0);
-  REQUIRE(products.record().size() == 1);
-  Products again(software_cublaslt(), "one", 4096);
-  REQUIRE(again.restore(products.origin(), products.record()));
-  CHECK(same(m.run(again), m.run(products)));
+TEST_CASE("timing chooses the fastest algorithm, and later calls use it") {
+  struct Case {
+    const char* slow;
+    uint64_t chosen;
+  };
+  for (const Case& each : {Case{"whole_sums<T>", 1}, Case{"sums_in_halves<T>", 0}}) {
+    in_every_schedule([&](software::Options options) {
+      INFO(each.slow);
+      options.microseconds = {{each.slow, 50}};
+      software::restart(options);
+      const Matrices m;
+      Products products(software_cublaslt(), "one", 4096);
+      REQUIRE(products.tune(kProduct, m.a.data(), m.b.data(), m.c.data(), {.processors = 2}, m.workspace.data()) == 0);
+      REQUIRE(products.record().size() == 1);
+      CHECK(products.record()[0].algorithm.data[0] == each.chosen);
+      Products again(software_cublaslt(), "one", 4096);
+      REQUIRE(again.restore(products.origin(), products.record()));
+      CHECK(same(m.run(again), m.run(products)));
+    });
+  }
+}
+
+TEST_CASE("an op uses the algorithm that an earlier run has recorded, and its captured call keeps it") {
+  register_all_cuda_kernels();
+  in_every_schedule([](const software::Options&) {
+    const Matrices m;
+    int64_t a_shape[] = {5, 33}, b_shape[] = {33, 7}, c_shape[] = {5, 7};
+    int64_t a_strides[] = {132, 4}, b_strides[] = {28, 4}, c_strides[] = {28, 4};
+    const Tensor tensors[] = {{m.a.data(), a_shape, a_strides, 2, Dtype::kFloat32},
+                              {m.b.data(), b_shape, b_strides, 2, Dtype::kFloat32},
+                              {m.c.data(), c_shape, c_strides, 2, Dtype::kFloat32}};
+    OpCall call;
+    call.op = find_schema("matmul"), call.name = "matmul", call.tensors = tensors;
+    std::vector<AttributeValue> attributes;
+    for (const Attribute& each : call.op->attributes) attributes.push_back(each.otherwise);
+    call.attributes = attributes.data();
+    const auto run = [&](const Products& products, bool captured) {
+      const DeviceArray<unsigned char> scratch(std::vector<unsigned char>(4096), 0);
+      cudaStream_t stream = nullptr;
+      REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+      REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+      const CudaQueue queue{.stream = stream, .processors = 2, .scratch = scratch.data(), .products = &products};
+      CHECK(cuda_scratch_bytes(call, queue) <= 4096);
+      if (!captured) {
+        run_cuda_call(prepare_cuda_call(call, 0), call, queue);
+      } else {
+        const CudaRun prepared = prepare_cuda_call(call, 0);
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t runs = nullptr;
+        REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+        run_cuda_call(prepared, call, queue);
+        REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+        REQUIRE(cudaGraphInstantiate(&runs, graph, 0) == cudaSuccess);
+        REQUIRE(cudaGraphLaunch(runs, stream) == cudaSuccess);
+        REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+        REQUIRE(cudaGraphExecDestroy(runs) == cudaSuccess);
+        REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
+      }
+      REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+      REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
+      return m.c.read();
+    };
+    const Products first(software_cublaslt(), "a card", 0), unrecorded(software_cublaslt(), "a card", 4096);
+    const std::vector<float> want = run(first, false);
+    ProductsOrigin origin;
+    std::vector<RecordedAlgorithm> choices;
+    REQUIRE(read_choices(choices_text(first.origin(), first.record()), &origin, &choices));
+    for (const bool captured : {false, true}) {
+      Products resumed(software_cublaslt(), "a card", 4096);
+      REQUIRE(resumed.restore(origin, choices));
+      CHECK(same(run(resumed, captured), want));
+      CHECK(!same(run(unrecorded, captured), want));
+    }
+  });
 }
 
 TEST_CASE("a record goes through text and back, and gives the same bits") {
-  software::restart({});
-  const Matrices m;
-  const Products source(software_cublaslt(), "a card", 0);
-  const std::vector<float> want = m.run(source);
-  const std::string text = choices_text(source.origin(), source.record());
-  ProductsOrigin origin;
-  std::vector<RecordedAlgorithm> choices;
-  REQUIRE(read_choices(text, &origin, &choices));
-  CHECK(choices_text(origin, choices) == text);
-  Products again(software_cublaslt(), "a card", 4096);
-  REQUIRE(again.restore(origin, choices));
-  CHECK(same(m.run(again), want));
+  in_every_schedule([](const software::Options&) {
+    const Matrices m;
+    const Products source(software_cublaslt(), "a card", 0);
+    const std::vector<float> want = m.run(source);
+    const std::string text = choices_text(source.origin(), source.record());
+    ProductsOrigin origin;
+    std::vector<RecordedAlgorithm> choices;
+    REQUIRE(read_choices(text, &origin, &choices));
+    CHECK(choices_text(origin, choices) == text);
+    Products again(software_cublaslt(), "a card", 4096);
+    REQUIRE(again.restore(origin, choices));
+    CHECK(same(m.run(again), want));
+  });
 }
 
 TEST_CASE("a text that was cut or changed is refused, or names algorithms that the library refuses") {
@@ -130,14 +203,15 @@ TEST_CASE("a text that was cut or changed is refused, or names algorithms that t
 }
 
 TEST_CASE("a library without a symbol, and a product that does not fit, are named") {
-  software::restart({});
-  CublasLt table;
-  CHECK(std::strcmp(load_cublaslt(nullptr, &table), "cublasLtGetVersion") == 0);
-  const Products products(software_cublaslt(), "one", 0);
-  const Matrices m;
-  CudaProduct wrong = kProduct;
-  wrong.ldb = 3;
-  CHECK(products.run(wrong, m.a.data(), m.b.data(), m.c.data(), false, {}, nullptr) ==
-        kLibraryError + lt::kInvalidValue);
+  in_every_schedule([](const software::Options&) {
+    CublasLt table;
+    CHECK(std::strcmp(load_cublaslt(nullptr, &table), "cublasLtGetVersion") == 0);
+    const Products products(software_cublaslt(), "one", 0);
+    const Matrices m;
+    CudaProduct wrong = kProduct;
+    wrong.ldb = 3;
+    CHECK(products.run(wrong, m.a.data(), m.b.data(), m.c.data(), false, {}, nullptr) ==
+          kLibraryError + lt::kInvalidValue);
+  });
 }
 #endif

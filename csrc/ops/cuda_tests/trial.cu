@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <memory>
 
 #include "cuda/device.h"
@@ -204,9 +205,8 @@ Results on_device(const Trial& trial, Attempt* attempt = nullptr) {
   }
   Prepared p;
   prepare(trial, false, data, step, &p);
-  const CudaRun run = prepare_cuda_call(p.call, 0);
   CudaQueue queue;
-  queue.processors = 2;
+  queue.processors = trial.processors;
 #ifdef GRADRING_SOFTWARE_DEVICE
   const cuda::Products products(cuda::software_cublaslt(), "software", 4096);
   queue.products = &products;
@@ -222,7 +222,7 @@ Results on_device(const Trial& trial, Attempt* attempt = nullptr) {
   if (attempt) {
     attempt->before = software::calls();
     try {
-      run_cuda_call(run, p.call, queue);
+      run_cuda_call(prepare_cuda_call(p.call, 0), p.call, queue);
     } catch (const Error& error) {
       attempt->failure = error.what();
     }
@@ -231,7 +231,7 @@ Results on_device(const Trial& trial, Attempt* attempt = nullptr) {
     if (ended != 0 && attempt->failure.empty()) attempt->failure = cuda::describe_failure(ended);
     return results;
   }
-  run_cuda_call(run, p.call, queue);
+  run_cuda_call(prepare_cuda_call(p.call, 0), p.call, queue);
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   results.arrays.resize(start.size());
   for (size_t i = 0; i < arrays.size(); ++i) {
@@ -429,6 +429,7 @@ void Trial::spoil(Random& random, const char* operand) {
 
 void Trial::complete(Random& random) {
   const bool aligned = chance(random, 2);
+  processors = chance(random, 2) ? 1 : 2;
   for (size_t i = 0; i < operands.size(); ++i) {
     const Operand& operand = op->operands[i];
     Given& given = operands[i];
@@ -490,11 +491,12 @@ std::string Trial::text() const {
   return text;
 }
 
-void check(Random& random, Trial trial) {
+void check(Random& random, Trial trial, int turn) {
   const bool widened = trial.compare == Compare::kDouble;
   Results first;
   bool begun = false;
-  for (const software::Options& options : software::every_schedule(1)) {
+  for (const software::Options& options : software::schedules_of(turn)) {
+    INFO(software::name(options));
     software::restart(options);
     {
       Results results = on_device(trial);
@@ -550,16 +552,18 @@ void check_failures(const Trial& trial) {
   Attempt well;
   (void)on_device(trial, &well);
   REQUIRE(well.failure == "");
+  const std::vector<software::Options> schedules = software::every_schedule();
+  size_t tried = 0;
   for (const auto& [call, count] : well.after) {
     const auto found = well.before.find(call);
     for (int number = (found == well.before.end() ? 0 : found->second) + 1; number <= count; ++number) {
       const int code = call == "run"                         ? int{cudaErrorIllegalAddress}
                        : call.compare(0, 8, "cublasLt") == 0 ? cuda::lt::kExecutionFailed
                                                              : int{cudaErrorLaunchOutOfResources};
-      software::Options options;
+      software::Options options = schedules[tried++ % schedules.size()];
       options.faults = {{call, number, code}};
       const software::Outcome outcome = software::run_apart(options, [&] { return try_failure(trial, call); });
-      INFO(trial.text(), " ", call, " ", number, " of ", count, ": ", outcome.said);
+      INFO(trial.text(), " ", software::name(options), " ", call, " ", number, " of ", count, ": ", outcome.said);
       CHECK(outcome.status == 0);
     }
   }
@@ -570,11 +574,11 @@ int64_t edge(Random& random, int64_t most) {
   const int64_t edges[] = {0,   1,   2,   3,    4,    5,    7,    8,    9,    15,   16,  17,
                            31,  32,  33,  63,   64,   65,   127,  128,  129,  255,  256, 257,
                            511, 512, 513, 1023, 1024, 1025, 2047, 2049, 4095, 4096, 4097};
-  for (;;) {
-    const int64_t value =
-        chance(random, 3) ? between(random, 0, most) : edges[between(random, 0, std::size(edges) - 1)];
-    if (value <= most) return value;
-  }
+  static std::map<int64_t, size_t> next;  // by `most`: which edge is next
+  if (chance(random, 3)) return between(random, 0, most);
+  size_t& at = next[most];
+  while (edges[at % std::size(edges)] > most) ++at;
+  return edges[at++ % std::size(edges)];
 }
 
 int shapes() {

@@ -53,6 +53,7 @@ struct Trial {
   std::vector<bool> wanted;  // results
   std::vector<int> lies_on;  // the operand whose memory a result shares, or -1
   std::vector<int> offsets;  // how many bytes after a 16-byte boundary each operand begins
+  int processors = 2;        // of the device: they decide the number of blocks
 
   Trial(const char* name, Dtype real);
 
@@ -80,15 +81,17 @@ struct Trial {
   std::string text() const;
 };
 
-// Runs the trial in every schedule and compares. It also runs it with a record that has a fault: then nothing may
-// change.
-void check(Random& random, Trial trial);
+// Runs trial number `turn` of an op in eager, lazy and a seeded schedule, each with another order of blocks and threads; over the
+// turns, ten seeds take part. The results must be the same. It also runs it with a record that has a fault: then nothing
+// may change.
+void check(Random& random, Trial trial, int turn);
 
-// Makes each CUDA call that the op makes fail once, and each kernel that it runs: the error must name the op and the call, nothing
-// may stay allocated, and the device must be usable afterwards, or the error must say that it is lost.
+// Makes each CUDA call that preparing and running the op makes fail once, and each kernel that it runs, in one schedule after the
+// other: the error must name the op and the call, nothing may stay allocated, and the device must be usable afterwards, or the
+// error must say that it is lost.
 void check_failures(const Trial& trial);
 
-// Returns a random extent up to `most`, often at an edge of vectors, warps, tiles or blocks.
+// Returns a random extent up to `most`. Two of three are at an edge of vectors, warps, tiles or blocks: each edge in its turn.
 int64_t edge(Random& random, int64_t most);
 
 // How many random shapes each op is tried with: GRADRING_CUDA_SHAPES, or by default a few.

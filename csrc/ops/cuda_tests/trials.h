@@ -1,22 +1,36 @@
-// Functions that make trials of ops, with random shapes, options and odd values. Each function makes a trial of one op.
+// Functions that make trials of ops, with random shapes, options and odd values. Each function makes a trial of one op. Include
+// this file after cuda/device.h.
 #pragma once
 
 #include <initializer_list>
+#include <iterator>
 #include <vector>
 
 #include "ops/cuda_tests/trial.h"
 
 namespace gradring::testing {
 
-inline std::vector<int64_t> some_shape(Random& random, int64_t most = 3000) {
-  std::vector<int64_t> shape{edge(random, most)};
-  if (chance(random, 3)) shape = {between(random, 0, 5), edge(random, most / 5)};
-  return shape;
+// Flat arrays: some are so long that each thread of a small device takes several vectors at once.
+inline std::vector<int64_t> some_shape(Random& random) {
+  if (chance(random, 12)) {
+    const int64_t passes[] = {8192, 16384, 24576, 32768, 49152, 65536};
+    return {passes[between(random, 0, std::size(passes) - 1)] + between(random, -5, 5)};
+  }
+  if (chance(random, 3)) return {between(random, 0, 5), edge(random, 600)};
+  return {edge(random, 3000)};
 }
 // A random shape of rows and columns; some have more columns than a warp handles.
 inline std::vector<int64_t> matrix(Random& random) {
   if (chance(random, 4)) return {between(random, 0, 5), edge(random, 5000)};
   return {edge(random, 70), edge(random, 140)};
+}
+// The same for kernels that keep a row in shared memory: some rows are at the edge of more threads per block, or of rows too long to
+// be kept, float32's or float64's.
+inline std::vector<int64_t> cached_matrix(Random& random) {
+  if (!chance(random, 10)) return matrix(random);
+  const int64_t limit = static_cast<int64_t>(device::kCachedBytes) - 16;
+  const int64_t edges[] = {12288, limit / 8, limit / 8 + 1, 16384, 16385, limit / 4, limit / 4 + 1};
+  return {between(random, 1, 2), edges[between(random, 0, std::size(edges) - 1)]};
 }
 
 inline void want_some(Random& random, Trial& t, std::initializer_list<const char*> results) {

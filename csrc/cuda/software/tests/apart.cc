@@ -63,6 +63,12 @@ std::vector<Options> every_schedule(int seeds) {
   return all;
 }
 
+std::vector<Options> schedules_of(int turn) {
+  std::vector<Options> all = every_schedule();
+  if (turn == 0) return all;
+  return {all[0], all[1], all[2 + static_cast<size_t>(turn - 1) % (all.size() - 2)]};
+}
+
 std::string name(const Options& options) {
   if (options.schedule == Schedule::kEager) return "eager";
   if (options.schedule == Schedule::kLazy) return "lazy";

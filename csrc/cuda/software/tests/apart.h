@@ -20,7 +20,9 @@ Outcome run_apart(const Options& options, const std::function<int()>& program);
 Outcome run_forked(const std::function<int()>& program);
 
 // Returns the eager and the lazy schedule, and `seeds` random ones, each with another order of blocks and threads.
-std::vector<Options> every_schedule(int seeds);
+std::vector<Options> every_schedule(int seeds = 10);
+// Returns those of one trial among many: eager, lazy, and one of ten seeds, in turn. The first trial has all ten.
+std::vector<Options> schedules_of(int turn);
 std::string name(const Options& options);
 
 }  // namespace gradring::software
