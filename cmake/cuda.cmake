@@ -112,7 +112,8 @@ function(gradring_cuda_sources target)
 endfunction()
 
 # gradring_cuda_ops(folders...): <folder>/<folder>_cuda.cu of csrc/ops go into _cuda, with a generated function that registers
-# them all; their tests go into cuda_ops_tests, which runs on the software device or a card.
+# them all; their tests go into cuda_ops_tests, and their measurements into cuda_ops_bench. Both run on the software device or a
+# card.
 function(gradring_cuda_ops)
   foreach(name IN LISTS ARGN)
     list(APPEND sources ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cuda.cu)
@@ -131,8 +132,12 @@ function(gradring_cuda_ops)
       target_sources(cuda_ops_tests PRIVATE ${CMAKE_SOURCE_DIR}/csrc/cuda/software/tests/apart.cc)
     endif()
     gradring_cuda_sources(cuda_ops_tests ${tests})
+    add_executable(cuda_ops_bench EXCLUDE_FROM_ALL)
+    gradring_cuda_sources(cuda_ops_bench ${CMAKE_CURRENT_SOURCE_DIR}/cuda_bench/cuda_bench.cu)
     get_property(rooms GLOBAL PROPERTY GRADRING_ROOMS)  # so far: those that ops may know
-    target_link_libraries(cuda_ops_tests PRIVATE gradring_options gradring_cuda ${rooms} ${CMAKE_DL_LIBS})
+    foreach(program cuda_ops_tests cuda_ops_bench)
+      target_link_libraries(${program} PRIVATE gradring_options gradring_cuda ${rooms} ${CMAKE_DL_LIBS})
+    endforeach()
     add_test(NAME cuda_ops_tests COMMAND cuda_ops_tests)
   endif()
 endfunction()
