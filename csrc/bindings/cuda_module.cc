@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cuda/devices.h"
+#include "cuda/pinning.h"
 #include "ops/cuda_kernels.h"
 #include "ops/register_cuda.h"
 
@@ -62,6 +63,7 @@ py::list kernels() {
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "CUDA devices, and kernels for the ops of gradring._core. Imports without a driver.";
   gradring::register_all_cuda_kernels();
+  gradring::cuda::offer_host_pinner();
   m.def("kernels", &gradring::kernels, "The names of the ops that have a CUDA kernel.");
   m.attr("architectures") = GRADRING_CUDA_ARCHITECTURES;
   m.def("devices", &gradring::devices, "Devices, versions of driver and runtime, and what is wrong, if anything.");

@@ -67,7 +67,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       layout_(fields, options.batch_size),
       filler_(source ? std::make_unique<Filler>(source, options.batch_size) : nullptr),
       slots_(std::make_shared<SlotPool>(layout_.bytes, options.cells + kSpareSlots, most_slots(options, layout_.bytes),
-                                        options.processes)),
+                                        options.processes || options.pinner)),
       arena_(Control::bytes(shape_of(options, layout_.bytes))),
       control_(arena_.data(), shape_of(options, layout_.bytes),
                options.processes ? Scope::kProcesses : Scope::kThreads),
@@ -77,6 +77,7 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
   if (options.cells < 1 || options.ahead > options.cells || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
   }
+  if (options.pinner) slots_->pin(*options.pinner);
   control_.format();
   if (filler_) self_ = std::make_unique<Worker>(control_, *filler_, slots_->map(), Worker::kConsumer);
   if (options_.workers == 0) return;

@@ -36,6 +36,7 @@
 #include "loader/tuner.h"
 #include "loader/worker.h"
 #include "runtime/arena.h"
+#include "runtime/pinning.h"
 
 namespace gradring {
 
@@ -67,6 +68,7 @@ struct PipelineOptions {
                              // sources that raise in Python, need 1
   bool help = false;         // a consumer that would wait fills batches itself; with `tune`, no worker need be active
   size_t memory_budget = 0;  // bytes
+  Pinner* pinner = nullptr;  // with one, slots lie in shared memory, for threads too, and are registered: SlotPool::pin
 
   bool tunes() const noexcept { return workers > 0 && (tune || (ahead > 0 && ahead < cells)); }
 };

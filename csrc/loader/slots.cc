@@ -6,10 +6,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "runtime/cgroup.h"
+#include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
 #include "runtime/status.h"
 
@@ -28,6 +31,18 @@ size_t stride_of(size_t slot_bytes) {
                 "[loader] a batch of " + std::to_string(slot_bytes) + " bytes is beyond any memory");
   }
   return round_up(std::max<size_t>(slot_bytes, 1), slot_bytes >= kPagedFrom ? kPage : kCacheLine);
+}
+
+// Reserves addresses at which the kernel can map a file's huge pages by one entry each: those that lie beyond a multiple of 2 MiB
+// by as much as the file's bytes do. Null if there are none.
+void* place_for_huge_pages(size_t bytes, size_t offset) noexcept {
+  void* const space = mmap(nullptr, bytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(space);
+  const size_t before = (kHugePage + offset % kHugePage - reinterpret_cast<uintptr_t>(space) % kHugePage) % kHugePage;
+  if (before) munmap(begin, before);
+  munmap(begin + before + bytes, kHugePage - before);
+  return begin + before;
 }
 
 int shared_memory() {
@@ -70,9 +85,14 @@ std::byte* SlotMap::reach(uint32_t slot) noexcept {
   if (segments_[segment] == nullptr) {
     const size_t bytes = bytes_of(segment);
     const int flags = MAP_NORESERVE | (fd_ >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
-    const auto offset = static_cast<off_t>(fd_ >= 0 ? begin_of(segment) * stride_ : 0);
-    void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd_, offset);
-    if (address == MAP_FAILED) return nullptr;
+    const size_t offset = fd_ >= 0 ? begin_of(segment) * stride_ : 0;
+    void* const place = fd_ >= 0 && stride_ >= kHugeFrom ? place_for_huge_pages(bytes, offset) : nullptr;
+    void* const address =
+        mmap(place, bytes, PROT_READ | PROT_WRITE, flags | (place ? MAP_FIXED : 0), fd_, static_cast<off_t>(offset));
+    if (address == MAP_FAILED) {
+      if (place) munmap(place, bytes);
+      return nullptr;
+    }
     if (stride_ >= kHugeFrom) madvise(address, bytes, MADV_HUGEPAGE);  // only advice: the kernel may ignore it
     segments_[segment] = static_cast<std::byte*>(address);
   }
@@ -96,20 +116,42 @@ SlotPool::SlotPool(size_t slot_bytes, uint32_t first, uint32_t most, bool shared
   words_ = std::make_unique<std::atomic<uint64_t>[]>((map_.most() + 63) / 64);
 }
 
+void SlotPool::pin(Pinner& pinner) {
+  if (fd() < 0 || slots_ > 0) {
+    throw Error(Code::kInternal, "[loader] only shared slots can be pinned, and before the first is added");
+  }
+  pins_.emplace(pinner);
+}
+
+// The fewest slots that end on a page. Segments have a multiple of 64 slots or slots of whole pages, so a block lies in one segment.
+uint32_t SlotPool::slots_per_block() const noexcept {
+  return pins_ && pin_refusal_.ok() ? static_cast<uint32_t>(kPage / std::gcd(stride(), kPage)) : 1;
+}
+
+// Gives memory to bytes of the shared slots.
+bool SlotPool::allocate(size_t begin, size_t end) noexcept {
+  for (;;) {
+    if (fallocate(fd(), 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) == 0) return true;
+    if (errno != EINTR) return false;
+  }
+}
+
 bool SlotPool::grow(uint32_t* slot) noexcept {
   if (slots_ == map_.most()) return false;
+  const uint32_t block = slots_per_block();
   // The kernel kills a container that exceeds its memory limit instead of refusing the memory. So ask how much is left, which
   // takes a while, and leave some of it for others.
-  if ((stride() >= kHugeFrom || slots_ % 16 == 0) && stride() * 16 > memory_left()) return false;
+  if ((stride() >= kHugeFrom || slots_ % 16 == 0) && stride() * std::max(16u, block) > memory_left()) return false;
   if (map_.reach(slots_) == nullptr) return false;
   if (fd() >= 0) {
     const size_t begin = slots_ * stride() / kPage * kPage;
-    const size_t end = round_up((slots_ + 1) * stride(), kPage);
-    int error = 0;
-    do {
-      error = fallocate(fd(), 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) == 0 ? 0 : errno;
-    } while (error == EINTR);
-    if (error) return false;
+    const uint32_t last = std::min(slots_ / block * block + block, map_.most());
+    const size_t end = round_up(last * stride(), kPage);
+    if (!allocate(begin, end)) return false;
+    if (pins_ && pin_refusal_.ok() && slots_ % block == 0) {
+      if (stride() >= kHugeFrom) collapse_into_huge_pages(data(slots_), end - begin);  // a refusal does no harm
+      pin_refusal_ = pins_->add(data(slots_), end - begin);
+    }
   }
   *slot = slots_++;
   taken_.fetch_add(1, std::memory_order_relaxed);

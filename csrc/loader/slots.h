@@ -11,14 +11,21 @@
 // Slots never move. Address space is reserved in segments, each as long as all before it together, when a slot in it is
 // first needed; memory is added slot by slot. Shared slots lie in a memfd and are allocated before use, so that a full
 // machine is an error and never a SIGBUS. A worker process maps a segment when it first gets a slot in it.
+//
+// Shared slots can be pinned for a device (runtime/pinning.h). They are registered in blocks of whole slots that end on a page, so
+// each slot lies within one registration and no page is in two. A block is allocated whole, collapsed into huge pages where
+// slots are large, and then registered; no shared slot is trimmed, and the registrations end before the memory is unmapped.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "gradring/export.h"
+#include "runtime/pinning.h"
+#include "runtime/status.h"
 #include "runtime/wait.h"
 
 namespace gradring {
@@ -96,6 +103,13 @@ class GRADRING_API SlotPool {
   uint32_t slots() const noexcept { return slots_; }
   uint32_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }
 
+  // Registers the slots with a device as they are added. Throws Error(kInternal) if the slots are private, or if there are some
+  // already. If the device refuses, the slots are as good as before, and pin_refusal tells why; it is not asked again.
+  void pin(Pinner& pinner);
+  // Whether the slot lies within one registration. For the thread that adds slots.
+  bool pinned(uint32_t slot) const noexcept { return pins_ && pins_->hold(data(slot), stride()); }
+  const Status& pin_refusal() const noexcept { return pin_refusal_; }
+
   // Adds a slot and takes it. False if there are `most`, or if memory or addresses are short. For one thread at a time.
   bool grow(uint32_t* slot) noexcept;
   // Takes the free slot with the lowest number. False if there is none. One thread at a time.
@@ -109,9 +123,14 @@ class GRADRING_API SlotPool {
   void trim() noexcept;
 
  private:
+  uint32_t slots_per_block() const noexcept;
+  bool allocate(size_t begin, size_t end) noexcept;
+
   uint32_t slots_ = 0;
   Descriptor fd_;
   SlotMap map_;
+  std::optional<PinnedRanges> pins_;  // behind map_, so that it ends first
+  Status pin_refusal_;
   std::unique_ptr<std::atomic<uint64_t>[]> words_;
   std::atomic<uint32_t> taken_{0};
   std::atomic<uint32_t> turns_{0};
