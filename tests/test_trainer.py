@@ -201,7 +201,7 @@ def test_state_dict_round_trip(blobs):
         ({"replicas": "two"}, ValueError, r"\[Trainer\] replicas must be 'auto' or an int .* got 'two'"),
         ({"replicas": ["cuda:0"]}, gr.NotBuilt, "replicas= as a list of devices is planned"),
         ({"parallel": "zero"}, ValueError, r"\[Trainer\] parallel must be 'allreduce', .*, got 'zero'"),
-        ({"parallel": "hogwild"}, gr.NotBuilt, "parallel='hogwild' is planned; this version has 'allreduce'"),
+        ({"parallel": "hogwild"}, ValueError, r"\[Trainer\] parallel='hogwild' updates one number at a time, and AdamW"),
         ({"shards": 8}, gr.NotBuilt, "shards= is planned"),
         ({"shards": 0}, ValueError, r"\[Trainer\] shards must be an int of at least 1, got 0"),
         ({"comm": object()}, TypeError, r"\[Trainer\] comm must be None or a communicator of gr.comm, got <object"),

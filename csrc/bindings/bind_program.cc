@@ -308,6 +308,7 @@ void bind_program(py::module_& m) {
 
   bind_step_fast_path(m);
   bind_replicas(m);
+  bind_workers(m);
 }
 
 }  // namespace gradring

@@ -44,5 +44,6 @@ using RateArray = py::array_t<double, py::array::c_style>;
 ChunkOptions options_for(const Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds);
 
 void bind_replicas(py::module_& m);
+void bind_workers(py::module_& m);
 
 }  // namespace gradring

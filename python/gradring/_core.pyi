@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Replicas', 'Resource', 'SharedArena', 'Source', 'StackTeller', 'StripeWorker', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -273,6 +273,55 @@ class Replicas:
         """
         Whether some replicas have applied an update that others have not applied.
         """
+class SharedView(Resource):
+    """
+    The shared parameters of an asynchronous training, as one worker sees them.
+    """
+class Workers:
+    """
+    Workers that update an engine's parameters asynchronously, on threads of their own.
+    """
+    def __init__(self, engine: Engine, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], workers: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex, staleness: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        lanes: the threads of each worker. staleness: the bound, or -1.
+        """
+    def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
+        """
+        Adds a program of one worker; returns for each instruction whether a barrier comes before it.
+        """
+    def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+        """
+        Train until the time is up, a limit is reached or the epoch ends. After a fault, `batch` is how many batches of this run came before the one with the fault.
+        """
+    def clear(self) -> None:
+        """
+        Forget all programs.
+        """
+    def counts(self) -> dict[str, typing.Any]:
+        ...
+    def force_collisions(self, seconds: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        """
+        For tests: each worker waits between load and store until all have loaded, or for so long. Every store looks.
+        """
+    def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether a worker has a program for so many rows.
+        """
+    def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Of worker 0.
+        """
+    def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
+        """
+        Other arenas; forgets all programs.
+        """
+    def trace(self, on: bool) -> None:
+        ...
+    def view(self, worker: typing.SupportsInt | typing.SupportsIndex) -> SharedView:
+        ...
+    @property
+    def size(self) -> int:
+        ...
 class CommBlock:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """

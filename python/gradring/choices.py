@@ -21,5 +21,5 @@ MetricName = Literal["accuracy", "mae", "r2"]
 Nonfinite = Literal["raise", "ignore"]
 OnError = Literal["raise", "skip"]
 OptimizerName = Literal["adamw", "adam", "sgd", "rmsprop", "lion"]
-Parallel = Literal["allreduce"]  # the only choice so far
+Parallel = Literal["allreduce", "locked", "atomic", "hogwild"]
 Reduction = Literal["sample", "mean", "sum"]

@@ -9,10 +9,10 @@ from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable, NotBuilt
 
-__all__ = ["Options", "replicas_of"]
+__all__ = ["Options", "replicas_of", "staleness_of"]
 
 _MOST_THREADS = 256
-_PLANNED = ("locked", "atomic", "hogwild")
+_ASYNCHRONOUS = ("locked", "atomic", "hogwild")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm:
                 f"[Trainer] device {device!r} works; training on it is not in this version: use 'cpu'"
             )
         raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
-    choice("Trainer", "parallel", parallel, ("allreduce", *_PLANNED), "which replicas= and comm= use")
-    if parallel in _PLANNED:
-        raise NotBuilt(f"parallel={parallel!r} is planned; this version has 'allreduce'")
+    choice("Trainer", "parallel", parallel, ("allreduce", *_ASYNCHRONOUS), "which replicas= and comm= use")
     if shards is not None and whole("Trainer", "shards", shards, 1) > 1:
         raise NotBuilt(
             "shards= is planned; without it, a training has the same bits from run to run, for each replicas="
@@ -71,3 +69,16 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm:
     if isinstance(replicas, (list, tuple)):
         raise NotBuilt("replicas= as a list of devices is planned; this version takes a number of threads on the CPU")
     return auto_or_whole("Trainer", "replicas", replicas, 1, _MOST_THREADS) or 1
+
+
+def staleness_of(parallel: Any, staleness: Any) -> int | None:
+    """The bound of ``staleness=``: by how many other updates an asynchronous update may be late; None is no bound."""
+    if staleness is None:
+        return None
+    bound = whole("Trainer", "staleness", staleness, 0, also="None")
+    if parallel not in _ASYNCHRONOUS:
+        raise ValueError(
+            f"[Trainer] staleness={bound} bounds asynchronous updates, and parallel is {parallel!r}, which has none: give "
+            f"parallel= one of {_ASYNCHRONOUS}, or leave staleness out"
+        )
+    return bound

@@ -25,7 +25,7 @@ from gradring.losses import ClassWeight, Loss, LossName, as_loss
 from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
-from gradring.options import Options, replicas_of
+from gradring.options import Options, replicas_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
@@ -61,7 +61,11 @@ class Trainer(Settled):
     (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics
     than the accuracy make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
-    together they make one update of the same parameters. ``accumulate`` adds the gradients of that many batches before an
+    together they make one update of the same parameters. With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
+    workers that each take whole batches and update the same parameters without waiting for each other: under locks with any
+    optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. ``staleness``
+    bounds how many updates of others may come between a worker's reading of the parameters and its own update; ``sharing()``
+    has the counts. ``accumulate`` adds the gradients of that many batches before an
     update. ``clip_norm`` scales gradients whose global norm is larger. With ``nonfinite="raise"``, a loss that is NaN or
     infinite raises ``NonFinite``, and the parameters stay as before that step. ``seed`` decides initial parameters, dropout
     and, for plain arrays, the order; None means 0. A model that has parameters keeps them. After ``model.init`` or a load,
@@ -107,6 +111,7 @@ class Trainer(Settled):
         replicas: int | Literal["auto"] = "auto",
         threads: int | Literal["auto"] = "auto",
         parallel: Parallel = "allreduce",
+        staleness: int | None = None,
         shards: int | None = None,
         accumulate: int = 1,
         clip_norm: float | None = None,
@@ -119,6 +124,7 @@ class Trainer(Settled):
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
         copies = replicas_of(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
+        bound = staleness_of(parallel, staleness)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer
         require_optimizer(optimizer)
@@ -136,7 +142,7 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
-            if copies > 1:
+            if copies > 1 or parallel != "allreduce":
                 raise NotBuilt("replicas= with step= is planned; this version calls your function on one thread")
             if class_weight is not None:
                 raise TypeError("[Trainer] class_weight goes with a model: with step=, the function computes the loss")
@@ -159,6 +165,8 @@ class Trainer(Settled):
                 metrics=chosen,
                 class_weight=class_weight,
                 replicas=copies,
+                parallel=parallel,
+                staleness=bound,
                 **asdict(options),
             )
             self._session, self.step = native, native.step
@@ -407,6 +415,18 @@ class Trainer(Settled):
         Time between calls of ``step``, and its Python part, are not counted.
         """
         return self._clock.timings(self._session.timings())
+
+    def sharing(self) -> dict[str, Any]:
+        """How the workers of an asynchronous training have shared the parameters since the trainer was made.
+
+        ``updates`` is how many there were, ``staleness`` how many of them came after 0, 1, 2, ... others since their worker
+        had read the parameters (the last number: 16 and more), and ``most_stale`` the largest. ``waits`` counts how often
+        a worker waited because of ``staleness=``. ``retried`` counts elements that another worker had changed before a
+        compare-and-swap, which then began again. ``lost`` counts elements whose store overwrote a change that the worker
+        had not seen; with ``"hogwild"`` one update in 16 looks for that, at ``counted`` elements, because looking costs as
+        much as a compare-and-swap, and otherwise it cannot happen. ``TypeError`` without an asynchronous ``parallel=``.
+        """
+        return self.session.sharing()
 
     def plan(self) -> Any:
         """The plan of a step, which can be printed, with instructions, buffers, kernels, bytes and FLOPs."""

@@ -35,14 +35,22 @@ class Programs:
         seed: int = 0,
         check_finite: bool = True,
         replicas: int = 1,
+        parallel: str = "allreduce",
+        staleness: int | None = None,
     ) -> None:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
         self.native = _core.Engine(arenas.native(), lanes, accumulate, seed, check_finite)
+        self.asynchronous = parallel != "allreduce"
+        # The replicas, or the workers that update the parameters without waiting for each other.
         self.replicas: Any = None
-        if replicas > 1:
-            self.replicas = _core.Replicas(self.native, arenas.native(), replicas, max(lanes // replicas, 1))
+        each = max(lanes // replicas, 1)
+        if self.asynchronous:
+            bound = -1 if staleness is None else staleness
+            self.replicas = _core.Workers(self.native, arenas.native(), replicas, each, bound)
+        elif replicas > 1:
+            self.replicas = _core.Replicas(self.native, arenas.native(), replicas, each)
         self.plans: dict[tuple[str, int], Plan] = {}
         self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # for each program of replica 0
         self._signature: Any = None
@@ -78,7 +86,7 @@ class Programs:
         size = self.replicas.size
         for replica in range(size):
             begin, end = (rows * part // size for part in (replica, replica + 1))
-            own = end - begin or -1
+            own = rows if self.asynchronous else end - begin or -1
             if replica and self.replicas.has(mode, own, replica):
                 continue
             made = plan(build(own, replica), None, mode="train")
@@ -138,7 +146,8 @@ class Programs:
         """The facts of a plan that are kept while it runs: its instructions, its barriers and the number of lanes chosen."""
         kept = self.plans[mode, rows]
         if self.replicas is not None and mode.startswith("train"):
-            return replace(kept, lanes=self.replicas.lanes(mode, rows // self.replicas.size or -1))
+            own = rows if self.asynchronous else rows // self.replicas.size or -1
+            return replace(kept, lanes=self.replicas.lanes(mode, own))
         return replace(kept, lanes=self.native.program_lanes(mode, rows))
 
     def raise_callback(self) -> None:

@@ -183,7 +183,9 @@ class Session(SessionState):
             sums.add(part)
             sums.take(self.sums)
             if result["fault"]:
-                self._fail_in_epoch(result, bound, sums.count("steps"), order)
+                # When the batch of a worker has failed, others may have done later ones.
+                after = part["steps"] - result.get("batch", part["steps"])
+                self._fail_in_epoch(result, bound, int(sums.count("steps") - after), order)
             missing = not part["steps"] and result["end"] == "program"
             if missing:
                 error = self._no_step(result)

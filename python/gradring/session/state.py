@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.arguments import choice
 from gradring.errors import GradringError, NotBuilt
+from gradring.graph.asynchronous import Worker, asynchronous
 from gradring.graph.data_parallel import Ranks, data_parallel
 from gradring.graph.faults import fault_error
 from gradring.graph.memory import training_memory
@@ -35,7 +36,7 @@ from gradring.session.measured import EpochSums
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import require_replicable
+from gradring.session.replicable import require_asynchronous, require_replicable
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -64,6 +65,8 @@ class SessionState(BaseSession):
         accumulate: int = 1,
         fuse_update: bool | None = None,
         replicas: int = 1,
+        parallel: str = "allreduce",
+        staleness: int | None = None,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
@@ -111,8 +114,12 @@ class SessionState(BaseSession):
         store = model.astype(options.dtype).store
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
+        self.parallel, self.workers = parallel, 0
+        if parallel != "allreduce":  # workers, each of which trains on whole batches
+            self.workers, replicas = replicas, 1
+            require_asynchronous(parallel, optimizer, options.accumulate)
         self.replicas = replicas
-        if replicas > 1:
+        if replicas > 1 or self.workers:
             require_replicable(model, self.loss)
         memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(0, replicas))
         self._arenas = Arenas(store, memory)
@@ -123,7 +130,9 @@ class SessionState(BaseSession):
             accumulate=options.accumulate,
             seed=options.seed,
             check_finite=self._check_finite,
-            replicas=replicas,
+            replicas=self.workers or replicas,
+            parallel=parallel,
+            staleness=staleness,
         )
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads)
@@ -151,7 +160,7 @@ class SessionState(BaseSession):
     def grads(self) -> dict[str, Array]:
         """The gradients that the next steps will make, by parameter: live arrays. Reading them turns ``fuse_update``
         off, because it would not make them. ``NotBuilt`` with replicas, which sum them in parts, in the cache."""
-        if self.replicas > 1:
+        if self.replicas > 1 or self.workers:
             raise NotBuilt("session.grads is planned for replicas; each has the gradients of its own rows alone")
         if self.fuse_update is not False:
             self.fuse_update = False
@@ -251,12 +260,12 @@ class SessionState(BaseSession):
         self.forget()
         self.step_count, self.draw_count = counters["step"], counters["draw"]
         self.fresh, self.seed = counters["fresh"], counters["seed"]
-        if self._programs.replicas is not None:
+        if self.replicas > 1:
             self._programs.replicas.mend()
 
     def require_whole(self) -> None:
         replicas = self._programs.replicas
-        if replicas is not None and replicas.torn:
+        if self.replicas > 1 and replicas.torn:
             raise GradringError(
                 "[Trainer] the parameters are torn: some replicas have applied an update and others have not, so they are not "
                 "saved; load a checkpoint, or reset the trainer"
@@ -282,6 +291,8 @@ class SessionState(BaseSession):
     # The optimizer
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
+        if self.workers:
+            require_asynchronous(self.parallel, optimizer, self.accumulate)
         optimizer.assigned(list(self.params), self.frozen)
         goes_on = optimizer.goes_on_from(self.optimizer)
         if not goes_on or optimizer.state_names != self.optimizer.state_names:
@@ -310,6 +321,8 @@ class SessionState(BaseSession):
         kept = self._programs.plan_of(mode, rows)
         if self.replicas > 1:
             graph = self._replica_graph(rows // self.replicas or -1, 0, self._last_weighted)
+        elif self.workers:
+            graph = self._worker_graph(rows, 0, self._last_weighted)
         else:
             graph = self._graph("train", self._inputs(rows), self._last_weighted)
         return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
@@ -442,7 +455,7 @@ class SessionState(BaseSession):
 
         if mode == "train":
             self._last_rows, self._last_looks, self._last_weighted = rows, self._looks, weighted
-            if self.replicas > 1:
+            if self.replicas > 1 or self.workers:
                 return self._ensure_replicas(rows, bound.fields[-1], weighted)
         return self._programs.ensure(_mode(mode, weighted), rows, build)
 
@@ -450,7 +463,7 @@ class SessionState(BaseSession):
         """Make the programs with which the replicas train on a batch of ``rows``."""
 
         def build(own: int, replica: int) -> Graph:
-            graph = self._replica_graph(own, replica, weighted)
+            graph = (self._worker_graph if self.workers else self._replica_graph)(own, replica, weighted)
             # Check the target against the shape of the whole batch. Replica 0 may have no rows of it, and must still refuse
             # every target that another replica would refuse.
             check_target((rows, *graph.values["target"].shape[1:]), target, self.loss)
@@ -468,6 +481,20 @@ class SessionState(BaseSession):
             summed=getattr(self.loss, "reduction", "mean") == "sum",
             idle=rows < 0,
         )
+
+    def _worker_graph(self, rows: int, worker: int, weighted: bool) -> Graph:
+        """The graph of a worker's step on so many rows."""
+        place = Worker(worker, self.workers, self._programs.replicas.view(worker))
+        return asynchronous(self._graph("train", self._inputs(rows), weighted), place, self.parallel)
+
+    def sharing(self) -> dict[str, Any]:
+        """How the workers have shared the parameters so far; see ``Trainer.sharing``."""
+        if not self.workers:
+            raise TypeError(
+                f"[Trainer.sharing] parallel={self.parallel!r} has no asynchronous updates: give parallel='locked', 'atomic' "
+                "or 'hogwild'"
+            )
+        return dict(self._programs.replicas.counts())
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
@@ -511,7 +538,7 @@ class SessionState(BaseSession):
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
             sums=self.replicas > 1,
-            fuse_update=self.fuse_update is not False and self.replicas == 1,
+            fuse_update=self.fuse_update is not False and self.replicas == 1 and not self.workers,
             check_finite=self._check_finite and self.replicas == 1,
         )
 
