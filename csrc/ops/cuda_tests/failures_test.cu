@@ -3,11 +3,13 @@
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <functional>
 #include <string>
 
 #include "cuda/device.h"
 #include "cuda/devices.h"
+#include "cuda/memory.h"
 #include "cuda/software/tests/device_array.h"
 #include "ops/products_cuda.h"
 #include "runtime/status.h"
@@ -55,6 +57,23 @@ TEST_CASE("finding and trying devices survives the failure of every call") {
     if (found.problem.code != 0) return found.problem.call + ": " + found.problem.name;
     const Problem problem = try_device(0);
     return problem.code == 0 ? "" : problem.call + ": " + problem.name;
+  });
+}
+
+TEST_CASE("memory of the device, and finding out where an array lies, survive the failure of every call") {
+  sweep([]() -> std::string {
+    try {
+      const DeviceMemory memory("a batch", 4096);
+      int other = 0;
+      const Place place = place_of("add", memory.data(), memory.bytes(), 0, &other);
+      return place == Place::kDevice ? "" : "another place";
+    } catch (const Error& error) {
+      const std::string said = error.what();
+      const bool names =
+          said.rfind("[a batch] cudaMalloc", 0) == 0 || said.rfind("[add] cudaPointerGetAttributes", 0) == 0;
+      if (!names || cudaGetLastError() != cudaSuccess) std::abort();  // the parent sees the signal
+      return said;
+    }
   });
 }
 
