@@ -99,6 +99,14 @@ class ArrayFeed final : public PyFeed {
   ArraySource source_;
 };
 
+// Whether one batch is all that the feed has, and its program takes less time than handing the GIL to another thread and back.
+bool worth_keeping_gil(const Engine& engine, PyFeed& feed) {
+  auto* arrays = dynamic_cast<ArrayFeed*>(&feed);
+  if (arrays == nullptr || arrays->source().order().batches() != 1) return false;
+  const Executor* executor = engine.programs(Mode::kPredict).find(arrays->source().order().rows(0));
+  return executor != nullptr && executor->keeps_gil();
+}
+
 // The sums of an epoch as numbers: loss, weight, right answers and samples, and then the same before the pending group.
 std::array<double, 8> numbers_of(const TrainState& state) {
   const EpochSums &now = state.sums, &before = state.before_group;
@@ -298,7 +306,9 @@ void bind_program(py::module_& m) {
             const EngineGuard guard(e, false);
             auto* memory = static_cast<std::byte*>(out.mutable_data());
             ChunkResult result;
-            {
+            if (worth_keeping_gil(e, feed)) {
+              result = e.predict(feed.feed(), memory, row_bytes);
+            } else {
               const GilRelease release;
               result = e.predict(feed.feed(), memory, row_bytes);
             }

@@ -33,7 +33,9 @@ constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
   throw Error(code, "[arena] " + what + ": " + std::strerror(error));
 }
 
-std::string megabytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+std::string amount(uint64_t bytes) {
+  return bytes >> 20 ? std::to_string(bytes >> 20) + " MiB" : std::to_string(bytes) + " bytes";
+}
 
 int create_memfd() {
   int fd = memfd_create("gradring", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
@@ -50,7 +52,7 @@ AlignedArena::AlignedArena(size_t bytes) : size_(bytes) {
   }
   mapped_ = (bytes ? bytes : 1) + slack;
   mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapping_ == MAP_FAILED) fail(Code::kOutOfMemory, "cannot allocate " + megabytes(bytes), errno);
+  if (mapping_ == MAP_FAILED) fail(Code::kOutOfMemory, "cannot allocate " + amount(bytes), errno);
   const auto address = reinterpret_cast<uintptr_t>(mapping_);
   data_ = static_cast<std::byte*>(mapping_);
   if (slack) {
@@ -70,7 +72,7 @@ SharedArena::SharedArena(size_t bytes) : size_(bytes) {
   const uint64_t left = memory_left();
   if (bytes > left) {
     throw Error(Code::kOutOfMemory,
-                "[arena] cannot reserve " + megabytes(bytes) + " of shared memory: " + megabytes(left) + " are left");
+                "[arena] cannot reserve " + amount(bytes) + " of shared memory: " + amount(left) + " are left");
   }
   fd_ = create_memfd();
   if (fd_ < 0) fail(Code::kIo, "memfd_create", errno);
@@ -81,7 +83,10 @@ SharedArena::SharedArena(size_t bytes) : size_(bytes) {
     } while (error == EINTR);
     if (error) {
       const bool full = error == ENOSPC || error == ENOMEM || error == EFBIG;
-      fail(full ? Code::kOutOfMemory : Code::kIo, "cannot reserve " + megabytes(bytes) + " of shared memory", error);
+      const std::string limit =
+          error == EFBIG ? " (the limit of a file's size, ulimit -f, holds for it too: raise it)" : "";
+      fail(full ? Code::kOutOfMemory : Code::kIo, "cannot reserve " + amount(bytes) + " of shared memory" + limit,
+           error);
     }
     if (fchmod(fd_, S_IRUSR | S_IWUSR) != 0) fail(Code::kIo, "fchmod", errno);
     if (fcntl(fd_, F_ADD_SEALS, kSizeSeals | F_SEAL_SEAL) != 0) fail(Code::kIo, "cannot seal the size", errno);
@@ -123,7 +128,7 @@ SharedArena::~SharedArena() {
 // Maps an arena of 2 MiB or more at a multiple of 2 MiB, and in huge pages where the kernel has them: the kernel maps a whole
 // huge page of the file by one entry only at such an address. The unused ends of the reserved range are returned.
 void SharedArena::map() {
-  const auto failed = [&] { fail(Code::kOutOfMemory, "cannot map " + megabytes(size_) + " of shared memory", errno); };
+  const auto failed = [&] { fail(Code::kOutOfMemory, "cannot map " + amount(size_) + " of shared memory", errno); };
   if (size_ < kHugePage) {
     void* const address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
     if (address == MAP_FAILED) failed();

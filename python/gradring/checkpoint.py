@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.errors import CheckpointCorrupt
-from gradring.files import remove_leftovers, replacing
+from gradring.files import reading, remove_leftovers, replacing
 
 __all__ = ["read", "write"]
 
@@ -95,7 +95,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     """
     name = os.fspath(path)
     remove_leftovers(name)
-    with open(name, "rb") as file:
+    with reading("checkpoint", name) as file:
         size = os.fstat(file.fileno()).st_size
         header, start = _header(file, name, size)
         metadata = header.pop("__metadata__", None)
@@ -132,7 +132,10 @@ def _sums(name: str, text: Any, tensors: Mapping[str, Any]) -> dict[str, int]:
 def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array in C order and little-endian."""
     if array.dtype.name not in _CODES:
-        raise TypeError(f"[checkpoint] tensor {name!r} has dtype {array.dtype}, which safetensors cannot hold")
+        raise TypeError(
+            f"[checkpoint] tensor {name!r} has dtype {array.dtype}, which safetensors cannot hold: convert it to bools, "
+            "integers, or floats of at most 64 bits, for example with .astype(numpy.float64)"
+        )
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -10,15 +11,67 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-__all__ = ["check_replaceable", "remove_leftovers", "replacing"]
+__all__ = ["check_replaceable", "full_disk", "reading", "remove_leftovers", "replacing"]
 
 _LONGEST_NAME = 200  # characters of the target's name within the temporary one: file systems allow 255 bytes
+
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "the file would be larger than the limit (ulimit -f)",
+    errno.EIO: "the disk reports an error",
+}
+
+
+def full_disk(error: BaseException) -> str:
+    """What keeps a file from being written, in words, if it may go away without a change of the program; else an empty text.
+
+    >>> full_disk(OSError(errno.ENOSPC, "No space left on device"))
+    'the disk is full'
+    """
+    return _NO_ROOM.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
+@contextmanager
+def reading(where: str, path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a regular file to read it. The ``OSError`` for a path that cannot be read says what is there instead."""
+    name = os.fspath(path)
+    try:
+        if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
+            raise OSError(f"[{where}] {name!r} is {_kind(mode)}: only regular files can be read")
+        file = open(name, "rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise _unreadable(where, name, error) from error
+    with file:
+        yield file
+
+
+def _unreadable(where: str, name: str, error: OSError) -> OSError:
+    """The error for a path that cannot be opened, of the same type and number."""
+    if isinstance(error, FileNotFoundError):
+        folder = os.path.dirname(os.path.abspath(name))
+        what = f"there is no file {name!r}" + ("" if os.path.isdir(folder) else f", and no folder {folder!r}")
+    elif isinstance(error, IsADirectoryError):
+        what = f"{name!r} is a folder: give the name of a file in it"
+    else:
+        what = f"{name!r} cannot be read: {error.strerror or error}"
+    return _numbered(type(error), f"[{where}] {what}", error.errno)
+
+
+def _numbered(kind: type[OSError], text: str, number: int | None) -> OSError:
+    """An error with a text of its own that keeps the system's number."""
+    error = kind(text)
+    error.errno = number
+    return error
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Write a new file beside ``path``, which replaces ``path`` when the block ends; after an error ``path`` is as it
-    was.
+    was. The error of a full disk says so.
 
     The file is on the disk before it gets its name, and the name before this returns, so that a crash at any moment
     leaves either the old file or the new one. A device, a named pipe, a socket or a folder at ``path`` raises
@@ -30,23 +83,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {os.fspath(path)!r}: there is no folder {folder!r}; make it first")
     remove_leftovers(target)
-    temporary, file = _open_temporary(target)
     try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            check_replaceable(target)
-            os.replace(temporary, target)  # while the lock shows that the file has an owner
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        temporary, file = _open_temporary(target)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                check_replaceable(target)
+                os.replace(temporary, target)  # while the lock shows that the file has an owner
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        why = full_disk(error)
+        if not why or error.strerror is None:  # the latter has a text of this package
+            raise
+        kept = "the file that was there is unchanged" if os.path.exists(target) else "nothing was written"
+        raise _numbered(OSError, f"[save] {os.fspath(path)} was not written: {why}; {kept}", error.errno) from error
 
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
@@ -58,9 +118,13 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"[save] {os.fspath(path)} is a folder: give the name of a file in it")
     if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise OSError(f"[save] {os.fspath(path)} is {kind}: only a regular file can be replaced; give another name")
+        raise OSError(
+            f"[save] {os.fspath(path)} is {_kind(mode)}: only a regular file can be replaced; give another name"
+        )
+
+
+def _kind(mode: int) -> str:
+    return {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a device")
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.arrays import as_numbers
 from gradring.errors import GradringError
 from gradring.ir import Input, trace
 from gradring.ops._gradients import CONSTANT, Gradients, gradients_by_names
@@ -70,7 +71,7 @@ finite differences give ...: relative error 0.1... is above 1e-06
     from gradring.nn.layer import Layer
 
     rng = np.random.default_rng(_SEED)
-    given = [_as_double(array) for array in arrays]
+    given = [_as_double(number, array) for number, array in enumerate(arrays)]
     if isinstance(op, Layer):
         if len(given) != 1:
             raise ValueError(f"[check_grad] a layer is checked by one array, its input: got {len(given)}")
@@ -78,6 +79,11 @@ finite differences give ...: relative error 0.1... is above 1e-06
             raise ValueError("[check_grad] a layer takes no vjp and no options")
         return _check_layer(op, given[0], rng, tolerance, max_elements)
     name = getattr(op, "__name__", "function")
+    if not any(array.dtype == np.float64 for array in given):
+        raise ValueError(
+            f"[check_grad] {name}: there is nothing to check, because no argument is of floats, and integers are not "
+            "differentiated: give arrays of floats"
+        )
     rule = _own_rule(vjp) if vjp is not None else _rule(name)
     outputs = np.asarray(op(*given, **options), dtype=np.float64)
     dy = rng.standard_normal(outputs.shape)
@@ -103,8 +109,8 @@ finite differences give ...: relative error 0.1... is above 1e-06
     return worst.finish()
 
 
-def _as_double(array: ArrayLike) -> Array:
-    values = np.asarray(array)
+def _as_double(number: int, array: ArrayLike) -> Array:
+    values = as_numbers("check_grad", f"argument {number}", array)
     return np.array(values, dtype=np.float64) if values.dtype.kind == "f" else values.copy()
 
 

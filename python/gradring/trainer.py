@@ -21,8 +21,8 @@ from gradring.errors import GradringError, NotBuilt
 from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
-from gradring.losses import ClassWeight, Loss, LossName, as_loss
-from gradring.metrics import as_metrics
+from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
+from gradring.metrics import Accuracy, Metrics, as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
 from gradring.options import Options, replicas_of, staleness_of
@@ -144,8 +144,7 @@ class Trainer(Settled):
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
             if copies > 1 or parallel != "allreduce":
                 raise NotBuilt("replicas= with step= is planned; this version calls your function on one thread")
-            if class_weight is not None:
-                raise TypeError("[Trainer] class_weight goes with a model: with step=, the function computes the loss")
+            self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads)
             user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
             self._session, self.step = user, user.step_of
         elif params is not None:
@@ -157,6 +156,8 @@ class Trainer(Settled):
                     "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
                 )
             checked = as_loss("Trainer", loss)
+            if metrics is not _default("metrics"):
+                chosen = _counted_by(checked, chosen)
             native = Session(
                 model,
                 loss=checked,
@@ -173,6 +174,16 @@ class Trainer(Settled):
         self._state = TrainingState(self._session, optimizer, options.seed)
         self._lock = threading.RLock()
         self._gate, self._clock = Gate(), Clock()
+
+    @staticmethod
+    def _refuse_with_step(**given: Any) -> None:
+        """``TypeError`` for an argument that would mean nothing, because the user's function computes the step."""
+        for name, value in given.items():
+            if value is not _default(name) and not (isinstance(value, str) and value == _default(name)):
+                raise TypeError(
+                    f"[Trainer] {name} goes with a model: with step=, the function computes loss and gradients, and params "
+                    f"have a dtype of their own; leave {name} out"
+                )
 
     # State
 
@@ -301,7 +312,7 @@ class Trainer(Settled):
         validate: Any = None,
         callbacks: Iterable[Callback] = (),
         resume: str | os.PathLike[str] | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         steps_per_epoch: int | None = None,
         on_signal: Literal["raise", "save"] = "raise",
         verbose: bool | Literal[0, 1, 2, "auto", "bar", "lines"] = "auto",
@@ -309,12 +320,12 @@ class Trainer(Settled):
         """Train for ``epochs`` passes over ``data``; returns what was measured in each.
 
         ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)`` or ``{"x": x, "y": y}``, taken shuffled in batches of
-        ``batch_size`` (the fields of a model of several inputs are its ``input_names`` and ``"y"``), a map-style data set of
-        such samples, or any iterable of batches. An epoch ends after ``steps_per_epoch`` batches, or after ``len(data)``
-        where there is a length. ``validate`` is the same, for the metrics ``val_loss`` and ``val_accuracy`` after each
-        epoch. With ``resume`` the trainer first loads that checkpoint, and trains until ``epochs`` epochs in all are
-        complete; ``"auto"`` loads the newest file of the ``Checkpoint`` without ``monitor`` among the callbacks, and starts
-        from the beginning if there is none yet.
+        ``batch_size``, 64 by default (the fields of a model of several inputs are its ``input_names`` and ``"y"``), a map-style
+        data set of such samples, or any iterable of batches. An epoch ends after ``steps_per_epoch`` batches, or after
+        ``len(data)`` where there is a length. ``validate`` is the same, for the metrics ``val_loss`` and
+        ``val_accuracy`` after each epoch. With ``resume`` the trainer first loads that checkpoint, and trains until
+        ``epochs`` epochs in all are complete; ``"auto"`` loads the newest file of the ``Checkpoint`` without
+        ``monitor`` among the callbacks, and starts from the beginning if there is none yet.
 
         ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
         False, on standard error; 0, 1 and 2 are False, ``"auto"`` and ``"lines"``. With ``on_signal="save"`` SIGINT,
@@ -345,7 +356,13 @@ class Trainer(Settled):
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
                 self._resume(resume, listeners)
-            source = self._session.source("Trainer.fit", data, batch_size, shuffle=True, seed=self.seed)
+            size = 64 if batch_size is None else batch_size
+            source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
+            if source is data and batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
+                raise ValueError(
+                    f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already "
+                    f"({type(data).__name__}): leave batch_size out, or give it to the loader"
+                )
             check = None
             if validate is not None:
                 check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
@@ -455,3 +472,22 @@ class Trainer(Settled):
             yield
         finally:
             self._lock.release()
+
+
+def _default(name: str) -> Any:
+    """The default of an argument of ``Trainer``: the very object, so that a test of identity says whether it was given."""
+    if name == "loss":
+        return "cross_entropy"
+    return (Trainer.__init__.__kwdefaults__ or {})[name]
+
+
+def _counted_by(loss: Loss, metrics: Metrics) -> Metrics:
+    """The metrics that were asked for, where the loss cannot count the right answers for the accuracy."""
+    if not metrics.accuracy or loss.counts_right:
+        return metrics
+    if isinstance(loss, Function):  # it may be a loss of classes
+        return Metrics(False, {"accuracy": Accuracy(), **metrics.functions})
+    raise ValueError(
+        f"[Trainer] metrics: accuracy is of classes, and the loss {loss.kind} is of numbers: leave it out, or give 'mae', 'r2' "
+        "or a function of predictions and targets"
+    )

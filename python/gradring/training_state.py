@@ -179,7 +179,9 @@ class TrainingState:
         try:
             self._take_class_weights(classes)
         except ValueError as error:
-            raise CheckpointMismatch(f"{where}: {reason(error)}; weights_only=True takes the parameters alone") from None
+            raise CheckpointMismatch(
+                f"{where}: {reason(error)}; weights_only=True takes the parameters alone"
+            ) from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self.history, self.callback_states = history, states
         return list(tensors)
@@ -298,7 +300,7 @@ def _weight(given: Any) -> float:
 
 
 def _class_weights(given: Any) -> tuple[float, ...]:
-    return numbers("class_weights", given) if given else ()
+    return numbers("Trainer.load", "class_weights", given) if given else ()
 
 
 def _apart(tensors: Mapping[str, NDArray[Any]], prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

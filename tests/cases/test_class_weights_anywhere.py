@@ -39,9 +39,7 @@ SOURCES = {
     "transforms": lambda f: gr.Loader((X, Y), 8, transforms={1: gr.transforms.Cast("int32")}),
     "a list": lambda f: gr.Loader((X, Y.tolist()), 8),
     "a dict with a list": lambda f: gr.Loader({"x": X, "y": Y.tolist()}, 8),
-    "lists in parts": lambda f: gr.Loader(
-        gr.sources.Concat([(X[:65], Y[:65].tolist()), (X[65:], Y[65:].tolist())]), 8
-    ),
+    "lists in parts": lambda f: gr.Loader(gr.sources.Concat([(X[:65], Y[:65].tolist()), (X[65:], Y[65:].tolist())]), 8),
     "a function of x": lambda f: gr.Loader((X, Y), 8, transforms={0: gr.transforms.Python(np.negative)}),
     "order": lambda f: gr.Loader((X, Y), 8, indices=range(N), drop_last=True),
 }

@@ -406,3 +406,91 @@ def test_the_habit_of_numbers_for_verbose(verbose, lines, capsys):
 def test_habits_that_are_told(options, error, words):
     with pytest.raises(error, match=words):
         trainer().fit((X, Y), 1, **options)
+
+
+# Arguments that would mean nothing
+
+
+def own(**options):
+    return gr.Trainer(step=lambda params, batch: (0.0, {"w": np.zeros(2)}), params={"w": np.zeros(2)}, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("loss", "mse"), ("metrics", ["mae"]), ("class_weight", {0: 2.0}), ("dtype", "float64"), ("threads", 2)],
+)
+def test_a_step_of_ones_own_refuses_what_only_a_model_reads(name, value):
+    with pytest.raises(TypeError, match=rf"{name} goes with a model.*leave {name} out"):
+        own(**{name: value})
+    own(accumulate=2, clip_norm=1.0, seed=3, nonfinite="ignore", frozen=())
+
+
+def test_a_batch_size_that_the_loader_does_not_have():
+    loader = gr.Loader((X, Y), 20)
+    with pytest.raises(ValueError, match=r"batch_size=7 is for arrays.*give it to the loader"):
+        trainer().fit(loader, batch_size=7, verbose=False)
+    made = trainer()
+    made.fit(loader, batch_size=20, verbose=False)
+    assert made.step_count == len(loader)
+
+
+def test_an_accuracy_that_the_loss_cannot_count():
+    for loss in ("mse", "mae", gr.losses.Huber()):
+        with pytest.raises(ValueError, match=rf"accuracy is of classes, and the loss {loss} is of numbers"):
+            gr.Trainer(gr.nn.Linear(4, 3), loss=loss, metrics=["accuracy"])
+        assert gr.Trainer(gr.nn.Linear(4, 3), loss=loss).session.metric_names() == ("loss",)
+    labels = np.arange(60) % 3
+
+    def forward(z, y):
+        return np.logaddexp.reduce(z, axis=1) - z[np.arange(len(y)), y]
+
+    def vjp(d, z, y):
+        return d[:, None] * (np.exp(z - np.logaddexp.reduce(z, axis=1)[:, None]) - np.eye(3)[y])
+
+    x = np.random.default_rng(5).standard_normal((60, 4))
+    mine = gr.Trainer(gr.nn.Linear(4, 3), loss=gr.losses.Function(forward, vjp), metrics=["accuracy"], seed=1)
+    usual = gr.Trainer(gr.nn.Linear(4, 3), seed=1)
+    assert mine.evaluate((x, labels))["accuracy"] == usual.evaluate((x, labels))["accuracy"]
+
+
+@pytest.mark.parametrize("views", [lambda w: (w, w), lambda w: (w[:3], w[2:]), lambda w: (w[1:2], w)])
+def test_parameters_that_share_memory(views):
+    a, b = views(np.zeros(5))
+    with pytest.raises(ValueError, match=r"params\['[ab]'\] and params\['[ab]'\] share memory.*once"):
+        gr.Trainer(step=lambda params, batch: (0.0, {}), params={"a": a, "b": b})
+
+
+HIDDEN = {
+    "a vjp": lambda hidden: gr.Trainer(
+        gr.nn.Sequential(gr.nn.Linear(4, 3), gr.nn.Function(lambda x: x, lambda dy, x, y: hidden(dy)))
+    ).step(np.ones((6, 4)), np.zeros(6, int)),
+    "a forward pass": lambda hidden: gr.nn.Function(hidden, lambda dy, x, y: dy)(np.ones((6, 4))),
+    "a loss": lambda hidden: gr.Trainer(
+        gr.nn.Linear(4, 3), loss=gr.losses.Function(lambda z, y: hidden(z[:, 0]), lambda d, z, y: z)
+    ).step(np.ones((6, 4)), np.zeros((6, 3))),
+    "a gradient": lambda hidden: gr.Trainer(
+        step=lambda params, batch: (0.0, {"w": hidden(np.ones(2))}), params={"w": np.zeros(2)}
+    ).step(np.ones(3)),
+    "a sample": lambda hidden: gr.Loader(gr.sources.Callable(lambda i: hidden(np.ones(2)), 5), 2, num_threads=0),
+    "a transform": lambda hidden: next(
+        iter(gr.Loader(np.ones((5, 2)), 2, transforms=[gr.transforms.Python(hidden)], num_threads=0))
+    ),
+    "the mean of Normalize": lambda hidden: gr.transforms.Normalize(hidden(np.ones(2)), 1.0),
+    "indices": lambda hidden: gr.Loader(np.ones((5, 2)), 2, indices=hidden(np.arange(3))),
+    "check_grad": lambda hidden: gr.check_grad(gr.ops.relu, hidden(np.ones(3))),
+    "another axis": lambda hidden: gr.ops.softmax(hidden(np.ones((3, 2))), axis=0),
+    "class weights": lambda hidden: gr.Trainer(gr.nn.Linear(4, 3), class_weight=hidden(np.ones(3))),
+}
+
+
+@pytest.mark.parametrize("place", HIDDEN)
+def test_what_hides_values_is_refused_everywhere(place):
+    with pytest.raises((TypeError, gr.LoaderError), match="hides values"):
+        HIDDEN[place](lambda values: np.ma.masked_array(values, mask=np.arange(values.size).reshape(values.shape) == 0))
+
+
+def test_an_honest_check_has_something_to_check():
+    with pytest.raises(ValueError, match="nothing to check, because no argument is of floats"):
+        gr.check_grad(np.square, [1, 2, 3], vjp=lambda dy, x: 3 * x * dy)
+    with pytest.raises(TypeError, match="complex128"):
+        gr.check_grad(np.square, np.array([1j]), vjp=lambda dy, x: 2 * x * dy)

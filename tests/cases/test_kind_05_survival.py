@@ -298,7 +298,9 @@ def test_what_was_printed_last_makes_no_failure_of_success():
         "train.run = run; sys.exit(main(['train', 'digits']))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, timeout=100, check=False
+    )
     assert done.returncode == 0
 
 

@@ -60,7 +60,9 @@ def test_a_number_that_is_none_names_the_option(capsys, tmp_path, option, words)
 def test_predict_without_the_file_of_a_model(capsys, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
     assert main(["predict", str(tmp_path / "none.safetensors"), "--x", str(tmp_path / "x.npy")]) == 1
-    assert "[predict] there is no file" in capsys.readouterr().err
+    assert "none.safetensors' is no such file: give the NAME.safetensors" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path), "--x", str(tmp_path / "x.npy")]) == 1
+    assert "is a folder: give the NAME.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

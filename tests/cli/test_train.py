@@ -150,7 +150,7 @@ def damaged(path):
     [
         (lambda d: damaged(d / "x.npy"), r"x\.npy is not an \.npy file of numbers, or is damaged"),
         (lambda d: (d / "y.npy").write_bytes(b"PK\x03\x04"), r"y\.npy is not an \.npy file of numbers"),
-        (lambda d: (d / "x.npy").unlink(), r"No such file.*x\.npy"),
+        (lambda d: (d / "x.npy").unlink(), r"there is no file .*x\.npy"),
         (lambda d: np.save(d / "y.npy", np.zeros(399, int)), r"x\.npy has 400 samples, .*y\.npy has 399"),
         (lambda d: np.save(d / "y.npy", np.full(400, -1)), r"y\.npy has only one class, -1: at least two"),
         (lambda d: np.save(d / "y.npy", np.zeros((400, 2), int)), r"y\.npy is \(400, 2\); int labels must be \(N,\)"),

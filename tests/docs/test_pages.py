@@ -85,6 +85,31 @@ def test_pages_are_found() -> None:
     assert {"index", "quickstart", "classification", "resuming", "serving"} <= names and len(PAGES) >= 18
 
 
+def test_there_is_a_page_for_each_typical_task() -> None:
+    tasks = {
+        "classification",
+        "regression",
+        "multi-label",
+        "autoencoder",
+        "custom-loop",
+        "custom-layer",
+        "custom-loss",
+        "fine-tuning",
+        "augmentation",
+        "large-data",
+        "feeding",
+        "other-gradients",
+        "resuming",
+        "notebooks",
+        "scikit-learn",
+        "serving",
+    }
+    pages = {page.path.stem for page in PAGES if page.path.parent.name == "how-to"}
+    assert tasks <= pages
+    counted = [folder.name.replace("_", "-") for folder in (DOCS.parent / "benchmarks" / "comparison").iterdir()]
+    assert len(counted) == 10 and set(counted) <= pages, "the programs whose lines are counted are those of the pages"
+
+
 def test_every_how_to_page_checks_what_it_shows() -> None:
     pages = [page for page in PAGES if page.path.parent.name == "how-to"]
     assert [page.path.name for page in pages if "assert " not in page.script + "".join(page.files.values())] == []

@@ -32,7 +32,6 @@ LOOKS = {
     "an array": plain,
     "strided": lambda i: np.arange(24, dtype=np.int16).reshape(4, 6)[::2, ::2] * i,
     "transposed": lambda i: plain(i).T,
-    "a masked array": lambda i: np.ma.masked_array(plain(i), mask=plain(i) > 3),
     "no axis": lambda i: np.array(i, np.int32),
     "a scalar": lambda i: np.float64(i) / 3,
     "a number": lambda i: i * 7,
@@ -62,6 +61,11 @@ def test_samples_of_every_look(look):
         same(first)
         assert second.tolist() == numbers
     same(open_source(Callable(lambda i: {"a": i, "b": fn(i)}, 10)).read(numbers)["b"])
+
+
+def test_a_sample_that_hides_values():
+    with pytest.raises(TypeError, match=r"field '0' is a MaskedArray, which hides values: replace them with \.filled"):
+        open_source(Callable(lambda i: np.ma.masked_array(plain(i), mask=plain(i) > 3), 10))
 
 
 def test_samples_in_containers_that_are_kin_of_tuples_and_dicts():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import string
 from collections import deque
@@ -13,8 +14,11 @@ from gradring import activity
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.improvement import Improvement, Mode
+from gradring.files import full_disk
 
 __all__ = ["Checkpoint"]
+
+_LOG = logging.getLogger("gradring.callbacks")
 
 
 class Checkpoint(Callback):
@@ -25,7 +29,8 @@ class Checkpoint(Callback):
     (updates); write any other brace twice, ``{{``. Of the files that it then names, the last ``keep`` stay and the older
     ones are removed (None keeps all). Without these fields there is one file, which is replaced. Each file appears whole
     or not at all, and ``fit(resume=path)`` continues from it bit for bit. Its position among the callbacks does not
-    matter: it saves after all others have seen an epoch.
+    matter: it saves after all others have seen an epoch. While the disk is full, the run goes on and the files stay as they
+    were; ``fit`` raises ``OSError`` at its end if what should be there still is not.
     """
 
     def __init__(
@@ -46,22 +51,25 @@ class Checkpoint(Callback):
             raise ValueError(f"[Checkpoint] keep={keep} needs {{epoch}} or {{step}} in path, got {self.path!r}")
         self.saved: deque[str] = deque()
         self._at: tuple[int, int] | None = None  # epoch and step of the last file
+        self._failed: OSError | None = None  # why the last file was not written
 
     def on_fit_start(self, run: Run) -> None:
         if self.monitor is not None and self._improvement is not None:
             run.require_metric("Checkpoint", self.monitor)
             self._improvement.forget()
-        self._at = None
+        self._at = self._failed = None
         folder = os.path.dirname(os.path.abspath(self.path.format(epoch=0, step=0)))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"[Checkpoint] {folder} is not a folder that can be written")
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._improvement is not None and self.monitor is not None:
-            if self._improvement.found(run.metrics[self.monitor], run.epoch):
-                self.save(run)
+        improvement = self._improvement
+        if improvement is not None and self.monitor is not None:
+            best = improvement.best, improvement.epoch
+            if improvement.found(run.metrics[self.monitor], run.epoch) and not self._tried(run):
+                improvement.best, improvement.epoch = best  # that of the file
         elif (run.epoch + 1) % self.every == 0:
-            self.save(run)
+            self._tried(run)
 
     def on_fit_end(self, run: Run) -> None:
         # Save the last epoch, or the best one if EarlyStop has restored it. After an exception, keep the last file.
@@ -69,16 +77,35 @@ class Checkpoint(Callback):
             restored = any(getattr(other, "restore_best", False) for other in run.trainer.callbacks)
             if restored or self._at != (run.trainer.epoch, run.trainer.step_count):
                 self.save(run)
+        elif self._failed is not None and run.ended == "complete":
+            raise self._failed
+
+    def _tried(self, run: Run) -> bool:
+        """Write the current state, and return False if the disk is full: it may have room again later."""
+        try:
+            self.save(run)
+        except OSError as error:
+            if not full_disk(error):
+                raise
+            self._failed = error
+            _LOG.warning("epoch %d: %s; the training goes on", run.epoch + 1, error)
+        return self._failed is None
 
     def save(self, run: Run) -> None:
         """Write the current state."""
         path = self.path.format(epoch=run.trainer.epoch, step=run.trainer.step_count)
+        before = list(self.saved)
         if path in self.saved:
             self.saved.remove(path)
         self.saved.append(path)
-        with activity.doing("saving"):
-            run.trainer.save(path)
-        self._at = run.trainer.epoch, run.trainer.step_count
+        try:
+            with activity.doing("saving"):
+                run.trainer.save(path)
+        except BaseException:
+            self.saved.clear()
+            self.saved.extend(before)
+            raise
+        self._at, self._failed = (run.trainer.epoch, run.trainer.step_count), None
         while self.keep is not None and len(self.saved) > self.keep:
             with suppress(FileNotFoundError):
                 os.unlink(self.saved.popleft())

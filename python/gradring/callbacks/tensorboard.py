@@ -12,9 +12,9 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from typing import IO
 
 from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.log_file import LogFile
 
 __all__ = ["TensorBoard"]
 
@@ -28,28 +28,27 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.path.abspath(folder)
-        self._file: IO[bytes] | None = None
+        self._file: LogFile | None = None
 
     def on_fit_start(self, run: Run) -> None:
         os.makedirs(self.folder, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        self._file = open(os.path.join(self.folder, name), "xb")  # noqa: SIM115 (closed in on_fit_end)
+        self._file = LogFile("TensorBoard", os.path.join(self.folder, name), "x")
         self._write(_bytes(3, b"brain.Event:2"))
 
     def on_epoch_end(self, run: Run) -> None:
         self._write(_integer(2, run.trainer.step_count) + _bytes(5, _summary(run.metrics)))
 
     def on_fit_end(self, run: Run) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close("history.to_csv(path) writes all rows to another place")
 
     def _write(self, content: bytes) -> None:
         assert self._file is not None
         event = _key(1, 1) + struct.pack("<d", time.time()) + content
         length = struct.pack("<Q", len(event))
-        self._file.write(length + _checksum(length) + event + _checksum(event))
-        self._file.flush()
+        self._file.add(length + _checksum(length) + event + _checksum(event))
 
 
 def _summary(metrics: Mapping[str, float]) -> bytes:

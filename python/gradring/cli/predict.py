@@ -45,9 +45,10 @@ def run(options: argparse.Namespace) -> int:
     if out is not None:
         _require_writable(out, options.overwrite)
         require_other("predict", [out], [options.x, options.model])
-    if not options.model.exists():
+    if not options.model.is_file():
+        there = "a folder" if options.model.is_dir() else "no such file"
         raise FileNotFoundError(
-            f"[predict] there is no file {str(options.model)!r}: give the NAME.safetensors that gradring train wrote"
+            f"[predict] MODEL {str(options.model)!r} is {there}: give the NAME.safetensors that gradring train wrote"
         )
     model, metadata = read_model(options.model)
     notes = notes_of(metadata)

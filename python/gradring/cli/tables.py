@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import tempfile
 import zipfile
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.files import reading
 from gradring.loader import load_npy
 
 __all__ = ["Table", "has_member", "labels_of_file", "read_array", "read_table", "typed"]
@@ -42,7 +44,7 @@ def read_array(command: str, path: Path, member: str) -> Array:
 
 def _member(command: str, path: Path, member: str) -> Array:
     # Open the file here, because NumPy leaves a damaged file open.
-    with open(path, "rb") as opened:
+    with reading(command, path) as opened:
         try:
             file = np.load(opened, allow_pickle=False)
             names = list(file.files)
@@ -129,7 +131,7 @@ def _rows(command: str, path: Path) -> tuple[list[str] | None, Iterator[tuple[in
     """The names of the columns, if the first line has them, and (line, cells) of each row."""
 
     def rows() -> Iterator[tuple[int, list[str]]]:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with reading(command, path) as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             try:
                 for cells in reader:
@@ -161,7 +163,7 @@ def labels_of_file(command: str, path: Path, samples: int) -> Array:
     names."""
     if path.suffix.lower() != ".csv":
         return read_array(command, path, "y")
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with reading(command, path) as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]

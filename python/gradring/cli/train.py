@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +19,7 @@ from gradring.choices import OptimizerName
 from gradring.cli.data import Task, check_folder, task
 from gradring.cli.inputs import require_other
 from gradring.cli.output import say
+from gradring.files import full_disk
 from gradring.model_file import notes_of
 
 __all__ = ["add_to"]
@@ -103,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         seed=options.seed,
     )
+    _require_room(trainer, job, path)
     try:
         history = trainer.fit(
             job.data,
@@ -113,17 +117,50 @@ def run(options: argparse.Namespace) -> int:
             verbose=not options.quiet,
         )
     except KeyboardInterrupt as error:
-        trainer.save(path, notes=job.notes())
+        written = _saved(trainer, job, path)
         say(
-            f"interrupted after {trainer.step_count} steps; {path} has them, and --resume continues from it", sys.stderr
+            f"interrupted after {trainer.step_count} steps; {written} has them, and --resume continues from it",
+            sys.stderr,
         )
         return 128 + int(getattr(error, "number", 2))
-    trainer.save(path, notes=job.notes())
+    written = _saved(trainer, job, path)
+    if written != path:
+        return 1
     history.to_csv(table)
     if not options.quiet:
         say(f"{job.name}: {_result(trainer, job)} on {len(job.truth)} test samples; {path}, {table}")
         say(f"where the time went: {trainer.timings()}")
     return 0
+
+
+def _require_room(trainer: gr.Trainer, job: Task, path: Path) -> None:
+    """Write the file that the training will write, beside its place, and remove it: a full disk must be known before."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    try:
+        trainer.save(probe, notes=job.notes())
+    except OSError as error:
+        if not full_disk(error):
+            raise
+        raise OSError(
+            f"[train] --out {path.parent}: {full_disk(error)}, so there would be no place for the result: make room first, or "
+            "give another --out"
+        ) from error
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _saved(trainer: gr.Trainer, job: Task, path: Path) -> Path:
+    """Write the model, and return its path: in the system's folder for temporary files if the disk is full by now."""
+    try:
+        trainer.save(path, notes=job.notes())
+        return path
+    except OSError as error:
+        if not full_disk(error):
+            raise
+        other = Path(tempfile.mkdtemp(prefix="gradring-")) / path.name
+        trainer.save(other, notes=job.notes())
+        say(f"gradring: error: {error}; the model is in {other} instead: move it here when there is room", sys.stderr)
+        return other
 
 
 def _stem(path: Path | None) -> str:

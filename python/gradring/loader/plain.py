@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arrays import NATIVE_DTYPES, as_numbers, is_array_like
+from gradring.files import reading
 from gradring.loader.loader import Loader
 from gradring.sources import Source, is_map_style
 
@@ -67,6 +68,8 @@ def load_npy(label: str, path: str | os.PathLike[str]) -> NDArray[Any]:
             else "numpy.loadtxt(path, delimiter=',') or pandas.read_csv(path)"
         )
         raise ValueError(f"[Loader] {label}: {os.fspath(path)} is a .{kind} file: read it with {read}, save it as .npy")
+    with reading(label, path):
+        pass  # only for the error of a path that cannot be read
     try:
         # Do not use np.load, which also opens zip files and leaves a damaged one open.
         return np.lib.format.open_memmap(path, mode="r")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.arguments import choice
+from gradring.arrays import as_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,13 +140,10 @@ def by_name() -> dict[str, type[Loss]]:
     return {loss.kind: loss for loss in own if loss.named and hasattr(loss, "kind")}
 
 
-def numbers(where: str, given: Any) -> tuple[float, ...]:
-    """A vector of weights as floats. Anything else raises ``TypeError`` or ``ValueError``, whose message begins with
-    ``where``."""
-    try:
-        array = np.asarray(given, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{where} must be a vector of numbers, got {type(given).__name__}") from None
+def numbers(where: str, argument: str, given: Any) -> tuple[float, ...]:
+    """A vector of weights as floats. Anything else raises ``TypeError`` or ``ValueError``, which names the argument."""
+    array = as_numbers(where, argument, given).astype(np.float64)
+    where = f"[{where}] {argument}"
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{where} must be a vector of numbers, got an array of shape {array.shape}")
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))

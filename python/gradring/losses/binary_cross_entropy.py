@@ -44,7 +44,7 @@ class BinaryCrossEntropy(Loss):
         if self.pos_weight is None:
             return
         given = self.pos_weight
-        weights = numbers("[BinaryCrossEntropy] pos_weight", [given] if np.ndim(given) == 0 else given)
+        weights = numbers("BinaryCrossEntropy", "pos_weight", [given] if np.ndim(given) == 0 else given)
         object.__setattr__(self, "pos_weight", weights[0] if np.ndim(given) == 0 else weights)
 
     def native(self) -> Native:
@@ -89,7 +89,7 @@ class BinaryCrossEntropy(Loss):
             if unknown or not weights:
                 raise ValueError(f"[Trainer] class_weight must have the classes 0 and 1, got {dict(weights)}")
             weights = [weights.get(0, 1.0), weights.get(1, 1.0)]
-        found = numbers("[Trainer] class_weight", weights)
+        found = numbers("Trainer", "class_weight", weights)
         if len(found) != 2:
             raise ValueError(f"[Trainer] class_weight must have the weights of 0 and of 1, got {len(found)} numbers")
         return replace(self, _by_class=found)

@@ -37,6 +37,7 @@ class CrossEntropy(Loss):
     label_smoothing: float = 0.0
     reduction: Reduction = "mean"
     _by_class: Any = field(default=None, repr=False)  # items of a dict, until the number of classes is known
+    _asked: str = field(default="[CrossEntropy] weight", repr=False, compare=False)  # where the weights were given
 
     kind: ClassVar[str] = "cross_entropy"
     counts_right: ClassVar[bool] = True
@@ -45,7 +46,7 @@ class CrossEntropy(Loss):
         real("CrossEntropy", "label_smoothing", self.label_smoothing, least=0, below=1)
         self._check_reduction(self.reduction)
         if self.weight is not None:
-            object.__setattr__(self, "weight", numbers("[CrossEntropy] weight", self.weight))
+            object.__setattr__(self, "weight", numbers("CrossEntropy", "weight", self.weight))
 
     def native(self) -> Native:
         attributes: dict[str, Any] = {"label_smoothing": float(self.label_smoothing)} if self.label_smoothing else {}
@@ -112,7 +113,7 @@ class CrossEntropy(Loss):
         if self.weight is not None:
             raise ValueError("[Trainer] class_weight and CrossEntropy(weight=) are both given: leave one of them out")
         if not isinstance(weights, Mapping):
-            return replace(self, weight=numbers("[Trainer] class_weight", weights))
+            return replace(self, weight=numbers("Trainer", "class_weight", weights), _asked="[Trainer] class_weight")
         for label, weight in weights.items():
             whole("Trainer", "class_weight: a label", label, 0)
             real("Trainer", f"class_weight: the weight of class {label}", weight, least=0)
@@ -136,7 +137,7 @@ class CrossEntropy(Loss):
             return replace(self, weight=by_class, _by_class=None)
         if self.weight is not None and len(self.weight) != classes:
             raise ValueError(
-                f"[CrossEntropy] there are weights for {len(self.weight)} classes, and the model has {classes} outputs: give "
+                f"{self._asked}: there are weights for {len(self.weight)} classes, and the model has {classes} outputs: give "
                 "one for each class"
             )
         return self

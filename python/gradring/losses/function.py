@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.arrays import as_ndarray, is_array_like
+from gradring.errors import reason
 from gradring.losses.base import Loss, Native, Reduction
 
 __all__ = ["Function"]
@@ -126,9 +128,12 @@ def _array(address: int, shape: tuple[int, ...], dtype: str) -> Array:
 
 def _result(function: str, given: Any, shape: tuple[int, ...], what: str) -> Array:
     try:
-        result = np.asarray(given)
-    except ValueError as error:  # rows of unequal lengths
-        raise ValueError(f"[losses.Function] {function} returned no array of shape {shape}, {what}: {error}") from error
+        looks = is_array_like(given) and type(given) is not np.ndarray
+        result: Array = as_ndarray("losses.Function", "it", given) if looks else np.asarray(given)
+    except (TypeError, ValueError) as error:  # such as rows of unequal lengths
+        raise type(error)(
+            f"[losses.Function] {function} returned no array of shape {shape}, {what}: {reason(error)}"
+        ) from error
     if result.shape != shape:
         hint = "; the mean over the samples is taken for you" if function == "forward" else ""
         raise ValueError(f"[losses.Function] {function} returned {result.shape}: must be {shape}, {what}{hint}")

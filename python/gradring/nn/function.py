@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.arrays import as_ndarray
 from gradring.ir import Value
 from gradring.nn.layer import Layer
 
@@ -102,7 +103,9 @@ class Function(Layer):
                 # Pass copies, because a program reuses its memory, and may free it while a function still holds its
                 # array.
                 inputs = [array(*one).copy() for one in zip(addresses[:-1], shapes[:-1], dtypes[:-1], strict=True)]
-                result = np.asarray(function(*inputs))
+                result = function(*inputs)
+                if type(result) is not np.ndarray:
+                    result = as_ndarray("Function", f"{layer}: the result of {what}", result)
                 if result.shape != shapes[-1]:
                     raise ValueError(f"[Function] {layer}: {what} returned {result.shape}, must be {shapes[-1]}")
                 array(addresses[-1], shapes[-1], dtypes[-1])[...] = result

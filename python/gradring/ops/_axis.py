@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from gradring.arrays import as_ndarray
+
 Array = np.ndarray[Any, Any]
 
 
 def with_axis_last(function: Callable[..., Any], operands: list[Any], axis: int, out: Any) -> Array:
     """Run a function of ``gradring.ops`` on views whose last axis is ``axis``; the result has the operands' layout."""
-    moved = [np.moveaxis(np.asarray(operand), axis, -1) for operand in operands]
     op = function.__name__
+    moved = [np.moveaxis(as_ndarray(op, f"operand {n}", operand), axis, -1) for n, operand in enumerate(operands)]
     if out is None:
         result: Array = np.moveaxis(function(*moved), -1, axis)
         return result

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import pairwise
 from operator import methodcaller
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ class UserSession(BaseSession):
         self._trained = {name: array for name, array in self.params.items() if name not in self.frozen}
         self.state = self._fresh_state(optimizer)
         self._spans = [_span(array) for array in self.params.values()]
+        self._require_apart()
         self._updates_of, self.rates = self._updaters(optimizer), Rates(optimizer)
         self._updates = self._fresh = 0
         self._last_samples = 1.0
@@ -100,6 +102,16 @@ class UserSession(BaseSession):
         self._weight, self._pending = 0.0, 0
         self._epoch_sums = NO_SUMS
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
+
+    def _require_apart(self) -> None:
+        """``ValueError`` if two parameters share memory, because both updates would change it."""
+        spans = sorted((*span, name) for name, span in zip(self.params, self._spans, strict=True) if span[0] < span[1])
+        for (_, end, name), (begin, _, other) in pairwise(spans):
+            if begin < end:
+                raise ValueError(
+                    f"[Trainer] params[{name!r}] and params[{other!r}] share memory, so each step would update it twice: "
+                    "give a tied parameter once, and add its gradients in the function"
+                )
 
     @property
     def step_count(self) -> int:
@@ -311,11 +323,11 @@ class UserSession(BaseSession):
             )
         if not isinstance(returned[1], Mapping):
             raise TypeError(f"[step] grads must be a dict of arrays, got {type(returned[1]).__name__}")
-        samples = float(returned[2]) if len(returned) == 3 else _rows_of(batch)
+        samples = _number("the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
         if not (math.isfinite(samples) and samples > 0):
             raise ValueError(f"[step] the number of samples must be above 0, got {samples}")
         self._last_samples = samples
-        return StepResult(float(returned[0]), self._checked(returned[1]), samples)
+        return StepResult(_number("the loss", returned[0]), self._checked(returned[1]), samples)
 
     def _checked(self, grads: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         missing, extra = sorted(self._trained.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())
@@ -356,6 +368,14 @@ class UserSession(BaseSession):
         self._uninterrupted([partial(np.add, own[name], grad, out=own[name]) for name, grad in grads.items()], counts)
 
 
+def _number(what: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise type(error)(f"[step] {what} must be one number, got {type(value).__name__}{shape}: {error}") from None
+
+
 def _rows_of(batch: Any) -> float:
     """The length of the batch's first axis; 1 if it has none."""
     if isinstance(batch, Mapping) and batch:
@@ -376,6 +396,8 @@ def _span(array: NDArray[Any]) -> tuple[int, int]:
 
 def as_numpy(label: str, value: Any) -> NDArray[Any]:
     """A NumPy view of an array of any framework, without a copy."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"[Trainer] {label} is a masked array, which hides values: replace them with .filled(value)")
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "detach"):  # PyTorch refuses the memory of what autograd records

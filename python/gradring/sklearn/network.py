@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from gradring import callbacks, nn, optim
 from gradring.arguments import choice, real, whole
+from gradring.arrays import as_ndarray
 from gradring.choices import Activation, OptimizerName
 from gradring.losses import LossName
 from gradring.trainer import Trainer
@@ -144,6 +145,7 @@ class Network(BaseEstimator):
     def _data(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
         if y is None:
             raise ValueError(f"[{type(self).__name__}] requires y to be passed, but the target y is None")
+        X, y = _plain("X", X), _plain("y", y)
         x, y = validate_data(
             self, X, y, reset=reset, dtype=[np.float64, np.float32], multi_output=True, y_numeric=False
         )
@@ -213,7 +215,7 @@ class Network(BaseEstimator):
 
     def _predicted(self, X: Any) -> Array:
         check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        x = validate_data(self, _plain("X", X), reset=False, dtype=[np.float64, np.float32])
         samples = len(x)
         # Predict in blocks of one shape: a sum's order depends on the shape, and a prediction must not depend on how many
         # other samples come with it.
@@ -243,11 +245,20 @@ class Network(BaseEstimator):
         return self._begun
 
 
+def _plain(argument: str, given: Any) -> Any:
+    """Tensors as arrays, and the error for arrays that hide values, which scikit-learn would read."""
+    if isinstance(given, np.ma.MaskedArray) or hasattr(given, "detach"):
+        return as_ndarray("sklearn", argument, given)
+    return given
+
+
 def _weights(sample_weight: Any, x: Array) -> Array | None:
     """One weight per sample, none negative and not all zero; None if none are given."""
     if sample_weight is None:
         return None
-    weight: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+    weight: Array = _check_sample_weight(
+        _plain("sample_weight", sample_weight), x, dtype=np.float64, ensure_non_negative=True
+    )
     return weight
 
 

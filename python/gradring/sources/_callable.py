@@ -110,7 +110,7 @@ def _parts(value: Any) -> tuple[str, dict[str, NDArray[Any]]]:
 
 
 def _array(name: str, part: Any) -> NDArray[Any]:
-    if isinstance(part, (np.ndarray, np.generic, int, float)):
+    if type(part) is np.ndarray or isinstance(part, (np.generic, int, float)):
         return np.asarray(part)
     inner: Any = part
     while isinstance(inner, (list, tuple)) and inner:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arguments import whole
+from gradring.arrays import as_ndarray, is_array_like
 from gradring.sources._base import Source
 from gradring.sources._open import open_source
 from gradring.sources._opened import Opened
@@ -81,9 +82,10 @@ def chosen(indices: Any, samples: int) -> Chosen:
     if isinstance(indices, slice):
         numbers = np.arange(samples, dtype=np.int64)[indices]
     else:
-        found = np.asarray(
-            list(indices) if isinstance(indices, Iterable) and not hasattr(indices, "__array__") else indices
-        )
+        if is_array_like(indices):
+            found = as_ndarray("Loader", "indices", indices)
+        else:
+            found = np.asarray(list(indices) if isinstance(indices, Iterable) else indices)
         if found.dtype == bool:
             raise TypeError(
                 "[Loader] indices are of dtype bool: numpy.flatnonzero(mask) gives the numbers of what is true"

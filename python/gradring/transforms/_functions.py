@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gradring.arguments import flag, whole
+from gradring.arrays import as_ndarray
 from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for
 from gradring.transforms._base import dtype_name
@@ -130,17 +131,17 @@ class Python(_Function):
         wanted = np.dtype(dtype)
 
         def call(row: NDArray[Any], sample: int, random: int) -> NDArray[Any]:
-            if self.rng:
-                generator = generator_for(random, 0, 0)
-                result = np.asarray(self.fn(row, generator))
-            else:
-                result = np.asarray(self.fn(row))
+            result: Any
+            result = self.fn(row, generator_for(random, 0, 0)) if self.rng else self.fn(row)
+            if type(result) is not np.ndarray:
+                result = as_ndarray("Python", f"the result for field {field!r} of sample {sample}", result)
             if result.shape != shape or result.dtype != wanted:
                 raise ValueError(
                     f"[Python] the transform of field {field!r} returned {result.dtype} {result.shape} for sample "
                     f"{sample}, expected {wanted} {shape}: give Python(fn, dtype=..., shape=...) what it returns"
                 )
-            return result if result.flags.c_contiguous else np.ascontiguousarray(result)
+            made: NDArray[Any] = result if result.flags.c_contiguous else np.ascontiguousarray(result)
+            return made
 
         return call
 

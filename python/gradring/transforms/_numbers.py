@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gradring.arguments import real, whole
+from gradring.arrays import as_numbers
 from gradring.transforms._base import Layout, dtype_name, layout_name
 
 __all__ = ["Cast", "Normalize", "OneHot", "Scale"]
@@ -86,13 +87,7 @@ class OneHot:
 
 
 def _values(name: str, given: float | Sequence[float] | NDArray[Any]) -> list[float]:
-    try:
-        array = np.asarray(given)
-        values: list[float] = array.astype(np.float64).ravel().tolist()
-        if array.dtype.kind not in "biuf" and array.size:
-            raise TypeError
-    except (TypeError, ValueError):
-        raise TypeError(f"[Normalize] {name} must be a number or an array of numbers, got {given!r}") from None
+    values: list[float] = as_numbers("Normalize", name, given).astype(np.float64).ravel().tolist()
     if not values or not all(math.isfinite(x) for x in values):
         raise ValueError(f"[Normalize] {name} must be a finite number or an array of them, got {given}")
     return values
