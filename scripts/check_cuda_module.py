@@ -14,7 +14,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-# They call out of the program, into Python as a rule; or ranks of one host meet.
+# They call out of the program, into Python as a rule; or ranks of one host meet; or workers share the host's memory.
 OPS_WITHOUT_KERNELS = {
     "function",
     "function_loss",
@@ -25,6 +25,7 @@ OPS_WITHOUT_KERNELS = {
     "prove_sums",
 }
 OPS_WITHOUT_KERNELS |= {"meet_squares", "end_update", "clear_plane"}
+OPS_WITHOUT_KERNELS |= {"read_shared", "read_shared_rows", "take_shared", "give_shared", "push_sgd", "push_sgd_rows"}
 
 
 def check_names(plain: Path, cuda: Path) -> None:

@@ -130,6 +130,14 @@ NO_CUDA_KERNEL = {
         "end_update",
         "clear_plane",
     },
+    "workers on the CPU share parameters in the host's memory": {
+        "read_shared",
+        "read_shared_rows",
+        "take_shared",
+        "give_shared",
+        "push_sgd",
+        "push_sgd_rows",
+    },
 }
 
 

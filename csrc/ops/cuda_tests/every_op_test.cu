@@ -333,7 +333,9 @@ constexpr const char* kWithout[] = {
     // They call functions outside the program, usually in Python, which compute on the CPU.
     "function", "function_loss", "function_vjp",
     // With these, the ranks of one host meet and add planes in the host's memory.
-    "meet", "sum_planes", "sum_planes_in_place", "prove_sums", "meet_squares", "end_update", "clear_plane"};
+    "meet", "sum_planes", "sum_planes_in_place", "prove_sums", "meet_squares", "end_update", "clear_plane",
+    // By these, workers on the CPU share parameters in the host's memory.
+    "read_shared", "read_shared_rows", "take_shared", "give_shared", "push_sgd", "push_sgd_rows"};
 
 TEST_CASE("every op of the registry has a CUDA kernel, which is tried here, or a reason to have none") {
   register_all_cuda_kernels();
