@@ -13,6 +13,7 @@ void bind_eager_op(py::module_& m);
 void bind_errors(py::module_& m);
 void bind_loader(py::module_& m);
 void bind_program(py::module_& m);
+void bind_ranks(py::module_& m);
 void bind_runtime(py::module_& m);
 void bind_sources(py::module_& m);
 

@@ -63,10 +63,10 @@ CommArray comm_array(const char* op, const char* argument, PyObject* object, PyO
   if (py::detail::check_flags(object, Api::NPY_ARRAY_C_CONTIGUOUS_)) {
     int64_t elements = 1;
     for (int axis = 0; axis < proxy->nd; ++axis) elements *= proxy->dimensions[axis];
-    array.operand = Operand(proxy->data, elements, size_of(array.element));
+    array.operand = CommOperand(proxy->data, elements, size_of(array.element));
   } else {
-    array.operand = Operand(proxy->data, proxy->nd, reinterpret_cast<const int64_t*>(proxy->dimensions),
-                            reinterpret_cast<const int64_t*>(proxy->strides), size_of(array.element));
+    array.operand = CommOperand(proxy->data, proxy->nd, reinterpret_cast<const int64_t*>(proxy->dimensions),
+                                reinterpret_cast<const int64_t*>(proxy->strides), size_of(array.element));
     if (written && array.operand.overlaps_itself()) {
       throw py::value_error(prefix(op, argument) + " has elements that share memory: give a copy");
     }

@@ -12,7 +12,7 @@ namespace gradring {
 struct CommArray {
   PyObject* object = nullptr;  // a borrowed reference
   Element element = Element::kFloat32;
-  Operand operand;
+  CommOperand operand;
 
   const py::detail::PyArray_Proxy* proxy() const noexcept { return py::detail::array_proxy(object); }
   int axes() const noexcept { return proxy()->nd; }

@@ -259,7 +259,7 @@ void raise_comm_failure(CommHandle& handle, Code code, const Call& failed) {
   const std::string text = group.message(code, failed);
   if (code == Code::kInvalidArgument) throw py::value_error(text);
   if (code == Code::kOutOfMemory) throw Error(code, text);
-  Fault fault;
+  GroupFault fault;
   if (code != Code::kClosed && code != Code::kUnavailable) fault = group.fault();
   py::module_::import("gradring.comm._failure")
       .attr("raise_failure")(static_cast<int>(code), text, fault.failure.rank, collective_name(failed.agreement.kind),

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   gradring::bind_sources(m);
   gradring::bind_program(m);
   gradring::bind_comm(m);
+  gradring::bind_ranks(m);   // after bind_program and bind_comm, whose classes it uses
   gradring::bind_loader(m);  // after bind_program: LoaderFeed derives from its Feed
 }

@@ -119,8 +119,8 @@ int gradring_all_reduce(gradring_group* group, const void* in, void* out, int64_
     const auto element = static_cast<Element>(dtype);
     call.agreement = {Collective::kAllReduce,      element, static_cast<Reduction>(op), 0, false,
                       static_cast<uint64_t>(count)};
-    call.in = Operand(const_cast<void*>(in), count, size_of(element));
-    call.out = Operand(out, count, size_of(element));
+    call.in = CommOperand(const_cast<void*>(in), count, size_of(element));
+    call.out = CommOperand(out, count, size_of(element));
     run(group, call);
   });
 }

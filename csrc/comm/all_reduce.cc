@@ -293,7 +293,7 @@ void stage_first_piece(Rounds& rounds, const Call& call) noexcept {
 
 }  // namespace
 
-void combine_into(const Operand& out, int64_t first, Element element, Reduction reduction,
+void combine_into(const CommOperand& out, int64_t first, Element element, Reduction reduction,
                   CombineArguments arguments) noexcept {
   const Combine reduce = find_combine(element, reduction);
   arguments.outputs = 1;

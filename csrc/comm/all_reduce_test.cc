@@ -63,9 +63,10 @@ bool reduces(Group& group, Element element, Reduction reduction, int64_t count, 
   Memory memory(group, bytes * static_cast<size_t>(step), shared), other(group, bytes, shared);
   const auto input = input_of(group.rank(), element, count, seed);
   const auto stride = static_cast<int64_t>(item) * step;
-  const Operand in = step == 1 ? Operand(memory.as(), count, item) : Operand(memory.as(), 1, &count, &stride, item);
+  const CommOperand in =
+      step == 1 ? CommOperand(memory.as(), count, item) : CommOperand(memory.as(), 1, &count, &stride, item);
   in.scatter(0, count, input.data());
-  const Operand out = kind == Kind::kOut ? Operand(other.as(), count, item) : in;
+  const CommOperand out = kind == Kind::kOut ? CommOperand(other.as(), count, item) : in;
   Call call = reduce_call(in, out, element, reduction);
   double divisor = group.size();
   if (weighted) {
@@ -175,7 +176,7 @@ TEST_CASE("all_reduce refuses weights that add up to nothing, on every rank, and
     for (const int64_t count : {4, 300, 20000}) {
       Memory memory(group, static_cast<size_t>(count) * 4, true);
       std::memset(memory.as(), 0, static_cast<size_t>(count) * 4);
-      const Operand x(memory.as(), count, 4);
+      const CommOperand x(memory.as(), count, 4);
       Call call = reduce_call(x, x, Element::kFloat32, Reduction::kMean);
       call.agreement.weighted = true;
       call.weight = group.rank() ? -1.5 : 1.5;

@@ -49,12 +49,12 @@ inline int64_t stage_size(Rounds& rounds, Element element) noexcept {
 }
 
 // Copies elements to this round's half of the staging memory, and returns where this rank itself reads them.
-inline const std::byte* put(Rounds& rounds, const Operand& array, int64_t first, int64_t count) noexcept {
+inline const std::byte* put(Rounds& rounds, const CommOperand& array, int64_t first, int64_t count) noexcept {
   return stage_elements(array, first, count, rounds.stage(rounds.rank()), rounds.scratch());
 }
 
 // Reduces contiguous inputs, and writes the result to `out`, of any strides, from its element `first` on.
-void combine_into(const Operand& out, int64_t first, Element element, Reduction reduction,
+void combine_into(const CommOperand& out, int64_t first, Element element, Reduction reduction,
                   CombineArguments arguments) noexcept;
 
 }  // namespace gradring

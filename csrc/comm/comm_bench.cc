@@ -102,7 +102,7 @@ void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
       for (size_t k = 0; k < arrays; ++k)
         std::fill(xs[k], xs[k] + count, value_of(group.rank(), turn + static_cast<int>(k)));
     float* const x = xs[static_cast<size_t>(turn) % arrays];
-    const Operand all(x, count, 4);
+    const CommOperand all(x, count, 4);
     const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
     const double seconds = rank.timed([&] {
       for (int k = 0; k < repeat; ++k)
@@ -167,7 +167,7 @@ void race_private(Rank& rank, size_t bytes, int rounds) {
   auto* const x = reinterpret_cast<float*>(memory.data());
   rank.shared.pids[rank.group.rank()] = getpid();
   rank.shared.arrays[rank.group.rank()] = x;
-  const Operand all(x, count, 4);
+  const CommOperand all(x, count, 4);
   const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
   std::vector<double> times[2];
   const int ranks = rank.group.size();

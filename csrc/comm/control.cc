@@ -33,7 +33,7 @@ int ControlBlock::create(int ranks, size_t stage_bytes) {
                                             ": must be at most 64 MiB for a half of a rank's staging memory");
   }
   // Round a large block up to huge pages, because staging memory is faster in them.
-  const size_t bytes = Layout(ranks, stage_bytes).bytes();
+  const size_t bytes = BlockLayout(ranks, stage_bytes).bytes();
   const SharedArena arena(bytes < kHugePage / 4 ? bytes : round_up(bytes, kHugePage));
   format(arena.data(), ranks, stage_bytes);
   const int fd = fcntl(arena.fd(), F_DUPFD_CLOEXEC, 0);
@@ -42,7 +42,7 @@ int ControlBlock::create(int ranks, size_t stage_bytes) {
 }
 
 void ControlBlock::format(std::byte* memory, int ranks, size_t stage_bytes) noexcept {
-  std::memset(memory, 0, Layout(ranks, stage_bytes).stage(0, 0));
+  std::memset(memory, 0, BlockLayout(ranks, stage_bytes).stage(0, 0));
   auto& header = *new (memory) Header();
   header.magic = kMagic;
   header.version = kVersion;
@@ -56,7 +56,7 @@ std::shared_ptr<ControlBlock> ControlBlock::attach(int fd, int ranks, uint64_t g
   const auto& header = *reinterpret_cast<const Header*>(arena->data());
   const bool known = arena->size() >= sizeof(Header) && header.magic == kMagic && header.version == kVersion;
   if (!known || header.stage_bytes > size_t{64} << 20 || header.ranks != static_cast<uint32_t>(ranks) ||
-      Layout(ranks, header.stage_bytes).bytes() > arena->size()) {
+      BlockLayout(ranks, header.stage_bytes).bytes() > arena->size()) {
     const std::string found = known ? "made for " + std::to_string(header.ranks) + " ranks" : "no control segment";
     throw Error(Code::kInvalidArgument, "[comm] fd " + std::to_string(fd) + " is " + found +
                                             ": must be a control segment for " + std::to_string(ranks) + " ranks");

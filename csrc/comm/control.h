@@ -73,7 +73,7 @@ class ControlBlock {
   std::byte* memory_;
   int ranks_;
   size_t stage_bytes_;
-  Layout layout_;
+  BlockLayout layout_;
 };
 
 }  // namespace gradring

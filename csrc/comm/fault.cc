@@ -1,7 +1,9 @@
 // The messages of a group's failures.
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <string>
 
 #include "comm/rounds.h"
@@ -12,7 +14,9 @@ namespace {
 
 std::string text_of(const Agreement& a) {
   std::string text = collective_name(a.kind);
-  if (a.kind == Collective::kBarrier || a.kind == Collective::kNone || a.kind == Collective::kSplit) return text;
+  if (a.kind == Collective::kShare) return text + "(" + std::to_string(a.count) + " bytes)";
+  constexpr Collective kBare[] = {Collective::kNone, Collective::kBarrier, Collective::kSplit, Collective::kMeeting};
+  if (std::find(std::begin(kBare), std::end(kBare), a.kind) != std::end(kBare)) return text;
   text += "(" + std::to_string(a.count) + " of " + element_name(a.element);
   if (a.kind == Collective::kAllReduce || a.kind == Collective::kReduceScatter) {
     text += std::string(", op=") + reduction_name(a.reduction) + (a.weighted ? ", with a weight" : "");
@@ -29,7 +33,7 @@ std::string seconds(double value) {
 
 }  // namespace
 
-std::string Fault::message(int rank) const {
+std::string GroupFault::message(int rank) const {
   using Reason = Failure::Reason;
   const std::string who = "rank " + std::to_string(failure.rank);
   const std::string op = std::string("[") + collective_name(kind) + "] ";

@@ -20,8 +20,8 @@ Code run_one(Group& group, Collective kind, int64_t count, bool shared) {
   Memory in(group, static_cast<size_t>(scatters ? count * n : count) * 4, shared);
   Memory out(group, static_cast<size_t>(gathers ? count * n : count) * 4, shared);
   std::memset(in.as(), 0, static_cast<size_t>(count) * 4);
-  const Operand x(in.as(), scatters ? count * n : count, 4);
-  Operand y(out.as(), gathers ? count * n : count, 4);
+  const CommOperand x(in.as(), scatters ? count * n : count, 4);
+  CommOperand y(out.as(), gathers ? count * n : count, 4);
   if (kind == Collective::kAllReduce || kind == Collective::kBroadcast) y = x;
   if (kind == Collective::kSplit) {
     Code code = Code::kOk;
@@ -75,7 +75,7 @@ TEST_CASE("a rank killed at any step of any operation is noticed within a second
               code = run_one(group, kind, count, shared);
             }
             if (code == Code::kOk) return 10;
-            const Fault fault = group.fault();
+            const GroupFault fault = group.fault();
             if (code != Code::kPeerDied || fault.failure.rank != 1) return 20;
             if (Clock::now() - begin > promised(seconds(1))) return 21;
             Call again;
@@ -110,7 +110,7 @@ TEST_CASE("a rank that stops amid its writes cannot touch a survivor's arrays on
         Memory memory(group, kCount * 4, true);
         auto* const x = memory.as<float>();
         std::iota(x, x + kCount, static_cast<float>(group.rank()));
-        const Operand all(x, kCount, 4);
+        const CommOperand all(x, kCount, 4);
         const Code code = group.run(reduce_call(all, all, Element::kFloat32, Reduction::kSum));
         if (group.rank() == 1) {  // this rank continues here after SIGCONT
           resumed.store(1, std::memory_order_release);
@@ -150,7 +150,7 @@ TEST_CASE("ranks that call different things all hear of it, and no operand is wr
         auto* const x = memory.as<float>();
         std::fill(x, x + count, 3.f);
         const Element element = odd && difference == 1 ? Element::kInt32 : Element::kFloat32;
-        const Operand all(x, odd && difference == 0 ? count - 1 : count, 4);
+        const CommOperand all(x, odd && difference == 0 ? count - 1 : count, 4);
         Call call = reduce_call(all, all, element, odd && difference == 2 ? Reduction::kMax : Reduction::kSum);
         if (odd && difference == 3) call.agreement.kind = Collective::kBroadcast;
         if (odd && difference == 4) {
@@ -173,9 +173,9 @@ TEST_CASE("a message that does not fit its receiver is a mismatch on both sides"
   std::atomic<int> good{0};
   on_threads(2, [&](Group& group) {
     std::vector<float> x(5000);
-    Call call =
-        call_of(group.rank() ? Collective::kReceive : Collective::kSend,
-                Operand(x.data(), group.rank() ? 4000 : 5000, 4), Operand(x.data(), 4000, 4), Element::kFloat32);
+    Call call = call_of(group.rank() ? Collective::kReceive : Collective::kSend,
+                        CommOperand(x.data(), group.rank() ? 4000 : 5000, 4), CommOperand(x.data(), 4000, 4),
+                        Element::kFloat32);
     call.peer = 1 - group.rank();
     good.fetch_add(group.run(call) == Code::kMismatch, std::memory_order_relaxed);
   });
@@ -186,7 +186,7 @@ TEST_CASE("a thread rank that ends is noticed; one whose thread changes is not")
   auto groups = Group::of_threads(2, seconds(20));
   const auto reduce = [](Group& group) {
     float x = 1;
-    const Operand one(&x, 1, 4);
+    const CommOperand one(&x, 1, 4);
     const Code code = group.run(reduce_call(one, one, Element::kFloat32, Reduction::kSum));
     return code == Code::kOk && x != 2 ? Code::kInternal : code;
   };

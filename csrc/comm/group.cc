@@ -180,7 +180,7 @@ void Group::set_activity(Activity activity, std::chrono::nanoseconds patience, b
   rounds_.set_activity(activity, patience, passing);
 }
 
-Fault Group::fault() const {
+GroupFault Group::fault() const {
   const std::lock_guard lock(executing_);
   return rounds_.fault();
 }

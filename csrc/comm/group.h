@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "comm/rounds.h"
+#include "comm/shared_region.h"
 #include "comm/stack_teller.h"
 #include "comm/thread_rank.h"
 #include "comm/transfer.h"
@@ -84,6 +85,14 @@ class GRADRING_API Group {
   uint64_t make_words(int ranks);
   std::shared_ptr<Group> join_words(const std::vector<int>& members, uint64_t offset);
 
+  // Makes memory of these many bytes in the segment of rank 0, which all ranks map, filled with zeros. All ranks call it with the
+  // same sizes. Null if `code` is not kOk.
+  std::shared_ptr<SharedRegion> share(const std::vector<size_t>& parts, Waiter* waiter, Code* code);
+  // Gives kInlineBytes bytes of each rank to all ranks: `all` gets those of rank 0, then those of rank 1, and so on. `sequence` is
+  // the number of this operation. After a failure `gathered` copies what the ranks have published.
+  Code meet(const std::byte* mine, std::byte* all, uint32_t* sequence, Waiter* waiter) noexcept;
+  void gathered(std::byte* all) noexcept;
+
   // Waits for the submitted operations, then leaves the group.
   void close() noexcept;
 
@@ -98,7 +107,7 @@ class GRADRING_API Group {
     return std::make_unique<StackTeller>(rounds_.shared_control(), rank());
   }
 
-  Fault fault() const;
+  GroupFault fault() const;
   // Explains a code that an operation returned.
   std::string message(Code code, const Call& call) const;
 

@@ -6,7 +6,7 @@
 
 namespace gradring {
 
-Operand::Operand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes)
+CommOperand::CommOperand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes)
     : data_(static_cast<std::byte*>(data)), elements_(1), element_bytes_(element_bytes) {
   for (int i = 0; i < axes; ++i) elements_ *= sizes[i];
   if (elements_ <= 1) return;
@@ -23,7 +23,7 @@ Operand::Operand(void* data, int axes, const int64_t* sizes, const int64_t* stri
 
 // Calls move(address, elements, stride) for each piece of the innermost axis in [first, first + count).
 template <class Move>
-void Operand::walk(int64_t first, int64_t count, Move&& move) const noexcept {
+void CommOperand::walk(int64_t first, int64_t count, Move&& move) const noexcept {
   if (axes_.empty()) return move(data_ + static_cast<size_t>(first) * element_bytes_, count, element_bytes_);
   const Axis inner = axes_.back();
   while (count > 0) {
@@ -70,7 +70,7 @@ void copy(std::byte* to, int64_t to_stride, const std::byte* from, int64_t from_
 
 }  // namespace
 
-void Operand::gather(int64_t first, int64_t count, std::byte* to) const noexcept {
+void CommOperand::gather(int64_t first, int64_t count, std::byte* to) const noexcept {
   if (count <= 0) return;
   walk(first, count, [&](const std::byte* from, int64_t piece, int64_t stride) noexcept {
     copy(to, static_cast<int64_t>(element_bytes_), from, stride, piece, element_bytes_);
@@ -78,7 +78,7 @@ void Operand::gather(int64_t first, int64_t count, std::byte* to) const noexcept
   });
 }
 
-void Operand::scatter(int64_t first, int64_t count, const std::byte* from) const noexcept {
+void CommOperand::scatter(int64_t first, int64_t count, const std::byte* from) const noexcept {
   if (count <= 0) return;
   walk(first, count, [&](std::byte* to, int64_t piece, int64_t stride) noexcept {
     copy(to, stride, from, static_cast<int64_t>(element_bytes_), piece, element_bytes_);
@@ -86,7 +86,7 @@ void Operand::scatter(int64_t first, int64_t count, const std::byte* from) const
   });
 }
 
-void Operand::copy_from(const Operand& other) const noexcept {
+void CommOperand::copy_from(const CommOperand& other) const noexcept {
   if (elements_ == 0 || (data_ == other.data_ && axes_.size() == other.axes_.size() && contiguous())) return;
   if (contiguous()) return other.gather(0, elements_, data_);
   std::byte piece[4096];
@@ -98,7 +98,7 @@ void Operand::copy_from(const Operand& other) const noexcept {
   }
 }
 
-Operand::Extent Operand::extent() const noexcept {
+CommOperand::Extent CommOperand::extent() const noexcept {
   auto begin = reinterpret_cast<uintptr_t>(data_);
   if (elements_ == 0) return {begin, begin};
   if (contiguous()) return {begin, begin + bytes()};
@@ -114,7 +114,7 @@ Operand::Extent Operand::extent() const noexcept {
   return {begin, end};
 }
 
-bool Operand::overlaps_itself() const {
+bool CommOperand::overlaps_itself() const {
   std::vector<Axis> sorted = axes_;
   std::sort(sorted.begin(), sorted.end(), [](Axis a, Axis b) { return std::llabs(a.stride) < std::llabs(b.stride); });
   int64_t covered = static_cast<int64_t>(element_bytes_);

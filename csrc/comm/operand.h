@@ -9,14 +9,14 @@
 
 namespace gradring {
 
-class GRADRING_API Operand {
+class GRADRING_API CommOperand {
  public:
-  Operand() noexcept = default;
+  CommOperand() noexcept = default;
   // A contiguous operand: its elements lie one after another.
-  Operand(void* data, int64_t elements, size_t element_bytes) noexcept
+  CommOperand(void* data, int64_t elements, size_t element_bytes) noexcept
       : data_(static_cast<std::byte*>(data)), elements_(elements), element_bytes_(element_bytes) {}
   // The axes are in C order and the strides in bytes. Neighbouring axes are merged if their elements lie without a gap.
-  Operand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
+  CommOperand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
 
   bool contiguous() const noexcept { return axes_.empty(); }
   std::byte* data() const noexcept { return data_; }  // a contiguous operand lies here as a whole
@@ -27,7 +27,7 @@ class GRADRING_API Operand {
   // Copies `count` elements, from element `first` on, to or from contiguous memory.
   void gather(int64_t first, int64_t count, std::byte* to) const noexcept;
   void scatter(int64_t first, int64_t count, const std::byte* from) const noexcept;
-  void copy_from(const Operand& other) const noexcept;  // `other` has as many elements, of the same size
+  void copy_from(const CommOperand& other) const noexcept;  // `other` has as many elements, of the same size
 
   // The first byte that the operand may touch, and the byte after its last one.
   struct Extent {

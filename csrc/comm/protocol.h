@@ -46,10 +46,12 @@ enum class Collective : uint8_t {
   kSend,
   kReceive,
   kSplit,
+  kShare,    // makes memory that all ranks map
+  kMeeting,  // of trainers: 48 bytes of each rank
 };
 inline constexpr const char* collective_name(Collective kind) noexcept {
-  constexpr const char* names[] = {"nothing", "all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                   "barrier", "send",       "recv",           "split"};
+  constexpr const char* names[] = {"nothing", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier",
+                                   "send",    "recv",       "split",          "share",      "meeting"};
   const auto index = static_cast<unsigned>(kind);
   return index < sizeof names / sizeof *names ? names[index] : "an unknown operation";
 }
@@ -149,15 +151,15 @@ struct alignas(64) Header {
 };
 
 inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
-inline constexpr uint32_t kVersion = 3;
+inline constexpr uint32_t kVersion = 4;
 
 inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, with a zero byte at its end
 using NoteWord = std::atomic<uint64_t>;
 
 // Offsets in a control block of `ranks` ranks. All are multiples of a cache line.
-class Layout {
+class BlockLayout {
  public:
-  Layout(int ranks, size_t stage_bytes) noexcept : ranks_(static_cast<size_t>(ranks)), stage_(stage_bytes) {}
+  BlockLayout(int ranks, size_t stage_bytes) noexcept : ranks_(static_cast<size_t>(ranks)), stage_(stage_bytes) {}
 
   size_t state(int rank) const noexcept { return sizeof(Header) + index(rank) * sizeof(RankState); }
   size_t cell(int rank, uint32_t round) const noexcept {

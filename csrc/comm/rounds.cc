@@ -17,11 +17,11 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices of kSlice. After each
-// slice, it checks whether its peers are alive. A wait of 10 ms costs no more than half a percent of a core.
+// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices that grow from kSlice to
+// kLongestSlice. After each slice, it checks whether its peers are alive. A wait of 10 ms costs no more than half a percent of a core.
 constexpr uint32_t kSpins = 100;
 constexpr microseconds kYielding{25};
-constexpr milliseconds kSlice{50};
+constexpr milliseconds kSlice{50}, kLongestSlice{200};
 constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
 constexpr milliseconds kMostAhead{1500};   // a rank is asked for its stack at most this long before a deadline
 
@@ -179,7 +179,7 @@ Code Rounds::wait(const Wait& wait) noexcept {
   if (deadline_ == kNoDeadline)
     deadline_ = timeout_ < Deadline::max() - begin ? begin + timeout_ : kNoDeadline - milliseconds(1);
   Inquiry inquiry;
-  for (;;) {
+  for (milliseconds slice = kSlice;; slice = std::min(2 * slice, kLongestSlice)) {
     Deadline until = deadline_;
     if (const Code code = look_after(wait, &inquiry, &until); code != Code::kOk) return code;
     uint32_t word = wait.word.load(std::memory_order_acquire);
@@ -188,7 +188,7 @@ Code Rounds::wait(const Wait& wait) noexcept {
         !wait.word.compare_exchange_strong(word, word | 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
       continue;
     }
-    futex_wait(wait.word, word | 1, std::min(until, Clock::now() + kSlice), Scope::kProcesses);
+    futex_wait(wait.word, word | 1, std::min(until, Clock::now() + slice), Scope::kProcesses);
     if (wait.over()) return Code::kOk;
   }
 }

@@ -39,9 +39,9 @@ inline void prefetch_to_write(const void* address) noexcept {
 // One operation as a rank calls it.
 struct Call {
   Agreement agreement;
-  int peer = 0;       // the other rank of a send or recv
-  Operand in, out;    // all_gather: out has `ranks` times as many elements; reduce_scatter: in has
-  double weight = 0;  // this rank's weight, if agreement.weighted
+  int peer = 0;         // the other rank of a send or recv
+  CommOperand in, out;  // all_gather: out has `ranks` times as many elements; reduce_scatter: in has
+  double weight = 0;    // this rank's weight, if agreement.weighted
 };
 
 // What a caller does during a long wait. The waiting thread calls these functions.
@@ -53,7 +53,7 @@ class Waiter {
 };
 
 // Why an operation failed, for messages and exceptions.
-struct Fault {
+struct GroupFault {
   Code code = Code::kOk;
   Failure failure;
   Collective kind = Collective::kNone;
@@ -147,7 +147,7 @@ class Rounds {
 
   Code fail(Failure::Reason reason, int rank) noexcept;
   Code mismatch(int other, const Agreement& theirs) noexcept;
-  const Fault& fault() const noexcept { return fault_; }
+  const GroupFault& fault() const noexcept { return fault_; }
   uint32_t sequence() const noexcept { return sequence_; }
 
   static constexpr uint32_t kRoundMask = 0x7fffffff;
@@ -182,7 +182,7 @@ class Rounds {
   Waiter* waiter_ = nullptr;
   Deadline deadline_ = kNoDeadline;  // the operation's, set at its first long wait
   std::atomic<bool> passing_{false};
-  Fault fault_;
+  GroupFault fault_;
 };
 
 }  // namespace gradring

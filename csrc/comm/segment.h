@@ -98,6 +98,7 @@ class GRADRING_API OwnSegment {
 class GRADRING_API PeerSegment {
  public:
   explicit PeerSegment(int fd) noexcept : fd_(fd) {}
+  int fd() const noexcept { return fd_; }
   ~PeerSegment();
   PeerSegment(const PeerSegment&) = delete;
   PeerSegment& operator=(const PeerSegment&) = delete;

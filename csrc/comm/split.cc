@@ -82,7 +82,7 @@ uint64_t Group::make_words(int ranks) {
     throw Error(Code::kInvalidArgument, "[split] a group of " + std::to_string(ranks) + " of " +
                                             std::to_string(size()) + " ranks: must be one to all of them");
   }
-  const size_t stage = default_stage_bytes(ranks), bytes = Layout(ranks, stage).bytes();
+  const size_t stage = default_stage_bytes(ranks), bytes = BlockLayout(ranks, stage).bytes();
   OwnSegment& own = segments()->own;
   segments()->free_unused_words();
   auto* const words = static_cast<std::byte*>(own.allocate_words(bytes));
@@ -95,7 +95,7 @@ uint64_t Group::make_words(int ranks) {
 // Null if this rank cannot map the group's control block.
 std::shared_ptr<Group> Group::adopt_words(const std::vector<int>& members, uint64_t offset) {
   const auto ranks = static_cast<int>(members.size());
-  const size_t bytes = Layout(ranks, default_stage_bytes(ranks)).bytes();
+  const size_t bytes = BlockLayout(ranks, default_stage_bytes(ranks)).bytes();
   std::byte* const words = offset == Placement::kPrivate ? nullptr : rounds_.reach(members[0], offset, bytes);
   if (!words) return nullptr;
   const auto place = std::find(members.begin(), members.end(), rank()) - members.begin();

@@ -19,14 +19,14 @@ inline void write_stage(std::byte* to, const std::byte* from, size_t bytes) noex
 }
 
 // Returns elements one after another: in the array itself, or, if the array has gaps, copied to `scratch`.
-inline const std::byte* in_order(const Operand& array, int64_t first, int64_t count, std::byte* scratch) noexcept {
+inline const std::byte* in_order(const CommOperand& array, int64_t first, int64_t count, std::byte* scratch) noexcept {
   if (array.contiguous()) return array.data() + static_cast<size_t>(first) * array.element_bytes();
   array.gather(first, count, scratch);
   return scratch;
 }
 
 // Copies elements of an array to staging memory, and returns where this rank itself can read them one after another.
-inline const std::byte* stage_elements(const Operand& array, int64_t first, int64_t count, std::byte* stage,
+inline const std::byte* stage_elements(const CommOperand& array, int64_t first, int64_t count, std::byte* stage,
                                        std::byte* scratch) noexcept {
   const std::byte* const from = in_order(array, first, count, scratch);
   if (count > 0) write_stage(stage, from, static_cast<size_t>(count) * array.element_bytes());

@@ -143,7 +143,7 @@ class Memory {
   bool shared_;
 };
 
-inline Call reduce_call(Operand in, Operand out, Element element, Reduction reduction) {
+inline Call reduce_call(CommOperand in, CommOperand out, Element element, Reduction reduction) {
   Call call;
   call.agreement = {Collective::kAllReduce, element, reduction, 0, false, static_cast<uint64_t>(in.elements())};
   call.in = std::move(in);
@@ -151,7 +151,7 @@ inline Call reduce_call(Operand in, Operand out, Element element, Reduction redu
   return call;
 }
 
-inline Call call_of(Collective kind, Operand in, Operand out, Element element) {
+inline Call call_of(Collective kind, CommOperand in, CommOperand out, Element element) {
   Call call;
   call.agreement = {
       kind, element, Reduction::kSum,

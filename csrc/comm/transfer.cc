@@ -25,7 +25,7 @@ Message message_of(const Cell& cell) noexcept {
   return message;
 }
 
-bool fits_cell(const Operand& operand) noexcept { return operand.bytes() <= kInlineBytes; }
+bool fits_cell(const CommOperand& operand) noexcept { return operand.bytes() <= kInlineBytes; }
 
 uint32_t round_of(const Cell& cell) noexcept { return cell.word.load(std::memory_order_acquire) >> 1; }
 
@@ -41,7 +41,7 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
   Mailbox& box = rounds.control().mailbox(rounds.rank(), call_->peer);
   if (round_of(box.taken) != (boxes.sent_[peer] & kMask)) return false;  // an earlier message lies there
   OwnSegment& own = rounds.segments()->own;
-  const Operand& from = operand();
+  const CommOperand& from = operand();
   box.sent.set(call_->agreement);
   started_ = true;
   if (fits_cell(from)) {
@@ -82,7 +82,7 @@ bool Transfer::step_send(Rounds& rounds, Mailboxes& boxes) noexcept {
   if (!started_ && !start_send(rounds, boxes)) return false;
   if (done_) return true;
   Mailbox& box = rounds.control().mailbox(rounds.rank(), call_->peer);
-  const Operand& from = operand();
+  const CommOperand& from = operand();
   bool moved = !begun;
   while (staged_ && at_ < from.elements() && ((boxes.sent_[peer] - round_of(box.taken)) & kMask) < 2) {
     const int64_t count = std::min(static_cast<int64_t>(kHalf / from.element_bytes()), from.elements() - at_);
@@ -103,7 +103,7 @@ bool Transfer::step_send(Rounds& rounds, Mailboxes& boxes) noexcept {
 bool Transfer::step_receive(Rounds& rounds, Mailboxes& boxes) noexcept {
   const auto peer = static_cast<size_t>(call_->peer);
   Mailbox& box = rounds.control().mailbox(call_->peer, rounds.rank());
-  const Operand& to = operand();
+  const CommOperand& to = operand();
   bool moved = false;
   while (!done_ && ((round_of(box.sent) - boxes.received_[peer]) & kMask) != 0) {
     moved = true;

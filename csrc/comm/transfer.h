@@ -47,7 +47,7 @@ class Transfer {
   bool step_send(Rounds& rounds, Mailboxes& boxes) noexcept;
   bool step_receive(Rounds& rounds, Mailboxes& boxes) noexcept;
   bool start_send(Rounds& rounds, Mailboxes& boxes) noexcept;
-  const Operand& operand() const noexcept { return sends() ? call_->in : call_->out; }
+  const CommOperand& operand() const noexcept { return sends() ? call_->in : call_->out; }
 
   const Call* call_;
   bool started_ = false, done_ = false, staged_ = false;

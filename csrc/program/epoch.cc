@@ -1,5 +1,7 @@
 #include "program/epoch.h"
 
+#include <algorithm>
+
 #include "runtime/ticks.h"
 #include "runtime/trace.h"
 
@@ -58,7 +60,7 @@ struct Ledger {
     }
     ++steps;
     ++totals.steps;
-    totals.samples += batch.rows;
+    totals.samples += std::max<int64_t>(batch.rows, 0);
     totals.loss_sum += step.loss_sum;
     totals.loss_weight += step.loss_weight;
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
@@ -68,7 +70,9 @@ struct Ledger {
     state.sums.loss_sum += step.loss_sum;
     state.sums.loss_weight += step.loss_weight;
     state.sums.correct += step.correct;
-    state.sums.samples += batch.whole_rows > 0 ? batch.whole_rows : batch.rows;
+    state.sums.samples += options.ranks != nullptr ? options.ranks->rows()
+                          : batch.whole_rows > 0   ? batch.whole_rows
+                                                   : batch.rows;
     ++state.draws;
     ++state.pending;
     state.pending_weight += step.loss_weight;

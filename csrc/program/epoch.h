@@ -7,6 +7,7 @@
 #include "gradring/export.h"
 #include "program/cpu/executor.h"
 #include "runtime/batch_source.h"
+#include "runtime/rank_steps.h"
 #include "runtime/status.h"
 #include "runtime/team.h"
 #include "runtime/wait.h"
@@ -66,7 +67,8 @@ struct ChunkOptions {
   const double* rates = nullptr;  // learning rates of the next updates, rate_columns for each
   int64_t rate_count = 0;         // the number of updates for which `rates` has learning rates
   int64_t rate_columns = 1;
-  Deadline deadline = kNoDeadline;  // no step begins after it
+  Deadline deadline = kNoDeadline;   // no step begins after it
+  const RankSteps* ranks = nullptr;  // of processes that train together: knows the rows of a step of all ranks
 };
 
 enum class ChunkEnd : uint8_t { kTime, kSteps, kRates, kEpoch, kProgram, kError };

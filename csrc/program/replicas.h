@@ -21,6 +21,7 @@
 #include "gradring/export.h"
 #include "program/engine.h"
 #include "runtime/meeting.h"
+#include "runtime/rank_steps.h"
 
 namespace gradring {
 
@@ -28,9 +29,6 @@ namespace gradring {
 constexpr Range rows_of(int64_t rows, int replica, int replicas) noexcept {
   return {rows * replica / replicas, rows * (replica + 1) / replicas};
 }
-
-// A replica without rows in a batch runs the program of this number of rows, which only takes part in the update.
-inline constexpr int64_t kIdleRows = -1;
 
 // The meetings of all replicas. All enter before a run of steps, and each leaves after it.
 struct ReplicaMeetings {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -90,7 +91,7 @@ SharedArena::SharedArena(size_t bytes) : size_(bytes) {
     }
     if (fchmod(fd_, S_IRUSR | S_IWUSR) != 0) fail(Code::kIo, "fchmod", errno);
     if (fcntl(fd_, F_ADD_SEALS, kSizeSeals | F_SEAL_SEAL) != 0) fail(Code::kIo, "cannot seal the size", errno);
-    map();
+    map(fd_, 0);
   } catch (...) {
     close(fd_);
     throw;
@@ -111,26 +112,78 @@ SharedArena SharedArena::attach(int fd) {
   arena.size_ = static_cast<size_t>(status.st_size);
   arena.fd_ = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (arena.fd_ < 0) fail(Code::kIo, "cannot duplicate fd " + std::to_string(fd), errno);
-  arena.map();
+  arena.map(arena.fd_, 0);
+  return arena;
+}
+
+SharedArena SharedArena::part_of(int fd, size_t offset, size_t bytes, std::shared_ptr<void> owner) {
+  SharedArena arena;
+  arena.size_ = bytes;
+  arena.owner_ = std::move(owner);
+  arena.map(fd, offset);
   return arena;
 }
 
 SharedArena::SharedArena(SharedArena&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),
-      fd_(std::exchange(other.fd_, -1)) {}
+      fd_(std::exchange(other.fd_, -1)),
+      owner_(std::move(other.owner_)) {}
 
 SharedArena::~SharedArena() {
   if (data_) munmap(data_, size_);
+  close_file();
+}
+
+void SharedArena::close_file() noexcept {
   if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
+void SharedArena::move_to(int fd, size_t offset, std::shared_ptr<void> owner, bool keep) {
+  for (size_t done = 0; keep && done < size_;) {
+    const ssize_t wrote = pwrite(fd, data_ + done, size_ - done, static_cast<off_t>(offset + done));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) fail(Code::kIo, "cannot copy " + amount(size_) + " to shared memory", errno);
+    done += static_cast<size_t>(wrote);
+  }
+  void* const address =
+      mmap(data_, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(offset));
+  if (address == MAP_FAILED) fail(Code::kOutOfMemory, "cannot map " + amount(size_) + " of shared memory", errno);
+  if (size_ >= kHugePage) collapse_into_huge_pages(data_, size_);
+  close_file();
+  owner_ = std::move(owner);
+}
+
+bool SharedArena::make_private() noexcept {
+  constexpr size_t kPiece = size_t{32} << 20;
+  bool all = true;
+  for (size_t begin = 0; begin < size_; begin += kPiece) {
+    const size_t bytes = (std::min(kPiece, size_ - begin) + kPage - 1) / kPage * kPage;
+    void* const copy = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED) {
+      all = false;
+      continue;
+    }
+    std::memcpy(copy, data_ + begin, std::min(bytes, size_ - begin));
+    if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, data_ + begin) == MAP_FAILED) {
+      munmap(copy, bytes);
+      all = false;
+    }
+  }
+  if (all) {
+    close_file();
+    owner_.reset();
+  }
+  return all;
 }
 
 // Maps an arena of 2 MiB or more at a multiple of 2 MiB, and in huge pages where the kernel has them: the kernel maps a whole
 // huge page of the file by one entry only at such an address. The unused ends of the reserved range are returned.
-void SharedArena::map() {
+void SharedArena::map(int fd, size_t offset) {
   const auto failed = [&] { fail(Code::kOutOfMemory, "cannot map " + amount(size_) + " of shared memory", errno); };
   if (size_ < kHugePage) {
-    void* const address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+    void* const address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
     if (address == MAP_FAILED) failed();
     data_ = static_cast<std::byte*>(address);
     return;
@@ -140,7 +193,8 @@ void SharedArena::map() {
   if (space == MAP_FAILED) failed();
   auto* const begin = static_cast<std::byte*>(space);
   const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(space) % kHugePage) % kHugePage;
-  void* const address = mmap(begin + before, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0);
+  void* const address =
+      mmap(begin + before, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(offset));
   if (address == MAP_FAILED) {
     const int error = errno;
     munmap(space, pages + kHugePage);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 #include "gradring/export.h"
 
@@ -38,6 +39,9 @@ class GRADRING_API SharedArena {
   // Maps another process's arena. It duplicates `fd`, which stays the caller's. It refuses a descriptor whose size is not
   // sealed, because the owner could shrink the memory while this process uses it.
   static SharedArena attach(int fd);
+  // Maps a part of a file that several processes share. The part begins at a page, and at a multiple of 2 MiB if it is 2 MiB or
+  // larger; `owner` keeps it. Throws Error(kOutOfMemory).
+  static SharedArena part_of(int fd, size_t offset, size_t bytes, std::shared_ptr<void> owner);
   SharedArena(SharedArena&& other) noexcept;
   ~SharedArena();
   SharedArena(const SharedArena&) = delete;
@@ -46,16 +50,26 @@ class GRADRING_API SharedArena {
 
   std::byte* data() const noexcept { return data_; }
   size_t size() const noexcept { return size_; }
-  // The arena's descriptor, which exec closes. Another process gets it by fork, SCM_RIGHTS or pidfd_getfd.
+  // The arena's descriptor, which exec closes. Another process gets it by fork, SCM_RIGHTS or pidfd_getfd. It is -1 once the arena
+  // is a part of another file, or private.
   int fd() const noexcept { return fd_; }
+
+  // Replaces the arena's memory by a part of a file, as for part_of, at the same addresses. With `keep` it writes the arena's bytes
+  // to the file first. No other thread may write to the arena at the same time. Throws Error, and then changes nothing.
+  void move_to(int fd, size_t offset, std::shared_ptr<void> owner, bool keep);
+  // Copies the arena to private memory at the same addresses, so that no other process reaches it any more. Returns false if a
+  // part has stayed shared, because there was no memory.
+  bool make_private() noexcept;
 
  private:
   SharedArena() noexcept = default;
-  void map();
+  void map(int fd, size_t offset);
+  void close_file() noexcept;
 
   std::byte* data_ = nullptr;
   size_t size_ = 0;
   int fd_ = -1;
+  std::shared_ptr<void> owner_;  // of the file of which this arena is a part
 };
 
 }  // namespace gradring

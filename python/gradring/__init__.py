@@ -17,6 +17,7 @@ from gradring.errors import (
     NotBuilt,
     PeerDied,
     PeerStalled,
+    PeerStopped,
     WorkerDied,
 )
 
@@ -99,6 +100,7 @@ __all__ = [
     "NotBuilt",
     "PeerDied",
     "PeerStalled",
+    "PeerStopped",
     "Trainer",
     "WorkerDied",
     "callbacks",

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -395,6 +395,66 @@ class Group:
         ...
     @property
     def size(self) -> int:
+        ...
+class Ranks:
+    """
+    The ranks that train one model together, as one of them sees them.
+    """
+    def __init__(self, group: Group) -> None:
+        """
+        All ranks of the group call it.
+        """
+    def chunk(self, engine: Engine, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+        """
+        As Engine.chunk.
+        """
+    def flush(self, engine: Engine, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
+        """
+        As Engine.flush.
+        """
+    def interrupt(self) -> typing.Any:
+        """
+        The exception of a signal handler that came in a meeting, or None.
+        """
+    def meet(self, purpose: typing.SupportsInt | typing.SupportsIndex, loss_sum: typing.SupportsFloat | typing.SupportsIndex = 0.0, loss_weight: typing.SupportsFloat | typing.SupportsIndex = 0.0, correct: typing.SupportsInt | typing.SupportsIndex = 0, rows: typing.SupportsInt | typing.SupportsIndex = 0, reason: typing.SupportsInt | typing.SupportsIndex = 0) -> tuple[typing.Any, ...]:
+        """
+        A meeting outside of steps: what each rank has brought, in order. See outcome.
+        """
+    def meeting(self) -> Meeting:
+        ...
+    def mend(self) -> None:
+        ...
+    def purpose_of(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def reason_of(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def share(self, sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], keep: SharedArena) -> list[SharedArena]:
+        """
+        New arenas of these sizes that all ranks have in common. `keep` moves there too, with the bytes of rank 0.
+        """
+    def stop(self, reason: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Tell the others, whatever they meet for, that this rank stops.
+        """
+    @property
+    def culprit(self) -> int:
+        ...
+    @property
+    def outcome(self) -> str:
+        """
+        Of the last meeting: met, ended, stopped, different or failed.
+        """
+    @property
+    def torn(self) -> bool:
+        ...
+    @property
+    def withdrawn(self) -> bool:
+        ...
+class RankFeed(Feed):
+    """
+    One epoch of the batches of a rank, until those of all ranks are over.
+    """
+    def __init__(self, feed: Feed, ranks: Ranks, own_numbers: bool) -> None:
         ...
 class LoaderPipeline:
     """

@@ -15,6 +15,7 @@ __all__ = [
     "NotBuilt",
     "PeerDied",
     "PeerStalled",
+    "PeerStopped",
     "WorkerDied",
 ]
 
@@ -96,6 +97,15 @@ class PeerStalled(GradringError):
         self.rank = rank
         self.op = op
         self.sequence = sequence
+
+
+class PeerStopped(GradringError):
+    """Another rank of a training has stopped, by an exception or an interrupt of its own. ``rank`` is that rank. The
+    parameters are those of the last whole step, on all ranks."""
+
+    def __init__(self, message: str = "", *, rank: int = -1) -> None:
+        super().__init__(message)
+        self.rank = rank
 
 
 class CollectiveMismatch(GradringError):

@@ -15,15 +15,18 @@ from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.csv import Csv
 from gradring.callbacks.progress import Progress
 from gradring.callbacks.states import give, named_states
+from gradring.callbacks.tensorboard import TensorBoard
 from gradring.callbacks.trace import Trace
 from gradring.gate import Gate
 from gradring.session.data import length_of
+from gradring.session.peers import Purpose
 from gradring.timings import Timings
 from gradring.training_state import TrainingState, newest
 
-__all__ = ["EVALUATE", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
+__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
 
 _LOG = logging.getLogger("gradring.trainer")
+WRITERS = Progress, Csv, TensorBoard, Trace  # of several ranks the first alone has these
 EVALUATE = 1024  # samples per batch; large, because no backward pass needs them
 
 
@@ -98,12 +101,15 @@ class FitRun:
                 listener.on_fit_start(run)
             if resumed is not None:
                 give(state.callback_states, listeners, os.fspath(resumed))
+            if session.peers is not None:
+                session.peers.meet(Purpose.FIT)
             self._clock.begin(sum(session.timings().values()))
             while state.epoch < run.last_epoch and not run.stop:
                 self._epoch()
             run.ended = "complete"
         except BaseException as error:
             run.ended = type(error).__name__
+            session.leave(error)
             saving = [one for one in listeners if isinstance(one, Checkpoint) and one.monitor is None]
             try:
                 if isinstance(error, signals.Ended):
@@ -190,6 +196,9 @@ class FitRun:
                         listener.on_epoch_end(run)
                 _traced("callbacks", began_ns)
             self._clock.epochs += time.perf_counter() - began
+        if session.peers is not None:  # all ranks go on, or none does
+            wish = session.peers.who(Purpose.EPOCH, bool(run.stop))
+            run.stop = run.stop or ("" if wish is None else f"rank {wish} has ended the run")
 
 
 def _traced(name: str, began: int) -> None:

@@ -62,13 +62,14 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm:
         )
     if comm is not None and not isinstance(getattr(comm, "size", None), int):
         raise TypeError(f"[Trainer] comm must be None or a communicator of gr.comm, got {comm!r}")
-    if comm is not None and comm.size > 1:
-        raise NotBuilt(
-            "comm= with several processes is planned; this version trains on replicas= threads of one process"
-        )
     if isinstance(replicas, (list, tuple)):
         raise NotBuilt("replicas= as a list of devices is planned; this version takes a number of threads on the CPU")
-    return auto_or_whole("Trainer", "replicas", replicas, 1, _MOST_THREADS) or 1
+    if comm is not None and comm.size > 1 and parallel != "allreduce":
+        raise NotBuilt(f"parallel={parallel!r} over processes is planned; this version has it for threads, replicas=")
+    count = auto_or_whole("Trainer", "replicas", replicas, 1, _MOST_THREADS) or 1
+    if count > 1 and comm is not None and comm.size > 1:
+        raise NotBuilt("replicas= in each of several processes is planned; this version takes replicas= or comm=")
+    return count
 
 
 def staleness_of(parallel: Any, staleness: Any) -> int | None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from numpy.typing import DTypeLike, NDArray
 
@@ -18,7 +18,7 @@ from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import MetricName, Nonfinite, Parallel
 from gradring.errors import GradringError, NotBuilt
-from gradring.fit_run import EVALUATE, Clock, FitRun, listeners_of, newest_checkpoint
+from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint
 from gradring.gate import Gate
 from gradring.history import History
 from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
@@ -29,15 +29,20 @@ from gradring.options import Options, replicas_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
+from gradring.session.peers import Purpose
 from gradring.session.user import UserFunction
+from gradring.session.user_ranks import UserSessionOfRanks
 from gradring.timings import Timings
 from gradring.training_state import TrainingState
 
 if TYPE_CHECKING:
+    from gradring.comm import Communicator
     from gradring.nn.layer import Layer
     from gradring.nn.params import Params
 
 __all__ = ["Trainer"]
+
+T = TypeVar("T")
 
 
 class Trainer(Settled):
@@ -117,7 +122,7 @@ class Trainer(Settled):
         clip_norm: float | None = None,
         nonfinite: Nonfinite = "raise",
         seed: int | None = None,
-        comm: None = None,
+        comm: Communicator | None = None,
         step: UserFunction | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
@@ -145,7 +150,12 @@ class Trainer(Settled):
             if copies > 1 or parallel != "allreduce":
                 raise NotBuilt("replicas= with step= is planned; this version calls your function on one thread")
             self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads)
-            user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
+            if comm is not None and comm.size > 1:
+                user: UserSession = UserSessionOfRanks(
+                    step, params, optimizer=optimizer, options=options, frozen=frozen, comm=comm
+                )
+            else:
+                user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
             self._session, self.step = user, user.step_of
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")
@@ -168,10 +178,14 @@ class Trainer(Settled):
                 replicas=copies,
                 parallel=parallel,
                 staleness=bound,
+                comm=comm,
                 **asdict(options),
             )
             self._session, self.step = native, native.step
-        self._state = TrainingState(self._session, optimizer, options.seed)
+        common = options.seed
+        if self._session.peers is not None and isinstance(self._session, Session):
+            common = self._session.seed  # that of rank 0
+        self._state = TrainingState(self._session, optimizer, common)
         self._lock = threading.RLock()
         self._gate, self._clock = Gate(), Clock()
 
@@ -269,7 +283,7 @@ class Trainer(Settled):
         """Restore a result of ``state_dict``. A name or shape that does not fit raises ``ValueError`` and changes
         nothing."""
         with self._alone("load_state_dict"), self._gate.writing():
-            self._state.take_dict(state)
+            self._on_all(Purpose.LOAD, "load_state_dict", lambda: self._state.take_dict(state))
 
     def reset(self, seed: int) -> None:
         """Start again: new parameters from ``seed``, an optimizer without state, no epochs and no history."""
@@ -277,8 +291,13 @@ class Trainer(Settled):
         with self._alone("reset"), self._gate.writing():
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
-            self.model.init(seed, self.model.store.dtype)
-            self._state.begin_anew(seed)
+            model = self.model
+
+            def first() -> None:
+                model.init(seed, model.store.dtype)
+                self._state.begin_anew(seed)
+
+            self._on_all(Purpose.RESET, "reset", first, lambda: self._state.begin_anew(seed))
 
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write parameters, optimizer state and position to a safetensors file, which appears whole or not at all.
@@ -288,7 +307,15 @@ class Trainer(Settled):
         ``notes`` are texts by name for the file's metadata, such as the names of the classes.
         """
         with self._gate.reading():
-            self._state.save(path, notes)
+            peers = self._session.peers
+            if peers is None or peers.apart:
+                self._state.save(path, notes)
+            elif self._session.fitting:  # in a callback: not all ranks are there at once
+                if peers.rank == 0:
+                    self._state.save(path, notes)
+            else:
+                self._session.gather()
+                peers.in_turn(Purpose.SAVE, "Trainer.save", lambda: self._state.save(path, notes), lambda: None)
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool = False, strict: bool = True) -> list[str]:
         """Continue from a file of ``save``; returns the names of the tensors that were loaded.
@@ -300,7 +327,9 @@ class Trainer(Settled):
         optimizer ``CheckpointMismatch``, which names file and tensor. Nothing is changed then.
         """
         with self._alone("load"), self._gate.writing():
-            return self._state.load(path, weights_only=weights_only, strict=strict)
+            return self._on_all(
+                Purpose.LOAD, "load", lambda: self._state.load(path, weights_only=weights_only, strict=strict)
+            )
 
     # Training
 
@@ -353,6 +382,8 @@ class Trainer(Settled):
             raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
         if isinstance(resume, str) and resume == "auto":
             resume = newest_checkpoint(listeners)
+            if self._session.peers is not None:  # one answer for all ranks
+                resume = self._session.peers.first(resume or "") or None
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
                 self._resume(resume, listeners)
@@ -370,6 +401,8 @@ class Trainer(Settled):
             if resume is None:
                 state = self._state
                 state.place, state.history, state.callback_states = (0, None), History(), {}
+            if self._session.peers is not None and self._session.peers.rank > 0:
+                listeners = [listener for listener in listeners if not isinstance(listener, WRITERS)]
             run = FitRun(self._state, self._gate, self._clock, listeners)
             run.run(self, source, check, epochs, limit=limit, resumed=resume)
             return self._state.history
@@ -460,6 +493,13 @@ class Trainer(Settled):
         )
 
     # Internal
+
+    def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:
+        """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks."""
+        peers = self._session.peers
+        if peers is None or peers.apart:
+            return call()
+        return peers.in_turn(purpose, f"Trainer.{method}", call, call if others is None else others)
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:

@@ -28,6 +28,11 @@ void take_fault(StepRecord* step, Fault fault) noexcept {
 // The ranks that remain after another one has left cannot continue, but have no fault of their own to report.
 void stop_without_peers(StepRecord* step) noexcept { take_fault(step, Fault::kCallback); }
 
+// Whether the last meeting ended without a step: a rank had left, or it had stopped waiting before this one settled.
+bool came_to_nothing(const Meeting& meeting) noexcept {
+  return !meeting.took_place() || meeting.decision() == Decision::kAbort;
+}
+
 namespace meet {
 
 enum { kLargest, kLossSum, kWeight, kCorrect, kTotalWeight, kFinite };
@@ -87,6 +92,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   if (!meeting.took_place()) return stop_without_peers(&step);
   const Verdict verdict = verdict_of(meeting);
   if (verdict.fault != Fault::kNone) return take_fault(&step, verdict.fault);
+  if (came_to_nothing(meeting)) return stop_without_peers(&step);
   if (may_overflow(verdict.bound, dtype)) step.leave_bounded_route();
   if (!call.flag(kLosses)) return;
   step.loss_sum = verdict.loss_sum;
@@ -231,7 +237,8 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
-  if (const Fault fault = verdict_of(meeting).fault; fault != Fault::kNone) take_fault(&step, fault);
+  if (const Fault fault = verdict_of(meeting).fault; fault != Fault::kNone) return take_fault(&step, fault);
+  if (came_to_nothing(meeting)) stop_without_peers(&step);
 }
 
 void check(const OpCall& call) {
@@ -280,7 +287,8 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
-  if (!finite(step, *sum)) take_fault(&step, Fault::kGradient);
+  if (!finite(step, *sum)) return take_fault(&step, Fault::kGradient);
+  if (came_to_nothing(meeting)) stop_without_peers(&step);
 }
 
 void check(const OpCall& call) {

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from gradring import activity
+from gradring.comm._stack import tell_stacks
 from gradring.comm.work import Work
 from gradring.errors import NotBuilt
 
@@ -168,6 +170,26 @@ class Communicator:
             raise ValueError(f"[split] key is {key!r}: must fit 32 bits")
         group = self._group.split(-1 if color is None else color, key)
         return None if group is None else Communicator(group, generation=self.generation)
+
+    def twin(self) -> Communicator:
+        """For ``gradring.Trainer``: make another communicator of the same ranks. All ranks call it."""
+        group = self._group.split(0, 0)
+        twin = Communicator(
+            group,
+            local_rank=self.local_rank,
+            local_size=self.local_size,
+            generation=self.generation,
+            signal_of=self._group.signal_of,
+        )
+        if self.size > 1:
+            activity.listen(twin)
+            tell_stacks(group)
+        return twin
+
+    @property
+    def group(self) -> _core.Group:
+        """The native group."""
+        return self._group
 
     def group_of(self, members: list[int], tell: Callable[[int], None], hear: Callable[[], int]) -> Communicator:
         """For ``gradring.torch``: make a communicator of some ranks; the other ranks take no part.

@@ -17,14 +17,19 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn
 
-from gradring.errors import CollectiveMismatch, PeerDied, PeerStalled
+from gradring.errors import CollectiveMismatch, PeerDied, PeerStalled, PeerStopped
 from gradring.launch.inherited import Inherited, inherit
 from gradring.launch.notes import format_error, pickle_error
 
 __all__ = ["EXIT_CODES", "main"]
 
 # The exit codes of a rank that ended because of another rank, by the exception that it raised.
-EXIT_CODES: dict[type[BaseException], int] = {PeerDied: 81, PeerStalled: 82, CollectiveMismatch: 83}
+EXIT_CODES: dict[type[BaseException], int] = {
+    PeerDied: 81,
+    PeerStalled: 82,
+    CollectiveMismatch: 83,
+    PeerStopped: 84,
+}
 
 _PR_SET_PDEATHSIG = 1
 _LAST_SECONDS = 2.0  # how long functions registered with atexit may run in a rank that has failed

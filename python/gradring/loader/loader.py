@@ -107,6 +107,7 @@ class Loader(Settled):
         self.pad = arguments.flag("Loader", "pad", pad)
         self.rank, self.world_size = _place(rank, world_size)
         self.batch_size = _batch_size(batch_size, global_batch, self.world_size)
+        self._whole = global_batch is not None
         self.timeout = arguments.seconds("Loader", "timeout", timeout)
         self._skip = arguments.choice("Loader", "on_error", on_error, ("raise", "skip")) == "skip"
         threads = arguments.auto_or_whole("Loader", "num_threads", num_threads, 0, _MOST_THREADS)
@@ -339,6 +340,14 @@ class Loader(Settled):
         seed = arguments.whole("Loader.folds", "seed", seed, 0, _MOST_KEY)
         pairs = folds(self.samples, count, seed=seed, shuffle=arguments.flag("Loader.folds", "shuffle", shuffle))
         return [(self._part(train), self._part(test)) for train, test in pairs]
+
+    def for_rank(self, rank: int, world_size: int) -> Loader:
+        """A loader of this rank's share. One that was made with a rank, or has ranks already, stays as it is."""
+        if self._options["rank"] is not None:
+            return self
+        options: dict[str, Any] = {**self._options, "rank": rank, "world_size": world_size}
+        size, whole = (None, self.batch_size) if self._whole else (self.batch_size, None)
+        return Loader(self._shared, size, global_batch=whole, indices=self._selections or None, **options)
 
     def _part(self, part: Selection) -> Loader:
         options: dict[str, Any] = self._options

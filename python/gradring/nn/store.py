@@ -38,6 +38,7 @@ class Store:
     """
 
     fits = 0
+    sharing: weakref.ref[Any] | None = None  # to the ranks that have this memory in common
     trained = False
     retired = False
 
@@ -104,6 +105,12 @@ class Store:
         if self.whole.fits:
             raise GradringError(
                 f"[{method}] Trainer.fit is training this model: call it before or after, or train a copy"
+            )
+        peers = self.whole.sharing() if self.whole.sharing is not None else None
+        if peers is not None and not peers.writing and not peers.apart:
+            raise GradringError(
+                f"[{method}] the ranks of a communicator train this model, and have its parameters in common: call it before "
+                "the trainer is made, or call trainer.reset on all ranks"
             )
 
     def retire(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,21 +15,27 @@ from gradring.nn.store import Store, view_of
 __all__ = ["Arenas"]
 
 Array = NDArray[Any]
+Share = Callable[[Sequence[int], Any], list[Any]]
 
 
 class Arenas:
     """Shared memory for one model, as a ``Memory`` lays it out: its parameters, which the store holds, and the other
     arrays that training keeps.
 
-    Each arena is reserved in full when it is made. Without a ``memory`` there are only the parameters.
+    Each arena is reserved in full when it is made. Without a ``memory`` there are only the parameters. ``share`` makes arenas
+    of these sizes that several ranks have in common, and moves the store's arena there, too.
     """
 
-    def __init__(self, store: Store, memory: Memory | None = None) -> None:
-        self.store = store
+    def __init__(self, store: Store, memory: Memory | None = None, share: Share | None = None) -> None:
+        self.store, self._share = store, share
         self._blocks = {"parameters": ("param", store.arena)}
-        for arena in () if memory is None else memory.arenas.values():
-            if arena.name not in self._blocks:
-                self._blocks[arena.name] = (arena.kind, _core.SharedArena(arena.bytes))
+        others = [] if memory is None else [one for one in memory.arenas.values() if one.name not in self._blocks]
+        self._blocks |= self._reserved(others, store.arena)
+
+    def _reserved(self, arenas: Sequence[Any], keep: Any = None) -> dict[str, tuple[str, Any]]:
+        sizes = [arena.bytes for arena in arenas]
+        made = self._share(sizes, keep) if self._share is not None else [_core.SharedArena(size) for size in sizes]
+        return {arena.name: (arena.kind, block) for arena, block in zip(arenas, made, strict=True)}
 
     def native(self) -> list[tuple[str, str, Any]]:
         """The name, kind and memory of each arena, in the form for ``_core.Engine``."""
@@ -52,11 +58,7 @@ class Arenas:
     def replace_state(self, memory: Memory, names: Iterable[str], before: Mapping[str, Array]) -> dict[str, Array]:
         """Make new memory for the optimizer's arrays, with their old values or zeros; returns the views."""
         kept = {name: entry for name, entry in self._blocks.items() if entry[0] != "state"}
-        made = {
-            arena.name: ("state", _core.SharedArena(arena.bytes))
-            for arena in memory.arenas.values()
-            if arena.kind == "state"
-        }
+        made = self._reserved([arena for arena in memory.arenas.values() if arena.kind == "state"])
         self._blocks = {**kept, **made}
         views = self.states(memory, names)
         for name, view in views.items():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.session.measured import NO_SUMS, EpochSums, Measured
+from gradring.session.peers import Peers
 from gradring.session.rates import Rates
 
 __all__ = ["REPORT_SECONDS", "BaseSession", "Progress"]
@@ -66,6 +67,21 @@ class BaseSession(ABC):
 
     def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
         """Take over ``class_weights`` of a checkpoint; they have no effect if labels do not decide them."""
+
+    # Other ranks that train the same model
+
+    peers: Peers | None = None
+
+    @property
+    def fitting(self) -> bool:
+        """Whether a fit is running."""
+        return False
+
+    def gather(self) -> None:  # noqa: B027 (most sessions have all that they save)
+        """Called on all ranks before rank 0 saves."""
+
+    def leave(self, error: BaseException) -> None:  # noqa: B027 (most sessions are alone)
+        """Called when ``error`` ends a run of this rank: the others must stop after the same update."""
 
     # Gradients that wait for the rest of their group (``accumulate``)
 

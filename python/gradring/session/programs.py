@@ -15,6 +15,7 @@ from gradring.session.arenas import Arenas
 if TYPE_CHECKING:
     from gradring.ir import Graph
     from gradring.nn.layer import Layer
+    from gradring.session.peers import Peers
 
 __all__ = ["Programs"]
 
@@ -37,11 +38,13 @@ class Programs:
         replicas: int = 1,
         parallel: str = "allreduce",
         staleness: int | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
         self.native = _core.Engine(arenas.native(), lanes, accumulate, seed, check_finite)
+        self.peers = peers
         self.asynchronous = parallel != "allreduce"
         # The replicas, or the workers that update the parameters without waiting for each other.
         self.replicas: Any = None
@@ -104,12 +107,16 @@ class Programs:
 
     def train(self, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
         """Train until the time is up, a limit is reached or the epoch ends: what happened, and totals."""
+        if self.peers is not None:
+            return self.peers.train(self.native, feed, rates, most_steps, seconds, weighted)
         if self.replicas is not None:
             return self.replicas.chunk(feed, rates, most_steps, seconds, weighted)
         return self.native.chunk(True, feed, rates, most_steps, seconds, weighted)
 
     def flush(self, rows: int, rates: Any, weighted: bool) -> Any:
         """Apply the gradients of an incomplete group of accumulated batches; ``rows`` are those of the last batch."""
+        if self.peers is not None:
+            return self.peers.flush(self.native, rows, rates, weighted)
         return (self.native if self.replicas is None else self.replicas).flush(rows, rates, weighted)
 
     def trace(self, on: bool) -> None:

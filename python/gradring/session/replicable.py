@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from gradring import losses
 from gradring.errors import NotBuilt
 from gradring.nn.function import Function
 from gradring.nn.layer import Layer
+from gradring.nn.store import Store
 from gradring.optim import Optimizer
+from gradring.options import Options
 
-__all__ = ["require_asynchronous", "require_replicable"]
+__all__ = ["facts_of", "require_asynchronous", "require_replicable"]
 
 
-def require_replicable(model: Layer, loss: losses.Loss) -> None:
-    """Raise ``NotBuilt`` if the model or the loss has parts that replicas cannot train yet."""
+def facts_of(
+    store: Store, loss: losses.Loss, optimizer: Any, frozen: Sequence[str], options: Options
+) -> dict[str, Any]:
+    """The facts that must be equal on all ranks that train together, by the name that an error gives them."""
+    parameters = {f"parameter {name!r}": f"{shape} of {store.dtype}" for name, shape in store.shapes.items()}
+    buffers = {f"buffer {name!r}": f"{array.shape}" for name, array in store.buffers.items()}
+    return {
+        **parameters,
+        **buffers,
+        "loss": loss.kind,
+        "optimizer": repr(optimizer),
+        "frozen": list(frozen),
+        "accumulate": options.accumulate,
+        "clip_norm": options.clip_norm,
+        "nonfinite": options.nonfinite,
+        "seed": options.seed,
+    }
+
+
+def require_replicable(model: Layer, loss: losses.Loss, *, threads: bool = True) -> None:
+    """Raise ``NotBuilt`` if the model or the loss has parts that replicas cannot train yet. ``threads`` says that the
+    replicas are threads of one process, and not processes, each with a Python of its own."""
     if model.named_buffers():
         names = ", ".join(model.named_buffers())
         raise NotBuilt(
             f"replicas of a model with running statistics ({names}) are planned; this version trains it with replicas=1"
         )
+    if not threads:
+        return
     if any(isinstance(layer, Function) for _, layer in model.walk()) or isinstance(loss, losses.Function):
         raise NotBuilt(
             "replicas of a model with functions in Python are planned: they would run one at a time, and must bear to be "

@@ -131,8 +131,14 @@ class Predicted:
     Each batch is predicted with the parameters before its update, without dropout.
     """
 
-    def __init__(self, metrics: Metrics, forward: Callable[..., NDArray[Any]], before: Measured | None = None) -> None:
-        self._metrics, self._forward = metrics, forward
+    def __init__(
+        self,
+        metrics: Metrics,
+        forward: Callable[..., NDArray[Any]],
+        before: Measured | None = None,
+        join: Callable[[NDArray[Any] | None], NDArray[Any] | None] | None = None,
+    ) -> None:
+        self._metrics, self._forward, self._join = metrics, forward, join
         self._predictions: list[NDArray[Any]] = []
         self._targets: list[NDArray[Any]] = []
         self._before = 0  # entries of the lists that are of the epoch's batches before this run
@@ -167,6 +173,11 @@ class Predicted:
 
     def metrics(self, where: str) -> dict[str, float]:
         """The metrics by name; NaN where there was no batch. ``where`` says for an error what they are of."""
-        if not self._predictions:
+        if not self._metrics.functions:
+            return {}
+        predictions, targets = (np.concatenate(p) if p else None for p in (self._predictions, self._targets))
+        if self._join is not None:
+            predictions, targets = self._join(predictions), self._join(targets)
+        if predictions is None or targets is None:
             return dict.fromkeys(self._metrics.functions, float("nan"))
-        return self._metrics.of(np.concatenate(self._predictions), np.concatenate(self._targets), where)
+        return self._metrics.of(predictions, targets, where)

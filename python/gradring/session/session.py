@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
-from gradring.errors import GradringError
+from gradring.errors import GradringError, NotBuilt
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
@@ -21,6 +21,7 @@ from gradring.session.class_weights import labels_of
 from gradring.session.culprits import of_a_batch, rows_of
 from gradring.session.data import batches_of, fields_in, named_source
 from gradring.session.measured import Measured
+from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums
 from gradring.session.state import SessionState
@@ -109,6 +110,16 @@ class Session(SessionState):
         return {**dict(zip(taken, given, strict=True)), **named}
 
     def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
+        if self.peers is None or self.fitting:
+            return self._step_anew(*given, **named)
+        self.peers.agreed = False
+        try:
+            return self._step_anew(*given, **named)
+        except BaseException as error:
+            self.leave(error)
+            raise
+
+    def _step_anew(self, *given: ArrayLike, **named: ArrayLike) -> float:
         """A step that checks, converts, plans and explains errors. It sets what the fast path accepts the next time."""
         fields = self._given(given, named)
         self._require_settled()
@@ -117,8 +128,10 @@ class Session(SessionState):
         bound = self._bind(fields, weightless=self._many)
         rows = len(bound)
         feed = self._feed(bound, rows)
+        if self.peers is not None:
+            feed = self.peers.feed(feed, own_numbers=True)
         self._ensure("train", rows, bound, self._dtypes)
-        if bound.slots == (0, 1) and self._programs.replicas is None:
+        if bound.slots == (0, 1) and self.replicas == 1:
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, self.dtype)
         if self.rates.constant is None:
@@ -164,6 +177,8 @@ class Session(SessionState):
         if data is bound:
             self._expect(bound, min(batch_size, len(bound)))
         feed, reads = self._feed(bound, batch_size, **order), self._dtypes
+        if self.peers is not None:
+            feed = self.peers.feed(feed)
         if not begun:
             self.begin(0)
         if not self._last_rows:  # should gradients of a checkpoint wait, and no batch be left
@@ -172,11 +187,11 @@ class Session(SessionState):
         sums, left = Sums(self.loss), -1 if max_steps is None else max_steps
         sums.take(self.sums)
         started = told = time.perf_counter()
-        idle = False
-        while (rows := feed.next_rows()) > 0 and left != 0:
+        idle = ended = False
+        while left != 0 and not ended and (rows := feed.next_rows()) != 0:
             self._ensure("train", rows, bound, reads)
             rates = self.rates.next(self.step_count, AHEAD)
-            if before_step is not None:
+            if before_step is not None and rows > 0:
                 before_step()
             most = left if before_step is None else 1
             result, part = self._programs.train(feed, rates, most, report_every, bound.weight is not None)
@@ -192,6 +207,7 @@ class Session(SessionState):
                 if idle:  # once, because another thread may have changed the model after this one had planned
                     raise error
             idle = missing
+            ended = self.peers is not None and result["end"] == "epoch"  # those of all ranks: see Peers.feed
             left -= part["steps"] if left > 0 else 0
             now = time.perf_counter()
             if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
@@ -264,7 +280,10 @@ class Session(SessionState):
 
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
         """The source of batches. Fields that have names are bound by them."""
-        return named_source(caller, data, self.names, batch_size, shuffle=shuffle, seed=seed)
+        source = named_source(caller, data, self.names, batch_size, shuffle=shuffle, seed=seed)
+        if self.peers is not None and isinstance(source, Loader):
+            return source.for_rank(self.peers.rank, self.peers.size)
+        return source
 
     def metric_names(self) -> tuple[str, ...]:
         accuracy = ("accuracy",) if self._accuracy else ()
@@ -284,8 +303,17 @@ class Session(SessionState):
 
     def begin(self, start: int, measured: Measured | None = None) -> None:
         super().begin(start, measured)
-        self._predicted = Predicted(self._metrics, self._forward, measured if start else None)
+        if start and self.peers is not None and self._metrics.functions:
+            raise NotBuilt(
+                "resuming within an epoch with metrics that are functions of predictions is planned for comm=: resume at the "
+                "end of an epoch"
+            )
+        self._predicted = Predicted(self._metrics, self._forward, measured if start else None, self._join())
         self._start = start
+
+    def _join(self) -> Callable[[Array | None], Array | None] | None:
+        """What makes the rows of all ranks out of those of this rank."""
+        return None if self.peers is None or self.peers.apart else self.peers.rows
 
     def _kept(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         if self._predicted is None or not self._metrics.functions:
@@ -361,10 +389,31 @@ class Session(SessionState):
             if time.perf_counter() - told > REPORT_SECONDS:
                 self.tell(progress, done, self._chosen(self._so_far().metrics()))
                 told = time.perf_counter()
+        if self.peers is not None:
+            self._await_peers(self.peers, fields if done > start else None, done)
         self.flush()
         sums = self._so_far()
         sums.require_weight(done > start and len(fields) > len(self.names))
         return {**self._chosen(sums.metrics()), **predicted.metrics(f"epoch {epoch + 1}")}
+
+    def _await_peers(self, peers: Peers, last: Sequence[Any] | None, done: int) -> None:
+        """Take part without rows, after this rank's last batch, until the batches of all ranks are over."""
+        if last is None:
+            raise ValueError(
+                "[Trainer.fit] this rank's source has no batch, so nothing says what a step looks like: each rank needs one"
+            )
+        bound = self._bind(last, weightless=True)
+        reads, left = self._dtypes, -1 if self.limit is None else self.limit - done
+        feed = peers.feed(self._feed(bound, len(bound), start_batch=1))
+        while left != 0 and (rows := feed.next_rows()) != 0:
+            self._ensure("train", rows, bound, reads)
+            rates = self.rates.next(self.step_count, AHEAD)
+            result, part = self._programs.train(feed, rates, left, REPORT_SECONDS, bound.weight is not None)
+            if result["fault"]:
+                self._fail(result, None, done)
+            left -= part["steps"] if left > 0 else 0
+            if result["end"] == "epoch":
+                break
 
     def _so_far(self) -> Sums:
         """The sums of the epoch so far."""
@@ -374,17 +423,15 @@ class Session(SessionState):
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """Mean loss, accuracy where there is one, and the other metrics; nothing is updated."""
+        if self.peers is not None and not self.peers.apart:
+            return self._evaluate_together(self.peers, source, batch_size)
         predicted = Predicted(self._metrics, self._forward)
         if isinstance(source, (tuple, Mapping)):
             source = self.source("Session", source, batch_size, shuffle=False, seed=0)
         if isinstance(source, Loader) and source.computable:
             bound = self._bind_loader(source, in_order=True)
             native = self.evaluate_fields(bound, batch_size, rank=source.rank, world_size=source.world_size)
-            if self._metrics.functions:
-                for arrays in source.fields_in_order(batch_size):
-                    places = source.names or (*self.names, WEIGHT)[: len(arrays)]
-                    named = dict(zip(places, arrays, strict=True))
-                    predicted.add([named[name] for name in self.names])
+            self._predict_source(predicted, source, batch_size)
             return {**self._chosen(native), **predicted.metrics("an evaluation")}
         sums = Sums(self.loss)
         for number, batch in enumerate(batches_of(source)):
@@ -393,6 +440,47 @@ class Session(SessionState):
             predicted.add(fields[: len(self.names)])
         sums.require_weight(bool(sums.values) and len(fields) > len(self.names))
         return {**(self._chosen(sums.metrics()) if sums.values else {}), **predicted.metrics("an evaluation")}
+
+    def _evaluate_together(self, peers: Peers, source: Any, batch_size: int) -> dict[str, float]:
+        """The metrics over the sources of all ranks, each of which evaluates its own."""
+        sums, weighted, peers.agreed = Sums(self.loss), False, False
+        predicted = Predicted(self._metrics, self._forward, join=self._join())
+        try:
+            if isinstance(source, Loader) and source.computable:
+                bound = self._bind_loader(source, in_order=True)
+                weighted = bound.weight is not None
+                self.evaluate_fields(bound, batch_size, rank=source.rank, world_size=source.world_size, sums=sums)
+                self._predict_source(predicted, source, batch_size)
+            else:
+                for number, batch in enumerate(batches_of(source)):
+                    fields = fields_in(batch, self.names)
+                    weighted = len(fields) > len(self.names)
+                    self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
+                    predicted.add(fields[: len(self.names)])
+        except BaseException as error:
+            peers.stop(error)
+            raise
+        sums.values = peers.add(sums.values)
+        sums.require_weight(weighted)
+        return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}
+
+    def _predict_source(self, predicted: Predicted, source: Loader, batch_size: int) -> None:
+        """Predict the samples of a loader in their own order, for the metrics that need predictions."""
+        if self._metrics.functions:
+            for arrays in source.fields_in_order(batch_size):
+                places = source.names or (*self.names, WEIGHT)[: len(arrays)]
+                named = dict(zip(places, arrays, strict=True))
+                predicted.add([named[name] for name in self.names])
+
+    @property
+    def fitting(self) -> bool:
+        return self.model.store.whole.fits > 0
+
+    def leave(self, error: BaseException) -> None:
+        if self.peers is None:
+            return
+        self.forget()  # the others may have added to their planes in a step that now does not end
+        self.peers.stop(error)
 
     def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> Array:
         """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,10 +34,11 @@ from gradring.session.class_weights import counted
 from gradring.session.culprits import Rows
 from gradring.session.forward import Forward
 from gradring.session.measured import EpochSums
+from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import require_asynchronous, require_replicable
+from gradring.session.replicable import facts_of, require_asynchronous, require_replicable
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -67,6 +69,7 @@ class SessionState(BaseSession):
         replicas: int = 1,
         parallel: str = "allreduce",
         staleness: int | None = None,
+        comm: Any = None,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
@@ -118,31 +121,37 @@ class SessionState(BaseSession):
         if parallel != "allreduce":  # workers, each of which trains on whole batches
             self.workers, replicas = replicas, 1
             require_asynchronous(parallel, optimizer, options.accumulate)
-        self.replicas = replicas
-        if replicas > 1 or self.workers:
-            require_replicable(model, self.loss)
-        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(0, replicas))
-        self._arenas = Arenas(store, memory)
+        self.replicas = replicas  # on threads of this process, or the ranks of a communicator
+        self.peers, seed, own = None, options.seed, 0
+        if comm is not None and comm.size > 1:
+            self.peers, self.replicas, own = Peers(comm), comm.size, comm.rank
+            seed = self.peers.agree(facts_of(store, self.loss, optimizer, self.frozen, options))["seed"]
+        if self.replicas > 1 or self.workers:
+            require_replicable(model, self.loss, threads=self.peers is None)
+        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, self.replicas))
+        self._arenas = Arenas(store, memory, None if self.peers is None else self.peers.share)
+        store.sharing = None if self.peers is None else weakref.ref(self.peers)
         self._programs = Programs(
             model,
             self._arenas,
             lanes=_core.usable_cores() if options.threads == "auto" else options.threads,
             accumulate=options.accumulate,
-            seed=options.seed,
+            seed=seed,
             check_finite=self._check_finite,
             replicas=self.workers or replicas,
             parallel=parallel,
             staleness=staleness,
+            peers=self.peers,
         )
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
         self._planes = [self._grads]  # each replica's
-        for replica in range(1, replicas):
-            ranks = Ranks(replica, replicas)
-            plane = training_memory(store.layout, store.dtype, optimizer, self.frozen, ranks)
-            self._planes.append(self._arenas.gradients(plane))
+        if self.replicas > 1:
+            every = [Ranks(replica, self.replicas) for replica in range(self.replicas)]
+            layouts = [training_memory(store.layout, store.dtype, optimizer, self.frozen, ranks) for ranks in every]
+            self._planes = [self._arenas.gradients(layout) for layout in layouts]
         self.state = self._arenas.states(memory, optimizer.state_names)
         self._last_rows = 0  # the rows of the last training step, and the shapes and dtypes of its inputs
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
@@ -244,6 +253,8 @@ class SessionState(BaseSession):
     def waiting(self) -> tuple[float, dict[str, Array]]:
         if not self.pending:
             return 0.0, {}
+        if self.peers is not None and self.model.store.fits:
+            self.peers.require_rest(self.pending)
         return self._native.pending_weight, joined(self._planes)
 
     def planes(self, gradients: Mapping[str, Array]) -> list[dict[str, Array]]:
@@ -261,15 +272,18 @@ class SessionState(BaseSession):
         self.step_count, self.draw_count = counters["step"], counters["draw"]
         self.fresh, self.seed = counters["fresh"], counters["seed"]
         if self.replicas > 1:
-            self._programs.replicas.mend()
+            self._meetings.mend()
 
     def require_whole(self) -> None:
-        replicas = self._programs.replicas
-        if self.replicas > 1 and replicas.torn:
+        if self.replicas > 1 and self._meetings.torn:
             raise GradringError(
                 "[Trainer] the parameters are torn: some replicas have applied an update and others have not, so they are not "
                 "saved; load a checkpoint, or reset the trainer"
             )
+
+    @property
+    def _meetings(self) -> Any:
+        return self._programs.replicas if self.peers is None else self.peers.native
 
     def loaded(self) -> None:
         self.model.store.whole.trained = False
@@ -296,7 +310,7 @@ class SessionState(BaseSession):
         optimizer.assigned(list(self.params), self.frozen)
         goes_on = optimizer.goes_on_from(self.optimizer)
         if not goes_on or optimizer.state_names != self.optimizer.state_names:
-            ranks = Ranks(0, self.replicas)
+            ranks = Ranks(0 if self.peers is None else self.peers.rank, self.replicas)
             memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen, ranks)
             views = self._arenas.replace_state(memory, optimizer.state_names, self.state if goes_on else {})
             self._programs.use_state()
@@ -319,7 +333,9 @@ class SessionState(BaseSession):
         if (mode, rows) not in plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         kept = self._programs.plan_of(mode, rows)
-        if self.replicas > 1:
+        if self.peers is not None:
+            graph = self._replica_graph(rows, self.peers.rank, self._last_weighted)
+        elif self.replicas > 1:
             graph = self._replica_graph(rows // self.replicas or -1, 0, self._last_weighted)
         elif self.workers:
             graph = self._worker_graph(rows, 0, self._last_weighted)
@@ -466,16 +482,20 @@ class SessionState(BaseSession):
             graph = (self._worker_graph if self.workers else self._replica_graph)(own, replica, weighted)
             # Check the target against the shape of the whole batch. Replica 0 may have no rows of it, and must still refuse
             # every target that another replica would refuse.
-            check_target((rows, *graph.values["target"].shape[1:]), target, self.loss)
+            check_target((max(rows, 1), *graph.values["target"].shape[1:]), target, self.loss)
             return graph
 
-        return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
+        mode = _mode("train", weighted)
+        if self.peers is not None:
+            own = self.peers.rank
+            return self._programs.ensure(mode, rows, lambda: (build(rows, own), None))
+        return self._programs.ensure_replicas(mode, rows, build)
 
     def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
         """The graph of a replica's step on this number of its own rows; with -1, it only takes part in the update."""
         return data_parallel(
             self._graph("train", self._inputs(max(rows, 1)), weighted),
-            Ranks(replica, self.replicas, self._programs.replicas.meeting(replica)),
+            self._ranks(replica),
             check_finite=self._check_finite,
             accumulate=self.accumulate > 1,
             summed=getattr(self.loss, "reduction", "mean") == "sum",
@@ -495,6 +515,9 @@ class SessionState(BaseSession):
                 "or 'hogwild'"
             )
         return dict(self._programs.replicas.counts())
+    def _ranks(self, replica: int) -> Ranks:
+        meeting = self._programs.replicas.meeting(replica) if self.peers is None else self.peers.native.meeting()
+        return Ranks(replica, self.replicas, meeting)
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
@@ -511,7 +534,10 @@ class SessionState(BaseSession):
             others, self._looks = True, self._last_looks
             self._programs.clear()
             self._stop_fast_path()
-            if self.replicas > 1:
+            if self.peers is not None:
+                own = self.peers.rank
+                self._programs.ensure(mode, rows, lambda: (self._replica_graph(rows, own, weighted), None))
+            elif self.replicas > 1:
                 self._programs.ensure_replicas(mode, rows, lambda own, r: self._replica_graph(own, r, weighted))
             else:
                 self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))

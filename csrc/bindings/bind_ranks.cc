@@ -1,0 +1,252 @@
+// Bindings of data-parallel training over the ranks of a communicator.
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "bindings/bindings.h"
+#include "bindings/comm_call.h"
+#include "bindings/engine_data.h"
+#include "bindings/feed.h"
+#include "bindings/gil.h"
+#include "comm/rank_meeting.h"
+#include "ops/reduce_update/meeting_resource.h"
+#include "program/rank_source.h"
+
+namespace gradring {
+
+namespace {
+
+using Handle = std::shared_ptr<CommHandle>;
+
+// Runs signal handlers while a rank waits in a meeting. The error of a handler is kept until the step has ended, so that all ranks
+// stop after the same update; if the meeting does not end soon, the rank leaves it.
+class StepWaiter final : public Waiter {
+ public:
+  StepWaiter() noexcept = default;
+  ~StepWaiter() override { Py_XDECREF(error_); }
+  bool interrupted() noexcept override {
+    if (error_ == nullptr) {
+      const py::gil_scoped_acquire hold;
+      if (PyErr_CheckSignals() == 0) return false;
+      PyObject *type = nullptr, *trace = nullptr;
+      PyErr_Fetch(&type, &error_, &trace);
+      PyErr_NormalizeException(&type, &error_, &trace);
+      if (trace) PyException_SetTraceback(error_, trace);
+      Py_XDECREF(type);
+      Py_XDECREF(trace);
+      until_ = Clock::now() + kGrace;
+    }
+    return Clock::now() >= until_;
+  }
+  // The exception of a signal handler, or None. Needs the GIL.
+  py::object error() const { return error_ == nullptr ? py::none() : py::reinterpret_borrow<py::object>(error_); }
+
+ private:
+  static constexpr std::chrono::seconds kGrace{2};
+  PyObject* error_ = nullptr;
+  Deadline until_ = kNoDeadline;
+};
+
+// A rank's meetings as a trainer uses them.
+class PyRanks {
+ public:
+  explicit PyRanks(Handle handle) : handle_(std::move(handle)) {
+    Code code = Code::kOk;
+    waiting([&](Waiter* waiter) { meeting_ = RankMeeting::make(handle_->group, waiter, &code); });
+    fail_unless(code == Code::kOk, code, Collective::kShare);
+  }
+
+  RankMeeting& meeting() { return *meeting_; }
+  std::shared_ptr<MeetingResource> resource() { return std::make_shared<MeetingResource>(*meeting_, meeting_); }
+
+  // Arenas that all ranks have in common: new ones of these sizes. The first of them replaces `keep`'s memory, with the bytes of
+  // rank 0.
+  std::vector<std::shared_ptr<SharedArena>> share(const std::vector<size_t>& sizes,
+                                                  const std::shared_ptr<SharedArena>& keep) {
+    std::vector<size_t> parts;
+    if (keep) parts.push_back(keep->size());
+    parts.insert(parts.end(), sizes.begin(), sizes.end());
+    Code code = Code::kOk;
+    std::shared_ptr<SharedRegion> region;
+    waiting([&](Waiter* waiter) { region = handle_->group->share(parts, waiter, &code); });
+    if (code == Code::kOutOfMemory && !handle_->group->closed()) {
+      throw Error(code, "[Trainer] no shared memory of " + std::to_string(SharedRegion::bytes_of(parts) >> 20) +
+                            " MiB for the ranks' parameters, gradients and optimizer state");
+    }
+    fail_unless(code == Code::kOk, code, Collective::kShare);
+    std::vector<std::shared_ptr<SharedArena>> made;
+    for (size_t part = keep ? 1 : 0; part < region->parts(); ++part) {
+      made.push_back(std::make_shared<SharedArena>(
+          SharedArena::part_of(region->fd(), region->offset(part), region->bytes(part), region)));
+    }
+    if (keep) keep->move_to(region->fd(), region->offset(0), region, meeting_->rank() == 0);
+    Call barrier;  // behind it, every rank reads what rank 0 has written
+    barrier.agreement.kind = Collective::kBarrier;
+    waiting([&](Waiter* waiter) { code = handle_->group->run(barrier, waiter); });
+    fail_unless(code == Code::kOk, code, Collective::kBarrier);
+    if (keep) meeting_->hold(keep);
+    for (const auto& arena : made) meeting_->hold(arena);
+    return made;
+  }
+
+  py::tuple meet(uint32_t purpose, double loss_sum, double loss_weight, int64_t correct, int64_t rows,
+                 uint32_t reason) {
+    Brought mine;
+    mine.loss_sum = loss_sum, mine.loss_weight = loss_weight, mine.correct = correct;
+    waiting([&](Waiter* waiter) {
+      meeting_->set_waiter(waiter);
+      meeting_->meet_for(purpose, mine, rows, reason);
+      meeting_->set_waiter(nullptr);
+    });
+    require_met();
+    py::list brought;
+    for (int r = 0; r < meeting_->size(); ++r) {
+      const Brought& one = meeting_->of(r);
+      brought.append(py::make_tuple(one.loss_sum, one.loss_weight, one.correct, meeting_->rows_of(r), one.fault));
+    }
+    return py::tuple(brought);
+  }
+
+  void stop(uint32_t reason) {
+    waiting([&](Waiter* waiter) {
+      meeting_->set_waiter(waiter);
+      meeting_->stop(reason);
+      meeting_->set_waiter(nullptr);
+    });
+    require_met();
+  }
+
+  // Runs f with the GIL released. A failure of the group raises, and before that the arenas become private.
+  template <class F>
+  ChunkResult run(Engine& engine, const F& f) {
+    if (meeting_->torn()) {
+      throw Error(Code::kInternal,
+                  "[Trainer] the parameters are torn: some ranks have applied an update and others have not; load a "
+                  "checkpoint");
+    }
+    ChunkResult result;
+    waiting([&](Waiter* waiter) {
+      meeting_->set_waiter(waiter);
+      result = f();
+      meeting_->set_waiter(nullptr);
+    });
+    (void)engine;
+    if (meeting_->outcome() == RankMeeting::Outcome::kFailed) require_met();
+    if (result.fault == Fault::kCallback && meeting_->outcome() != RankMeeting::Outcome::kMet) {
+      result.fault = Fault::kNone;
+      result.end = meeting_->outcome() == RankMeeting::Outcome::kEnded ? ChunkEnd::kEpoch : ChunkEnd::kError;
+    }
+    return result;
+  }
+
+  py::object interrupt() { return std::exchange(interrupt_, py::none()); }
+  const char* outcome() const {
+    constexpr const char* names[] = {"met", "ended", "stopped", "different", "failed"};
+    return names[static_cast<int>(meeting_->outcome())];
+  }
+
+ private:
+  template <class F>
+  void waiting(const F& f) {
+    StepWaiter waiter;
+    {
+      const GilRelease release;
+      f(&waiter);
+    }
+    if (!waiter.error().is_none()) interrupt_ = waiter.error();
+  }
+
+  void fail_unless(bool good, Code code, Collective kind) {
+    if (good) return;
+    Call call;
+    call.agreement.kind = kind;
+    raise_comm_failure(*handle_, code, call);
+  }
+
+  void require_met() {
+    if (meeting_->outcome() != RankMeeting::Outcome::kFailed) return;
+    {
+      const GilRelease release;
+      meeting_->withdraw();
+    }
+    if (meeting_->code() == Code::kInterrupted && !interrupt_.is_none()) {
+      const py::object error = interrupt();
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      throw py::error_already_set();
+    }
+    fail_unless(false, meeting_->code(), Collective::kMeeting);
+  }
+
+  Handle handle_;
+  std::shared_ptr<RankMeeting> meeting_;
+  py::object interrupt_ = py::none();
+};
+
+// The batches of one rank.
+class RankFeed final : public PyFeed {
+ public:
+  RankFeed(PyFeed& own, PyRanks& ranks, bool own_numbers) : source_(own.feed(), ranks.meeting(), own_numbers) {
+    read(&source_);
+  }
+  ~RankFeed() override { drop_waiting(); }
+
+ private:
+  RankSource source_;
+};
+
+}  // namespace
+
+void bind_ranks(py::module_& m) {
+  py::class_<PyRanks>(m, "Ranks", "The ranks that train one model together, as one of them sees them.")
+      .def(py::init<Handle>(), py::arg("group"), "All ranks of the group call it.")
+      .def("meeting", &PyRanks::resource)
+      .def("share", &PyRanks::share, py::arg("sizes"), py::arg("keep").none(true),
+           "New arenas of these sizes that all ranks have in common. `keep` moves there too, with the bytes of rank 0.")
+      .def("meet", &PyRanks::meet, py::arg("purpose"), py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
+           py::arg("correct") = 0, py::arg("rows") = 0, py::arg("reason") = 0,
+           "A meeting outside of steps: what each rank has brought, in order. See outcome.")
+      .def("stop", &PyRanks::stop, py::arg("reason"), "Tell the others, whatever they meet for, that this rank stops.")
+      .def_property_readonly("outcome", &PyRanks::outcome,
+                             "Of the last meeting: met, ended, stopped, different or failed.")
+      .def_property_readonly("culprit", [](PyRanks& p) { return p.meeting().culprit(); })
+      .def("purpose_of", [](PyRanks& p, int rank) { return p.meeting().purpose_of(rank); })
+      .def("reason_of", [](PyRanks& p, int rank) { return p.meeting().of(rank).fault; })
+      .def("interrupt", &PyRanks::interrupt, "The exception of a signal handler that came in a meeting, or None.")
+      .def_property_readonly("torn", [](PyRanks& p) { return p.meeting().torn(); })
+      .def_property_readonly("withdrawn", [](PyRanks& p) { return p.meeting().withdrawn(); })
+      .def("mend", [](PyRanks& p) { p.meeting().mend(); })
+      .def(
+          "chunk",
+          [](PyRanks& p, Engine& e, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
+             bool weighted) {
+            const EngineGuard guard(e, true);
+            ChunkOptions options = options_for(e, true, rates, most_steps, seconds);
+            options.weighted = weighted;
+            options.ranks = &p.meeting();
+            Totals totals;
+            const ChunkResult result = p.run(e, [&] { return e.chunk(true, feed.feed(), options, &totals); });
+            e.add_totals(totals);
+            return py::make_tuple(result_of(result), totals_of(totals));
+          },
+          py::arg("engine"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
+          py::arg("weighted") = false, "As Engine.chunk.")
+      .def(
+          "flush",
+          [](PyRanks& p, Engine& e, int64_t rows, const RateArray& rates, bool weighted) {
+            const EngineGuard guard(e, true);
+            Executor* executor = e.programs(mode_of(true, weighted)).find(rows);
+            if (executor == nullptr)
+              throw Error(Code::kInvalidArgument, "[Ranks.flush] there is no program for this batch");
+            ChunkOptions options = options_for(e, true, rates, -1, 0);
+            options.ranks = &p.meeting();
+            return result_of(
+                p.run(e, [&] { return flush_updates(e.team(), *executor, options, &e.state(), &e.totals()); }));
+          },
+          py::arg("engine"), py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, "As Engine.flush.");
+
+  py::class_<RankFeed, PyFeed>(m, "RankFeed", "One epoch of the batches of a rank, until those of all ranks are over.")
+      .def(py::init<PyFeed&, PyRanks&, bool>(), py::arg("feed"), py::arg("ranks"), py::arg("own_numbers"),
+           py::keep_alive<1, 2>(), py::keep_alive<1, 3>());
+}
+
+}  // namespace gradring

@@ -1,0 +1,113 @@
+// The meetings of the ranks of a data-parallel training, which are processes (or threads that each have a group of their own).
+//
+// A meeting is a round of the group (comm/rounds.h): what a rank brings fills the cell's 48 bytes, and a death or a stalled rank
+// ends the wait. The words that decide lie in a region that all ranks map.
+//
+// | variable       | writer                | readers | order             | why                                        |
+// |----------------|-----------------------|---------|-------------------|--------------------------------------------|
+// | Words::decision| settle, give up (CAS) | settle  | acq_rel, acquire  | one outcome for each meeting               |
+// | Seat::begun    | that rank             | torn    | release, acquire  | set before the rank's first write          |
+// | Seat::done     | that rank             | torn    | release, acquire  | set after the rank's last write            |
+//
+// The decision is one word, the number of the meeting and its outcome, as in comm/thread_meeting.h: the first rank that gets there
+// replaces an older number by compare-and-swap. A rank that stops waiting, because another one has died or stalled, first sets
+// the word to abort. If it finds that a rank has committed, then all ranks had come, so it reads what they brought and takes
+// part in the update. csrc/comm/models/commit.pml checks every interleaving of this.
+//
+// Ranks also meet outside of steps: to stop, to add up an evaluation, around a save. The purpose travels with the numbers, so a
+// rank that evaluates while others train is told from one that is late.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "comm/group.h"
+#include "gradring/export.h"
+#include "runtime/arena.h"
+#include "runtime/meeting.h"
+#include "runtime/rank_steps.h"
+
+namespace gradring {
+
+class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
+ public:
+  // kStep and kFinish are those of training steps. Callers number all other purposes from kFirstOther on; below 16.
+  static constexpr uint32_t kStep = 0, kFinish = 1, kFirstOther = 2;
+  enum class Outcome : uint8_t { kMet, kEnded, kStopped, kDifferent, kFailed };
+
+  // All ranks of the group call it. Throws Error(kOutOfMemory); null if `code` is not kOk.
+  static std::shared_ptr<RankMeeting> make(std::shared_ptr<Group> group, Waiter* waiter, Code* code);
+
+  Group& group() noexcept { return *group_; }
+  // The waits of the following meetings use this waiter; null: none.
+  void set_waiter(Waiter* waiter) noexcept { waiter_ = waiter; }
+
+  // A meeting outside of a step. `reason` travels in place of a fault: below 256.
+  Outcome meet_for(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t reason = 0) noexcept;
+  // Tells the others, whatever they meet for, that this rank stops.
+  Outcome stop(uint32_t reason) noexcept;
+
+  Outcome outcome() const noexcept { return outcome_; }
+  // The rank that stopped, that met for another purpose, or the first one with a fault; -1: none.
+  int culprit() const noexcept { return culprit_; }
+  uint32_t purpose_of(int rank) const noexcept { return purposes_[static_cast<size_t>(rank)]; }
+  int64_t rows_of(int rank) const noexcept { return rows_of_[static_cast<size_t>(rank)]; }
+  Code code() const noexcept { return code_; }  // of kFailed
+
+  bool torn() const noexcept { return withdrawn_ || judged_ ? torn_ : torn_now(); }
+  // This rank's parameters were replaced as a whole. All ranks call it between two meetings.
+  void mend() noexcept;
+
+  // withdraw moves these arenas to private memory, after it has seen whether the parameters are torn. Call it after a failure.
+  void hold(const std::shared_ptr<SharedArena>& arena) { arenas_.push_back(arena); }
+  void withdraw() noexcept;
+  bool withdrawn() const noexcept { return withdrawn_; }
+
+  int rank() const noexcept override { return group_->rank(); }
+  int size() const noexcept override { return group_->size(); }
+  bool meet(const Brought& mine) noexcept override;
+  bool took_place() const noexcept override { return complete_; }
+  const Brought& of(int rank) const noexcept override { return brought_[static_cast<size_t>(rank)]; }
+  Decision settle(bool commit) noexcept override;
+  Decision decision() const noexcept override { return settled_; }
+  bool finish() noexcept override;
+
+  void bring(int64_t rows, bool ended) noexcept override { my_rows_ = rows, my_end_ = ended; }
+  int64_t rows() const noexcept override { return rows_; }
+  bool all_ended() const noexcept override { return outcome_ == Outcome::kEnded; }
+
+ private:
+  struct Words;
+  struct Sent;
+
+  RankMeeting(std::shared_ptr<Group> group, std::shared_ptr<SharedRegion> region);
+  Words& words() const noexcept;
+  bool torn_now() const noexcept;
+  Outcome exchange(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t flags) noexcept;
+  void take(const Sent* all) noexcept;
+  Decision decide(Decision wish) noexcept;
+  void begin_update() noexcept;
+
+  std::shared_ptr<Group> group_;
+  std::shared_ptr<SharedRegion> region_;
+  std::vector<std::shared_ptr<SharedArena>> arenas_;
+  std::vector<std::byte> cells_;
+  std::vector<Brought> brought_;
+  std::vector<uint32_t> purposes_;
+  std::vector<int64_t> rows_of_;
+  Waiter* waiter_ = nullptr;
+  uint32_t number_ = 0;  // of the meeting: the group's operation, from 1
+  uint64_t updates_ = 0;
+  Outcome outcome_ = Outcome::kMet;
+  Code code_ = Code::kOk;
+  int culprit_ = -1;
+  int64_t rows_ = 0, my_rows_ = 0;
+  bool my_end_ = false;
+  Decision settled_ = Decision::kOpen;
+  bool complete_ = false, withdrawn_ = false;
+  bool torn_ = false, judged_ = false;  // judged: torn_ was settled at the end of the last update
+};
+
+}  // namespace gradring

@@ -1,0 +1,252 @@
+"""Peers: the ranks of a communicator that train one model together, as one of them sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring import _core
+from gradring.errors import CollectiveMismatch, GradringError, NonFinite, PeerStopped
+
+__all__ = ["Peers", "Purpose"]
+
+
+T = TypeVar("T")
+
+
+class Purpose(IntEnum):
+    """What a meeting is for. The first two are those of native steps."""
+
+    STEP = 0
+    UPDATE = 1
+    EVALUATE = 2
+    SAVE = 3
+    LOAD = 4
+    RESET = 5
+    EPOCH = 6
+    FIT = 7
+    OPTIMIZER = 8
+
+
+_NAMES: dict[int, str] = {
+    Purpose.STEP: "takes a training step",
+    Purpose.UPDATE: "ends an update",
+    Purpose.EVALUATE: "evaluates",
+    Purpose.SAVE: "saves",
+    Purpose.LOAD: "loads",
+    Purpose.RESET: "calls reset",
+    Purpose.EPOCH: "ends an epoch",
+    Purpose.FIT: "begins fit",
+    Purpose.OPTIMIZER: "assigns an optimizer",
+}
+_FAULTS = {
+    1: "a loss that is NaN or infinite",
+    2: "a label that is out of range",
+    3: "an exception in a function of the model or the loss",
+    4: "a gradient that is NaN or infinite",
+    5: "an id that is out of range",
+    6: "a batch whose weights are all zero",
+}
+_NONFINITE, _CALLBACK = (1, 4), 3
+FAILED, INTERRUPTED = 1, 2  # why a rank stops
+_STOPS = {FAILED: "an exception there", INTERRUPTED: "an interrupt there"}
+
+
+class Peers:
+    """The ranks of ``comm``, which all make a session of the same model. They meet in a group of their own, so a user's
+    collectives, in a callback for instance, do not come between."""
+
+    def __init__(self, comm: Any) -> None:
+        self.comm = comm.twin()
+        self.native = _core.Ranks(self.comm.group)
+        self.rank: int = comm.rank
+        self.size: int = comm.size
+        self.writing = False  # this rank fills the parameters for all
+        self.agreed = False  # whether all ranks know why this one will raise
+
+    def agree(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The facts of rank 0. ``ValueError`` names the first of them that differs on this rank; other ranks with equal facts
+        get an error, too. ``seed`` may differ: that of rank 0 counts."""
+        texts = [json.loads(text) for text in self._texts(json.dumps(facts))]
+        first: dict[str, Any] = texts[0]
+        for rank, theirs in enumerate(texts):
+            for name in dict.fromkeys([*first, *theirs]):
+                if name != "seed" and first.get(name) != theirs.get(name):
+                    raise ValueError(
+                        f"[Trainer] ranks train different things: {name} is {theirs.get(name, 'missing')} on rank {rank} and "
+                        f"{first.get(name, 'missing')} on rank 0: all ranks must make the same trainer"
+                    )
+        return first
+
+    def _texts(self, own: str) -> list[str]:
+        data = np.frombuffer(own.encode(), np.uint8)
+        sizes = self.comm.all_gather(np.array([data.size], np.int64)).ravel()
+        padded = np.zeros(int(sizes.max()), np.uint8)
+        padded[: data.size] = data
+        rows = self.comm.all_gather(padded)
+        return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+    def rows(self, own: NDArray[Any] | None) -> NDArray[Any] | None:
+        """The rows of all ranks, in rank order. None stands for no rows, and is returned if no rank has any."""
+        look = None if own is None else [len(own), own.dtype.str, list(own.shape[1:])]
+        looks = [json.loads(text) for text in self._texts(json.dumps(look))]
+        known = [one for one in looks if one is not None]
+        if not known:
+            return None
+        counts = [0 if one is None else one[0] for one in looks]
+        padded = np.zeros((max(counts), *known[0][2]), np.dtype(known[0][1]))
+        if own is not None:
+            padded[: len(own)] = own
+        every = self.comm.all_gather(padded)
+        return np.concatenate([every[rank][:count] for rank, count in enumerate(counts)])
+
+    def share(self, sizes: Sequence[int], keep: Any = None) -> list[Any]:
+        """New arenas of these sizes that all ranks have in common. ``keep`` is an arena that moves there too: it then has the
+        bytes of rank 0 on all ranks."""
+        arenas: list[Any] = self.native.share(list(sizes), keep)
+        return arenas
+
+    def feed(self, feed: Any, *, own_numbers: bool = False) -> Any:
+        """The batches of this rank, until those of all ranks are over."""
+        return _core.RankFeed(feed, self.native, own_numbers)
+
+    def train(self, engine: Any, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
+        """As ``_core.Engine.chunk``. Raises what has ended the training on other ranks."""
+        self.agreed = False
+        result, totals = self.native.chunk(engine, feed, rates, most_steps, seconds, weighted)
+        self._settle(result)
+        return result, totals
+
+    def flush(self, engine: Any, rows: int, rates: Any, weighted: bool) -> Any:
+        """As ``_core.Engine.flush``."""
+        self.agreed = False
+        result = self.native.flush(engine, rows, rates, weighted)
+        self._settle(result)
+        return result
+
+    def _settle(self, result: Mapping[str, Any]) -> None:
+        self._require_met()
+        if result["fault"]:
+            self.agreed = True
+            culprit = self.native.culprit
+            if culprit >= 0 and culprit != self.rank and not self.native.reason_of(self.rank):
+                raise self._fault_of(culprit)
+        interrupt = self.native.interrupt()
+        if interrupt is not None:
+            raise interrupt
+
+    def _fault_of(self, rank: int) -> Exception:
+        kind = self.native.reason_of(rank)
+        text = (
+            f"[Trainer] rank {rank} found {_FAULTS.get(kind, 'a fault')} in its batch, so no rank has changed anything"
+        )
+        if kind in _NONFINITE:
+            return NonFinite(text)
+        return PeerStopped(text, rank=rank) if kind == _CALLBACK else ValueError(text)
+
+    def _require_met(self) -> None:
+        outcome = self.native.outcome
+        if outcome in ("met", "ended"):
+            return
+        self.agreed = True
+        rank = self.native.culprit
+        if outcome == "stopped":
+            why = _STOPS.get(self.native.reason_of(rank), "an error there")
+            raise PeerStopped(
+                f"[Trainer] rank {rank} has stopped, after {why}; all ranks stop after the same update", rank=rank
+            )
+        if outcome == "different":
+            own, other = (_NAMES.get(self.native.purpose_of(one), "meets") for one in (self.rank, rank))
+            if rank == self.rank:
+                rank = next(
+                    r for r in range(self.size) if self.native.purpose_of(r) != self.native.purpose_of(self.rank)
+                )
+                other = _NAMES.get(self.native.purpose_of(rank), "meets")
+            raise CollectiveMismatch(
+                f"[Trainer] rank {self.rank} {own} while rank {rank} {other}: all ranks must call the same methods in the same "
+                "order"
+            )
+
+    def meet(self, purpose: Purpose, **brought: Any) -> tuple[tuple[float, float, int, int, int], ...]:
+        """Meet outside of a step. For each rank: ``loss_sum``, ``loss_weight``, ``correct``, ``rows`` and ``reason``."""
+        self.agreed = False
+        met: tuple[tuple[float, float, int, int, int], ...] = self.native.meet(int(purpose), **brought)
+        self._require_met()
+        interrupt = self.native.interrupt()
+        if interrupt is not None:
+            raise interrupt
+        return met
+
+    def who(self, purpose: Purpose, mine: bool) -> int | None:
+        """The first rank that says yes, if one does."""
+        met = self.meet(purpose, reason=int(mine))
+        return next((rank for rank, (*_, reason) in enumerate(met) if reason), None)
+
+    def add(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The sums of an evaluation over all ranks, in rank order."""
+        met = self.meet(
+            Purpose.EVALUATE,
+            loss_sum=values.get("loss_sum", 0.0),
+            loss_weight=values.get("loss_weight", 0.0),
+            correct=int(values.get("correct", 0)),
+            rows=int(values.get("samples", 0)),
+        )
+        names = ("loss_sum", "loss_weight", "correct", "samples")
+        return {**values, **{name: sum(one[at] for one in met) for at, name in enumerate(names)}}
+
+    def stop(self, error: BaseException) -> None:
+        """Tell the other ranks that this one stops because of ``error``, unless they know."""
+        if self.agreed or self.native.withdrawn:
+            return
+        self.agreed = True
+        try:
+            self.native.stop(FAILED if isinstance(error, Exception) else INTERRUPTED)
+        except Exception as other:
+            if hasattr(error, "add_note"):
+                error.add_note(f"[Trainer] the other ranks could not be told: {other}")
+
+    def require_rest(self, pending: int) -> None:
+        """Raise ``GradringError`` if the other ranks may be adding to gradients that are to be saved."""
+        if not self.apart:
+            raise GradringError(
+                f"[Trainer.save] the gradients of {pending} batches wait for an update, and the other ranks are adding to theirs: "
+                "in a callback, save at the end of an epoch"
+            )
+
+    @property
+    def apart(self) -> bool:
+        """Whether a peer has failed, so that this rank has the parameters for itself."""
+        failed: bool = self.native.withdrawn
+        return failed
+
+    def first(self, text: str) -> str:
+        """What rank 0 gives."""
+        return self._texts(text)[0]
+
+    def in_turn(self, purpose: Purpose, what: str, call: Callable[[], T], others: Callable[[], T]) -> T:
+        """Call ``call`` on rank 0 and, if that succeeds, ``others`` on all other ranks. All ranks raise if one does."""
+        self.meet(purpose)
+        result: T | None = None
+        failed: Exception | None = None
+        for turn in (True, False):
+            self.writing = self.rank == 0
+            try:
+                if (self.rank == 0) == turn:
+                    result = call() if turn else others()
+            except Exception as error:
+                failed = error
+            finally:
+                self.writing = False
+            for rank, (*_, reason) in enumerate(self.meet(purpose, reason=int(failed is not None))):
+                if failed is not None:
+                    self.agreed = True
+                    raise failed
+                if reason:
+                    self.agreed = True
+                    raise PeerStopped(f"[{what}] rank {rank} failed: see its error", rank=rank)
+        return cast("T", result)

@@ -1,0 +1,223 @@
+"""The session behind ``Trainer(step=fn, params=..., comm=comm)``: each rank's function computes gradients of its own batches,
+and all ranks make the same update.
+
+Parameters and optimizer state are each rank's own arrays, as they were given. The gradients are summed by one all_reduce, which
+gives every rank the same bits, so all ranks keep the same parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradring.errors import NonFinite
+from gradring.loader import Loader
+from gradring.optim import Optimizer
+from gradring.options import Options
+from gradring.session.base import REPORT_SECONDS, Progress
+from gradring.session.data import batches_of
+from gradring.session.peers import Peers, Purpose
+from gradring.session.user import StepResult, UserFunction, UserSession
+
+__all__ = ["UserSessionOfRanks"]
+
+Array = NDArray[Any]
+
+
+class UserSessionOfRanks(UserSession):
+    """A ``UserSession`` whose updates use the gradients of all ranks of ``comm``, weighted by their numbers of samples.
+
+    Rank 0's initial values win. A rank whose source ends early takes part with weight zero.
+    """
+
+    peers: Peers
+
+    def __init__(
+        self,
+        function: UserFunction,
+        params: Mapping[str, Any],
+        *,
+        optimizer: Optimizer,
+        options: Options,
+        frozen: str | Sequence[str] = (),
+        comm: Any,
+    ) -> None:
+        super().__init__(function, params, optimizer=optimizer, options=options, frozen=frozen)
+        self.peers = Peers(comm)
+        self.peers.agree(
+            {
+                **{f"params[{name!r}]": f"{array.shape} of {array.dtype}" for name, array in self.params.items()},
+                "optimizer": repr(optimizer),
+                "frozen": list(self.frozen),
+                "accumulate": options.accumulate,
+                "clip_norm": options.clip_norm,
+                "nonfinite": options.nonfinite,
+            }
+        )
+        for array in self.params.values():
+            self.peers.comm.broadcast(array, root=0)
+        self._planes = _planes(self.peers.comm, self._trained)
+        self._group = 0.0  # the samples of all ranks in the group of batches that waits
+        self._fits = 0
+        self._seconds["reduction"] = 0.0
+
+    @property
+    def fitting(self) -> bool:
+        return self._fits > 0
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        self._fits += 1
+        try:
+            yield
+        finally:
+            self._fits -= 1
+
+    @property
+    def waiting_form(self) -> str:
+        return "sum"
+
+    def gather(self) -> None:
+        """Move the gradients that wait on other ranks to rank 0."""
+        if self._pending:
+            summed = self._summed()
+            self._gradients = summed if self.peers.rank == 0 else {k: np.zeros_like(v) for k, v in summed.items()}
+
+    def leave(self, error: BaseException) -> None:
+        self.forget()
+        self.peers.stop(error)
+
+    def step(self, batch: Any) -> float:
+        """Run this rank's part of one batch. Returns the mean loss over all ranks."""
+        began = time.perf_counter()
+        self.peers.agreed = False
+        try:
+            result = self._evaluate(batch)
+            if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
+                raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
+        except BaseException as error:
+            self.leave(error)
+            raise
+        self._seconds["compute"] += time.perf_counter() - began
+        loss = self._together(result)
+        assert loss is not None  # this rank has not ended
+        return loss
+
+    def _together(self, result: StepResult | None) -> float | None:
+        """A batch of which this rank has computed ``result``, or of which it has nothing. Returns the mean loss, or None if no
+        rank had any batch left."""
+        began = time.perf_counter()
+        weight = 0.0 if result is None else result.samples
+        loss = 0.0 if result is None else result.loss * result.samples
+        met = self.peers.meet(Purpose.STEP, loss_sum=loss, loss_weight=weight, correct=int(result is None))
+        if all(ended for _, _, ended, *_ in met):
+            return None
+        total = sum(one[1] for one in met)
+        mean = sum(one[0] for one in met) / total
+        self._seconds["reduction"] += time.perf_counter() - began
+        self._group += total
+        if result is None:
+            result = StepResult(0.0, {name: np.zeros_like(array) for name, array in self._trained.items()}, 0.0)
+        self._add(result)
+        # The epoch's sums are those of all ranks.
+        sums = self._epoch_sums
+        self._epoch_sums = (sums[0] - loss + mean * total, sums[1] - weight + total, *sums[2:])
+        if self._pending == self._options.accumulate:
+            self.flush()
+        return mean
+
+    def _add(self, result: StepResult) -> None:
+        if self._options.accumulate > 1:
+            return super()._add(result)
+        grads = {name: np.asarray(grad * grad.dtype.type(result.samples)) for name, grad in result.grads.items()}
+        return super()._add(result._replace(grads=grads))
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        began = time.perf_counter()
+        summed = self._summed()
+        if self._options.accumulate == 1:
+            summed = {name: np.asarray(grad / grad.dtype.type(self._group)) for name, grad in summed.items()}
+        self._seconds["reduction"] += time.perf_counter() - began
+        began = time.perf_counter()
+        self._gradients, self._weight = summed, self._group
+        self.peers.agreed = True  # all ranks have the same sums, so all find the same fault in them
+        super().flush()
+        self.peers.agreed = False
+        self._group = 0.0
+        self._seconds["update"] += time.perf_counter() - began
+
+    def _summed(self) -> dict[str, Array]:
+        """The sums over all ranks of the gradients that wait."""
+        summed = {}
+        for names, plane in self._planes:
+            ends = np.cumsum([self._trained[name].size for name in names]).tolist()
+            for name, end in zip(names, ends, strict=True):
+                plane[end - self._trained[name].size : end] = self._gradients[name].ravel()
+            self.peers.comm.all_reduce(plane)
+            for name, end in zip(names, ends, strict=True):
+                look = self._trained[name]
+                summed[name] = plane[end - look.size : end].reshape(look.shape).copy()
+        return summed
+
+    def forget(self) -> None:
+        super().forget()
+        self._group = 0.0
+
+    def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
+        super().wait(pending, weight, gradients)
+        self._group = weight
+        if self.peers.rank > 0:  # the file has the sums of all ranks
+            self._gradients = {name: np.zeros_like(grad) for name, grad in self._gradients.items()}
+
+    def waiting(self) -> tuple[float, dict[str, Array]]:
+        if not self._pending:
+            return 0.0, {}
+        return self._group, self._gradients
+
+    def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
+        source = super().source(caller, data, batch_size, shuffle=shuffle, seed=seed)
+        return source.for_rank(self.peers.rank, self.peers.size) if isinstance(source, Loader) else source
+
+    def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
+        done, told, ready = start, time.perf_counter(), time.perf_counter()
+        for batch in batches_of(source, epoch, start, self.limit):
+            self._seconds["data"] += time.perf_counter() - ready
+            self.step(batch)
+            done += 1
+            ready = time.perf_counter()
+            if ready - told > REPORT_SECONDS:
+                self.tell(progress, done, {"loss": self._mean_loss()})
+                told = ready = time.perf_counter()
+        while (self.limit is None or done < self.limit) and self._together(None) is not None:
+            done += 1
+        self.flush()
+        return {"loss": self._mean_loss()}
+
+    def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
+        loss = weight = 0.0
+        try:
+            for batch in batches_of(source):
+                result = self._evaluate(batch)
+                loss, weight = loss + result.loss * result.samples, weight + result.samples
+        except BaseException as error:
+            self.peers.stop(error)
+            raise
+        sums = self.peers.add({"loss_sum": loss, "loss_weight": weight})
+        return {"loss": sums["loss_sum"] / sums["loss_weight"] if sums["loss_weight"] else math.nan}
+
+
+def _planes(comm: Any, trained: Mapping[str, Array]) -> list[tuple[list[str], Array]]:
+    """For each dtype the names of its parameters, and an array of all their gradients that collectives do not copy."""
+    planes = []
+    for dtype in dict.fromkeys(array.dtype for array in trained.values()):
+        names = [name for name, array in trained.items() if array.dtype == dtype]
+        planes.append((names, comm.empty(sum(trained[name].size for name in names), dtype)))
+    return planes

@@ -1,0 +1,81 @@
+"""Real kills and stops of ranks that train together: survivors raise in time, with parameters of a whole step or word that they
+are torn."""
+
+import signal
+
+import pytest
+
+import gradring as gr
+from launch.scripts import run
+from patience import promised
+
+from . import training
+from .test_failpoints import library  # noqa: F401
+from .test_failpoints import pytestmark as needs_failpoints
+from .test_faults import DEADLINE, survivors_error, survivors_errors
+
+
+def test_two_processes_have_the_bits_of_two_replicas():
+    assert gr.comm.spawn(training.steps, 2, 20, pin=False) == [training.alone(20)] * 2
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_kill_9_before_a_step(ranks):
+    for found in survivors_errors(ranks - 1, training.killed_before_a_step, 3, ranks=ranks):
+        assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL
+        assert found["seconds"] < promised(DEADLINE) and found["steps"] == 3 and found["again"] == "refused"
+        assert not found["torn"]
+        assert ranks > 2 or found["digest"] == training.alone(3)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1003])
+def test_kill_9_at_some_moment(seconds):
+    found = survivors_error(training.killed_at_some_moment, seconds)
+    assert found["error"] == "PeerDied" and found["seconds"] < promised(DEADLINE)
+    assert found["torn"] or found["digest"] == training.alone(found["steps"])
+
+
+def test_a_rank_that_is_stopped_for_a_while_changes_nothing():
+    assert gr.comm.spawn(training.stopped_for_a_while, 2, pin=False) == [training.alone(4)] * 2
+
+
+def test_a_rank_that_comes_back_too_late_touches_nothing():
+    found = survivors_error(training.stopped, 4.0, 1.0)
+    assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"]
+    assert found["unchanged"] and found["steps"] == 1 and found["digest"] == training.alone(1)
+
+
+def test_a_restart_ends_with_the_bits_of_an_undisturbed_run(tmp_path):
+    words = []
+    for name in ("undisturbed", "killed"):
+        done = run("-n", 2, "--max-restarts", 2, training.__file__, tmp_path / f"{name}.safetensors")
+        assert done.returncode == 0, done.stderr
+        words.append(done.stdout.split())
+    assert [words[0][0], words[1][0]] == ["0", "1"] and words[0][1] == words[1][1]
+
+
+PLACES = {  # where rank 1 dies in its third step, and whether that step counts for the survivor; None: it is torn
+    "before publish": False,
+    "before settle": None,
+    "after settle": None,
+    "before done": None,
+    "after done": True,
+}
+
+
+@needs_failpoints
+@pytest.mark.parametrize("place", PLACES)
+def test_kill_9_in_each_phase_of_a_step(place, library, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    passes = 2 if place != "before publish" else 9
+    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,{passes},{int(signal.SIGKILL)}")
+    found = survivors_error(training.at_a_failpoint)
+    assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL, found
+    assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused"
+    counts = PLACES[place]
+    if counts is None:
+        assert found["torn"]
+    elif counts:
+        assert not found["torn"] and found["steps"] == 3 and found["digest"] == training.alone(3)
+    else:
+        assert not found["torn"] and found["digest"] == training.alone(found["steps"])

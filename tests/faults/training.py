@@ -1,0 +1,193 @@
+"""Functions of ranks that train together and fail in some way, or report what they saw of a failure."""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import gradring as gr
+
+
+class Seen(Exception):
+    """What a survivor saw."""
+
+    def __init__(self, found):
+        super().__init__(found)
+        self.found = found
+
+
+def report(found):
+    """Leave by an exception that carries what was seen: this rank's world has failed."""
+    raise Seen(found)
+
+
+def data(rank):
+    rng = np.random.default_rng(rank)
+    return rng.standard_normal((16, 12)).astype(np.float32), rng.integers(0, 5, 16)
+
+
+def trainer_of(comm):
+    net = gr.nn.Sequential(gr.nn.Linear(12, 33), gr.nn.ReLU(), gr.nn.Linear(33, 5)).init(3)
+    return gr.Trainer(net, optimizer=gr.optim.AdamW(1e-2), comm=comm)
+
+
+def digest(trainer):
+    parts = [*trainer.params.values(), *trainer.session.state.values()]
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+
+def alone(steps):
+    """What ranks 0 and 1 have after so many steps, computed by replicas."""
+    net = gr.nn.Sequential(gr.nn.Linear(12, 33), gr.nn.ReLU(), gr.nn.Linear(33, 5)).init(3)
+    trainer = gr.Trainer(net, optimizer=gr.optim.AdamW(1e-2), replicas=2)
+    batch = [np.concatenate(parts) for parts in zip(data(0), data(1), strict=True)]
+    for _ in range(steps):
+        trainer.step(*batch)
+    return digest(trainer)
+
+
+def outcome_of(trainer, call):
+    """What ends a training, and what the survivor has then."""
+    begin = time.monotonic()
+    times = [begin]
+    try:
+        while True:
+            call()
+            times.append(time.monotonic())
+    except gr.GradringError as error:
+        now = time.monotonic()
+        found = {"error": type(error).__name__, "text": str(error), "seconds": now - times[-1], "steps": trainer.step_count}
+        found |= {name: getattr(error, name, None) for name in ("rank", "signal")}
+    try:
+        trainer.state_dict()
+        found["torn"] = False
+    except gr.GradringError as error:
+        found["torn"] = "torn" in str(error)
+    found["digest"] = digest(trainer)
+    try:
+        call()
+        found["again"] = "goes on"
+    except gr.GradringError:
+        found["again"] = "refused"
+    return found
+
+
+def killed_before_a_step(steps):
+    """Rank 1 dies after so many steps; the others find it in the next one."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+
+    def step():
+        if comm.rank == 1 and trainer.step_count == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+        trainer.step(*batch)
+
+    report(outcome_of(trainer, step))
+
+
+def killed_at_some_moment(seconds):
+    """Rank 1 is killed by its own alarm, somewhere within steps without end."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    trainer.step(*batch)
+    if comm.rank == 1:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    report(outcome_of(trainer, lambda: trainer.step(*batch)))
+
+
+def at_a_failpoint():
+    """Rank 1 comes to the place where its environment makes it die or stop."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    report(outcome_of(trainer, lambda: trainer.step(*batch)))
+
+
+def stopped(resume_after, timeout):
+    """Rank 1 stops itself before a step; a child process resumes it. The survivor's arrays must not change then."""
+    comm = gr.comm.init(timeout=timeout)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    trainer.step(*batch)
+    if comm.rank == 1:
+        pid = os.getpid()
+        if os.fork() == 0:
+            time.sleep(resume_after)
+            os.kill(pid, signal.SIGCONT)
+            os._exit(0)
+        os.kill(pid, signal.SIGSTOP)
+        os.wait()
+        for name in trainer.params:
+            trainer.params[name][...] = 7  # what a rank that does not know of its failure may do
+    else:
+        found = None
+        try:
+            trainer.step(*batch)
+        except gr.GradringError as error:
+            found = {"error": type(error).__name__, "text": str(error), "steps": trainer.step_count}
+        if found is not None:
+            before = found["digest"] = digest(trainer)
+            time.sleep(resume_after)
+            found["unchanged"] = digest(trainer) == before
+            report(found)
+    if comm.rank == 1:
+        time.sleep(resume_after)
+        raise SystemExit(9)
+    return None
+
+
+def stopped_for_a_while():
+    """Rank 1 is stopped, and comes back in time."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    for step in range(4):
+        if comm.rank == 1 and step == 2:
+            pid = os.getpid()
+            if os.fork() == 0:
+                time.sleep(0.5)
+                os.kill(pid, signal.SIGCONT)
+                os._exit(0)
+            os.kill(pid, signal.SIGSTOP)
+            os.wait()
+        trainer.step(*batch)
+    comm.barrier()
+    found = digest(trainer)
+    comm.barrier()
+    return found
+
+
+def steps(count):
+    """The digest after so many steps, and the memory that this rank has in common with others."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    for _ in range(count):
+        trainer.step(*batch)
+    comm.barrier()
+    found = digest(trainer)
+    comm.barrier()
+    return found
+
+
+def restarted(path):
+    """A fit that is killed in its first generation, and goes on from its checkpoint in the next."""
+    comm = gr.comm.init(timeout=60)
+    trainer = trainer_of(comm)
+    x, y = (np.concatenate(parts) for parts in zip(data(0), data(1), data(2), strict=True))
+
+    class Dies(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 3 and comm.generation == 0 and comm.rank == 1 and "undisturbed" not in path:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    saves = gr.callbacks.Checkpoint(path)
+    trainer.fit((x, y), epochs=8, batch_size=8, callbacks=[Dies(), saves], resume="auto", verbose=0)
+    comm.barrier()
+    if comm.rank == 0:
+        print(comm.generation, digest(trainer), flush=True)
+    comm.barrier()
+
+
+if __name__ == "__main__":
+    restarted(sys.argv[1])

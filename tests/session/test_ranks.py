@@ -1,0 +1,391 @@
+"""Training over the ranks of a communicator. Ranks are threads here, each with a model and a trainer of its own. The meetings
+and the shared memory are the same as those of processes, which tests/faults kills."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import gradring as gr
+
+RNG = np.random.default_rng(17)
+X = RNG.standard_normal((103, 12))
+Y = RNG.integers(0, 5, 103)
+W = RNG.uniform(0, 2, 103)
+
+
+def on_ranks(n, body, timeout=60.0):
+    """What ``body(comm)`` returns on each rank; the first error is raised."""
+    comms = gr.comm.thread_group(n, timeout=timeout)
+    with ThreadPoolExecutor(n) as pool:
+        return [future.result() for future in [pool.submit(body, comm) for comm in comms]]
+
+
+def saw(call):
+    """The error that a call raises, or None."""
+    try:
+        call()
+    except BaseException as error:
+        return error
+    return None
+
+
+def model(dropout=0.0, seed=3):
+    layers = gr.nn.Linear(12, 33), gr.nn.ReLU(), gr.nn.Dropout(dropout), gr.nn.Linear(33, 5)
+    return gr.nn.Sequential(*layers).init(seed)
+
+
+def trainer_of(comm=None, *, dropout=0.0, seed=3, optimizer=None, dtype="float64", **options):
+    optimizer = optimizer or gr.optim.AdamW(1e-2)
+    return gr.Trainer(model(dropout, seed), optimizer=optimizer, dtype=dtype, comm=comm, **options)
+
+
+def arrays(trainer):
+    return {**trainer.params, **trainer.session.state}
+
+
+def copies(trainer):
+    return {name: array.copy() for name, array in arrays(trainer).items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def difference(a, b):
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[name] - b[name]).max()) for name in a)
+
+
+OPTIONS = [
+    {},
+    {"dtype": "float32"},
+    {"dropout": 0.4},
+    {"clip_norm": 0.1},
+    {"accumulate": 3},
+    {"accumulate": 2, "clip_norm": 0.05},
+    {"optimizer": gr.optim.SGD(0.1, momentum=0.9), "frozen": "0.*"},
+    {"optimizer": gr.optim.AdamW(1e-2, groups=[{"params": "*.bias", "weight_decay": 0.0, "lr": 1e-3}])},
+]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_steps_of_ranks_have_the_bits_of_replicas(ranks, options):
+    def body(comm):
+        trainer = trainer_of(comm, **options)
+        losses = []
+        for begin in range(0, 84, 12):
+            mine = slice(begin + 12 * comm.rank // ranks, begin + 12 * (comm.rank + 1) // ranks)
+            losses.append(trainer.step(X[mine], Y[mine]))
+        comm.barrier()
+        return losses, copies(trainer), trainer.step_count
+
+    whole = trainer_of(replicas=ranks, **options)
+    losses = [whole.step(X[begin : begin + 12], Y[begin : begin + 12]) for begin in range(0, 84, 12)]
+    for theirs, found, steps in on_ranks(ranks, body):
+        assert theirs == losses and same(found, arrays(whole)) and steps == whole.step_count
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"clip_norm": 0.1}], ids=str)
+def test_epochs_with_uneven_batches_are_those_of_one_process(ranks, options):
+    data, batch = (X, Y, W), 48  # rank r has every rank-th sample, and so may have a batch less than others
+
+    def body(comm):
+        trainer = trainer_of(comm, **options)
+        loader = gr.Loader(data, global_batch=batch, shuffle=True, seed=5)
+        history = trainer.fit(loader, epochs=3, validate=(X[:31], Y[:31]), verbose=0)
+        comm.barrier()
+        return history.metrics, copies(trainer), trainer.step_count
+
+    one = trainer_of(**options)
+    history = one.fit(gr.Loader(data, batch, shuffle=True, seed=5), epochs=3, validate=(X[:31], Y[:31]), verbose=0)
+    for metrics, found, steps in on_ranks(ranks, body):
+        assert difference(found, arrays(one)) < 1e-11 and steps == one.step_count
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert metrics[name] == pytest.approx(history.metrics[name], rel=1e-11), name
+
+
+@pytest.mark.parametrize("samples", [1, 3, 5, 9, 17])
+def test_ranks_without_samples_take_part_with_weight_zero(samples):
+    data = X[:samples], Y[:samples]
+
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.fit(gr.Loader(data, 2), epochs=2, verbose=0)
+        found = trainer.evaluate(data)
+        comm.barrier()
+        return copies(trainer), trainer.step_count, found
+
+    one = trainer_of()
+    one.fit(gr.Loader(data, 8), epochs=2, verbose=0)
+    wanted = one.evaluate(data)
+    for found, steps, metrics in on_ranks(4, body):
+        assert difference(found, arrays(one)) < 1e-12 and steps == one.step_count
+        assert metrics["loss"] == pytest.approx(wanted["loss"], rel=1e-11)
+        assert metrics["accuracy"] == wanted["accuracy"]
+
+
+def test_batches_that_python_makes_may_end_early_on_a_rank():
+    batches = [(X[at : at + 6], Y[at : at + 6]) for at in range(0, 42, 6)]
+
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.fit(batches[:4] if comm.rank == 0 else batches[4:], epochs=2, verbose=0)
+        comm.barrier()
+        return copies(trainer), trainer.step_count
+
+    one = trainer_of()
+    both = [tuple(np.concatenate(parts) for parts in zip(batches[at], batches[at + 4], strict=True)) for at in range(3)]
+    one.fit([*both, batches[3]], epochs=2, verbose=0)
+    for found, steps in on_ranks(2, body):
+        assert difference(found, arrays(one)) < 1e-12 and steps == one.step_count == 8
+
+
+def test_metrics_of_predictions_see_every_sample_once():
+    def sums(predictions, targets):
+        return float(predictions.sum() + 1000 * targets.sum()) + len(targets)
+
+    def body(comm):
+        trainer = trainer_of(comm, metrics=("accuracy", sums))
+        history = trainer.fit(gr.Loader((X[:29], Y[:29]), 4), epochs=2, validate=(X[:5], Y[:5]), verbose=0)
+        return history.metrics
+
+    one = trainer_of(metrics=("accuracy", sums))
+    history = one.fit(gr.Loader((X[:29], Y[:29]), 12), epochs=2, validate=(X[:5], Y[:5]), verbose=0)
+    for metrics in on_ranks(3, body):
+        assert metrics["sums"] == pytest.approx(history.metrics["sums"], rel=1e-11)
+        assert metrics["val_sums"] == pytest.approx(history.metrics["val_sums"], rel=1e-11)
+
+
+def test_the_initial_values_of_rank_0_win():
+    def body(comm):
+        trainer = trainer_of(comm, seed=comm.rank)
+        values = copies(trainer)
+        comm.barrier()
+        if comm.rank == 1:
+            trainer.params["0.bias"][...] = 7  # one memory for all ranks
+        comm.barrier()
+        return values, trainer.params["0.bias"].max(), trainer.seed
+
+    for values, written, seed in on_ranks(3, body):
+        assert same(values, arrays(trainer_of(seed=0))) and written == 7 and seed == 0
+
+
+@pytest.mark.parametrize(
+    "other, named",
+    [
+        (
+            lambda: {"width": 34},
+            r"parameter '0.weight' is \(12, 34\) of float64 on rank 1 and \(12, 33\) of float64 on rank 0",
+        ),
+        (lambda: {"dtype": "float32"}, r"parameter '0.weight' is \(12, 33\) of float32 on rank 1"),
+        (lambda: {"optimizer": gr.optim.SGD(0.1)}, "optimizer is SGD.* on rank 1 and AdamW.* on rank 0"),
+        (lambda: {"accumulate": 2}, "accumulate is 2 on rank 1 and 1 on rank 0"),
+        (lambda: {"clip_norm": 0.5}, "clip_norm is 0.5 on rank 1 and None on rank 0"),
+    ],
+    ids=["shape", "dtype", "optimizer", "accumulate", "clip"],
+)
+def test_trainers_that_differ_are_named_on_all_ranks(other, named):
+    def body(comm):
+        options = other() if comm.rank == 1 else {}
+        width = options.pop("width", 33)
+        layers = gr.nn.Linear(12, width), gr.nn.ReLU(), gr.nn.Linear(width, 5)
+        options = {"optimizer": gr.optim.AdamW(), "dtype": "float64", **options}
+        return saw(lambda: gr.Trainer(gr.nn.Sequential(*layers), comm=comm, **options))
+
+    for error in on_ranks(2, body):
+        with pytest.raises(ValueError, match=named):
+            raise error
+
+
+def test_a_fault_on_one_rank_stops_all_and_changes_nothing():
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.step(X[:8], Y[:8])
+        before, errors = copies(trainer), []
+        bad = Y[:8].copy()
+        x = X[:8].copy()
+        if comm.rank == 1:
+            bad[3], x[2, 1] = 9, np.nan
+        errors.append(saw(lambda: trainer.step(X[:8], bad)))
+        errors.append(saw(lambda: trainer.step(x, Y[:8])))
+        comm.barrier()
+        unchanged = same(before, copies(trainer))
+        comm.barrier()
+        return errors, unchanged, trainer.step(X[:8], Y[:8]), trainer.step_count
+
+    (first, unchanged, loss, steps), (second, too, own, _) = on_ranks(2, body)
+    assert unchanged and too and loss == own and steps == 2
+    assert isinstance(first[0], ValueError) and "rank 1 found a label that is out of range" in str(first[0])
+    assert isinstance(second[0], ValueError) and "9" in str(second[0])
+    assert isinstance(first[1], gr.NonFinite) and "rank 1 found a loss that is NaN" in str(first[1])
+    assert isinstance(second[1], gr.NonFinite) and "rank" not in str(second[1])
+
+
+def test_an_infinity_that_only_the_sum_has_is_found_by_all_alike():
+    def body(comm):
+        net = gr.nn.Sequential(gr.nn.Linear(1, 1, bias=False)).init(0)
+        trainer = gr.Trainer(net, gr.losses.MSE(reduction="sum"), gr.optim.SGD(0.1), metrics=(), comm=comm)
+        trainer.params["0.weight"][...] = 0
+        comm.barrier()
+        before = copies(trainer)
+        x = np.full((1, 1), 1e19, np.float32)
+        error = saw(lambda: trainer.step(x, np.full((1, 1), -1e19, np.float32)))
+        comm.barrier()
+        return error, same(before, copies(trainer))
+
+    for error, unchanged in on_ranks(2, body):
+        assert isinstance(error, gr.NonFinite) and unchanged
+
+
+class FailsAt(gr.callbacks.Callback):
+    def __init__(self, epoch, error):
+        self.epoch, self.error = epoch, error
+
+    def on_epoch_end(self, run):
+        if run.epoch == self.epoch:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), KeyboardInterrupt()], ids=repr)
+def test_an_exception_on_one_rank_stops_all_after_the_same_update(error):
+    def body(comm):
+        trainer = trainer_of(comm)
+        callbacks = [FailsAt(1, error)] if comm.rank == 1 else []
+        found = saw(lambda: trainer.fit((X, Y), epochs=5, batch_size=16, callbacks=callbacks, verbose=0))
+        steps, epoch = trainer.step_count, trainer.epoch
+        trainer.fit((X, Y), epochs=1, batch_size=16, verbose=0)  # the ranks can go on
+        comm.barrier()
+        return found, steps, epoch, trainer.step_count
+
+    (other, *first), (own, *second) = on_ranks(2, body)
+    assert own is error and first == second and first[1] == 2
+    assert isinstance(other, gr.errors.PeerStopped) and other.rank == 1
+
+
+def test_a_stop_that_one_rank_wants_is_everyones():
+    class Stops(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            run.stop = True
+
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.fit((X, Y), epochs=5, callbacks=[Stops()] if comm.rank == 1 else [], verbose=0)
+        return trainer.epoch
+
+    assert on_ranks(2, body) == [1, 1]
+
+
+def test_ranks_that_do_different_things_are_told():
+    def body(comm):
+        trainer = trainer_of(comm)
+        if comm.rank == 0:
+            return saw(lambda: trainer.evaluate((X, Y)))
+        return saw(lambda: trainer.step(X[:4], Y[:4]))
+
+    first, second = on_ranks(2, body)
+    assert isinstance(first, gr.CollectiveMismatch) and "rank 0 evaluates while rank 1 takes a training step" in str(
+        first
+    )
+    assert isinstance(second, gr.CollectiveMismatch) and "rank 1 takes a training step while rank 0 evaluates" in str(
+        second
+    )
+
+
+def test_save_load_and_reset_are_collective(tmp_path):
+    path = tmp_path / "ranks.safetensors"
+
+    def body(comm):
+        trainer = trainer_of(comm, accumulate=2)
+        for _ in range(3):  # the gradients of the third batch wait
+            trainer.step(X[:4], Y[:4])
+        trainer.save(path)
+        states = []
+        for _ in range(2):
+            trainer.step(X[8:12], Y[8:12])
+            comm.barrier()
+            states.append(copies(trainer))
+            comm.barrier()
+            trainer.load(path)
+        trainer.reset(5)
+        comm.barrier()
+        fresh, failed = copies(trainer), saw(lambda: trainer.load(tmp_path / "none"))
+        comm.barrier()
+        return states, fresh, failed, saw(lambda: trainer.model.init(1)), saw(lambda: trainer.model.astype("float32"))
+
+    found, anew = on_ranks(2, body), trainer_of()
+    anew.reset(5)
+    for states, fresh, failed, init, astype in found:
+        assert same(*states) and same(states[0], found[0][0][0])
+        assert same(fresh, arrays(anew))
+        assert isinstance(failed, (FileNotFoundError, gr.errors.PeerStopped))
+        assert isinstance(init, gr.GradringError) and isinstance(astype, gr.GradringError)
+    assert isinstance(found[0][2], FileNotFoundError)
+
+
+def test_checkpoints_are_written_by_rank_0_and_resumed_by_all(tmp_path):
+    path = str(tmp_path / "at-{epoch}.safetensors")
+
+    def body(comm, epochs, resume):
+        trainer = trainer_of(comm)
+        callbacks = [gr.callbacks.Checkpoint(path), gr.callbacks.Csv(tmp_path / f"log-{resume}.csv")]
+        trainer.fit((X, Y), epochs=epochs, batch_size=16, callbacks=callbacks, resume=resume, verbose=0)
+        comm.barrier()
+        return copies(trainer), trainer.epoch
+
+    undisturbed = on_ranks(2, lambda comm: body(comm, 4, None))
+    for name in tmp_path.iterdir():
+        name.unlink()
+    on_ranks(2, lambda comm: body(comm, 2, "auto"))
+    for found, epoch in on_ranks(2, lambda comm: body(comm, 4, "auto")):
+        assert epoch == 4 and same(found, undisturbed[0][0])
+    assert len(list(tmp_path.glob("at-*"))) == 4
+
+
+def test_a_loader_that_is_divided_already_stays_so():
+    def body(comm):
+        trainer = trainer_of(comm)
+        loader = gr.Loader((X, Y), 8, rank=comm.rank, world_size=2)
+        trainer.fit(loader, verbose=0)
+        return trainer.step_count
+
+    assert on_ranks(2, body) == [7, 7]
+
+
+def test_a_global_batch_that_ranks_cannot_divide_is_named():
+    def body(comm):
+        return saw(lambda: trainer_of(comm).fit(gr.Loader((X, Y), global_batch=7), verbose=0))
+
+    for error in on_ranks(2, body):
+        assert isinstance(error, ValueError) and "global_batch is 7" in str(error)
+
+
+def test_an_error_before_the_meeting_is_told_too():
+    def body(comm):
+        trainer = trainer_of(comm)
+        error = saw(lambda: trainer.step(X[:4] if comm.rank == 0 else X[:4, :5], Y[:4]))
+        return error, trainer.step(X[:4], Y[:4]), trainer.step_count
+
+    (first, loss, steps), (second, *same_there) = on_ranks(2, body)
+    assert isinstance(first, gr.errors.PeerStopped) and isinstance(second, ValueError) and [loss, steps] == same_there
+
+
+def test_what_is_planned_says_so():
+    def body(comm):
+        net = gr.nn.Sequential(gr.nn.Linear(3, 2))
+        return [
+            saw(lambda: gr.Trainer(net, comm=comm, replicas=2)),
+        ]
+
+    for errors in on_ranks(2, body):
+        assert all(isinstance(error, gr.errors.NotBuilt) for error in errors)
+
+
+def test_a_world_of_one_trains_as_without():
+    with gr.comm.init() as comm:
+        trainers = [trainer_of(comm), trainer_of()]
+        for trainer in trainers:
+            trainer.fit((X, Y), epochs=2, verbose=0)
+        assert same(*map(arrays, trainers))

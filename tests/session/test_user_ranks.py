@@ -1,0 +1,99 @@
+"""Custom gradients over ranks: the update of all ranks is that of one process on the whole batch."""
+
+import numpy as np
+import pytest
+
+import gradring as gr
+
+from .test_ranks import on_ranks, saw
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((61, 7))
+Y = X @ RNG.standard_normal(7) + 0.1
+
+
+def squares(params, batch):
+    x, y = batch
+    difference = x @ params["w"] + params["b"] - y
+    grads = {"w": 2 * x.T @ difference / len(x), "b": np.array(2 * difference.mean())}
+    return float((difference**2).mean()), grads, len(x)
+
+
+def trainer_of(comm=None, function=squares, **options):
+    rank = 0 if comm is None else comm.rank
+    params = {"w": np.full(7, 0.1 * rank), "b": np.array(float(rank))}  # those of rank 0 win
+    options = {"optimizer": gr.optim.AdamW(0.05), **options}
+    return gr.Trainer(step=function, params=params, comm=comm, **options)
+
+
+def values(trainer):
+    return np.concatenate([trainer.params["w"], trainer.params["b"].reshape(1)])
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"clip_norm": 0.5}], ids=str)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_uneven_epochs_are_those_of_one_process(ranks, options):
+    def body(comm):
+        trainer = trainer_of(comm, **options)
+        loader = gr.Loader((X, Y), global_batch=6 * ranks, shuffle=True)
+        history = trainer.fit(loader, epochs=2, validate=gr.Loader((X, Y), 8), verbose=0)
+        return values(trainer), trainer.step_count, history.metrics
+
+    one = trainer_of(**options)
+    history = one.fit(gr.Loader((X, Y), 6 * ranks, shuffle=True), epochs=2, validate=gr.Loader((X, Y), 8), verbose=0)
+    found = on_ranks(ranks, body)
+    for own, steps, metrics in found:
+        assert np.array_equal(own, found[0][0]) and np.abs(own - values(one)).max() < 1e-12 and steps == one.step_count
+        assert metrics["loss"] == pytest.approx(history.metrics["loss"], rel=1e-11)
+        assert metrics["val_loss"] == pytest.approx(history.metrics["val_loss"], rel=1e-11)
+
+
+def test_a_gradient_that_one_rank_leaves_out_is_named():
+    def body(comm):
+        def forgetful(params, batch):
+            loss, grads, samples = squares(params, batch)
+            if comm.rank == 1:
+                del grads["b"]
+            return loss, grads, samples
+
+        trainer = trainer_of(comm, forgetful)
+        before = values(trainer).copy()
+        return saw(lambda: trainer.step((X[:4], Y[:4]))), np.array_equal(before, values(trainer))
+
+    (first, whole), (second, too) = on_ranks(2, body)
+    assert isinstance(first, gr.errors.PeerStopped) and first.rank == 1 and whole and too
+    assert isinstance(second, ValueError) and "missing ['b']" in str(second)
+
+
+def test_a_gradient_that_is_infinite_stops_all_alike():
+    def body(comm):
+        def steep(params, batch):
+            loss, grads, samples = squares(params, batch)
+            if comm.rank == 0:
+                grads["w"][3] = np.inf
+            return loss, grads, samples
+
+        trainer = trainer_of(comm, steep)
+        return saw(lambda: trainer.step((X[:4], Y[:4]))), trainer.step_count
+
+    for error, steps in on_ranks(2, body):
+        assert isinstance(error, gr.NonFinite) and "'w'" in str(error) and steps == 0
+
+
+def test_saving_in_a_group_and_loading_go_on_alike(tmp_path):
+    def body(comm):
+        trainer = trainer_of(comm, accumulate=2)
+        part = slice(8 * comm.rank, 8 * comm.rank + 8)
+        for _ in range(2):
+            trainer.step((X[part], Y[part]))
+        trainer.save(tmp_path / "user.safetensors")
+        trainer.step((X[part], Y[part]))
+        trainer.step((X[part], Y[part]))
+        after = values(trainer).copy()
+        trainer.load(tmp_path / "user.safetensors")
+        trainer.step((X[part], Y[part]))
+        trainer.step((X[part], Y[part]))
+        return np.array_equal(after, values(trainer)), after
+
+    (first, a), (second, b) = on_ranks(2, body)
+    assert first and second and np.array_equal(a, b)
