@@ -34,7 +34,8 @@ def cpu_model() -> str:
 def versions() -> dict[str, str]:
     """Versions of this package, Python and every peer that is installed."""
     found = {"python": platform.python_version()}
-    for name in ("gradring", "numpy", "torch", "jax", "jaxlib", "spdl-core", "grain", "tensorflow-cpu", "turboloader", "nn-engine-core"):
+    peers = "torch", "jax", "jaxlib", "spdl-core", "grain", "tensorflow-cpu", "turboloader", "nn-engine-core"
+    for name in ("gradring", "numpy", *peers):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -214,8 +214,8 @@ class Peers:
         """Raise ``GradringError`` if the other ranks may be adding to gradients that are to be saved."""
         if not self.apart:
             raise GradringError(
-                f"[Trainer.save] the gradients of {pending} batches wait for an update, and the other ranks are adding to theirs: "
-                "in a callback, save at the end of an epoch"
+                f"[Trainer.save] the gradients of {pending} batches wait for an update, and the other ranks are adding to "
+                "theirs: in a callback, save at the end of an epoch"
             )
 
     @property

@@ -84,6 +84,9 @@ class Programs:
     def ensure_replicas(self, mode: str, rows: int, build: Callable[[int, int], Graph]) -> bool:
         """Make the programs with which the replicas train on a batch of ``rows``, as ``ensure`` does. ``build`` gives the graph
         for this number of rows of one replica; with -1 rows, it only takes part in the update."""
+        if self.peers is not None:  # the other ranks make their own
+            own = self.peers.rank
+            return self.ensure(mode, rows, lambda: (build(rows, own), None))
         if (mode, rows) in self.plans:
             return False
         size = self.replicas.size

@@ -485,11 +485,7 @@ class SessionState(BaseSession):
             check_target((max(rows, 1), *graph.values["target"].shape[1:]), target, self.loss)
             return graph
 
-        mode = _mode("train", weighted)
-        if self.peers is not None:
-            own = self.peers.rank
-            return self._programs.ensure(mode, rows, lambda: (build(rows, own), None))
-        return self._programs.ensure_replicas(mode, rows, build)
+        return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
 
     def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
         """The graph of a replica's step on this number of its own rows; with -1, it only takes part in the update."""
@@ -534,10 +530,7 @@ class SessionState(BaseSession):
             others, self._looks = True, self._last_looks
             self._programs.clear()
             self._stop_fast_path()
-            if self.peers is not None:
-                own = self.peers.rank
-                self._programs.ensure(mode, rows, lambda: (self._replica_graph(rows, own, weighted), None))
-            elif self.replicas > 1:
+            if self.replicas > 1:
                 self._programs.ensure_replicas(mode, rows, lambda own, r: self._replica_graph(own, r, weighted))
             else:
                 self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))
