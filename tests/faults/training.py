@@ -170,19 +170,19 @@ def steps(count):
     return found
 
 
-def restarted(path):
-    """A fit that is killed in its first generation, and goes on from its checkpoint in the next."""
+def restarted(path, epochs=8, kills=True):
+    """A fit that is killed in its first generation, if ``kills``, and goes on from its checkpoint in the next."""
     comm = gr.comm.init(timeout=60)
     trainer = trainer_of(comm)
     x, y = (np.concatenate(parts) for parts in zip(data(0), data(1), data(2), strict=True))
 
     class Dies(gr.callbacks.Callback):
         def on_epoch_end(self, run):
-            if run.epoch == 3 and comm.generation == 0 and comm.rank == 1 and "undisturbed" not in path:
+            if run.epoch == 3 and comm.generation == 0 and comm.rank == 1 and kills:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     saves = gr.callbacks.Checkpoint(path)
-    trainer.fit((x, y), epochs=8, batch_size=8, callbacks=[Dies(), saves], resume="auto", verbose=0)
+    trainer.fit((x, y), epochs=epochs, batch_size=8, callbacks=[Dies(), saves], resume="auto", verbose=0)
     comm.barrier()
     if comm.rank == 0:
         print(comm.generation, digest(trainer), flush=True)
@@ -190,4 +190,4 @@ def restarted(path):
 
 
 if __name__ == "__main__":
-    restarted(sys.argv[1])
+    restarted(sys.argv[1], *map(int, sys.argv[2:]), kills="killed" in sys.argv[1])

@@ -1,0 +1,88 @@
+"""Kill ranks of a training at random, restart them, and compare the final parameters with those of an undisturbed run.
+
+    python scripts/kill_ranks.py --kills 200
+    python scripts/kill_ranks.py --kills 20 --library build/dev/csrc    # inside the update, by a failpoint of a test build
+
+`gradring run --max-restarts` restarts all ranks after each kill, and they go on from the newest checkpoint. With --library, the
+folder of a libgradring.so that was built with tests, each generation of rank 1 dies inside an update instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TRAINING = Path(__file__).resolve().parent.parent / "tests" / "faults" / "training.py"
+STEPS = 14  # in which step of its generation a rank dies inside the update: after some epochs of three steps
+
+
+def started(folder: Path, epochs: int, restarts: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A training of two ranks."""
+    command = [sys.executable, "-m", "gradring", "run", "-n", "2", "--bind", "none", "--max-restarts", str(restarts)]
+    command += [str(TRAINING), str(folder / "state.safetensors"), str(epochs)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """The processes of the ranks."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def ended(job: subprocess.Popen[str]) -> tuple[int, str]:
+    """The generation in which a training has ended, and the digest of its parameters."""
+    out, errors = job.communicate(timeout=600)
+    if job.returncode:
+        raise SystemExit(f"the training ended with {job.returncode}:\n{errors}")
+    generation, digest = out.split()
+    return int(generation), digest
+
+
+def main() -> None:
+    """Kill, and compare."""
+    parser = argparse.ArgumentParser(description="Kill ranks of a training, and compare the parameters.")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--each", type=int, default=10, help="kills of one training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--library", type=Path, help="folder of a libgradring.so that was built with tests")
+    given = parser.parse_args()
+    chance, done, number = random.Random(given.seed), 0, 0
+    while done < given.kills:
+        number += 1
+        each = min(given.each, given.kills - done)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "alone").mkdir()
+            epochs = 3 * each
+            _, wanted = ended(started(folder / "alone", epochs, 0, {}))
+            environment = {}
+            if given.library is not None:
+                place = f"after settle,1,{STEPS},{int(signal.SIGKILL)}"
+                environment = {"LD_LIBRARY_PATH": str(given.library.resolve()), "GRADRING_FAILPOINT": place}
+            job = started(folder, epochs, 10 * each, environment)
+            killed = 0
+            while given.library is None and killed < each and job.poll() is None:
+                time.sleep(chance.uniform(0.2, 2.0))
+                if ranks := ranks_of(job.pid):
+                    os.kill(chance.choice(ranks), signal.SIGKILL)
+                    killed += 1
+            generation, digest = ended(job)
+        if digest != wanted:
+            raise SystemExit(f"training {number}: the parameters differ after {generation} restarts (seed {given.seed})")
+        done += max(generation, 1)
+        print(f"training {number}: {generation} restarts, the parameters of an undisturbed run ({done} kills)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
