@@ -79,3 +79,20 @@ def test_kill_9_in_each_phase_of_a_step(place, library, monkeypatch):  # noqa: F
         assert not found["torn"] and found["steps"] == 3 and found["digest"] == training.alone(3)
     else:
         assert not found["torn"] and found["digest"] == training.alone(found["steps"])
+
+
+@needs_failpoints
+@pytest.mark.parametrize("place", ["before settle", "before done"])
+def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, library, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,2,{int(signal.SIGSTOP)}")
+    assert gr.comm.spawn(training.stopped_at_a_failpoint, 2, 0.5, 60.0, pin=False) == [training.alone(6)] * 2
+
+
+@needs_failpoints
+@pytest.mark.parametrize("place", ["before settle", "after settle", "after done"])
+def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, library, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,2,{int(signal.SIGSTOP)}")
+    found = survivors_error(training.stopped_at_a_failpoint, 4.0, 1.0)
+    assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"] and found["unchanged"], found

@@ -106,6 +106,48 @@ def at_a_failpoint():
     report(outcome_of(trainer, lambda: trainer.step(*batch)))
 
 
+def resumed_by_a_child(after):
+    """Start a child process that resumes this one so many seconds after it was stopped."""
+    pid = os.getpid()
+    if os.fork():
+        return
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with open(f"/proc/{pid}/stat") as file:
+            if file.read().rpartition(")")[2].split()[0] == "T":
+                time.sleep(after)
+                os.kill(pid, signal.SIGCONT)
+                break
+        time.sleep(0.01)
+    os._exit(0)
+
+
+def stopped_at_a_failpoint(resume_after, timeout):
+    """Rank 1 comes to the place where its environment makes it stop; a child process resumes it."""
+    comm = gr.comm.init(timeout=timeout)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    if comm.rank == 1:
+        resumed_by_a_child(resume_after)
+    try:
+        for _ in range(6):
+            trainer.step(*batch)
+    except gr.GradringError as error:
+        if comm.rank == 1:  # it is back, and finds out that it was given up
+            time.sleep(resume_after)
+            raise SystemExit(9) from error
+        found = {"error": type(error).__name__, "text": str(error)}
+        before = digest(trainer)
+        time.sleep(resume_after)
+        found["unchanged"] = digest(trainer) == before
+        report(found)
+    if comm.rank == 1:
+        os.wait()
+    comm.barrier()
+    found = digest(trainer)
+    comm.barrier()
+    return found
+
+
 def stopped(resume_after, timeout):
     """Rank 1 stops itself before a step; a child process resumes it. The survivor's arrays must not change then."""
     comm = gr.comm.init(timeout=timeout)

@@ -389,3 +389,71 @@ def test_a_world_of_one_trains_as_without():
         for trainer in trainers:
             trainer.fit((X, Y), epochs=2, verbose=0)
         assert same(*map(arrays, trainers))
+
+
+def test_a_source_that_fails_on_one_rank_stops_all():
+    class Breaks:
+        def __init__(self, rank):
+            self.rank = rank
+
+        def __len__(self):
+            return 60
+
+        def __getitem__(self, index):
+            if self.rank == 1 and index >= 40:
+                raise OSError("the disk of rank 1")
+            return X[index].astype(np.float32), int(Y[index])
+
+    def body(comm):
+        trainer = trainer_of(comm, dtype="float32")
+        with gr.Loader(Breaks(comm.rank), 4, num_threads=1) as loader:
+            found = saw(lambda: trainer.fit(loader, epochs=2, verbose=0))
+        steps = trainer.step_count
+        comm.barrier()
+        return found, steps, trainer.step(X[:4], Y[:4])
+
+    (first, steps, loss), (second, too, own) = on_ranks(2, body)
+    assert isinstance(first, gr.errors.PeerStopped) and first.rank == 1
+    assert "the disk of rank 1" in str(second) and steps == too == 5 and loss == own
+
+
+def test_another_optimizer_and_its_state_are_common_to_all_ranks():
+    def body(comm):
+        trainer = trainer_of(comm, optimizer=gr.optim.SGD(0.1))
+        trainer.step(X[:8], Y[:8])
+        trainer.optimizer = gr.optim.AdamW(1e-2)
+        for _ in range(3):
+            trainer.step(X[:8], Y[:8])
+        comm.barrier()
+        return copies(trainer)
+
+    both = trainer_of(replicas=2, optimizer=gr.optim.SGD(0.1))
+    twice = np.concatenate([X[:8], X[:8]]), np.concatenate([Y[:8], Y[:8]])
+    both.step(*twice)
+    both.optimizer = gr.optim.AdamW(1e-2)
+    for _ in range(3):
+        both.step(*twice)
+    for found in on_ranks(2, body):
+        assert same(found, arrays(both))
+
+
+@pytest.mark.parametrize("first, then", [(2, 3), (3, 1)])
+def test_a_run_is_resumed_by_another_number_of_ranks(first, then, tmp_path):
+    path = tmp_path / "epoch.safetensors"
+
+    def run(ranks, epochs, resume=None):
+        def body(comm):
+            trainer = trainer_of(comm)
+            loader = gr.Loader((X, Y), global_batch=12, shuffle=True, seed=2)
+            trainer.fit(loader, epochs=epochs, resume=resume, verbose=0)
+            if resume is None:
+                trainer.save(path)
+            comm.barrier()
+            return copies(trainer), trainer.step_count
+
+        return on_ranks(ranks, body)[0]
+
+    whole, steps = run(first, 4)
+    run(first, 2)
+    found, count = run(then, 4, path)
+    assert count == steps and difference(found, whole) < 1e-11

@@ -117,17 +117,25 @@ class Peers:
 
     def train(self, engine: Any, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
         """As ``_core.Engine.chunk``. Raises what has ended the training on other ranks."""
-        self.agreed = False
+        self._require_whole()
         result, totals = self.native.chunk(engine, feed, rates, most_steps, seconds, weighted)
         self._settle(result)
         return result, totals
 
     def flush(self, engine: Any, rows: int, rates: Any, weighted: bool) -> Any:
         """As ``_core.Engine.flush``."""
-        self.agreed = False
+        self._require_whole()
         result = self.native.flush(engine, rows, rates, weighted)
         self._settle(result)
         return result
+
+    def _require_whole(self) -> None:
+        self.agreed = self.native.torn  # on all ranks that are left
+        if self.agreed:
+            raise GradringError(
+                "[Trainer] the parameters are torn: a rank failed inside an update, which some ranks have applied and others "
+                "have not; load a checkpoint, or restart the ranks with resume"
+            )
 
     def _settle(self, result: Mapping[str, Any]) -> None:
         self._require_met()
