@@ -16,6 +16,11 @@ FIT = {
     "nn-engine-core": "nn_engine:epoch",
 }
 GEMM = {"jax": "gemm_jax:jax"}
+DP = {
+    "torch DDP": "dp_torch:ddp",
+    "torch DDP, default": "dp_torch:ddp_default",
+    "jax, 2 host devices": "dp_jax:sharded",
+}
 
 _SAMPLES = {
     "torch samples, 0 workers": "loader_torch_others:samples workers=0",

@@ -4,8 +4,8 @@ The folder's ``peers.py`` says which there are. It defines some of these dicts, 
 ``module:function option=value ...``, where the module lies in the folder (:mod:`gradring.bench.contender` says what the
 function does):
 
-``STEP``, ``FIT``, ``GEMM``
-    peers of the race of that name; each runs with one thread and with all
+``STEP``, ``FIT``, ``GEMM``, ``DP``
+    peers of the race of that name; each runs with one thread and with all (``DP``: with one thread per rank)
 ``LOADER``
     a dict from the key of a loader's race to such a dict
 ``DIFFERS``
@@ -34,6 +34,7 @@ class Peers:
     step: dict[str, str] = field(default_factory=dict)
     fit: dict[str, str] = field(default_factory=dict)
     gemm: dict[str, str] = field(default_factory=dict)
+    dp: dict[str, str] = field(default_factory=dict)
     loader: dict[str, dict[str, str]] = field(default_factory=dict)
     differs: dict[str, str] = field(default_factory=dict)
 
@@ -52,7 +53,7 @@ def read_peers(folder: Path | None) -> Peers:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    names = ("step", "fit", "gemm", "loader", "differs")
+    names = ("step", "fit", "gemm", "dp", "loader", "differs")
     return Peers(str(path.parent), **{name: getattr(module, name.upper(), {}) for name in names})
 
 

@@ -15,6 +15,7 @@ _BENCHMARKS = {
     "fit": "an epoch of Fashion-MNIST",
     "loader": "batches against PyTorch's DataLoader and NumPy slicing",
     "allreduce": "sums over processes against gloo and every MPI",
+    "dp": "data-parallel training steps of two ranks",
 }
 
 # For each option, the benchmarks that accept it.
@@ -25,8 +26,8 @@ _OPTIONS = {
     "shard": ("gemm",),
     "add": ("gemm",),
     "only": ("loader", "allreduce"),
-    "peers": ("gemm", "step", "fit", "loader", "allreduce"),
-    "peers_from": ("gemm", "step", "fit", "loader"),
+    "peers": ("gemm", "step", "fit", "loader", "allreduce", "dp"),
+    "peers_from": ("gemm", "step", "fit", "loader", "dp"),
     "native": ("allreduce",),
 }
 

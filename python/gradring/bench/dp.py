@@ -1,0 +1,83 @@
+"""``gradring bench dp``: data-parallel training steps of two ranks, against one process on two threads and every peer.
+
+A step has a fixed global batch, of which each rank has a half, and AdamW in float32. The ranks of a peer are processes, or
+the devices of one process; the slowest rank's time counts, and what all of them use of the processors.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from .harness import Case, Contender, race, save
+from .peers import chosen_names, read_peers
+from .report import print_machine, print_rows, print_summary
+from .step import flops
+
+__all__ = ["CASES", "OURS", "contenders", "run"]
+
+OURS = "gradring, 2 replicas"
+RANKS = 2
+CASES = (
+    ((784, 1024, 1024, 10), 256),
+    ((784, 128, 10), 128),
+)
+ONE_RANK = "gradring, 1 rank of 2 threads"
+# XLA reads it; other libraries ignore it.
+_TWO_DEVICES = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={RANKS}"}
+
+
+def contenders(peers_from: Path | None, only: Sequence[str] = ()) -> list[Contender]:
+    """Ours on two ranks and on one, and the peers that `only` names, or all."""
+    more = read_peers(peers_from)
+    chosen = chosen_names(list(more.dp), only) if more.dp or only else set()
+    ours = {OURS: RANKS, ONE_RANK: 1}
+    return [
+        Contender(name, f"gradring.bench.dp_contenders:ours replicas={replicas}", threads=RANKS, ours=True)
+        for name, replicas in ours.items()
+    ] + [
+        Contender(
+            name,
+            factory,
+            threads=RANKS,
+            environment=_TWO_DEVICES,
+            folder=more.folder,
+            differs=more.differs.get(name, ""),
+        )
+        for name, factory in more.dp.items()
+        if name in chosen
+    ]
+
+
+def run(
+    *,
+    rounds: int = 9,
+    min_seconds: float = 0.2,
+    peers: Sequence[str] = (),
+    peers_from: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Runs the race against all peers, or those in `peers`, and prints it; with `out` it is also saved as JSON."""
+    cases = [
+        Case(
+            f"{'-'.join(map(str, sizes))} global batch {batch}",
+            {"sizes": sizes, "batch": batch, "ranks": RANKS, "min_seconds": min_seconds},
+            flops(sizes, batch),
+            agree=1e-4,
+        )
+        for sizes, batch in CASES
+    ]
+    print_machine()
+    racers = contenders(peers_from, peers)
+    rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
+    # One rank is not a peer, but what two ranks are measured by.
+    alone = {row.case.name: row.seconds.pop(ONE_RANK) for row in rows if ONE_RANK in row.seconds}
+    print_rows(rows, OURS)
+    for row in rows:
+        if OURS in row.seconds and row.case.name in alone:
+            seconds = statistics.median(alone[row.case.name])
+            print(f"{row.case.name}: {seconds / row.median(OURS):.2f}x the speed of one rank of {RANKS} threads")
+    print_summary(rows, OURS, missing, racers)
+    if out:
+        save(out, "data-parallel training step of two ranks, AdamW, fp32", rows, OURS, missing, one_rank=alone)

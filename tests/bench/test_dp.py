@@ -1,0 +1,56 @@
+"""The race of data-parallel steps: what its contenders compute, and how ranks in processes are asked."""
+
+import threading
+from multiprocessing import Pipe
+from pathlib import Path
+
+import pytest
+
+from gradring.bench import dp
+from gradring.bench.dp_contenders import ours, serve
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
+CASE = {"sizes": (13, 7, 5), "batch": 10, "ranks": 2, "min_seconds": 0.01}
+
+
+def test_two_replicas_compute_the_losses_of_one_rank(monkeypatch):
+    monkeypatch.setenv("GRADRING_BENCH_THREADS", "2")
+    one, two = (ours(CASE, replicas) for replicas in (1, 2))
+    losses = [one() for _ in range(5)]
+    assert [two() for _ in range(5)] == pytest.approx(losses, rel=1e-5)
+    assert losses[4] < losses[0]
+
+
+def test_the_contenders_are_ours_and_those_of_the_folder():
+    assert [racer.name for racer in dp.contenders(None)] == [dp.OURS, dp.ONE_RANK]
+    names = [racer.name for racer in dp.contenders(FOLDER)]
+    assert names == [dp.OURS, dp.ONE_RANK, "torch DDP", "torch DDP, default", "jax, 2 host devices"]
+    chosen = dp.contenders(FOLDER, ["PyTorch DDP"])
+    assert [racer.name for racer in chosen] == [dp.OURS, dp.ONE_RANK, "torch DDP"]
+    with pytest.raises(ValueError, match="no peer is called 'horovod'"):
+        dp.contenders(FOLDER, ["horovod"])
+
+
+def test_a_rank_answers_until_its_pipe_ends():
+    here, there = Pipe()
+    calls = iter(range(10_000))
+
+    def step():
+        number = next(calls)
+        if number == 4:
+            raise ArithmeticError("the fifth step")
+        return float(number)
+
+    rank = threading.Thread(target=serve, args=(step, there))
+    rank.start()
+    here.send(("first", 4))
+    assert here.recv() == [0.0, 1.0, 2.0, 3.0]
+    here.send(("time", 4))
+    assert here.recv() == "ArithmeticError: the fifth step"
+    here.send(("time", 4))
+    wall, cpu = here.recv()
+    assert wall >= 0 and cpu >= 0
+    assert next(calls) == 10  # a quarter more to warm up, and those that count
+    here.close()
+    rank.join(timeout=60)
+    assert not rank.is_alive()
