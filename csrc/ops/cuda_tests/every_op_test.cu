@@ -342,7 +342,7 @@ TEST_CASE("every op of the registry has a CUDA kernel, which is tried here, or a
   std::set<std::string> tried, without(std::begin(kWithout), std::end(kWithout));
   for (const Entry& entry : kEntries) tried.insert(entry.op);
   for (const OpSchema* op : all_ops()) {
-    INFO(op->name);
+    INFO(std::string(op->name));
     const bool has_kernel = static_cast<bool>(cuda_kernel(*op)), is_tried = tried.count(op->name) == 1;
     CHECK(has_kernel != (without.count(op->name) == 1));
     CHECK(has_kernel == is_tried);
@@ -395,7 +395,8 @@ TEST_CASE("every CUDA kernel agrees with its reference, with the same bits in ev
   }
 }
 
-#ifdef GRADRING_SOFTWARE_DEVICE
+// Not under ThreadSanitizer, which needs seconds for each new process and finds nothing in it: no thread runs beside another.
+#if defined(GRADRING_SOFTWARE_DEVICE) && !defined(GRADRING_SOFTWARE_TSAN)
 TEST_CASE(
     "every CUDA call of every op fails once: the error names both, and the device stays usable or is said to be lost") {
   Random random(20240607);

@@ -10,6 +10,7 @@
 #include "cuda/device.h"
 #include "cuda/devices.h"
 #include "cuda/memory.h"
+#include "cuda/software/sanitizers.h"
 #include "cuda/software/tests/device_array.h"
 #include "ops/products_cuda.h"
 #include "runtime/status.h"
@@ -26,6 +27,8 @@ void sweep(const std::function<std::string()>& path) {
   testing::in_every_schedule([&](const software::Options&) { REQUIRE(path() == ""); });
   software::restart({});
   REQUIRE(path() == "");
+  if (software::kThreadSanitizer)
+    return;  // it needs seconds for each new process, in which no thread runs beside another
   const std::vector<software::Options> schedules = software::every_schedule();
   size_t tried = 0;
   for (const auto& [call, count] : software::calls()) {
