@@ -1,7 +1,7 @@
 """Train two models in each way of ``parallel=``, and write how the loss fell with time: a file of results, and a chart
 of it.
 
-The models: a logistic regression over 100,000 binary features, of which each sample has 32 (an embedding whose rows
+The models: a logistic regression over 20,000 binary features, of which each sample has 32 (an embedding whose rows
 are read and pushed alone), and a network 784-128-10. Both take plain SGD in float32, with the same rate in every way.
 The ways: one process on one thread, one on all threads, synchronous replicas, and asynchronous workers, locked,
 atomic and hogwild, each with one thread. They take turns, epoch by epoch. A point is the loss on held-out samples
@@ -29,7 +29,7 @@ from gradring.bench.machine import describe
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "asynchronous.json"
 CHART = ROOT / "docs" / "assets" / "asynchronous.svg"
-FEATURES, ACTIVE = 100_000, 32
+FEATURES, ACTIVE = 20_000, 32
 # The ways, and the colours of their lines (of Okabe and Ito, for all kinds of eyes).
 COLOURS = {
     "one thread": "#000000",
@@ -59,7 +59,7 @@ def regression() -> tuple[Data, Data, Callable[..., gr.Trainer], int]:
         model = gr.nn.Sequential(*layers).init(0)
         model.params["0.weight"] = np.zeros((FEATURES, 1))
         model.params["2.weight"] = np.ones((ACTIVE, 1))  # adds the weights of a sample's features up, and stays so
-        loss, sgd = "binary_cross_entropy", gr.optim.SGD(4.0)
+        loss, sgd = "binary_cross_entropy", gr.optim.SGD(0.25)
         return gr.Trainer(model, loss, sgd, metrics=(), frozen="2.*", **how)
 
     cut = samples * 9 // 10

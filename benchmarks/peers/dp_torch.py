@@ -6,18 +6,18 @@ import os
 import tempfile
 from typing import Any
 
-from gradring.bench.dp_contenders import LEARNING_RATE, Processes, serve
+from gradring.bench.dp_contenders import LEARNING_RATE, Processes, serve, spawned
 from gradring.bench.step_contenders import data, weights
 
 
 def ddp(case: dict[str, Any]) -> Processes:
     """PyTorch: DDP with gloo at its best: gradients are views of the buckets, and AdamW is the fused one."""
-    return Processes(_rank, case, tempfile.mkdtemp(), True)
+    return spawned(_rank, case, tempfile.mkdtemp(), True)
 
 
 def ddp_default(case: dict[str, Any]) -> Processes:
     """PyTorch: DDP with gloo as it is by default, with the fused AdamW."""
-    return Processes(_rank, case, tempfile.mkdtemp(), False)
+    return spawned(_rank, case, tempfile.mkdtemp(), False)
 
 
 def _rank(rank: int, case: dict[str, Any], pipe: Any, folder: str, views: bool) -> None:

@@ -1,7 +1,7 @@
 """Data parallelism: each of two ranks computes the gradients of its half of every batch.
 
-Usual: PyTorch's ``DistributedDataParallel`` over gloo, in two processes. gradring: ``replicas=2``, two threads that
-share the parameters; a later version trains in several processes too (``comm=``).
+Usual: PyTorch's ``DistributedDataParallel`` over gloo, in two processes. gradring: ``Trainer(comm=...)`` in two
+processes, which share the parameters.
 
 pip install torch
 python examples/gallery/10_ddp.py [full]
@@ -56,20 +56,22 @@ def in_processes() -> Any:
 
 
 def ours() -> tuple[float, np.ndarray]:
+    comm = gr.comm.init()
     x, y = data(STEPS * BATCH)
-    trainer = gr.Trainer(model(), optimizer=gr.optim.SGD(RATE), replicas=2)
-    begin = 0.0
+    trainer = gr.Trainer(model(), optimizer=gr.optim.SGD(RATE), comm=comm, threads=1)
+    half, begin = BATCH // 2, 0.0
     for step in range(STEPS):
         if step == 2:
             begin = time.perf_counter()
-        rows = slice(step * BATCH, (step + 1) * BATCH)
-        trainer.step(x[rows], y[rows])
+        own = slice(step * BATCH + comm.rank * half, step * BATCH + comm.rank * half + half)
+        trainer.step(x[own], y[own])
     return (time.perf_counter() - begin) / (STEPS - 2), np.array(trainer.params["0.weight"])
 
 
 def main() -> None:
     usual_seconds, expected = in_processes()
-    seconds, weights = ours()
+    (seconds, weights), (_, other) = gr.comm.spawn(ours, 2)
+    assert np.array_equal(weights, other)  # on both ranks
     report("a step of DistributedDataParallel", usual_seconds, seconds, difference(expected, weights), 1e-4)
 
 

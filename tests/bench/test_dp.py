@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from gradring.bench import dp
-from gradring.bench.dp_contenders import ours, serve
+from gradring.bench.dp_contenders import our_ranks, ours, serve
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
 CASE = {"sizes": (13, 7, 5), "batch": 10, "ranks": 2, "min_seconds": 0.01}
+OURS = [dp.OURS, dp.REPLICAS, dp.ONE_RANK]
 
 
 def test_two_replicas_compute_the_losses_of_one_rank(monkeypatch):
@@ -21,12 +22,21 @@ def test_two_replicas_compute_the_losses_of_one_rank(monkeypatch):
     assert losses[4] < losses[0]
 
 
+def test_two_processes_compute_the_losses_of_one_rank(monkeypatch):
+    monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
+    one, two = ours(CASE, 1), our_ranks(CASE)
+    assert two.facts["first"] == pytest.approx([one() for _ in range(4)], rel=1e-5)
+    measured = two.measure()
+    assert measured["seconds"] > 0 and measured["cpu_seconds"] > 0
+    two.close()
+
+
 def test_the_contenders_are_ours_and_those_of_the_folder():
-    assert [racer.name for racer in dp.contenders(None)] == [dp.OURS, dp.ONE_RANK]
+    assert [racer.name for racer in dp.contenders(None)] == OURS
     names = [racer.name for racer in dp.contenders(FOLDER)]
-    assert names == [dp.OURS, dp.ONE_RANK, "torch DDP", "torch DDP, default", "jax, 2 host devices"]
+    assert names == [*OURS, "torch DDP", "torch DDP, default", "jax, 2 host devices"]
     chosen = dp.contenders(FOLDER, ["PyTorch DDP"])
-    assert [racer.name for racer in chosen] == [dp.OURS, dp.ONE_RANK, "torch DDP"]
+    assert [racer.name for racer in chosen] == [*OURS, "torch DDP"]
     with pytest.raises(ValueError, match="no peer is called 'horovod'"):
         dp.contenders(FOLDER, ["horovod"])
 

@@ -17,7 +17,8 @@ from .step import flops
 
 __all__ = ["CASES", "OURS", "contenders", "run"]
 
-OURS = "gradring, 2 replicas"
+OURS = "gradring, 2 processes"
+REPLICAS = "gradring, 2 replicas"
 RANKS = 2
 CASES = (
     ((784, 1024, 1024, 10), 256),
@@ -29,13 +30,12 @@ _TWO_DEVICES = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={RANKS}"}
 
 
 def contenders(peers_from: Path | None, only: Sequence[str] = ()) -> list[Contender]:
-    """Ours on two ranks and on one, and the peers that `only` names, or all."""
+    """Ours on two ranks, processes and threads, and on one, and the peers that `only` names, or all."""
     more = read_peers(peers_from)
     chosen = chosen_names(list(more.dp), only) if more.dp or only else set()
-    ours = {OURS: RANKS, ONE_RANK: 1}
+    ways = {OURS: "our_ranks", REPLICAS: f"ours replicas={RANKS}", ONE_RANK: "ours replicas=1"}
     return [
-        Contender(name, f"gradring.bench.dp_contenders:ours replicas={replicas}", threads=RANKS, ours=True)
-        for name, replicas in ours.items()
+        Contender(name, f"gradring.bench.dp_contenders:{way}", threads=RANKS, ours=True) for name, way in ways.items()
     ] + [
         Contender(
             name,
@@ -71,13 +71,16 @@ def run(
     print_machine()
     racers = contenders(peers_from, peers)
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
-    # One rank is not a peer, but what two ranks are measured by.
-    alone = {row.case.name: row.seconds.pop(ONE_RANK) for row in rows if ONE_RANK in row.seconds}
+    # Our other ways are not peers, but what two processes are measured by.
+    others = {
+        row.case.name: {way: row.seconds.pop(way) for way in (REPLICAS, ONE_RANK) if way in row.seconds} for row in rows
+    }
     print_rows(rows, OURS)
     for row in rows:
-        if OURS in row.seconds and row.case.name in alone:
-            seconds = statistics.median(alone[row.case.name])
-            print(f"{row.case.name}: {seconds / row.median(OURS):.2f}x the speed of one rank of {RANKS} threads")
+        for way, seconds in others[row.case.name].items():
+            if OURS in row.seconds:
+                ratio = statistics.median(seconds) / row.median(OURS)
+                print(f"{row.case.name}: {ratio:.2f}x the speed of {way}")
     print_summary(rows, OURS, missing, racers)
     if out:
-        save(out, "data-parallel training step of two ranks, AdamW, fp32", rows, OURS, missing, one_rank=alone)
+        save(out, "data-parallel training step of two ranks, AdamW, fp32", rows, OURS, missing, others=others)

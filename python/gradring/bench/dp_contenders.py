@@ -5,10 +5,16 @@ A case is {"sizes": [784, 128, 10], "batch": 128, "ranks": 2, "min_seconds": 0.2
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import shutil
+import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,42 +22,94 @@ from .contender import Work
 from .harness import AGREE_CALLS
 from .step_contenders import data, threads, weights
 
-__all__ = ["LEARNING_RATE", "Processes", "ours", "serve"]
+__all__ = ["LEARNING_RATE", "Lines", "Processes", "our_ranks", "ours", "serve", "spawned", "trainer_of"]
 
 LEARNING_RATE = 1e-3  # of AdamW; all other numbers are PyTorch's defaults
+_START_SECONDS = 90.0
 
 
 def ours(case: dict[str, Any], replicas: int) -> Work:
     """gradring: ``trainer.step(x, y)`` from Python, on as many replicas of as many threads in all."""
+    step = trainer_of(case, replicas=replicas, threads=threads()).step
+    x, y = data(case)
+    return lambda: step(x, y)
+
+
+def trainer_of(case: dict[str, Any], **options: Any) -> Any:
+    """A gr.Trainer of the network, with the weights of all contenders."""
     import gradring as gr
 
     layers: list[Any] = []
     for i, o in pairwise(case["sizes"]):
         layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
     model = gr.nn.Sequential(*layers[:-1]).init(0)
-    optimizer = gr.optim.AdamW(LEARNING_RATE, weight_decay=0.01)
-    trainer = gr.Trainer(model, optimizer=optimizer, replicas=replicas, threads=threads())
     for index, (w, b) in enumerate(weights(case)):
-        trainer.params[f"{2 * index}.weight"][...] = w
-        trainer.params[f"{2 * index}.bias"][...] = b
-    x, y = data(case)
-    step = trainer.step
-    return lambda: step(x, y)
+        model.params[f"{2 * index}.weight"] = w
+        model.params[f"{2 * index}.bias"] = b
+    return gr.Trainer(model, optimizer=gr.optim.AdamW(LEARNING_RATE, weight_decay=0.01), **options)
+
+
+def our_ranks(case: dict[str, Any]) -> Processes:
+    """gradring: ``trainer.step(x, y)`` in processes that ``gradring run`` has started, each with one thread."""
+    folder = tempfile.mkdtemp(prefix="gradring-bench-", dir="/tmp")  # a socket's path must be short
+    ranks = case["ranks"]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/turns")
+        listener.listen(ranks)
+        listener.settimeout(_START_SECONDS)
+        command = [sys.executable, "-m", "gradring", "run", "-n", str(ranks), "-m", "gradring.bench.dp_rank", folder]
+        launcher = subprocess.Popen([*command, json.dumps(case)], stdin=subprocess.DEVNULL)
+        try:
+            pipes = [Lines(listener.accept()[0]) for _ in range(ranks)]
+        except TimeoutError:
+            launcher.terminate()
+            raise RuntimeError(f"the ranks of gradring have not started within {_START_SECONDS:.0f} s") from None
+        finally:
+            shutil.rmtree(folder)
+    return Processes(pipes, [launcher.wait], case)
+
+
+def spawned(target: Callable[..., None], case: dict[str, Any], *arguments: Any) -> Processes:
+    """Ranks that are fresh processes of Python: each calls ``target(rank, case, pipe, *arguments)``."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes, ends = [], []
+    for rank in range(case["ranks"]):
+        here, there = spawn.Pipe()
+        process = spawn.Process(target=target, args=(rank, case, there, *arguments), daemon=True)
+        process.start()
+        there.close()
+        pipes.append(here)
+        ends.append(process.join)
+    return Processes(pipes, ends, case)
+
+
+class Lines:
+    """A socket as a pipe of JSON, a line for each message."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._file = connection.makefile("rw")
+        connection.close()
+
+    def send(self, message: Any) -> None:
+        self._file.write(json.dumps(message) + "\n")
+        self._file.flush()
+
+    def recv(self) -> Any:
+        line = self._file.readline()
+        if not line:
+            raise EOFError
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Processes:
     """A contender whose ranks are processes. Each runs ``serve``, and times its own steps; the slowest one's time counts."""
 
-    def __init__(self, target: Callable[..., None], case: dict[str, Any], *arguments: Any) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._pipes, self._processes = [], []
-        for rank in range(case["ranks"]):
-            here, there = spawn.Pipe()
-            process = spawn.Process(target=target, args=(rank, case, there, *arguments), daemon=True)
-            process.start()
-            there.close()
-            self._pipes.append(here)
-            self._processes.append(process)
+    def __init__(self, pipes: Sequence[Any], ends: Sequence[Callable[..., Any]], case: dict[str, Any]) -> None:
+        # Each of ``ends`` waits for the end of a process, at most for a number of seconds.
+        self._pipes, self._ends = pipes, ends
         losses = self._ask("first", AGREE_CALLS)
         self.facts = {"first": [statistics.fmean(of_all) for of_all in zip(*losses, strict=True)]}
         self._calls = max(self._ask("calibrate", case["min_seconds"]))
@@ -73,9 +131,16 @@ class Processes:
             "cpu_seconds": sum(cpu for _, cpu in times) / self._calls,
         }
 
+    def close(self) -> None:
+        """End the ranks, by ending their pipes."""
+        for pipe in self._pipes:
+            pipe.close()
+        for end in self._ends:
+            end(30.0)
+        self._pipes, self._ends = (), ()
+
     def __del__(self) -> None:
-        for process in getattr(self, "_processes", ()):
-            process.terminate()
+        self.close()
 
 
 def serve(step: Work, pipe: Any) -> None:

@@ -1,0 +1,35 @@
+"""One of gradring's ranks in ``gradring bench dp``: it waits at a socket for requests, and times its own steps.
+
+python -m gradring run -n 2 -m gradring.bench.dp_rank FOLDER CASE
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+
+from .dp_contenders import Lines, serve, trainer_of
+from .step_contenders import data
+
+__all__ = ["main"]
+
+
+def main(folder: str, text: str) -> None:
+    """Serve the requests that come through the socket in the folder."""
+    import gradring as gr
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(f"{folder}/turns")
+        pipe = Lines(connection)
+    case = json.loads(text)
+    comm = gr.comm.init()
+    rows = slice(case["batch"] * comm.rank // comm.size, case["batch"] * (comm.rank + 1) // comm.size)
+    x, y = (array[rows] for array in data(case))
+    trainer = trainer_of(case, comm=comm, threads=1)
+    serve(lambda: trainer.step(x, y), pipe)
+    comm.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
