@@ -10,13 +10,20 @@ from gradring.bench.dp_contenders import LEARNING_RATE, Processes, serve, spawne
 from gradring.bench.step_contenders import data, weights
 
 
+def _require_layers(case: dict[str, Any]) -> None:
+    if case.get("custom"):
+        raise NotImplementedError("it computes gradients itself")
+
+
 def ddp(case: dict[str, Any]) -> Processes:
     """PyTorch: DDP with gloo at its best: gradients are views of the buckets, and AdamW is the fused one."""
+    _require_layers(case)
     return spawned(_rank, case, tempfile.mkdtemp(), True)
 
 
 def ddp_default(case: dict[str, Any]) -> Processes:
     """PyTorch: DDP with gloo as it is by default, with the fused AdamW."""
+    _require_layers(case)
     return spawned(_rank, case, tempfile.mkdtemp(), False)
 
 

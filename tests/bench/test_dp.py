@@ -22,9 +22,13 @@ def test_two_replicas_compute_the_losses_of_one_rank(monkeypatch):
     assert losses[4] < losses[0]
 
 
-def test_two_processes_compute_the_losses_of_one_rank(monkeypatch):
+CUSTOM = {**CASE, "sizes": (13, 5), "custom": True}
+
+
+@pytest.mark.parametrize("case", [CASE, CUSTOM], ids=["layers", "custom"])
+def test_two_processes_compute_the_losses_of_one_rank(monkeypatch, case):
     monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
-    one, two = ours(CASE, 1), our_ranks(CASE)
+    one, two = ours(case, 1), our_ranks(case)
     assert two.facts["first"] == pytest.approx([one() for _ in range(4)], rel=1e-5)
     measured = two.measure()
     assert measured["seconds"] > 0 and measured["cpu_seconds"] > 0

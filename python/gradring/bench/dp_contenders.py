@@ -18,11 +18,23 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from .contender import Work
 from .harness import AGREE_CALLS
 from .step_contenders import data, threads, weights
 
-__all__ = ["LEARNING_RATE", "Lines", "Processes", "our_ranks", "ours", "serve", "spawned", "trainer_of"]
+__all__ = [
+    "LEARNING_RATE",
+    "Lines",
+    "Processes",
+    "custom_trainer",
+    "our_ranks",
+    "ours",
+    "serve",
+    "spawned",
+    "trainer_of",
+]
 
 LEARNING_RATE = 1e-3  # of AdamW; all other numbers are PyTorch's defaults
 _START_SECONDS = 90.0
@@ -30,7 +42,10 @@ _START_SECONDS = 90.0
 
 def ours(case: dict[str, Any], replicas: int) -> Work:
     """gradring: ``trainer.step(x, y)`` from Python, on as many replicas of as many threads in all."""
-    step = trainer_of(case, replicas=replicas, threads=threads()).step
+    if case.get("custom") and replicas > 1:
+        raise NotImplementedError("replicas of a function in Python: they would share Python's lock")
+    made = custom_trainer(case) if case.get("custom") else trainer_of(case, replicas=replicas, threads=threads())
+    step = made.step
     x, y = data(case)
     return lambda: step(x, y)
 
@@ -47,6 +62,32 @@ def trainer_of(case: dict[str, Any], **options: Any) -> Any:
         model.params[f"{2 * index}.weight"] = w
         model.params[f"{2 * index}.bias"] = b
     return gr.Trainer(model, optimizer=gr.optim.AdamW(LEARNING_RATE, weight_decay=0.01), **options)
+
+
+def custom_trainer(case: dict[str, Any], **options: Any) -> Any:
+    """A gr.Trainer whose gradients a function in NumPy computes. Its arrays are so small that it holds Python's lock nearly all
+    the time."""
+    import gradring as gr
+
+    rng = np.random.default_rng(0)
+    inputs, classes = case["sizes"]
+
+    def step(params: Any, batch: Any) -> Any:
+        x, y = batch
+        total, gradient = 0.0, np.zeros((inputs, classes), np.float32)
+        for at in range(0, len(x), 2):
+            xs, ys = x[at : at + 2], y[at : at + 2]
+            logits = xs @ params["w"]
+            p = np.exp(logits - logits.max(axis=1, keepdims=True))
+            p /= p.sum(axis=1, keepdims=True)
+            rows = np.arange(len(ys))
+            total -= float(np.log(p[rows, ys]).sum())
+            p[rows, ys] -= 1
+            gradient += xs.T @ p
+        return total / len(x), {"w": gradient / np.float32(len(x))}, len(x)
+
+    params = {"w": rng.standard_normal((inputs, classes), np.float32) / np.float32(inputs**0.5)}
+    return gr.Trainer(step=step, params=params, optimizer=gr.optim.AdamW(LEARNING_RATE, weight_decay=0.01), **options)
 
 
 def our_ranks(case: dict[str, Any]) -> Processes:

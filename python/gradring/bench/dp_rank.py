@@ -9,7 +9,7 @@ import json
 import socket
 import sys
 
-from .dp_contenders import Lines, serve, trainer_of
+from .dp_contenders import Lines, custom_trainer, serve, trainer_of
 from .step_contenders import data
 
 __all__ = ["main"]
@@ -26,7 +26,7 @@ def main(folder: str, text: str) -> None:
     comm = gr.comm.init()
     rows = slice(case["batch"] * comm.rank // comm.size, case["batch"] * (comm.rank + 1) // comm.size)
     x, y = (array[rows] for array in data(case))
-    trainer = trainer_of(case, comm=comm, threads=1)
+    trainer = custom_trainer(case, comm=comm) if case.get("custom") else trainer_of(case, comm=comm, threads=1)
     serve(lambda: trainer.step(x, y), pipe)
     comm.close()
 
