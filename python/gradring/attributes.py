@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import difflib
 from abc import ABCMeta
+from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any, ClassVar
 
-__all__ = ["Settled"]
+__all__ = ["Settled", "explain_read_only"]
+
+
+def explain_read_only(cls: Any, instead: str) -> None:
+    """Let a frozen dataclass say what to do instead when somebody assigns to one of its attributes. Every instance that is
+    made may call it, because the dataclass makes its methods after the class."""
+    frozen = cls.__dict__.get("__setattr__")
+    if frozen is None or hasattr(frozen, "explains"):
+        return
+
+    def assign(self: Any, name: str, value: Any) -> None:
+        try:
+            frozen(self, name, value)
+        except FrozenInstanceError:
+            raise FrozenInstanceError(f"[{type(self).__name__}] {name} is read-only: {instead}") from None
+
+    assign.explains = True  # type: ignore[attr-defined]
+    cls.__setattr__ = assign
 
 
 class _SettledType(ABCMeta):

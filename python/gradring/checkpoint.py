@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.errors import CheckpointCorrupt
-from gradring.files import reading, remove_leftovers, replacing
+from gradring.files import as_path, reading, remove_leftovers, replacing
 
 __all__ = ["read", "write"]
 
@@ -93,7 +93,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     A file that is truncated, damaged, or was not written by gradring raises ``CheckpointCorrupt``, naming the file
     and, where it is known, the tensor.
     """
-    name = os.fspath(path)
+    name = as_path("checkpoint", path)
     remove_leftovers(name)
     with reading("checkpoint", name) as file:
         size = os.fstat(file.fileno()).st_size

@@ -9,9 +9,9 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["check_replaceable", "full_disk", "reading", "remove_leftovers", "replacing"]
+__all__ = ["as_path", "check_replaceable", "full_disk", "reading", "remove_leftovers", "replacing"]
 
 _LONGEST_NAME = 200  # characters of the target's name within the temporary one: file systems allow 255 bytes
 
@@ -36,7 +36,7 @@ def full_disk(error: BaseException) -> str:
 @contextmanager
 def reading(where: str, path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a regular file to read it. The ``OSError`` for a path that cannot be read says what is there instead."""
-    name = os.fspath(path)
+    name = as_path(where, path)
     try:
         if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
             raise OSError(f"[{where}] {name!r} is {_kind(mode)}: only regular files can be read")
@@ -77,8 +77,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     leaves either the old file or the new one. A device, a named pipe, a socket or a folder at ``path`` raises
     ``OSError``: only regular files are replaced.
     """
+    path = as_path("save", path)
     check_replaceable(path)
-    target = os.path.realpath(os.fspath(path))
+    target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {os.fspath(path)!r}: there is no folder {folder!r}; make it first")
@@ -109,6 +110,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise _numbered(OSError, f"[save] {os.fspath(path)} was not written: {why}; {kept}", error.errno) from error
 
 
+def as_path(where: str, path: Any) -> str:
+    """A path as a text; ``TypeError`` for numbers, which the system would take as open files, and for other objects.
+
+    >>> as_path("save", b"model.safetensors")
+    'model.safetensors'
+    """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"[{where}] path must be a text or a pathlib.Path, got {type(path).__name__}")
+    return os.fsdecode(path)
+
+
 def check_replaceable(path: str | os.PathLike[str]) -> None:
     """Raise ``OSError`` if ``path`` exists and is no regular file."""
     try:
@@ -132,7 +144,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
 
     A writer holds a lock on its file, which the system releases when the writer ends, however it ends.
     """
-    target = os.path.realpath(os.fspath(path))
+    target = os.path.realpath(os.fsdecode(path))
     folder, name = os.path.split(target)
     pattern = re.compile(re.escape(f".{name[:_LONGEST_NAME]}.") + r"\d+\.[0-9a-f]{8}")
     try:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradring.files import replacing
@@ -55,6 +55,15 @@ class History:
 
     def __len__(self) -> int:
         return self._epochs
+
+    def __getitem__(self, name: str) -> list[float]:
+        """The values of a metric, one per epoch: ``history["loss"]`` is ``history.metrics["loss"]``."""
+        if name not in self.metrics:
+            raise KeyError(f"[History] there is no metric {name!r}, only {list(self.metrics)}")
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
 
     @property
     def last(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gradring import checkpoint, hooks
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch
+from gradring.files import as_path
 from gradring.nn.architecture import build, describe
 from gradring.nn.layer import Layer
 from gradring.nn.store import Store
@@ -85,7 +86,7 @@ def read_model(
     layers: Mapping[str, Callable[..., Layer]] | None = None,
 ) -> tuple[Layer, dict[str, str]]:
     """The model of a file, and the file's metadata."""
-    where = f"[load] {os.fspath(path)}"
+    where = f"[load] {as_path('load', path)}"
     if model is not None and not isinstance(model, Layer):
         raise TypeError(f"[load] model must be a gradring layer, got {type(model).__name__}")
     tensors, metadata = checkpoint.read(path)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.loader import Loader, load_npy
+from gradring.sources import Source, is_map_style
 
 __all__ = ["joined_rows", "numbered", "prediction_inputs"]
 
@@ -21,6 +22,8 @@ def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]
     """
     if isinstance(x, Loader):
         return _loaded(x, batch_size, names)
+    if isinstance(x, Source) or (is_map_style(x) and not isinstance(x, Iterable)):
+        return _loaded(Loader(x, batch_size), batch_size, names)
     if isinstance(x, (str, os.PathLike)):
         return iter([load_npy(caller, x)])
     if isinstance(x, Mapping):

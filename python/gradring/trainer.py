@@ -210,7 +210,7 @@ class Trainer(Settled):
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        self._state.epoch = epoch
+        self._state.epoch = whole("Trainer", "epoch", epoch, 0, 2**63 - 1)
 
     @property
     def optimizer(self) -> Optimizer:

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import checkpoint
+from gradring.arrays import as_ndarray
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError, reason
+from gradring.files import as_path
 from gradring.grouping import described, grouped_otherwise, schedules_in, sound_schedules
 from gradring.history import History
 from gradring.losses.base import numbers
@@ -87,7 +89,13 @@ class TrainingState:
 
     def take_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a result of ``as_dict``, or raise ``ValueError`` and change nothing."""
-        tensors = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
+        if not isinstance(state, Mapping) or not all(isinstance(state.get(p), Mapping) for p in ("params", "optimizer")):
+            raise ValueError(
+                "[Trainer.load_state_dict] a state is what state_dict() returned, with the dicts 'params' and 'optimizer'; to "
+                "take parameters alone, trainer.params.update(values)"
+            )
+        given = {**state["params"], **{_STATE + name: array for name, array in state["optimizer"].items()}}
+        tensors = {name: as_ndarray("Trainer.load_state_dict", repr(name), array) for name, array in given.items()}
         schedules = state.get("schedules", [])
         try:
             sound_schedules(schedules)
@@ -149,7 +157,7 @@ class TrainingState:
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool, strict: bool) -> list[str]:
         """Load a checkpoint; returns the names of the tensors that were loaded."""
-        name = os.fspath(path)
+        name = as_path("Trainer.load", path)
         tensors, metadata = checkpoint.read(name)
         states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
         measuring, tensors = _apart(tensors, _EPOCH)

@@ -494,3 +494,50 @@ def test_an_honest_check_has_something_to_check():
         gr.check_grad(np.square, [1, 2, 3], vjp=lambda dy, x: 3 * x * dy)
     with pytest.raises(TypeError, match="complex128"):
         gr.check_grad(np.square, np.array([1j]), vjp=lambda dy, x: 2 * x * dy)
+
+
+def handler(name):
+    return type("Mine", (gr.callbacks.Callback,), {name: lambda self, *given, **named: None})
+
+
+def test_a_method_that_nothing_would_call():
+    for name, words in (
+        ("on_epoch_ends", "did you mean 'on_epoch_end'"),
+        ("on_train_batch_end", "nothing calls"),
+        ("on_begin", "a run calls on_fit_start, on_report, on_epoch_end, on_fit_end"),
+    ):
+        with pytest.raises(TypeError, match=rf"\[Callback\] Mine has {name}, which nothing calls: .*{words}|{words}"):
+            handler(name)
+    for name in ("on_report", "once", "_on_anything"):
+        handler(name)
+    assert type("Other", (gr.callbacks.Callback,), {"on": 3, "on_list": [1]})().on == 3
+
+
+class Batches:
+    """Batches that come from one iterator, so they come once."""
+
+    def __init__(self, count):
+        self.iterator = iter([(X, Y)] * count)
+
+    def __iter__(self):
+        return self.iterator
+
+
+@pytest.mark.parametrize("made", [trainer, lambda: own(), lambda: trainer(metrics=[gr.metrics.TopK(2)])])
+def test_data_without_batches(made):
+    words = r"gave no batch.*a new iterator for each epoch"
+    for count, run in (
+        (0, lambda t, data: t.fit(data, verbose=False)),
+        (2, lambda t, data: t.fit(data, 2, verbose=False)),
+        (0, lambda t, data: t.evaluate(data)),
+        (1, lambda t, data: t.fit((X, Y), 2, validate=data, verbose=False)),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(made(), Batches(count))
+    assert len(made().fit(Batches(4), 2, steps_per_epoch=2, verbose=False)) == 2
+
+
+@pytest.mark.parametrize("value", ["a", -1, 1.5, None, 2**63])
+def test_an_epoch_that_cannot_be(value):
+    with pytest.raises((TypeError, ValueError), match=r"\[Trainer\] epoch must be an int"):
+        trainer().epoch = value

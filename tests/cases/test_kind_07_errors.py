@@ -193,3 +193,108 @@ def test_the_benchmark_takes_a_peer_as_the_table_writes_it(name):
     assert list(chosen_names(["numpy by hand", "torch"], [name])) == ["numpy by hand"]
     with pytest.raises(ValueError, match="no peer is called 'nobody'"):
         chosen_names(["numpy by hand", "torch"], ["nobody"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fit", r"gr\.Trainer\(model, \.\.\.\) has fit"),
+        ("predict", r"gr\.Trainer"),
+        ("train", "there is no mode"),
+        ("eval", "there is no mode"),
+        ("state_dict", r"model\.params"),
+        ("load_state_dict", r"params\.update"),
+        ("forward", r"model\(x\)"),
+        ("half", "astype"),
+        ("modules", r"model\.walk"),
+        ("to", "is planned"),
+        ("cuda", "is planned"),
+        ("none_of_these", "has no attribute 'none_of_these'"),
+    ],
+)
+def test_habits_from_other_libraries(name, words):
+    for made in (model(), gr.nn.Linear(4, 3), copy.deepcopy(model()), pickle.loads(pickle.dumps(model()))):
+        with pytest.raises(AttributeError, match=words):
+            getattr(made, name)
+        assert not hasattr(made, name)
+
+
+def test_what_is_read_only_says_what_to_do():
+    made = trainer()
+    with pytest.raises(
+        AttributeError, match=r"\[SGD\] lr is read-only: assign another .*trainer\.optimizer = gr\.optim\.SGD"
+    ):
+        made.optimizer.lr = 0.01
+    with pytest.raises(AttributeError, match=r"\[CrossEntropy\] weight is read-only: make another loss"):
+        gr.losses.CrossEntropy().weight = [1.0, 2.0, 3.0]
+
+    class Mine(gr.optim.SGD):
+        def __init__(self, lr):
+            super().__init__(lr)
+            self.remark = "mine"
+
+    assert Mine(0.1).remark == "mine" and gr.optim.SGD(0.1) == pickle.loads(pickle.dumps(copy.copy(gr.optim.SGD(0.1))))
+
+
+@pytest.mark.parametrize("path", [3, None, True, 1.5, ["m"]])
+def test_what_is_no_path(path):
+    for call in (
+        lambda: trainer().save(path),
+        lambda: trainer().load(path),
+        lambda: model().save(path),
+        lambda: gr.load(path),
+        lambda: trainer().fit((X, Y), verbose=False).to_csv(path),
+        lambda: gr.callbacks.Checkpoint(path),
+        lambda: gr.callbacks.Csv(path),
+        lambda: gr.callbacks.TensorBoard(path),
+        lambda: gr.callbacks.Trace(path),
+    ):
+        with pytest.raises(
+            TypeError, match=rf"\[[\w.]+\] path must be a text or a pathlib.Path, got {type(path).__name__}"
+        ):
+            call()
+
+
+def test_a_path_of_bytes_is_one(tmp_path):
+    path = bytes(tmp_path / "m")
+    trainer().save(path)
+    trainer().load(path)
+    assert gr.load(path).params.keys() == model().params.keys()
+    trainer().fit((X, Y), callbacks=[gr.callbacks.Checkpoint(path), gr.callbacks.Csv(path + b".csv")], verbose=False)
+
+
+def test_a_state_that_is_none():
+    made, state = trainer(), trainer().state_dict()
+    for given in (None, {}, {"params": {}}, {"params": [], "optimizer": {}}, 3):
+        with pytest.raises(ValueError, match=r"\[Trainer.load_state_dict\] a state is what state_dict\(\) returned"):
+            made.load_state_dict(given)
+    with pytest.raises(TypeError, match=r"'0.bias' is a Masked.*hides values"):
+        hidden = {**state["params"], "0.bias": np.ma.masked_less(state["params"]["0.bias"], 0)}
+        made.load_state_dict({**state, "params": hidden})
+    with pytest.raises(ValueError, match=r"'0.bias' is \(3,\) of float64, expected \(3,\) of float32"):
+        made.load_state_dict({**state, "params": {**state["params"], "0.bias": [1.0, 2.0, 3.0]}})
+
+
+def test_history_is_read_by_name():
+    history = trainer().fit((X, Y), 2, verbose=False)
+    assert history["loss"] == history.metrics["loss"] and list(history) == list(history.metrics)
+    with pytest.raises(KeyError, match="there is no metric 'los'"):
+        history["los"]
+
+
+def test_what_predict_takes_like_evaluate():
+    made = trainer()
+
+    class Samples:
+        def __getitem__(self, number):
+            return X[number], Y[number]
+
+        def __len__(self):
+            return len(X)
+
+    for source in (
+        Samples(),
+        gr.sources.Callable(lambda number: (X[number], Y[number]), len(X)),
+        gr.sources.Concat([X[:9], X[9:]]),
+    ):
+        np.testing.assert_array_equal(made.predict(source), made.predict(X))

@@ -94,3 +94,24 @@ def test_predict_refuses_what_is_not_finite_and_needs_an_output(capsys, monkeypa
     monkeypatch.setattr("sys.stdout", None)
     assert main([*given, str(tmp_path / "good.npy")]) == 1
     assert "standard output is closed: give --out" in capsys.readouterr().err
+
+
+def test_rows_with_a_single_one_are_labels(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((60, 5)))
+    for y, refused in ((np.eye(3)[np.arange(60) % 3], True), (np.eye(3, dtype="?")[np.arange(60) % 3], True),
+                       (np.random.default_rng(2).random((60, 2)), False)):  # fmt: skip
+        np.save(tmp_path / "y.npy", y)
+        files = ["--x", str(tmp_path / "x.npy"), "--y", str(tmp_path / "y.npy"), "--epochs", "1", "--overwrite"]
+        assert main(["train", *files, "--out", str(tmp_path / "out")]) == int(refused)
+        assert ("take argmax(1)" in capsys.readouterr().err) == refused
+        assert main(["train", *files, "--out", str(tmp_path / "out"), "--task", "regress"]) == 0
+
+
+def test_folders_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        assert main(["train", "digits", "--epochs", "1", "--out", str(folder)]) == 1
+        assert "is a file, or inside one: give a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "precious"
+    assert main(["train", "digits", "--epochs", "1", "--out", "/proc/none"]) == 1
+    assert "[train] --out: no file can be written in the folder /proc/none" in capsys.readouterr().err

@@ -87,13 +87,24 @@ class Run:
         raise ValueError(f"[{who}] there is no metric {metric!r}, only {list(self.names)}{hint}")
 
 
+_CALLED = ("on_fit_start", "on_report", "on_epoch_end", "on_fit_end")
+
+
 class Callback(Settled):
     """Override what you need. Each is called in the thread that called ``fit``, between two training steps.
 
     ``state_dict`` returns what a callback must remember beyond its arguments: numbers, texts, lists and dicts of them,
     and arrays as values of the dict itself. A checkpoint holds it, and ``fit(resume=...)`` gives it back after
-    ``on_fit_start``.
+    ``on_fit_start``. A method that begins with ``on_`` and has another name is an error, because nothing would call it.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, method in vars(cls).items():
+            if name.startswith("on_") and callable(method) and not hasattr(Callback, name):
+                close = difflib.get_close_matches(name, _CALLED, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"a run calls {', '.join(_CALLED)}"
+                raise TypeError(f"[Callback] {cls.__name__} has {name}, which nothing calls: {hint}")
 
     def on_fit_start(self, run: Run) -> None:
         """Called before the first step."""

@@ -14,7 +14,7 @@ from gradring import activity
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.improvement import Improvement, Mode
-from gradring.files import full_disk
+from gradring.files import as_path, full_disk
 
 __all__ = ["Checkpoint"]
 
@@ -42,7 +42,7 @@ class Checkpoint(Callback):
         monitor: str | None = None,
         mode: Mode = "auto",
     ) -> None:
-        self.path, self.every = os.fspath(path), whole("Checkpoint", "every", every, 1)
+        self.path, self.every = as_path("Checkpoint", path), whole("Checkpoint", "every", every, 1)
         self.keep = None if keep is None else whole("Checkpoint", "keep", keep, 1, also="None")
         self.monitor = monitor
         self._improvement = None if monitor is None else Improvement("Checkpoint", monitor, mode)

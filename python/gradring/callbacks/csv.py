@@ -12,6 +12,7 @@ from typing import Any
 from gradring.arguments import flag
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.log_file import LogFile
+from gradring.files import as_path
 from gradring.history import cell
 
 __all__ = ["Csv"]
@@ -27,7 +28,7 @@ class Csv(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
-        self.path = os.fspath(path)
+        self.path = as_path("Csv", path)
         self.append = flag("Csv", "append", append)
         self._file: LogFile | None = None
         self._columns: list[str] = []

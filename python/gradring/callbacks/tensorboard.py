@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.log_file import LogFile
+from gradring.files import as_path
 
 __all__ = ["TensorBoard"]
 
@@ -27,11 +28,16 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = os.path.abspath(folder)
+        self.folder = os.path.abspath(as_path("TensorBoard", folder))
         self._file: LogFile | None = None
 
     def on_fit_start(self, run: Run) -> None:
-        os.makedirs(self.folder, exist_ok=True)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise NotADirectoryError(
+                f"[TensorBoard] {self.folder} is no folder, or is inside a file: give another one"
+            ) from error
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._file = LogFile("TensorBoard", os.path.join(self.folder, name), "x")
         self._write(_bytes(3, b"brain.Event:2"))

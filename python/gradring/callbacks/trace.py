@@ -7,7 +7,7 @@ from typing import Any
 
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
-from gradring.files import check_replaceable
+from gradring.files import as_path, check_replaceable
 
 __all__ = ["Trace"]
 
@@ -28,7 +28,7 @@ class Trace(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, events: int = 1 << 20) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(as_path("Trace", path))
         self.events = whole("Trace", "events", events, 1, _MOST)
         self._session: Any = None
         self._on = False

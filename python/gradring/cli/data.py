@@ -19,6 +19,7 @@ from gradring.cli.tables import has_member, labels_of_file, read_array, read_tab
 from gradring.cli.targets import Goal, goal
 from gradring.datasets import digits, fashion_mnist
 from gradring.errors import reason
+from gradring.files import full_disk
 
 __all__ = ["Task", "check_folder", "task"]
 
@@ -194,7 +195,15 @@ def _as_before(
 
 def check_folder(folder: Path) -> None:
     """Make the output folder, and check before the training that it is writable."""
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".gradring-{os.getpid()}"
-    probe.touch()
-    probe.unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".gradring-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"[train] --out {folder} is a file, or inside one: give a folder") from None
+    except OSError as error:
+        why = full_disk(error) or error.strerror or error
+        raise OSError(
+            f"[train] --out: no file can be written in the folder {folder}: {why}; give another one"
+        ) from error

@@ -18,7 +18,7 @@ from gradring.cli.output import say
 from gradring.cli.tables import read_array, read_table
 from gradring.cli.targets import Goal
 from gradring.errors import reason
-from gradring.files import check_replaceable, replacing
+from gradring.files import check_replaceable, full_disk, replacing
 from gradring.model_file import notes_of, read_model
 from gradring.nn.layer import Layer
 
@@ -102,6 +102,8 @@ def _require_writable(out: Path, overwrite: bool) -> None:
     if out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"[predict] --out must be an .npy or .csv file, got {out}")
     check_replaceable(out)
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"[predict] --out {out}: there is no folder {out.absolute().parent}; make it first")
     if out.exists() and not overwrite:
         raise FileExistsError(f"[predict] {out} is there already: give --overwrite to replace it, or another name")
 
@@ -132,7 +134,10 @@ def _print(parts: Iterator[NDArray[Any]]) -> None:
         for part in parts:
             sys.stdout.write("".join(f"{_text(row)}\n" for row in part.tolist()))
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            why = full_disk(error) or error.strerror or error
+            raise OSError(f"[predict] standard output cannot be written: {why}; give --out FILE.npy or FILE.csv") from error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # Otherwise Python's own flush at exit would fail.
         os.close(nowhere)

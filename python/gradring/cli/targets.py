@@ -142,6 +142,11 @@ def _inferred(command: str, name: str, y: Array) -> tuple[Kind, str]:
                 f"[{command}] {name} is {y.shape}; int labels must be (N,): take argmax(1) of rows with a 1, or say "
                 "--task regress to predict all these numbers"
             )
+        if y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+            raise ValueError(
+                f"[{command}] {name} is {y.shape} and has a single 1 in each row: of labels, take argmax(1), or say --task "
+                "regress to predict all these numbers"
+            )
         return "regress", f"{name} holds {y.shape[1]} numbers per sample"
     if y.dtype.kind == "f" and not (y == np.floor(y)).all():
         return "regress", f"{name} holds fractions"

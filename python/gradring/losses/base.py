@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradring.arguments import choice
 from gradring.arrays import as_numbers
+from gradring.attributes import explain_read_only
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,6 +51,10 @@ class Loss(ABC):
     counts_right: ClassVar[bool]
     activation: ClassVar[str] = ""
     named: ClassVar[bool] = True
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        explain_read_only(cls, "make another loss, and a new trainer with it, which keeps the model's parameters")
+        return super().__new__(cls)
 
     @abstractmethod
     def native(self) -> Native:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from gradring import hooks
 from gradring.arguments import float_dtype
 from gradring.attributes import Settled
+from gradring.nn import habits
 from gradring.nn.params import Params
 from gradring.nn.store import Store
 from gradring.nn.summary import summarize
@@ -101,6 +102,14 @@ class Layer(Settled):
             f"[{type(self).__name__}] there is no parameters(): model.params maps names to the live arrays, and a layer "
             "declares its own in parameter_specs()"
         )
+
+    if not TYPE_CHECKING:  # if a type checker saw this method, it would find every name
+
+        def __getattr__(self, name: str) -> Any:
+            known = getattr(type(self), name, None)
+            if isinstance(known, property):  # it has raised AttributeError, which says more than that it is not there
+                return known.__get__(self)
+            habits.refuse(type(self).__name__, name)
 
     def _changed(self, name: str) -> None:
         # The attribute of a user's layer may change how the layer is traced, so programs must be made again.

@@ -6,15 +6,19 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arguments import real
+from gradring.attributes import explain_read_only
 from gradring.errors import reason
 from gradring.optim.groups import Group, as_groups, assigned
 from gradring.optim.rates import Rate, as_schedule
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Groups", "Optimizer", "require_optimizer"]
 
@@ -43,6 +47,10 @@ class Optimizer:
 
     kind: ClassVar[str]
     operand_names: ClassVar[Mapping[str, str]] = {}  # the eager op's names of states, where they differ
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        explain_read_only(cls, f"assign another optimizer, trainer.optimizer = gr.optim.{cls.__name__}(...), at any time")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         as_schedule(self.lr, type(self).__name__, "lr")

@@ -9,7 +9,7 @@ from typing import Any
 from gradring.loader import Loader, as_source
 from gradring.session.batch import WEIGHT
 
-__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source"]
+__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "require_batches"]
 
 
 class Mean:
@@ -54,6 +54,15 @@ def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int
     ends = [end for end in (length_of(source), limit) if end is not None]
     # islice reads no batch after the last one, so a source without an end works.
     return itertools.islice(iter(source), start, max(min(ends), start) if ends else None)
+
+
+def require_batches(method: str, count: int) -> None:
+    """``ValueError`` if a source gave no batch: it is empty, or an iterator that has been read already."""
+    if not count:
+        raise ValueError(
+            f"[Trainer.{method}] the data gave no batch: they are empty, or can be read only once and were read before; give "
+            "an object that makes a new iterator for each epoch"
+        )
 
 
 def length_of(source: Any) -> int | None:

@@ -19,7 +19,7 @@ from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.batch import WEIGHT, Bound, Fields, check_target
 from gradring.session.class_weights import labels_of
 from gradring.session.culprits import of_a_batch, rows_of
-from gradring.session.data import batches_of, fields_in, named_source
+from gradring.session.data import batches_of, fields_in, named_source, require_batches
 from gradring.session.measured import Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
@@ -392,6 +392,7 @@ class Session(SessionState):
         if self.peers is not None:
             self._await_peers(self.peers, fields if done > start else None, done)
         self.flush()
+        require_batches("fit", done)
         sums = self._so_far()
         sums.require_weight(done > start and len(fields) > len(self.names))
         return {**self._chosen(sums.metrics()), **predicted.metrics(f"epoch {epoch + 1}")}
@@ -434,12 +435,14 @@ class Session(SessionState):
             self._predict_source(predicted, source, batch_size)
             return {**self._chosen(native), **predicted.metrics("an evaluation")}
         sums = Sums(self.loss)
+        number = -1
         for number, batch in enumerate(batches_of(source)):
             fields = fields_in(batch, self.names)
             self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
             predicted.add(fields[: len(self.names)])
-        sums.require_weight(bool(sums.values) and len(fields) > len(self.names))
-        return {**(self._chosen(sums.metrics()) if sums.values else {}), **predicted.metrics("an evaluation")}
+        require_batches("evaluate", number + 1)
+        sums.require_weight(len(fields) > len(self.names))
+        return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}
 
     def _evaluate_together(self, peers: Peers, source: Any, batch_size: int) -> dict[str, float]:
         """The metrics over the sources of all ranks, each of which evaluates its own."""

@@ -24,7 +24,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
 from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
-from gradring.session.data import Mean, batches_of
+from gradring.session.data import Mean, batches_of, require_batches
 from gradring.session.measured import NO_SUMS, EpochSums
 from gradring.session.rates import Rates
 
@@ -171,14 +171,17 @@ class UserSession(BaseSession):
                 self.tell(progress, done, {"loss": self._mean_loss()})
                 told = ready = time.perf_counter()
         self.flush()
+        require_batches("fit", done)
         return {"loss": self._mean_loss()}
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """The mean loss; nothing is updated."""
-        mean = Mean()
+        mean, count = Mean(), 0
         for batch in batches_of(source):
             result = self._evaluate(batch)
             mean.add(result.loss, result.samples)
+            count += 1
+        require_batches("evaluate", count)
         return {"loss": mean.value}
 
     def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> NDArray[Any]:

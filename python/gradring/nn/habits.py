@@ -1,0 +1,42 @@
+"""Names that models have in other libraries, and what takes their place here."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from gradring.errors import NotBuilt
+
+__all__ = ["refuse"]
+
+_TRAINING = "a model alone does not train: gr.Trainer(model, ...) has fit, step, evaluate and predict"
+_MODES = "there is no mode to set: a trainer's steps draw dropout, and model(x), predict and evaluate do not"
+_DTYPE = "model.astype('float64') and astype('float32') change the dtype of the parameters"
+_INSTEAD = {
+    **dict.fromkeys(("fit", "compile", "evaluate", "predict", "train_on_batch", "zero_grad", "backward"), _TRAINING),
+    **dict.fromkeys(("train", "eval", "training"), _MODES),
+    **dict.fromkeys(("half", "float", "double", "bfloat16"), _DTYPE),
+    "forward": "call the model itself: model(x)",
+    "apply": "call the model itself: model(x); model.init(seed) fills the parameters",
+    "state_dict": "model.params maps names to the live arrays, model.buffers to the others, and model.save(path) writes a file",
+    "load_state_dict": "model.params.update(values) writes into the arrays; gr.interop.from_torch takes PyTorch's",
+    "load_weights": "gr.load(path, model=model) takes the weights of a file",
+    "save_weights": "model.save(path) writes weights and architecture",
+    "named_modules": "model.walk() gives all layers with their paths",
+    "modules": "model.walk() gives all layers with their paths",
+    "requires_grad_": "gr.Trainer(model, frozen=[...]) leaves parameters as they are, by patterns over their names",
+    "trainable": "gr.Trainer(model, frozen=[...]) leaves parameters as they are, by patterns over their names",
+    "append": "a model's layers are fixed when it is made: make another one, gr.nn.Sequential(*model.layers, layer)",
+    "add": "a model's layers are fixed when it is made: make another one, gr.nn.Sequential(*layers)",
+    "weights": "model.params maps names to the live arrays",
+}
+_PLANNED = ("to", "cuda", "cpu")
+
+
+def refuse(kind: str, name: str) -> NoReturn:
+    """Raise the ``AttributeError`` for a name that a layer does not have: ``NotBuilt`` if it is planned."""
+    if name in _PLANNED:
+        raise NotBuilt(f"[{kind}] {name} is planned; this version computes on the CPU")
+    instead = _INSTEAD.get(name)
+    raise AttributeError(
+        f"[{kind}] there is no {name}: {instead}" if instead else f"{kind!r} object has no attribute {name!r}"
+    )
