@@ -134,9 +134,9 @@ function(gradring_cuda_ops)
     gradring_cuda_sources(cuda_ops_tests ${tests})
     add_executable(cuda_ops_bench EXCLUDE_FROM_ALL)
     gradring_cuda_sources(cuda_ops_bench ${CMAKE_CURRENT_SOURCE_DIR}/cuda_bench/cuda_bench.cu)
-    get_property(rooms GLOBAL PROPERTY GRADRING_ROOMS)  # so far: those that ops may know
+    get_property(parts GLOBAL PROPERTY GRADRING_PARTS)  # so far: those that ops may know
     foreach(program cuda_ops_tests cuda_ops_bench)
-      target_link_libraries(${program} PRIVATE gradring_options gradring_cuda ${rooms} ${CMAKE_DL_LIBS})
+      target_link_libraries(${program} PRIVATE gradring_options gradring_cuda ${parts} ${CMAKE_DL_LIBS})
     endforeach()
     add_test(NAME cuda_ops_tests COMMAND cuda_ops_tests)
   endif()

@@ -1,4 +1,4 @@
-# Helpers for the rooms under csrc/.
+# Helpers for the parts under csrc/.
 find_package(Threads REQUIRED)
 
 add_library(gradring_options INTERFACE)
@@ -33,9 +33,9 @@ function(gradring_precompile target)
   endif()
 endfunction()
 
-# gradring_room(name sources...): an object library that goes into libgradring.so. Loops over data are in the sources of
+# gradring_part(name sources...): an object library that goes into libgradring.so. Loops over data are in the sources of
 # gradring_isa_sources; for everything else -O3 makes larger code that is no faster.
-function(gradring_room name)
+function(gradring_part name)
   add_library(gradring_${name} OBJECT ${ARGN})
   target_compile_options(gradring_${name} PRIVATE $<$<CONFIG:Release>:-O2>)
   target_link_libraries(gradring_${name} PRIVATE gradring_options)
@@ -44,7 +44,12 @@ function(gradring_room name)
   else()
     gradring_precompile(gradring_${name} <algorithm> <memory> <string> <vector> ${CMAKE_SOURCE_DIR}/csrc/runtime/status.h)
   endif()
-  set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${name})
+  set_property(GLOBAL APPEND PROPERTY GRADRING_PARTS gradring_${name})
+endfunction()
+
+# gradring_cold(sources...): sources that run once per model, loader or group, or for an error. -Os makes smaller code of them.
+function(gradring_cold)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS $<$<CONFIG:Release>:-Os>)
 endfunction()
 
 # gradring_kernel_flags(regex condition flags sources...): flags of a release for those sources whose names match.
@@ -55,8 +60,8 @@ function(gradring_kernel_flags regex condition flags)
     COMPILE_OPTIONS "$<$<AND:$<CONFIG:Release>,${condition}>:${flags}>")
 endfunction()
 
-# gradring_isa_sources(room sources...): compiles each source once per ISA level.
-function(gradring_isa_sources room)
+# gradring_isa_sources(part sources...): compiles each source once per ISA level.
+function(gradring_isa_sources part)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT GRADRING_ONE_ISA)
     set(levels base avx2 avx512)
     # Nearly all processors have AVX2. For the others the code is small, except where that would cost time (products) or leave
@@ -76,25 +81,28 @@ function(gradring_isa_sources room)
   set(flags_avx2 -mavx2 -mfma)
   set(flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512)
   foreach(level IN LISTS levels)
-    add_library(gradring_${room}_${level} OBJECT ${ARGN})
-    set_target_properties(gradring_${room}_${level} PROPERTIES GRADRING_LEVEL ${level})
-    target_link_libraries(gradring_${room}_${level} PRIVATE gradring_options)
-    target_compile_definitions(gradring_${room}_${level} PRIVATE GRADRING_ISA_NAMESPACE=isa_${level}
+    add_library(gradring_${part}_${level} OBJECT ${ARGN})
+    set_target_properties(gradring_${part}_${level} PROPERTIES GRADRING_LEVEL ${level})
+    target_link_libraries(gradring_${part}_${level} PRIVATE gradring_options)
+    target_compile_definitions(gradring_${part}_${level} PRIVATE GRADRING_ISA_NAMESPACE=isa_${level}
                                                              GRADRING_VECTOR_BYTES=${bytes_${level}})
-    target_compile_options(gradring_${room}_${level} PRIVATE ${flags_${level}} -Wno-psabi)
+    # Kernels throw nothing and call nothing that does, so they need no tables for unwinding the stack.
+    target_compile_options(gradring_${part}_${level} PRIVATE ${flags_${level}} -Wno-psabi
+      $<$<CONFIG:Release>:-fno-exceptions> $<$<CONFIG:Release>:-fno-asynchronous-unwind-tables>
+      $<$<CONFIG:Release>:-fno-unwind-tables>)
     if(GRADRING_SANITIZE STREQUAL "address" AND level MATCHES "base|avx512" AND "avx2" IN_LIST levels)
       # The levels have nearly all their code in common, and to compile checks for undefined behavior takes most of the time.
-      target_compile_options(gradring_${room}_${level} PRIVATE -fno-sanitize=undefined)
+      target_compile_options(gradring_${part}_${level} PRIVATE -fno-sanitize=undefined)
     endif()
-    if(room STREQUAL "ops")
-      gradring_precompile(gradring_ops_${level} <cmath> <memory> ${CMAKE_SOURCE_DIR}/csrc/runtime/team.h
+    if(part STREQUAL "ops")
+      gradring_precompile(gradring_ops_${level} <type_traits> <utility> ${CMAKE_SOURCE_DIR}/csrc/ops/dispatch.h
                           ${CMAKE_SOURCE_DIR}/csrc/ops/simd.h)
     endif()
-    set_property(GLOBAL APPEND PROPERTY GRADRING_ROOMS gradring_${room}_${level})
+    set_property(GLOBAL APPEND PROPERTY GRADRING_PARTS gradring_${part}_${level})
   endforeach()
 endfunction()
 
-# gradring_test(name [CALM] sources...): a doctest executable linked against the rooms' objects, hidden symbols included.
+# gradring_test(name [CALM] sources...): a doctest executable linked against the parts' objects, hidden symbols included.
 # CALM: it waits for threads and processes, so that ctest runs nothing beside it.
 function(gradring_test name)
   if(NOT GRADRING_TESTS)
@@ -106,15 +114,15 @@ function(gradring_test name)
     target_link_libraries(gradring_test_main PRIVATE gradring_options)
   endif()
   add_executable(${name} ${test_UNPARSED_ARGUMENTS})
-  get_property(rooms GLOBAL PROPERTY GRADRING_ROOMS)
-  target_link_libraries(${name} PRIVATE gradring_options gradring_test_main ${rooms})
+  get_property(parts GLOBAL PROPERTY GRADRING_PARTS)
+  target_link_libraries(${name} PRIVATE gradring_options gradring_test_main ${parts})
   gradring_precompile(${name} <memory> <string> <vector> <doctest/doctest.h>)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES RUN_SERIAL "${test_CALM}")
 endfunction()
 
 # gradring_op(folder [TESTS executable]): a folder of csrc/ops. Its *_cpu.cc files are compiled once per ISA level, its
-# op.cc enters the registry, its *_test.cc files go into a test executable (ops_tests), its other sources into the room.
+# op.cc enters the registry, its *_test.cc files go into a test executable (ops_tests), its other sources into the part.
 # Files with "testing" in their names are compiled for tests alone.
 function(gradring_op folder)
   cmake_parse_arguments(op "" "TESTS" "" ${ARGN})
@@ -139,7 +147,7 @@ function(gradring_op folder)
   endforeach()
 endfunction()
 
-# gradring_ops(sources...): after all gradring_op lines, the room `ops` with the generated registry, and its tests. Of these
+# gradring_ops(sources...): after all gradring_op lines, the part `ops` with the generated registry, and its tests. Of these
 # sources, *_test.cc go into ops_tests.
 function(gradring_ops)
   set(tests ${ARGN})
@@ -156,7 +164,7 @@ function(gradring_ops)
   get_property(kernels GLOBAL PROPERTY GRADRING_OP_KERNELS)
   get_property(sources GLOBAL PROPERTY GRADRING_OP_SOURCES)
   gradring_isa_sources(ops ${kernels})
-  gradring_room(ops ${sources} ${ARGN} ${CMAKE_CURRENT_BINARY_DIR}/registry.cc)
+  gradring_part(ops ${sources} ${ARGN} ${CMAKE_CURRENT_BINARY_DIR}/registry.cc)
   get_property(tests GLOBAL PROPERTY GRADRING_OP_TESTS)
   list(REMOVE_DUPLICATES tests)
   foreach(test IN LISTS tests)

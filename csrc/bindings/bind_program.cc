@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -51,31 +52,33 @@ class ArrayFeed final : public PyFeed {
   ArrayFeed(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size, bool shuffle,
             bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch, int64_t rank, int64_t world_size,
             bool pad)
-      : source_(fields_of(arrays),
-                order_of(arrays, batch_size, shuffle, drop_last, seed, epoch, start_batch, rank, world_size, pad)) {
+      : source_(fields_of(arrays), order_of(arrays, batch_size, shuffle, drop_last, seed, rank, world_size, pad)) {
     for (const auto& [array, wanted] : arrays) arrays_.push_back(array);
-    read(&source_);
+    row_bytes_ = source_.bytes_of_rows();
+    use(&source_);
+    begin(epoch, start_batch);
+  }
+
+  void begin(uint64_t epoch, int64_t start_batch) {
+    drop_waiting();
+    source_.begin(epoch, start_batch);
   }
 
   ArraySource& source() { return source_; }
 
  private:
   static OrderOptions order_of(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size,
-                               bool shuffle, bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch,
-                               int64_t rank, int64_t world_size, bool pad) {
+                               bool shuffle, bool drop_last, uint64_t seed, int64_t rank, int64_t world_size,
+                               bool pad) {
     OrderOptions order;
     order.samples = arrays.empty() ? 0 : arrays[0].first.shape(0);
     order.batch_size = batch_size;
     order.seed = seed;
-    order.epoch = epoch;
     order.rank = rank;
     order.world_size = world_size;
     order.shuffle = shuffle;
     order.drop_last = drop_last;
     order.pad = pad;
-    if (start_batch < 0) throw Error(Code::kInvalidArgument, "[loader] start_batch is negative");
-    throw_if(Order::check(order));
-    order.start = Order(order).start_after(start_batch);
     return order;
   }
 
@@ -95,8 +98,11 @@ class ArrayFeed final : public PyFeed {
     return fields;
   }
 
+  const std::vector<size_t>& bytes_of_rows() const override { return row_bytes_; }
+
   std::vector<py::array> arrays_;
   ArraySource source_;
+  std::vector<size_t> row_bytes_;
 };
 
 // Whether one batch is all that the feed has, and its program takes less time than handing the GIL to another thread and back.
@@ -108,11 +114,18 @@ bool worth_keeping_gil(const Engine& engine, PyFeed& feed) {
 }
 
 // The sums of an epoch as numbers: loss, weight, right answers and samples, and then the same before the pending group.
-std::array<double, 8> numbers_of(const TrainState& state) {
+py::tuple numbers_of(const TrainState& state) {
   const EpochSums &now = state.sums, &before = state.before_group;
-  return {
+  const double numbers[] = {
       now.loss_sum,    now.loss_weight,    static_cast<double>(now.correct),    static_cast<double>(now.samples),
       before.loss_sum, before.loss_weight, static_cast<double>(before.correct), static_cast<double>(before.samples)};
+  py::tuple out(std::size(numbers));
+  for (size_t i = 0; i < std::size(numbers); ++i) {
+    PyObject* const number = PyFloat_FromDouble(numbers[i]);
+    if (number == nullptr) throw py::error_already_set();
+    PyTuple_SET_ITEM(out.ptr(), static_cast<Py_ssize_t>(i), number);
+  }
+  return out;
 }
 
 void take_numbers(TrainState* state, const std::array<double, 8>& from) {
@@ -135,7 +148,9 @@ void bind_program(py::module_& m) {
   py::class_<PyFeed>(m, "Feed", "One epoch of batches, which an engine reads.")
       .def(
           "next_rows", [](PyFeed& f) { return f.peek().rows; },
-          "Return the number of rows of the next batch, or 0 at the end.");
+          "Return the number of rows of the next batch, or 0 at the end.")
+      .def("read", &PyFeed::read, py::arg("out"),
+           "Copy the fields of the next batch, which stays the next one, to C-contiguous arrays of their size.");
 
   py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches from arrays in memory.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,

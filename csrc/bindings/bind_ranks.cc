@@ -185,12 +185,16 @@ class PyRanks {
 // The batches of one rank.
 class RankFeed final : public PyFeed {
  public:
-  RankFeed(PyFeed& own, PyRanks& ranks, bool own_numbers) : source_(own.feed(), ranks.meeting(), own_numbers) {
-    read(&source_);
+  RankFeed(PyFeed& own, PyRanks& ranks, bool own_numbers)
+      : own_(own), source_(own.feed(), ranks.meeting(), own_numbers) {
+    use(&source_);
   }
   ~RankFeed() override { drop_waiting(); }
 
+  const std::vector<size_t>& bytes_of_rows() const override { return own_.bytes_of_rows(); }
+
  private:
+  PyFeed& own_;
   RankSource source_;
 };
 

@@ -16,7 +16,7 @@ class LoaderFeed final : public PyFeed, private BatchSource {
     if (pipeline_->native().layout().offsets.size() > Batch::kMaxFields) {
       throw Error(Code::kInvalidArgument, "[loader] a batch for training has at most 8 fields");
     }
-    read(this);
+    use(this);
   }
   // End the pass before the Pass is freed, because another thread may then begin the next pass over the same pipeline.
   ~LoaderFeed() override {
@@ -25,6 +25,8 @@ class LoaderFeed final : public PyFeed, private BatchSource {
   }
 
  private:
+  const std::vector<size_t>& bytes_of_rows() const override { return pipeline_->native().layout().row_bytes; }
+
   // The engine calls these functions with the GIL released.
   Status next(Batch* batch, Deadline deadline) noexcept override {
     Delivery got;

@@ -120,16 +120,17 @@ Program program_from(const py::list& arenas, const py::list& buffers, const py::
   for (const py::handle given : instructions) {
     const auto [op, operands, attributes, when, origin] =
         given.cast<std::tuple<std::string, py::object, py::dict, std::string, std::string>>();
-    const std::string where = "[program] instruction " + std::to_string(program.instructions.size()) +
-                              (origin.empty() ? "" : ", " + origin) + ": ";
+    const auto told = [&, &origin = origin](const char* what) {
+      return told_of(*what == '[' ? what : std::string("[program] ") + what, program.instructions.size(), origin);
+    };
     try {
       program.instructions.push_back(instruction_from(op, operands, attributes, argument_from));
     } catch (const Error& error) {
-      throw Error(error.code(), where + error.what());
+      throw Error(error.code(), told(error.what()));
     } catch (const py::value_error& error) {
-      throw Error(Code::kInvalidArgument, where + error.what());
+      throw Error(Code::kInvalidArgument, told(error.what()));
     } catch (const py::type_error& error) {
-      throw Error(Code::kWrongType, where + error.what());
+      throw Error(Code::kWrongType, told(error.what()));
     }
     program.instructions.back().when = when_from_name(when);
     program.instructions.back().origin = origin;

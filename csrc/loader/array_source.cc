@@ -16,9 +16,12 @@ ArraySource::ArraySource(const std::vector<ArrayField>& fields, const OrderOptio
     throw Error(Code::kInvalidArgument, "[loader] a source has 1 to " + std::to_string(Batch::kMaxFields) +
                                             " arrays, not " + std::to_string(fields.size()));
   }
+  // An epoch may begin with any batch, and none has more rows than the first.
+  OrderOptions whole = order;
+  whole.start = 0;
+  const auto rows = static_cast<size_t>(std::max<int64_t>(Order(whole).rows(0), 1));
   order_ = Order(order);
   const bool in_order = !order.shuffle && order.world_size == 1;
-  const auto rows = static_cast<size_t>(std::max<int64_t>(order_.rows(0), 1));  // no batch is larger than the first
   slot_bytes_ = round_up(rows * sizeof(int64_t));
   for (const ArrayField& given : fields) {
     const FieldSpec& spec = given.column->spec();
@@ -58,6 +61,16 @@ ArraySource::ArraySource(const std::vector<ArrayField>& fields, const OrderOptio
 
 ArraySource::~ArraySource() { std::free(slots_); }
 
+void ArraySource::begin(uint64_t epoch, int64_t start_batch) {
+  if (start_batch < 0) throw Error(Code::kInvalidArgument, "[loader] start_batch is negative");
+  OrderOptions options = order_.options();
+  options.epoch = epoch;
+  options.start = 0;
+  options.start = Order(options).start_after(start_batch);
+  order_ = Order(options);
+  next_ = 0;
+}
+
 Status ArraySource::next(Batch* batch, Deadline) noexcept {
   const auto turn = static_cast<uint32_t>(next_ % kSlots);
   in_slot_[turn] = next_;
@@ -86,6 +99,12 @@ void ArraySource::fill(const Lane& lane, const Batch& batch) noexcept {
     if (field.in_place) continue;
     gather_cast(*field.column, field.cast, field.row_bytes, request, to + field.offset + rows.begin * field.row_bytes);
   }
+}
+
+std::vector<size_t> ArraySource::bytes_of_rows() const {
+  std::vector<size_t> bytes;
+  for (const Field& field : fields_) bytes.push_back(static_cast<size_t>(field.row_bytes));
+  return bytes;
 }
 
 void ArraySource::release(const Batch&) noexcept {}

@@ -31,11 +31,15 @@ class GRADRING_API ArraySource final : public BatchSource {
   ArraySource(const std::vector<ArrayField>& fields, const OrderOptions& order);
   ~ArraySource() override;
 
+  // Begins an epoch at a batch of this rank. No batch of an earlier epoch may be in use. Throws Error if start_batch is negative.
+  void begin(uint64_t epoch, int64_t start_batch);
+
   Status next(Batch* batch, Deadline deadline) noexcept override;
   void fill(const Lane& lane, const Batch& batch) noexcept override;
   void release(const Batch& batch) noexcept override;
 
   const Order& order() const noexcept { return order_; }
+  std::vector<size_t> bytes_of_rows() const;  // of each field, in the dtype that the program wants
 
  private:
   static constexpr int kSlots = 2;

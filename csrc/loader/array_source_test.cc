@@ -7,6 +7,8 @@
 #include <set>
 #include <vector>
 
+#include "runtime/team.h"
+
 namespace gradring {
 
 namespace {

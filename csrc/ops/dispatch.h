@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "runtime/cpu.h"
-#include "runtime/team.h"
+#include "runtime/lane.h"
 
 namespace gradring {
 

@@ -1,7 +1,7 @@
 // SSE2 forms of simd.h's functions. Only simd.h includes this file.
 #pragma once
 
-#include <immintrin.h>
+#include <emmintrin.h>
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/cpu.h"
+#include "runtime/team.h"
 
 namespace gradring::testing {
 

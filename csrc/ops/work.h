@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "runtime/team.h"
+#include "runtime/lane.h"
 
 namespace gradring {
 

@@ -215,20 +215,24 @@ void check_instruction(const Instruction& instruction) {
   if (op.cpu(data.call()) == nullptr) throw Error(Code::kWrongType, tag + "has no kernel for these dtypes");
 }
 
+std::string told_of(const std::string& message, size_t number, const std::string& origin) {
+  return message + " (instruction " + std::to_string(number) + (origin.empty() ? ")" : ", " + origin + ")");
+}
+
 void validate(const Program& program) {
   check_arenas(program.arenas);
   for (size_t i = 0; i < program.buffers.size(); ++i) check_buffer(program, i);
   for (size_t number = 0; number < program.instructions.size(); ++number) {
     const Instruction& instruction = program.instructions[number];
-    const std::string which = "[program] instruction " + std::to_string(number);
-    if (instruction.op == nullptr) throw Error(Code::kInvalidArgument, which + ": no such op");
+    if (instruction.op == nullptr) {
+      throw Error(Code::kInvalidArgument, told_of("[program] no such op", number, instruction.origin));
+    }
     try {
       check_instruction(instruction);
       for (const Argument& argument : instruction.arguments) check_place(program, instruction, argument);
       check_resources(program, instruction);
     } catch (const Error& error) {
-      const std::string origin = instruction.origin.empty() ? "" : ", " + instruction.origin;
-      throw Error(error.code(), which + origin + ": " + error.what());
+      throw Error(error.code(), told_of(error.what(), number, instruction.origin));
     }
   }
 }

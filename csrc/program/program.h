@@ -104,6 +104,9 @@ GRADRING_API Tensor tensor_of(const Argument& argument, void* data) noexcept;
 // Checks an instruction's arguments and attributes against its schema, and that it has a kernel. Throws Error.
 GRADRING_API void check_instruction(const Instruction& instruction);
 
+// The message of an error about an instruction, such as "[linear] x is missing (instruction 0, 0.Linear(5, 4))".
+GRADRING_API std::string told_of(const std::string& message, size_t number, const std::string& origin);
+
 // Throws Error unless every instruction is a legal call, its operands lie inside their buffers, and the buffers lie
 // inside their arenas, whose sizes the program states.
 GRADRING_API void validate(const Program& program);

@@ -89,13 +89,13 @@ TEST_CASE("a program that would leave its memory is refused, and the error names
 }
 
 TEST_CASE("a call that its op does not allow is refused, and the error names the layer") {
-  CHECK(has(error_of([](Program& p) { p.instructions[3].op = nullptr; }), "instruction 3: no such op"));
+  CHECK(has(error_of([](Program& p) { p.instructions[3].op = nullptr; }), "[program] no such op (instruction 3)"));
   CHECK(has(error_of([](Program& p) { p.instructions[0].op = find_schema("linear_vjp"); }), "no place in a program"));
   CHECK(has(error_of([](Program& p) {
               p.instructions[1].origin = "2.Linear(2, 2)";
               p.instructions[1].arguments.pop_back();
             }),
-            "instruction 1, 2.Linear(2, 2): [linear] y is missing"));
+            "[linear] y is missing (instruction 1, 2.Linear(2, 2))"));
   CHECK(has(error_of([](Program& p) { p.instructions[0].arguments.push_back(p.instructions[0].arguments[0]); }),
             "twice"));
   CHECK(has(error_of([](Program& p) { p.instructions[0].arguments[0].operand = 77; }), "operand 77 is unknown"));

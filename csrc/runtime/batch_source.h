@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "runtime/dtype.h"
+#include "runtime/lane.h"
 #include "runtime/status.h"
-#include "runtime/team.h"
 #include "runtime/wait.h"
 
 namespace gradring {

@@ -39,7 +39,7 @@ struct alignas(64) Team::Seat {
   }
 };
 
-Team::Team(int lanes) : size_(lanes), born_in_fork_(forks_so_far()) {
+Team::Team(int lanes) : LaneTeam(lanes), born_in_fork_(forks_so_far()) {
   if (lanes < 1 || lanes > kMaxLanes) {
     throw Error(Code::kInvalidArgument,
                 "[team] threads is " + std::to_string(lanes) + ": must be between 1 and " + std::to_string(kMaxLanes));
@@ -218,7 +218,9 @@ void Team::refresh_arrivals() noexcept {
   refreshed_ = sequence_;
 }
 
-void Team::barrier(const Lane& lane) noexcept {
+void LaneTeam::barrier(const Lane& lane) noexcept { static_cast<Team*>(this)->meet(lane); }
+
+void Team::meet(const Lane& lane) noexcept {
   Seat& own = seats_[lane.index];
   const auto target = static_cast<uint32_t>(++own.sequence) & Signal::kValueMask;
   if (lane.index == 0) keep_apart();

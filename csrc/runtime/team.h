@@ -25,51 +25,21 @@
 #include <type_traits>
 
 #include "gradring/export.h"
+#include "runtime/lane.h"
 #include "runtime/wait.h"
 
 namespace gradring {
 
-class Team;
-
-// One thread's place in a running team. Kernels split their work by (index, count) and may call barrier().
-struct Lane {
-  Team* team = nullptr;
-  int index = 0;
-  int count = 1;
-  int seat = index;  // whose scratch memory it uses. It differs from index in a part of a team, which has no barriers
-
-  inline void barrier() const noexcept;
-  inline std::byte* scratch() const noexcept;         // this lane's own memory, Team::lane_scratch_bytes() long
-  inline std::byte* shared_scratch() const noexcept;  // memory that all lanes share
-};
-
-struct Range {
-  int64_t begin;
-  int64_t end;
-};
-
-// The part of [0, total) that belongs to a lane, in multiples of grain.
-inline Range split(const Lane& lane, int64_t total, int64_t grain = 1) noexcept {
-  const int64_t blocks = (total + grain - 1) / grain;
-  const int64_t begin = blocks * lane.index / lane.count * grain;
-  const int64_t end = blocks * (lane.index + 1) / lane.count * grain;
-  return {begin < total ? begin : total, end < total ? end : total};
-}
-
-class GRADRING_API Team {
+class GRADRING_API Team final : public LaneTeam {
  public:
   // `lanes` is from 1 to 256. The constructor starts no thread: the first run with more than one lane starts them all.
   explicit Team(int lanes);
   ~Team();
-  Team(const Team&) = delete;
-  Team& operator=(const Team&) = delete;
 
   int lanes() const noexcept { return size_; }
 
   // Grows the scratch memory, which is 64-byte aligned. Call it between runs only. Throws Error(kOutOfMemory).
   void reserve(size_t bytes_per_lane, size_t shared_bytes);
-  size_t lane_scratch_bytes() const noexcept { return lane_bytes_; }
-  size_t shared_scratch_bytes() const noexcept { return shared_bytes_; }
 
   // Runs body(lane) on the first `lanes` lanes, the caller being lane 0; returns when all have finished. There are
   // fewer lanes where the system refuses threads, so scratch that suffices for n lanes must suffice for fewer.
@@ -96,7 +66,7 @@ class GRADRING_API Team {
   bool asleep(int lanes) const noexcept;
 
  private:
-  friend struct Lane;
+  friend class LaneTeam;
   friend struct TeamTestAccess;
   struct Seat;
   using Entry = void (*)(void* context, const Lane& lane) noexcept;
@@ -107,12 +77,11 @@ class GRADRING_API Team {
   bool start_threads() noexcept;
   void stop_threads() noexcept;
   void work(Seat& seat) noexcept;
-  void barrier(const Lane& lane) noexcept;
+  void meet(const Lane& lane) noexcept;
   void refresh_arrivals() noexcept;
   void place(int core) noexcept;
   void keep_apart() noexcept;
 
-  int size_;
   uint64_t born_in_fork_;
   bool started_ = false;
   std::unique_ptr<Seat[]> seats_;
@@ -124,20 +93,6 @@ class GRADRING_API Team {
   uint64_t refreshed_ = 0;  // the sequence at the last refresh_arrivals
   int placed_beside_ = -1;  // lane 0's core, which the workers keep off
   Deadline may_place_{};
-
-  size_t lane_bytes_ = 0;
-  size_t shared_bytes_ = 0;
-  std::byte* scratch_ = nullptr;
 };
-
-inline void Lane::barrier() const noexcept {
-  if (count > 1) team->barrier(*this);
-}
-inline std::byte* Lane::scratch() const noexcept {
-  return team->scratch_ + static_cast<size_t>(seat) * team->lane_bytes_;
-}
-inline std::byte* Lane::shared_scratch() const noexcept {
-  return team->scratch_ + static_cast<size_t>(team->size_) * team->lane_bytes_;
-}
 
 }  // namespace gradring

@@ -103,6 +103,10 @@ class Feed:
         """
         Return the number of rows of the next batch, or 0 at the end.
         """
+    def read(self, out: collections.abc.Sequence[numpy.ndarray]) -> None:
+        """
+        Copy the fields of the next batch, which stays the next one, to C-contiguous arrays of their size.
+        """
 class ArrayFeed(Feed):
     """
     One epoch of batches from arrays in memory.
@@ -204,7 +208,7 @@ class Engine:
     def seed(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     @property
-    def sums(self) -> typing.Annotated[list[float], "FixedSize(8)"]:
+    def sums(self) -> tuple[typing.Any, ...]:
         """
         Eight sums over the training batches since the sums were last set: loss, weight, right answers and samples, and then the same four without the pending group.
         """

@@ -63,8 +63,9 @@ class Trainer(Settled):
     ``class_weight`` weighs the samples of each class: a dict of weights by class number (1 for those that are not named), an
     array with one for each class, or ``"balanced"``, which makes every class count equally in the labels given to ``fit``;
     these must be in memory or in files. Metrics count every sample once, whatever its weight. ``metrics`` are names
-    (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets; other metrics
-    than the accuracy make an epoch slower, because each batch is then also predicted. ``threads`` are those of one step.
+    (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets, which have the
+    dtype that the loss reads (int64, or that of the model); other metrics than the accuracy make an epoch slower, because each
+    batch is then also predicted. ``threads`` are those of one step.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
     together they make one update of the same parameters. With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
     workers that each take whole batches and update the same parameters without waiting for each other: under locks with any

@@ -29,14 +29,14 @@ def includes(path):
 
 @pytest.mark.parametrize("path", cpp_files(), ids=name)
 def test_includes_point_downwards(path):
-    room = path.relative_to(CSRC).parts[0]
-    # A test may bring what its room meets only at run time: an epoch's test feeds it from a real source.
-    allowed = MAY_INCLUDE[room] | ({"loader", "program"} if path.stem.endswith("_test") else set())
+    part = path.relative_to(CSRC).parts[0]
+    # A test may bring what its part meets only at run time: an epoch's test feeds it from a real source.
+    allowed = MAY_INCLUDE[part] | ({"loader", "program"} if path.stem.endswith("_test") else set())
     allowed |= {"cuda"} if path.suffix == ".cu" or path.stem.endswith("_cuda") else set()
     for quote, target in includes(path):
         if quote == '"':
             assert (CSRC / target).exists() or (CSRC / "include" / target).exists(), f"{target}: write it from csrc/"
-            assert target.split("/")[0] in allowed, f"{room} must not know {target}"
+            assert target.split("/")[0] in allowed, f"{part} must not know {target}"
 
 
 @pytest.mark.parametrize("path", cpp_files(), ids=name)
@@ -51,8 +51,8 @@ def test_foreign_headers_stay_in_their_rooms(path):
 
 
 def test_cmake_adds_the_rooms_in_layer_order():
-    rooms = re.findall(r"add_subdirectory\((\w+)\)", (CSRC / "CMakeLists.txt").read_text())
-    assert rooms[0] == "runtime"
-    for position, room in enumerate(rooms):
-        later = set(rooms[position + 1 :])
-        assert not (MAY_INCLUDE[room] & later), f"{room} comes before a room that it may include"
+    parts = re.findall(r"add_subdirectory\((\w+)\)", (CSRC / "CMakeLists.txt").read_text())
+    assert parts[0] == "runtime"
+    for position, part in enumerate(parts):
+        later = set(parts[position + 1 :])
+        assert not (MAY_INCLUDE[part] & later), f"{part} comes before a part that it may include"

@@ -5,7 +5,7 @@
 
 #include "gradring/export.h"
 #include "ops/work.h"
-#include "runtime/team.h"
+#include "runtime/lane.h"
 
 namespace gradring {
 

@@ -25,15 +25,15 @@ struct CrossEntropyArguments {
   const T* class_weights = nullptr;  // per class; null: ones
   const T* weights = nullptr;        // per row: factors of its loss; null: ones
   T smoothing = 0;                   // 0 to below 1: this share of the target is spread over all classes
-  bool divide =
-      false;  // scale is divided by the sum over the rows of weights[row] * class_weights[label]; soft: of weights
-  T* losses = nullptr;           // per row
-  T* dlogits = nullptr;          // the gradient of the row's loss, times scale and dlosses[row]; may be logits
-  const T* dlosses = nullptr;    // null: ones
-  T scale = 1;                   // training: 1 / the global number of samples
-  T* column_sums = nullptr;      // the column sums of dlogits, which is required: the last layer's bias gradient
-  LossTotals* totals = nullptr;  // a row is correct if its first largest logit is the label's, or that of the
-                                 // first largest probability
+  // Divide scale by the sum over the rows of weights[row] * class_weights[label]; for soft targets, of weights[row].
+  bool divide = false;
+  T* losses = nullptr;         // per row
+  T* dlogits = nullptr;        // the gradient of the row's loss, times scale and dlosses[row]; may be logits
+  const T* dlosses = nullptr;  // null: ones
+  T scale = 1;                 // training: 1 / the global number of samples
+  T* column_sums = nullptr;    // the column sums of dlogits, which is required: the last layer's bias gradient
+  // A row is correct if its first largest logit is the label's, or that of the first largest probability.
+  LossTotals* totals = nullptr;
 };
 
 // A label outside [0, classes) is never used as an index: its row has loss 0 and gradient 0, and totals->bad_row

@@ -26,6 +26,15 @@ inline constexpr int kTileColumns = kTileVectors * kWidth<T>;
 template <class T>
 inline constexpr int kPackedRows = (kTileRows + kWidth<T> - 1) / kWidth<T> * kWidth<T>;
 
+// Where masked loads are as fast as others, the tiles for columns that end within a vector serve whole vectors, too, and
+// only the highest have both forms: half the code.
+#if defined(__AVX512VL__)
+inline constexpr bool kMasksAreFree = true;
+#else
+inline constexpr bool kMasksAreFree = false;
+#endif
+constexpr bool masks_whole(int rows) noexcept { return kMasksAreFree && rows < kTileRows; }
+
 template <class T>
 struct TileWork {
   const T* a;
@@ -76,6 +85,15 @@ void tile(const TileWork<T>& w) noexcept {
   const Tail<T> tail(kTail ? w.columns - (kVectors - 1) * kW : kW);
   const auto load_last = [&](const T* from) __attribute__((always_inline)) {
     return kTail ? tail.load(from) : load(from);
+  };
+  // The next kernel soon loads what a tile stores, and processors do not forward masked stores to loads.
+  const bool whole = !kTail || (masks_whole(kRows) && w.columns == kVectors * kW);
+  const auto store_last = [&](T * to, Vec<T> v) __attribute__((always_inline)) {
+    if (whole) {
+      store(to, v);
+    } else {
+      tail.store(to, v);
+    }
   };
 
   const T* a = w.a;
@@ -133,13 +151,6 @@ void tile(const TileWork<T>& w) noexcept {
     const auto factors = Update::template factors<T>(w.context);
     const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
     const auto put = [](T * to, Vec<T> v) __attribute__((always_inline)) { store(to, v); };
-    const auto put_last = [&](T * to, Vec<T> v) __attribute__((always_inline)) {
-      if (kTail) {
-        tail.store(to, v);
-      } else {
-        store(to, v);
-      }
-    };
     T* param = w.c;
     T* state = w.state;
 #pragma GCC unroll 32
@@ -149,7 +160,7 @@ void tile(const TileWork<T>& w) noexcept {
       for (int j = 0; j < kVectors - 1; ++j, at += kW) {
         Update::apply(factors, param + at, state + at, sums[i][j], get, put);
       }
-      Update::apply(factors, param + at, state + at, sums[i][kVectors - 1], load_last, put_last);
+      Update::apply(factors, param + at, state + at, sums[i][kVectors - 1], load_last, store_last);
       param += w.ldc;
       state += w.ldc;
     }
@@ -185,11 +196,7 @@ void tile(const TileWork<T>& w) noexcept {
     T* const c = w.c + i * w.ldc;
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors - 1; ++j) store(c + j * kW, sums[i][j]);
-    if (kTail) {
-      tail.store(c + (kVectors - 1) * kW, sums[i][kVectors - 1]);
-    } else {
-      store(c + (kVectors - 1) * kW, sums[i][kVectors - 1]);
-    }
+    store_last(c + (kVectors - 1) * kW, sums[i][kVectors - 1]);
   }
 }
 
@@ -197,15 +204,6 @@ template <class T>
 struct TileTable {
   TileKernel<T> kernel[2][2][kTileVectors][kTileRows];  // [tail][rows together][vectors - 1][rows - 1]
 };
-
-// Where masked moves are as fast as others, the tiles for columns that end within a vector serve whole vectors, too, and
-// only the highest have both forms: half the code.
-#if defined(__AVX512VL__)
-inline constexpr bool kMasksAreFree = true;
-#else
-inline constexpr bool kMasksAreFree = false;
-#endif
-constexpr bool masks_whole(int rows) noexcept { return kMasksAreFree && rows < kTileRows; }
 
 template <class T, int... kRow>
 constexpr TileTable<T> make_tiles(std::integer_sequence<int, kRow...>) noexcept {

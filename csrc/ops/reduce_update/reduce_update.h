@@ -10,8 +10,8 @@
 #include "gradring/export.h"
 #include "ops/step_record.h"
 #include "runtime/dtype.h"
+#include "runtime/lane.h"
 #include "runtime/meeting.h"
-#include "runtime/team.h"
 
 namespace gradring {
 

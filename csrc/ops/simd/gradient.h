@@ -5,7 +5,7 @@
 #include "ops/simd.h"
 #include "ops/simd_tail.h"
 #include "ops/work.h"
-#include "runtime/team.h"
+#include "runtime/lane.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "ops/simd/loops.h"
-#include "runtime/team.h"
+#include "runtime/lane.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 

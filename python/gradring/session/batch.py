@@ -70,12 +70,14 @@ class Fields(Protocol):
 class Bound:
     """Fields in the order of a session's names, the targets last: arrays, or a ``Look`` each if ``feed`` has them.
 
-    ``slots`` are their numbers in a batch of the feed. ``weight`` are the samples' weights, if there are any, and
-    ``weight_slot`` is their number. ``copied`` says whether an array here is a copy of the given one.
+    ``slots`` are their numbers in a batch of the feed. ``target`` is the shape of a sample's target as it was given, which
+    metrics get. ``weight`` are the samples' weights, if there are any, and ``weight_slot`` is their number. ``copied`` says
+    whether an array here is a copy of the given one.
     """
 
     fields: tuple[Any, ...]
     slots: tuple[int, ...]
+    target: tuple[int, ...]
     feed: Fields | None = None
     copied: bool = False
     weight: Any = None
@@ -159,10 +161,11 @@ def bind(
             raise ValueError(f"[Trainer] {name} is {field.shape}: must have at least one sample")
         if field.size == 0:
             raise ValueError(f"[Trainer] {name} is {field.shape}: a sample must have at least one element")
+    target = fields[-1].shape[1:]
     fields[-1] = loss.targets(fields[-1])
     if weight is not None:
         weight = _checked_weight(weight, len(first), names[0], weightless)
-    return Bound(tuple(fields), tuple(slots), feed, copied, weight, weight_slot)
+    return Bound(tuple(fields), tuple(slots), target, feed, copied, weight, weight_slot)
 
 
 def _checked_weight(weight: Any, samples: int, first: str, weightless: bool) -> Any:

@@ -96,6 +96,8 @@ class Rates:
 
     def observe(self, metrics: Mapping[str, float]) -> bool:
         """Report the end of an epoch of ``fit``. Returns whether a rate is reduced from now on."""
+        if not self._plateaus:
+            return False
         before = dict(self._seen)
         for number, plateau in self._plateaus.items():
             if plateau.monitor in metrics:

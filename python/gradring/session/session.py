@@ -157,6 +157,7 @@ class Session(SessionState):
         on_report: Callable[[Report], object] | None = None,
         report_every: float = REPORT_SECONDS,
         before_step: Callable[[], object] | None = None,
+        predicted: Predicted | None = None,
         begun: bool = False,
         **order: Any,
     ) -> EpochResult:
@@ -168,8 +169,9 @@ class Session(SessionState):
 
         ``on_report`` is called about every ``report_every`` seconds and once at the end. An exception from it, or Ctrl-C, ends
         the epoch between two steps. ``start_batch`` and ``max_steps`` select a part of the epoch's batches. With
-        ``before_step``, which is called before each step, the loop returns to Python after every step. ``begun`` says that
-        ``begin`` has been called for this epoch. What ends an epoch early leaves the gradients of an incomplete group waiting.
+        ``before_step``, which is called before each step, the loop returns to Python after every step. So does ``predicted``,
+        to which each batch is added before its step. ``begun`` says that ``begin`` has been called for this epoch. What ends an
+        epoch early leaves the gradients of an incomplete group waiting.
         """
         self._require_own_store()
         self._programs.store.whole.trained = True
@@ -187,14 +189,16 @@ class Session(SessionState):
         sums, left = Sums(self.loss), -1 if max_steps is None else max_steps
         sums.take(self.sums)
         started = told = time.perf_counter()
+        one = before_step is not None or predicted is not None
         idle = ended = False
         while left != 0 and not ended and (rows := feed.next_rows()) != 0:
             self._ensure("train", rows, bound, reads)
             rates = self.rates.next(self.step_count, AHEAD)
+            if predicted is not None and rows > 0 and not idle:
+                predicted.add(self._read(feed, bound, rows))
             if before_step is not None and rows > 0:
                 before_step()
-            most = left if before_step is None else 1
-            result, part = self._programs.train(feed, rates, most, report_every, bound.weight is not None)
+            result, part = self._programs.train(feed, rates, 1 if one else left, report_every, bound.weight is not None)
             sums.add(part)
             sums.take(self.sums)
             if result["fault"]:
@@ -210,18 +214,28 @@ class Session(SessionState):
             ended = self.peers is not None and result["end"] == "epoch"  # those of all ranks: see Peers.feed
             left -= part["steps"] if left > 0 else 0
             now = time.perf_counter()
-            if on_report is None or not part["steps"] or (before_step is not None and now - told < report_every):
+            if on_report is None or not part["steps"] or (one and now - told < report_every):
                 continue
             if self._heard():
                 with self._aside():
                     on_report(sums.report(rates, int(part["updates"]), now - started))
             told = now
-        if before_step is not None and on_report is not None and sums.count("steps"):
+        if one and on_report is not None and sums.count("steps"):
             with self._aside():
                 on_report(sums.report(rates, int(part["updates"]), time.perf_counter() - started))
         self.flush()
         sums.require_weight(bound.weight is not None)
         return sums.result(time.perf_counter() - started)
+
+    def _read(self, feed: Any, bound: Bound, rows: int) -> list[Array]:
+        """The model's inputs and the targets of the feed's next batch, which stays the next one."""
+        looks = zip(bound.slots, bound.fields, self._dtypes, strict=True)
+        arrays = {slot: np.empty((rows, *field.shape[1:]), dtype) for slot, field, dtype in looks}
+        if bound.weight_slot is not None:
+            arrays[bound.weight_slot] = np.empty(rows, self.dtype)
+        feed.read([arrays[slot] for slot in range(len(arrays))])
+        *inputs, targets = (arrays[slot] for slot in bound.slots)
+        return [*inputs, targets.reshape(rows, *bound.target)]
 
     def _no_step(self, result: Mapping[str, Any]) -> GradringError:
         """The error for a step that did not run, although it was planned. The next one plans anew."""
@@ -243,10 +257,11 @@ class Session(SessionState):
         rank: int = 0,
         world_size: int = 1,
         sums: Sums | None = None,
+        predicted: Predicted | None = None,
     ) -> dict[str, float]:
         """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout
         or updates. Errors count batches from ``first_batch``. ``sums`` has the totals of earlier batches, to which
-        these are added."""
+        these are added, and ``predicted`` gets the batches."""
         self._require_own_store()
         many = sums is not None
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size, weightless=many)
@@ -258,12 +273,15 @@ class Session(SessionState):
         while (rows := feed.next_rows()) > 0:
             self._ensure("evaluate", rows, bound, reads)
             weighted, before_it = bound.weight is not None, sums.so_far
-            result, part = self._native.chunk(False, feed, none, -1, REPORT_SECONDS, weighted, *before_it)
+            most, fields = (-1, []) if predicted is None else (1, self._read(feed, bound, rows))
+            result, part = self._native.chunk(False, feed, none, most, REPORT_SECONDS, weighted, *before_it)
             sums.add(part)
             if result["fault"]:
                 culprits, batch = rows_of(bound, result, {"world_size": world_size}), sums.count("steps") - before
                 culprits = of_a_batch(culprits) if many else culprits
                 self._fail(result, culprits, first_batch + batch, training=False)
+            if predicted is not None:
+                predicted.add(fields)
         if not many:
             sums.require_weight(bound.weight is not None)
         return sums.metrics()
@@ -340,13 +358,6 @@ class Session(SessionState):
             labels = labels_of(source, self.names) if self._plain is not None else None
             self.settle_class_weight(*(labels or (None,)), source=source)
         source.set_epoch(epoch)
-        before_step = None
-        if self._metrics.functions:
-            batches = source.batches(start)
-
-            def before_step() -> None:
-                predicted.add(fields_in(next(batches), self.names)[: len(self.names)])
-
         result = self.run(
             bound,
             batch_size=source.batch_size,
@@ -360,7 +371,7 @@ class Session(SessionState):
             pad=source.pad,
             max_steps=None if self.limit is None else max(self.limit - start, 0),
             on_report=lambda made: self.tell(progress, start + made.steps, self._chosen(made.metrics())),
-            before_step=before_step,
+            predicted=predicted if self._metrics.functions else None,
             begun=True,
         )
         return {**self._chosen(result.metrics()), **predicted.metrics(f"epoch {epoch + 1}")}
@@ -431,8 +442,9 @@ class Session(SessionState):
             source = self.source("Session", source, batch_size, shuffle=False, seed=0)
         if isinstance(source, Loader) and source.computable:
             bound = self._bind_loader(source, in_order=True)
-            native = self.evaluate_fields(bound, batch_size, rank=source.rank, world_size=source.world_size)
-            self._predict_source(predicted, source, batch_size)
+            measured = predicted if self._metrics.functions else None
+            rank, size = source.rank, source.world_size
+            native = self.evaluate_fields(bound, batch_size, rank=rank, world_size=size, predicted=measured)
             return {**self._chosen(native), **predicted.metrics("an evaluation")}
         sums = Sums(self.loss)
         number = -1
@@ -452,8 +464,9 @@ class Session(SessionState):
             if isinstance(source, Loader) and source.computable:
                 bound = self._bind_loader(source, in_order=True)
                 weighted = bound.weight is not None
-                self.evaluate_fields(bound, batch_size, rank=source.rank, world_size=source.world_size, sums=sums)
-                self._predict_source(predicted, source, batch_size)
+                measured = predicted if self._metrics.functions else None
+                rank, size = source.rank, source.world_size
+                self.evaluate_fields(bound, batch_size, rank=rank, world_size=size, sums=sums, predicted=measured)
             else:
                 for number, batch in enumerate(batches_of(source)):
                     fields = fields_in(batch, self.names)
@@ -466,14 +479,6 @@ class Session(SessionState):
         sums.values = peers.add(sums.values)
         sums.require_weight(weighted)
         return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}
-
-    def _predict_source(self, predicted: Predicted, source: Loader, batch_size: int) -> None:
-        """Predict the samples of a loader in their own order, for the metrics that need predictions."""
-        if self._metrics.functions:
-            for arrays in source.fields_in_order(batch_size):
-                places = source.names or (*self.names, WEIGHT)[: len(arrays)]
-                named = dict(zip(places, arrays, strict=True))
-                predicted.add([named[name] for name in self.names])
 
     @property
     def fitting(self) -> bool:

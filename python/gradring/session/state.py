@@ -238,7 +238,8 @@ class SessionState(BaseSession):
     @property
     def sums(self) -> EpochSums:
         """Sums over the training batches since they were last set."""
-        return tuple(self._native.sums)
+        sums: EpochSums = self._native.sums
+        return sums
 
     @sums.setter
     def sums(self, sums: EpochSums) -> None:
