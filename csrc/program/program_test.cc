@@ -53,7 +53,7 @@ TEST_CASE("a program that would leave its memory is refused, and the error names
               reshape(argument(p, 0, "x"), {5, 3});
               reshape(argument(p, 0, "y"), {5, 2});
             }),
-            "instruction 0: [linear] x ends at byte 60, its buffer at 48"));
+            "[linear] x ends at byte 60, its buffer at 48 (instruction 0"));
   CHECK(has(error_of([](Program& p) { reshape(argument(p, 0, "x"), {4, -1}); }), "[linear] x has the shape (4, -1)"));
   CHECK(has(error_of([](Program& p) { reshape(argument(p, 0, "x"), {INT64_MAX, INT64_MAX}); }), "[linear] x"));
   CHECK(has(error_of([](Program& p) { reshape(argument(p, 0, "x"), {4, 2}); }), "x is (4, 2)"));
