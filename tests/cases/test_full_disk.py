@@ -209,6 +209,26 @@ def test_the_command_saves_elsewhere_if_the_disk_is_full_by_then(disk, tmp_path,
     assert os.listdir(tmp_path / "out") == []
 
 
+def test_an_interrupted_training_says_where_to_resume(disk, tmp_path, capsys, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setattr(train.tempfile, "mkdtemp", lambda prefix: str(other))
+    real = gr.Trainer.save
+
+    def save(self, path, **options):
+        disk.room = 0 if "probe" not in str(path) and "other" not in str(path) else None
+        real(self, path, **options)
+
+    def fit(self, *given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gr.Trainer, "save", save)
+    monkeypatch.setattr(gr.Trainer, "fit", fit)
+    assert main(["train", "digits", "--epochs", "1", "--out", str(tmp_path / "out")]) == 130
+    said = capsys.readouterr().err
+    assert f"once it is moved to {tmp_path / 'out' / 'digits.safetensors'}" in said and str(other) in said
+
+
 LIMITED = """
 import resource, sys
 import numpy as np

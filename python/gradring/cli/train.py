@@ -118,10 +118,8 @@ def run(options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt as error:
         written = _saved(trainer, job, path)
-        say(
-            f"interrupted after {trainer.step_count} steps; {written} has them, and --resume continues from it",
-            sys.stderr,
-        )
+        then = "--resume continues from it" + ("" if written == path else f" once it is moved to {path}")
+        say(f"interrupted after {trainer.step_count} steps; {written} has them, and {then}", sys.stderr)
         return 128 + int(getattr(error, "number", 2))
     written = _saved(trainer, job, path)
     if written != path:
