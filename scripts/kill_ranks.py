@@ -23,10 +23,12 @@ TRAINING = Path(__file__).resolve().parent.parent / "tests" / "faults" / "traini
 STEPS = 14  # in which step of its generation a rank dies inside the update: after some epochs of three steps
 
 
-def started(folder: Path, epochs: int, restarts: int, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """A training of two ranks."""
+def started(
+    folder: Path, epochs: int, pause: int, restarts: int, environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    """A training of two ranks, which sleep for ``pause`` milliseconds after each epoch."""
     command = [sys.executable, "-m", "gradring", "run", "-n", "2", "--bind", "none", "--max-restarts", str(restarts)]
-    command += [str(TRAINING), str(folder / "state.safetensors"), str(epochs)]
+    command += [str(TRAINING), str(folder / "state.safetensors"), str(epochs), str(pause)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
@@ -35,7 +37,8 @@ def started(folder: Path, epochs: int, restarts: int, environment: dict[str, str
 def ranks_of(launcher: int) -> list[int]:
     """The processes of the ranks."""
     try:
-        return [int(pid) for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        return [int(pid) for pid in children if str(TRAINING).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
     except OSError:
         return []
 
@@ -64,23 +67,26 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "alone").mkdir()
-            epochs = 3 * each
-            _, wanted = ended(started(folder / "alone", epochs, 0, {}))
+            # A rank that dies in step 14 leaves four whole epochs behind.
+            epochs, pause = (4 * each + 1, 0) if given.library is not None else (50 * each, 50)
+            _, wanted = ended(started(folder / "alone", epochs, 0, 0, {}))
             environment = {}
             if given.library is not None:
                 place = f"after settle,1,{STEPS},{int(signal.SIGKILL)}"
                 environment = {"LD_LIBRARY_PATH": str(given.library.resolve()), "GRADRING_FAILPOINT": place}
-            job = started(folder, epochs, 10 * each, environment)
+            job = started(folder, epochs, pause, 10 * each, environment)
             killed = 0
             while given.library is None and killed < each and job.poll() is None:
-                time.sleep(chance.uniform(0.2, 2.0))
+                time.sleep(chance.uniform(0.5, 4.0))
                 if ranks := ranks_of(job.pid):
                     os.kill(chance.choice(ranks), signal.SIGKILL)
                     killed += 1
             generation, digest = ended(job)
         if digest != wanted:
             raise SystemExit(f"training {number}: the parameters differ after {generation} restarts (seed {given.seed})")
-        done += max(generation, 1)
+        if not generation:
+            raise SystemExit(f"training {number}: it ended before a rank was killed")
+        done += generation
         print(f"training {number}: {generation} restarts, the parameters of an undisturbed run ({done} kills)", flush=True)
 
 

@@ -79,6 +79,10 @@ class Trainer(Settled):
     new parameters. You may assign another optimizer to ``trainer.optimizer`` at any time; the next step uses it. One of the
     same kind (such as AdamW after Adam) continues with the old one's state; another kind begins without state.
 
+    With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer and
+    call the same methods, and each gives its own batches. The initial parameters of rank 0 count. Whatever stops one rank stops all
+    after the same update; the others raise ``PeerStopped``, ``PeerDied`` or ``PeerStalled``, which name it.
+
     ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: training does not change
     these parameters, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their
     layers still behave as in training: dropout is drawn, and running moments move. Each pattern must match a parameter. To

@@ -2,6 +2,9 @@
 are torn."""
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +99,21 @@ def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, l
     monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,2,{int(signal.SIGSTOP)}")
     found = survivors_error(training.stopped_at_a_failpoint, 4.0, 1.0)
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"] and found["unchanged"], found
+
+
+def kill_ranks(*options):
+    """What scripts/kill_ranks.py says at its end: it has compared the parameters with those of an undisturbed run."""
+    script = Path(__file__).parents[2] / "scripts" / "kill_ranks.py"
+    command = [sys.executable, str(script), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_sample_of_random_kills_ends_with_the_undisturbed_parameters():
+    assert "(2 kills)" in kill_ranks("--kills", 2, "--each", 2)
+
+
+@needs_failpoints
+def test_a_sample_of_kills_within_updates_ends_with_the_undisturbed_parameters(library):  # noqa: F811
+    assert "3 restarts" in kill_ranks("--kills", 3, "--each", 3, "--library", library.parent)

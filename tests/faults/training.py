@@ -212,7 +212,7 @@ def steps(count):
     return found
 
 
-def restarted(path, epochs=8, kills=True):
+def restarted(path, epochs=8, milliseconds=0, kills=True):
     """A fit that is killed in its first generation, if ``kills``, and goes on from its checkpoint in the next."""
     comm = gr.comm.init(timeout=60)
     trainer = trainer_of(comm)
@@ -220,6 +220,7 @@ def restarted(path, epochs=8, kills=True):
 
     class Dies(gr.callbacks.Callback):
         def on_epoch_end(self, run):
+            time.sleep(milliseconds / 1000)
             if run.epoch == 3 and comm.generation == 0 and comm.rank == 1 and kills:
                 os.kill(os.getpid(), signal.SIGKILL)
 
