@@ -45,7 +45,11 @@ def ranks_of(launcher: int) -> list[int]:
 
 def ended(job: subprocess.Popen[str]) -> tuple[int, str]:
     """The generation in which a training has ended, and the digest of its parameters."""
-    out, errors = job.communicate(timeout=600)
+    try:
+        out, errors = job.communicate(timeout=600)
+    except BaseException:
+        job.kill()
+        raise
     if job.returncode:
         raise SystemExit(f"the training ended with {job.returncode}:\n{errors}")
     generation, digest = out.split()

@@ -103,6 +103,9 @@ class PeerStopped(GradringError):
     """Another rank of a training has stopped, by an exception or an interrupt of its own. ``rank`` is that rank. The
     parameters are those of the last whole step, on all ranks."""
 
+    interrupted: bool = False
+    """Whether a signal has stopped that rank."""
+
     def __init__(self, message: str = "", *, rank: int = -1) -> None:
         super().__init__(message)
         self.rank = rank

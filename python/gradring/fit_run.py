@@ -60,6 +60,7 @@ class FitRun:
     def __init__(self, state: TrainingState, gate: Gate, clock: Clock, listeners: list[Callback]) -> None:
         self._state, self._session, self._gate, self._clock = state, state.session, gate, clock
         self._listeners = listeners
+        self.saves = False  # a signal to any rank ends the run, and what it has is saved
         self._run: Run
         self._source: Any = None
         self._check: Any = None
@@ -109,10 +110,13 @@ class FitRun:
             run.ended = "complete"
         except BaseException as error:
             run.ended = type(error).__name__
+            waited = session.pending
             session.leave(error)
+            if session.peers is not None and waited and not session.pending and state.place[0]:
+                state.place = state.place[0] - waited, session.measured()  # the batches of a group that was dropped
             saving = [one for one in listeners if isinstance(one, Checkpoint) and one.monitor is None]
             try:
-                if isinstance(error, signals.Ended):
+                if isinstance(error, signals.Ended) or (self.saves and getattr(error, "interrupted", False)):
                     _tell(error, _each(saving, lambda listener: listener.save(run)))
             finally:  # a second signal may interrupt the save
                 self._end(error)

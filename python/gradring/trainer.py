@@ -79,9 +79,9 @@ class Trainer(Settled):
     new parameters. You may assign another optimizer to ``trainer.optimizer`` at any time; the next step uses it. One of the
     same kind (such as AdamW after Adam) continues with the old one's state; another kind begins without state.
 
-    With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer and
-    call the same methods, and each gives its own batches. The initial parameters of rank 0 count. Whatever stops one rank stops all
-    after the same update; the others raise ``PeerStopped``, ``PeerDied`` or ``PeerStalled``, which name it.
+    With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer
+    and call the same methods, and each gives its own batches. The initial parameters of rank 0 count. Whatever stops one rank
+    stops all after the same update; the others raise ``PeerStopped``, ``PeerDied`` or ``PeerStalled``, which name it.
 
     ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: training does not change
     these parameters, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their
@@ -188,8 +188,8 @@ class Trainer(Settled):
             )
             self._session, self.step = native, native.step
         common = options.seed
-        if self._session.peers is not None and isinstance(self._session, Session):
-            common = self._session.seed  # that of rank 0
+        if self._session.peers is not None:
+            common = getattr(self._session, "seed", common)  # that of rank 0
         self._state = TrainingState(self._session, optimizer, common)
         self._lock = threading.RLock()
         self._gate, self._clock = Gate(), Clock()
@@ -272,6 +272,12 @@ class Trainer(Settled):
         if not isinstance(self._session, Session):
             raise TypeError("[Trainer.session] a trainer with a step of your own has no session of a model")
         return self._session
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes files: of several ranks, rank 0 does for all."""
+        peers = self._session.peers
+        return peers is None or peers.rank == 0 or peers.apart
 
     @property
     def step_count(self) -> int:
@@ -373,18 +379,19 @@ class Trainer(Settled):
         """
         if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
             raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
-        epochs = whole("Trainer.fit", "epochs", epochs, 0)
-        limit = steps_per_epoch
-        limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
-        choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
-        listeners = listeners_of(callbacks, verbose)
-        if isinstance(validate, float):
-            raise TypeError(
-                "[Trainer.fit] validate is a share: split the data first, train, test = "
-                "gr.Loader(data, batch_size).split(0.8), and give validate=test"
-            )
-        if resume is not None and not isinstance(resume, (str, os.PathLike)):
-            raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
+        with self._told():
+            epochs = whole("Trainer.fit", "epochs", epochs, 0)
+            limit = steps_per_epoch
+            limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
+            choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
+            listeners = listeners_of(callbacks, verbose)
+            if isinstance(validate, float):
+                raise TypeError(
+                    "[Trainer.fit] validate is a share: split the data first, train, test = "
+                    "gr.Loader(data, batch_size).split(0.8), and give validate=test"
+                )
+            if resume is not None and not isinstance(resume, (str, os.PathLike)):
+                raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
         if isinstance(resume, str) and resume == "auto":
             resume = newest_checkpoint(listeners)
             if self._session.peers is not None:  # one answer for all ranks
@@ -392,23 +399,25 @@ class Trainer(Settled):
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             if resume is not None:
                 self._resume(resume, listeners)
-            size = 64 if batch_size is None else batch_size
-            source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
-            if source is data and batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
-                raise ValueError(
-                    f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already "
-                    f"({type(data).__name__}): leave batch_size out, or give it to the loader"
-                )
-            check = None
-            if validate is not None:
-                check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
-                self._session.require_fit(check)
+            with self._told():
+                size = 64 if batch_size is None else batch_size
+                source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
+                if source is data and batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
+                    raise ValueError(
+                        f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already "
+                        f"({type(data).__name__}): leave batch_size out, or give it to the loader"
+                    )
+                check = None
+                if validate is not None:
+                    check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
+                    self._session.require_fit(check)
             if resume is None:
                 state = self._state
                 state.place, state.history, state.callback_states = (0, None), History(), {}
             if self._session.peers is not None and self._session.peers.rank > 0:
                 listeners = [listener for listener in listeners if not isinstance(listener, WRITERS)]
             run = FitRun(self._state, self._gate, self._clock, listeners)
+            run.saves = on_signal == "save"
             run.run(self, source, check, epochs, limit=limit, resumed=resume)
             return self._state.history
 
@@ -428,7 +437,8 @@ class Trainer(Settled):
         if more:
             raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
         with self._gate.writing():  # exclude other threads: it uses the session that trains
-            source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
+            with self._told():
+                source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
 
     def predict(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
@@ -498,6 +508,16 @@ class Trainer(Settled):
         )
 
     # Internal
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Within the block, an error of this rank alone ends the other ranks' wait for it."""
+        peers = self._session.peers
+        if peers is None:
+            yield
+            return
+        with peers.told(self._session.leave):
+            yield
 
     def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:
         """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks."""

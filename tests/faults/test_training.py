@@ -57,6 +57,14 @@ def test_a_restart_ends_with_the_bits_of_an_undisturbed_run(tmp_path):
     assert [words[0][0], words[1][0]] == ["0", "1"] and words[0][1] == words[1][1]
 
 
+@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)], ids=str)
+def test_a_signal_to_any_rank_ends_all_after_one_update_which_is_saved(ranks, tmp_path):
+    path = str(tmp_path / "signal.safetensors")
+    first, second = gr.comm.spawn(training.signalled, 2, path, ranks, pin=False)
+    assert {first[0], second[0]} <= {"Ended", "PeerStopped"} and "Ended" in (first[0], second[0])
+    assert first[1:] == second[1:] and first[1] == first[2] > 0
+
+
 PLACES = {  # where rank 1 dies in its third step, and whether that step counts for the survivor; None: it is torn
     "before publish": False,
     "before settle": None,

@@ -200,6 +200,29 @@ def stopped_for_a_while():
     return found
 
 
+def signalled(path, ranks):
+    """A fit in which these ranks get SIGTERM; how each ends, and the step of the file that was saved."""
+    comm = gr.comm.init(timeout=60)
+    trainer = trainer_of(comm)
+    x, y = data(0)
+
+    class Signals(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 2 and comm.rank in ranks:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    saves = gr.callbacks.Checkpoint(path, every=1000)
+    ended = ""
+    try:
+        trainer.fit((x, y), epochs=100000, batch_size=2, callbacks=[Signals(), saves], verbose=0, on_signal="save")
+    except BaseException as error:
+        ended = type(error).__name__
+    count = trainer.step_count
+    comm.barrier()
+    trainer.load(path)
+    return ended, count, trainer.step_count
+
+
 def steps(count):
     """The digest after so many steps, and the memory that this rank has in common with others."""
     comm = gr.comm.init(timeout=60)

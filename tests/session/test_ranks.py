@@ -457,3 +457,59 @@ def test_a_run_is_resumed_by_another_number_of_ranks(first, then, tmp_path):
     run(first, 2)
     found, count = run(then, 4, path)
     assert count == steps and difference(found, whole) < 1e-11
+
+
+def test_only_rank_0_removes_checkpoints(tmp_path):
+    def body(comm):
+        trainer = trainer_of(comm)
+        folder = tmp_path / f"{comm.rank}"
+        folder.mkdir()
+        for epoch in range(5):
+            (folder / f"at-{epoch}.safetensors").touch()  # files that stand for those of rank 0
+        saves = gr.callbacks.Checkpoint(str(folder / "at-{epoch}.safetensors"), keep=1)
+        trainer.fit((X, Y), epochs=4, batch_size=16, callbacks=[saves], verbose=0)
+        comm.barrier()
+        return sorted(path.name for path in folder.iterdir())
+
+    first, second = on_ranks(2, body)
+    assert first == ["at-0.safetensors", "at-4.safetensors"]
+    assert second == [f"at-{epoch}.safetensors" for epoch in range(5)]
+
+
+@pytest.mark.parametrize(
+    "one, other, named",
+    [
+        ({"loss": gr.losses.CrossEntropy()}, {"loss": gr.losses.CrossEntropy(label_smoothing=0.1)}, "loss is"),
+        ({}, {"class_weight": {0: 2.0}}, "class_weight is"),
+        ({"dropout": 0.1}, {"dropout": 0.2}, "the model is"),
+    ],
+    ids=["smoothing", "class weights", "dropout"],
+)
+def test_differences_that_shapes_do_not_show_are_named(one, other, named):
+    def body(comm):
+        return saw(lambda: trainer_of(comm, **(one if comm.rank == 0 else other)))
+
+    for error in on_ranks(2, body):
+        assert isinstance(error, ValueError) and named in str(error)
+
+
+def test_schedules_that_are_functions_are_no_difference():
+    def body(comm):
+        trainer = trainer_of(comm, optimizer=gr.optim.SGD(lambda step: 0.1 / (1 + step)))
+        return trainer.step(X[:4], Y[:4])
+
+    first, second = on_ranks(2, body)
+    assert first == second
+
+
+def test_an_error_before_the_epochs_of_a_fit_is_told():
+    def body(comm):
+        trainer = trainer_of(comm)
+        data = (X, Y) if comm.rank == 0 else (X, Y[:7])
+        error = saw(lambda: trainer.fit(data, verbose=0))
+        found = saw(lambda: trainer.evaluate(data))
+        return error, found, trainer.step(X[:4], Y[:4])
+
+    (first, also, loss), (second, too, own) = on_ranks(2, body)
+    assert isinstance(first, gr.errors.PeerStopped) and isinstance(also, gr.errors.PeerStopped)
+    assert isinstance(second, ValueError) and isinstance(too, ValueError) and loss == own

@@ -107,8 +107,10 @@ class Checkpoint(Callback):
             raise
         self._at, self._failed = (run.trainer.epoch, run.trainer.step_count), None
         while self.keep is not None and len(self.saved) > self.keep:
-            with suppress(FileNotFoundError):
-                os.unlink(self.saved.popleft())
+            old = self.saved.popleft()
+            if run.trainer.writes:
+                with suppress(FileNotFoundError):
+                    os.unlink(old)
 
     def newest(self) -> str | None:
         """The newest file whose name fits the path, if there is one."""

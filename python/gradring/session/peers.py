@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, TypeVar, cast
 
@@ -138,14 +139,20 @@ class Peers:
             )
 
     def _settle(self, result: Mapping[str, Any]) -> None:
+        self._raise_interrupt()
         self._require_met()
         if result["fault"]:
             self.agreed = True
             culprit = self.native.culprit
             if culprit >= 0 and culprit != self.rank and not self.native.reason_of(self.rank):
                 raise self._fault_of(culprit)
+
+    def _raise_interrupt(self) -> None:
+        """Raise the exception of a signal that came in the meeting. It comes before the news that another rank has stopped,
+        perhaps by the same signal."""
         interrupt = self.native.interrupt()
         if interrupt is not None:
+            self.agreed = self.native.outcome not in ("met", "ended")
             raise interrupt
 
     def _fault_of(self, rank: int) -> Exception:
@@ -164,10 +171,13 @@ class Peers:
         self.agreed = True
         rank = self.native.culprit
         if outcome == "stopped":
-            why = _STOPS.get(self.native.reason_of(rank), "an error there")
-            raise PeerStopped(
+            reason = self.native.reason_of(rank)
+            why = _STOPS.get(reason, "an error there")
+            error = PeerStopped(
                 f"[Trainer] rank {rank} has stopped, after {why}; all ranks stop after the same update", rank=rank
             )
+            error.interrupted = reason == INTERRUPTED
+            raise error
         if outcome == "different":
             own, other = (_NAMES.get(self.native.purpose_of(one), "meets") for one in (self.rank, rank))
             if rank == self.rank:
@@ -184,10 +194,8 @@ class Peers:
         """Meet outside of a step. For each rank: ``loss_sum``, ``loss_weight``, ``correct``, ``rows`` and ``reason``."""
         self.agreed = False
         met: tuple[tuple[float, float, int, int, int], ...] = self.native.meet(int(purpose), **brought)
+        self._raise_interrupt()
         self._require_met()
-        interrupt = self.native.interrupt()
-        if interrupt is not None:
-            raise interrupt
         return met
 
     def who(self, purpose: Purpose, mine: bool) -> int | None:
@@ -232,6 +240,16 @@ class Peers:
         failed: bool = self.native.withdrawn
         return failed
 
+    @contextmanager
+    def told(self, leave: Callable[[BaseException], None]) -> Iterator[None]:
+        """Within the block, an exception of this rank alone is told to the others, which do not wait for it then."""
+        self.agreed = False
+        try:
+            yield
+        except BaseException as error:
+            leave(error)
+            raise
+
     def first(self, text: str) -> str:
         """What rank 0 gives."""
         return self._texts(text)[0]
@@ -248,6 +266,9 @@ class Peers:
                     result = call() if turn else others()
             except Exception as error:
                 failed = error
+            except BaseException as error:
+                self.stop(error)
+                raise
             finally:
                 self.writing = False
             for rank, (*_, reason) in enumerate(self.meet(purpose, reason=int(failed is not None))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,24 +10,31 @@ from gradring import losses
 from gradring.errors import NotBuilt
 from gradring.nn.function import Function
 from gradring.nn.layer import Layer
-from gradring.nn.store import Store
 from gradring.optim import Optimizer
 from gradring.options import Options
 
-__all__ = ["facts_of", "require_asynchronous", "require_replicable"]
+__all__ = ["facts_of", "require_asynchronous", "require_replicable", "text_of"]
+
+
+def text_of(thing: object) -> str:
+    """The text of an object, without addresses in memory, which differ between processes."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
 
 
 def facts_of(
-    store: Store, loss: losses.Loss, optimizer: Any, frozen: Sequence[str], options: Options
+    model: Layer, loss: losses.Loss, optimizer: Any, frozen: Sequence[str], options: Options, class_weight: Any
 ) -> dict[str, Any]:
     """The facts that must be equal on all ranks that train together, by the name that an error gives them."""
+    store = model.store
     parameters = {f"parameter {name!r}": f"{shape} of {store.dtype}" for name, shape in store.shapes.items()}
     buffers = {f"buffer {name!r}": f"{array.shape}" for name, array in store.buffers.items()}
     return {
         **parameters,
         **buffers,
-        "loss": loss.kind,
-        "optimizer": repr(optimizer),
+        "the model": text_of(model),
+        "loss": text_of(loss),
+        "class_weight": text_of(class_weight),
+        "optimizer": text_of(optimizer),
         "frozen": list(frozen),
         "accumulate": options.accumulate,
         "clip_norm": options.clip_norm,

@@ -125,7 +125,7 @@ class SessionState(BaseSession):
         self.peers, seed, own = None, options.seed, 0
         if comm is not None and comm.size > 1:
             self.peers, self.replicas, own = Peers(comm), comm.size, comm.rank
-            seed = self.peers.agree(facts_of(store, self.loss, optimizer, self.frozen, options))["seed"]
+            seed = self.peers.agree(facts_of(model, self.loss, optimizer, self.frozen, options, class_weight))["seed"]
         if self.replicas > 1 or self.workers:
             require_replicable(model, self.loss, threads=self.peers is None)
         memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, self.replicas))

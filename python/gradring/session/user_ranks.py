@@ -8,9 +8,12 @@ gives every rank the same bits, so all ranks keep the same parameters.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from gradring.options import Options
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.data import batches_of
 from gradring.session.peers import Peers, Purpose
+from gradring.session.replicable import text_of
 from gradring.session.user import StepResult, UserFunction, UserSession
 
 __all__ = ["UserSessionOfRanks"]
@@ -50,16 +54,18 @@ class UserSessionOfRanks(UserSession):
     ) -> None:
         super().__init__(function, params, optimizer=optimizer, options=options, frozen=frozen)
         self.peers = Peers(comm)
-        self.peers.agree(
+        first = self.peers.agree(
             {
                 **{f"params[{name!r}]": f"{array.shape} of {array.dtype}" for name, array in self.params.items()},
-                "optimizer": repr(optimizer),
+                "optimizer": text_of(optimizer),
                 "frozen": list(self.frozen),
                 "accumulate": options.accumulate,
                 "clip_norm": options.clip_norm,
                 "nonfinite": options.nonfinite,
+                "seed": options.seed,
             }
         )
+        self.seed: int = first["seed"]  # of the order of arrays, of which each rank has its share
         for array in self.params.values():
             self.peers.comm.broadcast(array, root=0)
         self._planes = _planes(self.peers.comm, self._trained)
@@ -96,22 +102,22 @@ class UserSessionOfRanks(UserSession):
     def step(self, batch: Any) -> float:
         """Run this rank's part of one batch. Returns the mean loss over all ranks."""
         began = time.perf_counter()
-        self.peers.agreed = False
-        try:
+        with self.peers.told(self.leave):
             result = self._evaluate(batch)
             if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
                 raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
-        except BaseException as error:
-            self.leave(error)
-            raise
-        self._seconds["compute"] += time.perf_counter() - began
-        loss = self._together(result)
-        assert loss is not None  # this rank has not ended
-        return loss
+            self._seconds["compute"] += time.perf_counter() - began
+            loss = self._together(result)
+            assert loss is not None  # this rank has not ended
+            return loss
 
     def _together(self, result: StepResult | None) -> float | None:
         """A batch of which this rank has computed ``result``, or of which it has nothing. Returns the mean loss, or None if no
-        rank had any batch left."""
+        rank had any batch left. A signal waits until the update is done, so that all ranks stop after the same one."""
+        with _deferred_signals():
+            return self._meet(result)
+
+    def _meet(self, result: StepResult | None) -> float | None:
         began = time.perf_counter()
         weight = 0.0 if result is None else result.samples
         loss = 0.0 if result is None else result.loss * result.samples
@@ -180,6 +186,8 @@ class UserSessionOfRanks(UserSession):
     def waiting(self) -> tuple[float, dict[str, Array]]:
         if not self._pending:
             return 0.0, {}
+        if self.fitting:
+            self.peers.require_rest(self._pending)
         return self._group, self._gradients
 
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
@@ -203,6 +211,7 @@ class UserSessionOfRanks(UserSession):
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         loss = weight = 0.0
+        self.peers.agreed = False
         try:
             for batch in batches_of(source):
                 result = self._evaluate(batch)
@@ -212,6 +221,32 @@ class UserSessionOfRanks(UserSession):
             raise
         sums = self.peers.add({"loss_sum": loss, "loss_weight": weight})
         return {"loss": sums["loss_sum"] / sums["loss_weight"] if sums["loss_weight"] else math.nan}
+
+
+@contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Signals that come during the block are handled after it; a second one is handled at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    known = {number: handler for number, handler in before.items() if callable(handler)}
+    came: list[tuple[int, FrameType | None]] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+        if len(came) > 1:
+            known[signal.Signals(number)](number, frame)
+
+    for number in known:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
+    if len(came) == 1:
+        known[signal.Signals(came[0][0])](*came[0])
 
 
 def _planes(comm: Any, trained: Mapping[str, Array]) -> list[tuple[list[str], Array]]:
