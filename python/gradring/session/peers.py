@@ -235,6 +235,20 @@ class Peers:
             )
 
     @property
+    def torn(self) -> bool:
+        """Whether some ranks have applied an update and others have not."""
+        torn: bool = self.native.torn
+        return torn
+
+    def mend(self) -> None:
+        """All parameters and the optimizer's state were replaced. All ranks call it."""
+        self.native.mend()
+
+    def meeting(self, rank: int) -> Any:
+        """The native meeting of this rank, for its programs; ``rank`` is this rank."""
+        return self.native.meeting()
+
+    @property
     def apart(self) -> bool:
         """Whether a peer has failed, so that this rank has the parameters for itself."""
         failed: bool = self.native.withdrawn

@@ -284,7 +284,7 @@ class SessionState(BaseSession):
 
     @property
     def _meetings(self) -> Any:
-        return self._programs.replicas if self.peers is None else self.peers.native
+        return self._programs.replicas if self.peers is None else self.peers
 
     def loaded(self) -> None:
         self.model.store.whole.trained = False
@@ -492,7 +492,7 @@ class SessionState(BaseSession):
         """The graph of a replica's step on this number of its own rows; with -1, it only takes part in the update."""
         return data_parallel(
             self._graph("train", self._inputs(max(rows, 1)), weighted),
-            self._ranks(replica),
+            Ranks(replica, self.replicas, self._meetings.meeting(replica)),
             check_finite=self._check_finite,
             accumulate=self.accumulate > 1,
             summed=getattr(self.loss, "reduction", "mean") == "sum",
@@ -512,9 +512,6 @@ class SessionState(BaseSession):
                 "or 'hogwild'"
             )
         return dict(self._programs.replicas.counts())
-    def _ranks(self, replica: int) -> Ranks:
-        meeting = self._programs.replicas.meeting(replica) if self.peers is None else self.peers.native.meeting()
-        return Ranks(replica, self.replicas, meeting)
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
