@@ -99,6 +99,7 @@ if [ "$cuda" != SOFTWARE ]; then
   checks=(memcheck racecheck)
   [ "$mode" = full ] && checks+=(initcheck synccheck)
   for check in "${checks[@]}"; do
+    command -v compute-sanitizer >/dev/null || { left_out "$check" "there is no compute-sanitizer here"; continue; }
     part "$check" 90 env GRADRING_CUDA_SHAPES=1 compute-sanitizer --tool "$check" --error-exitcode 9 "$tests"
   done
 fi

@@ -97,17 +97,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
     except OSError as error:
         why = full_disk(error)
         if not why or error.strerror is None:  # the latter has a text of this package
             raise
         kept = "the file that was there is unchanged" if os.path.exists(target) else "nothing was written"
         raise _numbered(OSError, f"[save] {os.fspath(path)} was not written: {why}; {kept}", error.errno) from error
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        text = (
+            f"[save] {os.fspath(path)} is written, but its folder cannot be flushed to the disk ({error.strerror or error}): "
+            "after a power failure the folder may name the older file again"
+        )
+        raise _numbered(OSError, text, error.errno) from error
+    finally:
+        os.close(handle)
 
 
 def as_path(where: str, path: Any) -> str:

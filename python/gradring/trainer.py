@@ -402,7 +402,7 @@ class Trainer(Settled):
             with self._told():
                 size = 64 if batch_size is None else batch_size
                 source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
-                if source is data and batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
+                if batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
                     raise ValueError(
                         f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already "
                         f"({type(data).__name__}): leave batch_size out, or give it to the loader"

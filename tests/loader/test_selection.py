@@ -401,6 +401,13 @@ def test_threads_share_the_generators_and_cannot_seed_them():
 # Batches of all ranks
 
 
+def test_parts_of_a_loader_with_a_global_batch_share_it_too():
+    loader = gr.Loader((X, Y), global_batch=12)
+    for part in (*loader.split(0.5), *loader.folds(2)[0]):
+        assert part.batch_size == 12
+        assert [part.for_rank(rank, 3).batch_size for rank in range(3)] == [4, 4, 4]
+
+
 def test_a_global_batch_is_shared_by_the_ranks():
     made = [gr.Loader((X, Y), global_batch=12, rank=rank, world_size=3) for rank in range(3)]
     assert {one.batch_size for one in made} == {4}

@@ -220,6 +220,7 @@ TEST_CASE("a failure to end a registration is no error of the owner") {
     PinnedRanges ranges(pinner);
     REQUIRE(ranges.add(arena.data(), 4096).ok());
   }
+  CHECK(software::calls().at("cudaHostUnregister") == 1);
   CHECK(cudaGetLastError() == cudaSuccess);
   software::restart({});
 }

@@ -156,7 +156,11 @@ def _saved(trainer: gr.Trainer, job: Task, path: Path) -> Path:
         if not full_disk(error):
             raise
         other = Path(tempfile.mkdtemp(prefix="gradring-")) / path.name
-        trainer.save(other, notes=job.notes())
+        try:
+            trainer.save(other, notes=job.notes())
+        except BaseException:
+            other.parent.rmdir()
+            raise
         say(f"gradring: error: {error}; the model is in {other} instead: move it here when there is room", sys.stderr)
         return other
 

@@ -345,13 +345,15 @@ class Loader(Settled):
         """A loader of this rank's share. One that was made with a rank, or has ranks already, stays as it is."""
         if self._options["rank"] is not None:
             return self
-        options: dict[str, Any] = {**self._options, "rank": rank, "world_size": world_size}
-        size, whole = (None, self.batch_size) if self._whole else (self.batch_size, None)
-        return Loader(self._shared, size, global_batch=whole, indices=self._selections or None, **options)
+        return self._again(self._selections or None, rank=rank, world_size=world_size)
 
     def _part(self, part: Selection) -> Loader:
-        options: dict[str, Any] = self._options
-        return Loader(self._shared, self.batch_size, indices=(*self._selections, part), **options)
+        return self._again((*self._selections, part))
+
+    def _again(self, indices: tuple[Selection, ...] | None, **changed: Any) -> Loader:
+        """A loader of the same data with this one's options but those that change."""
+        size, whole = (None, self.batch_size) if self._whole else (self.batch_size, None)
+        return Loader(self._shared, size, global_batch=whole, indices=indices, **{**self._options, **changed})
 
     def _maker_for(self, dtypes: tuple[str, ...] | None) -> PipelineMaker:
         """The maker of pipelines whose batches are as the user gets them, or cast to these dtypes."""
