@@ -24,7 +24,7 @@ OPS_WITHOUT_KERNELS = {
     "sum_planes_in_place",
     "prove_sums",
 }
-OPS_WITHOUT_KERNELS |= {"meet_squares", "end_update", "clear_plane"}
+OPS_WITHOUT_KERNELS |= {"meet_squares", "end_update", "clear_plane", "begin_part", "keep_losses", "merge_moments"}
 OPS_WITHOUT_KERNELS |= {"read_shared", "read_shared_rows", "take_shared", "give_shared", "push_sgd", "push_sgd_rows"}
 
 

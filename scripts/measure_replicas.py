@@ -1,9 +1,10 @@
-"""Print what a training step takes on one replica of several threads, and on as many replicas of one thread each.
+"""Print what a training step takes on one replica of several threads, on as many replicas of one thread each, and on these
+with shards.
 
 Two networks: 784-1024-1024-10 with 256 rows per batch, and 784-128-10 with 128 rows, with AdamW in float32. The ways take
 turns, and the time of each is the median over the rounds. The parts of a step are what ``timings()`` says of them.
 
-python scripts/measure_replicas.py [--ranks 2] [--rounds 9]
+python scripts/measure_replicas.py [--ranks 2] [--shards 8] [--rounds 9]
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ WARM_UP = 3  # rounds in which programs are planned, and the number of lanes is 
 class Way:
     """A trainer and its data, and the time that its steps have taken."""
 
-    def __init__(self, sizes: tuple[int, ...], rows: int, steps: int, *, replicas: int, threads: int) -> None:
+    def __init__(
+        self, sizes: tuple[int, ...], rows: int, steps: int, *, shards: int | None = None, **ranks: int
+    ) -> None:
         rng = np.random.default_rng(0)
         self.x = rng.standard_normal((rows * steps, sizes[0])).astype(np.float32)
         self.y = rng.integers(0, sizes[-1], rows * steps)
@@ -32,7 +35,7 @@ class Way:
         for before, after in itertools.pairwise(sizes):
             layers += [gr.nn.Linear(before, after), gr.nn.ReLU()]
         model = gr.nn.Sequential(*layers[:-1]).init(0)
-        self.trainer = gr.Trainer(model, optimizer=gr.optim.AdamW(1e-4), replicas=replicas, threads=threads)
+        self.trainer = gr.Trainer(model, optimizer=gr.optim.AdamW(1e-4), shards=shards, **ranks)
         self.rows, self.steps, self.times = rows, steps, list[float]()
 
     def run(self) -> None:
@@ -50,12 +53,16 @@ class Way:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2, help="how many replicas, and how many threads beside")
+    parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
     for sizes, rows, steps in NETWORKS:
         ways = {
             f"1 replica of {given.ranks} threads": Way(sizes, rows, steps, replicas=1, threads=given.ranks),
             f"{given.ranks} replicas of 1 thread": Way(sizes, rows, steps, replicas=given.ranks, threads=given.ranks),
+            f"{given.ranks} replicas, {given.shards} shards": Way(
+                sizes, rows, steps, shards=given.shards, replicas=given.ranks, threads=given.ranks
+            ),
         }
         for _ in range(WARM_UP + given.rounds):
             for way in ways.values():

@@ -153,7 +153,7 @@ void bind_loader(py::module_& m) {
 
   m.def(
       "batches_in_epoch",
-      [](int64_t samples, int64_t batch_size, int64_t rank, int64_t world_size, bool drop_last, bool pad) {
+      [](int64_t samples, int64_t batch_size, int64_t rank, int64_t world_size, bool drop_last, bool pad, bool blocks) {
         OrderOptions order;
         order.samples = samples;
         order.batch_size = batch_size;
@@ -161,11 +161,12 @@ void bind_loader(py::module_& m) {
         order.world_size = world_size;
         order.drop_last = drop_last;
         order.pad = pad;
+        order.blocks = blocks;
         throw_if(Order::check(order));
         return Order(order).batches();
       },
       py::arg("samples"), py::arg("batch_size"), py::arg("rank"), py::arg("world_size"), py::arg("drop_last"),
-      py::arg("pad"), "Return the number of batches that this rank gets in an epoch.");
+      py::arg("pad"), py::arg("blocks") = false, "Return the number of batches that this rank gets in an epoch.");
 
   m.def(
       "exit_with",
@@ -218,7 +219,8 @@ void bind_loader(py::module_& m) {
       .def(
           "start",
           [](LoaderPipeline& self, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,
-             int64_t world_size, int64_t start, bool shuffle, bool drop_last, bool pad, bool skip, double seconds) {
+             int64_t world_size, int64_t start, bool shuffle, bool drop_last, bool pad, bool skip, double seconds,
+             bool blocks) {
             OrderOptions order;
             order.samples = samples;
             order.batch_size = batch_size;
@@ -230,6 +232,7 @@ void bind_loader(py::module_& m) {
             order.shuffle = shuffle;
             order.drop_last = drop_last;
             order.pad = pad;
+            order.blocks = blocks;
             self.forget_errors();
             const GilRelease release;
             const std::lock_guard<Reader> lock(self.reader());
@@ -237,7 +240,7 @@ void bind_loader(py::module_& m) {
           },
           py::arg("samples"), py::arg("batch_size"), py::arg("seed"), py::arg("epoch"), py::arg("rank"),
           py::arg("world_size"), py::arg("start"), py::arg("shuffle"), py::arg("drop_last"), py::arg("pad"),
-          py::arg("skip"), py::arg("seconds"))
+          py::arg("skip"), py::arg("seconds"), py::arg("blocks") = false)
       .def(
           "iterate",
           [](std::shared_ptr<LoaderPipeline> pipeline, py::object reading) {

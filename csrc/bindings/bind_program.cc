@@ -51,8 +51,9 @@ class ArrayFeed final : public PyFeed {
  public:
   ArrayFeed(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size, bool shuffle,
             bool drop_last, uint64_t seed, uint64_t epoch, int64_t start_batch, int64_t rank, int64_t world_size,
-            bool pad)
-      : source_(fields_of(arrays), order_of(arrays, batch_size, shuffle, drop_last, seed, rank, world_size, pad)) {
+            bool pad, bool blocks)
+      : source_(fields_of(arrays),
+                order_of(arrays, batch_size, shuffle, drop_last, seed, rank, world_size, pad, blocks)) {
     for (const auto& [array, wanted] : arrays) arrays_.push_back(array);
     row_bytes_ = source_.bytes_of_rows();
     use(&source_);
@@ -68,8 +69,8 @@ class ArrayFeed final : public PyFeed {
 
  private:
   static OrderOptions order_of(const std::vector<std::pair<py::array, std::string>>& arrays, int64_t batch_size,
-                               bool shuffle, bool drop_last, uint64_t seed, int64_t rank, int64_t world_size,
-                               bool pad) {
+                               bool shuffle, bool drop_last, uint64_t seed, int64_t rank, int64_t world_size, bool pad,
+                               bool blocks) {
     OrderOptions order;
     order.samples = arrays.empty() ? 0 : arrays[0].first.shape(0);
     order.batch_size = batch_size;
@@ -79,6 +80,7 @@ class ArrayFeed final : public PyFeed {
     order.shuffle = shuffle;
     order.drop_last = drop_last;
     order.pad = pad;
+    order.blocks = blocks;
     return order;
   }
 
@@ -154,10 +156,10 @@ void bind_program(py::module_& m) {
 
   py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches from arrays in memory.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
-                    int64_t, int64_t, int64_t, bool>(),
+                    int64_t, int64_t, int64_t, bool, bool>(),
            py::arg("arrays"), py::arg("batch_size"), py::arg("shuffle") = false, py::arg("drop_last") = false,
            py::arg("seed") = 0, py::arg("epoch") = 0, py::arg("start_batch") = 0, py::arg("rank") = 0,
-           py::arg("world_size") = 1, py::arg("pad") = false)
+           py::arg("world_size") = 1, py::arg("pad") = false, py::arg("blocks") = false)
       .def_property_readonly("batches", [](ArrayFeed& f) { return f.source().order().batches(); });
 
   py::class_<Permutation>(m, "Permutation", "A keyed bijection on range(n).")

@@ -114,7 +114,7 @@ void bind_replicas(py::module_& m) {
             return p.replicas().engine(replica).programs(mode_from_name(mode)).find(rows) != nullptr;
           },
           py::arg("mode"), py::arg("rows"), py::arg("replica"),
-          "Return whether a replica has a program for this number of rows.")
+          "Return whether a replica has a program for batches of this number of rows.")
       .def(
           "add",
           [](PyReplicas& p, const std::string& mode, int64_t rows, int replica, const py::list& arenas,
@@ -133,8 +133,8 @@ void bind_replicas(py::module_& m) {
           py::arg("mode"), py::arg("rows"), py::arg("replica"), py::arg("arenas"), py::arg("buffers"),
           py::arg("instructions"), py::arg("resources"), py::arg("fields"), py::arg("outputs"),
           py::arg("constants") = py::bytes(),
-          "Add a program of one replica. Return, for each instruction, whether a barrier comes before it. rows counts "
-          "the replica's own rows; it is -1 for batches in which the replica has none.")
+          "Add the program of one replica for batches of this number of rows. Return, for each instruction, whether a "
+          "barrier comes before it.")
       .def(
           "lanes",
           [](PyReplicas& p, const std::string& mode, int64_t rows) {

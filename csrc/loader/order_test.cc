@@ -165,6 +165,44 @@ TEST_CASE("numbers as large as int64 can say mean what they say") {
   }
 }
 
+TEST_CASE("blocks of a batch lie beside each other, and all ranks together read what one rank reads") {
+  for (const bool shuffle : {false, true}) {
+    for (const bool drop_last : {false, true}) {
+      for (const int64_t n : {1, 7, 16, 64, 100, 203}) {
+        for (const int64_t start : {int64_t{0}, n / 3}) {
+          OrderOptions one{.samples = n, .batch_size = 24, .seed = 9, .start = start, .shuffle = shuffle};
+          one.drop_last = drop_last;
+          const Order whole(one);
+          for (const int64_t world : {1, 2, 3, 4, 8}) {
+            OrderOptions options = one;
+            options.batch_size = 24 / world, options.world_size = world, options.blocks = true;
+            REQUIRE(Order::check(options).ok());
+            for (int64_t k = 0; k < whole.batches(); ++k) {
+              std::vector<int64_t> together;
+              for (int64_t rank = 0; rank < world; ++rank) {
+                options.rank = rank;
+                const Order order(options);
+                REQUIRE(order.batches() == whole.batches());
+                REQUIRE(order.whole_rows(k) == whole.rows(k));
+                const int64_t begin = whole.rows(k) * rank / world;
+                REQUIRE(order.rows(k) == whole.rows(k) * (rank + 1) / world - begin);
+                REQUIRE(order.position(k) == whole.position(k) + begin);
+                REQUIRE(order.start_after(k) == whole.start_after(k));
+                append(&together, read(order, k));
+              }
+              REQUIRE(together == read(whole, k));
+            }
+          }
+        }
+      }
+    }
+  }
+  CHECK(!Order::check({.samples = 4, .blocks = true, .pad = true}).ok());
+  const OrderOptions large{.samples = INT64_MAX, .batch_size = INT64_MAX, .rank = 2, .world_size = 3, .blocks = true};
+  CHECK(Order(large).batches() == 1);
+  CHECK(Order(large).position(0) + Order(large).rows(0) == INT64_MAX);
+}
+
 TEST_CASE("misuse is named") {
   CHECK(!Order::check({.samples = 4, .batch_size = 0}).ok());
   CHECK(!Order::check({.samples = 4, .rank = 2, .world_size = 2}).ok());

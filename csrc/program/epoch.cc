@@ -54,8 +54,10 @@ struct Ledger {
       result.take_fault(step);
       result.position = batch.position;
       result.rows = batch.rows;
-      const bool known = step.fault_row >= 0 && step.fault_row < batch.rows;
-      if (known && batch.samples != nullptr) result.sample = batch.samples[step.fault_row];
+      // A rank may compute a batch in parts (begin_part), and the fault's row is then one of a part.
+      if (result.row >= 0) result.row += step.first_sample - turn.given.first_sample;
+      const bool known = result.row >= 0 && result.row < batch.rows;
+      if (known && batch.samples != nullptr) result.sample = batch.samples[result.row];
       return;
     }
     ++steps;

@@ -95,8 +95,7 @@ class Replicas::Share final : public BatchSource {
     }
     if (batch->samples != nullptr) batch->samples += rows.begin;
     batch->position += rows.begin;
-    batch->rows = rows.end > rows.begin ? rows.end - rows.begin : kIdleRows;
-    batch->whole_rows = turn->batch.rows;
+    batch->whole_rows = turn->batch.rows;  // and `rows` too: by them a replica finds its program
     batch->slot = number & 1;
     return {};
   }
@@ -131,8 +130,9 @@ Replicas::Replicas(const Arenas& arenas, const EngineOptions& options, ReplicaMe
 
 Replicas::~Replicas() = default;
 
-void Replicas::set_arenas(const Arenas& arenas) noexcept {
-  for (const auto& engine : engines_) engine->set_arenas(arenas);
+void Replicas::set_arenas(const Arenas& arenas) {
+  std::vector<Arenas> copies(engines_.size(), arenas);
+  for (size_t r = 0; r < engines_.size(); ++r) engines_[r]->set_arenas(std::move(copies[r]));
 }
 
 void Replicas::clear() noexcept {
@@ -145,19 +145,17 @@ Executor& Replicas::add(Mode mode, int64_t rows, int replica, const Program& pro
                 "[Replicas.add] replica is " + std::to_string(replica) + ": must be below " + std::to_string(size()));
   }
   Executor& added = engine(replica).add(mode, rows, program);
+  const Range own = rows_of(rows, replica, size());
   for (const Buffer& buffer : program.buffers) {
-    if (buffer.kind == BufferKind::kInput && rows > 0)
-      row_bytes_[static_cast<size_t>(buffer.offset)] = buffer.bytes / rows;
+    if (buffer.kind == BufferKind::kInput && own.end > own.begin)
+      row_bytes_[static_cast<size_t>(buffer.offset)] = buffer.bytes / (own.end - own.begin);
   }
   return added;
 }
 
 bool Replicas::ready(Mode mode, int64_t rows) const noexcept {
-  for (int r = 0; r < size(); ++r) {
-    const Range part = rows_of(rows, r, size());
-    if (engine(r).programs(mode).find(part.end > part.begin ? part.end - part.begin : kIdleRows) == nullptr)
-      return false;
-  }
+  for (int r = 0; r < size(); ++r)
+    if (engine(r).programs(mode).find(rows) == nullptr) return false;
   return true;
 }
 
@@ -236,9 +234,8 @@ ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* tot
 ChunkResult Replicas::flush(int64_t rows, const ChunkOptions& options, Totals* totals) noexcept {
   const Mode mode = mode_of(true, options.weighted);
   const int known = run([&](int r) noexcept {
-    const Range part = rows_of(rows, r, size());
     Engine& mine = engine(r);
-    Executor* const executor = mine.programs(mode).find(part.end > part.begin ? part.end - part.begin : kIdleRows);
+    Executor* const executor = mine.programs(mode).find(rows);
     Totals own;
     const ChunkResult result = flush_updates(mine.team(), *executor, options, &mine.state(), &own);
     if (r == 0) totals->updates += own.updates, totals->gradient_norm = own.gradient_norm;

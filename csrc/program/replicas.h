@@ -50,11 +50,11 @@ class GRADRING_API Replicas {
   Engine& engine(int replica) noexcept { return *engines_[static_cast<size_t>(replica)]; }
   const Engine& engine(int replica) const noexcept { return *engines_[static_cast<size_t>(replica)]; }
 
-  void set_arenas(const Arenas& arenas) noexcept;
+  void set_arenas(const Arenas& arenas);  // throws std::bad_alloc, and changes nothing then
   void clear() noexcept;
-  // Adds a program of one replica, for `rows` rows of its own, or for kIdleRows.
+  // Adds the program of one replica for its part of batches of `rows` rows, which may be no rows.
   Executor& add(Mode mode, int64_t rows, int replica, const Program& program);
-  // Whether all replicas have programs for their parts of a batch of `rows` rows.
+  // Whether all replicas have programs for batches of `rows` rows.
   bool ready(Mode mode, int64_t rows) const noexcept;
 
   // Trains in the same way as Engine::chunk.

@@ -111,7 +111,7 @@ class ArrayFeed(Feed):
     """
     One epoch of batches from arrays in memory.
     """
-    def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0, rank: typing.SupportsInt | typing.SupportsIndex = 0, world_size: typing.SupportsInt | typing.SupportsIndex = 1, pad: bool = False) -> None:
+    def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0, rank: typing.SupportsInt | typing.SupportsIndex = 0, world_size: typing.SupportsInt | typing.SupportsIndex = 1, pad: bool = False, blocks: bool = False) -> None:
         ...
     @property
     def batches(self) -> int:
@@ -235,7 +235,7 @@ class Replicas:
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
-        Add a program of one replica. Return, for each instruction, whether a barrier comes before it. rows counts the replica's own rows; it is -1 for batches in which the replica has none.
+        Add the program of one replica for batches of this number of rows. Return, for each instruction, whether a barrier comes before it.
         """
     def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
@@ -251,7 +251,7 @@ class Replicas:
         """
     def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
-        Return whether a replica has a program for this number of rows.
+        Return whether a replica has a program for batches of this number of rows.
         """
     def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
@@ -486,7 +486,7 @@ class LoaderPipeline:
         ...
     def set_process(self, arg0: typing.SupportsInt | typing.SupportsIndex, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
-    def start(self, samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex, shuffle: bool, drop_last: bool, pad: bool, skip: bool, seconds: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    def start(self, samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex, shuffle: bool, drop_last: bool, pad: bool, skip: bool, seconds: typing.SupportsFloat | typing.SupportsIndex, blocks: bool = False) -> None:
         ...
     def stats(self) -> dict[str, typing.Any]:
         ...
@@ -541,7 +541,7 @@ class StripeWorker:
         ...
 def active_isa() -> str:
     ...
-def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool, pad: bool) -> int:
+def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, rank: typing.SupportsInt | typing.SupportsIndex, world_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool, pad: bool, blocks: bool = False) -> int:
     """
     Return the number of batches that this rank gets in an epoch.
     """

@@ -9,7 +9,7 @@ from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable, NotBuilt
 
-__all__ = ["Options", "replicas_of", "staleness_of"]
+__all__ = ["Options", "replicas_of", "shards_of", "staleness_of"]
 
 _MOST_THREADS = 256
 _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
@@ -45,7 +45,36 @@ def _is(value: Any, word: str) -> bool:
     return isinstance(value, str) and value == word
 
 
-def replicas_of(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm: Any) -> int:
+def shards_of(shards: Any, ranks: int, said: str, parallel: str = "allreduce") -> int:
+    """How many parts with sums of their own a batch has; 0 if it is not divided so. ``said`` names the ``ranks`` that share
+    the parts: ``"replicas is 3"``.
+
+    >>> shards_of(8, 2, "replicas is 2")
+    8
+    """
+    if shards is None:
+        return 0
+    count = whole("Trainer", "shards", shards, 1, _MOST_THREADS)
+    if parallel != "allreduce":
+        raise ValueError(
+            f"[Trainer] shards is {count}, parallel is {parallel!r}: shards are parts of a batch, whose gradients "
+            "parallel='allreduce' adds up, and asynchronous workers take whole batches; leave one of the two out"
+        )
+    if count & (count - 1):
+        raise ValueError(
+            f"[Trainer] shards is {count}: must be a power of two, because the sums over shards are added in a binary tree"
+        )
+    if count % ranks:
+        fitting = [str(1 << bit) for bit in range(count.bit_length())]
+        raise ValueError(
+            f"[Trainer] shards is {count}, {said}: must divide shards, so it must be {' or '.join(fitting[-4:])}"
+            if len(fitting) > 1
+            else f"[Trainer] shards is 1, {said}: one shard is computed by one; leave shards out, or give a larger one"
+        )
+    return count if count > 1 else 0
+
+
+def replicas_of(*, device: Any, replicas: Any, parallel: Any, comm: Any) -> int:
     """How many replicas train, on threads of this process and on the CPU. What is planned raises ``NotBuilt``, and all else
     ``DeviceUnavailable``, ``ValueError`` or ``TypeError``."""
     if not _is(device, "cpu"):
@@ -56,10 +85,6 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, shards: Any, comm:
             )
         raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
     choice("Trainer", "parallel", parallel, ("allreduce", *_ASYNCHRONOUS), "which replicas= and comm= use")
-    if shards is not None and whole("Trainer", "shards", shards, 1) > 1:
-        raise NotBuilt(
-            "shards= is planned; without it, a training has the same bits from run to run, for each replicas="
-        )
     if comm is not None and not isinstance(getattr(comm, "size", None), int):
         raise TypeError(f"[Trainer] comm must be None or a communicator of gr.comm, got {comm!r}")
     if isinstance(replicas, (list, tuple)):

@@ -25,7 +25,7 @@ from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
 from gradring.metrics import Accuracy, Metrics, as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
-from gradring.options import Options, replicas_of, staleness_of
+from gradring.options import Options, replicas_of, shards_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
@@ -55,7 +55,7 @@ class Trainer(Settled):
 
     In the second, ``fn(params, batch)`` returns the loss, a dict of gradients with the names of ``params``, and
     optionally the number of samples; arrays may be of any framework whose CPU memory NumPy can view, and are updated
-    in place.
+    in place. With ``replicas``, it is called for parts of each batch, from several threads at the same time.
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"``, ``"mae"``, ``"huber"`` or
     ``"binary_cross_entropy"``. A batch may have weights of its samples after the targets, or as the field ``"weight"``: the
@@ -67,7 +67,9 @@ class Trainer(Settled):
     dtype that the loss reads (int64, or that of the model); other metrics than the accuracy make an epoch slower, because each
     batch is then also predicted. ``threads`` are those of one step.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
-    together they make one update of the same parameters. With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
+    together they make one update of the same parameters. ``shards``, a power of two that ``replicas`` divides, cuts each batch
+    into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas.
+    With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
     workers that each take whole batches and update the same parameters without waiting for each other: under locks with any
     optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. ``staleness``
     bounds how many updates of others may come between a worker's reading of the parameters and its own update; ``sharing()``
@@ -133,7 +135,10 @@ class Trainer(Settled):
     ) -> None:
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
-        copies = replicas_of(device=device, replicas=replicas, parallel=parallel, shards=shards, comm=comm)
+        copies = replicas_of(device=device, replicas=replicas, parallel=parallel, comm=comm)
+        pieces = shards_of(shards, copies, f"replicas is {copies}", parallel)
+        if pieces and comm is not None and comm.size > 1:
+            raise NotBuilt("shards= over processes is planned; this version has it for threads, replicas=")
         bound = staleness_of(parallel, staleness)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer
@@ -152,15 +157,17 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
-            if copies > 1 or parallel != "allreduce":
-                raise NotBuilt("replicas= with step= is planned; this version calls your function on one thread")
+            if parallel != "allreduce":
+                raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
             self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads)
             if comm is not None and comm.size > 1:
                 user: UserSession = UserSessionOfRanks(
                     step, params, optimizer=optimizer, options=options, frozen=frozen, comm=comm
                 )
             else:
-                user = UserSession(step, params, optimizer=optimizer, options=options, frozen=frozen)
+                user = UserSession(
+                    step, params, optimizer=optimizer, options=options, frozen=frozen, replicas=copies, shards=pieces
+                )
             self._session, self.step = user, user.step_of
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")
@@ -181,6 +188,7 @@ class Trainer(Settled):
                 metrics=chosen,
                 class_weight=class_weight,
                 replicas=copies,
+                shards=pieces,
                 parallel=parallel,
                 staleness=bound,
                 comm=comm,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,7 @@ class TrainingState:
             **self.counts(),
             **({"schedules": schedules} if schedules else {}),
             **({"class_weights": self.session.class_weights} if self.session.class_weights else {}),
+            **({"shards": self.session.shards} if self.session.shards else {}),
             **self._unfinished(),
         }
 
@@ -109,6 +111,7 @@ class TrainingState:
                 raise ValueError(problem)
             measured = Measured.read(state.get("sums"), state.get("measured", {}))
             classes = _class_weights(state.get("class_weights", ()))
+            shards = _count("shards", state.get("shards", 0))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         try:
@@ -116,6 +119,7 @@ class TrainingState:
         except ValueError as error:
             raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
+        self._say_other_shards("[Trainer.load_state_dict] the state", shards)
 
     def begin_anew(self, seed: int) -> None:
         """Reset the optimizer's state, the epochs and the history. The caller has filled the parameters."""
@@ -140,6 +144,8 @@ class TrainingState:
             **described(self.session, self.optimizer),
             "history": json.dumps(self.history.metrics),
         }
+        if self.session.shards:
+            metadata["shards"] = str(self.session.shards)
         if self.session.class_weights:
             metadata["class_weights"] = json.dumps(self.session.class_weights)
         measured, (weight, gradients) = self._measured(), self.session.waiting()
@@ -178,6 +184,7 @@ class TrainingState:
             counts, weight = self._counts_in(metadata), _weight(metadata.get("pending_weight", 0.0))
             measured = Measured.read(metadata.get("sums"), measuring)
             classes = _class_weights(json.loads(metadata.get("class_weights", "[]")))
+            shards = _count("shards", metadata.get("shards", 0))
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {reason(error)}") from error
@@ -192,7 +199,19 @@ class TrainingState:
             ) from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self.history, self.callback_states = history, states
+        self._say_other_shards(where, shards)
         return list(tensors)
+
+    def _say_other_shards(self, where: str, shards: int) -> None:
+        """Warn if a training goes on with other shards, because its results then have other bits."""
+        if shards == self.session.shards:
+            return
+        then, now = (f"shards={count}" if count else "no shards" for count in (shards, self.session.shards))
+        warnings.warn(
+            f"{where} was saved with {then}, and this trainer has {now}: it goes on, but its results have other bits than "
+            f"those of a training with {then} throughout",
+            stacklevel=4,
+        )
 
     def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
         params = self.session.saved

@@ -6,10 +6,11 @@ import pytest
 
 from gradring import losses, nn, optim
 from gradring.graph import train_graph
-from gradring.graph.data_parallel import BLOCK, Ranks, check_shares, data_parallel, owned
+from gradring.graph.data_parallel import BLOCK, Part, Ranks, check_shares, data_parallel, owned
 from gradring.graph.fuse_update import updates_of
 from gradring.graph.memory import training_memory
 from gradring.graph.plan import plan
+from gradring.graph.spec import check_nodes
 from gradring.ir import memory_of
 from gradring.ir.layout import GRAIN
 
@@ -92,6 +93,50 @@ def test_a_share_that_is_wrong_is_found():
     with pytest.raises(ValueError, match="other operands"):  # the state of another parameter
         other = {**first.inputs, "m": first.inputs["v"]}
         check_shares(graph, [planted(steps[0], lambda node: [replace(node, inputs=other)]), steps[1]])
+
+
+def sharded(options, size: int, rows: int = 37, shards: int = 8):
+    def step(own):
+        return train_graph(model(), (own, 9), losses.CrossEntropy(), sums=True, **options)
+
+    accumulate = options.get("accumulate", False)
+    steps = []
+    for rank in range(size):
+        ranks = Ranks(rank, size, shards=shards)
+        begin, end = ranks.rows(rows)
+
+        places = [ranks.rows(rows, number) for number in ranks.own]
+        parts = [Part(step(past - first) if past > first else None, first - begin) for first, past in places]
+        whole = step(max(end - begin, 1))
+        steps.append(data_parallel(whole, ranks, check_finite=True, accumulate=accumulate, parts=parts))
+    return step(rows), steps
+
+
+@pytest.mark.parametrize("rows", [3, 37])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_ranks_of_shards_update_what_the_whole_step_does(options, size, rows):
+    graph, steps = sharded(options, size, rows)
+    check_shares(graph, steps)
+    for rank, step in enumerate(steps):
+        check_nodes(step)
+        cleared = [step.place(node.outputs["plane"]) for node in step.nodes if node.op == "clear_plane"]
+        elements = step.values["planes"].shape[1]
+        written = {
+            step.place(name)[1] // elements
+            for node in step.nodes
+            for _, name in node.written()
+            if node.phase == "backward" and step.values[name].kind == "grad"
+        }
+        own = set(Ranks(rank, size, shards=8).own)
+        assert written | {begin // elements for _, begin, _ in cleared} == own
+        assert len(written) + len(cleared) == len(own)
+
+
+def test_all_shards_of_a_rank_use_the_same_temps():
+    optimizer = {"optimizer": optim.AdamW(1e-3)}
+    bytes_of = [plan(sharded(optimizer, size, rows=64)[1][0], None, mode="train").temp_bytes for size in (1, 8)]
+    assert bytes_of[0] < bytes_of[1] + 8 * 64 * len(range(8))
 
 
 @pytest.mark.parametrize("size", range(1, 9))

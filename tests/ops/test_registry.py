@@ -129,6 +129,9 @@ NO_CUDA_KERNEL = {
         "meet_squares",
         "end_update",
         "clear_plane",
+        "begin_part",
+        "keep_losses",
+        "merge_moments",
     },
     "workers on the CPU share parameters in the host's memory": {
         "read_shared",

@@ -37,6 +37,7 @@ extern const OpSchema add_ops[] = {
      .work = work,
      .flops = flops,
      .cpu = by_real<run<float>, run<double>>,
+     .phases = phase::kForward | phase::kBackward | phase::kUpdate,
      .program_only = true},
 };
 extern const size_t add_op_count = std::size(add_ops);

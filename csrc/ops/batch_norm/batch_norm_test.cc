@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "ops/batch_norm/batch_norm_ref.h"
+#include "ops/batch_norm/merge.h"
 #include "ops/testing.h"
 
 using namespace gradring;
@@ -204,4 +205,42 @@ TEST_CASE("batch_norm_update moves running moments as the forward pass does") {
       REQUIRE(variance[j] == y[n + 33 + j]);
     }
   });
+}
+
+TEST_CASE("the moments of parts are merged into those of all rows, and parts without rows count for nothing") {
+  const int64_t columns = 5, each = 3;
+  for (const int64_t count : {1, 2, 3, 8}) {
+    for (int trial = 0; trial < 20; ++trial) {
+      const int64_t stride = 1 + 2 * columns;
+      std::vector<double> parts(static_cast<size_t>(count * stride), 77.0), all;
+      for (int64_t p = 0; p < count; ++p) {
+        const int64_t rows = trial == 0 ? 0 : testing::uniform(0, 4), numbers = rows * each;
+        const Case<double> c(numbers, columns, false, 100.0 * static_cast<double>(p));
+        double* const part = parts.data() + p * stride;
+        part[0] = static_cast<double>(rows);
+        all.insert(all.end(), c.x.begin(), c.x.end());
+        for (int64_t j = 0; numbers > 0 && j < columns; ++j) {
+          const reference::ColumnMoments m = reference::column_moments(c.x, numbers, columns, j);
+          part[1 + j] = m.mean, part[1 + columns + j] = m.variance;
+        }
+      }
+      const auto rows = static_cast<int64_t>(all.size()) / columns;
+      std::vector<double> mean(static_cast<size_t>(columns), 0.5), variance(static_cast<size_t>(columns), 2.0);
+      merge_moments<double>({parts.data(), count, stride, 1, 1 + columns, columns, static_cast<double>(each), 0.25,
+                             mean.data(), variance.data()},
+                            0, columns);
+      for (int64_t j = 0; j < columns; ++j) {
+        const auto at = static_cast<size_t>(j);
+        if (rows == 0) {
+          REQUIRE(mean[at] == 0.5);
+          REQUIRE(variance[at] == 2.0);
+          continue;
+        }
+        const reference::ColumnMoments m = reference::column_moments(all, rows, columns, j);
+        REQUIRE(mean[at] == doctest::Approx(0.5 * 0.75 + m.mean * 0.25).epsilon(1e-12));
+        const double unbiased = m.variance * static_cast<double>(rows) / static_cast<double>(rows - 1);
+        REQUIRE(variance[at] == doctest::Approx(2.0 * 0.75 + unbiased * 0.25).epsilon(1e-9));
+      }
+    }
+  }
 }

@@ -1,8 +1,10 @@
-// The registration of batch_norm, batch_norm_vjp, and of two ops that only programs use: batch_norm_inference, which
-// changes no operand, and batch_norm_update, which moves the running moments after the step's check has passed.
+// The registration of batch_norm, batch_norm_vjp, and of ops that only programs use: batch_norm_inference, which changes no
+// operand, batch_norm_update, which moves the running moments after the step's check has passed, and merge_moments, which does
+// so where several parts of a batch have moments of their own.
 #include "ops/op.h"
 
 #include "ops/batch_norm/batch_norm.h"
+#include "ops/batch_norm/merge.h"
 
 namespace gradring {
 
@@ -194,6 +196,55 @@ double flops(const OpCall& call) { return 7 * static_cast<double>(call[kMean].el
 
 }  // namespace update
 
+namespace merge {
+
+enum { kParts, kRunningMean, kRunningVar };
+constexpr Operand kOperands[] = {
+    {.name = "parts", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
+    {.name = "running_mean", .access = Access::kUpdate, .same_dtype = kParts, .least_rank = 1, .most_rank = 1},
+    {.name = "running_var", .access = Access::kUpdate, .same_dtype = kParts, .like = kRunningMean},
+};
+enum { kMeanAt, kVarianceAt, kEach, kMomentum };
+constexpr Attribute kAttributes[] = {
+    {.name = "mean_at", .type = AttributeType::kInt, .required = true, .least = 1},
+    {.name = "variance_at", .type = AttributeType::kInt, .required = true, .least = 1},
+    {.name = "each", .type = AttributeType::kInt, .otherwise = integer_value(1), .least = 1},
+    {.name = "momentum", .type = AttributeType::kReal, .otherwise = real_value(0.1), .least = 0, .most = 1},
+};
+
+template <class T>
+void run(const Lane& lane, const OpCall& call) noexcept {
+  const Tensor& parts = call[kParts];
+  const int64_t columns = call[kRunningMean].columns();
+  const Range mine = split(lane, columns, 64 / static_cast<int64_t>(sizeof(T)));
+  merge_moments<T>({parts.as<const T>(), parts.shape[0], parts.shape[1], call.integer(kMeanAt),
+                    call.integer(kVarianceAt), columns, static_cast<double>(call.integer(kEach)), call.real(kMomentum),
+                    call[kRunningMean].as<T>(), call[kRunningVar].as<T>()},
+                   mine.begin, mine.end);
+}
+
+void check(const OpCall& call) {
+  const int64_t columns = call[kRunningMean].columns(), all = call[kParts].shape[1];
+  for (const int at : {kMeanAt, kVarianceAt}) {
+    if (call.integer(at) <= all && columns <= all - call.integer(at)) continue;
+    refuse(call, std::to_string(columns) + " columns from " + std::to_string(call.integer(at)) +
+                     " on must lie inside parts, which is " + shape_text(call[kParts]));
+  }
+}
+
+double numbers(const OpCall& call) {
+  return static_cast<double>(call[kRunningMean].elements()) * static_cast<double>(call[kParts].shape[0]);
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  work->lanes = lanes_worth(numbers(call) * 10, lanes);
+  work->operations = numbers(call) * 100;
+}
+
+double flops(const OpCall& call) { return 12 * numbers(call); }
+
+}  // namespace merge
+
 }  // namespace
 
 extern const OpSchema batch_norm_ops[] = {
@@ -232,6 +283,15 @@ extern const OpSchema batch_norm_ops[] = {
      .flops = update::flops,
      .cpu = by_real<update::run<float>, update::run<double>>,
      .phases = phase::kUpdate},
+    {.name = "merge_moments",
+     .operands = merge::kOperands,
+     .attributes = merge::kAttributes,
+     .check = merge::check,
+     .work = merge::work,
+     .flops = merge::flops,
+     .cpu = by_real<merge::run<float>, merge::run<double>>,
+     .phases = phase::kUpdate,
+     .program_only = true},
 };
 extern const size_t batch_norm_op_count = std::size(batch_norm_ops);
 

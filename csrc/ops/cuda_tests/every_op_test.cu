@@ -334,6 +334,7 @@ constexpr const char* kWithout[] = {
     "function", "function_loss", "function_vjp",
     // With these, the ranks of one host meet and add planes in the host's memory.
     "meet", "sum_planes", "sum_planes_in_place", "prove_sums", "meet_squares", "end_update", "clear_plane",
+    "begin_part", "keep_losses", "merge_moments",
     // By these, workers on the CPU share parameters in the host's memory.
     "read_shared", "read_shared_rows", "take_shared", "give_shared", "push_sgd", "push_sgd_rows"};
 

@@ -18,6 +18,8 @@ constexpr Attribute kMeetingAttribute = {
 
 Meeting& meeting_of(const OpCall& call) noexcept { return call.resource<MeetingResource>(0).meeting(); }
 
+constexpr Attribute kTreeAttribute = {.name = "tree", .type = AttributeType::kFlag};  // see SumPlanes
+
 void little_work(const OpCall&, int, OpWork* work) { work->operations = 100; }
 
 // A rank with a fault of its own keeps all details; the other ranks learn only its kind.
@@ -33,9 +35,55 @@ bool came_to_nothing(const Meeting& meeting) noexcept {
   return !meeting.took_place() || meeting.decision() == Decision::kAbort;
 }
 
+// A rank that computes several parts of a batch, one after another, keeps the sums of each part's losses.
+namespace parts {
+
+enum { kKeptLoss, kKeptWeight, kKeptCorrect, kKeptNumbers };
+
+// The rows from `first_row` on are those that the next instructions work on.
+constexpr Attribute kBeginAttributes[] = {
+    {.name = "first_row", .type = AttributeType::kInt, .required = true, .least = 0},
+    {.name = "rows_before", .type = AttributeType::kInt, .least = 0},  // the first row of the part before, or 0
+};
+
+void begin(const Lane&, const OpCall& call) noexcept {
+  StepRecord& step = *call.step;
+  const int64_t further = call.integer(0) - call.integer(1);
+  if (step.samples != nullptr) step.samples += further;
+  step.first_sample += further;
+}
+
+enum { kLossSum, kWeight, kCorrect, kKept };
+constexpr Operand kKeepOperands[] = {
+    {.name = "loss_sum", .step = StepField::kLossSum},
+    {.name = "weight", .step = StepField::kLossWeight},
+    {.name = "correct", .step = StepField::kCorrect},
+    {.name = "kept",
+     .access = Access::kWrite,
+     .dtypes = only(Dtype::kFloat64),
+     .least_rank = 1,
+     .most_rank = 1,
+     .apart = true},
+};
+
+void keep(const Lane& lane, const OpCall& call) noexcept {
+  if (lane.index != 0) return;
+  const StepRecord& step = *call.step;
+  auto* const kept = call[kKept].as<double>();
+  kept[kKeptLoss] = step.loss_sum;
+  kept[kKeptWeight] = step.loss_weight;
+  kept[kKeptCorrect] = static_cast<double>(step.correct);
+}
+
+void keep_work(const OpCall&, int, OpWork* work) { work->operations = 10, work->alone = true; }
+
+void keep_shape(const OpCall&, int, Shape* shape) { shape->rank = 1, shape->extent[0] = kKeptNumbers; }
+
+}  // namespace parts
+
 namespace meet {
 
-enum { kLargest, kLossSum, kWeight, kCorrect, kTotalWeight, kFinite };
+enum { kLargest, kLossSum, kWeight, kCorrect, kTotalWeight, kFinite, kKept };
 constexpr Operand kOperands[] = {
     {.name = "largest", .dtypes = kRealDtypes, .optional = true, .least_rank = 1, .most_rank = 1},
     {.name = "loss_sum", .access = Access::kUpdate, .step = StepField::kLossSum},
@@ -43,13 +91,16 @@ constexpr Operand kOperands[] = {
     {.name = "correct", .access = Access::kUpdate, .step = StepField::kCorrect},
     {.name = "total_weight", .access = Access::kUpdate, .step = StepField::kTotalWeight},
     {.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite},
+    {.name = "kept", .dtypes = only(Dtype::kFloat64), .optional = true, .least_rank = 1, .most_rank = 1},
 };
-enum { kMeeting, kLosses, kDecides, kSummed };
+enum { kMeeting, kLosses, kDecides, kSummed, kPlanes };
 constexpr Attribute kAttributes[] = {
     kMeetingAttribute,
     {.name = "losses", .type = AttributeType::kFlag},   // the ranks add up what check_step has found
     {.name = "decides", .type = AttributeType::kFlag},  // the update follows, unless the sums must be checked first
     {.name = "summed", .type = AttributeType::kFlag},   // the loss is a sum over all elements, not a mean
+    // How many planes of this rank `largest` covers.
+    {.name = "planes", .type = AttributeType::kInt, .otherwise = integer_value(1), .least = 1},
 };
 
 template <class T>
@@ -69,10 +120,16 @@ Brought what_to_bring(const OpCall& call) noexcept {
   mine.fault = static_cast<uint32_t>(step.fault);
   if (step.fault != Fault::kNone) return mine;
   mine.loss_sum = step.loss_sum, mine.loss_weight = step.loss_weight, mine.correct = step.correct;
+  if (call[kKept]) {  // the sums over several parts
+    const auto* const kept = call[kKept].as<const double>();
+    mine.loss_sum = kept[parts::kKeptLoss], mine.loss_weight = kept[parts::kKeptWeight];
+    mine.correct = static_cast<int64_t>(kept[parts::kKeptCorrect]);
+  }
   if (call[kLargest] && (step.moment & static_cast<uint8_t>(When::kLast)) != 0) {
     mine.largest = call[kLargest].dtype == Dtype::kFloat32 ? largest_of<float>(call[kLargest])
                                                            : largest_of<double>(call[kLargest]);
     if (std::isinf(mine.largest)) mine.fault = static_cast<uint32_t>(Fault::kGradient);
+    mine.largest *= static_cast<double>(call.integer(kPlanes));
   }
   return mine;
 }
@@ -101,6 +158,11 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   step.correct = verdict.correct;
 }
 
+void check(const OpCall& call) {
+  if (!call[kKept] || call[kKept].elements() == parts::kKeptNumbers) return;
+  refuse(call, "kept is " + shape_text(call[kKept]) + ": must be (" + std::to_string(parts::kKeptNumbers) + ",)");
+}
+
 }  // namespace meet
 
 namespace sum {
@@ -110,12 +172,15 @@ constexpr Operand kOperands[] = {
     {.name = "planes", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
     {.name = "sum", .access = Access::kWrite, .same_dtype = kPlanes, .least_rank = 1, .most_rank = 1, .apart = true},
 };
-constexpr Attribute kAttributes[] = {{.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0}};
+constexpr Attribute kAttributes[] = {
+    {.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0},
+    kTreeAttribute,
+};
 
 void run(const Lane& lane, const OpCall& call) noexcept {
   const Tensor& planes = call[kPlanes];
   sum_planes(lane, {planes.dtype, planes.as<const std::byte>(), planes.shape[0], planes.shape[1], call.integer(0),
-                    call[kSum].shape[0], call[kSum].as<std::byte>()});
+                    call[kSum].shape[0], call[kSum].as<std::byte>(), call.flag(1)});
 }
 
 void check(const OpCall& call) {
@@ -153,11 +218,12 @@ namespace in_place {
 constexpr Operand kOperands[] = {
     {.name = "planes", .access = Access::kUpdate, .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
 };
-enum { kRow, kBegin, kCount };
+enum { kRow, kBegin, kCount, kTree };
 constexpr Attribute kAttributes[] = {
     {.name = "row", .type = AttributeType::kInt, .required = true, .least = 0},
     {.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0},
     {.name = "count", .type = AttributeType::kInt, .required = true, .least = 0},
+    kTreeAttribute,
 };
 
 void run(const Lane& lane, const OpCall& call) noexcept {
@@ -165,7 +231,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   auto* const data = planes.as<std::byte>();
   const int64_t at = call.integer(kRow) * planes.shape[1] + call.integer(kBegin);
   sum_planes(lane, {planes.dtype, data, planes.shape[0], planes.shape[1], call.integer(kBegin), call.integer(kCount),
-                    data + at * static_cast<int64_t>(size_of(planes.dtype))});
+                    data + at * static_cast<int64_t>(size_of(planes.dtype)), call.flag(kTree)});
 }
 
 void check(const OpCall& call) {
@@ -202,11 +268,12 @@ constexpr Operand kOperands[] = {
     {.name = "planes", .dtypes = kRealDtypes, .least_rank = 2, .most_rank = 2},
     {.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite},
 };
-enum { kMeeting, kBegin, kCount };
+enum { kMeeting, kBegin, kCount, kTree };
 constexpr Attribute kAttributes[] = {
     kMeetingAttribute,
     {.name = "begin", .type = AttributeType::kInt, .required = true, .least = 0},
     {.name = "count", .type = AttributeType::kInt, .required = true, .least = 0},
+    kTreeAttribute,
 };
 
 template <class T>
@@ -217,7 +284,7 @@ bool finite(const OpCall& call) noexcept {
   for (int64_t at = 0, count = call.integer(kCount); at < count; at += kPart) {
     const int64_t n = std::min(kPart, count - at);
     sum_planes(Lane{}, {planes.dtype, planes.as<const std::byte>(), planes.shape[0], planes.shape[1],
-                        call.integer(kBegin) + at, n, reinterpret_cast<std::byte*>(sum)});
+                        call.integer(kBegin) + at, n, reinterpret_cast<std::byte*>(sum), call.flag(kTree)});
     for (int64_t i = 0; i < n; ++i)
       if (!std::isfinite(sum[i])) return false;
   }
@@ -251,7 +318,7 @@ void check(const OpCall& call) {
 
 }  // namespace prove
 
-// With clipping, the ranks add up the squares of the sums that they own, in rank order.
+// With clipping, the ranks add up the squares of the sums that they own, in the order of tree_sum.
 namespace squares {
 
 enum { kSum, kFinite };
@@ -279,8 +346,8 @@ void run(const Lane& lane, const OpCall& call) noexcept {
     Brought mine;
     mine.squares = call.flag(kOwns) ? *sum : 0;
     if (meeting.meet(mine)) {
-      double total = 0;
-      for (int r = 0; r < meeting.size(); ++r) total += meeting.of(r).squares;
+      const double total =
+          tree_sum(0, meeting.size(), [&](int64_t r) { return meeting.of(static_cast<int>(r)).squares; });
       *sum = total;
       meeting.settle(finite(step, total));
     }
@@ -304,8 +371,16 @@ constexpr Operand kOperands[] = {{.name = "finite", .access = Access::kUpdate, .
 constexpr Attribute kAttributes[] = {kMeetingAttribute};
 
 void run(const Lane& lane, const OpCall& call) noexcept {
+  auto* const done = reinterpret_cast<int64_t*>(lane.shared_scratch());
   lane.barrier();
-  if (lane.index == 0 && !meeting_of(call).finish()) stop_without_peers(call.step);
+  if (lane.index == 0) *done = meeting_of(call).finish();
+  lane.barrier();
+  if (*done == 0) stop_without_peers(call.step);
+}
+
+void work(const OpCall& call, int lanes, OpWork* work) {
+  little_work(call, lanes, work);
+  work->scratch.shared = sizeof(int64_t);
 }
 
 }  // namespace end
@@ -330,9 +405,27 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }  // namespace
 
 extern const OpSchema reduce_update_ops[] = {
+    {.name = "begin_part",
+     .operands = {},
+     .attributes = parts::kBeginAttributes,
+     .work = little_work,
+     .cpu = always<parts::begin>,
+     .phases = phase::kForward,
+     .program_only = true,
+     .effects = true,
+     .every_lane = true},
+    {.name = "keep_losses",
+     .operands = parts::kKeepOperands,
+     .attributes = {},
+     .shape = parts::keep_shape,
+     .work = parts::keep_work,
+     .cpu = always<parts::keep>,
+     .phases = phase::kCheck | phase::kBackward,
+     .program_only = true},
     {.name = "meet",
      .operands = meet::kOperands,
      .attributes = meet::kAttributes,
+     .check = meet::check,
      .work = little_work,
      .cpu = always<meet::run>,
      .phases = phase::kUpdate,
@@ -382,7 +475,7 @@ extern const OpSchema reduce_update_ops[] = {
     {.name = "end_update",
      .operands = end::kOperands,
      .attributes = end::kAttributes,
-     .work = little_work,
+     .work = end::work,
      .cpu = always<end::run>,
      .phases = phase::kUpdate,
      .program_only = true,

@@ -27,14 +27,33 @@ std::vector<T> reference(const std::vector<T>& planes, int64_t ranks, int64_t co
   return sums;
 }
 
+// The reference: the sum in a tree, which it builds level by level from the leaves. Ranks are a power of two.
 template <class T>
-void check(int64_t ranks, int64_t columns) {
+std::vector<T> tree_reference(const std::vector<T>& planes, int64_t ranks, int64_t columns, int64_t begin,
+                              int64_t count) {
+  std::vector<T> sums;
+  for (int64_t c = begin; c < begin + count; ++c) {
+    std::vector<T> level;
+    for (int64_t r = 0; r < ranks; ++r) level.push_back(planes[static_cast<size_t>(r * columns + c)]);
+    while (level.size() > 1) {
+      for (size_t i = 0; i < level.size() / 2; ++i) level[i] = level[2 * i] + level[2 * i + 1];
+      level.resize(level.size() / 2);
+    }
+    sums.push_back(level[0]);
+  }
+  return sums;
+}
+
+template <class T>
+void check(int64_t ranks, int64_t columns, bool tree = false) {
   const std::vector<T> planes = normal<T>(ranks * columns, 1e3);
   const int64_t begin = uniform(0, columns), count = uniform(0, columns - begin);
-  const std::vector<T> want = reference(planes, ranks, columns, begin, count);
+  const std::vector<T> want =
+      tree ? tree_reference(planes, ranks, columns, begin, count) : reference(planes, ranks, columns, begin, count);
   for (const int lanes : {1, 2, 5}) {
     Team team(lanes);
-    SumPlanes g{kDtype<T>, reinterpret_cast<const std::byte*>(planes.data()), ranks, columns, begin, count, nullptr};
+    SumPlanes g{kDtype<T>, reinterpret_cast<const std::byte*>(planes.data()), ranks, columns, begin, count, nullptr,
+                tree};
     std::vector<T> sum(static_cast<size_t>(count) + 1, T(7));
     g.sum = reinterpret_cast<std::byte*>(sum.data());
     team.run(lanes, [&](const Lane& lane) { sum_planes(lane, g); });
@@ -83,6 +102,33 @@ TEST_CASE("planes are summed in rank order, at any place and on any number of la
       }
     }
   });
+}
+
+TEST_CASE("planes are summed in a tree whose inner sums are those of ranks that share the planes") {
+  for_each_isa([] {
+    for (const int64_t columns : {1, 3, 255, 256, 257, 1025, 5000}) {
+      for (const int64_t ranks : {1, 2, 4, 8, 16, 256}) {
+        check<float>(ranks, columns, true);
+        check<double>(ranks, columns, true);
+      }
+    }
+  });
+}
+
+TEST_CASE("numbers are added in the same tree") {
+  for (int64_t count = 1; count <= 64; count *= 2) {
+    const std::vector<double> values = normal<double>(count, 1e3);
+    const double want = tree_reference(values, count, 1, 0, 1)[0];
+    const auto value = [&](int64_t i) { return values[static_cast<size_t>(i)]; };
+    CHECK(tree_sum(0, count, value) == want);
+    for (int64_t ranks = 1; ranks <= count;
+         ranks *= 2) {  // each rank adds its own, and all ranks add what they have brought
+      const int64_t each = count / ranks;
+      CHECK(tree_sum(0, ranks, [&](int64_t r) { return tree_sum(r * each, each, value); }) == want);
+    }
+  }
+  CHECK(tree_sum(0, 0, [](int64_t) { return 1.0; }) == 0);
+  CHECK(tree_sum(0, 5, [](int64_t) { return 1.0; }) == 5);
 }
 
 TEST_CASE("a verdict adds up losses in rank order, and has the first fault") {

@@ -89,6 +89,7 @@ def train_graph(
     check_finite: bool = False,
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
+    part: bool = False,
 ) -> Graph:
     """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
 
@@ -98,9 +99,10 @@ def train_graph(
     computed. ``accumulate`` adds the gradients of several batches up before an update, and ``sums``, as accumulation does,
     leaves gradients undivided by the weight of the batch until the update. ``fuse_update`` asks for updates that are fused
     into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
-    ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN.
+    ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN. ``part`` says that the
+    rows are a part of a larger batch.
     """
-    graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout)
+    graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout, part=part)
     graph, moves = without_buffer_updates(graph)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     sums = sums or accumulate

@@ -54,11 +54,14 @@ class Traceable(Protocol):
 class Builder:
     """Collects nodes while layers run their ``trace`` methods, and knows which layer it is in.
 
-    ``dtype`` is that of the model's arithmetic; ``layout`` says where each parameter lies.
+    ``dtype`` is that of the model's arithmetic; ``layout`` says where each parameter lies. ``part`` says that the rows are a
+    part of a larger batch, and that other ranks or other parts of the graph compute the rest.
     """
 
-    def __init__(self, training: bool, *, dtype: str = "float32", layout: Layout | None = None) -> None:
-        self.training = training
+    def __init__(
+        self, training: bool, *, dtype: str = "float32", layout: Layout | None = None, part: bool = False
+    ) -> None:
+        self.training, self.part = training, part
         self.dtype = dtype
         self.layout = layout
         self.graph = Graph()
@@ -162,6 +165,12 @@ class Builder:
                 value = replace(value, within="buffers", offset=self.layout.buffers.offsets[path])
             self.graph = self.graph.with_value(value)
         return path
+
+    def constant(self, name: str, data: Sequence[float]) -> str:
+        """Add a vector of numbers that are part of the program."""
+        named = self.graph.fresh(self.path(name))
+        self.graph = self.graph.with_value(Value(named, (len(data),), "const", self.dtype, data=tuple(data)))
+        return named
 
     def update_buffers(
         self, op: str, inputs: Mapping[str, str], updates: tuple[str, ...], attributes: Mapping[str, Any]
@@ -292,8 +301,9 @@ def trace(
     training: bool,
     dtype: str = "float32",
     layout: Layout | None = None,
+    part: bool = False,
 ) -> tuple[Graph, str]:
-    """The forward graph of ``model`` for a batch, and its output's name.
+    """The forward graph of ``model`` for a batch, or for a ``part`` of one, and its output's name.
 
     ``inputs`` are the fields that the model reads, by name; for a model of one input the shape of ``x`` is enough (batch
     axis first). ``layout`` says where the parameters lie; without it they lie one after another.
@@ -310,7 +320,7 @@ def trace(
             {name: tuple(spec.shape) for name, spec in model.named_parameters().items()},
             {name: tuple(spec.shape) for name, spec in model.named_buffers().items()},
         )
-    builder = Builder(training, dtype=dtype, layout=layout)
+    builder = Builder(training, dtype=dtype, layout=layout, part=part)
     for name in model.input_names:
         field = fields[name]
         builder.input(name, field.shape, "int64" if field.integers else None, field.slot)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.arguments import flag
 from gradring.arrays import as_ndarray, is_array_like
 from gradring.errors import reason
 from gradring.losses.base import Loss, Native, Reduction
@@ -28,7 +31,8 @@ class Function(Loss):
     gradient with respect to the outputs, from ``dlosses`` (N,), the one with respect to the losses. Weights, means over a
     batch, accumulated batches or an evaluation, work as with every other loss. Targets may have any shape with a row for
     each sample; integers stay integers (int64), all else has the model's dtype. The arrays are copies, which you may
-    change and keep. An exception of a function ends the step before any parameter changes, and ``fit`` raises it.
+    change and keep. An exception of a function ends the step before any parameter changes, and ``fit`` raises it. Replicas
+    call the functions from several threads, one call at a time; with ``thread_safe=True`` calls may overlap.
 
     >>> import gradring as gr
     >>> cubic = Function(
@@ -45,6 +49,7 @@ class Function(Loss):
     forward: Callable[[Array, Array], ArrayLike]
     vjp: Callable[[Array, Array, Array], ArrayLike]
     reduction: Reduction = "mean"
+    thread_safe: bool = False
     failures: list[BaseException] = field(default_factory=list, init=False, repr=False)
     _callbacks: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -57,6 +62,7 @@ class Function(Loss):
             if not callable(function):
                 raise TypeError(f"[losses.Function] {name} must be callable, got {type(function).__name__}")
         self._check_reduction(self.reduction)
+        flag("losses.Function", "thread_safe", self.thread_safe)
 
     def native(self) -> Native:
         attributes: dict[str, Any] = {"function": self}
@@ -84,11 +90,12 @@ class Function(Loss):
         """The native callback for outputs and targets of these shapes and dtypes, the first two."""
         key = (tuple(shapes[:2]), tuple(dtypes[:2]))
         if key not in self._callbacks:
-            self._callbacks[key] = _core.Callback(self._wrapped(*key))
+            turn = nullcontext() if self.thread_safe else self._callbacks.setdefault("turn", threading.RLock())
+            self._callbacks[key] = _core.Callback(self._wrapped(*key, turn))
         return self._callbacks[key]
 
     def _wrapped(
-        self, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[str, ...]
+        self, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[str, ...], turn: AbstractContextManager[Any]
     ) -> Callable[[tuple[int, ...]], bool]:
         # The native callback must not hold this loss, because the garbage collector cannot see what it holds.
         forward, vjp, failures = self.forward, self.vjp, self.failures
@@ -101,13 +108,16 @@ class Function(Loss):
                 # array.
                 outputs = _array(addresses[0], outputs_shape, real).copy()
                 targets = _array(addresses[1], targets_shape, kind).copy()
-                losses = _result("forward", forward(outputs, targets), samples, "one loss for each sample")
+                with turn:
+                    made = forward(outputs, targets)
+                losses = _result("forward", made, samples, "one loss for each sample")
                 _array(addresses[3], samples, real)[...] = losses
                 if len(addresses) > 4:
                     dlosses = _array(addresses[2], samples, real).copy()
-                    gradient = vjp(dlosses, outputs, targets)
-                    made = _result("vjp", gradient, outputs_shape, "the gradient with respect to the outputs")
-                    _array(addresses[4], outputs_shape, real)[...] = made
+                    with turn:
+                        made = vjp(dlosses, outputs, targets)
+                    gradient = _result("vjp", made, outputs_shape, "the gradient with respect to the outputs")
+                    _array(addresses[4], outputs_shape, real)[...] = gradient
                 return True
             except BaseException as error:  # raised again when the native step has ended
                 failures.append(error)

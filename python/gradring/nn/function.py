@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core
+from gradring.arguments import flag
 from gradring.arrays import as_ndarray
 from gradring.ir import Value
 from gradring.nn.layer import Layer
@@ -30,6 +33,10 @@ class Function(Layer):
     everything else has the model's dtype. The arrays are copies, which you may change and keep. An exception of a function
     ends the step before any parameter changes, and ``fit`` raises it.
 
+    Replicas call ``forward`` and ``vjp`` from several threads, one call at a time; with ``thread_safe=True`` calls may overlap.
+    Between a ``forward`` and its ``vjp`` there may be calls for other parts of the batch, so what ``vjp`` needs must come from
+    its arguments.
+
     >>> import numpy as np
     >>> from gradring import nn
     >>> square = nn.Function(lambda x: x * x, lambda dy, x, y: 2 * x * dy)
@@ -44,6 +51,7 @@ class Function(Layer):
         *,
         shape: Callable[[tuple[int, ...]], Sequence[int]] | None = None,
         name: str | None = None,
+        thread_safe: bool = False,
     ) -> None:
         for argument, function in (("forward", forward), ("vjp", vjp)):
             if not callable(function):
@@ -51,14 +59,16 @@ class Function(Layer):
         self.forward = forward
         self.vjp = vjp
         self.output_shape = shape
+        self.thread_safe = flag("Function", "thread_safe", thread_safe)
         self.name = name or getattr(forward, "__name__", "function")
         self.failures: list[BaseException] = []
         self._callbacks: dict[Any, Any] = {}
+        self._turn = threading.RLock()
 
-    _native = (*Layer._native, "_callbacks", "failures")
+    _native = (*Layer._native, "_callbacks", "_turn", "failures")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.failures, self._callbacks = [], {}
+        self.failures, self._callbacks, self._turn = [], {}, threading.RLock()
         super().__setstate__(state)
 
     def trace(self, tracer: Builder, x: str) -> str:
@@ -89,6 +99,7 @@ class Function(Layer):
         self, function: Callable[..., ArrayLike], op: str, shapes: list[tuple[int, ...]], dtypes: list[str]
     ) -> Callable[[tuple[int, ...]], bool]:
         what = "forward" if op == "function" else "vjp"
+        turn = nullcontext() if self.thread_safe else self._turn
         # The native callback must not hold this layer, because the garbage collector cannot see what it holds.
         layer, failures = str(self), self.failures
 
@@ -103,7 +114,8 @@ class Function(Layer):
                 # Pass copies, because a program reuses its memory, and may free it while a function still holds its
                 # array.
                 inputs = [array(*one).copy() for one in zip(addresses[:-1], shapes[:-1], dtypes[:-1], strict=True)]
-                result = function(*inputs)
+                with turn:
+                    result = function(*inputs)
                 if type(result) is not np.ndarray:
                     result = as_ndarray("Function", f"{layer}: the result of {what}", result)
                 if result.shape != shapes[-1]:

@@ -116,7 +116,9 @@ class BatchNorm1d(_Norm):
     Training uses those of the batch, which must have at least 2 rows; ``evaluate`` and ``predict`` use the running ones,
     the buffers ``running_mean`` and ``running_var``: each training step moves them towards the batch's, ``running = (1 -
     momentum) * running + momentum * batch``, after the check of the step has passed. The running variance averages the
-    batches' unbiased variances, as in PyTorch. Ioffe and Szegedy, "Batch Normalization", 2015.
+    batches' unbiased variances, as in PyTorch. Ioffe and Szegedy, "Batch Normalization", 2015. Where replicas or shards divide
+    a batch, each part is normalized by its own moments, or by the running ones if it has only one row, and the running moments
+    move towards those of the whole batch.
 
     Args:
         features: the extent of the last axis.
@@ -156,6 +158,8 @@ class BatchNorm1d(_Norm):
         if not tracer.training:
             inputs |= {"mean": moments["running_mean"], "variance": moments["running_var"]}
             return tracer.node("batch_norm_inference", inputs, shape, {"eps": self.eps})
+        if shape[0] < 2 and tracer.part:
+            return self._of_one_row(tracer, inputs, moments)
         if shape[0] < 2:
             raise ValueError(
                 f"[BatchNorm1d] {tracer.where(self)} gets {shape}: training needs at least 2 rows, because one row has no "
@@ -169,6 +173,22 @@ class BatchNorm1d(_Norm):
             {**moments, "mean": node.outputs["mean"], "variance": node.outputs["variance"]},
             ("running_mean", "running_var"),
             {"rows": shape[0], "momentum": self.momentum},
+        )
+        return y
+
+    def _of_one_row(self, tracer: Builder, inputs: dict[str, str], moments: dict[str, str]) -> str:
+        """One row has no variance, but belongs to a batch that has one: the running moments normalize it."""
+        used = {"mean": moments["running_mean"], "variance": moments["running_var"]}
+        y = tracer.node("batch_norm_inference", inputs | used, (1, self.features), {"eps": self.eps})
+        tracer.update_buffers(
+            "batch_norm_update",
+            {
+                **moments,
+                "mean": tracer.view(inputs["x"], (self.features,)),
+                "variance": tracer.constant("no variance", (0.0,) * self.features),
+            },
+            ("running_mean", "running_var"),
+            {"rows": 1, "momentum": self.momentum},
         )
         return y
 

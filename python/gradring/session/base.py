@@ -36,6 +36,7 @@ class BaseSession(ABC):
     names: tuple[str, ...] = ("x", "y")  # the names of a batch's fields, the targets last
     limit: int | None = None  # the most batches of an epoch
     rates: Rates
+    shards: int = 0  # the parts of each batch whose sums are added in a tree, if it has such parts
     class_weights: tuple[float, ...] = ()  # those of "balanced", once labels were counted
     _first = 0  # the count of passes before the epoch's first batch
     _told: tuple[int, Measured] | None = None

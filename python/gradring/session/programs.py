@@ -36,6 +36,7 @@ class Programs:
         seed: int = 0,
         check_finite: bool = True,
         replicas: int = 1,
+        shards: int = 0,
         parallel: str = "allreduce",
         staleness: int | None = None,
         peers: Peers | None = None,
@@ -52,7 +53,7 @@ class Programs:
         if self.asynchronous:
             bound = -1 if staleness is None else staleness
             self.replicas = _core.Workers(self.native, arenas.native(), replicas, each, bound)
-        elif replicas > 1:
+        elif replicas > 1 or shards:
             self.replicas = _core.Replicas(self.native, arenas.native(), replicas, each)
         self.plans: dict[tuple[str, int], Plan] = {}
         self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # for each program of replica 0
@@ -81,28 +82,26 @@ class Programs:
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 
-    def ensure_replicas(self, mode: str, rows: int, build: Callable[[int, int], Graph]) -> bool:
+    def ensure_replicas(self, mode: str, rows: int, build: Callable[[int], Graph]) -> bool:
         """Make the programs with which the replicas train on a batch of ``rows``, as ``ensure`` does. ``build`` gives the graph
-        for this number of rows of one replica; with -1 rows, it only takes part in the update."""
+        of one replica."""
         if self.peers is not None:  # the other ranks make their own
             own = self.peers.rank
-            return self.ensure(mode, rows, lambda: (build(rows, own), None))
+            return self.ensure(mode, rows, lambda: (build(own), None))
         if (mode, rows) in self.plans:
             return False
         size = self.replicas.size
         for replica in range(size):
-            begin, end = (rows * part // size for part in (replica, replica + 1))
-            own = rows if self.asynchronous else end - begin or -1
-            if replica and self.replicas.has(mode, own, replica):
+            if replica and self.replicas.has(mode, rows, replica):
                 continue
-            made = plan(build(own, replica), None, mode="train")
-            if not self.replicas.has(mode, own, replica):
-                barriers = self.replicas.add(mode, own, replica, **made.native())
+            made = plan(build(replica), None, mode="train")
+            if not self.replicas.has(mode, rows, replica):
+                barriers = self.replicas.add(mode, rows, replica, **made.native())
                 if not replica:
-                    self.barriers[mode, own] = tuple(barriers)
+                    self.barriers[mode, rows] = tuple(barriers)
             if not replica:
                 named = tuple(i for i in made.instructions if i.limit() is not None)
-                known = self.barriers.get((mode, own), ())  # none after an interrupt between the two statements above
+                known = self.barriers.get((mode, rows), ())  # none after an interrupt between the two statements above
                 kept = replace(made, instructions=named, buffers=(), resources=(), barriers=known)
         # Only now, because an error or an interrupt may have come before the last replica had its program.
         self.plans[mode, rows] = kept
@@ -156,8 +155,7 @@ class Programs:
         """The facts of a plan that are kept while it runs: its instructions, its barriers and the number of lanes chosen."""
         kept = self.plans[mode, rows]
         if self.replicas is not None and mode.startswith("train"):
-            own = rows if self.asynchronous else rows // self.replicas.size or -1
-            return replace(kept, lanes=self.replicas.lanes(mode, own))
+            return replace(kept, lanes=self.replicas.lanes(mode, rows))
         return replace(kept, lanes=self.native.program_lanes(mode, rows))
 
     def raise_callback(self) -> None:

@@ -1,4 +1,4 @@
-"""Checks whether replicas can train a model."""
+"""Checks whether asynchronous workers can train a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
 
-__all__ = ["facts_of", "require_asynchronous", "require_replicable", "text_of"]
+__all__ = ["facts_of", "require_asynchronous", "require_combinable", "text_of"]
 
 
 def text_of(thing: object) -> str:
@@ -43,26 +43,18 @@ def facts_of(
     }
 
 
-def require_replicable(model: Layer, loss: losses.Loss, *, threads: bool = True) -> None:
-    """Raise ``NotBuilt`` if the model or the loss has parts that replicas cannot train yet. ``threads`` says that the
-    replicas are threads of one process, and not processes, each with a Python of its own."""
+def require_combinable(model: Layer) -> None:
+    """Raise ``NotBuilt`` if the model has parts that processes cannot train together yet."""
     if model.named_buffers():
         names = ", ".join(model.named_buffers())
         raise NotBuilt(
-            f"replicas of a model with running statistics ({names}) are planned; this version trains it with replicas=1"
-        )
-    if not threads:
-        return
-    if any(isinstance(layer, Function) for _, layer in model.walk()) or isinstance(loss, losses.Function):
-        raise NotBuilt(
-            "replicas of a model with functions in Python are planned: they would run one at a time, and must bear to be "
-            "called from several threads; this version trains it with replicas=1"
+            f"comm= for a model with running statistics ({names}) is planned; this version trains it with replicas="
         )
 
 
-def require_asynchronous(parallel: str, optimizer: Optimizer, accumulate: int) -> None:
+def require_asynchronous(parallel: str, model: Layer, loss: losses.Loss, optimizer: Optimizer, accumulate: int) -> None:
     """Raise ``ValueError`` if asynchronous updates of this kind cannot apply the optimizer, and ``NotBuilt`` if they would have
-    to accumulate gradients."""
+    to accumulate gradients, or if the model or the loss has parts that they cannot train yet."""
     kept = [rule for rule in optimizer.rules if rule.state_names]
     if parallel != "locked" and kept:
         raise ValueError(
@@ -73,4 +65,15 @@ def require_asynchronous(parallel: str, optimizer: Optimizer, accumulate: int) -
         raise NotBuilt(
             f"accumulate={accumulate} with parallel={parallel!r} is planned; this version pushes after each batch: give larger "
             "batches"
+        )
+    if model.named_buffers():
+        names = ", ".join(model.named_buffers())
+        raise NotBuilt(
+            f"parallel={parallel!r} for a model with running statistics ({names}) is planned; this version trains it with "
+            "parallel='allreduce'"
+        )
+    if any(isinstance(layer, Function) for _, layer in model.walk()) or isinstance(loss, losses.Function):
+        raise NotBuilt(
+            f"parallel={parallel!r} for a model with functions in Python is planned; this version trains it with "
+            "parallel='allreduce'"
         )

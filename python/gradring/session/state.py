@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -15,7 +16,7 @@ from gradring import _core
 from gradring.arguments import choice
 from gradring.errors import GradringError, NotBuilt
 from gradring.graph.asynchronous import Worker, asynchronous
-from gradring.graph.data_parallel import Ranks, data_parallel
+from gradring.graph.data_parallel import Ranks, data_parallel, parts_of
 from gradring.graph.faults import fault_error
 from gradring.graph.memory import training_memory
 from gradring.graph.passes import evaluate_graph, train_graph
@@ -38,7 +39,7 @@ from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import facts_of, require_asynchronous, require_replicable
+from gradring.session.replicable import facts_of, require_asynchronous, require_combinable
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -67,6 +68,7 @@ class SessionState(BaseSession):
         accumulate: int = 1,
         fuse_update: bool | None = None,
         replicas: int = 1,
+        shards: int = 0,
         parallel: str = "allreduce",
         staleness: int | None = None,
         comm: Any = None,
@@ -120,15 +122,16 @@ class SessionState(BaseSession):
         self.parallel, self.workers = parallel, 0
         if parallel != "allreduce":  # workers, each of which trains on whole batches
             self.workers, replicas = replicas, 1
-            require_asynchronous(parallel, optimizer, options.accumulate)
-        self.replicas = replicas  # on threads of this process, or the ranks of a communicator
+            require_asynchronous(parallel, model, self.loss, optimizer, options.accumulate)
+        self.replicas, self.shards = replicas, shards  # on threads of this process, or the ranks of a communicator
         self.peers, seed, own = None, options.seed, 0
         if comm is not None and comm.size > 1:
+            require_combinable(model)
             self.peers, self.replicas, own = Peers(comm), comm.size, comm.rank
             seed = self.peers.agree(facts_of(model, self.loss, optimizer, self.frozen, options, class_weight))["seed"]
-        if self.replicas > 1 or self.workers:
-            require_replicable(model, self.loss, threads=self.peers is None)
-        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, self.replicas))
+        planes = shards or self.replicas
+        self.divides = planes > 1  # each batch into parts
+        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, planes))
         self._arenas = Arenas(store, memory, None if self.peers is None else self.peers.share)
         store.sharing = None if self.peers is None else weakref.ref(self.peers)
         self._programs = Programs(
@@ -139,6 +142,7 @@ class SessionState(BaseSession):
             seed=seed,
             check_finite=self._check_finite,
             replicas=self.workers or replicas,
+            shards=shards,
             parallel=parallel,
             staleness=staleness,
             peers=self.peers,
@@ -147,11 +151,11 @@ class SessionState(BaseSession):
         self._forward = Forward(model, store, self.threads)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
-        self._planes = [self._grads]  # each replica's
-        if self.replicas > 1:
-            every = [Ranks(replica, self.replicas) for replica in range(self.replicas)]
-            layouts = [training_memory(store.layout, store.dtype, optimizer, self.frozen, ranks) for ranks in every]
-            self._planes = [self._arenas.gradients(layout) for layout in layouts]
+        self._planes = [self._grads]  # those of each replica or shard
+        if planes > 1:
+            layout, look = store.layout, (store.dtype, optimizer, self.frozen)
+            every = [training_memory(layout, *look, Ranks(number, planes)) for number in range(planes)]
+            self._planes = [self._arenas.gradients(memory) for memory in every]
         self.state = self._arenas.states(memory, optimizer.state_names)
         self._last_rows = 0  # the rows of the last training step, and the shapes and dtypes of its inputs
         self._last_looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}
@@ -167,10 +171,10 @@ class SessionState(BaseSession):
 
     @property
     def grads(self) -> dict[str, Array]:
-        """The gradients that the next steps will make, by parameter: live arrays. Reading them turns ``fuse_update``
-        off, because it would not make them. ``NotBuilt`` with replicas, which sum them in parts, in the cache."""
-        if self.replicas > 1 or self.workers:
-            raise NotBuilt("session.grads is planned for replicas; each has the gradients of its own rows alone")
+        """The live gradients that the next steps will make, by parameter. Reading them turns ``fuse_update`` off, because it
+        would not make them. ``NotBuilt`` with replicas or shards, which sum them in parts, in the cache."""
+        if self.divides or self.workers:
+            raise NotBuilt("session.grads is planned for replicas and shards, with the gradients of whole batches")
         if self.fuse_update is not False:
             self.fuse_update = False
             self._programs.clear()
@@ -272,11 +276,11 @@ class SessionState(BaseSession):
         self.forget()
         self.step_count, self.draw_count = counters["step"], counters["draw"]
         self.fresh, self.seed = counters["fresh"], counters["seed"]
-        if self.replicas > 1:
+        if self.divides:
             self._meetings.mend()
 
     def require_whole(self) -> None:
-        if self.replicas > 1 and self._meetings.torn:
+        if self.divides and self._meetings.torn:
             raise GradringError(
                 "[Trainer] the parameters are torn: some replicas have applied an update and others have not, so they are not "
                 "saved; load a checkpoint, or reset the trainer"
@@ -307,11 +311,11 @@ class SessionState(BaseSession):
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         if self.workers:
-            require_asynchronous(self.parallel, optimizer, self.accumulate)
+            require_asynchronous(self.parallel, self.model, self.loss, optimizer, self.accumulate)
         optimizer.assigned(list(self.params), self.frozen)
         goes_on = optimizer.goes_on_from(self.optimizer)
         if not goes_on or optimizer.state_names != self.optimizer.state_names:
-            ranks = Ranks(0 if self.peers is None else self.peers.rank, self.replicas)
+            ranks = Ranks(0 if self.peers is None else self.peers.rank, self.shards or self.replicas)
             memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen, ranks)
             views = self._arenas.replace_state(memory, optimizer.state_names, self.state if goes_on else {})
             self._programs.use_state()
@@ -334,10 +338,8 @@ class SessionState(BaseSession):
         if (mode, rows) not in plans:
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         kept = self._programs.plan_of(mode, rows)
-        if self.peers is not None:
-            graph = self._replica_graph(rows, self.peers.rank, self._last_weighted)
-        elif self.replicas > 1:
-            graph = self._replica_graph(rows // self.replicas or -1, 0, self._last_weighted)
+        if self.divides:
+            graph = self._replica_graph(rows, 0 if self.peers is None else self.peers.rank, self._last_weighted)
         elif self.workers:
             graph = self._worker_graph(rows, 0, self._last_weighted)
         else:
@@ -472,32 +474,28 @@ class SessionState(BaseSession):
 
         if mode == "train":
             self._last_rows, self._last_looks, self._last_weighted = rows, self._looks, weighted
-            if self.replicas > 1 or self.workers:
+            if self.divides or self.workers:
                 return self._ensure_replicas(rows, bound.fields[-1], weighted)
         return self._programs.ensure(_mode(mode, weighted), rows, build)
 
     def _ensure_replicas(self, rows: int, target: Any, weighted: bool) -> bool:
         """Make the programs with which the replicas train on a batch of ``rows``."""
 
-        def build(own: int, replica: int) -> Graph:
-            graph = (self._worker_graph if self.workers else self._replica_graph)(own, replica, weighted)
-            # Check the target against the shape of the whole batch. Replica 0 may have no rows of it, and must still refuse
-            # every target that another replica would refuse.
+        def build(replica: int) -> Graph:
+            graph = (self._worker_graph if self.workers else self._replica_graph)(rows, replica, weighted)
+            # For the whole batch: replica 0 may have no rows of it, and must refuse each target that another one would refuse.
             check_target((max(rows, 1), *graph.values["target"].shape[1:]), target, self.loss)
             return graph
 
         return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
 
     def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
-        """The graph of a replica's step on this number of its own rows; with -1, it only takes part in the update."""
-        return data_parallel(
-            self._graph("train", self._inputs(max(rows, 1)), weighted),
-            Ranks(replica, self.replicas, self._meetings.meeting(replica)),
-            check_finite=self._check_finite,
-            accumulate=self.accumulate > 1,
-            summed=getattr(self.loss, "reduction", "mean") == "sum",
-            idle=rows < 0,
-        )
+        """The graph of a replica's step on a batch of ``rows``; of a rank's, on its own rows: -1 means none."""
+        ranks = Ranks(replica, self.replicas, self._meetings.meeting(replica), self.shards)
+        step = cache(lambda own: self._graph("train", self._inputs(own), weighted, part=rows > 1))
+        whole, parts = parts_of(step, ranks, rows, whole=self.peers is None)
+        summed, add = getattr(self.loss, "reduction", "mean") == "sum", self.accumulate > 1
+        return data_parallel(whole, ranks, parts=parts, check_finite=self._check_finite, accumulate=add, summed=summed)
 
     def _worker_graph(self, rows: int, worker: int, weighted: bool) -> Graph:
         """The graph of a worker's step on so many rows."""
@@ -528,8 +526,8 @@ class SessionState(BaseSession):
             others, self._looks = True, self._last_looks
             self._programs.clear()
             self._stop_fast_path()
-            if self.replicas > 1:
-                self._programs.ensure_replicas(mode, rows, lambda own, r: self._replica_graph(own, r, weighted))
+            if self.divides:
+                self._programs.ensure_replicas(mode, rows, lambda replica: self._replica_graph(rows, replica, weighted))
             else:
                 self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))
         result = self._programs.flush(rows, self.rates.next(self.step_count, 1), weighted)
@@ -538,8 +536,8 @@ class SessionState(BaseSession):
         if result["fault"]:
             self._fail(result, None, 0)
 
-    def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool) -> Graph:
-        """The graph of a training step or an evaluation for a batch of these inputs."""
+    def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool, *, part: bool = False) -> Graph:
+        """The graph of a training step or an evaluation for a batch, or a ``part`` of one, of these inputs."""
         said: dict[str, Any] = {"dtype": self.dtype, "layout": self._programs.store.layout, "target": self._target}
         if weighted:
             said["weight"] = self._weight_slot
@@ -554,9 +552,10 @@ class SessionState(BaseSession):
             frozen=self.frozen,
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
-            sums=self.replicas > 1,
-            fuse_update=self.fuse_update is not False and self.replicas == 1 and not self.workers,
-            check_finite=self._check_finite and self.replicas == 1,
+            sums=self.divides,
+            fuse_update=self.fuse_update is not False and not self.divides and not self.workers,
+            check_finite=self._check_finite and not self.divides,
+            part=part,
         )
 
     def _fail(self, result: Mapping[str, Any], rows: Rows | None, batch: int, *, training: bool = True) -> NoReturn:
@@ -569,7 +568,7 @@ class SessionState(BaseSession):
             if error is not None:
                 raise error
             raise RuntimeError("[Session] a callback failed without an exception")
-        if result["fault"] == "gradient" or (training and self.replicas > 1):
+        if result["fault"] == "gradient" or (training and self.divides):
             # The sums of micro-batches contain the infinite gradient, or those of the replicas that had no fault.
             self.forget()
         plans = self._programs.plans.values()

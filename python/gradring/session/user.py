@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from operator import methodcaller
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
 from gradring.session.data import Mean, batches_of, require_batches
 from gradring.session.measured import NO_SUMS, EpochSums
 from gradring.session.rates import Rates
+from gradring.session.user_parts import Crew, StepResult, parts_of_batch, together
 
 __all__ = ["StepResult", "UserFunction", "UserSession"]
 
@@ -36,20 +37,15 @@ Array = NDArray[Any]
 UserFunction = Callable[[Any, Any], tuple[Any, ...]]
 
 
-class StepResult(NamedTuple):
-    """A loss that is the mean over ``samples`` samples, and its gradients."""
-
-    loss: float
-    grads: dict[str, NDArray[Any]]
-    samples: float
-
-
 class UserSession(BaseSession):
     """Calls a function for loss and gradients, and updates the parameters in place, natively.
 
     ``params`` maps names to arrays: of NumPy, or of any framework whose CPU arrays NumPy can view. A writable one is
     updated where it lies, and the function receives the very object that was given. A read-only one (JAX's are) is
     copied once, and the function receives the NumPy array that is trained.
+
+    With ``replicas``, each batch is cut along its first axis, and the function is called for each part, from so many threads
+    at the same time. With ``shards`` there are so many parts for any number of replicas, and so the same bits.
     """
 
     def __init__(
@@ -60,6 +56,8 @@ class UserSession(BaseSession):
         optimizer: Optimizer,
         options: Options,
         frozen: str | Sequence[str] = (),
+        replicas: int = 1,
+        shards: int = 0,
     ) -> None:
         if not callable(function):
             raise TypeError(f"[Trainer] step must be a function (params, batch) -> loss, grads, got {function!r}")
@@ -73,6 +71,7 @@ class UserSession(BaseSession):
                     f"[Trainer] params: a checkpoint has another use for the name {name!r}: choose another"
                 )
         self._function, self.optimizer, self._options = function, optimizer, options
+        self.shards, self._parts, self._crew = shards, shards or replicas, Crew(replicas)
         arrays: dict[str, NDArray[Any]] = {}
         self._given: dict[str, Any] = {}
         for name, value in params.items():
@@ -311,7 +310,21 @@ class UserSession(BaseSession):
         deque(map(methodcaller("__call__"), (*calls, partial(self.__dict__.update, after))), maxlen=0)
 
     def _evaluate(self, batch: Any) -> StepResult:
-        returned = self._function(self._given, batch)
+        if self._parts == 1:
+            results = [self._checked_step(self._function(self._given, batch), batch)]
+        else:
+            parts = parts_of_batch(batch, self._parts)
+            returned = self._crew.map(lambda part: self._function(self._given, part), parts)
+            results = [
+                self._checked_step(made, part, f"part {number} of the batch: ")
+                for number, (made, part) in enumerate(zip(returned, parts, strict=True))
+            ]
+        result = together(results)
+        self._last_samples = result.samples
+        return result
+
+    def _checked_step(self, returned: Any, batch: Any, where: str = "") -> StepResult:
+        """What the function has returned for a batch, or for the part of one that errors call ``where``."""
         for name, value in self._known:
             if self._given.get(name) is not value or len(self._given) != len(self._known):
                 self._given.clear()
@@ -322,26 +335,25 @@ class UserSession(BaseSession):
                 )
         if not isinstance(returned, tuple) or len(returned) not in (2, 3):
             raise TypeError(
-                f"[step] the function must return loss, grads or loss, grads, samples, got {type(returned).__name__}"
+                f"[step] {where}the function must return loss, grads or loss, grads, samples, got {type(returned).__name__}"
             )
         if not isinstance(returned[1], Mapping):
-            raise TypeError(f"[step] grads must be a dict of arrays, got {type(returned[1]).__name__}")
+            raise TypeError(f"[step] {where}grads must be a dict of arrays, got {type(returned[1]).__name__}")
         samples = _number("the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
         if not (math.isfinite(samples) and samples > 0):
-            raise ValueError(f"[step] the number of samples must be above 0, got {samples}")
-        self._last_samples = samples
-        return StepResult(_number("the loss", returned[0]), self._checked(returned[1]), samples)
+            raise ValueError(f"[step] {where}the number of samples must be above 0, got {samples}")
+        return StepResult(_number("the loss", returned[0]), self._checked(returned[1], where), samples)
 
-    def _checked(self, grads: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    def _checked(self, grads: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
         missing, extra = sorted(self._trained.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())
         if missing or extra:
-            raise ValueError(f"[step] grads must have the names of params; missing {missing}, unknown {extra}")
+            raise ValueError(f"[step] {where}grads must have the names of params; missing {missing}, unknown {extra}")
         arrays = {}
         for name, param in self._trained.items():
             grad = as_numpy(f"grads[{name!r}]", grads[name])
             if grad.shape != param.shape or grad.dtype != param.dtype:
                 raise ValueError(
-                    f"[step] grads[{name!r}] is {grad.shape} of {grad.dtype}, "
+                    f"[step] {where}grads[{name!r}] is {grad.shape} of {grad.dtype}, "
                     f"params[{name!r}] is {param.shape} of {param.dtype}"
                 )
             # A gradient that is a view of a parameter would change while the parameters are updated.
