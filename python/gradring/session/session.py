@@ -131,7 +131,7 @@ class Session(SessionState):
         if self.peers is not None:
             feed = self.peers.feed(feed, own_numbers=True)
         self._ensure("train", rows, bound, self._dtypes)
-        if bound.slots == (0, 1) and self.replicas == 1:
+        if bound.slots == (0, 1) and self.replicas == 1 and not self.shards:
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, self.dtype)
         if self.rates.constant is None:
