@@ -94,10 +94,10 @@ double bytes(const OpCall& call) {
 namespace take {
 
 void check(const OpCall& call) {
-  const int64_t begin = call.integer(kBegin), end = begin + call[0].elements();
-  if (begin == end || begin / kStripe == (end - 1) / kStripe) return;
-  refuse(call, "param has the shared elements " + std::to_string(begin) + " to " + std::to_string(end) +
-                   ": must lie between two multiples of " + std::to_string(kStripe) + ", which one lock guards");
+  const int64_t begin = call.integer(kBegin), elements = call[0].elements();
+  if (elements <= kStripe - begin % kStripe) return;
+  refuse(call, "param has " + std::to_string(elements) + " shared elements from element " + std::to_string(begin) +
+                   " on: must lie between two multiples of " + std::to_string(kStripe) + ", which one lock guards");
 }
 
 template <class T>

@@ -83,9 +83,9 @@ void check_reach(const Program& program, const SharedParameters& parameters) {
       const int64_t all = parameters.bytes() / static_cast<int64_t>(size_of(argument.dtype));
       const int64_t first = instruction.attributes[static_cast<size_t>(begin)].integer;
       if (first <= all && elements <= all - first) continue;
-      throw Error(Code::kInvalidArgument, "[" + std::string(instruction.op->name) + "] param has the shared elements " +
-                                              std::to_string(first) + " to " + std::to_string(first + elements) +
-                                              ": must lie inside " + std::to_string(all));
+      throw Error(Code::kInvalidArgument, "[" + std::string(instruction.op->name) + "] param has " +
+                                              std::to_string(elements) + " shared elements from element " +
+                                              std::to_string(first) + " on: must lie inside " + std::to_string(all));
     }
   }
 }
@@ -136,6 +136,7 @@ Executor& Workers::add(Mode mode, int64_t rows, int worker, const Program& progr
     throw Error(Code::kInvalidArgument,
                 "[Workers.add] worker is " + std::to_string(worker) + ": must be below " + std::to_string(size()));
   }
+  validate(program);  // first, because check_reach multiplies extents
   check_reach(program, *parameters_);
   Seat& seat = *seats_[static_cast<size_t>(worker)];
   for (const Buffer& buffer : program.buffers) {
