@@ -144,6 +144,7 @@ void read_shared_rows(const Lane& lane, const SharedRows<T>& g) noexcept {
 template <class T>
 void take_shared(const Lane& lane, const SharedPart<T>& part) noexcept {
   SharedParameters& parameters = part.view->parameters();
+  lane.barrier();  // no other lane still waits for this lock, for a row that it pushes
   if (lane.index == 0) parameters.lock_of(part.begin).lock();
   lane.barrier();
   read_shared(lane, part);
