@@ -2,8 +2,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <array>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -11,9 +9,11 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/engine_counts.h"
 #include "bindings/engine_data.h"
 #include "bindings/feed.h"
 #include "bindings/gil.h"
+#include "bindings/held_error.h"
 #include "bindings/program_data.h"
 #include "bindings/step_fast_path.h"
 #include "loader/array_source.h"
@@ -115,33 +115,6 @@ bool worth_keeping_gil(const Engine& engine, PyFeed& feed) {
   return executor != nullptr && executor->keeps_gil();
 }
 
-// The sums of an epoch as numbers: loss, weight, right answers and samples, and then the same before the pending group.
-py::tuple numbers_of(const TrainState& state) {
-  const EpochSums &now = state.sums, &before = state.before_group;
-  const double numbers[] = {
-      now.loss_sum,    now.loss_weight,    static_cast<double>(now.correct),    static_cast<double>(now.samples),
-      before.loss_sum, before.loss_weight, static_cast<double>(before.correct), static_cast<double>(before.samples)};
-  py::tuple out(std::size(numbers));
-  for (size_t i = 0; i < std::size(numbers); ++i) {
-    PyObject* const number = PyFloat_FromDouble(numbers[i]);
-    if (number == nullptr) throw py::error_already_set();
-    PyTuple_SET_ITEM(out.ptr(), static_cast<Py_ssize_t>(i), number);
-  }
-  return out;
-}
-
-void take_numbers(TrainState* state, const std::array<double, 8>& from) {
-  const auto sums = [&](size_t at) {
-    return EpochSums{from[at], from[at + 1], static_cast<int64_t>(from[at + 2]), static_cast<int64_t>(from[at + 3])};
-  };
-  for (const size_t at : {2, 3, 6, 7}) {
-    if (from[at] >= 0 && from[at] <= 9007199254740992.0) continue;  // 2**53; NaN fails both
-    throw Error(Code::kInvalidArgument, "[Engine] sums: a count must be at least 0 and at most 2**53");
-  }
-  state->sums = sums(0);
-  state->before_group = sums(4);
-}
-
 }  // namespace
 
 void bind_program(py::module_& m) {
@@ -193,12 +166,6 @@ void bind_program(py::module_& m) {
            }),
            py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"), py::arg("seed"), py::arg("check_finite"),
            "Make an engine. Each arena is (name, kind, memory), and its kind is param, grad or state.")
-      .def_property_readonly("lanes", [](Engine& e) { return e.team().lanes(); })
-      .def_property(
-          "updates", [](Engine& e) { return e.state().updates; }, [](Engine& e, int64_t n) { e.state().updates = n; })
-      .def_property(
-          "fresh", [](Engine& e) { return e.state().fresh; }, [](Engine& e, int64_t n) { e.state().fresh = n; },
-          "The number of updates before the optimizer's state was last set to zero. Adam counts its steps from there.")
       .def(
           "set_arenas",
           [](Engine& e, const ArenaList& given) {
@@ -207,32 +174,6 @@ void bind_program(py::module_& m) {
           },
           py::arg("arenas"),
           "Replace the arenas, which are given as in the constructor. The engine forgets all programs.")
-      .def_property(
-          "seed", [](Engine& e) { return e.options().seed; }, [](Engine& e, uint64_t seed) { e.set_seed(seed); })
-      .def_property(
-          "draws", [](Engine& e) { return e.state().draws; }, [](Engine& e, uint64_t n) { e.state().draws = n; })
-      .def_property(
-          "pending", [](Engine& e) { return e.state().pending; },
-          [](Engine& e, int64_t n) {
-            if (n < 0 || n >= e.options().accumulate) {
-              throw Error(Code::kInvalidArgument, "[Engine] pending is " + std::to_string(n) +
-                                                      ": must be at least 0 and below accumulate, " +
-                                                      std::to_string(e.options().accumulate));
-            }
-            e.state().pending = n;
-          },
-          "The number of micro-batches whose gradients are in the arena and wait for the rest of their group.")
-      .def_property(
-          "pending_weight", [](Engine& e) { return e.state().pending_weight; },
-          [](Engine& e, double weight) { e.state().pending_weight = weight; })
-      .def_property(
-          "sums", [](Engine& e) { return numbers_of(e.state()); },
-          [](Engine& e, const std::array<double, 8>& sums) { take_numbers(&e.state(), sums); },
-          "Eight sums over the training batches since the sums were last set: loss, weight, right answers and samples, "
-          "and then the same four without the pending group.")
-      .def(
-          "drop_pending", [](Engine& e) { e.state().drop_pending(); },
-          "Forget the gradients that wait for an update, and take back the random draws of their batches.")
       .def(
           "clear",
           [](Engine& e) {
@@ -247,7 +188,6 @@ void bind_program(py::module_& m) {
             e.trace(on);
           },
           py::arg("on"), "Set whether later steps record their instructions and barriers in the trace.")
-      .def("totals", [](Engine& e) { return totals_of(e.totals()); })
       .def(
           "add",
           [](Engine& e, const std::string& mode, int64_t rows, const py::list& arenas, const py::list& buffers,
@@ -333,6 +273,29 @@ void bind_program(py::module_& m) {
           },
           py::arg("feed"), py::arg("out"), py::arg("row_bytes"));
 
+  bind_counts(engine);
+  py::class_<Program, std::shared_ptr<Program>>(m, "Program",
+                                                "A program as native data, for the engine of a CUDA device.")
+      .def(py::init([](const py::list& arenas, const py::list& buffers, const py::list& instructions,
+                       const std::vector<std::shared_ptr<Resource>>& resources, int fields, int outputs,
+                       const py::bytes& constants) {
+             auto program =
+                 std::make_shared<Program>(program_from(arenas, buffers, instructions, resources, constants));
+             program->fields = fields;
+             program->outputs = outputs;
+             return program;
+           }),
+           py::arg("arenas"), py::arg("buffers"), py::arg("instructions"), py::arg("resources"), py::arg("fields"),
+           py::arg("outputs"), py::arg("constants") = py::bytes());
+  m.def(
+      "raise_held_error",
+      [] {
+        if (const py::object error = take_held_error()) {
+          PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+          throw py::error_already_set();
+        }
+      },
+      "Raise the exception that a callback left on this thread, if there is one: for the module of CUDA devices.");
   bind_step_fast_path(m);
   bind_replicas(m);
   bind_workers(m);

@@ -2,12 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/cuda_bindings.h"
 #include "cuda/devices.h"
 #include "cuda/pinning.h"
 #include "ops/cuda_kernels.h"
 #include "ops/register_cuda.h"
-
-namespace py = pybind11;
 
 namespace gradring {
 
@@ -63,6 +62,7 @@ py::list kernels() {
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "CUDA devices, and kernels for the ops of gradring._core. Imports without a driver.";
   gradring::register_all_cuda_kernels();
+  gradring::bind_cuda_engine(m);
   gradring::cuda::offer_host_pinner();
   m.def("kernels", &gradring::kernels, "The names of the ops that have a CUDA kernel.");
   m.attr("architectures") = GRADRING_CUDA_ARCHITECTURES;

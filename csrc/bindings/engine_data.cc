@@ -2,8 +2,8 @@
 
 #include <iterator>
 
+#include "bindings/engine_counts.h"
 #include "bindings/held_error.h"
-#include "bindings/program_data.h"
 
 namespace gradring {
 
@@ -61,21 +61,33 @@ py::dict totals_of(const Totals& t) {
                   number(t.compute_seconds), number(t.update_seconds), number(t.reduction_seconds)});
 }
 
-Arenas arenas_from(const ArenaList& given) {
-  Arenas arenas;
-  for (const auto& [name, kind, memory] : given) {
-    const BufferKind known = kind_from_name(kind);
-    if (!has_arena(known) || known == BufferKind::kTemp || memory == nullptr) {
-      throw Error(Code::kInvalidArgument,
-                  "[Engine] arena " + name + " is of kind " + kind + ": must be param, grad or state, with memory");
-    }
-    arenas.set(name, known, memory->data(), static_cast<int64_t>(memory->size()), memory);
+py::tuple numbers_of(const TrainState& state) {
+  const EpochSums &now = state.sums, &before = state.before_group;
+  const double numbers[] = {
+      now.loss_sum,    now.loss_weight,    static_cast<double>(now.correct),    static_cast<double>(now.samples),
+      before.loss_sum, before.loss_weight, static_cast<double>(before.correct), static_cast<double>(before.samples)};
+  py::tuple out(std::size(numbers));
+  for (size_t i = 0; i < std::size(numbers); ++i) {
+    PyObject* const number = PyFloat_FromDouble(numbers[i]);
+    if (number == nullptr) throw py::error_already_set();
+    PyTuple_SET_ITEM(out.ptr(), static_cast<Py_ssize_t>(i), number);
   }
-  return arenas;
+  return out;
 }
 
-ChunkOptions options_for(const Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds) {
-  ChunkOptions options = engine.chunk_options();
+void take_numbers(TrainState* state, const std::array<double, 8>& from) {
+  const auto sums = [&](size_t at) {
+    return EpochSums{from[at], from[at + 1], static_cast<int64_t>(from[at + 2]), static_cast<int64_t>(from[at + 3])};
+  };
+  for (const size_t at : {2, 3, 6, 7}) {
+    if (from[at] >= 0 && from[at] <= 9007199254740992.0) continue;  // 2**53; NaN fails both
+    throw Error(Code::kInvalidArgument, "[Engine] sums: a count must be at least 0 and at most 2**53");
+  }
+  state->sums = sums(0);
+  state->before_group = sums(4);
+}
+
+ChunkOptions options_for(ChunkOptions options, bool train, const RateArray& rates, int64_t most_steps, double seconds) {
   options.train = train;
   options.rates = rates.data();
   // An array with two axes has a row per update; an array with one axis has one learning rate per update.

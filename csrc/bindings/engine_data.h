@@ -40,8 +40,13 @@ Arenas arenas_from(const ArenaList& given);
 
 using RateArray = py::array_t<double, py::array::c_style>;
 
-// most_steps is -1 for no limit, and seconds is 0 for no deadline. The options point into `rates`.
-ChunkOptions options_for(const Engine& engine, bool train, const RateArray& rates, int64_t most_steps, double seconds);
+// Completes an engine's own options. most_steps is -1 for no limit, and seconds is 0 for no deadline. The options point into
+// `rates`.
+ChunkOptions options_for(ChunkOptions options, bool train, const RateArray& rates, int64_t most_steps, double seconds);
+inline ChunkOptions options_for(const Engine& engine, bool train, const RateArray& rates, int64_t most_steps,
+                                double seconds) {
+  return options_for(engine.chunk_options(), train, rates, most_steps, seconds);
+}
 
 void bind_replicas(py::module_& m);
 void bind_workers(py::module_& m);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bindings/eager_arguments.h"
+#include "bindings/engine_data.h"
 #include "bindings/gil.h"
 #include "runtime/status.h"
 
@@ -137,6 +138,19 @@ Program program_from(const py::list& arenas, const py::list& buffers, const py::
   }
   program.resources.assign(resources.begin(), resources.end());
   return program;
+}
+
+Arenas arenas_from(const ArenaList& given) {
+  Arenas arenas;
+  for (const auto& [name, kind, memory] : given) {
+    const BufferKind known = kind_from_name(kind);
+    if (!has_arena(known) || known == BufferKind::kTemp || memory == nullptr) {
+      throw Error(Code::kInvalidArgument,
+                  "[Engine] arena " + name + " is of kind " + kind + ": must be param, grad or state, with memory");
+    }
+    arenas.set(name, known, memory->data(), static_cast<int64_t>(memory->size()), memory);
+  }
+  return arenas;
 }
 
 void bind_program_data(py::module_& m) {

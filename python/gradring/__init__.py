@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gradring import (
         callbacks,
         comm,
+        cuda,
         datasets,
         errors,
         graph,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _MODULES = (
     "callbacks",
     "comm",
+    "cuda",
     "datasets",
     "errors",
     "graph",
@@ -106,6 +108,7 @@ __all__ = [
     "callbacks",
     "check_grad",
     "comm",
+    "cuda",
     "datasets",
     "errors",
     "get_include",

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raise_held_error', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -148,7 +148,7 @@ class Engine:
         """
     def drop_pending(self) -> None:
         """
-        Forget the gradients that wait for an update, and take back the random draws of their batches.
+        Forget gradients that wait for an update, and that their batches were drawn.
         """
     def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
@@ -179,7 +179,7 @@ class Engine:
     @property
     def fresh(self) -> int:
         """
-        The number of updates before the optimizer's state was last set to zero. Adam counts its steps from there.
+        Updates that were done when the optimizer's state was last zero: Adam counts from there.
         """
     @fresh.setter
     def fresh(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -190,7 +190,7 @@ class Engine:
     @property
     def pending(self) -> int:
         """
-        The number of micro-batches whose gradients are in the arena and wait for the rest of their group.
+        Batches whose gradients wait for the rest of their group; the gradients lie in their arena.
         """
     @pending.setter
     def pending(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -210,7 +210,7 @@ class Engine:
     @property
     def sums(self) -> tuple[typing.Any, ...]:
         """
-        Eight sums over the training batches since the sums were last set: loss, weight, right answers and samples, and then the same four without the pending group.
+        Sums over the training batches since they were last set: loss, weight, right answers, samples; and then the same before the pending group.
         """
     @sums.setter
     def sums(self, arg1: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(8)"]) -> None:
@@ -220,6 +220,12 @@ class Engine:
         ...
     @updates.setter
     def updates(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+class Program:
+    """
+    A program as native data, for the engine of a CUDA device.
+    """
+    def __init__(self, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> None:
         ...
 class Meeting(Resource):
     """
@@ -624,6 +630,10 @@ def npy_columns(path: str, name: str) -> tuple[typing.Any, ...]:
 def ops() -> list[typing.Any]:
     """
     Return the schema of each op as a dict, with its name, operands, attributes and more.
+    """
+def raise_held_error() -> None:
+    """
+    Raise the exception that a callback left on this thread, if there is one: for the module of CUDA devices.
     """
 def raw_columns(path: str, fields: collections.abc.Sequence[tuple[typing.Any, ...]], record_bytes: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> list[Column]:
     ...

@@ -75,16 +75,16 @@ def shards_of(shards: Any, ranks: int, said: str, parallel: str = "allreduce") -
 
 
 def replicas_of(*, device: Any, replicas: Any, parallel: Any, comm: Any) -> int:
-    """How many replicas train, on threads of this process and on the CPU. What is planned raises ``NotBuilt``, and all else
+    """How many replicas train, on threads of this process. What is planned raises ``NotBuilt``, and all else
     ``DeviceUnavailable``, ``ValueError`` or ``TypeError``."""
-    if not _is(device, "cpu"):
-        if isinstance(device, str) and device.startswith("cuda"):
-            cuda_devices.require(device, "Trainer")
-            raise DeviceUnavailable(
-                f"[Trainer] device {device!r} works; training on it is not in this version: use 'cpu'"
-            )
-        raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu'")
+    on_cpu = _is(device, "cpu")
+    if not on_cpu:
+        if not isinstance(device, str) or not device.startswith("cuda"):
+            raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu' and 'cuda'")
+        cuda_devices.require(device, "Trainer")
     choice("Trainer", "parallel", parallel, ("allreduce", *_ASYNCHRONOUS), "which replicas= and comm= use")
+    if not on_cpu and parallel != "allreduce":
+        raise NotBuilt(f"parallel={parallel!r} on device {device!r} is planned; asynchronous updates are on the CPU")
     if comm is not None and not isinstance(getattr(comm, "size", None), int):
         raise TypeError(f"[Trainer] comm must be None or a communicator of gr.comm, got {comm!r}")
     if isinstance(replicas, (list, tuple)):
@@ -94,6 +94,8 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, comm: Any) -> int:
     count = auto_or_whole("Trainer", "replicas", replicas, 1, _MOST_THREADS) or 1
     if count > 1 and comm is not None and comm.size > 1:
         raise NotBuilt("replicas= in each of several processes is planned; this version takes replicas= or comm=")
+    if (count > 1 or (comm is not None and comm.size > 1)) and not on_cpu:
+        raise NotBuilt(f"replicas= and comm= on device {device!r} are planned; this version trains on one CUDA device")
     return count
 
 

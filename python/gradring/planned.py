@@ -21,9 +21,6 @@ _VECTORS = "this version has layers and kernels of vectors"
 
 # Maps a module and a name in it to a text about what this version has instead.
 PLANNED: dict[str, dict[str, str]] = {
-    "gradring": {
-        "cuda": "this version computes on the CPU",
-    },
     "gradring.nn": {
         **dict.fromkeys(
             ("AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d", "MultiHeadAttention"),

@@ -137,6 +137,8 @@ class Trainer(Settled):
             raise TypeError("[Trainer] needs either a model, or step and params")
         copies = replicas_of(device=device, replicas=replicas, parallel=parallel, comm=comm)
         pieces = shards_of(shards, copies, f"replicas is {copies}", parallel)
+        if pieces and device != "cpu":
+            raise NotBuilt(f"shards= on device {device!r} is planned; this version has it on the CPU")
         if pieces and comm is not None and comm.size > 1:
             raise NotBuilt("shards= over processes is planned; this version has it for threads, replicas=")
         bound = staleness_of(parallel, staleness)
@@ -157,6 +159,8 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
+            if device != "cpu":
+                raise NotBuilt(f"step= on device {device!r} is planned; this version updates arrays of the host with step=")
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
             self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads)
@@ -192,6 +196,7 @@ class Trainer(Settled):
                 parallel=parallel,
                 staleness=bound,
                 comm=comm,
+                device=device,
                 **asdict(options),
             )
             self._session, self.step = native, native.step

@@ -23,6 +23,7 @@ from gradring.grouping import described, grouped_otherwise, schedules_in, sound_
 from gradring.history import History
 from gradring.losses.base import numbers
 from gradring.model_file import as_notes, description
+from gradring.nn.params import write
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
@@ -230,7 +231,7 @@ class TrainingState:
         if self.running:
             raise GradringError("[Trainer.load] an epoch is running; load between epochs")
         for name, array in fitting.items():
-            np.copyto(params[name], array)
+            write(params[name], array)
         self.session.loaded()
         return list(fitting)
 
@@ -298,7 +299,7 @@ class TrainingState:
         if self.running:
             raise GradringError("[Trainer.load] an epoch is running; load between epochs, or with fit(resume=...)")
         for name, array in self._tensors().items():
-            np.copyto(array, tensors[name])
+            write(array, np.asarray(tensors[name]))
         self.session.restore(counts)
         self.session.wait(counts["pending"], *waiting)
         self.session.rates.restore(schedules)

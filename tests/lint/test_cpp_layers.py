@@ -32,7 +32,9 @@ def test_includes_point_downwards(path):
     part = path.relative_to(CSRC).parts[0]
     # A test may bring what its part meets only at run time: an epoch's test feeds it from a real source.
     allowed = MAY_INCLUDE[part] | ({"loader", "program"} if path.stem.endswith("_test") else set())
-    allowed |= {"cuda"} if path.suffix == ".cu" or path.stem.endswith("_cuda") else set()
+    allowed |= {"loader"} if path.parent.name == "cuda_tests" else set()
+    device = path.suffix == ".cu" or path.stem.endswith("_cuda") or path.parent.name in ("cuda", "cuda_tests")
+    allowed |= {"cuda"} if device else set()
     for quote, target in includes(path):
         if quote == '"':
             assert (CSRC / target).exists() or (CSRC / "include" / target).exists(), f"{target}: write it from csrc/"

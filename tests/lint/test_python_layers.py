@@ -148,6 +148,8 @@ BELOW = {
     "arrays",
     "attributes",
     "choices",
+    "cuda",
+    "devices",
     "errors",
     "hooks",
     "options",

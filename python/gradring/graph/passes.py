@@ -87,6 +87,7 @@ def train_graph(
     sums: bool = False,
     fuse_update: bool = False,
     check_finite: bool = False,
+    lanes: bool = True,
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
     part: bool = False,
@@ -100,7 +101,8 @@ def train_graph(
     leaves gradients undivided by the weight of the batch until the update. ``fuse_update`` asks for updates that are fused
     into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
     ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN. ``part`` says that the
-    rows are a part of a larger batch.
+    rows are a part of a larger batch. Without
+    ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU.
     """
     graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout, part=part)
     graph, moves = without_buffer_updates(graph)
@@ -111,7 +113,8 @@ def train_graph(
     layout = _layout_of(graph, layout)
     graph = checked(promised(differentiate(graph, output, layout.without(frozen))))
     graph = checked(fuse_backward(graph))
-    graph = checked(sum_in_parts(graph))
+    if lanes:
+        graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
     divided = sums and not loss.summed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gradring import hooks
+from gradring import devices, hooks
 from gradring.arguments import float_dtype
 from gradring.attributes import Settled
 from gradring.nn import habits
@@ -178,7 +178,8 @@ class Layer(Settled):
             or self._store.shapes != _shapes(specs)
             or {name: array.shape for name, array in self._store.buffers.items()} != _shapes(buffers)
         ):
-            self._adopt(Store(_shapes(specs), real, _shapes(buffers)))
+            device = devices.CPU if self._store is None else self._store.device
+            self._adopt(Store(_shapes(specs), real, _shapes(buffers), device))
         saved = self.store.saved
         for name, spec in {**specs, **buffers}.items():
             saved[name][...] = spec.fill(Store.generator(seed, name), spec.shape)
@@ -222,6 +223,15 @@ class Layer(Settled):
         if self.store.dtype != real:
             self.store.require_idle(f"{type(self).__name__}.astype")
             self._adopt(self.store.converted(real))
+        return self
+
+    def to(self, device: str) -> Self:
+        """Move parameters and buffers with their values to the memory of ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, where the model
+        then computes. Earlier views stay with the old memory. Raises ``DeviceUnavailable`` if the device cannot be used."""
+        place = devices.named(device, f"{type(self).__name__}.to")
+        if self.store.device != place:
+            self.store.require_idle(f"{type(self).__name__}.to")
+            self._adopt(self.store.moved(place))
         return self
 
     @property

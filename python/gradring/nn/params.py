@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arrays import as_numbers
+from gradring.cuda import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Params"]
+__all__ = ["Params", "write"]
+
+
+def write(view: Any, array: NDArray[Any], casting: Literal["same_kind", "unsafe"] = "same_kind") -> None:
+    """Write an array into a parameter, in the memory of the host or of a device."""
+    if isinstance(view, Array):
+        view[...] = array
+    else:
+        np.copyto(view, array, casting=casting)
+
+
+def _on_host(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Array) else value
 
 
 class Params(dict[str, NDArray[Any]]):
@@ -30,17 +43,17 @@ class Params(dict[str, NDArray[Any]]):
         view = self._view(name)
         if value is view:  # `params[name] += ...` has changed it already
             return
-        array = as_numbers("params", repr(name), value)
+        array = as_numbers("params", repr(name), _on_host(value))
         if array.shape != view.shape:
             raise ValueError(f"[params] {name!r} is {view.shape}, the values given are {array.shape}: must be the same")
-        np.copyto(view, array, casting="same_kind" if array.dtype.kind == "f" else "unsafe")
+        write(view, array, casting="same_kind" if array.dtype.kind == "f" else "unsafe")
 
     def update(self, *args: Any, **named: Any) -> None:
         """Write values to the given names; if one does not fit, nothing is written."""
         new = dict(*args, **named)
         for name, value in new.items():
             view = self._view(name)
-            if (shape := as_numbers("params", repr(name), value).shape) != view.shape:
+            if (shape := as_numbers("params", repr(name), _on_host(value)).shape) != view.shape:
                 raise ValueError(f"[params] {name!r} is {view.shape}, the values given are {shape}: must be the same")
         for name, value in new.items():
             self[name] = value

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gradring import _core
+from gradring import devices
 from gradring.arguments import float_dtype
+from gradring.cuda import Array
 from gradring.errors import GradringError
 from gradring.ir import Layout, Place, memory_of, parameters_graph
 from gradring.nn.params import Params
@@ -21,14 +21,16 @@ from gradring.nn.params import Params
 __all__ = ["Store", "view_of"]
 
 
-def view_of(arena: Any, place: Place) -> NDArray[Any]:
-    """An array over a part of an arena's memory, which it keeps alive."""
+def view_of(arena: Any, place: Place) -> Any:
+    """An array over a part of an arena's memory, which it keeps alive: of NumPy, or a ``cuda.Array``."""
+    if hasattr(arena, "device"):
+        return Array(arena, place.offset, place.shape, place.dtype)
     count = math.prod(place.shape)
     return np.frombuffer(arena, dtype=place.dtype, count=count, offset=place.offset).reshape(place.shape)
 
 
 class Store:
-    """The flat arena of a model's parameters, followed by its buffers.
+    """The flat arena of a model's parameters, followed by its buffers, in the memory of ``device``.
 
     ``arrays`` are views of the parameters by name, ``offsets`` where each begins (in elements), ``elements`` the size
     of them all; ``buffers`` are views of the buffers. The gaps between them are always zero. ``fits`` counts the runs
@@ -47,7 +49,9 @@ class Store:
         shapes: Mapping[str, tuple[int, ...]],
         dtype: str,
         buffers: Mapping[str, tuple[int, ...]] | None = None,
+        device: str = devices.CPU,
     ) -> None:
+        self.device = device
         self.programs: weakref.WeakSet[Any] = weakref.WeakSet()
         self.dtype: str = float_dtype("init", dtype)
         self.whole = self  # the model's store, of which this one may be a part
@@ -74,7 +78,7 @@ class Store:
         try:
             if size >= 2**63:
                 raise MemoryError("no machine has so much")
-            return _core.SharedArena(size)
+            return devices.reserve(self.device, size)
         except MemoryError as error:
             shapes = {**self.shapes, **(self.buffer_layout.shapes if self.buffer_layout else {})}
             largest = max(shapes, key=lambda name: math.prod(shapes[name]))
@@ -121,8 +125,15 @@ class Store:
             programs.clear()
 
     def converted(self, dtype: str) -> Store:
-        other = Store(self.shapes, dtype, {name: array.shape for name, array in self.buffers.items()})
+        return self._copied(dtype, self.device)
+
+    def moved(self, device: str) -> Store:
+        return self._copied(self.dtype, device)
+
+    def _copied(self, dtype: str, device: str) -> Store:
+        other = Store(self.shapes, dtype, {name: array.shape for name, array in self.buffers.items()}, device)
         other.saved.update(self.saved)
+        other.trained = self.trained
         return other
 
     @staticmethod

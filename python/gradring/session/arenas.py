@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gradring import _core
+from gradring import devices
 from gradring.graph.memory import gradient_name
 from gradring.ir import Memory
 from gradring.nn.store import Store, view_of
@@ -19,7 +19,7 @@ Share = Callable[[Sequence[int], Any], list[Any]]
 
 
 class Arenas:
-    """Shared memory for one model, as a ``Memory`` lays it out: its parameters, which the store holds, and the other
+    """Memory for one model on its device, as a ``Memory`` lays it out: its parameters, which the store holds, and the other
     arrays that training keeps.
 
     Each arena is reserved in full when it is made. Without a ``memory`` there are only the parameters. ``share`` makes arenas
@@ -34,8 +34,11 @@ class Arenas:
 
     def _reserved(self, arenas: Sequence[Any], keep: Any = None) -> dict[str, tuple[str, Any]]:
         sizes = [arena.bytes for arena in arenas]
-        made = self._share(sizes, keep) if self._share is not None else [_core.SharedArena(size) for size in sizes]
+        made = self._share(sizes, keep) if self._share is not None else [self._reserve(size) for size in sizes]
         return {arena.name: (arena.kind, block) for arena, block in zip(arenas, made, strict=True)}
+
+    def _reserve(self, size: int) -> Any:
+        return devices.reserve(self.store.device, size)
 
     def native(self) -> list[tuple[str, str, Any]]:
         """The name, kind and memory of each arena, in the form for ``_core.Engine``."""
@@ -68,4 +71,5 @@ class Arenas:
 
     def _view(self, memory: Memory, name: str) -> Array:
         place = memory.places[name]
-        return view_of(self._blocks[place.arena][1], place)
+        view: Array = view_of(self._blocks[place.arena][1], place)
+        return view

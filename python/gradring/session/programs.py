@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradring import _core
+from gradring import _core, devices
 from gradring.errors import GradringError
 from gradring.graph.plan import Plan, plan
 from gradring.nn.function import Function
@@ -44,7 +44,7 @@ class Programs:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
-        self.native = _core.Engine(arenas.native(), lanes, accumulate, seed, check_finite)
+        self.native = devices.engine(self.store.device, arenas.native(), lanes, accumulate, seed, check_finite)
         self.peers = peers
         self.asynchronous = parallel != "allreduce"
         # The replicas, or the workers that update the parameters without waiting for each other.

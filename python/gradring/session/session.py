@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradring import _core
+from gradring import _core, devices
 from gradring.errors import GradringError, NotBuilt
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
@@ -73,7 +73,10 @@ class Session(SessionState):
         self._predicted: Predicted | None = None  # those of the current epoch
         self._start = 0  # the batch of the epoch at which this run began
         self._batch = 0  # the number, in the epoch, of a step's batch, for errors
-        self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
+        if self.device == devices.CPU:
+            self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
+        else:
+            self.step, self._fast = self._step_slowly, None
         self._expect_rates()
 
     def set_optimizer(self, optimizer: Any) -> None:
@@ -85,13 +88,14 @@ class Session(SessionState):
 
     def _expect_rates(self) -> None:
         constant = self.rates.constant
-        _core.set_expected_rates(self._fast, np.empty(0) if constant is None else constant, 0, constant is not None)
+        if self._fast is not None:
+            _core.set_expected_rates(self._fast, np.empty(0) if constant is None else constant, 0, constant is not None)
 
     def trace(self, on: bool) -> None:
         self._programs.trace(on)
 
     def _stop_fast_path(self) -> None:
-        if len(self.names) == 2:  # -1 matches no array, so no call takes the fast path
+        if self._fast is not None and len(self.names) == 2:  # -1 matches no array, so no call takes the fast path
             _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
 
     def _given(self, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -131,10 +135,10 @@ class Session(SessionState):
         if self.peers is not None:
             feed = self.peers.feed(feed, own_numbers=True)
         self._ensure("train", rows, bound, self._dtypes)
-        if bound.slots == (0, 1) and self.replicas == 1 and not self.shards:
+        if self._fast is not None and bound.slots == (0, 1) and self.replicas == 1 and not self.shards:
             x, y = (list(field.shape[1:]) for field in bound.fields)
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, self.dtype)
-        if self.rates.constant is None:
+        if self._fast is not None and self.rates.constant is None:
             _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
         rates = self.rates.next(self.step_count, 1)
         result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from numpy.typing import NDArray
 
-from gradring import _core
+from gradring import _core, devices
 from gradring.arguments import choice
 from gradring.errors import GradringError, NotBuilt
 from gradring.graph.asynchronous import Worker, asynchronous
@@ -72,6 +72,7 @@ class SessionState(BaseSession):
         parallel: str = "allreduce",
         staleness: int | None = None,
         comm: Any = None,
+        device: str = devices.CPU,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
@@ -116,7 +117,8 @@ class SessionState(BaseSession):
                 f"[Session] {model} is a layer of another model and shares its parameters: train that model, or a "
                 "copy.deepcopy of this layer"
             )
-        store = model.astype(options.dtype).store
+        store = model.astype(options.dtype).to(device).store
+        self.device = store.device  # where the parameters are and steps run
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
         self.parallel, self.workers = parallel, 0
@@ -553,7 +555,8 @@ class SessionState(BaseSession):
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
             sums=self.divides,
-            fuse_update=self.fuse_update is not False and not self.divides and not self.workers,
+            fuse_update=self.fuse_update is not False and not self.divides and not self.workers and self.device == devices.CPU,
+            lanes=self.device == devices.CPU,
             check_finite=self._check_finite and not self.divides,
             part=part,
         )

@@ -1,0 +1,224 @@
+// The engine of a CUDA device in Python, with the names of _core.Engine. The types of feeds and of programs are those of _core.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings/cuda_bindings.h"
+#include "bindings/engine_counts.h"
+#include "bindings/engine_data.h"
+#include "bindings/feed.h"
+#include "bindings/gil.h"
+#include "cuda/arena.h"
+#include "loader/source.h"
+#include "program/cuda/engine.h"
+#include "program/cuda/library.h"
+
+namespace gradring {
+
+namespace {
+
+using cuda::DeviceArena;
+using DeviceArenas = std::vector<std::tuple<std::string, std::string, std::shared_ptr<DeviceArena>>>;
+
+Arenas device_arenas(const DeviceArenas& given) {
+  Arenas arenas;
+  for (const auto& [name, kind, memory] : given) {
+    const auto* const known =
+        std::find(std::begin(kBufferKindNames), std::end(kBufferKindNames), std::string_view(kind));
+    const auto found = static_cast<BufferKind>(known - std::begin(kBufferKindNames));
+    if (known == std::end(kBufferKindNames) || !has_arena(found) || found == BufferKind::kTemp || memory == nullptr) {
+      throw Error(Code::kInvalidArgument,
+                  "[Engine] arena " + name + " is of kind " + kind + ": must be param, grad or state, with memory");
+    }
+    arenas.set(name, found, memory->data(), static_cast<int64_t>(memory->size()), memory);
+  }
+  return arenas;
+}
+
+// A device's engine, and the library of products that its programs call.
+class PyDeviceEngine {
+ public:
+  PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options)
+      : products_(cuda::make_products(device, reinterpret_cast<void*>(library))) {
+    DeviceOptions on;
+    on.device = device, on.products = products_.get(), on.processors = cuda::processors_of(device);
+    engine_ = std::make_unique<DeviceEngine>(device_arenas(arenas), options, on);
+  }
+
+  // What bind_counts asks for.
+  Team& team() { return engine_->team(); }
+  const EngineOptions& options() const { return engine_->options(); }
+  void set_seed(uint64_t seed) { engine_->set_seed(seed); }
+  TrainState& state() { return engine_->state(); }
+  Totals& totals() { return engine_->totals(); }
+
+  DeviceEngine& engine() { return *engine_; }
+
+ private:
+  std::unique_ptr<cuda::Products> products_;
+  std::unique_ptr<DeviceEngine> engine_;
+};
+
+class Guard {
+ public:
+  Guard(PyDeviceEngine& engine, bool writes) : engine_(engine.engine()) {
+    switch (engine_.enter(writes)) {
+      case Engine::Entry::kEntered: return;
+      case Engine::Entry::kBusy:
+        throw Error(Code::kUnavailable,
+                    "[engine] it is running already, in another thread or further up this one's stack: use one engine "
+                    "per thread, or a lock around it");
+      case Engine::Entry::kForked:
+        throw Error(Code::kUnavailable,
+                    "[engine] it was made before this process was forked, and no forked process can use its parent's "
+                    "CUDA device: start a new process");
+    }
+  }
+  ~Guard() { engine_.leave(); }
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+
+ private:
+  DeviceEngine& engine_;
+};
+
+// The exception that a callback left is held by _core, whose thread-local variable this module does not see.
+py::dict device_result(const ChunkResult& result) {
+  if (is_python(result.status.code())) py::module_::import("gradring._core").attr("raise_held_error")();
+  return result_of(result);
+}
+
+void* stream_of(uintptr_t stream) { return reinterpret_cast<void*>(stream); }
+
+}  // namespace
+
+void bind_cuda_engine(py::module_& m) {
+  py::class_<DeviceArena, std::shared_ptr<DeviceArena>>(m, "DeviceArena", "Zeroed memory of a CUDA device.")
+      .def(py::init<int, size_t>(), py::arg("device"), py::arg("bytes"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("device", &DeviceArena::device)
+      .def_property_readonly("nbytes", &DeviceArena::size)
+      .def_property_readonly("address",
+                             [](const DeviceArena& arena) { return reinterpret_cast<uintptr_t>(arena.data()); })
+      .def(
+          "read",
+          [](const DeviceArena& arena, size_t offset, const py::buffer& to) {
+            const py::buffer_info info = to.request(true);
+            const auto bytes = static_cast<size_t>(info.size * info.itemsize);
+            const GilRelease release;
+            arena.read(offset, info.ptr, bytes);
+          },
+          py::arg("offset"), py::arg("to"), "Copy from byte `offset` on into an array without gaps.")
+      .def(
+          "write",
+          [](DeviceArena& arena, size_t offset, const py::buffer& from) {
+            const py::buffer_info info = from.request();
+            const auto bytes = static_cast<size_t>(info.size * info.itemsize);
+            const GilRelease release;
+            arena.write(offset, info.ptr, bytes);
+          },
+          py::arg("offset"), py::arg("from_"), "Copy an array without gaps to byte `offset`.");
+
+  py::class_<PyDeviceEngine> engine(m, "Engine", "Programs, arenas and counts of one model on a CUDA device.");
+  engine
+      .def(py::init([](int device, uintptr_t library, const DeviceArenas& arenas, int lanes, int64_t accumulate,
+                       uint64_t seed, bool check_finite) {
+             return std::make_unique<PyDeviceEngine>(device, library, arenas,
+                                                     EngineOptions{lanes, accumulate, seed, check_finite});
+           }),
+           py::arg("device"), py::arg("library"), py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"),
+           py::arg("seed"), py::arg("check_finite"),
+           "Make an engine. `library` is what dlopen returned for cuBLASLt. Each arena is (name, kind, DeviceArena), "
+           "and its "
+           "kind is param, grad or state.")
+      .def(
+          "set_arenas",
+          [](PyDeviceEngine& e, const DeviceArenas& given) {
+            const Guard guard(e, false);
+            e.engine().set_arenas(device_arenas(given));
+          },
+          py::arg("arenas"), "Use other arenas, given as to the constructor; forgets all programs.")
+      .def(
+          "clear",
+          [](PyDeviceEngine& e) {
+            const Guard guard(e, false);
+            e.engine().clear();
+          },
+          "Forget all programs.")
+      .def(
+          "trace", [](PyDeviceEngine&, bool) {}, py::arg("on"), "Does nothing: a graph's nodes are not in the trace.")
+      .def(
+          "add",
+          [](PyDeviceEngine& e, const std::string& mode, int64_t rows, const py::kwargs& native) {
+            const Guard guard(e, false);
+            const py::object made = py::module_::import("gradring._core").attr("Program")(**native);
+            const auto& program = made.cast<const Program&>();
+            return std::vector<bool>(e.engine().add(mode_from_name(mode), rows, program).size(), false);
+          },
+          py::arg("mode"), py::arg("rows"),
+          "Add a program; returns for each instruction that no barrier comes before it: a stream keeps them in order.")
+      .def(
+          "program_lanes",
+          [](PyDeviceEngine& e, const std::string& mode, int64_t rows) {
+            return e.engine().find(mode_from_name(mode), rows) == nullptr ? 0 : 1;
+          },
+          py::arg("mode"), py::arg("rows"))
+      .def(
+          "chunk",
+          [](PyDeviceEngine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
+             bool weighted, double loss_sum, double loss_weight, uintptr_t stream) {
+            const Guard guard(e, train);
+            ChunkOptions options = options_for(e.engine().chunk_options(), train, rates, most_steps, seconds);
+            options.weighted = weighted;
+            Totals totals;
+            if (!train) totals.loss_sum = loss_sum, totals.loss_weight = loss_weight;
+            ChunkResult result;
+            {
+              const GilRelease release;
+              result = e.engine().chunk(train, feed.feed(), options, &totals, stream_of(stream));
+            }
+            if (train) e.engine().add_totals(totals);
+            return py::make_tuple(device_result(result), totals_of(totals));
+          },
+          py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
+          py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0, py::arg("stream") = 0,
+          "Run steps until the time is up, a limit is reached or the epoch ends, as _core.Engine.chunk does. `stream` "
+          "is the "
+          "caller's current stream.")
+      .def(
+          "flush",
+          [](PyDeviceEngine& e, int64_t rows, const RateArray& rates, bool weighted, uintptr_t stream) {
+            const Guard guard(e, true);
+            const ChunkOptions options = options_for(e.engine().chunk_options(), true, rates, -1, 0);
+            ChunkResult result;
+            {
+              const GilRelease release;
+              result = e.engine().flush(weighted, rows, options, stream_of(stream));
+            }
+            return device_result(result);
+          },
+          py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, py::arg("stream") = 0,
+          "Apply the gradients of an incomplete group of accumulated batches.")
+      .def(
+          "predict",
+          [](PyDeviceEngine& e, PyFeed& feed, py::array out, int64_t row_bytes, uintptr_t stream) {
+            const Guard guard(e, false);
+            auto* memory = static_cast<std::byte*>(out.mutable_data());
+            ChunkResult result;
+            {
+              const GilRelease release;
+              result = e.engine().predict(feed.feed(), memory, row_bytes, stream_of(stream));
+            }
+            return device_result(result);
+          },
+          py::arg("feed"), py::arg("out"), py::arg("row_bytes"), py::arg("stream") = 0);
+  bind_counts(engine);
+}
+
+}  // namespace gradring

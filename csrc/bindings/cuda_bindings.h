@@ -1,0 +1,12 @@
+// The topics of the module _cuda.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace py = pybind11;
+
+namespace gradring {
+
+void bind_cuda_engine(py::module_& m);
+
+}  // namespace gradring

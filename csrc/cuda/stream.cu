@@ -1,0 +1,119 @@
+#include "cuda/device.h"
+#include "cuda/failure.h"
+#include "cuda/stream.h"
+
+namespace gradring::cuda {
+
+namespace {
+
+cudaStream_t stream_of(void* handle) noexcept { return static_cast<cudaStream_t>(handle); }
+cudaEvent_t event_of(const Event& event) noexcept { return static_cast<cudaEvent_t>(event.get()); }
+
+// What a destructor cannot report is forgotten, so that it is not taken for the failure of a later call.
+void forget(cudaError_t code) noexcept {
+  if (code != cudaSuccess) (void)cudaGetLastError();
+}
+
+void check(const std::string& who, const char* call, cudaError_t code) {
+  if (noted(call, code) != cudaSuccess) throw_failure(who, code);
+}
+
+}  // namespace
+
+void destroy_stream(void* stream) noexcept { forget(cudaStreamDestroy(stream_of(stream))); }
+void destroy_event(void* event) noexcept { forget(cudaEventDestroy(static_cast<cudaEvent_t>(event))); }
+void destroy_graph(void* executable) noexcept {
+  forget(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable)));
+}
+void free_pinned(void* memory) noexcept { forget(cudaFreeHost(memory)); }
+
+Stream make_stream(const std::string& who, Priority priority) {
+  constexpr int kGreatest = -100;  // CUDA takes the nearest priority that the device has
+  cudaStream_t stream = nullptr;
+  check(who, "cudaStreamCreateWithPriority",
+        cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority == Priority::kHigh ? kGreatest : 0));
+  return Stream(stream);
+}
+
+Event make_event(const std::string& who) {
+  cudaEvent_t event = nullptr;
+  check(who, "cudaEventCreateWithFlags", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return Event(event);
+}
+
+PinnedMemory make_pinned(const std::string& who, size_t bytes) {
+  void* memory = nullptr;
+  if (bytes > 0) check(who, "cudaHostAlloc", cudaHostAlloc(&memory, bytes, cudaHostAllocDefault));
+  return PinnedMemory(memory);
+}
+
+int record(const Event& event, void* stream) noexcept {
+  return noted("cudaEventRecord", cudaEventRecord(event_of(event), stream_of(stream)));
+}
+
+int wait(void* stream, const Event& event) noexcept {
+  return noted("cudaStreamWaitEvent", cudaStreamWaitEvent(stream_of(stream), event_of(event), 0));
+}
+
+bool is_done(const Event& event, int* code) noexcept {
+  const cudaError_t found = cudaEventQuery(event_of(event));
+  if (found == cudaErrorNotReady) (void)cudaGetLastError();
+  *code = found == cudaErrorNotReady ? 0 : noted("cudaEventQuery", found);
+  return found == cudaSuccess;
+}
+
+bool is_capturing(void* stream, int* code) noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  *code = noted("cudaStreamIsCapturing", cudaStreamIsCapturing(stream_of(stream), &status));
+  return *code == 0 && status != cudaStreamCaptureStatusNone;
+}
+
+int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept {
+  const cudaMemcpyKind kind = way == Way::kToDevice ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+  return noted("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)));
+}
+
+int clear(void* device_memory, size_t bytes, void* stream) noexcept {
+  return noted("cudaMemsetAsync", cudaMemsetAsync(device_memory, 0, bytes, stream_of(stream)));
+}
+
+int capture(void* stream, const std::function<int()>& queue, Graph* graph) {
+  // Other threads may allocate memory meanwhile, so the mode forbids that in this thread alone.
+  cudaError_t code =
+      noted("cudaStreamBeginCapture", cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal));
+  if (code != cudaSuccess) return code;
+  const int queued = queue();
+  const char* const failed = failed_call;
+  cudaGraph_t made = nullptr;
+  code = noted("cudaStreamEndCapture", cudaStreamEndCapture(stream_of(stream), &made));
+  if (queued != 0) {
+    forget(code);
+    if (made) forget(cudaGraphDestroy(made));
+    failed_call = failed;
+    return queued;
+  }
+  if (code != cudaSuccess) return code;
+  cudaGraphExec_t executable = nullptr;
+  code = noted("cudaGraphInstantiate", cudaGraphInstantiate(&executable, made, 0));
+  forget(cudaGraphDestroy(made));
+  if (code == cudaSuccess) *graph = Graph(executable);
+  return code;
+}
+
+int launch(const Graph& graph, void* stream) noexcept {
+  return noted("cudaGraphLaunch", cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.get()), stream_of(stream)));
+}
+
+OnDevice::OnDevice(const std::string& who, int device) {
+  int now = 0;
+  check(who, "cudaGetDevice", cudaGetDevice(&now));
+  if (now == device) return;
+  check(who, "cudaSetDevice", cudaSetDevice(device));
+  before_ = now;
+}
+
+OnDevice::~OnDevice() {
+  if (before_ >= 0) forget(cudaSetDevice(before_));
+}
+
+}  // namespace gradring::cuda

@@ -1,0 +1,79 @@
+// Streams, events, graphs and pinned memory of the current device, in words that need no CUDA header. A constructor throws
+// Error that names `who` and the call; every other function returns a code of the CUDA runtime, 0 for success.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace gradring::cuda {
+
+// Owns a handle of the CUDA runtime; kDestroy destroys it, and must not throw.
+template <void (*kDestroy)(void*) noexcept>
+class Owned {
+ public:
+  Owned() = default;
+  explicit Owned(void* handle) noexcept : handle_(handle) {}
+  ~Owned() {
+    if (handle_) kDestroy(handle_);
+  }
+  Owned(Owned&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Owned& operator=(Owned&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+
+  void* get() const noexcept { return handle_; }
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+ private:
+  void* handle_ = nullptr;
+};
+
+void destroy_stream(void* stream) noexcept;
+void destroy_event(void* event) noexcept;
+void destroy_graph(void* executable) noexcept;
+void free_pinned(void* memory) noexcept;
+
+using Stream = Owned<destroy_stream>;  // a cudaStream_t
+using Event = Owned<destroy_event>;    // a cudaEvent_t
+using Graph = Owned<destroy_graph>;    // a cudaGraphExec_t
+using PinnedMemory = Owned<free_pinned>;
+
+enum class Priority { kUsual, kHigh };
+
+// A stream that is not ordered with the legacy stream.
+Stream make_stream(const std::string& who, Priority priority = Priority::kUsual);
+Event make_event(const std::string& who);  // measures no time
+PinnedMemory make_pinned(const std::string& who, size_t bytes);
+
+int record(const Event& event, void* stream) noexcept;
+// The stream waits for what the event was recorded behind; the host does not.
+int wait(void* stream, const Event& event) noexcept;
+// Whether the event is done. If it is not, because of a failure, *code is the failure's.
+bool is_done(const Event& event, int* code) noexcept;
+bool is_capturing(void* stream, int* code) noexcept;
+
+enum class Way { kToDevice, kToHost };
+int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept;
+int clear(void* device_memory, size_t bytes, void* stream) noexcept;
+
+// Captures what `queue` queues on the stream, and makes a graph of it. `queue` returns a code. If one fails, the stream
+// captures no longer.
+int capture(void* stream, const std::function<int()>& queue, Graph* graph);
+int launch(const Graph& graph, void* stream) noexcept;
+
+// Makes a device the thread's current one while this object lives.
+class OnDevice {
+ public:
+  OnDevice(const std::string& who, int device);
+  ~OnDevice();
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = -1;
+};
+
+}  // namespace gradring::cuda

@@ -1,0 +1,314 @@
+// The runs of an engine: chunks, flushes and predictions.
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "cuda/device.h"
+#include "cuda/failure.h"
+#include "program/cuda/engine.h"
+#include "program/cuda/plant.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+
+constexpr const char* kWho = "step";
+constexpr double kMostAheadSeconds = 0.2;             // how much work may wait on the device
+constexpr int64_t kWorthTheTeam = 1 << 20;            // a batch of so many bytes is gathered by all lanes
+constexpr auto kPatience = std::chrono::minutes(10);  // a device that does not answer for so long never will
+
+void check(int code) {
+  if (code != 0) cuda::throw_failure(kWho, code);
+}
+
+// Asks again and again, without a call that blocks: soon at first, and then with sleeps.
+void wait_for(const cuda::Event& event) {
+  const Deadline deadline = deadline_in(kPatience);
+  for (int tries = 0;; ++tries) {
+    int code = 0;
+    if (cuda::is_done(event, &code)) return;
+    check(code);
+    if (tries < 32) {
+      sched_yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(std::min(20 * (tries - 31), 500)));
+    }
+    if (Clock::now() > deadline) throw Error(Code::kTimeout, "[step] the CUDA device has not answered for ten minutes");
+  }
+}
+
+}  // namespace
+
+ChunkOptions DeviceEngine::chunk_options() const noexcept {
+  ChunkOptions options;
+  options.accumulate = options_.accumulate;
+  options.seed = options_.seed;
+  options.check_finite = options_.check_finite;
+  return options;
+}
+
+// Orders the engine's streams behind the caller's, and gives the device the numbers of a run.
+void DeviceEngine::begin(const ChunkOptions& options, const Totals& totals, void* caller) {
+  int code = 0;
+  if (cuda::is_capturing(caller, &code)) {
+    throw Error(
+        Code::kUnavailable,
+        "[step] the current stream is capturing a graph: a step reports to the host, which no graph can do; end "
+        "the capture first");
+  }
+  check(code);
+  check(cuda::record(entry_, caller));
+  if (!planted(Plant::kNoEntryWait)) {
+    check(cuda::wait(compute_.get(), entry_));
+    check(cuda::wait(copies_.get(), entry_));
+  }
+  DeviceLedger given;
+  given.seed = options.seed;
+  given.train = options.train, given.check_finite = options.check_finite, given.need_weight = options.need_weight;
+  given.state = state_;
+  given.totals = totals;
+  std::memcpy(report_.get(), &given, sizeof given);
+  check(cuda::copy(cuda::Way::kToDevice, ledger_memory_.data(), report_.get(), sizeof given, compute_.get()));
+}
+
+// Waits for all that was queued, and takes counts, sums and the fault from the device.
+void DeviceEngine::collect(Totals* totals, ChunkResult* result, bool train) {
+  check(cuda::record(entry_, copies_.get()));
+  check(cuda::wait(compute_.get(), entry_));
+  check(cuda::copy(cuda::Way::kToHost, report_.get(), ledger_memory_.data(), sizeof(DeviceLedger), compute_.get()));
+  check(cuda::record(reported_, compute_.get()));
+  if (!planted(Plant::kReportReadTooEarly)) wait_for(reported_);
+  DeviceLedger found;
+  std::memcpy(&found, report_.get(), sizeof found);
+  if (train) state_ = found.state;
+  *totals = found.totals;
+  if (found.record.fault == Fault::kNone) return;
+  result->end = ChunkEnd::kError;
+  result->take_fault(found.record);
+  result->position = found.fault_position;
+  result->rows = found.fault_rows;
+  result->sample = found.fault_sample;
+}
+
+void DeviceEngine::end(void* caller) {
+  check(cuda::record(exit_, compute_.get()));
+  check(cuda::wait(caller, exit_));
+}
+
+// What a chunk, a flush and a prediction share. `body` queues steps; it may throw between two steps.
+template <class Body>
+ChunkResult DeviceEngine::run(const ChunkOptions& options, Totals* totals, void* caller, Body&& body) {
+  if (!lost_.empty()) throw Error(Code::kUnavailable, lost_);
+  const cuda::OnDevice on(kWho, device_.device);
+  const Clock::time_point start = Clock::now();
+  const double data_before = totals->data_seconds, compute_before = totals->compute_seconds;
+  double data_seconds = 0;
+  ChunkResult result;
+  begin(options, *totals, caller);
+  try {
+    body(&result, &data_seconds);
+  } catch (const Error& error) {
+    // What was queued before the failure is whole steps: count them.
+    try {
+      collect(totals, &result, options.train);
+      end(caller);
+    } catch (const Error&) {
+      lost_ =
+          std::string(error.what()) +
+          "; the counts of the steps on the device could not be read afterwards, so this trainer cannot go on: make a "
+          "new one, and load a checkpoint";
+    }
+    throw;
+  }
+  try {
+    collect(totals, &result, options.train);
+  } catch (const Error& error) {
+    lost_ =
+        std::string(error.what()) +
+        "; the counts of the steps on the device are not known, so this trainer cannot go on: make a new one, and load "
+        "a checkpoint";
+    throw;
+  }
+  end(caller);
+  totals->data_seconds = data_before + data_seconds;
+  totals->compute_seconds = compute_before + Seconds(Clock::now() - start).count() - data_seconds;
+  return result;
+}
+
+// Keeps the host from queueing more than kMostAheadSeconds of work. Without this, two slots and their copies allow four
+// steps ahead.
+void DeviceEngine::keep_near(int64_t step, Clock::time_point start) {
+  const int64_t done = step - 2 * kSlots + 1;
+  if (done < 1) return;
+  const double each = Seconds(Clock::now() - start).count() / static_cast<double>(done);
+  if (each * 2 * kSlots <= kMostAheadSeconds) return;
+  const int64_t back = each * kSlots <= kMostAheadSeconds ? kSlots : 1;
+  wait_for(slots_[(step - back) % kSlots].consumed);
+}
+
+// Writes a batch into the pinned half of a slot.
+void DeviceEngine::fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot) {
+  const SlotLayout& layout = executor.layout();
+  if (team_.lanes() > 1 && static_cast<int64_t>(layout.input_bytes) >= kWorthTheTeam) {
+    team_.run(team_.lanes(), [&](const Lane& lane) noexcept { source->fill(lane, batch); });
+  } else {
+    source->fill(Lane{&team_, 0, 1}, batch);
+  }
+  auto* const header = reinterpret_cast<StepHeader*>(slot.host);
+  header->position = batch.position, header->whole_rows = batch.whole_rows;
+  header->has_samples = batch.samples != nullptr;
+  if (batch.samples) {
+    std::memcpy(slot.host + layout.samples, batch.samples, static_cast<size_t>(batch.rows) * sizeof(int64_t));
+  }
+  for (size_t i = 0; i < layout.fields.size(); ++i) {
+    if (layout.field_bytes[i] > 0) std::memcpy(slot.host + layout.fields[i], batch.fields[i], layout.field_bytes[i]);
+  }
+}
+
+void DeviceEngine::queue_step(DeviceExecutor& executor, const Slot& slot, uint8_t moment, StepKind kind) {
+  if (!planted(Plant::kSlotReused)) check(cuda::wait(copies_.get(), slot.consumed));
+  check(cuda::copy(cuda::Way::kToDevice, slot.device, slot.host, executor.layout().input_bytes, copies_.get()));
+  check(cuda::record(slot.copied, copies_.get()));
+  if (!planted(Plant::kNoArrivalWait)) check(cuda::wait(compute_.get(), slot.copied));
+  if (device_.graphs) {
+    executor.launch(slot.device, moment, kind, queue());
+  } else {
+    executor.queue(slot.device, moment, kind, queue());
+  }
+}
+
+namespace {
+
+void set_rates(std::byte* slot, const SlotLayout& layout, const double* rates, int64_t count) noexcept {
+  reinterpret_cast<StepHeader*>(slot)->rate_count = count;
+  if (count > 0) std::memcpy(slot + layout.rates, rates, static_cast<size_t>(count) * sizeof(double));
+}
+
+}  // namespace
+
+ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& options, Totals* totals, void* caller) {
+  if (train) {
+    const cuda::OnDevice on(kWho, device_.device);
+    grow_rates(options.rate_columns);
+  }
+  return run(options, totals, caller, [&](ChunkResult* result, double* data_seconds) {
+    int64_t steps = 0, updates = 0, pending = state_.pending;
+    const Clock::time_point start = Clock::now();
+    const auto ends = [result](ChunkEnd why) { result->end = why; };
+    for (;; ++steps) {
+      if (options.most_steps >= 0 && steps >= options.most_steps) return ends(ChunkEnd::kSteps);
+      if (train && updates >= options.rate_count) return ends(ChunkEnd::kRates);
+      const Clock::time_point now = Clock::now();
+      if (steps > 0 && now >= options.deadline) return ends(ChunkEnd::kTime);
+      if (!feed.has_waiting) {
+        const Status status = feed.source->next(&feed.waiting, options.deadline);
+        if (status.code() == Code::kTimeout) return ends(ChunkEnd::kTime);
+        if (!status.ok()) {
+          result->status = status;
+          return ends(ChunkEnd::kError);
+        }
+        feed.has_waiting = true;
+      }
+      if (feed.waiting.rows == 0) return ends(ChunkEnd::kEpoch);
+      DeviceExecutor* const executor = find(mode_of(train, options.weighted), feed.waiting.rows);
+      if (executor == nullptr) {
+        result->rows = feed.waiting.rows;
+        return ends(ChunkEnd::kProgram);
+      }
+      const double waited = Seconds(Clock::now() - now).count();
+      Slot& slot = slots_[steps % kSlots];
+      if (!planted(Plant::kRefillBeforeCopy)) wait_for(slot.copied);  // the pinned half is free again
+      keep_near(steps, start);
+      const Clock::time_point filling = Clock::now();
+      const Batch batch = feed.waiting;
+      feed.has_waiting = false;
+      fill(batch, feed.source, *executor, slot);
+      feed.source->release(batch);
+      *data_seconds += waited + Seconds(Clock::now() - filling).count();
+      const bool last = pending + 1 >= options.accumulate;
+      const uint8_t moment = train ? moment_of(pending == 0, last) : moment_of(true, true);
+      const double* const rates = train ? options.rates + updates * options.rate_columns : nullptr;
+      set_rates(slot.host, executor->layout(), rates, train ? options.rate_columns : 0);
+      queue_step(*executor, slot, moment, StepKind::kBatch);
+      check(cuda::record(slot.consumed, compute_.get()));
+      pending = last ? 0 : pending + 1;
+      updates += last;
+    }
+  });
+}
+
+ChunkResult DeviceEngine::flush(bool weighted, int64_t rows, const ChunkOptions& options, void* caller) {
+  if (state_.pending == 0 || options.rate_count < 1) return {};
+  DeviceExecutor* const executor = find(mode_of(true, weighted), rows);
+  if (executor == nullptr) throw Error(Code::kInternal, "[step] there is no program for the gradients that wait");
+  {
+    const cuda::OnDevice on(kWho, device_.device);
+    grow_rates(options.rate_columns);
+  }
+  return run(options, &totals_, caller, [&](ChunkResult* result, double*) {
+    result->end = ChunkEnd::kSteps;
+    Slot& slot = slots_[0];
+    wait_for(slot.copied);
+    *reinterpret_cast<StepHeader*>(slot.host) = StepHeader{};
+    set_rates(slot.host, executor->layout(), options.rates, options.rate_columns);
+    queue_step(*executor, slot, static_cast<uint8_t>(When::kLast), StepKind::kFlush);
+    check(cuda::record(slot.consumed, compute_.get()));
+  });
+}
+
+// Copies the output of an earlier batch, which has come into the pinned half of the slot, to its place.
+void DeviceEngine::deliver(Slot* slot) {
+  if (slot->out == nullptr) return;
+  wait_for(slot->consumed);
+  std::memcpy(std::exchange(slot->out, nullptr), slot->from, slot->out_bytes);
+}
+
+ChunkResult DeviceEngine::predict(Feed& feed, std::byte* out, int64_t row_bytes, void* caller) {
+  ChunkOptions options = chunk_options();
+  options.train = false;
+  Totals totals;
+  for (Slot& slot : slots_) slot.out = nullptr;
+  return run(options, &totals, caller, [&](ChunkResult* result, double*) {
+    result->end = ChunkEnd::kEpoch;
+    for (int64_t steps = 0;; ++steps) {
+      if (!feed.has_waiting) result->status = feed.source->next(&feed.waiting, kNoDeadline);
+      const Batch batch = feed.waiting;
+      result->position = batch.position;
+      result->rows = batch.rows;
+      if (!result->status.ok()) {
+        result->end = ChunkEnd::kError;
+        break;
+      }
+      feed.has_waiting = true;
+      if (batch.rows == 0) break;
+      DeviceExecutor* const executor = find(Mode::kPredict, batch.rows);
+      if (executor == nullptr) {
+        result->end = ChunkEnd::kProgram;
+        break;
+      }
+      Slot& slot = slots_[steps % kSlots];
+      deliver(&slot);
+      wait_for(slot.copied);
+      fill(batch, feed.source, *executor, slot);
+      feed.has_waiting = false;
+      feed.source->release(batch);
+      set_rates(slot.host, executor->layout(), nullptr, 0);
+      queue_step(*executor, slot, moment_of(true, true), StepKind::kBatch);
+      slot.from = slot.host + executor->layout().output;
+      slot.out = out + batch.position * row_bytes, slot.out_bytes = static_cast<size_t>(batch.rows * row_bytes);
+      check(cuda::copy(cuda::Way::kToHost, slot.host + executor->layout().output,
+                       slot.device + executor->layout().output, slot.out_bytes, compute_.get()));
+      check(cuda::record(slot.consumed, compute_.get()));
+    }
+    for (Slot& slot : slots_) deliver(&slot);
+  });
+}
+
+}  // namespace gradring

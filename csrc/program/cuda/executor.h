@@ -1,0 +1,103 @@
+// DeviceExecutor: queues one program on a CUDA stream, as often as asked: by launches, or as a graph that was captured from them.
+// Its constructor prepares the call of every instruction.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "cuda/memory.h"
+#include "cuda/stream.h"
+#include "ops/cuda_run.h"
+#include "program/cpu/executor.h"
+#include "program/cuda/ledger.h"
+#include "program/cuda/plant.h"
+#include "program/program.h"
+
+namespace gradring {
+
+// Where the parts of a batch lie in a slot: header, learning rates, the samples' numbers, the fields, and then the program's
+// output. One copy brings all but the output to the device.
+struct SlotLayout {
+  SlotLayout() = default;
+  SlotLayout(const Program& program, int64_t rows, int64_t most_rates);
+
+  void arrange(int64_t most_rates) noexcept;  // makes room for so many learning rates
+  SlotPlaces places(const std::byte* slot) const noexcept;
+
+  static constexpr size_t kAlignment = 256;
+  int64_t rows = 0;
+  size_t rates = 0, samples = 0;
+  std::vector<size_t> fields;       // the begin of each field; the program may not read all of them
+  std::vector<size_t> field_bytes;  // 0: the program does not read it
+  size_t input_bytes = 0;           // the end of the fields
+  size_t output = 0, output_bytes = 0;
+  size_t bytes = 0;
+};
+
+class DeviceExecutor {
+ public:
+  // Validates, and checks that all operands lie in the device's memory. `slot` is the memory of a slot, which is used for
+  // these checks alone. Throws Error.
+  DeviceExecutor(const Program& program, int64_t rows, const SlotLayout& layout, const Arenas& arenas,
+                 DeviceLedger* ledger, std::byte* slot, int device, const CudaQueue& queue);
+  DeviceExecutor(const DeviceExecutor&) = delete;
+  DeviceExecutor& operator=(const DeviceExecutor&) = delete;
+
+  int64_t rows() const noexcept { return rows_; }
+  const SlotLayout& layout() const noexcept { return layout_; }
+  size_t size() const noexcept { return code_.size(); }  // instructions
+  size_t scratch_bytes() const noexcept { return scratch_bytes_; }
+  size_t graphs() const noexcept { return graphs_.size(); }
+
+  // Sets the addresses of temps after their arena has moved, and forgets the graphs.
+  void place_temps(const std::string& name, std::byte* memory);
+  // Must be called if the slots or the scratch memory have moved.
+  void forget_graphs() noexcept {
+    if (!planted(Plant::kGraphOfFreedMemory)) graphs_.clear();
+  }
+  void arrange(int64_t most_rates) noexcept;
+
+  // Queues a step on the batch in a slot. Throws Error that names op and call; then some of the instructions may be queued.
+  void queue(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue);
+  // Queues the same step as one graph. At the first time, all instructions run once, without an effect, and the graph is
+  // captured. If it throws Error, nothing is queued that changes anything.
+  void launch(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue);
+
+ private:
+  struct Code {
+    CudaRun run;
+    OpCall call;
+    uint8_t when;
+  };
+  struct Binding {
+    size_t tensor;
+    int64_t number;  // the number of the batch's field, or of a temp's arena
+    int64_t offset;  // bytes
+  };
+  using Key = std::tuple<const std::byte*, uint8_t, StepKind>;
+
+  void make_calls(const Program& program, const Arenas& arenas, int device, std::byte* slot);
+  void* bound(const Program& program, const Argument& argument, const std::vector<std::byte*>& starts, size_t tensor);
+  void bind(std::byte* slot) noexcept;
+  int queue_instructions(uint8_t moment, const CudaQueue& queue, const char** failed) noexcept;
+
+  int64_t rows_;
+  SlotLayout layout_;
+  DeviceLedger* ledger_;
+  size_t scratch_bytes_ = 0;
+  std::vector<Code> code_;
+  std::vector<Tensor> tensors_;
+  std::vector<AttributeValue> attributes_;
+  std::vector<int64_t> extents_;  // shapes and strides
+  std::vector<Binding> inputs_, outputs_, temps_;
+  std::vector<std::string> arena_names_;
+  cuda::DeviceMemory constants_;
+  std::map<uint8_t, bool> rehearsed_;
+  std::map<Key, cuda::Graph> graphs_;
+};
+
+}  // namespace gradring

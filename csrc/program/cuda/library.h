@@ -1,0 +1,16 @@
+// What an engine asks of a device: its number of multiprocessors, and the library that multiplies matrices on it.
+#pragma once
+
+#include <memory>
+
+#include "ops/products_cuda.h"
+
+namespace gradring::cuda {
+
+// Throws Error if there is no such device.
+int processors_of(int device);
+
+// library: what dlopen returned for cuBLASLt; the software device has its own and does not look. Throws Error.
+std::unique_ptr<Products> make_products(int device, void* library);
+
+}  // namespace gradring::cuda

@@ -1,0 +1,28 @@
+// Bugs that tests plant into this folder, to show that they would find them. Without GRADRING_PLANTS, which only a test sets, there
+// are none.
+#pragma once
+
+namespace gradring {
+
+enum class Plant {
+  kNone,
+  kNoEntryWait,         // the engine does not wait for what the caller's stream has to do
+  kRefillBeforeCopy,    // the host writes into a pinned slot that is still being copied
+  kSlotReused,          // a copy overwrites a batch that a step still reads
+  kNoArrivalWait,       // a step does not wait for its batch
+  kFaultReadTooLate,    // the next step begins although the one before had a fault
+  kUpdateIgnoresFault,  // the optimizer does not look at the fault
+  kCountsIgnoreFault,   // a failed step counts as done
+  kGraphOfFreedMemory,  // a graph is kept although its temps have moved
+  kRehearsalActs,       // the run before a capture changes the parameters
+  kReportReadTooEarly,  // the host reads the report before it has come
+};
+
+#ifdef GRADRING_PLANTS
+inline Plant the_plant = Plant::kNone;
+inline bool planted(Plant plant) noexcept { return plant == the_plant; }
+#else
+constexpr bool planted(Plant) noexcept { return false; }
+#endif
+
+}  // namespace gradring

@@ -1,0 +1,87 @@
+// Makes every CUDA call of three steps fail once, and checks: no crash, no leak, an error that names the call, counts and
+// parameters of the last whole step, and an engine that can be destroyed.
+#ifdef GRADRING_SOFTWARE_DEVICE
+#include "cuda/device.h"
+#include "program/cuda_tests/fixture.h"
+
+namespace gradring {
+
+using namespace testing;
+
+namespace {
+
+struct Attempt {
+  std::string said;      // the error; empty if there was none
+  bool made = false;     // the engine could be made
+  bool goes_on = false;  // afterwards it makes one more step, or says that it cannot
+};
+
+Attempt train(int64_t steps) {
+  Attempt attempt;
+  std::unique_ptr<OnDevice> on;
+  const Samples<float> samples(200, kIn, kOut);
+  ArraySource source(fields_of(samples, 200), {.samples = 200, .batch_size = 32, .seed = 1, .shuffle = true});
+  Feed feed;
+  feed.source = &source;
+  Totals totals;
+  const auto chunk = [&](int64_t most) {
+    ChunkOptions options = on->engine->chunk_options();
+    options.rates = rates().data(), options.rate_count = 1000, options.most_steps = most;
+    (void)on->engine->chunk(true, feed, options, &totals, nullptr);
+  };
+  try {
+    on = std::make_unique<OnDevice>(EpochOptions{.samples = 192});
+    chunk(steps);
+  } catch (const Error& error) {
+    attempt.said = error.what();
+  }
+  attempt.made = on != nullptr;
+  if (!on) return attempt;
+  const auto updates = static_cast<size_t>(on->engine->state().updates);
+  try {
+    chunk(1);
+    attempt.goes_on = on->engine->state().updates == static_cast<int64_t>(updates) + 1;
+  } catch (const Error& error) {
+    attempt.goes_on = std::string(error.what()).find("cannot go on") != std::string::npos;
+  }
+  return attempt;
+}
+
+}  // namespace
+
+TEST_CASE("every CUDA call of three steps fails once") {
+  software::restart({});
+  REQUIRE(train(3).said == "");
+  REQUIRE(software::leaks() == "");
+  const std::map<std::string, int> calls = software::calls();
+  int tried = 0;
+  for (const auto& [call, count] : calls) {
+    if (call == "run") continue;  // these are operations on the device: the next call reports their failure
+    // What only a destructor calls, or the test itself.
+    if (call == "cudaMemcpy") continue;
+    if (call == "cudaFree" || call == "cudaFreeHost" || call.find("Destroy") != std::string::npos) continue;
+    // Of calls of one kind in one place, such as those that look where operands lie, try some.
+    for (int number = 1; number <= count; number += count > 40 ? 9 : 1) {
+      software::Options options;
+      options.faults = {{call, number, cudaErrorNotPermitted}};
+      const software::Outcome outcome = software::run_apart(options, [&] {
+        const Attempt attempt = train(3);
+        std::printf("%s\n", attempt.said.c_str());
+        if (attempt.said.empty()) return 0;  // the call failed in the step that follows
+        if (attempt.said[0] != '[') return 3;
+        // A launch may be the library's own.
+        const bool named =
+            attempt.said.find(call) != std::string::npos || attempt.said.find("cublasLt") != std::string::npos;
+        if (!named) return 4;
+        return attempt.made && !attempt.goes_on ? 5 : 0;
+      });
+      INFO(call, " ", number, " of ", count, ": ", outcome.said);
+      CHECK(outcome.status == 0);
+      ++tried;
+    }
+  }
+  CHECK(tried > 40);
+}
+
+}  // namespace gradring
+#endif

@@ -1,0 +1,40 @@
+"""Memory and engines of the device that a model is on: the CPU, or a CUDA device."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from gradring import _core, cuda_devices
+
+__all__ = ["CPU", "engine", "named", "number_of", "reserve"]
+
+CPU = "cpu"
+
+
+def named(device: str, who: str) -> str:
+    """The device's full name, such as ``"cuda:0"`` for ``"cuda"``. Raises ``DeviceUnavailable`` if it cannot be used."""
+    return CPU if device == CPU else f"cuda:{cuda_devices.require(device, who)}"
+
+
+def number_of(device: str) -> int:
+    """The number of a CUDA device."""
+    return int(device.partition(":")[2])
+
+
+def reserve(device: str, size: int) -> Any:
+    """An arena of ``size`` zero bytes on this device. Raises ``MemoryError`` with the bytes that are wanted."""
+    if device == CPU:
+        return _core.SharedArena(size)
+    return import_module("gradring._cuda").DeviceArena(number_of(device), size)
+
+
+def engine(device: str, arenas: Any, lanes: int, accumulate: int, seed: int, check_finite: bool) -> Any:
+    """The native engine that runs programs over these arenas of the device."""
+    if device == CPU:
+        return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
+    cuda = import_module("gradring._cuda")
+    library = 0
+    if not cuda.devices()["software"]:
+        library = import_module("gradring.cuda_libraries").cublaslt().handle
+    return cuda.Engine(number_of(device), library, arenas, lanes, accumulate, seed, check_finite)
