@@ -1,7 +1,7 @@
 """Arrays in the memory of a CUDA device, where CuPy is not installed.
 
-``trainer.params`` of a trainer on a device are such arrays: any library that reads ``__cuda_array_interface__`` or DLPack sees
-their memory without a copy, and ``numpy()`` copies them to the host.
+``trainer.params`` of a trainer on a device are such arrays: any library that reads ``__cuda_array_interface__`` sees their
+memory without a copy, and ``numpy()`` copies them to the host.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ CPU = "cpu"
 
 def named(device: str, who: str) -> str:
     """The device's full name, such as ``"cuda:0"`` for ``"cuda"``. Raises ``DeviceUnavailable`` if it cannot be used."""
+    if not isinstance(device, str):
+        raise TypeError(f"[{who}] device must be a text, 'cpu', 'cuda' or 'cuda:0', got {device!r}")
     return CPU if device == CPU else f"cuda:{cuda_devices.require(device, who)}"
 
 

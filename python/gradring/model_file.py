@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gradring import checkpoint, hooks
@@ -15,6 +14,7 @@ from gradring.errors import CheckpointCorrupt, CheckpointMismatch
 from gradring.files import as_path
 from gradring.nn.architecture import build, describe
 from gradring.nn.layer import Layer
+from gradring.nn.params import write
 from gradring.nn.store import Store
 
 __all__ = ["ARCHITECTURE", "as_notes", "description", "load", "notes_of", "read_model", "save"]
@@ -106,7 +106,7 @@ def read_model(
         _require_equal(where, model, weights, CheckpointMismatch)
         model.store.require_idle("load")
     for name, view in model.store.saved.items():
-        np.copyto(view, weights[name], casting="same_kind")
+        write(view, weights[name])
     model.store.whole.trained = False
     return model, metadata
 

@@ -207,8 +207,8 @@ def test_the_benchmark_takes_a_peer_as_the_table_writes_it(name):
         ("forward", r"model\(x\)"),
         ("half", "astype"),
         ("modules", r"model\.walk"),
-        ("to", "is planned"),
-        ("cuda", "is planned"),
+        ("cuda", r"model\.to\('cuda'\)"),
+        ("cpu", r"model\.to\('cpu'\)"),
         ("none_of_these", "has no attribute 'none_of_these'"),
     ],
 )

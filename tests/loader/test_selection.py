@@ -406,6 +406,8 @@ def test_parts_of_a_loader_with_a_global_batch_share_it_too():
     for part in (*loader.split(0.5), *loader.folds(2)[0]):
         assert part.batch_size == 12
         assert [part.for_rank(rank, 3).batch_size for rank in range(3)] == [4, 4, 4]
+    ranked = gr.Loader((X, Y), global_batch=12, rank=1, world_size=3)
+    assert [part.batch_size for part in (*ranked.split(0.5), *ranked.folds(2)[0])] == [4] * 4
 
 
 def test_a_global_batch_is_shared_by_the_ranks():

@@ -104,3 +104,15 @@ def test_batches_of_every_form_and_fewer_rows_than_parts():
     for odd in (3.0, (x, np.arange(4)), "text", np.float32(1), {}, ()):
         with pytest.raises(TypeError, match="cut a batch along the first axis"):
             parts_of_batch(odd, 2)
+
+
+def test_parts_whose_gradients_come_in_the_same_memory():
+    memory = {"w": np.empty((4, 2)), "b": np.empty(2)}
+
+    def reusing(params, batch):
+        loss, grads = regression(params, batch)
+        for name, grad in grads.items():
+            memory[name][...] = grad
+        return loss, memory
+
+    assert bits(trained(reusing, dtype=np.float64, shards=4)) == bits(trained(dtype=np.float64, shards=4))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gradring.arguments import flag, whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.improvement import Improvement, Mode
+from gradring.nn.params import write
 
 __all__ = ["EarlyStop"]
 
@@ -68,7 +69,7 @@ class EarlyStop(Callback):
     def on_fit_end(self, run: Run) -> None:
         with run.writing():
             for name, array in self._kept.items():
-                np.copyto(_saved(run)[name], array)
+                write(_saved(run)[name], array)
         self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:

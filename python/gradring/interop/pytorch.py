@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gradring import nn
 from gradring.arrays import as_numbers
 from gradring.nn.layer import Layer
+from gradring.nn.params import write
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -37,7 +38,7 @@ def to_torch(model: Layer) -> Any:
         for name in (*layer.parameter_specs(), *layer.buffer_specs()):
             full = _joined(path, name)
             array = model.store.saved[full]
-            values[full] = torch.from_numpy(np.array(_turned(layer, name, array), order="C"))
+            values[full] = torch.from_numpy(np.array(_turned(layer, name, np.asarray(array)), order="C"))
     module.load_state_dict({**{n: t for n, t in wanted.items() if n.endswith("num_batches_tracked")}, **values})
     return module.eval()
 
@@ -94,7 +95,7 @@ def from_torch(state_dict: Any, model: Layer, *, names: Mapping[str, str] | None
         raise ValueError(f"[from_torch] the model has nothing for {', '.join(map(repr, list(left)[:20]))}")
     model.store.require_idle("from_torch")
     for name, view in model.store.saved.items():
-        np.copyto(view, found[name], casting="unsafe")
+        write(view, found[name], casting="unsafe")
     model.store.whole.trained = False
     return model
 

@@ -352,7 +352,7 @@ class Loader(Settled):
 
     def _again(self, indices: tuple[Selection, ...] | None, **changed: Any) -> Loader:
         """A loader of the same data with this one's options but those that change."""
-        size, whole = (None, self.batch_size) if self._whole else (self.batch_size, None)
+        size, whole = (None, self.batch_size * self.world_size) if self._whole else (self.batch_size, None)
         return Loader(self._shared, size, global_batch=whole, indices=indices, **{**self._options, **changed})
 
     def _maker_for(self, dtypes: tuple[str, ...] | None) -> PipelineMaker:

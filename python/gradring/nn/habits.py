@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from gradring.errors import NotBuilt
-
 __all__ = ["refuse"]
 
 _TRAINING = "a model alone does not train: gr.Trainer(model, ...) has fit, step, evaluate and predict"
@@ -27,15 +25,14 @@ _INSTEAD = {
     "trainable": "gr.Trainer(model, frozen=[...]) leaves parameters as they are, by patterns over their names",
     "append": "a model's layers are fixed when it is made: make another one, gr.nn.Sequential(*model.layers, layer)",
     "add": "a model's layers are fixed when it is made: make another one, gr.nn.Sequential(*layers)",
+    "cuda": "model.to('cuda') moves the parameters",
+    "cpu": "model.to('cpu') moves the parameters",
     "weights": "model.params maps names to the live arrays",
 }
-_PLANNED = ("to", "cuda", "cpu")
 
 
 def refuse(kind: str, name: str) -> NoReturn:
-    """Raise the ``AttributeError`` for a name that a layer does not have: ``NotBuilt`` if it is planned."""
-    if name in _PLANNED:
-        raise NotBuilt(f"[{kind}] {name} is planned; this version computes on the CPU")
+    """Raise the ``AttributeError`` for a name that a layer does not have."""
     instead = _INSTEAD.get(name)
     raise AttributeError(
         f"[{kind}] there is no {name}: {instead}" if instead else f"{kind!r} object has no attribute {name!r}"

@@ -314,14 +314,16 @@ class UserSession(BaseSession):
             results = [self._checked_step(self._function(self._given, batch), batch)]
         else:
             parts = parts_of_batch(batch, self._parts)
-            returned = self._crew.map(lambda part: self._function(self._given, part), parts)
-            results = [
-                self._checked_step(made, part, f"part {number} of the batch: ")
-                for number, (made, part) in enumerate(zip(returned, parts, strict=True))
-            ]
+            results = self._crew.map(self._part, list(enumerate(parts)))
         result = together(results)
         self._last_samples = result.samples
         return result
+
+    def _part(self, numbered: tuple[int, Any]) -> StepResult:
+        """The step of one part of a batch. Its gradients are copies, since the next part may be computed in the same memory."""
+        number, part = numbered
+        made = self._checked_step(self._function(self._given, part), part, f"part {number} of the batch: ")
+        return StepResult(made.loss, {name: grad.copy() for name, grad in made.grads.items()}, made.samples)
 
     def _checked_step(self, returned: Any, batch: Any, where: str = "") -> StepResult:
         """What the function has returned for a batch, or for the part of one that errors call ``where``."""

@@ -80,7 +80,7 @@ def _tree(values: Sequence[Any]) -> Any:
 
 
 class Crew:
-    """Calls a function on several values, on as many threads as it is made for, the caller's among them."""
+    """Calls a function on several values, on as many threads of its own as it is made for."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
