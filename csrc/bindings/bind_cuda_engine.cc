@@ -16,7 +16,6 @@
 #include "bindings/feed.h"
 #include "bindings/gil.h"
 #include "cuda/arena.h"
-#include "loader/source.h"
 #include "program/cuda/engine.h"
 #include "program/cuda/library.h"
 
@@ -88,12 +87,6 @@ class Guard {
  private:
   DeviceEngine& engine_;
 };
-
-// The exception that a callback left is held by _core, whose thread-local variable this module does not see.
-py::dict device_result(const ChunkResult& result) {
-  if (is_python(result.status.code())) py::module_::import("gradring._core").attr("raise_held_error")();
-  return result_of(result);
-}
 
 void* stream_of(uintptr_t stream) { return reinterpret_cast<void*>(stream); }
 
@@ -184,7 +177,7 @@ void bind_cuda_engine(py::module_& m) {
               result = e.engine().chunk(train, feed.feed(), options, &totals, stream_of(stream));
             }
             if (train) e.engine().add_totals(totals);
-            return py::make_tuple(device_result(result), totals_of(totals));
+            return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
           py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0, py::arg("stream") = 0,
@@ -201,7 +194,7 @@ void bind_cuda_engine(py::module_& m) {
               const GilRelease release;
               result = e.engine().flush(weighted, rows, options, stream_of(stream));
             }
-            return device_result(result);
+            return result_of(result);
           },
           py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, py::arg("stream") = 0,
           "Apply the gradients of an incomplete group of accumulated batches.")
@@ -215,7 +208,7 @@ void bind_cuda_engine(py::module_& m) {
               const GilRelease release;
               result = e.engine().predict(feed.feed(), memory, row_bytes, stream_of(stream));
             }
-            return device_result(result);
+            return result_of(result, feed);
           },
           py::arg("feed"), py::arg("out"), py::arg("row_bytes"), py::arg("stream") = 0);
   bind_counts(engine);

@@ -235,7 +235,7 @@ void bind_program(py::module_& m) {
               result = e.chunk(train, feed.feed(), options, &totals);
             }
             if (train) e.add_totals(totals);
-            return py::make_tuple(result_of(result), totals_of(totals));
+            return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
           py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
@@ -269,7 +269,7 @@ void bind_program(py::module_& m) {
               const GilRelease release;
               result = e.predict(feed.feed(), memory, row_bytes);
             }
-            return result_of(result);
+            return result_of(result, feed);
           },
           py::arg("feed"), py::arg("out"), py::arg("row_bytes"));
 
@@ -287,15 +287,6 @@ void bind_program(py::module_& m) {
            }),
            py::arg("arenas"), py::arg("buffers"), py::arg("instructions"), py::arg("resources"), py::arg("fields"),
            py::arg("outputs"), py::arg("constants") = py::bytes());
-  m.def(
-      "raise_held_error",
-      [] {
-        if (const py::object error = take_held_error()) {
-          PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-          throw py::error_already_set();
-        }
-      },
-      "Raise the exception that a callback left on this thread, if there is one: for the module of CUDA devices.");
   bind_step_fast_path(m);
   bind_replicas(m);
   bind_workers(m);

@@ -192,6 +192,7 @@ class RankFeed final : public PyFeed {
   ~RankFeed() override { drop_waiting(); }
 
   const std::vector<size_t>& bytes_of_rows() const override { return own_.bytes_of_rows(); }
+  py::object take_error() override { return own_.take_error(); }
 
  private:
   PyFeed& own_;
@@ -230,7 +231,7 @@ void bind_ranks(py::module_& m) {
             Totals totals;
             const ChunkResult result = p.run(e, [&] { return e.chunk(true, feed.feed(), options, &totals); });
             e.add_totals(totals);
-            return py::make_tuple(result_of(result), totals_of(totals));
+            return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("engine"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
           py::arg("weighted") = false, "As Engine.chunk.")

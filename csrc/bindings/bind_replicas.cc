@@ -152,7 +152,7 @@ void bind_replicas(py::module_& m) {
             Totals totals;
             const ChunkResult result = p.run([&] { return p.replicas().chunk(feed.feed(), options, &totals); });
             p.engine().add_totals(totals);
-            return py::make_tuple(result_of(result), totals_of(totals));
+            return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"), py::arg("weighted") = false,
           "Train for that many seconds, for most_steps steps or until the epoch ends.")

@@ -49,7 +49,7 @@ class PyWorkers {
 
 py::dict counts_of(Workers& workers) {
   const SharedParameters::Totals totals = workers.parameters().totals();
-  const Workers::Staleness& staleness = workers.staleness();
+  const Workers::Staleness staleness = workers.staleness();
   py::dict out;
   out["updates"] = workers.parameters().version();
   out["lost"] = totals.lost;
@@ -71,7 +71,7 @@ void bind_workers(py::module_& m) {
                         "Workers that update an engine's parameters asynchronously, on threads of their own.")
       .def(py::init<Engine&, const ArenaList&, int, int, int64_t>(), py::arg("engine"), py::arg("arenas"),
            py::arg("workers"), py::arg("lanes"), py::arg("staleness"), py::keep_alive<1, 2>(),
-           "lanes: the threads of each worker. staleness: the bound, or -1.")
+           "Each worker gets `lanes` threads. `staleness` is the bound, and -1 means none.")
       .def_property_readonly("size", [](PyWorkers& p) { return p.workers().size(); })
       .def(
           "view", [](PyWorkers& p, int worker) { return p.workers().view(worker); }, py::arg("worker"))
@@ -84,15 +84,15 @@ void bind_workers(py::module_& m) {
             p.workers().parameters().force_collisions(patience, seconds > 0 ? 1 : 16);
           },
           py::arg("seconds"),
-          "For tests: each worker waits between load and store until all have loaded, or for so long. Every store "
-          "looks.")
+          "For tests: each worker waits between its loads and its stores until all have loaded, or for this long, and "
+          "looks at what every store overwrites. 0 seconds: no more.")
       .def(
           "set_arenas",
           [](PyWorkers& p, const ArenaList& given) {
             const EngineGuard guard(p.engine(), false);
             p.workers().set_arenas(memories_from(given));
           },
-          py::arg("arenas"), "Other arenas; forgets all programs.")
+          py::arg("arenas"), "Use other arenas, and forget all programs.")
       .def(
           "clear",
           [](PyWorkers& p) {
@@ -112,7 +112,8 @@ void bind_workers(py::module_& m) {
           [](PyWorkers& p, const std::string& mode, int64_t rows, int worker) {
             return p.engine_of(worker).programs(mode_from_name(mode)).find(rows) != nullptr;
           },
-          py::arg("mode"), py::arg("rows"), py::arg("worker"), "Whether a worker has a program for so many rows.")
+          py::arg("mode"), py::arg("rows"), py::arg("worker"),
+          "Return whether a worker has a program for batches of this number of rows.")
       .def(
           "add",
           [](PyWorkers& p, const std::string& mode, int64_t rows, int worker, const py::list& arenas,
@@ -131,14 +132,15 @@ void bind_workers(py::module_& m) {
           py::arg("mode"), py::arg("rows"), py::arg("worker"), py::arg("arenas"), py::arg("buffers"),
           py::arg("instructions"), py::arg("resources"), py::arg("fields"), py::arg("outputs"),
           py::arg("constants") = py::bytes(),
-          "Adds a program of one worker; returns for each instruction whether a barrier comes before it.")
+          "Add a program of one worker. Return, for each instruction, whether a barrier comes before it.")
       .def(
           "lanes",
           [](PyWorkers& p, const std::string& mode, int64_t rows) {
             const Executor* executor = p.workers().engine(0).programs(mode_from_name(mode)).find(rows);
             return executor == nullptr ? 0 : executor->lanes();
           },
-          py::arg("mode"), py::arg("rows"), "Of worker 0.")
+          py::arg("mode"), py::arg("rows"),
+          "Return the number of lanes that run this program of worker 0, or 0 if there is no such program.")
       .def(
           "chunk",
           [](PyWorkers& p, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds, bool weighted) {
@@ -153,7 +155,7 @@ void bind_workers(py::module_& m) {
               result = p.workers().chunk(feed.feed(), options, &p.engine().state(), &totals, &failed);
             }
             p.engine().add_totals(totals);
-            py::dict told = result_of(result);
+            py::dict told = result_of(result, feed);
             if (failed >= 0) told["batch"] = failed;
             return py::make_tuple(told, totals_of(totals));
           },

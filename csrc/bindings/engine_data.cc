@@ -50,6 +50,11 @@ py::dict result_of(const ChunkResult& result) {
        number(result.row), number(result.sample), number(result.place), number(result.value)});
 }
 
+py::dict result_of(const ChunkResult& result, PyFeed& feed) {
+  feed.throw_for(result.status);
+  return result_of(result);
+}
+
 py::dict totals_of(const Totals& t) {
   constexpr const char* names[] = {"loss_sum",     "loss_weight",     "correct",        "samples",
                                    "steps",        "updates",         "last_loss",      "gradient_norm",

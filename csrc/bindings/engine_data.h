@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/feed.h"
 #include "bindings/gil.h"
 #include "bindings/step_fast_path.h"
 #include "program/engine.h"
@@ -31,7 +32,8 @@ class EngineGuard {
   Engine& engine_;
 };
 
-py::dict result_of(const ChunkResult& result);  // throws the exception for its status
+py::dict result_of(const ChunkResult& result);                // throws the exception for its status
+py::dict result_of(const ChunkResult& result, PyFeed& feed);  // the same for a run that read this feed
 py::dict totals_of(const Totals& totals);
 
 // Each arena is (name, kind, memory); kind is param, grad or state.

@@ -33,11 +33,18 @@ class PyFeed {
         const GilRelease release;
         status = feed_.source->next(&feed_.waiting, kNoDeadline);
       }
-      throw_status(status);
+      throw_for(status);
       feed_.has_waiting = true;
     }
     return feed_.waiting;
   }
+
+  // Throws the exception for the status of a run that read this feed: for the codes of Python, what the source raised, on
+  // whichever thread that was. The feed keeps no exception afterwards. Needs the GIL.
+  void throw_for(const Status& status) { throw_status(status, take_error()); }
+
+  // Returns the exception that the source raised since the last call, or null. Needs the GIL.
+  virtual py::object take_error() { return {}; }
 
   // Copies the fields of the next batch, which stays the next one, to arrays of their size.
   void read(const std::vector<py::array>& out) {

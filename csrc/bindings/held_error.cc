@@ -37,11 +37,11 @@ py::object take_held_error() noexcept {
   return py::reinterpret_steal<py::object>(value);
 }
 
-void throw_status(const Status& status) {
+void throw_status(const Status& status, const py::object& error) {
   if (is_python(status.code())) {
-    const py::object error = take_held_error();
-    if (error) {
-      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+    const py::object raised = error ? error : take_held_error();
+    if (raised) {
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised.ptr())), raised.ptr());
       throw py::error_already_set();
     }
   }

@@ -14,7 +14,8 @@ Status hold_python_error() noexcept;
 // Returns the exception that this thread holds, or null. The thread holds none afterwards. Needs the GIL.
 py::object take_held_error() noexcept;
 
-// Throws the exception that a status describes; for the codes of Python, the one that this thread holds. Needs the GIL.
-void throw_status(const Status& status);
+// Throws the exception that a status describes; for the codes of Python, `error`, or if that is null the one that this thread
+// holds. Needs the GIL.
+void throw_status(const Status& status, const py::object& error = {});
 
 }  // namespace gradring

@@ -22,7 +22,9 @@ class LoaderFeed final : public PyFeed, private BatchSource {
   ~LoaderFeed() override {
     drop_waiting();
     pipeline_->native().stop();
+    Py_XDECREF(error_);
   }
+  py::object take_error() override { return py::reinterpret_steal<py::object>(std::exchange(error_, nullptr)); }
 
  private:
   const std::vector<size_t>& bytes_of_rows() const override { return pipeline_->native().layout().row_bytes; }
@@ -31,6 +33,7 @@ class LoaderFeed final : public PyFeed, private BatchSource {
   Status next(Batch* batch, Deadline deadline) noexcept override {
     Delivery got;
     const Status status = pipeline_->next_natively(&got, reading_.ptr(), deadline);
+    if (is_python(status.code())) keep_error();
     if (!status.ok()) return status;
     batch->rows = got.rows;
     batch->position = got.position;
@@ -45,8 +48,18 @@ class LoaderFeed final : public PyFeed, private BatchSource {
   void fill(const Lane&, const Batch&) noexcept override {}
   void release(const Batch& batch) noexcept override { pipeline_->native().slots()->give(batch.slot); }
 
+  // Moves the exception from this thread, which may be any of an engine's, to where the caller's thread finds it.
+  void keep_error() noexcept {
+    with_python([this] {
+      PyObject* const last = error_;
+      error_ = take_held_error().release().ptr();
+      Py_XDECREF(last);
+    });
+  }
+
   std::shared_ptr<LoaderPipeline> pipeline_;
-  py::object reading_;  // the Pass
+  py::object reading_;         // the Pass
+  PyObject* error_ = nullptr;  // what the Pass raised last, until take_error; the GIL guards it
 };
 
 }  // namespace gradring

@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raise_held_error', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -293,11 +293,11 @@ class Workers:
     """
     def __init__(self, engine: Engine, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], workers: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex, staleness: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
-        lanes: the threads of each worker. staleness: the bound, or -1.
+        Each worker gets `lanes` threads. `staleness` is the bound, and -1 means none.
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
-        Adds a program of one worker; returns for each instruction whether a barrier comes before it.
+        Add a program of one worker. Return, for each instruction, whether a barrier comes before it.
         """
     def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
@@ -311,19 +311,19 @@ class Workers:
         ...
     def force_collisions(self, seconds: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
-        For tests: each worker waits between load and store until all have loaded, or for so long. Every store looks.
+        For tests: each worker waits between its loads and its stores until all have loaded, or for this long, and looks at what every store overwrites. 0 seconds: no more.
         """
     def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
-        Whether a worker has a program for so many rows.
+        Return whether a worker has a program for batches of this number of rows.
         """
     def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
-        Of worker 0.
+        Return the number of lanes that run this program of worker 0, or 0 if there is no such program.
         """
     def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
         """
-        Other arenas; forgets all programs.
+        Use other arenas, and forget all programs.
         """
     def trace(self, on: bool) -> None:
         ...
@@ -630,10 +630,6 @@ def npy_columns(path: str, name: str) -> tuple[typing.Any, ...]:
 def ops() -> list[typing.Any]:
     """
     Return the schema of each op as a dict, with its name, operands, attributes and more.
-    """
-def raise_held_error() -> None:
-    """
-    Raise the exception that a callback left on this thread, if there is one: for the module of CUDA devices.
     """
 def raw_columns(path: str, fields: collections.abc.Sequence[tuple[typing.Any, ...]], record_bytes: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> list[Column]:
     ...
