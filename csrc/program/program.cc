@@ -184,7 +184,10 @@ CallData::CallData(const Instruction& instruction) : tensors_(instruction.op->op
   call_ = {&op, op.name, nullptr, tensors_.data(), instruction.attributes.data()};
 }
 
-void check_instruction(const Instruction& instruction) {
+namespace {
+
+// The program is null for an instruction alone, which has no resources.
+void check_instruction(const Program* program, const Instruction& instruction) {
   const OpSchema& op = *instruction.op;
   const std::string tag = "[" + std::string(op.name) + "] ";
   if (op.phases == 0) throw Error(Code::kInvalidArgument, tag + "has no place in a program");
@@ -204,7 +207,14 @@ void check_instruction(const Instruction& instruction) {
     check_argument(instruction, argument);
   }
   const CallData data(instruction);
-  check_call(data.call(), true);
+  OpCall call = data.call();
+  std::vector<Resource*> resources;
+  if (program != nullptr) {
+    check_resources(*program, instruction);
+    for (const auto& resource : program->resources) resources.push_back(resource.get());
+    call.resources = resources.data();
+  }
+  check_call(call, true);
   for (const Argument& argument : instruction.arguments) {
     const int like = operand_of(instruction, argument).rows_like;
     if (like < 0 || argument.shape.size() != 2 || data.call()[like].rank != 2) continue;
@@ -214,6 +224,10 @@ void check_instruction(const Instruction& instruction) {
   }
   if (op.cpu(data.call()) == nullptr) throw Error(Code::kWrongType, tag + "has no kernel for these dtypes");
 }
+
+}  // namespace
+
+void check_instruction(const Instruction& instruction) { check_instruction(nullptr, instruction); }
 
 std::string told_of(const std::string& message, size_t number, const std::string& origin) {
   return message + " (instruction " + std::to_string(number) + (origin.empty() ? ")" : ", " + origin + ")");
@@ -228,9 +242,8 @@ void validate(const Program& program) {
       throw Error(Code::kInvalidArgument, told_of("[program] no such op", number, instruction.origin));
     }
     try {
-      check_instruction(instruction);
+      check_instruction(&program, instruction);
       for (const Argument& argument : instruction.arguments) check_place(program, instruction, argument);
-      check_resources(program, instruction);
     } catch (const Error& error) {
       throw Error(error.code(), told_of(error.what(), number, instruction.origin));
     }

@@ -53,7 +53,7 @@ class alignas(64) Lock {
     }
     // Whoever gets the lock here leaves it as awaited, because others may sleep.
     while (word_.exchange(kAwaited, std::memory_order_acquire) != kFree)
-      futex_wait(word_, kAwaited, deadline_in(std::chrono::seconds(1)), Scope::kThreads);
+      futex_wait(word_, kAwaited, kNoDeadline, Scope::kThreads);
   }
 
   std::atomic<uint32_t> word_{kFree};

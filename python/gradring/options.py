@@ -103,7 +103,7 @@ def staleness_of(parallel: Any, staleness: Any) -> int | None:
     """The bound of ``staleness=``: by how many other updates an asynchronous update may be late; None is no bound."""
     if staleness is None:
         return None
-    bound = whole("Trainer", "staleness", staleness, 0, also="None")
+    bound = whole("Trainer", "staleness", staleness, 0, 2**63 - 1, also="None")
     if parallel not in _ASYNCHRONOUS:
         raise ValueError(
             f"[Trainer] staleness={bound} bounds asynchronous updates, and parallel is {parallel!r}, which has none: give "

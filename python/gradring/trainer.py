@@ -71,7 +71,8 @@ class Trainer(Settled):
     into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas.
     With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
     workers that each take whole batches and update the same parameters without waiting for each other: under locks with any
-    optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. ``staleness``
+    optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. Without
+    ``replicas`` there is one worker, which trains as a serial run does. ``staleness``
     bounds how many updates of others may come between a worker's reading of the parameters and its own update; ``sharing()``
     has the counts. ``accumulate`` adds the gradients of that many batches before an
     update. ``clip_norm`` scales gradients whose global norm is larger. With ``nonfinite="raise"``, a loss that is NaN or

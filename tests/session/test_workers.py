@@ -1,5 +1,9 @@
 """Asynchronous updates: what one worker must do exactly, and what several may and may not lose."""
 
+import itertools
+import threading
+import traceback
+
 import numpy as np
 import pytest
 
@@ -10,6 +14,7 @@ X = RNG.standard_normal((310, 12))
 Y = RNG.integers(0, 5, 310)
 W = RNG.uniform(0, 2, 310)
 IDS = RNG.integers(0, 50, (310, 3))
+FITS = "must be None or an int from 0 to 9223372036854775807"
 WAYS = ("locked", "atomic", "hogwild")
 
 
@@ -106,7 +111,8 @@ def test_integer_gradients_under_locks_and_compare_and_swap_lose_nothing(way, wo
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_forced_collision_loses_updates_with_hogwild_alone(way):
-    weights, expected, counts = line(way, 2, samples=12, held=0.005 if way == "locked" else 1.0, batch_size=2)
+    # The number of pushes is even, so each meets another one, and none waits for as long as it may. Under a lock, none can.
+    weights, expected, counts = line(way, 2, samples=12, held=0.005 if way == "locked" else 60.0, batch_size=2)
     assert counts["updates"] == 6
     assert (counts["lost"] > 0) == (way == "hogwild")
     assert np.array_equal(weights, expected) == (way != "hogwild")
@@ -171,6 +177,77 @@ def test_a_fault_ends_the_run_and_names_its_sample(workers):
     trainer.fit((X, Y), epochs=1, verbose=0)
 
 
+def fit_until(error, *, after, parallel, labels=Y):
+    """Train with a transform that raises ``error`` once it has seen so many rows."""
+    seen = itertools.count()
+
+    def transform(row):
+        if next(seen) >= after:
+            raise error
+        return row
+
+    trainer = gr.Trainer(dense(), optimizer=gr.optim.SGD(0.1), parallel=parallel, replicas=3)
+    with gr.Loader((X, labels), 16, transforms={0: gr.transforms.Python(transform)}) as loader:
+        trainer.fit(loader, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("parallel", [*WAYS, "allreduce"])
+def test_what_a_loader_raises_arrives_whichever_worker_reads_it(parallel):
+    for _ in range(4):  # the workers race for the batch
+        with pytest.raises(ZeroDivisionError, match="of a transform") as caught:
+            fit_until(ZeroDivisionError("of a transform"), after=150, parallel=parallel)
+        assert caught.value.sample_index >= 0
+        assert "transform" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+
+
+def test_an_exception_that_another_fault_displaces_is_not_raised_later():
+    labels = Y.copy()
+    labels[100] = 9
+    for _ in range(4):
+        with pytest.raises((ValueError, ZeroDivisionError)):
+            fit_until(ZeroDivisionError(), after=112, parallel="locked", labels=labels)
+        with pytest.raises(KeyError):
+            fit_until(KeyError("another"), after=50, parallel="locked")
+
+
+def test_the_counts_can_be_read_while_the_workers_train():
+    trainer = gr.Trainer(dense(), optimizer=gr.optim.SGD(0.1), parallel="atomic", replicas=2)
+    seen, done = [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            seen.append(trainer.sharing()["updates"])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        trainer.fit((X, Y), epochs=20, verbose=0)
+    finally:
+        done.set()
+        reader.join()
+    assert seen == sorted(seen) and seen[-1] <= trainer.sharing()["updates"] == trainer.step_count
+
+
+def test_other_state_is_used_by_all_or_by_none(monkeypatch):
+    trainer = trained("locked", 2, optimizer=gr.optim.AdamW(1e-2), epochs=1)
+    programs = trainer.session._programs
+    engine = trainer.session._native
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(workers, name)
+
+        def set_arenas(self, arenas):
+            raise MemoryError
+
+    workers, given = programs.replicas, []
+    monkeypatch.setattr(programs, "replicas", Full())
+    monkeypatch.setattr(type(engine), "set_arenas", lambda *arguments: given.append(arguments), raising=False)
+    with pytest.raises(MemoryError):
+        programs.use_state()
+    assert programs.stale and not given
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -182,7 +259,8 @@ def test_a_fault_ends_the_run_and_names_its_sample(workers):
         ),
         ({"parallel": "locked", "accumulate": 2}, gr.NotBuilt, "accumulate=2 with parallel='locked' is planned"),
         ({"staleness": 3}, ValueError, "staleness=3 bounds asynchronous updates, and parallel is 'allreduce'"),
-        ({"parallel": "locked", "staleness": -1}, ValueError, "staleness must be None or an int of at least 0, got -1"),
+        ({"parallel": "locked", "staleness": -1}, ValueError, f"staleness {FITS}, got -1"),
+        ({"parallel": "locked", "staleness": 2**63}, ValueError, f"staleness {FITS}"),
         ({"parallel": "locked", "staleness": 1.5}, TypeError, "staleness"),
         ({"parallel": "lock"}, ValueError, "parallel must be 'allreduce', 'locked', 'atomic' or 'hogwild', got 'lock'"),
     ],

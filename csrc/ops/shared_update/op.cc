@@ -28,6 +28,17 @@ constexpr Attribute kPushAttributes[] = {
 
 SharedView* view_of(const OpCall& call) noexcept { return &call.resource<SharedView>(kShared); }
 
+// Refuses a parameter that reaches beyond the shared ones. Outside a program there are none.
+template <int kWhich>
+void check_reach(const OpCall& call) {
+  if (call.resources == nullptr) return;
+  const int64_t begin = call.integer(kBegin), elements = call[kWhich].elements();
+  const int64_t all = view_of(call)->parameters().bytes() / static_cast<int64_t>(size_of(call[kWhich].dtype));
+  if (begin <= all && elements <= all - begin) return;
+  refuse(call, "param has " + std::to_string(elements) + " shared elements from element " + std::to_string(begin) +
+                   " on: must lie inside " + std::to_string(all));
+}
+
 template <class T>
 SharedPart<T> part_of(const OpCall& call, int param) noexcept {
   return {view_of(call), call.integer(kBegin), call[param].elements(), call[param].as<T>()};
@@ -94,6 +105,7 @@ double bytes(const OpCall& call) {
 namespace take {
 
 void check(const OpCall& call) {
+  check_reach<0>(call);
   const int64_t begin = call.integer(kBegin), elements = call[0].elements();
   if (elements <= kStripe - begin % kStripe) return;
   refuse(call, "param has " + std::to_string(elements) + " shared elements from element " + std::to_string(begin) +
@@ -159,6 +171,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 
 // A row that no id names would decay too.
 void check(const OpCall& call) {
+  check_reach<kParam>(call);
   if (call.real(kDecay) != 0) refuse(call, "weight_decay changes all rows: push them all");
 }
 
@@ -179,6 +192,7 @@ extern const OpSchema shared_update_ops[] = {
     {.name = "read_shared",
      .operands = kPartOperands,
      .attributes = kPlaceAttributes,
+     .check = check_reach<0>,
      .work = part_work,
      .cpu = by_real<read::run<float>, read::run<double>>,
      .phases = phase::kForward,
@@ -187,6 +201,7 @@ extern const OpSchema shared_update_ops[] = {
     {.name = "read_shared_rows",
      .operands = read_rows::kOperands,
      .attributes = kPlaceAttributes,
+     .check = check_reach<read_rows::kParam>,
      .work = read_rows::work,
      .bytes = read_rows::bytes,
      .cpu = by_real<read_rows::run<float>, read_rows::run<double>, read_rows::kParam>,
@@ -214,6 +229,7 @@ extern const OpSchema shared_update_ops[] = {
     {.name = "push_sgd",
      .operands = push::kOperands,
      .attributes = kPushAttributes,
+     .check = check_reach<push::kParam>,
      .work = part_work,
      .flops = push::flops,
      .cpu = by_real<push::run<float>, push::run<double>>,

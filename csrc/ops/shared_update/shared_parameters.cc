@@ -6,16 +6,18 @@
 
 namespace gradring {
 
-SharedParameters::SharedParameters(std::byte* data, int64_t bytes, int workers, uint32_t look_every)
+SharedParameters::SharedParameters(std::byte* data, int64_t bytes, int workers, uint32_t look_every,
+                                   std::shared_ptr<const void> owner)
     : data_(data), bytes_(0), look_every_(look_every), counts_(static_cast<size_t>(workers)) {
-  move_to(data, bytes);
+  move_to(data, bytes, std::move(owner));
 }
 
-void SharedParameters::move_to(std::byte* data, int64_t bytes) {
+void SharedParameters::move_to(std::byte* data, int64_t bytes, std::shared_ptr<const void> owner) {
   // As if all elements had four bytes: with larger ones, some locks are never used.
   if (bytes != bytes_ || locks_ == nullptr)
     locks_ = std::make_unique<Lock[]>(static_cast<size_t>(bytes / 4 / kStripe + 1));
   data_ = data;
+  owner_ = std::move(owner);
   bytes_ = bytes;
 }
 

@@ -47,8 +47,9 @@ class GRADRING_API SharedParameters {
   };
 
   // `workers` share `bytes` of parameters. Of its pushes by load and store each worker looks at one in `look_every`: to see what
-  // a store overwrites costs as much as a compare-and-swap.
-  SharedParameters(std::byte* data, int64_t bytes, int workers, uint32_t look_every = 16);
+  // a store overwrites costs as much as a compare-and-swap. `owner` keeps the memory alive; null if the caller does.
+  SharedParameters(std::byte* data, int64_t bytes, int workers, uint32_t look_every = 16,
+                   std::shared_ptr<const void> owner = nullptr);
   SharedParameters(const SharedParameters&) = delete;
   SharedParameters& operator=(const SharedParameters&) = delete;
 
@@ -57,7 +58,7 @@ class GRADRING_API SharedParameters {
   int workers() const noexcept { return static_cast<int>(counts_.size()); }
 
   // Other memory for the parameters. No worker runs.
-  void move_to(std::byte* data, int64_t bytes);
+  void move_to(std::byte* data, int64_t bytes, std::shared_ptr<const void> owner = nullptr);
 
   Lock& lock_of(int64_t element) noexcept { return locks_[static_cast<size_t>(element / kStripe)]; }
 
@@ -86,6 +87,7 @@ class GRADRING_API SharedParameters {
   void await_others() noexcept;
 
   std::byte* data_;
+  std::shared_ptr<const void> owner_;
   int64_t bytes_;
   uint32_t look_every_;
   std::unique_ptr<Lock[]> locks_;
@@ -106,7 +108,7 @@ class SharedView final : public Resource {
   SharedParameters& parameters() const noexcept { return *parameters_; }
   int worker() const noexcept { return worker_; }
 
-  // Whether this push should see what its stores overwrite. Lane 0 calls `next_push` once per step.
+  // Whether this push should see what its stores overwrite. The worker calls `next_push` before each step.
   void next_push() noexcept { ++pushes_; }
   bool looks() const noexcept { return pushes_ % parameters_->look_every() == 0; }
 

@@ -73,7 +73,7 @@ struct Pushing {
     for (int64_t i = 0; i < n; ++i) {
       const std::atomic_ref<T> place(shared[i]);
       // Compares bits, so an element that is NaN or -0 is found as it is. A failure loads the element again.
-      while (!place.compare_exchange_weak(before[i], own[i], std::memory_order_relaxed)) {
+      while (!place.compare_exchange_strong(before[i], own[i], std::memory_order_relaxed)) {
         ++retried;
         own[i] = before[i];
         update(own + i, gradient + i, 1);

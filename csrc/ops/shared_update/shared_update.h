@@ -22,7 +22,7 @@ struct SharedPart {
   T* own = nullptr;
 };
 
-// Rows of a matrix of parameters whose first element is `begin`, by their numbers. A row that is no row is left out.
+// Rows of a matrix of parameters whose first element is `begin`, by their numbers. An id that names no row is left out.
 template <class T>
 struct SharedRows {
   SharedView* view = nullptr;

@@ -37,6 +37,7 @@ struct Workers::Round {
   bool closed = false;  // there are no more batches, for the reason in `result`
   ChunkResult result;
   int64_t begun = 0;
+  int64_t done = 0;  // how many batches have ended without a fault
   int64_t failed = -1;
   int64_t last = -1;  // the number of the last batch that has ended
   double last_loss = 0;
@@ -70,24 +71,9 @@ Arenas arenas_of(const std::vector<Arenas::Memory>& arenas, bool first) {
   return own;
 }
 
-// Throws Error if an instruction reaches beyond the shared parameters.
-void check_reach(const Program& program, const SharedParameters& parameters) {
-  for (const Instruction& instruction : program.instructions) {
-    const int shared = find_attribute(*instruction.op, "shared"), begin = find_attribute(*instruction.op, "begin");
-    if (shared < 0 || begin < 0) continue;
-    const int param = find_operand(*instruction.op, "param");
-    for (const Argument& argument : instruction.arguments) {
-      if (argument.operand != param) continue;
-      int64_t elements = 1;
-      for (const int64_t extent : argument.shape) elements *= extent;
-      const int64_t all = parameters.bytes() / static_cast<int64_t>(size_of(argument.dtype));
-      const int64_t first = instruction.attributes[static_cast<size_t>(begin)].integer;
-      if (first <= all && elements <= all - first) continue;
-      throw Error(Code::kInvalidArgument, "[" + std::string(instruction.op->name) + "] param has " +
-                                              std::to_string(elements) + " shared elements from element " +
-                                              std::to_string(first) + " on: must lie inside " + std::to_string(all));
-    }
-  }
+// One thread at a time writes, so that no read-modify-write is needed.
+void count(std::atomic<uint64_t>& counter) noexcept {
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -95,8 +81,12 @@ void check_reach(const Program& program, const SharedParameters& parameters) {
 Workers::Workers(const std::vector<Arenas::Memory>& arenas, const EngineOptions& options, int workers,
                  int64_t staleness)
     : crew_(workers), bound_(staleness) {
+  if (staleness < kNoBound) {
+    throw Error(Code::kInvalidArgument,
+                "[Workers] staleness is " + std::to_string(staleness) + ": must be at least 0, or -1 for no bound");
+  }
   const Arenas::Memory& shared = parameters_in(arenas);
-  parameters_ = std::make_shared<SharedParameters>(shared.data, shared.bytes, workers);
+  parameters_ = std::make_shared<SharedParameters>(shared.data, shared.bytes, workers, 16, shared.owner);
   for (int w = 0; w < workers; ++w) {
     seats_.push_back(std::make_unique<Seat>());
     Seat& seat = *seats_.back();
@@ -119,7 +109,7 @@ void Workers::set_arenas(const std::vector<Arenas::Memory>& arenas) {
   const Arenas::Memory& shared = parameters_in(arenas);
   std::vector<Arenas> made;
   for (size_t w = 0; w < seats_.size(); ++w) made.push_back(arenas_of(arenas, w == 0));
-  parameters_->move_to(shared.data, shared.bytes);
+  parameters_->move_to(shared.data, shared.bytes, shared.owner);
   for (size_t w = 0; w < seats_.size(); ++w) seats_[w]->engine->set_arenas(std::move(made[w]));
 }
 
@@ -136,8 +126,7 @@ Executor& Workers::add(Mode mode, int64_t rows, int worker, const Program& progr
     throw Error(Code::kInvalidArgument,
                 "[Workers.add] worker is " + std::to_string(worker) + ": must be below " + std::to_string(size()));
   }
-  validate(program);  // first, because check_reach multiplies extents
-  check_reach(program, *parameters_);
+  validate(program);  // first, because its numbers become sizes and places here
   Seat& seat = *seats_[static_cast<size_t>(worker)];
   for (const Buffer& buffer : program.buffers) {
     if (buffer.kind != BufferKind::kInput || buffer.offset >= Batch::kMaxFields || rows < 1) continue;
@@ -242,8 +231,9 @@ void Workers::end(Round& round, Seat& seat, const ChunkResult& result) noexcept 
     round.closed = true;
   } else {
     const uint64_t stale = parameters_->pushed() - seat.version;
-    ++staleness_.updates[std::min<uint64_t>(stale, staleness_.updates.size() - 1)];
-    staleness_.most = std::max(staleness_.most, stale);
+    count(counters_.updates[std::min<uint64_t>(stale, counters_.updates.size() - 1)]);
+    if (stale > counters_.most.load(std::memory_order_relaxed)) counters_.most.store(stale, std::memory_order_relaxed);
+    ++round.done;
     if (seat.number > round.last) {
       round.last = seat.number;
       round.last_loss = seat.totals.last_loss;
@@ -265,7 +255,7 @@ void Workers::work(Round& round, Seat& seat) noexcept {
     if (claimed == Claim::kWait) {
       {
         const std::lock_guard<Lock> hold(round.claims);
-        ++staleness_.waits;
+        count(counters_.waits);
       }
       round.ended.wait_change(seen);
     }
@@ -285,9 +275,18 @@ void Workers::work(Round& round, Seat& seat) noexcept {
   }
 }
 
+Workers::Staleness Workers::staleness() const noexcept {
+  Staleness read;
+  for (size_t i = 0; i < read.updates.size(); ++i)
+    read.updates[i] = counters_.updates[i].load(std::memory_order_relaxed);
+  read.most = counters_.most.load(std::memory_order_relaxed);
+  read.waits = counters_.waits.load(std::memory_order_relaxed);
+  return read;
+}
+
 ChunkResult Workers::chunk(Feed& feed, const ChunkOptions& options, TrainState* state, Totals* totals,
                            int64_t* failed) noexcept {
-  Round round{feed, options, *state, mode_of(true, options.weighted), {}, Signal(), false, {}, 0, -1, -1, 0, 0};
+  Round round{feed, options, *state, mode_of(true, options.weighted), {}, Signal(), false, {}, 0, 0, -1, -1, 0, 0};
   for (size_t w = 0; w < seats_.size(); ++w) {
     Seat& seat = *seats_[w];
     seat.state = *state;
@@ -298,6 +297,7 @@ ChunkResult Workers::chunk(Feed& feed, const ChunkOptions& options, TrainState* 
   crew_.run(size(), [&](const Lane& lane) noexcept { work(round, *seats_[static_cast<size_t>(lane.index)]); });
   const TrainState before = *state;
   state->sums = {}, state->before_group = {};
+  int64_t updates = 0;  // of this run: `totals` may have those of earlier ones
   for (const auto& seat : seats_) {
     const Totals& mine = seat->totals;
     const auto add = [](EpochSums& sum, const EpochSums& more) {
@@ -309,13 +309,14 @@ ChunkResult Workers::chunk(Feed& feed, const ChunkOptions& options, TrainState* 
     totals->loss_sum += mine.loss_sum, totals->loss_weight += mine.loss_weight;
     totals->correct += mine.correct, totals->samples += mine.samples;
     totals->steps += mine.steps, totals->updates += mine.updates;
+    updates += mine.updates;
     totals->data_seconds += mine.data_seconds / size();
     totals->compute_seconds += mine.compute_seconds / size();
     totals->update_seconds += mine.update_seconds / size();
   }
   if (round.last >= 0) totals->last_loss = round.last_loss, totals->gradient_norm = round.gradient_norm;
-  state->updates = before.updates + totals->updates;
-  state->draws = before.draws + static_cast<uint64_t>(round.begun - (round.failed >= 0));
+  state->updates = before.updates + updates;
+  state->draws = before.draws + static_cast<uint64_t>(round.done);
   *failed = round.failed;
   return round.result;
 }

@@ -13,11 +13,18 @@
 // |----------|----------------------|---------|------------------|--------------------------------------------------------|
 // | claims   | every worker         | same    | Lock: acquire,   | a round's batches, seats and result                    |
 // |          |                      |         | release          |                                                        |
+// | updates, | a worker, in claims  | anybody | relaxed          | sums for people, read at any time: each is right alone |
+// | most,    |                      |         |                  |                                                        |
+// | waits    |                      |         |                  |                                                        |
 // | ended    | a worker, in claims  | workers | Signal: release, | a worker that may not begin waits for the end of some  |
 // |          |                      |         | acquire          | batch                                                  |
+//
+// The lock `claims` is also held while the source is awaited. If the source is slower than the workers, one that has computed its
+// batch waits for it too, at the end of that batch, and no timing has this wait.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -42,7 +49,7 @@ class GRADRING_API Workers {
 
   // `arenas` has one of kind param, which the workers share, as they do those of kind state. Each worker gets memory of its own
   // for a snapshot, and for gradients; worker 0 uses the given memory for its gradients. options.lanes is the number of lanes
-  // of each worker. Throws Error.
+  // of each worker. `staleness` is the bound, or kNoBound. Throws Error.
   Workers(const std::vector<Arenas::Memory>& arenas, const EngineOptions& options, int workers, int64_t staleness);
   ~Workers();
   Workers(const Workers&) = delete;
@@ -66,12 +73,18 @@ class GRADRING_API Workers {
   ChunkResult chunk(Feed& feed, const ChunkOptions& options, TrainState* state, Totals* totals,
                     int64_t* failed) noexcept;
 
-  const Staleness& staleness() const noexcept { return staleness_; }
+  // Any thread may call it at any time.
+  Staleness staleness() const noexcept;
 
  private:
   struct Seat;
   struct Round;
   enum class Claim : uint8_t { kBatch, kWait, kEnd };
+  struct Counters {
+    std::array<std::atomic<uint64_t>, 17> updates{};
+    std::atomic<uint64_t> most{0};
+    std::atomic<uint64_t> waits{0};
+  };
 
   void work(Round& round, Seat& seat) noexcept;
   Claim claim(Round& round, Seat& seat) noexcept;
@@ -84,7 +97,7 @@ class GRADRING_API Workers {
   std::shared_ptr<SharedParameters> parameters_;
   Team crew_;
   int64_t bound_;
-  Staleness staleness_;
+  Counters counters_;
 };
 
 }  // namespace gradring

@@ -248,6 +248,73 @@ TEST_CASE("programs that reach beyond the parameters are refused, and arenas wit
   }
   CHECK_THROWS_AS(workers.add(Mode::kTrain, kRows, 1, serial(shape, 0)), Error);
   CHECK_THROWS_AS(Workers({}, {1, 1, 0, true}, 1, Workers::kNoBound), Error);
+  for (const int64_t bound : {int64_t{-2}, std::numeric_limits<int64_t>::min()})
+    CHECK_THROWS_AS(Workers(memories(memory), {1, 1, 0, true}, 1, bound), Error);
+}
+
+TEST_CASE("every engine refuses a program that reaches beyond the parameters of its view") {
+  const Perceptron shape{kRows, kIn, kHidden, kClasses};
+  for (const Push way : {Push::kLocked, Push::kAtomic}) {
+    Memory<float> memory(shape);
+    Workers workers(memories(memory), {1, 1, 0, true}, 1, Workers::kNoBound);
+    Engine engine(memory.arenas, {1, 1, 0, true});
+    const Program good = of_worker(shape, 0, way, workers.view(0));
+    engine.add(Mode::kTrain, kRows, good);
+    for (size_t i = 0; i < good.instructions.size(); ++i) {
+      const int begin = find_attribute(*good.instructions[i].op, "begin");
+      if (begin < 0) continue;
+      for (const int64_t first : {int64_t{1000}, std::numeric_limits<int64_t>::max()}) {
+        Program program = good;
+        program.instructions[i].attributes[static_cast<size_t>(begin)] = integer_value(first);
+        CHECK_THROWS_AS(engine.add(Mode::kTrain, kRows, program), Error);
+      }
+    }
+  }
+}
+
+TEST_CASE("a program whose fields or places are no numbers of it is refused before they are used") {
+  const Perceptron shape{kRows, kIn, kHidden, kClasses};
+  Memory<float> memory(shape);
+  Workers workers(memories(memory), {1, 1, 0, true}, 1, Workers::kNoBound);
+  const Program good = of_worker(shape, 0, Push::kAtomic, workers.view(0));
+  for (const int64_t offset : {int64_t{-1}, int64_t{-1000}}) {
+    Program program = good;
+    for (Buffer& buffer : program.buffers)
+      if (buffer.kind == BufferKind::kInput) buffer.offset = offset;
+    CHECK_THROWS_AS(workers.add(Mode::kTrain, kRows, 0, program), Error);
+  }
+}
+
+TEST_CASE("after faults of several workers at once, the state counts the batches that have ended well") {
+  Samples<float> samples(kSamples, kIn, kClasses);
+  for (auto& label : samples.y) label = kClasses;
+  const Run run = train(samples, 4, 0, Push::kAtomic);
+  CHECK(run.result.fault == Fault::kLabel);
+  CHECK(run.totals.updates == 0);
+  CHECK(run.state.updates == 0);
+  CHECK(run.state.draws == 0);
+}
+
+TEST_CASE("a run adds its own updates to the state, whatever the totals had before") {
+  const Samples<float> samples(kSamples, kIn, kClasses);
+  const Perceptron shape{kRows, kIn, kHidden, kClasses};
+  static const std::vector<double> rates(1000, 0.05);
+  Memory<float> memory(shape);
+  Workers workers(memories(memory), {1, 1, 0, true}, 2, Workers::kNoBound);
+  for (int w = 0; w < 2; ++w) workers.add(Mode::kTrain, kRows, w, of_worker(shape, 0, Push::kAtomic, workers.view(w)));
+  ArraySource source(fields_of(samples, kIn), {.samples = kSamples, .batch_size = kRows, .seed = 3, .shuffle = true});
+  Feed feed{&source, {}, false};
+  TrainState state;
+  Totals totals;
+  int64_t failed = -1;
+  ChunkOptions options = options_with(rates);
+  options.most_steps = 4;
+  for (const int64_t updates : {4, 8}) {
+    workers.chunk(feed, options, &state, &totals, &failed);
+    CHECK(totals.updates == updates);
+    CHECK(state.updates == updates);
+    CHECK(state.draws == static_cast<uint64_t>(updates));
+  }
 }
 
 }  // namespace gradring

@@ -139,9 +139,10 @@ class Programs:
 
     def use_state(self) -> None:
         """Use other arenas for the optimizer's state from now on."""
-        self.native.set_arenas(self.arenas.native())
-        if self.replicas is not None:
+        self.stale = True  # if an error or an interrupt comes before the end
+        if self.replicas is not None:  # first, because it takes memory, and changes nothing if there is none
             self.replicas.set_arenas(self.arenas.native())
+        self.native.set_arenas(self.arenas.native())
         self.clear()
 
     def forget(self) -> None:
