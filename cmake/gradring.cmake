@@ -95,7 +95,7 @@ function(gradring_isa_sources part)
       target_compile_options(gradring_${part}_${level} PRIVATE -fno-sanitize=undefined)
     endif()
     if(part STREQUAL "ops")
-      gradring_precompile(gradring_ops_${level} <type_traits> <utility> ${CMAKE_SOURCE_DIR}/csrc/ops/dispatch.h
+      gradring_precompile(gradring_ops_${level} <cwchar> <type_traits> <utility> ${CMAKE_SOURCE_DIR}/csrc/ops/dispatch.h
                           ${CMAKE_SOURCE_DIR}/csrc/ops/simd.h)
     endif()
     set_property(GLOBAL APPEND PROPERTY GRADRING_PARTS gradring_${part}_${level})
