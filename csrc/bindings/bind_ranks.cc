@@ -1,6 +1,12 @@
 // Bindings of data-parallel training over the ranks of a communicator.
+//
+// | variable      | writer | readers | order            | why                                                   |
+// |---------------|--------|---------|------------------|-------------------------------------------------------|
+// | PyRanks::busy_| Use    | Use     | acquire, release | one thread at a time uses the meeting and its numbers |
+// |               |        | busy    | relaxed          | a hint for the thread that was refused                |
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <optional>
 
 #include "bindings/bindings.h"
@@ -26,14 +32,17 @@ class StepWaiter final : public Waiter {
   ~StepWaiter() override { Py_XDECREF(error_); }
   bool interrupted() noexcept override {
     if (error_ == nullptr) {
-      const py::gil_scoped_acquire hold;
-      if (PyErr_CheckSignals() == 0) return false;
-      PyObject *type = nullptr, *trace = nullptr;
-      PyErr_Fetch(&type, &error_, &trace);
-      PyErr_NormalizeException(&type, &error_, &trace);
-      if (trace) PyException_SetTraceback(error_, trace);
-      Py_XDECREF(type);
-      Py_XDECREF(trace);
+      error_ = with_python([]() -> PyObject* {
+        if (PyErr_CheckSignals() == 0) return nullptr;
+        PyObject *type = nullptr, *error = nullptr, *trace = nullptr;
+        PyErr_Fetch(&type, &error, &trace);
+        PyErr_NormalizeException(&type, &error, &trace);
+        if (trace) PyException_SetTraceback(error, trace);
+        Py_XDECREF(type);
+        Py_XDECREF(trace);
+        return error;
+      });
+      if (error_ == nullptr) return false;
       until_ = Clock::now() + kGrace;
     }
     return Clock::now() >= until_;
@@ -63,6 +72,7 @@ class PyRanks {
   // rank 0.
   std::vector<std::shared_ptr<SharedArena>> share(const std::vector<size_t>& sizes,
                                                   const std::shared_ptr<SharedArena>& keep) {
+    const Use use(busy_);
     std::vector<size_t> parts;
     if (keep) parts.push_back(keep->size());
     parts.insert(parts.end(), sizes.begin(), sizes.end());
@@ -73,24 +83,29 @@ class PyRanks {
       throw Error(code, "[Trainer] no shared memory of " + std::to_string(SharedRegion::bytes_of(parts) >> 20) +
                             " MiB for the ranks' parameters, gradients and optimizer state");
     }
+    if (code != Code::kOk) withdraw();
     fail_unless(code == Code::kOk, code, Collective::kShare);
     std::vector<std::shared_ptr<SharedArena>> made;
     for (size_t part = keep ? 1 : 0; part < region->parts(); ++part) {
       made.push_back(std::make_shared<SharedArena>(
           SharedArena::part_of(region->fd(), region->offset(part), region->bytes(part), region)));
+      meeting_->hold(made.back());
     }
-    if (keep) keep->move_to(region->fd(), region->offset(0), region, meeting_->rank() == 0);
+    if (keep) {
+      keep->move_to(region->fd(), region->offset(0), region, meeting_->rank() == 0);
+      meeting_->hold_parameters(keep);
+    }
     Call barrier;  // behind it, every rank reads what rank 0 has written
     barrier.agreement.kind = Collective::kBarrier;
     waiting([&](Waiter* waiter) { code = handle_->group->run(barrier, waiter); });
+    if (code != Code::kOk) withdraw();
     fail_unless(code == Code::kOk, code, Collective::kBarrier);
-    if (keep) meeting_->hold(keep);
-    for (const auto& arena : made) meeting_->hold(arena);
     return made;
   }
 
   py::tuple meet(uint32_t purpose, double loss_sum, double loss_weight, int64_t correct, int64_t rows,
                  uint32_t reason) {
+    const Use use(busy_);
     Brought mine;
     mine.loss_sum = loss_sum, mine.loss_weight = loss_weight, mine.correct = correct;
     waiting([&](Waiter* waiter) {
@@ -108,6 +123,7 @@ class PyRanks {
   }
 
   void stop(uint32_t reason) {
+    const Use use(busy_);
     waiting([&](Waiter* waiter) {
       meeting_->set_waiter(waiter);
       meeting_->stop(reason);
@@ -118,7 +134,8 @@ class PyRanks {
 
   // Runs f with the GIL released. A failure of the group raises, and before that the arenas become private.
   template <class F>
-  ChunkResult run(Engine& engine, const F& f) {
+  ChunkResult run(const F& f) {
+    const Use use(busy_);
     if (meeting_->torn()) {
       throw Error(Code::kInternal,
                   "[Trainer] the parameters are torn: some ranks have applied an update and others have not; load a "
@@ -130,13 +147,18 @@ class PyRanks {
       result = f();
       meeting_->set_waiter(nullptr);
     });
-    (void)engine;
     if (meeting_->outcome() == RankMeeting::Outcome::kFailed) require_met();
     if (result.fault == Fault::kCallback && meeting_->outcome() != RankMeeting::Outcome::kMet) {
       result.fault = Fault::kNone;
       result.end = meeting_->outcome() == RankMeeting::Outcome::kEnded ? ChunkEnd::kEpoch : ChunkEnd::kError;
     }
     return result;
+  }
+
+  bool busy() const noexcept { return busy_.load(std::memory_order_relaxed); }
+  void mend() {
+    const Use use(busy_);
+    meeting_->mend();
   }
 
   py::object interrupt() { return std::exchange(interrupt_, py::none()); }
@@ -146,6 +168,24 @@ class PyRanks {
   }
 
  private:
+  // Occupies the meeting, which serves one thread at a time, as long as this object lives.
+  class Use {
+   public:
+    explicit Use(std::atomic<bool>& busy) : busy_(busy) {
+      if (busy_.exchange(true, std::memory_order_acquire)) {
+        throw Error(Code::kUnavailable,
+                    "[Trainer] another thread is using this trainer, whose ranks meet in each step: use it from one "
+                    "thread at a time, or with a lock around it");
+      }
+    }
+    ~Use() { busy_.store(false, std::memory_order_release); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    std::atomic<bool>& busy_;
+  };
+
   template <class F>
   void waiting(const F& f) {
     StepWaiter waiter;
@@ -158,6 +198,11 @@ class PyRanks {
 
   void fail_unless(bool good, Code code, Collective kind) {
     if (good) return;
+    if (code == Code::kInterrupted && !interrupt_.is_none()) {
+      const py::object error = interrupt();
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      throw py::error_already_set();
+    }
     Call call;
     call.agreement.kind = kind;
     raise_comm_failure(*handle_, code, call);
@@ -165,20 +210,18 @@ class PyRanks {
 
   void require_met() {
     if (meeting_->outcome() != RankMeeting::Outcome::kFailed) return;
-    {
-      const GilRelease release;
-      meeting_->withdraw();
-    }
-    if (meeting_->code() == Code::kInterrupted && !interrupt_.is_none()) {
-      const py::object error = interrupt();
-      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-      throw py::error_already_set();
-    }
+    withdraw();
     fail_unless(false, meeting_->code(), Collective::kMeeting);
+  }
+
+  void withdraw() {
+    const GilRelease release;
+    meeting_->withdraw();
   }
 
   Handle handle_;
   std::shared_ptr<RankMeeting> meeting_;
+  std::atomic<bool> busy_{false};
   py::object interrupt_ = py::none();
 };
 
@@ -219,7 +262,8 @@ void bind_ranks(py::module_& m) {
       .def("interrupt", &PyRanks::interrupt, "The exception of a signal handler that came in a meeting, or None.")
       .def_property_readonly("torn", [](PyRanks& p) { return p.meeting().torn(); })
       .def_property_readonly("withdrawn", [](PyRanks& p) { return p.meeting().withdrawn(); })
-      .def("mend", [](PyRanks& p) { p.meeting().mend(); })
+      .def_property_readonly("busy", &PyRanks::busy, "Whether a thread of this rank is in a meeting or a step.")
+      .def("mend", &PyRanks::mend)
       .def(
           "chunk",
           [](PyRanks& p, Engine& e, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
@@ -229,7 +273,7 @@ void bind_ranks(py::module_& m) {
             options.weighted = weighted;
             options.ranks = &p.meeting();
             Totals totals;
-            const ChunkResult result = p.run(e, [&] { return e.chunk(true, feed.feed(), options, &totals); });
+            const ChunkResult result = p.run([&] { return e.chunk(true, feed.feed(), options, &totals); });
             e.add_totals(totals);
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
@@ -244,8 +288,10 @@ void bind_ranks(py::module_& m) {
               throw Error(Code::kInvalidArgument, "[Ranks.flush] there is no program for this batch");
             ChunkOptions options = options_for(e, true, rates, -1, 0);
             options.ranks = &p.meeting();
-            return result_of(
-                p.run(e, [&] { return flush_updates(e.team(), *executor, options, &e.state(), &e.totals()); }));
+            return result_of(p.run([&] {
+              p.meeting().bring(0, false);  // the last step may have told that this rank's source has ended
+              return flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
+            }));
           },
           py::arg("engine"), py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, "As Engine.flush.");
 

@@ -1,5 +1,6 @@
 #include "comm/rank_meeting.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -48,6 +49,11 @@ RankMeeting::RankMeeting(std::shared_ptr<Group> group, std::shared_ptr<SharedReg
   brought_.resize(ranks);
   purposes_.resize(ranks);
   rows_of_.resize(ranks);
+}
+
+RankMeeting::~RankMeeting() {
+  arenas_.clear();
+  if (parameters_.use_count() > 1) (void)parameters_->make_private();  // without memory they stay common to the ranks
 }
 
 RankMeeting::Words& RankMeeting::words() const noexcept { return *reinterpret_cast<Words*>(region_->at(0)); }
@@ -139,6 +145,8 @@ Decision RankMeeting::settle(bool commit) noexcept {
   if (settled_ == Decision::kOpen) {
     settled_ = decide(commit ? Decision::kCommit : Decision::kAbort);
     if (settled_ == Decision::kCommit) begin_update();
+    // Another rank has given up since this one came: the group has failed, and a further meeting says how.
+    if (commit && settled_ == Decision::kAbort) exchange(kFinish, {}, 0, 0);
   }
   failpoint("after settle", rank());
   return settled_;
@@ -171,10 +179,8 @@ bool RankMeeting::torn_now() const noexcept {
 }
 
 void RankMeeting::mend() noexcept {
-  if (withdrawn_) {
-    torn_ = false;
-    return;
-  }
+  torn_ = judged_ = false;
+  if (withdrawn_) return make_private();
   updates_ = 0;
   words().seats[rank()].begun.store(0, std::memory_order_release);
   words().seats[rank()].done.store(0, std::memory_order_release);
@@ -183,9 +189,14 @@ void RankMeeting::mend() noexcept {
 void RankMeeting::withdraw() noexcept {
   if (withdrawn_) return;
   if (!judged_) torn_ = torn_now();
-  for (const auto& arena : arenas_) arena->make_private();
-  arenas_.clear();
   withdrawn_ = true;
+  make_private();
+}
+
+void RankMeeting::make_private() noexcept {
+  const auto done = [](const std::shared_ptr<SharedArena>& arena) { return arena->make_private(); };
+  arenas_.erase(std::remove_if(arenas_.begin(), arenas_.end(), done), arenas_.end());
+  if (arenas_.empty()) parameters_.reset();
 }
 
 }  // namespace gradring

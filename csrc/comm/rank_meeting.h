@@ -39,6 +39,10 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
 
   // All ranks of the group call it. Throws Error(kOutOfMemory); null if `code` is not kOk.
   static std::shared_ptr<RankMeeting> make(std::shared_ptr<Group> group, Waiter* waiter, Code* code);
+  // Moves the parameters to private memory, if they are still in use: nobody would tell the other ranks of a write.
+  ~RankMeeting() override;
+  RankMeeting(const RankMeeting&) = delete;
+  RankMeeting& operator=(const RankMeeting&) = delete;
 
   Group& group() noexcept { return *group_; }
   // The waits of the following meetings use this waiter; null: none.
@@ -56,12 +60,15 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   int64_t rows_of(int rank) const noexcept { return rows_of_[static_cast<size_t>(rank)]; }
   Code code() const noexcept { return code_; }  // of kFailed
 
-  bool torn() const noexcept { return withdrawn_ || judged_ ? torn_ : torn_now(); }
+  // Parameters that other processes may still reach after a failure count as torn.
+  bool torn() const noexcept { return withdrawn_ || judged_ ? torn_ || (withdrawn_ && !arenas_.empty()) : torn_now(); }
   // This rank's parameters were replaced as a whole. All ranks call it between two meetings.
   void mend() noexcept;
 
-  // withdraw moves these arenas to private memory, after it has seen whether the parameters are torn. Call it after a failure.
+  // withdraw moves these arenas to private memory, after it has seen whether the parameters are torn. Call it after a failure. An
+  // arena for which there is no memory stays held: the parameters then count as torn, and mend tries again.
   void hold(const std::shared_ptr<SharedArena>& arena) { arenas_.push_back(arena); }
+  void hold_parameters(const std::shared_ptr<SharedArena>& arena) { hold(arena), parameters_ = arena; }
   void withdraw() noexcept;
   bool withdrawn() const noexcept { return withdrawn_; }
 
@@ -89,10 +96,12 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   void take(const Sent* all) noexcept;
   Decision decide(Decision wish) noexcept;
   void begin_update() noexcept;
+  void make_private() noexcept;
 
   std::shared_ptr<Group> group_;
   std::shared_ptr<SharedRegion> region_;
   std::vector<std::shared_ptr<SharedArena>> arenas_;
+  std::shared_ptr<SharedArena> parameters_;  // one of them
   std::vector<std::byte> cells_;
   std::vector<Brought> brought_;
   std::vector<uint32_t> purposes_;

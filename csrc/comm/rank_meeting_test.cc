@@ -1,13 +1,16 @@
 #include "comm/rank_meeting.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <cstring>
 #include <functional>
 #include <thread>
 #include <vector>
 
+#include "comm/failpoint.h"
 #include "comm/testing.h"
+#include "runtime/testing.h"
 
 namespace gradring {
 
@@ -16,11 +19,13 @@ namespace {
 using Outcome = RankMeeting::Outcome;
 using std::chrono::milliseconds;
 
-// Runs body(meeting, group) for each rank on a thread of its own.
+// Runs body(meeting, group) for each rank on a thread of its own. The others wait for a rank with patience, however short the
+// timeout is, until it calls hurry.
 void run(int ranks, const std::function<void(RankMeeting&, Group&)>& body,
          std::chrono::nanoseconds timeout = std::chrono::seconds(30)) {
   auto groups = Group::of_threads(ranks, timeout);
   std::vector<std::thread> threads;
+  for (auto& group : groups) group->set_activity(Activity::kComputing, std::chrono::seconds(60));
   for (auto& group : groups) {
     threads.emplace_back([&body, own = std::move(group)]() mutable {
       Code code = Code::kOk;
@@ -32,6 +37,22 @@ void run(int ranks, const std::function<void(RankMeeting&, Group&)>& body,
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+void hurry(Group& group) { group.set_activity(Activity::kUnknown, {}); }
+
+// An arena that all ranks have in common.
+std::shared_ptr<SharedArena> common(Group& group, size_t bytes) {
+  Code code = Code::kOk;
+  const auto region = group.share({bytes}, nullptr, &code);
+  REQUIRE(region);
+  return std::make_shared<SharedArena>(SharedArena::part_of(region->fd(), region->offset(0), region->bytes(0), region));
+}
+
+void barrier(Group& group) {
+  Call call;
+  call.agreement.kind = Collective::kBarrier;
+  REQUIRE(group.run(call) == Code::kOk);
 }
 
 Brought number(double value) {
@@ -78,14 +99,11 @@ TEST_CASE("a rank that comes too late does not commit, and can no longer reach t
       2,
       [&](RankMeeting& meeting, Group& group) {
         const int me = meeting.rank();
-        Code code = Code::kOk;
-        const auto region = group.share({4096}, nullptr, &code);
-        REQUIRE(region);
-        auto arena = std::make_shared<SharedArena>(
-            SharedArena::part_of(region->fd(), region->offset(0), region->bytes(0), region));
+        const auto arena = common(group, 4096);
         meeting.hold(arena);
         auto* const values = reinterpret_cast<double*>(arena->data());
         if (me == 0) values[0] = 5;
+        hurry(group);
         if (me == 1) std::this_thread::sleep_for(milliseconds(1500));
         refused[static_cast<size_t>(me)] = !meeting.meet({}) && meeting.outcome() == Outcome::kFailed;
         CHECK(!meeting.torn());
@@ -98,6 +116,92 @@ TEST_CASE("a rank that comes too late does not commit, and can no longer reach t
   CHECK(refused[0] == 1);
   CHECK(refused[1] == 1);
   CHECK(kept[0] == 5);
+}
+
+TEST_CASE("a rank that is late within a meeting, and finds that another one has given up, hears why") {
+  std::vector<int> right(2);
+  double kept = 0;
+  run(
+      2,
+      [&](RankMeeting& meeting, Group& group) {
+        const auto arena = common(group, 4096);
+        meeting.hold(arena);
+        auto* const values = reinterpret_cast<double*>(arena->data());
+        const int me = meeting.rank();
+        if (me == 0) values[0] = 5;
+        barrier(group);
+        if (me == 0) {
+          failpoint_action.store(
+              [](const char* place, int rank) noexcept {
+                if (rank == 1 && std::strcmp(place, "before publish") == 0)
+                  std::this_thread::sleep_for(milliseconds(1500));
+              },
+              std::memory_order_relaxed);
+        }
+        barrier(group);
+        hurry(group);
+        if (me == 0) {
+          right[0] = !meeting.meet({}) && meeting.outcome() == Outcome::kFailed && !meeting.torn();
+          meeting.withdraw();
+          std::this_thread::sleep_for(milliseconds(2500));
+          kept = values[0];
+          return;
+        }
+        right[1] = meeting.meet({}) && meeting.settle(true) == Decision::kAbort &&
+                   meeting.outcome() == Outcome::kFailed && meeting.code() == Code::kPeerStalled && !meeting.torn();
+        meeting.withdraw();
+        values[0] = 6;
+      },
+      milliseconds(300));
+  failpoint_action.store(nullptr, std::memory_order_relaxed);
+  CHECK(right[0] == 1);
+  CHECK(right[1] == 1);
+  CHECK(kept == 5);
+}
+
+TEST_CASE("the parameters of a rank are its own once its meeting is gone") {
+  std::vector<double> found(2);
+  std::vector<std::thread> threads;
+  for (auto& group : Group::of_threads(2, std::chrono::seconds(60))) {
+    threads.emplace_back([&found, group]() mutable {
+      Code code = Code::kOk;
+      auto meeting = RankMeeting::make(group, nullptr, &code);
+      REQUIRE(meeting);
+      const auto parameters = common(*group, 4096);
+      meeting->hold_parameters(parameters);
+      auto* const value = reinterpret_cast<double*>(parameters->data());
+      const int me = group->rank();
+      if (me == 0) *value = 5;
+      barrier(*group);
+      found[static_cast<size_t>(me)] = *value;
+      meeting.reset();
+      barrier(*group);
+      *value += 1 + me;
+      barrier(*group);
+      found[static_cast<size_t>(me)] += *value;
+      group->close();
+      group.reset();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(found[0] == 5 + 6);
+  CHECK(found[1] == 5 + 7);
+}
+
+TEST_CASE("parameters that cannot become private count as torn until they are" * doctest::skip(testing::kSanitized)) {
+  run(1, [](RankMeeting& meeting, Group& group) {
+    const auto arena = common(group, 4096);
+    meeting.hold_parameters(arena);
+    rlimit before{};
+    REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+    const rlimit none{1, before.rlim_max};  // no further mapping
+    REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
+    meeting.withdraw();
+    REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+    CHECK(meeting.torn());
+    meeting.mend();
+    CHECK(!meeting.torn());
+  });
 }
 
 TEST_CASE("a rank that leaves inside an update leaves torn parameters behind; behind its part, whole ones") {

@@ -69,7 +69,11 @@ std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Wai
       OwnSegment& own = segments()->own;
       segments()->free_unused_words();
       made = static_cast<std::byte*>(own.allocate_words(bytes));
-      if (own.offset_of(made, bytes, &offset)) std::memset(made, 0, bytes);
+      if (own.offset_of(made, bytes, &offset)) {
+        std::memset(made, 0, bytes);
+      } else {
+        offset = Placement::kPrivate;  // the other ranks have lost this segment, after a failure of another group
+      }
     } catch (const Error&) {  // `offset` stays kPrivate, which tells the others
     }
   }

@@ -16,10 +16,9 @@ ArraySource::ArraySource(const std::vector<ArrayField>& fields, const OrderOptio
     throw Error(Code::kInvalidArgument, "[loader] a source has 1 to " + std::to_string(Batch::kMaxFields) +
                                             " arrays, not " + std::to_string(fields.size()));
   }
-  // An epoch may begin with any batch, and none has more rows than the first.
-  OrderOptions whole = order;
-  whole.start = 0;
-  const auto rows = static_cast<size_t>(std::max<int64_t>(Order(whole).rows(0), 1));
+  // An epoch may begin with any batch, and the blocks of a rank have different numbers of rows: a slot holds the largest.
+  const int64_t share = order.samples / order.world_size + (order.samples % order.world_size != 0);
+  const auto rows = static_cast<size_t>(std::max<int64_t>(std::min(order.batch_size, share), 1));
   order_ = Order(order);
   const bool in_order = !order.shuffle && order.world_size == 1;
   slot_bytes_ = round_up(rows * sizeof(int64_t));

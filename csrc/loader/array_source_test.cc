@@ -178,4 +178,20 @@ TEST_CASE("misuse is refused") {
   CHECK_THROWS_AS(ArraySource({{strided, Dtype::kFloat32}}, {.samples = 4, .batch_size = 1}), Error);
 }
 
+TEST_CASE("the slots hold a rank's largest block, wherever the epoch begins") {
+  for (int64_t samples = 1; samples < 20; ++samples) {
+    const Data data(samples, 100);
+    for (int64_t rank = 0; rank < 5; ++rank) {
+      for (int64_t start = 0; start < samples; ++start) {  // of 8 samples rank 2 has one, of 7 two
+        OrderOptions order{.samples = samples, .batch_size = 3, .rank = rank, .world_size = 5, .start = start};
+        order.blocks = true;
+        ArraySource source(data.fields(), order);
+        int64_t rows = 0;
+        for (int64_t k = 0; k < source.order().batches(); ++k) rows += source.order().rows(k);
+        CHECK(static_cast<int64_t>(read_epoch(source, data, 1).size()) == rows);
+      }
+    }
+  }
+}
+
 }  // namespace gradring

@@ -447,6 +447,11 @@ class Ranks:
         Tell the others, whatever they meet for, that this rank stops.
         """
     @property
+    def busy(self) -> bool:
+        """
+        Whether a thread of this rank is in a meeting or a step.
+        """
+    @property
     def culprit(self) -> int:
         ...
     @property

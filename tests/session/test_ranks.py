@@ -88,7 +88,7 @@ def test_steps_of_ranks_have_the_bits_of_replicas(ranks, options):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"clip_norm": 0.1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"accumulate": 3}, {"clip_norm": 0.1}], ids=str)
 def test_epochs_with_uneven_batches_are_those_of_one_process(ranks, options):
     data, batch = (X, Y, W), 48  # rank r has every rank-th sample, and so may have a batch less than others
 
@@ -105,6 +105,35 @@ def test_epochs_with_uneven_batches_are_those_of_one_process(ranks, options):
         assert difference(found, arrays(one)) < 1e-11 and steps == one.step_count
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
             assert metrics[name] == pytest.approx(history.metrics[name], rel=1e-11), name
+
+
+def test_the_last_group_of_an_epoch_is_applied_although_it_is_incomplete():
+    def body(comm):
+        trainer = trainer_of(comm, accumulate=2)
+        loader = gr.Loader((X[:36], Y[:36]), global_batch=12, shuffle=True, seed=5)
+        trainer.fit(loader, epochs=2, verbose=0)  # three batches in each epoch
+        comm.barrier()
+        return copies(trainer), trainer.step_count, trainer.session.pending
+
+    both = trainer_of(accumulate=2)
+    both.fit(gr.Loader((X[:36], Y[:36]), 12, shuffle=True, seed=5), epochs=2, verbose=0)
+    first, second = on_ranks(2, body)
+    assert same(first[0], second[0]) and first[1:] == second[1:] == (4, 0) and both.step_count == 4
+    assert difference(first[0], arrays(both)) < 1e-12
+
+
+def test_a_flush_of_ranks_has_the_bits_of_replicas():
+    def body(comm):
+        trainer = trainer_of(comm, accumulate=2)
+        mine = [(X[at + 6 * comm.rank :][:6], Y[at + 6 * comm.rank :][:6]) for at in (0, 12, 24)]
+        trainer.fit(mine, epochs=2, verbose=0)
+        comm.barrier()
+        return copies(trainer), trainer.step_count
+
+    both = trainer_of(replicas=2, accumulate=2)
+    both.fit([(X[at:][:12], Y[at:][:12]) for at in (0, 12, 24)], epochs=2, verbose=0)
+    for found, steps in on_ranks(2, body):
+        assert same(found, arrays(both)) and steps == both.step_count == 4
 
 
 @pytest.mark.parametrize("samples", [1, 3, 5, 9, 17])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import math
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +21,8 @@ from gradring.ir import Layout, Place, memory_of, parameters_graph
 from gradring.nn.params import Params
 
 __all__ = ["Store", "view_of"]
+
+_collecting = threading.Lock()
 
 
 def view_of(arena: Any, place: Place) -> Any:
@@ -110,12 +114,31 @@ class Store:
             raise GradringError(
                 f"[{method}] Trainer.fit is training this model: call it before or after, or train a copy"
             )
-        peers = self.whole.sharing() if self.whole.sharing is not None else None
-        if peers is not None and not peers.writing and not peers.apart:
+        if self._common(unless_writing=True):
             raise GradringError(
                 f"[{method}] the ranks of a communicator train this model, and have its parameters in common: call it before "
                 "the trainer is made, or call trainer.reset on all ranks"
             )
+
+    def require_own(self, method: str) -> None:
+        """Raise ``GradringError`` if the ranks of a communicator have these parameters in common: a trainer beside theirs would
+        write to the memory of all of them."""
+        if self._common():
+            raise GradringError(
+                f"[{method}] the ranks of a communicator train this model, and have its parameters in common: delete their "
+                "trainer first, or train a copy.deepcopy of the model"
+            )
+
+    def _common(self, *, unless_writing: bool = False) -> bool:
+        """Whether living ranks have this memory in common. A caller that raises keeps no reference to them, which its traceback
+        would keep alive."""
+        sharing = self.whole.sharing
+        if sharing is not None and sharing() is not None:
+            # A trainer that was dropped may wait for a collection, which does nothing beside that of another thread.
+            with _collecting:
+                gc.collect()
+        peers = None if sharing is None else sharing()
+        return peers is not None and not peers.apart and not (unless_writing and peers.writing)
 
     def retire(self) -> None:
         """Called when a layer moves to another store: programs over this memory would not train it, so none may run

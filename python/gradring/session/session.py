@@ -489,7 +489,7 @@ class Session(SessionState):
         return self.model.store.whole.fits > 0
 
     def leave(self, error: BaseException) -> None:
-        if self.peers is None:
+        if self.peers is None or self.peers.native.busy:  # another thread of this rank is in a meeting, which goes on
             return
         self.forget()  # the others may have added to their planes in a step that now does not end
         self.peers.stop(error)

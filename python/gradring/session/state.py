@@ -108,8 +108,7 @@ class SessionState(BaseSession):
         self._settled = self._plain is None
         self._counted: Any = None  # the source whose labels were counted
         self._classes: int | None = None  # the number of classes, once "balanced" has needed it
-        self.clip_norm, self.accumulate = options.clip_norm, options.accumulate
-        self.fuse_update = fuse_update
+        self.clip_norm, self.accumulate, self.fuse_update = options.clip_norm, options.accumulate, fuse_update
         self._check_finite = options.nonfinite == "raise"
         store = model.ensure(options.seed, options.dtype)
         if store.whole is not store:
@@ -117,6 +116,7 @@ class SessionState(BaseSession):
                 f"[Session] {model} is a layer of another model and shares its parameters: train that model, or a "
                 "copy.deepcopy of this layer"
             )
+        store.require_own("Trainer")
         store = model.astype(options.dtype).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
