@@ -159,6 +159,26 @@ TEST_CASE("a rank that is late within a meeting, and finds that another one has 
   CHECK(kept == 5);
 }
 
+TEST_CASE("no rank shares a region that others cannot reach, after another group has failed") {
+  std::vector<int> right(2);
+  run(2, [&](RankMeeting& meeting, Group& group) {
+    Code code = Code::kOk;
+    const auto part = group.split(0, meeting.rank(), nullptr, &code);
+    REQUIRE(part);
+    if (meeting.rank() == 1) {
+      part->close();
+    } else {
+      Call call;
+      call.agreement.kind = Collective::kBarrier;
+      CHECK(part->run(call) == Code::kPeerDied);  // the arrays of this rank leave the common memory
+    }
+    const bool none = group.share({4096}, nullptr, &code) == nullptr;
+    right[static_cast<size_t>(meeting.rank())] = none && code == Code::kOutOfMemory;
+  });
+  CHECK(right[0] == 1);
+  CHECK(right[1] == 1);
+}
+
 TEST_CASE("the parameters of a rank are its own once its meeting is gone") {
   std::vector<double> found(2);
   std::vector<std::thread> threads;

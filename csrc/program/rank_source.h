@@ -16,6 +16,7 @@ class GRADRING_API RankSource final : public BatchSource {
  public:
   // `own_numbers`: the rows are those of a batch that the ranks have divided equally, this rank's after those of the ranks before
   // it. So its rows have these numbers, which are keys of random numbers, and not those of the source.
+  // A rank does not know the others' rows before a step: if they differ, two rows may get the same number.
   RankSource(Feed& own, RankSteps& ranks, bool own_numbers) noexcept
       : own_(own), ranks_(ranks), own_numbers_(own_numbers) {}
 

@@ -93,6 +93,15 @@ def test_kill_9_in_each_phase_of_a_step(place, library, monkeypatch):  # noqa: F
 
 
 @needs_failpoints
+def test_kill_9_while_ranks_begin_to_share_leaves_the_parameters_private(library, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    # Of the places that a rank passes, this is the barrier behind which the parameters are common.
+    monkeypatch.setenv("GRADRING_FAILPOINT", f"before publish,1,5,{int(signal.SIGKILL)}")
+    found = survivors_error(training.killed_while_sharing)
+    assert found == {"error": "PeerDied", "moved": True, "private": True, "same": True}
+
+
+@needs_failpoints
 @pytest.mark.parametrize("place", ["before settle", "before done"])
 def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, library, monkeypatch):  # noqa: F811
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))

@@ -106,6 +106,34 @@ def at_a_failpoint():
     report(outcome_of(trainer, lambda: trainer.step(*batch)))
 
 
+def mapping_of(array):
+    """The line of this process's map of memory in which an array lies: its permissions, and the number of its file."""
+    address = array.ctypes.data
+    with open("/proc/self/maps") as file:
+        for line in file:
+            span, permissions, _, _, number, *_ = line.split()
+            begin, end = (int(edge, 16) for edge in span.split("-"))
+            if begin <= address < end:
+                return permissions, number
+    return None
+
+
+def killed_while_sharing():
+    """Rank 1 dies while the ranks make their trainers; whether the survivor's parameters are its own then."""
+    comm = gr.comm.init(timeout=60)
+    net = gr.nn.Sequential(gr.nn.Linear(12, 33)).init(3)
+    weights, found = net.params["0.weight"], {"error": "none"}
+    before, values = mapping_of(weights), weights.copy()
+    try:
+        gr.Trainer(net, optimizer=gr.optim.AdamW(1e-2), comm=comm)
+    except gr.GradringError as error:
+        found["error"] = type(error).__name__
+    after = mapping_of(weights)
+    found["moved"], found["private"] = after != before, after[0].endswith("p")
+    found["same"] = bool(np.array_equal(values, weights))
+    report(found)
+
+
 def resumed_by_a_child(after):
     """Start a child process that resumes this one so many seconds after it was stopped."""
     pid = os.getpid()

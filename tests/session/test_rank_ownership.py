@@ -1,9 +1,13 @@
 """Whose a model is that ranks train together: nobody writes to their memory beside their trainer, or from a second thread."""
 
+import signal
 import threading
 import time
 
+import pytest
+
 import gradring as gr
+from gradring import _core
 
 from .test_ranks import X, Y, copies, model, on_ranks, same, saw, trainer_of
 
@@ -64,3 +68,39 @@ def test_a_second_thread_of_a_rank_is_refused_and_disturbs_nothing():
     first, second = on_ranks(2, body)
     assert first == second and first[2] == 2
     assert isinstance(errors[0], gr.GradringError) and "another thread" in str(errors[0])
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as that of Ctrl-C raises KeyboardInterrupt."""
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")
+@pytest.mark.parametrize("shares", [False, True])
+def test_an_interrupt_while_ranks_begin_to_share_is_raised_as_it_is(shares):
+    comms = gr.comm.thread_group(2, timeout=60)
+
+    def other():
+        ranks = _core.Ranks(comms[1].group) if shares else None
+        assert over.wait(60)
+        del ranks
+
+    def handler(number, frame):
+        raise Interrupted
+
+    over = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        ranks = _core.Ranks(comms[0].group) if shares else None
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            if ranks is None:
+                _core.Ranks(comms[0].group)
+            else:
+                ranks.share([4096], None)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        over.set()
+        thread.join()
