@@ -34,8 +34,13 @@ def in_child(work):
 def same(a, b):
     assert a == b
 
+def own(params, rows):
+    return float(params["w"].sum()), {"w": np.full(3, rows.mean(), np.float64)}
+
 trainer = make()
 trainer.fit((x, y), epochs=1)
+parts = gr.Trainer(step=own, params={"w": np.zeros(3)}, replicas=2)
+parts.step(x[:4])
 evaluated, predicted = trainer.evaluate((x, y)), trainer.predict(x).tobytes()
 """
 
@@ -44,6 +49,7 @@ CASES = {
     "step": ("trainer.step(x[:64], y[:64])", "3"),
     "evaluate": ("same(trainer.evaluate((x, y)), evaluated)", "0"),
     "predict": ("same(trainer.predict(x).tobytes(), predicted)", "0"),
+    "a step of one's own in parts": ("parts.step(x[:4])", "0"),
     "save": ("trainer.save(sys.argv[1])", "0"),
     "a new trainer": ("make().fit((x, y), epochs=1)", "0"),
     "kernels": ("gr.ops.matmul(x, np.ones((64, 300), np.float32))", "0"),

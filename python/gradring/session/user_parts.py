@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
@@ -80,18 +81,21 @@ def _tree(values: Sequence[Any]) -> Any:
 
 
 class Crew:
-    """Calls a function on several values, on as many threads of its own as it is made for."""
+    """Calls a function on several values, on as many threads of its own as it is made for. A process that was forked has none of
+    its parent's threads, so it makes others."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
+        self._process = 0  # whose threads the pool has
 
     def map(self, function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
         """The results in the order of the values. When all calls have ended, the first error is raised, if there is one."""
         if self._threads == 1 or len(values) < 2:
             return [function(value) for value in values]
-        if self._pool is None:
+        if self._pool is None or self._process != os.getpid():
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gradring step")
+            self._process = os.getpid()
         futures: list[Future[Any]] = []
         try:
             futures.extend(self._pool.submit(function, value) for value in values)
