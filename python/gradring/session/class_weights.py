@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.loader import Loader
+from gradring.session.peers import Peers
 
-__all__ = ["counted", "labels_of"]
+__all__ = ["counted", "labels_of", "of_all_ranks"]
 
 Array = NDArray[Any]
 _ROWS = 65536  # labels that are counted at a time
@@ -44,3 +45,9 @@ def counted(parts: Iterable[Array], classes: int, called: Callable[[int], object
         counts += np.bincount(labels.reshape(-1).astype(np.int64), minlength=classes)
         first += len(part)
     return counts
+
+
+def of_all_ranks(peers: Peers | None, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sums of these counts over the ranks that train together, so that all weigh the classes alike."""
+    rows = None if peers is None or peers.apart else peers.rows(counts[None])
+    return counts if rows is None else rows.sum(axis=0)

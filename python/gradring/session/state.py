@@ -31,7 +31,7 @@ from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
 from gradring.session.base import BaseSession
 from gradring.session.batch import WEIGHT, Bound, bind, check_target
-from gradring.session.class_weights import counted
+from gradring.session.class_weights import counted, of_all_ranks
 from gradring.session.culprits import Rows
 from gradring.session.forward import Forward
 from gradring.session.measured import EpochSums
@@ -106,7 +106,7 @@ class SessionState(BaseSession):
         elif class_weight is not None:
             self.loss = self.loss.with_class_weight(class_weight)
         self._settled = self._plain is None
-        self._counted: Any = None  # the source whose labels were counted
+        self._counted: Any = None  # the source whose labels were counted, and their numbers
         self._classes: int | None = None  # the number of classes, once "balanced" has needed it
         self.clip_norm, self.accumulate, self.fuse_update = options.clip_norm, options.accumulate, fuse_update
         self._check_finite = options.nonfinite == "raise"
@@ -166,9 +166,7 @@ class SessionState(BaseSession):
         self._weight_slot: int | None = None  # the weights' number in a batch, for programs with weights
         self._slots = tuple(range(len(self.names)))  # the numbers of the fields in a batch
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which programs read the fields
-        self._looks: dict[
-            str, tuple[tuple[int, ...], bool, int]
-        ] = {}  # inputs: a row's shape, integers, number in a batch
+        self._looks: dict[str, tuple[tuple[int, ...], bool, int]] = {}  # of inputs: row, integers, number in a batch
         self.rates = Rates(optimizer)
 
     @property
@@ -405,7 +403,7 @@ class SessionState(BaseSession):
     ) -> None:
         """For "balanced": weigh the classes so that all count equally in these labels, parts of a column in which ``called``
         names a sample; None: they are not known before a batch is made. Those of a ``source`` are counted once per fit."""
-        if self._plain is None or (source is not None and source is self._counted):
+        if self._plain is None:
             return
         if labels is None:
             raise ValueError(
@@ -415,9 +413,10 @@ class SessionState(BaseSession):
         if self._classes is None:
             graph, output = trace(self.model, self._inputs(1), training=False, dtype=self.dtype)
             self._classes = self._plain.class_count(graph.values[output].shape)
-        # Count arrays in memory again in each epoch, because they may have other labels by now.
-        self._weigh_classes(balanced(counted(labels, self._classes, called).tolist()))
-        self._counted = source
+        if self._counted is None or source is None or source is not self._counted[0]:
+            # Count arrays in memory again in each epoch, because they may have other labels by now.
+            self._counted = source, counted(labels, self._classes, called)
+        self._weigh_classes(balanced(of_all_ranks(self.peers, self._counted[1]).tolist()))
 
     def _weigh_classes(self, weights: dict[int, float]) -> None:
         if self._plain is None:
