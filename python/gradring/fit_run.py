@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from gradring import _core, activity, signals
@@ -60,6 +61,7 @@ class FitRun:
     def __init__(self, state: TrainingState, gate: Gate, clock: Clock, listeners: list[Callback]) -> None:
         self._state, self._session, self._gate, self._clock = state, state.session, gate, clock
         self._listeners = listeners
+        self._begun = False  # an epoch has begun
         self.saves = False  # a signal to any rank ends the run, and what it has is saved
         self._run: Run
         self._source: Any = None
@@ -77,24 +79,9 @@ class FitRun:
     ) -> None:
         """Train on ``source`` and validate with ``check``; ``epochs`` is the total if the run was resumed."""
         state, session, listeners = self._state, self._session, self._listeners
-        session.limit = limit
-        names = session.metric_names()
-        batches = length_of(source)
-        batches = limit if batches is None else batches
-        self._source, self._check = source, check
-        self._run = run = Run(
-            trainer,
-            state.history,
-            first_epoch=state.epoch if resumed is None else 0,
-            last_epoch=epochs if resumed is not None else state.epoch + epochs,
-            batches=batches if batches is None or limit is None else min(batches, limit),
-            epoch=state.epoch,
-            batch=state.place[0],
-            source=source,
-            writing=self._gate.writing,
-            names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
-        )
-        session.rates.require(run.names)
+        with nullcontext() if session.peers is None else session.peers.told(state.leave):
+            self._prepare(trainer, source, check, epochs, limit, resumed)
+        run = self._run
         state.callbacks = tuple(listeners)
         try:
             session.listening = self._heard
@@ -110,10 +97,7 @@ class FitRun:
             run.ended = "complete"
         except BaseException as error:
             run.ended = type(error).__name__
-            waited = session.pending
-            session.leave(error)
-            if session.peers is not None and waited and not session.pending and state.place[0]:
-                state.place = state.place[0] - waited, session.measured()  # the batches of a group that was dropped
+            state.leave(error, begun=self._begun)
             saving = [one for one in listeners if isinstance(one, Checkpoint) and one.monitor is None]
             try:
                 if isinstance(error, signals.Ended) or (self.saves and getattr(error, "interrupted", False)):
@@ -123,6 +107,35 @@ class FitRun:
             raise
         else:
             self._end(None)
+
+    def _prepare(
+        self,
+        trainer: Any,
+        source: Any,
+        check: Any,
+        epochs: int,
+        limit: int | None,
+        resumed: str | os.PathLike[str] | None,
+    ) -> None:
+        state, session = self._state, self._session
+        session.limit = limit
+        names = session.metric_names()
+        batches = length_of(source)
+        batches = limit if batches is None else batches
+        self._source, self._check = source, check
+        self._run = Run(
+            trainer,
+            state.history,
+            first_epoch=state.epoch if resumed is None else 0,
+            last_epoch=epochs if resumed is not None else state.epoch + epochs,
+            batches=batches if batches is None or limit is None else min(batches, limit),
+            epoch=state.epoch,
+            batch=state.place[0],
+            source=source,
+            writing=self._gate.writing,
+            names=("epoch", *names, *(f"val_{n}" for n in names if check is not None), "lr", "seconds"),
+        )
+        session.rates.require(self._run.names)
 
     def _end(self, error: BaseException | None) -> None:
         """Tell every callback that the run is over, even if others of them raise; ``error`` is what ended it."""
@@ -164,6 +177,7 @@ class FitRun:
         run.epoch, run.batch, run.metrics = state.epoch, state.place[0], {}
         start, measured = state.place
         session.begin(start, measured)
+        self._begun = True
         state.running = True
         try:
             with self._gate.writing():

@@ -30,6 +30,7 @@ from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
 from gradring.session.peers import Purpose
+from gradring.session.replicable import facts_of_optimizer
 from gradring.session.user import UserFunction
 from gradring.session.user_ranks import UserSessionOfRanks
 from gradring.timings import Timings
@@ -65,7 +66,8 @@ class Trainer(Settled):
     these must be in memory or in files. Metrics count every sample once, whatever its weight. ``metrics`` are names
     (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets, which have the
     dtype that the loss reads (int64, or that of the model); other metrics than the accuracy make an epoch slower, because each
-    batch is then also predicted. ``threads`` are those of one step.
+    batch is then also predicted. ``device`` is where parameters, gradients and optimizer state lie and steps run: ``"cpu"``,
+    ``"cuda"``, or ``"cuda:1"`` for the second CUDA device. ``threads`` are those of one step on the CPU.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
     together they make one update of the same parameters. ``shards``, a power of two that ``replicas`` divides, cuts each batch
     into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas.
@@ -234,14 +236,18 @@ class Trainer(Settled):
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer. Another one takes effect from the next step, also while ``fit`` runs. It keeps those of the
-        old optimizer's arrays that it also has; all others begin at zero."""
+        old optimizer's arrays that it also has; all others begin at zero. With ``comm``, all ranks assign the same one."""
         return self._state.optimizer
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer) -> None:
-        require_optimizer(optimizer)
         with self._alone("optimizer"):
-            self._session.set_optimizer(optimizer)
+            peers = self._session.peers
+            with self._told(keep=True):
+                require_optimizer(optimizer)
+                if peers is not None and not peers.apart:
+                    peers.agree(facts_of_optimizer(optimizer), Purpose.OPTIMIZER)
+                self._session.set_optimizer(optimizer)
             self._state.optimizer = optimizer
 
     @property
@@ -312,8 +318,8 @@ class Trainer(Settled):
 
     def reset(self, seed: int) -> None:
         """Start again: new parameters from ``seed``, an optimizer without state, no epochs and no history."""
-        seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
-        with self._alone("reset"), self._gate.writing():
+        with self._alone("reset"), self._gate.writing(), self._told(keep=True):
+            seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
             model = self.model
@@ -339,8 +345,13 @@ class Trainer(Settled):
                 if peers.rank == 0:
                     self._state.save(path, notes)
             else:
-                self._session.gather()
-                peers.in_turn(Purpose.SAVE, "Trainer.save", lambda: self._state.save(path, notes), lambda: None)
+                peers.in_turn(
+                    Purpose.SAVE,
+                    "Trainer.save",
+                    lambda: self._state.save(path, notes),
+                    lambda: None,
+                    before=self._session.gather,
+                )
 
     def load(self, path: str | os.PathLike[str], *, weights_only: bool = False, strict: bool = True) -> list[str]:
         """Continue from a file of ``save``; returns the names of the tensors that were loaded.
@@ -389,31 +400,25 @@ class Trainer(Settled):
         Arrays in memory are not copied: a change during the training takes effect, and their memory must stay valid
         (``ndarray.resize(refcheck=False)`` frees it although views of the array exist).
 
-        Ctrl-C raises ``KeyboardInterrupt`` after the current step; the trainer can be used, saved and resumed after it.
+        Ctrl-C raises ``KeyboardInterrupt`` after the current step; the trainer can be used, saved and resumed after it. With
+        ``comm``, a signal or an error of one rank ends the run of all after the same update: the others raise
+        ``PeerStopped``, and with ``on_signal="save"`` they, too, end with a saved state after a signal.
         """
-        if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
-            raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
-        with self._told():
-            epochs = whole("Trainer.fit", "epochs", epochs, 0)
-            limit = steps_per_epoch
-            limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
-            choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
-            listeners = listeners_of(callbacks, verbose)
-            if isinstance(validate, float):
-                raise TypeError(
-                    "[Trainer.fit] validate is a share: split the data first, train, test = "
-                    "gr.Loader(data, batch_size).split(0.8), and give validate=test"
-                )
-            if resume is not None and not isinstance(resume, (str, os.PathLike)):
-                raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
-        if isinstance(resume, str) and resume == "auto":
-            resume = newest_checkpoint(listeners)
-            if self._session.peers is not None:  # one answer for all ranks
-                resume = self._session.peers.first(resume or "") or None
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
-            if resume is not None:
-                self._resume(resume, listeners)
             with self._told():
+                if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
+                    raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
+                epochs = whole("Trainer.fit", "epochs", epochs, 0)
+                limit = steps_per_epoch
+                limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
+                choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
+                listeners = listeners_of(callbacks, verbose)
+                if isinstance(validate, float):
+                    raise TypeError(
+                        "[Trainer.fit] validate is a share: split the data first, train, test = "
+                        "gr.Loader(data, batch_size).split(0.8), and give validate=test"
+                    )
+                resume = self._resumed(resume, listeners)
                 size = 64 if batch_size is None else batch_size
                 source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
                 if batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
@@ -435,7 +440,20 @@ class Trainer(Settled):
             run.run(self, source, check, epochs, limit=limit, resumed=resume)
             return self._state.history
 
-    def _resume(self, path: str | os.PathLike[str], listeners: list[Callback]) -> None:
+    def _resumed(self, resume: Any, listeners: list[Callback]) -> str | os.PathLike[str] | None:
+        """Load the checkpoint of ``resume``, if there is one, and return its path."""
+        if resume is None:
+            return None
+        if not isinstance(resume, (str, os.PathLike)):
+            raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
+        path: str | os.PathLike[str] = resume
+        if isinstance(resume, str) and resume == "auto":
+            newest = newest_checkpoint(listeners) or ""
+            if self._session.peers is not None and not self._session.peers.apart:  # one answer for all ranks
+                newest = self._session.peers.first(newest, Purpose.RESUME)
+            if not newest:
+                return None
+            path = newest
         if not os.path.exists(path):
             raise FileNotFoundError(
                 f"[Trainer.fit] resume: there is no file {os.fspath(path)!r}; resume=None starts a new run, and so does "
@@ -443,15 +461,16 @@ class Trainer(Settled):
             )
         self.load(path)
         require_known(self._state.callback_states, listeners, os.fspath(path))
+        return path
 
     # Use
 
     def evaluate(self, data: Any, *more: NoReturn, batch_size: int = EVALUATE) -> dict[str, float]:
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
-        if more:
-            raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
         with self._gate.writing():  # exclude other threads: it uses the session that trains
-            with self._told():
+            with self._told(keep=True):
+                if more:
+                    raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
                 source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
 
@@ -524,13 +543,14 @@ class Trainer(Settled):
     # Internal
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Within the block, an error of this rank alone ends the other ranks' wait for it."""
+    def _told(self, *, keep: bool = False) -> Iterator[None]:
+        """Within the block, an error of this rank alone ends the other ranks' wait for it. To ``keep`` the gradients that wait
+        for an update is right where the other ranks keep theirs."""
         peers = self._session.peers
         if peers is None:
             yield
             return
-        with peers.told(self._session.leave):
+        with peers.told(peers.stop if keep else self._state.leave):
             yield
 
     def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:

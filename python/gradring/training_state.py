@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,16 @@ class TrainingState:
         if measured != Measured():
             unfinished["sums"], unfinished["measured"] = measured.sums, measured.arrays()
         return unfinished
+
+    def leave(self, error: BaseException, *, begun: bool = False) -> None:
+        """Called when ``error`` ends a run of this rank. The batches of a group that is dropped have not been read. Before an
+        epoch has ``begun``, only the file that was loaded says what its batches measured."""
+        session, waited = self.session, self.session.pending
+        session.leave(error)
+        if session.peers is not None and waited and not session.pending and self.place[0]:
+            measured = self.place[1] or Measured()
+            measured = session.measured() if begun else replace(measured, sums=measured.sums[4:] * 2)
+            self.place = self.place[0] - waited, measured
 
     def take_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a result of ``as_dict``, or raise ``ValueError`` and change nothing."""
@@ -211,7 +222,7 @@ class TrainingState:
         warnings.warn(
             f"{where} was saved with {then}, and this trainer has {now}: it goes on, but its results have other bits than "
             f"those of a training with {then} throughout",
-            stacklevel=4,
+            stacklevel=_frames_inside(),
         )
 
     def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
@@ -309,6 +320,14 @@ class TrainingState:
 
     def _counts_in(self, source: Mapping[str, Any]) -> dict[str, int]:
         return {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
+
+
+def _frames_inside() -> int:
+    """The ``stacklevel`` with which the caller's warning names the user's line: it skips the library's frames."""
+    level, frame = 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradring."):
+        level, frame = level + 1, frame.f_back
+    return level + 1
 
 
 def _count(name: str, text: Any) -> int:

@@ -97,3 +97,80 @@ def test_saving_in_a_group_and_loading_go_on_alike(tmp_path):
 
     (first, a), (second, b) = on_ranks(2, body)
     assert first and second and np.array_equal(a, b)
+
+
+def test_the_seed_of_rank_0_orders_the_samples_of_all_ranks():
+    def body(comm):
+        seen = []
+
+        def looks(params, batch):
+            seen.extend(batch[1].tolist())
+            return squares(params, batch)
+
+        trainer = trainer_of(comm, looks, seed=comm.rank + 4)
+        trainer.fit((X, Y), batch_size=8, verbose=0)
+        return trainer.seed, seen
+
+    (seed, first), (also, second) = on_ranks(2, body)
+    assert seed == also == 4 and sorted({*first, *second}) == sorted(Y.tolist())
+    assert len(first) + len(second) - len(Y) in (0, 1)  # no sample is in both, but for one that evens the shares
+
+
+def test_a_file_from_within_a_group_goes_on_with_any_number_of_ranks(tmp_path):
+    path = tmp_path / "group.safetensors"
+
+    def part(number):
+        return slice(8 * number, 8 * number + 8)
+
+    def body(comm, again):
+        trainer = trainer_of(comm, accumulate=3)
+        if again:
+            trainer.load(path)
+        else:
+            for _ in range(2):
+                trainer.step((X[part(comm.rank)], Y[part(comm.rank)]))
+            trainer.save(path)
+        waited = trainer.state_dict()["pending"]
+        trainer.step((X[part(comm.rank)], Y[part(comm.rank)]))
+        return waited, trainer.step_count, values(trainer).copy()
+
+    (waits, steps, whole), (*_, other) = on_ranks(2, lambda comm: body(comm, False))
+    assert waits == 2 and steps == 1 and np.array_equal(whole, other)
+    for waits, steps, found in on_ranks(2, lambda comm: body(comm, True)):
+        assert waits == 2 and steps == 1 and np.abs(found - whole).max() < 1e-12
+    one = trainer_of(accumulate=3)
+    one.load(path)
+    one.step((X[:16], Y[:16]))
+    assert one.step_count == 1 and np.abs(values(one) - whole).max() < 1e-12
+
+
+class NoBatches:
+    def __iter__(self):
+        return iter(())
+
+
+def test_data_without_a_batch_are_refused_on_all_ranks():
+    def body(comm):
+        trainer = trainer_of(comm)
+        errors = [saw(lambda: trainer.fit(NoBatches(), verbose=0)), saw(lambda: trainer.evaluate(NoBatches()))]
+        one = trainer.evaluate([(X[:4], Y[:4])] if comm.rank else NoBatches())["loss"]  # a batch on one rank is enough
+        return errors, one
+
+    (first, loss), (second, also) = on_ranks(2, body)
+    assert loss == also > 0
+    assert all(isinstance(error, ValueError) and "gave no batch" in str(error) for error in (*first, *second))
+
+
+def test_a_rank_that_is_left_evaluates_and_saves_its_own(tmp_path):
+    def body(comm):
+        trainer = trainer_of(comm, accumulate=3)
+        part = slice(8 * comm.rank, 8 * comm.rank + 8)
+        trainer.step((X[part], Y[part]))
+        if comm.rank == 1:
+            return None
+        error = saw(lambda: trainer.evaluate([(X[:8], Y[:8])]))
+        loss = trainer.evaluate([(X[:8], Y[:8])])["loss"]
+        return error, loss, trainer.state_dict()["pending_weight"]
+
+    error, loss, weight = on_ranks(2, body, timeout=1.0)[0]
+    assert isinstance(error, gr.errors.PeerStalled | gr.errors.PeerDied) and loss > 0 and weight == 8

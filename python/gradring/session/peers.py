@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -32,6 +33,9 @@ class Purpose(IntEnum):
     EPOCH = 6
     FIT = 7
     OPTIMIZER = 8
+    MAKE = 9
+    ROWS = 10
+    RESUME = 11
 
 
 _NAMES: dict[int, str] = {
@@ -44,6 +48,9 @@ _NAMES: dict[int, str] = {
     Purpose.EPOCH: "ends an epoch",
     Purpose.FIT: "begins fit",
     Purpose.OPTIMIZER: "assigns an optimizer",
+    Purpose.MAKE: "makes a trainer",
+    Purpose.ROWS: "joins its rows with those of other ranks",
+    Purpose.RESUME: "looks for the newest checkpoint",
 }
 _FAULTS = {
     1: "a loss that is NaN or infinite",
@@ -55,6 +62,7 @@ _FAULTS = {
 }
 _NONFINITE, _CALLBACK = (1, 4), 3
 FAILED, INTERRUPTED = 1, 2  # why a rank stops
+_PIECE = struct.Struct("<q6s6s6s")  # of a text, in one meeting: a whole number, and three of 48 bits
 _STOPS = {FAILED: "an exception there", INTERRUPTED: "an interrupt there"}
 
 
@@ -70,32 +78,40 @@ class Peers:
         self.writing = False  # this rank fills the parameters for all
         self.agreed = False  # whether all ranks know why this one will raise
 
-    def agree(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def agree(self, facts: Mapping[str, Any], purpose: Purpose = Purpose.MAKE) -> dict[str, Any]:
         """The facts of rank 0. ``ValueError`` names the first of them that differs on this rank; other ranks with equal facts
         get an error, too. ``seed`` may differ: that of rank 0 counts."""
-        texts = [json.loads(text) for text in self._texts(json.dumps(facts))]
+        with self.told(self.stop):
+            texts = [json.loads(text) for text in self._texts(json.dumps(facts), purpose)]
         first: dict[str, Any] = texts[0]
         for rank, theirs in enumerate(texts):
             for name in dict.fromkeys([*first, *theirs]):
                 if name != "seed" and first.get(name) != theirs.get(name):
+                    self.agreed = True
                     raise ValueError(
                         f"[Trainer] ranks train different things: {name} is {theirs.get(name, 'missing')} on rank {rank} and "
                         f"{first.get(name, 'missing')} on rank 0: all ranks must make the same trainer"
                     )
         return first
 
-    def _texts(self, own: str) -> list[str]:
-        data = np.frombuffer(own.encode(), np.uint8)
-        sizes = self.comm.all_gather(np.array([data.size], np.int64)).ravel()
-        padded = np.zeros(int(sizes.max()), np.uint8)
-        padded[: data.size] = data
-        rows = self.comm.all_gather(padded)
-        return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+    def _texts(self, own: str, purpose: Purpose) -> list[str]:
+        """The texts of all ranks. They travel in meetings, piece by piece, so that a rank that does something else or stops in
+        their place is heard: a collective of the group would never match its meeting."""
+        data = own.encode()
+        sizes = [rows for *_, rows, _ in self.meet(purpose, rows=len(data))]
+        found = [bytearray() for _ in sizes]
+        for at in range(0, max(sizes), _PIECE.size):
+            number, *rest = _PIECE.unpack(data[at : at + _PIECE.size].ljust(_PIECE.size, b"\0"))
+            a, b, c = (int.from_bytes(part, "little") for part in rest)
+            met = self.meet(purpose, correct=number, loss_sum=float(a), loss_weight=float(b), rows=c)
+            for text, (one, two, first, three, _) in zip(found, met, strict=True):
+                text += _PIECE.pack(first, *(int(part).to_bytes(6, "little") for part in (one, two, three)))
+        return [bytes(text[:size]).decode() for text, size in zip(found, sizes, strict=True)]
 
     def rows(self, own: NDArray[Any] | None) -> NDArray[Any] | None:
         """The rows of all ranks, in rank order. None stands for no rows, and is returned if no rank has any."""
         look = None if own is None else [len(own), own.dtype.str, list(own.shape[1:])]
-        looks = [json.loads(text) for text in self._texts(json.dumps(look))]
+        looks = [json.loads(text) for text in self._texts(json.dumps(look), Purpose.ROWS)]
         known = [one for one in looks if one is not None]
         if not known:
             return None
@@ -139,7 +155,7 @@ class Peers:
             )
 
     def _settle(self, result: Mapping[str, Any]) -> None:
-        self._raise_interrupt()
+        self._raise_interrupt(bool(result["fault"]))
         self._require_met()
         if result["fault"]:
             self.agreed = True
@@ -147,12 +163,12 @@ class Peers:
             if culprit >= 0 and culprit != self.rank and not self.native.reason_of(self.rank):
                 raise self._fault_of(culprit)
 
-    def _raise_interrupt(self) -> None:
+    def _raise_interrupt(self, fault: bool = False) -> None:
         """Raise the exception of a signal that came in the meeting. It comes before the news that another rank has stopped,
-        perhaps by the same signal."""
+        perhaps by the same signal, and before a ``fault`` in the step, which ends it on all ranks."""
         interrupt = self.native.interrupt()
         if interrupt is not None:
-            self.agreed = self.native.outcome not in ("met", "ended")
+            self.agreed = fault or self.native.outcome not in ("met", "ended")
             raise interrupt
 
     def _fault_of(self, rank: int) -> Exception:
@@ -264,13 +280,27 @@ class Peers:
             leave(error)
             raise
 
-    def first(self, text: str) -> str:
+    def first(self, text: str, purpose: Purpose) -> str:
         """What rank 0 gives."""
-        return self._texts(text)[0]
+        return self._texts(text, purpose)[0]
 
-    def in_turn(self, purpose: Purpose, what: str, call: Callable[[], T], others: Callable[[], T]) -> T:
-        """Call ``call`` on rank 0 and, if that succeeds, ``others`` on all other ranks. All ranks raise if one does."""
-        self.meet(purpose)
+    def in_turn(
+        self,
+        purpose: Purpose,
+        what: str,
+        call: Callable[[], T],
+        others: Callable[[], T],
+        before: Callable[[], object] | None = None,
+    ) -> T:
+        """Call ``before`` on all ranks, then ``call`` on rank 0 and, if that succeeds, ``others`` on all other ranks. All ranks
+        raise if one does."""
+        with self.told(self.stop):
+            self.meet(purpose)
+            if before is not None:
+                before()
+            return self._turns(purpose, what, call, others)
+
+    def _turns(self, purpose: Purpose, what: str, call: Callable[[], T], others: Callable[[], T]) -> T:
         result: T | None = None
         failed: Exception | None = None
         for turn in (True, False):
@@ -280,9 +310,6 @@ class Peers:
                     result = call() if turn else others()
             except Exception as error:
                 failed = error
-            except BaseException as error:
-                self.stop(error)
-                raise
             finally:
                 self.writing = False
             for rank, (*_, reason) in enumerate(self.meet(purpose, reason=int(failed is not None))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,25 @@ from gradring.nn.function import Function
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
+from gradring.session.rates import AHEAD
 
-__all__ = ["facts_of", "require_asynchronous", "require_combinable", "text_of"]
+__all__ = ["facts_of", "facts_of_optimizer", "require_asynchronous", "require_combinable", "text_of"]
 
 
 def text_of(thing: object) -> str:
     """The text of an object, without addresses in memory, which differ between processes."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
+
+
+def facts_of_optimizer(optimizer: Optimizer) -> dict[str, str]:
+    """The facts about an optimizer that must be equal on all ranks. The text of a schedule that is a function says nothing of
+    its rates, so those that a session computes ahead are compared too."""
+    facts = {"optimizer": text_of(optimizer)}
+    if any(callable(rate) for rate in optimizer.rates):
+        rates = optimizer.all_learning_rates(0, AHEAD)
+        digest = hashlib.sha256(rates.tobytes()).hexdigest()[:16]
+        facts["learning rate"] = f"{', '.join(f'{rate:.9g}' for rate in rates[:4].ravel())}, ... (digest {digest})"
+    return facts
 
 
 def facts_of(
@@ -34,7 +47,7 @@ def facts_of(
         "the model": text_of(model),
         "loss": text_of(loss),
         "class_weight": text_of(class_weight),
-        "optimizer": text_of(optimizer),
+        **facts_of_optimizer(optimizer),
         "frozen": list(frozen),
         "accumulate": options.accumulate,
         "clip_norm": options.clip_norm,

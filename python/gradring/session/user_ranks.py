@@ -24,9 +24,9 @@ from gradring.loader import Loader
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.base import REPORT_SECONDS, Progress
-from gradring.session.data import batches_of
+from gradring.session.data import batches_of, require_batches
 from gradring.session.peers import Peers, Purpose
-from gradring.session.replicable import text_of
+from gradring.session.replicable import facts_of_optimizer
 from gradring.session.user import StepResult, UserFunction, UserSession
 
 __all__ = ["UserSessionOfRanks"]
@@ -57,7 +57,7 @@ class UserSessionOfRanks(UserSession):
         first = self.peers.agree(
             {
                 **{f"params[{name!r}]": f"{array.shape} of {array.dtype}" for name, array in self.params.items()},
-                "optimizer": text_of(optimizer),
+                **facts_of_optimizer(optimizer),
                 "frozen": list(self.frozen),
                 "accumulate": options.accumulate,
                 "clip_norm": options.clip_norm,
@@ -93,6 +93,7 @@ class UserSessionOfRanks(UserSession):
         """Move the gradients that wait on other ranks to rank 0."""
         if self._pending:
             summed = self._summed()
+            self._weight = self._group if self.peers.rank == 0 else 0.0
             self._gradients = summed if self.peers.rank == 0 else {k: np.zeros_like(v) for k, v in summed.items()}
 
     def leave(self, error: BaseException) -> None:
@@ -181,11 +182,14 @@ class UserSessionOfRanks(UserSession):
         super().wait(pending, weight, gradients)
         self._group = weight
         if self.peers.rank > 0:  # the file has the sums of all ranks
+            self._weight = 0.0
             self._gradients = {name: np.zeros_like(grad) for name, grad in self._gradients.items()}
 
     def waiting(self) -> tuple[float, dict[str, Array]]:
         if not self._pending:
             return 0.0, {}
+        if self.peers.apart:  # the sums of the other ranks are lost
+            return self._weight, self._gradients
         if self.fitting:
             self.peers.require_rest(self._pending)
         return self._group, self._gradients
@@ -207,25 +211,26 @@ class UserSessionOfRanks(UserSession):
         while (self.limit is None or done < self.limit) and self._together(None) is not None:
             done += 1
         self.flush()
+        require_batches("fit", done)
         return {"loss": self._mean_loss()}
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
-        loss = weight = 0.0
-        self.peers.agreed = False
-        try:
+        if self.peers.apart:
+            return super().evaluate(source, batch_size)
+        loss, weight, count = 0.0, 0.0, 0
+        with self.peers.told(self.peers.stop):
             for batch in batches_of(source):
                 result = self._evaluate(batch)
                 loss, weight = loss + result.loss * result.samples, weight + result.samples
-        except BaseException as error:
-            self.peers.stop(error)
-            raise
-        sums = self.peers.add({"loss_sum": loss, "loss_weight": weight})
-        return {"loss": sums["loss_sum"] / sums["loss_weight"] if sums["loss_weight"] else math.nan}
+                count += 1
+        sums = self.peers.add({"loss_sum": loss, "loss_weight": weight, "samples": count})
+        require_batches("evaluate", int(sums["samples"]))
+        return {"loss": sums["loss_sum"] / sums["loss_weight"]}
 
 
 @contextmanager
 def _deferred_signals() -> Iterator[None]:
-    """Signals that come during the block are handled after it; a second one is handled at once."""
+    """Signals that come during the block are handled after it, also if it raises; a second one is handled at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -245,8 +250,8 @@ def _deferred_signals() -> Iterator[None]:
     finally:
         for number, handler in known.items():
             signal.signal(number, handler)
-    if len(came) == 1:
-        known[signal.Signals(came[0][0])](*came[0])
+        if len(came) == 1:  # its exception takes the place of the block's
+            known[signal.Signals(came[0][0])](*came[0])
 
 
 def _planes(comm: Any, trained: Mapping[str, Array]) -> list[tuple[list[str], Array]]:
