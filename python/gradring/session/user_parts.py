@@ -81,8 +81,8 @@ def _tree(values: Sequence[Any]) -> Any:
 
 
 class Crew:
-    """Calls a function on several values, on as many threads of its own as it is made for. A process that was forked has none of
-    its parent's threads, so it makes others."""
+    """Calls a function on several values, on as many threads of its own as it is made for. A process that was forked has
+    none of its parent's threads, so it makes others."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
