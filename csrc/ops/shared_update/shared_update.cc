@@ -189,13 +189,13 @@ void push_sgd_rows(const Lane& lane, const SharedRows<T>& g, const PushSgd<T>& p
   g.view->parameters().add_counts(g.view->worker(), made.lost, made.counted, made.retried);
 }
 
-#define GRADRING_SHARED_UPDATE(T)                                                                     \
-  template GRADRING_API void read_shared(const Lane&, const SharedPart<T>&) noexcept;                 \
-  template GRADRING_API void read_shared_rows(const Lane&, const SharedRows<T>&) noexcept;            \
-  template GRADRING_API void take_shared(const Lane&, const SharedPart<T>&) noexcept;                 \
-  template GRADRING_API void give_shared(const Lane&, const SharedPart<T>&) noexcept;                 \
-  template GRADRING_API void push_sgd(const Lane&, const SharedPart<T>&, const PushSgd<T>&) noexcept; \
-  template GRADRING_API void push_sgd_rows(const Lane&, const SharedRows<T>&, const PushSgd<T>&) noexcept;
+#define GRADRING_SHARED_UPDATE(T)                                                        \
+  template void read_shared(const Lane&, const SharedPart<T>&) noexcept;                 \
+  template void read_shared_rows(const Lane&, const SharedRows<T>&) noexcept;            \
+  template void take_shared(const Lane&, const SharedPart<T>&) noexcept;                 \
+  template void give_shared(const Lane&, const SharedPart<T>&) noexcept;                 \
+  template void push_sgd(const Lane&, const SharedPart<T>&, const PushSgd<T>&) noexcept; \
+  template void push_sgd_rows(const Lane&, const SharedRows<T>&, const PushSgd<T>&) noexcept;
 GRADRING_SHARED_UPDATE(float)
 GRADRING_SHARED_UPDATE(double)
 #undef GRADRING_SHARED_UPDATE

@@ -137,7 +137,7 @@ TEST_CASE("rows are read and pushed alone, once each, and numbers of no row are 
 
 TEST_CASE("integer gradients of many workers: locks and compare-and-swap lose nothing") {
   // Every sum is an integer that a float holds exactly, so the order of updates does not matter.
-  constexpr int kWorkers = 4, kPushes = 200;
+  constexpr int kWorkers = 4, kTurns = 200;
   const int64_t n = 3 * 64 + 5;
   std::vector<float> gradient(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) gradient[static_cast<size_t>(i)] = static_cast<float>(i % 7 - 3);
@@ -145,35 +145,35 @@ TEST_CASE("integer gradients of many workers: locks and compare-and-swap lose no
     Shared<float> shared(std::vector<float>(static_cast<size_t>(n)), kWorkers);
     all(kWorkers, [&](int w) {
       const PushSgd<float> push{gradient.data(), 1, 0, 1, way};
-      for (int i = 0; i < kPushes; ++i) push_sgd(Lane{}, shared.part(w, 0, n), push);
+      for (int i = 0; i < kTurns; ++i) push_sgd(Lane{}, shared.part(w, 0, n), push);
     });
     for (int64_t i = 0; i < n; ++i)
-      REQUIRE(shared.values[static_cast<size_t>(i)] == -kWorkers * kPushes * gradient[static_cast<size_t>(i)]);
+      REQUIRE(shared.values[static_cast<size_t>(i)] == -kWorkers * kTurns * gradient[static_cast<size_t>(i)]);
     CHECK(shared.parameters->totals().lost == 0);
   }
 }
 
 TEST_CASE("a forced collision loses updates with hogwild, and none with locks or compare-and-swap") {
   for (const Push way : {Push::kLocked, Push::kAtomic, Push::kHogwild}) {
-    constexpr int kWorkers = 2, kPushes = 3;
+    constexpr int kWorkers = 2, kTurns = 3;
     const std::vector<float> gradient(8, 1.0f);
     Shared<float> shared(std::vector<float>(8), kWorkers);
     shared.parameters->force_collisions(std::chrono::milliseconds(way == Push::kLocked ? 5 : 60000), 1);
     all(kWorkers, [&](int w) {
-      for (int i = 0; i < kPushes; ++i)
+      for (int i = 0; i < kTurns; ++i)
         push_sgd(Lane{}, shared.part(w, 0, 8), PushSgd<float>{gradient.data(), 1, 0, 1, way});
     });
     const auto totals = shared.parameters->totals();
     for (const float value : shared.values) {
       if (way == Push::kHogwild) {
-        CHECK(value > -kWorkers * kPushes);
+        CHECK(value > -kWorkers * kTurns);
       } else {
-        CHECK(value == -kWorkers * kPushes);
+        CHECK(value == -kWorkers * kTurns);
       }
     }
     CHECK((totals.lost > 0) == (way == Push::kHogwild));
     CHECK((totals.retried > 0) == (way == Push::kAtomic));
-    CHECK(totals.counted == (way == Push::kHogwild ? 8u * kWorkers * kPushes : 0u));
+    CHECK(totals.counted == (way == Push::kHogwild ? 8u * kWorkers * kTurns : 0u));
   }
 }
 
