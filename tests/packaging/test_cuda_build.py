@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def cmake_alone():
-    """The path of a cmake that runs where PATH has no other program; None where there is none, or only a script that needs some."""
+    """The path of a cmake that runs where PATH has no other program, or None."""
     found = shutil.which("cmake")
     if found and subprocess.run([found, "--version"], capture_output=True, env={"PATH": "/nowhere"}).returncode == 0:
         return found
