@@ -161,9 +161,14 @@ class Operations(RuleBasedStateMachine):
 @pytest.mark.parametrize(("kind", "examples", "steps"), [("arrays", 60, 20), ("threads", 30, 15), ("processes", 3, 12)])
 def test_any_sequence_of_operations(kind, examples, steps):
     machine = type("Of" + kind, (Operations,), {"kind": kind})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    gc.collect()
+    gc.freeze()  # what earlier tests have left is not searched again by each of hundreds of collections
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )
+    finally:
+        gc.unfreeze()
