@@ -253,7 +253,8 @@ void bind_ranks(py::module_& m) {
       .def("meet", &PyRanks::meet, py::arg("purpose"), py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
            py::arg("correct") = 0, py::arg("rows") = 0, py::arg("reason") = 0,
            "A meeting outside of steps: what each rank has brought, in order. See outcome.")
-      .def("stop", &PyRanks::stop, py::arg("reason"), "Tell the others, whatever they meet for, that this rank stops.")
+      .def("stop", &PyRanks::stop, py::arg("reason"),
+           "Tell the other ranks that this rank stops, whichever kind of meeting they are in.")
       .def_property_readonly("outcome", &PyRanks::outcome,
                              "Of the last meeting: met, ended, stopped, different or failed.")
       .def_property_readonly("culprit", [](PyRanks& p) { return p.meeting().culprit(); })

@@ -111,7 +111,7 @@ bool RankMeeting::meet(const Brought& mine) noexcept {
   settled_ = Decision::kOpen;
   exchange(kStep, mine, my_rows_, my_end_ ? Sent::kEnded : 0);
   complete_ = outcome_ == Outcome::kMet;
-  if (outcome_ == Outcome::kFailed && number_ != 0) {  // without a number it has not come, and so nobody commits
+  if (outcome_ == Outcome::kFailed && number_ != 0) {  // a rank without a number has not joined, so no rank commits
     // Settle on abort, so that no rank can commit after this one has given up. A rank that committed earlier wins.
     failpoint("gives up", rank());
     settled_ = decide(Decision::kAbort);

@@ -39,7 +39,8 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
 
   // All ranks of the group call it. Throws Error(kOutOfMemory); null if `code` is not kOk.
   static std::shared_ptr<RankMeeting> make(std::shared_ptr<Group> group, Waiter* waiter, Code* code);
-  // Moves the parameters to private memory, if they are still in use: nobody would tell the other ranks of a write.
+  // If the parameters are still in use, moves them to private memory: in shared memory, a write would also change the
+  // other ranks' parameters, and no meeting would tell those ranks of it.
   ~RankMeeting() override;
   RankMeeting(const RankMeeting&) = delete;
   RankMeeting& operator=(const RankMeeting&) = delete;
@@ -50,7 +51,7 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
 
   // A meeting outside of a step. `reason` travels in place of a fault: below 256.
   Outcome meet_for(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t reason = 0) noexcept;
-  // Tells the others, whatever they meet for, that this rank stops.
+  // Tells the other ranks that this rank stops, whichever kind of meeting they are in.
   Outcome stop(uint32_t reason) noexcept;
 
   Outcome outcome() const noexcept { return outcome_; }

@@ -78,7 +78,7 @@ int clear(void* device_memory, size_t bytes, void* stream) noexcept {
 }
 
 int capture(void* stream, const std::function<int()>& queue, Graph* graph) {
-  // Other threads may allocate memory meanwhile, so the mode forbids that in this thread alone.
+  // Other threads may allocate memory during the capture, so this mode forbids allocation only in the capturing thread.
   cudaError_t code =
       noted("cudaStreamBeginCapture", cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal));
   if (code != cudaSuccess) return code;

@@ -1,7 +1,7 @@
 // Lane: one thread's place in a running team, as a kernel sees it.
 //
 // Kernels are compiled once per instruction set, and there are many of them, so this header includes no part of the standard
-// library that takes time to compile. Whoever starts lanes includes team.h.
+// library that takes time to compile. A file that starts lanes includes team.h.
 #pragma once
 
 #include <cstddef>

@@ -51,7 +51,7 @@ class alignas(64) Lock {
       }
       if (word_.load(std::memory_order_relaxed) == kFree && try_lock()) return;
     }
-    // Whoever gets the lock here leaves it as awaited, because others may sleep.
+    // A thread that gets the lock here leaves it as awaited, because other threads may sleep.
     while (word_.exchange(kAwaited, std::memory_order_acquire) != kFree)
       futex_wait(word_, kAwaited, kNoDeadline, Scope::kThreads);
   }

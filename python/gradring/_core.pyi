@@ -444,7 +444,7 @@ class Ranks:
         """
     def stop(self, reason: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
-        Tell the others, whatever they meet for, that this rank stops.
+        Tell the other ranks that this rank stops, whichever kind of meeting they are in.
         """
     @property
     def busy(self) -> bool:

@@ -1,4 +1,4 @@
-"""Whose a model is that ranks train together: nobody writes to their memory beside their trainer, or from a second thread."""
+"""A model that ranks train together belongs to their trainer: no other trainer and no second thread may write to it."""
 
 import signal
 import threading

@@ -88,7 +88,7 @@ def test_without_any_staleness_several_workers_train_as_one(options):
 
 
 def line(way, workers, samples=2000, features=40, held=0.0, batch_size=20):
-    """Train on a task whose gradients are integers times a power of two, whatever the weights are: sums have no rounding."""
+    """Train on a task whose gradients are integers times a power of two for any weights, so that sums have no rounding."""
     rng = np.random.default_rng(1)
     x = rng.integers(-4, 5, (samples, features)).astype(np.float32)
     model = gr.nn.Sequential(gr.nn.Linear(features, 1, bias=False)).init(0)

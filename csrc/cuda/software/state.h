@@ -133,7 +133,7 @@ struct CUstream_st {
   int device = 0;
   bool blocking = true;  // ordered with the legacy stream
   bool legacy = false;
-  bool per_thread = false;  // a thread's default stream, which nobody destroys
+  bool per_thread = false;  // a thread's default stream, which no call destroys
   int priority = 0;
   gradring::software::OperationRef tail;
   gradring::software::CaptureRef capture;

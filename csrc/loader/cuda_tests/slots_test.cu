@@ -64,7 +64,7 @@ class Numbers final : public Source {
 
 }  // namespace
 
-TEST_CASE("each slot lies within one registration, of whatever size the slots are") {
+TEST_CASE("each slot lies within one registration, for slots of any size") {
   cuda::HostPinner pinner;
   for (const size_t bytes : {size_t{1}, size_t{100}, size_t{192}, size_t{4096}, size_t{8} << 10, size_t{50000},
                              size_t{65536}, size_t{70000}, size_t{3} << 20}) {

@@ -11,7 +11,7 @@
 // |------------|-----------------------|----------|------------------|------------------------------------------------------|
 // | place      | every worker's pushes | all      | relaxed          | an element is a value of its own: a snapshot may mix |
 // |            | (store, CAS,          | workers  |                  | elements of several updates. Joining the threads     |
-// |            | exchange)             |          |                  | orders the last pushes before whoever reads plainly  |
+// |            | exchange)             |          |                  | orders the last pushes before plain reads            |
 // | version_   | Workers, after a push | Workers  | fetch_add, load: | how many pushes there were: a number that orders     |
 // |            |                       |          | relaxed          | nothing                                              |
 // | Counts::   | that worker's lanes   | counts   | fetch_add, load: | sums for people, read when the workers have ended    |

@@ -230,7 +230,7 @@ TEST_CASE("limits end a run between two batches, and the next run goes on") {
   CHECK(totals.updates == 1);
   options.deadline = kNoDeadline;
   const ChunkResult result = chunk(options, &(totals = {}));
-  CHECK(result.end == ChunkEnd::kProgram);  // nobody has a program for the last batch
+  CHECK(result.end == ChunkEnd::kProgram);  // there is no program for the last batch
   CHECK(result.rows == kSamples % kRows);
   CHECK(state.updates == kSamples / kRows);
   CHECK(failed == -1);
@@ -295,7 +295,7 @@ TEST_CASE("after faults of several workers at once, the state counts the batches
   CHECK(run.state.draws == 0);
 }
 
-TEST_CASE("a run adds its own updates to the state, whatever the totals had before") {
+TEST_CASE("a run adds only its own updates to the state, also if the totals were not zero") {
   const Samples<float> samples(kSamples, kIn, kClasses);
   const Perceptron shape{kRows, kIn, kHidden, kClasses};
   static const std::vector<double> rates(1000, 0.05);

@@ -133,7 +133,7 @@ void DeviceEngine::add_totals(const Totals& more) noexcept {
 }
 
 Engine::Entry DeviceEngine::enter(bool) noexcept {
-  // A forked child has no CUDA device, whatever its parent had.
+  // A forked child cannot use CUDA, even if its parent used it.
   if (born_in_fork_ != forks_so_far()) return Engine::Entry::kForked;
   return busy_.exchange(true, std::memory_order_acquire) ? Engine::Entry::kBusy : Engine::Entry::kEntered;
 }
