@@ -176,7 +176,7 @@ void bind_cuda_engine(py::module_& m) {
               const GilRelease release;
               result = e.engine().chunk(train, feed.feed(), options, &totals, stream_of(stream));
             }
-            if (train) e.engine().add_totals(totals);
+            if (train) e.engine().totals().add(totals);
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),

@@ -234,7 +234,7 @@ void bind_program(py::module_& m) {
               const GilRelease release;
               result = e.chunk(train, feed.feed(), options, &totals);
             }
-            if (train) e.add_totals(totals);
+            if (train) e.totals().add(totals);
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),

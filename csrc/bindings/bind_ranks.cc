@@ -275,7 +275,7 @@ void bind_ranks(py::module_& m) {
             options.ranks = &p.meeting();
             Totals totals;
             const ChunkResult result = p.run([&] { return e.chunk(true, feed.feed(), options, &totals); });
-            e.add_totals(totals);
+            e.totals().add(totals);
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("engine"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),

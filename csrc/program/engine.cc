@@ -58,21 +58,6 @@ void Engine::trace(bool on) {
   for (const auto& executor : executors_) executor->trace(on);
 }
 
-void Engine::add_totals(const Totals& more) noexcept {
-  totals_.loss_sum += more.loss_sum;
-  totals_.loss_weight += more.loss_weight;
-  totals_.correct += more.correct;
-  totals_.samples += more.samples;
-  totals_.steps += more.steps;
-  totals_.updates += more.updates;
-  totals_.last_loss = more.last_loss;
-  totals_.gradient_norm = more.gradient_norm;
-  totals_.data_seconds += more.data_seconds;
-  totals_.compute_seconds += more.compute_seconds;
-  totals_.update_seconds += more.update_seconds;
-  totals_.reduction_seconds += more.reduction_seconds;
-}
-
 ChunkOptions Engine::chunk_options() const noexcept {
   ChunkOptions options;
   options.accumulate = options_.accumulate;

@@ -45,7 +45,6 @@ class GRADRING_API Engine {
   void set_seed(uint64_t seed) noexcept { options_.seed = seed; }  // for a checkpoint's seed; call it between two runs
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }  // the totals of training since the engine was made
-  void add_totals(const Totals& more) noexcept;
   // Replaces the arenas and forgets all programs.
   void set_arenas(Arenas arenas) noexcept;
 

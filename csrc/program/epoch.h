@@ -28,6 +28,22 @@ struct Totals {
   double compute_seconds = 0;
   double update_seconds = 0;
   double reduction_seconds = 0;  // the time in which replicas meet and sum their gradients
+
+  // Adds the totals of a later run. Of the last loss and the gradient's norm, the later run's stay.
+  void add(const Totals& later) noexcept {
+    loss_sum += later.loss_sum;
+    loss_weight += later.loss_weight;
+    correct += later.correct;
+    samples += later.samples;
+    steps += later.steps;
+    updates += later.updates;
+    last_loss = later.last_loss;
+    gradient_norm = later.gradient_norm;
+    data_seconds += later.data_seconds;
+    compute_seconds += later.compute_seconds;
+    update_seconds += later.update_seconds;
+    reduction_seconds += later.reduction_seconds;
+  }
 };
 
 // Sums over the batches of one epoch, added in their order. So they have the same bits however the epoch is cut into chunks.

@@ -241,7 +241,7 @@ class Replicas:
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
-        Add the program of one replica for batches of this number of rows. Return, for each instruction, whether a barrier comes before it.
+        Add a program for batches of this number of rows. Return, for each instruction, whether a barrier comes before it.
         """
     def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
@@ -257,11 +257,11 @@ class Replicas:
         """
     def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
-        Return whether a replica has a program for batches of this number of rows.
+        Return whether there is a program for batches of this number of rows.
         """
     def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
-        Return the number of lanes that run this program of replica 0, or 0 if there is no such program.
+        Return the number of lanes that run this program of the first one, or 0 if there is no such program.
         """
     def meeting(self, replica: typing.SupportsInt | typing.SupportsIndex) -> Meeting:
         ...
@@ -297,7 +297,7 @@ class Workers:
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
-        Add a program of one worker. Return, for each instruction, whether a barrier comes before it.
+        Add a program for batches of this number of rows. Return, for each instruction, whether a barrier comes before it.
         """
     def chunk(self, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
@@ -315,11 +315,11 @@ class Workers:
         """
     def has(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
-        Return whether a worker has a program for batches of this number of rows.
+        Return whether there is a program for batches of this number of rows.
         """
     def lanes(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
-        Return the number of lanes that run this program of worker 0, or 0 if there is no such program.
+        Return the number of lanes that run this program of the first one, or 0 if there is no such program.
         """
     def set_arenas(self, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]]) -> None:
         """

@@ -119,19 +119,6 @@ void DeviceEngine::set_arenas(Arenas arenas) {
   arenas_ = std::move(arenas);
 }
 
-void DeviceEngine::add_totals(const Totals& more) noexcept {
-  totals_.loss_sum += more.loss_sum;
-  totals_.loss_weight += more.loss_weight;
-  totals_.correct += more.correct;
-  totals_.samples += more.samples;
-  totals_.steps += more.steps;
-  totals_.updates += more.updates;
-  totals_.last_loss = more.last_loss;
-  totals_.gradient_norm = more.gradient_norm;
-  totals_.data_seconds += more.data_seconds;
-  totals_.compute_seconds += more.compute_seconds;
-}
-
 Engine::Entry DeviceEngine::enter(bool) noexcept {
   // A forked child cannot use CUDA, even if its parent used it.
   if (born_in_fork_ != forks_so_far()) return Engine::Entry::kForked;

@@ -46,7 +46,6 @@ class DeviceEngine {
   void set_seed(uint64_t seed) noexcept { options_.seed = seed; }
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }
-  void add_totals(const Totals& more) noexcept;
   void set_arenas(Arenas arenas);
 
   // Adds a program. There is one for each mode and number of rows. Throws Error; then the engine is as before.
