@@ -248,11 +248,12 @@ void bind_ranks(py::module_& m) {
   py::class_<PyRanks>(m, "Ranks", "The ranks that train one model together, as one of them sees them.")
       .def(py::init<Handle>(), py::arg("group"), "All ranks of the group call it.")
       .def("meeting", &PyRanks::resource)
-      .def("share", &PyRanks::share, py::arg("sizes"), py::arg("keep").none(true),
-           "New arenas of these sizes that all ranks have in common. `keep` moves there too, with the bytes of rank 0.")
+      .def(
+          "share", &PyRanks::share, py::arg("sizes"), py::arg("keep").none(true),
+          "Make arenas of these sizes that all ranks have in common. `keep` moves there too, with the bytes of rank 0.")
       .def("meet", &PyRanks::meet, py::arg("purpose"), py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
            py::arg("correct") = 0, py::arg("rows") = 0, py::arg("reason") = 0,
-           "A meeting outside of steps: what each rank has brought, in order. See outcome.")
+           "Meet outside of steps. Return what each rank has brought, in the order of ranks. See outcome.")
       .def("stop", &PyRanks::stop, py::arg("reason"),
            "Tell the other ranks that this rank stops, whichever kind of meeting they are in.")
       .def_property_readonly("outcome", &PyRanks::outcome,
@@ -279,7 +280,7 @@ void bind_ranks(py::module_& m) {
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("engine"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
-          py::arg("weighted") = false, "As Engine.chunk.")
+          py::arg("weighted") = false, "Do what Engine.chunk does, together with the other ranks.")
       .def(
           "flush",
           [](PyRanks& p, Engine& e, int64_t rows, const RateArray& rates, bool weighted) {
@@ -294,7 +295,8 @@ void bind_ranks(py::module_& m) {
               return flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
             }));
           },
-          py::arg("engine"), py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, "As Engine.flush.");
+          py::arg("engine"), py::arg("rows"), py::arg("rates"), py::arg("weighted") = false,
+          "Do what Engine.flush does, together with the other ranks.");
 
   py::class_<RankFeed, PyFeed>(m, "RankFeed", "One epoch of the batches of a rank, until those of all ranks are over.")
       .def(py::init<PyFeed&, PyRanks&, bool>(), py::arg("feed"), py::arg("ranks"), py::arg("own_numbers"),

@@ -416,11 +416,11 @@ class Ranks:
         """
     def chunk(self, engine: Engine, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
-        As Engine.chunk.
+        Do what Engine.chunk does, together with the other ranks.
         """
     def flush(self, engine: Engine, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
-        As Engine.flush.
+        Do what Engine.flush does, together with the other ranks.
         """
     def interrupt(self) -> typing.Any:
         """
@@ -428,7 +428,7 @@ class Ranks:
         """
     def meet(self, purpose: typing.SupportsInt | typing.SupportsIndex, loss_sum: typing.SupportsFloat | typing.SupportsIndex = 0.0, loss_weight: typing.SupportsFloat | typing.SupportsIndex = 0.0, correct: typing.SupportsInt | typing.SupportsIndex = 0, rows: typing.SupportsInt | typing.SupportsIndex = 0, reason: typing.SupportsInt | typing.SupportsIndex = 0) -> tuple[typing.Any, ...]:
         """
-        A meeting outside of steps: what each rank has brought, in order. See outcome.
+        Meet outside of steps. Return what each rank has brought, in the order of ranks. See outcome.
         """
     def meeting(self) -> Meeting:
         ...
@@ -440,7 +440,7 @@ class Ranks:
         ...
     def share(self, sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], keep: SharedArena) -> list[SharedArena]:
         """
-        New arenas of these sizes that all ranks have in common. `keep` moves there too, with the bytes of rank 0.
+        Make arenas of these sizes that all ranks have in common. `keep` moves there too, with the bytes of rank 0.
         """
     def stop(self, reason: typing.SupportsInt | typing.SupportsIndex) -> None:
         """

@@ -11,8 +11,8 @@ __all__ = ["Settled", "explain_read_only"]
 
 
 def explain_read_only(cls: Any, instead: str) -> None:
-    """Let a frozen dataclass say what to do instead when somebody assigns to one of its attributes. Every instance that is
-    made may call it, because the dataclass makes its methods after the class."""
+    """Make an assignment to an attribute of a frozen dataclass raise an error that says what to do instead. Every instance
+    that is made may call it, because the dataclass makes its methods after the class."""
     frozen = cls.__dict__.get("__setattr__")
     if frozen is None or hasattr(frozen, "explains"):
         return

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import Any
 
 from gradring import _core, activity, signals
@@ -27,7 +26,7 @@ from gradring.training_state import TrainingState, newest
 __all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
 
 _LOG = logging.getLogger("gradring.trainer")
-WRITERS = Progress, Csv, TensorBoard, Trace  # of several ranks the first alone has these
+WRITERS = Progress, Csv, TensorBoard, Trace  # with several ranks, only rank 0 has these
 EVALUATE = 1024  # samples per batch; large, because no backward pass needs them
 
 
@@ -61,8 +60,8 @@ class FitRun:
     def __init__(self, state: TrainingState, gate: Gate, clock: Clock, listeners: list[Callback]) -> None:
         self._state, self._session, self._gate, self._clock = state, state.session, gate, clock
         self._listeners = listeners
-        self._begun = False  # an epoch has begun
-        self.saves = False  # a signal to any rank ends the run, and what it has is saved
+        self._begun = False  # whether an epoch has begun
+        self.saves = False  # whether a signal to any rank ends the run with a saved state
         self._run: Run
         self._source: Any = None
         self._check: Any = None
@@ -79,7 +78,7 @@ class FitRun:
     ) -> None:
         """Train on ``source`` and validate with ``check``; ``epochs`` is the total if the run was resumed."""
         state, session, listeners = self._state, self._session, self._listeners
-        with nullcontext() if session.peers is None else session.peers.told(state.leave):
+        with state.told():
             self._prepare(trainer, source, check, epochs, limit, resumed)
         run = self._run
         state.callbacks = tuple(listeners)

@@ -85,8 +85,9 @@ class Trainer(Settled):
     same kind (such as AdamW after Adam) continues with the old one's state; another kind begins without state.
 
     With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer
-    and call the same methods, and each gives its own batches. The initial parameters of rank 0 count. Whatever stops one rank
-    stops all after the same update; the others raise ``PeerStopped``, ``PeerDied`` or ``PeerStalled``, which name it.
+    and call the same methods, and each gives its own batches. The initial parameters of rank 0 count. An error or a signal
+    that stops one rank stops all of them after the same update; the others raise ``PeerStopped``, ``PeerDied`` or
+    ``PeerStalled``, which name it.
 
     ``frozen`` are patterns over the parameters' names, such as ``"0.*"`` for all of layer 0: training does not change
     these parameters, what only their gradients would need is not computed, and the optimizer keeps nothing for them. Their
@@ -243,7 +244,7 @@ class Trainer(Settled):
     def optimizer(self, optimizer: Optimizer) -> None:
         with self._alone("optimizer"):
             peers = self._session.peers
-            with self._told(keep=True):
+            with self._state.told(keep=True):
                 require_optimizer(optimizer)
                 if peers is not None and not peers.apart:
                     peers.agree(facts_of_optimizer(optimizer), Purpose.OPTIMIZER)
@@ -318,7 +319,7 @@ class Trainer(Settled):
 
     def reset(self, seed: int) -> None:
         """Start again: new parameters from ``seed``, an optimizer without state, no epochs and no history."""
-        with self._alone("reset"), self._gate.writing(), self._told(keep=True):
+        with self._alone("reset"), self._gate.writing(), self._state.told(keep=True):
             seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
@@ -405,7 +406,7 @@ class Trainer(Settled):
         ``PeerStopped``, and with ``on_signal="save"`` they, too, end with a saved state after a signal.
         """
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
-            with self._told():
+            with self._state.told():
                 if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
                     raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
                 epochs = whole("Trainer.fit", "epochs", epochs, 0)
@@ -433,7 +434,7 @@ class Trainer(Settled):
             if resume is None:
                 state = self._state
                 state.place, state.history, state.callback_states = (0, None), History(), {}
-            if self._session.peers is not None and self._session.peers.rank > 0:
+            if not self.writes:
                 listeners = [listener for listener in listeners if not isinstance(listener, WRITERS)]
             run = FitRun(self._state, self._gate, self._clock, listeners)
             run.saves = on_signal == "save"
@@ -468,7 +469,7 @@ class Trainer(Settled):
     def evaluate(self, data: Any, *more: NoReturn, batch_size: int = EVALUATE) -> dict[str, float]:
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         with self._gate.writing():  # exclude other threads: it uses the session that trains
-            with self._told(keep=True):
+            with self._state.told(keep=True):
                 if more:
                     raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
                 source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
@@ -541,17 +542,6 @@ class Trainer(Settled):
         )
 
     # Internal
-
-    @contextmanager
-    def _told(self, *, keep: bool = False) -> Iterator[None]:
-        """Within the block, an error of this rank alone ends the other ranks' wait for it. To ``keep`` the gradients that wait
-        for an update is right where the other ranks keep theirs."""
-        peers = self._session.peers
-        if peers is None:
-            yield
-            return
-        with peers.told(peers.stop if keep else self._state.leave):
-            yield
 
     def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:
         """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks."""

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,6 +91,12 @@ class TrainingState:
         if measured != Measured():
             unfinished["sums"], unfinished["measured"] = measured.sums, measured.arrays()
         return unfinished
+
+    def told(self, *, keep: bool = False) -> AbstractContextManager[None]:
+        """Within the block, an error of this rank alone ends the other ranks' wait for it. With ``keep`` this rank keeps the
+        gradients that wait for an update, as the other ranks do."""
+        peers = self.session.peers
+        return nullcontext() if peers is None else peers.told(peers.stop if keep else self.leave)
 
     def leave(self, error: BaseException, *, begun: bool = False) -> None:
         """Called when ``error`` ends a run of this rank. The batches of a group that is dropped have not been read. Before an

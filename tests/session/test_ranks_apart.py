@@ -294,3 +294,21 @@ def test_a_warning_names_the_line_of_the_user(tmp_path):
         with pytest.warns(UserWarning, match="shards=2") as found:
             call()
         assert [warning.filename for warning in found] == [__file__]
+
+
+def test_a_rank_that_is_left_evaluates_all_samples():
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.step(X[PARTS[comm.rank]], Y[PARTS[comm.rank]])
+        if comm.rank == 1:
+            return None
+        saw(lambda: trainer.evaluate((X, Y)))
+        return trainer.evaluate((X, Y))["loss"], trainer.evaluate([(X, Y)])["loss"]
+
+    loss, whole = on_ranks(2, body, timeout=1.0)[0]
+    assert abs(loss - whole) <= 1e-6 * whole > 0
+
+
+def test_an_evaluation_without_a_batch_on_any_rank_is_refused():
+    for error in on_ranks(2, lambda comm: saw(lambda: trainer_of(comm).evaluate(Batches(0)))):
+        assert isinstance(error, ValueError) and "gave no batch" in str(error)

@@ -169,8 +169,9 @@ def test_a_rank_that_is_left_evaluates_and_saves_its_own(tmp_path):
         if comm.rank == 1:
             return None
         error = saw(lambda: trainer.evaluate([(X[:8], Y[:8])]))
-        loss = trainer.evaluate([(X[:8], Y[:8])])["loss"]
-        return error, loss, trainer.state_dict()["pending_weight"]
+        loss, whole = trainer.evaluate([(X, Y)])["loss"], trainer.evaluate((X, Y))["loss"]
+        return error, loss, whole, trainer.state_dict()["pending_weight"]
 
-    error, loss, weight = on_ranks(2, body, timeout=1.0)[0]
+    error, loss, whole, weight = on_ranks(2, body, timeout=1.0)[0]
     assert isinstance(error, gr.errors.PeerStalled | gr.errors.PeerDied) and loss > 0 and weight == 8
+    assert abs(whole - loss) <= 1e-6 * loss  # of all samples, not of its share

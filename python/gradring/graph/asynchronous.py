@@ -59,7 +59,7 @@ def asynchronous(graph: Graph, worker: Worker, way: str) -> Graph:
 
 
 def row_ids(graph: Graph) -> dict[str, str]:
-    """The matrices of parameters of which the step reads single rows alone, each with the value that holds their numbers."""
+    """Find the parameter matrices of which the step reads only single rows. Map each to the value with the rows' numbers."""
     found: dict[str, str] = {}
     for value in graph.views("parameters"):
         readers = [
@@ -213,7 +213,8 @@ def _holds(step: Graph, node: Node, place: tuple[str, int, int]) -> bool:
 
 
 def _updated(step: Graph) -> Iterator[tuple[int, int]]:
-    """The ranges of the parameters that a step updates. The holder of a lock must be the node that an update stands between."""
+    """The ranges of the parameters that a step updates. An update without a push must stand between the
+    nodes that take and release its lock."""
     beside_ends = (None, *step.nodes, None)
     for before, node, after in zip(beside_ends, step.nodes, beside_ends[2:], strict=False):
         if node.phase != "update" or "param" not in node.updates or "gradient" not in node.inputs:

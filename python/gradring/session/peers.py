@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gradring import _core
 from gradring.errors import CollectiveMismatch, GradringError, NonFinite, PeerStopped
+from gradring.loader import Loader
 
 __all__ = ["Peers", "Purpose"]
 
@@ -257,7 +258,7 @@ class Peers:
         return torn
 
     def mend(self) -> None:
-        """All parameters and the optimizer's state were replaced. All ranks call it."""
+        """Say that all parameters and the optimizer's state were replaced. All ranks call it."""
         self.native.mend()
 
     def meeting(self, rank: int) -> Any:
@@ -270,9 +271,13 @@ class Peers:
         failed: bool = self.native.withdrawn
         return failed
 
+    def share_of(self, source: Any) -> Any:
+        """This rank's share of a loader that has no rank of its own. A rank that is apart gets all of it."""
+        return source.for_rank(self.rank, self.size) if isinstance(source, Loader) and not self.apart else source
+
     @contextmanager
     def told(self, leave: Callable[[BaseException], None]) -> Iterator[None]:
-        """Within the block, an exception of this rank alone is told to the others, which do not wait for it then."""
+        """If the block raises on this rank alone, tell the other ranks, which then do not wait for it."""
         self.agreed = False
         try:
             yield
@@ -281,7 +286,7 @@ class Peers:
             raise
 
     def first(self, text: str, purpose: Purpose) -> str:
-        """What rank 0 gives."""
+        """Return the text of rank 0. All ranks call it."""
         return self._texts(text, purpose)[0]
 
     def in_turn(

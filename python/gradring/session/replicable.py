@@ -1,4 +1,4 @@
-"""Checks whether asynchronous workers can train a model."""
+"""What a model must be like for ranks or asynchronous workers to train it, and the facts on which ranks must agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.rates import AHEAD
 
-__all__ = ["facts_of", "facts_of_optimizer", "require_asynchronous", "require_combinable", "text_of"]
+__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_combinable"]
 
 
 def text_of(thing: object) -> str:
@@ -34,6 +34,18 @@ def facts_of_optimizer(optimizer: Optimizer) -> dict[str, str]:
     return facts
 
 
+def facts_of_training(optimizer: Any, frozen: Sequence[str], options: Options) -> dict[str, Any]:
+    """The facts of any training that must be equal on all ranks. ``seed`` may differ: that of rank 0 counts."""
+    return {
+        **facts_of_optimizer(optimizer),
+        "frozen": list(frozen),
+        "accumulate": options.accumulate,
+        "clip_norm": options.clip_norm,
+        "nonfinite": options.nonfinite,
+        "seed": options.seed,
+    }
+
+
 def facts_of(
     model: Layer, loss: losses.Loss, optimizer: Any, frozen: Sequence[str], options: Options, class_weight: Any
 ) -> dict[str, Any]:
@@ -47,12 +59,7 @@ def facts_of(
         "the model": text_of(model),
         "loss": text_of(loss),
         "class_weight": text_of(class_weight),
-        **facts_of_optimizer(optimizer),
-        "frozen": list(frozen),
-        "accumulate": options.accumulate,
-        "clip_norm": options.clip_norm,
-        "nonfinite": options.nonfinite,
-        "seed": options.seed,
+        **facts_of_training(optimizer, frozen, options),
     }
 
 

@@ -282,7 +282,7 @@ class Session(SessionState):
             sums.add(part)
             if result["fault"]:
                 culprits, batch = rows_of(bound, result, {"world_size": world_size}), sums.count("steps") - before
-                culprits = of_a_batch(culprits) if many else culprits
+                culprits = of_a_batch(culprits) if many and bound is not data else culprits
                 self._fail(result, culprits, first_batch + batch, training=False)
             if predicted is not None:
                 predicted.add(fields)
@@ -303,9 +303,7 @@ class Session(SessionState):
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
         """The source of batches. Fields that have names are bound by them."""
         source = named_source(caller, data, self.names, batch_size, shuffle=shuffle, seed=seed)
-        if self.peers is not None and isinstance(source, Loader):
-            return source.for_rank(self.peers.rank, self.peers.size)
-        return source
+        return source if self.peers is None else self.peers.share_of(source)
 
     def metric_names(self) -> tuple[str, ...]:
         accuracy = ("accuracy",) if self._accuracy else ()
@@ -462,9 +460,9 @@ class Session(SessionState):
 
     def _evaluate_together(self, peers: Peers, source: Any, batch_size: int) -> dict[str, float]:
         """The metrics over the sources of all ranks, each of which evaluates its own."""
-        sums, weighted, peers.agreed = Sums(self.loss), False, False
+        sums, weighted = Sums(self.loss), False
         predicted = Predicted(self._metrics, self._forward, join=self._join())
-        try:
+        with peers.told(peers.stop):
             if isinstance(source, Loader) and source.computable:
                 bound = self._bind_loader(source, in_order=True)
                 weighted = bound.weight is not None
@@ -477,10 +475,8 @@ class Session(SessionState):
                     weighted = len(fields) > len(self.names)
                     self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
                     predicted.add(fields[: len(self.names)])
-        except BaseException as error:
-            peers.stop(error)
-            raise
         sums.values = peers.add(sums.values)
+        require_batches("evaluate", sums.count("samples"))
         sums.require_weight(weighted)
         return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}
 

@@ -29,12 +29,11 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
-from gradring.session.base import BaseSession
 from gradring.session.batch import WEIGHT, Bound, bind, check_target
 from gradring.session.class_weights import counted, of_all_ranks
+from gradring.session.counts import CountedSession
 from gradring.session.culprits import Rows
 from gradring.session.forward import Forward
-from gradring.session.measured import EpochSums
 from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
@@ -49,7 +48,7 @@ __all__ = ["SessionState"]
 Array = NDArray[Any]
 
 
-class SessionState(BaseSession):
+class SessionState(CountedSession):
     """The part of a ``Session`` that lasts from step to step."""
 
     def __init__(
@@ -185,70 +184,6 @@ class SessionState(BaseSession):
         """The dtype of the parameters and of the arithmetic."""
         return self._programs.dtype
 
-    @property
-    def threads(self) -> int:
-        """The most threads that a step may use."""
-        lanes: int = self._native.lanes
-        return lanes
-
-    # Counts, which the native engine keeps; all are part of a checkpoint.
-
-    @property
-    def step_count(self) -> int:
-        """Updates of the parameters so far; set it when restoring a checkpoint."""
-        updates: int = self._native.updates
-        return updates
-
-    @step_count.setter
-    def step_count(self, value: int) -> None:
-        self._native.updates = value
-
-    @property
-    def seed(self) -> int:
-        """The seed of dropout's random numbers, which also depend on ``draw_count``."""
-        seed: int = self._native.seed
-        return seed
-
-    @seed.setter
-    def seed(self, value: int) -> None:
-        self._native.seed = value
-
-    @property
-    def draw_count(self) -> int:
-        """Training passes so far; each has other random numbers for dropout."""
-        draws: int = self._native.draws
-        return draws
-
-    @draw_count.setter
-    def draw_count(self, value: int) -> None:
-        self._native.draws = value
-
-    @property
-    def fresh(self) -> int:
-        """Updates that were done when the optimizer's state began at zero."""
-        fresh: int = self._native.fresh
-        return fresh
-
-    @fresh.setter
-    def fresh(self, value: int) -> None:
-        self._native.fresh = value
-
-    @property
-    def pending(self) -> int:
-        """Batches whose gradients wait for the rest of their group (``accumulate``)."""
-        pending: int = self._native.pending
-        return pending
-
-    @property
-    def sums(self) -> EpochSums:
-        """Sums over the training batches since they were last set."""
-        sums: EpochSums = self._native.sums
-        return sums
-
-    @sums.setter
-    def sums(self, sums: EpochSums) -> None:
-        self._native.sums = sums
-
     def most_pending(self) -> int:
         return self.accumulate - 1
 
@@ -345,16 +280,6 @@ class SessionState(BaseSession):
         else:
             graph = self._graph("train", self._inputs(rows), self._last_weighted)
         return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
-
-    def totals(self) -> dict[str, float]:
-        """Native sums over the training so far: of losses, their weights, samples, right answers, seconds."""
-        totals: dict[str, float] = self._native.totals()
-        return totals
-
-    def timings(self) -> dict[str, float]:
-        """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
-        totals = self._native.totals()
-        return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "reduction", "update")}
 
     def _require_own_store(self) -> None:
         if self._programs.store.retired:
@@ -499,7 +424,7 @@ class SessionState(BaseSession):
         return data_parallel(whole, ranks, parts=parts, check_finite=self._check_finite, accumulate=add, summed=summed)
 
     def _worker_graph(self, rows: int, worker: int, weighted: bool) -> Graph:
-        """The graph of a worker's step on so many rows."""
+        """The graph of a worker's step on a batch of ``rows`` rows."""
         place = Worker(worker, self.workers, self._programs.replicas.view(worker))
         return asynchronous(self._graph("train", self._inputs(rows), weighted), place, self.parallel)
 

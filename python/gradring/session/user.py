@@ -44,8 +44,8 @@ class UserSession(BaseSession):
     updated where it lies, and the function receives the very object that was given. A read-only one (JAX's are) is
     copied once, and the function receives the NumPy array that is trained.
 
-    With ``replicas``, each batch is cut along its first axis, and the function is called for each part, from so many threads
-    at the same time. With ``shards`` there are so many parts for any number of replicas, and so the same bits.
+    With ``replicas``, each batch is cut along its first axis, and the function is called for each part, from that many threads
+    at the same time. ``shards`` fixes the number of parts, so the bits are the same for any number of replicas.
     """
 
     def __init__(
@@ -341,10 +341,10 @@ class UserSession(BaseSession):
             )
         if not isinstance(returned[1], Mapping):
             raise TypeError(f"[step] {where}grads must be a dict of arrays, got {type(returned[1]).__name__}")
-        samples = _number("the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
+        samples = _number(f"{where}the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
         if not (math.isfinite(samples) and samples > 0):
             raise ValueError(f"[step] {where}the number of samples must be above 0, got {samples}")
-        return StepResult(_number("the loss", returned[0]), self._checked(returned[1], where), samples)
+        return StepResult(_number(f"{where}the loss", returned[0]), self._checked(returned[1], where), samples)
 
     def _checked(self, grads: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
         missing, extra = sorted(self._trained.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())

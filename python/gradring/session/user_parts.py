@@ -31,7 +31,7 @@ def _rows(field: Any) -> int:
 
 
 def parts_of_batch(batch: Any, count: int) -> list[Any]:
-    """The parts of a batch, which are as many or, of a smaller batch, one for each row: of n rows, part i has those from
+    """Cut a batch into ``count`` parts, or into one part for each row if it has fewer rows. Of n rows, part i has those from
     n i / count to n (i + 1) / count. A batch is an array, or a tuple, list or dict of arrays of as many rows.
 
     >>> parts_of_batch((np.arange(5), np.arange(5)), 2)
@@ -100,7 +100,7 @@ class Crew:
         try:
             futures.extend(self._pool.submit(function, value) for value in values)
             return [future.result() for future in futures]
-        finally:  # also after an interrupt: nobody must read parameters that a later step changes
+        finally:  # also after an interrupt: no call may still read parameters that a later step changes
             for future in futures:
                 future.cancel()
             wait(futures)

@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.errors import NonFinite
-from gradring.loader import Loader
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.data import batches_of, require_batches
 from gradring.session.peers import Peers, Purpose
-from gradring.session.replicable import facts_of_optimizer
+from gradring.session.replicable import facts_of_training
 from gradring.session.user import StepResult, UserFunction, UserSession
 
 __all__ = ["UserSessionOfRanks"]
@@ -57,12 +56,7 @@ class UserSessionOfRanks(UserSession):
         first = self.peers.agree(
             {
                 **{f"params[{name!r}]": f"{array.shape} of {array.dtype}" for name, array in self.params.items()},
-                **facts_of_optimizer(optimizer),
-                "frozen": list(self.frozen),
-                "accumulate": options.accumulate,
-                "clip_norm": options.clip_norm,
-                "nonfinite": options.nonfinite,
-                "seed": options.seed,
+                **facts_of_training(optimizer, list(self.frozen), options),
             }
         )
         self.seed: int = first["seed"]  # of the order of arrays, of which each rank has its share
@@ -195,8 +189,7 @@ class UserSessionOfRanks(UserSession):
         return self._group, self._gradients
 
     def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
-        source = super().source(caller, data, batch_size, shuffle=shuffle, seed=seed)
-        return source.for_rank(self.peers.rank, self.peers.size) if isinstance(source, Loader) else source
+        return self.peers.share_of(super().source(caller, data, batch_size, shuffle=shuffle, seed=seed))
 
     def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
         done, told, ready = start, time.perf_counter(), time.perf_counter()

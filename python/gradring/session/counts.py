@@ -1,0 +1,90 @@
+"""The counts of a session, which its native engine keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradring.session.base import BaseSession
+from gradring.session.measured import EpochSums
+
+__all__ = ["CountedSession"]
+
+
+class CountedSession(BaseSession):
+    """A session whose native engine counts what training does."""
+
+    _native: Any
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a step may use."""
+        lanes: int = self._native.lanes
+        return lanes
+
+    # Counts, which the native engine keeps; all are part of a checkpoint.
+
+    @property
+    def step_count(self) -> int:
+        """Updates of the parameters so far; set it when restoring a checkpoint."""
+        updates: int = self._native.updates
+        return updates
+
+    @step_count.setter
+    def step_count(self, value: int) -> None:
+        self._native.updates = value
+
+    @property
+    def seed(self) -> int:
+        """The seed of dropout's random numbers, which also depend on ``draw_count``."""
+        seed: int = self._native.seed
+        return seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._native.seed = value
+
+    @property
+    def draw_count(self) -> int:
+        """Training passes so far; each has other random numbers for dropout."""
+        draws: int = self._native.draws
+        return draws
+
+    @draw_count.setter
+    def draw_count(self, value: int) -> None:
+        self._native.draws = value
+
+    @property
+    def fresh(self) -> int:
+        """Updates that were done when the optimizer's state began at zero."""
+        fresh: int = self._native.fresh
+        return fresh
+
+    @fresh.setter
+    def fresh(self, value: int) -> None:
+        self._native.fresh = value
+
+    @property
+    def pending(self) -> int:
+        """Batches whose gradients wait for the rest of their group (``accumulate``)."""
+        pending: int = self._native.pending
+        return pending
+
+    @property
+    def sums(self) -> EpochSums:
+        """Sums over the training batches since they were last set."""
+        sums: EpochSums = self._native.sums
+        return sums
+
+    @sums.setter
+    def sums(self, sums: EpochSums) -> None:
+        self._native.sums = sums
+
+    def totals(self) -> dict[str, float]:
+        """Native sums over the training so far: of losses, their weights, samples, right answers, seconds."""
+        totals: dict[str, float] = self._native.totals()
+        return totals
+
+    def timings(self) -> dict[str, float]:
+        """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
+        totals = self._native.totals()
+        return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "reduction", "update")}
