@@ -103,6 +103,9 @@ void bind_comm(py::module_& m) {
            "must be the empty data segment of this rank.")
       .def_property_readonly("rank", [](const CommHandle& handle) { return handle.group->rank(); })
       .def_property_readonly("size", [](const CommHandle& handle) { return handle.group->size(); })
+      .def_property_readonly(
+          "origins", [](const CommHandle& handle) { return handle.group->origins(); },
+          "The number that each rank has in the world from which this group was split off.")
       .def_property_readonly("closed", [](const CommHandle& handle) { return handle.group->closed(); })
       .def_readwrite("signal_of", &CommHandle::signal_of)
       .def("caller", &comm_caller)

@@ -177,6 +177,7 @@ Code Group::ended(Code code) noexcept {
 Code Group::settle(Request& request) noexcept { return ended(request.code()); }
 
 void Group::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
+  if (forks_ != forks_so_far()) return;  // a forked child is no rank, though it could write to its parent's words
   rounds_.set_activity(activity, patience, passing);
 }
 

@@ -64,6 +64,8 @@ class GRADRING_API Group {
 
   int rank() const noexcept { return rounds_.rank(); }
   int size() const noexcept { return rounds_.size(); }
+  // The ranks in the group that join or of_threads made, of which this group was split off, perhaps in several steps.
+  const std::vector<int>& origins() const noexcept { return rounds_.origins(); }
   bool has_threads() const noexcept { return thread_rank_ != nullptr; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 

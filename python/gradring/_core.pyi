@@ -401,6 +401,11 @@ class Group:
     def closed(self) -> bool:
         ...
     @property
+    def origins(self) -> list[int]:
+        """
+        The number that each rank has in the world from which this group was split off.
+        """
+    @property
     def rank(self) -> int:
         ...
     @property

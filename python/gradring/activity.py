@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Protocol
-from weakref import WeakSet
+from weakref import ref
 
 __all__ = ["Listener", "doing", "listen", "waits_for_data"]
 
@@ -18,20 +19,32 @@ class Listener(Protocol):
     def publish_activity(self, name: str, patience: float, passing: bool) -> None: ...
 
 
-_listeners: WeakSet[Listener] = WeakSet()
+# A new tuple for each listener, so that a thread may go through the old one meanwhile.
+_listeners: tuple[ref[Listener], ...] = ()
+_listening = RLock()
 _under_way: list[str] = []  # nested activities, the innermost last
 
 
 def listen(listener: Listener) -> None:
-    """Notify `listener` of every activity from now on, as long as the listener lives."""
-    _listeners.add(listener)
+    """Notify `listener` of the activity under way, and of every activity from now on, as long as the listener lives."""
+    global _listeners
+    with _listening:
+        _listeners = (*(other for other in _listeners if other() is not None), ref(listener))
+    if _under_way:
+        listener.publish_activity(_under_way[-1], 0.0, False)
+
+
+def _notify(name: str, patience: float, passing: bool) -> None:
+    for reference in _listeners:
+        listener = reference()
+        if listener is not None:
+            listener.publish_activity(name, patience, passing)
 
 
 def waits_for_data(patience: float) -> None:
     """Report that a consumer waits for a batch, at most ``patience`` seconds longer; its next collective ends the
     activity."""
-    for listener in tuple(_listeners):
-        listener.publish_activity("waiting for data", patience, True)
+    _notify("waiting for data", patience, True)
 
 
 @contextmanager
@@ -39,14 +52,9 @@ def doing(name: str) -> Iterator[None]:
     """Report that the block is ``name``: 'saving', 'in a callback' or 'computing'. When it ends, the other ranks'
     deadline starts again."""
     _under_way.append(name)
-    _publish(name)
+    _notify(name, 0.0, False)
     try:
         yield
     finally:
         _under_way.pop()
-        _publish(_under_way[-1] if _under_way else "")
-
-
-def _publish(name: str) -> None:
-    for listener in tuple(_listeners):
-        listener.publish_activity(name, 0.0, False)
+        _notify(_under_way[-1] if _under_way else "", 0.0, False)

@@ -182,17 +182,53 @@ class SlowRows:
         return np.ones(3, np.float32)
 
 
+def every_group(comm):
+    """Communicators of all ranks, made in every way."""
+    number = np.zeros(1, np.int64)
+
+    def tell(words):
+        number[0] = words
+
+    def hear():
+        return int(comm.broadcast(number, root=0)[0])
+
+    members = list(range(comm.size))
+    part = comm.split(0)
+    return [comm, part, part.split(0), comm.group_of(members, tell, hear)]
+
+
 def slow_loader(timeout, seconds):
-    """The sum over a batch that rank 1's loader is slow to bring."""
+    """The sums, in each kind of group, over a batch that rank 1's loader is slow to bring."""
     comm = gr.comm.init(timeout=timeout)
-    comm.barrier()
+    groups = every_group(comm)
+    totals = []
     with gr.Loader(SlowRows(seconds if comm.rank == 1 else 0.0), batch_size=1, num_threads=1, timeout=60.0) as loader:
         for batch in loader:
             x = np.array(batch[0] if isinstance(batch, tuple) else batch, np.float32).ravel()
-            comm.all_reduce(x)
-    total = float(x[0])
+            works = [group.all_reduce(x.copy(), async_op=True) for group in groups]
+            totals = [float(work.wait()[0]) for work in works]
     comm.barrier()
-    return total
+    return totals
+
+
+def killed_in_a_group():
+    """The last of three ranks dies in a group that orders the ranks backwards; a survivor asks how two of them ended."""
+    comm = gr.comm.init(timeout=60)
+    part = comm.split(0, key=-comm.rank)
+    if comm.rank == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = saw(part.barrier, part)
+    found["signals"] = [part.group.signal_of(rank) for rank in range(2)]
+    report(found)
+
+
+def asleep_in_a_group(timeout):
+    """Rank 1 never comes to a barrier of a group that was split off."""
+    comm = gr.comm.init(timeout=timeout)
+    part = comm.split(0)
+    if comm.rank == 1:
+        a_slow_function()
+    report(saw(part.barrier, part))
 
 
 def sum_of_ten_million():

@@ -14,8 +14,9 @@ from . import functions
 from .test_faults import DEADLINE, survivors_error
 
 
-def test_a_stalled_ranks_python_stack_is_told():
-    found = survivors_error(functions.asleep_in_python, 4.0)
+@pytest.mark.parametrize("function", [functions.asleep_in_python, functions.asleep_in_a_group])
+def test_a_stalled_ranks_python_stack_is_told(function):
+    found = survivors_error(function, 4.0)
     assert found["error"] == "PeerStalled" and found["rank"] == 1
     assert "its Python stack:" in found["text"] and "in a_slow_function" in found["text"]
     assert 3.5 < found["seconds"] < 4.0 + promised(DEADLINE)
@@ -62,8 +63,8 @@ def test_what_a_stalled_rank_says_of_itself_is_told():
 
 
 def test_while_a_rank_waits_for_its_loader_the_loaders_deadline_governs():
-    # Each rank's timeout is three seconds; the second rank's last batch takes seven.
-    assert gr.comm.spawn(functions.slow_loader, 2, 3.0, 7.0, pin=False) == [2.0, 2.0]
+    # Each rank's timeout is three seconds; the second rank's last batch takes seven. The groups were made in four ways.
+    assert gr.comm.spawn(functions.slow_loader, 2, 3.0, 7.0, pin=False) == [[2.0] * 4] * 2
 
 
 def test_the_timeout_begins_anew_when_an_activity_ends():
@@ -92,9 +93,12 @@ def test_an_activity_is_told_to_every_communicator_that_lives():
     activity.waits_for_data(2.5)
     names = ["in a callback", "saving", "in a callback", ""]
     assert heard == [*((name, 0.0, False) for name in names), ("waiting for data", 2.5, True)]
-    del listener
+    with activity.doing("saving"):
+        activity.listen(late := Listener())
+    assert heard[5:] == [("saving", 0.0, False)] * 2 + [("", 0.0, False)] * 2
+    del listener, late
     activity.waits_for_data(1.0)
-    assert len(heard) == 5
+    assert len(heard) == 9
 
 
 def test_an_unknown_activity_is_refused():

@@ -77,6 +77,13 @@ def test_every_survivor_of_three_ranks_hears_of_a_death(name):
         assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused"
 
 
+def test_the_launcher_tells_the_signal_of_a_rank_of_a_group():
+    found = survivors_error(functions.killed_in_a_group, ranks=3)
+    assert found["error"] == "PeerDied" and found["rank"] == 0 and found["signal"] == signal.SIGKILL
+    # Rank 0 of the group is rank 2 of the world. The other rank may have ended since, by an error but by no signal.
+    assert found["signals"] == [signal.SIGKILL, None]
+
+
 @pytest.mark.parametrize("seconds", [0.05, 0.201, 0.4003])
 @pytest.mark.parametrize("name", [*COLLECTIVES[:-1], "staged"])
 def test_kill_within_a_collective(name, seconds):

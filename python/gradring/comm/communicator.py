@@ -50,7 +50,10 @@ class Communicator:
         local_size: int | None = None,
         generation: int = 0,
         signal_of: Callable[[int], int | None] | None = None,
+        tells: bool = False,
     ) -> None:
+        """``signal_of`` gives the signal that ended a rank of the world. With ``tells``, the other ranks learn what this
+        process does, and get its Python stack when they ask; groups that are split off tell them as well."""
         self._group = group
         self._call: Callable[..., Any] = group.caller()
         self.rank = group.rank
@@ -58,7 +61,14 @@ class Communicator:
         self.local_rank = self.rank if local_rank is None else local_rank
         self.local_size = self.size if local_size is None else local_size
         self.generation = generation
-        group.signal_of = signal_of
+        self._signal_of = signal_of
+        self._tells = tells
+        if signal_of is not None:
+            origins = group.origins
+            group.signal_of = lambda rank: signal_of(origins[rank])
+        if tells and self.size > 1:
+            activity.listen(self)
+            tell_stacks(group)
 
     def __repr__(self) -> str:
         state = ", closed" if self._group.closed else ""
@@ -169,22 +179,21 @@ class Communicator:
         if not -(2**31) <= key < 2**31:
             raise ValueError(f"[split] key is {key!r}: must fit 32 bits")
         group = self._group.split(-1 if color is None else color, key)
-        return None if group is None else Communicator(group, generation=self.generation)
+        return None if group is None else self._part(group)
 
     def twin(self) -> Communicator:
         """For ``gradring.Trainer``: make another communicator of the same ranks. All ranks call it."""
-        group = self._group.split(0, 0)
-        twin = Communicator(
-            group,
+        return Communicator(
+            self._group.split(0, 0),
             local_rank=self.local_rank,
             local_size=self.local_size,
             generation=self.generation,
-            signal_of=self._group.signal_of,
+            signal_of=self._signal_of,
+            tells=True,
         )
-        if self.size > 1:
-            activity.listen(twin)
-            tell_stacks(group)
-        return twin
+
+    def _part(self, group: _core.Group) -> Communicator:
+        return Communicator(group, generation=self.generation, signal_of=self._signal_of, tells=self._tells)
 
     @property
     def group(self) -> _core.Group:
@@ -198,7 +207,7 @@ class Communicator:
         """
         if self.rank == members[0]:
             tell(self._group.make_words(len(members)))
-        group = Communicator(self._group.join_words(members, hear()), generation=self.generation)
+        group = self._part(self._group.join_words(members, hear()))
         group.barrier()  # After this, all have joined, so the first member may leave.
         return group
 

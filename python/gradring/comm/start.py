@@ -7,8 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from gradring import _core, activity
-from gradring.comm._stack import tell_stacks
+from gradring import _core
 from gradring.comm.communicator import Communicator
 
 __all__ = ["init", "thread_group"]
@@ -34,17 +33,14 @@ def init(timeout: float = 300.0) -> Communicator:
     group = _core.Group(
         world.segment_fd, world.rank, world.size, world.generation, world.pidfds, world.data_fds, timeout
     )
-    comm = Communicator(
+    return Communicator(
         group,
         local_rank=world.local_rank,
         local_size=world.local_size,
         generation=world.generation,
         signal_of=world.signal_of,
+        tells=True,
     )
-    if comm.size > 1:
-        activity.listen(comm)
-        tell_stacks(group)
-    return comm
 
 
 def _alone(timeout: float) -> Communicator:
