@@ -195,8 +195,15 @@ std::string Group::message(Code code, const Call& call) const {
              "this process was forked from a rank, and is no rank itself: start ranks with gradring run or "
              "gr.comm.spawn";
     case Code::kInvalidArgument: return op + "the ranks' weights add up to 0: there is no mean";
-    default: return fault().message(rank());
+    default: break;
   }
+  std::string text = fault().message(rank());
+  if (const size_t left = segments()->own.left_shared()) {
+    text += "; memory ran out, and " + std::to_string(left) +
+            " bytes of this rank's arrays are still shared: another rank that resumes may write to them; copy them, or "
+            "free memory and close the communicator";
+  }
+  return text;
 }
 
 }  // namespace gradring

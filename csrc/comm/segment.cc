@@ -171,31 +171,54 @@ void OwnSegment::grow(size_t bytes) {
 
 // Moves the arrays piece by piece: it copies a piece to new memory, maps that memory in the piece's place, and frees the
 // piece in the file, so that twice the memory is never needed. Each page is replaced at once, so readers notice nothing.
-void OwnSegment::detach() noexcept {
+bool OwnSegment::detach() noexcept {
   const std::lock_guard lock(mutex_);
-  if (detached()) return;
-  size_t begin = 0;
+  lost_.store(true, std::memory_order_release);
   for (const auto& [words, bytes] : words_) {
-    make_private(begin, words);
-    begin = words + bytes;
+    if (!make_private(words)) return false;
+    private_ = std::max(private_, words + bytes);
   }
-  make_private(begin, size_.load(std::memory_order_relaxed));
-  private_.store(true, std::memory_order_release);
+  return make_private(size_.load(std::memory_order_relaxed));
 }
 
-void OwnSegment::make_private(size_t begin, size_t end) noexcept {
-  constexpr size_t kPiece = size_t{32} << 20;
-  for (; begin < end; begin += kPiece) {
-    const size_t bytes = std::min(kPiece, end - begin);
-    void* const copy = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (copy == MAP_FAILED) continue;  // no memory: the piece stays shared, and a peer that resumes may write to it
-    std::memcpy(copy, at(begin), bytes);
-    if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(begin)) == MAP_FAILED) {
-      munmap(copy, bytes);
-      continue;
+// Moves what lies between private_ and `end`.
+bool OwnSegment::make_private(size_t end) noexcept {
+  // Every piece becomes a mapping, and a process may have no more than about 65,000.
+  constexpr size_t kLeastPiece = size_t{256} << 10;
+  size_t piece = size_t{32} << 20;
+  while (private_ < end) {
+    const size_t bytes = std::min(piece, end - private_);
+    if (replace(private_, bytes)) {
+      private_ += bytes;
+    } else if (bytes > kLeastPiece) {
+      piece = round_up(bytes / 2, kPage);  // there may be memory for less
+    } else {
+      return false;
     }
-    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(bytes));
   }
+  return true;
+}
+
+bool OwnSegment::replace(size_t begin, size_t bytes) noexcept {
+  void* const copy = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy == MAP_FAILED) return false;
+  std::memcpy(copy, at(begin), bytes);
+  if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(begin)) == MAP_FAILED) {
+    munmap(copy, bytes);
+    return false;
+  }
+  fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(bytes));
+  return true;
+}
+
+size_t OwnSegment::left_shared() const noexcept {
+  const std::lock_guard lock(mutex_);
+  size_t left = 0;
+  for (const auto& [offset, bytes] : taken_) {
+    if (!detached() || words_.count(offset)) continue;
+    left += offset + bytes - std::clamp(private_, offset, offset + bytes);
+  }
+  return left;
 }
 
 void* OwnSegment::allocate_words(size_t bytes) {

@@ -8,7 +8,7 @@
 // | variable             | writer       | readers         | order            | why                                       |
 // |----------------------|--------------|-----------------|------------------|-------------------------------------------|
 // | OwnSegment::size_    | allocate     | offset_of       | release, acquire | an address below it is mapped             |
-// | OwnSegment::private_ | detach       | any group       | release, acquire | the arrays have left the shared memory    |
+// | OwnSegment::lost_    | detach       | any group       | release, acquire | the arrays leave the shared memory        |
 // | PeerSegment::mapped_ | map          | at              | release, acquire | an offset below it is mapped              |
 #pragma once
 
@@ -73,9 +73,11 @@ class GRADRING_API OwnSegment {
   std::byte* at(uint64_t offset) const noexcept { return space_.base() + offset; }
 
   // Moves the arrays to private memory at the same addresses, so that no other process can reach them. The caller must not let any
-  // thread write to them at the same time.
-  void detach() noexcept;
-  bool detached() const noexcept { return private_.load(std::memory_order_acquire); }
+  // thread write to them at the same time. Returns false if memory ran out: a further call then moves the rest.
+  bool detach() noexcept;
+  bool detached() const noexcept { return lost_.load(std::memory_order_acquire); }
+  // How many bytes of arrays detach has left in shared memory.
+  size_t left_shared() const noexcept;
 
   int fd() const noexcept { return fd_; }
   size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
@@ -83,13 +85,15 @@ class GRADRING_API OwnSegment {
 
  private:
   void grow(size_t bytes);
-  void make_private(size_t begin, size_t end) noexcept;
+  bool make_private(size_t end) noexcept;
+  bool replace(size_t begin, size_t bytes) noexcept;
 
   int fd_;
   Reservation space_;
   std::atomic<size_t> size_{0};
-  std::atomic<bool> private_{false};
+  std::atomic<bool> lost_{false};
   mutable std::mutex mutex_;
+  size_t private_ = 0;             // arrays below this offset have left the shared memory
   std::map<size_t, size_t> free_;  // the free pieces, from offsets to sizes; neighbours are merged
   std::map<size_t, size_t> taken_;
   std::map<size_t, size_t> words_;  // the pieces of taken_ that allocate_words has returned

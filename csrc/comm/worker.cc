@@ -121,6 +121,8 @@ void Group::close() noexcept {
   }
   queue_changed_.notify_all();
   if (worker) worker->join();
+  OwnSegment& own = rounds_.segments()->own;
+  if (own.detached()) own.detach();  // there may be memory now for arrays that a failure has left shared
   if (!closed_.exchange(true, std::memory_order_acq_rel)) rounds_.leave();
 }
 
