@@ -255,7 +255,7 @@ void bind_ranks(py::module_& m) {
            py::arg("correct") = 0, py::arg("rows") = 0, py::arg("reason") = 0,
            "Meet outside of steps. Return what each rank has brought, in the order of ranks. See outcome.")
       .def("stop", &PyRanks::stop, py::arg("reason"),
-           "Tell the other ranks that this rank stops, whichever kind of meeting they are in.")
+           "Tell the other ranks that this rank stops, in any kind of meeting.")
       .def_property_readonly("outcome", &PyRanks::outcome,
                              "Of the last meeting: met, ended, stopped, different or failed.")
       .def_property_readonly("culprit", [](PyRanks& p) { return p.meeting().culprit(); })

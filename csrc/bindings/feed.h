@@ -39,8 +39,8 @@ class PyFeed {
     return feed_.waiting;
   }
 
-  // Throws the exception for the status of a run that read this feed: for the codes of Python, what the source raised, on
-  // whichever thread that was. The feed keeps no exception afterwards. Needs the GIL.
+  // Throws the exception for the status of a run that read this feed. If the source raised a Python exception, on any thread,
+  // throws that one; the feed no longer keeps it. Needs the GIL.
   void throw_for(const Status& status) { throw_status(status, take_error()); }
 
   // Returns the exception that the source raised since the last call, or null. Needs the GIL.

@@ -47,7 +47,7 @@ enum class Collective : uint8_t {
   kReceive,
   kSplit,
   kShare,    // makes memory that all ranks map
-  kMeeting,  // of trainers: 48 bytes of each rank
+  kMeeting,  // the ranks of a trainer exchange 48 bytes each
 };
 inline constexpr const char* collective_name(Collective kind) noexcept {
   constexpr const char* names[] = {"nothing", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier",

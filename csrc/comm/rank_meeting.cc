@@ -9,14 +9,13 @@
 
 namespace gradring {
 
-// What travels in a cell: the numbers, and in one word the fault or reason, the purpose, flags and the rank's rows.
+// The contents of a cell: the numbers, and one word that holds the fault or reason, the purpose, flags and the rank's rows.
 struct RankMeeting::Sent {
   double loss_sum, loss_weight, largest, squares;
   int64_t correct;
   uint64_t word;
 
   static constexpr uint32_t kEnded = 1, kStops = 2;
-  static constexpr int kFaultBits = 8, kPurposeBits = 4, kFlagBits = 4;
 
   static uint64_t pack(uint32_t fault, uint32_t purpose, uint32_t flags, int64_t rows) noexcept {
     return static_cast<uint64_t>(rows) << 16 | flags << 12 | purpose << 8 | fault;

@@ -46,16 +46,16 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   RankMeeting& operator=(const RankMeeting&) = delete;
 
   Group& group() noexcept { return *group_; }
-  // The waits of the following meetings use this waiter; null: none.
+  // Later meetings wait with this waiter, or without one if it is null.
   void set_waiter(Waiter* waiter) noexcept { waiter_ = waiter; }
 
   // A meeting outside of a step. `reason` travels in place of a fault: below 256.
   Outcome meet_for(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t reason = 0) noexcept;
-  // Tells the other ranks that this rank stops, whichever kind of meeting they are in.
+  // Tells the other ranks that this rank stops, in any kind of meeting.
   Outcome stop(uint32_t reason) noexcept;
 
   Outcome outcome() const noexcept { return outcome_; }
-  // The rank that stopped, that met for another purpose, or the first one with a fault; -1: none.
+  // Returns the rank that stopped, the rank that met for another purpose, or the first rank with a fault; -1 if there is none.
   int culprit() const noexcept { return culprit_; }
   uint32_t purpose_of(int rank) const noexcept { return purposes_[static_cast<size_t>(rank)]; }
   int64_t rows_of(int rank) const noexcept { return rows_of_[static_cast<size_t>(rank)]; }

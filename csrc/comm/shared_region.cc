@@ -59,8 +59,8 @@ std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Wai
   };
   if (failed(rounds_.begin(call, waiter))) return nullptr;
   rounds_.next();
-  if (failed(rounds_.meet(call)))
-    return nullptr;  // before rank 0 reserves memory of which another rank has another idea
+  // Rank 0 must not reserve memory before all ranks have asked for the same sizes.
+  if (failed(rounds_.meet(call))) return nullptr;
   const int owner = rounds_.origins()[0];
   uint64_t offset = Placement::kPrivate;
   std::byte* made = nullptr;

@@ -1,5 +1,5 @@
 // SharedRegion: memory in one rank's data segment that all ranks of a group map, in parts. Unlike the arrays of comm.empty, it
-// stays shared after a failure: who has mapped a part moves it to private memory himself (SharedArena::make_private).
+// stays shared after a failure: a rank that has mapped a part moves it to private memory itself (SharedArena::make_private).
 //
 // | variable      | writer                    | readers             | order            | why                                |
 // |---------------|---------------------------|---------------------|------------------|------------------------------------|

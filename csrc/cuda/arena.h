@@ -9,7 +9,7 @@ namespace gradring::cuda {
 
 class DeviceArena {
  public:
-  // Zeroed. Throws Error(kOutOfMemory) that names the bytes wanted and free; kUnavailable if a call fails.
+  // The memory is zeroed. Throws Error(kOutOfMemory) that names the bytes wanted and free; kUnavailable if a call fails.
   DeviceArena(int device, size_t bytes);
   DeviceArena(const DeviceArena&) = delete;
   DeviceArena& operator=(const DeviceArena&) = delete;

@@ -73,10 +73,6 @@ int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexce
   return noted("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)));
 }
 
-int clear(void* device_memory, size_t bytes, void* stream) noexcept {
-  return noted("cudaMemsetAsync", cudaMemsetAsync(device_memory, 0, bytes, stream_of(stream)));
-}
-
 int capture(void* stream, const std::function<int()>& queue, Graph* graph) {
   // Other threads may allocate memory during the capture, so this mode forbids allocation only in the capturing thread.
   cudaError_t code =

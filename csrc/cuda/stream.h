@@ -1,4 +1,4 @@
-// Streams, events, graphs and pinned memory of the current device, in words that need no CUDA header. A constructor throws
+// Streams, events, graphs and pinned memory of the current device, in types that need no CUDA header. A constructor throws
 // Error that names `who` and the call; every other function returns a code of the CUDA runtime, 0 for success.
 #pragma once
 
@@ -57,7 +57,6 @@ bool is_capturing(void* stream, int* code) noexcept;
 
 enum class Way { kToDevice, kToHost };
 int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept;
-int clear(void* device_memory, size_t bytes, void* stream) noexcept;
 
 // Captures what `queue` queues on the stream, and makes a graph of it. `queue` returns a code. If one fails, the stream
 // captures no longer.

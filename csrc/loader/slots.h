@@ -106,7 +106,7 @@ class GRADRING_API SlotPool {
   // Registers the slots with a device as they are added. Throws Error(kInternal) if the slots are private, or if there are some
   // already. If the device refuses, the slots are as good as before, and pin_refusal tells why; it is not asked again.
   void pin(Pinner& pinner);
-  // Whether the slot lies within one registration. For the thread that adds slots.
+  // Whether the slot lies within one registration. Only the thread that adds slots may call it.
   bool pinned(uint32_t slot) const noexcept { return pins_ && pins_->hold(data(slot), stride()); }
   const Status& pin_refusal() const noexcept { return pin_refusal_; }
 

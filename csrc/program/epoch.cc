@@ -122,16 +122,8 @@ struct Loop {
     if (options.most_steps >= 0 && ledger.steps >= options.most_steps) return end(turn, ChunkEnd::kSteps);
     if (options.train && ledger.updates >= options.rate_count) return end(turn, ChunkEnd::kRates);
     if (ledger.steps > 0 && Clock::now() >= options.deadline) return end(turn, ChunkEnd::kTime);
-    if (!feed.has_waiting) {
-      const Status status = feed.source->next(&feed.waiting, options.deadline);
-      if (status.code() == Code::kTimeout) return end(turn, ChunkEnd::kTime);
-      if (!status.ok()) {
-        ledger.result.status = status;
-        return end(turn, ChunkEnd::kError);
-      }
-      feed.has_waiting = true;
-    }
-    if (feed.waiting.rows == 0) return end(turn, ChunkEnd::kEpoch);
+    const ChunkEnd got = feed.fetch(options.deadline, &ledger.result.status);
+    if (got != ChunkEnd::kSteps) return end(turn, got);
     turn->executor = programs.find(feed.waiting.rows);
     if (turn->executor == nullptr) {
       ledger.result.rows = feed.waiting.rows;

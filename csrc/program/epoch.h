@@ -84,7 +84,7 @@ struct ChunkOptions {
   int64_t rate_count = 0;         // the number of updates for which `rates` has learning rates
   int64_t rate_columns = 1;
   Deadline deadline = kNoDeadline;   // no step begins after it
-  const RankSteps* ranks = nullptr;  // of processes that train together: knows the rows of a step of all ranks
+  const RankSteps* ranks = nullptr;  // the ranks that train together, if any: gives the rows of a step on all ranks
 };
 
 enum class ChunkEnd : uint8_t { kTime, kSteps, kRates, kEpoch, kProgram, kError };
@@ -127,6 +127,20 @@ struct Feed {
   BatchSource* source = nullptr;
   Batch waiting;
   bool has_waiting = false;
+
+  // Makes a batch wait, and returns kSteps. If there is none, says why: kTime, kEpoch, or kError with the source's status.
+  ChunkEnd fetch(Deadline deadline, Status* status) noexcept {
+    if (!has_waiting) {
+      const Status got = source->next(&waiting, deadline);
+      if (got.code() == Code::kTimeout) return ChunkEnd::kTime;
+      if (!got.ok()) {
+        *status = got;
+        return ChunkEnd::kError;
+      }
+      has_waiting = true;
+    }
+    return waiting.rows == 0 ? ChunkEnd::kEpoch : ChunkEnd::kSteps;
+  }
 };
 
 // Runs steps until the deadline, a limit, the end of the epoch or a fault. On a fault the parameters are those of the

@@ -29,7 +29,7 @@ Status RankSource::next(Batch* batch, Deadline deadline) noexcept {
   const int64_t position = batch->position;
   *batch = Batch{};
   batch->position = position;
-  // Without a step of its own since it ended, the last meeting was that of another step.
+  // If this rank has made no step since its source ended, the last meeting belongs to another step.
   batch->rows = idle_ran_ && ranks_.all_ended() ? 0 : kIdleRows;
   return {};
 }

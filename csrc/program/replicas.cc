@@ -48,18 +48,12 @@ struct Replicas::Batches {
   void take(Turn* turn, bool later) noexcept {
     turn->end = ChunkEnd::kTime;
     if (later && Clock::now() >= deadline) return;
-    if (!feed.has_waiting) {
-      turn->status = feed.source->next(&feed.waiting, deadline);
-      if (turn->status.code() == Code::kTimeout) return;
-      turn->end = ChunkEnd::kError;
-      if (!turn->status.ok()) return;
-      feed.has_waiting = true;
+    turn->end = feed.fetch(deadline, &turn->status);
+    if (turn->end != ChunkEnd::kSteps) return;
+    if (!replicas.ready(mode, feed.waiting.rows)) {
+      turn->end = ChunkEnd::kProgram;
+      return;
     }
-    turn->end = ChunkEnd::kEpoch;
-    if (feed.waiting.rows == 0) return;
-    turn->end = ChunkEnd::kProgram;
-    if (!replicas.ready(mode, feed.waiting.rows)) return;
-    turn->end = ChunkEnd::kSteps;
     turn->batch = last = feed.waiting;
     feed.has_waiting = false;
     samples += last.rows;
@@ -216,18 +210,7 @@ ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* tot
     batches.samples -= batches.last.rows;  // do not count a batch that changed nothing
   }
   first.samples = batches.samples;
-  totals->loss_sum += first.loss_sum;
-  totals->loss_weight += first.loss_weight;
-  totals->correct += first.correct;
-  totals->samples += first.samples;
-  totals->steps += first.steps;
-  totals->updates += first.updates;
-  totals->last_loss = first.last_loss;
-  totals->gradient_norm = first.gradient_norm;
-  totals->data_seconds += first.data_seconds;
-  totals->compute_seconds += first.compute_seconds;
-  totals->update_seconds += first.update_seconds;
-  totals->reduction_seconds += first.reduction_seconds;
+  totals->add(first);
   return result;
 }
 

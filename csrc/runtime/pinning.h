@@ -1,5 +1,5 @@
 // Pinned memory: memory of the host from which a device copies without staging. A device's module, such as _cuda, offers a Pinner
-// when it is loaded; who owns memory registers ranges of it, without knowing the device.
+// when it is loaded; the owner of memory registers ranges of it, without knowing the device.
 //
 // | variable | writer                   | readers      | order            | why                                    |
 // |----------|--------------------------|--------------|------------------|----------------------------------------|

@@ -39,7 +39,7 @@ TEST_CASE("ranges are registered once each, and no longer when their owner ends"
     CHECK(ranges.add(at, kPage).ok());
     CHECK(ranges.add(at + 4 * kPage, kPage).ok());
     CHECK(ranges.count() == 3);
-    // No page twice, whichever way the ranges overlap.
+    // No page is registered twice, however the ranges overlap.
     for (const auto& [begin, pages] :
          std::vector<std::pair<size_t, size_t>>{{2, 2}, {2, 1}, {3, 1}, {1, 2}, {0, 8}, {3, 3}}) {
       CAPTURE(begin);

@@ -449,7 +449,7 @@ class Ranks:
         """
     def stop(self, reason: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
-        Tell the other ranks that this rank stops, whichever kind of meeting they are in.
+        Tell the other ranks that this rank stops, in any kind of meeting.
         """
     @property
     def busy(self) -> bool:

@@ -9,7 +9,7 @@ namespace gradring {
 
 namespace {
 
-// Each op names the view by which it reaches the shared parameters, and where there the first element of `param` lies.
+// Each op names the view through which it reaches the shared parameters, and the place of the first element of `param` there.
 enum { kShared, kBegin };
 constexpr const char* kSharedKinds[] = {SharedView::kKind};
 constexpr Attribute kSharedAttribute = {
@@ -28,7 +28,7 @@ constexpr Attribute kPushAttributes[] = {
 
 SharedView* view_of(const OpCall& call) noexcept { return &call.resource<SharedView>(kShared); }
 
-// Refuses a parameter that reaches beyond the shared ones. Outside a program there are none.
+// Refuses a parameter that reaches beyond the shared ones. A call outside a program has none to check.
 template <int kWhich>
 void check_reach(const OpCall& call) {
   if (call.resources == nullptr) return;

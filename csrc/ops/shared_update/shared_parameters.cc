@@ -13,7 +13,7 @@ SharedParameters::SharedParameters(std::byte* data, int64_t bytes, int workers, 
 }
 
 void SharedParameters::move_to(std::byte* data, int64_t bytes, std::shared_ptr<const void> owner) {
-  // As if all elements had four bytes: with larger ones, some locks are never used.
+  // There are locks enough for elements of four bytes. If elements are larger, some locks are never used.
   if (bytes != bytes_ || locks_ == nullptr)
     locks_ = std::make_unique<Lock[]>(static_cast<size_t>(bytes / 4 / kStripe + 1));
   data_ = data;

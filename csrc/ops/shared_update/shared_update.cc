@@ -15,7 +15,7 @@ namespace {
 
 static_assert(std::atomic_ref<float>::is_always_lock_free && std::atomic_ref<double>::is_always_lock_free);
 
-// So many elements are loaded, updated and stored together: four cache lines of float32.
+// This many elements are loaded, updated and stored together: four cache lines of float32.
 constexpr int64_t kTogether = 64;
 
 template <class T>

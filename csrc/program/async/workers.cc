@@ -16,7 +16,6 @@ struct Workers::Seat {
   std::vector<int64_t> samples;
 
   Batch batch;
-  Executor* executor = nullptr;
   int64_t number = 0;  // of the batch, in this round
   bool busy = false;   // it computes on a batch
   int64_t others = 0;  // how many updates may come between its snapshot and its push, as far as is known
@@ -54,7 +53,7 @@ const Arenas::Memory& parameters_in(const std::vector<Arenas::Memory>& arenas) {
   return *found;
 }
 
-// The arenas of one worker: state is shared, and so are the gradients' for the first worker.
+// The arenas of one worker. It shares the optimizer's state with the others; the first worker also uses the given gradients.
 Arenas arenas_of(const std::vector<Arenas::Memory>& arenas, bool first) {
   Arenas own;
   for (const Arenas::Memory& given : arenas) {
@@ -144,8 +143,8 @@ bool Workers::ready(Mode mode, int64_t rows) const noexcept {
                      [&](const auto& seat) { return seat->engine->programs(mode).find(rows) != nullptr; });
 }
 
-// Whether a batch that this worker begins now can make no update staler than the bound: neither its own, which those that others
-// compute may overtake, nor one of theirs, which it may overtake.
+// Whether this worker may begin a batch without making any update staler than the bound. Two kinds of updates count: its own,
+// which the running batches of other workers may overtake, and theirs, which this batch may overtake.
 bool Workers::may_begin(const Seat& seat) const noexcept {
   if (bound_ == kNoBound) return true;
   int64_t running = 0;
@@ -179,17 +178,9 @@ bool Workers::take(Round& round, Seat& seat) noexcept {
   if (round.begun >= options.rate_count) return close(ChunkEnd::kRates);
   if (round.begun > 0 && Clock::now() >= options.deadline) return close(ChunkEnd::kTime);
   Feed& feed = round.feed;
-  if (!feed.has_waiting) {
-    const Status status = feed.source->next(&feed.waiting, options.deadline);
-    if (status.code() == Code::kTimeout) return close(ChunkEnd::kTime);
-    if (!status.ok()) {
-      round.result.status = status;
-      return close(ChunkEnd::kError);
-    }
-    feed.has_waiting = true;
-  }
+  const ChunkEnd got = feed.fetch(options.deadline, &round.result.status);
+  if (got != ChunkEnd::kSteps) return close(got);
   const Batch given = feed.waiting;
-  if (given.rows == 0) return close(ChunkEnd::kEpoch);
   if (!ready(round.mode, given.rows)) {
     round.result.rows = given.rows;
     return close(ChunkEnd::kProgram);

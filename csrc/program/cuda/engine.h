@@ -42,7 +42,6 @@ class DeviceEngine {
 
   Team& team() noexcept { return team_; }
   const EngineOptions& options() const noexcept { return options_; }
-  const DeviceOptions& device() const noexcept { return device_; }
   void set_seed(uint64_t seed) noexcept { options_.seed = seed; }
   TrainState& state() noexcept { return state_; }
   Totals& totals() noexcept { return totals_; }
@@ -111,7 +110,6 @@ class DeviceEngine {
   // The order matters: streams are destroyed before the memory that they use is freed.
   cuda::DeviceMemory ledger_memory_, slot_memory_, scratch_;
   cuda::PinnedMemory report_, host_slots_;
-  std::vector<std::shared_ptr<cuda::DeviceMemory>> temps_;
   size_t slot_bytes_ = 0;
   cuda::Stream compute_, copies_;
   cuda::Event entry_, exit_, reported_;

@@ -207,16 +207,8 @@ ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& opti
       if (train && updates >= options.rate_count) return ends(ChunkEnd::kRates);
       const Clock::time_point now = Clock::now();
       if (steps > 0 && now >= options.deadline) return ends(ChunkEnd::kTime);
-      if (!feed.has_waiting) {
-        const Status status = feed.source->next(&feed.waiting, options.deadline);
-        if (status.code() == Code::kTimeout) return ends(ChunkEnd::kTime);
-        if (!status.ok()) {
-          result->status = status;
-          return ends(ChunkEnd::kError);
-        }
-        feed.has_waiting = true;
-      }
-      if (feed.waiting.rows == 0) return ends(ChunkEnd::kEpoch);
+      const ChunkEnd got = feed.fetch(options.deadline, &result->status);
+      if (got != ChunkEnd::kSteps) return ends(got);
       DeviceExecutor* const executor = find(mode_of(train, options.weighted), feed.waiting.rows);
       if (executor == nullptr) {
         result->rows = feed.waiting.rows;

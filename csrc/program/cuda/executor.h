@@ -55,7 +55,7 @@ class DeviceExecutor {
 
   // Sets the addresses of temps after their arena has moved, and forgets the graphs.
   void place_temps(const std::string& name, std::byte* memory);
-  // Must be called if the slots or the scratch memory have moved.
+  // Call this if the slots or the scratch memory have moved.
   void forget_graphs() noexcept {
     if (!planted(Plant::kGraphOfFreedMemory)) graphs_.clear();
   }
@@ -63,8 +63,8 @@ class DeviceExecutor {
 
   // Queues a step on the batch in a slot. Throws Error that names op and call; then some of the instructions may be queued.
   void queue(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue);
-  // Queues the same step as one graph. At the first time, all instructions run once, without an effect, and the graph is
-  // captured. If it throws Error, nothing is queued that changes anything.
+  // Queues the same step as one graph. The first call runs all instructions once, without an effect, and captures the graph.
+  // If it throws Error, nothing is queued that changes anything.
   void launch(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue);
 
  private:

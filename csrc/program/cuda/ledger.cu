@@ -67,7 +67,7 @@ __global__ void end_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows, 
   totals.gradient_norm = step.gradient_norm;
 }
 
-// Any fault keeps kernels from changing anything.
+// Sets a fault, because kernels change nothing while there is one.
 __global__ void hold_kernel(DeviceLedger* ledger) {
   ledger->held = ledger->record.fault;
   ledger->record.fault = Fault::kCallback;

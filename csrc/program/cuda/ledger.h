@@ -14,7 +14,7 @@
 
 namespace gradring {
 
-// What comes with each batch, at the beginning of its slot. Learning rates follow, then the samples' numbers, then the fields.
+// The header of each batch, at the beginning of its slot. Learning rates follow, then the samples' numbers, then the fields.
 struct StepHeader {
   int64_t position = 0;    // as in Batch
   int64_t whole_rows = 0;  // as in Batch

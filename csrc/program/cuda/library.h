@@ -1,4 +1,4 @@
-// What an engine asks of a device: its number of multiprocessors, and the library that multiplies matrices on it.
+// Facts and tools that an engine needs from a device: its number of multiprocessors, and the library that multiplies matrices.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@ namespace gradring::cuda {
 // Throws Error if there is no such device.
 int processors_of(int device);
 
-// library: what dlopen returned for cuBLASLt; the software device has its own and does not look. Throws Error.
+// library: what dlopen returned for cuBLASLt; the software device has its own and ignores it. Throws Error.
 std::unique_ptr<Products> make_products(int device, void* library);
 
 }  // namespace gradring::cuda

@@ -57,7 +57,7 @@ TEST_CASE("every CUDA call of three steps fails once") {
   int tried = 0;
   for (const auto& [call, count] : calls) {
     if (call == "run") continue;  // these are operations on the device: the next call reports their failure
-    // What only a destructor calls, or the test itself.
+    // Only destructors or the test itself make these calls.
     if (call == "cudaMemcpy") continue;
     if (call == "cudaFree" || call == "cudaFreeHost" || call.find("Destroy") != std::string::npos) continue;
     // Of calls of one kind in one place, such as those that look where operands lie, try some.

@@ -1,4 +1,4 @@
-// For tests of the device's engine: a perceptron on the device and the same one on the CPU, and batches for both.
+// Helpers for tests of the device's engine: a perceptron on the device and the same one on the CPU, and batches for both.
 #pragma once
 
 #include <cstring>
