@@ -20,7 +20,9 @@ import time
 from pathlib import Path
 
 TRAINING = Path(__file__).resolve().parent.parent / "tests" / "faults" / "training.py"
-STEPS = 14  # in which step of its generation a rank dies inside the update: after some epochs of three steps
+# A rank updates its half of the parameters in 4 blocks. It dies in the 14th step of its generation, after four epochs of three
+# steps, when it has updated two blocks.
+PASSES = 13 * 4 + 2
 
 
 def started(
@@ -71,12 +73,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "alone").mkdir()
-            # A rank that dies in step 14 leaves four whole epochs behind.
             epochs, pause = (4 * each + 1, 0) if given.library is not None else (50 * each, 50)
             _, wanted = ended(started(folder / "alone", epochs, 0, 0, {}))
             environment = {}
             if given.library is not None:
-                place = f"after settle,1,{STEPS},{int(signal.SIGKILL)}"
+                place = f"within update,1,{PASSES},{int(signal.SIGKILL)}"
                 environment = {"LD_LIBRARY_PATH": str(given.library.resolve()), "GRADRING_FAILPOINT": place}
             job = started(folder, epochs, pause, 10 * each, environment)
             killed = 0

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "comm/failpoint.h"
+#include "runtime/failpoint.h"
 
 namespace gradring {
 
@@ -107,6 +107,7 @@ RankMeeting::Outcome RankMeeting::stop(uint32_t reason) noexcept {
 }
 
 bool RankMeeting::meet(const Brought& mine) noexcept {
+  failpoint("before meeting", rank());
   settled_ = Decision::kOpen;
   exchange(kStep, mine, my_rows_, my_end_ ? Sent::kEnded : 0);
   complete_ = outcome_ == Outcome::kMet;
@@ -151,7 +152,10 @@ Decision RankMeeting::settle(bool commit) noexcept {
   return settled_;
 }
 
-void RankMeeting::begin_update() noexcept { words().seats[rank()].begun.store(++updates_, std::memory_order_release); }
+void RankMeeting::begin_update() noexcept {
+  words().seats[rank()].begun.store(++updates_, std::memory_order_release);
+  begin_failpoints_of_update(rank());
+}
 
 bool RankMeeting::finish() noexcept {
   failpoint("before done", rank());

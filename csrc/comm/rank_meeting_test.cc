@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "comm/failpoint.h"
 #include "comm/testing.h"
+#include "runtime/failpoint.h"
 #include "runtime/testing.h"
 
 namespace gradring {

@@ -18,10 +18,10 @@
 #include <vector>
 
 #include "comm/control.h"
-#include "comm/failpoint.h"
 #include "comm/operand.h"
 #include "comm/protocol.h"
 #include "comm/segment.h"
+#include "runtime/failpoint.h"
 #include "runtime/status.h"
 #include "runtime/wait.h"
 

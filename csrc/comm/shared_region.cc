@@ -101,6 +101,7 @@ std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Wai
       return nullptr;
     }
   }
+  failpoint("shared", rank());
   return region;
 }
 

@@ -420,6 +420,7 @@ class Trainer(Settled):
                         "gr.Loader(data, batch_size).split(0.8), and give validate=test"
                     )
                 resume = self._resumed(resume, listeners)
+                self._session.require_whole()
                 size = 64 if batch_size is None else batch_size
                 source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
                 if batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):

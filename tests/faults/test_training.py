@@ -65,56 +65,59 @@ def test_a_signal_to_any_rank_ends_all_after_one_update_which_is_saved(ranks, tm
     assert first[1:] == second[1:] and first[1] == first[2] > 0
 
 
-PLACES = {  # where rank 1 dies in its third step, and whether that step counts for the survivor; None: it is torn
-    "before publish": False,
-    "before settle": None,
-    "after settle": None,
-    "before done": None,
-    "after done": True,
+# Where rank 1 dies or stops in its third step: after how many passes, and whether that step counts for the survivor, should
+# rank 1 not come back; None: it is torn.
+PLACES = {
+    "before meeting": (2, False),
+    "before settle": (2, None),
+    "after settle": (2, None),
+    "within update": (2 * training.BLOCKS + 2, None),  # rank 1 has updated two of its blocks
+    "before done": (2, None),
+    "after done": (2, True),
 }
+
+
+def fails_at(place, number, folder, monkeypatch):
+    """Send this signal to rank 1 there. The folder has the library with failpoints."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
+    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,{PLACES[place][0]},{int(number)}")
 
 
 @needs_failpoints
 @pytest.mark.parametrize("place", PLACES)
 def test_kill_9_in_each_phase_of_a_step(place, library, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    passes = 2 if place != "before publish" else 9
-    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,{passes},{int(signal.SIGKILL)}")
+    fails_at(place, signal.SIGKILL, library.parent, monkeypatch)
     found = survivors_error(training.at_a_failpoint)
     assert found["error"] == "PeerDied" and found["rank"] == 1 and found["signal"] == signal.SIGKILL, found
-    assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused"
-    counts = PLACES[place]
+    assert found["seconds"] < promised(DEADLINE) and found["unchanged"]
+    _, counts = PLACES[place]
     if counts is None:
-        assert found["torn"]
-    elif counts:
-        assert not found["torn"] and found["steps"] == 3 and found["digest"] == training.alone(3)
-    else:
-        assert not found["torn"] and found["digest"] == training.alone(found["steps"])
+        assert found["torn"] and [found[name] for name in ("again", "save", "fit", "file")] == [*["torn"] * 3, False]
+        return
+    assert not found["torn"] and found["steps"] == 2 + counts and found["digest"] == training.alone(2 + counts)
+    assert [found[name] for name in ("again", "save", "fit", "file")] == ["refused", "goes on", "refused", True]
 
 
 @needs_failpoints
 def test_kill_9_while_ranks_begin_to_share_leaves_the_parameters_private(library, monkeypatch):  # noqa: F811
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    # Of the places that a rank passes, this is the barrier behind which the parameters are common.
-    monkeypatch.setenv("GRADRING_FAILPOINT", f"before publish,1,5,{int(signal.SIGKILL)}")
+    # The first memory that ranks share is that of their meetings, the second that of the parameters.
+    monkeypatch.setenv("GRADRING_FAILPOINT", f"shared,1,1,{int(signal.SIGKILL)}")
     found = survivors_error(training.killed_while_sharing)
     assert found == {"error": "PeerDied", "moved": True, "private": True, "same": True}
 
 
 @needs_failpoints
-@pytest.mark.parametrize("place", ["before settle", "before done"])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, library, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,2,{int(signal.SIGSTOP)}")
+    fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
     assert gr.comm.spawn(training.stopped_at_a_failpoint, 2, 0.5, 60.0, pin=False) == [training.alone(6)] * 2
 
 
 @needs_failpoints
-@pytest.mark.parametrize("place", ["before publish", "before settle", "after settle", "after done"])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, library, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    passes = 2 if place != "before publish" else 9
-    monkeypatch.setenv("GRADRING_FAILPOINT", f"{place},1,{passes},{int(signal.SIGSTOP)}")
+    fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
     found = survivors_error(training.stopped_at_a_failpoint, 4.0, 1.0)
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"] and found["unchanged"], found
 

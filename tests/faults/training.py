@@ -4,7 +4,9 @@ import hashlib
 import os
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -29,9 +31,14 @@ def data(rank):
     return rng.standard_normal((16, 12)).astype(np.float32), rng.integers(0, 5, 16)
 
 
-def trainer_of(comm):
+def trainer_of(comm, **options):
+    """Rank 1 of 2 updates its half of the parameters in ``BLOCKS`` parts, because the weights and biases are two groups."""
     net = gr.nn.Sequential(gr.nn.Linear(12, 33), gr.nn.ReLU(), gr.nn.Linear(33, 5)).init(3)
-    return gr.Trainer(net, optimizer=gr.optim.AdamW(1e-2), comm=comm)
+    optimizer = gr.optim.AdamW(1e-2, groups=[{"params": "*.bias", "weight_decay": 0.0}])
+    return gr.Trainer(net, optimizer=optimizer, comm=comm, **options)
+
+
+BLOCKS = 4
 
 
 def digest(trainer):
@@ -41,8 +48,7 @@ def digest(trainer):
 
 def alone(steps):
     """What ranks 0 and 1 have after so many steps, computed by replicas."""
-    net = gr.nn.Sequential(gr.nn.Linear(12, 33), gr.nn.ReLU(), gr.nn.Linear(33, 5)).init(3)
-    trainer = gr.Trainer(net, optimizer=gr.optim.AdamW(1e-2), replicas=2)
+    trainer = trainer_of(None, replicas=2)
     batch = [np.concatenate(parts) for parts in zip(data(0), data(1), strict=True)]
     for _ in range(steps):
         trainer.step(*batch)
@@ -67,12 +73,24 @@ def outcome_of(trainer, call):
     except gr.GradringError as error:
         found["torn"] = "torn" in str(error)
     found["digest"] = digest(trainer)
+    found["again"] = refusal_of(call)
+    batch = data(0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "state.safetensors"
+        found["save"] = refusal_of(lambda: trainer.save(file))
+        found["fit"] = refusal_of(lambda: trainer.fit(batch, batch_size=4, verbose=0))
+        found["file"] = file.exists()
+    found["unchanged"] = digest(trainer) == found["digest"] and trainer.step_count == found["steps"]
+    return found
+
+
+def refusal_of(call):
+    """Whether a call goes on, is refused, or is refused because the parameters are torn."""
     try:
         call()
-        found["again"] = "goes on"
-    except gr.GradringError:
-        found["again"] = "refused"
-    return found
+    except gr.GradringError as error:
+        return "torn" if "torn" in str(error) else "refused"
+    return "goes on"
 
 
 def killed_before_a_step(steps):

@@ -1,6 +1,7 @@
 """Training over the ranks of a communicator. Ranks are threads here, each with a model and a trainer of its own. The meetings
 and the shared memory are the same as those of processes, which tests/faults kills."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -323,6 +324,34 @@ def test_ranks_that_do_different_things_are_told():
     )
 
 
+class Evaluates(gr.callbacks.Callback):
+    def on_epoch_end(self, run):
+        run.trainer.evaluate((X, Y))
+
+
+def evaluates_at_once(trainer, alone):
+    return trainer.evaluate((X, Y)) if alone else trainer.fit((X, Y), epochs=2, verbose=0)
+
+
+def evaluates_in_a_callback(trainer, alone):
+    return trainer.fit((X, Y), epochs=2, callbacks=[Evaluates()] if alone else [], verbose=0)
+
+
+@pytest.mark.parametrize("call, other", [(evaluates_at_once, "begins fit"), (evaluates_in_a_callback, "ends an epoch")])
+def test_a_rank_that_evaluates_while_others_fit_is_named(call, other):
+    def body(comm):
+        trainer = trainer_of(comm)
+        error = saw(lambda: call(trainer, comm.rank == 1))
+        steps = trainer.step_count
+        return error, steps, trainer.step(X[:4], Y[:4])
+
+    found = on_ranks(3, body)
+    for rank, (error, steps, loss) in enumerate(found):
+        named = f"rank 1 evaluates while rank [02] {other}" if rank == 1 else f"rank {rank} {other} while rank 1 evaluates"
+        assert isinstance(error, gr.CollectiveMismatch) and re.search(named, str(error)), error
+        assert (steps, loss) == found[0][1:]
+
+
 def test_save_load_and_reset_are_collective(tmp_path):
     path = tmp_path / "ranks.safetensors"
 
@@ -383,12 +412,18 @@ def test_a_loader_that_is_divided_already_stays_so():
     assert on_ranks(2, body) == [7, 7]
 
 
-def test_a_global_batch_that_ranks_cannot_divide_is_named():
+@pytest.mark.parametrize("size", [7, 1])
+def test_a_global_batch_that_ranks_cannot_divide_is_named(size):
     def body(comm):
-        return saw(lambda: trainer_of(comm).fit(gr.Loader((X, Y), global_batch=7), verbose=0))
+        trainer = trainer_of(comm)
+        fits = saw(lambda: trainer.fit(gr.Loader((X, Y), global_batch=size), verbose=0))
+        return [fits, saw(lambda: trainer.evaluate(gr.Loader((X, Y), global_batch=size)))], trainer.step_count
 
-    for error in on_ranks(2, body):
-        assert isinstance(error, ValueError) and "global_batch is 7" in str(error)
+    for errors, steps in on_ranks(2, body):
+        assert steps == 0
+        for error in errors:
+            named = rf"\[Loader\] global_batch is {size}: it must be a multiple of world_size \(2\)"
+            assert isinstance(error, ValueError) and re.search(named, str(error)), error
 
 
 def test_an_error_before_the_meeting_is_told_too():

@@ -162,7 +162,7 @@ class Torn(Around):
 
     def chunk(self, *args):
         if self.torn:
-            raise gr.GradringError("torn")
+            raise gr.GradringError("the parameters are torn")
         return self.inner.chunk(*args)
 
     def mend(self):
@@ -179,9 +179,13 @@ def test_torn_parameters_are_not_saved_and_a_load_heals_them(tmp_path, way):
     state = made.state_dict()
     Torn(made)
     made.params["0.weight"][...] += 1
-    for refused in (lambda: made.save(tmp_path / "torn"), made.state_dict):
+    torn = {name: array.copy() for name, array in made.params.items()}
+    calls = [lambda: made.save(tmp_path / "torn"), made.state_dict, lambda: made.step(X, Y)]
+    calls += [lambda: made.fit((X, Y), verbose=0), lambda: made.fit(iter([(X, Y)]), verbose=0)]
+    for refused in calls:
         with pytest.raises(gr.GradringError, match="parameters are torn"):
             refused()
+    assert all(np.array_equal(array, torn[name]) for name, array in made.params.items())
     made.load(tmp_path / "sound", weights_only=True)  # the optimizer's state is still torn
     with pytest.raises(gr.GradringError, match="torn"):
         made.step(X, Y)

@@ -7,6 +7,7 @@
 
 #include "ops/reduce_update/meeting_resource.h"
 #include "ops/reduce_update/reduce_update.h"
+#include "runtime/failpoint.h"
 
 namespace gradring {
 
@@ -179,6 +180,7 @@ constexpr Attribute kAttributes[] = {
 
 void run(const Lane& lane, const OpCall& call) noexcept {
   const Tensor& planes = call[kPlanes];
+  if (lane.index == 0) failpoint_of_update("within update");
   sum_planes(lane, {planes.dtype, planes.as<const std::byte>(), planes.shape[0], planes.shape[1], call.integer(0),
                     call[kSum].shape[0], call[kSum].as<std::byte>(), call.flag(1)});
 }

@@ -216,9 +216,10 @@ class SessionState(CountedSession):
 
     def require_whole(self) -> None:
         if self.divides and self._meetings.torn:
+            who = "replicas" if self.peers is None else "ranks"
             raise GradringError(
-                "[Trainer] the parameters are torn: some replicas have applied an update and others have not, so they are not "
-                "saved; load a checkpoint, or reset the trainer"
+                f"[Trainer] the parameters are torn: some {who} have applied an update and others have not, so they "
+                "are neither trained nor saved; load a checkpoint, or reset the trainer"
             )
 
     @property

@@ -37,10 +37,15 @@ inline FailpointAction failpoint_of_environment() noexcept {
 }
 
 inline std::atomic<FailpointAction> failpoint_action{failpoint_of_environment()};
+inline thread_local int failpoint_updater = -1;  // the rank whose update of the parameters this thread has begun
 
 inline void failpoint(const char* place, int rank) noexcept {
   if (const FailpointAction action = failpoint_action.load(std::memory_order_relaxed)) action(place, rank);
 }
+
+// For code that knows no rank: a part of an update, in the thread that has begun it.
+inline void begin_failpoints_of_update(int rank) noexcept { failpoint_updater = rank; }
+inline void failpoint_of_update(const char* place) noexcept { failpoint(place, failpoint_updater); }
 
 }  // namespace gradring
 
@@ -49,6 +54,8 @@ inline void failpoint(const char* place, int rank) noexcept {
 namespace gradring {
 
 inline void failpoint(const char*, int) noexcept {}
+inline void begin_failpoints_of_update(int) noexcept {}
+inline void failpoint_of_update(const char*) noexcept {}
 
 }  // namespace gradring
 
