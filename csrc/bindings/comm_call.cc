@@ -57,14 +57,19 @@ class PythonWaiter final : public Waiter {
   PyObject* error_ = nullptr;
 };
 
+std::string is_given(const char* op, const char* argument, PyObject* value) {
+  PyErr_Clear();
+  return "[" + std::string(op) + "] " + argument + " is " + (value ? py::repr(value).cast<std::string>() : "None");
+}
+
 int integer_of(const char* op, const char* argument, PyObject* value, int low, int high, int not_this) {
-  const long number = PyLong_AsLong(value);
-  if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
-  if (number < low || number >= high || number == not_this) {
-    throw py::value_error("[" + std::string(op) + "] " + argument + " is " + std::to_string(number) +
-                          ": must be the rank of " + (not_this >= 0 ? "another of the " : "one of the ") +
-                          std::to_string(high) + " ranks");
-  }
+  const long number = value ? PyLong_AsLong(value) : -1;
+  const std::string expected = std::string(": must be the rank of ") +
+                               (not_this >= 0 ? "another of the " : "one of the ") + std::to_string(high) + " ranks";
+  if (!value || (number == -1 && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_OverflowError)))
+    throw py::type_error(is_given(op, argument, value) + expected);
+  if (number < low || number >= high || number == not_this)
+    throw py::value_error(is_given(op, argument, value) + expected);
   return static_cast<int>(number);
 }
 
@@ -127,7 +132,8 @@ Call call_of(Group& group, Collective kind, PyObject* x, PyObject* out, PyObject
                                 "] weight goes with op='mean' alone: the sum of x is divided by the sum of weight");
         }
         call.weight = PyFloat_AsDouble(number);
-        if (call.weight == -1 && PyErr_Occurred()) throw py::error_already_set();
+        if (call.weight == -1 && PyErr_Occurred())
+          throw py::type_error(is_given(name, "weight", number) + ": must be a number, or None");
         a.weighted = true;
       }
       break;
@@ -166,6 +172,9 @@ PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
     Group& group = *handle->group;
     const auto kind = static_cast<Collective>(PyLong_AsLong(args[0]));
     const bool async = args[5] == Py_True;
+    if (!async && args[5] != Py_False) {
+      throw py::type_error(is_given(collective_name(kind), "async_op", args[5]) + ": must be True or False");
+    }
     PyObject* const out = given_or_null(args[2]);
     Call prepared = call_of(group, kind, args[1], out, args[3], given_or_null(args[4]),
                             count > 6 ? given_or_null(args[6]) : nullptr);
@@ -256,11 +265,15 @@ bool wait_for_work(CommWork& work, double timeout) {
 
 void raise_comm_failure(CommHandle& handle, Code code, const Call& failed) {
   const Group& group = *handle.group;
-  const std::string text = group.message(code, failed);
+  std::string text;
+  GroupFault fault;
+  {
+    const GilRelease release;  // another thread may be in an operation, and need the GIL to end it
+    text = group.message(code, failed);
+    if (code != Code::kClosed && code != Code::kUnavailable) fault = group.fault();
+  }
   if (code == Code::kInvalidArgument) throw py::value_error(text);
   if (code == Code::kOutOfMemory) throw Error(code, text);
-  GroupFault fault;
-  if (code != Code::kClosed && code != Code::kUnavailable) fault = group.fault();
   py::module_::import("gradring.comm._failure")
       .attr("raise_failure")(static_cast<int>(code), text, fault.failure.rank, collective_name(failed.agreement.kind),
                              fault.sequence, fault.exit_status,

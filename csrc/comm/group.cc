@@ -144,7 +144,12 @@ Code Group::run(const Call& call, Waiter* waiter) noexcept {
       return Code::kOutOfMemory;
     }
   }
-  const std::lock_guard lock(executing_);
+  std::unique_lock lock(executing_, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    // Another thread is in an operation. Its waiter may need what this thread holds, such as Python's lock.
+    if (waiter) waiter->before_sleep();
+    lock.lock();
+  }
   return ended(execute(call, waiter));
 }
 

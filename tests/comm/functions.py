@@ -2,6 +2,9 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 import gradring as gr
 
@@ -18,3 +21,42 @@ def many_meetings(count):
             comm.all_reduce(x)
             comm.barrier()
         return (time.process_time() - before) / count
+
+
+def two_threads_wait():
+    """The sums of two small operations, which two threads of rank 0 begin long before rank 1 comes."""
+    with gr.comm.init(timeout=20.0) as comm:
+        comm.barrier()
+        if comm.rank == 1:
+            time.sleep(0.4)
+            return [float(comm.all_reduce(np.ones(3))[0]) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda _: float(comm.all_reduce(np.ones(3))[0]), range(2)))
+
+
+def arrays_in_any_order():
+    """Makes and frees arrays of `comm.empty` in another order on each rank."""
+    with gr.comm.init(timeout=60.0) as comm:
+        return in_any_order(comm)
+
+
+SIZES = {"a": 70_001, "b": 13, "c": 600_000, "d": 1025}
+
+
+def in_any_order(comm):
+    """The sums over arrays that each rank has made in an order of its own, between others that it has freed."""
+    for turn in range(2):
+        arrays, others = {}, []
+        names = sorted(SIZES)
+        for name in names[comm.rank :] + names[: comm.rank] if turn == 0 else names[:: 1 - 2 * (comm.rank % 2)]:
+            others += [comm.empty(1000 * (comm.rank + 1), "uint8") for _ in range(comm.rank)]
+            arrays[name] = comm.empty(SIZES[name])
+            del others[::2]
+        for number, name in enumerate(names):
+            x = arrays[name]
+            x[:] = comm.rank + number
+            comm.all_reduce(x)
+            expected = sum(rank + number for rank in range(comm.size))
+            assert (x == expected).all(), (turn, name)
+            assert (comm.all_gather(x[: x.size // 2 + 1]) == expected).all(), (turn, name)
+    return True

@@ -10,6 +10,8 @@ import pytest
 
 import gradring as gr
 from gradring import _core
+from gradring.comm import start
+from gradring.launch.messages import LARGEST_WORLD
 
 
 def on_threads(n, body):
@@ -148,3 +150,64 @@ def test_a_group_of_some_ranks_is_made_beside_a_collective_that_waits():
         thread.join(20)
     assert [thread.is_alive() for thread in threads] == [False] * 3
     assert (first == 3).all() and (second == 3).all() and len(groups) == 2
+
+
+@pytest.mark.parametrize(
+    "call, error, why",
+    [
+        (lambda comm, x: comm.empty("ab"), TypeError, r"\[comm.empty\] shape is 'ab': must be an int or a tuple of ints"),
+        (lambda comm, x: comm.empty(2.5), TypeError, r"\[comm.empty\] shape is 2.5: must be"),
+        (lambda comm, x: comm.empty((2, 2.5)), TypeError, r"\[comm.empty\] shape is \(2, 2.5\): must be"),
+        (lambda comm, x: comm.empty(3, "floaty"), TypeError, r"\[comm.empty\] dtype is 'floaty'"),
+        (lambda comm, x: comm.empty((1 << 40, 1 << 40)), MemoryError, r"\[comm.empty\] shape is .* bytes are more"),
+        (lambda comm, x: comm.empty(1 << 50), MemoryError, r"\[comm\] cannot allocate 4503599627370496 bytes"),
+        (lambda comm, x: comm.all_reduce(x, op=None), ValueError, r"\[all_reduce\] op is None: must be 'sum'"),
+        (lambda comm, x: comm.all_reduce(x, "mean", weight="a"), TypeError, r"\[all_reduce\] weight is 'a': must be a num"),
+        (lambda comm, x: comm.all_reduce(x, async_op=1), TypeError, r"\[all_reduce\] async_op is 1: must be True or Fal"),
+        (lambda comm, x: comm.reduce_scatter([1, 2]), TypeError, r"\[reduce_scatter\] x is a list: must be a numpy.nda"),
+        (lambda comm, x: comm.reduce_scatter(x[:3]), ValueError, r"\[reduce_scatter\] x is \(3,\): .* multiple of 2 ranks"),
+        (lambda comm, x: comm.all_gather(x, out=x), ValueError, r"\[all_gather\] out is \(4,\), x is \(4,\): must have as"),
+        (lambda comm, x: comm.all_gather([object()]), TypeError, r"\[all_gather\] x is of dtype object: must be float32"),
+        (lambda comm, x: comm.broadcast(x, root=2), ValueError, r"\[broadcast\] root is 2: must be the rank of one of the 2"),
+        (lambda comm, x: comm.broadcast(x, root=1 << 70), ValueError, r"\[broadcast\] root is 1180591620717411303424: must"),
+        (lambda comm, x: comm.broadcast(x, root="b"), TypeError, r"\[broadcast\] root is 'b': must be the rank of one of"),
+        (lambda comm, x: comm.broadcast(x, root=None), TypeError, r"\[broadcast\] root is None: must be the rank of one"),
+        (lambda comm, x: comm.send(x, 0), ValueError, r"\[send\] dst is 0: must be the rank of another of the 2 ranks"),
+        (lambda comm, x: comm.recv(x, -1), ValueError, r"\[recv\] src is -1: must be the rank of another of the 2 ranks"),
+        (lambda comm, x: comm.recv(x, 1.0), TypeError, r"\[recv\] src is 1.0: must be the rank of another of the 2"),
+        (lambda comm, x: comm.split("red"), TypeError, r"\[split\] color must be None or an int .*, got 'red'"),
+        (lambda comm, x: comm.split(-1), ValueError, r"\[split\] color must be None or an int from 0 .*, got -1"),
+        (lambda comm, x: comm.split(0, 1 << 31), ValueError, r"\[split\] key must be an int .*, got 2147483648"),
+        (lambda comm, x: comm.doing("saving", -1.0).__enter__(), ValueError, r"\[comm.doing\] patience must be .*, got -1"),
+        (lambda comm, x: comm.doing("saving", "x").__enter__(), TypeError, r"\[comm.doing\] patience must be .*, got 'x'"),
+        (lambda comm, x: gr.comm.thread_group(0), ValueError, r"\[thread_group\] n must be an int from 1 to 256, got 0"),
+        (lambda comm, x: gr.comm.thread_group(257), ValueError, r"\[thread_group\] n must be an int from 1 to 256, got 257"),
+        (lambda comm, x: gr.comm.thread_group(2.0), TypeError, r"\[thread_group\] n must be .*, got 2.0"),
+        (lambda comm, x: gr.comm.thread_group(2, "x"), TypeError, r"\[thread_group\] timeout must be .*, got 'x'"),
+        (lambda comm, x: gr.comm.init(timeout=0), ValueError, r"\[init\] timeout must be a finite number above 0, got 0"),
+        (lambda comm, x: gr.comm.init(float("nan")), ValueError, r"\[init\] timeout must be a finite number .*, got nan"),
+        (lambda comm, x: gr.comm.spawn(len, 257), ValueError, r"\[spawn\] nprocs must be an int from 1 to 256, got 257"),
+        (lambda comm, x: gr.comm.spawn(len, "2"), TypeError, r"\[spawn\] nprocs must be an int from 1 to 256, got '2'"),
+    ],
+)
+def test_an_error_names_operation_argument_expectation_and_value(call, error, why):
+    comm, other = gr.comm.thread_group(2)
+    with pytest.raises(error, match=why):
+        call(comm, np.ones(4, np.float32))
+    assert not comm._group.closed and other.size == 2  # the ranks are still in step
+
+
+def test_there_is_one_limit_of_ranks():
+    assert start._MOST_RANKS == LARGEST_WORLD
+    os.close(_core.comm_segment(LARGEST_WORLD))
+    with pytest.raises(ValueError, match=f"size is {LARGEST_WORLD + 1}: must be 1 to {LARGEST_WORLD} ranks"):
+        _core.comm_segment(LARGEST_WORLD + 1)
+
+
+def test_a_work_refuses_a_timeout_that_is_none():
+    with gr.comm.init() as comm:
+        work = comm.all_reduce(np.ones(3), async_op=True)
+        for bad, error in ((-1, ValueError), (float("nan"), ValueError), ("1", TypeError)):
+            with pytest.raises(error, match=r"\[Work.wait\] timeout must be None or a finite number of at least 0, got"):
+                work.wait(bad)
+        assert work.wait(20).tolist() == [1, 1, 1]

@@ -13,6 +13,8 @@ from gradring import _core
 from gradring.comm import Communicator
 from loader.resources import descriptors
 
+from . import functions
+
 
 def on_threads(n, body, timeout=20.0):
     """``body(comm)`` of every rank, each in a thread; results by rank."""
@@ -257,6 +259,11 @@ def test_two_communicators_at_once_and_one_by_two_threads():
     on_threads(2, body)
 
 
+def test_ranks_make_arrays_in_any_order():
+    assert on_threads(3, functions.in_any_order) == [True] * 3
+    assert gr.comm.spawn(functions.arrays_in_any_order, 2, pin=False) == [True] * 2
+
+
 def test_memory_is_one_growing_segment():
     with gr.comm.init() as comm:
         before = descriptors()
@@ -317,7 +324,7 @@ def test_arrays_that_cannot_hold_a_result_are_refused():
         with pytest.raises(ValueError, match="negative"):
             comm.empty((-1, 2))
         with pytest.raises(ValueError, match="multiple"):
-            comm.reduce_scatter(np.float32(1))
+            comm.reduce_scatter(np.array(1, np.float32))
 
 
 def test_what_is_not_built_says_so():

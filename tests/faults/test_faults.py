@@ -16,7 +16,7 @@ import pytest
 
 import gradring as gr
 from launch.scripts import run
-from loader.resources import children, wait_until
+from loader.resources import children, shared_names, wait_until
 from patience import promised
 
 from . import functions
@@ -121,6 +121,31 @@ def test_a_rank_that_ends_with_0_is_a_death():
     assert found["seconds"] < promised(DEADLINE)
 
 
+RAISES = """
+import numpy as np
+import gradring as gr
+comm = gr.comm.init(timeout=60)
+x = comm.empty(100_000)
+x[:] = 1
+for step in range(10):
+    if comm.rank == 1 and step == 5:
+        raise ValueError("a bad batch")
+    comm.all_reduce(x, op="mean")
+"""
+
+
+def test_an_exception_on_one_rank_is_printed_once_and_ends_the_others_with_a_code_that_says_why(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(RAISES)
+    begin = time.monotonic()
+    done = run("-n", 3, "--bind", "none", script)
+    assert done.returncode == 1 and time.monotonic() - begin < promised(30.0)
+    assert done.stderr.count("Traceback") == 1 and done.stderr.count("ValueError: a bad batch") == 1
+    assert "rank 1 of 3 ended with exit code 1; its traceback:" in done.stderr
+    for rank in (0, 2):
+        assert f"rank {rank} ended with exit code 81: gradring.errors.PeerDied: [all_reduce] rank 1" in done.stderr
+
+
 def test_fork_after_init():
     assert gr.comm.spawn(functions.forked, 2, pin=False) == [(0, 2.0), (0, 2.0)]
 
@@ -136,11 +161,11 @@ def test_a_restart_ends_with_the_bits_of_an_uninterrupted_run(tmp_path):
 
 
 def test_no_process_and_no_name_is_left():
-    before, names = set(children()), set(os.listdir("/dev/shm"))
+    before, names = set(children()), shared_names()
     with pytest.raises(gr.GradringError, match="rank 1 of 2 was killed by SIGKILL"):
         gr.comm.spawn(functions.killed_before, 2, "all_reduce", pin=False)
     assert wait_until(lambda: set(children()) <= before)
-    assert set(os.listdir("/dev/shm")) <= names
+    assert shared_names() <= names
 
 
 def _limited():

@@ -15,7 +15,7 @@ import gradring as gr
 from gradring.launch import spawn
 from gradring.launch.notes import RemoteTraceback
 from helpers import run_script
-from loader.resources import children, descriptors, is_dead, wait_until
+from loader.resources import children, descriptors, is_dead, shared_names, wait_until
 from patience import promised
 
 from . import functions
@@ -78,14 +78,14 @@ def test_misuse(arguments, error):
 
 def test_nothing_is_left():
     spawn(functions.double, 2, 1)
-    before, processes, names = descriptors(), set(children()), set(os.listdir("/dev/shm"))
+    before, processes, names = descriptors(), set(children()), shared_names()
     spawn(functions.double, 2, 1)
     for how in ("raise", "kill"):
         with pytest.raises((KeyError, gr.GradringError)):
             spawn(functions.fail, 2, 1, how)
     assert descriptors() <= before
     assert set(children()) <= processes
-    assert set(os.listdir("/dev/shm")) <= names
+    assert shared_names() <= names
 
 
 def test_ranks_are_pinned_apart():

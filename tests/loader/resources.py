@@ -23,6 +23,12 @@ def descriptors():
     return frozenset(found)
 
 
+def shared_names():
+    """The names of shared memory on this machine; but not of semaphores, which other programs' multiprocessing makes and
+    removes there at any time. gradring makes no semaphore."""
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.")}
+
+
 def resident_bytes(pid="self"):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -1,7 +1,6 @@
 """Faults of other loaders that their users report, as far as no other test covers them. docs/loader.md has the whole list."""
 
 import ctypes
-import os
 import re
 import threading
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import gradring as gr
 
 from .functions import Looks, Meets, Sample, global_draws, in_processes
-from .resources import descriptors, resident_bytes, threads, wait_until
+from .resources import descriptors, resident_bytes, shared_names, threads, wait_until
 
 
 def mapped_at(address, pid="self"):
@@ -85,14 +84,14 @@ def test_workers_start_side_by_side(tmp_path):
 
 
 def test_held_batches_cost_no_descriptors():
-    names = set(os.listdir("/dev/shm"))
+    names = shared_names()
     with gr.Loader(in_processes(Sample(), 600), 2) as loader:
         iterator = iter(loader)
         kept = [next(iterator)]
         before = descriptors()
         kept += list(iterator)
         assert len(kept) == 300 and descriptors() <= before
-        assert set(os.listdir("/dev/shm")) <= names
+        assert shared_names() <= names
 
 
 def test_workers_do_not_repeat_each_others_random_numbers():

@@ -17,7 +17,7 @@ import gradring as gr
 from helpers import exit_of_child
 
 from .functions import Sample, in_processes, numbers
-from .resources import children, descriptors, is_dead, wait_until
+from .resources import children, descriptors, is_dead, shared_names, wait_until
 
 
 def test_nothing_is_left_behind():
@@ -30,7 +30,7 @@ def test_nothing_is_left_behind():
         except (KeyError, gr.LoaderError):
             pass
 
-    names = set(os.listdir("/dev/shm"))
+    names = shared_names()
     use("")
     gc.collect()
     before, processes = descriptors(), set(children())
@@ -39,7 +39,7 @@ def test_nothing_is_left_behind():
     gc.collect()
     assert descriptors() <= before
     assert wait_until(lambda: set(children()) <= processes)
-    assert set(os.listdir("/dev/shm")) <= names
+    assert shared_names() <= names
 
 
 def test_batches_outlive_their_workers():
@@ -148,14 +148,14 @@ def start_script(tmp_path, workers, leave=False):
 
 @pytest.mark.parametrize("workers", ["threads", "processes"])
 def test_ctrl_c_is_one_exception_and_leaves_nothing(tmp_path, workers):
-    names = set(os.listdir("/dev/shm"))
+    names = shared_names()
     process, pids = start_script(tmp_path, workers)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130)
     assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt"), errors
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-    assert set(os.listdir("/dev/shm")) <= names
+    assert shared_names() <= names
 
 
 def test_an_exit_in_the_middle_ends_the_workers(tmp_path):
@@ -166,12 +166,12 @@ def test_an_exit_in_the_middle_ends_the_workers(tmp_path):
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):
-    names = set(os.listdir("/dev/shm"))
+    names = shared_names()
     process, pids = start_script(tmp_path, "processes")
     process.kill()
     process.communicate(timeout=60)
     assert len(pids) == 2 and wait_until(lambda: all(map(is_dead, pids)))
-    assert set(os.listdir("/dev/shm")) <= names
+    assert shared_names() <= names
 
 
 @pytest.mark.parametrize("restart", [0, 1])

@@ -8,8 +8,6 @@ from typing import Any
 
 __all__ = ["add_to"]
 
-_LARGEST_WORLD = 1024
-
 
 def add_to(commands: Any) -> None:
     """Add the subcommand to the parser."""
@@ -38,10 +36,11 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the ranks to their end."""
     from gradring.launch.job import Program
+    from gradring.launch.messages import LARGEST_WORLD
     from gradring.launch.run import run as run_ranks
 
-    if not 1 <= options.ranks <= _LARGEST_WORLD:
-        raise ValueError(f"[run] -n must be from 1 to {_LARGEST_WORLD}, got {options.ranks}")
+    if not 1 <= options.ranks <= LARGEST_WORLD:
+        raise ValueError(f"[run] -n must be from 1 to {LARGEST_WORLD}, got {options.ranks}")
     if options.max_restarts < 0:
         raise ValueError(f"[run] --max-restarts must not be negative, got {options.max_restarts}")
     if not options.module and not Path(options.script).is_file():

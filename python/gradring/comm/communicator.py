@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring import activity
+from gradring.arguments import real, whole
 from gradring.comm._stack import tell_stacks
 from gradring.comm.work import Work
 from gradring.errors import NotBuilt
@@ -95,16 +98,15 @@ class Communicator:
         there is not enough, it raises MemoryError.
         """
         dtype = _dtype(dtype)
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        count = 1
-        for extent in shape:
-            if extent < 0:
-                raise ValueError(f"[comm.empty] shape is {shape}: must have no negative extents")
-            count *= int(extent)
+        shape = _shape(shape)
+        count = prod(shape)
         if count == 0 or dtype.itemsize == 0:
             return np.empty(shape, dtype)
-        block = self._group.allocate(count * dtype.itemsize)
-        flat = np.frombuffer(memoryview(block), np.uint8, count * dtype.itemsize)
+        size = count * dtype.itemsize
+        if size >= 2**63:
+            raise MemoryError(f"[comm.empty] shape is {shape}, of {dtype}: {size} bytes are more than a process can have")
+        block = self._group.allocate(size)
+        flat = np.frombuffer(memoryview(block), np.uint8, size)
         array: Array = flat.view(dtype).reshape(shape)
         return array
 
@@ -130,7 +132,9 @@ class Communicator:
     def reduce_scatter(self, x: Array, op: Op = "sum", out: Array | None = None, async_op: bool = False) -> Any:
         """Reduce ``x``, of shape (size * n, ...), over all ranks; returns block ``rank`` of the result, of shape (n, ...)."""
         if out is None:
-            shape = np.shape(x)
+            if not isinstance(x, np.ndarray):
+                raise TypeError(f"[reduce_scatter] x is a {type(x).__name__}: must be a numpy.ndarray")
+            shape = x.shape
             if not shape or shape[0] % self.size:
                 raise ValueError(f"[reduce_scatter] x is {shape}: x.shape[0] must be a multiple of {self.size} ranks")
             out = np.empty((shape[0] // self.size, *shape[1:]), x.dtype)
@@ -174,10 +178,9 @@ class Communicator:
 
         All ranks call it. The groups share the memory of ``empty``.
         """
-        if color is not None and not 0 <= color < 2**31:
-            raise ValueError(f"[split] color is {color!r}: must be 0 to 2**31 - 1, or None")
-        if not -(2**31) <= key < 2**31:
-            raise ValueError(f"[split] key is {key!r}: must fit 32 bits")
+        if color is not None:
+            color = whole("split", "color", color, 0, 2**31 - 1, also="None")
+        key = whole("split", "key", key, -(2**31), 2**31 - 1)
         group = self._group.split(-1 if color is None else color, key)
         return None if group is None else self._part(group)
 
@@ -220,7 +223,7 @@ class Communicator:
         """
         if activity not in _ACTIVITIES[1:]:
             raise ValueError(f"[comm.doing] activity is {activity!r}: must be one of {', '.join(_ACTIVITIES[1:])}")
-        self._group.set_activity(_ACTIVITIES.index(activity), patience)
+        self._group.set_activity(_ACTIVITIES.index(activity), real("comm.doing", "patience", patience, least=0))
         try:
             yield
         finally:
@@ -248,6 +251,17 @@ class Communicator:
         raise NotBuilt("[reduce] is planned; until then use all_reduce")
 
 
+def _shape(shape: Any) -> tuple[int, ...]:
+    """The extents that one int, or a sequence of ints, stands for."""
+    try:
+        extents = tuple(map(operator.index, shape if isinstance(shape, (Sequence, np.ndarray)) else [shape]))
+    except TypeError:
+        raise TypeError(f"[comm.empty] shape is {shape!r}: must be an int or a tuple of ints") from None
+    if any(extent < 0 for extent in extents):
+        raise ValueError(f"[comm.empty] shape is {extents}: must have no negative extents")
+    return extents
+
+
 def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if isinstance(dtype, str) and dtype == "bfloat16":
         try:
@@ -256,7 +270,10 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
             raise TypeError("[comm.empty] dtype is bfloat16: NumPy has it with the package ml_dtypes") from None
         result: np.dtype[Any] = np.dtype(bfloat16)
         return result
-    result = np.dtype(dtype)
+    try:
+        result = np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"[comm.empty] dtype is {dtype!r}: {error}") from None
     if result.hasobject:
         raise TypeError(f"[comm.empty] dtype is {result}: other ranks cannot use Python objects")
     return result

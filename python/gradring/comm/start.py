@@ -8,9 +8,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from gradring import _core
+from gradring.arguments import real, whole
 from gradring.comm.communicator import Communicator
 
 __all__ = ["init", "thread_group"]
+
+_MOST_RANKS = 256  # kMostRanks of csrc/comm/protocol.h
 
 
 def init(timeout: float = 300.0) -> Communicator:
@@ -24,6 +27,7 @@ def init(timeout: float = 300.0) -> Communicator:
     (0, 1)
     >>> comm.close()
     """
+    timeout = real("init", "timeout", timeout, above=0)
     if find_spec("gradring.launch") is None:
         return _alone(timeout)
     launch: Any = import_module("gradring.launch")
@@ -64,4 +68,6 @@ def thread_group(n: int, timeout: float = 300.0) -> list[Communicator]:
     >>> sums
     [array([2., 2.]), array([2., 2.])]
     """
+    n = whole("thread_group", "n", n, 1, _MOST_RANKS)
+    timeout = real("thread_group", "timeout", timeout, above=0)
     return [Communicator(group) for group in _core.thread_groups(n, timeout)]

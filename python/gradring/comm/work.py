@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradring.arguments import real
+
 if TYPE_CHECKING:
     from gradring import _core
 
@@ -34,8 +36,8 @@ class Work:
         Raises what the operation would have raised, or TimeoutError after ``timeout`` seconds: the operation then goes
         on.
         """
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"[Work.wait] timeout is {timeout!r}: must be seconds, 0 or more, or None")
+        if timeout is not None:
+            timeout = real("Work.wait", "timeout", timeout, least=0, also="None")
         if not self._native.wait(-1.0 if timeout is None else timeout):
             raise TimeoutError(f"[Work.wait] the operation did not end within {timeout} s; it goes on")
         return self._native.result

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from gradring.arguments import whole
 from gradring.errors import GradringError
 from gradring.launch.cores import Cores
 from gradring.launch.ended import Ended
@@ -33,12 +34,11 @@ def spawn(function: Callable[..., Any], nprocs: int, *arguments: Any, pin: bool 
     >>> from gradring.launch import spawn
     >>> spawn(len, 0)
     Traceback (most recent call last):
-    ValueError: [spawn] nprocs must be from 1 to 1024, got 0
+    ValueError: [spawn] nprocs must be an int from 1 to 256, got 0
     """
     if not callable(function):
         raise TypeError(f"[spawn] function must be callable, got {type(function).__name__}")
-    if not 1 <= nprocs <= LARGEST_WORLD:
-        raise ValueError(f"[spawn] nprocs must be from 1 to {LARGEST_WORLD}, got {nprocs}")
+    nprocs = whole("spawn", "nprocs", nprocs, 1, LARGEST_WORLD)
     if importing_main():
         raise GradringError(
             "[spawn] a rank that imports the main module would spawn ranks of its own: put everything but definitions under "

@@ -6,6 +6,7 @@ import time
 from importlib import import_module
 from typing import Any
 
+from gradring.arguments import real
 from gradring.launch.channel import Descriptor, wait_for_welcome
 from gradring.launch.environment import hints
 from gradring.launch.foreign import meet_under
@@ -23,8 +24,7 @@ def rendezvous(timeout: float = 300.0) -> World | None:
     meeting, which all ranks must join. Raises ``PeerStalled`` if they do not join within `timeout` seconds, ``PeerDied``
     if one ended instead, and ``ValueError`` for variables that contradict each other.
     """
-    if not timeout > 0:
-        raise ValueError(f"[init] timeout must be positive, got {timeout}")
+    timeout = real("init", "timeout", timeout, above=0)
     own = inherited()
     if own is not None:
         if own.size == 1:

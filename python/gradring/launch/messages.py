@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["LARGEST_WORLD", "LIMIT", "MALFORMED", "Malformed", "compose", "parse"]
 
 LIMIT = 4096  # bytes of a message
-LARGEST_WORLD = 1024  # ranks
+LARGEST_WORLD = 256  # ranks: kMostRanks of csrc/comm/protocol.h
 _VERSION = 1  # the protocol's version: if the two sides differ, an error says so
 _TEXT = 1024  # characters
 _GENERATIONS = 1 << 31

@@ -1,0 +1,94 @@
+"""Ranks that end while others wait for them, as threads of this process, and operations that outlive a failure or a close."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from patience import promised
+
+from . import functions
+
+DEADLINE = 1.0  # seconds, as promised
+
+
+def died(call, rank):
+    """The error of a call that finds that a rank has died, within the promised time."""
+    begin = time.monotonic()
+    with pytest.raises(gr.PeerDied) as raised:
+        call()
+    assert time.monotonic() - begin < promised(DEADLINE)
+    assert raised.value.rank == rank and raised.value.signal is None
+    return raised.value
+
+
+CALLS = {
+    "barrier": lambda comm: comm.barrier(),
+    "all_reduce": lambda comm: comm.all_reduce(np.ones(3)),
+    "staged": lambda comm: comm.all_reduce(np.ones(100_000)),
+    "recv": lambda comm: comm.recv(np.ones(3), 1),
+    "split": lambda comm: comm.split(0),
+    "work": lambda comm: comm.all_reduce(np.ones(3), async_op=True).wait(),
+}
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_a_rank_whose_function_ends_is_a_death(how):
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    thread = threading.Thread(target=second.barrier)
+    thread.start()
+    first.barrier()
+    thread.join(60)
+    error = died(lambda: CALLS[how](first), rank=1)
+    assert "rank 1's thread ended while this rank waited for it" in str(error)
+    assert error.op in str(error) and error.sequence >= 2
+    with pytest.raises(gr.PeerDied):
+        first.barrier()  # the communicator refuses further use
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_a_communicator_that_is_dropped_is_a_death(how):
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    del second
+    assert "rank 1 closed its communicator while this rank waited for it" in str(died(lambda: CALLS[how](first), rank=1))
+
+
+def test_a_rank_that_closes_while_another_waits_is_a_death():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    timer = threading.Timer(0.2, second.close)
+    timer.start()
+    with pytest.raises(gr.PeerDied, match=r"\[barrier\] rank 1 closed its communicator"):
+        first.barrier()
+    timer.join()
+
+
+def test_works_after_a_death_raise_each_time_they_are_waited_for():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    arrays = [np.full(50_000, 3.0) for _ in range(3)]
+    works = [first.all_reduce(x, async_op=True) for x in arrays]
+    second.close()
+    for work in works:
+        for _ in range(2):
+            died(work.wait, rank=1)
+        assert work.done()
+    assert all((x == 3).all() for x in arrays)
+    with pytest.raises(gr.PeerDied):
+        first.all_reduce(arrays[0], async_op=True).wait()
+
+
+def test_a_work_that_was_dropped_before_a_death_leaves_nothing_behind():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    first.all_reduce(np.ones(50_000), async_op=True)
+    first.recv(np.ones(50_000), 1, async_op=True)
+    second.close()
+    died(first.barrier, rank=1)
+    begin = time.monotonic()
+    first.close()
+    assert time.monotonic() - begin < promised(DEADLINE)
+
+
+def test_two_threads_of_a_rank_wait_at_once():
+    # A small operation keeps Python's lock until it waits; a thread that waits for another one's operation must not keep it.
+    assert gr.comm.spawn(functions.two_threads_wait, 2, pin=False) == [[2.0, 2.0]] * 2
