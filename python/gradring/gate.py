@@ -6,6 +6,11 @@ A writer that runs for long pauses between two of its chunks, and first lets in 
 A signal's handler may raise at any moment, also while a thread enters or leaves. So a claim represents each thread inside.
 The claim is the context manager itself, and only the frame of the ``with`` statement holds it: when the frame ends, for
 whatever reason, the claim ends too.
+
+A reader takes no lock where no writer is near: it announces its claim, and is inside if it then sees no writer. A writer
+announces itself first too, and then looks for readers, so one of the two sees the other (Dekker's idea; a set's methods are
+atomic and in order under the GIL). With a lock, threads that predict would soon queue up behind one that lost the GIL while it
+held the lock, and each call would cost a change of threads.
 """
 
 from __future__ import annotations
@@ -32,15 +37,23 @@ class _Claim:
 
 
 class _Reading(_Claim):
-    __slots__ = ()
+    __slots__ = ("ref",)
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(gate)
+        self.ref = weakref.ref(self)
 
     def __enter__(self) -> None:
-        while not self.gate._read(self):
+        gate = self.gate
+        gate._readers.add(self.ref)
+        if gate._writer is None and gate._returning is None:
+            return
+        gate._readers.discard(self.ref)
+        while not gate._read(self):
             time.sleep(_POLL)
 
     def __exit__(self, *_: object) -> None:
-        with self.gate._lock:
-            self.gate._readers.discard(self)
+        self.gate._readers.discard(self.ref)
 
 
 class _Writing(_Claim):
@@ -96,8 +109,8 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards the following, and is never held for long
-        self._readers: weakref.WeakSet[_Claim] = weakref.WeakSet()
+        self._readers: set[weakref.ref[_Reading]] = set()
+        self._lock = threading.RLock()  # guards what follows, and is never held for long
         self._waiting: weakref.WeakSet[_Claim] = weakref.WeakSet()
         self._writer: weakref.ref[_Claim] | None = None
         self._returning: weakref.ref[_Claim] | None = None  # the writer whose pause is over, which comes in next
@@ -123,14 +136,23 @@ class Gate:
     def _inside(self) -> _Claim | None:
         return None if self._writer is None else self._writer()
 
-    def _read(self, claim: _Claim) -> bool:
+    def _reader_threads(self) -> set[int]:
+        threads = set()
+        for ref in list(self._readers):
+            reader = ref()
+            if reader is None:  # a signal's handler ended it
+                self._readers.discard(ref)
+            else:
+                threads.add(reader.thread)
+        return threads
+
+    def _read(self, claim: _Reading) -> bool:
         with self._lock:
             writer = self._inside()
             # A thread that reads already may read again, or it and the returning writer would wait for each other.
-            if writer is None and (
-                self._is_next(claim) or any(reader.thread == claim.thread for reader in self._readers)
-            ):
-                self._readers.add(claim)
+            if writer is None and (self._is_next(claim) or claim.thread in self._reader_threads()):
+                self._writer = None  # a dead claim would keep readers from the short way
+                self._readers.add(claim.ref)
                 self._waiting.discard(claim)
                 return True
             if writer is not None and writer.thread == claim.thread:
@@ -148,9 +170,11 @@ class Gate:
                 return writer.thread == claim.thread
             if not self._is_next(claim):
                 return False
-            if self._readers and any(reader.thread != claim.thread for reader in self._readers):
+            self._writer = weakref.ref(claim)
+            if self._readers and self._reader_threads() - {claim.thread}:
+                self._writer = None
                 return False
-            self._writer, self._returning = weakref.ref(claim), None
+            self._returning = None
             if self._waiting:
                 self._waiting.discard(claim)
             return True

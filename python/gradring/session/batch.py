@@ -97,8 +97,13 @@ class Bound:
         return tuple((f.shape[1:], f.dtype.kind in "iu", slot) for f, slot in zip(self.fields, self.slots, strict=True))
 
 
+_FLOAT32 = np.dtype("float32")
+
+
 def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
     """``x`` as an array whose rows are contiguous and whose dtype the native gather reads; a copy only where needed."""
+    if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.ndim > 1 and x.flags.c_contiguous:
+        return x
     array = np.asarray(as_numbers("Trainer", what, x))
     if array.ndim == 0:
         raise ValueError(f"[Trainer] {what} must have a batch axis, got a scalar")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ class _Pass:
         if total % size:
             self._ensure(_inputs(names, arrays, total % size))
         out = np.empty((total, *self._output), dtype)
-        result = programs.native.predict(feed, out, out.itemsize * int(np.prod(self._output)))
+        result = programs.native.predict(feed, out, out.itemsize * math.prod(self._output))
         if result["fault"] == "callback":
             programs.raise_callback()
         if result["fault"] == "id":
