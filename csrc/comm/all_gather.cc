@@ -51,6 +51,7 @@ Code all_gather(Rounds& rounds, const Call& call) noexcept {
       own = put(rounds, call.in, 0, call.in.elements());
     }
     if (const Code code = rounds.meet(call); code != Code::kOk) return code;
+    failpoint("before write", rounds.rank());
     for (int rank = 0; rank < rounds.size(); ++rank) {
       const std::byte* const theirs = in_cells ? rounds.cell(rank).payload : rounds.stage(rank);
       call.out.scatter(rank * call.in.elements(), call.in.elements(), rank == rounds.rank() ? own : theirs);

@@ -57,7 +57,9 @@ Code in_cells(Rounds& rounds, const Call& call) noexcept {
   if (divisor == 0) return Code::kInvalidArgument;
   const void* in[kMostRanks];
   for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.cell(rank).payload;
+  failpoint("before write", rounds.rank());
   combine_into(call.out, 0, a.element, a.reduction, {rounds.size(), 1, in, nullptr, call.in.elements(), divisor});
+  failpoint("after write", rounds.rank());
   return Code::kOk;
 }
 
@@ -66,8 +68,10 @@ Code in_one_round(Rounds& rounds, const Call& call, const std::byte* mine, doubl
   const void* in[kMostRanks];
   for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.stage(rank);
   in[rounds.rank()] = mine;
+  failpoint("before write", rounds.rank());
   combine_into(call.out, 0, call.agreement.element, call.agreement.reduction,
                {rounds.size(), 1, in, nullptr, call.in.elements(), divisor});
+  failpoint("after write", rounds.rank());
   rounds.end_turn();
   return Code::kOk;
 }

@@ -13,6 +13,7 @@ Code broadcast(Rounds& rounds, const Call& call) noexcept {
     Cell& mine = rounds.next();
     if (sends) call.in.gather(0, elements, mine.payload);
     if (const Code code = rounds.meet(call); code != Code::kOk) return code;
+    failpoint("before write", rounds.rank());
     if (!sends) call.out.scatter(0, elements, rounds.cell(root).payload);
     return Code::kOk;
   }

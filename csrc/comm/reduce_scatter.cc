@@ -13,6 +13,7 @@ Code in_cells(Rounds& rounds, const Call& call) noexcept {
   const size_t begin = static_cast<size_t>(rounds.rank()) * call.out.bytes();
   const void* in[kMostRanks];
   for (int rank = 0; rank < rounds.size(); ++rank) in[rank] = rounds.cell(rank).payload + begin;
+  failpoint("before write", rounds.rank());
   combine_into(call.out, 0, a.element, a.reduction,
                {rounds.size(), 1, in, nullptr, call.out.elements(), static_cast<double>(rounds.size())});
   return Code::kOk;
@@ -30,6 +31,7 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
   failpoint("before write", rounds.rank());
   combine_into(call.out, 0, a.element, a.reduction,
                {rounds.size(), 1, in, nullptr, call.out.elements(), static_cast<double>(rounds.size())});
+  failpoint("after write", rounds.rank());
   return rounds.pass();  // Without this round, a rank could change its array while another still reads it.
 }
 

@@ -47,6 +47,7 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
   if (fits_cell(from)) {
     from.gather(0, from.elements(), box.sent.payload);
     at_ = from.elements();
+    failpoint("before publish", rounds.rank());
     rounds.post(box.sent.word, ++boxes.sent_[peer], call_->peer);
     end(Code::kOk);  // the sender is done: the receiver reads the cell later
     return true;
