@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -88,7 +89,12 @@ class Guard {
   DeviceEngine& engine_;
 };
 
-void* stream_of(uintptr_t stream) { return reinterpret_cast<void*>(stream); }
+// The stream that a caller gave, or the one on which its thread works. Needs the GIL.
+void* caller_of(const std::optional<uintptr_t>& stream) {
+  if (stream) return reinterpret_cast<void*>(*stream);
+  const py::object current = py::module_::import("gradring.cuda.streams").attr("current_stream")();
+  return reinterpret_cast<void*>(current.cast<uintptr_t>());
+}
 
 }  // namespace
 
@@ -165,7 +171,8 @@ void bind_cuda_engine(py::module_& m) {
       .def(
           "chunk",
           [](PyDeviceEngine& e, bool train, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
-             bool weighted, double loss_sum, double loss_weight, uintptr_t stream) {
+             bool weighted, double loss_sum, double loss_weight, const std::optional<uintptr_t>& stream) {
+            void* const caller = caller_of(stream);
             const Guard guard(e, train);
             ChunkOptions options = options_for(e.engine().chunk_options(), train, rates, most_steps, seconds);
             options.weighted = weighted;
@@ -174,43 +181,47 @@ void bind_cuda_engine(py::module_& m) {
             ChunkResult result;
             {
               const GilRelease release;
-              result = e.engine().chunk(train, feed.feed(), options, &totals, stream_of(stream));
+              result = e.engine().chunk(train, feed.feed(), options, &totals, caller);
             }
             if (train) e.engine().totals().add(totals);
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("train"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
-          py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0, py::arg("stream") = 0,
+          py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
+          py::arg("stream") = py::none(),
           "Run steps until the time is up, a limit is reached or the epoch ends, as _core.Engine.chunk does. `stream` "
-          "is the "
-          "caller's current stream.")
+          "is the caller's current stream, which gradring.cuda.current_stream gives by default.")
       .def(
           "flush",
-          [](PyDeviceEngine& e, int64_t rows, const RateArray& rates, bool weighted, uintptr_t stream) {
+          [](PyDeviceEngine& e, int64_t rows, const RateArray& rates, bool weighted,
+             const std::optional<uintptr_t>& stream) {
+            void* const caller = caller_of(stream);
             const Guard guard(e, true);
             const ChunkOptions options = options_for(e.engine().chunk_options(), true, rates, -1, 0);
             ChunkResult result;
             {
               const GilRelease release;
-              result = e.engine().flush(weighted, rows, options, stream_of(stream));
+              result = e.engine().flush(weighted, rows, options, caller);
             }
             return result_of(result);
           },
-          py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, py::arg("stream") = 0,
+          py::arg("rows"), py::arg("rates"), py::arg("weighted") = false, py::arg("stream") = py::none(),
           "Apply the gradients of an incomplete group of accumulated batches.")
       .def(
           "predict",
-          [](PyDeviceEngine& e, PyFeed& feed, py::array out, int64_t row_bytes, uintptr_t stream) {
+          [](PyDeviceEngine& e, PyFeed& feed, py::array out, int64_t row_bytes,
+             const std::optional<uintptr_t>& stream) {
+            void* const caller = caller_of(stream);
             const Guard guard(e, false);
             auto* memory = static_cast<std::byte*>(out.mutable_data());
             ChunkResult result;
             {
               const GilRelease release;
-              result = e.engine().predict(feed.feed(), memory, row_bytes, stream_of(stream));
+              result = e.engine().predict(feed.feed(), memory, row_bytes, caller);
             }
             return result_of(result, feed);
           },
-          py::arg("feed"), py::arg("out"), py::arg("row_bytes"), py::arg("stream") = 0);
+          py::arg("feed"), py::arg("out"), py::arg("row_bytes"), py::arg("stream") = py::none());
   bind_counts(engine);
 }
 

@@ -7,6 +7,7 @@ namespace py = pybind11;
 
 namespace gradring {
 
+void bind_cuda_arrays(py::module_& m);
 void bind_cuda_engine(py::module_& m);
 
 }  // namespace gradring

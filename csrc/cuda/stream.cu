@@ -68,6 +68,19 @@ bool is_capturing(void* stream, int* code) noexcept {
   return *code == 0 && status != cudaStreamCaptureStatusNone;
 }
 
+int synchronize(void* stream) noexcept {
+  return noted("cudaStreamSynchronize", cudaStreamSynchronize(stream_of(stream)));
+}
+
+void order(const std::string& who, void* before, void* after) {
+  const auto is_legacy = [](void* stream) { return stream == nullptr || stream == cudaStreamLegacy; };
+  if (before == after || (is_legacy(before) && is_legacy(after))) return;
+  const Event now = make_event(who);
+  int code = record(now, before);
+  if (code == 0) code = wait(after, now);
+  if (code != 0) throw_failure(who, code);
+}
+
 int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept {
   const cudaMemcpyKind kind = way == Way::kToDevice ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
   return noted("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)));

@@ -3,7 +3,24 @@ CUDA devices. Imports without a driver.
 """
 from __future__ import annotations
 import typing
-__all__: list[str] = ["DeviceArena", "Engine", "architectures", "devices", "try_device"]
+__all__: list[str] = [
+    "DeviceArena",
+    "DeviceBlock",
+    "DlpackTensor",
+    "Engine",
+    "Stream",
+    "architectures",
+    "copy",
+    "devices",
+    "locate",
+    "order",
+    "read",
+    "synchronize",
+    "to_dlpack",
+    "trim_pools",
+    "try_device",
+    "write",
+]
 architectures: str
 def devices() -> dict[str, typing.Any]:
     """
@@ -28,6 +45,88 @@ class DeviceArena:
         """Copy from byte `offset` on into an array without gaps."""
     def write(self, offset: int, from_: typing.Any) -> None:
         """Copy an array without gaps to byte `offset`."""
+
+class DeviceBlock:
+    """Memory of a device's pool."""
+
+    def __init__(self, device: int, bytes: int, stream: int) -> None: ...
+    @property
+    def device(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def record_stream(self, stream: int) -> None:
+        """Say that work on this stream uses it, too."""
+
+class Stream:
+    """A stream of its own."""
+
+    def __init__(self, device: int, high: bool) -> None: ...
+    @property
+    def device(self) -> int: ...
+    @property
+    def handle(self) -> int: ...
+
+class DlpackTensor:
+    """A tensor that came in a capsule of DLPack, which it keeps alive."""
+
+    def __init__(self, capsule: typing.Any) -> None: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def read_only(self) -> bool: ...
+    @property
+    def place(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> tuple[int, int, int]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...] | None: ...
+
+def locate(address: int, bytes: int) -> tuple[str, int]:
+    """Where memory lies: ('device', number), ('pinned', -1), or ('none', -1) if no device has it."""
+
+def order(device: int, before: int, after: int) -> None:
+    """What one stream gets from now on waits for what another one has to do now. The host does not wait."""
+
+def synchronize(device: int, stream: int) -> None:
+    """Wait until a stream has done all it has to do."""
+
+def read(device: int, stream: int, address: int, to: typing.Any) -> None:
+    """Copy from the device into an array without gaps, and wait for the copy."""
+
+def write(device: int, stream: int, address: int, from_: typing.Any) -> None:
+    """Copy an array without gaps to the device, and wait for the copy."""
+
+def copy(
+    device: int,
+    stream: int,
+    to: int,
+    to_strides: typing.Sequence[int],
+    from_: int,
+    from_strides: typing.Sequence[int],
+    shape: typing.Sequence[int],
+    item: int,
+) -> None:
+    """Queue a copy between two arrays of this shape on one device. Strides are in bytes."""
+
+def to_dlpack(
+    owner: typing.Any,
+    address: int,
+    shape: typing.Sequence[int],
+    strides: typing.Sequence[int],
+    dtype: tuple[int, int],
+    device: int,
+    read_only: bool,
+    copied: bool,
+    versioned: bool,
+) -> typing.Any:
+    """A capsule over an array that `owner` keeps alive. Strides are in elements, and dtype is (code, bits)."""
+
+def trim_pools() -> None:
+    """Free the free blocks of all pools."""
 
 class Engine:
     """Programs, arenas and counts of one model on a CUDA device, with the methods of ``_core.Engine``."""

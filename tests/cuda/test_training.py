@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from device_producers import run_lazily
 from gradring import cuda
 
 
@@ -178,6 +179,42 @@ def test_a_model_moves_to_the_device_and_back(blobs):
     assert not np.array_equal(made.params["0.weight"], want["0.weight"])
     with pytest.raises(gr.GradringError, match="moved"):
         trainer.step(*blobs)
+
+
+def test_a_trainer_does_not_move_a_model_from_its_device_without_a_word(blobs):
+    made = model().init(5).to("cuda")
+    with pytest.raises(ValueError, match=r"the model is on cuda:0, and device is 'cpu': give device='cuda:0', or move"):
+        gr.Trainer(made)
+    assert made.store.device == "cuda:0"
+    gr.Trainer(made, device="cuda:0").step(*blobs)
+    gr.Trainer(made.to("cpu")).step(*blobs)
+
+
+def test_steps_are_ordered_with_the_current_stream():
+    script = """
+import numpy as np
+import gradring as gr
+from gradring import cuda
+
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((64, 8)).astype(np.float32), rng.integers(0, 3, 64)
+first, wrong = cuda.Stream(), 0
+kept = {}
+for chosen in (0, first):
+    trainer = gr.Trainer(gr.nn.Linear(8, 3).init(1), device="cuda", optimizer=gr.optim.SGD(0.1))
+    with cuda.use_stream(chosen):
+        weight = trainer.params["weight"]
+        for _ in range(3):
+            other = cuda.copied(weight)
+            for _ in range(20):  # work that the step must wait for
+                weight[::2], weight[1::2] = other[::2], other[1::2]
+            trainer.step(x, y)
+        copy = cuda.copied(weight)  # and work that must wait for the step
+        kept[bool(chosen)] = copy.numpy()
+print(int((kept[False] != kept[True]).sum()))
+del trainer, weight, other, copy
+"""
+    assert run_lazily(script) == "0"
 
 
 def test_another_device_number_and_what_is_planned_are_refused(blobs):

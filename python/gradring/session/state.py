@@ -116,6 +116,11 @@ class SessionState(CountedSession):
                 "copy.deepcopy of this layer"
             )
         store.require_own("Trainer")
+        if store.device not in (devices.CPU, devices.named(device, "Trainer")):
+            raise ValueError(
+                f"[Trainer] the model is on {store.device}, and device is {device!r}: give device={store.device!r}, or move "
+                f"the model first: model.to({device!r})"
+            )
         store = model.astype(options.dtype).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))

@@ -1,0 +1,223 @@
+// Arrays on a CUDA device in Python: memory from the pool, copies, streams and their order, and tensors of DLPack.
+#include <pybind11/stl.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/cuda_bindings.h"
+#include "bindings/dlpack.h"
+#include "bindings/gil.h"
+#include "cuda/failure.h"
+#include "cuda/memory.h"
+#include "cuda/pool.h"
+#include "cuda/stream.h"
+#include "cuda/strided.h"
+#include "runtime/forks.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+namespace {
+
+constexpr const char* kWho = "cuda.Array";
+
+void check(int code) {
+  if (code != 0) cuda::throw_failure(kWho, code);
+}
+
+void* stream_of(uintptr_t stream) { return reinterpret_cast<void*>(stream); }
+
+// A block of the pool. It goes back when this object dies, behind what its stream has to do then.
+class DeviceBlock {
+ public:
+  DeviceBlock(int device, size_t bytes, uintptr_t stream)
+      : pool_(cuda::MemoryPool::of(device)),
+        bytes_(bytes),
+        stream_(stream_of(stream)),
+        block_(pool_.take(bytes, stream_)),
+        born_in_fork_(forks_so_far()) {}
+  ~DeviceBlock() {
+    if (born_in_fork_ != forks_so_far()) {
+      // The parent's memory; a forked process can make no call that frees it.
+      new cuda::MemoryPool::Block(std::move(block_));
+      return;
+    }
+    for (void* const other : others_) order(other);
+    pool_.give(std::move(block_), stream_);
+  }
+  DeviceBlock(const DeviceBlock&) = delete;
+  DeviceBlock& operator=(const DeviceBlock&) = delete;
+
+  int device() const noexcept { return pool_.device(); }
+  size_t bytes() const noexcept { return bytes_; }
+  uintptr_t address() const noexcept { return reinterpret_cast<uintptr_t>(block_.memory.data()); }
+  // Work on this stream uses the block, too.
+  void record_stream(uintptr_t stream) {
+    if (stream_of(stream) != stream_) others_.push_back(stream_of(stream));
+  }
+
+ private:
+  void order(void* before) noexcept {
+    try {
+      const cuda::OnDevice on(kWho, device());
+      cuda::order(kWho, before, stream_);
+    } catch (const Error&) {
+      // The stream was destroyed, so its work has ended, or the device is lost.
+    }
+  }
+
+  cuda::MemoryPool& pool_;
+  size_t bytes_;
+  void* stream_;
+  std::vector<void*> others_;
+  cuda::MemoryPool::Block block_;
+  uint64_t born_in_fork_;
+};
+
+// A stream that is not ordered with the legacy stream.
+class OwnStream {
+ public:
+  OwnStream(int device, bool high) : device_(device) {
+    const cuda::OnDevice on("cuda.Stream", device);
+    stream_ = cuda::make_stream("cuda.Stream", high ? cuda::Priority::kHigh : cuda::Priority::kUsual);
+  }
+  int device() const noexcept { return device_; }
+  uintptr_t handle() const noexcept { return reinterpret_cast<uintptr_t>(stream_.get()); }
+
+ private:
+  int device_;
+  cuda::Stream stream_;
+};
+
+py::tuple locate(uintptr_t address, size_t bytes) {
+  int other = 0;
+  const cuda::Place place = cuda::place_of(kWho, stream_of(address), bytes, 0, &other);
+  switch (place) {
+    case cuda::Place::kDevice: return py::make_tuple("device", 0);
+    case cuda::Place::kOtherDevice: return py::make_tuple("device", other);
+    case cuda::Place::kPinnedHost: return py::make_tuple("pinned", -1);
+    default: return py::make_tuple("none", -1);
+  }
+}
+
+// Copies between the host and the device behind what the stream has to do, and returns when that is done.
+void transfer(cuda::Way way, int device, uintptr_t stream, uintptr_t address, void* host, size_t bytes) {
+  if (bytes == 0) return;
+  const GilRelease release;
+  const cuda::OnDevice on(kWho, device);
+  const bool down = way == cuda::Way::kToHost;
+  void* const place = stream_of(address);
+  check(cuda::copy(way, down ? host : place, down ? place : host, bytes, stream_of(stream)));
+  check(cuda::synchronize(stream_of(stream)));
+}
+
+void copy(int device, uintptr_t stream, uintptr_t to, const std::vector<int64_t>& to_strides, uintptr_t from,
+          const std::vector<int64_t>& from_strides, const std::vector<int64_t>& shape, size_t item) {
+  const cuda::OnDevice on(kWho, device);
+  check(cuda::queue_strided_copy({stream_of(to), to_strides.data()}, {stream_of(from), from_strides.data()},
+                                 shape.data(), static_cast<int>(shape.size()), item, stream_of(stream)));
+}
+
+py::capsule to_dlpack(py::object owner, uintptr_t address, std::vector<int64_t> shape, std::vector<int64_t> strides,
+                      std::pair<int, int> dtype, int device, bool read_only, bool copied, bool versioned) {
+  dlpack::Exported e;
+  e.owner = std::move(owner), e.address = address;
+  e.shape = std::move(shape), e.strides = std::move(strides);
+  e.dtype = {static_cast<uint8_t>(dtype.first), static_cast<uint8_t>(dtype.second), 1};
+  e.device = device, e.read_only = read_only, e.copied = copied;
+  return dlpack::make_capsule(std::move(e), versioned);
+}
+
+void bind_tensor(py::module_& m) {
+  using dlpack::Imported;
+  py::class_<Imported>(m, "DlpackTensor", "A tensor that came in a capsule of DLPack, which it keeps alive.")
+      .def(py::init<const py::object&>(), py::arg("capsule"))
+      .def_property_readonly("address", &Imported::address)
+      .def_property_readonly("read_only", &Imported::read_only)
+      .def_property_readonly(
+          "place", [](const Imported& t) { return py::make_tuple(t.tensor().device.type, t.tensor().device.number); })
+      .def_property_readonly("dtype",
+                             [](const Imported& t) {
+                               const dlpack::DataType& d = t.tensor().dtype;
+                               return py::make_tuple(d.code, d.bits, d.lanes);
+                             })
+      .def_property_readonly(
+          "shape",
+          [](const Imported& t) {
+            const dlpack::Tensor& tensor = t.tensor();
+            return py::tuple(py::cast(std::vector<int64_t>(tensor.shape, tensor.shape + tensor.rank)));
+          })
+      .def_property_readonly(
+          "strides",
+          [](const Imported& t) -> py::object {
+            const dlpack::Tensor& tensor = t.tensor();
+            if (tensor.strides == nullptr) return py::none();
+            return py::tuple(py::cast(std::vector<int64_t>(tensor.strides, tensor.strides + tensor.rank)));
+          },
+          "In elements; None: no gaps.");
+  m.def("to_dlpack", &to_dlpack, py::arg("owner"), py::arg("address"), py::arg("shape"), py::arg("strides"),
+        py::arg("dtype"), py::arg("device"), py::arg("read_only"), py::arg("copied"), py::arg("versioned"),
+        "A capsule over an array that `owner` keeps alive. Strides are in elements, and dtype is (code, bits).");
+}
+
+}  // namespace
+
+void bind_cuda_arrays(py::module_& m) {
+  py::class_<DeviceBlock, std::shared_ptr<DeviceBlock>>(m, "DeviceBlock", "Memory of a device's pool.")
+      .def(py::init<int, size_t, uintptr_t>(), py::arg("device"), py::arg("bytes"), py::arg("stream"))
+      .def_property_readonly("device", &DeviceBlock::device)
+      .def_property_readonly("nbytes", &DeviceBlock::bytes)
+      .def_property_readonly("address", &DeviceBlock::address)
+      .def("record_stream", &DeviceBlock::record_stream, py::arg("stream"),
+           "Say that work on this stream uses it, too.");
+  py::class_<OwnStream>(m, "Stream", "A stream of its own.")
+      .def(py::init<int, bool>(), py::arg("device"), py::arg("high"))
+      .def_property_readonly("device", &OwnStream::device)
+      .def_property_readonly("handle", &OwnStream::handle);
+  m.def("locate", &locate, py::arg("address"), py::arg("bytes"),
+        "Where memory lies: ('device', number), ('pinned', -1), or ('none', -1) if no device has it.");
+  m.def(
+      "order",
+      [](int device, uintptr_t before, uintptr_t after) {
+        const cuda::OnDevice on("stream", device);
+        cuda::order("stream", stream_of(before), stream_of(after));
+      },
+      py::arg("device"), py::arg("before"), py::arg("after"),
+      "What one stream gets from now on waits for what another one has to do now. The host does not wait.");
+  m.def(
+      "synchronize",
+      [](int device, uintptr_t stream) {
+        const GilRelease release;
+        const cuda::OnDevice on("stream", device);
+        check(cuda::synchronize(stream_of(stream)));
+      },
+      py::arg("device"), py::arg("stream"), "Wait until a stream has done all it has to do.");
+  m.def(
+      "read",
+      [](int device, uintptr_t stream, uintptr_t address, const py::buffer& to) {
+        const py::buffer_info info = to.request(true);
+        transfer(cuda::Way::kToHost, device, stream, address, info.ptr, static_cast<size_t>(info.size * info.itemsize));
+      },
+      py::arg("device"), py::arg("stream"), py::arg("address"), py::arg("to"),
+      "Copy from the device into an array without gaps, and wait for the copy.");
+  m.def(
+      "write",
+      [](int device, uintptr_t stream, uintptr_t address, const py::buffer& from) {
+        const py::buffer_info info = from.request();
+        transfer(cuda::Way::kToDevice, device, stream, address, info.ptr,
+                 static_cast<size_t>(info.size * info.itemsize));
+      },
+      py::arg("device"), py::arg("stream"), py::arg("address"), py::arg("from_"),
+      "Copy an array without gaps to the device, and wait for the copy.");
+  m.def("copy", &copy, py::arg("device"), py::arg("stream"), py::arg("to"), py::arg("to_strides"), py::arg("from_"),
+        py::arg("from_strides"), py::arg("shape"), py::arg("item"),
+        "Queue a copy between two arrays of this shape on one device. Strides are in bytes.");
+  m.def("trim_pools", &cuda::MemoryPool::trim_all, "Free the free blocks of all pools.");
+  py::module_::import("atexit").attr("register")(py::cpp_function(&cuda::MemoryPool::close_all));
+  bind_tensor(m);
+}
+
+}  // namespace gradring

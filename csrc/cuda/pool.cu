@@ -1,0 +1,147 @@
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "cuda/device.h"
+#include "cuda/failure.h"
+#include "cuda/pool.h"
+#include "runtime/forks.h"
+#include "runtime/status.h"
+
+namespace gradring::cuda {
+
+namespace {
+
+constexpr const char* kWho = "memory";
+constexpr size_t kLeast = 512;
+constexpr int kMostDevices = 64;
+
+// Sizes of which there are four between two powers of two, so that blocks fit again and at most a fifth of one is wasted.
+size_t rounded(size_t bytes) noexcept {
+  if (bytes <= kLeast) return kLeast;
+  size_t step = kLeast;
+  while (step * 8 < bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+struct Pools {
+  std::mutex mutex;
+  std::array<std::unique_ptr<MemoryPool>, kMostDevices> of;
+};
+
+// Not destroyed, because arrays of other libraries may give blocks back until the process ends.
+Pools& pools() {
+  static auto* const all = new Pools;
+  return *all;
+}
+
+}  // namespace
+
+MemoryPool& MemoryPool::of(int device) {
+  if (device < 0 || device >= kMostDevices) {
+    throw Error(Code::kInvalidArgument, "[memory] there is no cuda:" + std::to_string(device));
+  }
+  Pools& all = pools();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  std::unique_ptr<MemoryPool>& pool = all.of[static_cast<size_t>(device)];
+  if (!pool) pool = std::make_unique<MemoryPool>(device);
+  return *pool;
+}
+
+void MemoryPool::trim_all() noexcept {
+  Pools& all = pools();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  for (const std::unique_ptr<MemoryPool>& pool : all.of)
+    if (pool) pool->trim();
+}
+
+void MemoryPool::close_all() noexcept {
+  Pools& all = pools();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  for (const std::unique_ptr<MemoryPool>& pool : all.of)
+    if (pool) pool->close();
+}
+
+void MemoryPool::close() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+  }
+  trim();
+}
+
+bool MemoryPool::find(size_t bytes, Block* block) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // The block that was given back last is the one whose memory a cache may still hold.
+  for (auto at = free_.rbegin(); at != free_.rend(); ++at) {
+    if (at->memory.bytes() != bytes) continue;
+    std::swap(*at, free_.back());
+    *block = std::move(free_.back());
+    free_.pop_back();
+    return true;
+  }
+  return false;
+}
+
+MemoryPool::Block MemoryPool::take(size_t bytes, void* stream) {
+  const OnDevice on(kWho, device_);
+  const size_t size = rounded(bytes);
+  Block block;
+  if (find(size, &block)) {
+    if (const int code = wait(stream, block.used); code != 0) {
+      give(std::move(block), stream);
+      throw_failure(kWho, code);
+    }
+    return block;
+  }
+  block.used = make_event(kWho);
+  try {
+    block.memory = DeviceMemory(kWho, size);
+  } catch (const Error& error) {
+    if (error.code() != Code::kOutOfMemory) throw;
+    trim();
+    block.memory = DeviceMemory(kWho, size);
+  }
+  return block;
+}
+
+void MemoryPool::give(Block block, void* stream) noexcept {
+  if (block.memory.data() == nullptr) return;
+  try {
+    const OnDevice on(kWho, device_);
+    int code = 0;
+    const bool capturing = is_capturing(stream, &code);
+    if (code == 0 && !capturing) code = record(block.used, stream);
+    if (code == 0) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!closed_ || capturing) (capturing ? aside_ : free_).push_back(std::move(block));
+      return;
+    }
+    (void)describe_failure(code);  // the runtime forgets it: it is no failure of a later call
+  } catch (...) {
+    // Without memory for the list, or if the device is lost, the block is freed: that waits for all work that uses it.
+  }
+}
+
+void MemoryPool::trim() noexcept {
+  std::vector<Block> old;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    old.swap(free_);
+  }
+  try {
+    const OnDevice on(kWho, device_);
+    old.clear();
+  } catch (...) {
+    old.clear();
+  }
+}
+
+size_t MemoryPool::free_blocks() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return free_.size();
+}
+
+}  // namespace gradring::cuda

@@ -1,0 +1,356 @@
+"""Array: elements in the memory of a CUDA device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from gradring.cuda import streams
+from gradring.cuda.dtypes import dlpack_code
+
+__all__ = ["Array", "copied", "empty"]
+
+_CPU, _CUDA = 1, 2  # DLPack's numbers for kinds of devices
+
+
+class Array:
+    """An array of any strides in the memory of a CUDA device, which it keeps alive.
+
+    It computes nothing: ``gr.ops`` and CuPy do. ``array[...] = values`` and ``array[3:5] = values`` write into it,
+    ``array[3:5]`` is a view, and ``numpy()`` and ``numpy.asarray`` copy it to the host. All of this is ordered on the current stream
+    (``gr.cuda.current_stream``). Operators and indexing with arrays raise ``TypeError``.
+    """
+
+    __array_priority__ = 100
+    __array_ufunc__ = None  # NumPy's functions would copy to the host without a word
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        memory: Any,
+        offset: int,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        strides: Sequence[int] | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self._memory, self._offset = memory, offset
+        self.shape: tuple[int, ...] = tuple(shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        dense = dense_strides(self.shape, self.dtype.itemsize)
+        self.strides: tuple[int, ...] = dense if strides is None else tuple(strides)
+        self.read_only = read_only
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def device(self) -> str:
+        """The device whose memory it is, such as ``"cuda:0"``."""
+        return f"cuda:{self.device_number}"
+
+    @property
+    def device_number(self) -> int:
+        """The number of that device."""
+        return int(self._memory.device)
+
+    @property
+    def address(self) -> int:
+        """The address of the first element in the device's memory."""
+        return int(self._memory.address) + self._offset
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements lie in C order without gaps."""
+        pairs = zip(self.shape, self.strides, dense_strides(self.shape, self.itemsize), strict=True)
+        return self.size == 0 or all(extent == 1 or own == dense for extent, own, dense in pairs)
+
+    # Other libraries
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3. ``stream`` is the current stream: a consumer waits there for what was queued for this array."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address if self.size else 0, self.read_only),
+            "strides": None if self.contiguous else self.strides,
+            "stream": streams.interface_stream(streams.current_stream()),
+            "version": 3,
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CUDA, self.device_number
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """DLPack 1.x. ``stream`` is the consumer's: None and 1 the legacy default stream, 2 that of the thread, -1 no order,
+        else its handle; that stream waits for what the current one has to do. ``dl_device`` may be the CPU, for a copy."""
+        versioned = max_version is not None and max_version[0] >= 1
+        if dl_device is not None and dl_device[0] == _CPU:
+            if copy is False:
+                raise BufferError(f"[__dlpack__] dl_device is the CPU and copy is False: {self.device} needs a copy")
+            host = self.numpy()
+            return host.__dlpack__() if not versioned else _host_capsule(host)
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            raise BufferError(
+                f"[__dlpack__] dl_device is {tuple(dl_device)}: must be (2, {self.device_number}) or (1, 0)"
+            )
+        if self.read_only and not versioned and not copy:
+            raise BufferError("[__dlpack__] the array is read-only, which max_version=(1, 0) can say and None cannot")
+        consumer = _consumer(stream)
+        array = copied(self) if copy else self
+        if consumer is not None:
+            streams.order(self.device_number, streams.current_stream(), consumer)
+        return streams.native().to_dlpack(
+            array,
+            array.address,
+            list(array.shape),
+            [stride // array.itemsize for stride in array.strides],
+            dlpack_code(array.dtype),
+            array.device_number,
+            array.read_only,
+            bool(copy),
+            versioned,
+        )
+
+    # Copies to and from the host
+
+    def numpy(self) -> NDArray[Any]:
+        """A copy in the host's memory, of what was queued on the current stream so far. It waits for that."""
+        out = np.empty(self.shape, self.dtype)
+        if out.size:
+            dense = self if self.contiguous else copied(self)
+            handle = streams.current_stream()
+            streams.native().read(self.device_number, handle, dense.address, out.reshape(-1).view(np.uint8))
+        return out
+
+    def copy(self) -> NDArray[Any]:
+        """The same as ``numpy()``: an array that later steps do not change."""
+        return self.numpy()
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("[cuda.Array] its memory is on a device: NumPy can only have a copy")
+        out = self.numpy()
+        return out if dtype is None else out.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> Array:
+        shape, strides, offset = _part(self, key)
+        return Array(self._memory, self._offset + offset, shape, self.dtype, strides, self.read_only)
+
+    def __setitem__(self, key: Any, values: ArrayLike | Array) -> None:
+        if self.read_only:
+            raise ValueError("[cuda.Array] it is read-only")
+        part = self[key]
+        if part.size:
+            _write(part, values)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of an array without axes")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.numpy())
+
+    def __float__(self) -> float:
+        return float(self.numpy())
+
+    def __int__(self) -> int:
+        return int(self.numpy())
+
+    def record_stream(self, stream: Any) -> None:
+        """Say that work on this stream uses the array, too: its memory is not used again before that work is done."""
+        record = getattr(self._memory, "record_stream", None)
+        if record is not None:
+            record(streams.handle_of(stream, "record_stream"))
+
+    def __repr__(self) -> str:
+        return f"cuda.Array({self.shape}, {self.dtype}, {self.device!r})"
+
+
+def _refusal(sign: str) -> Any:
+    def refuse(self: Array, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"[cuda.Array] {sign}: it computes nothing; use cupy.asarray(array), or write array[...] = values"
+        )
+
+    return refuse
+
+
+for _name, _sign in {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "truediv": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "pow": "**",
+    "matmul": "@",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+    "lshift": "<<",
+    "rshift": ">>",
+}.items():
+    setattr(Array, f"__{_name}__", _refusal(_sign))
+    setattr(Array, f"__r{_name}__", _refusal(_sign))
+    setattr(Array, f"__i{_name}__", _refusal(f"{_sign}="))
+for _name, _sign in {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "neg": "-",
+    "abs": "abs",
+}.items():
+    setattr(Array, f"__{_name}__", _refusal(_sign))
+
+
+def dense_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """The strides of an array in C order without gaps."""
+    strides, step = [], itemsize
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: int = 0) -> Array:
+    """A new array whose elements are undefined. Its memory belongs to the current stream."""
+    whole = (shape,) if isinstance(shape, int) else tuple(shape)
+    bytes_ = math.prod(whole) * np.dtype(dtype).itemsize
+    return Array(streams.native().DeviceBlock(device, max(bytes_, 1), streams.current_stream()), 0, whole, dtype)
+
+
+def copied(array: Array) -> Array:
+    """A copy without gaps on the same device, queued on the current stream."""
+    out = empty(array.shape, array.dtype, array.device_number)
+    assign(out, array, array.strides)
+    return out
+
+
+def assign(to: Array, values: Array, strides: Sequence[int]) -> None:
+    """Queue a copy of ``values``, read with these strides, into an array of one shape and dtype."""
+    if to.size:
+        streams.native().copy(
+            to.device_number,
+            streams.current_stream(),
+            to.address,
+            list(to.strides),
+            values.address,
+            list(strides),
+            list(to.shape),
+            to.itemsize,
+        )
+
+
+def _write(part: Array, values: ArrayLike | Array) -> None:
+    if isinstance(values, Array) and values.device_number == part.device_number and values.dtype == part.dtype:
+        strides = _broadcast(values, part.shape)
+        if _may_share(part, values):
+            values = copied(values)
+            strides = _broadcast(values, part.shape)
+        assign(part, values, strides)
+        return
+    host = values.numpy() if isinstance(values, Array) else np.asarray(values)
+    if part.contiguous:
+        whole = np.array(np.broadcast_to(host, part.shape), part.dtype, order="C")
+        streams.native().write(
+            part.device_number, streams.current_stream(), part.address, whole.reshape(-1).view(np.uint8)
+        )
+        return
+    dense = empty(part.shape, part.dtype, part.device_number)
+    _write(dense, host)
+    assign(part, dense, dense.strides)
+
+
+def _broadcast(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if values.shape == shape:
+        return values.strides
+    look = np.lib.stride_tricks.as_strided(np.empty(0, values.dtype), values.shape, values.strides)
+    return np.broadcast_to(look, shape).strides
+
+
+def _span(array: Array) -> tuple[int, int]:
+    reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
+    low, high = sum(min(reach, 0) for reach in reaches), sum(max(reach, 0) for reach in reaches)
+    return array.address + low, array.address + high + array.itemsize
+
+
+def _may_share(a: Array, b: Array) -> bool:
+    (a_low, a_high), (b_low, b_high) = _span(a), _span(b)
+    return a.size > 0 and b.size > 0 and a_low < b_high and b_low < a_high
+
+
+def _part(array: Array, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """The shape, strides and offset of a view. NumPy finds them, on an array that is never read."""
+    keys = key if isinstance(key, tuple) else (key,)
+    for each in keys:
+        if not (each is None or each is Ellipsis or isinstance(each, slice)) and (
+            isinstance(each, (bool, np.bool_)) or not hasattr(each, "__index__") or getattr(each, "ndim", 0) > 0
+        ):
+            raise TypeError(
+                f"[cuda.Array] an index is a {type(each).__name__}: views need integers, slices, None or ...; use "
+                "cupy.asarray(array) for others"
+            )
+    if not any(each is Ellipsis for each in keys):
+        keys = (*keys, Ellipsis)  # so that NumPy makes a view even of one element
+    base = np.empty(0, array.dtype)
+    look = np.lib.stride_tricks.as_strided(base, array.shape, array.strides)
+    view = look[keys]
+    begin = look.__array_interface__["data"][0]
+    return view.shape, view.strides, view.__array_interface__["data"][0] - begin if view.size else 0
+
+
+def _consumer(stream: Any) -> int | None:
+    """The handle of a consumer's stream by DLPack's rules; None: no order is wanted."""
+    if stream is None:
+        return streams.LEGACY
+    if not isinstance(stream, int) or isinstance(stream, bool):
+        raise TypeError(f"[__dlpack__] stream is {stream!r}: must be None or an integer")
+    if stream == -1:
+        return None
+    if stream == 0 or stream < -1:
+        raise ValueError(
+            f"[__dlpack__] stream is {stream}: must be None or 1 (the legacy default stream), 2 (the thread's), -1 (no order) "
+            "or a handle; 0 is ambiguous"
+        )
+    return stream
+
+
+def _host_capsule(host: NDArray[Any]) -> Any:
+    try:
+        return host.__dlpack__(max_version=(1, 0))
+    except TypeError:  # NumPy before 2.1
+        return host.__dlpack__()

@@ -1,0 +1,129 @@
+"""Arrays that other libraries have on a device, as this library's arrays: without a copy, and ordered by events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradring.cuda import streams
+from gradring.cuda.array import Array, dense_strides
+from gradring.cuda.dtypes import from_dlpack_code, from_typestr
+
+__all__ = ["as_array", "from_dlpack", "is_device_array"]
+
+_CPU, _CUDA, _CUDA_MANAGED = 1, 2, 13  # DLPack's numbers for kinds of devices
+
+
+class _Foreign:
+    """Memory that another library's object keeps alive."""
+
+    def __init__(self, owner: Any, address: int, device: int) -> None:
+        self.owner, self.address, self.device = owner, address, device
+
+
+def is_device_array(value: Any) -> bool:
+    """Whether a value is an array in the memory of a CUDA device."""
+    return (
+        isinstance(value, Array) or _interface(value) is not None or _dlpack_device(value)[0] in (_CUDA, _CUDA_MANAGED)
+    )
+
+
+def _interface(value: Any) -> Any:
+    try:
+        found = getattr(value, "__cuda_array_interface__", None)
+    except Exception:  # PyTorch raises for tensors of the CPU, and for those that autograd records
+        return None
+    return found if isinstance(found, Mapping) else None
+
+
+def _dlpack_device(value: Any) -> tuple[int, int]:
+    if not hasattr(value, "__dlpack__"):
+        return 0, 0
+    try:
+        kind, number = value.__dlpack_device__()
+    except Exception:
+        return 0, 0
+    return int(kind), int(number)
+
+
+def as_array(value: Any, argument: str = "array", device: int | None = None) -> Array:
+    """A device array of another library as an ``Array`` over the same memory, which it keeps alive.
+
+    It reads ``__cuda_array_interface__`` (the current stream waits for its ``stream``, and the host for nothing), else DLPack.
+    ``ValueError`` or ``TypeError`` names ``argument`` if its memory was freed, lies in the host's memory or on another device
+    than ``device``, or if it is masked.
+    """
+    if isinstance(value, Array):
+        array = value
+    else:
+        detached = value.detach() if hasattr(value, "detach") else value
+        interface = _interface(detached)
+        array = from_dlpack(detached, argument) if interface is None else _of_interface(detached, interface, argument)
+    if device is not None and array.device_number != device:
+        raise ValueError(f"[{argument}] it is on {array.device}: must be on cuda:{device}; copy it")
+    return array
+
+
+def _of_interface(value: Any, interface: Mapping[str, Any], argument: str) -> Array:
+    kind = type(value).__name__
+    if interface.get("mask") is not None:
+        raise TypeError(f"[{argument}] a {kind} with a mask hides values: give it without one")
+    dtype = from_typestr(argument, interface["typestr"])
+    shape = tuple(int(extent) for extent in interface["shape"])
+    address, read_only = interface["data"]
+    strides = interface.get("strides")
+    strides = dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(stride) for stride in strides)
+    if len(strides) != len(shape) or min(shape, default=0) < 0:
+        raise ValueError(f"[{argument}] its shape is {shape} and its strides are {strides}: they do not fit together")
+    number = _place(argument, kind, int(address), shape, strides, dtype.itemsize)
+    stream = interface.get("stream")
+    if stream is not None:
+        if not isinstance(stream, int) or stream <= 0:
+            raise ValueError(
+                f"[{argument}] the stream of its __cuda_array_interface__ is {stream!r}: must be None, 1 (the legacy default "
+                "stream), 2 (the thread's) or a handle"
+            )
+        streams.order(number, stream, streams.current_stream())
+    return Array(_Foreign(value, int(address), number), 0, shape, dtype, strides, bool(read_only))
+
+
+def _place(argument: str, kind: str, address: int, shape: Any, strides: Any, itemsize: int) -> int:
+    """The number of the device that has all elements of an array."""
+    if 0 in shape:
+        return 0
+    reaches = [(extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)]
+    low, high = sum(min(reach, 0) for reach in reaches), sum(max(reach, 0) for reach in reaches)
+    where, number = streams.native().locate(address + low, high - low + itemsize)
+    if where != "device":
+        lies = "lies in the host's pinned memory" if where == "pinned" else "was freed, or never was on a device"
+        raise ValueError(
+            f"[{argument}] the memory of this {kind} {lies}: must be that of a living array on a CUDA device"
+        )
+    return int(number)
+
+
+def from_dlpack(value: Any, argument: str = "from_dlpack") -> Array:
+    """A tensor on a CUDA device as an ``Array`` over the same memory. Its producer makes the current stream wait for it.
+
+    ``BufferError`` if it lies elsewhere. Read-only tensors of DLPack 1 stay read-only.
+    """
+    if not hasattr(value, "__dlpack__"):
+        raise TypeError(f"[{argument}] a {type(value).__name__} is no array on a CUDA device: it has no __dlpack__")
+    kind, number = value.__dlpack_device__()
+    if kind not in (_CUDA, _CUDA_MANAGED):
+        raise BufferError(
+            f"[{argument}] the tensor is on DLPack's device ({int(kind)}, {number}): must be on CUDA, (2, number)"
+        )
+    stream = streams.interface_stream(streams.current_stream())
+    try:
+        capsule = value.__dlpack__(stream=stream, max_version=(1, 1))
+    except TypeError:  # a producer of DLPack before 1.0
+        capsule = value.__dlpack__(stream=stream)
+    tensor = streams.native().DlpackTensor(capsule)
+    dtype = from_dlpack_code(*tensor.dtype)
+    shape = tensor.shape
+    steps = tensor.strides
+    strides = dense_strides(shape, dtype.itemsize) if steps is None else tuple(s * dtype.itemsize for s in steps)
+    found = _place(argument, type(value).__name__, tensor.address, shape, strides, dtype.itemsize)
+    number = number if 0 in shape else found
+    return Array(_Foreign(tensor, tensor.address, number), 0, shape, dtype, strides, tensor.read_only)

@@ -1,0 +1,121 @@
+"""The stream on which a thread works, and the streams of other libraries."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from gradring import cuda_devices
+
+__all__ = ["Stream", "current_stream", "handle_of", "interface_stream", "native", "order", "use_stream"]
+
+LEGACY, PER_THREAD = 1, 2  # CUDA's own handles
+
+_chosen = threading.local()
+
+
+def native() -> Any:
+    """The module ``_cuda``. Raises ``DeviceUnavailable`` where this installation has none."""
+    try:
+        return import_module("gradring._cuda")
+    except ModuleNotFoundError as error:
+        if error.name != "gradring._cuda":
+            raise
+        cuda_devices.require("cuda", "cuda")
+        raise
+
+
+class Stream:
+    """A stream of its own on a device: what it gets is ordered with nothing else, except by events.
+
+    ``handle`` is its ``cudaStream_t``, and ``__cuda_stream__`` gives it to other libraries.
+    """
+
+    def __init__(self, device: int = 0, *, high_priority: bool = False) -> None:
+        self._native = native().Stream(device, high_priority)
+
+    @property
+    def handle(self) -> int:
+        """The ``cudaStream_t`` as a number."""
+        return int(self._native.handle)
+
+    @property
+    def device(self) -> str:
+        """The device of the stream, such as ``"cuda:0"``."""
+        return f"cuda:{self._native.device}"
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+    def synchronize(self) -> None:
+        """Wait until the stream has done all that it has to do."""
+        native().synchronize(self._native.device, self.handle)
+
+    def __repr__(self) -> str:
+        return f"cuda.Stream({self.handle:#x}, {self.device!r})"
+
+
+def handle_of(stream: Any, who: str) -> int:
+    """The handle of a stream: of this library, CuPy, PyTorch or anything with ``__cuda_stream__``, or a number. None is the
+    current stream; 1 is the legacy default stream and 2 that of the thread, as in CUDA."""
+    if stream is None:
+        return current_stream()
+    if hasattr(stream, "__cuda_stream__"):
+        method = stream.__cuda_stream__
+        version, handle = method() if callable(method) else method
+        if version != 0:
+            raise ValueError(f"[{who}] __cuda_stream__ is of version {version}: must be 0")
+        return _checked(handle, who)
+    for name in ("ptr", "cuda_stream"):
+        if hasattr(stream, name):
+            return _checked(getattr(stream, name), who)
+    return _checked(stream, who)
+
+
+def _checked(handle: Any, who: str) -> int:
+    if not isinstance(handle, int) or isinstance(handle, bool) or handle < 0:
+        raise TypeError(
+            f"[{who}] stream is {handle!r}: must be a stream of gradring, CuPy or PyTorch, an object with __cuda_stream__, or "
+            "the number of a cudaStream_t"
+        )
+    return handle
+
+
+def current_stream() -> int:
+    """The handle of the stream on which this thread works: that of ``use_stream``, else CuPy's current stream where CuPy is in
+    use, else the legacy default stream, 0."""
+    stack = getattr(_chosen, "stack", None)
+    if stack:
+        return int(stack[-1])
+    cupy = sys.modules.get("cupy")
+    find = getattr(getattr(cupy, "cuda", None), "get_current_stream", None)
+    return 0 if find is None else int(find().ptr)
+
+
+@contextmanager
+def use_stream(stream: Any) -> Iterator[None]:
+    """Make a stream this thread's current one: work of this library is queued there, or ordered with it."""
+    handle = handle_of(stream, "use_stream")
+    if not hasattr(_chosen, "stack"):
+        _chosen.stack = []
+    _chosen.stack.append(handle)
+    try:
+        yield
+    finally:
+        _chosen.stack.pop()
+
+
+def interface_stream(handle: int) -> int:
+    """A handle as ``__cuda_array_interface__`` and DLPack write it: 0 would be ambiguous."""
+    return handle or LEGACY
+
+
+def order(device: int, before: int, after: int) -> None:
+    """What stream ``after`` gets from now on waits for what ``before`` has to do now. The host does not wait."""
+    before, after = (0 if handle == LEGACY else handle for handle in (before, after))
+    if before != after:
+        native().order(device, before, after)

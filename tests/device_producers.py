@@ -1,0 +1,55 @@
+"""Stand-ins for the arrays, tensors and streams of other libraries."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gradring import cuda
+
+
+class Interface:
+    """A CuPy array, as far as its interface goes. ``keep`` says nothing about the memory: that is the test's."""
+
+    def __init__(self, array, **changed):
+        self._array, self._changed = array, changed
+
+    @property
+    def __cuda_array_interface__(self):
+        return {**self._array.__cuda_array_interface__, **self._changed}
+
+
+class Tensor:
+    """A tensor that has DLPack alone. It notes what its consumer asked for."""
+
+    def __init__(self, array, old=False, place=None):
+        self._array, self._old, self._place, self.asked = array, old, place, []
+
+    def __dlpack_device__(self):
+        return self._place or self._array.__dlpack_device__()
+
+    def __dlpack__(self, **asked):
+        self.asked.append(asked)
+        if self._old and "max_version" in asked:
+            raise TypeError("unexpected keyword argument 'max_version'")
+        return self._array.__dlpack__(**asked)
+
+
+def on_device(values, device=0):
+    values = np.asarray(values)
+    array = cuda.empty(values.shape, values.dtype, device)
+    array[...] = values
+    return array
+
+
+def run_lazily(script):
+    """What a script prints on a device that does all work at the last moment."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "GRADRING_CUDA_SCHEDULE": "lazy", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()[0]
