@@ -7,6 +7,7 @@
 #include "bindings/bindings.h"
 #include "bindings/comm_call.h"
 #include "bindings/gil.h"
+#include "bindings/python_waiter.h"
 #include "comm/group.h"
 #include "runtime/huge_pages.h"
 
@@ -33,6 +34,10 @@ std::chrono::nanoseconds timeout_of(double seconds) {
   return std::chrono::nanoseconds(static_cast<int64_t>(std::min(seconds, 1e9) * 1e9));
 }
 
+std::chrono::nanoseconds span_of(double seconds) {
+  return std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(seconds, 0.0, 1e9) * 1e9));
+}
+
 using Handle = std::shared_ptr<CommHandle>;
 
 // Groups are closed without the GIL, because their threads may need the GIL to end.
@@ -40,7 +45,7 @@ Handle hold(std::shared_ptr<Group> group) {
   return Handle(new CommHandle(std::move(group)), [](CommHandle* handle) {
     {
       const GilRelease release;
-      handle->group->close();
+      handle->group->close(Group::kDropPatience);
     }
     delete handle;
   });
@@ -50,8 +55,9 @@ py::object split(const Handle& handle, int color, int key) {
   std::shared_ptr<Group> group;
   Code code = Code::kOk;
   {
-    const GilRelease release;
-    group = handle->group->split(color, key, nullptr, &code);
+    PythonWaiter waiter(true);
+    group = handle->group->split(color, key, &waiter, &code);
+    waiter.settle();
   }
   if (code != Code::kOk) {
     Call call;
@@ -140,20 +146,22 @@ void bind_comm(py::module_& m) {
       .def(
           "set_activity",
           [](const CommHandle& handle, int activity, double patience, bool passing) {
-            const auto span = std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(patience, 0.0, 1e9) * 1e9));
-            handle.group->set_activity(static_cast<Activity>(activity), span, passing);
+            handle.group->set_activity(static_cast<Activity>(activity), span_of(patience), passing);
           },
           py::arg("activity"), py::arg("patience"), py::arg("passing") = false)
       .def("stack_teller", [](const CommHandle& handle) { return handle.group->stack_teller(); })
       .def("segment_bytes", [](const CommHandle& handle) { return handle.group->segments()->own.size(); })
       .def("allocated_bytes", [](const CommHandle& handle) { return handle.group->segments()->own.allocated(); })
-      .def("close", [](CommHandle& handle) {
-        {
-          const GilRelease release;
-          handle.group->close();
-        }
-        handle.release_finished();
-      });
+      .def(
+          "close",
+          [](CommHandle& handle, double patience) {
+            PythonWaiter waiter(true);
+            handle.group->close(span_of(patience), &waiter);
+            waiter.settle();
+            handle.release_finished();
+          },
+          py::arg("patience"),
+          "Wait at most `patience` seconds for operations under way, then give them up and leave the group.");
 
   m.def(
       "thread_groups",

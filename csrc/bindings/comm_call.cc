@@ -8,6 +8,7 @@
 #include "bindings/comm_array.h"
 #include "bindings/fast_call.h"
 #include "bindings/gil.h"
+#include "bindings/python_waiter.h"
 
 namespace gradring {
 
@@ -16,46 +17,6 @@ namespace {
 constexpr const char* kCapsuleName = "gradring.comm";
 // Operations of at most this many bytes keep the GIL until they have to wait, because they are as short as releasing it.
 constexpr size_t kBrief = size_t{16} << 10;
-
-// Releases the GIL when a wait gets long, and takes it again to run signal handlers.
-class PythonWaiter final : public Waiter {
- public:
-  explicit PythonWaiter(bool release) noexcept {
-    if (release) before_sleep();
-  }
-  ~PythonWaiter() override {
-    if (state_) restore_gil(state_);
-    Py_XDECREF(error_);
-  }
-  void before_sleep() noexcept override {
-    if (!state_) state_ = PyEval_SaveThread();
-  }
-  bool interrupted() noexcept override {
-    if (error_) return true;
-    restore_gil(std::exchange(state_, nullptr));
-    if (PyErr_CheckSignals() != 0) {
-      PyObject *type = nullptr, *trace = nullptr;
-      PyErr_Fetch(&type, &error_, &trace);
-      PyErr_NormalizeException(&type, &error_, &trace);
-      if (trace) PyException_SetTraceback(error_, trace);
-      Py_XDECREF(type);
-      Py_XDECREF(trace);
-    }
-    before_sleep();
-    return error_ != nullptr;
-  }
-  // Takes the GIL again, and throws the exception of a signal handler, if one raised.
-  void settle() {
-    if (state_) restore_gil(std::exchange(state_, nullptr));
-    if (!error_) return;
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error_)), error_);
-    throw py::error_already_set();
-  }
-
- private:
-  PyThreadState* state_ = nullptr;
-  PyObject* error_ = nullptr;
-};
 
 std::string is_given(const char* op, const char* argument, PyObject* value) {
   PyErr_Clear();

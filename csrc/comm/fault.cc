@@ -50,8 +50,9 @@ std::string GroupFault::message(int rank) const {
     case Reason::kClosed: return op + who + " closed its communicator while this rank waited for it" + where;
     case Reason::kThreadEnded: return op + who + "'s thread ended while this rank waited for it" + where;
     case Reason::kLeft:
-      return failure.rank == rank ? op + "interrupted: this rank left the operation" + where
-                                  : op + who + " left the operation, interrupted" + where;
+      return failure.rank == rank
+                 ? op + "this rank left the operation, because it was interrupted or closed its communicator" + where
+                 : op + who + " left the operation, interrupted or by closing its communicator" + where;
     case Reason::kMemory: return op + who + " cannot map a peer's arrays" + where;
     case Reason::kStalled: {
       std::string last = peer_entered ? "; its last operation was number " + std::to_string(peer_entered) + ", " +

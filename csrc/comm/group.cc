@@ -49,12 +49,14 @@ bool ends_group(Code code) noexcept {
 
 }  // namespace
 
-bool Request::wait(Deadline deadline, Waiter* waiter) noexcept {
+bool Request::wait(Deadline deadline, Waiter* waiter) noexcept { return await(finished_, deadline, waiter); }
+
+bool Request::await(Signal& signal, Deadline deadline, Waiter* waiter) noexcept {
   constexpr std::chrono::milliseconds kSlice{50};
-  while (!done()) {
+  while (signal.value() == 0) {
     if (waiter) waiter->before_sleep();
-    if (finished_.wait_change(0, std::min(deadline, Clock::now() + kSlice))) return true;
-    if (Clock::now() >= deadline || (waiter && waiter->interrupted())) return done();
+    if (signal.wait_change(0, std::min(deadline, Clock::now() + kSlice))) return true;
+    if (Clock::now() >= deadline || (waiter && waiter->interrupted())) return signal.value() != 0;
   }
   return true;
 }
@@ -120,7 +122,7 @@ std::vector<std::shared_ptr<Group>> Group::of_threads(int size, std::chrono::nan
   return groups;
 }
 
-Group::~Group() { close(); }
+Group::~Group() { close(kDropPatience); }
 
 Code Group::refusal() noexcept {
   if (forks_ != forks_so_far()) return Code::kUnavailable;
@@ -135,7 +137,10 @@ Code Group::run(const Call& call, Waiter* waiter) noexcept {
     try {
       const std::shared_ptr<Request> request = submit(call);
       while (!request->wait(kNoDeadline, waiter)) {
-        if (waiter->interrupted()) return Code::kInterrupted;
+        if (!waiter->interrupted()) continue;
+        // The caller's arrays must live until the communicator's thread has left them.
+        rounds_.give_up();
+        waiter = nullptr;
       }
       return settle(*request);
     } catch (const Error& error) {

@@ -33,6 +33,8 @@ class GRADRING_API Request {
   bool done() const noexcept { return finished_.value() != 0; }
   // Returns false if the deadline passed first, or if the waiter was interrupted. The operation then goes on.
   bool wait(Deadline deadline, Waiter* waiter) noexcept;
+  // The same for any signal that is published once.
+  static bool await(Signal& signal, Deadline deadline, Waiter* waiter) noexcept;
   Code code() const noexcept { return code_; }  // valid once done() is true
   const Call& call() const noexcept { return call_; }
 
@@ -95,8 +97,11 @@ class GRADRING_API Group {
   Code meet(const std::byte* mine, std::byte* all, uint32_t* sequence, Waiter* waiter) noexcept;
   void gathered(std::byte* all) noexcept;
 
-  // Waits for the submitted operations, then leaves the group.
-  void close() noexcept;
+  // Waits for the submitted operations, then leaves the group. After `patience`, or if the waiter is interrupted, it gives up those
+  // that wait for other ranks, as it does at once with an operation that another thread waits in.
+  void close(std::chrono::nanoseconds patience = std::chrono::nanoseconds::max(), Waiter* waiter = nullptr) noexcept;
+  // For so long, a group that is destroyed without close() waits for its operations.
+  static constexpr std::chrono::seconds kDropPatience{10};
 
   void* allocate(size_t bytes) { return rounds_.segments()->own.allocate(bytes); }
   const std::shared_ptr<Segments>& segments() const noexcept { return rounds_.segments(); }
@@ -136,6 +141,7 @@ class GRADRING_API Group {
   std::deque<std::shared_ptr<Request>> queue_;
   bool stop_ = false;
   std::unique_ptr<std::thread> worker_;
+  Signal worker_ended_;
 };
 
 }  // namespace gradring

@@ -77,6 +77,11 @@ void Rounds::leave() noexcept {
   futex_wake_all(mine.questions, Scope::kProcesses);
 }
 
+void Rounds::give_up() noexcept {
+  leaving_.store(true, std::memory_order_relaxed);
+  ring_own_bell();
+}
+
 // The deadline of ranks that wait for this one starts again when its activity ends.
 void Rounds::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
   RankState& mine = control_->state(rank_);
@@ -218,7 +223,8 @@ Code Rounds::look_after(const Wait& wait, Inquiry* inquiry, Deadline* until) noe
     if (exited(rank)) return blame(Reason::kExited, rank);
     patience = std::max(patience, peer.patience_until_ns.load(std::memory_order_acquire));
   }
-  if (waiter_ && waiter_->interrupted()) return blame(Reason::kLeft, rank_);
+  if (leaving_.load(std::memory_order_relaxed) || (waiter_ && waiter_->interrupted()))
+    return blame(Reason::kLeft, rank_);
   const int suspect = wait.peer_count ? wait.peers[0] : rank_;
   const int64_t asking = asks_from(patience, timeout_);
   if (now_ns >= asking && inquiry->patience != patience) {

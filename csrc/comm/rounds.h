@@ -9,6 +9,7 @@
 // |            |               |                 | load acquire      |                                              |
 // | passing_   | set_activity, | begin           | relaxed           | a hint: the activity ends with an operation  |
 // |            | begin         |                 |                   |                                              |
+// | leaving_   | give_up       | a wait          | relaxed           | the wait ends by leaving the operation       |
 #pragma once
 
 #include <chrono>
@@ -92,6 +93,8 @@ class Rounds {
 
   // Marks this rank as ended, and wakes the ranks that wait for it.
   void leave() noexcept;
+  // Any thread may call this: this rank's waits, from now on, end within a quarter of a second, by leaving the operation.
+  void give_up() noexcept;
 
   // What this rank does outside of operations. With `passing`, the activity ends when the next operation begins.
   void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept;
@@ -181,7 +184,7 @@ class Rounds {
   Agreement current_;
   Waiter* waiter_ = nullptr;
   Deadline deadline_ = kNoDeadline;  // the operation's, set at its first long wait
-  std::atomic<bool> passing_{false};
+  std::atomic<bool> passing_{false}, leaving_{false};
   GroupFault fault_;
 };
 

@@ -25,7 +25,10 @@ std::shared_ptr<Request> Group::submit(Call call) {
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     try {
-      worker_ = std::make_unique<std::thread>([this] { work(); });
+      worker_ = std::make_unique<std::thread>([this] {
+        work();
+        worker_ended_.publish(1);
+      });
     } catch (const std::exception&) {
       pthread_sigmask(SIG_SETMASK, &before, nullptr);
       throw Error(Code::kOutOfMemory, "[comm] the system starts no thread for operations with async_op");
@@ -106,21 +109,36 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
   }
 }
 
-void Group::close() noexcept {
+void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
   if (forks_ != forks_so_far()) {
     // A forked child has neither the thread nor the rank.
     closed_.store(true, std::memory_order_release);
     (void)worker_.release();
     return;
   }
-  std::unique_ptr<std::thread> worker;
+  const Deadline begin = Clock::now();
+  const Deadline until = patience < kNoDeadline - begin ? begin + patience : kNoDeadline;
+  bool works;
   {
     const std::lock_guard lock(queue_mutex_);
     stop_ = true;
-    worker = std::move(worker_);
+    works = worker_ != nullptr;
   }
   queue_changed_.notify_all();
-  if (worker) worker->join();
+  if (works) {
+    if (!Request::await(worker_ended_, until, waiter)) {
+      rounds_.give_up();
+      Request::await(worker_ended_, kNoDeadline, nullptr);
+    }
+    std::unique_ptr<std::thread> worker;
+    {
+      const std::lock_guard lock(queue_mutex_);
+      worker = std::move(worker_);
+    }
+    if (worker) worker->join();
+  }
+  // Another thread may wait in an operation; or this one, if a signal handler closes the group. So do not wait for it.
+  rounds_.give_up();
   OwnSegment& own = rounds_.segments()->own;
   if (own.detached()) own.detach();  // there may be memory now for arrays that a failure has left shared
   if (!closed_.exchange(true, std::memory_order_acq_rel)) rounds_.leave();

@@ -379,8 +379,10 @@ class Group:
         ...
     def caller(self) -> typing.Any:
         ...
-    def close(self) -> None:
-        ...
+    def close(self, patience: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        """
+        Wait at most `patience` seconds for operations under way, then give them up and leave the group.
+        """
     def join_words(self, members: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], offset: typing.SupportsInt | typing.SupportsIndex) -> Group:
         """
         Join the group of these ranks. members[0] has made its control block with make_words().

@@ -1,7 +1,9 @@
 """Ranks that end while others wait for them, as threads of this process, and operations that outlive a failure or a close."""
 
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -92,3 +94,80 @@ def test_a_work_that_was_dropped_before_a_death_leaves_nothing_behind():
 def test_two_threads_of_a_rank_wait_at_once():
     # A small operation keeps Python's lock until it waits; a thread that waits for another one's operation must not keep it.
     assert gr.comm.spawn(functions.two_threads_wait, 2, pin=False) == [[2.0, 2.0]] * 2
+
+
+def ends_soon(call):
+    """Calls it, which must not take longer than the promised time."""
+    begin = time.monotonic()
+    call()
+    assert time.monotonic() - begin < promised(DEADLINE)
+
+
+def test_a_close_gives_up_what_it_has_waited_for_long_enough():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    works = [first.all_reduce(np.ones(50_000), async_op=True) for _ in range(2)]
+    messages = [first.recv(np.ones(50_000), 1, async_op=True)]
+    ends_soon(lambda: first.close(timeout=0.1))
+    for work in works + messages:
+        with pytest.raises(gr.GradringError, match="this rank left the operation, because it was interrupted or closed its"):
+            work.wait()
+    died(second.barrier, rank=0)
+    for bad in (-1.0, "x"):
+        with pytest.raises((ValueError, TypeError), match=r"\[comm.close\] timeout must be None or a finite number of at lea"):
+            first.close(timeout=bad)
+
+
+def test_a_block_that_ends_by_an_exception_does_not_wait_for_works():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+
+    def block():
+        with pytest.raises(KeyError, match="a bad batch"), first:
+            first.recv(np.ones(50_000), 1, async_op=True)
+            raise KeyError("a bad batch")
+
+    ends_soon(block)
+    died(second.barrier, rank=0)
+
+
+def test_a_close_ends_an_operation_in_which_another_thread_waits():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(first.barrier)
+        time.sleep(0.2)
+        ends_soon(first.close)
+        with pytest.raises(gr.GradringError, match="this rank left the operation"):
+            waits.result(20)
+    died(second.barrier, rank=0)
+
+
+WAITS = {
+    "close": lambda comm: comm.close(),
+    "a call behind a work": lambda comm: comm.all_reduce(np.ones(50_000)),
+    "split": lambda comm: comm.split(0),
+}
+
+
+@pytest.mark.parametrize("how", WAITS)
+def test_a_signal_handler_ends_a_wait(how):
+    class Alarm(Exception):
+        pass
+
+    def ring(*_):
+        raise Alarm
+
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    if how != "split":
+        first.all_reduce(np.ones(50_000), async_op=True)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+        def call():
+            with pytest.raises(Alarm):
+                WAITS[how](first)
+
+        ends_soon(call)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    died(second.barrier, rank=0)

@@ -83,12 +83,18 @@ class Communicator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(timeout=None if kind is None else 0.0)
 
-    def close(self) -> None:
-        """Wait for operations under way, then leave the group. Arrays of ``empty`` stay valid. Closing twice is
-        allowed."""
-        self._group.close()
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for the operations with ``async_op`` that are under way, then leave the group. Arrays of ``empty`` stay valid.
+        Closing twice is allowed.
+
+        After ``timeout`` seconds, or Ctrl-C, operations that still wait for other ranks are given up: they fail here, and
+        raise ``PeerDied`` on the other ranks. So are, at once, operations in which other threads of this rank wait. A ``with``
+        block that ends by an exception does not wait, and a communicator that is dropped waits at most ten seconds.
+        """
+        seconds = 1e9 if timeout is None else real("comm.close", "timeout", timeout, least=0, also="None")
+        self._group.close(seconds)
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = "float32") -> Array:
         """An uninitialized array in memory that all ranks reach, so that operations on it and on its contiguous views copy
