@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <exception>
 #include <optional>
 
 #include "bindings/bindings.h"
@@ -57,7 +58,7 @@ class StepWaiter final : public Waiter {
 };
 
 // A rank's meetings as a trainer uses them.
-class PyRanks {
+class PyRanks final : public RankStep {
  public:
   explicit PyRanks(Handle handle) : handle_(std::move(handle)) {
     Code code = Code::kOk;
@@ -155,6 +156,31 @@ class PyRanks {
     return result;
   }
 
+  bool may_step() const noexcept override { return !meeting_->torn(); }
+  bool take(Engine& engine, Executor& executor, Batch batch, const double* rates,
+            int64_t rate_columns) noexcept override {
+    step_result_ = {};
+    step_error_ = nullptr;
+    try {
+      // The rows are numbered after those of the ranks before this one, as a RankSource does it.
+      batch.samples = engine.row_numbers(batch.rows * (meeting_->rank() + 1)) + batch.rows * meeting_->rank();
+      step_result_ = run([&] {
+        meeting_->bring(batch.rows, false);
+        return engine.step(executor, batch, rates, rate_columns, meeting_.get());
+      });
+    } catch (...) {
+      step_error_ = std::current_exception();
+      return false;
+    }
+    return step_result_.fault == Fault::kNone && meeting_->outcome() == RankMeeting::Outcome::kMet &&
+           interrupt_.is_none();
+  }
+  // How the last step of `take` has ended; throws its exception.
+  py::dict end_of_step() {
+    if (step_error_) std::rethrow_exception(std::exchange(step_error_, nullptr));
+    return result_of(step_result_);
+  }
+
   bool busy() const noexcept { return busy_.load(std::memory_order_relaxed); }
   void mend() {
     const Use use(busy_);
@@ -223,6 +249,8 @@ class PyRanks {
   std::shared_ptr<RankMeeting> meeting_;
   std::atomic<bool> busy_{false};
   py::object interrupt_ = py::none();
+  ChunkResult step_result_;
+  std::exception_ptr step_error_;
 };
 
 // The batches of one rank.
@@ -243,6 +271,8 @@ class RankFeed final : public PyFeed {
 };
 
 }  // namespace
+
+RankStep& rank_step_of(const py::object& ranks) { return ranks.cast<PyRanks&>(); }
 
 void bind_ranks(py::module_& m) {
   py::class_<PyRanks>(m, "Ranks", "The ranks that train one model together, as one of them sees them.")
@@ -266,6 +296,7 @@ void bind_ranks(py::module_& m) {
       .def_property_readonly("withdrawn", [](PyRanks& p) { return p.meeting().withdrawn(); })
       .def_property_readonly("busy", &PyRanks::busy, "Whether a thread of this rank is in a meeting or a step.")
       .def("mend", &PyRanks::mend)
+      .def("end_of_step", &PyRanks::end_of_step, "How the last step of the fast path has ended; raises its exception.")
       .def(
           "chunk",
           [](PyRanks& p, Engine& e, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,

@@ -43,6 +43,8 @@ struct Expected {
 struct StepFastPath {
   Engine* engine = nullptr;
   py::object owner;
+  py::object ranks_owner;
+  RankStep* ranks = nullptr;  // if other ranks take each step together with this one
   py::object x_dtype;
   py::object y_dtype;
   py::object weight_dtype;
@@ -63,6 +65,18 @@ struct StepFastPath {
   }
 };
 
+// A step of all ranks, in an engine that the caller has entered. The slow path could not take it again, because the other ranks
+// have taken it. So another function tells how it has ended.
+PyObject* step_of_ranks(StepFastPath& path, PyObject* self, PyObject* const* args, Py_ssize_t count, Executor& executor,
+                        const Batch& batch) noexcept {
+  const auto kept = path.rates;
+  const bool good = path.ranks->take(*path.engine, executor, batch, path.next_rates(), path.columns);
+  const double loss = path.engine->totals().last_loss;
+  path.engine->leave();
+  return good ? PyFloat_FromDouble(loss)
+              : PyObject_Vectorcall(PyTuple_GET_ITEM(self, 2), args, static_cast<size_t>(count), nullptr);
+}
+
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) noexcept {
   auto* path = static_cast<StepFastPath*>(PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), kCapsuleName));
   if (path == nullptr) return nullptr;
@@ -76,11 +90,13 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
     if (weighted) batch.fields[2] = path->weight.data_of(args[2], &weights);
     Executor* executor = nullptr;
     if (batch.fields[0] != nullptr && batch.fields[1] != nullptr && rows == target_rows &&
-        (!weighted || (batch.fields[2] != nullptr && weights == rows))) {
+        (!weighted || (batch.fields[2] != nullptr && weights == rows)) &&
+        (path->ranks == nullptr || path->ranks->may_step())) {
       executor = path->engine->programs(mode_of(true, weighted)).find(rows);
     }
     if (executor != nullptr && path->engine->enter(true) == Engine::Entry::kEntered) {
       batch.rows = rows;
+      if (path->ranks != nullptr) return step_of_ranks(*path, self, args, count, *executor, batch);
       batch.samples = path->engine->row_numbers(rows);
       ChunkResult result;
       if (executor->keeps_gil()) {
@@ -136,19 +152,21 @@ namespace {
 StepFastPath& fast_path_of(const py::capsule& capsule) { return *capsule.get_pointer<StepFastPath>(); }
 
 // Returns (function, capsule): the function behind Session.step, and a handle with which the session sets what arrays it takes.
-py::tuple make_step_fast_path(py::object engine, const py::object& slow) {
+py::tuple make_step_fast_path(py::object engine, const py::object& slow, py::object ranks, const py::object& ended) {
   Expected::array_type = py::detail::npy_api::get().PyArray_Type_;
   auto path = std::make_unique<StepFastPath>();
   path->engine = engine.cast<Engine*>();
   path->owner = std::move(engine);
+  if (!ranks.is_none()) path->ranks = &rank_step_of(ranks);
+  path->ranks_owner = std::move(ranks);
   py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(path.get(), kCapsuleName, [](PyObject* self) {
     delete static_cast<StepFastPath*>(PyCapsule_GetPointer(self, kCapsuleName));
   }));
   if (!capsule) throw py::error_already_set();
   (void)path.release();
-  // `slow` refers back to the function that is made here. It is in a tuple and not in the capsule, because the
+  // `slow` and `ended` refer back to the function that is made here. They are in a tuple and not in the capsule, because the
   // garbage collector sees what a tuple holds, but not what a capsule holds: no engine would ever be freed.
-  const py::tuple self = py::make_tuple(capsule, slow);
+  const py::tuple self = py::make_tuple(capsule, slow, ended);
   return py::make_tuple(py::reinterpret_steal<py::object>(PyCFunction_New(&kStep, self.ptr())), capsule);
 }
 
@@ -176,9 +194,11 @@ void set_expected_rates(const py::capsule& capsule, const py::array_t<double, py
 }  // namespace
 
 void bind_step_fast_path(py::module_& m) {
-  m.def("make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"),
+  m.def("make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"), py::arg("ranks") = py::none(),
+        py::arg("ended") = py::none(),
         "Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step "
-        "itself. Return it with a handle for set_expected_shapes and set_expected_rates.");
+        "itself. If it has run a step together with other `ranks` and there is something to tell of it, it calls "
+        "ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.");
   m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
         py::arg("target_dtype"), py::arg("target_shape"), py::arg("weight_dtype") = "");
   m.def("set_expected_rates", &set_expected_rates, py::arg("fast_path"), py::arg("rates"), py::arg("first_update"),

@@ -66,9 +66,11 @@ ChunkOptions Engine::chunk_options() const noexcept {
   return options;
 }
 
-ChunkResult Engine::step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept {
+ChunkResult Engine::step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns,
+                         const RankSteps* ranks) noexcept {
   ChunkOptions options = chunk_options();
-  options.need_weight = true;
+  options.need_weight = ranks == nullptr;
+  options.ranks = ranks;
   options.rates = rates;
   options.rate_count = 1;
   options.rate_columns = rate_columns;

@@ -57,8 +57,10 @@ class GRADRING_API Engine {
 
   // Trains or evaluates as run_chunk does, on as many lanes as suit the program of the next batch.
   ChunkResult chunk(bool train, Feed& feed, ChunkOptions options, Totals* totals) noexcept;
-  // Runs one training step on a filled batch. `rates` are the learning rates of its update.
-  ChunkResult step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns) noexcept;
+  // Runs one training step on a filled batch. `rates` are the learning rates of its update. `ranks`: those of processes that take
+  // the step together, where the batch of one rank may have no weight.
+  ChunkResult step(Executor& executor, const Batch& batch, const double* rates, int64_t rate_columns,
+                   const RankSteps* ranks = nullptr) noexcept;
   // Runs the forward pass over a whole source. The result of row r of the source goes to out + r * row_bytes.
   ChunkResult predict(Feed& feed, std::byte* out, int64_t row_bytes) noexcept;
 

@@ -425,6 +425,10 @@ class Ranks:
         """
         Do what Engine.chunk does, together with the other ranks.
         """
+    def end_of_step(self) -> dict[str, typing.Any]:
+        """
+        How the last step of the fast path has ended; raises its exception.
+        """
     def flush(self, engine: Engine, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
         Do what Engine.flush does, together with the other ranks.
@@ -623,9 +627,9 @@ def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positiona
     """
     Make a callable that runs an op on arrays. gradring.ops._eager derives the arguments from a function's signature.
     """
-def make_step_fast_path(engine: typing.Any, slow: typing.Any) -> tuple[typing.Any, ...]:
+def make_step_fast_path(engine: typing.Any, slow: typing.Any, ranks: typing.Any = None, ended: typing.Any = None) -> tuple[typing.Any, ...]:
     """
-    Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step itself. Return it with a handle for set_expected_shapes and set_expected_rates.
+    Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step itself. If it has run a step together with other `ranks` and there is something to tell of it, it calls ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.
     """
 def measure_peak_flops() -> float:
     """

@@ -65,6 +65,12 @@ def test_a_signal_to_any_rank_ends_all_after_one_update_which_is_saved(ranks, tm
     assert first[1:] == second[1:] and first[1] == first[2] > 0
 
 
+def test_an_interrupt_in_a_step_by_hand_ends_all_after_that_step():
+    first, second = gr.comm.spawn(training.interrupted, 2, int(signal.SIGINT), pin=False)
+    assert first[0] == "KeyboardInterrupt" and second[0] == "PeerStopped"
+    assert first[1:] == second[1:] and first[1] == 3
+
+
 # Where rank 1 dies or stops in its third step: after how many passes, and whether that step counts for the survivor, should
 # rank 1 not come back; None: it is torn.
 PLACES = {

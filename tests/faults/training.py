@@ -269,6 +269,28 @@ def signalled(path, ranks):
     return ended, count, trainer.step_count
 
 
+def interrupted(mine):
+    """Steps by hand, in which this process's own alarm raises an error on rank 0 while it waits for rank 1. How both end, and
+    after how many updates; then another step."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(comm.rank)
+    for _ in range(2):
+        trainer.step(*batch)
+    ended = ""
+    if comm.rank == 1:
+        time.sleep(1.0)
+    else:
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(mine))
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        for _ in range(3):
+            trainer.step(*batch)
+    except BaseException as error:
+        ended = type(error).__name__
+    count = trainer.step_count
+    return ended, count, trainer.step(*batch), trainer.step_count
+
+
 def steps(count):
     """The digest after so many steps, and the memory that this rank has in common with others."""
     comm = gr.comm.init(timeout=60)

@@ -140,6 +140,13 @@ class Peers:
         self._settle(result)
         return result, totals
 
+    def end_of_step(self) -> Any:
+        """How the last step of the fast path has ended. Raises what has ended the training on other ranks."""
+        self.agreed = bool(self.native.torn)
+        result = self.native.end_of_step()
+        self._settle(result)
+        return result
+
     def flush(self, engine: Any, rows: int, rates: Any, weighted: bool) -> Any:
         """As ``_core.Engine.flush``."""
         self._require_whole()

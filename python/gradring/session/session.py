@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,7 +74,8 @@ class Session(SessionState):
         self._start = 0  # the batch of the epoch at which this run began
         self._batch = 0  # the number, in the epoch, of a step's batch, for errors
         if self.device == devices.CPU:
-            self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly)
+            ranks = {} if self.peers is None else {"ranks": self.peers.native, "ended": self._end_step}
+            self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly, **ranks)
         else:
             self.step, self._fast = self._step_slowly, None
         self._expect_rates()
@@ -135,20 +136,40 @@ class Session(SessionState):
         if self.peers is not None:
             feed = self.peers.feed(feed, own_numbers=True)
         self._ensure("train", rows, bound, self._dtypes)
-        if self._fast is not None and bound.slots == (0, 1) and self.replicas == 1 and not self.shards:
+        alone = self.replicas == 1 and not self.shards
+        if self._fast is not None and bound.slots == (0, 1) and (alone or self.peers is not None):
             x, y = (list(field.shape[1:]) for field in bound.fields)
-            _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, self.dtype)
+            # The slow path knows whether the weights of a rank may all be zero.
+            weights = self.dtype if alone else ""
+            _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, weights)
         if self._fast is not None and self.rates.constant is None:
             _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
         rates = self.rates.next(self.step_count, 1)
         result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)
         if result["fault"]:
-            culprits = rows_of(bound, {**result, "position": 0, "rows": rows}, {})
-            self._fail(result, of_a_batch(culprits) if self._many else culprits, self._batch)
+            self._fail_step(result, bound)
         if not part["steps"]:
             raise self._no_step(result)
         loss: float = part["last_loss"]
         return loss
+
+    def _fail_step(self, result: Mapping[str, Any], bound: Bound) -> NoReturn:
+        """Raise the error for a fault in a step by itself."""
+        culprits = rows_of(bound, {**result, "position": 0, "rows": len(bound)}, {})
+        self._fail(result, of_a_batch(culprits) if self._many else culprits, self._batch)
+
+    def _end_step(self, *fields: ArrayLike) -> NoReturn:
+        """Raise what has ended a step that all ranks have taken by the fast path: a rank, a fault, or a signal."""
+        assert self.peers is not None
+        try:
+            result = self.peers.end_of_step()
+            if result["fault"]:
+                self._fail_step(result, self._bind(self._given(fields, {}), weightless=True))
+            raise self._no_step(result)
+        except BaseException as error:
+            if not self.fitting:
+                self.leave(error)
+            raise
 
     # Arrays and a loader's fields: natively, chunk by chunk
 
