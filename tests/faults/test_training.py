@@ -43,7 +43,7 @@ def test_a_rank_that_is_stopped_for_a_while_changes_nothing():
 
 
 def test_a_rank_that_comes_back_too_late_touches_nothing():
-    found = survivors_error(training.stopped, 4.0, 1.0)
+    found = survivors_error(training.stopped, 5.0, 2.0)
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"]
     assert found["unchanged"] and found["steps"] == 1 and found["digest"] == training.alone(1)
 

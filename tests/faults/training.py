@@ -196,6 +196,8 @@ def stopped_at_a_failpoint(resume_after, timeout):
 
 def stopped(resume_after, timeout):
     """Rank 1 stops itself before a step; a child process resumes it. The survivor's arrays must not change then."""
+    alone(1)  # What a trainer imports and compiles takes longer than the timeout.
+    gr.comm.init(timeout=60).barrier()
     comm = gr.comm.init(timeout=timeout)
     trainer, batch = trainer_of(comm), data(comm.rank)
     trainer.step(*batch)
