@@ -111,6 +111,19 @@ function(gradring_cuda_sources target)
   endif()
 endfunction()
 
+# gradring_cuda_test(name files.cu...): a program of tests, which runs on the software device or a card. It links all parts that
+# were declared so far.
+function(gradring_cuda_test name)
+  add_executable(${name} ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc)
+  if(GRADRING_CUDA STREQUAL "SOFTWARE")
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/csrc/cuda/software/tests/apart.cc)
+  endif()
+  gradring_cuda_sources(${name} ${ARGN})
+  get_property(parts GLOBAL PROPERTY GRADRING_PARTS)
+  target_link_libraries(${name} PRIVATE gradring_options gradring_cuda ${parts} ${CMAKE_DL_LIBS})
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()
+
 # gradring_cuda_ops(folders...): <folder>/<folder>_cuda.cu of csrc/ops go into _cuda, with a generated function that registers
 # them all; their tests go into cuda_ops_tests, and their measurements into cuda_ops_bench. Both run on the software device or a
 # card.
@@ -127,17 +140,10 @@ function(gradring_cuda_ops)
   target_sources(gradring_cuda PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/cuda_registry.cc)
   if(GRADRING_TESTS)
     file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_tests/*.cu)
-    add_executable(cuda_ops_tests ${CMAKE_SOURCE_DIR}/tests/cpp/main.cc)
-    if(GRADRING_CUDA STREQUAL "SOFTWARE")
-      target_sources(cuda_ops_tests PRIVATE ${CMAKE_SOURCE_DIR}/csrc/cuda/software/tests/apart.cc)
-    endif()
-    gradring_cuda_sources(cuda_ops_tests ${tests})
+    gradring_cuda_test(cuda_ops_tests ${tests})
     add_executable(cuda_ops_bench EXCLUDE_FROM_ALL)
     gradring_cuda_sources(cuda_ops_bench ${CMAKE_CURRENT_SOURCE_DIR}/cuda_bench/cuda_bench.cu)
     get_property(parts GLOBAL PROPERTY GRADRING_PARTS)  # so far: those that ops may know
-    foreach(program cuda_ops_tests cuda_ops_bench)
-      target_link_libraries(${program} PRIVATE gradring_options gradring_cuda ${parts} ${CMAKE_DL_LIBS})
-    endforeach()
-    add_test(NAME cuda_ops_tests COMMAND cuda_ops_tests)
+    target_link_libraries(cuda_ops_bench PRIVATE gradring_options gradring_cuda ${parts} ${CMAKE_DL_LIBS})
   endif()
 endfunction()
