@@ -280,3 +280,22 @@ def test_loading_within_an_epoch_is_refused(blobs, saved):
     with pytest.raises(gr.GradringError, match=r"\[Trainer.load\] an epoch is running"):
         trainer.fit(blobs, epochs=2, callbacks=[Load()])
     trainer.load(saved)
+
+
+def test_tune_has_no_effect_on_the_cpu_which_ignores_a_devices_record_of_algorithms(tmp_path, blobs):
+    plain, tuned = (gr.Trainer(mlp(8, 16, 3), seed=1, **options) for options in ({}, {"tune": True}))
+    for trainer in (plain, tuned):
+        trainer.fit(blobs, epochs=1, verbose=False)
+        trainer.save(tmp_path / "one.safetensors")
+        tensors, metadata = checkpoint.read(tmp_path / "one.safetensors")
+        assert "algorithms" not in metadata and "algorithms" not in trainer.state_dict()
+        assert trainer.plan().algorithms == "" and "recorded" not in str(trainer.plan())
+    checkpoint.write(tmp_path / "two.safetensors", tensors, {**metadata, "algorithms": "cublasLt 130000 a card\n"})
+    again = gr.Trainer(mlp(8, 16, 3))
+    again.load(tmp_path / "two.safetensors")
+    for trainer in (plain, tuned, again):
+        trainer.fit(blobs, epochs=1, verbose=False)
+        for name, array in trainer.params.items():
+            np.testing.assert_array_equal(array, plain.params[name])
+    with pytest.raises(TypeError, match="tune"):
+        gr.Trainer(mlp(8, 16, 3), tune="yes")

@@ -45,8 +45,8 @@ Arenas device_arenas(const DeviceArenas& given) {
 // A device's engine, and the library of products that its programs call.
 class PyDeviceEngine {
  public:
-  PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options)
-      : products_(cuda::make_products(device, reinterpret_cast<void*>(library))) {
+  PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options, bool tune)
+      : products_(cuda::make_products(device, reinterpret_cast<void*>(library), tune)) {
     DeviceOptions on;
     on.device = device, on.products = products_.get(), on.processors = cuda::processors_of(device);
     engine_ = std::make_unique<DeviceEngine>(device_arenas(arenas), options, on);
@@ -60,6 +60,21 @@ class PyDeviceEngine {
   Totals& totals() { return engine_->totals(); }
 
   DeviceEngine& engine() { return *engine_; }
+  const cuda::Products& products() const { return *products_; }
+
+  // Returns None if the algorithms were recorded on another device or with another library; else whether they are used from
+  // now on.
+  py::object restore_algorithms(const std::string& text) {
+    cuda::ProductsOrigin origin;
+    std::vector<cuda::RecordedAlgorithm> choices;
+    if (!cuda::read_choices(text, &origin, &choices)) {
+      throw Error(Code::kInvalidArgument, "[Engine] the text is no record of algorithms");
+    }
+    if (!(origin == products_->origin())) return py::none();
+    const bool taken = products_->restore(origin, choices);
+    if (taken) engine_->forget_graphs();
+    return py::bool_(taken);
+  }
 
  private:
   std::unique_ptr<cuda::Products> products_;
@@ -127,15 +142,35 @@ void bind_cuda_engine(py::module_& m) {
   py::class_<PyDeviceEngine> engine(m, "Engine", "Programs, arenas and counts of one model on a CUDA device.");
   engine
       .def(py::init([](int device, uintptr_t library, const DeviceArenas& arenas, int lanes, int64_t accumulate,
-                       uint64_t seed, bool check_finite) {
+                       uint64_t seed, bool check_finite, bool tune) {
              return std::make_unique<PyDeviceEngine>(device, library, arenas,
-                                                     EngineOptions{lanes, accumulate, seed, check_finite});
+                                                     EngineOptions{lanes, accumulate, seed, check_finite}, tune);
            }),
            py::arg("device"), py::arg("library"), py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"),
-           py::arg("seed"), py::arg("check_finite"),
+           py::arg("seed"), py::arg("check_finite"), py::arg("tune") = false,
            "Make an engine. `library` is what dlopen returned for cuBLASLt. Each arena is (name, kind, DeviceArena), "
-           "and its "
-           "kind is param, grad or state.")
+           "and its kind is param, grad or state. With `tune`, timing chooses the algorithm of each matrix product.")
+      .def(
+          "algorithms",
+          [](const PyDeviceEngine& e) { return cuda::choices_text(e.products().origin(), e.products().record()); },
+          "The algorithm of each product so far, with the device and the version of the library, as lines of text.")
+      .def_static(
+          "reads_algorithms",
+          [](const std::string& text) {
+            cuda::ProductsOrigin origin;
+            std::vector<cuda::RecordedAlgorithm> choices;
+            return cuda::read_choices(text, &origin, &choices);
+          },
+          py::arg("text"), "Whether a text is what `algorithms` returned, of any device.")
+      .def(
+          "restore_algorithms",
+          [](PyDeviceEngine& e, const std::string& text) {
+            const Guard guard(e, false);
+            return e.restore_algorithms(text);
+          },
+          py::arg("text"),
+          "Use the algorithms that another engine's `algorithms` returned. None if they belong to another device or "
+          "version of the library, and False if the library refuses them: nothing has changed then.")
       .def(
           "set_arenas",
           [](PyDeviceEngine& e, const DeviceArenas& given) {

@@ -2,6 +2,7 @@
 
 #include "cuda/device.h"
 #include "cuda/failure.h"
+#include "cuda/stream.h"
 #include "ops/products_cuda.h"
 
 namespace gradring::cuda {
@@ -58,6 +59,11 @@ Products::Key Products::key_of(const CudaProduct& p) {
   return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.trans_a, p.trans_b, p.wide};
 }
 
+bool Products::is_new(const CudaProduct& product) const {
+  const std::lock_guard<std::mutex> held(mutex_);
+  return choices_.find(key_of(product)) == choices_.end();
+}
+
 int Products::candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const {
   LtDescription preference = nullptr;
   int status = noted("cublasLtMatmulPreferenceCreate", library_.create_preference(&preference));
@@ -95,6 +101,12 @@ int Products::choose(const CudaProduct& product, const Call& call, RecordedAlgor
 int Products::run(const CudaProduct& product, const void* a, const void* b, void* c, bool accumulate,
                   const CudaQueue& queue, void* workspace) const noexcept {
   try {
+    if (tuning_ && is_new(product)) {
+      int code = 0;
+      const bool capturing = is_capturing(queue.stream, &code);
+      if (code == 0 && !capturing) code = tune(product, a, b, c, queue, workspace);
+      if (code != 0) return code;
+    }
     const Call call(library_, product);
     RecordedAlgorithm choice;
     int status = call.status;
@@ -114,7 +126,7 @@ int Products::run(const CudaProduct& product, const void* a, const void* b, void
 }
 
 int Products::tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue,
-                   void* workspace) {
+                   void* workspace) const {
   const Call call(library_, product);
   if (call.status != lt::kSuccess) return kLibraryError + call.status;
   std::vector<LtHeuristic> found;

@@ -1,5 +1,8 @@
 // Products of matrices by cuBLASLt. The algorithm for a shape is the heuristic's first, or one that was recorded or chosen by
 // timing: two runs with the same record have the same bits.
+//
+// A product that is timed is computed into its own result, again and again, by each algorithm. So its first run must be outside of
+// a captured graph, and the caller must not mind that it waits for the device.
 #pragma once
 
 #include <map>
@@ -39,9 +42,12 @@ class Products final : public CudaProducts {
           void* workspace) const noexcept override;
   size_t workspace_bytes() const noexcept override { return workspace_bytes_; }
 
+  // Whether the first run of each shape times the heuristic's algorithms.
+  void set_tuning(bool on) noexcept { tuning_ = on; }
   // Times the heuristic's algorithms for a product on arrays of its size, and keeps the fastest. Returns a code of the CUDA
   // runtime, or of cuBLAS plus kLibraryError.
-  int tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue, void* workspace);
+  int tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue,
+           void* workspace) const;
 
   const ProductsOrigin& origin() const noexcept { return origin_; }
   // Returns the algorithms that were chosen so far.
@@ -54,12 +60,14 @@ class Products final : public CudaProducts {
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool>;
   struct Call;
   static Key key_of(const CudaProduct& product);
+  bool is_new(const CudaProduct& product) const;
   int candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const;
   int choose(const CudaProduct& product, const Call& call, RecordedAlgorithm* choice) const;
 
   CublasLt library_;
   ProductsOrigin origin_;
   size_t workspace_bytes_;
+  bool tuning_ = false;
   LtHandle handle_ = nullptr;
   mutable std::mutex mutex_;
   mutable std::map<Key, RecordedAlgorithm> choices_;

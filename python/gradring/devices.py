@@ -31,12 +31,15 @@ def reserve(device: str, size: int) -> Any:
     return import_module("gradring._cuda").DeviceArena(number_of(device), size)
 
 
-def engine(device: str, arenas: Any, lanes: int, accumulate: int, seed: int, check_finite: bool) -> Any:
-    """The native engine that runs programs over these arenas of the device."""
+def engine(
+    device: str, arenas: Any, lanes: int, accumulate: int, seed: int, check_finite: bool, tune: bool = False
+) -> Any:
+    """The native engine that runs programs over these arenas of the device. With ``tune``, one of a CUDA device chooses the
+    algorithm of each matrix product by timing; the CPU has one algorithm."""
     if device == CPU:
         return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
     cuda = import_module("gradring._cuda")
     library = 0
     if not cuda.devices()["software"]:
         library = import_module("gradring.cuda_libraries").cublaslt().handle
-    return cuda.Engine(number_of(device), library, arenas, lanes, accumulate, seed, check_finite)
+    return cuda.Engine(number_of(device), library, arenas, lanes, accumulate, seed, check_finite, tune)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from numpy.typing import DTypeLike, NDArray
 
 from gradring import signals
-from gradring.arguments import choice, whole
+from gradring.arguments import choice, flag, whole
 from gradring.attributes import Settled
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
@@ -84,6 +84,10 @@ class Trainer(Settled):
     new parameters. You may assign another optimizer to ``trainer.optimizer`` at any time; the next step uses it. One of the
     same kind (such as AdamW after Adam) continues with the old one's state; another kind begins without state.
 
+    With ``tune=True``, a CUDA device chooses the algorithm of each matrix product by timing, when a batch shape first comes.
+    Plans and checkpoints record the choices, so that a resumed training has the same bits; another device, or another version
+    of its library, ignores the record and chooses anew. On the CPU, which has one algorithm, ``tune`` has no effect.
+
     With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer
     and call the same methods, and each gives its own batches. The initial parameters of rank 0 count. An error or a signal
     that stops one rank stops all of them after the same update; the others raise ``PeerStopped``, ``PeerDied`` or
@@ -134,6 +138,7 @@ class Trainer(Settled):
         nonfinite: Nonfinite = "raise",
         seed: int | None = None,
         comm: Communicator | None = None,
+        tune: bool = False,
         step: UserFunction | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
@@ -145,7 +150,7 @@ class Trainer(Settled):
             raise NotBuilt(f"shards= on device {device!r} is planned; this version has it on the CPU")
         if pieces and comm is not None and comm.size > 1:
             raise NotBuilt("shards= over processes is planned; this version has it for threads, replicas=")
-        bound = staleness_of(parallel, staleness)
+        bound, tune = staleness_of(parallel, staleness), flag("Trainer", "tune", tune)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer
         require_optimizer(optimizer)
@@ -167,7 +172,9 @@ class Trainer(Settled):
                 raise NotBuilt(f"step= on device {device!r} is planned; this version updates arrays of the host with step=")
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
-            self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads)
+            self._refuse_with_step(
+                loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads, tune=tune
+            )
             if comm is not None and comm.size > 1:
                 user: UserSession = UserSessionOfRanks(
                     step, params, optimizer=optimizer, options=options, frozen=frozen, comm=comm
@@ -201,6 +208,7 @@ class Trainer(Settled):
                 staleness=bound,
                 comm=comm,
                 device=device,
+                tune=tune,
                 **asdict(options),
             )
             self._session, self.step = native, native.step

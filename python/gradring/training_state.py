@@ -78,6 +78,7 @@ class TrainingState:
             **({"schedules": schedules} if schedules else {}),
             **({"class_weights": self.session.class_weights} if self.session.class_weights else {}),
             **({"shards": self.session.shards} if self.session.shards else {}),
+            **({"algorithms": algorithms} if (algorithms := self.session.algorithms()) else {}),
             **self._unfinished(),
         }
 
@@ -130,7 +131,7 @@ class TrainingState:
                 raise ValueError(problem)
             measured = Measured.read(state.get("sums"), state.get("measured", {}))
             classes = _class_weights(state.get("class_weights", ()))
-            shards = _count("shards", state.get("shards", 0))
+            shards, algorithms = _count("shards", state.get("shards", 0)), self._algorithms_in(state)
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         try:
@@ -139,6 +140,7 @@ class TrainingState:
             raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self._say_other_shards("[Trainer.load_state_dict] the state", shards)
+        self._take_algorithms("[Trainer.load_state_dict] the state", algorithms)
 
     def begin_anew(self, seed: int) -> None:
         """Reset the optimizer's state, the epochs and the history. The caller has filled the parameters."""
@@ -165,6 +167,8 @@ class TrainingState:
         }
         if self.session.shards:
             metadata["shards"] = str(self.session.shards)
+        if algorithms := self.session.algorithms():
+            metadata["algorithms"] = algorithms
         if self.session.class_weights:
             metadata["class_weights"] = json.dumps(self.session.class_weights)
         measured, (weight, gradients) = self._measured(), self.session.waiting()
@@ -203,7 +207,7 @@ class TrainingState:
             counts, weight = self._counts_in(metadata), _weight(metadata.get("pending_weight", 0.0))
             measured = Measured.read(metadata.get("sums"), measuring)
             classes = _class_weights(json.loads(metadata.get("class_weights", "[]")))
-            shards = _count("shards", metadata.get("shards", 0))
+            shards, algorithms = _count("shards", metadata.get("shards", 0)), self._algorithms_in(metadata)
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {reason(error)}") from error
@@ -219,6 +223,7 @@ class TrainingState:
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self.history, self.callback_states = history, states
         self._say_other_shards(where, shards)
+        self._take_algorithms(where, algorithms)
         return list(tensors)
 
     def _say_other_shards(self, where: str, shards: int) -> None:
@@ -231,6 +236,22 @@ class TrainingState:
             f"those of a training with {then} throughout",
             stacklevel=_frames_inside(),
         )
+
+    def _algorithms_in(self, source: Mapping[str, Any]) -> str:
+        text = source.get("algorithms", "")
+        if not isinstance(text, str) or (text and not self.session.reads_algorithms(text)):
+            raise ValueError("its algorithms of products are no record of such")
+        return text
+
+    def _take_algorithms(self, where: str, text: str) -> None:
+        """Use a record of the products' algorithms, or warn that results will have other bits. A record of another device or
+        version of the library has no effect: there, results have other bits in any case."""
+        if text and not self.session.take_algorithms(text):
+            warnings.warn(
+                f"{where}: the library refuses the algorithms of products that were recorded for this device and this version: "
+                "the training goes on with others, and its results have other bits than without a break",
+                stacklevel=_frames_inside(),
+            )
 
     def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:
         params = self.session.saved

@@ -5,6 +5,7 @@
 //                           as they run, whose failure the next call reports
 //   GRADRING_CUDA_MEMORY    bytes of a device
 //   GRADRING_CUDA_DEVICES   how many there are; 0: as without a driver
+//   GRADRING_CUDA_TIMES     kernel:microseconds,...   how long these kernels take by the device's clock
 #pragma once
 
 #include <cstddef>

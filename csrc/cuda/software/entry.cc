@@ -37,6 +37,22 @@ HostThread& host_thread() {
   return thread;
 }
 
+namespace {
+
+// The parts between the commas of an environment variable; none if it is not set.
+std::vector<std::string> parts_of(const char* variable) {
+  std::vector<std::string> parts;
+  const char* text = std::getenv(variable);
+  std::string rest = text ? text : "";
+  while (!rest.empty()) {
+    parts.push_back(rest.substr(0, rest.find(',')));
+    rest = parts.back().size() < rest.size() ? rest.substr(parts.back().size() + 1) : "";
+  }
+  return parts;
+}
+
+}  // namespace
+
 Options options_from_environment() {
   Options options;
   if (const char* text = std::getenv("GRADRING_CUDA_SCHEDULE")) {
@@ -51,16 +67,17 @@ Options options_from_environment() {
   }
   if (const char* text = std::getenv("GRADRING_CUDA_MEMORY")) options.memory = std::strtoull(text, nullptr, 10);
   if (const char* text = std::getenv("GRADRING_CUDA_DEVICES")) options.devices = std::atoi(text);
-  if (const char* text = std::getenv("GRADRING_CUDA_FAIL")) {
-    std::string rest = text;
-    while (!rest.empty()) {
-      const std::string one = rest.substr(0, rest.find(','));
-      rest = one.size() < rest.size() ? rest.substr(one.size() + 1) : "";
-      const size_t first = one.find(':'), second = one.rfind(':');
-      if (first == std::string::npos || first == second) fail("GRADRING_CUDA_FAIL=%s is not call:number:code", text);
-      options.faults.push_back(
-          {one.substr(0, first), std::atoi(one.c_str() + first + 1), std::atoi(one.c_str() + second + 1)});
-    }
+  for (const std::string& one : parts_of("GRADRING_CUDA_FAIL")) {
+    const size_t first = one.find(':'), second = one.rfind(':');
+    if (first == std::string::npos || first == second)
+      fail("GRADRING_CUDA_FAIL: %s is not call:number:code", one.c_str());
+    options.faults.push_back(
+        {one.substr(0, first), std::atoi(one.c_str() + first + 1), std::atoi(one.c_str() + second + 1)});
+  }
+  for (const std::string& one : parts_of("GRADRING_CUDA_TIMES")) {
+    const size_t colon = one.find(':');
+    if (colon == std::string::npos) fail("GRADRING_CUDA_TIMES: %s is not kernel:microseconds", one.c_str());
+    options.microseconds[one.substr(0, colon)] = std::atoll(one.c_str() + colon + 1);
   }
   return options;
 }

@@ -105,15 +105,18 @@ TEST_CASE("no memory is a code of its own, and the device is usable afterwards")
 }
 
 TEST_CASE("a choice of algorithms by timing survives the failure of every call") {
-  sweep([]() -> std::string {
+  const auto path = [](bool at_first_run) -> std::string {
     float* memory = nullptr;
     if (cudaMalloc(reinterpret_cast<void**>(&memory), 4096 * sizeof(float)) != cudaSuccess) return "cudaMalloc";
     constexpr CudaProduct kProduct{.m = 5, .n = 7, .k = 9, .lda = 9, .ldb = 7, .ldc = 7};
     int code = static_cast<int>(cudaMemset(memory, 0, 4096 * sizeof(float)));
     try {
       Products products(software_cublaslt(), "one", 1024);
+      products.set_tuning(at_first_run);
+      const CudaQueue queue{.processors = 2};
       if (code == 0) {
-        code = products.tune(kProduct, memory, memory + 64, memory + 256, {.processors = 2}, memory + 1024);
+        code = at_first_run ? products.run(kProduct, memory, memory + 64, memory + 256, false, queue, memory + 1024)
+                            : products.tune(kProduct, memory, memory + 64, memory + 256, queue, memory + 1024);
       }
     } catch (const Error&) {  // the library has no handle to give
       code = kLibraryError;
@@ -121,6 +124,8 @@ TEST_CASE("a choice of algorithms by timing survives the failure of every call")
     (void)cudaDeviceSynchronize();
     (void)cudaFree(memory);
     return code == 0 ? "" : "code " + std::to_string(code);
-  });
+  };
+  sweep([&] { return path(false); });
+  sweep([&] { return path(true); });
 }
 #endif

@@ -99,6 +99,40 @@ TEST_CASE("timing chooses the fastest algorithm, and later calls use it") {
   }
 }
 
+TEST_CASE("a product that tunes chooses at its first run, and never while a graph is captured") {
+  for (const software::Options& schedule : software::every_schedule()) {
+    software::Options options = schedule;
+    options.microseconds["sums_in_halves<T>"] = 9;
+    software::restart(options);
+    {
+      const Matrices m;
+      Products heuristic(software_cublaslt(), "one", 4096), tuned(software_cublaslt(), "one", 4096);
+      tuned.set_tuning(true);
+      const std::vector<float> first = m.run(heuristic), chosen = m.run(tuned);
+      CHECK(!same(first, chosen));
+      CHECK(same(m.run(tuned), chosen));
+      REQUIRE(tuned.record().size() == 1);
+      CHECK(tuned.record()[0].algorithm.data[0] == 0);
+      CHECK(heuristic.record()[0].algorithm.data[0] == 1);
+
+      Products captured(software_cublaslt(), "one", 4096);
+      captured.set_tuning(true);
+      cudaStream_t stream = nullptr;
+      cudaGraph_t graph = nullptr;
+      REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+      REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+      CHECK(captured.run(kProduct, m.a.data(), m.b.data(), m.c.data(), false, {.stream = stream, .processors = 2},
+                         m.workspace.data()) == 0);
+      REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+      CHECK(captured.record()[0].algorithm.data[0] == 1);
+      REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
+      REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
+    }
+    REQUIRE(software::leaks() == "");
+  }
+  software::restart({});
+}
+
 TEST_CASE("an op uses the algorithm that an earlier run has recorded, and its captured call keeps it") {
   register_all_cuda_kernels();
   in_every_schedule([](const software::Options&) {

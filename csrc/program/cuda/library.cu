@@ -41,12 +41,14 @@ int processors_of(int device) {
   return count;
 }
 
-std::unique_ptr<Products> make_products(int device, void* library) {
+std::unique_ptr<Products> make_products(int device, void* library, bool tune) {
   cudaDeviceProp properties{};
   const cudaError_t code = cudaGetDeviceProperties(&properties, device);
   if (noted("cudaGetDeviceProperties", code) != cudaSuccess) throw_failure(kWho, code);
   const OnDevice on(kWho, device);
-  return std::make_unique<Products>(table_of(library), properties.name, kWorkspace);
+  auto products = std::make_unique<Products>(table_of(library), properties.name, kWorkspace);
+  products->set_tuning(tune);
+  return products;
 }
 
 }  // namespace gradring::cuda

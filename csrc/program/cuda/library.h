@@ -10,7 +10,8 @@ namespace gradring::cuda {
 // Throws Error if there is no such device.
 int processors_of(int device);
 
-// library: what dlopen returned for cuBLASLt; the software device has its own and ignores it. Throws Error.
-std::unique_ptr<Products> make_products(int device, void* library);
+// library: what dlopen returned for cuBLASLt; the software device has its own and ignores it. tune: the first run of each shape
+// chooses the algorithm by timing. Throws Error.
+std::unique_ptr<Products> make_products(int device, void* library, bool tune);
 
 }  // namespace gradring::cuda

@@ -173,6 +173,24 @@ TEST_CASE("memory that lacks is a MemoryError with the bytes wanted and free, an
   CHECK(software::leaks() == "");
 }
 
+TEST_CASE("algorithms are chosen by timing before the first step, which changes nothing else") {
+  const Epoch cpu = on_cpu(samples(), {.accumulate = 2, .epochs = 2});
+  for (const software::Options& schedule : software::every_schedule(2)) {
+    software::Options options = schedule;
+    options.microseconds["sums_in_halves<T>"] = 9;
+    software::restart(options);
+    INFO(software::name(options));
+    const Epoch heuristic = on_device(samples(), {.accumulate = 2, .epochs = 2});
+    const Epoch tuned = on_device(samples(), {.accumulate = 2, .epochs = 2, .tune = true});
+    const Epoch launched = on_device(samples(), {.accumulate = 2, .epochs = 2, .graphs = false, .tune = true});
+    check_equal(tuned, cpu);
+    CHECK(!same_bits(tuned.params, heuristic.params));
+    CHECK(same_bits(tuned.params, launched.params));
+    CHECK(software::leaks() == "");
+  }
+  software::restart({});
+}
+
 TEST_CASE("a stream that captures a graph is refused") {
   software::restart({});
   OnDevice on({});

@@ -71,7 +71,7 @@ inline const std::vector<double>& rates() {
 struct EpochOptions {
   int64_t samples = 200, batch = 32, accumulate = 1, most_steps = -1;
   int epochs = 1;
-  bool graphs = true, flush = false, evaluate = false;
+  bool graphs = true, flush = false, evaluate = false, tune = false;
 };
 
 // The programs for full batches and for the last one.
@@ -139,6 +139,7 @@ struct OnDevice {
     };
     set(BufferKind::kParam, param), set(BufferKind::kGrad, grad), set(BufferKind::kState, state);
     products = std::make_unique<cuda::Products>(cuda::software_cublaslt(), "one", 1024);
+    products->set_tuning(o.tune);
     DeviceOptions device;
     device.graphs = o.graphs, device.products = products.get(), device.processors = 2;
     engine = std::make_unique<DeviceEngine>(arenas, EngineOptions{1, o.accumulate, 0, true}, device);

@@ -39,7 +39,9 @@ class Buffer:
 @dataclass(frozen=True)
 class Plan:
     """A program as data: instructions, the buffers that they use, the arenas in which buffers lie, and the resources that
-    instructions name by their numbers. Equal plans do the same. ``barriers`` and ``lanes`` come from the engine."""
+    instructions name by their numbers. Equal plans do the same. ``barriers`` and ``lanes`` come from the engine, and so does
+    ``algorithms``: on a CUDA device, those of the products that timing chose, one per line, after a line with the library's
+    version and the device."""
 
     dtype: str
     mode: str
@@ -53,6 +55,7 @@ class Plan:
     constants: bytes = b""  # what the arena of that name holds
     barriers: tuple[bool, ...] = field(default=(), compare=False)
     lanes: int = field(default=0, compare=False)
+    algorithms: str = field(default="", compare=False)
     # The graph that the instructions were made from; a plan that is kept for long drops it.
     graph: Graph | None = field(default=None, compare=False, repr=False)
 
@@ -97,7 +100,9 @@ class Plan:
 
     def _foot(self) -> str:
         total = sum(b.bytes for b in self.buffers if b.kind == "temp")
-        return f"{self.flops / 1e6:.3f} MFLOP; temps: {self.temp_bytes / 1024:.1f} KiB for {total / 1024:.1f} KiB"
+        said = f"{self.flops / 1e6:.3f} MFLOP; temps: {self.temp_bytes / 1024:.1f} KiB for {total / 1024:.1f} KiB"
+        origin, *chosen = self.algorithms.splitlines() or [""]
+        return f"{said}; {len(chosen)} algorithms of products recorded for {origin}" if chosen else said
 
     def _rows(self) -> list[tuple[str, str, str, str, str]]:
         """A line per instruction: a mark if a barrier comes before it, its name, MFLOP, KiB and operands."""

@@ -69,6 +69,20 @@ class BaseSession(ABC):
     def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
         """Take over ``class_weights`` of a checkpoint; they have no effect if labels do not decide them."""
 
+    # The algorithms of matrix products that timing chose on a CUDA device
+
+    def algorithms(self) -> str:
+        """A record of them for plans and checkpoints; empty where there is none."""
+        return ""
+
+    def reads_algorithms(self, text: str) -> bool:
+        """Whether a checkpoint's text is a record. Where no algorithms are chosen, any text will do."""
+        return True
+
+    def take_algorithms(self, text: str) -> bool:
+        """Use the algorithms of a record, if it is of this device and library. False if the library then refuses them."""
+        return True
+
     # Other ranks that train the same model
 
     peers: Peers | None = None

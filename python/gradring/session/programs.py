@@ -40,11 +40,12 @@ class Programs:
         parallel: str = "allreduce",
         staleness: int | None = None,
         peers: Peers | None = None,
+        tune: bool = False,
     ) -> None:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
-        self.native = devices.engine(self.store.device, arenas.native(), lanes, accumulate, seed, check_finite)
+        self.native = devices.engine(self.store.device, arenas.native(), lanes, accumulate, seed, check_finite, tune)
         self.peers = peers
         self.asynchronous = parallel != "allreduce"
         # The replicas, or the workers that update the parameters without waiting for each other.

@@ -72,6 +72,7 @@ class SessionState(CountedSession):
         staleness: int | None = None,
         comm: Any = None,
         device: str = devices.CPU,
+        tune: bool = False,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
@@ -152,7 +153,9 @@ class SessionState(CountedSession):
             parallel=parallel,
             staleness=staleness,
             peers=self.peers,
+            tune=tune,
         )
+        self._recorded = tune and self.device != devices.CPU  # the algorithms of products belong into checkpoints
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads)
         self.params, self.buffers = store.arrays, store.buffers
@@ -227,6 +230,17 @@ class SessionState(CountedSession):
                 "are neither trained nor saved; load a checkpoint, or reset the trainer"
             )
 
+    def algorithms(self) -> str:
+        return self._native.algorithms() if self._recorded else ""
+
+    def reads_algorithms(self, text: str) -> bool:
+        return self.device == devices.CPU or bool(self._native.reads_algorithms(text))
+
+    def take_algorithms(self, text: str) -> bool:
+        taken = None if self.device == devices.CPU else self._native.restore_algorithms(text)
+        self._recorded = self._recorded or taken is True
+        return taken is not False
+
     @property
     def _meetings(self) -> Any:
         return self._programs.replicas if self.peers is None else self.peers
@@ -285,7 +299,10 @@ class SessionState(CountedSession):
             graph = self._worker_graph(rows, 0, self._last_weighted)
         else:
             graph = self._graph("train", self._inputs(rows), self._last_weighted)
-        return replace(plan(graph, None, mode="train"), graph=graph, barriers=kept.barriers, lanes=kept.lanes)
+        made = plan(graph, None, mode="train")
+        return replace(
+            made, graph=graph, barriers=kept.barriers, lanes=kept.lanes, algorithms=self.algorithms()
+        )
 
     def _require_own_store(self) -> None:
         if self._programs.store.retired:

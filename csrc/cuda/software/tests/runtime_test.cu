@@ -299,8 +299,10 @@ TEST_CASE("the environment chooses schedule, faults by name, number and code, me
     setenv("GRADRING_CUDA_FAIL", "cudaMalloc:2:2,cudaSetDevice:1:101", 1);
     setenv("GRADRING_CUDA_MEMORY", "8192", 1);
     setenv("GRADRING_CUDA_DEVICES", "3", 1);
+    setenv("GRADRING_CUDA_TIMES", "f<T>:5,g:7", 1);
     const Options options = options_from_environment();
     if (options.schedule != Schedule::kSeeded || options.seed != 7 || options.order != BlockOrder::kSeeded) return 1;
+    if (options.microseconds != std::map<std::string, int64_t>{{"f<T>", 5}, {"g", 7}}) return 7;
     restart(options);
     int count = 0;
     OK(cudaGetDeviceCount(&count));
@@ -327,7 +329,14 @@ TEST_CASE("the environment chooses schedule, faults by name, number and code, me
     return 0;
   });
   CHECK(wrong.status != 0);
-  CHECK(wrong.said.find("is not call:number:code") != std::string::npos);
+  CHECK(wrong.said.find("cudaMalloc:2 is not call:number:code") != std::string::npos);
+  const Outcome timeless = run_forked([]() -> int {
+    setenv("GRADRING_CUDA_TIMES", "f", 1);
+    (void)options_from_environment();
+    return 0;
+  });
+  CHECK(timeless.status != 0);
+  CHECK(timeless.said.find("f is not kernel:microseconds") != std::string::npos);
 }
 
 TEST_CASE("what is left when a process ends is reported, and nothing where nothing is left") {
