@@ -7,5 +7,6 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$1" && pwd)
+rm -rf "$2/gradring"  # links, and the bytecode that an interpreter has left among them
 mkdir -p "$2/gradring"
 ln -sfn "$root"/python/gradring/* "$build"/csrc/bindings/*.so "$build"/csrc/libgradring.so "$2/gradring/"
