@@ -21,8 +21,8 @@ class Array:
     """An array of any strides in the memory of a CUDA device, which it keeps alive.
 
     It computes nothing: ``gr.ops`` and CuPy do. ``array[...] = values`` and ``array[3:5] = values`` write into it,
-    ``array[3:5]`` is a view, and ``numpy()`` and ``numpy.asarray`` copy it to the host. All of this is ordered on the current stream
-    (``gr.cuda.current_stream``). Operators and indexing with arrays raise ``TypeError``.
+    ``array[3:5]`` is a view, and ``numpy()`` and ``numpy.asarray`` copy it to the host. All of this is ordered on the current
+    stream (``gr.cuda.current_stream``). Operators and indexing with arrays raise ``TypeError``.
     """
 
     __array_priority__ = 100
