@@ -83,19 +83,25 @@ def killed_at_a_failpoint(name):
 
 
 def killed_at_some_moment(name, seconds):
-    """Rank 1 is killed by its own alarm, somewhere within collectives without end."""
+    """Rank 1 is killed by its own alarm, somewhere within collectives without end. What has an `out` leaves `x` whole."""
     comm = gr.comm.init(timeout=60)
-    x = comm.empty(ELEMENTS) if name != "staged" else np.empty(ELEMENTS, np.float32)
-    x[:] = 0
+    x = comm.empty(ELEMENTS) if "staged" not in name else np.empty(ELEMENTS, np.float32)
+    x[:] = comm.rank if name.startswith("out") else 0
+    out = comm.empty(ELEMENTS) if name == "out" else np.empty(ELEMENTS, np.float32)
     if comm.rank == 1:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which kills, within native code as well
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def without_end():
         while True:
-            operation(comm, "all_reduce" if name == "staged" else name, x)
+            if name.startswith("out"):
+                comm.all_reduce(x, out=out)
+            else:
+                operation(comm, "all_reduce" if name == "staged" else name, x)
 
-    report(saw(without_end, comm))
+    found = saw(without_end, comm)
+    found["whole"] = bool((x == comm.rank).all())
+    report(found)
 
 
 def stopped(resume_after, timeout):

@@ -84,6 +84,12 @@ def test_the_launcher_tells_the_signal_of_a_rank_of_a_group():
     assert found["signals"] == [signal.SIGKILL, None]
 
 
+@pytest.mark.parametrize("name", ["out", "out staged"])
+def test_with_an_out_array_the_input_stays_whole_after_a_death(name):
+    found = survivors_error(functions.killed_at_some_moment, name, 0.0517)
+    assert found["error"] == "PeerDied" and found["rank"] == 1 and found["whole"]
+
+
 @pytest.mark.parametrize("seconds", [0.05, 0.201, 0.4003])
 @pytest.mark.parametrize("name", [*COLLECTIVES[:-1], "staged"])
 def test_kill_within_a_collective(name, seconds):
