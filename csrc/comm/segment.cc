@@ -38,6 +38,15 @@ constexpr size_t kLeastSpace = size_t{64} << 20;
 // Small arrays begin at a cache line, larger ones at a page, and those of 2 MiB or more at a huge page.
 size_t alignment_of(size_t bytes) noexcept { return bytes >= kHugePage ? kHugePage : bytes >= kPage ? kPage : kLine; }
 
+// Returns 0, or the error.
+int allocate_pages(int fd, size_t begin, size_t bytes) noexcept {
+  int error = 0;
+  do {
+    error = fallocate(fd, 0, static_cast<off_t>(begin), static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  return error;
+}
+
 }  // namespace
 
 Reservation::~Reservation() {
@@ -152,13 +161,17 @@ void OwnSegment::grow(size_t bytes) {
     throw Error(Code::kOutOfMemory,
                 "[comm] cannot reserve " + mebibytes(more) + " of shared memory: " + mebibytes(left) + " are left");
   }
+  // At first, one small page stands in each huge page. To collapse it, the kernel clears the rest, which takes a tenth of the
+  // time that it takes to copy 512 small pages. Then what the kernel has not collapsed is allocated.
   int error = 0;
-  do {
-    error = fallocate(fd_, 0, static_cast<off_t>(begin), static_cast<off_t>(more)) == 0 ? 0 : errno;
-  } while (error == EINTR);
-  if (error || !space_.map(fd_, begin, begin + more)) {
-    throw Error(Code::kOutOfMemory, "[comm] cannot reserve " + mebibytes(more) +
-                                        " of shared memory: " + std::strerror(error ? error : errno));
+  for (size_t at = begin; at < begin + more && !error; at += kHugePage) error = allocate_pages(fd_, at, kPage);
+  if (!error) error = allocate_pages(fd_, begin + more - kPage, kPage);  // the file is now as long as the mapping
+  if (!error && !space_.map(fd_, begin, begin + more)) error = errno;
+  if (!error) error = allocate_pages(fd_, begin, more);
+  if (error) {
+    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(more));
+    throw Error(Code::kOutOfMemory,
+                "[comm] cannot reserve " + mebibytes(more) + " of shared memory: " + std::strerror(error));
   }
   size_.store(begin + more, std::memory_order_release);
   const auto last = free_.empty() ? free_.end() : std::prev(free_.end());
