@@ -23,6 +23,13 @@ def test_device_code_has_one_way_to_launch_and_no_bare_fences(path):
     assert not re.search(r"\batomicAdd\(", text), "atomics name their order: device_atomic.h"
 
 
+@pytest.mark.parametrize("path", [path for path in DEVICE if path.stem.endswith("_cuda")], ids=name)
+def test_kernels_say_at_the_head_of_their_file_what_they_move_and_compute(path):
+    head = path.read_text().partition("#include")[0]
+    if path.parent.name != "ops":  # there, no file has kernels
+        assert re.search(r"\b[Bb]ytes\b", head) and re.search(r"\bFLOPs?\b", head)
+
+
 @pytest.mark.parametrize("path", DEVICE, ids=name)
 def test_device_code_includes_no_header_of_the_software_device_but_in_its_folder_and_in_tests(path):
     if not re.search(r"cuda/software/|cuda_tests", path.as_posix()):

@@ -1,6 +1,5 @@
-// cast: see any_cast.h. The results are the same. To float32, float64, float16, bfloat16, int64 and int32, from any
-// dtype; a kernel per target, which reads the source's dtype once. Bytes per element: one read of the source's and one
-// write of the target's size.
+// cast: see any_cast.h. The results are the same. There is a kernel per target, which reads the source's dtype once. Bytes per element: one read of the source's and one
+// write of the target's size. FLOPs per element: 1, the conversion.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 
@@ -30,6 +29,8 @@ template <class To, class From>
 __device__ __forceinline__ To convert(From x) {
   if constexpr (sizeof(From) == 2 && !std::is_integral_v<From>) {
     return convert<To>(widen(x));
+  } else if constexpr (std::is_same_v<To, bool>) {
+    return x != From{0};
   } else if constexpr (std::is_same_v<To, __half>) {
     return __double2half(as_double(x));
   } else if constexpr (std::is_same_v<To, __nv_bfloat16>) {
@@ -99,8 +100,15 @@ CudaRun choose(const OpCall& call) noexcept {
     case Dtype::kBfloat16: return run<__nv_bfloat16>;
     case Dtype::kInt64: return run<int64_t>;
     case Dtype::kInt32: return run<int32_t>;
-    default: return nullptr;
+    case Dtype::kInt16: return run<int16_t>;
+    case Dtype::kInt8: return run<int8_t>;
+    case Dtype::kUint64: return run<uint64_t>;
+    case Dtype::kUint32: return run<uint32_t>;
+    case Dtype::kUint16: return run<uint16_t>;
+    case Dtype::kUint8: return run<uint8_t>;
+    case Dtype::kBool: return run<bool>;
   }
+  return nullptr;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // check_step: one thread reads the totals of the loss, and decides whether the step may change anything.
+// Bytes: about 100 of the totals and the step record. FLOPs: 3.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/loss/loss.h"

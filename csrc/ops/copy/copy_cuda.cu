@@ -1,4 +1,4 @@
-// y = x. Bytes per element: one read and one write of sizeof(T).
+// y = x. Bytes per element: one read and one write of sizeof(T). FLOPs: none.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 

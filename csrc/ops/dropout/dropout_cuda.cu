@@ -1,5 +1,5 @@
 // dropout: see dropout.h. A thread draws four words for eight columns of a row, so the bits are the CPU's.
-// Bytes per element: one read and one write of sizeof(T). Integer operations per element: about 12.
+// Bytes per element: one read and one write of sizeof(T). FLOPs per element: 1, and about 12 operations with integers.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/dropout/dropout.h"

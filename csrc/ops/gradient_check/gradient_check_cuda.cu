@@ -1,5 +1,5 @@
 // bound_gradient and check_gradients: see op.cc. One block reads the largest magnitudes; a maximum does not depend on
-// the order.
+// the order. Bytes per magnitude: one read of sizeof(T). FLOPs per magnitude: 1.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/math/math.h"

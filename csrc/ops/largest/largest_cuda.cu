@@ -1,5 +1,5 @@
 // largest: see largest.h. A block of threads takes a block of the array.
-// Bytes per element: one read of sizeof(T).
+// Bytes per element: one read of sizeof(T). FLOPs per element: 2.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/largest/largest.h"

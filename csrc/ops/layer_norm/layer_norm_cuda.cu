@@ -1,4 +1,4 @@
-// layer_norm and its vjp: row_norm_cuda.h, with the mean.
+// layer_norm and its vjp: row_norm_cuda.h, with the mean, has the kernels and their counts of bytes and FLOPs.
 #include "cuda/device.h"
 #include "ops/row_norm_cuda.h"
 

@@ -1,4 +1,4 @@
-// rms_norm and its vjp: row_norm_cuda.h, without a mean.
+// rms_norm and its vjp: row_norm_cuda.h, without a mean, has the kernels and their counts of bytes and FLOPs.
 #include "cuda/device.h"
 #include "ops/row_norm_cuda.h"
 
