@@ -1,6 +1,7 @@
 #include "comm/group.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -42,6 +43,8 @@ class Descriptors {
  private:
   std::vector<int> fds_;
 };
+
+uint64_t own_thread() noexcept { return static_cast<uint64_t>(pthread_self()); }
 
 bool ends_group(Code code) noexcept {
   return code != Code::kOk && code != Code::kInvalidArgument && code != Code::kClosed && code != Code::kUnavailable;
@@ -124,9 +127,22 @@ std::vector<std::shared_ptr<Group>> Group::of_threads(int size, std::chrono::nan
 
 Group::~Group() { close(kDropPatience); }
 
+Group::Executing::Executing(Group& group, Waiter* waiter) noexcept
+    : group_(group), lock_(group.executing_, std::try_to_lock) {
+  if (!lock_.owns_lock()) {
+    // Another thread is in an operation. Its waiter may need what this thread holds, such as Python's lock.
+    if (waiter) waiter->before_sleep();
+    lock_.lock();
+  }
+  group.executor_.store(own_thread(), std::memory_order_relaxed);
+}
+
+bool Group::executes() const noexcept { return executor_.load(std::memory_order_relaxed) == own_thread(); }
+
 Code Group::refusal() noexcept {
   if (forks_ != forks_so_far()) return Code::kUnavailable;
   if (closed()) return Code::kClosed;
+  if (executes()) return Code::kUnavailable;
   if (thread_rank_) thread_rank_->touch();
   return Code::kOk;
 }
@@ -149,12 +165,7 @@ Code Group::run(const Call& call, Waiter* waiter) noexcept {
       return Code::kOutOfMemory;
     }
   }
-  std::unique_lock lock(executing_, std::try_to_lock);
-  if (!lock.owns_lock()) {
-    // Another thread is in an operation. Its waiter may need what this thread holds, such as Python's lock.
-    if (waiter) waiter->before_sleep();
-    lock.lock();
-  }
+  const Executing lock(*this, waiter);
   return ended(execute(call, waiter));
 }
 
@@ -201,6 +212,11 @@ std::string Group::message(Code code, const Call& call) const {
   switch (code) {
     case Code::kClosed: return op + "the communicator is closed";
     case Code::kUnavailable:
+      if (executes()) {
+        return op +
+               "a signal handler called this while its thread waits in another operation of this communicator: set a "
+               "flag in the handler, and look at it between operations";
+      }
       return op +
              "this process was forked from a rank, and is no rank itself: start ranks with gradring run or "
              "gr.comm.spawn";

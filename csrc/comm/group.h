@@ -6,6 +6,7 @@
 // |-----------------|---------------|-----------------|------------------|-----------------------------------------------|
 // | Group::pending_ | submit, worker| run             | acq_rel, acquire | operations of the worker come first           |
 // | Group::closed_  | close         | run, submit     | release, acquire | a closed communicator refuses                 |
+// | Group::executor_| who executes  | run, submit     | relaxed          | a thread must recognize only its own number   |
 #pragma once
 
 #include <atomic>
@@ -122,7 +123,20 @@ class GRADRING_API Group {
   Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
         std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads);
   std::shared_ptr<Group> adopt_words(const std::vector<int>& members, uint64_t offset);
+  // Holds executing_ for an operation of the calling thread.
+  class Executing {
+   public:
+    Executing(Group& group, Waiter* waiter) noexcept;
+    ~Executing() { group_.executor_.store(0, std::memory_order_relaxed); }
+    Executing(const Executing&) = delete;
+    Executing& operator=(const Executing&) = delete;
+
+   private:
+    Group& group_;
+    std::unique_lock<std::mutex> lock_;
+  };
   Code refusal() noexcept;
+  bool executes() const noexcept;  // whether the calling thread is within an operation
   Code execute(const Call& call, Waiter* waiter) noexcept;
   Code ended(Code code) noexcept;
   void work();
@@ -132,7 +146,9 @@ class GRADRING_API Group {
   Mailboxes boxes_;
   std::unique_ptr<ThreadRank> thread_rank_;
   uint64_t forks_;
-  mutable std::mutex executing_;  // held by the thread that runs an operation
+  // Held by the thread that runs an operation. A signal handler that this thread runs meanwhile may not begin another one.
+  mutable std::mutex executing_;
+  std::atomic<uint64_t> executor_{0};
   std::atomic<bool> closed_{false};
   std::atomic<uint32_t> pending_{0};
 

@@ -52,7 +52,7 @@ std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Wai
   call.agreement.kind = Collective::kShare;
   call.agreement.count = bytes;
   if ((*code = refusal()) != Code::kOk) return nullptr;
-  const std::lock_guard lock(executing_);
+  const Executing lock(*this, waiter);
   const auto failed = [&](Code why) {
     *code = ended(why);
     return *code != Code::kOk;
@@ -109,7 +109,7 @@ Code Group::meet(const std::byte* mine, std::byte* all, uint32_t* sequence, Wait
   if (const Code code = refusal(); code != Code::kOk) return code;
   Call call;
   call.agreement.kind = Collective::kMeeting;
-  const std::lock_guard lock(executing_);
+  const Executing lock(*this, waiter);
   if (const Code code = rounds_.begin(call, waiter); code != Code::kOk) return ended(code);
   *sequence = rounds_.sequence();
   std::memcpy(rounds_.next().payload, mine, kInlineBytes);

@@ -33,7 +33,7 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
   Call call;
   call.agreement.kind = Collective::kSplit;
   if ((*code = refusal()) != Code::kOk) return nullptr;
-  const std::lock_guard lock(executing_);
+  const Executing lock(*this, waiter);
   const auto failed = [&](Code why) {
     *code = ended(why);
     return *code != Code::kOk;
@@ -123,7 +123,7 @@ std::shared_ptr<Group> Group::join_words(const std::vector<int>& members, uint64
                                             std::to_string(rank()) + " one of them");
   }
   if (refusal() != Code::kOk) throw Error(Code::kClosed, "[split] the communicator is closed");
-  const std::lock_guard lock(executing_);
+  const Executing lock(*this, nullptr);
   auto group = adopt_words(members, offset);
   if (!group) throw Error(Code::kOutOfMemory, kNoWords);
   return group;

@@ -125,7 +125,8 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
     works = worker_ != nullptr;
   }
   queue_changed_.notify_all();
-  if (works) {
+  // A signal handler must not wait for what its own thread holds. The destructor then waits for the communicator's thread.
+  if (works && !executes()) {
     if (!Request::await(worker_ended_, until, waiter)) {
       rounds_.give_up();
       Request::await(worker_ended_, kNoDeadline, nullptr);

@@ -171,3 +171,23 @@ def test_a_signal_handler_ends_a_wait(how):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     died(second.barrier, rank=0)
+
+
+@pytest.mark.parametrize("what", ["all_reduce", "close"])
+def test_a_signal_handler_that_uses_the_communicator_it_interrupts(what):
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    call = (lambda *_: first.all_reduce(np.ones(3))) if what == "all_reduce" else (lambda *_: first.close())
+    why = "a signal handler called this while its thread waits" if what == "all_reduce" else "this rank left the operation"
+    before = signal.signal(signal.SIGALRM, call)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+        def wait():
+            with pytest.raises(gr.GradringError, match=why):
+                first.barrier()
+
+        ends_soon(wait)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    died(second.barrier, rank=0)
