@@ -256,8 +256,8 @@ class PyRanks final : public RankStep {
 // The batches of one rank.
 class RankFeed final : public PyFeed {
  public:
-  RankFeed(PyFeed& own, PyRanks& ranks, bool own_numbers)
-      : own_(own), source_(own.feed(), ranks.meeting(), own_numbers) {
+  RankFeed(PyFeed& own, PyRanks& ranks, bool own_numbers, int64_t whole_rows)
+      : own_(own), source_(own.feed(), ranks.meeting(), own_numbers, whole_rows) {
     use(&source_);
   }
   ~RankFeed() override { drop_waiting(); }
@@ -330,8 +330,8 @@ void bind_ranks(py::module_& m) {
           "Do what Engine.flush does, together with the other ranks.");
 
   py::class_<RankFeed, PyFeed>(m, "RankFeed", "One epoch of the batches of a rank, until those of all ranks are over.")
-      .def(py::init<PyFeed&, PyRanks&, bool>(), py::arg("feed"), py::arg("ranks"), py::arg("own_numbers"),
-           py::keep_alive<1, 2>(), py::keep_alive<1, 3>());
+      .def(py::init<PyFeed&, PyRanks&, bool, int64_t>(), py::arg("feed"), py::arg("ranks"), py::arg("own_numbers"),
+           py::arg("whole_rows") = 0, py::keep_alive<1, 2>(), py::keep_alive<1, 3>());
 }
 
 }  // namespace gradring

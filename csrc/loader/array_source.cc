@@ -74,6 +74,7 @@ Status ArraySource::next(Batch* batch, Deadline) noexcept {
   const auto turn = static_cast<uint32_t>(next_ % kSlots);
   in_slot_[turn] = next_;
   batch->rows = order_.rows(next_);
+  batch->whole_rows = order_.options().blocks ? order_.whole_rows(next_) : 0;
   batch->position = order_.position(next_);
   batch->slot = turn;
   batch->samples = reinterpret_cast<const int64_t*>(slot(turn));
@@ -81,7 +82,7 @@ Status ArraySource::next(Batch* batch, Deadline) noexcept {
     const Field& field = fields_[i];
     batch->fields[i] = field.in_place ? field.in_place + batch->position * field.row_bytes : slot(turn) + field.offset;
   }
-  if (batch->rows > 0) ++next_;
+  if (batch->rows > 0 || batch->whole_rows > 0) ++next_;  // a rank's block of a batch may be empty
   return {};
 }
 

@@ -4,6 +4,13 @@
 
 namespace gradring {
 
+namespace {
+
+// The first row of a rank's block of a batch, as loader/order.h cuts it.
+int64_t block_begin(int64_t rows, int rank, int size) noexcept { return rows * rank / size; }
+
+}  // namespace
+
 Status RankSource::next(Batch* batch, Deadline deadline) noexcept {
   if (!ended_) {
     if (!own_.has_waiting) {
@@ -11,17 +18,21 @@ Status RankSource::next(Batch* batch, Deadline deadline) noexcept {
     }
     *batch = own_.waiting;
     own_.has_waiting = false;
-    if (batch->rows > 0) {
+    if (batch->rows > 0 || batch->whole_rows > 0) {
       if (own_numbers_) {
+        batch->whole_rows = whole_rows_;
+        const int64_t first =
+            whole_rows_ > 0 ? block_begin(whole_rows_, ranks_.rank(), ranks_.size()) : ranks_.rank() * batch->rows;
         try {
           numbers_.resize(static_cast<size_t>(batch->rows));
         } catch (...) {
           return {Code::kOutOfMemory, "[ranks] no memory for the numbers of %lld rows",
                   static_cast<long long>(batch->rows)};
         }
-        std::iota(numbers_.begin(), numbers_.end(), batch->position + ranks_.rank() * batch->rows);
+        std::iota(numbers_.begin(), numbers_.end(), batch->position + first);
         batch->samples = numbers_.data();
       }
+      if (batch->whole_rows > 0) batch->rows = batch->whole_rows;
       return {};
     }
     ended_ = true;
@@ -34,16 +45,25 @@ Status RankSource::next(Batch* batch, Deadline deadline) noexcept {
   return {};
 }
 
+Batch RankSource::own_rows(Batch batch) const noexcept {
+  if (batch.whole_rows > 0) {
+    const int rank = ranks_.rank(), size = ranks_.size();
+    batch.rows = block_begin(batch.whole_rows, rank + 1, size) - block_begin(batch.whole_rows, rank, size);
+  }
+  return batch;
+}
+
 void RankSource::fill(const Lane& lane, const Batch& batch) noexcept {
+  const Batch own = own_rows(batch);
   if (lane.index == 0) {
-    ranks_.bring(batch.rows > 0 ? batch.rows : 0, batch.rows == kIdleRows);
+    ranks_.bring(own.rows > 0 ? own.rows : 0, batch.rows == kIdleRows);
     idle_ran_ = idle_ran_ || batch.rows == kIdleRows;
   }
-  if (batch.rows > 0) own_.source->fill(lane, batch);
+  if (own.rows > 0) own_.source->fill(lane, own);
 }
 
 void RankSource::release(const Batch& batch) noexcept {
-  if (batch.rows > 0) own_.source->release(batch);
+  if (batch.rows > 0) own_.source->release(own_rows(batch));
 }
 
 }  // namespace gradring

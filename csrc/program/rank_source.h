@@ -17,17 +17,24 @@ class GRADRING_API RankSource final : public BatchSource {
   // `own_numbers`: the rows are those of a batch that the ranks have divided equally, this rank's after those of the ranks before
   // it. So its rows have these numbers, which are keys of random numbers, and not those of the source.
   // A rank does not know the others' rows before a step: if they differ, two rows may get the same number.
-  RankSource(Feed& own, RankSteps& ranks, bool own_numbers) noexcept
-      : own_(own), ranks_(ranks), own_numbers_(own_numbers) {}
+  //
+  // A rank whose rows are a block of a whole batch (loader/order.h) finds its program by the rows of the whole batch, because
+  // these decide which of its rows belong to which shard. The source says how many these are; with `own_numbers`, `whole_rows` does.
+  RankSource(Feed& own, RankSteps& ranks, bool own_numbers, int64_t whole_rows = 0) noexcept
+      : own_(own), ranks_(ranks), own_numbers_(own_numbers), whole_rows_(whole_rows) {}
 
   Status next(Batch* batch, Deadline deadline) noexcept override;
   void fill(const Lane& lane, const Batch& batch) noexcept override;
   void release(const Batch& batch) noexcept override;
 
  private:
+  // The batch with as many rows as this rank has of it.
+  Batch own_rows(Batch batch) const noexcept;
+
   Feed& own_;
   RankSteps& ranks_;
   bool own_numbers_;
+  int64_t whole_rows_;
   bool ended_ = false, idle_ran_ = false;
   std::vector<int64_t> numbers_;
 };

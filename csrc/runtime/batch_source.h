@@ -20,7 +20,7 @@ struct Batch {
   const int64_t* samples = nullptr;     // each row's number in the source: the key of its random numbers
   int64_t rows = 0;                     // 0: the epoch is over
   int64_t position = 0;                 // the first row's position in the epoch's order
-  int64_t whole_rows = 0;               // rows of the whole batch, if this is one replica's part; 0: this is whole
+  int64_t whole_rows = 0;               // rows of the whole batch, if this is a part of it; 0: this is whole
   uint32_t slot = 0;                    // for the source: the memory of this batch
 };
 

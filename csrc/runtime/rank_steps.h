@@ -16,6 +16,7 @@ class GRADRING_API RankSteps {
   virtual ~RankSteps() = default;
 
   virtual int rank() const noexcept = 0;
+  virtual int size() const noexcept = 0;
   // Lane 0 says before a step how many rows this rank has in it, and whether its source has ended.
   virtual void bring(int64_t rows, bool ended) noexcept = 0;
   // The rows of all ranks in the last step.

@@ -480,7 +480,7 @@ class RankFeed(Feed):
     """
     One epoch of the batches of a rank, until those of all ranks are over.
     """
-    def __init__(self, feed: Feed, ranks: Ranks, own_numbers: bool) -> None:
+    def __init__(self, feed: Feed, ranks: Ranks, own_numbers: bool, whole_rows: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
 class LoaderPipeline:
     """

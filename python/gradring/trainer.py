@@ -70,8 +70,8 @@ class Trainer(Settled):
     ``"cuda"``, or ``"cuda:1"`` for the second CUDA device. ``threads`` are those of one step on the CPU.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
     together they make one update of the same parameters. ``shards``, a power of two that ``replicas`` divides, cuts each batch
-    into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas.
-    With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
+    into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas,
+    and of ranks. With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
     workers that each take whole batches and update the same parameters without waiting for each other: under locks with any
     optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. Without
     ``replicas`` there is one worker, which trains as a serial run does. ``staleness``
@@ -145,11 +145,13 @@ class Trainer(Settled):
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
         copies = replicas_of(device=device, replicas=replicas, parallel=parallel, comm=comm)
-        pieces = shards_of(shards, copies, f"replicas is {copies}", parallel)
+        together = 1 if comm is None else comm.size
+        said = f"replicas is {copies}" if together == 1 else f"comm has {together} ranks"
+        pieces = shards_of(shards, copies * together, said, parallel)
         if pieces and device != "cpu":
             raise NotBuilt(f"shards= on device {device!r} is planned; this version has it on the CPU")
-        if pieces and comm is not None and comm.size > 1:
-            raise NotBuilt("shards= over processes is planned; this version has it for threads, replicas=")
+        if pieces and together > 1 and step is not None:
+            raise NotBuilt("shards= over processes with step= is planned; this version has it for models, and for replicas=")
         bound, tune = staleness_of(parallel, staleness), flag("Trainer", "tune", tune)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer

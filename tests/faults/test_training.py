@@ -22,6 +22,11 @@ def test_two_processes_have_the_bits_of_two_replicas():
     assert gr.comm.spawn(training.steps, 2, 20, pin=False) == [training.alone(20)] * 2
 
 
+def test_processes_with_shards_have_the_bits_of_replicas():
+    one = training.sharded(0)
+    assert one[0] == 50 and gr.comm.spawn(training.sharded, 4, 4, pin=False) == [one] * 4
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_kill_9_before_a_step(ranks):
     for found in survivors_errors(ranks - 1, training.killed_before_a_step, 3, ranks=ranks):

@@ -271,6 +271,27 @@ def signalled(path, ranks):
     return ended, count, trainer.step_count
 
 
+def sharded(ranks):
+    """A fit of fifty updates with everything that shards promise, on a communicator of so many ranks or on replicas."""
+    comm = gr.comm.init(timeout=60) if ranks else None
+    rng = np.random.default_rng(31)
+    x, y = rng.standard_normal((103, 12)).astype(np.float32), rng.integers(0, 5, 103)
+    layers = gr.nn.Linear(12, 33), gr.nn.BatchNorm1d(33), gr.nn.ReLU(), gr.nn.Dropout(0.3), gr.nn.Linear(33, 5)
+    options = {"shards": 8, "accumulate": 3, "clip_norm": 0.3, "replicas": 1 if ranks else 2, "comm": comm, "threads": 2}
+    trainer = gr.Trainer(gr.nn.Sequential(*layers).init(3), optimizer=gr.optim.AdamW(1e-2), **options)
+    loader = gr.Loader((x, y), global_batch=24, shuffle=True, seed=5)  # the last batch has 7 rows
+    trainer.fit(loader, epochs=25, validate=(x[:50], y[:50]), verbose=0)
+    if comm is not None:
+        comm.barrier()
+    numbers = [array.tobytes() for array in (*trainer.session.state.values(), *trainer.session.buffers.values())]
+    numbers += [array.tobytes() for array in trainer.params.values()]
+    names = [name for name in trainer.history.metrics if "second" not in name]
+    found = trainer.step_count, hashlib.sha256(b"".join(numbers)).hexdigest(), [trainer.history.metrics[n] for n in names]
+    if comm is not None:
+        comm.barrier()
+    return found
+
+
 def interrupted(mine):
     """Steps by hand, in which this process's own alarm raises an error on rank 0 while it waits for rank 1. How both end, and
     after how many updates; then another step."""

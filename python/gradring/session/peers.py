@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     MAKE = 9
     ROWS = 10
     RESUME = 11
+    BATCH = 12
 
 
 _NAMES: dict[int, str] = {
@@ -52,6 +53,7 @@ _NAMES: dict[int, str] = {
     Purpose.MAKE: "makes a trainer",
     Purpose.ROWS: "joins its rows with those of other ranks",
     Purpose.RESUME: "looks for the newest checkpoint",
+    Purpose.BATCH: "begins a step with shards",
 }
 _FAULTS = {
     1: "a loss that is NaN or infinite",
@@ -129,9 +131,30 @@ class Peers:
         arenas: list[Any] = self.native.share(list(sizes), keep)
         return arenas
 
-    def feed(self, feed: Any, *, own_numbers: bool = False) -> Any:
-        """The batches of this rank, until those of all ranks are over."""
-        return _core.RankFeed(feed, self.native, own_numbers)
+    def feed(self, feed: Any, *, own_numbers: bool = False, whole: int = 0) -> Any:
+        """The batches of this rank, until those of all ranks are over. With shards, batches that Python makes are blocks of
+        batches of ``whole`` rows."""
+        return _core.RankFeed(feed, self.native, own_numbers, whole)
+
+    def block(self, whole: int, rank: int | None = None) -> int:
+        """How many rows a rank, by default this one, has of a batch of ``whole`` rows that is cut into shards."""
+        number = self.rank if rank is None else rank
+        return whole * (number + 1) // self.size - whole * number // self.size
+
+    def whole_rows(self, own: int) -> int:
+        """The rows of a batch of all ranks, of which this one has ``own``. ``ValueError`` unless the rows of each rank are its
+        block, because shards of another size would give other bits."""
+        counts = [rows for *_, rows, _ in self.meet(Purpose.BATCH, rows=own)]
+        whole = sum(counts)
+        for rank, count in enumerate(counts):
+            if count != self.block(whole, rank):
+                self.agreed = True
+                raise ValueError(
+                    f"[Trainer] with shards, rank {rank} has {count} rows of a batch of {whole}: must be "
+                    f"{self.block(whole, rank)}, because rank r of {self.size} has the rows from n r / {self.size} to "
+                    f"n (r + 1) / {self.size} of n"
+                )
+        return whole
 
     def train(self, engine: Any, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
         """As ``_core.Engine.chunk``. Raises what has ended the training on other ranks."""
@@ -227,8 +250,9 @@ class Peers:
         met = self.meet(purpose, reason=int(mine))
         return next((rank for rank, (*_, reason) in enumerate(met) if reason), None)
 
-    def add(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sums of an evaluation over all ranks, in rank order."""
+    def add(self, values: Mapping[str, float], *, whole: bool = False) -> dict[str, float]:
+        """The sums of an evaluation over all ranks, in rank order. ``whole``: this rank has evaluated all
+        samples."""
         met = self.meet(
             Purpose.EVALUATE,
             loss_sum=values.get("loss_sum", 0.0),
@@ -236,6 +260,8 @@ class Peers:
             correct=int(values.get("correct", 0)),
             rows=int(values.get("samples", 0)),
         )
+        if whole:
+            return dict(values)
         names = ("loss_sum", "loss_weight", "correct", "samples")
         return {**values, **{name: sum(one[at] for one in met) for at, name in enumerate(names)}}
 

@@ -15,7 +15,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.rates import AHEAD
 
-__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_combinable"]
+__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous"]
 
 
 def text_of(thing: object) -> str:
@@ -61,15 +61,6 @@ def facts_of(
         "class_weight": text_of(class_weight),
         **facts_of_training(optimizer, frozen, options),
     }
-
-
-def require_combinable(model: Layer) -> None:
-    """Raise ``NotBuilt`` if the model has parts that processes cannot train together yet."""
-    if model.named_buffers():
-        names = ", ".join(model.named_buffers())
-        raise NotBuilt(
-            f"comm= for a model with running statistics ({names}) is planned; this version trains it with replicas="
-        )
 
 
 def require_asynchronous(parallel: str, model: Layer, loss: losses.Loss, optimizer: Optimizer, accumulate: int) -> None:

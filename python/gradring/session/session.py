@@ -134,10 +134,12 @@ class Session(SessionState):
         rows = len(bound)
         feed = self._feed(bound, rows)
         if self.peers is not None:
-            feed = self.peers.feed(feed, own_numbers=True)
+            whole = self._whole_rows(rows)
+            feed = self.peers.feed(feed, own_numbers=True, whole=whole)
+            rows = whole or rows
         self._ensure("train", rows, bound, self._dtypes)
         alone = self.replicas == 1 and not self.shards
-        if self._fast is not None and bound.slots == (0, 1) and (alone or self.peers is not None):
+        if self._fast is not None and bound.slots == (0, 1) and (alone or (self.peers is not None and not self.shards)):
             x, y = (list(field.shape[1:]) for field in bound.fields)
             # The slow path knows whether the weights of a rank may all be zero.
             weights = self.dtype if alone else ""
@@ -152,6 +154,10 @@ class Session(SessionState):
             raise self._no_step(result)
         loss: float = part["last_loss"]
         return loss
+
+    def _whole_rows(self, own: int) -> int:
+        """With shards, the rows of a batch of all ranks, of which this one has ``own``; 0 without shards."""
+        return 0 if self.peers is None or not self.shards else self.peers.whole_rows(own)
 
     def _fail_step(self, result: Mapping[str, Any], bound: Bound) -> NoReturn:
         """Raise the error for a fault in a step by itself."""
@@ -203,6 +209,9 @@ class Session(SessionState):
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
         if data is bound:
             self._expect(bound, min(batch_size, len(bound)))
+        if self.peers is not None and self.shards:
+            self._require_blocks(bound, predicted)
+            order["blocks"] = True
         feed, reads = self._feed(bound, batch_size, **order), self._dtypes
         if self.peers is not None:
             feed = self.peers.feed(feed)
@@ -252,6 +261,16 @@ class Session(SessionState):
         sums.require_weight(bound.weight is not None)
         return sums.result(time.perf_counter() - started)
 
+    def _require_blocks(self, bound: Bound, predicted: Predicted | None) -> None:
+        """Raise ``NotBuilt`` unless a rank can read blocks of whole batches, of which shards are parts."""
+        if bound.feed is not None:
+            raise NotBuilt(
+                "shards= over processes, with a loader whose samples do not lie in memory as arrays, is planned: give "
+                "arrays, or batches that Python makes"
+            )
+        if predicted is not None:
+            raise NotBuilt("shards= over processes with metrics that are functions of predictions is planned")
+
     def _read(self, feed: Any, bound: Bound, rows: int) -> list[Array]:
         """The model's inputs and the targets of the feed's next batch, which stays the next one."""
         looks = zip(bound.slots, bound.fields, self._dtypes, strict=True)
@@ -271,6 +290,9 @@ class Session(SessionState):
         )
 
     def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
+        if self.peers is not None and order.get("blocks"):  # the result has the rows of the whole batch
+            result = {**result, "rows": self.peers.block(result["rows"])}
+            order = {**order, "world_size": 1}
         self._fail(result, rows_of(bound, result, order), steps + order.get("start_batch", 0))
 
     def evaluate_fields(
@@ -437,6 +459,9 @@ class Session(SessionState):
             raise ValueError(
                 "[Trainer.fit] this rank's source has no batch, so nothing says what a step looks like: each rank needs one"
             )
+        if self.shards:
+            self._whole_rows(0)  # raises unless the batches of all ranks are over
+            return
         bound = self._bind(last, weightless=True)
         reads, left = self._dtypes, -1 if self.limit is None else self.limit - done
         feed = peers.feed(self._feed(bound, len(bound), start_batch=1))
@@ -482,13 +507,16 @@ class Session(SessionState):
     def _evaluate_together(self, peers: Peers, source: Any, batch_size: int) -> dict[str, float]:
         """The metrics over the sources of all ranks, each of which evaluates its own."""
         sums, weighted = Sums(self.loss), False
-        predicted = Predicted(self._metrics, self._forward, join=self._join())
+        # The order in which ranks would add up the sums of their samples depends on their number, and results with shards must
+        # not. So each rank evaluates all samples then, if its source is no rank's own.
+        whole = bool(self.shards) and isinstance(source, Loader) and source.computable
+        predicted = Predicted(self._metrics, self._forward, join=None if whole else self._join())
         with peers.told(peers.stop):
             if isinstance(source, Loader) and source.computable:
                 bound = self._bind_loader(source, in_order=True)
                 weighted = bound.weight is not None
                 measured = predicted if self._metrics.functions else None
-                rank, size = source.rank, source.world_size
+                rank, size = (0, 1) if whole else (source.rank, source.world_size)
                 self.evaluate_fields(bound, batch_size, rank=rank, world_size=size, sums=sums, predicted=measured)
             else:
                 for number, batch in enumerate(batches_of(source)):
@@ -496,7 +524,7 @@ class Session(SessionState):
                     weighted = len(fields) > len(self.names)
                     self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
                     predicted.add(fields[: len(self.names)])
-        sums.values = peers.add(sums.values)
+        sums.values = peers.add(sums.values, whole=whole)
         require_batches("evaluate", sums.count("samples"))
         sums.require_weight(weighted)
         return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}

@@ -38,7 +38,7 @@ from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import facts_of, require_asynchronous, require_combinable
+from gradring.session.replicable import facts_of, require_asynchronous
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -133,10 +133,12 @@ class SessionState(CountedSession):
         self.replicas, self.shards = replicas, shards  # on threads of this process, or the ranks of a communicator
         self.peers, seed, own = None, options.seed, 0
         if comm is not None and comm.size > 1:
-            require_combinable(model)
-            self.peers, self.replicas, own = Peers(comm), comm.size, comm.rank
-            seed = self.peers.agree(facts_of(model, self.loss, optimizer, self.frozen, options, class_weight))["seed"]
+            self.peers, self.replicas = Peers(comm), comm.size
+            facts = facts_of(model, self.loss, optimizer, self.frozen, options, class_weight)
+            seed = self.peers.agree({**facts, "shards": shards})["seed"]
         planes = shards or self.replicas
+        if self.peers is not None:
+            own = self.peers.rank * (planes // self.replicas)
         self.divides = planes > 1  # each batch into parts
         memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, planes))
         self._arenas = Arenas(store, memory, None if self.peers is None else self.peers.share)
@@ -149,7 +151,7 @@ class SessionState(CountedSession):
             seed=seed,
             check_finite=self._check_finite,
             replicas=self.workers or replicas,
-            shards=shards,
+            shards=0 if self.peers is not None else shards,
             parallel=parallel,
             staleness=staleness,
             peers=self.peers,
@@ -439,10 +441,11 @@ class SessionState(CountedSession):
         return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
 
     def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
-        """The graph of a replica's step on a batch of ``rows``; of a rank's, on its own rows: -1 means none."""
+        """The graph of a replica's step on a batch of ``rows``; of a rank's without shards, on its own rows. -1 means none."""
         ranks = Ranks(replica, self.replicas, self._meetings.meeting(replica), self.shards)
-        step = cache(lambda own: self._graph("train", self._inputs(own), weighted, part=rows > 1))
-        whole, parts = parts_of(step, ranks, rows, whole=self.peers is None)
+        apart = self.peers is not None and not self.shards  # rows are those of this rank, of a batch of unknown size
+        step = cache(lambda own: self._graph("train", self._inputs(own), weighted, part=rows != 1 or apart))
+        whole, parts = parts_of(step, ranks, rows if apart else max(rows, 0), whole=not apart)
         summed, add = getattr(self.loss, "reduction", "mean") == "sum", self.accumulate > 1
         return data_parallel(whole, ranks, parts=parts, check_finite=self._check_finite, accumulate=add, summed=summed)
 

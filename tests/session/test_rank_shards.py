@@ -1,0 +1,184 @@
+"""Shards over the ranks of a communicator: the same bits for any number of ranks, and for replicas of one process. Ranks are
+threads here; tests/faults/test_training.py has processes."""
+
+import numpy as np
+import pytest
+
+import gradring as gr
+from helpers import snapshot
+
+from .test_ranks import on_ranks, saw
+from .test_shards import OPTIONS, W, X, Y, everything, trainer
+
+
+def fitted(made, epochs=2, data=(X, Y), **options):
+    """103 rows make 4 batches of 24 and one of 7, which has fewer rows than there are shards."""
+    loader = gr.Loader(data, global_batch=24, shuffle=True, seed=5)
+    made.fit(loader, epochs=epochs, validate=(X[:50], Y[:50]), verbose=0, **options)
+    return made
+
+
+def trained(ranks, body):
+    """What ``body(trainer, comm)`` returns, which is the same on all ranks; ``ranks`` 0 means replicas without ranks."""
+
+    def each(comm):
+        made = body(comm)
+        comm.barrier()  # until all have read the common parameters
+        return made
+
+    found = on_ranks(ranks, each)
+    assert all(one == found[0] for one in found)
+    return found[0]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_bits_do_not_depend_on_the_number_of_ranks(options):
+    one = everything(fitted(trainer(1, **options)))
+    for ranks in (2, 8):
+        assert trained(ranks, lambda comm: everything(fitted(trainer(1, comm=comm, **options)))) == one
+
+
+def test_fifty_updates_with_everything_at_once():
+    """Dropout, batch norm, clipping, AdamW, groups of three batches, weights, and a last batch of 7 rows: 5 batches, and so
+    2 updates, per epoch."""
+    options = {"accumulate": 3, "clip_norm": 0.3}
+    one = fitted(trainer(2, **options), epochs=25, data=(X, Y, W))
+    assert one.step_count >= 50
+    for ranks in (2, 8):
+
+        def body(comm):
+            return everything(fitted(trainer(1, comm=comm, threads=1, **options), epochs=25, data=(X, Y, W)))
+
+        assert trained(ranks, body) == everything(one)
+
+
+@pytest.mark.parametrize("rows", [7, 16])
+def test_steps_by_hand(rows):
+    """Each rank gives its block of each batch; so does an iterator over batches."""
+    batches = [slice(begin, begin + rows) for begin in range(0, 80, rows)][:5]
+
+    def steps(comm):
+        made, size, rank = trainer(1, comm=comm), 1 if comm is None else comm.size, 0 if comm is None else comm.rank
+        mine = [slice(b.start + rows * rank // size, b.start + rows * (rank + 1) // size) for b in batches]
+        losses = [made.step(X[each], Y[each]) for each in mine]
+        made.fit([(X[each], Y[each]) for each in mine], epochs=1, verbose=0)
+        return losses, everything(made)
+
+    one = steps(None)
+    for ranks in (2, 4):
+        assert trained(ranks, steps) == one
+
+
+def test_a_rank_whose_rows_are_not_its_block_is_named():
+    def body(comm):
+        made = trainer(1, comm=comm)
+        made.step(X[:8], Y[:8])
+        before = snapshot(made)
+        errors = [saw(lambda: made.step(X[: 8 + 2 * comm.rank], Y[: 8 + 2 * comm.rank]))]
+        unchanged = before == snapshot(made)
+        comm.barrier()
+        rest = [(X[:8], Y[:8])] * (2 - comm.rank)  # the batches of rank 1 end early
+        errors.append(saw(lambda: made.fit(rest, verbose=0)))
+        return [str(error) for error in errors], unchanged, made.step(X[:8], Y[:8]), made.step_count
+
+    (errors, unchanged, *rest), (others, too, *own) = on_ranks(2, body)
+    assert errors == others and unchanged and too and rest == own and rest[1] == 3
+    assert "rank 0 has 8 rows of a batch of 18: must be 9" in errors[0]
+    assert "rank 0 has 8 rows of a batch of 8: must be 4" in errors[1]
+
+
+def test_faults_are_those_of_the_rank_that_has_the_sample():
+    y = Y.copy()
+    y[37] = 77
+
+    def body(comm):
+        made = trainer(1, comm=comm)
+        before = snapshot(made)
+        loader = gr.Loader((X, y), global_batch=24, shuffle=True, seed=5)
+        error = saw(lambda: made.fit(loader, verbose=0))
+        comm.barrier()
+        return str(error), made.step_count, before != snapshot(made) or made.step_count == 0
+
+    found = on_ranks(4, body)
+    assert sum("sample 37" in text for text, *_ in found) == 1
+    assert all("found a label that is out of range" in text for text, *_ in found if "sample 37" not in text)
+    assert len({steps for _, steps, _ in found}) == 1
+
+
+def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path):
+    """In the middle of a group of accumulated batches."""
+    path, options = tmp_path / "shards.safetensors", {"accumulate": 3, "clip_norm": 0.5}
+    batches = [slice(begin, begin + 16) for begin in range(0, 80, 16)]
+
+    def stepped(made, of, size=1, rank=0):
+        for each in of:
+            mine = slice(each.start + 16 * rank // size, each.start + 16 * (rank + 1) // size)
+            made.step(X[mine], Y[mine])
+        return made
+
+    whole = snapshot(stepped(trainer(2, **options), batches))
+
+    def first(comm):
+        stepped(trainer(1, comm=comm, **options), batches[:2], comm.size, comm.rank).save(path)
+
+    def then(comm):
+        made = trainer(1, comm=comm, **options)
+        made.load(path)
+        return snapshot(stepped(made, batches[2:], comm.size, comm.rank))
+
+    on_ranks(2, first)
+    assert trained(4, then) == whole
+    again = trainer(1, **options)
+    again.load(path)
+    assert snapshot(stepped(again, batches[2:])) == whole
+
+
+def test_shards_that_ranks_cannot_divide_are_refused():
+    def body(comm):
+        return saw(lambda: trainer(1, comm=comm))
+
+    for error in on_ranks(3, body):
+        assert isinstance(error, ValueError) and "shards is 8, comm has 3 ranks: must divide shards" in str(error)
+
+
+def test_other_shards_on_another_rank_are_named():
+    def body(comm):
+        return saw(lambda: trainer(1, 8 if comm.rank else 4, comm=comm))
+
+    for error in on_ranks(2, body):
+        assert isinstance(error, ValueError) and "shards is 8 on rank 1 and 4 on rank 0" in str(error)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batch_norm_without_shards_has_the_bits_of_replicas(ranks, accumulate):
+    """The running moments are merged over all ranks, one of which has a single row in the last batch."""
+    size = 10 * ranks
+
+    def steps(made, first, past):
+        for begin in range(0, 61 - ranks, size):
+            rows = min(size, 61 - begin)
+            mine = slice(begin + rows * first // ranks, begin + rows * past // ranks)
+            made.step(X[mine], Y[mine])
+        return snapshot(made)
+
+    whole = steps(trainer(ranks, None, accumulate=accumulate), 0, ranks)
+
+    def body(comm):
+        return steps(trainer(1, None, comm=comm, accumulate=accumulate), comm.rank, comm.rank + 1)
+
+    assert trained(ranks, body) == whole
+
+
+def test_batch_norm_with_uneven_and_empty_batches():
+    """Rank 1 has fewer samples, and then takes part without rows."""
+
+    def body(comm):
+        made = trainer(1, None, comm=comm)
+        mine = slice(0, 60) if comm.rank == 0 else slice(60, 83)
+        made.fit(gr.Loader((X[mine], Y[mine]), 10, rank=0, world_size=1), epochs=2, verbose=0)
+        return {name: array.copy() for name, array in made.session.buffers.items()}
+
+    found = trained(2, lambda comm: {name: array.tobytes() for name, array in body(comm).items()})
+    mean = np.frombuffer(next(one for name, one in found.items() if "mean" in name), np.float32)
+    assert np.isfinite(mean).all() and np.abs(mean).max() > 0
