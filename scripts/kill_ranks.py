@@ -1,10 +1,9 @@
 """Kill ranks of a training at random, restart them, and compare the final parameters with those of an undisturbed run.
 
-    python scripts/kill_ranks.py --kills 200
-    python scripts/kill_ranks.py --kills 20 --library build/dev/csrc    # inside the update, by a failpoint of a test build
+    python scripts/kill_ranks.py
 
-`gradring run --max-restarts` restarts all ranks after each kill, and they go on from the newest checkpoint. With --library, the
-folder of a libgradring.so that was built with tests, each generation of rank 1 dies inside an update instead.
+`gradring run --max-restarts` restarts all ranks after each kill, and they go on from the newest checkpoint. After 200 kills at
+random moments, rank 1 dies 20 times inside an update, by a failpoint of a libgradring.so that was built with tests.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 
 TRAINING = Path(__file__).resolve().parent.parent / "tests" / "faults" / "training.py"
+LIBRARY = Path(os.environ.get("GRADRING_BUILD", "build/dev")) / "csrc"
 # A rank updates its half of the parameters in 4 blocks. It dies in the 14th step of its generation, after four epochs of three
 # steps, when it has updated two blocks.
 PASSES = 13 * 4 + 2
@@ -58,41 +58,58 @@ def ended(job: subprocess.Popen[str]) -> tuple[int, str]:
     return int(generation), digest
 
 
-def main() -> None:
-    """Kill, and compare."""
-    parser = argparse.ArgumentParser(description="Kill ranks of a training, and compare the parameters.")
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--each", type=int, default=10, help="kills of one training")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--library", type=Path, help="folder of a libgradring.so that was built with tests")
-    given = parser.parse_args()
-    chance, done, number = random.Random(given.seed), 0, 0
-    while done < given.kills:
+def campaign(kills: int, each: int, seed: int, library: Path | None) -> None:
+    """Train again and again, with so many ``kills`` in all and ``each`` in one training: at random or, with a ``library``,
+    inside updates."""
+    chance, done, number = random.Random(seed), 0, 0
+    while done < kills:
         number += 1
-        each = min(given.each, given.kills - done)
+        most = min(each, kills - done)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "alone").mkdir()
-            epochs, pause = (4 * each + 1, 0) if given.library is not None else (50 * each, 50)
+            epochs, pause = (4 * most + 1, 0) if library is not None else (50 * most, 50)
             _, wanted = ended(started(folder / "alone", epochs, 0, 0, {}))
             environment = {}
-            if given.library is not None:
+            if library is not None:
                 place = f"within update,1,{PASSES},{int(signal.SIGKILL)}"
-                environment = {"LD_LIBRARY_PATH": str(given.library.resolve()), "GRADRING_FAILPOINT": place}
-            job = started(folder, epochs, pause, 10 * each, environment)
+                environment = {"LD_LIBRARY_PATH": str(library.resolve()), "GRADRING_FAILPOINT": place}
+            job = started(folder, epochs, pause, 10 * most, environment)
             killed = 0
-            while given.library is None and killed < each and job.poll() is None:
+            while library is None and killed < most and job.poll() is None:
                 time.sleep(chance.uniform(0.5, 4.0))
                 if ranks := ranks_of(job.pid):
                     os.kill(chance.choice(ranks), signal.SIGKILL)
                     killed += 1
             generation, digest = ended(job)
         if digest != wanted:
-            raise SystemExit(f"training {number}: the parameters differ after {generation} restarts (seed {given.seed})")
+            raise SystemExit(f"training {number}: the parameters differ after {generation} restarts (seed {seed})")
         if not generation:
             raise SystemExit(f"training {number}: it ended before a rank was killed")
         done += generation
-        print(f"training {number}: {generation} restarts, the parameters of an undisturbed run ({done} kills)", flush=True)
+        where = "at random" if library is None else "inside updates"
+        print(
+            f"training {number}: {generation} restarts, the parameters of an undisturbed run ({done} kills {where})", flush=True
+        )
+
+
+def main() -> None:
+    """Kill, and compare."""
+    parser = argparse.ArgumentParser(description="Kill ranks of a training, and compare the parameters.")
+    parser.add_argument("--kills", type=int, default=200, help="kills at random (default: 200)")
+    parser.add_argument("--within", type=int, default=20, help="kills inside updates (default: 20)")
+    parser.add_argument("--each", type=int, default=10, help="kills of one training (default: 10)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--library", type=Path, default=LIBRARY, help=f"folder of the library (default: {LIBRARY})")
+    given = parser.parse_args()
+    library = given.library / "libgradring.so"
+    if given.within and not (library.exists() and b"GRADRING_FAILPOINT" in library.read_bytes()):
+        raise SystemExit(
+            f"{library} has no failpoints, which kill a rank inside an update: build it, from the sources that are installed, "
+            "by cmake --preset dev && cmake --build build/dev --target gradring, or give --library or --within 0"
+        )
+    campaign(given.kills, given.each, given.seed, None)
+    campaign(given.within, given.each, given.seed, given.library)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ are torn."""
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,30 @@ def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, l
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"] and found["unchanged"], found
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["before its update", "within its update"])
+def test_kill_9_in_a_custom_update_leaves_the_survivor_a_whole_one(whole):
+    found = survivors_error(training.killed_in_a_custom_update, whole)
+    assert "steps" in found, found
+    steps = found["steps"]
+    assert found["error"] == "PeerDied" and steps == 3 and found["again"] == "refused" and found["loaded"]
+    with ThreadPoolExecutor(2) as pool:
+        comms = gr.comm.thread_group(2, timeout=60)
+        assert list(pool.map(training.custom_steps, comms, [steps] * 2)) == [found["digest"]] * 2
+
+
+@pytest.mark.parametrize("restart", [0, 1])
+def test_a_worker_of_one_ranks_loader_that_dies(restart, tmp_path):
+    first, second = gr.comm.spawn(training.a_worker_dies, 2, str(tmp_path), restart, pin=False)
+    assert [first[0], second[0]] == ([""] * 2 if restart else ["PeerStopped", "WorkerDied"])
+    assert first[1:] == second[1:] and (first[1] == 10 if restart else first[1] < 10)
+
+
+@pytest.mark.parametrize("collective", [True, False], ids=["save", "callback"])
+def test_a_checkpoint_that_is_written_while_a_peer_dies_is_whole(collective, tmp_path):
+    found = survivors_error(training.a_peer_dies_during_a_save, str(tmp_path / "a.safetensors"), collective)
+    assert found["error"] == "PeerDied" and found["whole"], found
+
+
 def kill_ranks(*options):
     """What scripts/kill_ranks.py says at its end: it has compared the parameters with those of an undisturbed run."""
     script = Path(__file__).parents[2] / "scripts" / "kill_ranks.py"
@@ -143,9 +168,9 @@ def kill_ranks(*options):
 
 
 def test_a_sample_of_random_kills_ends_with_the_undisturbed_parameters():
-    assert "(2 kills)" in kill_ranks("--kills", 2, "--each", 2)
+    assert "(2 kills at random)" in kill_ranks("--kills", 2, "--within", 0, "--each", 2)
 
 
 @needs_failpoints
 def test_a_sample_of_kills_within_updates_ends_with_the_undisturbed_parameters(library):  # noqa: F811
-    assert "3 restarts" in kill_ranks("--kills", 3, "--each", 3, "--library", library.parent)
+    assert "(3 kills inside updates)" in kill_ranks("--kills", 0, "--within", 3, "--each", 3, "--library", library.parent)

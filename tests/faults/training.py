@@ -271,6 +271,138 @@ def signalled(path, ranks):
     return ended, count, trainer.step_count
 
 
+def squares(params, batch):
+    """A step of the user's own."""
+    x, y = batch
+    difference = x @ params["w"] + params["b"] - y
+    grads = {"w": 2 * x.T @ difference / len(x), "b": np.array(2 * difference.mean())}
+    return float((difference**2).mean()), grads, len(x)
+
+
+def custom_trainer(comm):
+    params = {"w": np.full(12, 0.5), "b": np.array(1.0)}
+    return gr.Trainer(step=squares, params=params, optimizer=gr.optim.AdamW(0.05), comm=comm)
+
+
+def custom_digest(trainer):
+    return hashlib.sha256(trainer.params["w"].tobytes() + trainer.params["b"].tobytes()).hexdigest()
+
+
+def custom_steps(comm, count):
+    trainer, (x, y) = custom_trainer(comm), data(comm.rank)
+    for _ in range(count):
+        trainer.step((x.astype(np.float64), y))
+    return custom_digest(trainer)
+
+
+def killed_in_a_custom_update(whole):
+    """Rank 1 dies in its third update: before its first write or, unless its parameters are to stay ``whole``, after it.
+    Whether the survivor, whose parameters are arrays of its own, can save them and load the file."""
+    comm = gr.comm.init(timeout=60)
+    trainer, (x, y) = custom_trainer(comm), data(comm.rank)
+    session = trainer._session
+    update = session._uninterrupted
+
+    def dies(calls, after):
+        if comm.rank == 1 and trainer.step_count == 2 and "_updates" in after:
+            if not whole:
+                calls[0]()
+            os.kill(os.getpid(), signal.SIGKILL)
+        update(calls, after)
+
+    session._uninterrupted = dies
+    found = {}
+    try:
+        for _ in range(10):
+            trainer.step((x.astype(np.float64), y))
+    except gr.GradringError as error:
+        found = {"error": type(error).__name__, "steps": trainer.step_count, "digest": custom_digest(trainer)}
+    found["again"] = refusal_of(lambda: trainer.step((x.astype(np.float64), y)))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(Path(folder) / "custom.safetensors")
+        other = custom_trainer(None)
+        other.load(Path(folder) / "custom.safetensors")
+        found["loaded"] = custom_digest(other) == found["digest"] and other.step_count == found["steps"]
+    report(found)
+
+
+class Samples:
+    """The function of a loader's worker processes. One of them dies at sample 45, if its rank is to, for the first time."""
+
+    def __init__(self, dies, marker):
+        self.dies, self.marker = dies, Path(marker)
+
+    def __call__(self, index):
+        if self.dies and index == 45 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        rng = np.random.default_rng(index)
+        return rng.standard_normal(12).astype(np.float32), int(rng.integers(0, 5))
+
+
+def a_worker_dies(folder, restart):
+    """A worker process of rank 1's loader dies in a fit. What each rank sees, after how many updates; then another fit."""
+    comm = gr.comm.init(timeout=60)
+    trainer = trainer_of(comm)
+
+    def loader(dies, rank):
+        function = Samples(dies, Path(folder) / "died")
+        source = gr.sources.Callable(function, 100, workers="processes")
+        return gr.Loader(source, 10, rank=rank, world_size=2, num_threads=1, restart=restart, timeout=60)
+
+    ended = ""
+    with loader(comm.rank == 1, comm.rank) as samples:
+        try:
+            trainer.fit(samples, epochs=2, verbose=0)
+        except gr.GradringError as error:
+            ended = type(error).__name__
+    count = trainer.step_count
+    trainer.fit(data(0), batch_size=8, verbose=0)
+    comm.barrier()
+    found = digest(trainer)
+    comm.barrier()
+    return ended, count, found
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def a_peer_dies_during_a_save(path, collective):
+    """Rank 1 dies while rank 0 writes a checkpoint: in a collective save, or in a callback at the end of an epoch."""
+    comm = gr.comm.init(timeout=60)
+    trainer, batch = trainer_of(comm), data(0)
+    trainer.step(*data(comm.rank))
+    pids = [int(pid) for pid in comm.all_gather(np.array([os.getpid()])).ravel()]
+    replace, found = os.replace, {}
+
+    def replaced(*names):
+        os.kill(pids[1], signal.SIGKILL)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and lives(pids[1]):
+            time.sleep(0.01)
+        found["steps"] = trainer.step_count
+        replace(*names)
+
+    if comm.rank == 0:
+        os.replace = replaced
+    try:
+        if collective:
+            trainer.save(path)
+        else:
+            trainer.fit(batch, batch_size=4, epochs=3, callbacks=[gr.callbacks.Checkpoint(path)], verbose=0)
+    except gr.GradringError as error:
+        found["error"] = type(error).__name__
+    os.replace = replace
+    other = trainer_of(None)
+    other.load(path)
+    found["whole"] = other.step_count == found["steps"]
+    report(found)
+
+
 def sharded(ranks):
     """A fit of fifty updates with everything that shards promise, on a communicator of so many ranks or on replicas."""
     comm = gr.comm.init(timeout=60) if ranks else None
