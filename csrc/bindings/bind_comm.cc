@@ -17,8 +17,7 @@ namespace {
 
 // Memory in a rank's data segment, for numpy.frombuffer. It is freed together with the last array over it.
 struct CommBlock {
-  CommBlock(std::shared_ptr<Segments> owner, size_t bytes)
-      : segments(std::move(owner)), data(segments->own.allocate(bytes)), size(bytes) {}
+  CommBlock(Group& group, size_t bytes) : segments(group.segments()), data(group.allocate(bytes)), size(bytes) {}
   ~CommBlock() { segments->own.free(data); }
   CommBlock(const CommBlock&) = delete;
   CommBlock& operator=(const CommBlock&) = delete;
@@ -140,7 +139,7 @@ void bind_comm(py::module_& m) {
           "allocate",
           [](const CommHandle& handle, size_t bytes) {
             const GilRelease release;
-            return std::make_unique<CommBlock>(handle.group->segments(), bytes);
+            return std::make_unique<CommBlock>(*handle.group, bytes);
           },
           py::arg("bytes"))
       .def(

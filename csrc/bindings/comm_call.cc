@@ -124,6 +124,15 @@ Call call_of(Group& group, Collective kind, PyObject* x, PyObject* out, PyObject
   return call;
 }
 
+std::shared_ptr<Request> submit(Group& group, Call call) {
+  try {
+    return group.submit(std::move(call));
+  } catch (const Error& error) {
+    // Elsewhere, kClosed is about a loader.
+    throw Error(error.code() == Code::kClosed ? Code::kUnavailable : error.code(), error.what());
+  }
+}
+
 PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject*) noexcept {
   auto* held = static_cast<std::shared_ptr<CommHandle>*>(PyCapsule_GetPointer(self, kCapsuleName));
   if (!held) return nullptr;
@@ -141,7 +150,7 @@ PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
                             count > 6 ? given_or_null(args[6]) : nullptr);
     if (!handle->under_way.empty()) handle->release_finished();
     if (async) {
-      auto request = group.submit(std::move(prepared));
+      auto request = submit(group, std::move(prepared));
       const auto x = py::reinterpret_borrow<py::object>(args[1]);
       const auto to = py::reinterpret_borrow<py::object>(args[2]);
       handle->keep({request, x, to});

@@ -44,6 +44,9 @@ class Descriptors {
   std::vector<int> fds_;
 };
 
+constexpr const char* kForked =
+    "this process was forked from a rank, and is no rank itself: start ranks with gradring run or gr.comm.spawn";
+
 uint64_t own_thread() noexcept { return static_cast<uint64_t>(pthread_self()); }
 
 bool ends_group(Code code) noexcept {
@@ -195,6 +198,12 @@ Code Group::ended(Code code) noexcept {
   return code;
 }
 
+// A forked child has its own list of what is free in a segment that it shares with its parent: both would use the same bytes.
+void* Group::allocate(size_t bytes) {
+  if (forks_ != forks_so_far()) throw Error(Code::kUnavailable, "[comm.empty] " + std::string(kForked));
+  return rounds_.segments()->own.allocate(bytes);
+}
+
 Code Group::settle(Request& request) noexcept { return ended(request.code()); }
 
 void Group::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
@@ -217,9 +226,7 @@ std::string Group::message(Code code, const Call& call) const {
                "a signal handler called this while its thread waits in another operation of this communicator: set a "
                "flag in the handler, and look at it between operations";
       }
-      return op +
-             "this process was forked from a rank, and is no rank itself: start ranks with gradring run or "
-             "gr.comm.spawn";
+      return op + kForked;
     case Code::kInvalidArgument: return op + "the ranks' weights add up to 0: there is no mean";
     default: break;
   }

@@ -104,7 +104,8 @@ class GRADRING_API Group {
   // For so long, a group that is destroyed without close() waits for its operations.
   static constexpr std::chrono::seconds kDropPatience{10};
 
-  void* allocate(size_t bytes) { return rounds_.segments()->own.allocate(bytes); }
+  // Memory in this rank's data segment; segments()->own.free gives it back. Throws Error.
+  void* allocate(size_t bytes);
   const std::shared_ptr<Segments>& segments() const noexcept { return rounds_.segments(); }
 
   // Says what this rank does while it is in no operation, and for how long at most: its peers wait for it

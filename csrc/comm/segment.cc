@@ -151,7 +151,8 @@ void OwnSegment::grow(size_t bytes) {
   const size_t begin = size_.load(std::memory_order_relaxed);
   const size_t more = round_up(std::max(bytes, kHugePage), kHugePage);
   const auto mebibytes = [](uint64_t count) { return std::to_string(count >> 20) + " MiB"; };
-  if (detached()) throw Error(Code::kClosed, "[comm] the communicator has failed: make no more arrays in it");
+  if (detached())
+    throw Error(Code::kUnavailable, "[comm.empty] the communicator has failed: make no more arrays in it");
   if (more > space_.size() - begin) {
     throw Error(Code::kOutOfMemory, "[comm] cannot reserve " + mebibytes(more) + " of shared memory: " +
                                         mebibytes(space_.size() - begin) + " of address space are left");

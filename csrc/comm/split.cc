@@ -122,7 +122,7 @@ std::shared_ptr<Group> Group::join_words(const std::vector<int>& members, uint64
     throw Error(Code::kInvalidArgument, "[split] members must be different ranks of this group, and rank " +
                                             std::to_string(rank()) + " one of them");
   }
-  if (refusal() != Code::kOk) throw Error(Code::kClosed, "[split] the communicator is closed");
+  if (refusal() != Code::kOk) throw Error(Code::kUnavailable, "[split] the communicator is closed");
   const Executing lock(*this, nullptr);
   auto group = adopt_words(members, offset);
   if (!group) throw Error(Code::kOutOfMemory, kNoWords);

@@ -78,6 +78,9 @@ def test_works_after_a_death_raise_each_time_they_are_waited_for():
     assert all((x == 3).all() for x in arrays)
     with pytest.raises(gr.PeerDied):
         first.all_reduce(arrays[0], async_op=True).wait()
+    with pytest.raises(gr.GradringError, match="the communicator has failed: make no more arrays in it") as raised:
+        [first.empty(1 << 22) for _ in range(3)]
+    assert not isinstance(raised.value, gr.LoaderError)
 
 
 def test_a_work_that_was_dropped_before_a_death_leaves_nothing_behind():
