@@ -23,8 +23,8 @@ def as_ndarray(where: str, argument: str, value: Any, *, expected: str = _EXPECT
 
     Accepts ndarrays and their subclasses, ``__array_interface__``, ``__array__``, buffers and DLPack in CPU memory,
     tensors that require gradients, numeric DataFrames and Series, and lists of numbers or of arrays of equal shape.
-    Raises ``TypeError`` or ``ValueError`` that says what to do for sparse matrices, ragged lists, bytes, object arrays,
-    masked arrays, and subclasses with an ``__array_ufunc__`` of their own.
+    Raises ``TypeError`` or ``ValueError`` that says what to do for sparse matrices, ragged lists, tuples of arrays, bytes,
+    object arrays, masked arrays, and subclasses with an ``__array_ufunc__`` of their own.
 
     >>> as_ndarray("predict", "x", [[1, 2], [3, 4]]).shape
     (2, 2)
@@ -179,6 +179,11 @@ def _stacked(where: str, argument: str, value: Any, expected: str) -> NDArray[An
     while isinstance(leaf, (list, tuple)) and leaf:
         leaf = leaf[0]
     label = f"[{where}] {argument}"
+    if isinstance(value, tuple) and len(getattr(leaf, "shape", ())):
+        raise TypeError(
+            f"{label} is a tuple of {len(value)} arrays, which are fields and not rows: give one array (numpy.stack makes "
+            "one of several), and the fields of a batch side by side, (x, y), or in a dict by name"
+        )
     if isinstance(leaf, (str, bytes)):
         raise TypeError(f"{label} is a {type(value).__name__} of {type(leaf).__name__}: expected {expected}")
     try:

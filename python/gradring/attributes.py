@@ -7,6 +7,8 @@ from abc import ABCMeta
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradring.habits import with_hint
+
 __all__ = ["Settled", "explain_read_only"]
 
 
@@ -31,9 +33,24 @@ class _SettledType(ABCMeta):
     """Marks an object as complete when its ``__init__`` has returned, including those of subclasses."""
 
     def __call__(cls, *args: Any, **named: Any) -> Any:
-        made = super().__call__(*args, **named)
+        try:
+            made = super().__call__(*args, **named)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise  # it comes from within the constructor
+            raise with_hint(cls.__name__, error, named, cls.__signature__.parameters) from None
         object.__setattr__(made, "_settled", True)
         return made
+
+    @property
+    def __signature__(cls) -> Any:
+        """The arguments of the constructor, which ``inspect.signature`` and editors would else read from ``__call__``."""
+        import inspect
+
+        if cls.__init__ is object.__init__:  # type: ignore[misc]
+            return inspect.Signature()
+        whole = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return whole.replace(parameters=list(whole.parameters.values())[1:], return_annotation=inspect.Signature.empty)
 
 
 class Settled(metaclass=_SettledType):

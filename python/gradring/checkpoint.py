@@ -164,6 +164,11 @@ def _header(file: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], int]
         # pickle.
         if beginning.startswith(magic) and beginning[8:] != b"{":
             raise CheckpointCorrupt(f"[checkpoint] {name} is foreign: it is {what}, not a safetensors file")
+    if beginning[:8].isascii() and beginning[:8].decode().isprintable():  # as a length it would be absurd
+        raise CheckpointCorrupt(
+            f"[checkpoint] {name} is foreign: it is a text, such as a .csv or .json file, and not a safetensors file as "
+            "model.save, trainer.save and Checkpoint write it"
+        )
     (length,) = struct.unpack("<Q", beginning[:8])
     file.seek(8)
     if length > min(size - 8, _MAX_HEADER):

@@ -9,6 +9,7 @@ __all__ = [
     "CheckpointMismatch",
     "CollectiveMismatch",
     "DeviceUnavailable",
+    "GradientMismatch",
     "GradringError",
     "LoaderError",
     "NonFinite",
@@ -38,6 +39,10 @@ class NotBuilt(GradringError, NotImplementedError, AttributeError):
 
 class NonFinite(GradringError):
     """A loss became NaN or infinite. The parameters are those of the last whole step before it."""
+
+
+class GradientMismatch(GradringError, AssertionError):
+    """A gradient differs from finite differences, as ``gr.check_grad`` found; the message names the worst element."""
 
 
 class CheckpointCorrupt(GradringError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-__all__ = ["as_path", "check_replaceable", "full_disk", "reading", "remove_leftovers", "replacing"]
+__all__ = ["as_path", "check_replaceable", "full_disk", "reading", "remove_leftovers", "replacing", "require_place"]
 
 _LONGEST_NAME = 200  # characters of the target's name within the temporary one: file systems allow 255 bytes
 
@@ -131,7 +131,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     """Raise ``OSError`` if ``path`` exists and is no regular file."""
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"[save] {os.fspath(path)} is a folder: give the name of a file in it")
@@ -139,6 +139,24 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
         raise OSError(
             f"[save] {os.fspath(path)} is {_kind(mode)}: only a regular file can be replaced; give another name"
         )
+
+
+def require_place(who: str, path: str) -> None:
+    """Raise ``OSError`` now if no file can be written at ``path`` later. A full disk is not such an error, because it may have
+    room by then."""
+    import tempfile
+
+    check_replaceable(path)
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        # A file without a name, which root too can make only where files can be written.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if full_disk(error):
+            return
+        why = f": {error.strerror}" if os.path.isdir(folder) and error.strerror else ""
+        raise _numbered(OSError, f"[{who}] {folder} is not a folder that can be written{why}", error.errno) from error
 
 
 def _kind(mode: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,9 +22,9 @@ from gradring.gate import Gate
 from gradring.session.data import length_of
 from gradring.session.peers import Purpose
 from gradring.timings import Timings
-from gradring.training_state import TrainingState, newest
+from gradring.training_state import TrainingState, frames_inside, newest
 
-__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint"]
+__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint", "require_length"]
 
 _LOG = logging.getLogger("gradring.trainer")
 WRITERS = Progress, Csv, TensorBoard, Trace  # with several ranks, only rank 0 has these
@@ -185,6 +186,13 @@ class FitRun:
             # All batches, in case Ctrl-C comes before the epoch is counted.
             state.place = session.batches(), session.measured()
             state.running = False
+        done = session.batches()
+        if session.limit is not None and done < session.limit and length_of(self._source) is None:
+            warnings.warn(
+                f"[Trainer.fit] data ended after {done} of the steps_per_epoch={session.limit} batches of epoch "
+                f"{state.epoch + 1}: give an iterable of at least as many, or leave steps_per_epoch out",
+                stacklevel=frames_inside(),
+            )
         if self._check is not None:
             validating, began_ns = time.perf_counter(), time.perf_counter_ns()
             with self._gate.writing():
@@ -216,6 +224,16 @@ class FitRun:
         if session.peers is not None:  # all ranks go on, or none does
             wish = session.peers.who(Purpose.EPOCH, bool(run.stop))
             run.stop = run.stop or ("" if wish is None else f"rank {wish} has ended the run")
+
+
+def require_length(source: Any, limit: int | None) -> None:
+    """``ValueError`` for more ``steps_per_epoch`` than there are batches: each epoch would be shorter than asked for."""
+    length = length_of(source)
+    if limit is not None and length is not None and limit > length:
+        raise ValueError(
+            f"[Trainer.fit] steps_per_epoch is {limit}, and data has {length} batches: an epoch reads no batch twice, so leave "
+            "steps_per_epoch out and give more epochs, or give smaller batches"
+        )
 
 
 def _traced(name: str, began: int) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradring.arguments import real, whole
 from gradring.arrays import as_numbers
-from gradring.errors import GradringError
+from gradring.errors import GradientMismatch
 from gradring.ir import Input, trace
 from gradring.ops._gradients import CONSTANT, Gradients, gradients_by_names
 
@@ -24,10 +25,6 @@ Vjp = Callable[..., Any]
 
 _STEP = 1e-5
 _SEED = 0x67726164  # an unusual seed, so that targets differ from numbers that a user drew with seed 0
-
-
-class GradientMismatch(GradringError, AssertionError):
-    """A gradient differs from finite differences; the message names the worst element."""
 
 
 def check_grad(
@@ -54,6 +51,7 @@ def check_grad(
         options: keyword arguments of ``op``, such as ``activation="relu"``.
 
     Raises:
+        ValueError: there is nothing to differentiate: all arrays are of integers, or empty.
         GradientMismatch: a GradringError and an AssertionError; names the array, the element and both numbers.
 
     >>> import numpy as np, gradring as gr
@@ -65,11 +63,13 @@ def check_grad(
     >>> gr.check_grad(np.square, x, vjp=lambda dy, x: 3 * x * dy)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    gradring.gradient_check.GradientMismatch: [check_grad] square: the gradient by argument 0 at [...] is ..., \
+    gradring.errors.GradientMismatch: [check_grad] square: the gradient by argument 0 at [...] is ..., \
 finite differences give ...: relative error 0.1... is above 1e-06
     """
     from gradring.nn.layer import Layer
 
+    tolerance = real("check_grad", "tolerance", tolerance, above=0)
+    max_elements = whole("check_grad", "max_elements", max_elements, 1)
     rng = np.random.default_rng(_SEED)
     given = [_as_double(number, array) for number, array in enumerate(arrays)]
     if isinstance(op, Layer):
@@ -138,7 +138,7 @@ class _Worst:
 
     def __init__(self, name: str, tolerance: float) -> None:
         self.name, self.tolerance = name, tolerance
-        self.error = 0.0
+        self.error, self.compared = 0.0, 0
         self.text = ""
 
     def require_shape(self, what: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
@@ -147,14 +147,22 @@ class _Worst:
 
     def add(self, what: str, index: tuple[int, ...], gradient: float, difference: float) -> None:
         error = abs(gradient - difference) / (1 + abs(gradient) + abs(difference))
+        self.compared += 1
         if not error <= self.error:  # NaN counts as worst
             self.error = error if error == error else float("inf")
-            self.text = (
-                f"the gradient by {what} at {list(index)} is {gradient:.10g}, finite differences give "
-                f"{difference:.10g}: relative error {self.error:.3g} is above {self.tolerance:g}"
+            self.text = f"the gradient by {what} at {list(index)} is {gradient:.10g}, finite differences give "
+            self.text += f"{difference:.10g}: " + (
+                f"relative error {self.error:.3g} is above {self.tolerance:g}"
+                if error == error
+                else "NaN and infinity cannot be compared; give arguments at which the function and its gradient are finite"
             )
 
     def finish(self) -> float:
+        if not self.compared:
+            raise ValueError(
+                f"[check_grad] {self.name}: there is nothing to check, because no argument of floats has an element: give "
+                "arrays that are not empty"
+            )
         if self.error > self.tolerance:
             raise GradientMismatch(f"[check_grad] {self.name}: {self.text}")
         return self.error

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.loader import Loader, load_npy
-from gradring.sources import Source, is_map_style
+from gradring.loader import Loader, is_batches, load_npy
+from gradring.sources import Source, is_map_style, require_no_paths
 
 __all__ = ["joined_rows", "numbered", "prediction_inputs"]
 
@@ -30,6 +30,10 @@ def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]
         return iter([load_npy(caller, x)])
     if isinstance(x, Mapping):
         return iter([_named(caller, x, names)])
+    if is_batches(x):
+        return (_input(caller, batch, names) for batch in x)
+    if isinstance(x, list):
+        require_no_paths(caller, x)
     looks = ("shape", "__array__", "__array_interface__", "__dlpack__", "to_numpy")
     if (
         isinstance(x, (list, tuple, range, bytes, set, frozenset))

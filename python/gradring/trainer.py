@@ -18,9 +18,11 @@ from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import MetricName, Nonfinite, Parallel
 from gradring.errors import GradringError, NotBuilt
-from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint
+from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_length
 from gradring.gate import Gate
+from gradring.habits import explained
 from gradring.history import History
+from gradring.loader import Loader, Stream
 from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
 from gradring.metrics import Accuracy, Metrics, as_metrics
 from gradring.optim import AdamW, Optimizer
@@ -171,7 +173,9 @@ class Trainer(Settled):
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
             if device != "cpu":
-                raise NotBuilt(f"step= on device {device!r} is planned; this version updates arrays of the host with step=")
+                raise NotBuilt(
+                    f"step= on device {device!r} is planned; this version updates arrays of the host with step="
+                )
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
             self._refuse_with_step(
@@ -380,6 +384,7 @@ class Trainer(Settled):
 
     # Training
 
+    @explained("Trainer.fit", "x and y come as one pair: fit((x, y), epochs)")
     def fit(
         self,
         data: Any,
@@ -398,7 +403,10 @@ class Trainer(Settled):
         ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)`` or ``{"x": x, "y": y}``, taken shuffled in batches of
         ``batch_size``, 64 by default (the fields of a model of several inputs are its ``input_names`` and ``"y"``), a map-style
         data set of such samples, or any iterable of batches. An epoch ends after ``steps_per_epoch`` batches, or after
-        ``len(data)`` where there is a length. ``validate`` is the same, for the metrics ``val_loss`` and
+        ``len(data)`` where there is a length, which ``steps_per_epoch`` must not exceed. Each epoch begins anew: with
+        ``shuffle`` it has batches of another order, and without it the first ones again. With ``steps_per_epoch``, ``data`` may
+        also be a generator, whose batches are read once: each epoch has the next ones, and a resumed run goes on with
+        those that the generator then gives. ``validate`` is the same, for the metrics ``val_loss`` and
         ``val_accuracy`` after each epoch. With ``resume`` the trainer first loads that checkpoint, and trains until
         ``epochs`` epochs in all are complete; ``"auto"`` loads the newest file of the ``Checkpoint`` without
         ``monitor`` among the callbacks, and starts from the beginning if there is none yet.
@@ -432,12 +440,16 @@ class Trainer(Settled):
                 resume = self._resumed(resume, listeners)
                 self._session.require_whole()
                 size = 64 if batch_size is None else batch_size
+                if limit is not None and isinstance(data, Iterator):
+                    data = Stream(data)
                 source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
-                if batch_size is not None and batch_size != getattr(data, "batch_size", batch_size):
+                batched = isinstance(data, Loader) or not isinstance(source, Loader)
+                if batched and batch_size is not None and batch_size != getattr(data, "batch_size", None):
                     raise ValueError(
                         f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already "
                         f"({type(data).__name__}): leave batch_size out, or give it to the loader"
                     )
+                require_length(source, limit)
                 check = None
                 if validate is not None:
                     check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
@@ -477,15 +489,18 @@ class Trainer(Settled):
 
     # Use
 
+    @explained("Trainer.evaluate", "x and y come as one pair: evaluate((x, y))")
     def evaluate(self, data: Any, *more: NoReturn, batch_size: int = EVALUATE) -> dict[str, float]:
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         with self._gate.writing():  # exclude other threads: it uses the session that trains
             with self._state.told(keep=True):
                 if more:
                     raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
+                data = Stream(data) if isinstance(data, Iterator) else data
                 source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
 
+    @explained("Trainer.predict", "a model of several inputs takes a tuple or a dict of them")
     def predict(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
 

@@ -30,7 +30,7 @@ from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
 
-__all__ = ["TrainingState"]
+__all__ = ["TrainingState", "frames_inside", "newest"]
 
 _STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a checkpoint
 _EPOCH = "training/epoch/"  # the prefix of the arrays that the current epoch has measured
@@ -111,7 +111,9 @@ class TrainingState:
 
     def take_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a result of ``as_dict``, or raise ``ValueError`` and change nothing."""
-        if not isinstance(state, Mapping) or not all(isinstance(state.get(p), Mapping) for p in ("params", "optimizer")):
+        if not isinstance(state, Mapping) or not all(
+            isinstance(state.get(p), Mapping) for p in ("params", "optimizer")
+        ):
             raise ValueError(
                 "[Trainer.load_state_dict] a state is what state_dict() returned, with the dicts 'params' and 'optimizer'; to "
                 "take parameters alone, trainer.params.update(values)"
@@ -234,7 +236,7 @@ class TrainingState:
         warnings.warn(
             f"{where} was saved with {then}, and this trainer has {now}: it goes on, but its results have other bits than "
             f"those of a training with {then} throughout",
-            stacklevel=_frames_inside(),
+            stacklevel=frames_inside(),
         )
 
     def _algorithms_in(self, source: Mapping[str, Any]) -> str:
@@ -350,7 +352,7 @@ class TrainingState:
         return {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
 
 
-def _frames_inside() -> int:
+def frames_inside() -> int:
     """The ``stacklevel`` with which the caller's warning names the user's line: it skips the library's frames."""
     level, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradring."):

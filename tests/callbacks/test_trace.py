@@ -29,7 +29,8 @@ def recorded(path):
 
 
 def traced(trainer, data, path, epochs=2, **options):
-    trainer.fit(data, epochs, callbacks=[gr.callbacks.Trace(path, **options)], batch_size=256, verbose=False)
+    size = None if isinstance(data, list) else 256
+    trainer.fit(data, epochs, callbacks=[gr.callbacks.Trace(path, **options)], batch_size=size, verbose=False)
     return recorded(path)
 
 

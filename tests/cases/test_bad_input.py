@@ -420,6 +420,18 @@ def test_tables(case, command):
     refuses(lambda: command.train(table, *options), words)
 
 
+def test_a_column_as_a_file(command):
+    (command.folder / "t.csv").write_text(HEAD + ROWS)
+    options = ["--x", command.folder / "t.csv", "--y", "kind", "--out", command.folder / "out"]
+    refuses(lambda: command("train", *options), r"--y kind is no file, but a column of .*t\.csv: give --target kind")
+
+
+def test_a_table_is_no_model(tmp_path):
+    (tmp_path / "m.csv").write_text(HEAD + ROWS)
+    with pytest.raises(gr.CheckpointCorrupt, match=r"is a text, such as a \.csv or \.json file"):
+        gr.load(tmp_path / "m.csv")
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

@@ -18,7 +18,8 @@ def trainer(**options):
 
 def trained(data, **options):
     made = trainer()
-    made.fit(data, 2, batch_size=8, verbose=False, **options)
+    size = {} if isinstance(data, list) else {"batch_size": 8}
+    made.fit(data, 2, **size, verbose=False, **options)
     return made.params["0.weight"].copy()
 
 
@@ -175,10 +176,16 @@ def test_steps_per_epoch(own):
     def step(params, batch):
         return 0.0, {"w": np.zeros(1)}
 
-    for data, total in ((Endless(), 8), (Endless(10), 8), (Endless(2), 4), ((X, Y), 8), (gr.Loader((X, Y), 8), 8)):
-        made = gr.Trainer(step=step, params={"w": np.zeros(1)}, optimizer=gr.optim.SGD(0.1)) if own else trainer()
-        history = made.fit(data, 2, batch_size=8, steps_per_epoch=4, verbose=False)
-        assert made.step_count == total and len(history) == 2
+    def made():
+        return gr.Trainer(step=step, params={"w": np.zeros(1)}, optimizer=gr.optim.SGD(0.1)) if own else trainer()
+
+    for data in (Endless(), Endless(10), (X, Y), gr.Loader((X, Y), 8)):
+        one = made()
+        size = {"batch_size": 8} if isinstance(data, tuple) else {}
+        assert len(one.fit(data, 2, steps_per_epoch=4, verbose=False, **size)) == 2 and one.step_count == 8
+    for data, length in ((Endless(2), 2), (gr.Loader((X, Y), 8), 5)):
+        with pytest.raises(ValueError, match=rf"steps_per_epoch is 6, and data has {length} batches.*give more epochs"):
+            made().fit(data, 2, steps_per_epoch=6, verbose=False)
     with pytest.raises(ValueError, match="steps_per_epoch"):
         trainer().fit((X, Y), steps_per_epoch=0)
 

@@ -318,3 +318,105 @@ def test_a_state_of_numpy_numbers_is_kept(tmp_path):
     assert again.state == {"best": 0.5, "epoch": 3, "on": True}
     with pytest.raises(TypeError, match=r"\[Remembers\] state_dict has the key 3: keys must be texts"):
         gr.Trainer(gr.nn.Linear(2, 2)).fit((x, y), callbacks=[Remembers({3: 1}), last], verbose=False)
+
+
+# The parameters of the best epoch
+
+
+class Worse(gr.callbacks.Callback):
+    """From its epoch on, spoils the parameters before each validation, so that no later epoch is better."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def on_report(self, run):
+        if run.epoch >= self.first:
+            run.trainer.params["2.bias"] = [50.0, -50.0, 0.0]
+
+
+class Interrupt(gr.callbacks.Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, run):
+        if run.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def good_then_worse(folder, more=(), **options):
+    parts = [stop(restore_best=True), Worse(3), gr.callbacks.Checkpoint(folder / "m{epoch}"), *more]
+    made = trainer()
+    made.fit(TRAIN, 4, validate=TEST, callbacks=parts, verbose=False, **options)
+    return made, parts[0]
+
+
+def test_an_extended_run_restores_the_best_epoch_of_the_run_before_it(tmp_path):
+    first, stopper = good_then_worse(tmp_path)
+    assert 0 <= stopper.best_epoch < 3
+    best = {name: array.copy() for name, array in first.params.items()}
+    first.save(tmp_path / "by hand")
+    for file in ("m4", "by hand"):
+        again, once_more = trainer(), stop(restore_best=True)
+        parts = [once_more, Worse(0), gr.callbacks.Checkpoint(tmp_path / "n")]
+        history = again.fit(TRAIN, 6, validate=TEST, callbacks=parts, resume=tmp_path / file, verbose=False)
+        assert once_more.best_epoch == stopper.best_epoch and len(history) > 4
+        for name, array in best.items():
+            np.testing.assert_array_equal(again.params[name], array)
+        assert again.evaluate(TEST)["loss"] == pytest.approx(min(history.metrics["val_loss"]), rel=1e-6)
+
+
+def test_an_interrupted_run_keeps_its_parameters_and_the_best_ones(tmp_path):
+    whole, _ = good_then_worse(tmp_path)
+    made = trainer()
+    parts = [stop(restore_best=True), Worse(3), Interrupt(3)]
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(TRAIN, 8, validate=TEST, callbacks=parts, verbose=False)
+    assert made.params["2.bias"][0] > 40  # those of its last step
+    made.save(tmp_path / "after")
+    again = trainer()
+    parts = [stop(restore_best=True), Worse(0)]
+    again.fit(TRAIN, 6, validate=TEST, callbacks=parts, resume=tmp_path / "after", verbose=False)
+    for name, array in whole.params.items():
+        np.testing.assert_array_equal(again.params[name], array)
+
+
+def test_a_state_without_the_best_parameters_is_refused(tmp_path):
+    made = trainer()
+    made.fit(TRAIN, 2, validate=TEST, callbacks=[stop(), gr.callbacks.Checkpoint(tmp_path / "m")], verbose=False)
+    one, before, saves = trainer(), (tmp_path / "m").read_bytes(), gr.callbacks.Checkpoint(tmp_path / "m")
+    with pytest.raises(gr.CheckpointMismatch, match=r"EarlyStop.*lacks the parameters of its best epoch.*restore_best"):
+        one.fit(
+            TRAIN, 4, validate=TEST, callbacks=[stop(restore_best=True), saves], resume=tmp_path / "m", verbose=False
+        )
+    assert (tmp_path / "m").read_bytes() == before
+    trainer().fit(TRAIN, 4, validate=TEST, callbacks=[stop(), saves], resume=tmp_path / "m", verbose=False)
+    other = stop(restore_best=True)
+    other.load_state_dict({"metric": "val_loss", "best": np.nan, "best_epoch": -1})  # before its first epoch
+
+
+# Places that cannot be written
+
+
+def nowhere(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("text")
+    return [
+        tmp_path / "pipe",
+        tmp_path / "link",
+        tmp_path / "folder",
+        tmp_path / "file" / "m",
+        "/proc/m",
+        "/proc/self/m",
+    ]
+
+
+@pytest.mark.parametrize("callback", [gr.callbacks.Checkpoint, gr.callbacks.Trace])
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(callback, tmp_path):
+    for path in nowhere(tmp_path):
+        made = trainer()
+        with pytest.raises(OSError, match=r"a named pipe|is a folder|is not a folder that can be written"):
+            made.fit(TRAIN, callbacks=[callback(path)], verbose=False)
+        assert made.step_count == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link", "pipe"]

@@ -41,6 +41,11 @@ ROUTES = {
 }
 
 
+def size(route):
+    """The argument ``batch_size`` of ``fit``, which is for arrays."""
+    return BATCH if route in ("arrays", "weights") else None
+
+
 def trainer(route, **options):
     if route == "own":
         params = {"w": np.zeros(6), "b": np.zeros(1)}
@@ -98,7 +103,7 @@ def told(made, folder):
 def fitted(route, folder, **options):
     folder.mkdir()
     made = trainer(route, **options)
-    made.fit(ROUTES[route](), EPOCHS, callbacks=callbacks(folder), batch_size=BATCH, verbose=False)
+    made.fit(ROUTES[route](), EPOCHS, callbacks=callbacks(folder), batch_size=size(route), verbose=False)
     return told(made, folder)
 
 
@@ -126,7 +131,9 @@ def test_interrupted_anywhere(tmp_path, route, accumulate):
         broken = trainer(route, **options)
         at = At(epoch, batch, folder / "within", raise_stop)
         with pytest.raises(Stop):
-            broken.fit(ROUTES[route](), EPOCHS, callbacks=[at, *callbacks(folder)], batch_size=BATCH, verbose=False)
+            broken.fit(
+                ROUTES[route](), EPOCHS, callbacks=[at, *callbacks(folder)], batch_size=size(route), verbose=False
+            )
         assert broken.state_dict()["batch"] == batch and broken.state_dict()["pending"] == batch % accumulate
         broken.save(folder / "after")
         best = (folder / "best.safetensors").read_bytes() if epoch else None
@@ -134,7 +141,9 @@ def test_interrupted_anywhere(tmp_path, route, accumulate):
             if best is not None:
                 (folder / "best.safetensors").write_bytes(best)
             made = trainer(route, **options)
-            made.fit(ROUTES[route](), EPOCHS, callbacks=callbacks(folder), batch_size=BATCH, verbose=False, resume=path)
+            made.fit(
+                ROUTES[route](), EPOCHS, callbacks=callbacks(folder), batch_size=size(route), verbose=False, resume=path
+            )
             assert told(made, folder) == whole, (epoch, batch, path.name)
 
 
@@ -153,7 +162,7 @@ def test_a_signal_within_a_group(tmp_path, route, number):
             ROUTES[route](),
             EPOCHS,
             callbacks=[at, last, *callbacks(folder)],
-            batch_size=BATCH,
+            batch_size=size(route),
             verbose=False,
             on_signal="save",
         )
@@ -161,7 +170,7 @@ def test_a_signal_within_a_group(tmp_path, route, number):
     assert (metadata["epoch"], metadata["batch"], metadata["pending"]) == ("1", "5", "2")
     made = trainer(route, accumulate=3)
     again = [gr.callbacks.Checkpoint(folder / "last", every=10**6), *callbacks(folder)]
-    made.fit(ROUTES[route](), EPOCHS, callbacks=again, batch_size=BATCH, verbose=False, resume=folder / "last")
+    made.fit(ROUTES[route](), EPOCHS, callbacks=again, batch_size=size(route), verbose=False, resume=folder / "last")
     result = told(made, folder)
     result[2].pop("Checkpoint 2"), whole[2].pop("Checkpoint")
     result[2].pop("Checkpoint")
@@ -192,7 +201,7 @@ def test_an_interrupt_between_any_two_lines(tmp_path, route):
         before = sys.gettrace()
         try:
             sys.settrace(trace)
-            made.fit(ROUTES[route](), EPOCHS, callbacks=callbacks(folder), batch_size=BATCH, verbose=False)
+            made.fit(ROUTES[route](), EPOCHS, callbacks=callbacks(folder), batch_size=size(route), verbose=False)
         except KeyboardInterrupt:
             return made, folder
         finally:
@@ -211,7 +220,7 @@ def test_an_interrupt_between_any_two_lines(tmp_path, route):
             ROUTES[route](),
             EPOCHS,
             callbacks=callbacks(folder),
-            batch_size=BATCH,
+            batch_size=size(route),
             verbose=False,
             resume=folder / "after",
         )

@@ -151,6 +151,7 @@ BELOW = {
     "cuda",
     "devices",
     "errors",
+    "habits",
     "hooks",
     "options",
     "patterns",

@@ -278,10 +278,11 @@ def test_fit_resumes_exactly_whatever_the_order(order, tmp_path):
         return gr.Trainer(gr.nn.Sequential(*layers), optimizer=gr.optim.AdamW(1e-2))
 
     whole, cut, again = trainer(), trainer(), trainer()
-    whole.fit(data(), 4, steps_per_epoch=5, verbose=False)
-    cut.fit(data(), 2, steps_per_epoch=5, verbose=False)
+    size = 8 if order == "arrays" else None
+    whole.fit(data(), 4, steps_per_epoch=5, batch_size=size, verbose=False)
+    cut.fit(data(), 2, steps_per_epoch=5, batch_size=size, verbose=False)
     cut.save(tmp_path / "m")
-    again.fit(data(), 4, steps_per_epoch=5, resume=tmp_path / "m", verbose=False)
+    again.fit(data(), 4, steps_per_epoch=5, batch_size=size, resume=tmp_path / "m", verbose=False)
     for name, array in whole.params.items():
         np.testing.assert_array_equal(again.params[name], array)
     assert again.history.metrics["loss"] == whole.history.metrics["loss"]

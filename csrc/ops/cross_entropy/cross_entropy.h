@@ -15,6 +15,10 @@
 
 namespace gradring {
 
+// How far from 1 the sum of a row of probabilities may be: rounding them to bfloat16, or to three decimals for ten classes,
+// makes an error of about half of this, and every wrong kind of target a larger one.
+inline constexpr double kSumError = 0.01;
+
 // Every output may be null.
 template <class T>
 struct CrossEntropyArguments {
@@ -37,7 +41,8 @@ struct CrossEntropyArguments {
 };
 
 // A label outside [0, classes) is never used as an index: its row has loss 0 and gradient 0, and totals->bad_row
-// names it. totals->bad_row also names the first row of `soft` that has an element outside [0, 1].
+// names it. totals->bad_row also names the first row of `soft` that has an element outside [0, 1], or
+// whose sum is not 1.
 template <class T>
 GRADRING_API void cross_entropy(const Lane& lane, const CrossEntropyArguments<T>& arguments) noexcept;
 

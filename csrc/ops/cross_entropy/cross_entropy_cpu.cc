@@ -74,10 +74,13 @@ GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& 
   if constexpr (F == Form::kSoft) {
     const T* t = g.soft + row * g.classes;
     bool good = true;
+    double sum = 0;
     for (int64_t j = 0; j < g.classes; ++j) {
       good = good && t[j] >= 0 && t[j] <= 1;
+      sum += static_cast<double>(t[j]);
       label = t[j] > t[label] ? j : label;
     }
+    good = good && sum >= 1 - kSumError && sum <= 1 + kSumError;
     if (!good && block.totals.bad_row < 0) block.totals.bad_row = row;
     return g.classes > 0 ? label : -1;  // a bad soft target keeps its label: its loss need not be 0
   } else {

@@ -64,7 +64,7 @@ struct Target {
   }
 };
 
-// The first likeliest class of a distribution, and whether all its elements are probabilities.
+// The first likeliest class of a distribution, and whether all its elements are probabilities whose sum is 1.
 template <class Team, class T>
 __device__ __forceinline__ int64_t likeliest(const Team& team, const T* soft, int classes, Wide<T>* parts, int* places,
                                              bool* good) {
@@ -73,13 +73,16 @@ __device__ __forceinline__ int64_t likeliest(const Team& team, const T* soft, in
   W most = -Float<W>::kInfinity;
   int place = kNone;  // a thread takes the classes in ascending order
   bool wrong = false;
+  W sum = 0;
   for_elements<1, 0, 4>(team.me, team.all, classes, Arrays<T>{{soft}, {}}, [&](int j, const W* v, W*) {
     wrong |= !(v[0] >= W(0) && v[0] <= W(1));
+    sum += v[0];
     if (v[0] > most) most = v[0], place = j;
   });
   const W top = team.reduce(most, parts, Larger{});
   place = team.reduce(most == top ? place : kNone, places, Smaller{});
-  *good = !team.any(wrong);
+  sum = team.reduce(sum, parts, Plus{});
+  *good = !team.any(wrong) && sum >= W(1 - kSumError) && sum <= W(1 + kSumError);
   return place == kNone ? 0 : place;
 }
 

@@ -23,11 +23,14 @@ CrossEntropy cross_entropy(const CrossEntropyArguments<T>& g) {
     const T* x = g.logits + i * g.classes;
     int64_t label = g.soft ? 0 : g.labels[i];
     bool good = label >= 0 && label < g.classes;
+    double sum = 0;
     for (int64_t j = 0; g.soft && j < g.classes; ++j) {
       const T t = g.soft[i * g.classes + j];
+      sum += double(t);
       if (!(t >= 0 && t <= 1) && result.totals.bad_row < 0) result.totals.bad_row = i;
       if (t > g.soft[i * g.classes + label]) label = j;
     }
+    if (g.soft && !(std::abs(sum - 1) <= kSumError) && result.totals.bad_row < 0) result.totals.bad_row = i;
     if (!good && result.totals.bad_row < 0) result.totals.bad_row = i;
     const auto logs = softmax(x, g.classes, true);
     std::vector<double> shares(static_cast<size_t>(g.classes), 0);

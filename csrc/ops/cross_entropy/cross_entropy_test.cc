@@ -187,3 +187,20 @@ TEST_CASE("a bad label gives a row of zeros even where the logits are infinite")
     }
   });
 }
+
+TEST_CASE("probabilities of a row that do not add up to 1 are a bad row") {
+  for_each_isa([] {
+    for (int64_t classes : {2, 16, 17, 300}) {
+      for (const double sum : {0.0, 0.9, 0.985, 0.995, 1.0, 1.004, 1.02, 2.0}) {
+        const std::vector<float> logits(static_cast<size_t>(2 * classes), 1.0f);
+        std::vector<float> soft(logits.size(), 0.0f);
+        soft[0] = 1, soft[static_cast<size_t>(classes)] = soft.back() = static_cast<float>(sum / 2);
+        LossTotals totals;
+        CrossEntropyArguments<float> g{2, classes, logits.data(), {}};
+        g.soft = soft.data(), g.totals = &totals;
+        cross_entropy<float>(Lane{}, g);
+        CHECK(totals.bad_row == (std::abs(sum - 1) < 0.01 ? -1 : 1));
+      }
+    }
+  });
+}

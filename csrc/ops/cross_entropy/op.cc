@@ -105,7 +105,8 @@ void verify(const OpCall& call) {
   if (!totals || totals.as<const LossTotals>()->bad_row < 0) return;
   const int64_t row = totals.as<const LossTotals>()->bad_row, classes = call[kPrediction].columns();
   if (is_soft(call)) {
-    refuse(call, "the target of sample " + std::to_string(row) + " is no distribution: probabilities are from 0 to 1");
+    refuse(call, "the target of sample " + std::to_string(row) +
+                     " is no distribution: probabilities are from 0 to 1, and those of a row add up to 1");
   }
   const int64_t label = Labels{labels.data, labels.dtype == Dtype::kInt64}[row];
   refuse(call, "label " + std::to_string(row) + " is " + std::to_string(label) + ": must be " +

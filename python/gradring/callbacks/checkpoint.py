@@ -14,7 +14,7 @@ from gradring import activity
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
 from gradring.callbacks.improvement import Improvement, Mode
-from gradring.files import as_path, full_disk
+from gradring.files import as_path, full_disk, require_place
 
 __all__ = ["Checkpoint"]
 
@@ -58,9 +58,8 @@ class Checkpoint(Callback):
             run.require_metric("Checkpoint", self.monitor)
             self._improvement.forget()
         self._at = self._failed = None
-        folder = os.path.dirname(os.path.abspath(self.path.format(epoch=0, step=0)))
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OSError(f"[Checkpoint] {folder} is not a folder that can be written")
+        if run.trainer.writes:
+            require_place("Checkpoint", self.path.format(epoch=0, step=0))
 
     def on_epoch_end(self, run: Run) -> None:
         improvement = self._improvement

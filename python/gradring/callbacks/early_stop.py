@@ -23,8 +23,9 @@ class EarlyStop(Callback):
 
     A metric with "accuracy" in its name improves upwards, any other downwards; ``mode="max"`` or ``"min"`` overrides
     this. With ``restore_best=True`` the parameters of the best epoch are restored at the end, before a ``Checkpoint``
-    writes its last file. ``best`` and ``best_epoch`` (from 0) say which epoch that was. A resumed run continues with
-    the best value and the patience that the checkpoint has.
+    writes its last file; after Ctrl-C or an exception they stay as they are, so that the run can be resumed. ``best`` and
+    ``best_epoch`` (from 0) say which epoch that was. A resumed run continues with the best value, the patience and the best
+    parameters that the checkpoint has, so it also restores an epoch of the run before it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class EarlyStop(Callback):
         self.min_delta = self._improvement.min_delta
         self.restore_best = flag("EarlyStop", "restore_best", restore_best)
         self._kept: dict[str, NDArray[Any]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of what the current run would keep
 
     @property
     def best(self) -> float:
@@ -55,6 +57,7 @@ class EarlyStop(Callback):
     def on_fit_start(self, run: Run) -> None:
         self._improvement.forget()
         self._kept = {}
+        self._shapes = {name: array.shape for name, array in _saved(run).items()}
         run.require_metric("EarlyStop", self.metric)
 
     def on_epoch_end(self, run: Run) -> None:
@@ -67,10 +70,12 @@ class EarlyStop(Callback):
             run.stop = f"{self.metric} has not improved since epoch {self.best_epoch + 1} ({self.best:.6g})"
 
     def on_fit_end(self, run: Run) -> None:
+        # The copies stay until the next run: what is saved from here on may be resumed by a run that never gets better.
+        if run.ended != "complete":  # a run that goes on from here must find the parameters of its last step
+            return
         with run.writing():
             for name, array in self._kept.items():
                 write(_saved(run)[name], array)
-        self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:
         kept = {_KEPT + name: array for name, array in self._kept.items()}
@@ -79,10 +84,19 @@ class EarlyStop(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state["metric"] != self.metric:
             raise ValueError(f"[EarlyStop] the state is of metric {state['metric']!r}, this one has {self.metric!r}")
-        self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
-        if self.restore_best:
-            kept = {name.removeprefix(_KEPT): a for name, a in state.items() if name.startswith(_KEPT)}
-            self._kept = {name: np.array(array) for name, array in kept.items()}
+        best, epoch = float(state["best"]), int(state["best_epoch"])
+        kept = {name.removeprefix(_KEPT): np.array(a) for name, a in state.items() if name.startswith(_KEPT)}
+        if self.restore_best and epoch >= 0 and self._shapes:
+            if not kept:
+                raise ValueError(
+                    f"[EarlyStop] the state lacks the parameters of its best epoch ({epoch + 1}), because it was saved without "
+                    "restore_best=True: leave restore_best out here too, or start a new run from the file's parameters, by "
+                    "trainer.load(path) and fit without resume"
+                )
+            if {name: array.shape for name, array in kept.items()} != self._shapes:
+                raise ValueError("[EarlyStop] the state has the best parameters of another model")
+        self._improvement.best, self._improvement.epoch = best, epoch
+        self._kept = kept if self.restore_best else {}
 
 
 def _saved(run: Run) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradring.arguments import whole
 from gradring.callbacks.base import Callback, Run
-from gradring.files import as_path, check_replaceable
+from gradring.files import as_path, require_place
 
 __all__ = ["Trace"]
 
@@ -36,10 +36,7 @@ class Trace(Callback):
     def on_fit_start(self, run: Run) -> None:
         from gradring import _core
 
-        folder = os.path.dirname(self.path)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OSError(f"[Trace] {folder} is not a folder that can be written")
-        check_replaceable(self.path)
+        require_place("Trace", self.path)
         if _core.trace_is_on():
             raise RuntimeError("[Trace] a trace is being recorded already: there is one at a time in a process")
         self._session = getattr(run.trainer, "_session", None)

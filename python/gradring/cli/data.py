@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import gradring as gr
 from gradring.cli import inputs
 from gradring.cli.inputs import MappedBatches, Scaling
-from gradring.cli.tables import has_member, labels_of_file, read_array, read_table
+from gradring.cli.tables import column_names, has_member, labels_of_file, read_array, read_table
 from gradring.cli.targets import Goal, goal
 from gradring.datasets import digits, fashion_mnist
 from gradring.errors import reason
@@ -161,6 +161,13 @@ def _arrays(options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any], st
         table = read_table("train", options.x, options.target)
         assert table.target is not None
         return table.x, table.target, f"column {options.target} of {options.x}", table.names
+    if (
+        options.y
+        and _is_csv(options.x)
+        and not options.y.exists()
+        and str(options.y) in (column_names("train", options.x) or ())
+    ):
+        raise ValueError(f"[train] --y {options.y} is no file, but a column of {options.x}: give --target {options.y}")
     if not options.y and not has_member(options.x, "y"):
         raise ValueError(
             "[train] give digits, fashion-mnist, or your own arrays with --x X.npy --y y.npy; --x may also be an .npz file "

@@ -137,7 +137,9 @@ def _print(parts: Iterator[NDArray[Any]]) -> None:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             why = full_disk(error) or error.strerror or error
-            raise OSError(f"[predict] standard output cannot be written: {why}; give --out FILE.npy or FILE.csv") from error
+            raise OSError(
+                f"[predict] standard output cannot be written: {why}; give --out FILE.npy or FILE.csv"
+            ) from error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # Otherwise Python's own flush at exit would fail.
         os.close(nowhere)

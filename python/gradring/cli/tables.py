@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gradring.files import reading
 from gradring.loader import load_npy
 
-__all__ = ["Table", "has_member", "labels_of_file", "read_array", "read_table", "typed"]
+__all__ = ["Table", "column_names", "has_member", "labels_of_file", "read_array", "read_table", "typed"]
 
 Array = NDArray[Any]
 _CHUNK = 4096  # rows of a table that are in memory at a time
@@ -108,6 +108,11 @@ def read_table(command: str, path: Path, target: str | None, wanted: Sequence[st
     kept = tuple(names[place] for place in places) if names is not None else ()
     unused = tuple(name for place, name in enumerate(names or ()) if place not in places and place != chosen)
     return Table(x, None if chosen is None else typed(np.asarray(taken)), kept, unused)
+
+
+def column_names(command: str, path: Path) -> list[str] | None:
+    """The names of the columns of a ``.csv`` file, if its first line has them."""
+    return _rows(command, path)[0]
 
 
 def _places(command: str, path: Path, names: list[str], wanted: Sequence[str]) -> list[int]:

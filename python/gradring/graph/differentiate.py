@@ -222,13 +222,14 @@ def _with_check(graph: Graph, attributes: Mapping[str, Any], sums: bool) -> Grap
 
 
 def _require_no_activation(graph: Graph, output: str, loss: Any) -> None:
-    """Raise ``ValueError`` if the model ends with an activation that the loss has already."""
-    root, own = graph.root(output), loss.activation
-    for node in graph.nodes if own else ():
-        if root in map(graph.root, node.outputs.values()) and node.attributes.get("activation") == own:
+    """Raise ``ValueError`` if the model ends with an activation that belongs to the loss."""
+    root = graph.root(output)
+    for node in graph.nodes if loss.spoiled_by else ():
+        last = node.attributes.get("activation", node.op)
+        if last in loss.spoiled_by and root in map(graph.root, node.outputs.values()):
             raise ValueError(
-                f"[{loss.kind}] the model ends with a {own}, and the loss has one of its own: leave {own.capitalize()} out, "
-                "so that the model gives logits"
+                f"[{loss.kind}] the model ends with a {last}, and the loss has an activation of its own: leave it out, so that "
+                "the model gives logits; trainer.predict_proba gives probabilities"
             )
 
 

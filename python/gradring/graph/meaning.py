@@ -216,7 +216,8 @@ class _Reader:
         steps = sorted(
             (role, self.read(name))
             for role, name in node.inputs.items()
-            if name.startswith("step.") and role != "bounded"  # the field `bounded` chooses a route and changes no result
+            if name.startswith("step.")
+            and role != "bounded"  # the field `bounded` chooses a route and changes no result
         )
         _, first, past = arrays["param"]
         made: dict[_Place, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradring.loader.loader import Loader
-from gradring.loader.plain import as_source, load_npy
+from gradring.loader.plain import Stream, as_source, is_batches, load_npy
 from gradring.loader.stats import LoaderStats
 
-__all__ = ["Loader", "LoaderStats", "as_source", "load_npy"]
+__all__ = ["Loader", "LoaderStats", "Stream", "as_source", "is_batches", "load_npy"]

@@ -159,14 +159,13 @@ class Loader(Settled):
         self._finalizer = weakref.finalize(self, self._pipelines.close) if self._opened.workers == "processes" else None
         if self._finalizer is not None:
             self._finalizer.atexit = False
-        self.epoch = 0
+        self._epoch = 0
         self._position = 0  # where the next pass begins in the epoch's order
         self._begun = False
         self._current: PipelineLease | None = None  # the lease of the pass that moves the loader's position
         self._last: PipelineLease | None = None  # the lease of the pass that began last
         self._logged = ""
 
-    _settable = frozenset({"epoch"})
     _fixed = frozenset(
         {"batch_size", "seed", "shuffle", "drop_last", "pad", "rank", "world_size", "timeout", "samples"}
     )
@@ -420,14 +419,23 @@ class Loader(Settled):
             self._advance()
 
     def _advance(self) -> None:
-        self.epoch += 1
+        self._epoch += 1
         self._position, self._begun, self._current = 0, False, None
 
     # The position
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the current pass, or else of the next one. An assignment does the same as ``set_epoch``."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.set_epoch(epoch)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass, which begins at its first batch."""
-        self.epoch = arguments.whole("Loader", "epoch", epoch, 0, _MOST_KEY)
+        self._epoch = arguments.whole("Loader", "epoch", epoch, 0, _MOST_KEY)
         self._position, self._begun, self._current = 0, False, None
 
     def state_dict(self) -> dict[str, int]:

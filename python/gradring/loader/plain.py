@@ -12,16 +12,25 @@ from numpy.typing import NDArray
 from gradring.arrays import NATIVE_DTYPES, as_numbers, is_array_like
 from gradring.files import reading
 from gradring.loader.loader import Loader
-from gradring.sources import Source, is_map_style
+from gradring.sources import Source, is_map_style, require_no_paths
 
-__all__ = ["as_source", "load_npy"]
+__all__ = ["Stream", "as_source", "is_batches", "load_npy"]
+
+
+class Stream:
+    """An iterator as a source: each pass takes the batches that come next, and nothing that has been read comes again."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches
 
 
 def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
     """A loader or another iterable of batches as it is; a tuple, list or dict of arrays, a map-style data set, or one of
     gr.sources, as a loader over it."""
-    batches = isinstance(data, list) and data and _is_batch(data[0])
-    if isinstance(data, (tuple, list, Mapping)) and not batches:
+    if isinstance(data, (tuple, list, Mapping)) and not is_batches(data):
         return Loader(_computable(caller, data), batch_size, shuffle=shuffle, seed=seed)
     if isinstance(data, Source) or (is_map_style(data) and not isinstance(data, Iterable)):
         return Loader(data, batch_size, shuffle=shuffle, seed=seed)
@@ -31,15 +40,22 @@ def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: i
             f"{type(data).__name__}"
         )
     if isinstance(data, Iterator):
-        raise TypeError(f"[{caller}] data is an iterator, which can be read only once; give what it was made from")
+        raise TypeError(
+            f"[{caller}] data is an iterator, which can be read only once: give what it was made from, or say how many of its "
+            "batches are an epoch, fit(..., steps_per_epoch=...)"
+        )
     return data
 
 
-def _is_batch(first: Any) -> bool:
-    """Whether a list whose first element is ``first`` has batches: a pair or dict of arrays, and no list of numbers."""
+def is_batches(data: Any) -> bool:
+    """Whether a list has batches, pairs or dicts of arrays, and not the fields or rows of one array."""
+    if not isinstance(data, list) or not data:
+        return False
+    first = data[0]
     if isinstance(first, Mapping):
         return True
-    return isinstance(first, (tuple, list)) and len(first) > 0 and not isinstance(first[0], (int, float, list, tuple))
+    inner = first[0] if isinstance(first, (tuple, list)) and len(first) > 0 else 0
+    return not isinstance(inner, (int, float, np.generic, list, tuple))
 
 
 def _computable(caller: str, data: Any) -> Any:
@@ -55,6 +71,8 @@ def _computable(caller: str, data: Any) -> Any:
 
     if isinstance(data, Mapping):
         return {name: field(name, part) for name, part in data.items()}
+    if isinstance(data, list):
+        require_no_paths(caller, data)
     return tuple(field(number, part) for number, part in enumerate(data))
 
 

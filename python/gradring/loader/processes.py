@@ -139,7 +139,9 @@ class Workers:
 
     def starting(self) -> bool:
         """Whether a worker does not read samples yet, because it still imports or unpickles its source."""
-        return any(self._pipeline.worker_at(stripe)[3] != process.popen.pid for stripe, process in self._processes.items())
+        return any(
+            self._pipeline.worker_at(stripe)[3] != process.popen.pid for stripe, process in self._processes.items()
+        )
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:

@@ -41,15 +41,15 @@ class Loss(ABC):
     update or of an evaluation. ``reduction="sum"`` adds the losses of all elements, and divides by nothing.
 
     ``kind`` names the op. ``counts_right`` says whether the outputs are scores of classes: the op then counts the rows whose
-    prediction is right, which gives the accuracy. ``activation`` is the one that the loss itself applies to the outputs, which
-    a model must leave out. ``named`` says whether the string ``kind`` stands for the loss without options.
+    prediction is right, which gives the accuracy. ``spoiled_by`` are activations with which a model must not end,
+    because the loss has one of its own. ``named`` says whether the string ``kind`` stands for the loss without options.
 
     All that the other parts of the package know of a loss they learn from its methods and from the op's schema.
     """
 
     kind: ClassVar[str]
     counts_right: ClassVar[bool]
-    activation: ClassVar[str] = ""
+    spoiled_by: ClassVar[tuple[str, ...]] = ()
     named: ClassVar[bool] = True
 
     def __new__(cls, *_: Any, **__: Any) -> Self:

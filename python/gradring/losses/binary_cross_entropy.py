@@ -37,7 +37,7 @@ class BinaryCrossEntropy(Loss):
 
     kind: ClassVar[str] = "binary_cross_entropy"
     counts_right: ClassVar[bool] = True
-    activation: ClassVar[str] = "sigmoid"
+    spoiled_by: ClassVar[tuple[str, ...]] = ("sigmoid",)
 
     def __post_init__(self) -> None:
         self._check_reduction(self.reduction)

@@ -22,7 +22,7 @@ __all__ = ["CrossEntropy"]
 class CrossEntropy(Loss):
     """``-log(softmax(outputs)[label])`` of (batch, classes) outputs, for a model without a softmax at its end, and
     (batch,) integer labels; (batch, 1) is accepted too. Floating targets (batch, classes) are distributions: ``-sum(t
-    log p)``.
+    log p)``. Each row of them must add up to 1, but for an error of at most 0.01, as roundings to half floats make.
 
     ``label_smoothing`` spreads that share of each target evenly over all classes. ``weight`` has a number for each class, by
     which the term of that class is multiplied; with class numbers the mean is then the sum of the losses over the sum of
@@ -41,6 +41,7 @@ class CrossEntropy(Loss):
 
     kind: ClassVar[str] = "cross_entropy"
     counts_right: ClassVar[bool] = True
+    spoiled_by: ClassVar[tuple[str, ...]] = ("sigmoid", "softmax", "log_softmax")
 
     def __post_init__(self) -> None:
         real("CrossEntropy", "label_smoothing", self.label_smoothing, least=0, below=1)
@@ -68,7 +69,13 @@ class CrossEntropy(Loss):
 
     def bad_target(self, target: Any, dtype: str, classes: int | None) -> str:
         if dtype != "int64":
-            return "the target is no distribution: probabilities are from 0 to 1"
+            if target is not None and ((target >= 0) & (target <= 1)).all():
+                total = float(np.sum(target, dtype=np.float64))
+                return (
+                    f"the target's probabilities add up to {total:.6g}, and not to 1: divide each row by its sum; labels "
+                    "of which several apply to a sample need loss='binary_cross_entropy'"
+                )
+            return "the target is no distribution: probabilities are from 0 to 1, and those of a row add up to 1"
         label = "out of range:" if target is None else f"{target},"
         return f"label is {label} must be at least 0 and below {classes}, the number of classes"
 
@@ -103,9 +110,16 @@ class CrossEntropy(Loss):
         if y.ndim != 1:
             raise ValueError(f"[cross_entropy] y is {y.shape}: must be (batch,) integer labels")
         if y.dtype.kind not in "iu":
+            missing = np.flatnonzero(np.isnan(y)).tolist() if isinstance(y, np.ndarray) and y.dtype.kind == "f" else []
+            if missing:
+                raise ValueError(
+                    f"[cross_entropy] y of sample {missing[0]} is missing (NaN), one of {len(missing)}: leave such samples "
+                    "out, and give the labels as integers, y.astype(numpy.int64)"
+                )
             raise TypeError(
-                f"[cross_entropy] y must be integer labels, got dtype {y.dtype}; probabilities have the shape "
-                "(batch, classes)"
+                f"[cross_entropy] y must be integer labels, got dtype {y.dtype}: y.astype(numpy.int64) makes them of whole "
+                "numbers and of truth values; numbers to predict need loss='mse', one output that is true or false "
+                "'binary_cross_entropy', and probabilities have the shape (batch, classes)"
             )
         return y
 
@@ -125,6 +139,11 @@ class CrossEntropy(Loss):
         if len(shape) != 2:
             raise ValueError(f"[cross_entropy] the model's output is {shape}: must be (batch, classes)")
         classes = shape[-1]
+        if classes == 1:
+            raise ValueError(
+                "[cross_entropy] the model gives one output, for which the loss is always 0: give one output per class, or use "
+                "loss='binary_cross_entropy' for one output that is true or false"
+            )
         if self._by_class is not None:
             given = dict(self._by_class)
             unknown = [label for label in given if label >= classes]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NoReturn
+
+from gradring.habits import close_to
 
 __all__ = ["refuse"]
 
@@ -31,9 +34,27 @@ _INSTEAD = {
 }
 
 
-def refuse(kind: str, name: str) -> NoReturn:
-    """Raise the ``AttributeError`` for a name that a layer does not have."""
+_ATTRIBUTES = {
+    "rate": "p",
+    "in_features": "inputs",
+    "out_features": "outputs",
+    "units": "outputs",
+    "weight": "params",
+    "bias": "params",
+    "num_embeddings": "count",
+    "embedding_dim": "features",
+}
+
+
+def refuse(kind: str, name: str, known: Iterable[str]) -> NoReturn:
+    """Raise the ``AttributeError`` for a name that a layer does not have; ``known`` are those that it has."""
     instead = _INSTEAD.get(name)
-    raise AttributeError(
-        f"[{kind}] there is no {name}: {instead}" if instead else f"{kind!r} object has no attribute {name!r}"
-    )
+    if instead:
+        raise AttributeError(f"[{kind}] there is no {name}: {instead}")
+    text = f"{kind!r} object has no attribute {name!r}"
+    if name.startswith("_"):  # Python itself and tools ask for such names
+        raise AttributeError(text)
+    known = list(known)
+    close = _ATTRIBUTES.get(name, "")
+    close = close if close in known else close_to(name, known)
+    raise AttributeError(f"{text}; did you mean {close!r}?" if close else text)

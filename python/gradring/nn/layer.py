@@ -109,7 +109,7 @@ class Layer(Settled):
             known = getattr(type(self), name, None)
             if isinstance(known, property):  # it has raised AttributeError, which says more than that it is not there
                 return known.__get__(self)
-            habits.refuse(type(self).__name__, name)
+            habits.refuse(type(self).__name__, name, () if name.startswith("_") else dir(self))
 
     def _changed(self, name: str) -> None:
         # The attribute of a user's layer may change how the layer is traced, so programs must be made again.

@@ -49,7 +49,9 @@ class Optimizer:
     operand_names: ClassVar[Mapping[str, str]] = {}  # the eager op's names of states, where they differ
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        explain_read_only(cls, f"assign another optimizer, trainer.optimizer = gr.optim.{cls.__name__}(...), at any time")
+        explain_read_only(
+            cls, f"assign another optimizer, trainer.optimizer = gr.optim.{cls.__name__}(...), at any time"
+        )
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

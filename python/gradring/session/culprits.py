@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.session.batch import Bound
 
-__all__ = ["Rows", "of_a_batch", "rows_of"]
+__all__ = ["Rows", "as_given", "of_a_batch", "rows_of"]
 
 Array = NDArray[Any]
 
@@ -44,12 +44,20 @@ class Rows:
         row, sample = result["row"], result["sample"]
         if sample < 0 and 0 <= row < len(self.numbers):
             sample = int(self.numbers[row])
+        result = {**result, "value": as_given(result.get("value", 0), row, self.fields)}
         return {**result, "sample": self.called(sample) if sample >= 0 else sample}
 
     def target(self, result: Mapping[str, Any]) -> Any:
         """The target of the sample that the result is about; None where it cannot be read again."""
         row = result["row"]
         return self.fields[-1][row] if self.fields and 0 <= row < len(self.fields[-1]) else None
+
+
+def as_given(value: int, row: int, fields: Sequence[Array]) -> int:
+    """The number that a program has read as ``value``: those of uint64 from 2**63 on it reads as negative ones."""
+    given = value % (1 << 64)
+    known = (field[row] for field in fields if field.dtype == np.uint64 and 0 <= row < len(field))
+    return given if value < 0 and any((part == np.uint64(given)).any() for part in known) else value
 
 
 def rows_of(bound: Bound, result: Mapping[str, Any], order: Mapping[str, Any]) -> Rows:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gradring.loader import Loader, as_source
+from gradring.loader import Loader, Stream, as_source
 from gradring.session.batch import WEIGHT
 
 __all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "require_batches"]
@@ -46,11 +46,13 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
 
 def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None) -> Iterator[Any]:
     """The batches of an epoch (None: the current one) from number ``start`` on, up to number ``limit`` or the source's
-    length; if the source cannot begin there, the first batches are skipped."""
+    length; if the source cannot begin there, the first batches are skipped. A stream goes on where it is."""
     if epoch is not None and hasattr(source, "set_epoch"):
         source.set_epoch(epoch)
     if isinstance(source, Loader):
         return itertools.islice(source.batches(start), None if limit is None else max(limit - start, 0))
+    if isinstance(source, Stream):  # its batches before `start` were read already
+        return itertools.islice(iter(source), None if limit is None else max(limit - start, 0))
     ends = [end for end in (length_of(source), limit) if end is not None]
     # islice reads no batch after the last one, so a source without an end works.
     return itertools.islice(iter(source), start, max(min(ends), start) if ends else None)

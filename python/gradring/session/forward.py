@@ -17,6 +17,7 @@ from gradring.graph.passes import predict_graph
 from gradring.ir import Input
 from gradring.session.arenas import Arenas
 from gradring.session.batch import rows_contiguous
+from gradring.session.culprits import as_given
 from gradring.session.programs import Programs
 
 if TYPE_CHECKING:
@@ -77,9 +78,7 @@ class _Pass:
         self._output: tuple[int, ...] = ()  # the shape of a row
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which the programs read the inputs
 
-    def predict(
-        self, inputs: Sequence[ArrayLike], batch_size: int, called: Callable[[int], object]
-    ) -> NDArray[Any]:
+    def predict(self, inputs: Sequence[ArrayLike], batch_size: int, called: Callable[[int], object]) -> NDArray[Any]:
         """The model's outputs for all rows of the inputs."""
         programs, dtype, names = self._programs, self._programs.dtype, self._programs.model.input_names
         arrays = [rows_contiguous(x, name, dtype) for name, x in zip(names, inputs, strict=True)]
@@ -105,7 +104,9 @@ class _Pass:
         if result["fault"] == "callback":
             programs.raise_callback()
         if result["fault"] == "id":
-            raise id_error(result, programs.plans.values(), called(result["position"] + result["row"]))
+            place = result["position"] + result["row"]
+            result = {**result, "value": as_given(result["value"], place, arrays)}
+            raise id_error(result, programs.plans.values(), called(place))
         return out
 
     def _ensure(self, inputs: Mapping[str, Input]) -> None:

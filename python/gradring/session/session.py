@@ -103,6 +103,10 @@ class Session(SessionState):
         """The fields that ``step`` was given, by position, by name or in a dict."""
         if len(given) == 1 and not named and isinstance(given[0], Mapping):
             return self._given((), dict(given[0]))
+        batch = given[0] if len(given) == 1 and not named else None
+        if isinstance(batch, (tuple, list)) and batch and all(hasattr(part, "shape") for part in batch):
+            fields = ", ".join(self.names)
+            raise TypeError(f"[Trainer.step] the fields of a batch come one by one: step({fields}), or step(*batch)")
         if self.names == ("x", "y"):
             return step(*given, **named)
         every = (*self.names, WEIGHT)

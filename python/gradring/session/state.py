@@ -505,7 +505,10 @@ class SessionState(CountedSession):
             clip_norm=self.clip_norm,
             accumulate=self.accumulate > 1,
             sums=self.divides,
-            fuse_update=self.fuse_update is not False and not self.divides and not self.workers and self.device == devices.CPU,
+            fuse_update=self.fuse_update is not False
+            and not self.divides
+            and not self.workers
+            and self.device == devices.CPU,
             lanes=self.device == devices.CPU,
             check_finite=self._check_finite and not self.divides,
             part=part,

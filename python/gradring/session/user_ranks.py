@@ -100,7 +100,9 @@ class UserSessionOfRanks(UserSession):
         with self.peers.told(self.leave):
             result = self._evaluate(batch)
             if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
-                raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
+                raise NonFinite(
+                    f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged"
+                )
             self._seconds["compute"] += time.perf_counter() - began
             loss = self._together(result)
             assert loss is not None  # this rank has not ended

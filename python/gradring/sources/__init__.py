@@ -7,7 +7,19 @@ from gradring.sources._callable import Callable
 from gradring.sources._concat import Concat
 from gradring.sources._fields import Field
 from gradring.sources._files import Idx, Npy, RawRecords
-from gradring.sources._open import is_map_style, open_source
+from gradring.sources._open import is_map_style, open_source, require_no_paths
 from gradring.sources._opened import Opened
 
-__all__ = ["Callable", "Concat", "Field", "Idx", "Npy", "Opened", "RawRecords", "Source", "is_map_style", "open_source"]
+__all__ = [
+    "Callable",
+    "Concat",
+    "Field",
+    "Idx",
+    "Npy",
+    "Opened",
+    "RawRecords",
+    "Source",
+    "is_map_style",
+    "open_source",
+    "require_no_paths",
+]

@@ -16,7 +16,7 @@ from gradring.sources._fields import Field, named_first
 from gradring.sources._files import Npy
 from gradring.sources._opened import Opened, from_columns
 
-__all__ = ["columns_of", "is_map_style", "map_style_source", "open_source"]
+__all__ = ["columns_of", "is_map_style", "map_style_source", "open_source", "require_no_paths"]
 
 
 def open_source(source: Any) -> Opened:
@@ -52,11 +52,8 @@ def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
             raise ValueError(f"[loader] two keys of the source have the same name: {[*source]}")
         return _compound("dict", named_first(parts))
     if isinstance(source, (tuple, list)):
-        if isinstance(source, list) and source and all(isinstance(part, (str, os.PathLike)) for part in source):
-            raise TypeError(
-                f"[loader] a list of {len(source)} paths: parts of one array go into gr.sources.Concat([...]), and the "
-                "files of several fields into a tuple or a dict"
-            )
+        if isinstance(source, list):
+            require_no_paths("loader", source)
         kind = "tuple" if isinstance(source, tuple) else "list"
         return _compound(kind, {str(i): part for i, part in enumerate(source)})
     if isinstance(source, Source):
@@ -68,6 +65,15 @@ def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
         order = list(named_first({field.name: None for field, _ in columns}))
         columns.sort(key=lambda column: order.index(column[0].name))
     return kind, columns
+
+
+def require_no_paths(where: str, parts: list[Any]) -> None:
+    """``TypeError`` for a list of paths, which may be parts of one array or the files of several."""
+    if parts and all(isinstance(part, (str, os.PathLike)) and str(part).endswith(".npy") for part in parts):
+        raise TypeError(
+            f"[{where}] a list of {len(parts)} paths: parts of one array go into gr.sources.Concat([...]), and the files of "
+            "several fields into a tuple or a dict"
+        )
 
 
 def is_map_style(source: Any) -> bool:

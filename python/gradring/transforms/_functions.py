@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradring.arguments import flag, whole
 from gradring.arrays import as_ndarray
+from gradring.attributes import Settled
 from gradring.early_pickle import EarlyPickle
 from gradring.random_keys import generator_for
 from gradring.transforms._base import dtype_name
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Native", "Python"]
 
 
-class _Function:
+class _Function(Settled):
     def __init__(self, dtype: DTypeLike | None, shape: tuple[int, ...] | int | None) -> None:
         self.dtype = None if dtype is None else dtype_name(type(self).__name__, dtype)
         extents = shape if shape is None or isinstance(shape, (tuple, list)) else [shape]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gradring.arguments import flag, real, whole
+from gradring.attributes import Settled
 from gradring.transforms._base import Layout, layout_name
 
 __all__ = ["RandomCrop", "RandomFlip"]
 
 
-class RandomFlip:
+class RandomFlip(Settled):
     """Mirror an image with probability ``p``: left to right, or, if ``vertical``, upside down.
 
     Rows of any dtype and shape (H, W), (H, W, C) or (C, H, W). ``layout`` is "HWC" or "CHW"; "auto" finds the
@@ -30,7 +31,7 @@ class RandomFlip:
         return "flip", self.p, self.vertical, self.layout
 
 
-class RandomCrop:
+class RandomCrop(Settled):
     """Cut a window of ``size`` (height and width, or one number for both) out of the image at a random place.
 
     The image is surrounded by ``padding`` zeros on each side first. Layout and random numbers are those of

@@ -11,12 +11,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradring.arguments import real, whole
 from gradring.arrays import as_numbers
+from gradring.attributes import Settled
 from gradring.transforms._base import Layout, dtype_name, layout_name
 
 __all__ = ["Cast", "Normalize", "OneHot", "Scale"]
 
 
-class Cast:
+class Cast(Settled):
     """``x.astype(dtype)``, bit for bit.
 
     (The result for a float that the target integer cannot hold is unspecified, as in NumPy.)
@@ -36,7 +37,7 @@ class Cast:
         return "cast", self.dtype
 
 
-class Scale:
+class Scale(Settled):
     """``x * a + b`` in float32 (in float64 if x is), rounded after each operation: bit for bit what NumPy computes.
 
     Integers and half floats (float16) become float32 first.
@@ -51,7 +52,7 @@ class Scale:
         return "scale", self.a, self.b
 
 
-class Normalize:
+class Normalize(Settled):
     """``(x - mean) / std`` in float32 (float64 if x is), each operation rounded: bit for bit what NumPy computes.
 
     ``mean`` and ``std``: one value for all, one per channel of an image (``layout`` as for ``RandomFlip``), one per
@@ -70,7 +71,7 @@ class Normalize:
         return "normalize", self.mean, self.std, self.layout
 
 
-class OneHot:
+class OneHot(Settled):
     """Integers in [0, classes) become a new last axis of that length with a single 1, of ``dtype``.
 
     A label outside raises ``ValueError`` that names the sample.
