@@ -71,6 +71,8 @@ class Settled(metaclass=_SettledType):
             if name[:1] == "_" or not self._settled or name in self._settable:
                 object.__setattr__(self, name, value)
                 return
+            if hasattr(value, "__ior__") and self.__dict__.get(name) is value:  # after `session.params |= {...}`
+                return
             described = getattr(type(self), name, None)
             if isinstance(described, property) and described.fset is not None:
                 object.__setattr__(self, name, value)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradring import _core, activity, signals
 from gradring.arguments import choice
-from gradring.callbacks.base import Callback, Run
+from gradring.callbacks.base import Callback, Row, Run
 from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.csv import Csv
 from gradring.callbacks.progress import Progress
@@ -84,7 +84,7 @@ class FitRun:
         run = self._run
         state.callbacks = tuple(listeners)
         try:
-            session.listening = self._heard
+            session.listen(self._heard)
             for listener in listeners:
                 listener.on_fit_start(run)
             if resumed is not None:
@@ -118,7 +118,7 @@ class FitRun:
         resumed: str | os.PathLike[str] | None,
     ) -> None:
         state, session = self._state, self._session
-        session.limit = limit
+        session.set_limit(limit)
         names = session.metric_names()
         batches = length_of(source)
         batches = limit if batches is None else batches
@@ -140,7 +140,7 @@ class FitRun:
     def _end(self, error: BaseException | None) -> None:
         """Tell every callback that the run is over, even if others of them raise; ``error`` is what ended it."""
         run, state, listeners = self._run, self._state, self._listeners
-        self._session.listening = None
+        self._session.listen(None)
         self._clock.end(sum(self._session.timings().values()))
         try:
             failed = _each(listeners, lambda listener: listener.on_fit_end(run))
@@ -162,7 +162,7 @@ class FitRun:
 
     def _report(self, batches: int, metrics: dict[str, float]) -> None:
         run = self._run
-        run.batch, run.metrics = batches, metrics
+        run.batch, run.metrics = batches, Row(metrics)
         if not self._heard():
             return
         began = time.perf_counter_ns()
@@ -202,12 +202,13 @@ class FitRun:
             _traced("validation", began_ns)
         if run.batches is not None:
             run.batch = run.batches
-        run.metrics = {
+        row = {
             "epoch": float(state.epoch + 1),
             **metrics,
             "lr": session.rates.first(max(session.step_count - 1, 0)),
             "seconds": time.perf_counter() - began,
         }
+        run.metrics = Row(row)
         with signals.held():  # A signal must not leave an epoch that some callbacks have seen, and others have not.
             if session.rates.observe(run.metrics):
                 session.rates_changed()

@@ -28,6 +28,8 @@ def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]
         return _loaded(Loader(x, batch_size), batch_size, names)
     if isinstance(x, (str, os.PathLike)):
         return iter([load_npy(caller, x)])
+    if isinstance(x, np.ndarray) and x.dtype.names is not None:  # records, whose fields have names
+        x = {name: x[name] for name in x.dtype.names}
     if isinstance(x, Mapping):
         return iter([_named(caller, x, names)])
     if is_batches(x):
@@ -68,6 +70,11 @@ def _in_batch(number: int) -> Callable[[int], object]:
 
 def _loaded(loader: Loader, batch_size: int, names: Sequence[str]) -> Iterator[Any]:
     if len(names) == 1:
+        if loader.names is not None and names[0] not in loader.names:
+            raise ValueError(
+                f"[Trainer.predict] the loader has the fields {', '.join(map(repr, loader.names))}: a model's input is taken "
+                f"by name, and needs {names[0]!r}"
+            )
         yield from loader.samples_in_order(batch_size)
         return
     for arrays in loader.fields_in_order(batch_size):

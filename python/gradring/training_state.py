@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import checkpoint
+from gradring.arguments import whole
 from gradring.arrays import as_ndarray
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
@@ -196,6 +197,11 @@ class TrainingState:
         if weights_only or not strict:
             return self._take_weights(name, tensors, strict)
         where = f"[Trainer.load] {name}"
+        if "history" not in metadata and "architecture" in metadata:
+            raise CheckpointMismatch(
+                f"{where} has a model alone, as model.save writes it, and no state of a training: weights_only=True takes its "
+                "parameters"
+            )
         schedules = schedules_in(metadata, where)
         problem = grouped_otherwise(metadata, self.session, self.optimizer, where)
         problem = problem or self._misfit(tensors, metadata) or self.session.rates.misfit(schedules)
@@ -268,6 +274,12 @@ class TrainingState:
             raise CheckpointMismatch(
                 f"[Trainer.load] {path}: parameter {odd[0]!r} is not the same there and in this model; strict=False "
                 "takes those that fit"
+            )
+        if not fitting:
+            there, here = (next(iter([*names, "nothing"])) for names in (weights, params))
+            raise CheckpointMismatch(
+                f"[Trainer.load] {path}: no parameter fits this model by name, shape and dtype: the file begins with "
+                f"{there!r}, the model with {here!r}"
             )
         if self.running:
             raise GradringError("[Trainer.load] an epoch is running; load between epochs")
@@ -349,7 +361,10 @@ class TrainingState:
         self.epoch, self.place, self.seed = counts["epoch"], (counts["batch"], measured), counts["seed"]
 
     def _counts_in(self, source: Mapping[str, Any]) -> dict[str, int]:
-        return {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
+        counts = {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
+        if counts.get("fresh", 0) > counts["step"]:
+            raise ValueError(f"fresh is {counts['fresh']}, and only {counts['step']} updates were made")
+        return counts
 
 
 def frames_inside() -> int:
@@ -363,7 +378,9 @@ def frames_inside() -> int:
 def _count(name: str, text: Any) -> int:
     if text is None:
         raise ValueError(f"{name} is missing")
-    value = int(text)
+    if isinstance(text, str) and not (text.isascii() and text.lstrip("-").isdecimal()):  # int() takes more than digits
+        raise ValueError(f"{name} is {text[:40]!r}: must be a whole number")
+    value = int(text) if isinstance(text, str) else whole("", name, text, -(2**63))
     if not 0 <= value < 2**63:
         raise ValueError(f"{name} is {value}: must be at least 0 and below 2**63")
     return value

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from gradring import checkpoint
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((48, 4)).astype(np.float32), RNG.integers(0, 3, 48)
@@ -183,7 +184,7 @@ TRANSFORMS = [
 def test_transforms_are_fixed_once_made(make, name):
     made = make()
     with pytest.raises(AttributeError, match="read-only"):
-        setattr(made, name, 3)
+        setattr(made, name, 5)
     with pytest.raises(AttributeError, match="there is no attribute"):
         made.scale = 3
 
@@ -350,3 +351,144 @@ def test_check_grad_needs_something_to_check():
             gr.check_grad(gr.ops.relu, np.ones((2, 3)), **options)
     with pytest.raises(gr.errors.GradientMismatch, match="NaN and infinity cannot be compared; give arguments"):
         gr.check_grad(lambda x: x * np.nan, np.array([-1.0]), vjp=lambda dy, x: dy)
+
+
+# Sessions
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer", "loss", "limit", "accumulate", "clip_norm", "frozen", "params", "model", "step"]
+)
+def test_what_a_session_was_made_with_is_fixed(name):
+    session = trainer().session
+    with pytest.raises(AttributeError, match=r"\[Session\] .* is read-only"):
+        setattr(session, name, "other")
+    with pytest.raises(AttributeError, match="did you mean 'optimizer'"):
+        session.optimiser = gr.optim.SGD(0.1)
+    made = gr.Trainer(gr.nn.Linear(4, 3), optimizer=gr.optim.SGD(0.1))
+    made.optimizer = gr.optim.Adam(0.5)
+    assert made.session.optimizer is made.optimizer
+
+
+# Callbacks and files
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        gr.callbacks.EarlyStop,
+        gr.callbacks.ReduceLROnPlateau,
+        lambda metric, **options: gr.callbacks.Checkpoint("m", monitor=metric, **options),
+        lambda metric, **options: gr.optim.schedule.plateau(1e-3, metric, **options),
+    ],
+)
+def test_the_direction_of_a_metric_is_not_guessed(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fit(name, **options):
+        def metric(predictions, targets):
+            return 1.0
+
+        metric.__name__ = name.removeprefix("val_")
+        part = make(name, **options)
+        watches = isinstance(part, gr.callbacks.Callback)
+        made = gr.Trainer(gr.nn.Linear(4, 3), metrics=[metric], optimizer=gr.optim.SGD(0.1 if watches else part))
+        made.fit((X, Y), validate=(X, Y), callbacks=[part] if watches else [], verbose=False)
+
+    for name in ("val_auc", "f1", "top_speed"):
+        with pytest.raises(ValueError, match=r"does not say whether more of it is better: give mode='max'"):
+            fit(name)
+        fit(name, mode="max")
+    for name in ("val_stop_loss", "balanced_accuracy", "val_rmse", "pixel_error"):
+        fit(name)
+
+
+def test_what_callbacks_would_change_in_vain():
+    class Adds(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            run.metrics["mine"] = 3.0
+
+    class Spells(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            run.stopp = "enough"
+
+    with pytest.raises(TypeError, match=r"row of the history, and read-only: .*Trainer\(metrics=\[function\]\)"):
+        trainer().fit((X, Y), callbacks=[Adds()], verbose=False)
+    with pytest.raises(AttributeError, match="did you mean 'stop'"):
+        trainer().fit((X, Y), callbacks=[Spells()], verbose=False)
+
+
+def test_files_that_have_nothing_to_take(tmp_path):
+    gr.nn.Sequential(gr.nn.Linear(4, 3)).init(0).save(tmp_path / "model")
+    made = trainer()
+    with pytest.raises(gr.CheckpointMismatch, match=r"a model alone.*weights_only=True"):
+        made.load(tmp_path / "model")
+    with pytest.raises(gr.CheckpointMismatch, match=r"a model alone"):
+        made.fit((X, Y), resume=tmp_path / "model", verbose=False)
+    with pytest.raises(gr.CheckpointMismatch, match=r"no parameter fits this model"):
+        gr.Trainer(gr.nn.Sequential(gr.nn.Linear(9, 8))).load(tmp_path / "model", strict=False)
+    assert made.load(tmp_path / "model", weights_only=True) == ["0.bias", "0.weight"]
+
+
+@pytest.mark.parametrize("step", [1.5, "1_0", "\u0663", True, "0x1", "", None])
+def test_counts_that_are_no_counts(step, tmp_path):
+    made = trainer()
+    made.step(X, Y)
+    with pytest.raises(ValueError, match="step"):
+        made.load_state_dict({**made.state_dict(), "step": step})
+    if isinstance(step, str):
+        made.save(tmp_path / "m")
+        tensors, metadata = checkpoint.read(tmp_path / "m")
+        checkpoint.write(tmp_path / "m", tensors, {**metadata, "step": step})
+        with pytest.raises(gr.CheckpointCorrupt, match="step"):
+            made.load(tmp_path / "m")
+    with pytest.raises(ValueError, match="fresh is 5, and only 1 updates"):
+        made.load_state_dict({**made.state_dict(), "fresh": 5})
+    assert made.step_count == 1
+
+
+# More structures
+
+
+def test_records_are_fields_by_name():
+    records = np.zeros(48, [("y", "i8"), ("x", "f4", 4)])
+    records["x"], records["y"] = X, Y
+    assert trainer().evaluate(records) == trainer().evaluate((X, Y))
+    assert trainer().step(records) == trainer().step(X, Y)
+    np.testing.assert_array_equal(trainer().predict(records), trainer().predict(X))
+    one, other = trainer(), trainer()
+    one.fit(records, 2, validate=records, verbose=False)
+    other.fit((X, Y), 2, verbose=False)
+    np.testing.assert_array_equal(one.params["0.weight"], other.params["0.weight"])
+
+
+def test_predict_takes_a_named_field_by_its_name():
+    loader = gr.Loader({"target": X * 0, "input": X}, 8)
+    with pytest.raises(ValueError, match=r"fields 'target', 'input'.*needs 'x'"):
+        trainer().predict(loader)
+
+
+def test_rows_and_fields_of_nested_lists():
+    with pytest.raises(TypeError, match=r"rows of one array as numpy\.array\(rows\).*tuple or a dict"):
+        gr.Loader([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], 2)
+    assert len(next(iter(gr.Loader(([1.0, 2.0], [3.0, 4.0]), 2)))) == 2
+
+
+def test_samples_and_columns_that_lack_an_axis():
+    with pytest.raises(ValueError, match=r"a list of samples is a data set, gr\.sources\.Callable"):
+        trainer().fit(list(zip(X, Y, strict=True)), verbose=False)
+    with pytest.raises(ValueError, match=r"y must be \(samples, 1\), as y\[:, None\] is"):
+        trainer("mse", 1).step(X, X[:, 0])
+
+
+def test_numbers_that_the_dtype_cannot_hold():
+    x = X.astype(float)
+    x[7, 2] = 1e300
+    with pytest.raises(gr.NonFinite, match=r"x of sample 7 is 1e\+300 in column 2, which float32 cannot hold"):
+        trainer().step(x, Y)
+    with pytest.raises(ValueError, match=r"class_weight: 1e\+300 is beyond the range of float32"):
+        trainer(class_weight={0: 1e300}).step(X, Y)
+    made = trainer()
+    with pytest.raises(ValueError, match=r"weights are below 1e-30.*multiply all by one number"):
+        made.step(X, Y, np.full(48, 1e-45))
+    assert np.isfinite(made.params["0.weight"]).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradring import Loader, Trainer, _core, losses, nn, optim
-from gradring.graph import check, train_graph
+from gradring.graph import check, layer_ops, train_graph
 from gradring.graph.plan import plan
 from gradring.graph.schema import dense_strides, schema_of
 from gradring.ir import GIVEN, STEP, Builder, Graph, Node
@@ -271,3 +271,33 @@ def test_strides_are_those_of_numpy() -> None:
     for shape in ((), (3,), (2, 3, 4), (5, 1, 2)):
         for dtype in ("float32", "float64", "int64"):
             assert dense_strides(shape, dtype) == np.empty(shape, dtype).strides
+
+
+# Operands and attributes for a layer of (2, 3) inputs, where the op needs more than x.
+MADE_WITH = {
+    "activation": (("x",), {"activation": "tanh"}),
+    "add": (("a", "b"), {}),
+    "cast": (("x",), {"dtype": "float32"}),
+}
+
+
+@pytest.mark.parametrize("op", ["activation", "add", "dropout", "layer_norm", "rms_norm", "softmax"])
+def test_a_layer_may_add_the_ops_that_are_said_to_be_its(op):
+    assert op in layer_ops()
+    roles, attributes = MADE_WITH.get(op, (("x",), {}))
+
+    class One(nn.Layer):
+        def trace(self, tracer, x):
+            inputs = dict.fromkeys(roles, x)
+            if op == "dropout":
+                inputs["draw"] = tracer.draw()
+            return tracer.node(op, inputs, tracer.shape(x), attributes)
+
+    model = nn.Sequential(nn.Linear(3, 3), One(), nn.Linear(3, 2))
+    made = Trainer(model, loss="mse", optimizer=optim.SGD(0.1))
+    assert np.isfinite(made.step(np.ones((2, 3), "f4"), np.ones((2, 2), "f4")))
+
+
+@pytest.mark.parametrize("op", ["matmul", "copy", "cross_entropy", "sgd", "check_ids", "function", "linear_dx"])
+def test_other_ops_are_not_said_to_be_a_layers(op):
+    assert op not in layer_ops()

@@ -30,6 +30,8 @@ def test_a_loss_that_is_not_finite_names_the_epochs_batch():
     x = X.copy()
     x[27, 2] = np.inf
     trainer = gr.Trainer(mlp(8, 16, 3), seed=1)
-    with pytest.raises(gr.NonFinite, match=r"\(batch 3\) is not finite.* x of sample 3 of that batch is inf in column 2"):
+    with pytest.raises(
+        gr.NonFinite, match=r"\(batch 3\) is not finite.* x of sample 3 of that batch is inf in column 2"
+    ):
         trainer.fit([(x[i : i + 8], Y[i : i + 8]) for i in range(0, 40, 8)], epochs=1)
     assert trainer.step_count == 3

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from numpy.typing import NDArray
 
@@ -52,8 +52,20 @@ class Training(Protocol):
     def predict(self, x: Any, *, batch_size: int = 1024) -> NDArray[Any]: ...
 
 
+class Row(dict[str, float]):
+    """The metrics of an epoch, which callbacks read: what they would add or change here would reach no history."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            "[Run] metrics is the row of the history, and read-only: give the trainer a metric of your own, "
+            "Trainer(metrics=[function]), or keep the number in the callback and its state_dict"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+
 @dataclass
-class Run:
+class Run(Settled):
     """A call of ``Trainer.fit``, as callbacks see it.
 
     Epochs are counted over the trainer's life: this run began with ``first_epoch`` (0 if it was resumed), is in ``epoch``
@@ -78,6 +90,8 @@ class Run:
     stop: str = ""
     ended: str = ""
     writing: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    _settable: ClassVar[frozenset[str]] = frozenset({"stop", "ended", "epoch", "batch", "metrics", "last_epoch"})
 
     def require_metric(self, who: str, metric: str) -> None:
         """``ValueError``, before the first step, if no epoch will have this metric."""

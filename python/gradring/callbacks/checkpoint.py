@@ -54,9 +54,8 @@ class Checkpoint(Callback):
         self._failed: OSError | None = None  # why the last file was not written
 
     def on_fit_start(self, run: Run) -> None:
-        if self.monitor is not None and self._improvement is not None:
-            run.require_metric("Checkpoint", self.monitor)
-            self._improvement.forget()
+        if self._improvement is not None:
+            self._improvement.begin(run)
         self._at = self._failed = None
         if run.trainer.writes:
             require_place("Checkpoint", self.path.format(epoch=0, step=0))

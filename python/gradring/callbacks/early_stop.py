@@ -21,11 +21,11 @@ _KEPT = "kept/"
 class EarlyStop(Callback):
     """End the run when ``metric`` has not improved by more than ``min_delta`` for ``patience`` epochs.
 
-    A metric with "accuracy" in its name improves upwards, any other downwards; ``mode="max"`` or ``"min"`` overrides
-    this. With ``restore_best=True`` the parameters of the best epoch are restored at the end, before a ``Checkpoint``
-    writes its last file; after Ctrl-C or an exception they stay as they are, so that the run can be resumed. ``best`` and
-    ``best_epoch`` (from 0) say which epoch that was. A resumed run continues with the best value, the patience and the best
-    parameters that the checkpoint has, so it also restores an epoch of the run before it.
+    A metric with "accuracy" in its name, ``r2`` and ``top5`` improve upwards, losses and errors downwards; any other needs
+    ``mode="max"`` or ``"min"``. With ``restore_best=True`` the parameters of the best epoch are restored at the end, before a
+    ``Checkpoint`` writes its last file; after Ctrl-C or an exception they stay as they are, so that the run can be resumed.
+    ``best`` and ``best_epoch`` (from 0) say which epoch that was. A resumed run continues with the best value, the patience
+    and the best parameters that the checkpoint has, so it also restores an epoch of the run before it.
     """
 
     def __init__(
@@ -55,10 +55,9 @@ class EarlyStop(Callback):
         return self._improvement.epoch
 
     def on_fit_start(self, run: Run) -> None:
-        self._improvement.forget()
+        self._improvement.begin(run)
         self._kept = {}
         self._shapes = {name: array.shape for name, array in _saved(run).items()}
-        run.require_metric("EarlyStop", self.metric)
 
     def on_epoch_end(self, run: Run) -> None:
         if self.metric not in run.metrics:

@@ -6,17 +6,19 @@ import math
 from typing import Literal
 
 from gradring.arguments import choice, real
+from gradring.callbacks.base import Run
+from gradring.optim.plateau import improves_upwards
 
 __all__ = ["Improvement", "Mode"]
 
 Mode = Literal["auto", "min", "max"]
-_UP = ("accuracy", "top", "r2")
 
 
 class Improvement:
     """The best value so far and its epoch (from 0).
 
-    A metric with "accuracy", "top" or "r2" in its name improves upwards, any other downwards, unless ``mode`` is given.
+    A metric with "accuracy" in its name, "r2" and "top5" improve upwards, one with "loss" or "error" in its name, "mae" and
+    "mse" downwards. For any other, ``mode`` must be given, because a wrong guess would keep the worst epoch.
     """
 
     def __init__(self, who: str, metric: str, mode: str, min_delta: float = 0.0) -> None:
@@ -24,11 +26,17 @@ class Improvement:
             raise TypeError(f"[{who}] the metric must be a name such as 'val_loss', got {metric!r}")
         choice(who, "mode", mode, ("auto", "min", "max"))
         self.min_delta = real(who, "min_delta", min_delta, least=0)
-        self._sign = 1.0 if mode == "max" or (mode == "auto" and any(part in metric for part in _UP)) else -1.0
+        self._who, self._metric, self._mode, self._sign = who, metric, mode, 0.0
         self.forget()
 
     def forget(self) -> None:
         self.best, self.epoch = math.nan, -1
+
+    def begin(self, run: Run) -> None:
+        """Begin anew in a run. ``ValueError`` if it will not have the metric, or nothing says which way that improves."""
+        run.require_metric(self._who, self._metric)
+        self._sign = 1.0 if improves_upwards(self._who, self._metric, self._mode) else -1.0
+        self.forget()
 
     def found(self, value: float, epoch: int) -> bool:
         """Whether the epoch is the best so far. If so, it is recorded as the best."""

@@ -49,13 +49,12 @@ class ReduceLROnPlateau(Callback):
         self._run: Run | None = None
 
     def on_fit_start(self, run: Run) -> None:
-        run.require_metric("ReduceLROnPlateau", self.metric)
+        self._improvement.begin(run)
         if any(callable(rate) for rate in run.trainer.optimizer.rates):
             raise ValueError(
                 "[ReduceLROnPlateau] a learning rate of the optimizer, its own or that of a group, is a schedule, which says "
                 "what each step takes: give the optimizer numbers, or leave the callback out"
             )
-        self._improvement.forget()
         self._waited = self._rest = 0
         self._run, self._rate = run, _rate(run)
         self._group_rates = _group_rates(run.trainer.optimizer)

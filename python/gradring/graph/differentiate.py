@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gradring.graph.schema import schema_of
+from gradring.graph.schema import Schema, forward_schemas, schema_of
 from gradring.ir import Graph, Layout, Node, Value
 from gradring.ops._declare import DECLARED, attributes_with_defaults
 
-__all__ = ["differentiate", "gradient_name", "with_loss"]
+__all__ = ["differentiate", "gradient_name", "layer_ops", "with_loss"]
+
+_LARGEST = {"float32": 3.4028234e38, "float64": 1.7976931348623157e308}
 
 
 def gradient_name(name: str) -> str:
@@ -178,6 +180,10 @@ def with_loss(
         graph = graph.with_value(Value("sample_weight", (rows,), "input", value.dtype, offset=weight))
         inputs["sample_weight"] = "sample_weight"
     for role, data in constants.items():
+        if max(data) > _LARGEST[value.dtype]:
+            raise ValueError(
+                f"[{kind}] {role}: {max(data):g} is beyond the range of {value.dtype}: give smaller numbers"
+            )
         graph = graph.with_value(Value(role, (len(data),), "const", value.dtype, data=data))
         inputs[role] = role
     weighted = weight is not None or loss.divides_by_class_weights(dtype)
@@ -226,6 +232,8 @@ def _require_no_activation(graph: Graph, output: str, loss: Any) -> None:
     root = graph.root(output)
     for node in graph.nodes if loss.spoiled_by else ():
         last = node.attributes.get("activation", node.op)
+        if node.attributes.get("logarithm"):  # the softmax of logarithms of shares is the shares
+            continue
         if last in loss.spoiled_by and root in map(graph.root, node.outputs.values()):
             raise ValueError(
                 f"[{loss.kind}] the model ends with a {last}, and the loss has an activation of its own: leave it out, so that "
@@ -250,6 +258,25 @@ def _differentiate(b: _Builder, node: Node, dy: str) -> None:
     passed |= derivative.attributes(attributes, shapes)
     targets = {role: node.inputs[name] for name, role in derivative.gives.items() if name in node.inputs}
     b.contribute_all(targets, derivative.op, derivative.operands(names, dy), **passed)
+
+
+def layer_ops() -> dict[str, Schema]:
+    """The ops that a layer may add by ``tracer.node``, by name, with their operands and attributes: they compute a ``y`` in the
+    forward pass and can be differentiated. An operand that is ``optional`` may be left out.
+
+    >>> [*layer_ops()]
+    ['activation', 'add', 'batch_norm', 'batch_norm_inference', 'cast', 'dropout', 'embedding', 'layer_norm', 'linear', \
+'rms_norm', 'softmax']
+    >>> layer_ops()["layer_norm"].inputs, [*layer_ops()["layer_norm"].attributes]
+    (('x', 'weight', 'bias'), ['eps'])
+    """
+    return {
+        name: schema
+        for name, schema in forward_schemas().items()
+        if (declared := DECLARED.get(name)) is not None
+        and (declared.rule is not None or declared.derivative is not None)
+        and not any(attribute["type"] == "resource" for attribute in schema.attributes.values())
+    }
 
 
 def differentiate(graph: Graph, output: str, trained: Layout | None = None) -> Graph:

@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 from gradring import _core
 from gradring.ir import ITEM, Graph, Node
 
-__all__ = ["Epilogue", "Operand", "Schema", "accepts", "dense_strides", "fail", "fused_update", "part_of", "schema_of"]
+__all__ = [
+    "Epilogue",
+    "Operand",
+    "Schema",
+    "accepts",
+    "dense_strides",
+    "fail",
+    "forward_schemas",
+    "fused_update",
+    "part_of",
+    "schema_of",
+]
 
 
 class Epilogue(NamedTuple):
@@ -116,6 +127,15 @@ def _schema(given: Mapping[str, Any]) -> Schema:
 def schema_of(op: str) -> Schema | None:
     """The schema of an op, or None if programs have no such op."""
     return _schemas().get(op)
+
+
+def forward_schemas() -> dict[str, Schema]:
+    """The schemas of all ops that compute a ``y`` in the forward pass, by name."""
+    return {
+        name: schema
+        for name, schema in sorted(_schemas().items())
+        if "forward" in schema.phases and "y" in schema.outputs
+    }
 
 
 def part_of(node: Node, kind: str) -> Part | None:

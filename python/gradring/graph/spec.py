@@ -16,7 +16,7 @@ from __future__ import annotations
 from gradring.errors import reason
 from gradring.graph.flow import check_flow
 from gradring.graph.meaning import check_meaning
-from gradring.graph.schema import Schema, fail, place_of, refusal, schema_of
+from gradring.graph.schema import Schema, fail, forward_schemas, place_of, refusal, schema_of
 from gradring.graph.step_rules import check_step_graph
 from gradring.ir import ITEM, PHASES, STEP, WHEN, Graph, Node, Value
 from gradring.ir.layout import GRAIN
@@ -100,10 +100,14 @@ def _check_value(graph: Graph, value: Value) -> None:
         raise wrong("offset", f"a multiple of {GRAIN}: each parameter begins on a cache line", value.offset)
 
 
+def _forward() -> str:
+    return ", ".join(forward_schemas())
+
+
 def _check_node(graph: Graph, number: int, node: Node) -> None:
     schema = schema_of(node.op)
     if schema is None:
-        raise fail(number, node, "-", "no such op", "an op of gradring's registry that programs may use", node.op)
+        raise fail(number, node, "-", "no such op", f"an op that programs may use, as {_forward()}", node.op)
     if node.phase not in schema.phases:
         raise fail(number, node, "-", "phase", f"one of {schema.phases}", node.phase)
     if node.when not in WHEN:

@@ -30,6 +30,8 @@ class Stream:
 def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
     """A loader or another iterable of batches as it is; a tuple, list or dict of arrays, a map-style data set, or one of
     gr.sources, as a loader over it."""
+    if isinstance(data, np.ndarray) and data.dtype.names is not None:  # records, whose fields have names
+        data = {name: data[name] for name in data.dtype.names}
     if isinstance(data, (tuple, list, Mapping)) and not is_batches(data):
         return Loader(_computable(caller, data), batch_size, shuffle=shuffle, seed=seed)
     if isinstance(data, Source) or (is_map_style(data) and not isinstance(data, Iterable)):

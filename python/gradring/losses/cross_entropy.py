@@ -41,7 +41,7 @@ class CrossEntropy(Loss):
 
     kind: ClassVar[str] = "cross_entropy"
     counts_right: ClassVar[bool] = True
-    spoiled_by: ClassVar[tuple[str, ...]] = ("sigmoid", "softmax", "log_softmax")
+    spoiled_by: ClassVar[tuple[str, ...]] = ("sigmoid", "softmax")
 
     def __post_init__(self) -> None:
         real("CrossEntropy", "label_smoothing", self.label_smoothing, least=0, below=1)

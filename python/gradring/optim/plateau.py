@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -12,9 +13,28 @@ import numpy as np
 from gradring.arguments import choice, real, whole
 from gradring.optim.rates import Floats, Rate, Schedule, as_schedule
 
-__all__ = ["Plateau", "PlateauState", "plateau"]
+__all__ = ["Plateau", "PlateauState", "improves_upwards", "plateau"]
 
-_UP = ("accuracy", "top", "r2")
+# What the names of metrics say about them, as far as these are common.
+_UP = re.compile(r"accuracy|^r2$|^top\d*$")
+_DOWN = re.compile(r"loss|error|deviance|perplexity|^(r?ms|ma)l?e$|^(epoch|lr\d*|seconds)$")
+
+
+def improves_upwards(who: str, metric: str, mode: Any) -> bool:
+    """Whether more of a metric is better. ``ValueError`` if neither its name nor ``mode`` says so, because a wrong guess would
+    keep the worst epoch.
+
+    >>> improves_upwards("EarlyStop", "val_accuracy", "auto"), improves_upwards("EarlyStop", "loss", "auto")
+    (True, False)
+    """
+    choice(who, "mode", mode, ("auto", "min", "max"))
+    plain = metric.removeprefix("val_")
+    up, down = _UP.search(plain) is not None, _DOWN.search(plain) is not None
+    if mode == "auto" and not up and not down:
+        raise ValueError(
+            f"[{who}] the name {metric!r} does not say whether more of it is better: give mode='max' if it is, else mode='min'"
+        )
+    return mode == "max" or (mode == "auto" and up)
 
 
 @dataclass(frozen=True)
@@ -73,7 +93,7 @@ class Plateau(Schedule):
 
     def seen(self, state: PlateauState, value: float) -> PlateauState:
         """The state after an epoch whose metric was ``value``."""
-        up = self.mode == "max" or (self.mode == "auto" and any(part in self.monitor for part in _UP))
+        up = improves_upwards("plateau", self.monitor, self.mode)
         margin = self.threshold * abs(state.best)
         better = math.isnan(state.best) or (value > state.best + margin if up else value < state.best - margin)
         best = value if better and not math.isnan(value) else state.best
@@ -100,9 +120,10 @@ def plateau(
     """``then``, multiplied by ``factor`` whenever ``monitor`` has not improved for more than ``patience`` epochs of ``fit``.
 
     An improvement is one by more than ``threshold`` of the best value so far. After a reduction ``cooldown`` epochs do not
-    count. No rate is reduced below ``least``. A metric with "accuracy", "top" or "r2" in its name improves upwards, any other
-    downwards; ``mode`` overrides this. ``monitor`` is a name in the history, such as ``"loss"`` or ``"val_accuracy"``. The
-    trainer keeps the state of the schedule, and its checkpoints hold it. The rule is that of PyTorch's ``ReduceLROnPlateau``.
+    count. No rate is reduced below ``least``. A metric with "accuracy" in its name, ``r2`` and ``top5`` improve upwards,
+    losses and errors downwards; any other needs ``mode="max"`` or ``"min"``. ``monitor`` is a name in the history, such as
+    ``"loss"`` or ``"val_accuracy"``. The trainer keeps the state of the schedule, and its checkpoints hold it. The rule is
+    that of PyTorch's ``ReduceLROnPlateau``.
 
     >>> import gradring as gr
     >>> optimizer = gr.optim.AdamW(gr.optim.schedule.plateau(1e-3, "loss", factor=0.5, patience=3))

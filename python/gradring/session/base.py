@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from gradring.attributes import Settled
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.session.measured import NO_SUMS, EpochSums, Measured
@@ -23,7 +24,7 @@ REPORT_SECONDS = 0.1
 Progress: TypeAlias = Callable[[int, dict[str, float]], None]
 
 
-class BaseSession(ABC):
+class BaseSession(Settled, ABC):
     """The steps of one training run here. It has the parameters, the optimizer's state, and the number of updates.
 
     ``Session`` trains a model; ``UserSession`` updates parameters with gradients that the user's function computes.
@@ -34,13 +35,28 @@ class BaseSession(ABC):
     frozen: tuple[str, ...] = ()  # names of parameters that no step changes
     state: dict[str, NDArray[Any]]
     names: tuple[str, ...] = ("x", "y")  # the names of a batch's fields, the targets last
-    limit: int | None = None  # the most batches of an epoch
+    _limit: int | None = None  # the most batches of an epoch
     rates: Rates
     shards: int = 0  # the parts of each batch whose sums are added in a tree, if it has such parts
     class_weights: tuple[float, ...] = ()  # those of "balanced", once labels were counted
     _first = 0  # the count of passes before the epoch's first batch
     _told: tuple[int, Measured] | None = None
-    listening: Callable[[], bool] | None = None  # tells during a run of fit whether a report would reach anybody
+    _listening: Callable[[], bool] | None = None  # tells during a run of fit whether a report would reach anybody
+
+    # What a run of fit sets
+
+    @property
+    def limit(self) -> int | None:
+        """The most batches of an epoch."""
+        return self._limit
+
+    def set_limit(self, limit: int | None) -> None:
+        """End each epoch after this many batches."""
+        self._limit = limit
+
+    def listen(self, heard: Callable[[], bool] | None) -> None:
+        """Ask ``heard`` whether a report would reach anybody; None: it always does."""
+        self._listening = heard
 
     # State
 
@@ -63,10 +79,10 @@ class BaseSession(ABC):
         """Take over counts that ``counters`` returned, after parameters and the optimizer's state were replaced as a whole.
         No gradients wait for an update then."""
 
-    def require_whole(self) -> None:  # noqa: B027 (most sessions update all parameters or none)
+    def require_whole(self) -> None:
         """Raise the error for parameters of which only a part has been updated: they cannot be saved."""
 
-    def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
+    def take_class_weights(self, weights: Sequence[float]) -> None:
         """Take over ``class_weights`` of a checkpoint; they have no effect if labels do not decide them."""
 
     # The algorithms of matrix products that timing chose on a CUDA device
@@ -92,10 +108,10 @@ class BaseSession(ABC):
         """Whether a fit is running."""
         return False
 
-    def gather(self) -> None:  # noqa: B027 (most sessions have all that they save)
+    def gather(self) -> None:
         """Called on all ranks before rank 0 saves."""
 
-    def leave(self, error: BaseException) -> None:  # noqa: B027 (most sessions are alone)
+    def leave(self, error: BaseException) -> None:
         """Called when ``error`` ends a run of this rank: the others must stop after the same update."""
 
     # Gradients that wait for the rest of their group (``accumulate``)
@@ -184,7 +200,7 @@ class BaseSession(ABC):
     def timings(self) -> dict[str, float]:
         """Seconds in training so far, by phase."""
 
-    def trace(self, on: bool) -> None:  # noqa: B027 (a step of one's own has no instructions)
+    def trace(self, on: bool) -> None:
         """Set whether later steps record their instructions and barriers in the trace."""
 
     @abstractmethod
@@ -229,7 +245,7 @@ class BaseSession(ABC):
 
     def _heard(self) -> bool:
         """Whether a callback listens to reports of an epoch: an epoch of a small data set takes less time than making one."""
-        return self.listening is None or self.listening()
+        return self._listening is None or self._listening()
 
     def tell(self, progress: Progress, done: int, metrics: dict[str, float]) -> None:
         """Call ``progress``, which may run steps of its own."""

@@ -22,6 +22,9 @@ WEIGHT = "weight"
 """The field of a batch that has its samples' weights. It may follow the targets, or be absent."""
 
 
+_LEAST_WEIGHT = 1e-30  # of the largest weight: single precision cannot divide by much smaller sums
+
+
 @dataclass(frozen=True)
 class Look:
     """The shape, with the axis of the samples, and the dtype of a field whose batches a loader has yet to fill."""
@@ -106,7 +109,10 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
         return x
     array = np.asarray(as_numbers("Trainer", what, x))
     if array.ndim == 0:
-        raise ValueError(f"[Trainer] {what} must have a batch axis, got a scalar")
+        raise ValueError(
+            f"[Trainer] {what} must have a batch axis, got a scalar: one sample is a batch of one, x[None], and a list of "
+            "samples is a data set, gr.sources.Callable(samples.__getitem__, len(samples))"
+        )
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.name not in NATIVE_DTYPES:
@@ -191,6 +197,11 @@ def _checked_weight(weight: Any, samples: int, first: str, weightless: bool) -> 
             f"[Trainer] {WEIGHT} of sample {sample} is {weight[sample]}: must be finite and at least 0; leave samples out, or "
             "weigh them 0, that should not count"
         )
+    if 0 < weight.max() < _LEAST_WEIGHT:
+        raise ValueError(
+            f"[Trainer] {WEIGHT}: all {samples} weights are below {_LEAST_WEIGHT:g}, and a mean over them cannot be computed: "
+            "multiply all by one number, which changes no mean"
+        )
     if not weightless and not weight.any():
         raise ValueError(
             f"[Trainer] {WEIGHT}: all {samples} weights are zero, so there is nothing to learn: leave {WEIGHT} out"
@@ -208,4 +219,5 @@ def check_target(wanted: tuple[int, ...], y: Array | Look, loss: Loss) -> None:
         raise ValueError(
             f"[{loss.kind}] y is {y.shape}, the model gives {wanted} for a batch of {wanted[0]}: "
             f"y must be (samples, {', '.join(map(str, wanted[1:]))})"
+            + (", as y[:, None] is" if y.ndim == 1 and wanted[1:] == (1,) else "")
         )

@@ -26,17 +26,20 @@ class Rows:
     called: Callable[[int], object]
     fields: tuple[Array, ...]
 
-    def bad_number(self, names: Sequence[str]) -> str:
-        """A text that says where the first NaN or infinity of these samples is; empty if there is none."""
+    def bad_number(self, names: Sequence[str], dtype: str = "float64") -> str:
+        """A text that says where the first NaN or infinity of these samples is, or the first number that becomes infinite in
+        this dtype; empty if there is none."""
         for name, field in zip(names, self.fields, strict=False):
             if field.dtype.kind != "f" or not len(field):
                 continue
             rows = field.reshape(len(field), -1)
-            bad = np.argwhere(~np.isfinite(rows))
+            bad = np.argwhere(~(np.abs(rows) <= np.finfo(dtype).max))
             if len(bad):
                 row, column = map(int, bad[0])
                 sample = self.called(int(self.numbers[row]))
-                return f"{name} of sample {sample} is {rows[row, column]} in column {column}"
+                value = rows[row, column]
+                beyond = f", which {dtype} cannot hold" if np.isfinite(value) else ""
+                return f"{name} of sample {sample} is {value} in column {column}{beyond}"
         return ""
 
     def told(self, result: Mapping[str, Any]) -> dict[str, Any]:

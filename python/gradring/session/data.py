@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from gradring.loader import Loader, Stream, as_source
 from gradring.session.batch import WEIGHT
 
@@ -29,6 +31,8 @@ class Mean:
 
 def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, *, shuffle: bool, seed: int) -> Any:
     """The source of batches for a model with inputs of these names. Fields that have names are bound by them."""
+    if isinstance(data, np.ndarray) and data.dtype.names is not None:  # records, whose fields have names
+        data = {name: data[name] for name in data.dtype.names}
     if isinstance(data, Mapping):
         require_names(caller, "data", [*data], names)
         data = tuple(data[name] for name in (*names, WEIGHT) if name in data)

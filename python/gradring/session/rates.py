@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.optim import Optimizer
-from gradring.optim.plateau import Plateau, PlateauState
+from gradring.optim.plateau import Plateau, PlateauState, improves_upwards
 
 __all__ = ["AHEAD", "Rates"]
 
@@ -93,6 +93,7 @@ class Rates:
                 raise ValueError(
                     f"[plateau] there will be no metric {plateau.monitor!r}{missing}, only {', '.join(names)}{hint}"
                 )
+            improves_upwards("plateau", plateau.monitor, plateau.mode)  # raises where nothing says so
 
     def observe(self, metrics: Mapping[str, float]) -> bool:
         """Report the end of an epoch of ``fit``. Returns whether a rate is reduced from now on."""

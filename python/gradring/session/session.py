@@ -104,6 +104,8 @@ class Session(SessionState):
         if len(given) == 1 and not named and isinstance(given[0], Mapping):
             return self._given((), dict(given[0]))
         batch = given[0] if len(given) == 1 and not named else None
+        if isinstance(batch, np.ndarray) and batch.dtype.names is not None:  # records, whose fields have names
+            return self._given((), {name: batch[name] for name in batch.dtype.names})
         if isinstance(batch, (tuple, list)) and batch and all(hasattr(part, "shape") for part in batch):
             fields = ", ".join(self.names)
             raise TypeError(f"[Trainer.step] the fields of a batch come one by one: step({fields}), or step(*batch)")

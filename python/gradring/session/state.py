@@ -105,7 +105,7 @@ class SessionState(CountedSession):
             self._plain = self.loss
         elif class_weight is not None:
             self.loss = self.loss.with_class_weight(class_weight)
-        self._settled = self._plain is None
+        self._weighed = self._plain is None
         self._counted: Any = None  # the source whose labels were counted, and their numbers
         self._classes: int | None = None  # the number of classes, once "balanced" has needed it
         self.clip_norm, self.accumulate, self.fuse_update = options.clip_norm, options.accumulate, fuse_update
@@ -185,7 +185,7 @@ class SessionState(CountedSession):
         if self.divides or self.workers:
             raise NotBuilt("session.grads is planned for replicas and shards, with the gradients of whole batches")
         if self.fuse_update is not False:
-            self.fuse_update = False
+            object.__setattr__(self, "fuse_update", False)  # other code may only read it
             self._programs.clear()
         return self._grads
 
@@ -282,7 +282,7 @@ class SessionState(CountedSession):
             self.state.update(views)
         else:
             self._programs.clear()
-        self.optimizer = optimizer
+        object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
         self.rates.use(optimizer)
 
     # Programs
@@ -373,16 +373,17 @@ class SessionState(CountedSession):
             return
         loss = self._plain.with_class_weight(weights)
         if loss != self.loss:
-            self.loss = loss
+            object.__setattr__(self, "loss", loss)  # other code may only read it
             self._programs.clear()
             self._stop_fast_path()
-        self.class_weights, self._settled = tuple(weights.values()), True
+        object.__setattr__(self, "class_weights", tuple(weights.values()))
+        self._weighed = True
 
     def take_class_weights(self, weights: Sequence[float]) -> None:
         self._weigh_classes(dict(enumerate(weights)))
 
     def _require_settled(self) -> None:
-        if not self._settled:
+        if not self._weighed:
             raise ValueError(
                 "[Trainer] class_weight='balanced' is settled by the labels that fit is given: call fit first, load a file "
                 "of a trainer that has, or give a dict or an array"
@@ -531,7 +532,7 @@ class SessionState(CountedSession):
         updates = self.step_count if training else None
         y, culprit = None, ""
         if rows is not None:
-            y, culprit = rows.target(result), rows.bad_number(self.names)
+            y, culprit = rows.target(result), rows.bad_number(self.names, self.dtype)
             result = rows.told(result)
         raise fault_error(
             result,

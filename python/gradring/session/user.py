@@ -210,7 +210,8 @@ class UserSession(BaseSession):
         kept = {name: self.state.get(name, array) if goes_on else array for name, array in new.items()}
         self.state.clear()
         self.state.update(kept)
-        self.optimizer, self._updates_of = optimizer, updaters
+        object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
+        self._updates_of = updaters
         self.rates.use(optimizer)
 
     def rates_changed(self) -> None:

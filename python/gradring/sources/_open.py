@@ -54,6 +54,11 @@ def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
     if isinstance(source, (tuple, list)):
         if isinstance(source, list):
             require_no_paths("loader", source)
+            if source and all(isinstance(part, (list, tuple)) and part and _is_number(part[0]) for part in source):
+                raise TypeError(
+                    f"[loader] a list of {len(source)} lists of numbers: give the rows of one array as numpy.array(rows), and "
+                    "the fields of the samples as a tuple or a dict"
+                )
         kind = "tuple" if isinstance(source, tuple) else "list"
         return _compound(kind, {str(i): part for i, part in enumerate(source)})
     if isinstance(source, Source):
@@ -65,6 +70,10 @@ def columns_of(source: Any, name: str) -> tuple[str, list[tuple[Field, Any]]]:
         order = list(named_first({field.name: None for field, _ in columns}))
         columns.sort(key=lambda column: order.index(column[0].name))
     return kind, columns
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.generic))
 
 
 def require_no_paths(where: str, parts: list[Any]) -> None:
