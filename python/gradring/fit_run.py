@@ -19,12 +19,13 @@ from gradring.callbacks.states import give, named_states
 from gradring.callbacks.tensorboard import TensorBoard
 from gradring.callbacks.trace import Trace
 from gradring.gate import Gate
+from gradring.loader import Loader
 from gradring.session.data import length_of
 from gradring.session.peers import Purpose
 from gradring.timings import Timings
 from gradring.training_state import TrainingState, frames_inside, newest
 
-__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint", "require_length"]
+__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint", "require_sizes"]
 
 _LOG = logging.getLogger("gradring.trainer")
 WRITERS = Progress, Csv, TensorBoard, Trace  # with several ranks, only rank 0 has these
@@ -227,8 +228,15 @@ class FitRun:
             run.stop = run.stop or ("" if wish is None else f"rank {wish} has ended the run")
 
 
-def require_length(source: Any, limit: int | None) -> None:
-    """``ValueError`` for more ``steps_per_epoch`` than there are batches: each epoch would be shorter than asked for."""
+def require_sizes(data: Any, source: Any, batch_size: Any, limit: int | None) -> None:
+    """``ValueError`` for a ``batch_size`` beside batches that are there already in ``data``, of which ``source`` was made, and
+    for more ``steps_per_epoch`` than there are batches: each epoch would be shorter than asked for."""
+    batched = isinstance(data, Loader) or not isinstance(source, Loader)
+    if batched and batch_size is not None and batch_size != getattr(data, "batch_size", None):
+        raise ValueError(
+            f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already ({type(data).__name__}): "
+            "leave batch_size out, or give it to the loader"
+        )
     length = length_of(source)
     if limit is not None and length is not None and limit > length:
         raise ValueError(

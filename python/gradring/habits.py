@@ -37,7 +37,6 @@ _INSTEAD: dict[str, dict[str, str]] = {
         "device": "the device belongs to the trainer: gr.Trainer(model, device='cuda')",
     },
     "Trainer.evaluate": dict.fromkeys(("x", "X", "y", "target", "targets", "labels"), _PAIR),
-    "Trainer.predict": {"verbose": "predict prints nothing; leave it out"},
     "Trainer": {
         **dict.fromkeys(("epochs", "max_epochs", "n_epochs", "num_epochs"), _EPOCHS),
         **dict.fromkeys(("criterion", "loss_fn", "objective"), "loss= is a name or one of gr.losses"),

@@ -20,7 +20,7 @@ def prediction_inputs(caller: str, x: Any, batch_size: int, names: Sequence[str]
 
     ``names`` are those of the model's inputs: a part is an array, or a tuple of as many arrays as there are inputs.
     """
-    if type(x) is np.ndarray:  # what a server gives, one row at a time
+    if type(x) is np.ndarray and x.dtype.names is None:  # what a server gives, one row at a time
         return None
     if isinstance(x, Loader):
         return _loaded(x, batch_size, names)

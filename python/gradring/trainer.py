@@ -18,11 +18,11 @@ from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import MetricName, Nonfinite, Parallel
 from gradring.errors import GradringError, NotBuilt
-from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_length
+from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_sizes
 from gradring.gate import Gate
 from gradring.habits import explained
 from gradring.history import History
-from gradring.loader import Loader, Stream
+from gradring.loader import Stream
 from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
 from gradring.metrics import Accuracy, Metrics, as_metrics
 from gradring.optim import AdamW, Optimizer
@@ -443,13 +443,7 @@ class Trainer(Settled):
                 if limit is not None and isinstance(data, Iterator):
                     data = Stream(data)
                 source = self._session.source("Trainer.fit", data, size, shuffle=True, seed=self.seed)
-                batched = isinstance(data, Loader) or not isinstance(source, Loader)
-                if batched and batch_size is not None and batch_size != getattr(data, "batch_size", None):
-                    raise ValueError(
-                        f"[Trainer.fit] batch_size={batch_size!r} is for arrays, and data has batches already "
-                        f"({type(data).__name__}): leave batch_size out, or give it to the loader"
-                    )
-                require_length(source, limit)
+                require_sizes(data, source, batch_size, limit)
                 check = None
                 if validate is not None:
                     check = self._session.source("Trainer.fit", validate, EVALUATE, shuffle=False, seed=0)
@@ -500,7 +494,6 @@ class Trainer(Settled):
                 source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
 
-    @explained("Trainer.predict", "a model of several inputs takes a tuple or a dict of them")
     def predict(self, x: Any, *, batch_size: int = EVALUATE) -> NDArray[Any]:
         """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
 

@@ -258,7 +258,7 @@ class TrainingState:
             warnings.warn(
                 f"{where}: the library refuses the algorithms of products that were recorded for this device and this version: "
                 "the training goes on with others, and its results have other bits than without a break",
-                stacklevel=_frames_inside(),
+                stacklevel=frames_inside(),
             )
 
     def _take_weights(self, path: str, tensors: Mapping[str, NDArray[Any]], strict: bool) -> list[str]:

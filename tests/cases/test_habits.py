@@ -40,7 +40,6 @@ def own():
         (lambda t: t.fit(), r"\[Trainer\.fit\].*missing.*'data'"),
         (lambda t: t.evaluate(X, y=Y), r"one pair"),
         (lambda t: t.evaluate((X, Y), sample_weight=np.ones(48)), r"weights are the third field"),
-        (lambda t: t.predict(X, verbose=0), r"predict prints nothing"),
         (lambda t: t.step((X, Y)), r"\[Trainer\.step\].*one by one: step\(x, y\), or step\(\*batch\)"),
         (lambda t: t.step([X, Y]), r"one by one"),
         (lambda t: gr.Trainer(t.model, lr=0.1), r"belongs to the optimizer: optimizer=gr\.optim\.AdamW"),

@@ -417,7 +417,14 @@ def own(**options):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("loss", "mse"), ("metrics", ["mae"]), ("class_weight", {0: 2.0}), ("dtype", "float64"), ("threads", 2), ("tune", True)],
+    [
+        ("loss", "mse"),
+        ("metrics", ["mae"]),
+        ("class_weight", {0: 2.0}),
+        ("dtype", "float64"),
+        ("threads", 2),
+        ("tune", True),
+    ],
 )
 def test_a_step_of_ones_own_refuses_what_only_a_model_reads(name, value):
     with pytest.raises(TypeError, match=rf"{name} goes with a model.*leave {name} out"):

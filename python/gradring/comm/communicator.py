@@ -110,7 +110,9 @@ class Communicator:
             return np.empty(shape, dtype)
         size = count * dtype.itemsize
         if size >= 2**63:
-            raise MemoryError(f"[comm.empty] shape is {shape}, of {dtype}: {size} bytes are more than a process can have")
+            raise MemoryError(
+                f"[comm.empty] shape is {shape}, of {dtype}: {size} bytes are more than a process can have"
+            )
         block = self._group.allocate(size)
         flat = np.frombuffer(memoryview(block), np.uint8, size)
         array: Array = flat.view(dtype).reshape(shape)

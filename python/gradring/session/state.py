@@ -302,9 +302,7 @@ class SessionState(CountedSession):
         else:
             graph = self._graph("train", self._inputs(rows), self._last_weighted)
         made = plan(graph, None, mode="train")
-        return replace(
-            made, graph=graph, barriers=kept.barriers, lanes=kept.lanes, algorithms=self.algorithms()
-        )
+        return replace(made, graph=graph, barriers=kept.barriers, lanes=kept.lanes, algorithms=self.algorithms())
 
     def _require_own_store(self) -> None:
         if self._programs.store.retired:
