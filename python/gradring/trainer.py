@@ -403,13 +403,12 @@ class Trainer(Settled):
         ``data`` is a ``gr.Loader``, or a pair of arrays ``(x, y)`` or ``{"x": x, "y": y}``, taken shuffled in batches of
         ``batch_size``, 64 by default (the fields of a model of several inputs are its ``input_names`` and ``"y"``), a map-style
         data set of such samples, or any iterable of batches. An epoch ends after ``steps_per_epoch`` batches, or after
-        ``len(data)`` where there is a length, which ``steps_per_epoch`` must not exceed. Each epoch begins anew: with
-        ``shuffle`` it has batches of another order, and without it the first ones again. With ``steps_per_epoch``, ``data`` may
-        also be a generator, whose batches are read once: each epoch has the next ones, and a resumed run goes on with
-        those that the generator then gives. ``validate`` is the same, for the metrics ``val_loss`` and
-        ``val_accuracy`` after each epoch. With ``resume`` the trainer first loads that checkpoint, and trains until
-        ``epochs`` epochs in all are complete; ``"auto"`` loads the newest file of the ``Checkpoint`` without
-        ``monitor`` among the callbacks, and starts from the beginning if there is none yet.
+        ``len(data)`` where there is a length, which ``steps_per_epoch`` must not exceed; each epoch begins anew. With
+        ``steps_per_epoch``, ``data`` may be a generator, of which each epoch has the next batches, and so has a resumed run.
+        ``validate`` is the same, for the metrics ``val_loss`` and ``val_accuracy`` after each epoch. With ``resume`` the
+        trainer first loads that checkpoint, and trains until ``epochs`` epochs in all are complete; ``"auto"`` loads the
+        newest file of the ``Checkpoint`` without ``monitor`` among the callbacks, and starts from the beginning if there is
+        none yet.
 
         ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
         False, on standard error; 0, 1 and 2 are False, ``"auto"`` and ``"lines"``. With ``on_signal="save"`` SIGINT,
