@@ -128,6 +128,8 @@ void bind_program(py::module_& m) {
            "Copy the fields of the next batch, which stays the next one, to C-contiguous arrays of their size.");
 
   py::class_<ArrayFeed, PyFeed>(m, "ArrayFeed", "One epoch of batches from arrays in memory.")
+      .def("begin", &ArrayFeed::begin, py::arg("epoch"), py::arg("start_batch"),
+           "Begin another epoch at this batch, on the same arrays in the same kind of order.")
       .def(py::init<const std::vector<std::pair<py::array, std::string>>&, int64_t, bool, bool, uint64_t, uint64_t,
                     int64_t, int64_t, int64_t, bool, bool>(),
            py::arg("arrays"), py::arg("batch_size"), py::arg("shuffle") = false, py::arg("drop_last") = false,

@@ -113,6 +113,10 @@ class ArrayFeed(Feed):
     """
     def __init__(self, arrays: collections.abc.Sequence[tuple[numpy.ndarray, str]], batch_size: typing.SupportsInt | typing.SupportsIndex, shuffle: bool = False, drop_last: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0, epoch: typing.SupportsInt | typing.SupportsIndex = 0, start_batch: typing.SupportsInt | typing.SupportsIndex = 0, rank: typing.SupportsInt | typing.SupportsIndex = 0, world_size: typing.SupportsInt | typing.SupportsIndex = 1, pad: bool = False, blocks: bool = False) -> None:
         ...
+    def begin(self, epoch: typing.SupportsInt | typing.SupportsIndex, start_batch: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Begin another epoch at this batch, on the same arrays in the same kind of order.
+        """
     @property
     def batches(self) -> int:
         ...

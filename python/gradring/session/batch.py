@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,9 @@ class Bound:
     copied: bool = False
     weight: Any = None
     weight_slot: int | None = None
+    # Feeds of these arrays that nothing reads now, by what they were made with. For a small data set, making one takes as
+    # long as a step.
+    spare: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.fields[0])

@@ -218,9 +218,8 @@ class Session(SessionState):
         if self.peers is not None and self.shards:
             self._require_blocks(bound, predicted)
             order["blocks"] = True
-        feed, reads = self._feed(bound, batch_size, **order), self._dtypes
-        if self.peers is not None:
-            feed = self.peers.feed(feed)
+        (own, key), reads = self._epoch_feed(bound, batch_size, **order), self._dtypes
+        feed = own if self.peers is None else self.peers.feed(own)
         if not begun:
             self.begin(0)
         if not self._last_rows:  # should gradients of a checkpoint wait, and no batch be left
@@ -265,6 +264,8 @@ class Session(SessionState):
                 on_report(sums.report(rates, int(part["updates"]), time.perf_counter() - started))
         self.flush()
         sums.require_weight(bound.weight is not None)
+        if key is not None:
+            bound.spare[key] = own
         return sums.result(time.perf_counter() - started)
 
     def _require_blocks(self, bound: Bound, predicted: Predicted | None) -> None:

@@ -403,6 +403,19 @@ class SessionState(CountedSession):
             return _core.ArrayFeed([(field, dtype) for _, field, dtype in by_slot], batch_size, **order)
         return bound.feed.open([dtype for _, _, dtype in by_slot])
 
+    def _epoch_feed(
+        self, bound: Bound, batch_size: int, epoch: int = 0, start_batch: int = 0, **order: Any
+    ) -> tuple[Any, Any]:
+        """A native feed of one epoch of these fields, and the key under which ``bound.spare`` keeps it for the next epoch."""
+        if bound.feed is not None:
+            return self._feed(bound, batch_size), None
+        key = (self._dtypes, batch_size, *order.items())
+        feed = bound.spare.pop(key, None)
+        if feed is None:
+            return self._feed(bound, batch_size, epoch=epoch, start_batch=start_batch, **order), key
+        feed.begin(epoch, start_batch)
+        return feed, key
+
     def _ensure(self, mode: str, rows: int, bound: Bound, reads: tuple[str, ...]) -> bool:
         """Make the program for a batch of ``rows`` rows of these fields, which a feed delivers in the dtypes ``reads``.
 
