@@ -68,10 +68,10 @@ function(gradring_isa_sources part)
     # inline functions of shared headers as functions.
     set(flags_base $<$<CONFIG:Release>:-Os>)
     set(at_base $<STREQUAL:$<TARGET_PROPERTY:GRADRING_LEVEL>,base>)
-    gradring_kernel_flags("^(matmul|linear|batch_norm)/|_tiles_cpu" "${at_base}" -O2 ${ARGN})
+    gradring_kernel_flags("^(matmul|linear)/|_tiles_cpu" "${at_base}" -O2 ${ARGN})
     # Many branches that depend on no element: at -O3 GCC copies a loop for each, for code that is larger and hardly faster.
     set(loops $<$<AND:$<CXX_COMPILER_ID:GNU>,$<NOT:${at_base}>>:-ftree-vectorize;-fvect-cost-model=dynamic;-fpeel-loops>)
-    gradring_kernel_flags("^(combine|cross_entropy|pointwise_loss)/" 1 "-O2;${loops}" ${ARGN})
+    gradring_kernel_flags("^(combine|cross_entropy|pointwise_loss)/" "$<NOT:${at_base}>" "-O2;${loops}" ${ARGN})
   else()
     set(levels base)
   endif()

@@ -36,20 +36,23 @@ class GRADRING_API LaneTeam {
   void barrier(const Lane& lane) noexcept;
 };
 
-// One thread's place in a running team. Kernels split their work by (index, count) and may call barrier().
+// One thread's place in a running team. Kernels split their work by (index, count) and may call barrier(). Kernels of each
+// instruction set call these functions, so the compiler must not make one function of them that all share.
 struct Lane {
   LaneTeam* team = nullptr;
   int index = 0;
   int count = 1;
   int seat = index;  // whose scratch memory it uses. It differs from index in a part of a team, which has no barriers
 
-  void barrier() const noexcept {
+  [[gnu::always_inline]] void barrier() const noexcept {
     if (count > 1) team->barrier(*this);
   }
   // This lane's own memory, lane_scratch_bytes() long.
-  std::byte* scratch() const noexcept { return team->scratch_ + static_cast<size_t>(seat) * team->lane_bytes_; }
+  [[gnu::always_inline]] std::byte* scratch() const noexcept {
+    return team->scratch_ + static_cast<size_t>(seat) * team->lane_bytes_;
+  }
   // Memory that all lanes share.
-  std::byte* shared_scratch() const noexcept {
+  [[gnu::always_inline]] std::byte* shared_scratch() const noexcept {
     return team->scratch_ + static_cast<size_t>(team->size_) * team->lane_bytes_;
   }
 };

@@ -6,8 +6,8 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// The form of the targets: labels, smoothed labels or distributions.
-enum class Form { kLabel, kSmoothed, kSoft };
+// The form of the targets: labels, or distributions over the classes, which are given or made of labels by smoothing.
+enum class Form { kLabel, kSpread };
 
 // Numbers of a block of rows, collected row by row. finish takes all logarithms of a block together. `a` is defined in
 // cross_entropy.h.
@@ -17,7 +17,7 @@ struct Block {
   T offsets[kRowBlock];  // per row, the sum of a (max - x); 0 in bad rows
   T shares[kRowBlock];   // per row, the sum of a; not set for kLabel
   T factors[kRowBlock];  // the factor of each row's loss, where there are weights
-  LossTotals totals;
+  LossTotals totals{};
 };
 
 template <class T>
@@ -71,7 +71,7 @@ void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, i
 template <Form F, class T>
 GRADRING_INLINE int64_t note_label(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t row) noexcept {
   int64_t label = 0;
-  if constexpr (F == Form::kSoft) {
+  if (F == Form::kSpread && g.soft) {
     const T* t = g.soft + row * g.classes;
     bool good = true;
     double sum = 0;
@@ -150,13 +150,11 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
       block.offsets[i - begin] = good ? max[0] - picked : T(0);
     } else {
       Row<T, N> offset, target{};
-      if constexpr (F == Form::kSoft) target = load_row<T, N>(g.soft + i * g.classes, tail);
+      if (g.soft) target = load_row<T, N>(g.soft + i * g.classes, tail);
 #pragma GCC unroll 4
       for (int k = 0; k < N; ++k) {
-        if constexpr (F == Form::kSmoothed) {
-          const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
-          target.v[k] = here ? broadcast<T>(T(1)) : Vec<T>{};
-        }
+        const IntVec<T> here = element_numbers<T>() == broadcast_bits<T>(static_cast<Int>(label - k * W));
+        if (!g.soft) target.v[k] = here ? broadcast<T>(T(1)) : Vec<T>{};
         a.v[k] = each.v[k] + own.v[k] * target.v[k];
         // Where a is 0, the logit may be -inf: the term is then 0, not NaN.
         offset.v[k] = a.v[k] == Vec<T>{} ? Vec<T>{} : a.v[k] * (max - row.v[k]);
@@ -198,15 +196,21 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
   return block.totals;
 }
 
-// Returns `a` for columns j to j + n of a row, and 0 beyond, without the label's own share.
-template <Form F, class T>
-GRADRING_INLINE Vec<T> target_of(const CrossEntropyArguments<T>& g, int64_t row, int64_t j, int64_t n) noexcept {
-  const Spread<T> spread = spread_of<T>(g);
-  Vec<T> a = broadcast<T>(spread.spread);
-  if constexpr (F == Form::kSoft) a += load_up_to<T>(g.soft + row * g.classes + j, n) * spread.share;
-  if (g.class_weights) a *= load_up_to<T>(g.class_weights + j, n);
-  return n < kWidth<T> ? (first_elements<T>(n) ? a : Vec<T>{}) : a;
-}
+// What `a` of a row is made of: copies, because the compiler reads the arguments again after each store.
+template <class T>
+struct RowTarget {
+  Spread<T> spread;
+  const T* soft;  // of this row, or null
+  const T* class_weights;
+
+  // Returns `a` for columns j to j + n, and 0 beyond, without the label's own share.
+  GRADRING_INLINE Vec<T> columns(int64_t j, int64_t n) const noexcept {
+    Vec<T> a = broadcast<T>(spread.spread);
+    if (soft) a += load_up_to<T>(soft + j, n) * spread.share;
+    if (class_weights) a *= load_up_to<T>(class_weights + j, n);
+    return n < kWidth<T> ? (first_elements<T>(n) ? a : Vec<T>{}) : a;
+  }
+};
 
 template <Form F, class T>
 LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
@@ -227,6 +231,7 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
     bool correct = picked == max[0];
     for (int64_t j = 0; correct && j < label; ++j) correct = x[j] != picked;
     block.totals.correct += correct;
+    const RowTarget<T> target{spread_of<T>(g), g.soft ? g.soft + i * g.classes : nullptr, g.class_weights};
     T share = 1, own = 1;  // the sum of a, and the part of it that only the label has
     if constexpr (F == Form::kLabel) {
       block.offsets[i - begin] = max[0] - picked;
@@ -234,13 +239,13 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
       Vec<T> shares{}, offsets{};
       for_vectors<T>(
           g.classes, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
-            const Vec<T> a = target_of<F, T>(g, i, j, n);
+            const Vec<T> a = target.columns(j, n);
             shares += a;
             offsets += a == Vec<T>{} ? Vec<T>{} : a * (max - load_up_to<T>(x + j, n));
           });
       share = horizontal_sum<T>(shares)[0];
       T offset = horizontal_sum<T>(offsets)[0];
-      if constexpr (F == Form::kSmoothed) {
+      if (!g.soft) {
         own = spread_of<T>(g).share * (g.class_weights ? g.class_weights[label] : T(1));
         share += own;
         offset += own == 0 ? T(0) : own * (max[0] - picked);
@@ -259,11 +264,11 @@ LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t e
     for_vectors<T>(
         g.classes, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
           Vec<T> v = load_up_to<T>(d + j, n) * weight;
-          if constexpr (F != Form::kLabel) v -= target_of<F, T>(g, i, j, n) * scale;
+          if constexpr (F != Form::kLabel) v -= target.columns(j, n) * scale;
           store_up_to<T>(d + j, v, n);
           if (sums) store_up_to<T>(sums + j, load_up_to<T>(sums + j, n) + v, n);
         });
-    if constexpr (F == Form::kSoft) continue;
+    if (F == Form::kSpread && g.soft) continue;
     d[label] -= scale * own;
     if (sums) sums[label] -= scale * own;
   }
@@ -290,8 +295,7 @@ void run(const Lane& lane, const CrossEntropyArguments<T>& given) noexcept {
   if (g.divide) {
     g.scale = weighted_scale<T>(g.scale, total_weight<T>(g.rows, [&](int64_t row) { return weight_of<T>(g, row); }));
   }
-  if (g.soft) return run_form<Form::kSoft, T>(lane, g);
-  if (g.smoothing != 0) return run_form<Form::kSmoothed, T>(lane, g);
+  if (g.soft || g.smoothing != 0) return run_form<Form::kSpread, T>(lane, g);
   run_form<Form::kLabel, T>(lane, g);
 }
 

@@ -12,7 +12,7 @@ struct Labels {
   const void* data = nullptr;
   bool wide = true;  // int64
 
-  int64_t operator[](int64_t row) const noexcept {
+  [[gnu::always_inline]] int64_t operator[](int64_t row) const noexcept {
     return wide ? static_cast<const int64_t*>(data)[row] : static_cast<const int32_t*>(data)[row];
   }
 };

@@ -10,7 +10,11 @@ namespace {
 // Returns each element's loss, and the loss's derivative by the prediction.
 template <PointwiseLoss K, class T>
 GRADRING_INLINE Point<T> point_of(const PointwiseLossArguments<T>& g, Vec<T> p, Vec<T> t, Vec<T> pos_weight) noexcept {
-  return point<K, T>(p, t, g.delta, g.pos_weights != nullptr, pos_weight);
+  const bool weighted = g.pos_weights != nullptr;
+  if (K == PointwiseLoss::kHuber && g.kind == PointwiseLoss::kMae) {
+    return point<PointwiseLoss::kMae, T>(p, t, g.delta, weighted, pos_weight);
+  }
+  return point<K, T>(p, t, g.delta, weighted, pos_weight);
 }
 
 // The factor of a row's loss.
@@ -68,7 +72,7 @@ int64_t first_bad_row(const PointwiseLossArguments<T>& g, int64_t begin, int64_t
 template <PointwiseLoss K, class T>
 LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
   const T share = T(1) / static_cast<T>(g.columns);
-  LossTotals totals;
+  LossTotals totals{};
   T losses[kRowBlock] = {}, weights[kRowBlock];
   if (weighted<T>(g)) note_weights<T>(g, begin, end, weights, &totals);
   IntVec<T> bad{};
@@ -109,7 +113,7 @@ LossTotals wide_rows(const PointwiseLossArguments<T>& g, int64_t begin, int64_t 
 // Handles predictions of one column: the vectors run over the rows.
 template <PointwiseLoss K, class T>
 LossTotals one_column(const PointwiseLossArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
-  LossTotals totals;
+  LossTotals totals{};
   T losses[kRowBlock] = {}, weights[kRowBlock];
   if (weighted<T>(g)) note_weights<T>(g, begin, end, weights, &totals);
   const Vec<T> pos_weight = g.pos_weights ? broadcast<T>(g.pos_weights[0]) : Vec<T>{};
@@ -156,7 +160,7 @@ void run(const Lane& lane, const PointwiseLossArguments<T>& given) noexcept {
   switch (g.kind) {
     case PointwiseLoss::kMse: return run_kind<PointwiseLoss::kMse, T>(lane, g);
     case PointwiseLoss::kBinaryCrossEntropy: return run_kind<PointwiseLoss::kBinaryCrossEntropy, T>(lane, g);
-    case PointwiseLoss::kMae: return run_kind<PointwiseLoss::kMae, T>(lane, g);
+    case PointwiseLoss::kMae:  // in the loops of the next: copies of their own would enlarge the library
     case PointwiseLoss::kHuber: return run_kind<PointwiseLoss::kHuber, T>(lane, g);
   }
 }
