@@ -9,8 +9,8 @@ whatever reason, the claim ends too.
 
 A reader takes no lock where no writer is near: it announces its claim, and is inside if it then sees no writer. A writer
 announces itself first too, and then looks for readers, so one of the two sees the other (Dekker's idea; a set's methods are
-atomic and in order under the GIL). With a lock, threads that predict would soon queue up behind one that lost the GIL while it
-held the lock, and each call would cost a change of threads.
+atomic and in order under the GIL, without which this gate would not work). With a lock, threads that predict would soon
+queue up behind one that lost the GIL while it held the lock, and each call would cost a change of threads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class _Reading(_Claim):
     def __enter__(self) -> None:
         gate = self.gate
         gate._readers.add(self.ref)
-        if gate._writer is None and gate._returning is None:
+        # A writer sets _writer before it clears _arriving, so reading them in this order misses neither.
+        if gate._arriving is None and gate._writer is None and gate._returning is None:
             return
         gate._readers.discard(self.ref)
         while not gate._read(self):
@@ -112,6 +113,7 @@ class Gate:
         self._readers: set[weakref.ref[_Reading]] = set()
         self._lock = threading.RLock()  # guards what follows, and is never held for long
         self._waiting: weakref.WeakSet[_Claim] = weakref.WeakSet()
+        self._arriving: weakref.ref[_Claim] | None = None  # a writer that looks for readers
         self._writer: weakref.ref[_Claim] | None = None
         self._returning: weakref.ref[_Claim] | None = None  # the writer whose pause is over, which comes in next
 
@@ -170,11 +172,13 @@ class Gate:
                 return writer.thread == claim.thread
             if not self._is_next(claim):
                 return False
-            self._writer = weakref.ref(claim)
-            if self._readers and self._reader_threads() - {claim.thread}:
-                self._writer = None
-                return False
-            self._returning = None
+            self._arriving = mine = weakref.ref(claim)
+            try:
+                if self._readers and self._reader_threads() - {claim.thread}:
+                    return False
+                self._writer, self._returning = mine, None
+            finally:
+                self._arriving = None
             if self._waiting:
                 self._waiting.discard(claim)
             return True

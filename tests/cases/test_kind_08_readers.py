@@ -234,3 +234,35 @@ def test_a_stream_of_readers_does_not_keep_a_fit_out():
 
     together(write, read, read, read, read)
     assert rounds == list(range(5))
+
+
+def test_a_reader_and_a_writer_that_come_together_are_not_both_inside():
+    gate, inside, wrong = Gate(), [0, 0], []
+
+    def enter(kind, claim):
+        for _ in range(2000):
+            with claim():
+                inside[kind] += 1  # under the GIL, and readers are not counted against each other
+                if inside[1] > 1 or (inside[0] and inside[1]):
+                    wrong.append(tuple(inside))
+                time.sleep(0)
+                inside[kind] -= 1
+
+    # One reader, because ``+=`` of several would lose counts.
+    together(lambda: enter(0, gate.reading), *[lambda: enter(1, gate.writing)] * 2)
+    assert not wrong and not gate._readers
+
+
+def test_an_interrupted_writer_leaves_the_gate_open(monkeypatch):
+    gate = Gate()
+    with gate.reading():
+        monkeypatch.setattr(Gate, "_reader_threads", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as kept, gate.writing():
+            pass
+        monkeypatch.undo()
+        assert kept.value.__traceback__ is not None  # which keeps the claim alive
+        done = threading.Event()
+        together(lambda: [gate.reading().__enter__(), done.set()])
+        assert done.is_set() and not gate.awaited
+    with gate.writing():
+        pass

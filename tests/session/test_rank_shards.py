@@ -182,3 +182,19 @@ def test_batch_norm_with_uneven_and_empty_batches():
     found = trained(2, lambda comm: {name: array.tobytes() for name, array in body(comm).items()})
     mean = np.frombuffer(next(one for name, one in found.items() if "mean" in name), np.float32)
     assert np.isfinite(mean).all() and np.abs(mean).max() > 0
+
+
+def test_samples_that_differ_between_ranks_are_refused_by_evaluate():
+    """Each rank evaluates all samples then, so that ranks with other samples would report other losses."""
+
+    def body(comm):
+        mine = slice(comm.rank, None, comm.size)
+        own = gr.Loader((X[mine], Y[mine]), 16, rank=0, world_size=1)
+        made = trainer(1, comm=comm)
+        error = saw(lambda: made.evaluate(own))
+        return str(error), type(error), made.evaluate((X, Y))
+
+    found = on_ranks(2, body)
+    assert found[0][2] == found[1][2]
+    for text, kind, _ in found:
+        assert kind is ValueError and "the samples of the ranks differ" in text

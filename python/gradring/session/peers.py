@@ -261,6 +261,12 @@ class Peers:
             rows=int(values.get("samples", 0)),
         )
         if whole:
+            if any(repr(one[:4]) != repr(met[0][:4]) for one in met):
+                self.agreed = True
+                raise ValueError(
+                    "[Trainer.evaluate] with shards= each rank evaluates all samples, and the samples of the ranks differ: "
+                    "give each rank the same samples, and no rank= or world_size= to their loader"
+                )
             return dict(values)
         names = ("loss_sum", "loss_weight", "correct", "samples")
         return {**values, **{name: sum(one[at] for one in met) for at, name in enumerate(names)}}

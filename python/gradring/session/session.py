@@ -444,6 +444,8 @@ class Session(SessionState):
             # predict before the update, with the parameters for which the loss is computed
             predicted.add(fields[: len(self.names)])
             self._batch, self._many = done, True
+            if self.peers is not None:
+                self.peers.agreed = False
             try:
                 self.step(*fields)
             finally:
