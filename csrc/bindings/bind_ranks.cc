@@ -168,6 +168,11 @@ class PyRanks final : public RankStep {
         meeting_->bring(batch.rows, false);
         return engine.step(executor, batch, rates, rate_columns, meeting_.get());
       });
+      // A signal may have come while this rank computed, and no meeting was long enough to run its handler. After this function
+      // the handler would raise in the user's frame, from which nothing tells the other ranks.
+      StepWaiter waiter;
+      if (interrupt_.is_none()) (void)waiter.interrupted();
+      keep_error_of(waiter);
     } catch (...) {
       step_error_ = std::current_exception();
       return false;
@@ -219,6 +224,9 @@ class PyRanks final : public RankStep {
       const GilRelease release;
       f(&waiter);
     }
+    keep_error_of(waiter);
+  }
+  void keep_error_of(const StepWaiter& waiter) {
     if (!waiter.error().is_none()) interrupt_ = waiter.error();
   }
 

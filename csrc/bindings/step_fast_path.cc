@@ -197,7 +197,7 @@ void bind_step_fast_path(py::module_& m) {
   m.def("make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"), py::arg("ranks") = py::none(),
         py::arg("ended") = py::none(),
         "Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step "
-        "itself. If it has run a step together with other `ranks` and there is something to tell of it, it calls "
+        "itself. If it has run a step together with other `ranks` and the step failed or was interrupted, it calls "
         "ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.");
   m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
         py::arg("target_dtype"), py::arg("target_shape"), py::arg("weight_dtype") = "");

@@ -11,7 +11,7 @@ class RankStep {
  public:
   virtual ~RankStep() = default;
   virtual bool may_step() const noexcept = 0;  // the parameters are whole
-  // Takes one step, without the GIL. Returns false if there is something to tell: an error, a fault or a signal.
+  // Takes one step, without the GIL. Returns false if the step failed or was interrupted.
   virtual bool take(Engine& engine, Executor& executor, Batch batch, const double* rates,
                     int64_t rate_columns) noexcept = 0;
 };

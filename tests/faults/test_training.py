@@ -77,6 +77,13 @@ def test_an_interrupt_in_a_step_by_hand_ends_all_after_that_step():
     assert first[1:] == second[1:] and first[1] == 3
 
 
+def test_an_interrupt_while_the_later_rank_computes_ends_all_after_that_step(tmp_path):
+    path = tmp_path / "interrupted.safetensors"
+    ended = gr.comm.spawn(training.interrupted_while_it_computes, 2, str(path), pin=False)
+    assert [name for name, _ in ended] == ["KeyboardInterrupt", "PeerStopped"]
+    assert ended[0][1] == ended[1][1] >= 4 and path.exists()
+
+
 # Where rank 1 dies or stops in its third step: after how many passes, and whether that step counts for the survivor, should
 # rank 1 not come back; None: it is torn.
 PLACES = {

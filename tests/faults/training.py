@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -432,18 +433,48 @@ def interrupted(mine):
     for _ in range(2):
         trainer.step(*batch)
     ended = ""
-    if comm.rank == 1:
-        time.sleep(1.0)
-    else:
-        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(mine))
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
+        if comm.rank == 1:
+            time.sleep(1.0)
+        else:
+            signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(mine))
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
         for _ in range(3):
             trainer.step(*batch)
     except BaseException as error:
         ended = type(error).__name__
     count = trainer.step_count
     return ended, count, trainer.step(*batch), trainer.step_count
+
+
+def interrupted_while_it_computes(path):
+    """Steps by hand, which take rank 0 longer than rank 1. A signal comes to rank 0 during its fourth one. How both end, and
+    after how many updates; then all save."""
+    comm = gr.comm.init(timeout=60)
+    net = gr.nn.Sequential(gr.nn.Linear(256, 2048), gr.nn.ReLU(), gr.nn.Linear(2048, 5)).init(3)
+    trainer = gr.Trainer(net, optimizer=gr.optim.SGD(1e-3), comm=comm)
+    rng = np.random.default_rng(comm.rank)
+    rows = 16 if comm.rank else 4096
+    batch = rng.standard_normal((rows, 256)).astype(np.float32), rng.integers(0, 5, rows)
+    for _ in range(3):
+        trainer.step(*batch)
+    native, main, ended = trainer.session.peers.native, threading.main_thread().ident, ""
+
+    def send():
+        while not native.busy:  # until rank 0 is in its step
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    try:
+        if comm.rank == 0:
+            threading.Thread(target=send, daemon=True).start()
+        trainer.step(*batch)
+        trainer.step(*batch)
+    except BaseException as error:
+        ended = type(error).__name__
+    count = trainer.step_count
+    trainer.save(path)
+    return ended, count
 
 
 def steps(count):
