@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import Any
 
-from gradring.bench.dp_contenders import LEARNING_RATE, Processes, serve, spawned
+from gradring.bench.dp_contenders import LEARNING_RATE, Processes, resident, serve, spawned
 from gradring.bench.step_contenders import data, weights
 
 
@@ -35,6 +35,7 @@ def _rank(rank: int, case: dict[str, Any], pipe: Any, folder: str, views: bool) 
     torch.set_num_threads(1)
     ranks = case["ranks"]
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    before = resident()
     layers: list[Any] = []
     for w, b in weights(case):
         linear = torch.nn.Linear(*w.shape)
@@ -55,5 +56,5 @@ def _rank(rank: int, case: dict[str, Any], pipe: Any, folder: str, views: bool) 
         optimizer.step()
         return float(loss.item())
 
-    serve(step, pipe)
+    serve(step, pipe, memory=lambda _: resident() - before)
     torch.distributed.destroy_process_group()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gradring.bench import dp
+from gradring.bench import dp, dp_more
 from gradring.bench.dp_contenders import our_ranks, ours, serve
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
@@ -43,6 +43,20 @@ def test_the_contenders_are_ours_and_those_of_the_folder():
     assert [racer.name for racer in chosen] == [*OURS, "torch DDP"]
     with pytest.raises(ValueError, match="no peer is called 'horovod'"):
         dp.contenders(FOLDER, ["horovod"])
+
+
+def test_the_further_rows_have_what_they_say(capsys):
+    (update,) = dp_more.updates([(40, 30)], steps=2)
+    assert update["parameters"] == 1230 and update["seconds"] > 0 and update["all_reduce then AdamW"] > 0
+    one, two = dp_more.growth((13, 7, 5), 10, ranks=(1, 2), min_seconds=0.01)
+    assert [one["meetings"], one["bytes"]] == [0, 0]
+    # The gradients have 11 grains of 16 elements. Rank 1 owns 6 of them, and reads them from two planes.
+    assert two["meetings"] == 2 and two["bytes"] == 2 * 4 * 6 * 16
+    parts = two["parts"]
+    assert 0 < parts["compute"] + parts["reduction"] + parts["update"] <= parts["step"]
+    (row,) = dp_more.memory(None, (784, 512, 10))
+    assert row["bytes"] > 5 * 4 * 407_050  # parameters, two moments, and the gradients of two ranks
+    assert capsys.readouterr().out.count("\n") == 4
 
 
 def test_a_rank_answers_until_its_pipe_ends():

@@ -9,7 +9,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from .dp_more import growth, memory, updates
 from .harness import Case, Contender, race, save
 from .peers import chosen_names, read_peers
 from .report import print_machine, print_rows, print_summary
@@ -75,7 +77,7 @@ def run(
     racers = contenders(peers_from, peers)
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
     # Our other ways are not peers, but what two processes are measured by; and some work no peer does.
-    others = {row.case.name: {way: row.seconds.pop(way) for way in WAYS if way in row.seconds} for row in rows}
+    others: dict[str, Any] = {row.case.name: {way: row.seconds.pop(way) for way in WAYS if way in row.seconds} for row in rows}
     found = {row.case.name: row.seconds[OURS] for row in rows if OURS in row.seconds}
     raced = [row for row in rows if row.best_peer(OURS) is not None]
     print_rows(raced, OURS)
@@ -85,5 +87,8 @@ def run(
             print(f"{name}: {ratio:.2f}x the speed of {way}")
         others[name][OURS] = seconds
     print_summary(raced, OURS, missing, racers)
+    others["reduce and update"] = updates()
+    others["memory"] = memory(peers_from)
+    others["growth"] = [row for sizes, batch in CASES for row in growth(sizes, batch, min_seconds=min_seconds)]
     if out:
         save(out, "data-parallel training step of two ranks, AdamW, fp32", raced, OURS, missing, others=others)

@@ -31,6 +31,7 @@ __all__ = [
     "custom_trainer",
     "our_ranks",
     "ours",
+    "resident",
     "serve",
     "spawned",
     "trainer_of",
@@ -151,11 +152,12 @@ class Processes:
     def __init__(self, pipes: Sequence[Any], ends: Sequence[Callable[..., Any]], case: dict[str, Any]) -> None:
         # Each of ``ends`` waits for the end of a process, at most for a number of seconds.
         self._pipes, self._ends = pipes, ends
-        losses = self._ask("first", AGREE_CALLS)
+        losses = self.ask("first", AGREE_CALLS)
         self.facts = {"first": [statistics.fmean(of_all) for of_all in zip(*losses, strict=True)]}
-        self._calls = max(self._ask("calibrate", case["min_seconds"]))
+        self._calls = max(self.ask("calibrate", case["min_seconds"]))
 
-    def _ask(self, what: str, number: float) -> list[Any]:
+    def ask(self, what: str, number: float) -> list[Any]:
+        """The replies of all ranks to a request that ``serve`` knows."""
         for pipe in self._pipes:
             pipe.send((what, number))
         replies = [pipe.recv() for pipe in self._pipes]
@@ -166,7 +168,7 @@ class Processes:
 
     def measure(self) -> dict[str, float]:
         """Seconds per step of the slowest rank, and the processor time of all ranks per step."""
-        times = self._ask("time", self._calls)
+        times = self.ask("time", self._calls)
         return {
             "seconds": max(wall for wall, _ in times) / self._calls,
             "cpu_seconds": sum(cpu for _, cpu in times) / self._calls,
@@ -184,15 +186,24 @@ class Processes:
         self.close()
 
 
-def serve(step: Work, pipe: Any) -> None:
-    """Answer the requests of ``Processes`` in a rank until the pipe ends; all ranks get the same. ``step`` returns its loss."""
+def resident() -> int:
+    """The bytes of memory of this process, of which those that it shares with others are divided among all."""
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+
+
+def serve(step: Work, pipe: Any, **more: Callable[[int], Any]) -> None:
+    """Answer the requests of ``Processes`` in a rank until the pipe ends; all ranks get the same. ``step`` returns its loss.
+    ``more`` are functions that answer further requests by name."""
     while True:
         try:
             what, number = pipe.recv()
         except EOFError:
             return
         try:
-            if what == "first":
+            if what in more:
+                pipe.send(more[what](number))
+            elif what == "first":
                 pipe.send([step() for _ in range(number)])
             elif what == "calibrate":
                 # A fixed number, because all ranks must take as many steps as each other.

@@ -9,7 +9,8 @@ import json
 import socket
 import sys
 
-from .dp_contenders import Lines, custom_trainer, serve, trainer_of
+from .dp_contenders import Lines, custom_trainer, resident, serve, trainer_of
+from .dp_parts import counts_of, parts_of, reduce_and_update
 from .step_contenders import data
 
 __all__ = ["main"]
@@ -26,8 +27,16 @@ def main(folder: str, text: str) -> None:
     comm = gr.comm.init()
     rows = slice(case["batch"] * comm.rank // comm.size, case["batch"] * (comm.rank + 1) // comm.size)
     x, y = (array[rows] for array in data(case))
+    before = resident()
     trainer = custom_trainer(case, comm=comm) if case.get("custom") else trainer_of(case, comm=comm, threads=1)
-    serve(lambda: trainer.step(x, y), pipe)
+    serve(
+        lambda: trainer.step(x, y),
+        pipe,
+        parts=lambda steps: parts_of(trainer, lambda: trainer.step(x, y), steps),
+        counts=lambda _: counts_of(trainer),
+        memory=lambda _: resident() - before,
+        update=lambda steps: reduce_and_update(comm, trainer, lambda: trainer.step(x, y), steps),
+    )
     comm.close()
 
 
