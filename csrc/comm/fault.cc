@@ -67,7 +67,8 @@ std::string GroupFault::message(int rank) const {
     case Reason::kMismatch: {
       if (other < 0) return op + "ranks called different operations" + where;
       return op + "rank " + std::to_string(rank) + " called " + text_of(mine) + ", rank " + std::to_string(other) +
-             " called " + text_of(theirs) + where + ": all ranks must make the same calls in the same order";
+             " called " + (whole ? text_of(theirs) : collective_name(theirs.kind)) + where +
+             ": all ranks must make the same calls in the same order";
     }
     case Reason::kNone: break;
   }

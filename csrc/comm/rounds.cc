@@ -280,8 +280,11 @@ Code Rounds::adopt(const Failure& failure) noexcept {
   }
   // A rank that learns of a mismatch from another one reports what that rank called, and what it called itself.
   if (failure.reason == Reason::kMismatch && fault_.other < 0 && failure.rank != rank_) {
+    const Cell& other = control_->cell(failure.rank, round_);
+    const bool meets = current_.kind != Collective::kSend && current_.kind != Collective::kReceive;
+    fault_.whole = meets && other.word.load(std::memory_order_acquire) >> 1 == (round_ & kRoundMask);
     fault_.mine = current_;
-    fault_.theirs = Agreement{fault_.peer_kind};
+    fault_.theirs = fault_.whole ? other.agreement() : Agreement{fault_.peer_kind};
     fault_.other = failure.rank;
   }
   return fault_.code;

@@ -61,6 +61,7 @@ struct GroupFault {
   uint32_t sequence = 0;
   Agreement mine, theirs;  // After a mismatch, these are the two calls that differ.
   int other = -1;          // the rank that called `theirs`
+  bool whole = true;       // false: of `theirs` the kind alone is known
   int exit_status = -1;    // how a process ended, in the form of wait(2); -1: unknown
   Activity activity = Activity::kUnknown;
   uint32_t peer_entered = 0;  // how many operations the rank at fault has begun

@@ -30,6 +30,10 @@ CALLS = {
     "barrier": lambda comm: comm.barrier(),
     "all_reduce": lambda comm: comm.all_reduce(np.ones(3)),
     "staged": lambda comm: comm.all_reduce(np.ones(100_000)),
+    "reduce_scatter": lambda comm: comm.reduce_scatter(np.ones(50_000)),
+    "all_gather": lambda comm: comm.all_gather(np.ones(50_000)),
+    "broadcast": lambda comm: comm.broadcast(np.ones(50_000), root=1),
+    "send": lambda comm: comm.send(np.ones(50_000), 1),
     "recv": lambda comm: comm.recv(np.ones(3), 1),
     "split": lambda comm: comm.split(0),
     "work": lambda comm: comm.all_reduce(np.ones(3), async_op=True).wait(),
@@ -64,6 +68,69 @@ def test_a_rank_that_closes_while_another_waits_is_a_death():
     with pytest.raises(gr.PeerDied, match=r"\[barrier\] rank 1 closed its communicator"):
         first.barrier()
     timer.join()
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_a_rank_that_does_not_come_is_stalled_at_the_deadline(how):
+    first, second = gr.comm.thread_group(2, timeout=0.3)
+    begin = time.monotonic()
+    with pytest.raises(gr.PeerStalled, match=r"rank 1 did not come within 0.3 s .* it has begun no operation") as raised:
+        CALLS[how](first)
+    assert 0.29 < time.monotonic() - begin < 0.3 + promised(DEADLINE)
+    assert raised.value.rank == 1 and raised.value.sequence == 1 and f"[{raised.value.op}]" in str(raised.value)
+    with pytest.raises(gr.PeerStalled):
+        first.barrier()
+    with pytest.raises(gr.PeerStalled, match=r"\[barrier\] the other ranks declared this rank stalled"):
+        second.barrier()
+
+
+DIFFERENT = {
+    "root": (lambda comm, x: comm.broadcast(x, root=0), lambda comm, x: comm.broadcast(x, root=1), "root=0", "root=1"),
+    "weight": (
+        lambda comm, x: comm.all_reduce(x, "mean"),
+        lambda comm, x: comm.all_reduce(x, "mean", weight=2.0),
+        "op=mean)",
+        "op=mean, with a weight",
+    ),
+    "split": (lambda comm, x: comm.split(0), lambda comm, x: comm.barrier(), "called split", "called barrier"),
+    "a work": (
+        lambda comm, x: comm.all_reduce(x, async_op=True).wait(),
+        lambda comm, x: comm.all_gather(x[:4], async_op=True).wait(),
+        "all_reduce(5 of float32, op=sum)",
+        "all_gather(4 of float32)",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", DIFFERENT)
+def test_calls_that_differ_raise_on_both_ranks_and_name_both(how):
+    *calls, mine, theirs = DIFFERENT[how]
+
+    def body(comm):
+        x = comm.empty(5)
+        x[:] = comm.rank + 1
+        with pytest.raises(gr.CollectiveMismatch) as raised:
+            calls[comm.rank](comm, x)
+        assert (x == comm.rank + 1).all(), "an operand was written"
+        return str(raised.value)
+
+    comms = gr.comm.thread_group(2, timeout=60.0)
+    with ThreadPoolExecutor(2) as pool:
+        texts = [future.result() for future in [pool.submit(body, comm) for comm in comms]]
+    for rank, text in enumerate(texts):
+        assert mine in text and theirs in text
+        assert f"rank {rank} called" in text and f"rank {1 - rank} called" in text
+
+
+def test_a_message_that_differs_from_what_its_receiver_wants_is_named():
+    first, second = gr.comm.thread_group(2, timeout=60.0)
+    first.send(np.ones(5, np.float32), 1)  # so few bytes do not wait for the receiver
+    x = np.full(5, 7, np.int32)
+    with pytest.raises(gr.CollectiveMismatch, match=r"\[recv\] rank 1 called recv\(5 of int32\), rank 0 called send\(5 of fl"):
+        second.recv(x, 0)
+    assert (x == 7).all()
+    with pytest.raises(gr.CollectiveMismatch):
+        first.barrier()
 
 
 def test_works_after_a_death_raise_each_time_they_are_waited_for():
