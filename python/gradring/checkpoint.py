@@ -51,7 +51,8 @@ _FOREIGN = {
     "numpy.load, and assign them to trainer.params)",
     b"\x80\x02": "a pickle, which is never opened here (take the weights out with torch.load and assign them to "
     "trainer.params)",
-    b"\x80\x04": "a pickle, which is never opened here",
+    **dict.fromkeys((b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a pickle, which is never opened here"),
+    b"\x1f\x8b\x08": "compressed by gzip (decompress it first, if a safetensors file is inside)",
     b"\x89HDF": "an HDF5 file (take the weights out with h5py and assign them to trainer.params)",
     b"\x93NUMPY": "an .npy file",
 }

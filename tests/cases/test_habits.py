@@ -7,6 +7,7 @@ import pytest
 
 import gradring as gr
 from gradring import checkpoint
+from gradring.cli import main
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((48, 4)).astype(np.float32), RNG.integers(0, 3, 48)
@@ -491,3 +492,57 @@ def test_numbers_that_the_dtype_cannot_hold():
     with pytest.raises(ValueError, match=r"weights are below 1e-30.*multiply all by one number"):
         made.step(X, Y, np.full(48, 1e-45))
     assert np.isfinite(made.params["0.weight"]).all()
+
+
+def test_a_state_that_nothing_would_read(tmp_path):
+    class Half(gr.callbacks.Callback):
+        def state_dict(self):
+            return {"seen": 3}
+
+    parts = [Half(), gr.callbacks.Checkpoint(tmp_path / "m")]
+    trainer().fit((X, Y), callbacks=parts, verbose=False)
+    with pytest.raises(TypeError, match=r"\[Half\] it overrides state_dict, and not load_state_dict"):
+        trainer().fit((X, Y), 2, callbacks=parts, resume=tmp_path / "m", verbose=False)
+
+
+def test_batches_to_validate_with_are_looked_at_before_the_first_step():
+    made = trainer()
+    with pytest.raises(ValueError, match="needs"):
+        made.fit((X, Y), validate=[(X[:, :3], Y)], verbose=False)
+    assert made.step_count == 0
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["digits", "--test-share", "0.5"], "--test-share is for your own arrays"),
+        (["digits", "--scale", "none"], "--scale is for your own arrays"),
+        (["digits", "--target", "y"], "--target is for your own arrays"),
+        (["digits", "--folder", "here"], "--folder is for fashion-mnist"),
+        (["--x", "x.npy", "--y", "y.npy", "--folder", "here"], "--folder is for fashion-mnist"),
+        (["--x", "x.npy", "--y", "y.npy", "--resume", "--overwrite"], "leave one of the two out"),
+        (["--x", "twice.csv", "--target", "y"], "two columns 'a': give each a name of its own"),
+    ],
+)
+def test_options_that_would_be_ignored(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", X)
+    np.save("y.npy", Y)
+    (tmp_path / "twice.csv").write_text("a,a,y\n1,2,u\n3,4,v\n")
+    assert main(["train", *options, "--epochs", "1", "--quiet"]) == 1
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_new_samples_far_from_those_of_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", X)
+    np.save("y.npy", Y)
+    np.save("far.npy", X.astype(float) * 1e300)
+    assert main(["train", "--x", "x.npy", "--y", "y.npy", "--epochs", "1", "--quiet", "--optimizer", "adam",
+                 "--weight-decay", "0.1"]) == 0  # fmt: skip
+    assert main(["predict", "x.safetensors", "--x", "far.npy"]) == 1
+    assert "which float32 cannot hold after the scaling" in capsys.readouterr().err

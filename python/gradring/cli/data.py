@@ -61,7 +61,19 @@ def task(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
         raise ValueError(f"[train] give either {options.data} or --x and --y, not both")
     if options.data is None and not options.x:
         raise ValueError("[train] give digits, fashion-mnist, or your own arrays with --x X.npy --y y.npy")
+    _require_used(options)
     return _known(options) if options.data is not None else _own(options, kept)
+
+
+def _require_used(options: argparse.Namespace) -> None:
+    """Raise ``ValueError`` for an option that the data set, or the user's own arrays, would ignore."""
+    own = {"--target": options.target, "--test-share": options.test_share, "--scale": options.scale}
+    unused = {"--folder": options.folder} if options.data != "fashion-mnist" else {}
+    unused |= own if options.data is not None else {}
+    for name, value in unused.items():
+        if value is not None:
+            whose = "fashion-mnist" if name == "--folder" else "your own arrays, --x and --y"
+            raise ValueError(f"[train] {name} is for {whose}: leave it out")
 
 
 def _known(options: argparse.Namespace) -> Task:
@@ -94,7 +106,7 @@ def _own(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
         y = _as_numbers(y, name)  # converts 007, which would otherwise be a label
     if len(x) != len(y):
         raise ValueError(f"[train] {options.x} has {len(x)} samples, {name} has {len(y)}")
-    share, seed = options.test_share, options.seed
+    share, seed = 0.2 if options.test_share is None else options.test_share, options.seed
     count = round(len(x) * share)
     if not 0 < share < 1 or count < 1 or count >= len(x):
         raise ValueError(
@@ -104,7 +116,7 @@ def _own(options: argparse.Namespace, kept: dict[str, str] | None) -> Task:
     order = np.random.default_rng(seed).permutation(len(x))
     train, test = np.sort(order[count:]), np.sort(order[:count])
     found = goal("train", name, y, options.task)
-    scaling = Scaling.of("train", str(options.x), x, train, options.scale == "auto")
+    scaling = Scaling.of("train", str(options.x), x, train, options.scale != "none")
     if kept is not None:
         found, scaling = _as_before(options, kept, found, scaling)
         _require_division(options, kept, division)

@@ -95,8 +95,15 @@ class Scaling:
     def applied(self, x: Array, dtype: str) -> Array:
         """Scale samples for the network; returns an array of shape (N, features)."""
         flat = x.reshape(len(x), -1)
-        scaled: Array = ((flat.astype(np.float64) - self.mean) / self.deviation).astype(dtype)
-        return scaled
+        wide: Array = (flat.astype(np.float64) - self.mean) / self.deviation
+        far = np.argwhere(~(np.abs(wide) <= np.finfo(dtype).max))
+        if len(far):
+            row, column = map(int, far[0])
+            raise ValueError(
+                f"[scale] element {column} of a sample is {flat[row, column]}, which {dtype} cannot hold after the scaling "
+                "of the training: correct such samples or leave them out"
+            )
+        return wide.astype(dtype)
 
     def in_memory(self, x: Array, rows: Array, dtype: str) -> Array:
         """The samples with these numbers, scaled."""

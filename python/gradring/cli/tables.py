@@ -84,6 +84,9 @@ def read_table(command: str, path: Path, target: str | None, wanted: Sequence[st
     columns = names or [f"column {number}" for number in range(1, len(first[1]) + 1)]
     chosen = None if target is None else _column(command, path, target, names, len(columns))
     places = [place for place in range(len(columns)) if place != chosen]
+    twice = sorted({name for place in places if (name := columns[place]) in columns[:place]})
+    if twice and not wanted:
+        raise ValueError(f"[{command}] {path} has two columns {twice[0]!r}: give each a name of its own")
     if wanted and names is not None:
         places = _places(command, path, names, wanted)
     taken: list[str] = []

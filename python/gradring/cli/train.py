@@ -53,12 +53,9 @@ def add_to(commands: Any) -> None:
     data.add_argument(
         "--scale",
         choices=["auto", "none"],
-        default="auto",
         help="auto: each feature to mean 0 and deviation 1, bytes (uint8) to 0..1; none: bytes alone (default: auto)",
     )
-    data.add_argument(
-        "--test-share", type=_share, default=0.2, help="of your own samples, kept for testing (default: 0.2)"
-    )
+    data.add_argument("--test-share", type=_share, help="of your own samples, kept for testing (default: 0.2)")
     data.add_argument("--folder", type=Path, help="where the Fashion-MNIST files are")
     model = parser.add_argument_group("model and training; defaults depend on the data")
     model.add_argument("--hidden", type=_sizes, help="sizes of the hidden layers, such as 256,128; '' for none")
@@ -172,6 +169,10 @@ def _stem(path: Path | None) -> str:
 def _require_ours(options: argparse.Namespace, *paths: Path) -> None:
     """Refuse to overwrite files unless the user asked for it."""
     require_other("train", paths, (options.x, options.y))
+    if options.resume and options.overwrite:
+        raise ValueError(
+            "[train] --resume goes on from the file, and --overwrite replaces it: leave one of the two out"
+        )
     if options.resume and not paths[0].exists():
         raise ValueError(
             f"[train] --resume: there is no file {paths[0]}; leave --resume out to start from the beginning"
@@ -220,8 +221,9 @@ def _optimizer(options: argparse.Namespace, job: Task, steps: int) -> gr.optim.O
             return gr.optim.Lion(rate, weight_decay=decay / factor)
         case "adamw":
             return gr.optim.AdamW(rate, weight_decay=decay)
-        case name:
-            return gr.optim.Adam(rate) if name == "adam" else gr.optim.RMSprop(rate)
+        case name:  # without a decay unless one is asked for, which is added to the gradients
+            kind = gr.optim.Adam if name == "adam" else gr.optim.RMSprop
+            return kind(rate, weight_decay=_or(options.weight_decay, 0.0))
 
 
 def _or(value: Any, default: Any) -> Any:

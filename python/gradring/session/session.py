@@ -360,8 +360,12 @@ class Session(SessionState):
         return ("loss", *accuracy, *self._metrics.functions)
 
     def require_fit(self, source: Any) -> None:
+        bound: Bound | None = None
         if isinstance(source, Loader) and source.computable:
             bound = self._bind_loader(source, in_order=True)
+        elif isinstance(source, list) and source:
+            bound = self._bind(fields_in(source[0], self.names), weightless=True)
+        if bound is not None:
             graph = self._graph("evaluate", self._inputs(1), bound.weight is not None)
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
 

@@ -112,6 +112,10 @@ def _other_file(path: str) -> str:
         return "an .npz file holds several arrays; give those that are meant, numpy.load(path)['name']"
     if path.endswith((".csv", ".tsv", ".txt")):
         return "read a table with numpy.loadtxt(path, delimiter=',') or pandas.read_csv(path), and give its columns"
+    if path.endswith((".parquet", ".feather", ".arrow", ".xlsx")):
+        return "read the table with pandas, and give its columns"
+    if path.endswith((".h5", ".hdf5")):
+        return "open it with h5py, and read its samples in gr.sources.Callable(fn, length)"
     return "say what it is with gr.sources.Npy, Idx or RawRecords"
 
 
