@@ -101,8 +101,8 @@ def give(states: States, callbacks: Iterable[Callback], path: str) -> None:
         if name in states:
             if type(callback).load_state_dict is Callback.load_state_dict:
                 raise TypeError(
-                    f"[{type(callback).__name__}] it overrides state_dict, and not load_state_dict: what the file has of it would "
-                    "be lost; give it both"
+                    f"[{type(callback).__name__}] it overrides state_dict, and not load_state_dict: what the file has of it "
+                    "would be lost; give it both"
                 )
             try:
                 callback.load_state_dict(states[name])
