@@ -14,4 +14,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             found = found or cuda_devices.obstacle() or "usable"
+            item.add_marker(pytest.mark.gpu)
             item.add_marker(pytest.mark.skipif(found != "usable", reason=f"no CUDA device: {found}"))

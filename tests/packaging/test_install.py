@@ -40,6 +40,19 @@ def test_the_wheel_has_all_it_needs_and_no_junk():
     assert [name for name in names if not allowed.fullmatch(name)] == []
 
 
+@pytest.mark.skipif(WHEEL is None, reason="needs GRADRING_WHEEL, the path of a wheel")
+@pytest.mark.skipif(any(map(os.environ.get, ("GRADRING_CUDA", "CUDACXX", "CUDA_HOME"))), reason="it may be one with CUDA")
+def test_a_wheel_without_cuda_has_no_file_of_cuda_and_none_of_the_software_device():
+    with zipfile.ZipFile(WHEEL) as wheel:
+        names = wheel.namelist()
+        libraries = {name: wheel.read(name) for name in names if name.endswith(".so")}
+    assert sorted(name.partition(".")[0] for name in libraries) == ["gradring/_core", "gradring/libgradring"]
+    assert [name for name in names if re.search(r"\.cuh?$|\.cubin$|software|libcu", name)] == []
+    for name, data in libraries.items():  # neither the runtime nor kernels are inside
+        for word in (b"cudaLaunchKernel", b"cudaMalloc", b"cublasLtCreate", b"gradring8software", b".nv_fatbin"):
+            assert word not in data, (name, word)
+
+
 def test_the_extension_finds_the_library_beside_itself():
     from gradring import _core
 
