@@ -41,7 +41,9 @@ def test_the_wheel_has_all_it_needs_and_no_junk():
 
 
 @pytest.mark.skipif(WHEEL is None, reason="needs GRADRING_WHEEL, the path of a wheel")
-@pytest.mark.skipif(any(map(os.environ.get, ("GRADRING_CUDA", "CUDACXX", "CUDA_HOME"))), reason="it may be one with CUDA")
+@pytest.mark.skipif(
+    any(map(os.environ.get, ("GRADRING_CUDA", "CUDACXX", "CUDA_HOME"))), reason="it may be one with CUDA"
+)
 def test_a_wheel_without_cuda_has_no_file_of_cuda_and_none_of_the_software_device():
     with zipfile.ZipFile(WHEEL) as wheel:
         names = wheel.namelist()
