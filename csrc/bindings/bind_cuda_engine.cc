@@ -17,6 +17,7 @@
 #include "bindings/feed.h"
 #include "bindings/gil.h"
 #include "cuda/arena.h"
+#include "program/cuda/device_fields.h"
 #include "program/cuda/engine.h"
 #include "program/cuda/library.h"
 
@@ -81,6 +82,31 @@ class PyDeviceEngine {
   std::unique_ptr<DeviceEngine> engine_;
 };
 
+// Whole arrays on the device as a feed. Python keeps their memory alive.
+class DeviceFieldsFeed final : public PyFeed {
+ public:
+  DeviceFieldsFeed(const std::vector<std::pair<uintptr_t, size_t>>& fields, int64_t samples, int64_t batch_size)
+      : source_(fields_of(fields), samples, batch_size), no_rows_(fields.size(), 0) {
+    use(&source_);
+  }
+
+ private:
+  static std::vector<DeviceFields::Field> fields_of(const std::vector<std::pair<uintptr_t, size_t>>& given) {
+    if (given.size() > Batch::kMaxFields) {
+      throw Error(Code::kInvalidArgument, "[Engine] a batch for training has at most 8 fields");
+    }
+    std::vector<DeviceFields::Field> fields;
+    for (const auto& [address, row_bytes] : given)
+      fields.push_back({reinterpret_cast<const std::byte*>(address), row_bytes});
+    return fields;
+  }
+  // The host can read no row of them.
+  const std::vector<size_t>& bytes_of_rows() const override { return no_rows_; }
+
+  DeviceFields source_;
+  std::vector<size_t> no_rows_;
+};
+
 class Guard {
  public:
   Guard(PyDeviceEngine& engine, bool writes) : engine_(engine.engine()) {
@@ -139,6 +165,12 @@ void bind_cuda_engine(py::module_& m) {
           },
           py::arg("offset"), py::arg("from_"), "Copy an array without gaps to byte `offset`.");
 
+  const py::module_ core = py::module_::import("gradring._core");  // has the type that the next one is a kind of
+  py::class_<DeviceFieldsFeed, PyFeed>(m, "DeviceFields", "Batches that are parts of arrays on the device.",
+                                       py::dynamic_attr())
+      .def(py::init<const std::vector<std::pair<uintptr_t, size_t>>&, int64_t, int64_t>(), py::arg("fields"),
+           py::arg("samples"), py::arg("batch_size"),
+           "Each field is (address, bytes of a row), and has the dtype that programs read.");
   py::class_<PyDeviceEngine> engine(m, "Engine", "Programs, arenas and counts of one model on a CUDA device.");
   engine
       .def(py::init([](int device, uintptr_t library, const DeviceArenas& arenas, int lanes, int64_t accumulate,

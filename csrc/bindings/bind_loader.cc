@@ -26,6 +26,7 @@
 #include "loader/worker.h"
 #include "runtime/cgroup.h"
 #include "runtime/clock.h"
+#include "runtime/pinning.h"
 
 namespace gradring {
 
@@ -194,7 +195,7 @@ void bind_loader(py::module_& m) {
       m, "LoaderPipeline", "The workers, slots and ring that fill a loader's batches ahead: see gradring.loader.")
       .def(py::init([](std::shared_ptr<Source> source, int kind, const py::list& looks, int64_t batch_size,
                        uint32_t cells, uint32_t ahead, uint32_t workers, uint32_t active, bool processes, bool tune,
-                       bool split, bool help, size_t memory_budget) {
+                       bool split, bool help, size_t memory_budget, bool pinned) {
              PipelineOptions options;
              options.batch_size = batch_size;
              options.cells = cells;
@@ -206,6 +207,7 @@ void bind_loader(py::module_& m) {
              options.parts = split ? 0 : 1;
              options.help = help;
              options.memory_budget = memory_budget;
+             options.pinner = pinned ? pinner() : nullptr;
              const std::vector<FieldSpec> fields = source->fields();
              BatchForm form(static_cast<BatchForm::Kind>(kind), fields, looks);
              // Worker processes open their own sources, so the pipeline needs none.
@@ -215,7 +217,7 @@ void bind_loader(py::module_& m) {
            }),
            py::arg("source"), py::arg("kind"), py::arg("looks"), py::arg("batch_size"), py::arg("cells"),
            py::arg("ahead"), py::arg("workers"), py::arg("active"), py::arg("processes"), py::arg("tune"),
-           py::arg("split"), py::arg("help"), py::arg("memory_budget"))
+           py::arg("split"), py::arg("help"), py::arg("memory_budget"), py::arg("pinned") = false)
       .def(
           "start",
           [](LoaderPipeline& self, int64_t samples, int64_t batch_size, uint64_t seed, uint64_t epoch, int64_t rank,
@@ -247,6 +249,13 @@ void bind_loader(py::module_& m) {
             return py::reinterpret_steal<py::object>(new_batch_iterator(std::move(pipeline), std::move(reading)));
           },
           py::arg("reading"))
+      .def_property_readonly(
+          "pin_refusal",
+          [](LoaderPipeline& self) -> py::object {
+            const Status& refusal = self.native().slots()->pin_refusal();
+            return refusal.ok() ? py::object(py::none()) : py::str(refusal.message());
+          },
+          "Why a device has refused to pin the slots, or None.")
       .def("close", [](LoaderPipeline& self) { self.native().close(); })
       .def("join", &LoaderPipeline::join, py::arg("seconds"), py::arg("signals"),
            "End the worker threads for good. Return False if one of them was still at work after that many seconds.")

@@ -9,5 +9,7 @@ namespace gradring {
 
 void bind_cuda_arrays(py::module_& m);
 void bind_cuda_engine(py::module_& m);
+void bind_cuda_feed(py::module_& m);
+void bind_cuda_ops(py::module_& m);
 
 }  // namespace gradring

@@ -64,6 +64,8 @@ PYBIND11_MODULE(_cuda, m) {
   gradring::register_all_cuda_kernels();
   gradring::bind_cuda_arrays(m);
   gradring::bind_cuda_engine(m);
+  gradring::bind_cuda_feed(m);
+  gradring::bind_cuda_ops(m);
   gradring::cuda::offer_host_pinner();
   m.def("kernels", &gradring::kernels, "The names of the ops that have a CUDA kernel.");
   m.attr("architectures") = GRADRING_CUDA_ARCHITECTURES;

@@ -14,6 +14,20 @@ namespace gradring {
 
 namespace {
 
+// Thrown where an argument lies in the memory of a device: gradring.ops._device then makes the call.
+struct OnDevice {};
+
+bool lies_on_device(PyObject* value) {
+  if (py::detail::npy_api::get().PyArray_Check_(value) || PyFloat_Check(value) || PyLong_Check(value) ||
+      PyUnicode_Check(value) || PyList_Check(value) || PyTuple_Check(value) || value == Py_None) {
+    return false;
+  }
+  if (!PyObject_HasAttrString(value, "__cuda_array_interface__") && !PyObject_HasAttrString(value, "__dlpack__")) {
+    return false;
+  }
+  return py::module_::import("gradring.cuda.foreign").attr("is_device_array")(py::handle(value)).cast<bool>();
+}
+
 // One call, from its arguments to its results. It holds references to all its arrays.
 class EagerCall {
  public:
@@ -56,6 +70,42 @@ class EagerCall {
     return returned(b_, call_, number, [this](int k) { return take_result(b_.results[static_cast<size_t>(k)]); });
   }
 
+  // Reads the arguments anew, and leaves the call to Python: the arrays by the names of operands, and the rest.
+  PyObject* run_on_device(PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+    parse_arguments(b_, given, count, keywords, values_);
+    py::dict operands;
+    py::list attributes, unwanted;
+    py::object axis = py::none(), out = py::none();
+    for (size_t i = 0; i < b_.parameters.size(); ++i) {
+      const EagerParameter& p = b_.parameters[i];
+      PyObject* const value = !values_[i] && p.draws ? Py_None : values_[i];
+      if (!value) continue;
+      const bool array = p.kind == ParameterKind::kOperand || p.kind == ParameterKind::kFactor;
+      if (p.kind == ParameterKind::kAxis) {
+        axis = py::reinterpret_borrow<py::object>(value);
+      } else if (p.kind == ParameterKind::kOut) {
+        out = py::reinterpret_borrow<py::object>(value);
+      } else if (array && (p.kind == ParameterKind::kOperand || is_array_with_axes(value) || lies_on_device(value))) {
+        if (value != Py_None) operands[operand(p.first).name] = py::handle(value);
+      } else {
+        take(p, value);
+      }
+    }
+    for (size_t i = 0; i < op_.attributes.size(); ++i) {
+      if (op_.attributes[i].type == AttributeType::kReal) {
+        attributes.append(attributes_[i].real);
+      } else {
+        attributes.append(attributes_[i].integer);
+      }
+    }
+    for (size_t i = 0; i < op_.operands.size(); ++i)
+      if ((unwanted_ & (1u << i)) != 0) unwanted.append(op_.operands[i].name);
+    return py::module_::import("gradring.ops._device")
+        .attr("call")(py::handle(b_.self), operands, attributes, unwanted, axis, out)
+        .release()
+        .ptr();
+  }
+
  private:
   static constexpr int kOperands = EagerBinding::kMostOperands;
 
@@ -69,6 +119,7 @@ class EagerCall {
         return;
       case ParameterKind::kFactor:
         if (is_array_with_axes(value)) return take_array(parameter.first, value);
+        if (lies_on_device(value)) throw OnDevice{};
         attributes_[parameter.second].real = number_argument(b_.name, parameter.text, value);
         return;
       case ParameterKind::kAttribute:
@@ -82,11 +133,15 @@ class EagerCall {
         if (!flag_or(value, true)) unwanted_ |= 1u << parameter.first;
         return;
       case ParameterKind::kAxis: return take_axis(value);
-      case ParameterKind::kOut: out_ = value; return;
+      case ParameterKind::kOut:
+        if (lies_on_device(value)) throw OnDevice{};
+        out_ = value;
+        return;
     }
   }
 
   void take_array(int i, PyObject* value) {
+    if (lies_on_device(value)) throw OnDevice{};
     const Operand& o = operand(i);
     Array array = Array::input(b_.name, operand_name(i), value);
     if (o.access != Access::kRead) {
@@ -288,7 +343,11 @@ PyObject* eager_call(const EagerBinding& binding, PyObject* const* given, Py_ssi
                      PyObject* keywords) noexcept {
   try {
     if (const KnownCall* known = binding.known.find(given, count, keywords)) return known->run(binding, given);
-    return EagerCall(binding).run(given, count, keywords);
+    try {
+      return EagerCall(binding).run(given, count, keywords);
+    } catch (const OnDevice&) {
+      return EagerCall(binding).run_on_device(given, count, keywords);
+    }
   } catch (...) {
     raise_current_exception();
     return nullptr;

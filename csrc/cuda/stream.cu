@@ -82,7 +82,8 @@ void order(const std::string& who, void* before, void* after) {
 }
 
 int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept {
-  const cudaMemcpyKind kind = way == Way::kToDevice ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+  constexpr cudaMemcpyKind kKinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+  const cudaMemcpyKind kind = kKinds[static_cast<int>(way)];
   return noted("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)));
 }
 

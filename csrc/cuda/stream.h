@@ -59,7 +59,7 @@ int synchronize(void* stream) noexcept;
 // What `after` gets from now on waits for what `before` has to do now. Does nothing if they are one stream. Throws Error.
 void order(const std::string& who, void* before, void* after);
 
-enum class Way { kToDevice, kToHost };
+enum class Way { kToDevice, kToHost, kOnDevice };
 int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept;
 
 // Captures what `queue` queues on the stream, and makes a graph of it. `queue` returns a code. If one fails, the stream

@@ -490,7 +490,7 @@ class LoaderPipeline:
     """
     The workers, slots and ring that fill a loader's batches ahead: see gradring.loader.
     """
-    def __init__(self, source: Source, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, ahead: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, split: bool, help: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, source: Source, kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], batch_size: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex, ahead: typing.SupportsInt | typing.SupportsIndex, workers: typing.SupportsInt | typing.SupportsIndex, active: typing.SupportsInt | typing.SupportsIndex, processes: bool, tune: bool, split: bool, help: bool, memory_budget: typing.SupportsInt | typing.SupportsIndex, pinned: bool = False) -> None:
         ...
     def close(self) -> None:
         ...
@@ -542,6 +542,11 @@ class LoaderPipeline:
     @property
     def most_slots(self) -> int:
         ...
+    @property
+    def pin_refusal(self) -> typing.Any:
+        """
+        Why a device has refused to pin the slots, or None.
+        """
     @property
     def position(self) -> int:
         ...

@@ -6,8 +6,12 @@ import typing
 __all__: list[str] = [
     "DeviceArena",
     "DeviceBlock",
+    "DeviceCall",
+    "DeviceFeed",
+    "DeviceFields",
     "DlpackTensor",
     "Engine",
+    "SlotLease",
     "Stream",
     "architectures",
     "copy",
@@ -54,6 +58,51 @@ class DeviceBlock:
     def device(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def record_stream(self, stream: int) -> None:
+        """Say that work on this stream uses it, too."""
+
+class DeviceCall:
+    """A call of an op on a device's arrays."""
+
+    def __init__(
+        self, op: str, name: str, names: typing.Sequence[tuple[str, str]], attributes: typing.Sequence[int | float]
+    ) -> None: ...
+    def set(
+        self, operand: str, address: int, dtype: str, shape: typing.Sequence[int], strides: typing.Sequence[int]
+    ) -> bool: ...
+    def check(self) -> None: ...
+    @property
+    def ranks_fit(self) -> bool: ...
+    def result(self, operand: str) -> tuple[list[int], str]: ...
+    def run(self, device: int, library: int, stream: int) -> None: ...
+    def number(self, operand: str, totals: typing.Any) -> float: ...
+
+class DeviceFeed:
+    """Brings a feed's batches to a device."""
+
+    def __init__(self, source: typing.Any, batch_size: int, device: int, most: int) -> None: ...
+    @property
+    def offsets(self) -> list[int]: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def slot_bytes(self) -> int: ...
+    def next(self, seconds: float) -> typing.Any:
+        """The next batch as (lease, rows); None at the end of the epoch; a number if none came in so many seconds."""
+
+class DeviceFields:
+    """Batches that are parts of arrays on the device."""
+
+    def __init__(self, fields: typing.Sequence[tuple[int, int]], samples: int, batch_size: int) -> None: ...
+    def next_rows(self) -> int: ...
+
+class SlotLease:
+    """The right to a batch's memory on a device."""
+
+    @property
+    def device(self) -> int: ...
     @property
     def address(self) -> int: ...
     def record_stream(self, stream: int) -> None:

@@ -85,7 +85,9 @@ def _converted(where: str, argument: str, value: Any, expected: str) -> NDArray[
     if hasattr(value, "detach"):  # PyTorch refuses the memory of a tensor that autograd records.
         value = _tensor(label, value)
     if _has(value, "__cuda_array_interface__"):
-        raise TypeError(f"{label} is a CUDA array ({kind}): this build computes on the CPU")
+        raise TypeError(
+            f"{label} is a CUDA array ({kind}): this reads arrays of the host; copy it there, with .numpy() or .get()"
+        )
     if hasattr(value, "nnz") and (hasattr(value, "toarray") or hasattr(value, "todense")):
         dense = "toarray" if hasattr(value, "toarray") else "todense"
         raise TypeError(f"{label} is a sparse {kind}: give {argument}.{dense}(), a batch at a time if it is large")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import Any
 
 from gradring import _core, cuda_devices
 
-__all__ = ["CPU", "engine", "named", "number_of", "reserve"]
+__all__ = ["CPU", "engine", "named", "number_of", "products_library", "reserve"]
 
 CPU = "cpu"
 
@@ -31,6 +32,14 @@ def reserve(device: str, size: int) -> Any:
     return import_module("gradring._cuda").DeviceArena(number_of(device), size)
 
 
+@functools.cache
+def products_library() -> int:
+    """The handle of cuBLASLt, which multiplies matrices on devices; 0 on the software device, which has its own."""
+    if import_module("gradring._cuda").devices()["software"]:
+        return 0
+    return int(import_module("gradring.cuda_libraries").cublaslt().handle)
+
+
 def engine(
     device: str, arenas: Any, lanes: int, accumulate: int, seed: int, check_finite: bool, tune: bool = False
 ) -> Any:
@@ -39,7 +48,4 @@ def engine(
     if device == CPU:
         return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
     cuda = import_module("gradring._cuda")
-    library = 0
-    if not cuda.devices()["software"]:
-        library = import_module("gradring.cuda_libraries").cublaslt().handle
-    return cuda.Engine(number_of(device), library, arenas, lanes, accumulate, seed, check_finite, tune)
+    return cuda.Engine(number_of(device), products_library(), arenas, lanes, accumulate, seed, check_finite, tune)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from device_producers import run_lazily
+from device_producers import Interface, Tensor, on_device, run_lazily
 from gradring import cuda
 
 
@@ -215,6 +215,37 @@ print(int((kept[False] != kept[True]).sum()))
 del trainer, weight, other, copy
 """
     assert run_lazily(script) == "0"
+
+
+def test_batches_on_the_device_are_read_where_they_lie(blobs):
+    x, y = blobs
+    weight = np.linspace(0.5, 1, len(y), dtype=np.float32)
+    here, there = (gr.Trainer(model(0.2), device="cuda", optimizer=gr.optim.SGD(0.1), seed=3) for _ in range(2))
+    for begin in (0, 64, 7):
+        part = slice(begin, begin + 50)
+        assert here.step(x[part], y[part]) == there.step(on_device(x)[part], Interface(on_device(y)[part]))
+        assert here.step(x[part], y[part], weight[part]) == there.step(
+            Tensor(on_device(x.astype(np.float64)[part])), on_device(y.astype(np.int32))[part], on_device(weight[part])
+        )
+    assert distance(here.params, there.params) == 0
+    losses = [here.step(x[i : i + 32], y[i : i + 32]) for i in range(0, 96, 32)]
+    batches = gr.Loader((x[:96], y[:96]), 32, device="cuda")
+    assert [there.step(a, b) for a, b in batches] == losses
+    with pytest.raises(ValueError, match=r"\[Trainer\] x is on cuda:0, y is on the host: all fields"):
+        there.step(on_device(x), y)
+    with pytest.raises(ValueError, match=r"the batch is on cuda:0, the model is on cpu"):
+        gr.Trainer(model()).step(on_device(x), on_device(y))
+    bad = y[:50].copy()
+    bad[7] = 9
+    said = []
+    for place in (np.asarray, on_device):
+        with pytest.raises(ValueError) as caught:
+            there.step(place(x[:50]), place(bad))
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "9" in said[0]
+    np.testing.assert_array_equal(there.predict(Interface(on_device(x)), batch_size=64), there.predict(x, batch_size=64))
+    with pytest.raises(TypeError, match="reads arrays of the host"):
+        there.fit((on_device(x), on_device(y)))
 
 
 def test_another_device_number_and_what_is_planned_are_refused(blobs):

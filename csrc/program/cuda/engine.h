@@ -96,7 +96,8 @@ class DeviceEngine {
   void end(void* caller);
   void keep_near(int64_t step, Clock::time_point start);
   void fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot);
-  void queue_step(DeviceExecutor& executor, const Slot& slot, uint8_t moment, StepKind kind);
+  void queue_step(DeviceExecutor& executor, const Slot& slot, uint8_t moment, StepKind kind,
+                  const Batch* on_device = nullptr);
   void deliver(Slot* slot);
 
   EngineOptions options_;

@@ -9,6 +9,7 @@
 
 #include "cuda/device.h"
 #include "cuda/failure.h"
+#include "program/cuda/device_fields.h"
 #include "program/cuda/engine.h"
 #include "program/cuda/plant.h"
 #include "runtime/status.h"
@@ -153,7 +154,9 @@ void DeviceEngine::keep_near(int64_t step, Clock::time_point start) {
   wait_for(slots_[(step - back) % kSlots].consumed);
 }
 
-// Writes a batch into the pinned half of a slot.
+bool is_on_device(const BatchSource* source) noexcept { return dynamic_cast<const DeviceFields*>(source) != nullptr; }
+
+// Writes a batch into the pinned half of a slot; of one that lies on the device, only the numbers about it.
 void DeviceEngine::fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot) {
   const SlotLayout& layout = executor.layout();
   if (team_.lanes() > 1 && static_cast<int64_t>(layout.input_bytes) >= kWorthTheTeam) {
@@ -167,16 +170,29 @@ void DeviceEngine::fill(const Batch& batch, BatchSource* source, const DeviceExe
   if (batch.samples) {
     std::memcpy(slot.host + layout.samples, batch.samples, static_cast<size_t>(batch.rows) * sizeof(int64_t));
   }
+  if (is_on_device(source)) return;
   for (size_t i = 0; i < layout.fields.size(); ++i) {
     if (layout.field_bytes[i] > 0) std::memcpy(slot.host + layout.fields[i], batch.fields[i], layout.field_bytes[i]);
   }
 }
 
-void DeviceEngine::queue_step(DeviceExecutor& executor, const Slot& slot, uint8_t moment, StepKind kind) {
+void DeviceEngine::queue_step(DeviceExecutor& executor, const Slot& slot, uint8_t moment, StepKind kind,
+                              const Batch* on_device) {
   if (!planted(Plant::kSlotReused)) check(cuda::wait(copies_.get(), slot.consumed));
-  check(cuda::copy(cuda::Way::kToDevice, slot.device, slot.host, executor.layout().input_bytes, copies_.get()));
+  const SlotLayout& layout = executor.layout();
+  const bool own = on_device == nullptr || layout.fields.empty();
+  const size_t bytes = own ? layout.input_bytes : layout.fields[0];
+  check(cuda::copy(cuda::Way::kToDevice, slot.device, slot.host, bytes, copies_.get()));
+  for (size_t i = 0; !own && i < layout.fields.size(); ++i) {
+    if (layout.field_bytes[i] == 0) continue;
+    check(cuda::copy(cuda::Way::kOnDevice, slot.device + layout.fields[i], on_device->fields[i], layout.field_bytes[i],
+                     copies_.get()));
+  }
   check(cuda::record(slot.copied, copies_.get()));
-  if (!planted(Plant::kNoArrivalWait)) check(cuda::wait(compute_.get(), slot.copied));
+  if (!planted(Plant::kNoArrivalWait)) {
+    const int code = cuda::wait(compute_.get(), slot.copied);
+    if (!planted(Plant::kErrorSwallowed)) check(code);
+  }
   if (device_.graphs) {
     executor.launch(slot.device, moment, kind, queue());
   } else {
@@ -228,7 +244,7 @@ ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& opti
       const uint8_t moment = train ? moment_of(pending == 0, last) : moment_of(true, true);
       const double* const rates = train ? options.rates + updates * options.rate_columns : nullptr;
       set_rates(slot.host, executor->layout(), rates, train ? options.rate_columns : 0);
-      queue_step(*executor, slot, moment, StepKind::kBatch);
+      queue_step(*executor, slot, moment, StepKind::kBatch, is_on_device(feed.source) ? &batch : nullptr);
       check(cuda::record(slot.consumed, compute_.get()));
       pending = last ? 0 : pending + 1;
       updates += last;
@@ -292,7 +308,8 @@ ChunkResult DeviceEngine::predict(Feed& feed, std::byte* out, int64_t row_bytes,
       feed.has_waiting = false;
       feed.source->release(batch);
       set_rates(slot.host, executor->layout(), nullptr, 0);
-      queue_step(*executor, slot, moment_of(true, true), StepKind::kBatch);
+      queue_step(*executor, slot, moment_of(true, true), StepKind::kBatch,
+                 is_on_device(feed.source) ? &batch : nullptr);
       slot.from = slot.host + executor->layout().output;
       slot.out = out + batch.position * row_bytes, slot.out_bytes = static_cast<size_t>(batch.rows * row_bytes);
       check(cuda::copy(cuda::Way::kToHost, slot.host + executor->layout().output,

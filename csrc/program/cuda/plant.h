@@ -15,6 +15,7 @@ enum class Plant {
   kCountsIgnoreFault,   // a failed step counts as done
   kGraphOfFreedMemory,  // a graph is kept although its temps have moved
   kRehearsalActs,       // the run before a capture changes the parameters
+  kErrorSwallowed,      // the engine does not look at what a wait returned
   kReportReadTooEarly,  // the host reads the report before it has come
 };
 

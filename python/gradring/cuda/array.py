@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from gradring.cuda import streams
 from gradring.cuda.dtypes import dlpack_code
 
-__all__ = ["Array", "copied", "empty"]
+__all__ = ["Array", "assign", "copied", "empty", "may_share"]
 
 _CPU, _CUDA = 1, 2  # DLPack's numbers for kinds of devices
 
@@ -28,6 +28,9 @@ class Array:
     __array_priority__ = 100
     __array_ufunc__ = None  # NumPy's functions would copy to the host without a word
     __hash__ = None  # type: ignore[assignment]
+
+    shown: Any = None
+    """The array of another library that a caller gets in place of this one."""
 
     def __init__(
         self,
@@ -187,6 +190,14 @@ class Array:
     def __int__(self) -> int:
         return int(self.numpy())
 
+    def reshape(self, *shape: Any) -> Array:
+        """A view of another shape; one extent may be -1. ``ValueError`` unless the array has no gaps."""
+        if not self.contiguous:
+            raise ValueError("[cuda.Array] reshape: its elements have gaps between them; use gr.cuda.copied(array)")
+        look = np.lib.stride_tricks.as_strided(np.empty(0, "i1"), self.shape, dense_strides(self.shape, 1))
+        new = look.reshape(*shape).shape
+        return Array(self._memory, self._offset, new, self.dtype, None, self.read_only)
+
     def record_stream(self, stream: Any) -> None:
         """Say that work on this stream uses the array, too: its memory is not used again before that work is done."""
         record = getattr(self._memory, "record_stream", None)
@@ -278,7 +289,7 @@ def assign(to: Array, values: Array, strides: Sequence[int]) -> None:
 def _write(part: Array, values: ArrayLike | Array) -> None:
     if isinstance(values, Array) and values.device_number == part.device_number and values.dtype == part.dtype:
         strides = _broadcast(values, part.shape)
-        if _may_share(part, values):
+        if may_share(part, values):
             values = copied(values)
             strides = _broadcast(values, part.shape)
         assign(part, values, strides)
@@ -308,7 +319,8 @@ def _span(array: Array) -> tuple[int, int]:
     return array.address + low, array.address + high + array.itemsize
 
 
-def _may_share(a: Array, b: Array) -> bool:
+def may_share(a: Array, b: Array) -> bool:
+    """Whether the memory between the first and the last byte of two arrays overlaps."""
     (a_low, a_high), (b_low, b_high) = _span(a), _span(b)
     return a.size > 0 and b.size > 0 and a_low < b_high and b_low < a_high
 

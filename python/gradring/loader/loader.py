@@ -12,10 +12,10 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring import _core, arguments
+from gradring import _core, arguments, devices
 from gradring.attributes import Settled
 from gradring.choices import OnError
-from gradring.errors import DeviceUnavailable
+from gradring.loader.device_batches import DeviceBatches, require_fields
 from gradring.loader.fields import LoaderFields
 from gradring.loader.passes import Pass
 from gradring.loader.pipeline_maker import PipelineMaker
@@ -32,6 +32,7 @@ __all__ = ["Loader"]
 _LOG = logging.getLogger("gradring.loader")
 _MOST_THREADS = 64
 _MOST_PREFETCH = 1024
+_MOST_DEVICE_SLOTS = 64
 _MOST_KEY = 2**64 - 1  # the key of the shuffle has 64 bits of seed and 64 bits of epoch
 _MOST_RANKS = 2**31
 
@@ -67,6 +68,10 @@ class Loader(Settled):
     stream. ``timeout`` (seconds; None: no limit) ends the wait for a worker that is stuck, and shows its stack; the start
     of worker processes may take a minute.
 
+    With ``device="cuda"`` batches come from pinned memory, each by one copy on a stream of its own, and are arrays of CuPy
+    where it is installed, else ``gr.cuda.Array``. The current stream waits for the copy, and the host for nothing. Dropped
+    batches go back when the streams that used them have done their work.
+
     Without ``rank`` and ``world_size`` the loader reads everything: no launcher's environment variables are consulted.
 
     >>> import numpy as np
@@ -99,8 +104,7 @@ class Loader(Settled):
         on_error: OnError = "raise",
         restart: int = 0,
     ) -> None:
-        if device != "cpu":
-            raise DeviceUnavailable(f"[Loader] device {device!r} is not available; this version has 'cpu'")
+        self.device = devices.named(device, "Loader")
         self.seed = arguments.whole("Loader", "seed", seed, 0, _MOST_KEY)
         self.shuffle = arguments.flag("Loader", "shuffle", shuffle)
         self.drop_last = arguments.flag("Loader", "drop_last", drop_last)
@@ -122,6 +126,8 @@ class Loader(Settled):
         self._selections: tuple[Selection, ...] = _selections(indices, opened.length)
         self._opened: Opened = opened.selected(self._selections)
         self.samples: int = self._opened.length
+        if self.device != devices.CPU:
+            require_fields(self._opened.fields, self.device)
         # A batch is never larger than the source, so neither is a slot.
         self._rows = min(self.batch_size, self.samples)
         if self.drop_last and len(self) == 0:
@@ -137,8 +143,10 @@ class Loader(Settled):
             prefetch=ahead,
             budget=budget,
             restart=restarts,
+            pinned=self.device != devices.CPU,
         )
         self._options = {
+            "device": device,
             "shuffle": self.shuffle,
             "seed": self.seed,
             "drop_last": self.drop_last,
@@ -167,7 +175,7 @@ class Loader(Settled):
         self._logged = ""
 
     _fixed = frozenset(
-        {"batch_size", "seed", "shuffle", "drop_last", "pad", "rank", "world_size", "timeout", "samples"}
+        {"batch_size", "seed", "shuffle", "drop_last", "pad", "rank", "world_size", "timeout", "samples", "device"}
     )
 
     # Iterating
@@ -190,7 +198,19 @@ class Loader(Settled):
         return self._iterate(start * self.batch_size * self.world_size, stay=True)
 
     def _iterate(self, position: int, *, stay: bool = False) -> Iterator[Any]:
-        iterator: Iterator[Any] = self._begin(position, stay=stay).iterate()
+        begun = self._begin(position, stay=stay)
+        if self.device != devices.CPU:
+            most = max(self._maker.size.budget // self._maker.slot_bytes, 2)
+            return DeviceBatches(
+                begun,
+                self._opened.fields,
+                self._opened.kind,
+                batch_size=self._rows,
+                device=devices.number_of(self.device),
+                most=min(most, _MOST_DEVICE_SLOTS),
+                timeout=self.timeout,
+            )
+        iterator: Iterator[Any] = begun.iterate()
         return iterator
 
     def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:

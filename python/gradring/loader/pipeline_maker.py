@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ from gradring.loader.processes import Workers
 from gradring.sources import Opened
 from gradring.sources._opened import KINDS
 
-__all__ = ["PipelineMaker", "Size"]
+__all__ = ["PipelineMaker", "Size", "warn_if_pageable"]
 
 _SPARES = _core.spare_slots
 _AUTO_BYTES = 32 << 20  # bytes of batches ahead, at the beginning
@@ -49,7 +51,9 @@ class PipelineMaker:
         prefetch: int | None,
         budget: int | None,
         restart: int,
+        pinned: bool = False,
     ) -> None:
+        self._pinned = pinned
         self._opened, self._value, self._batch_size, self._restart = opened, value, batch_size, restart
         self._threads, self._prefetch, self._budget = threads, prefetch, budget
         self.dtypes = tuple(str(field.dtype) for field in opened.fields)
@@ -66,6 +70,7 @@ class PipelineMaker:
             prefetch=self._prefetch,
             budget=self._budget,
             restart=self._restart,
+            pinned=self._pinned,
         )
 
     def _choose(self) -> Size:
@@ -131,7 +136,9 @@ class PipelineMaker:
             # A consumer can notice that a Python function is stuck only if it does not run the function itself.
             help=self._threads is None and not opened.python,
             memory_budget=size.budget,
+            pinned=self._pinned,
         )
+        warn_if_pageable(pipeline)
         workers = None
         if size.processes:
             value = self._value
@@ -144,6 +151,23 @@ class PipelineMaker:
                 restart=self._restart,
             )
         return PipelineLease(self.dtypes, pipeline, workers)
+
+
+def warn_if_pageable(pipeline: Any) -> None:
+    """Say once in a process that a device has refused to pin a pipeline's slots."""
+    refusal = pipeline.pin_refusal
+    if refusal is not None:
+        _warn(refusal)
+
+
+@functools.cache
+def _warn(refusal: str) -> None:
+    """Say once that copies to the device are slower."""
+    warnings.warn(
+        f"[Loader] batches are not in pinned memory, so their copies to the device are slower: {refusal}",
+        RuntimeWarning,
+        stacklevel=6,
+    )
 
 
 def _slot_bytes(opened: Opened, batch_size: int) -> int:

@@ -30,6 +30,9 @@ class Binding:
     parameters: tuple[tuple[str, str, bool, list[str]], ...]
     results: tuple[str, ...]
     presets: Mapping[str, Any]
+    hidden: str | None = None
+    outcome: str | None = None
+    other_ranks: Callable[..., Any] | None = None
 
 
 def eager(
@@ -102,7 +105,7 @@ def eager(
             outcome=outcome,
             other_ranks=other_ranks,
         )
-        made.binding = Binding(op, tuple(parameters), results, dict(presets or {}))
+        made.binding = Binding(op, tuple(parameters), results, dict(presets or {}), hidden, outcome, other_ranks)
         made.gradients = gradients
         return cast(F, functools.update_wrapper(made, function))
 

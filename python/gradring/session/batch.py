@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring.arrays import NATIVE_DTYPES, as_numbers
+from gradring.cuda import Array as DeviceArray
+from gradring.cuda import as_array, copied, is_device_array
 from gradring.losses import Loss
 
 __all__ = ["WEIGHT", "Bound", "Fields", "Look", "bind", "check_target", "rows_contiguous"]
@@ -111,6 +113,9 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
     """``x`` as an array whose rows are contiguous and whose dtype the native gather reads; a copy only where needed."""
     if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.ndim > 1 and x.flags.c_contiguous:
         return x
+    if type(x) is not np.ndarray and is_device_array(x):
+        rows: Array = device_rows(x, what)
+        return rows
     array = np.asarray(as_numbers("Trainer", what, x))
     if array.ndim == 0:
         raise ValueError(
@@ -126,6 +131,25 @@ def rows_contiguous(x: ArrayLike, what: str, dtype: str) -> Array:
     if array.ndim == 1 and array.size > 1 and array.strides[0] == 0:
         array = np.ascontiguousarray(array)
     return array
+
+
+def device_rows(x: Any, what: str) -> Any:
+    """An array on a CUDA device without gaps, over the same memory where it has none."""
+    array = as_array(x, f"Trainer: {what}")
+    if array.ndim == 0:
+        raise ValueError(f"[Trainer] {what} must have a batch axis, got a scalar")
+    return array if array.contiguous else copied(array)
+
+
+def require_one_place(names: Sequence[str], fields: Sequence[Any]) -> None:
+    """``ValueError`` if some fields are on a device and others are not, or on another one."""
+    places = [field.device if isinstance(field, DeviceArray) else "the host" for field in fields]
+    for name, place in zip(names, places, strict=False):
+        if place != places[0]:
+            raise ValueError(
+                f"[Trainer] {names[0]} is on {places[0]}, {name} is on {place}: all fields of a batch must be in one place; "
+                "copy one of them"
+            )
 
 
 def bind(
@@ -166,7 +190,8 @@ def bind(
     fields = list(given)
     if looks is None:
         fields = [rows_contiguous(array, name, dtype) for name, array in zip(names, given, strict=True)]
-    copied = looks is None and any(a is not b for a, b in zip(fields, given, strict=True))
+        require_one_place([*names, WEIGHT], [*fields, *(() if weight is None else (weight,))])
+    is_copied = looks is None and any(a is not b for a, b in zip(fields, given, strict=True))
     first = fields[0]
     for name, field in zip(names, fields, strict=True):
         if len(field) != len(first):
@@ -180,7 +205,7 @@ def bind(
     fields[-1] = loss.targets(fields[-1])
     if weight is not None:
         weight = _checked_weight(weight, len(first), names[0], weightless)
-    return Bound(tuple(fields), tuple(slots), target, feed, copied, weight, weight_slot)
+    return Bound(tuple(fields), tuple(slots), target, feed, is_copied, weight, weight_slot)
 
 
 def _checked_weight(weight: Any, samples: int, first: str, weightless: bool) -> Any:
@@ -193,7 +218,7 @@ def _checked_weight(weight: Any, samples: int, first: str, weightless: bool) -> 
         raise TypeError(f"[Trainer] {WEIGHT} must be numbers, got dtype {weight.dtype}")
     if len(weight) != samples:
         raise ValueError(f"[Trainer] {first} has {samples} samples, {WEIGHT} has {len(weight)}: must be equal")
-    if isinstance(weight, Look):
+    if isinstance(weight, (Look, DeviceArray)):  # the step checks the numbers
         return weight
     if not (weight.min() >= 0 and weight.max() < math.inf):  # NaN fails both
         sample = int(np.flatnonzero(~((weight >= 0) & (weight < math.inf)))[0])

@@ -74,7 +74,11 @@ def rows_of(bound: Bound, result: Mapping[str, Any], order: Mapping[str, Any]) -
     if order.get("shuffle"):
         permutation = _core.Permutation(samples, order.get("seed", 0), order.get("epoch", 0))
         places = np.array([permutation(int(place)) for place in places], np.int64)
-    return Rows(places, int, tuple(np.asarray(array[places]) for array in bound.arrays))
+    return Rows(places, int, tuple(np.asarray(_on_host(array)[places]) for array in bound.arrays))
+
+
+def _on_host(array: Any) -> Any:
+    return array.numpy() if hasattr(array, "__cuda_array_interface__") else array
 
 
 def of_a_batch(rows: Rows) -> Rows:

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core, hooks
+from gradring.cuda import Array
 from gradring.errors import GradringError
 from gradring.graph.faults import id_error
 from gradring.graph.passes import predict_graph
 from gradring.ir import Input
 from gradring.session.arenas import Arenas
-from gradring.session.batch import rows_contiguous
+from gradring.session.batch import require_one_place, rows_contiguous
 from gradring.session.culprits import as_given
+from gradring.session.device_feed import array_feed
 from gradring.session.programs import Programs
 
 if TYPE_CHECKING:
@@ -95,8 +97,11 @@ class _Pass:
         try:
             self._ensure(_inputs(names, arrays, size))
         except _NoOperation:
-            return np.array(arrays[0], dtype).reshape(total, *self._output)
-        feed = _core.ArrayFeed(list(zip(arrays, self._dtypes, strict=True)), size)
+            return np.array(np.asarray(arrays[0]), dtype).reshape(total, *self._output)
+        parts = list(zip(arrays, self._dtypes, strict=True))
+        require_one_place(names, arrays)
+        on_device = isinstance(arrays[0], Array)
+        feed = array_feed(parts, size, programs.store.device) if on_device else _core.ArrayFeed(parts, size)
         if total % size:
             self._ensure(_inputs(names, arrays, total % size))
         out = np.empty((total, *self._output), dtype)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gradring import _core, devices
 from gradring.arguments import choice
+from gradring.cuda import Array as DeviceArray
 from gradring.errors import GradringError, NotBuilt
 from gradring.graph.asynchronous import Worker, asynchronous
 from gradring.graph.data_parallel import Ranks, data_parallel, parts_of
@@ -33,6 +34,7 @@ from gradring.session.batch import WEIGHT, Bound, bind, check_target
 from gradring.session.class_weights import counted, of_all_ranks
 from gradring.session.counts import CountedSession
 from gradring.session.culprits import Rows
+from gradring.session.device_feed import array_feed
 from gradring.session.forward import Forward
 from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
@@ -399,6 +401,10 @@ class SessionState(CountedSession):
         if bound.weight_slot is not None:
             parts.append((bound.weight_slot, bound.weight, self.dtype))
         by_slot = sorted(parts, key=itemgetter(0))
+        if bound.feed is None and isinstance(bound.fields[0], DeviceArray):
+            if self.divides or order.get("shuffle") or order.get("world_size", 1) > 1 or order.get("start_batch"):
+                raise NotBuilt("arrays on a device are read in their order, as whole batches: use step, or a gr.Loader")
+            return array_feed([(field, dtype) for _, field, dtype in by_slot], batch_size, self.device)
         if bound.feed is None:
             return _core.ArrayFeed([(field, dtype) for _, field, dtype in by_slot], batch_size, **order)
         return bound.feed.open([dtype for _, _, dtype in by_slot])

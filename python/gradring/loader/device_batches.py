@@ -1,0 +1,117 @@
+"""A loader's batches in the memory of a CUDA device."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from gradring.cuda import Array
+from gradring.errors import LoaderError
+from gradring.loader.passes import Pass
+from gradring.loader.pipeline_maker import warn_if_pageable
+from gradring.sources._fields import Field
+
+__all__ = ["DeviceBatches", "require_fields"]
+
+_SLICE = 0.05  # seconds between two looks at signals and deadlines
+
+
+def require_fields(fields: Sequence[Field], device: str) -> None:
+    """``TypeError`` for a field whose dtype no device's array has."""
+    for field in fields:
+        if field.dtype.kind not in "biufc" and field.dtype.name != "bfloat16":
+            raise TypeError(f"[Loader] field {field.name} is of dtype {field.dtype}: on {device} it must be numbers")
+
+
+class DeviceBatches:
+    """The iterator of a pass whose batches are copied to a device: in CuPy's arrays where CuPy is, else ``gr.cuda.Array``.
+
+    The stream that is current when a batch is handed out waits for its copy. The batch's memory is used again when its arrays
+    have died and the streams have done their work: that one, the one current at their death, and those of ``record_stream``.
+    """
+
+    def __init__(
+        self,
+        begun: Pass,
+        fields: Sequence[Field],
+        kind: str,
+        *,
+        batch_size: int,
+        device: int,
+        most: int,
+        timeout: float,
+    ) -> None:
+        self._pass: Pass | None = begun
+        self._fields, self._kind, self._timeout = fields, kind, timeout
+        self._native = import_module("gradring._cuda").DeviceFeed(begun.feed(), batch_size, device, most)
+        self._offsets: list[int] = self._native.offsets
+
+    def __iter__(self) -> DeviceBatches:
+        return self
+
+    def __next__(self) -> Any:
+        if self._pass is None:
+            raise StopIteration
+        got = None
+        try:
+            got = self._next()
+        finally:
+            if got is None:  # the epoch is over, or has failed
+                ended, self._pass, self._native = self._pass, None, None
+        if got is None:
+            assert ended is not None
+            ended.finished()
+            raise StopIteration
+        lease, rows = got
+        assert self._pass is not None
+        warn_if_pageable(self._pass.lease.pipeline)  # slots may have come with this batch
+        arrays = []
+        for field, offset in zip(self._fields, self._offsets, strict=True):
+            arrays.append(_shown(Array(lease, offset, (rows, *field.shape), field.dtype)))
+        return self._packed(arrays)
+
+    def _next(self) -> Any:
+        since, collected = time.monotonic(), False
+        while True:
+            got = self._native.next(_SLICE)
+            if not isinstance(got, int):
+                return got
+            waited = time.monotonic() - since
+            if got and not collected:  # reference cycles may hold batches
+                collected = True
+                gc.collect()
+            if got and waited > self._timeout:
+                raise LoaderError(
+                    f"[loader] all {got} slots of {self._native.slot_bytes} bytes on the device are in use, and none was given "
+                    f"back within {waited:.1f} s (timeout): drop batches (or copy what you keep), or raise memory_budget"
+                )
+
+    def _packed(self, arrays: list[Any]) -> Any:
+        if self._kind == "dict":
+            return {field.name: array for field, array in zip(self._fields, arrays, strict=True)}
+        return arrays[0] if self._kind == "array" else tuple(arrays) if self._kind == "tuple" else arrays
+
+
+class _Ordered:
+    """An array that CuPy reads without waiting on the host: its current stream waits for the copy already."""
+
+    def __init__(self, array: Array) -> None:
+        self.__cuda_array_interface__ = {**array.__cuda_array_interface__, "stream": None}
+        self.array = array
+
+
+def _shown(array: Array) -> Any:
+    cupy = sys.modules.get("cupy")
+    if cupy is None and importlib.util.find_spec("cupy") is not None:
+        try:
+            cupy = import_module("cupy")
+        except ImportError:  # an installation that does not work here
+            return array
+    if cupy is None or array.dtype.name == "bfloat16":
+        return array
+    return cupy.asarray(_Ordered(array))
