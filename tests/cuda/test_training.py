@@ -243,9 +243,30 @@ def test_batches_on_the_device_are_read_where_they_lie(blobs):
             there.step(place(x[:50]), place(bad))
         said.append(str(caught.value))
     assert said[0] == said[1] and "9" in said[0]
-    np.testing.assert_array_equal(there.predict(Interface(on_device(x)), batch_size=64), there.predict(x, batch_size=64))
+    np.testing.assert_array_equal(
+        there.predict(Interface(on_device(x)), batch_size=64), there.predict(x, batch_size=64)
+    )
     with pytest.raises(TypeError, match="reads arrays of the host"):
         there.fit((on_device(x), on_device(y)))
+
+
+def test_two_trainers_on_two_streams_do_not_disturb_each_other(blobs):
+    x, y = blobs
+    both = [gr.Trainer(model(), device="cuda", seed=3, optimizer=gr.optim.SGD(rate)) for rate in (0.1, 0.2)]
+    chosen = [cuda.Stream(), cuda.Stream()]
+    order = np.random.default_rng(0).permutation(len(y))
+    for begin in range(0, len(y), 50):
+        part = order[begin : begin + 50]
+        for trainer, stream in zip(both, chosen, strict=True):
+            with cuda.use_stream(stream):
+                trainer.step(on_device(x[part]), on_device(y[part]))
+    again = [gr.Trainer(model(), device="cuda", seed=3, optimizer=gr.optim.SGD(rate)) for rate in (0.1, 0.2)]
+    for trainer in again:
+        for begin in range(0, len(y), 50):
+            part = order[begin : begin + 50]
+            trainer.step(x[part], y[part])
+    assert all(distance(a.params, b.params) == 0 for a, b in zip(both, again, strict=True))
+    assert distance(both[0].params, both[1].params) > 0
 
 
 def test_another_device_number_and_what_is_planned_are_refused(blobs):

@@ -59,7 +59,7 @@ class Rows:
 def as_given(value: int, row: int, fields: Sequence[Array]) -> int:
     """The number that a program has read as ``value``: those of uint64 from 2**63 on it reads as negative ones."""
     given = value % (1 << 64)
-    known = (field[row] for field in fields if field.dtype == np.uint64 and 0 <= row < len(field))
+    known = (np.asarray(field[row]) for field in fields if field.dtype == np.uint64 and 0 <= row < len(field))
     return given if value < 0 and any((part == np.uint64(given)).any() for part in known) else value
 
 
