@@ -222,7 +222,7 @@ def test_there_is_one_limit_of_ranks():
         _core.comm_segment(LARGEST_WORLD + 1)
 
 
-def test_a_work_refuses_a_timeout_that_is_none():
+def test_a_work_refuses_a_bad_timeout():
     with gr.comm.init() as comm:
         work = comm.all_reduce(np.ones(3), async_op=True)
         for bad, error in ((-1, ValueError), (float("nan"), ValueError), ("1", TypeError)):

@@ -83,7 +83,8 @@ def killed_at_a_failpoint(name):
 
 
 def killed_at_some_moment(name, seconds):
-    """Rank 1 is killed by its own alarm, somewhere within collectives without end. What has an `out` leaves `x` whole."""
+    """Rank 1 is killed by its own alarm, somewhere within collectives without end. An operation with `out` does
+    not change `x`."""
     comm = gr.comm.init(timeout=60)
     x = comm.empty(ELEMENTS) if "staged" not in name else np.empty(ELEMENTS, np.float32)
     x[:] = comm.rank if name.startswith("out") else 0
