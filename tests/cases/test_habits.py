@@ -512,6 +512,13 @@ def test_batches_to_validate_with_are_looked_at_before_the_first_step():
     assert made.step_count == 0
 
 
+def test_a_size_that_is_none():
+    for data in ((X, Y), BATCHES, gr.Loader((X, Y), 8)):
+        for size in ("8", 8.0, True, 0):
+            with pytest.raises((TypeError, ValueError), match=r"\[Trainer\.evaluate\] batch_size must be an int of at least 1"):
+                trainer().evaluate(data, batch_size=size)
+
+
 # The command
 
 

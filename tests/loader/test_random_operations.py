@@ -78,9 +78,9 @@ class Operations(RuleBasedStateMachine):
 
     def expected(self, epoch):
         loader = self.loader
-        ordinary, loader.epoch = loader.epoch, epoch
+        ordinary, loader._epoch = loader.epoch, epoch  # the position stays
         order = loader.order().tolist()
-        loader.epoch = ordinary
+        loader._epoch = ordinary
         world, size = loader.world_size, loader.batch_size
         if loader.pad:
             order += (order * world)[: -len(order) % world]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.arguments import whole
 from gradring.arrays import NATIVE_DTYPES, as_numbers, is_array_like
 from gradring.files import reading
 from gradring.loader.loader import Loader
@@ -30,6 +31,7 @@ class Stream:
 def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
     """A loader or another iterable of batches as it is; a tuple, list or dict of arrays, a map-style data set, or one of
     gr.sources, as a loader over it."""
+    batch_size = whole(caller, "batch_size", batch_size, 1)
     if isinstance(data, np.ndarray) and data.dtype.names is not None:  # records, whose fields have names
         data = {name: data[name] for name in data.dtype.names}
     if isinstance(data, (tuple, list, Mapping)) and not is_batches(data):
