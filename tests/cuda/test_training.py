@@ -276,3 +276,8 @@ def test_another_device_number_and_what_is_planned_are_refused(blobs):
         gr.Trainer(model(), device="cuda", replicas=2)
     with pytest.raises(gr.NotBuilt, match="step="):
         gr.Trainer(step=lambda p, b: (0.0, {}), params={"w": np.zeros(3)}, device="cuda")
+    with pytest.raises(gr.NotBuilt, match=r"\[Trainer\] params\['w'\] is on a CUDA device \(Array\)"):
+        gr.Trainer(step=lambda p, b: (0.0, {}), params={"w": on_device(np.zeros(3))})
+    trainer = gr.Trainer(step=lambda p, b: (0.0, {"w": on_device(np.zeros(3))}), params={"w": np.zeros(3)})
+    with pytest.raises(gr.NotBuilt, match=r"grads\['w'\] is on a CUDA device"):
+        trainer.step(blobs)

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.errors import NonFinite
+from gradring.cuda import is_device_array
+from gradring.errors import NonFinite, NotBuilt
 from gradring.loader import as_source
 from gradring.nn.params import Params
 from gradring.ops._eager import attribute_names, by_schema
@@ -418,6 +419,11 @@ def as_numpy(label: str, value: Any) -> NDArray[Any]:
         raise TypeError(f"[Trainer] {label} is a masked array, which hides values: replace them with .filled(value)")
     if isinstance(value, np.ndarray):
         return value
+    if is_device_array(value):
+        raise NotBuilt(
+            f"[Trainer] {label} is on a CUDA device ({type(value).__name__}): step= with arrays on a device is planned; this "
+            "version updates arrays of the host"
+        )
     if hasattr(value, "detach"):  # PyTorch refuses the memory of what autograd records
         value = value.detach()
     try:
