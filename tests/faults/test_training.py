@@ -135,10 +135,11 @@ def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, li
 
 @needs_failpoints
 @pytest.mark.parametrize("place", PLACES)
-def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, library, monkeypatch):  # noqa: F811
+def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, library, monkeypatch, tmp_path):  # noqa: F811
     fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
-    found = survivors_error(training.stopped_at_a_failpoint, 4.0, 1.0)
-    assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"] and found["unchanged"], found
+    found = survivors_error(training.stopped_at_a_failpoint, 0.0, 3.0, str(tmp_path))
+    assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"], found
+    assert found["back"] and found["unchanged"], found
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["before its update", "within its update"])

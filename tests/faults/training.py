@@ -153,38 +153,56 @@ def killed_while_sharing():
     report(found)
 
 
-def resumed_by_a_child(after):
-    """Start a child process that resumes this one so many seconds after it was stopped."""
+def awaited(condition, seconds=60.0):
+    """Whether the condition has come to hold within these seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def resumed_by_a_child(after, sign=None):
+    """Start a child process that resumes this one so many seconds after it was stopped, or once the file ``sign`` is there."""
     pid = os.getpid()
     if os.fork():
         return
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with open(f"/proc/{pid}/stat") as file:
-            if file.read().rpartition(")")[2].split()[0] == "T":
-                time.sleep(after)
-                os.kill(pid, signal.SIGCONT)
-                break
-        time.sleep(0.01)
+    awaited(lambda: is_stopped(pid))
+    time.sleep(after)
+    if sign is not None:
+        awaited(sign.exists)
+    os.kill(pid, signal.SIGCONT)
     os._exit(0)
 
 
-def stopped_at_a_failpoint(resume_after, timeout):
-    """Rank 1 comes to the place where its environment makes it stop; a child process resumes it."""
+def stopped_at_a_failpoint(resume_after, timeout, folder=None):
+    """Rank 1 comes to the place where its environment makes it stop; a child process resumes it. With a folder, it does so when
+    the survivor has given rank 1 up. The survivor looks at its arrays again when rank 1 has done what it can."""
     comm = gr.comm.init(timeout=timeout)
     trainer, batch = trainer_of(comm), data(comm.rank)
+    gone, back = (None, None) if folder is None else (Path(folder) / "given up", Path(folder) / "back")
     if comm.rank == 1:
-        resumed_by_a_child(resume_after)
+        resumed_by_a_child(resume_after, gone)
     try:
         for _ in range(6):
             trainer.step(*batch)
     except gr.GradringError as error:
         if comm.rank == 1:  # it is back, and finds out that it was given up
-            time.sleep(resume_after)
+            back.touch()
+            survivor = int(gone.read_text())
+            awaited(lambda: not lives(survivor), 30.0)  # it tells its error first
             raise SystemExit(9) from error
         found = {"error": type(error).__name__, "text": str(error)}
         before = digest(trainer)
-        time.sleep(resume_after)
+        written = gone.with_suffix(".new")
+        written.write_text(str(os.getpid()))
+        written.rename(gone)
+        found["back"] = awaited(back.exists)
         found["unchanged"] = digest(trainer) == before
         report(found)
     if comm.rank == 1:
@@ -382,9 +400,7 @@ def a_peer_dies_during_a_save(path, collective):
 
     def replaced(*names):
         os.kill(pids[1], signal.SIGKILL)
-        until = time.monotonic() + 60
-        while time.monotonic() < until and lives(pids[1]):
-            time.sleep(0.01)
+        awaited(lambda: not lives(pids[1]))
         found["steps"] = trainer.step_count
         replace(*names)
 
