@@ -25,6 +25,7 @@ from gradring.graph.plan import Plan, plan
 from gradring.ir import Input, trace
 from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.losses.base import balanced
+from gradring.nn.function import Function
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
@@ -124,6 +125,12 @@ class SessionState(CountedSession):
                 f"[Trainer] the model is on {store.device}, and device is {device!r}: give device={store.device!r}, or move "
                 f"the model first: model.to({device!r})"
             )
+        for path, layer in model.walk() if device != devices.CPU else ():
+            if isinstance(layer, Function):
+                raise NotBuilt(
+                    f"[Trainer] layer {path!r} calls a function of the user's, and device is {device!r}: running it between "
+                    "the graphs of a CUDA device is planned; use device='cpu'"
+                )
         store = model.astype(options.dtype).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
