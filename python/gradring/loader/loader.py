@@ -439,7 +439,7 @@ class Loader(Settled):
             self._advance()
 
     def _advance(self) -> None:
-        self._epoch += 1
+        self._epoch = (self._epoch + 1) & _MOST_KEY  # after the last number comes the first
         self._position, self._begun, self._current = 0, False, None
 
     # The position
