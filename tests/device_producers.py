@@ -37,6 +37,24 @@ class Tensor:
         return self._array.__dlpack__(**asked)
 
 
+class Torch(Tensor):
+    """A tensor of PyTorch, which a stream computes: its ``__cuda_array_interface__`` is of version 2 and names no stream."""
+
+    def __init__(self, array, stream=0):
+        super().__init__(array)
+        self._stream = stream
+
+    @property
+    def __cuda_array_interface__(self):
+        interface = {**self._array.__cuda_array_interface__, "version": 2}
+        del interface["stream"]
+        return interface
+
+    def __dlpack__(self, **asked):
+        with cuda.use_stream(self._stream):
+            return super().__dlpack__(**asked)
+
+
 def on_device(values, device=0):
     values = np.asarray(values)
     array = cuda.empty(values.shape, values.dtype, device)
@@ -49,7 +67,7 @@ def run_lazily(script):
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "GRADRING_CUDA_SCHEDULE": "lazy", "PYTHONPATH": path}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()[0]

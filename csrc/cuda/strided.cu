@@ -12,7 +12,7 @@ struct Axes {
   int64_t shape[kMostStridedRank] = {}, to[kMostStridedRank] = {}, from[kMostStridedRank] = {};
 };
 
-struct alignas(16) Sixteen {
+struct Sixteen {  // a complex128, which is aligned to 8 bytes
   uint64_t half[2];
 };
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from device_producers import Interface, Tensor, on_device, run_lazily
+from device_producers import Interface, Tensor, Torch, on_device, run_lazily
 from gradring import cuda
 
 
@@ -28,6 +28,8 @@ KEYS = [
     np.s_[:, None, 0],
     np.s_[2:2],
     np.s_[np.int64(1), 1:],
+    np.s_[np.array(1)],
+    np.s_[np.array(-1), np.array(2)],
 ]
 
 
@@ -55,10 +57,18 @@ def test_values_are_broadcast_and_cast():
     array[0] = on_device(np.float32([9] * 5))
     host[0] = 9
     np.testing.assert_array_equal(array.numpy(), host)
+    for values in (np.float32([[[1, 2, 3, 4, 5]]]), on_device(np.float32([[[5, 4, 3, 2, 1]]]))):
+        array[0, 1] = values  # an assignment drops axes of one element
+        np.testing.assert_array_equal(array[0, 1].numpy(), np.asarray(values)[0, 0])
+    host[0, 1] = [5, 4, 3, 2, 1]
     array[::-1] = array  # reads what it writes
     np.testing.assert_array_equal(array.numpy(), host[::-1])
     with pytest.raises(ValueError, match="broadcast"):
         array[...] = on_device(np.ones((7, 3), np.float32))
+    for values in (np.ones((2, 5), np.float32), on_device(np.ones((2, 5), np.float32))):
+        with pytest.raises(ValueError):
+            array[0, 1] = values
+    np.testing.assert_array_equal(array.numpy(), host[::-1])
 
 
 def test_what_an_array_does_not_do_is_refused_by_name():
@@ -76,7 +86,7 @@ def test_what_an_array_does_not_do_is_refused_by_name():
     ]:
         with pytest.raises(TypeError, match=rf"\[cuda.Array\] {sign}: it computes nothing"):
             operation(array)
-    for key in (np.array([0, 1]), [0], True, "x", 1.5):
+    for key in (np.array([0, 1]), [0], True, np.True_, np.array(True), np.array([1]), "x", 1.5, np.array(1.5)):
         with pytest.raises(TypeError, match=r"\[cuda.Array\] an index is a"):
             array[key]
     with pytest.raises(IndexError):
@@ -160,6 +170,7 @@ def test_a_read_only_array_stays_so():
         ({"typestr": "|O8"}, TypeError, "must be numbers"),
         ({"typestr": "nonsense"}, TypeError, "must be a dtype"),
         ({"strides": (4,)}, ValueError, "do not fit"),
+        ({"strides": (80, 20, 6)}, ValueError, r"\[x\] the address .* no multiples of 4 bytes, which float32 needs"),
         ({"shape": (3, 4, 1 << 40)}, ValueError, r"\[x\] the memory of this Interface was freed, or never was"),
         ({"data": (4096, False)}, ValueError, "was freed, or never was"),
     ],
@@ -167,6 +178,23 @@ def test_a_read_only_array_stays_so():
 def test_a_bad_interface_is_refused_by_name(changed, error, match):
     with pytest.raises(error, match=match):
         cuda.as_array(Interface(on_device(table()), **changed), "x")
+
+
+def test_an_address_that_does_not_suit_the_dtype_is_refused_by_name():
+    array = on_device(np.arange(6.0))
+    with pytest.raises(ValueError, match=r"\[w\] the address 0x.* are no multiples of 8 bytes, which float64 needs: copy"):
+        cuda.as_array(Interface(array, shape=(2,), data=(array.address + 4, False)), "w")
+    pairs = cuda.as_array(Interface(array, shape=(2,), strides=(24,), typestr="<c16"))  # of which every half is aligned
+    assert pairs.numpy().tolist() == [1j, 3 + 4j]
+    with pytest.raises(BufferError, match="no multiples of the 16 bytes of complex128: copy the array"):
+        pairs.__dlpack__()
+    assert cuda.copied(cuda.from_dlpack(Tensor(pairs[:1]))).numpy().tolist() == [1j]
+
+
+def test_an_array_without_elements_is_on_the_device_that_is_asked_for():
+    assert cuda.as_array(Interface(cuda.empty((0, 3))), device=1).device_number == 1
+    with pytest.raises(ValueError, match=r"\[w\] it is on cuda:0: must be on cuda:1"):
+        cuda.as_array(Torch(cuda.empty((0, 3))), "w", device=1)
 
 
 def test_host_and_freed_memory_and_other_devices_are_refused_by_name():
@@ -212,20 +240,28 @@ def test_bfloat16_goes_through_dlpack():
     seen = cuda.from_dlpack(Tensor(array))
     assert seen.dtype == array.dtype
     np.testing.assert_array_equal(seen.numpy(), array.numpy())
+    seen = cuda.as_array(Torch(array))  # whose interface knows no bfloat16, either
+    assert seen.dtype == array.dtype and seen.address == array.address
 
 
 def test_a_capsule_keeps_the_memory_until_it_is_consumed_or_dies():
     array = on_device(table())
-    block = weakref.ref(array._memory) if hasattr(type(array._memory), "__weakref__") else None
+    block = weakref.ref(array._memory)
     capsules = [array.__dlpack__(), array.__dlpack__(max_version=(1, 0))]
     tensors = [cuda.streams.native().DlpackTensor(capsule) for capsule in capsules]
     del array
     gc.collect()
-    assert all(tensor.shape == (3, 4, 5) for tensor in tensors) and (block is None or block() is not None)
+    assert all(tensor.shape == (3, 4, 5) for tensor in tensors) and block() is not None
     with pytest.raises(TypeError, match="was not consumed"):
         cuda.streams.native().DlpackTensor(capsules[0])
     with pytest.raises(TypeError, match="must be a capsule"):
         cuda.streams.native().DlpackTensor(object())
+    del capsules, tensors[0]
+    gc.collect()
+    assert block() is not None
+    del tensors
+    gc.collect()
+    assert block() is None
 
 
 def test_dlpacks_streams():
@@ -322,9 +358,9 @@ def test_cupys_current_stream_is_the_current_one(monkeypatch):
 ORDER = """
 import numpy as np
 from gradring import cuda
-from device_producers import Interface, Tensor, on_device
+from device_producers import Interface, Torch, on_device
 
-size = 1 << 16
+size = 1 << 12
 first, second, wrong = cuda.Stream(), cuda.Stream(), 0
 for turn in range(8):
     with cuda.use_stream(first):
@@ -346,10 +382,11 @@ print(wrong)
     [
         ("Interface(array, stream=first.handle)", "cuda.as_array(producer)", True),
         ("Interface(array, stream=None)", "cuda.as_array(producer)", False),
+        ("Torch(array, first)", "cuda.as_array(producer)", True),
         ("array.__dlpack__(stream=second.handle)", "cuda.array.Array(P(producer), 0, (size,), 'float32')", True),
         ("array.__dlpack__(stream=-1)", "cuda.array.Array(P(producer), 0, (size,), 'float32')", False),
     ],
-    ids=("interface", "interface without a stream", "dlpack", "dlpack without an order"),
+    ids=("interface", "interface without a stream", "version 2 and dlpack", "dlpack", "dlpack without an order"),
 )
 def test_a_consumer_waits_for_the_producers_stream_and_not_without_one(producer, seen, ordered):
     prelude = (
@@ -370,7 +407,7 @@ import numpy as np
 from gradring import cuda
 from device_producers import on_device
 
-size, wrong = 1 << 15, 0
+size, wrong = 1 << 12, 0
 first, second = cuda.Stream(), cuda.Stream()
 for turn in range(6):
     with cuda.use_stream(first):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -130,13 +131,19 @@ class Array:
             raise BufferError("[__dlpack__] the array is read-only, which max_version=(1, 0) can say and None cannot")
         consumer = _consumer(stream)
         array = copied(self) if copy else self
+        strides = dense_strides(array.shape, array.itemsize) if array.contiguous else array.strides
+        if any(stride % array.itemsize for stride in strides):
+            raise BufferError(
+                f"[__dlpack__] the strides {strides} are no multiples of the {array.itemsize} bytes of {array.dtype}: "
+                "copy the array"
+            )
         if consumer is not None:
             streams.order(self.device_number, streams.current_stream(), consumer)
         return streams.native().to_dlpack(
             array,
             array.address,
             list(array.shape),
-            [stride // array.itemsize for stride in array.strides],
+            [stride // array.itemsize for stride in strides],
             dlpack_code(array.dtype),
             array.device_number,
             array.read_only,
@@ -296,7 +303,8 @@ def _write(part: Array, values: ArrayLike | Array) -> None:
         return
     host = values.numpy() if isinstance(values, Array) else np.asarray(values)
     if part.contiguous:
-        whole = np.array(np.broadcast_to(host, part.shape), part.dtype, order="C")
+        whole = np.empty(part.shape, part.dtype)
+        whole[...] = host
         streams.native().write(
             part.device_number, streams.current_stream(), part.address, whole.reshape(-1).view(np.uint8)
         )
@@ -309,7 +317,10 @@ def _write(part: Array, values: ArrayLike | Array) -> None:
 def _broadcast(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     if values.shape == shape:
         return values.strides
-    look = np.lib.stride_tricks.as_strided(np.empty(0, values.dtype), values.shape, values.strides)
+    extra = max(values.ndim - len(shape), 0)
+    if any(extent != 1 for extent in values.shape[:extra]):
+        extra = 0  # an assignment drops axes of one element alone
+    look = np.lib.stride_tricks.as_strided(np.empty(0, values.dtype), values.shape[extra:], values.strides[extra:])
     return np.broadcast_to(look, shape).strides
 
 
@@ -327,15 +338,7 @@ def may_share(a: Array, b: Array) -> bool:
 
 def _part(array: Array, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """The shape, strides and offset of a view. NumPy finds them, on an array that is never read."""
-    keys = key if isinstance(key, tuple) else (key,)
-    for each in keys:
-        if not (each is None or each is Ellipsis or isinstance(each, slice)) and (
-            isinstance(each, (bool, np.bool_)) or not hasattr(each, "__index__") or getattr(each, "ndim", 0) > 0
-        ):
-            raise TypeError(
-                f"[cuda.Array] an index is a {type(each).__name__}: views need integers, slices, None or ...; use "
-                "cupy.asarray(array) for others"
-            )
+    keys = tuple(_plain(each) for each in (key if isinstance(key, tuple) else (key,)))
     if not any(each is Ellipsis for each in keys):
         keys = (*keys, Ellipsis)  # so that NumPy makes a view even of one element
     base = np.empty(0, array.dtype)
@@ -343,6 +346,19 @@ def _part(array: Array, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int
     view = look[keys]
     begin = look.__array_interface__["data"][0]
     return view.shape, view.strides, view.__array_interface__["data"][0] - begin if view.size else 0
+
+
+def _plain(key: Any) -> Any:
+    """A key of a view. An integer in an array without axes becomes an int, because NumPy would copy instead of view."""
+    if key is None or key is Ellipsis or isinstance(key, slice):
+        return key
+    is_bool = isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
+    if is_bool or not hasattr(key, "__index__") or getattr(key, "ndim", 0) > 0:
+        raise TypeError(
+            f"[cuda.Array] an index is a {type(key).__name__}: views need integers, slices, None or ...; use "
+            "cupy.asarray(array) for others"
+        )
+    return operator.index(key)
 
 
 def _consumer(stream: Any) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from gradring.cuda import streams
 from gradring.cuda.array import Array, dense_strides
 from gradring.cuda.dtypes import from_dlpack_code, from_typestr
@@ -49,7 +51,8 @@ def _dlpack_device(value: Any) -> tuple[int, int]:
 def as_array(value: Any, argument: str = "array", device: int | None = None) -> Array:
     """A device array of another library as an ``Array`` over the same memory, which it keeps alive.
 
-    It reads ``__cuda_array_interface__`` (the current stream waits for its ``stream``, and the host for nothing), else DLPack.
+    It reads ``__cuda_array_interface__`` (the current stream waits for its ``stream``, and the host for nothing), or DLPack
+    where that has no ``stream``, which alone orders what its producer still computes, or no dtype of NumPy (bfloat16).
     ``ValueError`` or ``TypeError`` names ``argument`` if its memory was freed, lies in the host's memory or on another device
     than ``device``, or if it is masked.
     """
@@ -58,13 +61,18 @@ def as_array(value: Any, argument: str = "array", device: int | None = None) -> 
     else:
         detached = value.detach() if hasattr(value, "detach") else value
         interface = _interface(detached)
-        array = from_dlpack(detached, argument) if interface is None else _of_interface(detached, interface, argument)
+        kind, number = _dlpack_device(detached)
+        says_all = interface is not None and "stream" in interface and str(interface.get("typestr"))[1:2] != "V"
+        if interface is None or (kind in (_CUDA, _CUDA_MANAGED) and not says_all):
+            array = from_dlpack(detached, argument)
+        else:
+            array = _of_interface(detached, interface, argument, number if kind == _CUDA else device or 0)
     if device is not None and array.device_number != device:
         raise ValueError(f"[{argument}] it is on {array.device}: must be on cuda:{device}; copy it")
     return array
 
 
-def _of_interface(value: Any, interface: Mapping[str, Any], argument: str) -> Array:
+def _of_interface(value: Any, interface: Mapping[str, Any], argument: str, empty_on: int) -> Array:
     kind = type(value).__name__
     if interface.get("mask") is not None:
         raise TypeError(f"[{argument}] a {kind} with a mask hides values: give it without one")
@@ -75,7 +83,7 @@ def _of_interface(value: Any, interface: Mapping[str, Any], argument: str) -> Ar
     strides = dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(stride) for stride in strides)
     if len(strides) != len(shape) or min(shape, default=0) < 0:
         raise ValueError(f"[{argument}] its shape is {shape} and its strides are {strides}: they do not fit together")
-    number = _place(argument, kind, int(address), shape, strides, dtype.itemsize)
+    number = _place(argument, kind, int(address), shape, strides, dtype, empty_on)
     stream = interface.get("stream")
     if stream is not None:
         if not isinstance(stream, int) or stream <= 0:
@@ -87,10 +95,19 @@ def _of_interface(value: Any, interface: Mapping[str, Any], argument: str) -> Ar
     return Array(_Foreign(value, int(address), number), 0, shape, dtype, strides, bool(read_only))
 
 
-def _place(argument: str, kind: str, address: int, shape: Any, strides: Any, itemsize: int) -> int:
-    """The number of the device that has all elements of an array."""
+def _place(
+    argument: str, kind: str, address: int, shape: Any, strides: Any, dtype: np.dtype[Any], empty_on: int
+) -> int:
+    """The number of the device that has all elements of an array; ``empty_on`` if it has none."""
     if 0 in shape:
-        return 0
+        return empty_on
+    itemsize = dtype.itemsize
+    aligned = (address, *(stride for extent, stride in zip(shape, strides, strict=True) if extent > 1))
+    if any(number % dtype.alignment for number in aligned):
+        raise ValueError(
+            f"[{argument}] the address {address:#x} or the strides {strides} of this {kind} are no multiples of "
+            f"{dtype.alignment} bytes, which {dtype} needs: copy it"
+        )
     reaches = [(extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)]
     low, high = sum(min(reach, 0) for reach in reaches), sum(max(reach, 0) for reach in reaches)
     where, number = streams.native().locate(address + low, high - low + itemsize)
@@ -124,6 +141,5 @@ def from_dlpack(value: Any, argument: str = "from_dlpack") -> Array:
     shape = tensor.shape
     steps = tensor.strides
     strides = dense_strides(shape, dtype.itemsize) if steps is None else tuple(s * dtype.itemsize for s in steps)
-    found = _place(argument, type(value).__name__, tensor.address, shape, strides, dtype.itemsize)
-    number = number if 0 in shape else found
-    return Array(_Foreign(tensor, tensor.address, number), 0, shape, dtype, strides, tensor.read_only)
+    found = _place(argument, type(value).__name__, tensor.address, shape, strides, dtype, int(number))
+    return Array(_Foreign(tensor, tensor.address, found), 0, shape, dtype, strides, tensor.read_only)
