@@ -17,6 +17,7 @@
 #include "bindings/feed.h"
 #include "bindings/gil.h"
 #include "cuda/arena.h"
+#include "cuda/stream.h"
 #include "program/cuda/device_fields.h"
 #include "program/cuda/engine.h"
 #include "program/cuda/library.h"
@@ -47,7 +48,7 @@ Arenas device_arenas(const DeviceArenas& given) {
 class PyDeviceEngine {
  public:
   PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options, bool tune)
-      : products_(cuda::make_products(device, reinterpret_cast<void*>(library), tune)) {
+      : device_(device), products_(cuda::make_products(device, reinterpret_cast<void*>(library), tune)) {
     DeviceOptions on;
     on.device = device, on.products = products_.get(), on.processors = cuda::processors_of(device);
     engine_ = std::make_unique<DeviceEngine>(device_arenas(arenas), options, on);
@@ -72,12 +73,19 @@ class PyDeviceEngine {
       throw Error(Code::kInvalidArgument, "[Engine] the text is no record of algorithms");
     }
     if (!(origin == products_->origin())) return py::none();
+    const cuda::OnDevice on("Engine", device_);
     const bool taken = products_->restore(origin, choices);
-    if (taken) engine_->forget_graphs();
+    if (taken) engine_->forget_rehearsals();
     return py::bool_(taken);
+  }
+  void forget_algorithms() {
+    const cuda::OnDevice on("Engine", device_);
+    products_->forget();
+    engine_->forget_rehearsals();
   }
 
  private:
+  int device_;
   std::unique_ptr<cuda::Products> products_;
   std::unique_ptr<DeviceEngine> engine_;
 };
@@ -203,6 +211,13 @@ void bind_cuda_engine(py::module_& m) {
           py::arg("text"),
           "Use the algorithms that another engine's `algorithms` returned. None if they belong to another device or "
           "version of the library, and False if the library refuses them: nothing has changed then.")
+      .def(
+          "forget_algorithms",
+          [](PyDeviceEngine& e) {
+            const Guard guard(e, false);
+            e.forget_algorithms();
+          },
+          "Choose the algorithms of all products anew.")
       .def(
           "set_arenas",
           [](PyDeviceEngine& e, const DeviceArenas& given) {

@@ -188,8 +188,14 @@ bool Products::restore(const ProductsOrigin& origin, const std::vector<RecordedA
     }
   }
   const std::lock_guard<std::mutex> held(mutex_);
+  if (!tuning_) choices_.clear();
   for (const RecordedAlgorithm& each : choices) choices_[key_of(each.product)] = each;
   return true;
+}
+
+void Products::forget() {
+  const std::lock_guard<std::mutex> held(mutex_);
+  choices_.clear();
 }
 
 }  // namespace gradring::cuda

@@ -52,9 +52,10 @@ class Products final : public CudaProducts {
   const ProductsOrigin& origin() const noexcept { return origin_; }
   // Returns the algorithms that were chosen so far.
   std::vector<RecordedAlgorithm> record() const;
-  // Uses the choices of an earlier run. Returns false, and uses none, if they belong to another device or library, or if one of
+  // Uses the choices of an earlier run, and without tuning no others. Returns false, and uses none, if they belong to another device or library, or if one of
   // them does not fit its product or needs more memory.
   bool restore(const ProductsOrigin& origin, const std::vector<RecordedAlgorithm>& choices);
+  void forget();  // all choices
 
  private:
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool>;

@@ -254,7 +254,7 @@ class TrainingState:
     def _take_algorithms(self, where: str, text: str) -> None:
         """Use a record of the products' algorithms, or warn that results will have other bits. A record of another device or
         version of the library has no effect: there, results have other bits in any case."""
-        if text and not self.session.take_algorithms(text):
+        if not self.session.take_algorithms(text):
             warnings.warn(
                 f"{where}: the library refuses the algorithms of products that were recorded for this device and this version: "
                 "the training goes on with others, and its results have other bits than without a break",

@@ -143,6 +143,17 @@ def test_without_a_record_of_this_device_the_training_goes_on_with_other_bits(fo
         assert made.session.algorithms() == ""
 
 
+@pytest.mark.parametrize("change", [lambda text: None, lambda text: text.replace("software device", "another card", 1)])
+def test_a_checkpoint_without_a_record_of_this_device_ends_the_use_of_an_earlier_one(folder, change):
+    path = changed(folder, change)
+    fresh = resumed(folder, path)
+    made = trainer()
+    made.fit(data(folder), epochs=2, batch_size=64, resume=folder / "1.safetensors", verbose=False)
+    assert made.session.algorithms()
+    made.fit(data(folder), epochs=3, batch_size=64, resume=path, verbose=False)
+    assert made.session.algorithms() == "" and bits(made.params) == bits(fresh.params)
+
+
 @pytest.mark.parametrize("change", [lambda text: "no record", lambda text: text[:-20], lambda text: text + "x"])
 def test_a_record_that_is_damaged_is_named_and_changes_nothing(folder, change):
     path, made = changed(folder, change), trainer(tune=True)

@@ -1,5 +1,5 @@
-// cast: see any_cast.h. The results are the same. There is a kernel per target, which reads the source's dtype once. Bytes per element: one read of the source's and one
-// write of the target's size. FLOPs per element: 1, the conversion.
+// cast: see any_cast.h. The results are the same. There is a kernel per target, which reads the source's dtype once. Bytes per
+// element: one read of the source's and one write of the target's size. FLOPs per element: 1, the conversion.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 
@@ -36,10 +36,12 @@ __device__ __forceinline__ To convert(From x) {
   } else if constexpr (std::is_same_v<To, __nv_bfloat16>) {
     return __double2bfloat16(as_double(x));
   } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
-    // A float that an int64 cannot hold becomes the lowest one.
+    // A float that an int64 cannot hold becomes the lowest one, unless a uint64 holds it.
     constexpr From kLimit = static_cast<From>(9223372036854775808.0);
-    const bool fits = x >= -kLimit && x < kLimit;
-    return static_cast<To>(fits ? static_cast<int64_t>(x) : static_cast<int64_t>(0x8000000000000000ull));
+    constexpr uint64_t kTop = uint64_t{1} << 63;
+    if (x >= -kLimit && x < kLimit) return static_cast<To>(static_cast<int64_t>(x));
+    const bool large = sizeof(To) == 8 && x >= kLimit && x < 2 * kLimit;
+    return static_cast<To>(large ? static_cast<uint64_t>(static_cast<int64_t>(x - kLimit)) + kTop : kTop);
   } else {
     return static_cast<To>(x);
   }

@@ -130,6 +130,9 @@ void cast(Random& random, Trial& t) {
       value = std::fabs(value);
     }
     if (from == Dtype::kInt64 || from == Dtype::kUint64) value = value * 1099511627777.0;
+    // Up to 2^64, which only uint64 holds.
+    const bool single = from == Dtype::kFloat32 || from == Dtype::kFloat64;
+    if (single && target == Dtype::kUint64 && chance(random, 3)) value = value * 3.2e15;
   }
   t.set("dtype", static_cast<double>(target));
   t.complete(random);

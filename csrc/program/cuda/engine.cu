@@ -39,6 +39,10 @@ void DeviceEngine::forget_graphs() noexcept {
   for (const Known& known : known_) known.executor->forget_graphs();
 }
 
+void DeviceEngine::forget_rehearsals() noexcept {
+  for (const Known& known : known_) known.executor->forget_rehearsals();
+}
+
 // Allocates memory for an arena of temps. Programs that used a smaller one now use this one.
 void DeviceEngine::reserve(const Arena& temps) {
   const Arenas::Memory* const known = arenas_.find(temps.name);

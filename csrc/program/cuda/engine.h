@@ -51,8 +51,9 @@ class DeviceEngine {
   DeviceExecutor& add(Mode mode, int64_t rows, const Program& program);
   DeviceExecutor* find(Mode mode, int64_t rows) const noexcept;
   void clear() noexcept;
-  // Must be called if the products will use other algorithms than before.
   void forget_graphs() noexcept;
+  // Must be called if the products will use other algorithms than before.
+  void forget_rehearsals() noexcept;
 
   // These are as in Engine, but throw Error if a CUDA call fails. Counts and parameters are then those of the last whole step.
   // `caller` is the caller's current stream, a cudaStream_t: work that is queued there before comes first, and work that is

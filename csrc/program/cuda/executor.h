@@ -59,6 +59,11 @@ class DeviceExecutor {
   void forget_graphs() noexcept {
     if (!planted(Plant::kGraphOfFreedMemory)) graphs_.clear();
   }
+  // Call this if the products use other algorithms: each runs once more before it is captured.
+  void forget_rehearsals() noexcept {
+    graphs_.clear();
+    rehearsed_.clear();
+  }
   void arrange(int64_t most_rates) noexcept;
 
   // Queues a step on the batch in a slot. Throws Error that names op and call; then some of the instructions may be queued.

@@ -96,7 +96,8 @@ class BaseSession(Settled, ABC):
         return True
 
     def take_algorithms(self, text: str) -> bool:
-        """Use the algorithms of a record, if it is of this device and library. False if the library then refuses them."""
+        """Use the algorithms of a record, if it is of this device and library. Without one, use those of no earlier record,
+        either. False if the library refuses them."""
         return True
 
     # Other ranks that train the same model

@@ -166,6 +166,7 @@ class SessionState(CountedSession):
             peers=self.peers,
             tune=tune,
         )
+        self._tunes = tune
         self._recorded = tune and self.device != devices.CPU  # the algorithms of products belong into checkpoints
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads)
@@ -248,8 +249,14 @@ class SessionState(CountedSession):
         return self.device == devices.CPU or bool(self._native.reads_algorithms(text))
 
     def take_algorithms(self, text: str) -> bool:
-        taken = None if self.device == devices.CPU else self._native.restore_algorithms(text)
-        self._recorded = self._recorded or taken is True
+        if self.device == devices.CPU:
+            return True
+        taken = self._native.restore_algorithms(text) if text else None
+        if taken is True:
+            self._recorded = True
+        elif self._recorded and not self._tunes:  # an earlier record says nothing about this training
+            self._native.forget_algorithms()
+            self._recorded = False
         return taken is not False
 
     @property
