@@ -62,10 +62,10 @@ def on_device(values, device=0):
     return array
 
 
-def run_lazily(script):
+def run_lazily(script, **more):
     """What a script prints on a device that does all work at the last moment."""
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "GRADRING_CUDA_SCHEDULE": "lazy", "PYTHONPATH": path}
+    environment = {**os.environ, "GRADRING_CUDA_SCHEDULE": "lazy", "PYTHONPATH": path, **more}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=600, check=False
     )

@@ -1,8 +1,11 @@
 // Arrays on a CUDA device in Python: memory from the pool, copies, streams and their order, and tensors of DLPack.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,22 +33,84 @@ void check(int code) {
 
 void* stream_of(uintptr_t stream) { return reinterpret_cast<void*>(stream); }
 
-// A block of the pool. It goes back when this object dies, behind what its stream has to do then.
-class DeviceBlock {
+// 0 and 1 are both the legacy default stream.
+void* plain(uintptr_t stream) { return stream_of(stream == 1 ? 0 : stream); }
+
+// A stream that is not ordered with the legacy stream. It is never destroyed, because arrays and other libraries may still have
+// its handle: when its owner dies, the next owner gets it. The GIL guards the lists.
+class OwnStream {
  public:
-  DeviceBlock(int device, size_t bytes, uintptr_t stream)
-      : pool_(cuda::MemoryPool::of(device)),
-        bytes_(bytes),
-        stream_(stream_of(stream)),
-        block_(pool_.take(bytes, stream_)),
-        born_in_fork_(forks_so_far()) {}
-  ~DeviceBlock() {
-    if (born_in_fork_ != forks_so_far()) {
-      // The parent's memory; a forked process can make no call that frees it.
-      new cuda::MemoryPool::Block(std::move(block_));
+  OwnStream(int device, bool high) : device_(device), high_(high) {
+    const cuda::OnDevice on("cuda.Stream", device);
+    std::vector<cuda::Stream>& idle = idle_of(device, high);
+    if (idle.empty()) {
+      stream_ = cuda::make_stream("cuda.Stream", high ? cuda::Priority::kHigh : cuda::Priority::kUsual);
+      known().insert(stream_.get());
       return;
     }
-    for (void* const other : others_) order(other);
+    stream_ = std::move(idle.back());
+    idle.pop_back();
+  }
+  ~OwnStream() {
+    if (stream_ && !closed()) idle_of(device_, high_).push_back(std::move(stream_));
+  }
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+
+  int device() const noexcept { return device_; }
+  uintptr_t handle() const noexcept { return reinterpret_cast<uintptr_t>(stream_.get()); }
+
+  // Destroys the idle streams as the process ends; the others die with their owners.
+  static void close() noexcept {
+    closed() = true;
+    all_idle().clear();
+  }
+
+  // Whether a handle is valid until the process ends.
+  static bool lasts(uintptr_t handle) { return plain(handle) == nullptr || known().count(stream_of(handle)) == 1; }
+
+ private:
+  using Idle = std::map<std::pair<int, bool>, std::vector<cuda::Stream>>;
+  static Idle& all_idle() {
+    static auto* const all = new Idle;
+    return *all;
+  }
+  static std::vector<cuda::Stream>& idle_of(int device, bool high) { return all_idle()[{device, high}]; }
+  static bool& closed() {
+    static bool is_closed = false;
+    return is_closed;
+  }
+  static std::set<void*>& known() {
+    static auto* const all = new std::set<void*>;
+    return *all;
+  }
+
+  int device_;
+  bool high_;
+  cuda::Stream stream_;
+};
+
+// A block of the pool. When this object dies, the pool gets the block back, and whoever takes it next waits for what the streams
+// that used it have to do by then. `keep` is what keeps a stream alive.
+class DeviceBlock {
+ public:
+  DeviceBlock(int device, size_t bytes, uintptr_t stream, py::object keep)
+      : pool_(cuda::MemoryPool::of(device)),
+        bytes_(bytes),
+        stream_(plain(stream)),
+        block_(pool_.take(bytes, stream_)),
+        born_in_fork_(forks_so_far()) {
+    keep_.push_back(std::move(keep));
+  }
+  ~DeviceBlock() {
+    if (born_in_fork_ != forks_so_far()) {
+      // The parent's memory and streams; a forked process can make no call that frees them.
+      new cuda::MemoryPool::Block(std::move(block_));
+      new std::vector<py::object>(std::move(keep_));
+      return;
+    }
+    // If the pool does not get the block, its destructor frees it, which waits for all work on the device.
+    if (shared_ || !std::all_of(others_.begin(), others_.end(), [this](void* each) { return order(each); })) return;
     pool_.give(std::move(block_), stream_);
   }
   DeviceBlock(const DeviceBlock&) = delete;
@@ -55,17 +120,23 @@ class DeviceBlock {
   size_t bytes() const noexcept { return bytes_; }
   uintptr_t address() const noexcept { return reinterpret_cast<uintptr_t>(block_.memory.data()); }
   // Work on this stream uses the block, too.
-  void record_stream(uintptr_t stream) {
-    if (stream_of(stream) != stream_) others_.push_back(stream_of(stream));
+  void record_stream(uintptr_t stream, py::object keep) {
+    void* const other = plain(stream);
+    if (other == stream_ || std::find(others_.begin(), others_.end(), other) != others_.end()) return;
+    keep_.push_back(std::move(keep));
+    others_.push_back(other);
   }
+  // Streams that may be destroyed before this object use the block, too: it does not go back to the pool.
+  void share() noexcept { shared_ = true; }
 
  private:
-  void order(void* before) noexcept {
+  bool order(void* before) noexcept {
     try {
       const cuda::OnDevice on(kWho, device());
       cuda::order(kWho, before, stream_);
+      return true;
     } catch (const Error&) {
-      // The stream was destroyed, so its work has ended, or the device is lost.
+      return false;  // the stream was destroyed, or the device is lost
     }
   }
 
@@ -73,23 +144,28 @@ class DeviceBlock {
   size_t bytes_;
   void* stream_;
   std::vector<void*> others_;
+  std::vector<py::object> keep_;
+  bool shared_ = false;
   cuda::MemoryPool::Block block_;
   uint64_t born_in_fork_;
 };
 
-// A stream that is not ordered with the legacy stream.
-class OwnStream {
+// Marks the end of what a stream has to do now.
+class Mark {
  public:
-  OwnStream(int device, bool high) : device_(device) {
-    const cuda::OnDevice on("cuda.Stream", device);
-    stream_ = cuda::make_stream("cuda.Stream", high ? cuda::Priority::kHigh : cuda::Priority::kUsual);
+  Mark(int device, uintptr_t stream) {
+    const cuda::OnDevice on(kWho, device);
+    event_ = cuda::make_event(kWho);
+    check(cuda::record(event_, plain(stream)));
   }
-  int device() const noexcept { return device_; }
-  uintptr_t handle() const noexcept { return reinterpret_cast<uintptr_t>(stream_.get()); }
+  // A failure ends all work, too.
+  bool is_done() const noexcept {
+    int code = 0;
+    return cuda::is_done(event_, &code) || code != 0;
+  }
 
  private:
-  int device_;
-  cuda::Stream stream_;
+  cuda::Event event_;
 };
 
 py::tuple locate(uintptr_t address, size_t bytes) {
@@ -166,17 +242,24 @@ void bind_tensor(py::module_& m) {
 }  // namespace
 
 void bind_cuda_arrays(py::module_& m) {
+  py::module_::import("gradring._core");  // says which exception in Python an Error becomes
   py::class_<DeviceBlock, std::shared_ptr<DeviceBlock>>(m, "DeviceBlock", "Memory of a device's pool.")
-      .def(py::init<int, size_t, uintptr_t>(), py::arg("device"), py::arg("bytes"), py::arg("stream"))
+      .def(py::init<int, size_t, uintptr_t, py::object>(), py::arg("device"), py::arg("bytes"), py::arg("stream"),
+           py::arg("keep") = py::none())
       .def_property_readonly("device", &DeviceBlock::device)
       .def_property_readonly("nbytes", &DeviceBlock::bytes)
       .def_property_readonly("address", &DeviceBlock::address)
-      .def("record_stream", &DeviceBlock::record_stream, py::arg("stream"),
-           "Say that work on this stream uses it, too.");
+      .def("record_stream", &DeviceBlock::record_stream, py::arg("stream"), py::arg("keep") = py::none(),
+           "Say that work on this stream uses it, too. `keep` keeps the stream alive.")
+      .def("share", &DeviceBlock::share, "Say that work on any streams may use it, too.");
+  py::class_<Mark>(m, "Mark", "Marks the end of what a stream has to do now.")
+      .def(py::init<int, uintptr_t>(), py::arg("device"), py::arg("stream"))
+      .def_property_readonly("is_done", &Mark::is_done);
   py::class_<OwnStream>(m, "Stream", "A stream of its own.")
       .def(py::init<int, bool>(), py::arg("device"), py::arg("high"))
       .def_property_readonly("device", &OwnStream::device)
-      .def_property_readonly("handle", &OwnStream::handle);
+      .def_property_readonly("handle", &OwnStream::handle)
+      .def_static("lasts", &OwnStream::lasts, py::arg("handle"), "Whether a handle is valid until the process ends.");
   m.def("locate", &locate, py::arg("address"), py::arg("bytes"),
         "Where memory lies: ('device', number), ('pinned', -1), or ('none', -1) if no device has it.");
   m.def(
@@ -186,7 +269,8 @@ void bind_cuda_arrays(py::module_& m) {
         cuda::order("stream", stream_of(before), stream_of(after));
       },
       py::arg("device"), py::arg("before"), py::arg("after"),
-      "What one stream gets from now on waits for what another one has to do now. The host does not wait.");
+      "Make a stream wait for all work that another stream has now, before it begins new work. The host does not "
+      "wait.");
   m.def(
       "synchronize",
       [](int device, uintptr_t stream) {
@@ -215,8 +299,11 @@ void bind_cuda_arrays(py::module_& m) {
   m.def("copy", &copy, py::arg("device"), py::arg("stream"), py::arg("to"), py::arg("to_strides"), py::arg("from_"),
         py::arg("from_strides"), py::arg("shape"), py::arg("item"),
         "Queue a copy between two arrays of this shape on one device. Strides are in bytes.");
-  m.def("trim_pools", &cuda::MemoryPool::trim_all, "Free the free blocks of all pools.");
-  py::module_::import("atexit").attr("register")(py::cpp_function(&cuda::MemoryPool::close_all));
+  m.def("trim_pools", [] { (void)cuda::MemoryPool::trim_all(); }, "Free the free blocks of all pools.");
+  py::module_::import("atexit").attr("register")(py::cpp_function([] {
+    cuda::MemoryPool::close_all();
+    OwnStream::close();
+  }));
   bind_tensor(m);
 }
 

@@ -58,6 +58,9 @@ std::string describe_failure(int code) {
   if (error == cudaErrorInitializationError) {
     text += "; a process that was forked after CUDA had been used cannot use it: start a new one";
   }
+  if (error == cudaErrorInvalidResourceHandle) {
+    text += "; the stream belongs to another device, or was destroyed: make a stream of this device the current one";
+  }
   return text;
 }
 

@@ -1,6 +1,7 @@
 #include "cuda/device.h"
 #include "cuda/failure.h"
 #include "cuda/memory.h"
+#include "cuda/pool.h"
 #include "runtime/status.h"
 
 namespace gradring::cuda {
@@ -8,7 +9,11 @@ namespace gradring::cuda {
 DeviceMemory::DeviceMemory(const std::string& who, size_t bytes) {
   if (bytes == 0) return;
   void* data = nullptr;
-  const cudaError_t code = noted("cudaMalloc", cudaMalloc(&data, bytes));
+  cudaError_t code = noted("cudaMalloc", cudaMalloc(&data, bytes));
+  if (code == cudaErrorMemoryAllocation && MemoryPool::trim_all()) {  // the pools' free blocks may be what is missing
+    (void)cudaGetLastError();
+    code = noted("cudaMalloc", cudaMalloc(&data, bytes));
+  }
   if (code == cudaErrorMemoryAllocation) {
     std::string text = "[" + who + "] " + describe_failure(code) + ": " + std::to_string(bytes) + " bytes are wanted";
     size_t available = 0, total = 0;

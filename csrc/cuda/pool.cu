@@ -29,6 +29,9 @@ size_t rounded(size_t bytes) noexcept {
 struct Pools {
   std::mutex mutex;
   std::array<std::unique_ptr<MemoryPool>, kMostDevices> of;
+  // A forked child cannot use the device, and another thread may have held a lock when the parent forked.
+  uint64_t born_in_fork = forks_so_far();
+  bool is_forked() const noexcept { return born_in_fork != forks_so_far(); }
 };
 
 // Not destroyed, because arrays of other libraries may give blocks back until the process ends.
@@ -50,15 +53,19 @@ MemoryPool& MemoryPool::of(int device) {
   return *pool;
 }
 
-void MemoryPool::trim_all() noexcept {
+bool MemoryPool::trim_all() noexcept {
   Pools& all = pools();
+  if (all.is_forked()) return false;
   const std::lock_guard<std::mutex> lock(all.mutex);
+  bool any = false;
   for (const std::unique_ptr<MemoryPool>& pool : all.of)
-    if (pool) pool->trim();
+    if (pool && pool->trim()) any = true;
+  return any;
 }
 
 void MemoryPool::close_all() noexcept {
   Pools& all = pools();
+  if (all.is_forked()) return;
   const std::lock_guard<std::mutex> lock(all.mutex);
   for (const std::unique_ptr<MemoryPool>& pool : all.of)
     if (pool) pool->close();
@@ -69,7 +76,7 @@ void MemoryPool::close() noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
   }
-  trim();
+  (void)trim();
 }
 
 bool MemoryPool::find(size_t bytes, Block* block) noexcept {
@@ -91,20 +98,23 @@ MemoryPool::Block MemoryPool::take(size_t bytes, void* stream) {
   Block block;
   if (find(size, &block)) {
     if (const int code = wait(stream, block.used); code != 0) {
-      give(std::move(block), stream);
+      put_back(std::move(block));  // its event still marks the last use
       throw_failure(kWho, code);
     }
     return block;
   }
   block.used = make_event(kWho);
-  try {
-    block.memory = DeviceMemory(kWho, size);
-  } catch (const Error& error) {
-    if (error.code() != Code::kOutOfMemory) throw;
-    trim();
-    block.memory = DeviceMemory(kWho, size);
-  }
+  block.memory = DeviceMemory(kWho, size);
   return block;
+}
+
+void MemoryPool::put_back(Block block) noexcept {
+  try {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!closed_) free_.push_back(std::move(block));
+  } catch (...) {
+    // Without memory for the list, the block is freed: that waits for all work that uses it.
+  }
 }
 
 void MemoryPool::give(Block block, void* stream) noexcept {
@@ -125,18 +135,20 @@ void MemoryPool::give(Block block, void* stream) noexcept {
   }
 }
 
-void MemoryPool::trim() noexcept {
+bool MemoryPool::trim() noexcept {
   std::vector<Block> old;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     old.swap(free_);
   }
+  if (old.empty()) return false;
   try {
     const OnDevice on(kWho, device_);
     old.clear();
   } catch (...) {
     old.clear();
   }
+  return true;
 }
 
 size_t MemoryPool::free_blocks() noexcept {

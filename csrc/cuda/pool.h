@@ -27,22 +27,23 @@ class MemoryPool {
   explicit MemoryPool(int device) noexcept : device_(device) {}
   // The pool of a device, which lives until the process ends. Throws Error if there is no such device.
   static MemoryPool& of(int device);
-  // Frees the free blocks of all pools.
-  static void trim_all() noexcept;
+  // Frees the free blocks of all pools; returns whether there were any.
+  static bool trim_all() noexcept;
   // The same as the process ends: blocks that come back later are freed at once.
   static void close_all() noexcept;
 
   int device() const noexcept { return device_; }
   // A block of at least so many bytes; work that is queued on the stream afterwards may use it. Throws Error.
   Block take(size_t bytes, void* stream);
-  // Takes a block back that work on this stream used last.
+  // Takes a block back. This stream was the last to use it.
   void give(Block block, void* stream) noexcept;
-  // Frees the free blocks.
-  void trim() noexcept;
+  // Frees the free blocks; returns whether there were any.
+  bool trim() noexcept;
   size_t free_blocks() noexcept;
 
  private:
   bool find(size_t bytes, Block* block) noexcept;
+  void put_back(Block block) noexcept;
   void close() noexcept;
 
   int device_;

@@ -54,9 +54,10 @@ int wait(void* stream, const Event& event) noexcept;
 // Whether the event is done. If it is not, because of a failure, *code is the failure's.
 bool is_done(const Event& event, int* code) noexcept;
 bool is_capturing(void* stream, int* code) noexcept;
-// Waits on the host until the stream has done all that it has to do. No step does this.
+// Waits on the host until the stream has done all that it has to do. Steps never call this.
 int synchronize(void* stream) noexcept;
-// What `after` gets from now on waits for what `before` has to do now. Does nothing if they are one stream. Throws Error.
+// Makes `after` wait for all work that `before` has now, before it begins new work. Does nothing if they are one stream. Throws
+// Error.
 void order(const std::string& who, void* before, void* after);
 
 enum class Way { kToDevice, kToHost, kOnDevice };

@@ -401,11 +401,56 @@ def test_a_consumer_waits_for_the_producers_stream_and_not_without_one(producer,
     assert (wrong == 0) == ordered, wrong
 
 
-def test_memory_that_another_stream_uses_is_not_reused_too_early():
+def test_a_stream_may_die_before_its_arrays():
+    stream = cuda.Stream()
+    handle = stream.handle
+    with cuda.use_stream(stream):
+        array = on_device(table())
+    array.record_stream(cuda.Stream())
+    del stream
+    gc.collect()
+    cuda.streams.native().synchronize(0, handle)
+    with cuda.use_stream(handle):
+        np.testing.assert_array_equal(array.numpy(), table())
+    del array
+    assert cuda.Stream().handle != 0 and cuda.empty(60).size == 60
+
+    class Other:  # a stream of another library, which destroys it with its object
+        def __init__(self):
+            self.own = cuda.Stream()
+
+        def __cuda_stream__(self):
+            return self.own.__cuda_stream__()
+
+    first, second = Other(), Other()
+    gone = [weakref.ref(first), weakref.ref(second)]
+    with cuda.use_stream(first):
+        array = cuda.empty(9)
+    array.record_stream(second)
+    array.record_stream(second)
+    del first, second
+    gc.collect()
+    assert all(each() is not None for each in gone)
+    del array
+    gc.collect()
+    assert all(each() is None for each in gone)
+
+
+@pytest.mark.parametrize(
+    ("taken", "recorded"),
+    [
+        ("array", "seen.record_stream(second)"),
+        ("array", "seen.__dlpack__(stream=second.handle)"),
+        ("array", "seen.__dlpack__(stream=-1)"),
+        ("cuda.as_array(Interface(array, stream=first.handle))", "seen.record_stream(second)"),
+        ("cuda.from_dlpack(Tensor(array))", "seen.record_stream(second)"),
+    ],
+)
+def test_memory_that_another_stream_uses_is_not_reused_too_early(taken, recorded):
     script = """
 import numpy as np
 from gradring import cuda
-from device_producers import on_device
+from device_producers import Interface, Tensor, on_device
 
 size, wrong = 1 << 12, 0
 first, second = cuda.Stream(), cuda.Stream()
@@ -414,10 +459,11 @@ for turn in range(6):
         array = on_device(np.full(size, turn, np.float32))
     with cuda.use_stream(second):
         copy = cuda.empty(size)
+        seen = {taken}
         for _ in range(10):
-            copy[::2], copy[1::2] = array[::2], array[1::2]
-    array.record_stream(second)
-    del array  # its block goes back, and the next array gets it
+            copy[::2], copy[1::2] = seen[::2], seen[1::2]
+    {recorded}
+    del array, seen  # its block goes back, and the next array gets it
     with cuda.use_stream(first):
         other = on_device(np.full(size, -1, np.float32))
         later = cuda.empty(size)
@@ -426,7 +472,41 @@ for turn in range(6):
         wrong += (copy.numpy() != turn).sum()
 print(wrong)
 """
-    assert run_lazily(script) == "0"
+    assert run_lazily(script.format(taken=taken, recorded=recorded)) == "0"
+
+
+def test_the_owner_of_memory_lives_until_recorded_streams_are_done():
+    producer, stream = Interface(on_device(table())), cuda.Stream()
+    gone = weakref.ref(producer)
+    seen = cuda.as_array(producer)
+    seen.record_stream(stream)
+    del producer, seen
+    gc.collect()
+    stream.synchronize()
+    cuda.as_array(Interface(on_device(table())))
+    gc.collect()
+    assert gone() is None
+
+
+def test_free_blocks_are_given_up_when_memory_is_needed():
+    script = """
+from gradring import cuda
+first = cuda.empty(40 << 20, "int8")
+del first  # its block stays in the pool
+arena = cuda.streams.native().DeviceArena(0, 40 << 20)
+del arena
+first = cuda.empty(40 << 20, "int8")
+del first
+second = cuda.empty(50 << 20, "int8")
+print(second.nbytes >> 20)
+try:
+    cuda.empty(1 << 30, "int8")
+except MemoryError as error:
+    assert "[memory]" in str(error), error
+else:
+    raise AssertionError
+"""
+    assert run_lazily(script, GRADRING_CUDA_MEMORY=str(64 << 20)) == "50"
 
 
 def test_a_parameter_is_such_an_array(blobs):

@@ -139,6 +139,10 @@ class Array:
             )
         if consumer is not None:
             streams.order(self.device_number, streams.current_stream(), consumer)
+        if consumer is not None and streams.native().Stream.lasts(consumer):
+            array.record_stream(consumer)
+        elif hasattr(array._memory, "share"):
+            array._memory.share()
         return streams.native().to_dlpack(
             array,
             array.address,
@@ -207,9 +211,10 @@ class Array:
 
     def record_stream(self, stream: Any) -> None:
         """Say that work on this stream uses the array, too: its memory is not used again before that work is done."""
+        # Memory of a trainer has no such method: it is freed, which waits for all work of the device.
         record = getattr(self._memory, "record_stream", None)
         if record is not None:
-            record(streams.handle_of(stream, "record_stream"))
+            record(*(streams.current() if stream is None else (streams.handle_of(stream, "record_stream"), stream)))
 
     def __repr__(self) -> str:
         return f"cuda.Array({self.shape}, {self.dtype}, {self.device!r})"
@@ -268,7 +273,7 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: int
     """A new array whose elements are undefined. Its memory belongs to the current stream."""
     whole = (shape,) if isinstance(shape, int) else tuple(shape)
     bytes_ = math.prod(whole) * np.dtype(dtype).itemsize
-    return Array(streams.native().DeviceBlock(device, max(bytes_, 1), streams.current_stream()), 0, whole, dtype)
+    return Array(streams.native().DeviceBlock(device, max(bytes_, 1), *streams.current()), 0, whole, dtype)
 
 
 def copied(array: Array) -> Array:
@@ -353,12 +358,15 @@ def _plain(key: Any) -> Any:
     if key is None or key is Ellipsis or isinstance(key, slice):
         return key
     is_bool = isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
-    if is_bool or not hasattr(key, "__index__") or getattr(key, "ndim", 0) > 0:
-        raise TypeError(
-            f"[cuda.Array] an index is a {type(key).__name__}: views need integers, slices, None or ...; use "
-            "cupy.asarray(array) for others"
-        )
-    return operator.index(key)
+    try:
+        if not is_bool and getattr(key, "ndim", 0) == 0:
+            return operator.index(key)
+    except TypeError:
+        pass
+    raise TypeError(
+        f"[cuda.Array] an index is a {type(key).__name__}: views need integers, slices, None or ...; use "
+        "cupy.asarray(array) for others"
+    )
 
 
 def _consumer(stream: Any) -> int | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +19,43 @@ __all__ = ["as_array", "from_dlpack", "is_device_array"]
 _CPU, _CUDA, _CUDA_MANAGED = 1, 2, 13  # DLPack's numbers for kinds of devices
 
 
+_waiting: deque[tuple[Any, list[Any]]] = deque()  # owners, and marks on the streams that must pass them before the owners die
+
+
+atexit.register(_waiting.clear)
+
+
 class _Foreign:
     """Memory that another library's object keeps alive."""
 
     def __init__(self, owner: Any, address: int, device: int) -> None:
         self.owner, self.address, self.device = owner, address, device
+        self._streams: dict[int, Any] = {}
+        _let_go()
+
+    def record_stream(self, handle: int, keep: Any = None) -> None:
+        self._streams[handle] = keep
+
+    def __del__(self) -> None:
+        if not self._streams or sys.is_finalizing():
+            return
+        try:
+            marks = [streams.native().Mark(self.device, handle) for handle in self._streams]
+        except Exception:  # the device is lost, or this is a forked child: nothing uses the memory
+            return
+        _waiting.append((self.owner, marks))
+        _let_go()
+
+
+def _let_go() -> None:
+    """Drop the owners whose memory no stream uses any more. Threads and destructors may call it at any time."""
+    for _ in range(len(_waiting)):
+        try:
+            entry = _waiting.popleft()
+        except IndexError:
+            return
+        if not all(mark.is_done for mark in entry[1]):
+            _waiting.append(entry)
 
 
 def is_device_array(value: Any) -> bool:

@@ -88,21 +88,29 @@ def _checked(handle: Any, who: str) -> int:
 def current_stream() -> int:
     """The handle of the stream on which this thread works: that of ``use_stream``, else CuPy's current stream where CuPy is in
     use, else the legacy default stream, 0."""
-    stack = getattr(_chosen, "stack", None)
+    return current()[0]
+
+
+def current() -> tuple[int, Any]:
+    """The same handle, and the object that keeps the stream alive."""
+    stack: list[tuple[int, Any]] | None = getattr(_chosen, "stack", None)
     if stack:
-        return int(stack[-1])
+        return stack[-1]
     cupy = sys.modules.get("cupy")
     find = getattr(getattr(cupy, "cuda", None), "get_current_stream", None)
-    return 0 if find is None else int(find().ptr)
+    if find is None:
+        return 0, None
+    found = find()
+    return int(found.ptr), found
 
 
 @contextmanager
 def use_stream(stream: Any) -> Iterator[None]:
     """Make a stream this thread's current one: work of this library is queued there, or ordered with it."""
-    handle = handle_of(stream, "use_stream")
+    entry = current() if stream is None else (handle_of(stream, "use_stream"), stream)
     if not hasattr(_chosen, "stack"):
         _chosen.stack = []
-    _chosen.stack.append(handle)
+    _chosen.stack.append(entry)
     try:
         yield
     finally:
@@ -115,7 +123,7 @@ def interface_stream(handle: int) -> int:
 
 
 def order(device: int, before: int, after: int) -> None:
-    """What stream ``after`` gets from now on waits for what ``before`` has to do now. The host does not wait."""
+    """Make stream ``after`` wait for all work that ``before`` has now, before it begins new work. The host does not wait."""
     before, after = (0 if handle == LEGACY else handle for handle in (before, after))
     if before != after:
         native().order(device, before, after)
