@@ -56,13 +56,17 @@ class SlotLease {
 
   int device() const noexcept { return held_->feed->device(); }
   uintptr_t address() const noexcept { return reinterpret_cast<uintptr_t>(data_); }
-  void record_stream(uintptr_t stream) { streams_.push_back(stream); }
+  void record_stream(uintptr_t stream, py::object keep) {
+    streams_.push_back(stream);
+    keep_.push_back(std::move(keep));
+  }
 
  private:
   std::shared_ptr<HeldFeed> held_;
   uint32_t slot_;
   std::byte* data_;
   std::vector<uintptr_t> streams_;
+  std::vector<py::object> keep_;  // what keeps these streams alive
 };
 
 // An iterator's feed, and the host's feed that it reads. Its end gives the host's feed free, though batches may live on.
@@ -119,7 +123,8 @@ void bind_cuda_feed(py::module_& m) {
   py::class_<SlotLease, std::shared_ptr<SlotLease>>(m, "SlotLease", "The right to a batch's memory on a device.")
       .def_property_readonly("device", &SlotLease::device)
       .def_property_readonly("address", &SlotLease::address)
-      .def("record_stream", &SlotLease::record_stream, py::arg("stream"), "Say that work on this stream uses it, too.");
+      .def("record_stream", &SlotLease::record_stream, py::arg("stream"), py::arg("keep") = py::none(),
+           "Say that work on this stream uses it, too. `keep` keeps the stream alive.");
   py::class_<PyDeviceFeed>(m, "DeviceFeed", "Brings a feed's batches to a device.")
       .def(py::init<const py::object&, int64_t, int, uint32_t>(), py::arg("source"), py::arg("batch_size"),
            py::arg("device"), py::arg("most"))

@@ -11,6 +11,7 @@ __all__: list[str] = [
     "DeviceFields",
     "DlpackTensor",
     "Engine",
+    "Mark",
     "SlotLease",
     "Stream",
     "architectures",
@@ -53,15 +54,17 @@ class DeviceArena:
 class DeviceBlock:
     """Memory of a device's pool."""
 
-    def __init__(self, device: int, bytes: int, stream: int) -> None: ...
+    def __init__(self, device: int, bytes: int, stream: int, keep: typing.Any = None) -> None: ...
     @property
     def device(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...
-    def record_stream(self, stream: int) -> None:
-        """Say that work on this stream uses it, too."""
+    def record_stream(self, stream: int, keep: typing.Any = None) -> None:
+        """Say that work on this stream uses it, too. `keep` keeps the stream alive."""
+    def share(self) -> None:
+        """Say that work on any streams may use it, too."""
 
 class DeviceCall:
     """A call of an op on a device's arrays."""
@@ -105,8 +108,8 @@ class SlotLease:
     def device(self) -> int: ...
     @property
     def address(self) -> int: ...
-    def record_stream(self, stream: int) -> None:
-        """Say that work on this stream uses it, too."""
+    def record_stream(self, stream: int, keep: typing.Any = None) -> None:
+        """Say that work on this stream uses it, too. `keep` keeps the stream alive."""
 
 class Stream:
     """A stream of its own."""
@@ -116,6 +119,16 @@ class Stream:
     def device(self) -> int: ...
     @property
     def handle(self) -> int: ...
+    @staticmethod
+    def lasts(handle: int) -> bool:
+        """Whether a handle is valid until the process ends."""
+
+class Mark:
+    """Marks the end of what a stream has to do now."""
+
+    def __init__(self, device: int, stream: int) -> None: ...
+    @property
+    def is_done(self) -> bool: ...
 
 class DlpackTensor:
     """A tensor that came in a capsule of DLPack, which it keeps alive."""
@@ -138,7 +151,7 @@ def locate(address: int, bytes: int) -> tuple[str, int]:
     """Where memory lies: ('device', number), ('pinned', -1), or ('none', -1) if no device has it."""
 
 def order(device: int, before: int, after: int) -> None:
-    """What one stream gets from now on waits for what another one has to do now. The host does not wait."""
+    """Make a stream wait for all work that another stream has now, before it begins new work. The host does not wait."""
 
 def synchronize(device: int, stream: int) -> None:
     """Wait until a stream has done all it has to do."""
@@ -195,4 +208,5 @@ class Engine:
     @staticmethod
     def reads_algorithms(text: str) -> bool: ...
     def restore_algorithms(self, text: str) -> bool | None: ...
+    def forget_algorithms(self) -> None: ...
     def __getattr__(self, name: str) -> typing.Any: ...

@@ -1,7 +1,7 @@
 // embedding, its vjp, and check_ids: see embedding.h. The vjp sorts the positions by row (a counting sort with integer atomics,
 // whose places within a row are then put in order), so that each row of dtable is a sum in the order of the positions. Bytes:
-// the rows that the ids name, twice; for the vjp dy once, dtable once, and about 24 bytes per id. FLOPs per element of dy: 1; all else
-// moves memory.
+// the rows that the ids name, twice; for the vjp dy once, dtable once, and about 24 bytes per id. FLOPs per element of dy: 1; all
+// else moves memory.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/embedding/embedding.h"

@@ -1,7 +1,7 @@
 // linear, its vjp, and the products of a program's backward pass: the library computes the product, and our own kernel then
 // passes over the result for bias and activation, or for the derivative of an activation and the column sums. Bytes of that
-// pass, per element of the result: one read and one write of sizeof(T), and one more for pre or source. FLOPs: 2 m n k of each product; the
-// pass has 2 per element, and those of the activation.
+// pass, per element of the result: one read and one write of sizeof(T), and one more for pre or source. FLOPs: 2 m n k of each
+// product; the pass has 2 per element, and those of the activation.
 #include "cuda/device.h"
 #include "ops/cuda_call.h"
 #include "ops/cuda_columns.h"
