@@ -156,8 +156,9 @@ void bind_comm(py::module_& m) {
           [](CommHandle& handle, double patience) {
             PythonWaiter waiter(true);
             handle.group->close(span_of(patience), &waiter);
+            waiter.take_gil();
+            handle.release_finished();  // also if a signal has ended the wait
             waiter.settle();
-            handle.release_finished();
           },
           py::arg("patience"),
           "Wait at most `patience` seconds for operations under way, then give them up and leave the group.");

@@ -212,6 +212,11 @@ py::object comm_caller(const std::shared_ptr<CommHandle>& handle) {
 }
 
 bool wait_for_work(CommWork& work, double timeout) {
+  Group& group = *work.handle->group;
+  const Request& request = *work.request;
+  // In a signal handler, whose own thread holds up the communicator's thread, this would wait for ever.
+  if (group.executes() && !(request.done() && request.code() == Code::kOk))
+    raise_comm_failure(*work.handle, Code::kUnavailable, request.call());
   const Deadline deadline = timeout < 0 || timeout > 1e9
                                 ? kNoDeadline
                                 : deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(timeout * 1e9)));
@@ -223,7 +228,6 @@ bool wait_for_work(CommWork& work, double timeout) {
   }
   if (!done) return false;
   work.handle->release_finished();
-  Group& group = *work.handle->group;
   Code code;
   {
     const GilRelease release;

@@ -36,9 +36,12 @@ class PythonWaiter final : public Waiter {
     before_sleep();
     return error_ != nullptr;
   }
+  void take_gil() noexcept {
+    if (state_) restore_gil(std::exchange(state_, nullptr));
+  }
   // Takes the GIL again, and throws the exception of a signal handler, if one raised.
   void settle() {
-    if (state_) restore_gil(std::exchange(state_, nullptr));
+    take_gil();
     if (!error_) return;
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error_)), error_);
     throw py::error_already_set();

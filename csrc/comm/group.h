@@ -6,7 +6,8 @@
 // |-----------------|---------------|-----------------|------------------|-----------------------------------------------|
 // | Group::pending_ | submit, worker| run             | acq_rel, acquire | operations of the worker come first           |
 // | Group::closed_  | close         | run, submit     | release, acquire | a closed communicator refuses                 |
-// | Group::executor_| who executes  | run, submit     | relaxed          | a thread must recognize only its own number   |
+// | Group::executor_| who executes  | run, submit,    | relaxed          | a thread must recognize only its own number;  |
+// |                 |               | close           |                  | other numbers are a hint                      |
 #pragma once
 
 #include <atomic>
@@ -71,6 +72,7 @@ class GRADRING_API Group {
   const std::vector<int>& origins() const noexcept { return rounds_.origins(); }
   bool has_threads() const noexcept { return thread_rank_ != nullptr; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
+  bool executes() const noexcept;  // whether the calling thread is within an operation
 
   // After kOk, kInvalidArgument (all weights are zero; every rank gets it), kClosed (it was closed before) and
   // kUnavailable (in a forked child) the group stays usable. Any other code ends it: fault() says why, and the
@@ -98,10 +100,10 @@ class GRADRING_API Group {
   Code meet(const std::byte* mine, std::byte* all, uint32_t* sequence, Waiter* waiter) noexcept;
   void gathered(std::byte* all) noexcept;
 
-  // Waits for the submitted operations, then leaves the group. After `patience`, or if the waiter is interrupted, it gives up those
-  // that wait for other ranks, as it does at once with an operation that another thread waits in.
+  // Waits for the submitted operations, then leaves the group. It gives up those that wait for other ranks after `patience`, if the
+  // waiter is interrupted, or if another thread's operation must end before they can begin. It gives up that operation, too.
   void close(std::chrono::nanoseconds patience = std::chrono::nanoseconds::max(), Waiter* waiter = nullptr) noexcept;
-  // For so long, a group that is destroyed without close() waits for its operations.
+  // A group that is destroyed without close() waits this long for its operations.
   static constexpr std::chrono::seconds kDropPatience{10};
 
   // Memory in this rank's data segment; segments()->own.free gives it back. Throws Error.
@@ -124,7 +126,8 @@ class GRADRING_API Group {
   Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
         std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads);
   std::shared_ptr<Group> adopt_words(const std::vector<int>& members, uint64_t offset);
-  // Holds executing_ for an operation of the calling thread.
+  // Holds executing_ for an operation of the calling thread. If the waiter is interrupted before, the group fails, and the operation
+  // cannot begin.
   class Executing {
    public:
     Executing(Group& group, Waiter* waiter) noexcept;
@@ -134,10 +137,10 @@ class GRADRING_API Group {
 
    private:
     Group& group_;
-    std::unique_lock<std::mutex> lock_;
+    std::unique_lock<std::timed_mutex> lock_;
   };
+  class CloseWaiter;
   Code refusal() noexcept;
-  bool executes() const noexcept;  // whether the calling thread is within an operation
   Code execute(const Call& call, Waiter* waiter) noexcept;
   Code ended(Code code) noexcept;
   void work();
@@ -148,7 +151,7 @@ class GRADRING_API Group {
   std::unique_ptr<ThreadRank> thread_rank_;
   uint64_t forks_;
   // Held by the thread that runs an operation. A signal handler that this thread runs meanwhile may not begin another one.
-  mutable std::mutex executing_;
+  mutable std::timed_mutex executing_;
   std::atomic<uint64_t> executor_{0};
   std::atomic<bool> closed_{false};
   std::atomic<uint32_t> pending_{0};

@@ -82,6 +82,11 @@ void Rounds::give_up() noexcept {
   ring_own_bell();
 }
 
+void Rounds::abandon() noexcept {
+  control_->fail({Failure::Reason::kLeft, rank_, control_->state(rank_).entered.load(std::memory_order_relaxed)});
+  give_up();
+}
+
 // The deadline of ranks that wait for this one starts again when its activity ends.
 void Rounds::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
   RankState& mine = control_->state(rank_);

@@ -96,6 +96,9 @@ class Rounds {
   void leave() noexcept;
   // Any thread may call this: this rank's waits, from now on, end within a quarter of a second, by leaving the operation.
   void give_up() noexcept;
+  // The same, for an interrupt that no wait has seen: the group fails even if those waits end in time, so that it does not depend
+  // on the peers' moment whether it can go on. Any thread may call this.
+  void abandon() noexcept;
 
   // What this rank does outside of operations. With `passing`, the activity ends when the next operation begins.
   void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept;

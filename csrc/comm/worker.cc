@@ -14,6 +14,23 @@ bool is_transfer(const Call& call) noexcept {
 
 }  // namespace
 
+// Ends the wait of close() for operations that cannot begin before another thread's operation has ended.
+class Group::CloseWaiter final : public Waiter {
+ public:
+  CloseWaiter(const Group& group, Waiter* waiter) noexcept : group_(group), waiter_(waiter) {}
+  void before_sleep() noexcept override {
+    if (waiter_) waiter_->before_sleep();
+  }
+  bool interrupted() noexcept override {
+    // The communicator's thread is no executor.
+    return group_.executor_.load(std::memory_order_relaxed) != 0 || (waiter_ && waiter_->interrupted());
+  }
+
+ private:
+  const Group& group_;
+  Waiter* waiter_;
+};
+
 std::shared_ptr<Request> Group::submit(Call call) {
   if (const Code code = refusal(); code != Code::kOk) throw Error(code, message(code, call));
   auto request = std::make_shared<Request>(std::move(call));
@@ -127,7 +144,8 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
   queue_changed_.notify_all();
   // A signal handler must not wait for what its own thread holds. The destructor then waits for the communicator's thread.
   if (works && !executes()) {
-    if (!Request::await(worker_ended_, until, waiter)) {
+    CloseWaiter closing(*this, waiter);
+    if (!Request::await(worker_ended_, until, &closing)) {
       rounds_.give_up();
       Request::await(worker_ended_, kNoDeadline, nullptr);
     }
