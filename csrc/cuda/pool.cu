@@ -29,9 +29,7 @@ size_t rounded(size_t bytes) noexcept {
 struct Pools {
   std::mutex mutex;
   std::array<std::unique_ptr<MemoryPool>, kMostDevices> of;
-  // A forked child cannot use the device, and another thread may have held a lock when the parent forked.
   uint64_t born_in_fork = forks_so_far();
-  bool is_forked() const noexcept { return born_in_fork != forks_so_far(); }
 };
 
 // Not destroyed, because arrays of other libraries may give blocks back until the process ends.
@@ -55,7 +53,6 @@ MemoryPool& MemoryPool::of(int device) {
 
 bool MemoryPool::trim_all() noexcept {
   Pools& all = pools();
-  if (all.is_forked()) return false;
   const std::lock_guard<std::mutex> lock(all.mutex);
   bool any = false;
   for (const std::unique_ptr<MemoryPool>& pool : all.of)
@@ -65,7 +62,8 @@ bool MemoryPool::trim_all() noexcept {
 
 void MemoryPool::close_all() noexcept {
   Pools& all = pools();
-  if (all.is_forked()) return;
+  // At the end of a forked child: another thread may have held a lock when the parent forked, and the memory is the parent's.
+  if (all.born_in_fork != forks_so_far()) return;
   const std::lock_guard<std::mutex> lock(all.mutex);
   for (const std::unique_ptr<MemoryPool>& pool : all.of)
     if (pool) pool->close();

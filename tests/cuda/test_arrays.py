@@ -10,7 +10,7 @@ import pytest
 
 import gradring as gr
 from device_producers import Interface, Tensor, Torch, on_device, run_lazily
-from gradring import cuda
+from gradring import cuda, cuda_devices
 
 
 def table(dtype=np.float32):
@@ -473,6 +473,21 @@ for turn in range(6):
 print(wrong)
 """
     assert run_lazily(script.format(taken=taken, recorded=recorded)) == "0"
+
+
+def test_a_stream_that_the_device_does_not_have_is_named_and_costs_no_memory():
+    found = cuda_devices.report()
+    if found is None or not found["software"]:
+        pytest.skip("a real runtime does not check handles")
+    block = cuda.empty(12345)
+    address = block.address
+    del block
+    with cuda.use_stream(0x1230):
+        with pytest.raises(gr.errors.GradringError, match=r"\[memory\] .*; the stream belongs to another device, or was"):
+            cuda.empty(12345)
+        with pytest.raises(gr.errors.GradringError, match=r"\[stream\] .*; the stream belongs to another device, or was"):
+            cuda.streams.order(0, 0x1230, 0)
+    assert cuda.empty(12345).address == address  # the pool still has the block
 
 
 def test_the_owner_of_memory_lives_until_recorded_streams_are_done():
