@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "ops/activation/activation_ref.h"
+#include "ops/linear/parts.h"
+#include "ops/matrix_view.h"
+#include "ops/op.h"
 #include "ops/testing.h"
 
 using namespace gradring;
@@ -75,4 +78,48 @@ TEST_CASE("linear_vjp agrees with plain sums, the same bits for any number of la
       }
     }
   });
+}
+
+TEST_CASE("a product in two parts has memory for each of them, although they may be multiplied in different ways") {
+  const OpSchema* op = find_schema("linear");
+  REQUIRE(op != nullptr);
+  const AttributeValue none = integer_value(0);
+  int unlike = 0;  // how often the first part needs more than the second one
+  testing::for_each_isa([&] {
+    for (int turn = 0; turn < 4000; ++turn) {
+      MatmulArguments<double> g;
+      g.m = uniform(1, 70), g.n = uniform(1, 70), g.k = uniform(1, 70);
+      g.trans_a = uniform(0, 1) == 1, g.trans_b = uniform(0, 1) == 1;
+      g.lda = g.trans_a ? g.m : g.k, g.ldb = g.trans_b ? g.k : g.n, g.ldc = g.n;
+      const int64_t x_shape[] = {g.m, g.k}, w_shape[] = {g.k, g.n}, y_shape[] = {g.m, g.n},
+                    parts_shape[] = {2, g.m, g.n};
+      const auto strides = [](int64_t leading, bool turned) {
+        return turned ? std::vector<int64_t>{8, leading * 8} : std::vector<int64_t>{leading * 8, 8};
+      };
+      const std::vector<int64_t> x = strides(g.lda, g.trans_a), w = strides(g.ldb, g.trans_b), y = strides(g.n, false),
+                                 parts{g.m * g.n * 8, g.n * 8, 8};
+      double memory = 0;  // nothing is read or written here
+      std::vector<Tensor> tensors(op->operands.size());
+      const auto set = [&](const char* name, const int64_t* shape, const int64_t* between, int rank) {
+        tensors[static_cast<size_t>(find_operand(*op, name))] = {&memory, shape, between, rank, Dtype::kFloat64};
+      };
+      set("x", x_shape, x.data(), 2), set("w", w_shape, w.data(), 2);
+      set("y", y_shape, y.data(), 2), set("parts", parts_shape, parts.data(), 3);
+      OpCall call;
+      call.op = op, call.name = op->name, call.tensors = tensors.data(), call.attributes = &none;
+      OpWork work;
+      op->work(call, 1, &work);
+      // With one row or column, both layouts are the same memory.
+      const MatrixView a = matrix_view(tensors[0]), b = matrix_view(tensors[1]);
+      g.lda = a.leading, g.trans_a = a.transposed, g.ldb = b.leading, g.trans_b = b.transposed;
+      size_t needs[2];
+      for (int part = 0; part < 2; ++part) {
+        needs[part] = matmul_scratch(part_of(g, part, static_cast<double*>(nullptr)), 1).per_lane;
+        INFO(g.m, " ", g.n, " ", g.k, " ", g.trans_a, " ", g.trans_b, " part ", part);
+        REQUIRE(work.scratch.per_lane >= needs[part]);
+      }
+      unlike += needs[0] > needs[1];
+    }
+  });
+  CHECK(unlike > 0);
 }

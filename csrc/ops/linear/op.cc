@@ -1,5 +1,7 @@
 // The registration of linear and linear_vjp, and of the products that a program's backward pass is made of: linear_dx, the
 // gradient with respect to the input, and linear_dw, the gradient with respect to the weight.
+#include <algorithm>
+
 #include "ops/activation/names.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/parts.h"
@@ -102,7 +104,11 @@ template <class T>
 void work_of(const OpCall& call, int lanes, OpWork* work) {
   const auto g = arguments<T>(call);
   product_work(g, lanes, kAloneMultiplications, work);
-  if (call[kParts]) work->scratch = matmul_scratch(part_of(g, 1, static_cast<T*>(nullptr)), lanes);
+  if (!call[kParts]) return;
+  // The two parts may be multiplied in different ways, of which each needs memory of its own size.
+  const ScratchBytes first = matmul_scratch(part_of(g, 0, static_cast<T*>(nullptr)), lanes);
+  const ScratchBytes second = matmul_scratch(part_of(g, 1, static_cast<T*>(nullptr)), lanes);
+  work->scratch = {std::max(first.per_lane, second.per_lane), std::max(first.shared, second.shared)};
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
   call[kX].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
