@@ -140,6 +140,19 @@ def test_weights_that_a_loader_makes_batch_by_batch(weight):
     refuses(lambda: made.fit(loader, verbose=False) if weight != "all zero" else made.evaluate(loader), "weight")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("tiny", [1e-45, 1e-40, 5e-33])
+def test_a_batch_whose_weights_are_too_small_to_divide_by(tiny, dtype):
+    """The loss would be finite, and the gradients would not."""
+    weights = np.where(np.arange(N) < 16, tiny, 1).astype(np.float32)
+    data = (X.astype(dtype), Y, weights)
+    one_by_one = gr.sources.Callable(lambda i: (data[0][i], Y[i], weights[i]), N)
+    for given in (gr.Loader(data, 16), gr.Loader(one_by_one, 16, num_threads=0), [tuple(a[:16] for a in data)]):
+        made = trainer(dtype=dtype)
+        refuses(lambda: made.fit(given, verbose=False), r"weight.* (1e-30|too small)", made)  # noqa: B023
+    assert np.isfinite(trainer(dtype=dtype).step(X[:16].astype(dtype), Y[:16], np.full(16, 1e-29)))
+
+
 @pytest.mark.parametrize("weight", ["negative", "NaN", "shorter", "all zero"])
 def test_weights_of_an_estimator(weight):
     pytest.importorskip("sklearn")

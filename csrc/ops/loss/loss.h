@@ -17,6 +17,9 @@ struct Labels {
   }
 };
 
+// The weights of a batch must add up to 0 or to at least this, because single precision cannot divide by much smaller sums.
+inline constexpr double kLeastWeight = 1e-30;
+
 // The totals of a batch. Lane 0 writes them, and the others may read them after a barrier.
 struct LossTotals {
   double loss = 0;          // the sum of the rows' losses

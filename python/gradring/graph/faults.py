@@ -49,7 +49,10 @@ def fault_error(
         return id_error(result, plans, result["sample"], batch, updates is not None)
     if result["fault"] == "weight":
         if result["row"] < 0:
-            return ValueError(f"[Trainer] the weights of batch {batch} are all zero: leave such samples out{unchanged}")
+            return ValueError(
+                f"[Trainer] the weights of batch {batch} are all zero, or add up to less than 1e-30, by which single precision "
+                f"cannot divide: leave such samples out, or multiply all weights by one number{unchanged}"
+            )
         return ValueError(
             f"[Trainer] batch {batch}, row {result['row']} (sample {result['sample']}): the weight is negative, infinite or "
             f"NaN: must be finite and at least 0{unchanged}"
