@@ -110,7 +110,7 @@ def test_files_of_a_trainer_and_of_a_checkpoint(tmp_path, blobs):
     # And the other way: a trainer takes the weights of a saved model.
     gr.load(tmp_path / "t").save(tmp_path / "m")
     other = gr.Trainer(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Dropout(0.1), nn.Linear(6, 3)))
-    with pytest.raises(gr.CheckpointMismatch, match=r"tensor 'optimizer/.* is missing; weights_only=True takes"):
+    with pytest.raises(gr.CheckpointMismatch, match=r"has a model alone.*: weights_only=True takes its parameters"):
         other.load(tmp_path / "m")
     assert sorted(other.load(tmp_path / "m", weights_only=True)) == sorted(model.params)
     np.testing.assert_array_equal(other.predict(blobs[0]), trainer.predict(blobs[0]))

@@ -158,6 +158,9 @@ class Remembers(gr.callbacks.Callback):
     def state_dict(self):
         return {"seen": 1}
 
+    def load_state_dict(self, state):
+        assert state == {"seen": 1}
+
 
 def misses_the_file(trainer, rank, folder):
     trainer.fit((X, Y), resume=folder / ("none" if rank else "file"), verbose=0)
