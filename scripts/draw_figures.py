@@ -339,14 +339,82 @@ def loader_table() -> str:
     return "\n".join(lines)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
-    "loader": loader_table,
-    "all_reduce": all_reduce_table,
-    "sentence": sentence,
-    "six rows": small_table,
-    "steps": step_table,
-    "machine": machine,
-}
+def machine_of(about: Mapping[str, Any]) -> str:
+    """Where and when one file of results was measured."""
+    where = about["machine"]
+    return (
+        f"Measured on {where['date']} on two cores of an {where['cpu']}, at a load average of {where['load_average']:.1f} "
+        "before the race."
+    )
+
+
+def data_parallel_tables() -> str:
+    """The race of data-parallel steps, and what it measures in addition."""
+    about = results("dp")
+    ours, others = about["ours"], about["others"]
+
+    def against(name: str, seconds: float) -> str:
+        times = (others[name].get(f"gradring, {way}") for way in ("1 rank of 2 threads", "2 replicas"))
+        return " | ".join(f"{statistics.median(each) / seconds:.2f}×" if each else "" for each in times)
+
+    lines = [
+        machine_of(about),
+        "",
+        "| step of two processes | time | processors | DDP, best | JAX | over one process of 2 threads | over 2 replicas |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in about["rows"]:
+        times = {name: statistics.median(seconds) for name, seconds in row["seconds"].items()}
+        mine, name = times[ours], row["case"]["name"]
+        ddp = min(seconds for peer, seconds in times.items() if "DDP" in peer)
+        jax = next(seconds for peer, seconds in times.items() if "jax" in peer)
+        lines.append(
+            f"| {name} | {duration(mine)} | {duration(row['cpu_seconds'][ours])} | {duration(ddp)}, {ratio(ddp / mine)} | "
+            f"{duration(jax)}, {ratio(jax / mine)} | {against(name, mine)} |"
+        )
+    custom = next(name for name in others if "NumPy function" in name)
+    mine = statistics.median(others[custom][ours])
+    lines += [f"| {custom} | {duration(mine)} |  |  |  | {against(custom, mine)} |", ""]
+    lines += ["| update alone, AdamW, 2 ranks | gradring | all_reduce, then AdamW on each rank | ratio |", "|---|---|---|---|"]
+    for row in others["reduce and update"]:
+        mine, other = row["seconds"], row["all_reduce then AdamW"]
+        count = f"{row['parameters'] / 1e6:.0f} M parameters"
+        lines.append(f"| {count} | {duration(mine)} | {duration(other)} | {ratio(other / mine)} |")
+    lines += ["", "| memory of two ranks, 20 M parameters | bytes | numbers per parameter | ours |", "|---|---|---|---|"]
+    for row in others["memory"]:
+        share = "" if row["contender"] == "gradring" else f"{others['memory'][0]['bytes'] / row['bytes']:.2f}×"
+        size = f"{row['bytes'] / 1e6:.0f} MB"
+        lines.append(f"| {row['contender']} | {size} | {row['numbers per parameter']:.1f} | {share} |")
+    lines += [
+        "",
+        "| ranks on two cores | step | processors | compute | reduction | update | meetings | gradients read per rank |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in others["growth"]:
+        parts = " | ".join(duration(row["parts"][part]) for part in ("compute", "reduction", "update"))
+        network = "-".join(map(str, row["sizes"]))
+        lines.append(
+            f"| {row['ranks']}, {network} | {duration(row['seconds'])} | {duration(row['cpu_seconds'])} | {parts} | "
+            f"{row['meetings']} | {row['bytes'] / 1e6:.2f} MB |"
+        )
+    return "\n".join(lines)
+
+
+def asynchronous_table() -> str:
+    """The time to a loss in each way of updating."""
+    about = results("asynchronous")
+    works = about["works"]
+    heads = [f"{name}, to a loss of {work['target']:.4g}" for name, work in works.items()]
+    lines = [
+        machine_of(about),
+        "",
+        f"| way | {' | '.join(heads)} |",
+        "|---|" + "---|" * len(works),
+    ]
+    for way in next(iter(works.values()))["seconds_to_target"]:
+        times = " | ".join(duration(work["seconds_to_target"][way]) for work in works.values())
+        lines.append(f"| {way} | {times} |")
+    return "\n".join(lines)
 
 
 def installing() -> str:
@@ -356,6 +424,18 @@ def installing() -> str:
     about = results("install")
     minutes = sum(about["seconds"].values()) / 60
     return f"{minutes:.0f} minutes on {about['processors']} cores"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "loader": loader_table,
+    "all_reduce": all_reduce_table,
+    "sentence": sentence,
+    "six rows": small_table,
+    "steps": step_table,
+    "machine": machine,
+    "data parallel": data_parallel_tables,
+    "asynchronous": asynchronous_table,
+}
 
 
 def filled(text: str) -> str:
