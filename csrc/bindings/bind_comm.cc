@@ -157,7 +157,7 @@ void bind_comm(py::module_& m) {
             PythonWaiter waiter(true);
             handle.group->close(span_of(patience), &waiter);
             waiter.take_gil();
-            handle.release_finished();  // also if a signal has ended the wait
+            handle.release_finished();  // even if a signal has ended the wait
             waiter.settle();
           },
           py::arg("patience"),

@@ -90,8 +90,8 @@ class OwnStream {
   cuda::Stream stream_;
 };
 
-// A block of the pool. When this object dies, the pool gets the block back, and whoever takes it next waits for what the streams
-// that used it have to do by then. `keep` is what keeps a stream alive.
+// A block of the pool, which its destructor returns. The next user of the block waits for all work that the streams of this
+// block have queued by then. `keep` keeps a stream alive.
 class DeviceBlock {
  public:
   DeviceBlock(int device, size_t bytes, uintptr_t stream, py::object keep)

@@ -214,7 +214,7 @@ py::object comm_caller(const std::shared_ptr<CommHandle>& handle) {
 bool wait_for_work(CommWork& work, double timeout) {
   Group& group = *work.handle->group;
   const Request& request = *work.request;
-  // In a signal handler, whose own thread holds up the communicator's thread, this would wait for ever.
+  // A signal handler may run in a thread whose operation the communicator's thread waits for. There, this would never end.
   if (group.executes() && !(request.done() && request.code() == Code::kOk))
     raise_comm_failure(*work.handle, Code::kUnavailable, request.call());
   const Deadline deadline = timeout < 0 || timeout > 1e9

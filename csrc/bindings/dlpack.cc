@@ -25,8 +25,8 @@ bool is_ending() noexcept {
 #endif
 }
 
-// Any thread may delete a tensor, also one without the GIL, and at any time. After the interpreter has begun to end, the owner
-// stays alive for ever, because nobody may touch Python's objects then.
+// Any thread may delete a tensor at any time, even a thread without the GIL. Once the interpreter has begun to end, no thread may
+// touch Python's objects, so this function then leaks the owner.
 template <class M>
 void delete_managed(M* managed) {
   auto* const owner = static_cast<Owner<M>*>(managed->context);
@@ -57,7 +57,7 @@ M* managed_of(Exported exported) {
   return &owner.release()->managed;
 }
 
-// A capsule that nobody has consumed deletes its tensor.
+// The destructor of a capsule: deletes the tensor, unless a consumer has taken it over.
 template <class M, const char* const* kCapsuleName>
 void destroy(PyObject* capsule) {
   if (!PyCapsule_IsValid(capsule, *kCapsuleName)) return;  // a consumer has renamed it

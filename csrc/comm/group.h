@@ -150,7 +150,7 @@ class GRADRING_API Group {
   Mailboxes boxes_;
   std::unique_ptr<ThreadRank> thread_rank_;
   uint64_t forks_;
-  // Held by the thread that runs an operation. A signal handler that this thread runs meanwhile may not begin another one.
+  // The thread that runs an operation holds this lock. While it does, its signal handlers may not begin another operation.
   mutable std::timed_mutex executing_;
   std::atomic<uint64_t> executor_{0};
   std::atomic<bool> closed_{false};

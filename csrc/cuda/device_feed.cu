@@ -41,7 +41,7 @@ struct DeviceFeed::Copy {
   BatchSource* source;
   Batch batch;
 
-  // Whoever takes the copy out of the list gives the batch back, once.
+  // Returns whether this call removed the copy from the list. The caller then releases the batch, so only one caller does.
   bool take() {
     const std::lock_guard<std::mutex> lock(shared->mutex);
     return std::erase(shared->open, this) != 0;
@@ -241,7 +241,7 @@ Status DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
     return {};
   }
   const Status failed = failure(code);
-  // A part of the copy may run, so the memory goes back when the stream is idle, or lost.
+  // A part of the copy may still run, so the batch is released only once the stream is idle or lost.
   if (synchronize(copies_.get()) != 0) (void)cudaGetLastError();
   if (copied->take()) source_.release(batch);
   return failed;

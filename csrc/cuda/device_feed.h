@@ -1,8 +1,8 @@
 // DeviceFeed: brings the batches of a source to a device, each by one copy on a stream of its own, and hands them to consumers.
 //
-// A batch lies in a device slot until its consumer releases it. The host's memory of a batch goes back to the source as soon as
-// its copy is done: a host function behind the copy returns it, also if the consumer never asks for another batch. Nothing waits
-// on the host for the device; streams wait for events:
+// A batch lies in a device slot until its consumer releases it. The feed returns the host's memory of a batch to the source as
+// soon as its copy is done. A host function behind the copy does that, even if the consumer never asks for another batch. Nothing
+// waits on the host for the device; streams wait for events:
 //
 //     copies      copy 0        | copy 1 (slot 1) | copy 2 (slot 0: waits for what used batch 0)
 //     consumer      wait copy 0 | uses batch 0    | wait copy 1 | uses batch 1

@@ -6,7 +6,7 @@ namespace gradring::cuda {
 
 enum class FeedPlant {
   kNone,
-  kRefillBeforeCopy,  // the host's memory goes back before it was copied
+  kRefillBeforeCopy,  // the feed returns the host's memory before it was copied
   kSlotReused,        // a copy overwrites a batch that is still read
   kNoArrivalWait,     // the consumer's stream does not wait for the copy
   kOneStreamOnly,     // a batch that a second stream uses is ordered behind the first alone

@@ -1,8 +1,8 @@
 // MemoryPool: blocks of device memory for the results of eager calls, which cost no call of the CUDA runtime's allocator once they
 // have been used before.
 //
-// Who gives a block back says on which stream it was used last. An event marks that place, and whoever gets the block next
-// waits for the event on its own stream. So any stream may reuse a block, and nothing waits on the host. A block that is given
+// The caller that returns a block names the stream that used it last. The pool records an event there, and the stream of the
+// next user waits for that event. So any stream may reuse a block, and nothing waits on the host. A block that is given
 // back while its stream captures a graph stays aside, because the graph will use it at every launch.
 //
 // Any thread may use a pool; a lock guards it.

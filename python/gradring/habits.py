@@ -73,7 +73,7 @@ _INSTEAD: dict[str, dict[str, str]] = {
 
 
 def close_to(name: str, names: Iterable[str]) -> str:
-    """The name among ``names`` that is most like ``name``, whatever their case; empty if none is.
+    """The name among ``names`` that is most like ``name``, ignoring case; empty if none is similar.
 
     >>> close_to("Relu", ["Linear", "ReLU"])
     'ReLU'

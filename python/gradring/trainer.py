@@ -65,7 +65,7 @@ class Trainer(Settled):
     loss of an update, an epoch or an evaluation is then the sum of the weighted losses over the sum of the weights.
     ``class_weight`` weighs the samples of each class: a dict of weights by class number (1 for those that are not named), an
     array with one for each class, or ``"balanced"``, which makes every class count equally in the labels given to ``fit``;
-    these must be in memory or in files. Metrics count every sample once, whatever its weight. ``metrics`` are names
+    these must be in memory or in files. Metrics ignore weights and count every sample once. ``metrics`` are names
     (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets, which have the
     dtype that the loss reads (int64, or that of the model); other metrics than the accuracy make an epoch slower, because each
     batch is then also predicted. ``device`` is where parameters, gradients and optimizer state lie and steps run: ``"cpu"``,

@@ -463,7 +463,7 @@ for turn in range(6):
         for _ in range(10):
             copy[::2], copy[1::2] = seen[::2], seen[1::2]
     {recorded}
-    del array, seen  # its block goes back, and the next array gets it
+    del array, seen  # returns its block to the pool, and the next array gets it
     with cuda.use_stream(first):
         other = on_device(np.full(size, -1, np.float32))
         later = cuda.empty(size)

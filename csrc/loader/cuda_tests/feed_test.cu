@@ -171,7 +171,7 @@ TEST_CASE("the feed is clean in eager, lazy and twenty random schedules") {
 
 TEST_CASE("each bug that is planted into the feed is found") {
   constexpr std::pair<FeedPlant, const char*> kPlants[] = {
-      {FeedPlant::kRefillBeforeCopy, "the host's memory goes back before it was copied"},
+      {FeedPlant::kRefillBeforeCopy, "the feed returns the host's memory before it was copied"},
       {FeedPlant::kSlotReused, "a device slot is reused too early"},
       {FeedPlant::kNoArrivalWait, "the consumer does not wait for the copy"},
       {FeedPlant::kOneStreamOnly, "a batch is used on stream b and dropped on stream a"},
@@ -209,7 +209,7 @@ TEST_CASE("a consumer that keeps every batch waits until the deadline, and goes 
   CHECK(software::leaks() == "");
 }
 
-TEST_CASE("the host's memory goes back when it is copied, also if nobody asks for another batch") {
+TEST_CASE("the feed returns the host's memory once it is copied, even if the consumer asks for no other batch") {
   software::restart({});
   {
     Ring ring(6);

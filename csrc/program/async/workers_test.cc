@@ -295,7 +295,7 @@ TEST_CASE("after faults of several workers at once, the state counts the batches
   CHECK(run.state.draws == 0);
 }
 
-TEST_CASE("a run adds only its own updates to the state, also if the totals were not zero") {
+TEST_CASE("a run adds only its own updates to the state, even if the totals were not zero") {
   const Samples<float> samples(kSamples, kIn, kClasses);
   const Perceptron shape{kRows, kIn, kHidden, kClasses};
   static const std::vector<double> rates(1000, 0.05);

@@ -49,7 +49,7 @@ Attempt train(int64_t steps) {
   return attempt;
 }
 
-// Lets every number of one call fail once, and returns how often nobody said so.
+// Makes each of the `count` calls fail once, in a training of its own, and returns how often the training hid the error.
 int swallowed(const std::string& call, int count) {
   int found = 0;
   for (int number = 1; number <= count; ++number) {
@@ -90,7 +90,7 @@ TEST_CASE("every CUDA call of three steps fails once") {
       const software::Outcome outcome = software::run_apart(options, [&] {
         const Attempt attempt = train(3);
         std::printf("%s\n", attempt.said.c_str());
-        if (attempt.said.empty()) return 6;  // somebody has swallowed the error
+        if (attempt.said.empty()) return 6;  // the training went on as if nothing had failed
         if (attempt.said[0] != '[') return 3;
         // A launch may be the library's own.
         const bool named =

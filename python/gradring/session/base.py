@@ -41,7 +41,7 @@ class BaseSession(Settled, ABC):
     class_weights: tuple[float, ...] = ()  # those of "balanced", once labels were counted
     _first = 0  # the count of passes before the epoch's first batch
     _told: tuple[int, Measured] | None = None
-    _listening: Callable[[], bool] | None = None  # tells during a run of fit whether a report would reach anybody
+    _listening: Callable[[], bool] | None = None  # during fit: returns whether anything listens to reports
 
     # What a run of fit sets
 
@@ -55,7 +55,7 @@ class BaseSession(Settled, ABC):
         self._limit = limit
 
     def listen(self, heard: Callable[[], bool] | None) -> None:
-        """Ask ``heard`` whether a report would reach anybody; None: it always does."""
+        """Make reports only where ``heard()`` is true; None: always."""
         self._listening = heard
 
     # State
