@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -92,12 +93,15 @@ void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
   std::vector<float*> xs;
   for (size_t i = 0; i < arrays; ++i) xs.push_back(static_cast<float*>(group.allocate(bytes)));
   std::vector<double> times;
-  // A small operation is shorter than a reading of the clock, so 100 in a row are timed. Their sums stay exact.
-  const int repeat = bytes <= 4096 ? 100 : 1;
+  // A small operation is shorter than a reading of the clock, so many in a row are timed. After the first one, all ranks have the
+  // same numbers, and each further one multiplies them by the number of ranks, which must be a power of two: then every sum is
+  // exact, as long as float32 can hold it.
+  const int doublings = std::bit_width(static_cast<unsigned>(group.size() - 1));
+  const int repeat = bytes <= 4096 ? 100 / std::max(doublings, 1) : 1;
   // The first sweep is not timed: after it, every page exists and every rank has mapped it.
   for (int i = -static_cast<int>(arrays); i < rounds; ++i) {
     const int turn = i + static_cast<int>(arrays);
-    const auto value_of = [&](int of, int k) { return repeat > 1 ? 0.f : static_cast<float>(of + k % 7); };
+    const auto value_of = [](int of, int k) { return static_cast<float>(of + 1 + k % 7); };
     if (static_cast<size_t>(turn) % arrays == 0)
       for (size_t k = 0; k < arrays; ++k)
         std::fill(xs[k], xs[k] + count, value_of(group.rank(), turn + static_cast<int>(k)));
@@ -110,7 +114,8 @@ void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
     });
     if (i >= 0) times.push_back(seconds / repeat);
     float expected = 0;
-    for (int r = 0; repeat == 1 && r < group.size(); ++r) expected += value_of(r, turn);
+    for (int r = 0; r < group.size(); ++r) expected += value_of(r, turn);
+    expected = std::ldexp(expected, doublings * (repeat - 1));
     if (std::any_of(x, x + count, [=](float got) { return got != expected; })) {
       std::fprintf(stderr, "wrong result at %zu bytes\n", bytes);
       std::_Exit(5);

@@ -11,6 +11,8 @@ def test_it_reports_every_topic_and_never_fails(capsys):
     topics = [line[4:].split("  ")[0] for line in lines if not line.startswith(" " * 8)]
     for topic in ("gradring", "CPU", "instructions", "cores", "memory", "numpy", "GPU", "Fashion-MNIST"):
         assert topic in topics
+    on_demand = next(line for line in lines if line[4:].startswith("huge pages, on demand"))
+    assert _core.huge_page_support() in on_demand
     assert all(line[:4] in ("ok  ", "off ", "    ") for line in lines)
 
 

@@ -1,5 +1,7 @@
 """Functions that ranks in other processes run."""
 
+import contextlib
+import gc
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,40 @@ def two_threads_wait():
             return [float(comm.all_reduce(np.ones(3))[0]) for _ in range(2)]
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(lambda _: float(comm.all_reduce(np.ones(3))[0]), range(2)))
+
+
+def descriptors_left(end):
+    """What the descriptors of this rank refer to that its communicators have left open."""
+
+    def opened():
+        found = {}
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the folder's own
+                found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+        return found
+
+    before = opened()
+    comm = gr.comm.init(timeout=20.0)
+    half = comm.split(0)
+    for each in (comm, half):
+        shared = each.empty(100_000)
+        shared[:] = 1
+        each.all_reduce(shared)
+        each.all_reduce(np.ones(100_000), async_op=True).wait()
+    if end == "after a death":
+        half.barrier()
+        if half.rank == 1:
+            return []  # so this process ends without a close
+        for each in (half, comm):
+            with contextlib.suppress(gr.PeerDied):
+                each.barrier()
+    del shared
+    if end != "dropped":
+        half.close()
+        comm.close()
+    del comm, half, each
+    gc.collect()
+    return sorted(text for number, text in opened().items() if before.get(number) != text)
 
 
 def arrays_in_any_order():

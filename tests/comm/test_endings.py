@@ -102,12 +102,13 @@ DIFFERENT = {
 }
 
 
+@pytest.mark.parametrize("ordinary", [False, True])
 @pytest.mark.parametrize("how", DIFFERENT)
-def test_calls_that_differ_raise_on_both_ranks_and_name_both(how):
+def test_calls_that_differ_raise_on_both_ranks_and_name_both(how, ordinary):
     *calls, mine, theirs = DIFFERENT[how]
 
     def body(comm):
-        x = comm.empty(5)
+        x = np.empty(5, np.float32) if ordinary else comm.empty(5)
         x[:] = comm.rank + 1
         with pytest.raises(gr.CollectiveMismatch) as raised:
             calls[comm.rank](comm, x)
@@ -120,6 +121,37 @@ def test_calls_that_differ_raise_on_both_ranks_and_name_both(how):
     for rank, text in enumerate(texts):
         assert mine in text and theirs in text
         assert f"rank {rank} called" in text and f"rank {1 - rank} called" in text
+
+
+@pytest.mark.parametrize("count", [3, 60_000])
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda comm, x, out: comm.all_reduce(x[1:], out=out[1:]),
+        lambda comm, x, out: comm.all_reduce(x.astype(np.float64), out=out.astype(np.float64)),
+        lambda comm, x, out: comm.all_reduce(x, "max", out=out),
+        lambda comm, x, out: comm.reduce_scatter(np.concatenate([x, x]), out=out),
+        lambda comm, x, out: comm.all_gather(x[:-1]),
+        lambda comm, x, out: comm.broadcast(out, root=1),
+        lambda comm, x, out: comm.barrier(),
+    ],
+    ids=["count", "dtype", "op", "reduce_scatter", "all_gather", "broadcast", "barrier"],
+)
+def test_a_mismatch_is_found_before_an_ordinary_array_is_written(other, count):
+    def body(comm):
+        x, out = np.full(count, comm.rank + 1.0, np.float32), np.full(count, 7, np.float32)
+        with pytest.raises(gr.CollectiveMismatch):
+            other(comm, x, out) if comm.rank else comm.all_reduce(x, out=out)
+        return (x == comm.rank + 1).all() and (out == 7).all()
+
+    comms = gr.comm.thread_group(2, timeout=60.0)
+    with ThreadPoolExecutor(2) as pool:
+        assert all(future.result() for future in [pool.submit(body, comm) for comm in comms])
+
+
+@pytest.mark.parametrize("end", ["closed", "dropped", "after a death"])
+def test_a_rank_keeps_no_descriptor(end):
+    assert gr.comm.spawn(functions.descriptors_left, 2, end, pin=False)[0] == []
 
 
 def test_a_message_that_differs_from_what_its_receiver_wants_is_named():

@@ -58,6 +58,34 @@ def test_a_long_wait_costs_half_a_percent_of_a_core(how):
     assert min(shares) < SHARE, shares
 
 
+def test_waits_of_twenty_milliseconds_cost_no_more():
+    first, second = gr.comm.thread_group(2, timeout=100.0)
+
+    def share_of_waits(number=20):
+        cost = []
+
+        def wait():
+            first.barrier()
+            before, begin = time.thread_time(), time.monotonic()
+            for _ in range(number):
+                first.barrier()
+            cost.append((time.thread_time() - before) / (time.monotonic() - begin))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        second.barrier()
+        for _ in range(number):
+            time.sleep(0.02)
+            second.barrier()
+        thread.join(60)
+        return cost[0]
+
+    shares = [share_of_waits()]
+    while shares[-1] >= SHARE and len(shares) < TRIES:
+        shares.append(share_of_waits())
+    assert min(shares) < SHARE, shares
+
+
 def test_four_ranks_on_two_cores_do_not_collapse():
     # Ranks that spun without yielding would each burn the scheduler's slices, of several milliseconds, in every meeting.
     assert max(gr.comm.spawn(functions.many_meetings, 4, 300, pin=False)) < 0.003
