@@ -109,6 +109,12 @@ class DeviceBlock {
       new std::vector<py::object>(std::move(keep_));
       return;
     }
+    for (void* const other : others_) {
+      int code = 0;  // to wait for a capture would draw stream_ into it: the pool sets the block aside for that graph
+      if (shared_ || !cuda::is_capturing(other, &code)) continue;
+      pool_.give(std::move(block_), other);
+      return;
+    }
     // If the pool does not get the block, its destructor frees it, which waits for all work on the device.
     if (shared_ || !std::all_of(others_.begin(), others_.end(), [this](void* each) { return order(each); })) return;
     pool_.give(std::move(block_), stream_);

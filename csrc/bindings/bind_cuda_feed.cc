@@ -110,8 +110,11 @@ py::object PyDeviceFeed::next(double seconds) {
     const Deadline deadline = deadline_in(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
     status = held_->feed->next(&handed, reinterpret_cast<void*>(stream), deadline);
   }
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  if (status.code() == Code::kTimeout) return py::int_(held_->feed->held() ? held_->feed->slots() : 0);
+  if (status.code() == Code::kTimeout) {
+    // Only here, because an exception would lose a batch that was handed out.
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    return py::int_(held_->feed->held() ? held_->feed->slots() : 0);
+  }
   if (!status.ok()) source_.cast<PyFeed&>().throw_for(status);
   if (handed.rows == 0) return py::none();
   return py::make_tuple(std::make_shared<SlotLease>(held_, handed, stream), handed.rows);

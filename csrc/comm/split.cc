@@ -122,7 +122,9 @@ std::shared_ptr<Group> Group::join_words(const std::vector<int>& members, uint64
     throw Error(Code::kInvalidArgument, "[split] members must be different ranks of this group, and rank " +
                                             std::to_string(rank()) + " one of them");
   }
-  if (refusal() != Code::kOk) throw Error(Code::kUnavailable, "[split] the communicator is closed");
+  Call call;
+  call.agreement.kind = Collective::kSplit;
+  if (const Code code = refusal(); code != Code::kOk) throw Error(Code::kUnavailable, message(code, call));
   const Executing lock(*this, nullptr);
   auto group = adopt_words(members, offset);
   if (!group) throw Error(Code::kOutOfMemory, kNoWords);

@@ -41,14 +41,15 @@ struct DeviceFeed::Copy {
   BatchSource* source;
   Batch batch;
 
-  // Returns whether this call removed the copy from the list. The caller then releases the batch, so only one caller does.
-  bool take() {
+  // Releases the batch, unless an earlier call has. It holds the lock meanwhile, so that end(), after which the source may be
+  // destroyed, cannot return in between.
+  void give_back() noexcept {
     const std::lock_guard<std::mutex> lock(shared->mutex);
-    return std::erase(shared->open, this) != 0;
+    if (std::erase(shared->open, this) != 0) source->release(batch);
   }
   static void done(void* self) noexcept {
     const std::unique_ptr<Copy> copy(static_cast<Copy*>(self));
-    if (copy->take()) copy->source->release(copy->batch);
+    copy->give_back();
   }
 };
 
@@ -72,7 +73,6 @@ void DeviceFeed::end() noexcept {
   if (has_waiting_ && waiting_.rows > 0) source_.release(waiting_);
   has_waiting_ = false;
   const Deadline deadline = deadline_in(kPatience);
-  std::vector<Copy*> left;
   for (;;) {
     {
       const std::lock_guard<std::mutex> lock(shared_->mutex);
@@ -82,14 +82,14 @@ void DeviceFeed::end() noexcept {
     const cudaError_t code = cudaStreamQuery(static_cast<cudaStream_t>(copies_.get()));
     if (code != cudaSuccess) (void)cudaGetLastError();
     if ((code != cudaSuccess && code != cudaErrorNotReady) || Clock::now() > deadline) {
+      // Their host functions may still run, so the copies stay; the functions then find them gone from the list.
       const std::lock_guard<std::mutex> lock(shared_->mutex);
-      left.swap(shared_->open);
-      break;
+      for (Copy* const copy : shared_->open) source_.release(copy->batch);
+      shared_->open.clear();
+      return;
     }
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
-  // Their host functions may still come, so they stay; they find that the batch has gone back.
-  for (Copy* const copy : left) source_.release(copy->batch);
 }
 
 DeviceFeed::~DeviceFeed() {
@@ -99,7 +99,8 @@ DeviceFeed::~DeviceFeed() {
     for (const Event& use : slot->uses) {
       if (wait(copies_.get(), use) == 0) continue;
       (void)cudaGetLastError();
-      if (cudaDeviceSynchronize() != cudaSuccess) (void)cudaGetLastError();  // without the event, wait here
+      // The stream cannot wait, so this thread does.
+      if (cudaEventSynchronize(static_cast<cudaEvent_t>(use.get())) != cudaSuccess) (void)cudaGetLastError();
     }
     // The graph that a stream still captures may read the slot whenever it is launched, so the slot stays aside.
     pool.give(std::move(slot->memory), slot->capturing.empty() ? copies_.get() : slot->capturing.front());
@@ -219,7 +220,7 @@ Status DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
   for (const Event& use : slot->uses) {
     if (code == 0 && !planted(FeedPlant::kSlotReused)) code = wait(copies_.get(), use);
   }
-  {
+  if (code == 0) {  // else the slot's next copy must wait for them
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Event& use : slot->uses) spare_.push_back(std::move(use));
     slot->uses.clear();
@@ -229,7 +230,7 @@ Status DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     shared_->open.push_back(copied.get());
   }
-  if (planted(FeedPlant::kRefillBeforeCopy) && copied->take()) source_.release(batch);
+  if (planted(FeedPlant::kRefillBeforeCopy)) copied->give_back();
   if (code == 0) code = copy_batch(static_cast<std::byte*>(slot->memory.memory.data()), batch);
   if (code == 0) code = record(slot->copied, copies_.get());
   if (code == 0) {
@@ -243,7 +244,7 @@ Status DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
   const Status failed = failure(code);
   // A part of the copy may still run, so the batch is released only once the stream is idle or lost.
   if (synchronize(copies_.get()) != 0) (void)cudaGetLastError();
-  if (copied->take()) source_.release(batch);
+  copied->give_back();
   return failed;
 }
 

@@ -19,8 +19,7 @@ __global__ void check_step_kernel(StepRecord* step, const LossTotals* totals, do
   if (totals->bad_row >= 0) {
     step->fault = Fault::kLabel;
     step->fault_row = totals->bad_row;
-  } else if (weighted && (totals->bad_weight >= 0 || (step->need_weight && totals->weight == 0) ||
-                          (totals->weight > 0 && totals->weight < kLeastWeight))) {
+  } else if (weighted && weights_fail(*totals, step->need_weight)) {
     step->fault = Fault::kWeight;
     step->fault_row = totals->bad_weight;
   } else if (step->check_finite && !(totals->loss - totals->loss == 0)) {

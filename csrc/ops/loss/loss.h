@@ -29,6 +29,11 @@ struct LossTotals {
   int64_t bad_weight = -1;  // the first row whose weight is negative, infinite or NaN
 };
 
+// Whether the weights of a batch cannot weigh its losses. `need`: they may not all be 0.
+constexpr bool weights_fail(const LossTotals& totals, bool need) noexcept {
+  return totals.bad_weight >= 0 || (need && totals.weight == 0) || (totals.weight > 0 && totals.weight < kLeastWeight);
+}
+
 // The shared scratch memory of a loss has the blocks' totals, then their column sums.
 template <class T>
 ScratchBytes loss_scratch(int64_t rows, int64_t columns, bool column_sums) noexcept {
