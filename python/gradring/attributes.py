@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from abc import ABCMeta
 from dataclasses import FrozenInstanceError
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from gradring.habits import with_hint
 
-__all__ = ["Settled", "explain_read_only"]
+__all__ = ["Settled", "explain_read_only", "guarded"]
+
+
+T = TypeVar("T")
 
 
 def explain_read_only(cls: Any, instead: str) -> None:
@@ -51,6 +55,21 @@ class _SettledType(ABCMeta):
             return inspect.Signature()
         whole = inspect.signature(cls.__init__)  # type: ignore[misc]
         return whole.replace(parameters=list(whole.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+
+
+@functools.cache
+def _guarded(kind: type) -> type:
+    inner = {"__module__": kind.__module__, "__doc__": kind.__doc__, "_settled": True}
+    return _SettledType(kind.__name__, (Settled, kind), inner)
+
+
+def guarded(made: T) -> T:
+    """A second object with the same attributes, which checks assignments to them as ``Settled`` does. The first object's own
+    assignments cost no more than those of any class."""
+    kind: type = type(made)
+    view: T = object.__new__(_guarded(kind))
+    object.__setattr__(view, "__dict__", made.__dict__)
+    return view
 
 
 class Settled(metaclass=_SettledType):

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradring import signals
 from gradring.arguments import choice, flag, whole
-from gradring.attributes import Settled
+from gradring.attributes import Settled, guarded
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import MetricName, Nonfinite, Parallel
@@ -238,6 +238,7 @@ class Trainer(Settled):
     # State
 
     _fixed = frozenset({"model", "step"})
+    _shown: Session | None = None
 
     @property
     def epoch(self) -> int:
@@ -306,7 +307,8 @@ class Trainer(Settled):
         """The session that runs the steps; its ``grads`` are the gradients of the last one. ``TypeError`` with ``step=``."""
         if not isinstance(self._session, Session):
             raise TypeError("[Trainer.session] a trainer with a step of your own has no session of a model")
-        return self._session
+        self._shown = self._shown or guarded(self._session)
+        return self._shown
 
     @property
     def writes(self) -> bool:
@@ -483,12 +485,10 @@ class Trainer(Settled):
     # Use
 
     @explained("Trainer.evaluate", "x and y come as one pair: evaluate((x, y))")
-    def evaluate(self, data: Any, *more: NoReturn, batch_size: int = EVALUATE) -> dict[str, float]:
+    def evaluate(self, data: Any, *, batch_size: int = EVALUATE) -> dict[str, float]:
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         with self._gate.writing():  # exclude other threads: it uses the session that trains
             with self._state.told(keep=True):
-                if more:
-                    raise TypeError("[Trainer.evaluate] x and y come as one pair: evaluate((x, y))")
                 data = Stream(data) if isinstance(data, Iterator) else data
                 source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)

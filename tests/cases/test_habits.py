@@ -1,6 +1,8 @@
 """Habits from other libraries, and arguments that would be ignored: an error that names this library's way."""
 
+import copy
 import inspect
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import gradring as gr
 from gradring import checkpoint
 from gradring.cli import main
+from gradring.session import Session
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((48, 4)).astype(np.float32), RNG.integers(0, 3, 48)
@@ -365,6 +368,7 @@ def test_what_a_session_was_made_with_is_fixed(name):
         setattr(session, name, "other")
     with pytest.raises(AttributeError, match="did you mean 'optimizer'"):
         session.optimiser = gr.optim.SGD(0.1)
+    assert isinstance(session, Session)
     made = gr.Trainer(gr.nn.Linear(4, 3), optimizer=gr.optim.SGD(0.1))
     made.optimizer = gr.optim.Adam(0.5)
     assert made.session.optimizer is made.optimizer
@@ -407,6 +411,14 @@ def test_what_callbacks_would_change_in_vain():
     class Adds(gr.callbacks.Callback):
         def on_epoch_end(self, run):
             run.metrics["mine"] = 3.0
+
+    class Keeps(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            mine = copy.deepcopy(run.metrics)  # a copy may be changed
+            mine["mine"] = 3.0
+            assert {**run.metrics, "mine": 3.0} == mine == pickle.loads(pickle.dumps(run.metrics)) | {"mine": 3.0}
+
+    trainer().fit((X, Y), callbacks=[Keeps()], verbose=False)
 
     class Spells(gr.callbacks.Callback):
         def on_epoch_end(self, run):

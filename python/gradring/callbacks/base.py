@@ -61,6 +61,9 @@ class Row(dict[str, float]):
             "Trainer(metrics=[function]), or keep the number in the callback and its state_dict"
         )
 
+    def __reduce__(self) -> Any:  # a copy is a plain dict, which may be changed
+        return dict, (dict(self),)
+
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -105,13 +105,16 @@ class _Ordered:
         self.array = array
 
 
+@functools.cache
+def _installed() -> Any:
+    try:
+        return import_module("cupy")
+    except ImportError:  # there is none, or one that does not work here
+        return None
+
+
 def _shown(array: Array) -> Any:
-    cupy = sys.modules.get("cupy")
-    if cupy is None and importlib.util.find_spec("cupy") is not None:
-        try:
-            cupy = import_module("cupy")
-        except ImportError:  # an installation that does not work here
-            return array
+    cupy = sys.modules.get("cupy") or _installed()
     if cupy is None or array.dtype.name == "bfloat16":
         return array
     return cupy.asarray(_Ordered(array))

@@ -58,7 +58,15 @@ class PipelineMaker:
         self._threads, self._prefetch, self._budget = threads, prefetch, budget
         self.dtypes = tuple(str(field.dtype) for field in opened.fields)
         self.slot_bytes = _slot_bytes(opened, batch_size)
-        self.size = self._choose()
+        # To ask the system for its free memory and cores takes as long as several epochs of a small data set in memory, which
+        # need no pipeline. So choose only now what can raise an error.
+        if prefetch is not None or budget is not None or self.slot_bytes > _MOST_SLOT_BYTES:
+            self.size = self._choose()
+
+    @functools.cached_property
+    def size(self) -> Size:
+        """The size of each pipeline."""
+        return self._choose()
 
     def casting(self, opened: Opened, casts: Any) -> PipelineMaker:
         """A maker of pipelines of the same size, whose batches are cast."""

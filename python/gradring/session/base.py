@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from gradring.attributes import Settled
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.session.measured import NO_SUMS, EpochSums, Measured
@@ -24,7 +23,7 @@ REPORT_SECONDS = 0.1
 Progress: TypeAlias = Callable[[int, dict[str, float]], None]
 
 
-class BaseSession(Settled, ABC):
+class BaseSession(ABC):
     """The steps of one training run here. It has the parameters, the optimizer's state, and the number of updates.
 
     ``Session`` trains a model; ``UserSession`` updates parameters with gradients that the user's function computes.
@@ -79,10 +78,10 @@ class BaseSession(Settled, ABC):
         """Take over counts that ``counters`` returned, after parameters and the optimizer's state were replaced as a whole.
         No gradients wait for an update then."""
 
-    def require_whole(self) -> None:
+    def require_whole(self) -> None:  # noqa: B027 (most sessions update all parameters or none)
         """Raise the error for parameters of which only a part has been updated: they cannot be saved."""
 
-    def take_class_weights(self, weights: Sequence[float]) -> None:
+    def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
         """Take over ``class_weights`` of a checkpoint; they have no effect if labels do not decide them."""
 
     # The algorithms of matrix products that timing chose on a CUDA device
@@ -109,10 +108,10 @@ class BaseSession(Settled, ABC):
         """Whether a fit is running."""
         return False
 
-    def gather(self) -> None:
+    def gather(self) -> None:  # noqa: B027 (most sessions have all that they save)
         """Called on all ranks before rank 0 saves."""
 
-    def leave(self, error: BaseException) -> None:
+    def leave(self, error: BaseException) -> None:  # noqa: B027 (most sessions are alone)
         """Called when ``error`` ends a run of this rank: the others must stop after the same update."""
 
     # Gradients that wait for the rest of their group (``accumulate``)
@@ -201,7 +200,7 @@ class BaseSession(Settled, ABC):
     def timings(self) -> dict[str, float]:
         """Seconds in training so far, by phase."""
 
-    def trace(self, on: bool) -> None:
+    def trace(self, on: bool) -> None:  # noqa: B027 (a custom step has no instructions)
         """Set whether later steps record their instructions and barriers in the trace."""
 
     @abstractmethod
