@@ -199,7 +199,7 @@ def rewritten(path, change):
         (lambda t, m: m.pop("step"), r"the metadata do not fit: step is missing"),
         (lambda t, m: m.update(version="2"), r"the metadata do not fit: its version is '2', this gradring reads '1'"),
         (lambda t, m: m.update(epoch="many"), r"the metadata do not fit: .*'many'"),
-        (lambda t, m: m.update(epoch="-1"), r"the metadata do not fit: epoch is -1"),
+        (lambda t, m: m.update(epoch="-1"), r"the metadata do not fit: epoch must be .* got -1"),
         (lambda t, m: m.update(history="[1]"), r"the metadata do not fit"),
         (lambda t, m: m.update(history="{"), r"the metadata do not fit"),
         (lambda t, m: m.update(history='{"a": [1], "b": []}'), r"the metadata do not fit"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from abc import ABCMeta
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from gradring.habits import with_hint
+from gradring.habits import close_to, with_hint
 
 __all__ = ["Settled", "explain_read_only", "guarded"]
 
@@ -108,6 +107,6 @@ class Settled(metaclass=_SettledType):
         kind = type(self).__name__
         if name in dir(self):
             return f"[{kind}] {name} is read-only after construction: make a new {kind} with another one"
-        close = difflib.get_close_matches(name, [known for known in dir(self) if not known.startswith("_")], 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        close = close_to(name, dir(self))
+        hint = f"; did you mean {close!r}?" if close else ""
         return f"[{kind}] there is no attribute {name!r} to set{hint}"

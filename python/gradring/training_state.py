@@ -380,10 +380,7 @@ def _count(name: str, text: Any) -> int:
         raise ValueError(f"{name} is missing")
     if isinstance(text, str) and not (text.isascii() and text.lstrip("-").isdecimal()):  # int() takes more than digits
         raise ValueError(f"{name} is {text[:40]!r}: must be a whole number")
-    value = int(text) if isinstance(text, str) else whole("", name, text, -(2**63))
-    if not 0 <= value < 2**63:
-        raise ValueError(f"{name} is {value}: must be at least 0 and below 2**63")
-    return value
+    return whole("state", name, int(text) if isinstance(text, str) else text, 0, 2**63 - 1)
 
 
 def _weight(given: Any) -> float:

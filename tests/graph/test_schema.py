@@ -281,7 +281,7 @@ MADE_WITH = {
 }
 
 
-@pytest.mark.parametrize("op", ["activation", "add", "dropout", "layer_norm", "rms_norm", "softmax"])
+@pytest.mark.parametrize("op", ["activation", "add", "cast", "dropout", "layer_norm", "rms_norm", "softmax"])
 def test_a_layer_may_add_the_ops_that_are_said_to_be_its(op):
     assert op in layer_ops()
     roles, attributes = MADE_WITH.get(op, (("x",), {}))

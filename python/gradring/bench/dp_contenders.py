@@ -187,9 +187,10 @@ class Processes:
 
 
 def resident() -> int:
-    """The bytes of memory of this process, of which those that it shares with others are divided among all."""
+    """The bytes of memory of this process without those of files, such as libraries. What processes share is divided among
+    them."""
     with open("/proc/self/smaps_rollup") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+        return sum(int(line.split()[1]) for line in file if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) * 1024
 
 
 def serve(step: Work, pipe: Any, **more: Callable[[int], Any]) -> None:

@@ -99,9 +99,10 @@ class Scaling:
         far = np.argwhere(~(np.abs(wide) <= np.finfo(dtype).max))
         if len(far):
             row, column = map(int, far[0])
+            held = f"which {dtype} cannot hold after the scaling of the training"
+            why = held if np.isfinite(flat[row, column]) else "and must be finite"
             raise ValueError(
-                f"[scale] element {column} of a sample is {flat[row, column]}, which {dtype} cannot hold after the scaling "
-                "of the training: correct such samples or leave them out"
+                f"[scale] element {column} of a sample is {flat[row, column]}, {why}: correct such samples or leave them out"
             )
         return wide.astype(dtype)
 
