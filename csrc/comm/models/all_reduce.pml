@@ -1,7 +1,7 @@
 /* all_reduce by owners (all_reduce.cc) for spin(1): every interleaving of RANKS ranks that reduce OPERATIONS times in place,
  * where one rank may die before any step, or one may want something else (OTHER: its number plus 1), or any wait may
- * come to its deadline though the other rank is only slow (STALLS). Each rank owns one
- * element of every array. Checked: each result that a rank returns is the sum of what all brought; no rank writes to an
+ * come to its deadline though the other rank is only slow (STALLS). A rank that has done all operations leaves the group. Each rank
+ * owns one element of every array. Checked: each result that a rank returns is the sum of what all brought; no rank writes to an
  * array before all ranks are known to want the same; no rank writes to an array whose rank has returned from the
  * operation; a death or a difference ends every operation, with an error; without one no rank fails.
  *
@@ -40,7 +40,7 @@ bool other[2 * RANKS];          /* the cell's agreement */
 byte array[RANKS * RANKS];      /* element e of rank r's array */
 bool inside[RANKS];             /* the rank is in the operation: others may write to its array */
 bool private[RANKS];            /* its array has left the shared memory */
-bool dead[RANKS];
+bool dead[RANKS], closed[RANKS];
 bool failure, anyone_died, anyone_differs;
 
 inline step() {
@@ -56,15 +56,21 @@ inline publish(differs) {
 }
 
 inline await(peer) {
-  do
-  :: word[CELL(peer, round)] == round -> break
-  :: word[CELL(peer, round)] != round && (failure || dead[peer]) ->
+  if
+  :: word[CELL(peer, round)] == round
+  :: word[CELL(peer, round)] != round ->
+     /* It waits until there is something to see, and then looks at the word once more before it blames the other rank. */
+     (word[CELL(peer, round)] == round || failure || dead[peer] || closed[peer] || STALLS);
      if
-     :: word[CELL(peer, round)] == round -> break
-     :: else -> failure = true; goto failed
+#ifdef BUG_NO_SECOND_LOOK
+     :: failure || dead[peer] || closed[peer] || STALLS -> failure = true; goto failed
+     :: else
+#else
+     :: word[CELL(peer, round)] == round
+     :: word[CELL(peer, round)] != round -> failure = true; goto failed
+#endif
      fi
-  :: STALLS && word[CELL(peer, round)] != round -> failure = true; goto failed
-  od
+  fi
 }
 
 proctype rank(byte me) {
@@ -136,6 +142,7 @@ proctype rank(byte me) {
   :: else -> break
   od;
   assert(OTHER == 0);
+  closed[me] = true;
   goto gone;
 failed:
 #ifndef BUG_ARRAYS_STAY

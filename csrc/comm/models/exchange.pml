@@ -2,17 +2,25 @@
  * operations of PIECES pieces each. Two halves of staging memory are shared: in turn t rank q has its piece in half
  * (q + t) mod 2, reads the other one, and puts its next piece there. Operations differ: some have a round before, without
  * staging memory, as of a barrier; in some, a rank has staged its piece in vain, as the ranks did not all stage, and does
- * so again. Checked: what a rank reads is the other rank's piece of that turn, and no rank waits for ever.
+ * so again. With DEATHS, one rank may die before any step, or between two steps of a copy. A rank that has done all operations
+ * leaves the group. Checked: what a rank reads is the other rank's whole piece of that turn, no rank waits for ever, a death ends
+ * the other rank's operation with an error, and without a death no rank fails.
  *
- * holds: -DOPERATIONS=4 -DPIECES=1
- * holds: -DOPERATIONS=3 -DPIECES=3
- * finds: -DOPERATIONS=3 -DPIECES=3
+ * holds: -DOPERATIONS=4 -DPIECES=1 -DDEATHS=0
+ * holds: -DOPERATIONS=3 -DPIECES=3 -DDEATHS=0
+ * holds: -DOPERATIONS=4 -DPIECES=1 -DDEATHS=1
+ * holds: -DOPERATIONS=3 -DPIECES=3 -DDEATHS=1
+ * finds: -DOPERATIONS=3 -DPIECES=3 -DDEATHS=0
+ * finds: -DOPERATIONS=3 -DPIECES=3 -DDEATHS=1
  */
 #ifndef OPERATIONS
 #define OPERATIONS 3
 #endif
 #ifndef PIECES
 #define PIECES 3
+#endif
+#ifndef DEATHS
+#define DEATHS 1
 #endif
 #define CELL(rank, round) ((rank) * 2 + ((round) & 1))
 #ifdef BUG_SAME_HALVES
@@ -22,17 +30,53 @@
 #endif
 #define PIECE(rank, number) ((number) * 2 + (rank) + 1)
 #define IN_VAIN 255
+#define TORN 254 /* a copy that has begun and has not ended */
 
 byte word[4];
 byte half[2];
+bool dead[2], closed[2];
+bool failure;
+
+inline may_die() {
+  if
+  :: DEATHS && !dead[0] && !dead[1] -> dead[me] = true; goto gone
+  :: true
+  fi
+}
+
+inline put(place, value) {
+  may_die();
+  half[place] = TORN;
+  may_die();
+  half[place] = value
+}
 
 inline meet() {
   round++;
+  may_die();
   word[CELL(me, round)] = round;
 #ifdef BUG_NO_WAIT
   skip
 #else
-  word[CELL(other, round)] == round
+  if
+  :: word[CELL(other, round)] == round
+  :: word[CELL(other, round)] != round ->
+#ifdef BUG_NO_LOOK_AT_PEERS
+     word[CELL(other, round)] == round
+#else
+     /* It waits until there is something to see, and then looks at the word once more before it blames the other rank. */
+     (word[CELL(other, round)] == round || failure || dead[other] || closed[other]);
+     if
+#ifdef BUG_NO_SECOND_LOOK
+     :: failure || dead[other] || closed[other] -> failure = true; goto failed
+     :: else
+#else
+     :: word[CELL(other, round)] == round
+     :: else -> failure = true; goto failed
+#endif
+     fi
+#endif
+  fi
 #endif
 }
 
@@ -45,10 +89,10 @@ active [2] proctype rank() {
   :: else ->
     if
     :: operation % 3 == 1 -> meet()
-    :: operation % 3 == 2 -> half[HALF(me, turn)] = IN_VAIN; meet()
+    :: operation % 3 == 2 -> put(HALF(me, turn), IN_VAIN); meet()
     :: else
     fi;
-    half[HALF(me, turn)] = PIECE(me, turn);
+    put(HALF(me, turn), PIECE(me, turn));
     piece = 0;
     do
     :: piece == PIECES -> break
@@ -56,7 +100,7 @@ active [2] proctype rank() {
       meet();
       assert(half[HALF(other, turn)] == PIECE(other, turn));
       if
-      :: piece + 1 < PIECES -> half[HALF(other, turn)] = PIECE(me, turn + 1)
+      :: piece + 1 < PIECES -> put(HALF(other, turn), PIECE(me, turn + 1))
       :: else
       fi;
 #ifndef BUG_NO_TURN
@@ -70,5 +114,11 @@ active [2] proctype rank() {
       piece++
     od;
     operation++
-  od
+  od;
+  closed[me] = true;
+  goto gone;
+failed:
+  assert(dead[other]);
+gone:
+  skip
 }

@@ -3,14 +3,19 @@
  * rank. In step t it puts its elements of piece t there; in step t + 1 the other rank, the owner of that slice, reduces
  * them and leaves the result in the same place; in step t + 2 the rank takes it. So a place belongs to one of two ranks at a time.
  * Operations differ: some have a round before, without staging memory, as of a barrier; in some, a rank has staged its piece in
- * vain, and does so again; some are gathers, in which every rank reads what another one has put into a half. Checked: an owner
- * finds that rank's elements of that turn, a rank finds that owner's result, and no rank waits for ever.
+ * vain, and does so again; some are gathers, in which every rank reads what another one has put into a half. With DEATHS, one
+ * rank may die before any step. A rank that has done all operations leaves the group. Checked: an owner finds that rank's elements
+ * of that turn, a rank finds that owner's result, no rank waits for ever, a death ends the operations of the others with an error,
+ * and without a death no rank fails.
  *
- * holds: -DRANKS=2 -DOPERATIONS=5 -DPIECES=3
- * holds: -DRANKS=3 -DOPERATIONS=4 -DPIECES=1
- * holds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=4
- * finds: -DRANKS=3 -DOPERATIONS=4 -DPIECES=1
- * finds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=3
+ * holds: -DRANKS=2 -DOPERATIONS=5 -DPIECES=3 -DDEATHS=0
+ * holds: -DRANKS=3 -DOPERATIONS=4 -DPIECES=1 -DDEATHS=0
+ * holds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=4 -DDEATHS=0
+ * holds: -DRANKS=2 -DOPERATIONS=5 -DPIECES=3 -DDEATHS=1
+ * holds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=1 -DDEATHS=1
+ * finds: -DRANKS=3 -DOPERATIONS=4 -DPIECES=1 -DDEATHS=0
+ * finds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=3 -DDEATHS=0
+ * finds: -DRANKS=2 -DOPERATIONS=2 -DPIECES=1 -DDEATHS=1
  */
 #ifndef RANKS
 #define RANKS 3
@@ -20,6 +25,9 @@
 #endif
 #ifndef PIECES
 #define PIECES 3
+#endif
+#ifndef DEATHS
+#define DEATHS 1
 #endif
 #define CELL(rank, round) ((rank) * 2 + ((round) & 1))
 #ifdef BUG_ONE_HALF
@@ -34,14 +42,46 @@
 
 byte word[2 * RANKS];
 byte place[2 * RANKS * RANKS];
+bool dead[RANKS], closed[RANKS];
+bool failure, anyone_died;
+
+inline may_die() {
+  if
+  :: DEATHS && !anyone_died -> d_step { anyone_died = true; dead[me] = true }; goto gone
+  :: true
+  fi
+}
+
+inline await(peer) {
+  if
+  :: word[CELL(peer, round)] == round
+  :: word[CELL(peer, round)] != round ->
+#ifdef BUG_NO_LOOK_AT_PEERS
+     word[CELL(peer, round)] == round
+#else
+     /* It waits until there is something to see, and then looks at the word once more before it blames the other rank. */
+     (word[CELL(peer, round)] == round || failure || dead[peer] || closed[peer]);
+     if
+#ifdef BUG_NO_SECOND_LOOK
+     :: failure || dead[peer] || closed[peer] -> failure = true; goto failed
+     :: else
+#else
+     :: word[CELL(peer, round)] == round
+     :: else -> failure = true; goto failed
+#endif
+     fi
+#endif
+  fi
+}
 
 inline meet() {
   round++;
+  may_die();
   word[CELL(me, round)] = round;
 #ifndef BUG_NO_WAIT
   k = 0;
   do
-  :: k < RANKS -> word[CELL(k, round)] == round; k++
+  :: k < RANKS -> if :: k != me -> await(k) :: else fi; k++
   :: else -> break
   od;
 #endif
@@ -51,7 +91,7 @@ inline meet() {
 inline put(value, when) {
   k = 0;
   do
-  :: k < RANKS -> if :: k != me -> place[PLACE(me, k, when)] = value :: else fi; k++
+  :: k < RANKS -> if :: k != me -> may_die(); place[PLACE(me, k, when)] = value :: else fi; k++
   :: else -> break
   od;
   k = 0
@@ -71,7 +111,7 @@ inline reduce(when) {
   do
   :: k < RANKS ->
     if
-    :: k != me -> assert(place[PLACE(k, me, when)] == GIVEN(when)); place[PLACE(k, me, when)] = REDUCED(when)
+    :: k != me -> assert(place[PLACE(k, me, when)] == GIVEN(when)); may_die(); place[PLACE(k, me, when)] = REDUCED(when)
     :: else
     fi;
     k++
@@ -136,5 +176,11 @@ active [RANKS] proctype rank() {
     od;
     turn = turn + PIECES;
     operation++
-  od
+  od;
+  closed[me] = true;
+  goto gone;
+failed:
+  assert(anyone_died);
+gone:
+  skip
 }
