@@ -2,11 +2,13 @@
 #include "bindings/fast_call.h"
 #include "bindings/gil.h"
 #include "ops/peak/peak.h"
+#include "ops/tiles/tiles.h"
 #include "runtime/core_distance.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
 #include "runtime/seed.h"
 #include "runtime/status.h"
+#include "runtime/tile_unit.h"
 #include "runtime/trace.h"
 
 namespace gradring {
@@ -81,6 +83,14 @@ void bind_runtime(py::module_& m) {
         "only one core.");
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
   m.def("active_isa", [] { return isa_name(active_isa()); });
+  m.def(
+      "tile_unit", [] { return tile_unit_name(tile_unit()); },
+      "Return \"permitted\", \"refused\", \"switched off\" or \"absent\": whether products may use the processor's "
+      "tile "
+      "unit.");
+  m.def("tile_unit_advantage", &tile_unit_advantage, py::call_guard<GilRelease>(),
+        "Return how many times as many operations per second the tile unit does as fp32 multiply-adds; 0 without the "
+        "unit. The first call measures it.");
   m.def(
       "set_isa",
       [](std::string_view name) {

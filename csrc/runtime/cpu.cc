@@ -50,7 +50,8 @@ Isa wanted() noexcept {
   for (Isa isa : {Isa::kBase, Isa::kAvx2, Isa::kAvx512}) {
     if (std::strcmp(name, isa_name(isa)) == 0) return std::min(isa, best);
   }
-  std::fprintf(stderr, "gradring: GRADRING_ISA is '%s', expected base, avx2 or avx512: ignored\n", name);
+  if (std::strcmp(name, "amx") == 0) return best;  // the highest level with tiles of bf16: see tile_unit.h
+  std::fprintf(stderr, "gradring: GRADRING_ISA is '%s', expected base, avx2, avx512 or amx: ignored\n", name);
   return best;
 }
 

@@ -28,6 +28,22 @@ def test_what_is_off_says_how_to_turn_it_on(monkeypatch):
     assert all(finding.advice for finding in found.values() if finding.good is False)
 
 
+@pytest.mark.parametrize(
+    ("state", "good", "text"),
+    [
+        ("permitted", True, "times the multiply-add rate"),
+        ("refused", False, "arch_prctl"),
+        ("switched off", False, "amx"),
+    ],
+)
+def test_the_tile_unit_is_shown_where_there_is_one(monkeypatch, state, good, text):
+    monkeypatch.setattr(_core, "tile_unit", lambda: state)
+    (found,) = [finding for finding in examine() if finding.topic.startswith("tile unit")]
+    assert found.good is good and text in found.value + found.advice
+    monkeypatch.setattr(_core, "tile_unit", lambda: "absent")
+    assert not [finding for finding in examine() if finding.topic.startswith("tile unit")]
+
+
 @pytest.mark.parametrize("name", ["GRADRING_ISA", "OMP_NUM_THREADS"])
 def test_the_environment_is_shown(monkeypatch, name):
     monkeypatch.setenv(name, "7")

@@ -42,7 +42,17 @@ def test_isa_may_be_lowered_and_not_raised():
         assert done.stdout.split() == [levels[min(wanted, detected)]]
     done = run_script("from gradring import _core; print(_core.active_isa())", GRADRING_ISA="nonsense")
     assert done.stdout.split() == [levels[detected]]
-    assert "GRADRING_ISA is 'nonsense', expected base, avx2 or avx512: ignored" in done.stderr
+    assert "GRADRING_ISA is 'nonsense', expected base, avx2, avx512 or amx: ignored" in done.stderr
+
+
+def test_a_lower_level_switches_the_tile_unit_off():
+    code = "from gradring import _core; print(_core.tile_unit(), _core.tile_unit_advantage())"
+    present = run_script(code, GRADRING_ISA="amx").stdout.rsplit(maxsplit=1)[0]
+    assert present in ("absent", "refused", "permitted")
+    for level in ("base", "avx2", "avx512"):
+        done = run_script(code, GRADRING_ISA=level)
+        expected = "absent" if present == "absent" else "switched off"
+        assert done.stdout.strip() == f"{expected} 0.0", done.stderr
 
 
 def test_many_threads_may_use_the_module_at_once():

@@ -75,6 +75,13 @@ def _build() -> Iterator[Finding]:
     )
 
 
+_TILE_UNIT_ADVICE = {
+    "refused": "the system refuses arch_prctl(ARCH_REQ_XCOMP_PERM, 18); allow it in the sandbox's rules, "
+    "or use Linux 5.16 or newer",
+    "switched off": "GRADRING_ISA names a level without it; unset it, or set it to amx",
+}
+
+
 def _cpu() -> Iterator[Finding]:
     from gradring import _core
     from gradring.bench.machine import cpu_model
@@ -86,6 +93,10 @@ def _cpu() -> Iterator[Finding]:
     else:
         value, advice = active, ""
     yield Finding("instructions", active == detected, value, advice)
+    unit = _core.tile_unit()
+    if unit != "absent":
+        rate = f", {_core.tile_unit_advantage():.1f} times the multiply-add rate" if unit == "permitted" else ""
+        yield Finding("tile unit (AMX)", unit == "permitted", unit + rate, _TILE_UNIT_ADVICE.get(unit, ""))
     governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor:
         advice = "" if governor == "performance" else "for steady timings: cpupower frequency-set -g performance"

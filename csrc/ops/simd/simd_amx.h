@@ -1,0 +1,122 @@
+// Products of tiles by Intel AMX. Only tiles_amx.cc includes this file, and is compiled with -mamx-tile and -mamx-bf16.
+//
+// A block of 2 x 2 tiles of C stays in registers 0 to 3; 4 and 5 hold tiles of A, 6 and 7 of B. Each load serves two products or
+// more: with three pieces, 14 loads serve 24 products. The compilers' macros take literal register numbers.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "ops/tiles/tiles.h"
+
+namespace gradring::amx {
+
+struct alignas(64) Configuration {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+static_assert(sizeof(Configuration) == 64);
+
+inline void configure(int rows) noexcept {
+  Configuration configuration;
+  for (int tile = 0; tile < 8; ++tile) {
+    configuration.row_bytes[tile] = 64;
+    configuration.rows[tile] = static_cast<uint8_t>(tile < 6 ? rows : kTileSide);
+  }
+  // Not _tile_loadconfig: GCC's names 8 bytes of the operand as read, so the compiler may leave out the rest.
+  asm volatile("ldtilecfg %0" : : "m"(configuration));
+}
+
+inline void release() noexcept { _tile_release(); }
+
+// These macros load the tiles of A or of B that `from` points at, or make products with them. `kDown` and `kAcross` are constants
+// in the functions that use them.
+#define GRADRING_LOAD_A(from)                                \
+  do {                                                       \
+    _tile_loadd(4, (from), 64);                              \
+    if (kDown > 1) _tile_loadd(5, (from) + work.a_down, 64); \
+  } while (false)
+#define GRADRING_LOAD_B(from)                                    \
+  do {                                                           \
+    _tile_loadd(6, (from), 64);                                  \
+    if (kAcross > 1) _tile_loadd(7, (from) + work.b_across, 64); \
+  } while (false)
+#define GRADRING_MULTIPLY()                                \
+  do {                                                     \
+    _tile_dpbf16ps(0, 4, 6);                               \
+    if (kAcross > 1) _tile_dpbf16ps(1, 4, 7);              \
+    if (kDown > 1) _tile_dpbf16ps(2, 5, 6);                \
+    if (kDown > 1 && kAcross > 1) _tile_dpbf16ps(3, 5, 7); \
+  } while (false)
+
+template <int kPieces, int kDown, int kAcross>
+void multiply_block(const TileBlockWork& work) noexcept {
+  const int64_t c_bytes = work.ldc * static_cast<int64_t>(sizeof(float));
+  float* const c = work.c;
+  float* const below = c + kTileSide * work.ldc;
+  if (work.add_to_c) {
+    _tile_loadd(0, c, c_bytes);
+    if (kAcross > 1) _tile_loadd(1, c + kTileSide, c_bytes);
+    if (kDown > 1) _tile_loadd(2, below, c_bytes);
+    if (kDown > 1 && kAcross > 1) _tile_loadd(3, below + kTileSide, c_bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const uint16_t* a = work.a;
+  const uint16_t* b = work.b;
+  for (int64_t block = 0; block < work.step_blocks; ++block) {
+    if (kPieces == 1) {
+      GRADRING_LOAD_A(a);
+      GRADRING_LOAD_B(b);
+      GRADRING_MULTIPLY();
+    } else if (kPieces == 2) {
+      GRADRING_LOAD_A(a + work.a_piece);
+      GRADRING_LOAD_B(b);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_A(a);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_B(b + work.b_piece);
+      GRADRING_MULTIPLY();
+    } else {
+      GRADRING_LOAD_A(a + 2 * work.a_piece);
+      GRADRING_LOAD_B(b);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_A(a + work.a_piece);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_B(b + work.b_piece);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_A(a);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_B(b + 2 * work.b_piece);
+      GRADRING_MULTIPLY();
+      GRADRING_LOAD_B(b);
+      GRADRING_MULTIPLY();
+    }
+    a += work.a_along;
+    b += work.b_along;
+  }
+  _tile_stored(0, c, c_bytes);
+  if (kAcross > 1) _tile_stored(1, c + kTileSide, c_bytes);
+  if (kDown > 1) _tile_stored(2, below, c_bytes);
+  if (kDown > 1 && kAcross > 1) _tile_stored(3, below + kTileSide, c_bytes);
+}
+
+#undef GRADRING_LOAD_A
+#undef GRADRING_LOAD_B
+#undef GRADRING_MULTIPLY
+
+template <int kPieces>
+void multiply(const TileBlockWork& work) noexcept {
+  if (work.down > 1) {
+    work.across > 1 ? multiply_block<kPieces, 2, 2>(work) : multiply_block<kPieces, 2, 1>(work);
+  } else {
+    work.across > 1 ? multiply_block<kPieces, 1, 2>(work) : multiply_block<kPieces, 1, 1>(work);
+  }
+}
+
+}  // namespace gradring::amx
