@@ -71,7 +71,7 @@ def descriptors_left(end):
     def left():
         return sorted(text for number, text in opened().items() if before.get(number) != text)
 
-    # The thread that shows this rank's stack ends on its own after a close, and lets go of the memory of the words it waits for.
+    # The thread that shows this rank's stack ends on its own after a close. It holds the memory of the words it waits for.
     end = time.monotonic() + 5
     while left() and time.monotonic() < end:
         time.sleep(0.01)

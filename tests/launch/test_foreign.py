@@ -1,5 +1,6 @@
 """Worlds that torchrun, mpirun or srun describe: the ranks meet in an owner-only folder, and leave nothing there."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -7,7 +8,10 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,10 +19,12 @@ import pytest
 
 import gradring as gr
 from gradring.launch import foreign
+from gradring.launch import place as place_module
 from gradring.launch.environment import hints
 from gradring.launch.place import MeetingPlace, owner_only_folder
 from patience import promised
 
+from . import slurm
 from .scripts import write
 from .worlds import Served, bring
 
@@ -193,3 +199,108 @@ def test_the_socket_takes_packets_only(folder):
     with listener, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link, pytest.raises(OSError):
         link.connect(place._socket)
     place.remove()
+
+
+def test_of_many_that_find_a_dead_socket_one_takes_the_place(folder):
+    def attempt(_):
+        place = MeetingPlace(hints(variables(0, 2)), 0)
+        together.wait(30)
+        try:
+            return place, place.open()[1]
+        except gr.GradringError as error:
+            assert "MASTER_PORT 29511 is taken" in str(error)
+            return None
+
+    together = threading.Barrier(4)
+    for _ in range(25):
+        _, dead = MeetingPlace(hints(variables(0, 2)), 0).open()
+        dead.close()
+        with ThreadPoolExecutor(4) as pool:
+            opened = [each for each in pool.map(attempt, range(4)) if each]
+        assert len(opened) == 1
+        place, listener = opened[0]
+        key, link = place.connect()  # to the winner's socket, with the winner's key
+        link.close()
+        assert len(key) == 32
+        place.remove()
+        listener.close()
+        assert os.listdir(folder) == []
+
+
+def test_a_job_that_ends_leaves_alone_what_the_next_one_made(folder, monkeypatch):
+    made = []
+
+    class Watched(foreign.Hub):
+        def close(self):
+            super().close()
+            place = MeetingPlace(hints(variables(0, 2)), 0)
+            made.append((place, place.open()[1]))
+
+    monkeypatch.setattr(foreign, "Hub", Watched)
+    with pytest.raises(gr.PeerStalled):
+        meet(0, 2, seconds=0.2)()
+    (place, listener), *_ = made
+    found = place.connect()
+    assert found is not None, "the end of one job removed the next one's files"
+    found[1].close()
+    place.remove()
+    listener.close()
+
+
+def test_a_process_that_does_not_accept_connections_keeps_its_place(folder):
+    place = MeetingPlace(hints(variables(0, 1)), 0)
+    _, listener = place.open()
+    listener.listen(0)
+    waiting = []
+    with suppress(BlockingIOError):
+        for _ in range(50):
+            waiting.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            waiting[-1].setblocking(False)
+            waiting[-1].connect(place._socket)
+        pytest.fail("the queue of connections has no end")
+    begin = time.monotonic()
+    with pytest.raises(gr.GradringError, match="is taken"):
+        MeetingPlace(hints(variables(0, 1)), 0).open()
+    assert time.monotonic() - begin < promised(2.0)
+    for each in [*waiting, listener]:
+        each.close()
+    place.remove()
+
+
+def test_a_lock_that_a_stopped_process_holds_is_named(folder, monkeypatch):
+    monkeypatch.setattr(place_module, "_LOCK_SECONDS", 0.2)
+    place = MeetingPlace(hints(variables(0, 2)), 0)
+    with open(place._lock, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(gr.GradringError, match=r"another process has held the lock /.*\.lock for 0.2 s"):
+            place.open()
+    os.unlink(place._lock)
+
+
+def test_slurms_variables(folder, tmp_path):
+    def of(rank):
+        return {"SLURM_PROCID": str(rank), "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_JOB_ID": "7"}
+
+    script = write(tmp_path, SAY)
+    started = [
+        subprocess.Popen(
+            [sys.executable, script], env={**os.environ, **of(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(3)
+    ]
+    outputs = [process.communicate(timeout=60) for process in started]
+    assert [out for out, _ in outputs] == [f"{rank} 3 0 3\n" for rank in range(3)], outputs
+    assert os.listdir(folder) == []
+
+
+def test_slurm_itself(folder, tmp_path):
+    why = slurm.missing()
+    if why:
+        pytest.skip(why)
+    script = write(tmp_path, SAY)
+    with slurm.cluster(folder.parent) as environment:
+        command = [slurm.find("srun"), "-n", "2", "--overcommit", sys.executable, script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert sorted(done.stdout.splitlines()) == ["0 2 0 2", "1 2 0 2"], done.stdout
+    assert os.listdir(folder) == []

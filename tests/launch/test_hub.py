@@ -54,7 +54,7 @@ def test_a_death_before_the_meeting_is_told_with_its_signal():
 
 
 def test_who_is_missing_at_the_deadline_is_named():
-    why = "rank 1 of 3 has not joined, and 1 others have not within 0.2 s"
+    why = "rank 1 of 3 and 1 other rank have not joined within 0.2 s"
     with Served(3) as served, pytest.raises(gr.PeerStalled, match=why):
         join(served.link(), 0, 3, seconds=0.2)
 

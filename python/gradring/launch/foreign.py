@@ -43,8 +43,10 @@ def meet_under(hints: Hints, brought: Sequence[int], timeout: float) -> World:
             while not (ended.is_set() or (hub.met and hub.idle)):
                 hub.serve(_SLICE)
         finally:
-            hub.close()
-            place.remove()
+            try:
+                place.remove()  # while the socket listens: see there
+            finally:
+                hub.close()
 
     thread = threading.Thread(target=serve, name="gradring-meeting", daemon=True)
     thread.start()

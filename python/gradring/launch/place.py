@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from gradring.launch.environment import Hints
 __all__ = ["MeetingPlace", "owner_only_folder"]
 
 _KEY_BYTES = 32
+_PROBE_SECONDS = 1.0  # for a connection to a process that listens, but is too busy or stopped
+_LOCK_SECONDS = 10.0  # the lock is held for milliseconds
 _LONGEST = 40  # bytes of a folder; with the names within, a socket's path has at most 107
 
 
@@ -94,7 +97,8 @@ class MeetingPlace:
         return key, link
 
     def remove(self) -> None:
-        """For rank 0, at the end: remove all files."""
+        """For rank 0, at the end, while it still listens: remove all files. A job that comes to this place earlier finds it
+        taken; a job that comes later makes its own files, which this job no longer touches."""
         with self._locked():
             for path in (self._key, self._socket, self._lock):
                 with suppress(FileNotFoundError):
@@ -110,10 +114,13 @@ class MeetingPlace:
 
     def _refuse_a_taken_place(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.settimeout(_PROBE_SECONDS)
             try:
                 probe.connect(self._socket)
             except (FileNotFoundError, ConnectionRefusedError):
                 return  # no process listens there any more
+            except (BlockingIOError, TimeoutError):
+                pass  # a process listens, and has not accepted earlier connections
         raise GradringError(
             f"[init] another job meets at {self._socket}: "
             + (
@@ -125,10 +132,11 @@ class MeetingPlace:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                self._lock_file(fd, deadline)
                 # The process that held the lock before may have removed the file: the lock then protects nothing, so
                 # try again.
                 if os.path.exists(self._lock) and os.path.samestat(os.fstat(fd), os.stat(self._lock)):
@@ -136,3 +144,16 @@ class MeetingPlace:
                     return
             finally:
                 os.close(fd)
+
+    def _lock_file(self, fd: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise GradringError(
+                        f"[init] another process has held the lock {self._lock} for {_LOCK_SECONDS:g} s: end that process "
+                        f"(`fuser {self._lock}` names it)"
+                    ) from None
+                time.sleep(0.005)

@@ -145,8 +145,11 @@ def _missing(link: socket.socket, meeting: int, size: int) -> str:
         link.settimeout(_HOW_SECONDS)
         message, _ = channel.ask(link, compose("who", meeting=meeting))
         if message["say"] == "missing" and message["rank"] is not None:
-            others = f", and {message['count'] - 1} others have not" if message["count"] > 1 else ""
-            return f"rank {message['rank']} of {size} has not joined{others}"
+            others = message["count"] - 1
+            if others <= 0:
+                return f"rank {message['rank']} of {size} has not joined"
+            more = "1 other rank" if others == 1 else f"{others} other ranks"
+            return f"rank {message['rank']} of {size} and {more} have not joined"
     return f"not all of {size} ranks have joined"
 
 
