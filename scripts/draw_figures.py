@@ -84,13 +84,14 @@ def raced(row: Mapping[str, Any]) -> tuple[float, str, float]:
 
 
 def step_rows() -> list[dict[str, Any]]:
-    """The races of steps, and the epoch."""
+    """The races of steps, and of epochs."""
     return [*results("step")["rows"], *results("fit")["rows"]]
 
 
 def layers(case: str) -> str:
     """A case of a race as a reader says it."""
-    return re.sub(r"^([\d-]+) batch (\d+)$", r"MLP \1, batch \2", case)
+    said = re.sub(r"([\d-]+) batch (\d+)", r"MLP \1, batch \2", case)
+    return re.sub(r"^fit, (.*), (\d+) rows: a step$", r"`fit`, \1, \2 rows, per step", said)
 
 
 def sentence() -> str:
@@ -241,6 +242,8 @@ def chart() -> str:
         times = medians(row)
         ours = times["gradring"]
         name = layers(row["case"]["name"])
+        if "`" in name:  # there is no room for all of it
+            name = re.sub(r"`|MLP |, per step|batch ", "", name)
         parts.append(f'<text x="12" y="{y}">{name}</text>')
         parts.append(f'<text x="12" y="{y + 14}" font-size="11" fill="#666">gradring: {duration(ours)}</text>')
         for _, colour, kind, contenders in PEERS:
@@ -375,12 +378,19 @@ def data_parallel_tables() -> str:
     custom = next(name for name in others if "NumPy function" in name)
     mine = statistics.median(others[custom][ours])
     lines += [f"| {custom} | {duration(mine)} |  |  |  | {against(custom, mine)} |", ""]
-    lines += ["| update alone, AdamW, 2 ranks | gradring | all_reduce, then AdamW on each rank | ratio |", "|---|---|---|---|"]
+    lines += [
+        "| update alone, AdamW, 2 ranks | gradring | all_reduce, then AdamW on each rank | ratio |",
+        "|---|---|---|---|",
+    ]
     for row in others["reduce and update"]:
         mine, other = row["seconds"], row["all_reduce then AdamW"]
         count = f"{row['parameters'] / 1e6:.0f} M parameters"
         lines.append(f"| {count} | {duration(mine)} | {duration(other)} | {ratio(other / mine)} |")
-    lines += ["", "| memory of two ranks, 20 M parameters | bytes | numbers per parameter | ours |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "| memory of two ranks, 20 M parameters | bytes | numbers per parameter | ours |",
+        "|---|---|---|---|",
+    ]
     for row in others["memory"]:
         share = "" if row["contender"] == "gradring" else f"{others['memory'][0]['bytes'] / row['bytes']:.2f}×"
         size = f"{row['bytes'] / 1e6:.0f} MB"

@@ -1,13 +1,14 @@
-"""An epoch over Fashion-MNIST in PyTorch: eager autograd, torch.compile, and the formulas by hand through Inductor."""
+"""Epochs in PyTorch: eager autograd, torch.compile, and the formulas by hand through Inductor."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from step_torch import torch_compiled_body, torch_parts
 
 from gradring.bench.contender import Work
-from gradring.bench.fit_contenders import data
+from gradring.bench.fit_contenders import Passes, block_rows, data
 from gradring.bench.step_contenders import threads
 
 
@@ -21,43 +22,52 @@ def torch_compiled(case: dict[str, Any]) -> Work:
     return _torch(case, dynamic=False)
 
 
-def _torch(case: dict[str, Any], **compiling: Any) -> Work:
+def _passes(case: dict[str, Any], step: Callable[[Any, Any], Any]) -> Passes:
+    """Epochs of this step, whose losses are read once per epoch."""
     import torch
 
-    forward, optimizer = torch_parts(case, **compiling)
-    xs, ys = data()
-    x, y = torch.from_numpy(xs), torch.from_numpy(ys)
-    batch = case["batch"]
+    x, y = (torch.from_numpy(array) for array in data(case))
+    batch, block = case["batch"], block_rows(x, case["batch"])
 
-    def epoch() -> float:
-        order = torch.randperm(len(x))
+    def one(order: Any) -> float:
         total = torch.zeros(())
-        for begin in range(0, len(x), batch):
-            index = order[begin : begin + batch]
-            optimizer.zero_grad(set_to_none=True)
-            loss = forward(x[index], y[index])
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
+        for begin in range(0, len(order), block):
+            index = order[begin : begin + block]
+            for xb, yb in zip(x[index].split(batch), y[index].split(batch), strict=True):
+                total += step(xb, yb)
         return float(total)
 
-    return epoch
+    return Passes(case, len(x), one, lambda: torch.randperm(len(x)), torch.arange)
+
+
+def _torch(case: dict[str, Any], **compiling: Any) -> Work:
+    forward, optimizer = torch_parts(case, **compiling)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad(set_to_none=True)
+        loss = forward(x, y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return _passes(case, step)
 
 
 def torch_epoch_compiled(case: dict[str, Any]) -> Work:
-    """The step as one Inductor graph, its loss read once at the end of the epoch."""
+    """The step as one Inductor graph."""
     import torch
 
     torch.set_num_threads(threads())
-    x, y = (torch.from_numpy(array) for array in data())
-    body, batch = torch_compiled_body(case), case["batch"]
+    passes = _passes(case, torch_compiled_body(case))
+    mode = torch.inference_mode
 
-    @torch.inference_mode()
-    def epoch() -> float:
-        order, total = torch.randperm(len(x)), torch.zeros(())
-        for begin in range(0, len(x), batch):
-            index = order[begin : begin + batch]
-            total += body(x[index], y[index])
-        return float(total)
+    class Inference:
+        def __call__(self) -> object:
+            with mode():
+                return passes()
 
-    return epoch
+        def check(self, count: int) -> list[float]:
+            with mode():
+                return passes.check(count)
+
+    return Inference()

@@ -60,4 +60,4 @@ LOADER = {
     "handoff": {"spdl": "loader_latency_spdl:spdl_hand_off"},
 }
 
-DIFFERS = {"nn-engine-core": "its SGD has no momentum, so that it does less than the others"}
+DIFFERS = {"nn-engine-core": {"momentum": "its SGD has no momentum, so that it does less than the others"}}

@@ -6,7 +6,17 @@ import os
 from typing import Any
 
 from gradring.bench.contender import Work
-from gradring.bench.step_contenders import LEARNING_RATE, MOMENTUM, data, threads, weights
+from gradring.bench.step_contenders import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    LEARNING_RATE,
+    MOMENTUM,
+    data,
+    optimizer_of,
+    threads,
+    weights,
+)
 
 
 def start_jax() -> None:
@@ -24,7 +34,8 @@ def start_jax() -> None:
 
 
 def make_update(case: dict[str, Any]) -> Any:
-    """(update, state): update(parameters, momentum, x, y) -> parameters, momentum, loss; state is the first two."""
+    """(update, state): update(parameters, slots, x, y) -> parameters, slots, loss; state is the first two. The slots are the
+    optimizer's state."""
     import jax
     import jax.numpy as jnp
 
@@ -38,26 +49,46 @@ def make_update(case: dict[str, Any]) -> Any:
         log_p = jax.nn.log_softmax(h)
         return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
 
-    def update(params: Any, momentum: Any, x: Any, y: Any) -> Any:
+    def with_momentum(params: Any, momentum: Any, x: Any, y: Any) -> Any:
         loss, grads = jax.value_and_grad(loss_of)(params, x, y)
         momentum = [MOMENTUM * m + g for m, g in zip(momentum, grads, strict=True)]
         params = [p - LEARNING_RATE * m for p, m in zip(params, momentum, strict=True)]
         return params, momentum, loss
 
-    return update, (params, [jnp.zeros_like(array) for array in params])
+    def sgd(params: Any, slots: Any, x: Any, y: Any) -> Any:
+        loss, grads = jax.value_and_grad(loss_of)(params, x, y)
+        return [p - LEARNING_RATE * g for p, g in zip(params, grads, strict=True)], slots, loss
+
+    def adam(params: Any, slots: Any, x: Any, y: Any) -> Any:
+        loss, grads = jax.value_and_grad(loss_of)(params, x, y)
+        number, first, second = slots
+        number = number + 1
+        size, root = LEARNING_RATE / (1 - BETA1**number), (1 - BETA2**number) ** -0.5
+        first = [BETA1 * m + (1 - BETA1) * g for m, g in zip(first, grads, strict=True)]
+        second = [BETA2 * v + (1 - BETA2) * g * g for v, g in zip(second, grads, strict=True)]
+        moments = zip(params, first, second, strict=True)
+        params = [p - size * m / (jnp.sqrt(v) * root + EPSILON) for p, m, v in moments]
+        return params, (number, first, second), loss
+
+    def zeros() -> list[Any]:
+        return [jnp.zeros_like(array) for array in params]
+
+    name = optimizer_of(case)
+    slots: Any = {"momentum": zeros, "sgd": list, "adam": lambda: (jnp.zeros(()), zeros(), zeros())}[name]()
+    return {"momentum": with_momentum, "sgd": sgd, "adam": adam}[name], (params, slots)
 
 
 def jax_jit(case: dict[str, Any]) -> Work:
-    """JAX: the whole step in one jit, parameters and momentum donated."""
+    """JAX: the whole step in one jit, parameters and the optimizer's state donated."""
     import jax
     import jax.numpy as jnp
 
     start_jax()
     xs, ys = data(case)
     x, y = jnp.asarray(xs), jnp.asarray(ys)
-    update, (params, momentum) = make_update(case)
+    update, (params, slots) = make_update(case)
     compiled = jax.jit(update, donate_argnums=(0, 1))
-    state: list[Any] = [params, momentum]
+    state: list[Any] = [params, slots]
 
     def step() -> float:
         state[0], state[1], loss = compiled(state[0], state[1], x, y)

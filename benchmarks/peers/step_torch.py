@@ -5,21 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from gradring.bench.contender import Work
-from gradring.bench.step_contenders import LEARNING_RATE, MOMENTUM, data, threads, weights
+from gradring.bench.step_contenders import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    LEARNING_RATE,
+    MOMENTUM,
+    data,
+    optimizer_of,
+    threads,
+    weights,
+)
 
 
 def torch_eager(case: dict[str, Any]) -> Work:
-    """PyTorch, eager, with the fused SGD and gradients set to None."""
+    """PyTorch, eager, with the fused optimizer and gradients set to None."""
     return _torch(case)
 
 
 def torch_compiled(case: dict[str, Any]) -> Work:
-    """PyTorch, forward and loss (and so backward) through torch.compile, the fused SGD."""
+    """PyTorch, forward and loss (and so backward) through torch.compile, the fused optimizer."""
     return _torch(case, dynamic=None)
 
 
 def torch_parts(case: dict[str, Any], **compiling: Any) -> tuple[Any, Any]:
-    """The loss of a batch as a function, compiled if there are arguments for torch.compile, and the fused SGD."""
+    """The loss of a batch as a function, compiled if there are arguments for torch.compile, and the fused optimizer."""
     import torch
 
     torch.set_num_threads(threads())
@@ -31,7 +41,12 @@ def torch_parts(case: dict[str, Any], **compiling: Any) -> tuple[Any, Any]:
             linear.bias.copy_(torch.from_numpy(b))
         layers += [linear, torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
+    name = optimizer_of(case)
+    if name == "adam":
+        optimizer: Any = torch.optim.Adam(model.parameters(), LEARNING_RATE, (BETA1, BETA2), EPSILON, fused=True)
+    else:
+        momentum = MOMENTUM if name == "momentum" else 0.0
+        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=momentum, fused=True)
 
     def loss_of(inputs: Any, labels: Any) -> Any:
         return torch.nn.functional.cross_entropy(model(inputs), labels)
@@ -79,10 +94,10 @@ def torch_compiled_body(case: dict[str, Any]) -> Any:
 
     torch._inductor.config.cpp_wrapper = True
     p = [torch.from_numpy(array) for layer in weights(case) for array in layer]
-    momentum = [torch.zeros_like(tensor) for tensor in p]
-    layers = len(p) // 2
+    momentum, second = ([torch.zeros_like(tensor) for tensor in p] for _ in range(2))
+    layers, name, number = len(p) // 2, optimizer_of(case), torch.zeros(())
 
-    def body(x: Any, y: Any, p: list[Any], momentum: list[Any]) -> Any:
+    def body(x: Any, y: Any, p: list[Any], momentum: list[Any], second: list[Any], number: Any) -> Any:
         inputs, h = [], x
         for i in range(layers):
             inputs.append(h)
@@ -98,10 +113,26 @@ def torch_compiled_body(case: dict[str, Any]) -> Any:
             gradients[2 * i + 1] = d.sum(0)
             if i:
                 d = torch.where(inputs[i] > 0, torch.mm(d, p[2 * i].t()), 0.0)
-        for tensor, velocity, gradient in zip(p, momentum, gradients, strict=True):
-            velocity.mul_(MOMENTUM).add_(gradient)
-            tensor.add_(velocity, alpha=-LEARNING_RATE)
-        return loss
+        if name == "adam":
+            number = number + 1
+            size, root = LEARNING_RATE / (1 - BETA1**number), (1 - BETA2**number).rsqrt()
+        for tensor, first, spread, gradient in zip(p, momentum, second, gradients, strict=True):
+            if name == "adam":
+                first.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
+                spread.mul_(BETA2).add_(gradient * gradient, alpha=1 - BETA2)
+                tensor.sub_(size * first / (spread.sqrt() * root + EPSILON))
+            elif name == "momentum":
+                first.mul_(MOMENTUM).add_(gradient)
+                tensor.add_(first, alpha=-LEARNING_RATE)
+            else:
+                tensor.sub_(LEARNING_RATE * gradient)
+        return loss, number
 
     compiled = torch.compile(body, fullgraph=True, dynamic=False)
-    return lambda x, y: compiled(x, y, p, momentum)
+
+    def step(x: Any, y: Any) -> Any:
+        nonlocal number
+        loss, number = compiled(x, y, p, momentum, second, number)
+        return loss
+
+    return step

@@ -5,7 +5,8 @@ are imported. Between its turns a contender blocks in a read, so its idle thread
 
 Run as ``python -m gradring.bench.contender module:function [option=value ...]``, where ``function(case, **options)``
 prepares a case (a dict) and returns a callable without arguments: one unit of work, finished when it returns; or an
-object with ``facts`` and with ``measure()``, both dicts of numbers, which times itself. Options are integers or words.
+object with ``facts`` and with ``measure()``, both dicts of numbers, which times itself. A callable whose results depend on
+random numbers has a method ``check(count)``, which returns that many results that do not. Options are integers or words.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def answer(
         if hasattr(work, "measure"):
             state[slot] = work, 1
             return dict(work.facts)
-        first = [work() for _ in range(request["agree_calls"])]
+        count = request["agree_calls"]
+        first = work.check(count) if hasattr(work, "check") else [work() for _ in range(count)]
         state[slot] = work, calibrate(work, request["min_seconds"])
         return {"first": first}
     work, calls = state[slot]

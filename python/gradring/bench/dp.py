@@ -46,7 +46,7 @@ def contenders(peers_from: Path | None, only: Sequence[str] = ()) -> list[Conten
             threads=RANKS,
             environment=_TWO_DEVICES,
             folder=more.folder,
-            differs=more.differs.get(name, ""),
+            differs=more.difference_of(name),
         )
         for name, factory in more.dp.items()
         if name in chosen
@@ -77,7 +77,9 @@ def run(
     racers = contenders(peers_from, peers)
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
     # Our other ways are not peers, but what two processes are measured by; and some work no peer does.
-    others: dict[str, Any] = {row.case.name: {way: row.seconds.pop(way) for way in WAYS if way in row.seconds} for row in rows}
+    others: dict[str, Any] = {
+        row.case.name: {way: row.seconds.pop(way) for way in WAYS if way in row.seconds} for row in rows
+    }
     found = {row.case.name: row.seconds[OURS] for row in rows if OURS in row.seconds}
     raced = [row for row in rows if row.best_peer(OURS) is not None]
     print_rows(raced, OURS)

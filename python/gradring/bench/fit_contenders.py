@@ -1,11 +1,12 @@
-"""An epoch over Fashion-MNIST, per library: shuffled batches of 64, 784-256-128-10, SGD with momentum.
+"""Epochs in a shuffled order, per library: of Fashion-MNIST, or of random rows if the case has their number.
 
-Peers run their own best loop: data preloaded in their tensors, one random permutation per epoch, batches sliced by
-hand (no loader), loss read once at the end.
+Peers run their own best loop: data preloaded in their tensors, one random permutation per epoch, rows gathered for some
+batches at a time (no loader), the loss of the epoch summed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,79 @@ import numpy as np
 from .contender import Work
 from .step_contenders import our_trainer
 
+BLOCK_BYTES = 1 << 20  # the most bytes of rows that a peer gathers at once: they should stay in the second cache
 
-def data() -> tuple[np.ndarray, np.ndarray]:
-    """Training images as float32 rows in [0, 1], and labels."""
+
+def data(case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """float32 rows, and labels."""
+    if rows := case.get("rows"):
+        rng = np.random.default_rng(2)
+        x = rng.standard_normal((rows, case["sizes"][0]), dtype=np.float32)
+        return x, rng.integers(0, case["sizes"][-1], rows)
     import gradring as gr
 
-    (x, y), _ = gr.datasets.fashion_mnist()
-    return np.ascontiguousarray(x.reshape(len(x), -1), np.float32), y.astype(np.int64)
+    (images, labels), _ = gr.datasets.fashion_mnist()
+    return np.ascontiguousarray(images.reshape(len(images), -1), np.float32), labels.astype(np.int64)
+
+
+def block_rows(x: Any, batch: int) -> int:
+    """How many rows of x a peer should gather at once: whole batches, at least one."""
+    row_bytes = x[0].nbytes
+    return int(min(batch * max(1, BLOCK_BYTES // (batch * row_bytes)), len(x)))
+
+
+class Passes:
+    """The case's number of epochs, each in an order of its own.
+
+    ``one(order)`` trains on the rows in that order and returns the sum of the batches' mean losses. ``shuffled()`` makes an
+    order, and ``in_order(rows)`` the order of the data, of the first rows.
+    """
+
+    def __init__(
+        self,
+        case: dict[str, Any],
+        rows: int,
+        one: Callable[[Any], float],
+        shuffled: Work,
+        in_order: Callable[[int], Any],
+    ) -> None:
+        self._one, self._shuffled, self._epochs = one, shuffled, case.get("epochs", 1)
+        self._batches = rows // case["batch"]
+        self._in_order = in_order(self._batches * case["batch"])
+
+    def __call__(self) -> float:
+        """Train, and return the last epoch's sum."""
+        total = 0.0
+        for _ in range(self._epochs):
+            total = self._one(self._shuffled())
+        return total
+
+    def check(self, count: int) -> list[float]:
+        """The mean losses of epochs over the whole batches, in the order of the data."""
+        return [self._one(self._in_order) / self._batches for _ in range(count)]
+
+
+class OurFit:
+    """gradring: ``trainer.fit`` for the case's number of epochs."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        import gradring as gr
+
+        self._fit, self._epochs = our_trainer(case).fit, case.get("epochs", 1)
+        arrays = data(case)
+        self._loader = gr.Loader(arrays, case["batch"], shuffle=True, seed=0)
+        self._in_order = gr.Loader(arrays, case["batch"], drop_last=True)
+
+    def __call__(self) -> object:
+        """Train."""
+        return self._fit(self._loader, epochs=self._epochs, verbose=False)
+
+    def check(self, count: int) -> list[float]:
+        """The mean losses of epochs over the whole batches, in the order of the data."""
+        losses: list[float] = self._fit(self._in_order, epochs=count, verbose=False)["loss"]
+        return losses
 
 
 def ours(case: dict[str, Any]) -> Work:
-    """gradring: ``trainer.fit`` for one epoch."""
-    import gradring as gr
-
-    trainer = our_trainer(case)
-    loader = gr.Loader(data(), case["batch"], shuffle=True, seed=0)
-    return lambda: trainer.fit(loader, epochs=1)
+    """gradring: ``trainer.fit``."""
+    return OurFit(case)

@@ -27,7 +27,13 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     ours: bool = False
     folder: str = ""  # where the factory's module lies; empty: in an installed package
-    differs: str = ""  # what it computes differently: then only its first result must agree with the others'
+    differs: dict[str, str] = field(
+        default_factory=dict
+    )  # what it computes differently, by the case's optimizer or "" for all
+
+    def difference(self, case: dict[str, Any]) -> str:
+        """What it computes differently in a case: then only its first result must agree with the others'."""
+        return self.differs.get("") or self.differs.get(case.get("optimizer", ""), "")
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Case:
     """One row: a name, what the factories need to build it, its arithmetic and its arrays' bytes (0: not known).
 
     With `agree`, the results of the first calls are numbers that must agree among contenders within that relative
-    difference: a contender that computes something else is out of the race.
+    difference: a contender that computes something else is out of the race. The times are of one of the `steps` that each
+    call makes.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Case:
     flops: float = 0.0
     agree: float | None = None
     bytes: int = 0
+    steps: int = 1
 
 
 def spread(times: Sequence[float]) -> float:
@@ -232,7 +240,7 @@ def _race_block(
             )
             if "error" in reply:
                 row.failures[name] = reply["error"]
-            elif not _agrees(worker.contender, reply["first"], expected, slot, case.agree or 0.0):
+            elif not _agrees(worker.contender, case, reply["first"], expected, slot):
                 row.failures[name] = f"its first results are {reply['first']}, others' {expected[slot]}"
             else:
                 able[name].append(slot)
@@ -249,12 +257,11 @@ def _race_block(
     return rows
 
 
-def _agrees(
-    contender: Contender, first: list[float], expected: dict[int, list[float]], slot: int, tolerance: float
-) -> bool:
+def _agrees(contender: Contender, case: Case, first: list[float], expected: dict[int, list[float]], slot: int) -> bool:
     """Whether a contender's first results agree with the others'; the first contender that must agree sets the
     expectation."""
-    if not contender.differs:
+    tolerance = case.agree or 0.0
+    if not contender.difference(case.parameters):
         return agree(first, expected.setdefault(slot, first), tolerance)
     return slot not in expected or agree(first[:1], expected[slot][:1], tolerance)
 
@@ -263,8 +270,8 @@ def _record(row: Row, name: str, reply: dict[str, Any]) -> None:
     if "error" in reply:
         row.failures[name] = reply["error"]
         return
-    row.seconds.setdefault(name, []).append(reply["seconds"])
-    row.cpu_seconds[name] = reply["cpu_seconds"]
+    row.seconds.setdefault(name, []).append(reply["seconds"] / row.case.steps)
+    row.cpu_seconds[name] = reply["cpu_seconds"] / row.case.steps
 
 
 def geometric_mean(values: Iterable[float]) -> float:

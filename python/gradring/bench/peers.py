@@ -9,7 +9,8 @@ function does):
 ``LOADER``
     a dict from the key of a loader's race to such a dict
 ``DIFFERS``
-    a dict from a name to a sentence about what that peer computes differently: its first result must still agree
+    a dict from a name to a sentence about what that peer computes differently: its first result must still agree. If that holds
+    for some optimizers only (``"momentum"``, ``"sgd"``, ``"adam"``), the value is a dict from their names to sentences
 
 The file is Python code, and is run: name only folders that you trust.
 """
@@ -36,7 +37,12 @@ class Peers:
     gemm: dict[str, str] = field(default_factory=dict)
     dp: dict[str, str] = field(default_factory=dict)
     loader: dict[str, dict[str, str]] = field(default_factory=dict)
-    differs: dict[str, str] = field(default_factory=dict)
+    differs: dict[str, str | dict[str, str]] = field(default_factory=dict)
+
+    def difference_of(self, name: str) -> dict[str, str]:
+        """What a peer computes differently, by the optimizer, or for all under ""."""
+        what = self.differs.get(name, {})
+        return {"": what} if isinstance(what, str) else what
 
 
 NO_PEERS = Peers("")
@@ -83,7 +89,7 @@ def contenders(own: dict[str, str], more: dict[str, str], peers: Peers, only: Se
     for name, factory in everyone.items():
         if name not in chosen:
             continue
-        folder, differs = peers.folder if name in more else "", peers.differs.get(name, "")
+        folder, differs = peers.folder if name in more else "", peers.difference_of(name)
         found += [
             Contender(f"{name} 1", factory, threads=1, environment=one_thread, folder=folder, differs=differs),
             Contender(f"{name} all", factory, folder=folder, differs=differs),

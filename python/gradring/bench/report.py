@@ -67,5 +67,8 @@ def print_summary(rows: Sequence[Row], ours: str, missing: dict[str, str], conte
         )
     for name, why in missing.items():
         print(f"not installed: {name} ({why})")
-    for name, what in {library(each.name): each.differs for each in contenders if each.differs}.items():
-        print(f"not the same work: {name} ({what})")
+    cases = [row.case.parameters for row in rows]
+    differ = {(library(each.name), each.difference(case)) for each in contenders for case in cases}
+    for name, what in sorted(differ):
+        if what:
+            print(f"not the same work: {name} ({what})")

@@ -12,12 +12,16 @@ from .report import print_machine, print_rows, print_summary
 
 OURS = "gradring"
 CASES = (
-    ((64, 32, 10), 32),
-    ((784, 128, 10), 64),
-    ((784, 256, 128, 10), 64),
-    ((784, 1024, 1024, 10), 128),
-    ((1024, 4096, 1024), 256),
+    ((64, 32, 10), 32, "momentum"),
+    ((784, 128, 10), 64, "momentum"),
+    ((784, 256, 128, 10), 64, "momentum"),
+    ((784, 1024, 1024, 10), 128, "momentum"),
+    ((1024, 4096, 1024), 256, "momentum"),
+    ((64, 32, 10), 32, "adam"),
+    ((784, 128, 10), 64, "adam"),
+    ((784, 256, 128, 10), 64, "adam"),
 )
+OPTIMIZERS = {"momentum": "", "sgd": ", SGD", "adam": ", Adam"}  # how the names of cases end
 PEERS = {
     "numpy by hand": "gradring.bench.step_by_hand:numpy_step",
     "torch by hand": "gradring.bench.step_by_hand:torch_step",
@@ -43,12 +47,12 @@ def run(
 
     cases = [
         Case(
-            f"{'-'.join(map(str, sizes))} batch {batch}",
-            {"sizes": sizes, "batch": batch},
+            f"{'-'.join(map(str, sizes))} batch {batch}{OPTIMIZERS[optimizer]}",
+            {"sizes": sizes, "batch": batch, "optimizer": optimizer},
             flops(sizes, batch),
             agree=1e-5,
         )
-        for sizes, batch in CASES
+        for sizes, batch, optimizer in CASES
     ]
     print_machine()
     more = read_peers(peers_from)
@@ -59,4 +63,4 @@ def run(
     print_rows(rows, OURS, peak=peak)
     print_summary(rows, OURS, missing, racers)
     if out:
-        save(out, "MLP training step, SGD with momentum, fp32", rows, OURS, missing, peak_flops=peak)
+        save(out, "MLP training step, SGD with momentum or Adam, fp32", rows, OURS, missing, peak_flops=peak)

@@ -1,6 +1,6 @@
 """The MLP training step written out by hand, without automatic differentiation: what an expert gets from a library.
 
-NumPy and PyTorch write every result into an array made once, and keep all gradients (and all momentum) in one vector,
+NumPy and PyTorch write every result into an array made once, and keep all gradients (and the optimizer's state) in one vector,
 so that the update is a few calls for the whole model. The compiled one gives the same formulas to Inductor.
 """
 
@@ -12,15 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .contender import Work
-from .step_contenders import LEARNING_RATE, MOMENTUM, data, threads, weights
+from .step_contenders import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    LEARNING_RATE,
+    MOMENTUM,
+    data,
+    optimizer_of,
+    threads,
+    weights,
+)
 
 
 class Flat(NamedTuple):
-    """Parameters, gradients and momentum, each end to end in one vector, and a shaped view of each part."""
+    """Parameters, gradients and the optimizer's state, each end to end in one vector, and a shaped view of each part."""
 
     parameters: np.ndarray
     gradients: np.ndarray
-    momentum: np.ndarray
+    momentum: np.ndarray  # Adam's first moments
+    second: np.ndarray  # Adam's second moments
     p: list[np.ndarray]  # w0, b0, w1, b1, ...
     g: list[np.ndarray]
 
@@ -36,6 +47,7 @@ def flat_state(case: dict[str, Any]) -> Flat:
         parameters,
         gradients,
         np.zeros_like(parameters),
+        np.zeros_like(parameters),
         [parameters[where].reshape(shape) for where, shape in places],
         [gradients[where].reshape(shape) for where, shape in places],
     )
@@ -43,26 +55,68 @@ def flat_state(case: dict[str, Any]) -> Flat:
 
 def numpy_step(case: dict[str, Any]) -> Work:
     """NumPy with its OpenBLAS."""
-    return numpy_work(flat_state(case), *data(case))
+    state = flat_state(case)
+    x, y = data(case)
+    step = numpy_work(state, len(x), numpy_update(state, case))
+    return lambda: step(x, y)
 
 
-def numpy_work(state: Flat, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """A step that reads the values that x and y hold at that time. Only the array of the labels' logits is allocated in
-    a step."""
-    parameters, gradients, momentum, p, g = state
-    layers, batch = len(p) // 2, len(x)
-    scaled = np.empty_like(parameters)
+def numpy_update(state: Flat, case: dict[str, Any]) -> Callable[[], None]:
+    """The optimizer's pass over all parameters."""
+    parameters, gradients, momentum, second = state[:4]
+    scaled, name = np.empty_like(parameters), optimizer_of(case)
+    rate, decay = np.float32(LEARNING_RATE), np.float32(MOMENTUM)
+    add, multiply, subtract, divide, sqrt = np.add, np.multiply, np.subtract, np.divide, np.sqrt
+    beta1, beta2, rest1, rest2 = (np.float32(value) for value in (BETA1, BETA2, 1 - BETA1, 1 - BETA2))
+    epsilon, number = np.float32(EPSILON), 0
+
+    def sgd() -> None:
+        multiply(gradients, rate, out=scaled)
+        subtract(parameters, scaled, out=parameters)
+
+    def with_momentum() -> None:
+        multiply(momentum, decay, out=momentum)
+        add(momentum, gradients, out=momentum)
+        multiply(momentum, rate, out=scaled)
+        subtract(parameters, scaled, out=parameters)
+
+    def adam() -> None:
+        nonlocal number
+        number += 1
+        size = np.float32(LEARNING_RATE / (1 - BETA1**number))
+        root = np.float32((1 - BETA2**number) ** -0.5)
+        multiply(momentum, beta1, out=momentum)
+        multiply(gradients, rest1, out=scaled)
+        add(momentum, scaled, out=momentum)
+        multiply(second, beta2, out=second)
+        multiply(gradients, gradients, out=scaled)
+        multiply(scaled, rest2, out=scaled)
+        add(second, scaled, out=second)
+        sqrt(second, out=scaled)
+        multiply(scaled, root, out=scaled)
+        add(scaled, epsilon, out=scaled)
+        divide(momentum, scaled, out=scaled)
+        multiply(scaled, size, out=scaled)
+        subtract(parameters, scaled, out=parameters)
+
+    return {"sgd": sgd, "momentum": with_momentum, "adam": adam}[name]
+
+
+def numpy_work(state: Flat, batch: int, update: Callable[[], None]) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A step on a batch of this size. Only the array of the labels' logits is allocated in a step."""
+    p, g = state.p, state.g
+    layers = len(p) // 2
     out = [np.empty((batch, w.shape[1]), np.float32) for w in p[::2]]
     delta = [np.empty_like(array) for array in out]
     mask = [np.empty(array.shape, bool) for array in out]
     row_max, row_sum = np.empty((batch, 1), np.float32), np.empty((batch, 1), np.float32)
     rows = np.arange(batch)
     share = np.float32(1 / batch)
-    rate, decay, zero = np.float32(LEARNING_RATE), np.float32(MOMENTUM), np.float32(0)
+    zero = np.float32(0)
     add, multiply, subtract, maximum, matmul = np.add, np.multiply, np.subtract, np.maximum, np.matmul
     max_of, sum_of = np.maximum.reduce, np.add.reduce
 
-    def step() -> float:
+    def step(x: np.ndarray, y: np.ndarray) -> float:
         h = x
         for i in range(layers):
             z = out[i]
@@ -88,10 +142,7 @@ def numpy_work(state: Flat, x: np.ndarray, y: np.ndarray) -> Callable[[], float]
                 matmul(d, p[2 * i].T, out=delta[i - 1])
                 np.greater(out[i - 1], zero, out=mask[i - 1])
                 multiply(delta[i - 1], mask[i - 1], out=delta[i - 1])
-        multiply(momentum, decay, out=momentum)
-        add(momentum, gradients, out=momentum)
-        multiply(momentum, rate, out=scaled)
-        subtract(parameters, scaled, out=parameters)
+        update()
         return loss
 
     return step
@@ -103,19 +154,44 @@ def torch_step(case: dict[str, Any]) -> Work:
 
     torch.set_num_threads(threads())
     x, y = data(case)
-    return torch_work(flat_state(case), torch.from_numpy(x), torch.from_numpy(y))
+    state = flat_state(case)
+    return torch_work(state, torch.from_numpy(x), torch.from_numpy(y), torch_update(state, case), {})
 
 
-def torch_work(state: Flat, x: Any, y: Any) -> Callable[[], float]:
-    """A step that reads the values that the tensors x and y hold at that time."""
+def torch_update(state: Flat, case: dict[str, Any]) -> Callable[[], None]:
+    """The optimizer's pass over all parameters; Adam is PyTorch's fused kernel."""
     import torch
 
-    parameters, gradients, momentum = (torch.from_numpy(array) for array in state[:3])
+    parameters, gradients, momentum, second = (torch.from_numpy(array) for array in state[:4])
+    number, lists = torch.zeros(()), [[tensor] for tensor in (parameters, gradients, momentum, second)]
+    numbers = [number]
+    options = {"lr": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "weight_decay": 0.0, "eps": EPSILON}
+
+    def adam() -> None:
+        number.add_(1)
+        torch._fused_adam_(*lists, [], numbers, **options, amsgrad=False, maximize=False)
+
+    def with_momentum() -> None:
+        momentum.mul_(MOMENTUM).add_(gradients)
+        parameters.add_(momentum, alpha=-LEARNING_RATE)
+
+    def sgd() -> None:
+        parameters.add_(gradients, alpha=-LEARNING_RATE)
+
+    return {"sgd": sgd, "momentum": with_momentum, "adam": adam}[optimizer_of(case)]
+
+
+def torch_work(state: Flat, x: Any, y: Any, update: Callable[[], None], shared: dict[int, Any]) -> Callable[[], float]:
+    """A step that reads the values that the tensors x and y hold at that time. `shared` keeps the intermediate tensors of
+    each batch size for further steps."""
+    import torch
+
     p, g = [torch.from_numpy(array) for array in state.p], [torch.from_numpy(array) for array in state.g]
     layers, batch = len(p) // 2, len(x)
-    out = [torch.empty(batch, w.shape[1]) for w in p[::2]]
-    delta = [torch.empty_like(tensor) for tensor in out]
-    log_p = torch.empty_like(out[-1])
+    if batch not in shared:
+        out = [torch.empty(batch, w.shape[1]) for w in p[::2]]
+        shared[batch] = out, [torch.empty_like(tensor) for tensor in out], torch.empty_like(out[-1])
+    out, delta, log_p = shared[batch]
     labels, minus_one = y[:, None], torch.full((batch, 1), -1.0)
     weights_t, inputs_t = [w.t() for w in p[::2]], [x.t(), *(tensor.t() for tensor in out[:-1])]
     relu_backward = torch.ops.aten.threshold_backward.grad_input
@@ -141,8 +217,7 @@ def torch_work(state: Flat, x: Any, y: Any) -> Callable[[], float]:
             if i:
                 torch.mm(d, weights_t[i], out=delta[i - 1])
                 relu_backward(delta[i - 1], out[i - 1], 0.0, grad_input=delta[i - 1])
-        momentum.mul_(MOMENTUM).add_(gradients)
-        parameters.add_(momentum, alpha=-LEARNING_RATE)
+        update()
         return float(loss)
 
     return step

@@ -1,7 +1,8 @@
-"""The MLP training step, per library: forward, softmax cross-entropy, backward, SGD with momentum, at its best.
+"""The MLP training step, per library: forward, softmax cross-entropy, backward and update, at its best.
 
-Each function takes a case {"sizes": [784, 128, 10], "batch": 64} and returns one step as a callable. Peers keep
-their data in their own tensors, made once; ours is given the same NumPy arrays on every call.
+Each function takes a case {"sizes": [784, 128, 10], "batch": 64} and returns one step as a callable. The case's "optimizer" is
+"momentum" (SGD with momentum, also if there is none), "sgd" (without momentum) or "adam". Peers keep their data in their own
+tensors, made once; ours is given the same NumPy arrays on every call.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .contender import Work
 
 LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's
 
 
 def data(case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +43,13 @@ def threads() -> int:
     return int(os.environ["GRADRING_BENCH_THREADS"])
 
 
+def optimizer_of(case: dict[str, Any]) -> str:
+    """The name of the case's optimizer."""
+    return str(case.get("optimizer", "momentum"))
+
+
 def our_trainer(case: dict[str, Any]) -> Any:
-    """A gr.Trainer of the network."""
+    """A gr.Trainer of the network, with the initial weights of all."""
     import gradring as gr
 
     layers: list[Any] = []
@@ -50,15 +57,20 @@ def our_trainer(case: dict[str, Any]) -> Any:
         layers += [gr.nn.Linear(i, o), gr.nn.ReLU()]
     model = gr.nn.Sequential(*layers[:-1])
     model.init(seed=0)
-    return gr.Trainer(model, loss="cross_entropy", optimizer=gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM))
+    name = optimizer_of(case)
+    if name == "adam":
+        optimizer: Any = gr.optim.Adam(LEARNING_RATE, (BETA1, BETA2), EPSILON)
+    else:
+        optimizer = gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM if name == "momentum" else 0.0)
+    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=optimizer)
+    for index, (w, b) in enumerate(weights(case)):
+        trainer.params[f"{2 * index}.weight"][...] = w
+        trainer.params[f"{2 * index}.bias"][...] = b
+    return trainer
 
 
 def ours(case: dict[str, Any]) -> Work:
     """gradring: ``trainer.step(x, y)`` from Python."""
     x, y = data(case)
-    trainer = our_trainer(case)
-    for index, (w, b) in enumerate(weights(case)):
-        trainer.params[f"{2 * index}.weight"][...] = w
-        trainer.params[f"{2 * index}.bias"][...] = b
-    step = trainer.step
+    step = our_trainer(case).step
     return lambda: step(x, y)

@@ -12,7 +12,7 @@ __all__ = ["add_to"]
 _BENCHMARKS = {
     "gemm": "matrix products against NumPy and PyTorch",
     "step": "a whole training step of several MLPs",
-    "fit": "an epoch of Fashion-MNIST",
+    "fit": "epochs of Fashion-MNIST and of small data sets",
     "loader": "batches against PyTorch's DataLoader and NumPy slicing",
     "allreduce": "sums over processes against gloo and every MPI",
     "dp": "data-parallel training steps of two ranks",
