@@ -31,7 +31,8 @@ def cast(op: str, given: Named, dtype: Any) -> dict[str, Any]:
     """The same call with arrays of floats of another dtype."""
 
     def converted(value: Any) -> Any:
-        return value.astype(dtype) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+        real = isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype.name == "bfloat16")
+        return value.astype(dtype) if real else value
 
     return {name: converted(value) for name, value in given.items()}
 

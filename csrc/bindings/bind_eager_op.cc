@@ -93,8 +93,8 @@ PyTypeObject* eager_type() {
 }
 
 ParameterKind kind_named(const std::string& name) {
-  static constexpr const char* kNames[] = {"operand", "factor", "attribute", "pair", "need", "axis", "out"};
-  for (int i = 0; i < 7; ++i)
+  static constexpr const char* kNames[] = {"operand", "factor", "attribute", "pair", "need", "axis", "out", "dtype"};
+  for (int i = 0; i < 8; ++i)
     if (name == kNames[i]) return static_cast<ParameterKind>(i);
   throw py::value_error("[eager_op] no such kind of parameter: " + name);
 }
@@ -241,6 +241,7 @@ py::dict describe(const OpSchema& op) {
     operand["access"] = kAccess[static_cast<int>(o.access)];
     operand["dtypes"] = dtypes;
     operand["dtype_of"] = o.step == StepField::kNone ? name_or_none(op, o.same_dtype) : py::none();
+    operand["or_float32"] = o.or_float32;
     operand["dtype_named"] = o.dtype_attribute < 0
                                  ? py::object(py::none())
                                  : py::str(op.attributes[static_cast<size_t>(o.dtype_attribute)].name);

@@ -46,19 +46,6 @@ int64_t choice_argument(const char* op, const Attribute& attribute, const char* 
                         choices_text(attribute));
 }
 
-// Converts a dtype's name, or any argument of numpy.dtype.
-Dtype dtype_argument(const char* op, const char* name, PyObject* value) {
-  Dtype dtype = kNoDtype;
-  if (PyUnicode_Check(value)) dtype = dtype_named(py::handle(value).cast<std::string>());
-  if (dtype == kNoDtype) {
-    const auto full = py::module_::import("gradring.ops._convert").attr("dtype_name")(op, name, py::handle(value));
-    dtype = dtype_named(full.cast<std::string>());
-  }
-  if (dtype != kNoDtype) return dtype;
-  throw py::type_error(tag(op, name) + " is " + py::repr(py::handle(value)).cast<std::string>() + ": must be " +
-                       dtypes_text(kAllDtypes));
-}
-
 // Takes any Python integer and returns its low 64 bits.
 int64_t seed_argument(const char* op, const char* name, PyObject* value) {
   const uint64_t seed = PyLong_AsUnsignedLongLongMask(value);
@@ -129,6 +116,18 @@ void pair_argument(const char* op, const char* name, PyObject* value, double* fi
   const py::object owner = py::reinterpret_steal<py::object>(pair);
   *first = number_argument(op, name, PySequence_Fast_GET_ITEM(pair, 0));
   *second = number_argument(op, name, PySequence_Fast_GET_ITEM(pair, 1));
+}
+
+Dtype dtype_argument(const char* op, const char* name, PyObject* value) {
+  Dtype dtype = kNoDtype;
+  if (PyUnicode_Check(value)) dtype = dtype_named(py::handle(value).cast<std::string>());
+  if (dtype == kNoDtype) {
+    const auto full = py::module_::import("gradring.ops._convert").attr("dtype_name")(op, name, py::handle(value));
+    dtype = dtype_named(full.cast<std::string>());
+  }
+  if (dtype != kNoDtype) return dtype;
+  throw py::type_error(tag(op, name) + " is " + py::repr(py::handle(value)).cast<std::string>() + ": must be " +
+                       dtypes_text(kAllDtypes));
 }
 
 AttributeValue attribute_argument(const char* op, const Attribute& attribute, const char* name, PyObject* value) {

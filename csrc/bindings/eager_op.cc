@@ -85,6 +85,8 @@ class EagerCall {
         axis = py::reinterpret_borrow<py::object>(value);
       } else if (p.kind == ParameterKind::kOut) {
         out = py::reinterpret_borrow<py::object>(value);
+      } else if (p.kind == ParameterKind::kDtype) {
+        take(p, value);
       } else if (array && (p.kind == ParameterKind::kOperand || is_array_with_axes(value) || lies_on_device(value))) {
         if (value != Py_None) operands[operand(p.first).name] = py::handle(value);
       } else {
@@ -136,6 +138,9 @@ class EagerCall {
       case ParameterKind::kOut:
         if (lies_on_device(value)) throw OnDevice{};
         out_ = value;
+        return;
+      case ParameterKind::kDtype:
+        if (value != Py_None) result_dtype_ = dtype_argument(b_.name, parameter.text, value);
         return;
     }
   }
@@ -250,7 +255,7 @@ class EagerCall {
     } else {
       op_.shape(call_, i, &shape);
     }
-    const Dtype dtype = o.same_dtype >= 0        ? tensors_[o.same_dtype].dtype
+    const Dtype dtype = o.same_dtype >= 0        ? dtype_of_result(o, given)
                         : o.dtype_attribute >= 0 ? static_cast<Dtype>(call_.integer(o.dtype_attribute))
                                                  : first_dtype(o.dtypes);
     if (!given) {
@@ -277,6 +282,23 @@ class EagerCall {
       originals_[i] = std::move(array);
     }
     tensors_[i] = arrays_[i].tensor();
+  }
+
+  // The dtype of a result that takes that of another operand. If it may also be float32, `dtype` or the given array decides.
+  Dtype dtype_of_result(const Operand& o, PyObject* given) const {
+    const Dtype dtype = tensors_[o.same_dtype].dtype;
+    if (!o.or_float32) return dtype;
+    if (result_dtype_ != kNoDtype) {
+      if (takes_dtype(o, result_dtype_, dtype)) return result_dtype_;
+      const char* const must = dtype == Dtype::kBfloat16 ? "bfloat16 or float32" : dtype_name(dtype);
+      throw py::type_error("[" + std::string(b_.name) + "] dtype is " + dtype_name(result_dtype_) + ", " +
+                           operand_name(o.same_dtype) + " is " + dtype_name(dtype) + ": must be " + must);
+    }
+    const bool wider = given && py::detail::npy_api::get().PyArray_Check_(given) &&
+                       takes_dtype(o, Dtype::kFloat32, dtype) &&
+                       py::detail::array_descriptor_proxy(py::detail::array_proxy(given)->descr)->type_num ==
+                           py::detail::npy_api::NPY_FLOAT_;
+    return wider ? Dtype::kFloat32 : dtype;
   }
 
   // Gives dense memory to results whose rows must be equally far apart and are not.
@@ -332,6 +354,7 @@ class EagerCall {
   FewOf<Array, kOperands> originals_;  // the caller's arrays, where the kernel works on a copy
   PyObject* out_ = nullptr;
   int axis_ = -1;
+  Dtype result_dtype_ = kNoDtype;  // that `dtype` names
   uint32_t unwanted_ = 0;
   bool outs_given_ = false;
   int64_t hidden_[kHiddenWords];

@@ -27,6 +27,7 @@ enum class ParameterKind : uint8_t {
   kNeed,       // a flag: whether result `first` is wanted
   kAxis,       // an axis of the first operand; the op works along the last one
   kOut,        // the array that receives the result, or a tuple of them
+  kDtype,      // the dtype of the results, where they may be of another one than the operands
 };
 
 struct EagerParameter {

@@ -38,9 +38,12 @@ std::string range_text(const Attribute& attribute) {
                                       ": must be " + dtypes_text(operand.dtypes | operand.widened) +
                                       "; convert it with .astype");
   }
-  throw Error(Code::kWrongType, tag + call.operand_name(operand.same_dtype) + " is " +
-                                    dtype_name(call[operand.same_dtype].dtype) + ", " + call.operand_name(i) + " is " +
-                                    dtype_name(tensor.dtype) + ": must have the same dtype; convert one with .astype");
+  const Dtype other = call[operand.same_dtype].dtype;
+  const bool wider = takes_dtype(operand, Dtype::kFloat32, other) && other != Dtype::kFloat32;
+  const std::string must = wider ? std::string(dtype_name(other)) + " or float32" : "have the same dtype";
+  throw Error(Code::kWrongType, tag + call.operand_name(operand.same_dtype) + " is " + dtype_name(other) + ", " +
+                                    call.operand_name(i) + " is " + dtype_name(tensor.dtype) +
+                                    (wider ? ": must be " : ": must ") + must + "; convert one with .astype");
 }
 
 [[noreturn, gnu::noinline, gnu::cold]] void refuse_rank(const OpCall& call, int i) {
@@ -75,7 +78,7 @@ inline void check_dtype(const OpCall& call, const Operand& operand, int i) {
     return;
   }
   const Dtype other = call[operand.same_dtype].dtype;
-  if (other != dtype && other != kNoDtype) refuse_dtype(call, i);
+  if (other != kNoDtype && !takes_dtype(operand, dtype, other)) refuse_dtype(call, i);
 }
 
 inline void check_rank(const OpCall& call, const Operand& operand, int i) {

@@ -96,6 +96,28 @@ def test_agrees_with_the_reference_at_every_level(op: str) -> None:
                         assert agree(got[name], value, bound * (1 + rows / 32)), (rows, level, name, sample)
 
 
+HALVES = [op for op in OPS if any({"float32", "bfloat16"} <= set(o["dtypes"]) for o in operands(op).values())]
+
+
+@pytest.mark.parametrize("op", [op for op in HALVES if op != "cast"])
+def test_agrees_with_the_reference_in_bfloat16(op: str) -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    for rows in ROWS:
+        for sample in samples(op, rows):
+            given = cast(op, sample, bfloat16)
+            want = reference(op, given)
+            for level in ISAS:
+                with isa(level) as there:
+                    if not there:
+                        continue
+                    got = call(op, given, tuple(want))
+                for name, value in want.items():
+                    assert got[name].dtype == bfloat16, (name, got[name].dtype)
+                    # A vjp's product reads a gradient that is rounded itself.
+                    bound = 2**-7 * (2 if op.endswith("_vjp") else 1)
+                    assert agree(got[name], value, bound), (rows, level, name, sample)
+
+
 @every_op
 def test_reads_and_updates_arrays_of_any_strides(op: str) -> None:
     for rows in (1, 5, 33):

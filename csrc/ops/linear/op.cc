@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "ops/activation/names.h"
+#include "ops/bf16_matmul/half_or_float.h"
+#include "ops/linear/half_linear.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/parts.h"
 #include "ops/linear/weight_product.h"
@@ -44,13 +46,19 @@ namespace forward {
 enum { kX, kW, kB, kY, kPre, kParts };
 // `pre` receives the input of the activation. `parts` is memory for a product that is summed in two parts.
 constexpr Operand kOperands[] = {
-    {.name = "x", .dtypes = kRealDtypes, .layout = Layout::kMatrix, .least_rank = 1},
+    {.name = "x", .dtypes = kProductDtypes, .layout = Layout::kMatrix, .least_rank = 1},
     {.name = "w", .same_dtype = kX, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
-    {.name = "b", .same_dtype = kW, .optional = true},
-    {.name = "y", .access = Access::kWrite, .same_dtype = kX, .layout = Layout::kRows, .apart = true},
+    {.name = "b", .same_dtype = kW, .or_float32 = true, .optional = true},
+    {.name = "y",
+     .access = Access::kWrite,
+     .same_dtype = kX,
+     .or_float32 = true,
+     .layout = Layout::kRows,
+     .apart = true},
     {.name = "pre",
      .access = Access::kWrite,
      .same_dtype = kX,
+     .or_float32 = true,
      .optional = true,
      .layout = Layout::kRows,
      .apart = true,
@@ -72,17 +80,30 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
   return g;
 }
 
+Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
+  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call));
+  g.c = half_or_float(call[kY]);
+  g.bias = half_or_float(call[kB]);
+  g.pre = half_or_float(call[kPre]);
+  g.activation = activation_of(call);
+  return g;
+}
+
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
   const auto g = arguments<T>(call);
   if (call[kParts]) return run_parts(lane, g, call[kParts].as<T>());
   matmul(lane, g);
 }
+void run_half(const Lane& lane, const OpCall& call) noexcept { bf16_matmul(lane, half_arguments(call)); }
 
 void check(const OpCall& call) {
   check_inner(call, kX, kW);
   const int64_t outputs = call[kW].shape[1];
   const Activation activation = activation_of(call);
+  if (call[kParts] && call[kX].dtype == Dtype::kBfloat16) {
+    refuse(call, "parts is given: then x must be float32 or float64, is bfloat16");
+  }
   if (call[kParts] && (call[kPre] || (activation != Activation::kNone && activation != Activation::kRelu))) {
     refuse(call, "parts is given: then the activation must be none or relu, and pre must be absent");
   }
@@ -111,6 +132,9 @@ void work_of(const OpCall& call, int lanes, OpWork* work) {
   work->scratch = {std::max(first.per_lane, second.per_lane), std::max(first.shared, second.shared)};
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
+  if (call[kX].dtype == Dtype::kBfloat16) {
+    return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
+  }
   call[kX].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
 }
 
@@ -132,13 +156,14 @@ namespace vjp {
 // `y_or_pre` is the output, or, if derivative_needs_input, the input of the activation.
 enum { kDy, kX, kW, kSaved, kDx, kDw, kDb };
 constexpr Operand kOperands[] = {
-    {.name = "dy", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "dy", .dtypes = kProductDtypes, .least_rank = 1},
     {.name = "x", .same_dtype = kDy, .layout = Layout::kMatrix, .least_rank = 1},
     {.name = "w", .same_dtype = kX, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
-    {.name = "y_or_pre", .same_dtype = kDy, .like = kDy, .optional = true},
+    {.name = "y_or_pre", .same_dtype = kDy, .or_float32 = true, .like = kDy, .optional = true},
     {.name = "dx",
      .access = Access::kWrite,
      .same_dtype = kDy,
+     .or_float32 = true,
      .like = kX,
      .optional = true,
      .layout = Layout::kRows,
@@ -146,11 +171,12 @@ constexpr Operand kOperands[] = {
     {.name = "dw",
      .access = Access::kWrite,
      .same_dtype = kDy,
+     .or_float32 = true,
      .like = kW,
      .optional = true,
      .layout = Layout::kRows,
      .apart = true},
-    {.name = "db", .access = Access::kWrite, .same_dtype = kDy, .optional = true, .apart = true},
+    {.name = "db", .access = Access::kWrite, .same_dtype = kDy, .or_float32 = true, .optional = true, .apart = true},
 };
 
 template <class T>
@@ -169,6 +195,21 @@ LinearVjpArguments<T> arguments(const OpCall& call) noexcept {
   return p;
 }
 
+HalfLinearVjpArguments half_arguments(const OpCall& call) noexcept {
+  const MatrixView x = matrix_view(call[kX]), w = matrix_view(call[kW]);
+  HalfLinearVjpArguments p;
+  p.rows = x.rows, p.in = x.columns, p.out = w.columns;
+  p.dy = call[kDy].as<const Bfloat>();
+  p.x = call[kX].as<const Bfloat>(), p.x_ld = x.leading, p.trans_x = x.transposed;
+  p.w = call[kW].as<const Bfloat>(), p.w_ld = w.leading, p.trans_w = w.transposed;
+  p.activation = activation_of(call);
+  if (p.activation != Activation::kNone) p.saved = half_or_float(call[kSaved]);
+  p.dx = half_or_float(call[kDx]), p.dw = half_or_float(call[kDw]), p.db = half_or_float(call[kDb]);
+  if (call[kDx]) p.dx_ld = matrix_view(call[kDx]).leading;
+  if (call[kDw]) p.dw_ld = matrix_view(call[kDw]).leading;
+  return p;
+}
+
 template <class T>
 void gradient(const Lane& lane, const OpCall& call) noexcept {
   linear_vjp_gradient(lane, arguments<T>(call));
@@ -176,6 +217,12 @@ void gradient(const Lane& lane, const OpCall& call) noexcept {
 template <class T>
 void products(const Lane& lane, const OpCall& call) noexcept {
   linear_vjp_products(lane, arguments<T>(call));
+}
+void half_gradient(const Lane& lane, const OpCall& call) noexcept {
+  half_linear_vjp_gradient(lane, half_arguments(call));
+}
+void half_products(const Lane& lane, const OpCall& call) noexcept {
+  half_linear_vjp_products(lane, half_arguments(call));
 }
 
 void check(const OpCall& call) {
@@ -209,8 +256,18 @@ void work_of(const OpCall& call, int lanes, OpWork* work) {
   work->scratch = linear_vjp_scratch(p, work->lanes);
   work->operations = 2 * product_operations(p.rows, p.in, p.out);
 }
+void half_work(const OpCall& call, int lanes, OpWork* work) {
+  const HalfLinearVjpArguments p = half_arguments(call);
+  work->lanes = half_linear_vjp_lanes(p, lanes);
+  work->scratch = half_linear_vjp_scratch(p, work->lanes);
+  work->operations = 2 * product_operations(p.rows, p.in, p.out);
+}
 void work(const OpCall& call, int lanes, OpWork* work) {
-  call[kDy].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
+  switch (call[kDy].dtype) {
+    case Dtype::kFloat32: return work_of<float>(call, lanes, work);
+    case Dtype::kFloat64: return work_of<double>(call, lanes, work);
+    default: return half_work(call, lanes, work);
+  }
 }
 
 double flops(const OpCall& call) {
@@ -226,13 +283,14 @@ namespace dx {
 // dx = dy w', times the derivative, at `source`, of the activation of the layer before, if it has one.
 enum { kDy, kW, kSource, kDx, kColumnSums };
 constexpr Operand kOperands[] = {
-    {.name = "dy", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "dy", .dtypes = kProductDtypes, .least_rank = 1},
     {.name = "w", .same_dtype = kDy, .least_rank = 2, .most_rank = 2},
-    {.name = "source", .same_dtype = kDy, .like = kDx, .optional = true},
-    {.name = "dx", .access = Access::kWrite, .same_dtype = kDy, .apart = true},
+    {.name = "source", .same_dtype = kDy, .or_float32 = true, .like = kDx, .optional = true},
+    {.name = "dx", .access = Access::kWrite, .same_dtype = kDy, .or_float32 = true, .apart = true},
     {.name = "column_sums",
      .access = Access::kWrite,
      .same_dtype = kDy,
+     .or_float32 = true,
      .optional = true,
      .apart = true,
      .column_sums_of = kDx},
@@ -252,10 +310,20 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
   return g;
 }
 
+Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
+  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call));
+  g.c = half_or_float(call[kDx]);
+  g.mask = activation_of(call);
+  g.mask_source = half_or_float(call[kSource]), g.mask_ld = g.n;
+  g.column_sums = half_or_float(call[kColumnSums]);
+  return g;
+}
+
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
   matmul(lane, arguments<T>(call));
 }
+void run_half(const Lane& lane, const OpCall& call) noexcept { bf16_matmul(lane, half_arguments(call)); }
 
 void check(const OpCall& call) {
   if (call[kDy].columns() != call[kW].shape[1]) {
@@ -272,6 +340,9 @@ void shape(const OpCall& call, int operand, Shape* shape) {
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
+  if (call[kDy].dtype == Dtype::kBfloat16) {
+    return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
+  }
   call[kDy].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, kAloneMultiplications, work)
                                      : product_work(arguments<double>(call), lanes, kAloneMultiplications, work);
 }
@@ -288,15 +359,22 @@ namespace dw {
 
 enum { kX, kDy, kDw };
 constexpr Operand kOperands[] = {
-    {.name = "x", .dtypes = kRealDtypes, .least_rank = 1},
+    {.name = "x", .dtypes = kProductDtypes, .least_rank = 1},
     {.name = "dy", .same_dtype = kX, .least_rank = 1},
-    {.name = "dw", .access = Access::kWrite, .same_dtype = kX, .apart = true},
+    {.name = "dw", .access = Access::kWrite, .same_dtype = kX, .or_float32 = true, .apart = true},
 };
 
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
   matmul(lane, weight_product<T>(call[kX], call[kDy], call[kDw]));
 }
+
+Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
+  Bf16MatmulArguments g = product_of(weight_product<Bfloat>(call[kX], call[kDy], call[kDw]));
+  g.c = half_or_float(call[kDw]);
+  return g;
+}
+void run_half(const Lane& lane, const OpCall& call) noexcept { bf16_matmul(lane, half_arguments(call)); }
 
 void check(const OpCall& call) { check_same_rows(call, kX, kDy); }
 
@@ -307,6 +385,9 @@ void shape(const OpCall& call, int, Shape* shape) {
 
 void work(const OpCall& call, int lanes, OpWork* work) {
   const Tensor &x = call[kX], &dy = call[kDy], &dw = call[kDw];
+  if (x.dtype == Dtype::kBfloat16) {
+    return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
+  }
   x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, kAloneMultiplications, work)
                              : product_work(weight_product<double>(x, dy, dw), lanes, kAloneMultiplications, work);
 }
@@ -328,7 +409,7 @@ extern const OpSchema linear_ops[] = {
      .work = forward::work,
      .flops = forward::flops,
      .bytes = forward::bytes,
-     .cpu = by_real<forward::run<float>, forward::run<double>>,
+     .cpu = by_product<forward::run<float>, forward::run<double>, forward::run_half>,
      .each = true,
      .phases = phase::kForward,
      .epilogue = {.attribute = 0, .result = forward::kY, .other = forward::kPre}},
@@ -339,8 +420,8 @@ extern const OpSchema linear_ops[] = {
      .shape = vjp::shape,
      .work = vjp::work,
      .flops = vjp::flops,
-     .cpu = by_real<vjp::gradient<float>, vjp::gradient<double>>,
-     .cpu_second = by_real<vjp::products<float>, vjp::products<double>>,
+     .cpu = by_product<vjp::gradient<float>, vjp::gradient<double>, vjp::half_gradient>,
+     .cpu_second = by_product<vjp::products<float>, vjp::products<double>, vjp::half_products>,
      .each = true,
      .phases = 0},
     {.name = "linear_dx",
@@ -350,7 +431,7 @@ extern const OpSchema linear_ops[] = {
      .shape = dx::shape,
      .work = dx::work,
      .flops = dx::flops,
-     .cpu = by_real<dx::run<float>, dx::run<double>>,
+     .cpu = by_product<dx::run<float>, dx::run<double>, dx::run_half>,
      .phases = phase::kBackward,
      .program_only = true,
      .derivative_epilogue = {.attribute = 0, .result = dx::kDx, .other = dx::kSource}},
@@ -361,7 +442,7 @@ extern const OpSchema linear_ops[] = {
      .shape = dw::shape,
      .work = dw::work,
      .flops = dw::flops,
-     .cpu = by_real<dw::run<float>, dw::run<double>>,
+     .cpu = by_product<dw::run<float>, dw::run<double>, dw::run_half>,
      .phases = phase::kBackward | phase::kUpdate,
      .program_only = true},
 };

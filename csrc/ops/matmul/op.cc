@@ -1,4 +1,6 @@
 // The registration of matmul: op(a) op(b), where op transposes if its flag says so.
+#include "ops/bf16_matmul/bf16_matmul.h"
+#include "ops/bf16_matmul/half_or_float.h"
 #include "ops/matmul/matmul.h"
 #include "ops/matrix_view.h"
 
@@ -8,9 +10,14 @@ namespace {
 
 enum { kA, kB, kOut };
 constexpr Operand kOperands[] = {
-    {.name = "a", .dtypes = kRealDtypes, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
+    {.name = "a", .dtypes = kProductDtypes, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
     {.name = "b", .same_dtype = kA, .layout = Layout::kMatrix, .least_rank = 2, .most_rank = 2},
-    {.name = "out", .access = Access::kWrite, .same_dtype = kA, .layout = Layout::kRows, .apart = true},
+    {.name = "out",
+     .access = Access::kWrite,
+     .same_dtype = kA,
+     .or_float32 = true,
+     .layout = Layout::kRows,
+     .apart = true},
 };
 enum { kTransA, kTransB };
 constexpr Attribute kAttributes[] = {
@@ -33,10 +40,18 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
   return g;
 }
 
+Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
+  const MatmulArguments<Bfloat> as = arguments<Bfloat>(call);
+  Bf16MatmulArguments g = product_of(as);
+  g.c = half_or_float(call[kOut]);
+  return g;
+}
+
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
   matmul(lane, arguments<T>(call));
 }
+void run_half(const Lane& lane, const OpCall& call) noexcept { bf16_matmul(lane, half_arguments(call)); }
 
 void check(const OpCall& call) {
   if (extent(call[kA], call.flag(kTransA), 1) == extent(call[kB], call.flag(kTransB), 0)) return;
@@ -57,6 +72,7 @@ void work_of(const OpCall& call, int lanes, OpWork* work) {
   work->operations = product_operations(g.m, g.n, g.k);
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
+  if (call[kA].dtype == Dtype::kBfloat16) return half_product_work(half_arguments(call), lanes, 0, work);
   call[kA].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
 }
 
@@ -75,7 +91,7 @@ extern const OpSchema matmul_ops[] = {
      .shape = shape,
      .work = work,
      .flops = flops,
-     .cpu = by_real<run<float>, run<double>>,
+     .cpu = by_product<run<float>, run<double>, run_half>,
      .each = true},
 };
 extern const size_t matmul_op_count = std::size(matmul_ops);

@@ -48,6 +48,21 @@ def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     return plain
 
 
+def result_dtype(op: str, argument: str, dtype: np.dtype[Any], named: Any, out: Any) -> np.dtype[Any]:
+    """The dtype of a product whose inputs have this dtype: the named one or that of ``out`` where a product may have it."""
+    half = dtype.name == "bfloat16"
+    if named is None:
+        wide = half and isinstance(out, np.ndarray) and out.dtype == np.float32
+        return np.dtype(np.float32) if wide else dtype
+    name = named if isinstance(named, str) else dtype_name(op, "dtype", named)
+    if name == dtype.name:
+        return dtype
+    if half and name and np.dtype(name) == np.float32:
+        return np.dtype(np.float32)
+    must = "bfloat16 or float32" if half else dtype.name
+    raise TypeError(f"[{op}] dtype is {name or named}, {argument} is {dtype.name}: must be {must}")
+
+
 def may_share(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
     """Whether the arrays share an element; True if that takes too long to find out."""
     try:

@@ -50,8 +50,8 @@ def eager(
 
     A parameter is an operand or an attribute of the op by its name. ``names`` maps a parameter to an operand or attribute of
     another name, to an operand and an attribute (an array or a number may be given), or to two attributes (a pair of
-    numbers is given). ``out`` receives the results, ``axis`` is the axis that the op works along, and ``need_<result>``
-    says whether a result is wanted.
+    numbers is given). ``out`` receives the results, ``axis`` is the axis that the op works along, ``dtype`` the dtype of
+    results that may be of another one than the operands, and ``need_<result>`` says whether a result is wanted.
 
     Args:
         op: the name of the schema.
@@ -70,7 +70,7 @@ def eager(
     attributes = {attribute["name"] for attribute in schema["attributes"]}
 
     def kind_of(parameter: str) -> tuple[str, tuple[str, ...]]:
-        if parameter in ("out", "axis"):
+        if parameter in ("out", "axis") or (parameter == "dtype" and "dtype" not in attributes):
             return parameter, ()
         target = (names or {}).get(parameter, parameter)
         if isinstance(target, tuple):

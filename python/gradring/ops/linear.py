@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring.choices import Activation
 from gradring.ir import Node
@@ -34,24 +34,28 @@ def linear(
     activation: Activation | None = None,
     out: Array | None = None,
     pre: Array | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Array:
     """A dense layer in one pass: ``activation(x @ w + b)``, with bias and activation applied while the product is in
     cache.
 
     Args:
-        x: (N, in), float32 or float64, any strides; more leading dimensions are kept.
+        x: (N, in), float32, float64 or bfloat16 (of the package ml_dtypes), any strides; more leading dimensions are
+            kept. Products of bfloat16, the bias and the activation are computed in float32, and each result is rounded once.
         w: (in, out), the same dtype.
-        b: (out,), or None.
+        b: (out,), or None; the same dtype, or beside bfloat16 float32, too.
         activation: None, "relu", "gelu" (the tanh form), "silu", "tanh" or "sigmoid".
         out: where to write the result, (N, out); must not share memory with the inputs.
         pre: if given, receives ``x @ w + b``, (N, out), which the gradient of gelu and silu needs.
+        dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
+            or of the inputs.
 
     Returns:
         (N, out): ``out`` if given, else a new array. The same bits for any number of threads.
 
     Raises:
         ValueError: shapes that do not fit, an unknown activation, an ``out`` that overlaps an input or is read-only.
-        TypeError: dtypes that differ or are neither float32 nor float64.
+        TypeError: dtypes that differ or are none of these.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.linear(np.ones((1, 2)), np.eye(2), np.array([-3.0, 1.0]), activation="relu").tolist()
@@ -74,21 +78,22 @@ def linear_vjp(
     """The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
 
     Args:
-        dy: the gradient of the layer's output, (N, out), float32 or float64.
+        dy: the gradient of the layer's output, (N, out), float32, float64 or bfloat16; x and w have the same dtype.
         x: the layer's input, (N, in).
         w: the layer's weight, (in, out).
         y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
             (gelu, silu; see ``linear(pre=...)``), (N, out).
         activation: the same as for :func:`linear`.
         need_dx: False skips dx, as for a first layer; None is returned in its place.
-        out: (dx, dw, db), arrays to write to; None in a place makes a new array.
+        out: (dx, dw, db), arrays to write to; None in a place makes a new array. Beside bfloat16 they may be float32, too:
+            sums are in float32, and ``g`` is rounded to bfloat16 before it is multiplied.
 
     Returns:
         dx (N, in), dw (in, out), db (out,). The same bits for any number of threads.
 
     Raises:
         ValueError: shapes that do not fit, an unknown activation, a result that overlaps an input or is read-only.
-        TypeError: dtypes that differ or are neither float32 nor float64.
+        TypeError: dtypes that differ or are none of these.
 
     >>> import numpy as np, gradring as gr
     >>> dx, dw, db = gr.ops.linear_vjp(np.ones((2, 1)), np.array([[1.0], [2.0]]), np.array([[3.0]]))

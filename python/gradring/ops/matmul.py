@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gradring.ops._convert import may_share
+from gradring.ops._convert import may_share, result_dtype
 from gradring.ops._declare import declare
 from gradring.ops._eager import eager
 
@@ -17,7 +17,14 @@ Array = NDArray[Any]
 __all__ = ["matmul"]
 
 
-def _broadcast(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False, out: Array | None = None) -> Array:
+def _broadcast(
+    a: Array,
+    b: Array,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+) -> Array:
     """Products of the last two axes; the axes before them broadcast. A vector counts as one row or column."""
     for name, array in (("a", a), ("b", b)):
         if array.ndim == 0:
@@ -33,10 +40,11 @@ def _broadcast(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False,
     rows = () if a.ndim == 1 else (left.shape[-2],)
     columns = () if b.ndim == 1 else (right.shape[-1],)
     shape = (*batch, *rows, *columns)
+    kind = result_dtype("matmul", "a", a.dtype, dtype, out)
     if out is None:
-        out = np.empty(shape, a.dtype)
-    elif not isinstance(out, np.ndarray) or out.dtype != a.dtype:
-        raise TypeError(f"[matmul] out must be an array of {a.dtype}, as the inputs are")
+        out = np.empty(shape, kind)
+    elif not isinstance(out, np.ndarray) or out.dtype != kind:
+        raise TypeError(f"[matmul] out must be an array of {kind}, as the inputs are")
     elif out.shape != shape:
         raise ValueError(f"[matmul] out is {out.shape}: must be {shape}")
     elif not out.flags.writeable:
@@ -46,7 +54,7 @@ def _broadcast(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False,
             if may_share(out, operand):
                 raise ValueError(f"[matmul] out shares memory with {name}: give it memory of its own")
     full = out.reshape(*batch, left.shape[-2], right.shape[-1]) if out.flags.c_contiguous else None
-    target = np.empty((*batch, left.shape[-2], right.shape[-1]), a.dtype) if full is None else full
+    target = np.empty((*batch, left.shape[-2], right.shape[-1]), kind) if full is None else full
     left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
     right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
     for index in np.ndindex(*batch):
@@ -77,22 +85,31 @@ def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, An
 
 @eager("matmul", results=("out",), other_ranks=_broadcast, gradients=_gradients)
 def matmul(
-    a: ArrayLike, b: ArrayLike, *, trans_a: bool = False, trans_b: bool = False, out: Array | None = None
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Array:
     """The matrix product ``op(a) @ op(b)``, where ``op`` transposes if the flag says so.
 
     Args:
-        a: (m, k), or (k, m) with ``trans_a``; float32 or float64, any strides (a transposed view is read in place).
-            One dimension or more than two are treated as numpy.matmul treats them.
+        a: (m, k), or (k, m) with ``trans_a``; float32, float64 or bfloat16 (of the package ml_dtypes), any strides (a
+            transposed view is read in place). One dimension or more than two are treated as numpy.matmul treats them.
+            Products of bfloat16 are summed in float32, and each result is rounded once.
         b: (k, n), or (n, k) with ``trans_b``; the same dtype.
         out: where to write the result, (m, n); must not share memory with ``a`` or ``b``.
+        dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
+            or of the inputs.
 
     Returns:
         (m, n): ``out`` if given, else a new array. The same bits for any number of threads.
 
     Raises:
         ValueError: shapes that do not fit, an ``out`` that overlaps an input or is read-only.
-        TypeError: dtypes that differ or are neither float32 nor float64.
+        TypeError: dtypes that differ or are none of these.
 
     >>> import numpy as np, gradring as gr
     >>> gr.ops.matmul(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), trans_b=True).tolist()

@@ -1,0 +1,60 @@
+// bf16_matmul: C = epilogue(op(A) op(B)) for matrices of bfloat16, row-major. All sums and the epilogue are in float32, and
+// each result is rounded once, when it is written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "gradring/export.h"
+#include "ops/activation/activation.h"
+#include "ops/cast/half.h"
+#include "ops/work.h"
+#include "runtime/lane.h"
+
+namespace gradring {
+
+// An array of float32 or of bfloat16, or none.
+struct HalfOrFloat {
+  void* data = nullptr;
+  bool half = false;  // its elements are bfloat16
+
+  explicit operator bool() const noexcept { return data != nullptr; }
+};
+
+// The work on each block of the product, in the fields' order. All arrays may be absent.
+//   v = A B, in float32
+//   v += bias[column]
+//   pre[row, column] = v
+//   v = activation(v)
+//   v *= derivative(mask)(mask_source[row, column])     as in MatmulEpilogue
+//   column_sums[column] = sum over rows of v
+//   C = v
+struct Bf16MatmulArguments {
+  int64_t m = 0, n = 0, k = 0;  // op(A) is m x k, op(B) is k x n, C is m x n
+  const Bfloat* a = nullptr;
+  int64_t lda = 0;  // elements between rows of A as it lies in memory
+  bool trans_a = false;
+  const Bfloat* b = nullptr;
+  int64_t ldb = 0;
+  bool trans_b = false;
+  HalfOrFloat c;
+  int64_t ldc = 0;
+
+  HalfOrFloat bias;
+  HalfOrFloat pre;  // its rows are ldc elements apart
+  Activation activation = Activation::kNone;
+  Activation mask = Activation::kNone;
+  HalfOrFloat mask_source;  // its rows are mask_ld elements apart
+  int64_t mask_ld = 0;
+  HalfOrFloat column_sums;  // summed in fixed blocks of rows: the same bits for any number of lanes
+};
+
+// How much scratch memory the team must have reserved for this call, and how many lanes are worth waking for it.
+GRADRING_API ScratchBytes bf16_matmul_scratch(const Bf16MatmulArguments& arguments, int lanes) noexcept;
+GRADRING_API int bf16_matmul_lanes(const Bf16MatmulArguments& arguments, int lanes) noexcept;
+
+// Every lane of a running team (or one lane alone) calls it with the same arguments. Lanes may return at different times.
+// m, n and k may be 0. It has a barrier only if there are column sums.
+GRADRING_API void bf16_matmul(const Lane& lane, const Bf16MatmulArguments& arguments) noexcept;
+
+}  // namespace gradring

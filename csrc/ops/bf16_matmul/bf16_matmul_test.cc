@@ -1,0 +1,209 @@
+#include "ops/bf16_matmul/bf16_matmul.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "ops/bf16_matmul/bf16_matmul_ref.h"
+#include "ops/bf16_matmul/kernels.h"
+#include "ops/testing.h"
+
+using namespace gradring;
+using testing::for_each_isa;
+using testing::uniform;
+
+namespace {
+
+std::vector<Bfloat> halves(int64_t n) {
+  std::vector<Bfloat> made;
+  for (const double value : testing::normal<double>(n)) made.push_back(bfloat_from(value));
+  return made;
+}
+
+// Memory for an array of either type, filled with a guard value that no result has.
+struct Memory {
+  std::vector<float> floats;
+  std::vector<Bfloat> narrow;
+  HalfOrFloat array;
+
+  Memory(int64_t n, bool half, bool random) {
+    if (half) {
+      narrow = random ? halves(n) : std::vector<Bfloat>(static_cast<size_t>(n), bfloat_from(12345));
+    } else {
+      floats = random ? testing::normal<float>(n) : std::vector<float>(static_cast<size_t>(n), 12345.0f);
+    }
+    point();
+  }
+  Memory(const Memory& other) : floats(other.floats), narrow(other.narrow), array(other.array) { point(); }
+  Memory& operator=(const Memory&) = delete;
+  void point() {
+    array.half = !narrow.empty();
+    array.data = array.half ? static_cast<void*>(narrow.data()) : floats.data();
+  }
+  size_t size() const { return array.half ? narrow.size() : floats.size(); }
+  double at(size_t i) const { return reference::element_of(array, static_cast<int64_t>(i)); }
+  bool same_bits(const Memory& other) const {
+    for (size_t i = 0; i < size(); ++i) {
+      if (array.half ? narrow[i].bits != other.narrow[i].bits : std::memcmp(&floats[i], &other.floats[i], 4) != 0)
+        return false;
+    }
+    return true;
+  }
+};
+
+// One random problem with its memory; odd leading dimensions, and guard values between the rows.
+struct Problem {
+  Bf16MatmulArguments g;
+  std::vector<Bfloat> a, b;
+  Memory c, pre, bias, mask, sums;
+
+  Problem(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool half)
+      : c(m * (n + 3) + 1, half, false),
+        pre(m * (n + 3) + 1, half, false),
+        bias(n + 1, uniform(0, 1), true),
+        mask(m * (n + 1) + 1, uniform(0, 1), true),
+        sums(n + 1, uniform(0, 1), false) {
+    g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b;
+    g.lda = (trans_a ? m : k) + uniform(0, 3);
+    g.ldb = (trans_b ? k : n) + uniform(0, 3);
+    g.ldc = n + uniform(0, 3);
+    g.mask_ld = n + uniform(0, 1);
+    a = halves((trans_a ? k : m) * g.lda + 1);
+    b = halves((trans_b ? n : k) * g.ldb + 1);
+  }
+  Problem(const Problem&) = default;
+  Problem& operator=(const Problem&) = delete;
+
+  // Bits say which parts of the epilogue there are.
+  void use(int64_t parts, Activation activation, Activation derivative) {
+    g.a = a.data(), g.b = b.data(), g.c = c.array;
+    g.bias = (parts & 1) != 0 ? bias.array : HalfOrFloat{};
+    g.pre = (parts & 2) != 0 ? pre.array : HalfOrFloat{};
+    g.column_sums = (parts & 4) != 0 ? sums.array : HalfOrFloat{};
+    g.activation = activation;
+    g.mask = derivative;
+    g.mask_source = derivative == Activation::kNone ? HalfOrFloat{} : mask.array;
+  }
+};
+
+void run(Team& team, int lanes, const Bf16MatmulArguments& g) {
+  const ScratchBytes bytes = bf16_matmul_scratch(g, lanes);
+  team.reserve(bytes.per_lane, bytes.shared);
+  team.run(lanes, [&](const Lane& lane) { bf16_matmul(lane, g); });
+}
+
+// Whether each element is within `bound` of float32's rounding, and within one more rounding if it is a bfloat16.
+bool close(const Memory& got, const Memory& expected, double bound) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double want = expected.at(i), error = std::abs(got.at(i) - want);
+    if (std::isnan(want) && std::isnan(got.at(i))) continue;
+    if (want == got.at(i)) continue;
+    const double rounding = got.array.half ? std::abs(want) * 0x1p-7 : 0;
+    if (!(error <= bound * std::numeric_limits<float>::epsilon() + rounding)) return false;
+  }
+  return true;
+}
+
+constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kGelu,
+                                       Activation::kSilu, Activation::kTanh, Activation::kSigmoid};
+
+void check(Team& team, int64_t m, int64_t n, int64_t k) {
+  Problem problem(m, n, k, uniform(0, 1), uniform(0, 1), uniform(0, 1));
+  const int64_t parts = uniform(0, 7);
+  const Activation activation = kActivations[uniform(0, 5)];
+  const Activation derivative = uniform(0, 2) == 0 ? kActivations[uniform(1, 5)] : Activation::kNone;
+  Problem wanted = problem;
+  wanted.use(parts, activation, derivative);
+  reference::bf16_matmul(wanted.g);
+  CAPTURE(m);
+  CAPTURE(n);
+  CAPTURE(k);
+  CAPTURE(problem.g.trans_a);
+  CAPTURE(problem.g.trans_b);
+  CAPTURE(parts);
+  CAPTURE(static_cast<int>(activation));
+  CAPTURE(static_cast<int>(derivative));
+  CAPTURE(problem.c.array.half);
+  // A derivative at a point that is no output of the activation, such as 1 - y * y for a large y, multiplies errors.
+  const double bound = (derivative == Activation::kNone ? 64 : 2048) * (std::sqrt(static_cast<double>(k)) + 4);
+  std::vector<Problem> first;
+  for (const int lanes : {1, 2, 3, 8}) {
+    Problem got = problem;
+    got.use(parts, activation, derivative);
+    run(team, lanes, got.g);
+    CHECK(close(got.c, wanted.c, bound));
+    CHECK(close(got.pre, wanted.pre, bound));
+    CHECK(close(got.sums, wanted.sums, bound * (static_cast<double>(m) + 1)));
+    if (first.empty()) {
+      first.push_back(got);
+    } else {
+      CHECK(got.c.same_bits(first[0].c));
+      CHECK(got.pre.same_bits(first[0].pre));
+      CHECK(got.sums.same_bits(first[0].sums));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("bf16_matmul agrees with the reference, the same bits for any number of lanes") {
+  for_each_isa([] {
+    Team team(8);
+    for (int round = 0; round < 150; ++round) check(team, uniform(0, 40), uniform(0, 90), uniform(0, 90));
+    for (int round = 0; round < 40; ++round) check(team, uniform(0, 5), uniform(0, 300), uniform(0, 300));
+    for (int round = 0; round < 20; ++round) check(team, uniform(0, 200), uniform(0, 5), uniform(0, 300));
+  });
+}
+
+TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
+  for_each_isa([] {
+    Team team(8);
+    const Bf16MatmulKernels& kernels = GRADRING_KERNELS(bf16_matmul_kernels);
+    for (const int64_t by : {-1, 0, 1}) {
+      check(team, kernels.tile_rows + by, kernels.tile_columns + by, 33);
+      check(team, kernels.tile_rows * 2 + by, kernels.tile_columns * 2 + by, kernels.steps + by);
+      check(team, kernels.block_rows + by, kernels.tile_columns * 2 + by, kernels.steps * 2 + by);
+      check(team, kernels.tile_rows + 1, kernels.tile_columns * 9 + by, kernels.steps + 1);
+      check(team, kernels.block_rows * 2 + by, 3, 20);
+    }
+  });
+}
+
+TEST_CASE("bf16_matmul carries NaN and infinity to where the formula says, and rounds ties to even") {
+  for_each_isa([] {
+    Team team(2);
+    for (const int64_t m : {1, 3, 20}) {
+      for (const int64_t where : {0, 1, 2, 3}) {
+        const float special =
+            where % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+        for (int round = 0; round < 8; ++round) {
+          Problem problem(m, 37, 70, uniform(0, 1), uniform(0, 1), uniform(0, 1));
+          auto& operand = where < 2 ? problem.a : problem.b;
+          operand[static_cast<size_t>(uniform(0, static_cast<int64_t>(operand.size()) - 1))] = bfloat_from(special);
+          Problem wanted = problem;
+          wanted.use(0, Activation::kNone, Activation::kNone);
+          reference::bf16_matmul(wanted.g);
+          problem.use(0, Activation::kNone, Activation::kNone);
+          run(team, 2, problem.g);
+          CHECK(close(problem.c, wanted.c, 2000));
+        }
+      }
+      // 1 + 2^-8 lies halfway between 1 and its successor, 1 + 2^-7 + 2^-8 halfway between two others.
+      for (const bool up : {false, true}) {
+        Problem problem(m, 37, 3, false, false, true);
+        const double terms[] = {1, 0x1p-8, up ? 0x1p-7 : 0};
+        for (size_t i = 0; i < problem.a.size(); ++i) problem.a[i] = bfloat_from(1);
+        for (int64_t p = 0; p < 3; ++p)
+          for (int64_t j = 0; j < 37; ++j)
+            problem.b[static_cast<size_t>(p * problem.g.ldb + j)] = bfloat_from(terms[p]);
+        problem.use(0, Activation::kNone, Activation::kNone);
+        run(team, 1, problem.g);
+        for (int64_t i = 0; i < m; ++i)
+          CHECK(problem.c.at(static_cast<size_t>(i * problem.g.ldc)) == (up ? 1 + 0x1p-6 : 1.0));
+      }
+    }
+  });
+}

@@ -1,0 +1,18 @@
+// The entry points that bf16_matmul_cpu.cc defines once per ISA level.
+#pragma once
+
+#include "ops/bf16_matmul/bf16_matmul.h"
+#include "ops/dispatch.h"
+
+namespace gradring {
+
+struct Bf16MatmulKernels {
+  void (*run)(const Lane&, const Bf16MatmulArguments&) noexcept;
+  ScratchBytes (*scratch)(const Bf16MatmulArguments&, int lanes) noexcept;
+  // The sizes at which a product is cut, for tests a little below and above them.
+  int64_t tile_rows, tile_columns, block_rows, steps;
+};
+
+GRADRING_DECLARE_KERNELS(Bf16MatmulKernels, bf16_matmul_kernels)
+
+}  // namespace gradring

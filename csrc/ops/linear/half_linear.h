@@ -1,0 +1,35 @@
+// The backward pass of a linear layer whose operands are bfloat16. All sums are in float32.
+#pragma once
+
+#include "ops/bf16_matmul/bf16_matmul.h"
+
+namespace gradring {
+
+// g = dy activation'(saved), rounded to bfloat16;  dx = g wᵀ, dw = xᵀ g, db = column sums of g before it is rounded. Any of
+// dx, dw, db may be absent.
+struct HalfLinearVjpArguments {
+  int64_t rows = 0, in = 0, out = 0;
+  const Bfloat* dy = nullptr;  // rows x out, contiguous
+  const Bfloat* x = nullptr;   // rows x in, or its transpose in memory
+  int64_t x_ld = 0;
+  bool trans_x = false;
+  const Bfloat* w = nullptr;  // in x out, or its transpose in memory
+  int64_t w_ld = 0;
+  bool trans_w = false;
+  Activation activation = Activation::kNone;
+  HalfOrFloat saved;  // rows x out, contiguous: the output, or the pre-activation where derivative_needs_input
+  HalfOrFloat dx;
+  int64_t dx_ld = 0;
+  HalfOrFloat dw;
+  int64_t dw_ld = 0;
+  HalfOrFloat db;
+};
+
+GRADRING_API ScratchBytes half_linear_vjp_scratch(const HalfLinearVjpArguments& arguments, int lanes) noexcept;
+GRADRING_API int half_linear_vjp_lanes(const HalfLinearVjpArguments& arguments, int lanes) noexcept;
+
+// The first computes g and db. The second, which begins when all lanes have ended the first, computes dx and dw.
+GRADRING_API void half_linear_vjp_gradient(const Lane& lane, const HalfLinearVjpArguments& arguments) noexcept;
+GRADRING_API void half_linear_vjp_products(const Lane& lane, const HalfLinearVjpArguments& arguments) noexcept;
+
+}  // namespace gradring
