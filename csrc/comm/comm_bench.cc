@@ -1,8 +1,10 @@
-// comm_bench [RANKS] [ROUNDS] [private]: measures all_reduce of float32 between forked processes, each pinned to a core, beside the
-// bound that the machine's memory sets: p processes that each run s = x[i] + y[i]; x[i] = y[i] = s over private arrays.
+// comm_bench [RANKS] [ROUNDS] [private | BYTES warm | BYTES cold]: measures all_reduce of float32 between forked processes, each
+// pinned to a core, at several sizes or at one, beside the bound that the machine's memory sets: p processes that each run
+// s = x[i] + y[i]; x[i] = y[i] = s over private arrays of half the size.
 //
 // Each line has the bytes, "warm" (one array) or "cold" (128 MiB of arrays, which are all rewritten and then reduced one after
-// another), p10 / p50 / p90 of the slowest rank in microseconds, and the fraction of the bound B / (2 p). Inputs are rewritten
+// another), and p10 / p50 / p90 of the slowest rank in microseconds. In cold rows, sweeps over the private arrays, which are rewritten
+// in the same way, alternate with sweeps over the shared ones, and the line ends with their median. Inputs are rewritten
 // before each use, outside the timed part; every result is checked. With "private", the arrays lie outside of all segments, and
 // two ranks compare two ways call by call: staging, and reading from the other process by process_vm_readv. More ranks stage.
 #include <sched.h>
@@ -18,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "comm/testing.h"
@@ -67,68 +70,85 @@ double at(const std::vector<double>& sorted, double quantile) {
   return sorted[static_cast<size_t>(quantile * static_cast<double>(sorted.size() - 1) + 0.5)];
 }
 
-// The bytes that all ranks together load and store per second.
-double bandwidth(Rank& rank, size_t bytes, int rounds) {
-  const size_t count = bytes / 4;
-  AlignedArena first(bytes), second(bytes);
-  auto* const x = reinterpret_cast<float*>(first.data());
-  auto* const y = reinterpret_cast<float*>(second.data());
-  for (size_t i = 0; i < count; ++i) x[i] = 1, y[i] = 0;
-  collapse_into_huge_pages(x, bytes);
-  collapse_into_huge_pages(y, bytes);
-  const void* in[] = {x, y};
-  void* out[] = {x, y};
-  std::vector<double> times;
-  for (int i = 0; i < rounds; ++i) {
-    times.push_back(rank.timed(
-        [&] { find_combine(Element::kFloat32, Reduction::kSum)({2, 2, in, out, static_cast<int64_t>(count), 1}); }));
+// Pairs of private arrays, on huge pages as the shared ones. One call over a pair loads and stores what a rank of an all_reduce
+// does that shares the work evenly.
+class PrivatePairs {
+ public:
+  PrivatePairs(size_t bytes, size_t pairs) : count_(static_cast<int64_t>(bytes / 8)) {
+    for (size_t i = 0; i < 2 * pairs; ++i) {
+      memory_.push_back(std::make_unique<AlignedArena>(bytes / 2));
+      std::memset(memory_.back()->data(), 0, bytes / 2);
+      collapse_into_huge_pages(memory_.back()->data(), bytes / 2);
+    }
   }
-  std::sort(times.begin(), times.end());
-  return 4.0 * static_cast<double>(bytes) * rank.group.size() / at(times, 0.5);
-}
+  void rewrite() {
+    for (auto& each : memory_) std::fill_n(reinterpret_cast<float*>(each->data()), count_, 1.0F);
+  }
+  void add(size_t pair) {
+    void* const x = memory_[2 * pair]->data();
+    void* const y = memory_[2 * pair + 1]->data();
+    const void* in[] = {x, y};
+    void* out[] = {x, y};
+    find_combine(Element::kFloat32, Reduction::kSum)({2, 2, in, out, count_, 1});
+  }
 
-void race(Rank& rank, size_t bytes, bool cold, int rounds, double bound) {
+ private:
+  int64_t count_;
+  std::vector<std::unique_ptr<AlignedArena>> memory_;
+};
+
+void race(Rank& rank, size_t bytes, bool cold, int rounds) {
   Group& group = rank.group;
   const auto count = static_cast<int64_t>(bytes / 4);
   const size_t arrays = cold ? std::max<size_t>((size_t{128} << 20) / bytes, 2) : 1;
   std::vector<float*> xs;
   for (size_t i = 0; i < arrays; ++i) xs.push_back(static_cast<float*>(group.allocate(bytes)));
-  std::vector<double> times;
+  PrivatePairs pairs(bytes, cold ? arrays : 0);
+  std::vector<double> times, floors;
   // A small operation is shorter than a reading of the clock, so many in a row are timed. After the first one, all ranks have the
   // same numbers, and each further one multiplies them by the number of ranks, which must be a power of two: then every sum is
   // exact, as long as float32 can hold it.
   const int doublings = std::bit_width(static_cast<unsigned>(group.size() - 1));
   const int repeat = bytes <= 4096 ? 100 / std::max(doublings, 1) : 1;
-  // The first sweep is not timed: after it, every page exists and every rank has mapped it.
-  for (int i = -static_cast<int>(arrays); i < rounds; ++i) {
-    const int turn = i + static_cast<int>(arrays);
-    const auto value_of = [](int of, int k) { return static_cast<float>(of + 1 + k % 7); };
-    if (static_cast<size_t>(turn) % arrays == 0)
-      for (size_t k = 0; k < arrays; ++k)
-        std::fill(xs[k], xs[k] + count, value_of(group.rank(), turn + static_cast<int>(k)));
-    float* const x = xs[static_cast<size_t>(turn) % arrays];
-    const CommOperand all(x, count, 4);
-    const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
-    const double seconds = rank.timed([&] {
-      for (int k = 0; k < repeat; ++k)
-        if (group.run(call) != Code::kOk) std::_Exit(4);
-    });
-    if (i >= 0) times.push_back(seconds / repeat);
-    float expected = 0;
-    for (int r = 0; r < group.size(); ++r) expected += value_of(r, turn);
-    expected = std::ldexp(expected, doublings * (repeat - 1));
-    if (std::any_of(x, x + count, [=](float got) { return got != expected; })) {
-      std::fprintf(stderr, "wrong result at %zu bytes\n", bytes);
-      std::_Exit(5);
+  const auto value_of = [](int of, int turn) { return static_cast<float>(of + 1 + turn % 7); };
+  const int sweeps = (rounds + static_cast<int>(arrays) - 1) / static_cast<int>(arrays);
+  // The first sweep does not count: after it, every page exists and every rank has mapped it.
+  for (int sweep = -1; sweep < sweeps; ++sweep) {
+    const auto turn_of = [&](size_t k) { return (sweep + 1) * static_cast<int>(arrays) + static_cast<int>(k); };
+    for (size_t k = 0; k < arrays; ++k) std::fill_n(xs[k], count, value_of(group.rank(), turn_of(k)));
+    for (float* x : xs) {
+      const CommOperand all(x, count, 4);
+      const Call call = testing::reduce_call(all, all, Element::kFloat32, Reduction::kSum);
+      const double seconds = rank.timed([&] {
+        for (int i = 0; i < repeat; ++i)
+          if (group.run(call) != Code::kOk) std::_Exit(4);
+      });
+      if (sweep >= 0) times.push_back(seconds / repeat);
+    }
+    for (size_t k = 0; k < arrays; ++k) {
+      float expected = 0;
+      for (int r = 0; r < group.size(); ++r) expected += value_of(r, turn_of(k));
+      expected = std::ldexp(expected, doublings * (repeat - 1));
+      if (std::any_of(xs[k], xs[k] + count, [=](float got) { return got != expected; })) {
+        std::fprintf(stderr, "wrong result at %zu bytes\n", bytes);
+        std::_Exit(5);
+      }
+    }
+    if (!cold) continue;
+    pairs.rewrite();
+    for (size_t k = 0; k < arrays; ++k) {
+      const double seconds = rank.timed([&] { pairs.add(k); });
+      if (sweep >= 0) floors.push_back(seconds);
     }
   }
   for (float* x : xs) group.segments()->own.free(x);
   std::sort(times.begin(), times.end());
+  std::sort(floors.begin(), floors.end());
   if (group.rank() != 0) return;
-  const double limit = bound / (2 * group.size()), median = at(times, 0.5);
-  std::printf("%10zu %s %10.2f %10.2f %10.2f us  %5.1f %% of the bound\n", bytes, cold ? "cold" : "warm",
-              at(times, 0.1) * 1e6, median * 1e6, at(times, 0.9) * 1e6,
-              100 * static_cast<double>(bytes) / median / limit);
+  std::printf("%10zu %s %10.2f %10.2f %10.2f us", bytes, cold ? "cold" : "warm", at(times, 0.1) * 1e6,
+              at(times, 0.5) * 1e6, at(times, 0.9) * 1e6);
+  if (cold) std::printf("  bound %10.2f us", at(floors, 0.5) * 1e6);
+  std::printf("\n");
   std::fflush(stdout);
 }
 
@@ -209,6 +229,8 @@ void race_private(Rank& rank, size_t bytes, int rounds) {
 int main(int argc, char** argv) {
   const int ranks = argc > 1 ? std::atoi(argv[1]) : 2, rounds = argc > 2 ? std::atoi(argv[2]) : 200;
   const bool private_arrays = argc > 3 && std::strcmp(argv[3], "private") == 0;
+  const size_t one_size = argc > 4 ? std::strtoull(argv[3], nullptr, 10) / 4 * 4 : 0;
+  const bool cold = argc > 4 && std::strcmp(argv[4], "cold") == 0;
   auto* const shared =
       static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   const auto statuses = testing::in_processes(
@@ -228,13 +250,15 @@ int main(int argc, char** argv) {
             race_private(rank, bytes, std::clamp<int>(static_cast<int>((size_t{1} << 30) / bytes), 10, rounds));
           return 0;
         }
-        const double bound = bandwidth(rank, size_t{64} << 20, std::max(rounds / 10, 5));
-        if (group.rank() == 0) std::printf("%d ranks; loads and stores of all: %.1f GB/s\n", ranks, bound * 1e-9);
+        if (one_size) {
+          race(rank, one_size, cold, rounds);
+          return 0;
+        }
         for (const size_t bytes : {size_t{8}, size_t{1} << 10, size_t{8} << 10, size_t{64} << 10, size_t{256} << 10,
                                    size_t{1} << 20, size_t{4} << 20})
-          race(rank, bytes, false, rounds, bound);
+          race(rank, bytes, false, rounds);
         for (const size_t bytes : {size_t{4} << 20, size_t{16} << 20, size_t{64} << 20})
-          race(rank, bytes, true, std::max(rounds / 10, 20), bound);
+          race(rank, bytes, true, std::max(rounds / 10, 20));
         rusage usage{};
         getrusage(RUSAGE_SELF, &usage);
         if (group.rank() == 0) {

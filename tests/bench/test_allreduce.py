@@ -3,9 +3,11 @@
 import pytest
 
 from gradring.bench.allreduce import CASES, Case, Row, _ratio, read_native
-from gradring.bench.allreduce_group import Entrant, Ranks, entrants
+from gradring.bench.allreduce_entrants import Entrant, entrants
+from gradring.bench.allreduce_group import Ranks
 from gradring.bench.allreduce_libraries import LIBRARIES, Library, _numpy
 from gradring.bench.allreduce_rank import _Case
+from gradring.bench.allreduce_tuning import tuned
 
 
 def summed_of_two(library_sum):
@@ -73,8 +75,47 @@ def test_a_library_that_is_not_there_is_missing():
 
 def test_native_lines_are_read():
     row = Row(Case("16 MiB cold", 16 << 20, cold=True))
-    text = "2 ranks; loads and stores of all: 20.0 GB/s\n"
-    text += "  16777216 cold    3600.00    4000.00    5000.00 us   83.9 % of the bound\n"
-    read_native(text, [row])
-    assert row.native == (3.6e-3, 4e-3, 5e-3)
-    assert row.bound == 2 * 2 * (16 << 20) / 20e9
+    for middle in (4000, 4200, 9000):
+        read_native(f"  16777216 cold    3600.00    {middle}.00    9500.00 us  bound    {middle - 500}.00 us\n", row)
+    assert row.native == pytest.approx((3.6e-3, 4.2e-3, 9.5e-3)) and row.bound == pytest.approx(3.7e-3)
+    warm = Row(Case("8 B", 8))
+    read_native("         8 warm       0.33       0.35       0.38 us\n", warm)
+    assert warm.native == pytest.approx((3.3e-7, 3.5e-7, 3.8e-7)) and warm.bound == 0
+    with pytest.raises(ValueError, match="comm_bench has no line of 8 warm"):
+        read_native("        16 warm       0.33       0.35       0.38 us\n", warm)
+
+
+def test_each_size_gets_its_fastest_algorithm():
+    class Group:
+        """Algorithm 2 is fast up to 1,000 bytes, 7 beyond; 3 fails at large sizes, and the others do not start."""
+
+        def __init__(self, entrant, ranks, cores):
+            self.algorithm = int(entrant.environment["CHOICE"])
+            self.missing = None if self.algorithm in (2, 3, 7) else "its ranks did not start"
+
+        def ask(self, **request):
+            if request["do"] == "prepare":
+                self.bytes = 4 * request["elements"]
+                failed = self.algorithm == 3 and self.bytes > 1000
+                return [{"error": "no"} if failed else {"ready": True}] * 2
+            took = {2: 5 if self.bytes <= 1000 else 90, 3: 6, 7: 50}[self.algorithm]
+            return [{"nanoseconds": [took] * 3}, {"nanoseconds": [1] * 3}]
+
+        def close(self):
+            pass
+
+    (best,) = tuned([Entrant("MPI", (), ("mpi",), {"A": "b"}, "mpi", tunes="CHOICE")], 2, [0, 1], [8, 512, 4096], Group)
+    assert best.environment == {"A": "b", "CHOICE": "2:0-8;2:9-512;7:513-4096"} and not best.tunes
+    assert best.name == "MPI, best algorithms"
+
+
+def test_an_mpi_of_a_folder_is_told_by_its_library(tmp_path):
+    for kind, library in (("mpich5", "libmpi.so.12"), ("ompi5", "libmpi.so.40")):
+        for name in ("bin/mpiexec", f"lib/{library}"):
+            path = tmp_path / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o755)
+    names = [entrant.name for entrant in entrants([tmp_path / "mpich5", tmp_path / "ompi5"])]
+    assert "MPICH of mpich5" in names and "Open MPI of ompi5" in names
+    with pytest.raises(ValueError, match="must have bin/mpiexec"):
+        entrants([tmp_path])

@@ -18,7 +18,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .allreduce_group import UNFAIR, Ranks, entrants
+from .allreduce_entrants import UNFAIR, entrants
+from .allreduce_group import Ranks
+from .allreduce_tuning import tuned
 from .harness import format_seconds, geometric_mean, write
 from .machine import core_round_trip, describe
 from .report import describe_cores, print_machine
@@ -73,10 +75,10 @@ class Row:
 
     case: Case
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)  # the CPU time of all ranks together, per call
+    cpu: dict[str, list[float]] = field(default_factory=dict)  # the CPU time of all ranks together, per call, of each round
     failures: dict[str, str] = field(default_factory=dict)
-    bound: float = 0.0  # the seconds that the memory's bandwidth allows
-    native: tuple[float, float, float] | None = None  # our seconds from C++: p10, p50, p90
+    bounds: list[float] = field(default_factory=list)  # the seconds that the memory's bandwidth allows, of each round
+    natives: list[tuple[float, float, float]] = field(default_factory=list)  # our p10, p50, p90 from C++, of each round
 
     def quantiles(self, name: str) -> tuple[float, float, float]:
         """p10, p50, p90."""
@@ -90,6 +92,23 @@ class Row:
         """p50."""
         return statistics.median(self.seconds[name])
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """The medians of the rounds."""
+        return {name: statistics.median(seconds) for name, seconds in self.cpu.items()}
+
+    @property
+    def bound(self) -> float:
+        """The median of the rounds, or 0."""
+        return statistics.median(self.bounds) if self.bounds else 0.0
+
+    @property
+    def native(self) -> tuple[float, float, float] | None:
+        """The medians of the rounds' p10, p50 and p90."""
+        if not self.natives:
+            return None
+        low, middle, high = (statistics.median(each) for each in zip(*self.natives, strict=True))
+        return low, middle, high
+
     def best_peer(self, families: dict[str, str], family: str | None = None) -> str | None:
         """The fastest contender that is not ours, of one ``family`` if it is given."""
         peers = [n for n in self.seconds if families[n] != "ours" and family in (None, families[n])]
@@ -97,26 +116,32 @@ class Row:
 
 
 def run(out: Path | None = None, rounds: int | None = None, only: list[str] | None = None, peers: list[str] | None = None,
-        native: Path | None = None) -> None:  # fmt: skip
+        native: Path | None = None, mpi_from: list[Path] | None = None) -> None:  # fmt: skip
     """Race, print the table, and write it to `out`.
 
     `only`: names of rows; `peers`: names of contenders, beside ours; `native`: the program comm_bench, for the bound and
-    our times from C++.
+    our times from C++; `mpi_from`: folders of further MPIs, with bin/mpiexec and lib/libmpi.so.
     """
+    program = None if native is None else shutil.which(str(native))
+    if native is not None and program is None:
+        raise ValueError(f"[bench] --native: {native} is no program")
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         raise RuntimeError("[bench] a race of two pinned processes needs two processors")
     if only and (unknown := set(only) - {case.name for case in CASES}):
         raise ValueError(f"[bench] --only: no row {sorted(unknown)[0]!r}; rows are {', '.join(c.name for c in CASES)}")
     cases = [case for case in CASES if not only or case.name in only]
-    chosen = [e for e in entrants() if not peers or e.family == "ours" or e.name in peers]
-    families = {entrant.name: entrant.family for entrant in chosen}
+    known = entrants(mpi_from or [])
+    families: dict[str, str] = {}
     rows = [Row(case) for case in cases]
     missing = dict(UNFAIR)
     abouts: dict[str, str] = {}
     trips: list[float] = []
     for ranks in sorted({case.ranks for case in cases}):
         some = [row for row in rows if row.case.ranks == ranks]
+        chosen = known + tuned([e for e in known if e.tunes], ranks, cores, sorted(row.case.bytes for row in some))
+        chosen = [e for e in chosen if not peers or e.family == "ours" or e.name in peers]
+        families.update({entrant.name: entrant.family for entrant in chosen})
         groups = [Ranks(entrant, ranks, cores) for entrant in chosen]
         try:
             for group in groups:
@@ -126,13 +151,11 @@ def run(out: Path | None = None, rounds: int | None = None, only: list[str] | No
             able = [group for group in groups if not group.missing]
             for row in some:
                 print(f"racing {row.case.name} ...", flush=True)
-                _race(row, able, rounds or 7, trips)
+                _race(row, able, rounds or 7, trips, program)
         finally:
             for group in groups:
                 if not group.missing:
                     group.close()
-    if native is not None:
-        _add_native(rows, native)
     _print(rows, families, missing)
     if trips:
         print(describe_cores(trips))
@@ -140,7 +163,7 @@ def run(out: Path | None = None, rounds: int | None = None, only: list[str] | No
         _save(out, rows, families, missing, abouts, trips)
 
 
-def _race(row: Row, groups: list[Ranks], rounds: int, trips: list[float]) -> None:
+def _race(row: Row, groups: list[Ranks], rounds: int, trips: list[float], native: str | None) -> None:
     case = row.case
     able = []
     for group in groups:
@@ -161,30 +184,32 @@ def _race(row: Row, groups: list[Ranks], rounds: int, trips: list[float]) -> Non
                 continue
             slowest = [max(times) * 1e-9 for times in zip(*(a["nanoseconds"] for a in answers), strict=True)]
             row.seconds.setdefault(name, []).extend(slowest)
-            row.cpu_seconds[name] = sum(a["cpu_seconds"] for a in answers)
+            row.cpu.setdefault(name, []).append(sum(a["cpu_seconds"] for a in answers))
+        if native is not None:
+            _race_native(row, native)
 
 
-def _add_native(rows: list[Row], program: Path) -> None:
-    """The bound and our native times, from the lines of comm_bench."""
-    found = shutil.which(str(program))
+def _race_native(row: Row, program: str) -> None:
+    """Let comm_bench have its turn."""
+    case = row.case
+    calls = max(case.sweeps * (1 if case.together else case.arrays), 4)
+    command = [program, str(case.ranks), str(calls), str(case.bytes), "cold" if case.cold else "warm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    read_native(done.stdout, row)
+
+
+def read_native(text: str, row: Row) -> None:
+    """Add a line of comm_bench to this row."""
+    kind = "cold" if row.case.cold else "warm"
+    number = r" +([\d.]+)"
+    line = rf"^ *{row.case.bytes} {kind}{3 * number} us(?: +bound{number} us)?"
+    found = re.search(line, text, re.MULTILINE)
     if found is None:
-        raise ValueError(f"[bench] --native: {program} is no program")
-    for ranks in sorted({row.case.ranks for row in rows}):
-        done = subprocess.run([found, str(ranks)], capture_output=True, text=True, check=True, timeout=600)
-        read_native(done.stdout, [row for row in rows if row.case.ranks == ranks])
-
-
-def read_native(text: str, rows: list[Row]) -> None:
-    """The output of comm_bench for these rows."""
-    memory = re.search(r"loads and stores of all: ([\d.]+) GB/s", text)
-    for row in rows:
-        # All ranks together must load and store 2 p N bytes.
-        if memory and row.case.cold:
-            row.bound = 2 * row.case.ranks * row.case.bytes / (float(memory[1]) * 1e9)
-        kind = "cold" if row.case.cold else "warm"
-        if times := re.search(rf"^ *{row.case.bytes} {kind} +([\d.]+) +([\d.]+) +([\d.]+) us", text, re.MULTILINE):
-            low, middle, high = (float(number) * 1e-6 for number in times.groups())
-            row.native = (low, middle, high)
+        raise ValueError(f"[bench] --native: comm_bench has no line of {row.case.bytes} {kind}: {text[:200]!r}")
+    low, middle, high = (float(number) * 1e-6 for number in found.groups()[:3])
+    row.natives.append((low, middle, high))
+    if found[4]:
+        row.bounds.append(float(found[4]) * 1e-6)
 
 
 def _print(rows: list[Row], families: dict[str, str], missing: dict[str, str]) -> None:
@@ -193,7 +218,7 @@ def _print(rows: list[Row], families: dict[str, str], missing: dict[str, str]) -
         print(f"\n{row.case.name}, {row.case.ranks} ranks on 2 cores")
         for name in sorted(row.seconds, key=row.median):
             low, middle, high = map(format_seconds, row.quantiles(name))
-            cpu = format_seconds(row.cpu_seconds[name])
+            cpu = format_seconds(row.cpu_seconds()[name])
             print(f"  {name:28} p10 {low:>9}  p50 {middle:>9}  p90 {high:>9}  CPU of all ranks {cpu:>9}")
         if row.native is not None:
             low, middle, high = map(format_seconds, row.native)
@@ -257,7 +282,7 @@ def _save(
                 "cold": row.case.cold,
                 "p10_p50_p90": {name: list(row.quantiles(name)) for name in row.seconds},
                 "calls": {name: len(times) for name, times in row.seconds.items()},
-                "cpu_seconds": row.cpu_seconds,
+                "cpu_seconds": row.cpu_seconds(),
                 "native": list(row.native or []),
                 "bound": row.bound,
                 "best_peer": row.best_peer(families),

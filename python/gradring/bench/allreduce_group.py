@@ -4,102 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UNFAIR", "Entrant", "Ranks", "entrants"]
+from .allreduce_entrants import Entrant
+
+__all__ = ["Ranks"]
 
 _START_SECONDS = 90.0
 _TURN_SECONDS = 240.0
-_MODULE = "gradring.bench.allreduce_rank"
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A contender: the launcher's command (with `{ranks}` and `{folder}` to fill in), the library, and its settings."""
-
-    name: str
-    launcher: tuple[str, ...]
-    library: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
-    family: str = ""  # "ours", "gloo" or "mpi"
-    links: dict[str, str] = field(default_factory=dict)  # files to link in the folder, by name
-
-
-def entrants() -> list[Entrant]:
-    """Our contender, and every peer with the settings that may be its best."""
-    own = (sys.executable, "-m", "gradring", "run", "-n", "{ranks}", "--bind", "none", "-m", _MODULE)
-    found = [
-        Entrant("gradring", own, ("ours",), family="ours"),
-        Entrant("gradring, NumPy arrays", own, ("ours", "numpy=1"), family="ours"),
-        Entrant("gloo", own, ("gloo",), {"GLOO_SOCKET_IFNAME": "lo"}, family="gloo"),
-    ]
-    python = (sys.executable, "-m", _MODULE)
-    if mpich := shutil.which("mpiexec.mpich"):
-        # Debian's library has another name than mpi4py's wheel expects.
-        library = next(iter(sorted(Path("/usr/lib").glob("*/libmpich.so.12"))), None)
-        links = {"libmpi.so.12": str(library)} if library else {}
-        base = {"MPI4PY_MPIABI": "mpich", "LD_LIBRARY_PATH": "{folder}"}
-        command = (mpich, "-n", "{ranks}", *python)
-        found += [
-            Entrant("MPICH", command, ("mpi",), base, "mpi", links),
-            Entrant("MPICH, CMA", command, ("mpi",), {**base, "UCX_TLS": "self,posix,cma"}, "mpi", links),
-            Entrant("MPICH, POSIX", command, ("mpi",), {**base, "UCX_TLS": "self,posix"}, "mpi", links),
-        ]
-    if openmpi := shutil.which("mpirun.openmpi"):
-        start = (openmpi, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none")
-        base = {"MPI4PY_MPIABI": "openmpi"}
-        for name, settings in {
-            "Open MPI": (),
-            "Open MPI, emulated copies": ("--mca", "btl_vader_single_copy_mechanism", "none"),
-            "Open MPI, no tuned": ("--mca", "coll", "^tuned"),
-        }.items():
-            found.append(Entrant(name, (*start, *settings, "-n", "{ranks}", *python), ("mpi",), base, "mpi"))
-    if (root := _intel_mpi()) is not None:
-        command = (str(root / "bin" / "mpiexec.hydra"), "-n", "{ranks}", *python)
-        base = {
-            "MPI4PY_MPIABI": "mpich",
-            "LD_LIBRARY_PATH": str(root / "lib"),
-            "I_MPI_ROOT": str(root),
-            "I_MPI_FABRICS": "shm",
-            "I_MPI_PIN": "0",  # the ranks pin themselves
-        }
-        found += [
-            Entrant("Intel MPI", command, ("mpi",), base, "mpi"),
-            Entrant("Intel MPI, POSIX heap", command, ("mpi",), {**base, "I_MPI_SHM_HEAP": "1"}, "mpi"),
-        ]
-    return found
-
-
-def _intel_mpi() -> Path | None:
-    """The folder of the wheel impi-rt, in this environment or in one that it extends."""
-    try:
-        files = metadata.files("impi-rt") or []
-    except metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        root = Path(os.path.abspath(file.locate())).parent.parent
-        if file.name == "mpiexec.hydra" and (root / "lib" / "libmpi.so.12").exists():
-            return root
-    return None
-
-
-# Peers that cannot be called fairly from NumPy, and the reasons.
-UNFAIR = {
-    "oneCCL": "the wheel oneccl-cpu has a C++ interface alone: no call from NumPy arrays",
-    "pypccl": "its wheel is for CPython 3.12 on Linux alone, and it goes over TCP/IP as gloo does",
-}
-
 
 class Ranks:
     """The processes of a contender."""

