@@ -6,6 +6,7 @@
 
 #include "gradring/export.h"
 #include "ops/activation/activation.h"
+#include "ops/matmul/products.h"
 #include "ops/work.h"
 #include "runtime/lane.h"
 
@@ -68,8 +69,12 @@ struct MatmulArguments {
   T* c = nullptr;
   int64_t ldc = 0;
   Cut cut = Cut::kEither;
+  Products products = Products::kFma;  // for fp32; products that are too small for pieces are made by multiply-adds
   MatmulEpilogue<T> epilogue;
 };
+
+// Whether this product is made by pieces: they are asked for, and it is large enough. The shape alone decides.
+GRADRING_API bool by_pieces(const MatmulArguments<float>& arguments) noexcept;
 
 // How much scratch memory the team must have reserved for this call, and how many lanes are worth waking for it.
 template <class T>

@@ -1,11 +1,13 @@
-// The table that tiles_emulated_cpu.cc fills once per ISA level.
+// The tables that tiles_emulated_cpu.cc and pieces_cpu.cc fill once per ISA level.
 #pragma once
 
 #include "ops/dispatch.h"
+#include "ops/matmul/matmul_kernels.h"
 #include "ops/tiles/tiles.h"
 
 namespace gradring {
 
 GRADRING_DECLARE_KERNELS(TileFunctions, emulated_tile_functions)
+GRADRING_DECLARE_KERNELS(MatmulKernels<float>, pieces_kernels)  // matmul by pieces, if `by_pieces` of its arguments
 
 }  // namespace gradring
