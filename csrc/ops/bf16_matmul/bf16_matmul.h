@@ -49,6 +49,12 @@ struct Bf16MatmulArguments {
   HalfOrFloat column_sums;  // summed in fixed blocks of rows: the same bits for any number of lanes
 };
 
+// How products are computed: products of tiles where that unit is faster than multiply-adds, which is measured once, or
+// multiply-adds of numbers that are converted while they are packed. Few rows are always multiplied as they are read.
+enum class Bf16Way : uint8_t { kFastest, kWidened, kTiles };
+// For tests: sets the way. The tiles may be emulated ones, see ops/tiles/tiles.h.
+GRADRING_API void set_bf16_way(Bf16Way way) noexcept;
+
 // How much scratch memory the team must have reserved for this call, and how many lanes are worth waking for it.
 GRADRING_API ScratchBytes bf16_matmul_scratch(const Bf16MatmulArguments& arguments, int lanes) noexcept;
 GRADRING_API int bf16_matmul_lanes(const Bf16MatmulArguments& arguments, int lanes) noexcept;

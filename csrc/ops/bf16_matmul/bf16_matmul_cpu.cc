@@ -1,5 +1,6 @@
 #include "ops/bf16_matmul/few_rows.h"
 #include "ops/bf16_matmul/kernels.h"
+#include "ops/bf16_matmul/tiled.h"
 #include "ops/bf16_matmul/widened.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
@@ -7,12 +8,15 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 namespace {
 
 // How many blocks of rows there are; the column sums of each are added up first.
-int64_t sum_blocks(const Bf16MatmulArguments& g) noexcept { return has_few_rows(g) ? 1 : widened_plan(g).row_tiles; }
+int64_t sum_blocks(const Bf16MatmulArguments& g, bool tiles) noexcept {
+  if (has_few_rows(g)) return 1;
+  return tiles ? tiled_plan(g).row_tiles : widened_plan(g).row_tiles;
+}
 
-ScratchBytes scratch(const Bf16MatmulArguments& g, int) noexcept {
+ScratchBytes scratch(const Bf16MatmulArguments& g, bool tiles) noexcept {
   ScratchBytes bytes;
-  bytes.per_lane = has_few_rows(g) ? few_rows_scratch(g) : widened_scratch(g);
-  if (g.column_sums) bytes.shared = static_cast<size_t>(sum_blocks(g) * g.n) * sizeof(float);
+  bytes.per_lane = has_few_rows(g) ? few_rows_scratch(g) : tiles ? tiled_scratch(g) : widened_scratch(g);
+  if (g.column_sums) bytes.shared = static_cast<size_t>(sum_blocks(g, tiles) * g.n) * sizeof(float);
   return bytes;
 }
 
@@ -32,7 +36,7 @@ void add_sums(const Lane& lane, const Bf16MatmulArguments& g, const float* parti
   }
 }
 
-void run(const Lane& lane, const Bf16MatmulArguments& g) noexcept {
+void run(const Lane& lane, const Bf16MatmulArguments& g, bool tiles) noexcept {
   if (g.m <= 0 || g.n <= 0) {
     if (!g.column_sums || lane.index != 0) return;
     const int64_t item = g.column_sums.half ? 2 : 4;  // zero is zero in both
@@ -42,12 +46,14 @@ void run(const Lane& lane, const Bf16MatmulArguments& g) noexcept {
   float* const partial = g.column_sums ? reinterpret_cast<float*>(lane.shared_scratch()) : nullptr;
   if (has_few_rows(g)) {
     run_few_rows(lane, g, partial);
+  } else if (tiles) {
+    run_tiled(lane, g, partial);
   } else {
     run_widened(lane, g, partial);
   }
   if (!partial) return;
   lane.barrier();
-  add_sums(lane, g, partial, sum_blocks(g));
+  add_sums(lane, g, partial, sum_blocks(g, tiles));
 }
 
 }  // namespace

@@ -10,12 +10,27 @@
 #include "ops/bf16_matmul/bf16_matmul_ref.h"
 #include "ops/bf16_matmul/kernels.h"
 #include "ops/testing.h"
+#include "ops/tiles/tiles.h"
 
 using namespace gradring;
-using testing::for_each_isa;
 using testing::uniform;
 
 namespace {
+
+// Every instruction set with multiply-adds, with emulated tiles, and the tile unit if there is one.
+template <class Body>
+void for_each_way(const Body& body) {
+  testing::for_each_isa([&] {
+    set_bf16_way(Bf16Way::kWidened);
+    body();
+    set_bf16_way(Bf16Way::kTiles);
+    emulate_tiles(true);
+    body();
+    emulate_tiles(false);
+    if (unit_tiles()) body();
+    set_bf16_way(Bf16Way::kFastest);
+  });
+}
 
 std::vector<Bfloat> halves(int64_t n) {
   std::vector<Bfloat> made;
@@ -150,7 +165,7 @@ void check(Team& team, int64_t m, int64_t n, int64_t k) {
 }  // namespace
 
 TEST_CASE("bf16_matmul agrees with the reference, the same bits for any number of lanes") {
-  for_each_isa([] {
+  for_each_way([] {
     Team team(8);
     for (int round = 0; round < 150; ++round) check(team, uniform(0, 40), uniform(0, 90), uniform(0, 90));
     for (int round = 0; round < 40; ++round) check(team, uniform(0, 5), uniform(0, 300), uniform(0, 300));
@@ -159,7 +174,7 @@ TEST_CASE("bf16_matmul agrees with the reference, the same bits for any number o
 }
 
 TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
-  for_each_isa([] {
+  for_each_way([] {
     Team team(8);
     const Bf16MatmulKernels& kernels = GRADRING_KERNELS(bf16_matmul_kernels);
     for (const int64_t by : {-1, 0, 1}) {
@@ -168,12 +183,18 @@ TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
       check(team, kernels.block_rows + by, kernels.tile_columns * 2 + by, kernels.steps * 2 + by);
       check(team, kernels.tile_rows + 1, kernels.tile_columns * 9 + by, kernels.steps + 1);
       check(team, kernels.block_rows * 2 + by, 3, 20);
+      // The tiles' sizes: the height of a tile, a panel, a block of steps, k whole and cut, and blocks of the cut product.
+      check(team, 16 + by, 32 + by, 64 + by);
+      check(team, 48 + by, 48 + by, 768 + by);
+      check(team, 33, 17 + by, 1536 + by);
     }
+    check(team, 513, 5, 800);
+    check(team, 9, 515, 800);
   });
 }
 
 TEST_CASE("bf16_matmul carries NaN and infinity to where the formula says, and rounds ties to even") {
-  for_each_isa([] {
+  for_each_way([] {
     Team team(2);
     for (const int64_t m : {1, 3, 20}) {
       for (const int64_t where : {0, 1, 2, 3}) {
@@ -206,4 +227,24 @@ TEST_CASE("bf16_matmul carries NaN and infinity to where the formula says, and r
       }
     }
   });
+}
+
+TEST_CASE("the tile unit gives the bits of the emulation") {
+  if (!unit_tiles()) return;
+  Team team(2);
+  set_bf16_way(Bf16Way::kTiles);
+  for (int round = 0; round < 40; ++round) {
+    const int64_t deep = round % 4 == 0 ? 1700 : 200;
+    Problem first(uniform(5, 90), uniform(1, 90), uniform(0, deep), uniform(0, 1), uniform(0, 1), uniform(0, 1));
+    Problem second = first;
+    first.use(7, Activation::kGelu, Activation::kNone);
+    second.use(7, Activation::kGelu, Activation::kNone);
+    run(team, 1, first.g);
+    emulate_tiles(true);
+    run(team, 2, second.g);
+    emulate_tiles(false);
+    CHECK(second.c.same_bits(first.c));
+    CHECK(second.sums.same_bits(first.sums));
+  }
+  set_bf16_way(Bf16Way::kFastest);
 }

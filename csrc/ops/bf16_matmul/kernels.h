@@ -7,8 +7,8 @@
 namespace gradring {
 
 struct Bf16MatmulKernels {
-  void (*run)(const Lane&, const Bf16MatmulArguments&) noexcept;
-  ScratchBytes (*scratch)(const Bf16MatmulArguments&, int lanes) noexcept;
+  void (*run)(const Lane&, const Bf16MatmulArguments&, bool tiles) noexcept;
+  ScratchBytes (*scratch)(const Bf16MatmulArguments&, bool tiles) noexcept;
   // The sizes at which a product is cut, for tests a little below and above them.
   int64_t tile_rows, tile_columns, block_rows, steps;
 };
