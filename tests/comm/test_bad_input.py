@@ -1,5 +1,8 @@
 """Input at the edges, and misuse: each works, or raises an error that names operation, argument, expectation and value."""
 
+import contextlib
+import ctypes
+import mmap
 import os
 import threading
 import time
@@ -81,6 +84,54 @@ def test_more_than_two_to_the_31_elements(way, gibibytes):
             x[...] = row + np.uint8(comm.rank)
             comm.all_reduce(x)
         return all((x[number] == expected).all() for number in [*range(0, shape[0], 97), *range(shape[0] - 3, shape[0])])
+
+    assert on_threads(2, body) == [True, True]
+
+
+def test_more_memory_than_is_left():
+    left = _core.memory_left()
+    if left > 64 << 30:
+        pytest.skip("so much memory would take long to reserve, if this test were wrong")
+    with gr.comm.init() as comm:
+        with pytest.raises(MemoryError, match=r"\[comm\] cannot reserve \d+ MiB of shared memory: \d+ MiB are left"):
+            comm.empty(left + (256 << 20), np.uint8)
+        assert (comm.all_reduce(comm.empty(5)) == comm.empty(5)).size == 5  # and smaller arrays can be made
+
+
+PERIOD = 2 << 20
+
+
+@contextlib.contextmanager
+def repeated(times):
+    """An array of bytes whose every 2 MiB are the same memory."""
+    mapped = ctypes.CDLL(None, use_errno=True).mmap
+    mapped.restype, mapped.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    fd = os.memfd_create("repeated")
+    try:
+        os.truncate(fd, PERIOD)
+        with mmap.mmap(-1, times * PERIOD) as space:
+            x = np.frombuffer(space, np.uint8)
+            begin = x.ctypes.data
+            for at in range(begin, begin + times * PERIOD, PERIOD):
+                flags = mmap.MAP_SHARED | 0x10  # MAP_FIXED
+                assert mapped(at, PERIOD, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0) == at, os.strerror(ctypes.get_errno())
+            yield x
+            del x
+    finally:
+        os.close(fd)
+
+
+def test_sums_of_more_than_two_to_the_31_elements():
+    pattern = np.random.default_rng(32).integers(0, 256, PERIOD, np.uint8)
+
+    def body(comm):
+        with repeated(1025) as x, repeated(1025) as total:
+            x[:PERIOD] = pattern + np.uint8(comm.rank)
+            comm.all_reduce(x, out=total)
+            assert x.size > 2**31
+            good = (total[:PERIOD] == 2 * pattern + 1).all() and (x[-PERIOD:] == pattern + np.uint8(comm.rank)).all()
+            del x, total
+            return bool(good)
 
     assert on_threads(2, body) == [True, True]
 

@@ -175,6 +175,13 @@ def kill_ranks(*options):
     return done.stdout
 
 
+@pytest.mark.parametrize("doing, rank", [("in a callback", 1), ("saving", 0)])
+def test_a_rank_that_does_not_come_back_from_a_callback_or_a_file_says_where_it_is(doing, rank, tmp_path):
+    found = survivors_error(training.away, 3.0, doing, tmp_path / "last.safetensors")
+    assert found["error"] == "PeerStalled" and found["rank"] == rank
+    assert f"and it is {doing}" in found["text"] and "in sleep" in found["text"], found["text"]
+
+
 def test_a_sample_of_random_kills_ends_with_the_undisturbed_parameters():
     assert "(2 kills at random)" in kill_ranks("--kills", 2, "--within", 0, "--each", 2)
 

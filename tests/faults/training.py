@@ -420,6 +420,30 @@ def a_peer_dies_during_a_save(path, collective):
     report(found)
 
 
+def away(timeout, doing, path):
+    """Rank 1 does not come back from its callback, or from the file of a checkpoint."""
+    comm = gr.comm.init(timeout=timeout)
+    trainer = trainer_of(comm)
+
+    def sleep(*_):
+        time.sleep(1000)
+
+    class Slow(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            if comm.rank == 1:
+                sleep()
+
+    callback = Slow()
+    if doing == "saving":  # on the rank that writes
+        callback = gr.callbacks.Checkpoint(path)
+        if comm.rank == 0:
+            os.replace = sleep
+    try:
+        trainer.fit(data(comm.rank), batch_size=4, epochs=3, callbacks=[callback], verbose=0)
+    except gr.PeerStalled as error:
+        report({"error": "PeerStalled", "rank": error.rank, "text": str(error)})
+
+
 def sharded(ranks):
     """A fit of fifty updates with everything that shards promise, on a communicator of so many ranks or on replicas."""
     comm = gr.comm.init(timeout=60) if ranks else None
