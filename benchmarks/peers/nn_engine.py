@@ -85,11 +85,11 @@ def _loop(case: dict[str, Any], x: Any, y: Any) -> Callable[[Any], float]:
     return run
 
 
-def _loader(case: dict[str, Any], x: Any, y: Any, *, shuffle: bool, drop_last: bool = False) -> Any:
+def _loader(case: dict[str, Any], x: Any, y: Any, *, shuffle: bool) -> Any:
     import nnengine
 
     one_hot = np.eye(case["sizes"][-1], dtype=np.float32)[y]
-    return nnengine.DataLoader(x, one_hot, case["batch"], shuffle, drop_last)
+    return nnengine.DataLoader(x, one_hot, case["batch"], shuffle, False)
 
 
 def step(case: dict[str, Any]) -> Work:
@@ -103,5 +103,6 @@ def epoch(case: dict[str, Any]) -> Work:
     """Native epochs over its own loader, which shuffles at every reset."""
     x, y = fit_data(case)
     shuffled = _loader(case, x, y, shuffle=True)
-    in_order = _loader(case, x, y, shuffle=False, drop_last=True)
-    return Passes(case, len(x), _loop(case, x, y), lambda: shuffled, lambda rows: in_order)
+    return Passes(
+        case, len(x), _loop(case, x, y), lambda: shuffled, lambda rows: _loader(case, x[:rows], y[:rows], shuffle=False)
+    )

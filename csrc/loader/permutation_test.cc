@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -20,6 +21,48 @@ TEST_CASE("every position has its own sample, for any n") {
       ++seen[order(i)];
     }
     for (int count : seen) REQUIRE(count == 1);
+  }
+}
+
+// The formula of permutation.h, written out.
+uint64_t reference(uint64_t n, uint64_t seed, uint64_t epoch, uint64_t position) {
+  const auto mix = [](uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+  };
+  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
+  int bits = 6;
+  while (bits < 64 && (n - 1) >> bits != 0) ++bits;
+  const int low_bits = bits / 2;
+  const uint64_t low_mask = (uint64_t{1} << low_bits) - 1, high_mask = (uint64_t{1} << (bits - low_bits)) - 1;
+  const uint64_t state = mix(seed + kGolden) ^ mix(mix(epoch + 0x632be59bd9b4e019ull) + n);
+  uint64_t x = position;
+  do {
+    uint64_t halves[2] = {x >> low_bits, x & low_mask};
+    for (uint64_t round = 0; round < 8; ++round) {
+      const uint64_t key = mix(state + (round + 1) * kGolden);
+      halves[round % 2] ^= mix(halves[1 - round % 2] + key) & (round % 2 == 0 ? high_mask : low_mask);
+    }
+    x = halves[0] << low_bits | halves[1];
+  } while (x >= n);
+  return x;
+}
+
+TEST_CASE("tables and chunks give what the formula gives") {
+  for (uint64_t n : {1, 2, 63, 64, 65, 255, 256, 257, 1440, 2048, 2049, 60000, 65536, 65537, 1000003}) {
+    CAPTURE(n);
+    const Permutation order(n, n * 31, 5);
+    for (uint64_t first : {uint64_t{0}, n / 3}) {
+      const auto count = static_cast<int64_t>(std::min<uint64_t>(n - first, 700));
+      std::vector<int64_t> out(static_cast<size_t>(count));
+      order.fill(first, count, out.data());
+      for (int64_t i = 0; i < count; ++i) {
+        const uint64_t position = first + static_cast<uint64_t>(i);
+        REQUIRE(static_cast<uint64_t>(out[static_cast<size_t>(i)]) == reference(n, n * 31, 5, position));
+        REQUIRE(order(position) == reference(n, n * 31, 5, position));
+      }
+    }
   }
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 from .contender import Work
 from .step_contenders import our_trainer
 
+CHECKED = 8  # batches of a checked epoch: the rounding of so few steps does not grow to what a mistake would change
 BLOCK_BYTES = 1 << 20  # the most bytes of rows that a peer gathers at once: they should stay in the second cache
 
 
@@ -51,8 +52,8 @@ class Passes:
         in_order: Callable[[int], Any],
     ) -> None:
         self._one, self._shuffled, self._epochs = one, shuffled, case.get("epochs", 1)
-        self._batches = rows // case["batch"]
-        self._in_order = in_order(self._batches * case["batch"])
+        self._batches = min(rows // case["batch"], CHECKED)
+        self._first, self._in_order = in_order(case["batch"]), in_order(self._batches * case["batch"])
 
     def __call__(self) -> float:
         """Train, and return the last epoch's sum."""
@@ -62,8 +63,8 @@ class Passes:
         return total
 
     def check(self, count: int) -> list[float]:
-        """The mean losses of epochs over the whole batches, in the order of the data."""
-        return [self._one(self._in_order) / self._batches for _ in range(count)]
+        """The loss of the first batch, and then the mean losses of epochs over the first few batches, in the data's order."""
+        return [self._one(self._first), *(self._one(self._in_order) / self._batches for _ in range(count - 1))]
 
 
 class OurFit:
@@ -73,17 +74,20 @@ class OurFit:
         import gradring as gr
 
         self._fit, self._epochs = our_trainer(case).fit, case.get("epochs", 1)
-        arrays = data(case)
-        self._loader = gr.Loader(arrays, case["batch"], shuffle=True, seed=0)
-        self._in_order = gr.Loader(arrays, case["batch"], drop_last=True)
+        (x, y), batch = data(case), case["batch"]
+        self._loader = gr.Loader((x, y), batch, shuffle=True, seed=0)
+        few = batch * min(len(x) // batch, CHECKED)
+        self._first, self._in_order = (gr.Loader((x[:rows], y[:rows]), batch) for rows in (batch, few))
 
     def __call__(self) -> object:
         """Train."""
         return self._fit(self._loader, epochs=self._epochs, verbose=False)
 
     def check(self, count: int) -> list[float]:
-        """The mean losses of epochs over the whole batches, in the order of the data."""
-        losses: list[float] = self._fit(self._in_order, epochs=count, verbose=False)["loss"]
+        """The same as those of the peers."""
+        losses: list[float] = self._fit(self._first, verbose=False)["loss"]
+        if count > 1:
+            losses = losses + self._fit(self._in_order, epochs=count - 1, verbose=False)["loss"]
         return losses
 
 
