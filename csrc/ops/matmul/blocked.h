@@ -84,7 +84,7 @@ GRADRING_INLINE size_t blocked_scratch(const MatmulArguments<T>& g) noexcept {
   const Plan plan = make_plan(g, 1);
   const int64_t a = smaller(plan.row_tiles, plan.block_tiles) * kPackedRows<T>;
   const int64_t panels = divide_up(smaller(plan.vectors, kMaxVectors), kTileVectors) + 1;
-  const int64_t b = (plan.row_tiles > plan.block_tiles ? panels : 1) * kTileColumns<T>;
+  const int64_t b = (plan.row_tiles > plan.block_tiles ? panels : 2) * kTileColumns<T>;
   return static_cast<size_t>((a + b) * plan.steps + kTileColumns<T> + 64) * sizeof(T);
 }
 
@@ -100,17 +100,18 @@ struct Rectangle {
   bool pack_a = false;
   bool keep_panels = false;  // panels of B are used by more than one block of A
   bool copy_b = false;
-  bool fetch_b = false;  // B is larger than the second cache
+  bool copy_ahead = false;  // each tile copies a part of the next panel of B
 
   GRADRING_INLINE int64_t row_of(int64_t tile) const noexcept { return g.m * tile / plan.row_tiles; }
   GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
 };
 
-// Multiplies one block of A by one panel of columns.
+// Multiplies one block of A by one panel of columns. If `copied`, the panel before it has copied this one; if next_panel is not null,
+// this one copies the next, whose columns must be whole vectors.
 template <class T>
 GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t steps, int64_t tile_begin,
-                                    int64_t tile_end, int64_t vector, int64_t vectors, T* panel,
-                                    bool first_panel) noexcept {
+                                    int64_t tile_end, int64_t vector, int64_t vectors, T* panel, T* next_panel,
+                                    bool first_panel, bool copied) noexcept {
   const MatmulArguments<T>& g = r.g;
   const MatmulEpilogue<T>& e = g.epilogue;
   const int64_t column = vector * kWidth<T>;
@@ -138,8 +139,10 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   work.columns = columns;
   work.copy_b = nullptr;
   work.copy_stride = 0;
-  work.fetch = nullptr;
-  work.fetch_steps = 0;
+  work.ahead = next_panel ? g.b + step * g.ldb + column + kTileColumns<T> : nullptr;
+  work.ahead_stride = g.ldb;
+  work.ahead_steps = 0;
+  work.ahead_to = next_panel;
   for (const T*& touched : work.touched) touched = nullptr;
   work.touched_ld = e.consumer.touched_ld;
   work.context = e.consumer.context;
@@ -148,7 +151,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     if (first_block) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
     work.b = panel;
     work.b_stride = kTileColumns<T>;
-  } else if (first_block || !r.copy_b) {
+  } else if (!r.copy_b || (first_block && !copied)) {
     work.b = g.b + step * g.ldb + column;
     work.b_stride = g.ldb;
     if (r.copy_b) {
@@ -159,11 +162,6 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     work.b = panel;
     work.b_stride = kTileColumns<T>;
   }
-
-  // The rows of a panel lie far apart, so prefetch the next panel while this one is multiplied.
-  const bool more = column + 2 * kTileColumns<T> <= g.n && vector + kTileVectors < r.vector_end;
-  const T* const next = more && work.copy_b && r.fetch_b ? work.b + kTileColumns<T> : nullptr;
-  work.fetch_stride = g.ldb;
 
   for (int64_t t = tile_begin; t < tile_end; ++t) {
     const int64_t row = r.row_of(t), rows = r.row_of(t + 1) - row;
@@ -178,10 +176,14 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     const Block block{row, rows, column, columns};
     T* const c = in_passing ? consumed : g.c + row * g.ldc + column;
     work.c = c;
-    if (next) {
-      const int64_t begin = steps * (t - tile_begin) / (tile_end - tile_begin);
-      work.fetch = next + begin * g.ldb;
-      work.fetch_steps = steps * (t + 1 - tile_begin) / (tile_end - tile_begin) - begin;
+    if (next_panel && !work.copy_b) {
+      // The tiles share the copying equally, except one that copies this panel.
+      const int64_t first = tile_begin + (first_block && !copied ? 1 : 0);
+      const int64_t begin = steps * (t - first) / (tile_end - first),
+                    end = steps * (t + 1 - first) / (tile_end - first);
+      work.ahead_steps = end - begin;
+      work.ahead = g.b + (step + begin) * g.ldb + column + kTileColumns<T>;
+      work.ahead_to = next_panel + begin * kTileColumns<T>;
     }
     if (consume) {
       const int64_t at = row * e.consumer.touched_ld + column;
@@ -213,9 +215,24 @@ void multiply_rectangle(const Rectangle<T>& r) noexcept {
       for (int64_t t = r.tile_begin; t < r.tile_end; t += r.plan.block_tiles) {
         const int64_t t_end = smaller(t + r.plan.block_tiles, r.tile_end);
         T* panel = r.packed_b;
+        T* other = panel + kTileColumns<T> * steps;
+        bool copied = false;
         for (int64_t v = vc; v < vc_end; v += kTileVectors) {
-          multiply_panel(r, step, steps, t, t_end, v, smaller(kTileVectors, vc_end - v), panel, v == vc);
-          if (r.keep_panels) panel += kTileColumns<T> * steps;
+          // The rows of the next panel may lie far apart, so that reading them takes long: do that beside this one's arithmetic.
+          const int64_t whole = (v + 2 * kTileVectors) * kWidth<T>;
+          const bool ahead =
+              r.copy_ahead && t == r.tile_begin && t_end - t > 1 && v + 2 * kTileVectors <= vc_end && whole <= r.g.n;
+          multiply_panel(r, step, steps, t, t_end, v, smaller(kTileVectors, vc_end - v), panel, ahead ? other : nullptr,
+                         v == vc, copied);
+          copied = ahead;
+          if (r.keep_panels) {
+            panel = other;
+            other += kTileColumns<T> * steps;
+          } else if (ahead) {
+            T* const used = panel;
+            panel = other;
+            other = used;
+          }
         }
       }
     }
@@ -236,11 +253,11 @@ void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   r.sums = sums;
   r.packed_b = reinterpret_cast<T*>(lane.scratch());
   r.keep_panels = tiles > plan.block_tiles;
-  const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 1;
+  const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 2;
   r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
   r.pack_a = packs_a(g, vectors);
   r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
-  r.fetch_b = g.k * g.n * static_cast<int64_t>(sizeof(T)) > kL2Bytes / 2;
+  r.copy_ahead = r.copy_b;
   multiply_rectangle(r);
 }
 

@@ -62,7 +62,7 @@ void run_flipped(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   work.steps = g.k;
   work.c = tile;
   work.ldc = kTileColumns<T>;
-  work.fetch_stride = g.lda;
+  work.ahead_stride = g.lda;
   const Range part = split(lane, panels * tiles);
   for (int64_t unit = part.begin; unit < part.end; ++unit) {
     const int64_t panel = unit / tiles, t = unit % tiles;
@@ -71,8 +71,8 @@ void run_flipped(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
     work.a = g.trans_b ? g.b + column * g.ldb : g.b + column;
     work.b = g.a + row;
     work.columns = block.rows;
-    work.fetch = work.b + kTileColumns<T>;
-    work.fetch_steps = fetch && t == 0 && row + 2 * kTileColumns<T> <= g.m ? g.k : 0;
+    work.ahead = work.b + kTileColumns<T>;
+    work.ahead_steps = fetch && t == 0 && row + 2 * kTileColumns<T> <= g.m ? g.k : 0;
     const bool tail = block.rows % kWidth<T> != 0;
     kTiles<T>.kernel[tail][!g.trans_b][block.rows > kWidth<T>][block.columns - 1](work);
     turn_into_c(g, block, tile);

@@ -16,6 +16,13 @@ inline constexpr int kVectorRegisters = 32;
 #else
 inline constexpr int kVectorRegisters = 16;
 #endif
+// How many steps a pass of the innermost loop makes. Two are the fastest where multiply-adds are one instruction: fewer other
+// instructions take their ports, and the loop still fits the buffer of decoded instructions. More of them spill registers.
+#if defined(__FMA__) || defined(__aarch64__)
+inline constexpr int kStepsAtOnce = 2;
+#else
+inline constexpr int kStepsAtOnce = 1;
+#endif
 // A tile leaves registers free for a row of B and two broadcasts.
 inline constexpr int kTileVectors = 2;
 inline constexpr int kTileRows = (kVectorRegisters - kTileVectors - 2) / kTileVectors;
@@ -35,6 +42,9 @@ inline constexpr bool kMasksAreFree = false;
 #endif
 constexpr bool masks_whole(int rows) noexcept { return kMasksAreFree && rows < kTileRows; }
 
+// How many rows ahead of its copying a row of B is prefetched.
+inline constexpr int64_t kAheadRows = 8;
+
 template <class T>
 struct TileWork {
   const T* a;
@@ -50,9 +60,12 @@ struct TileWork {
   int64_t columns;  // from 1 to vectors * width
   T* copy_b;        // where the rows of B are copied for the next tiles, or null
   int64_t copy_stride;
-  const T* fetch;  // the rows that the next panel will copy: each of the first fetch_steps steps fetches one into L2
-  int64_t fetch_stride, fetch_steps;
-  // Arrays of C's shape that the tile's consumer will use, or null: each step fetches one row of them.
+  // The rows of B that the next panel needs: each of the first `ahead_steps` steps copies a row of kTileVectors vectors to ahead_to,
+  // where rows are kTileColumns apart, or only prefetches it into the second cache if ahead_to is null.
+  const T* ahead;
+  int64_t ahead_stride, ahead_steps;
+  T* ahead_to;
+  // Arrays of C's shape that the tile's consumer will use, or null: each step prefetches one row of them.
   const T* touched[4];
   int64_t touched_ld;
   // For a tile that updates a parameter, which is C: the source of the update's factors, and the optimizer's state.
@@ -98,8 +111,6 @@ void tile(const TileWork<T>& w) noexcept {
 
   const T* a = w.a;
   const T* b = w.b;
-  T* copy = w.copy_b;
-  const T* fetch = w.fetch;
   const int64_t a_stride = w.a_stride, b_stride = w.b_stride;
   if (w.steps >= 24 && !w.touched[0]) {
     for (int i = 0; i < kRows; ++i) {
@@ -107,36 +118,14 @@ void tile(const TileWork<T>& w) noexcept {
       __builtin_prefetch(w.c + i * w.ldc + w.columns - 1, 1);
     }
   }
-  const T* touched = w.touched[0];
-  int touched_array = 0, touched_row = 0;
-  for (int64_t p = 0; p < w.steps; ++p) {
-    if (touched) {
-      __builtin_prefetch(touched, 1);
-      __builtin_prefetch(touched + w.columns - 1, 1);
-      touched += w.touched_ld;
-      if (++touched_row == kRows) {
-        touched_row = 0;
-        touched = w.touched[++touched_array];
-      }
-    }
-    Vec<T> row[kVectors];
+  // A step: a row of B times the tile's elements of A.
+  Vec<T> row[kVectors];
+  const auto load_row = [&]() __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors - 1; ++j) row[j] = load(b + j * kW);
     row[kVectors - 1] = load_last(b + (kVectors - 1) * kW);
-    if (copy) {
-      // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
-      __builtin_prefetch(b + 12 * b_stride);
-      if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
-      copy += w.copy_stride;
-    }
-    if (p < w.fetch_steps) {
-      __builtin_prefetch(fetch, 0, 2);
-      __builtin_prefetch(fetch + kW, 0, 2);
-      __builtin_prefetch(fetch + 2 * kW - 1, 0, 2);
-      fetch += w.fetch_stride;
-    }
+  };
+  const auto multiply = [&]() __attribute__((always_inline)) {
 #pragma GCC unroll 32
     for (int i = 0; i < kRows; ++i) {
       const T factor = kRowsTogether ? a[i] : a[i * a_stride];
@@ -145,6 +134,75 @@ void tile(const TileWork<T>& w) noexcept {
     }
     a += kRowsTogether ? a_stride : 1;
     b += b_stride;
+  };
+
+  // The multiply-adds of a step fill the ports that can do them, and any other instruction may take one of those. So the steps
+  // that also copy or prefetch have loops of their own, and the last loop, which makes most steps, does nothing else.
+  int64_t left = w.steps;
+  if (w.copy_b) {
+    // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
+    T* copy = w.copy_b;
+    const int64_t copy_stride = w.copy_stride;
+    for (; left > 0; --left) {
+      load_row();
+      __builtin_prefetch(b + 12 * b_stride);
+      if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
+      copy += copy_stride;
+      multiply();
+    }
+  }
+  if (w.ahead_steps > 0) {
+    const T* ahead = w.ahead;
+    T* to = w.ahead_to;
+    const int64_t stride = w.ahead_stride;
+    left -= w.ahead_steps;
+    if (to) {
+      for (int64_t count = w.ahead_steps; count > 0; --count) {
+        load_row();
+        __builtin_prefetch(ahead + kAheadRows * stride);
+        __builtin_prefetch(ahead + kAheadRows * stride + kTileColumns<T> - 1);
+#pragma GCC unroll 4
+        for (int j = 0; j < kTileVectors; ++j) store(to + j * kW, load(ahead + j * kW));
+        ahead += stride;
+        to += kTileColumns<T>;
+        multiply();
+      }
+    } else {
+      for (int64_t count = w.ahead_steps; count > 0; --count) {
+        load_row();
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + kW, 0, 2);
+        __builtin_prefetch(ahead + kTileColumns<T> - 1, 0, 2);
+        ahead += stride;
+        multiply();
+      }
+    }
+  }
+  for (int array = 0; w.touched[array]; ++array) {
+    const T* touched = w.touched[array];
+    const int64_t ld = w.touched_ld, last = w.columns - 1;
+    const int64_t count = left < kRows ? left : kRows;
+    left -= count;
+    for (int64_t i = 0; i < count; ++i) {
+      load_row();
+      __builtin_prefetch(touched, 1);
+      __builtin_prefetch(touched + last, 1);
+      touched += ld;
+      multiply();
+    }
+  }
+  for (; left >= kStepsAtOnce; left -= kStepsAtOnce) {
+#pragma GCC unroll 2
+    for (int q = 0; q < kStepsAtOnce; ++q) {
+      load_row();
+      multiply();
+    }
+  }
+  for (; left > 0; --left) {
+    load_row();
+    multiply();
   }
 
   if constexpr (Update::kUpdates) {
