@@ -16,7 +16,7 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
     call.out.scatter(rank * call.in.elements(), call.in.elements(), from);
   }
   failpoint("after write", rounds.rank());
-  return rounds.pass();
+  return rounds.pass_after_access();
 }
 
 Code staged(Rounds& rounds, const Call& call) noexcept {

@@ -107,7 +107,7 @@ Code by_owners(Rounds& rounds, const Call& call, double divisor) noexcept {
   find_combine(a.element, a.reduction)({rounds.size(), rounds.size(), in, out, slice.end - slice.begin, divisor});
 #endif
   failpoint("after write", rounds.rank());
-  return rounds.pass();
+  return rounds.pass_after_access();
 }
 
 // A group of one rank: there is no other rank to wait for.

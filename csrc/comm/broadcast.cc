@@ -25,7 +25,7 @@ Code broadcast(Rounds& rounds, const Call& call) noexcept {
     if (!from) return rounds.fail(Failure::Reason::kMemory, rounds.rank());
     if (!sends) call.out.scatter(0, elements, from);
     failpoint("after write", rounds.rank());
-    return rounds.pass();
+    return rounds.pass_after_access();
   }
   const int64_t piece = stage_size(rounds, call.agreement.element);
   for (int64_t at = 0; at < elements; at += piece) {

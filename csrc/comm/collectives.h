@@ -13,7 +13,7 @@
 namespace gradring {
 
 // The rank that owns a slice reduces it from all ranks' arrays, in rank order, and writes it to all of them: 2 N. Through
-// staging memory: 5 N for two ranks, (5 + 1/p) N for more.
+// staging memory: 5 N for two ranks, (6 - 4/p) N for more.
 Code all_reduce(Rounds& rounds, const Call& call) noexcept;
 // Each rank reads its block of all arrays: (1 + 1/p) N.
 Code reduce_scatter(Rounds& rounds, const Call& call) noexcept;
@@ -29,6 +29,7 @@ Code barrier(Rounds& rounds, const Call& call) noexcept;
 inline void place(Rounds& rounds, const Call& call, bool in, bool out) noexcept {
   Placement placement;
   const OwnSegment& own = rounds.segments()->own;
+  if (in || out) rounds.expose();
   if (in && (!call.in.contiguous() || !own.offset_of(call.in.data(), call.in.bytes(), &placement.in)))
     placement.in = Placement::kPrivate;
   if (out && (!call.out.contiguous() || !own.offset_of(call.out.data(), call.out.bytes(), &placement.out)))

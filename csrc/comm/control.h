@@ -13,7 +13,7 @@ namespace gradring {
 
 // Why a group failed. Every rank that learns of the failure reads the same words.
 struct Failure {
-  enum class Reason : uint8_t { kNone, kExited, kClosed, kThreadEnded, kStalled, kMismatch, kLeft, kMemory };
+  enum class Reason : uint8_t { kNone, kExited, kClosed, kThreadEnded, kStalled, kMismatch, kLeft, kMemory, kLost };
   Reason reason = Reason::kNone;
   int rank = 0;           // the rank at fault, or for a mismatch the rank that found it
   uint32_t sequence = 0;  // the number of the operation, from 1

@@ -52,7 +52,11 @@ std::string GroupFault::message(int rank) const {
     case Reason::kLeft:
       return failure.rank == rank
                  ? op + "this rank left the operation, because it was interrupted or closed its communicator" + where
-                 : op + who + " left the operation, interrupted or by closing its communicator" + where;
+                 : op + who + " left the operation, because it was interrupted or closed its communicator" + where;
+    case Reason::kLost:
+      return op + (failure.rank == rank ? "this rank" : who) +
+             " left the operation, because another communicator failed and took its arrays out of shared memory" +
+             where;
     case Reason::kMemory: return op + who + " cannot map a peer's arrays" + where;
     case Reason::kStalled: {
       std::string last = peer_entered ? "; its last operation was number " + std::to_string(peer_entered) + ", " +

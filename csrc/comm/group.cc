@@ -128,7 +128,10 @@ std::vector<std::shared_ptr<Group>> Group::of_threads(int size, std::chrono::nan
   return groups;
 }
 
-Group::~Group() { close(kDropPatience); }
+Group::~Group() {
+  close(kDropPatience);
+  if (forks_ == forks_so_far()) boxes_.free(segments()->own);
+}
 
 Group::Executing::Executing(Group& group, Waiter* waiter) noexcept
     : group_(group), lock_(group.executing_, std::try_to_lock) {
@@ -180,6 +183,12 @@ Code Group::run(const Call& call, Waiter* waiter) noexcept {
 
 Code Group::execute(const Call& call, Waiter* waiter) noexcept {
   if (const Code code = rounds_.begin(call, waiter); code != Code::kOk) return code;
+  const Code code = perform(call);
+  rounds_.conceal();
+  return code;
+}
+
+Code Group::perform(const Call& call) noexcept {
   switch (call.agreement.kind) {
     case Collective::kAllReduce: return all_reduce(rounds_, call);
     case Collective::kReduceScatter: return reduce_scatter(rounds_, call);
@@ -200,7 +209,7 @@ Code Group::execute(const Call& call, Waiter* waiter) noexcept {
 // Before any caller learns of a failure, move the arrays out of the memory that a stalled peer may still write to.
 Code Group::ended(Code code) noexcept {
   if (ends_group(code)) [[unlikely]]
-    rounds_.segments()->own.detach();
+    rounds_.segments()->detach();
   return code;
 }
 

@@ -142,6 +142,7 @@ class GRADRING_API Group {
   class CloseWaiter;
   Code refusal() noexcept;
   Code execute(const Call& call, Waiter* waiter) noexcept;
+  Code perform(const Call& call) noexcept;
   Code ended(Code code) noexcept;
   void work();
   void work_on_transfers(std::shared_ptr<Request> first);

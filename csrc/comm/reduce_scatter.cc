@@ -32,7 +32,7 @@ Code from_segments(Rounds& rounds, const Call& call) noexcept {
   combine_into(call.out, 0, a.element, a.reduction,
                {rounds.size(), 1, in, nullptr, call.out.elements(), static_cast<double>(rounds.size())});
   failpoint("after write", rounds.rank());
-  return rounds.pass();  // Without this round, a rank could change its array while another still reads it.
+  return rounds.pass_after_access();  // Without this round, a rank could change its array while another still reads it.
 }
 
 // Each half of the staging memory holds one piece for every rank.

@@ -58,14 +58,17 @@ Rounds::Rounds(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> 
       size_(control_->ranks()),
       origins_(std::move(origins)),
       pidfds_(std::move(pidfds)),
+      exposure_(*control_, rank),
       timeout_(timeout),
       // If there are more ranks than cores, a rank that spins would keep another rank from running.
       spins_(size_ <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpins : 1),
       scratch_(new std::byte[std::max(control_->stage_bytes(), kLeastScratch)]) {
+  segments_->add(&exposure_);
   control_->state(rank_).presence.store(Presence::kPresent, std::memory_order_release);
 }
 
 Rounds::~Rounds() {
+  segments_->remove(&exposure_);
   for (const int fd : pidfds_)
     if (fd >= 0) close(fd);
 }
@@ -146,6 +149,22 @@ Code Rounds::pass() noexcept {
   next();
   publish();
   return await_all();
+}
+
+Code Rounds::after_access() noexcept {
+  std::atomic_thread_fence(std::memory_order_acquire);  // the access comes before the look
+  const Failure failure = control_->failure();
+  return failure.reason == Failure::Reason::kNone ? Code::kOk : adopt(failure);
+}
+
+Code Rounds::pass_after_access() noexcept {
+  if (const Code code = after_access(); code != Code::kOk) [[unlikely]]
+    return code;
+  if (const Code code = pass(); code != Code::kOk) return code;
+  // Until now, other ranks may have written to this rank's arrays where it does not see them any more.
+  if (exposure_.exposed() && segments_->own.detached()) [[unlikely]]
+    return after_access();
+  return Code::kOk;
 }
 
 Code Rounds::await_slowly(Cell& other, int rank) noexcept {
@@ -277,6 +296,7 @@ Code Rounds::adopt(const Failure& failure) noexcept {
     case Reason::kStalled: fault_.code = Code::kPeerStalled; break;
     case Reason::kMismatch: fault_.code = Code::kMismatch; break;
     case Reason::kMemory: fault_.code = Code::kOutOfMemory; break;
+    case Reason::kLost:
     case Reason::kLeft: fault_.code = failure.rank == rank_ ? Code::kInterrupted : Code::kPeerDied; break;
     default: fault_.code = Code::kPeerDied; break;
   }

@@ -137,6 +137,15 @@ class Rounds {
   Code meet(const Call& call) noexcept;
   // Runs a round without a payload: it ends when every rank has come so far.
   Code pass() noexcept;
+  // The round with which an operation ends that reaches other ranks' arrays. Fails if the group has failed before this rank's last
+  // access to them: their memory may have been another by then.
+  Code pass_after_access() noexcept;
+  // Returns the group's failure, if it has one, to an operation that has just read or written another rank's array.
+  Code after_access() noexcept;
+
+  // An operation that gives other ranks offsets of this rank's arrays calls expose before, and conceal when it ends.
+  void expose() noexcept { exposure_.expose(); }
+  void conceal() noexcept { exposure_.conceal(); }
 
   // Mailboxes have rounds of their own, and one bell per rank, which wakes a rank that waits for any of its mailboxes.
   void post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept;
@@ -179,6 +188,7 @@ class Rounds {
   int rank_, size_;
   std::vector<int> origins_;
   std::vector<int> pidfds_;
+  Exposure exposure_;
   std::chrono::nanoseconds timeout_;
   uint32_t spins_;
   std::unique_ptr<std::byte[]> scratch_;

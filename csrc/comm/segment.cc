@@ -1,8 +1,10 @@
 #include "comm/segment.h"
 
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,12 +13,15 @@
 #include <iterator>
 #include <string>
 
-#include "comm/protocol.h"
+#include "comm/control.h"
 #include "runtime/cgroup.h"
 #include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
 #include "runtime/status.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14
+#endif
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3
 #endif
@@ -37,6 +42,25 @@ constexpr size_t kLeastSpace = size_t{64} << 20;
 
 // Small arrays begin at a cache line, larger ones at a page, and those of 2 MiB or more at a huge page.
 size_t alignment_of(size_t bytes) noexcept { return bytes >= kHugePage ? kHugePage : bytes >= kPage ? kPage : kLine; }
+
+// Makes the kernel copy all pages of a private mapping, as a write to each of them would. Returns false if memory ran out.
+bool copy_pages(std::byte* begin, size_t bytes) noexcept {
+  int error = 0;
+  do {
+    error = madvise(begin, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+  } while (error == EINTR || error == EAGAIN);
+  if (error != EINVAL) return error == 0;
+  // An older kernel: write to each page, but change nothing, because another thread may write to the same bytes.
+  for (size_t at = 0; at < bytes; at += kPage)
+    std::atomic_ref(*reinterpret_cast<uint64_t*>(begin + at)).fetch_or(0, std::memory_order_relaxed);
+  return true;
+}
+
+// Makes every running thread pass a memory barrier. Returns false if this system cannot do that.
+bool barrier_in_all_threads() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+}
 
 // Returns 0, or the error.
 int allocate_pages(int fd, size_t begin, size_t bytes) noexcept {
@@ -183,14 +207,13 @@ void OwnSegment::grow(size_t bytes) {
   }
 }
 
-// Moves the arrays piece by piece: it copies a piece to new memory, maps that memory in the piece's place, and frees the
-// piece in the file, so that twice the memory is never needed. Each page is replaced at once, so readers notice nothing.
+// Moves the arrays piece by piece, so that twice the memory is never needed.
 bool OwnSegment::detach() noexcept {
   const std::lock_guard lock(mutex_);
-  lost_.store(true, std::memory_order_release);
+  lose();
   for (const auto& [words, bytes] : words_) {
     if (!make_private(words)) return false;
-    private_ = std::max(private_, words + bytes);
+    private_ = covered_ = std::max(private_, words + bytes);
   }
   return make_private(size_.load(std::memory_order_relaxed));
 }
@@ -201,10 +224,10 @@ bool OwnSegment::make_private(size_t end) noexcept {
   constexpr size_t kLeastPiece = size_t{256} << 10;
   size_t piece = size_t{32} << 20;
   while (private_ < end) {
-    const size_t bytes = std::min(piece, end - private_);
+    const size_t bytes = covered_ > private_ ? covered_ - private_ : std::min(piece, end - private_);
     if (replace(private_, bytes)) {
       private_ += bytes;
-    } else if (bytes > kLeastPiece) {
+    } else if (bytes > kLeastPiece && covered_ <= private_) {
       piece = round_up(bytes / 2, kPage);  // there may be memory for less
     } else {
       return false;
@@ -213,14 +236,17 @@ bool OwnSegment::make_private(size_t end) noexcept {
   return true;
 }
 
+// A private mapping of the file takes the place of the shared one at once, and the kernel copies each of its pages before the first
+// write. So what another thread of this process writes in the meantime is in the file before the copy, or in the copy.
 bool OwnSegment::replace(size_t begin, size_t bytes) noexcept {
-  void* const copy = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (copy == MAP_FAILED) return false;
-  std::memcpy(copy, at(begin), bytes);
-  if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(begin)) == MAP_FAILED) {
-    munmap(copy, bytes);
-    return false;
+  if (covered_ <= begin) {
+    if (mmap(at(begin), bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd_, static_cast<off_t>(begin)) ==
+        MAP_FAILED) {
+      return false;
+    }
+    covered_ = begin + bytes;
   }
+  if (!copy_pages(at(begin), bytes)) return false;
   fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(bytes));
   return true;
 }
@@ -284,6 +310,31 @@ void Segments::free_unused_words() noexcept {
     own.free(words);
     return true;
   });
+}
+
+void Segments::add(Exposure* exposure) {
+  const std::lock_guard lock(mutex_);
+  exposures_.push_back(exposure);
+}
+
+void Segments::remove(Exposure* exposure) noexcept {
+  const std::lock_guard lock(mutex_);
+  std::erase(exposures_, exposure);
+}
+
+void Segments::detach() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!own.detached()) {
+    own.lose();
+    // Without the barrier, an operation may have begun unseen in any group that has ever exposed its arrays.
+    const auto least = barrier_in_all_threads() ? Exposure::kExposed : Exposure::kConcealed;
+    for (Exposure* const each : exposures_) {
+      if (each->state_.load(std::memory_order_acquire) < least) continue;
+      const uint32_t entered = each->control_.state(each->rank_).entered.load(std::memory_order_relaxed);
+      each->control_.fail({Failure::Reason::kLost, each->rank_, entered});
+    }
+  }
+  own.detach();
 }
 
 }  // namespace gradring

@@ -10,6 +10,8 @@
 // | OwnSegment::size_    | allocate     | offset_of       | release, acquire | an address below it is mapped             |
 // | OwnSegment::lost_    | detach       | any group       | release, acquire | the arrays leave the shared memory        |
 // | PeerSegment::mapped_ | map          | at              | release, acquire | an offset below it is mapped              |
+// | Exposure::state_     | expose,      | detach          | release, relaxed,| other ranks may reach this rank's arrays; |
+// |                      | conceal      |                 | acquire          | detach makes all threads pass a barrier   |
 #pragma once
 
 #include <atomic>
@@ -72,8 +74,10 @@ class GRADRING_API OwnSegment {
   }
   std::byte* at(uint64_t offset) const noexcept { return space_.base() + offset; }
 
-  // Moves the arrays to private memory at the same addresses, so that no other process can reach them. The caller must not let any
-  // thread write to them at the same time. Returns false if memory ran out: a further call then moves the rest.
+  // From now on, offset_of finds no array.
+  void lose() noexcept { lost_.store(true, std::memory_order_release); }
+  // Moves the arrays to private memory at the same addresses, so that no other process can reach them. Other threads of this process
+  // may read and write them at the same time. Returns false if memory ran out: a further call then moves the rest.
   bool detach() noexcept;
   bool detached() const noexcept { return lost_.load(std::memory_order_acquire); }
   // How many bytes of arrays detach has left in shared memory.
@@ -94,6 +98,7 @@ class GRADRING_API OwnSegment {
   std::atomic<bool> lost_{false};
   mutable std::mutex mutex_;
   size_t private_ = 0;             // arrays below this offset have left the shared memory
+  size_t covered_ = 0;             // up to here, a private mapping that copies a page when it is written
   std::map<size_t, size_t> free_;  // the free pieces, from offsets to sizes; neighbours are merged
   std::map<size_t, size_t> taken_;
   std::map<size_t, size_t> words_;  // the pieces of taken_ that allocate_words has returned
@@ -124,6 +129,35 @@ class GRADRING_API PeerSegment {
   std::atomic<size_t> mapped_{0};
 };
 
+class ControlBlock;
+
+// Whether an operation of a group lets other ranks reach arrays of this rank's segment.
+class Exposure {
+ public:
+  Exposure(ControlBlock& control, int rank) noexcept : control_(control), rank_(rank) {}
+  Exposure(const Exposure&) = delete;
+  Exposure& operator=(const Exposure&) = delete;
+
+  // The operation calls this before it looks for its arrays in the segment. Segments::detach makes every running thread pass a
+  // barrier between its own store and its look at this state, so the hot path needs none: either the operation finds the segment
+  // lost, or detach finds the operation.
+  void expose() noexcept {
+    state_.store(kExposed, std::memory_order_release);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  void conceal() noexcept {
+    if (exposed()) state_.store(kConcealed, std::memory_order_release);
+  }
+  bool exposed() const noexcept { return state_.load(std::memory_order_relaxed) == kExposed; }
+
+ private:
+  friend struct Segments;
+  enum State : uint8_t { kNever, kConcealed, kExposed };
+  ControlBlock& control_;
+  int rank_;
+  std::atomic<State> state_{kNever};
+};
+
 // The segments of a world as one rank sees them; the groups that are split off share them.
 struct GRADRING_API Segments {
   // Takes over `own` and all of `fds`. fds[rank] is not used.
@@ -133,12 +167,20 @@ struct GRADRING_API Segments {
   void keep_words(std::byte* words);
   void free_unused_words() noexcept;
 
+  // Each group of this rank adds itself while it lives.
+  void add(Exposure* exposure);
+  void remove(Exposure* exposure) noexcept;
+  // Moves the arrays to private memory after the failure of a group. Other groups in whose operations peers reach these arrays at
+  // this moment fail first: those peers would read what is no longer there, or write what this rank no longer sees.
+  void detach() noexcept;
+
   OwnSegment own;
   std::vector<std::unique_ptr<PeerSegment>> peers;  // null at the rank's own place
 
  private:
   std::mutex mutex_;
   std::vector<std::byte*> words_;
+  std::vector<Exposure*> exposures_;
 };
 
 }  // namespace gradring

@@ -72,6 +72,7 @@ std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Wai
       if (own.offset_of(made, bytes, &offset)) {
         std::memset(made, 0, bytes);
       } else {
+        own.free(made);
         offset = Placement::kPrivate;  // the other ranks have lost this segment, after a failure of another group
       }
     } catch (const Error&) {  // `offset` stays kPrivate, which tells the others

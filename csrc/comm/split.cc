@@ -88,7 +88,10 @@ uint64_t Group::make_words(int ranks) {
   auto* const words = static_cast<std::byte*>(own.allocate_words(bytes));
   ControlBlock::format(words, ranks, stage);
   uint64_t offset = 0;
-  if (!own.offset_of(words, bytes, &offset)) throw Error(Code::kOutOfMemory, kNoWords);
+  if (!own.offset_of(words, bytes, &offset)) {
+    own.free(words);
+    throw Error(Code::kOutOfMemory, kNoWords);
+  }
   return offset;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "comm/stage.h"
 
@@ -31,6 +32,18 @@ uint32_t round_of(const Cell& cell) noexcept { return cell.word.load(std::memory
 
 }  // namespace
 
+std::byte* Mailboxes::allocate(OwnSegment& own) {
+  auto* const stage = static_cast<std::byte*>(own.allocate_words(2 * kHalf));
+  if (!own.detached()) return stage;
+  own.free(stage);  // it may lie in what has become private already
+  return nullptr;
+}
+
+void Mailboxes::free(OwnSegment& own) noexcept {
+  for (std::byte*& stage : stages_)
+    if (stage) own.free(std::exchange(stage, nullptr));
+}
+
 bool Transfer::step(Rounds& rounds, Mailboxes& boxes) noexcept {
   if (done_) return false;
   return sends() ? step_send(rounds, boxes) : step_receive(rounds, boxes);
@@ -53,21 +66,26 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
     return true;
   }
   Message message{Way::kSegment, 0};
+  rounds.expose();
   if (from.contiguous() && own.offset_of(from.data(), from.bytes(), &message.offset)) {
     at_ = from.elements();
   } else {
     if (!boxes.stages_[peer]) {
       try {
-        boxes.stages_[peer] = static_cast<std::byte*>(own.allocate(2 * kHalf));
+        boxes.stages_[peer] = boxes.allocate(own);
       } catch (...) {
         end(rounds.fail(Failure::Reason::kMemory, rounds.rank()));
+        return true;
+      }
+      if (!boxes.stages_[peer]) {
+        end(rounds.fail(Failure::Reason::kLost, rounds.rank()));
         return true;
       }
     }
     stage_ = boxes.stages_[peer];
     staged_ = true;
     message.way = Way::kStaged;
-    own.offset_of(stage_, 2 * kHalf, &message.offset);
+    message.offset = static_cast<uint64_t>(stage_ - own.at(0));
   }
   std::memcpy(box.sent.payload, &message, sizeof message);
   if (!staged_) {
@@ -132,6 +150,12 @@ bool Transfer::step_receive(Rounds& rounds, Mailboxes& boxes) noexcept {
     }
     to.scatter(at_, count, from);
     failpoint("after write", rounds.rank());
+    if (!in_cell) {
+      if (const Code code = rounds.after_access(); code != Code::kOk) [[unlikely]] {
+        end(code);
+        return true;
+      }
+    }
     at_ += count;
     half_ ^= 1;
     rounds.post(box.taken.word, ++boxes.received_[peer], call_->peer);

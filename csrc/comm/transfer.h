@@ -20,8 +20,13 @@ class Mailboxes {
  public:
   explicit Mailboxes(int ranks) : sent_(static_cast<size_t>(ranks)), received_(sent_.size()), stages_(sent_.size()) {}
 
+  // Gives the staging memory back. No transfer may be under way.
+  void free(OwnSegment& own) noexcept;
+
  private:
   friend class Transfer;
+  // Two halves that stay shared when the arrays leave the segment. Null if they have left it. Throws Error.
+  static std::byte* allocate(OwnSegment& own);
   std::vector<uint32_t> sent_;      // rounds published, by receiver
   std::vector<uint32_t> received_;  // rounds acknowledged, by sender
   std::vector<std::byte*> stages_;  // for each receiver, two halves of staging memory, or null before the first use

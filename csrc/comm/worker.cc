@@ -74,7 +74,7 @@ void Group::work() {
     if (is_transfer(request->call())) {
       work_on_transfers(std::move(request));
     } else {
-      const Code code = execute(request->call(), nullptr);
+      const Code code = ended(execute(request->call(), nullptr));
       pending_.fetch_sub(1, std::memory_order_acq_rel);
       request->finish(code);
     }
@@ -117,13 +117,15 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
         ++i;
         continue;
       }
+      const Code code = ended(transfers[i]->code());
       pending_.fetch_sub(1, std::memory_order_acq_rel);
-      requests[i]->finish(transfers[i]->code());
+      requests[i]->finish(code);
       const auto at = static_cast<std::ptrdiff_t>(i);
       transfers.erase(transfers.begin() + at);
       requests.erase(requests.begin() + at);
     }
   }
+  rounds_.conceal();
 }
 
 void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
@@ -158,8 +160,8 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
   }
   // Another thread may wait in an operation; or this one, if a signal handler closes the group. So do not wait for it.
   rounds_.give_up();
-  OwnSegment& own = rounds_.segments()->own;
-  if (own.detached()) own.detach();  // there may be memory now for arrays that a failure has left shared
+  // After a failure that no operation of this rank has met, or for whose arrays there was too little memory.
+  if (segments()->own.detached() || rounds_.control().failure().reason != Failure::Reason::kNone) segments()->detach();
   if (!closed_.exchange(true, std::memory_order_acq_rel)) rounds_.leave();
 }
 

@@ -184,7 +184,9 @@ class Communicator:
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """A communicator of the ranks that give the same ``color``, ordered by ``key``, then by rank; None for None.
 
-        All ranks call it. The groups share the memory of ``empty``.
+        All ranks call it. The groups share the memory of ``empty``. So if one of the groups of a rank fails, that rank's arrays
+        of ``empty`` become private: another group that uses them in an operation at that moment fails too, and a group that is
+        in no operation stays usable, and copies them from then on.
         """
         if color is not None:
             color = whole("split", "color", color, 0, 2**31 - 1, also="None")
