@@ -14,12 +14,61 @@ from . import functions  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
+DTYPES = ["float32", "float64", "bfloat16", "float16", "int64", "uint8"]
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", "int64", "uint8"])
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_tensors_are_reduced_where_they_lie(dtype):
     expected = (2 * np.arange(12).reshape(3, 4) + 1).T
     for same, got in gr.comm.spawn(functions.sums, 2, dtype, pin=False):
         assert same and np.array_equal(got, expected)
+
+
+class Spy:
+    """A communicator that notes which memory it is given, and how it is laid out."""
+
+    rank, size = 0, 2
+
+    def __init__(self):
+        self.seen = []
+
+    def all_reduce(self, x, op, *, async_op=False):
+        self.seen.append((x.ctypes.data, x.shape, tuple(stride // x.itemsize for stride in x.strides), str(x.dtype)))
+        return Ended() if async_op else x
+
+
+class Ended:
+    def wait(self, timeout=None):
+        pass
+
+    def done(self):
+        return True
+
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_communicator_gets_the_tensors_own_memory(dtype):
+    whole = torch.arange(60).to(getattr(torch, dtype)).reshape(6, 10)
+    for tensor in (whole, whole.t(), whole[1::2, ::3], whole[2], whole[3, 4]):
+        spy = Spy()
+        grt.all_reduce(tensor, comm=spy)
+        grt.all_reduce(tensor, comm=spy, async_op=True).wait()
+        grt.GradringProcessGroup(spy).allreduce([tensor]).wait()
+        assert spy.seen == [(tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), dtype)] * 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_hook_gives_the_communicator_the_buckets_own_memory(dtype):
+    class Bucket:
+        def __init__(self):
+            self.memory = torch.ones(7, dtype=getattr(torch, dtype))
+
+        def buffer(self):
+            return self.memory
+
+    spy, bucket = Spy(), Bucket()
+    assert grt.ddp_hook(spy, bucket).wait() is bucket.memory
+    assert spy.seen == [(bucket.memory.data_ptr(), (7,), (1,), dtype)]
 
 
 @pytest.mark.parametrize(
