@@ -88,6 +88,11 @@ void bind_runtime(py::module_& m) {
       "Return \"permitted\", \"refused\", \"switched off\" or \"absent\": whether products may use the processor's "
       "tile "
       "unit.");
+  m.def(
+      "measure_tile_flops", [] { return measure_tile_flops(default_lanes()); }, py::call_guard<GilRelease>(),
+      "Measure the rate of the tile unit's bf16 products on all threads. Return it in operations per second; 0 without "
+      "the "
+      "unit.");
   m.def("tile_unit_advantage", &tile_unit_advantage, py::call_guard<GilRelease>(),
         "Return how many times as many operations per second the tile unit does as fp32 multiply-adds; 0 without the "
         "unit. The first call measures it.");

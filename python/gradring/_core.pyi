@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'tile_unit', 'tile_unit_advantage', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'measure_tile_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'tile_unit', 'tile_unit_advantage', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -643,6 +643,10 @@ def make_step_fast_path(engine: typing.Any, slow: typing.Any, ranks: typing.Any 
 def measure_peak_flops() -> float:
     """
     Measure the peak rate of float32 multiply-adds in registers on all threads. Return it in operations per second; a multiply-add is two operations.
+    """
+def measure_tile_flops() -> float:
+    """
+    Measure the rate of the tile unit's bf16 products on all threads. Return it in operations per second; 0 without the unit.
     """
 def memory_column(name: str, dtype: str, address: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool, owner: typing.Any) -> Column:
     ...

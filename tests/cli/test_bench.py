@@ -76,3 +76,20 @@ def test_each_option_belongs_to_some_benchmarks(monkeypatch, capsys, tmp_path):
     for shard in ("0/2", "3/2", "2", "a/b"):
         assert main(["bench", "gemm", "--shard", shard]) == 1
         assert f"--shard must be I/N with 1 <= I <= N, got {shard}" in capsys.readouterr().err
+
+
+def test_products_of_another_dtype_or_kind(monkeypatch, capsys):
+    calls = []
+    fake = types.ModuleType("gradring.bench.gemm")
+    fake.run = lambda **options: calls.append(options)
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr(_core, "build_type", "Release")
+    assert main(["bench", "gemm", "--dtype", "bfloat16", "--threads", "1"]) == 0
+    assert main(["bench", "gemm", "--products", "pieces3"]) == 0
+    assert calls == [{"out": None, "dtype": "bfloat16", "threads": 1}, {"out": None, "products": "pieces3"}]
+    assert main(["bench", "gemm", "--threads", "0"]) == 1
+    assert "--threads must be at least 1, got 0" in capsys.readouterr().err
+    assert main(["bench", "fit", "--dtype", "bfloat16"]) == 1
+    assert "--dtype belongs to gemm, got fit" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench", "gemm", "--dtype", "float16"])

@@ -58,8 +58,12 @@ def answer(
             return dict(work.facts)
         count = request["agree_calls"]
         first = work.check(count) if hasattr(work, "check") else [work() for _ in range(count)]
+        reply: dict[str, Any] = {"first": first}
+        if request.get("check"):
+            error = load(request["check"])(request["case"], work())
+            reply |= {} if error is None else {"error_of_result": error}
         state[slot] = work, calibrate(work, request["min_seconds"])
-        return {"first": first}
+        return reply
     work, calls = state[slot]
     if hasattr(work, "measure"):
         return dict(work.measure())
@@ -69,7 +73,7 @@ def answer(
     return {"seconds": seconds / calls, "cpu_seconds": (time.process_time() - cpu) / calls}
 
 
-def load(factory: str, *words: str) -> Callable[[dict[str, Any]], Work]:
+def load(factory: str, *words: str) -> Callable[..., Any]:
     """The function that ``module:function`` and its options name."""
     module, _, function = factory.partition(":")
     pairs = (word.split("=") for word in words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,24 @@ SAMPLE = (
 )
 
 
-def matmul_case(m: int, n: int, k: int, trans_a: bool, trans_b: bool) -> Case:
+def how_text(dtype: str, products: str) -> dict[str, str]:
+    """The parameters of cases that differ from float32 by multiply-adds."""
+    chosen = {"dtype": (dtype, "float32"), "products": (products, "fma")}
+    return {name: value for name, (value, usual) in chosen.items() if value != usual}
+
+
+def matmul_case(m: int, n: int, k: int, trans_a: bool, trans_b: bool, *, how: Mapping[str, str] = {}) -> Case:
     """One product: a transposed operand lies transposed in memory."""
     letters = "NT"[trans_a] + "NT"[trans_b]
     parameters: dict[str, Any] = {"op": "matmul", "m": m, "n": n, "k": k, "trans_a": trans_a, "trans_b": trans_b}
-    return Case(f"{m}x{n}x{k} {letters}", parameters, 2.0 * m * n * k, bytes=4 * (m * k + k * n + m * n))
+    item = 2 if "dtype" in how else 4
+    size = item * (m * k + k * n + m * n)
+    return Case(f"{m}x{n}x{k} {letters}", {**parameters, **how}, 2.0 * m * n * k, bytes=size)
 
 
-def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
+def layer_cases(rows: int, inner: int, outer: int, how: Mapping[str, str] = {}) -> list[Case]:
     """A dense layer with bias and gelu, forward and backward."""
-    sizes = {"rows": rows, "in": inner, "out": outer}
+    sizes = {"rows": rows, "in": inner, "out": outer, **how}
     flops = 2.0 * rows * inner * outer
     return [
         Case(f"linear+bias+gelu {rows}x{inner}->{outer}", {"op": "linear", **sizes}, flops),
@@ -53,17 +61,17 @@ def layer_cases(rows: int, inner: int, outer: int) -> list[Case]:
     ]
 
 
-def cases(*, full: bool, sample: int = 0) -> list[Case]:
+def cases(*, full: bool, sample: int = 0, how: Mapping[str, str] = {}) -> list[Case]:
     """All 1176 products, or `sample` random ones of them, or a few common ones; and always 2048³ and the dense layers."""
     if full or sample:
-        found = [matmul_case(m, n, k, *flags) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
+        found = [matmul_case(m, n, k, *flags, how=how) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
         if sample:
             found = random.Random(0).sample(found, min(sample, len(found)))
     else:
-        found = [matmul_case(*shape, *flags) for shape in SAMPLE for flags in FLAGS]
-    found.append(matmul_case(2048, 2048, 2048, False, False))
+        found = [matmul_case(*shape, *flags, how=how) for shape in SAMPLE for flags in FLAGS]
+    found.append(matmul_case(2048, 2048, 2048, False, False, how=how))
     for layer in LAYERS:
-        found += layer_cases(*layer)
+        found += layer_cases(*layer, how)
     return found
 
 
@@ -83,29 +91,38 @@ def run(
     add: bool = False,
     peers: Sequence[str] = (),
     peers_from: Path | None = None,
+    dtype: str = "float32",
+    products: str = "fma",
+    threads: int | None = None,
     out: Path | None = None,
 ) -> None:
     """Runs and prints the race; `select` keeps cases whose names contain it; `out` also saves everything as JSON.
 
+    The operands are of `dtype`. `products` says how float32 products are computed (``gr.set_float32_products``). With
+    `threads`, every contender has that many threads. Beside the times stands the largest error of an element, relative to
+    the sum of the absolute values of its terms.
+
     Shard (i, n) is the i-th of n runs over the same cases: from the second on, and with `add` all, they add to `out`.
     """
-    from gradring import _core
-
-    chosen = shard_of([case for case in cases(full=full, sample=sample) if select in case.name], shard)
+    how = how_text(dtype, products)
+    check_how(dtype, products)
+    chosen = shard_of([case for case in cases(full=full, sample=sample, how=how) if select in case.name], shard)
     more = read_peers(peers_from)
-    racers = [Contender(OURS, f"{MODULE}:ours", ours=True), *contenders(PEERS, more.gemm, more, peers)]
+    ours = Contender(OURS, f"{MODULE}:ours", threads, ours=True)
+    racers = [ours, *contenders(PEERS, more.gemm, more, peers, threads)]
     print_machine()
-    peak = _core.measure_peak_flops()
+    unit, peak = measured_peak(dtype, products, threads)
     rows, missing = race(
         racers,
         chosen,
         rounds=rounds or (3 if full else 5),
         min_seconds=min_seconds,
         block=BLOCK,
+        check=f"{MODULE}:error_of",
     )
-    peak = max(peak, _core.measure_peak_flops())
-    print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of fp32 multiply-adds on {_core.get_num_threads()} threads")
-    print_rows(rows, OURS, peak=peak)
+    peak = max(peak, measured_peak(dtype, products, threads)[1])
+    print(f"measured peak: {peak / 1e9:.0f} GFLOP/s of {unit}")
+    print_rows(rows, OURS, peak=peak, errors=True)
     if out and (add or shard[0] > 1) and out.exists():
         rows = pooled(load(out), rows)
     print_summary(rows, OURS, missing, racers)
@@ -113,7 +130,40 @@ def run(
     by_ratio = sorted((row for row in rows if row.seconds.get(OURS)), key=lambda row: row.ratio(OURS))
     print("the worst rows: " + ", ".join(f"{row.case.name} {row.ratio(OURS):.2f}x" for row in by_ratio[:12]))
     if out:
-        save(out, "matrix products and dense layers, fp32", rows, OURS, missing, peak_flops=peak)
+        kind = " ".join(how.values()) or "fp32"
+        save(out, f"matrix products and dense layers, {kind}", rows, OURS, missing, peak_flops=peak, peak_of=unit)
+
+
+def check_how(dtype: str, products: str) -> None:
+    """ValueError or ImportError for a choice that cannot be run here."""
+    if dtype == "float32":
+        return
+    if products != "fma":
+        raise ValueError(f"[bench] --products {products} is a way to multiply float32: --dtype is {dtype}")
+    try:
+        import ml_dtypes  # noqa: F401
+    except ImportError:
+        raise ImportError("[bench] --dtype bfloat16 needs the package ml_dtypes: pip install ml_dtypes") from None
+
+
+def measured_peak(dtype: str, products: str, threads: int | None) -> tuple[str, float]:
+    """The unit that multiplies, and its measured rate. Of products by pieces it does several operations for each of ours."""
+    import gradring as gr
+    from gradring import _core
+
+    before = gr.get_num_threads()
+    gr.set_num_threads(threads or before)
+    try:
+        count = gr.get_num_threads()
+        on = f"on {count} thread{'s' * (count > 1)}"
+        tiles = _core.measure_tile_flops() if dtype != "float32" or products != "fma" else 0.0
+        if tiles:
+            terms = {"pieces3": 6, "pieces2": 3}.get(products, 1)
+            per = f", divided by the {terms} products that a float32 product takes," if terms > 1 else ""
+            return f"the tile unit's bf16 products{per} {on}", tiles / terms
+        return f"fp32 multiply-adds {on}", _core.measure_peak_flops()
+    finally:
+        gr.set_num_threads(before)
 
 
 def print_groups(rows: Sequence[Row]) -> None:

@@ -20,12 +20,38 @@ def _normals() -> Array:
     return np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 
 
+def dtype_of(case: dict[str, Any]) -> Any:
+    """The dtype of the case's arrays; TypeError without the package that has it."""
+    if case.get("dtype", "float32") == "float32":
+        return np.dtype(np.float32)
+    from gradring.ops._convert import learn_bfloat16
+
+    return learn_bfloat16()
+
+
 def operands(case: dict[str, Any]) -> tuple[Array, Array]:
     """The arrays a and b as they lie in memory."""
     m, n, k = case["m"], case["n"], case["k"]
     shapes = (k, m) if case["trans_a"] else (m, k), (n, k) if case["trans_b"] else (k, n)
-    a, b = (_normals()[: rows * columns].reshape(rows, columns).copy() for rows, columns in shapes)
+    a, b = (_normals()[: rows * columns].reshape(rows, columns).astype(dtype_of(case)) for rows, columns in shapes)
     return a, b
+
+
+CHECKED = 64  # rows and columns of a product that are compared with float64
+
+
+def error_of(case: dict[str, Any], result: Any) -> float | None:
+    """The largest error of an element of a product, relative to the sum of the absolute values of its terms."""
+    if case["op"] != "matmul":
+        return None
+    if hasattr(result, "detach"):
+        result = result.detach().float().numpy()
+    a, b = (array.astype(np.float64) for array in operands(case))
+    rows, columns = (np.unique(np.linspace(0, size - 1, CHECKED).astype(int)) for size in (case["m"], case["n"]))
+    left, right = (a.T if case["trans_a"] else a)[rows], (b.T if case["trans_b"] else b)[:, columns]
+    got = np.asarray(result).astype(np.float64)[np.ix_(rows, columns)]
+    sizes = np.abs(left) @ np.abs(right)
+    return float((np.abs(got - left @ right) / np.where(sizes > 0, sizes, 1)).max(initial=0))
 
 
 def layer(case: dict[str, Any]) -> dict[str, Array]:
@@ -37,7 +63,8 @@ def layer(case: dict[str, Any]) -> dict[str, Array]:
         return rng.standard_normal(shape, dtype=np.float32)
 
     x, w, b = draw(rows, inner), draw(inner, outer) / np.float32(inner**0.5), draw(outer)
-    return {"x": x, "w": w, "b": b, "dy": draw(rows, outer), "pre": x @ w + b}
+    made = {"x": x, "w": w, "b": b, "dy": draw(rows, outer), "pre": x @ w + b}
+    return {name: array.astype(dtype_of(case)) for name, array in made.items()}
 
 
 def ours(case: dict[str, Any]) -> Work:
@@ -45,10 +72,12 @@ def ours(case: dict[str, Any]) -> Work:
     import gradring as gr
 
     gr.set_num_threads(threads())
+    if products := case.get("products"):
+        gr.set_float32_products(products)
     if case["op"] == "matmul":
         a, b = operands(case)
         trans_a, trans_b = case["trans_a"], case["trans_b"]
-        c = np.empty((case["m"], case["n"]), np.float32)
+        c = np.empty((case["m"], case["n"]), a.dtype)
         matmul = gr.ops.matmul
         return lambda: matmul(a, b, trans_a=trans_a, trans_b=trans_b, out=c)
     t = layer(case)
@@ -63,7 +92,10 @@ def ours(case: dict[str, Any]) -> Work:
 
 
 def numpy(case: dict[str, Any]) -> Work:
-    """NumPy: matmul into given arrays; gelu written with in-place operations."""
+    """NumPy: matmul into given arrays; gelu written with in-place operations. It has no fast products of bfloat16: those
+    operands are cast to float32 and the result back, as its users must."""
+    if case.get("dtype", "float32") != "float32":
+        return _numpy_by_casts(case)
     if case["op"] == "matmul":
         a, b = operands(case)
         left, right = a.T if case["trans_a"] else a, b.T if case["trans_b"] else b
@@ -118,17 +150,50 @@ def numpy(case: dict[str, Any]) -> Work:
     return backward
 
 
+def _numpy_by_casts(case: dict[str, Any]) -> Work:
+    narrow = dtype_of(case)
+    if case["op"] == "matmul":
+        a, b = operands(case)
+        left, right = (np.empty(array.shape, np.float32) for array in (a, b))
+        first, second = left.T if case["trans_a"] else left, right.T if case["trans_b"] else right
+        wide, c = (np.empty((case["m"], case["n"]), dtype) for dtype in (np.float32, narrow))
+
+        def product() -> Array:
+            left[...], right[...] = a, b
+            np.matmul(first, second, out=wide)
+            c[...] = wide
+            return c
+
+        return product
+    # Only the products' operands are cast: the rest could stay in float32.
+    inner = numpy({**case, "dtype": "float32"})
+    given = [array for name, array in layer(case).items() if name in ("x", "w", "dy")]
+
+    def layer_by_casts() -> Any:
+        for array in given:
+            array.astype(np.float32)
+        result: Any = inner()
+        return result.astype(narrow)
+
+    return layer_by_casts
+
+
 def torch(case: dict[str, Any]) -> Work:
     """PyTorch without autograd: mm, addmm, gelu and gelu_backward into given tensors."""
     import torch as library
 
     library.set_num_threads(threads())
     library.set_grad_enabled(False)
-    tensor = library.from_numpy
+
+    def tensor(array: Array) -> Any:
+        if array.dtype == np.float32:
+            return library.from_numpy(array)
+        return library.from_numpy(array.view(np.int16)).view(library.bfloat16)
+
     if case["op"] == "matmul":
         a, b = (tensor(array) for array in operands(case))
         left, right = a.t() if case["trans_a"] else a, b.t() if case["trans_b"] else b
-        c = library.empty(case["m"], case["n"])
+        c = library.empty(case["m"], case["n"], dtype=a.dtype)
         mm = library.mm
         return lambda: mm(left, right, out=c)
     t = {name: tensor(array) for name, array in layer(case).items()}

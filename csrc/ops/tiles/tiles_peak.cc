@@ -1,0 +1,68 @@
+// The rate of the tile unit, with which products are compared.
+#include <algorithm>
+#include <ctime>
+#include <vector>
+
+#include "ops/tiles/tiles.h"
+#include "runtime/team.h"
+
+namespace gradring {
+
+namespace {
+
+constexpr int64_t kDepth = 8;  // 32 x 256 of A and 256 x 32 of B: 32 KiB, which the first cache holds
+constexpr int kTimes = 400;
+constexpr int kRepeats = 15;
+constexpr double kOperations = 2.0 * 32 * 32 * 32 * kDepth * kTimes;
+
+double cpu_seconds() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// The seconds of this thread's own time that the products take: another process on its core does not change the peak.
+double run(const TileFunctions& unit) noexcept {
+  struct {
+    alignas(64) uint16_t a[2 * kDepth * kTileElements];
+    alignas(64) uint16_t b[2 * kDepth * kTileElements];
+    alignas(64) float c[4 * kTileSide * kTileSide];
+  } operands{};
+  TileBlockWork work;
+  work.a = operands.a, work.b = operands.b;
+  work.a_down = work.b_across = kDepth * kTileElements;
+  work.step_blocks = kDepth;
+  work.c = operands.c, work.ldc = 2 * kTileSide;
+  unit.configure(kTileSide);
+  unit.multiply[0](work);
+  const double begin = cpu_seconds();
+  for (int time = 0; time < kTimes; ++time) unit.multiply[0](work);
+  const double seconds = cpu_seconds() - begin;
+  unit.release();
+  return seconds;
+}
+
+}  // namespace
+
+double measure_tile_flops(int lanes) {
+  const TileFunctions* const unit = unit_tiles();
+  if (!unit) return 0;
+  Team team(lanes);
+  std::vector<double> seconds(static_cast<size_t>(lanes));
+  std::vector<double> rates;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    int ran = 1;
+    team.run(lanes, [&](const Lane& lane) {
+      seconds[static_cast<size_t>(lane.index)] = run(*unit);
+      if (lane.index == 0) ran = lane.count;
+    });
+    double rate = 0;
+    for (int lane = 0; lane < ran; ++lane) rate += kOperations / seconds[static_cast<size_t>(lane)];
+    rates.push_back(rate);
+  }
+  const auto middle = rates.begin() + kRepeats / 2;
+  std::nth_element(rates.begin(), middle, rates.end());
+  return *middle;
+}
+
+}  // namespace gradring

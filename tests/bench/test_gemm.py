@@ -1,0 +1,84 @@
+"""The race of products: its cases, the error beside the times, and bfloat16."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from gradring.bench import contender, gemm
+from gradring.bench.gemm_contenders import error_of, operands
+from gradring.bench.peers import contenders, read_peers
+from gradring.bench.report import library
+
+FACTORIES = {"gradring": f"{gemm.MODULE}:ours", **gemm.PEERS}
+HALF = {"dtype": "bfloat16"}
+
+
+def cases(how):
+    found = [gemm.matmul_case(5, 7, 33, *flags, how=how) for flags in gemm.FLAGS]
+    return [*found, *gemm.layer_cases(5, 7, 6, how)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_contender_computes_the_same(name, dtype, monkeypatch):
+    pytest.importorskip("ml_dtypes")
+    if name == "torch":
+        pytest.importorskip("torch")
+    monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
+    for case in cases(gemm.how_text(dtype, "fma")):
+        result = contender.load(FACTORIES[name])(case.parameters)()
+        error = error_of(case.parameters, result)
+        if case.parameters["op"] == "matmul":
+            assert error is not None and error < (2**-8 if dtype == "bfloat16" else 1e-6)
+        else:
+            assert error is None
+
+
+def test_the_error_is_that_of_the_worst_element():
+    pytest.importorskip("ml_dtypes")
+    case = gemm.matmul_case(70, 80, 20, True, False, how=HALF).parameters
+    a, b = (array.astype(np.float64) for array in operands(case))
+    exact = a.T @ b
+    assert error_of(case, exact) == 0
+    exact[69, 79] += 0.25 * (np.abs(a.T) @ np.abs(b))[69, 79]
+    assert error_of(case, exact) == pytest.approx(0.25)
+    exact[0, 0] = np.nan
+    assert not error_of(case, exact) < 1
+
+
+def test_cases_count_their_bytes_and_say_how_they_multiply():
+    plain, half = gemm.matmul_case(3, 4, 5, False, True), gemm.matmul_case(3, 4, 5, False, True, how=HALF)
+    assert plain.bytes == 2 * half.bytes == 4 * (15 + 20 + 12)
+    assert plain.name == half.name == "3x4x5 NT"
+    assert "dtype" not in plain.parameters and half.parameters["dtype"] == "bfloat16"
+    assert len(gemm.cases(full=True, how=HALF)) == len(gemm.cases(full=True)) == 1176 + 1 + 8
+
+
+def test_a_number_of_threads_gives_each_peer_one_contender():
+    found = contenders(gemm.PEERS, {}, read_peers(None), count=3)
+    assert [(each.name, each.threads) for each in found] == [("numpy 3", 3), ("torch 3", 3)]
+    assert {library(each.name) for each in found} == {"numpy", "torch"}
+    assert library("torch all") == "torch" and library("gradring") == "gradring"
+
+
+def test_choices_that_cannot_be_run_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"--products pieces3 is a way to multiply float32: --dtype is bfloat16"):
+        gemm.check_how("bfloat16", "pieces3")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    gemm.check_how("float32", "pieces2")
+    with pytest.raises(ImportError, match="needs the package ml_dtypes"):
+        gemm.check_how("bfloat16", "fma")
+
+
+def test_the_reply_of_a_contender_has_the_error():
+    pytest.importorskip("ml_dtypes")
+    request = {"do": "prepare", "min_seconds": 1e-5, "agree_calls": 0, "check": f"{gemm.MODULE}:error_of"}
+    numpy = contender.load(FACTORIES["numpy"])
+    product, layer = (case.parameters for case in (cases(HALF)[0], cases(HALF)[-1]))
+    reply = contender.answer(numpy, {}, {**request, "case": product})
+    assert 0 < reply["error_of_result"] < 2**-8 and reply["first"] == []
+    assert "error_of_result" not in contender.answer(numpy, {}, {**request, "case": layer})
+    assert "error_of_result" not in contender.answer(numpy, {}, {**request, "case": product, "check": ""})
