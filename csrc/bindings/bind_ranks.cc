@@ -15,6 +15,8 @@
 #include "bindings/engine_data.h"
 #include "bindings/feed.h"
 #include "bindings/gil.h"
+#include "bindings/replicas.h"
+#include "comm/hybrid_meeting.h"
 #include "comm/rank_meeting.h"
 #include "ops/reduce_update/meeting_resource.h"
 #include "program/rank_source.h"
@@ -68,6 +70,17 @@ class PyRanks final : public RankStep {
 
   RankMeeting& meeting() { return *meeting_; }
   std::shared_ptr<MeetingResource> resource() { return std::make_shared<MeetingResource>(*meeting_, meeting_); }
+
+  // The meetings of so many replicas of each rank. All ranks call it.
+  std::shared_ptr<HybridMeetings> with_replicas(int replicas) {
+    const Use use(busy_);
+    Code code = Code::kOk;
+    std::shared_ptr<HybridMeetings> made;
+    waiting([&](Waiter* waiter) { made = HybridMeetings::make(meeting_, replicas, waiter, &code); });
+    if (!made) withdraw();
+    fail_unless(made != nullptr, code, Collective::kShare);
+    return made;
+  }
 
   // Arenas that all ranks have in common: new ones of these sizes. The first of them replaces `keep`'s memory, with the bytes of
   // rank 0.
@@ -282,6 +295,10 @@ class RankFeed final : public PyFeed {
 
 RankStep& rank_step_of(const py::object& ranks) { return ranks.cast<PyRanks&>(); }
 
+std::shared_ptr<HybridMeetings> hybrid_meetings(const py::object& ranks, int replicas) {
+  return ranks.cast<PyRanks&>().with_replicas(replicas);
+}
+
 void bind_ranks(py::module_& m) {
   py::class_<PyRanks>(m, "Ranks", "The ranks that train one model together, as one of them sees them.")
       .def(py::init<Handle>(), py::arg("group"), "All ranks of the group call it.")
@@ -308,33 +325,42 @@ void bind_ranks(py::module_& m) {
       .def(
           "chunk",
           [](PyRanks& p, Engine& e, PyFeed& feed, const RateArray& rates, int64_t most_steps, double seconds,
-             bool weighted) {
+             bool weighted, PyReplicas* replicas) {
             const EngineGuard guard(e, true);
             ChunkOptions options = options_for(e, true, rates, most_steps, seconds);
             options.weighted = weighted;
             options.ranks = &p.meeting();
             Totals totals;
-            const ChunkResult result = p.run([&] { return e.chunk(true, feed.feed(), options, &totals); });
+            const ChunkResult result = p.run([&] {
+              if (replicas == nullptr) return e.chunk(true, feed.feed(), options, &totals);
+              return replicas->counted([&] { return replicas->engines().chunk(feed.feed(), options, &totals); });
+            });
             e.totals().add(totals);
             return py::make_tuple(result_of(result, feed), totals_of(totals));
           },
           py::arg("engine"), py::arg("feed"), py::arg("rates"), py::arg("most_steps"), py::arg("seconds"),
-          py::arg("weighted") = false, "Do what Engine.chunk does, together with the other ranks.")
+          py::arg("weighted"), py::arg("replicas").none(true),
+          "Do what Engine.chunk does, or Replicas.chunk if this rank has replicas, together with the other ranks.")
       .def(
           "flush",
-          [](PyRanks& p, Engine& e, int64_t rows, const RateArray& rates, bool weighted) {
+          [](PyRanks& p, Engine& e, int64_t rows, const RateArray& rates, bool weighted, PyReplicas* replicas) {
             const EngineGuard guard(e, true);
-            Executor* executor = e.programs(mode_of(true, weighted)).find(rows);
-            if (executor == nullptr)
+            const Mode mode = mode_of(true, weighted);
+            Executor* executor = replicas == nullptr ? e.programs(mode).find(rows) : nullptr;
+            if (replicas == nullptr ? executor == nullptr : !replicas->engines().ready(mode, rows))
               throw Error(Code::kInvalidArgument, "[Ranks.flush] there is no program for this batch");
             ChunkOptions options = options_for(e, true, rates, -1, 0);
+            options.weighted = weighted;
             options.ranks = &p.meeting();
             return result_of(p.run([&] {
               p.meeting().bring(0, false);  // the last step may have told that this rank's source has ended
+              if (replicas != nullptr) {
+                return replicas->counted([&] { return replicas->engines().flush(rows, options, &e.totals()); });
+              }
               return flush_updates(e.team(), *executor, options, &e.state(), &e.totals());
             }));
           },
-          py::arg("engine"), py::arg("rows"), py::arg("rates"), py::arg("weighted") = false,
+          py::arg("engine"), py::arg("rows"), py::arg("rates"), py::arg("weighted"), py::arg("replicas").none(true),
           "Do what Engine.flush does, together with the other ranks.");
 
   py::class_<RankFeed, PyFeed>(m, "RankFeed", "One epoch of the batches of a rank, until those of all ranks are over.")

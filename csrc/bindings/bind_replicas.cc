@@ -5,69 +5,9 @@
 #include "bindings/engine_data.h"
 #include "bindings/engines.h"
 #include "bindings/feed.h"
-#include "comm/thread_meeting.h"
-#include "ops/reduce_update/meeting_resource.h"
-#include "program/replicas.h"
+#include "bindings/replicas.h"
 
 namespace gradring {
-
-namespace {
-
-// The replicas of an engine. They continue the engine's counts.
-class PyReplicas {
- public:
-  PyReplicas(Engine& engine, const ArenaList& arenas, int replicas, int lanes)
-      : engine_(engine),
-        meetings_(std::make_shared<ThreadMeetings>(replicas)),
-        replicas_(arenas_from(arenas), with_lanes(engine.options(), lanes), all_of(meetings_)) {}
-
-  Engine& engine() { return engine_; }
-  Replicas& engines() { return replicas_; }
-  bool torn() const { return meetings_->torn(); }
-  void mend() { meetings_->mend(); }
-
-  std::shared_ptr<MeetingResource> meeting(int replica) {
-    if (replica < 0 || replica >= meetings_->size()) throw py::index_error("[Replicas] there is no such replica");
-    return std::make_shared<MeetingResource>(meetings_->of(replica), meetings_);
-  }
-
-  // Calls f with the engine's counts, and writes the new counts back to the engine.
-  template <class F>
-  ChunkResult run(const F& f) {
-    if (torn()) {
-      throw Error(Code::kInternal,
-                  "[Trainer] the parameters are torn: some replicas have applied an update and others have not; load a "
-                  "checkpoint");
-    }
-    for (int r = 0; r < replicas_.size(); ++r) {
-      replicas_.engine(r).state() = engine_.state();
-      replicas_.engine(r).set_seed(engine_.options().seed);
-    }
-    ChunkResult result;
-    {
-      const GilRelease release;
-      result = f();
-    }
-    engine_.state() = replicas_.engine(0).state();
-    return result;
-  }
-
- private:
-  static ReplicaMeetings all_of(const std::shared_ptr<ThreadMeetings>& meetings) {
-    ReplicaMeetings all;
-    for (int r = 0; r < meetings->size(); ++r) all.of.push_back(&meetings->of(r));
-    all.enter = [](void* owner) noexcept { static_cast<ThreadMeetings*>(owner)->enter(); };
-    all.leave = [](void* owner, int replica) noexcept { static_cast<ThreadMeetings*>(owner)->leave(replica); };
-    all.owner = meetings;
-    return all;
-  }
-
-  Engine& engine_;
-  std::shared_ptr<ThreadMeetings> meetings_;
-  Replicas replicas_;
-};
-
-}  // namespace
 
 void bind_replicas(py::module_& m) {
   py::class_<MeetingResource, Resource, std::shared_ptr<MeetingResource>>(
@@ -76,8 +16,17 @@ void bind_replicas(py::module_& m) {
   py::class_<PyReplicas> replicas(m, "Replicas", "Data-parallel replicas of an engine, on threads of their own.");
   define_engines(replicas, "replica");
   replicas
-      .def(py::init<Engine&, const ArenaList&, int, int>(), py::arg("engine"), py::arg("arenas"), py::arg("replicas"),
-           py::arg("lanes"), py::keep_alive<1, 2>(), "Make the replicas. Each has a team of that many lanes.")
+      .def(py::init([](Engine& engine, const ArenaList& arenas, int replicas, int lanes, const py::object& ranks,
+                       bool blocks) {
+             if (ranks.is_none()) return std::make_unique<PyReplicas>(engine, arenas, replicas, lanes);
+             auto meetings = hybrid_meetings(ranks, replicas);
+             return std::make_unique<PyReplicas>(engine, arenas, lanes, std::move(meetings), blocks);
+           }),
+           py::arg("engine"), py::arg("arenas"), py::arg("replicas"), py::arg("lanes"), py::arg("ranks") = py::none(),
+           py::arg("blocks") = false, py::keep_alive<1, 2>(),
+           "Make the replicas. Each has a team of that many lanes. With `ranks`, whose processes all call this, they "
+           "are "
+           "ranks of one group, and `blocks` says that each batch is divided among all of them.")
       .def_property_readonly("torn", &PyReplicas::torn,
                              "Whether some replicas have applied an update that others have not applied.")
       .def("mend", &PyReplicas::mend,

@@ -42,7 +42,7 @@ std::shared_ptr<RankMeeting> RankMeeting::make(std::shared_ptr<Group> group, Wai
 }
 
 RankMeeting::RankMeeting(std::shared_ptr<Group> group, std::shared_ptr<SharedRegion> region)
-    : group_(std::move(group)), region_(std::move(region)) {
+    : group_(std::move(group)), region_(std::move(region)), failpoint_rank_(group_->rank()) {
   const auto ranks = static_cast<size_t>(group_->size());
   cells_.resize(ranks * kInlineBytes);
   brought_.resize(ranks);
@@ -107,14 +107,14 @@ RankMeeting::Outcome RankMeeting::stop(uint32_t reason) noexcept {
 }
 
 bool RankMeeting::meet(const Brought& mine) noexcept {
-  failpoint("before meeting", rank());
+  failpoint("before meeting", failpoint_rank_);
   settled_ = Decision::kOpen;
   exchange(kStep, mine, my_rows_, my_end_ ? Sent::kEnded : 0);
   complete_ = outcome_ == Outcome::kMet;
   if (outcome_ == Outcome::kFailed && number_ != 0) {  // a rank without a number has not joined, so no rank commits
     // Settle on abort, so that no rank can commit after this one has given up. A rank that committed earlier wins.
-    failpoint("gives up", rank());
-    settled_ = decide(Decision::kAbort);
+    failpoint("gives up", failpoint_rank_);
+    settled_ = decide(number_, Decision::kAbort);
     complete_ = settled_ == Decision::kCommit;
     if (complete_) {
       Sent all[kMostRanks];
@@ -130,37 +130,37 @@ bool RankMeeting::meet(const Brought& mine) noexcept {
   return complete_;
 }
 
-Decision RankMeeting::decide(Decision wish) noexcept {
-  const uint64_t wanted = uint64_t{number_} << 2 | static_cast<uint64_t>(wish);
+Decision RankMeeting::decide(uint32_t number, Decision wish) noexcept {
+  const uint64_t wanted = uint64_t{number} << 2 | static_cast<uint64_t>(wish);
   std::atomic<uint64_t>& decision = words().decision;
   uint64_t seen = decision.load(std::memory_order_acquire);
-  while (seen >> 2 != number_) {
+  while (seen >> 2 != number) {
     if (decision.compare_exchange_weak(seen, wanted, std::memory_order_acq_rel, std::memory_order_acquire)) return wish;
   }
   return static_cast<Decision>(seen & 3);
 }
 
 Decision RankMeeting::settle(bool commit) noexcept {
-  failpoint("before settle", rank());
+  failpoint("before settle", failpoint_rank_);
   if (settled_ == Decision::kOpen) {
-    settled_ = decide(commit ? Decision::kCommit : Decision::kAbort);
+    settled_ = decide(number_, commit ? Decision::kCommit : Decision::kAbort);
     if (settled_ == Decision::kCommit) begin_update();
     // Another rank has given up since this one came: the group has failed, and a further meeting says how.
     if (commit && settled_ == Decision::kAbort) exchange(kFinish, {}, 0, 0);
   }
-  failpoint("after settle", rank());
+  failpoint("after settle", failpoint_rank_);
   return settled_;
 }
 
-void RankMeeting::begin_update() noexcept {
-  words().seats[rank()].begun.store(++updates_, std::memory_order_release);
-  begin_failpoints_of_update(rank());
+void RankMeeting::mark_begun(uint64_t update, int failpoint_rank) noexcept {
+  words().seats[rank()].begun.store(update, std::memory_order_release);
+  begin_failpoints_of_update(failpoint_rank);
 }
 
 bool RankMeeting::finish() noexcept {
-  failpoint("before done", rank());
+  failpoint("before done", failpoint_rank_);
   words().seats[rank()].done.store(updates_, std::memory_order_release);
-  failpoint("after done", rank());
+  failpoint("after done", failpoint_rank_);
   settled_ = Decision::kOpen;
   if (exchange(kFinish, {}, 0, 0) == Outcome::kMet) return true;
   // A rank has failed after the decision. If all parts are done, then so is the update, and it counts; else some ranks have written

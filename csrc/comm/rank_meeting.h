@@ -6,7 +6,8 @@
 // | variable       | writer                | readers | order             | why                                        |
 // |----------------|-----------------------|---------|-------------------|--------------------------------------------|
 // | Words::decision| settle, give up (CAS) | settle  | acq_rel, acquire  | one outcome for each meeting               |
-// | Seat::begun    | that rank             | torn    | release, acquire  | set before the rank's first write          |
+// | Seat::begun    | that rank, also its   | torn    | release, acquire  | set before the rank's first write          |
+// |                | replicas              |         |                   |                                            |
 // | Seat::done     | that rank             | torn    | release, acquire  | set after the rank's last write            |
 //
 // The decision is one word, the number of the meeting and its outcome, as in comm/thread_meeting.h: the first rank that gets there
@@ -16,6 +17,8 @@
 //
 // Ranks also meet outside of steps: to stop, to add up an evaluation, around a save. The purpose travels with the numbers, so a
 // rank that evaluates while others train is told from one that is late.
+//
+// A rank may be a process with several replicas, which are threads: comm/hybrid_meeting.h.
 #pragma once
 
 #include <atomic>
@@ -86,6 +89,15 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   int64_t rows() const noexcept override { return rows_; }
   bool all_ended() const noexcept override { return outcome_ == Outcome::kEnded; }
 
+  // For replicas of this rank. After a meeting the rank tells them these two numbers. By the first one they settle the meeting,
+  // on their own threads; by the second one they begin the update.
+  uint32_t number() const noexcept { return number_; }
+  Decision decide(uint32_t number, Decision wish) noexcept;
+  uint64_t next_update() const noexcept { return settled_ == Decision::kCommit ? updates_ : updates_ + 1; }
+  void mark_begun(uint64_t update, int failpoint_rank) noexcept;
+  // Failpoints know a rank with replicas by the number of its first replica among those of all ranks.
+  void set_replicas(int replicas) noexcept { failpoint_rank_ = rank() * replicas; }
+
  private:
   struct Words;
   struct Sent;
@@ -95,8 +107,7 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   bool torn_now() const noexcept;
   Outcome exchange(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t flags) noexcept;
   void take(const Sent* all) noexcept;
-  Decision decide(Decision wish) noexcept;
-  void begin_update() noexcept;
+  void begin_update() noexcept { mark_begun(++updates_, failpoint_rank_); }
   void make_private() noexcept;
 
   std::shared_ptr<Group> group_;
@@ -112,7 +123,7 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   uint64_t updates_ = 0;
   Outcome outcome_ = Outcome::kMet;
   Code code_ = Code::kOk;
-  int culprit_ = -1;
+  int culprit_ = -1, failpoint_rank_;
   int64_t rows_ = 0, my_rows_ = 0;
   bool my_end_ = false;
   Decision settled_ = Decision::kOpen;

@@ -56,7 +56,7 @@ struct Replicas::Batches {
     }
     turn->batch = last = feed.waiting;
     feed.has_waiting = false;
-    samples += last.rows;
+    samples += std::max<int64_t>(last.rows, 0);
   }
 };
 
@@ -81,7 +81,7 @@ class Replicas::Share final : public BatchSource {
       default: return {Code::kTimeout, "[replicas] the run ends here"};
     }
     const std::vector<int64_t>& row_bytes = all_.replicas.row_bytes_;
-    const Range rows = rows_of(turn->batch.rows, replica_, all_.replicas.size());
+    const Range rows = all_.replicas.own_rows(turn->batch.rows, replica_);
     *batch = turn->batch;
     for (size_t i = 0; i < row_bytes.size(); ++i) {
       const auto* const field = static_cast<const std::byte*>(batch->fields[i]);
@@ -124,6 +124,14 @@ Replicas::Replicas(const Arenas& arenas, const EngineOptions& options, ReplicaMe
 
 Replicas::~Replicas() = default;
 
+Range Replicas::own_rows(int64_t rows, int replica) const noexcept {
+  if (rows <= 0) return {0, 0};
+  const int process = meetings_.process, processes = meetings_.processes;
+  const Range own = rows_of(rows, process * size() + replica, processes * size());
+  const int64_t first = rows_of(rows, process, processes).begin;
+  return {own.begin - first, own.end - first};
+}
+
 void Replicas::set_arenas(const Arenas& arenas) {
   std::vector<Arenas> copies(engines_.size(), arenas);
   for (size_t r = 0; r < engines_.size(); ++r) engines_[r]->set_arenas(std::move(copies[r]));
@@ -139,7 +147,7 @@ Executor& Replicas::add(Mode mode, int64_t rows, int replica, const Program& pro
                 "[Replicas.add] replica is " + std::to_string(replica) + ": must be below " + std::to_string(size()));
   }
   Executor& added = engine(replica).add(mode, rows, program);
-  const Range own = rows_of(rows, replica, size());
+  const Range own = own_rows(rows, replica);
   for (const Buffer& buffer : program.buffers) {
     if (buffer.kind == BufferKind::kInput && own.end > own.begin)
       row_bytes_[static_cast<size_t>(buffer.offset)] = buffer.bytes / (own.end - own.begin);
@@ -204,10 +212,10 @@ ChunkResult Replicas::chunk(Feed& feed, const ChunkOptions& options, Totals* tot
     result.rows = feed.waiting.rows;
   }
   if (result.fault != Fault::kNone) {
-    if (result.row >= 0) result.row += rows_of(batches.last.rows, known, size()).begin;
+    if (result.row >= 0) result.row += own_rows(batches.last.rows, known).begin;
     result.position = batches.last.position;
     result.rows = batches.last.rows;
-    batches.samples -= batches.last.rows;  // do not count a batch that changed nothing
+    batches.samples -= std::max<int64_t>(batches.last.rows, 0);  // do not count a batch that changed nothing
   }
   first.samples = batches.samples;
   totals->add(first);

@@ -2,7 +2,9 @@
 //
 // Each replica is an engine with a team and temporaries of its own. It runs its rows of each batch into a plane of gradients of its
 // own. Parameters, optimizer state and buffers exist once, and the replicas update them together (runtime/meeting.h).
-// Rows go to replicas in order: of n rows, replica r of p has those from n r / p to n (r + 1) / p.
+// Rows go to replicas in order: of n rows, replica r of p has those from n r / p to n (r + 1) / p. If several processes have replicas,
+// then either each process has batches of its own, or (with shards) each batch is divided among the replicas of all processes in the
+// same way, and a process reads the rows of its own replicas.
 //
 // | variable       | writer                | readers         | order             | why                                        |
 // |----------------|-----------------------|-----------------|-------------------|--------------------------------------------|
@@ -33,6 +35,8 @@ constexpr Range rows_of(int64_t rows, int replica, int replicas) noexcept {
 // The meetings of all replicas. All enter before a run of steps, and each leaves after it.
 struct ReplicaMeetings {
   std::vector<Meeting*> of;
+  // Of this process among those that divide each batch among their replicas.
+  int process = 0, processes = 1;
   void (*enter)(void* owner) noexcept = nullptr;
   void (*leave)(void* owner, int replica) noexcept = nullptr;
   std::shared_ptr<void> owner;
@@ -66,6 +70,8 @@ class GRADRING_API Replicas {
   class Share;
   struct Batches;
 
+  // The rows of a replica in a batch of `rows` rows, counted from the first row of this process.
+  Range own_rows(int64_t rows, int replica) const noexcept;
   template <class Body>
   int run(const Body& body) noexcept;
 

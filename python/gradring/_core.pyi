@@ -239,9 +239,9 @@ class Replicas:
     """
     Data-parallel replicas of an engine, on threads of their own.
     """
-    def __init__(self, engine: Engine, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], replicas: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, engine: Engine, arenas: collections.abc.Sequence[tuple[str, str, SharedArena]], replicas: typing.SupportsInt | typing.SupportsIndex, lanes: typing.SupportsInt | typing.SupportsIndex, ranks: typing.Any = None, blocks: bool = False) -> None:
         """
-        Make the replicas. Each has a team of that many lanes.
+        Make the replicas. Each has a team of that many lanes. With `ranks`, whose processes all call this, they are ranks of one group, and `blocks` says that each batch is divided among all of them.
         """
     def add(self, mode: str, rows: typing.SupportsInt | typing.SupportsIndex, replica: typing.SupportsInt | typing.SupportsIndex, arenas: list[typing.Any], buffers: list[typing.Any], instructions: list[typing.Any], resources: collections.abc.Sequence[Resource], fields: typing.SupportsInt | typing.SupportsIndex, outputs: typing.SupportsInt | typing.SupportsIndex, constants: bytes = b'') -> list[bool]:
         """
@@ -425,15 +425,15 @@ class Ranks:
         """
         All ranks of the group call it.
         """
-    def chunk(self, engine: Engine, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool = False) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    def chunk(self, engine: Engine, feed: Feed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], most_steps: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, weighted: bool, replicas: Replicas) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
         """
-        Do what Engine.chunk does, together with the other ranks.
+        Do what Engine.chunk does, or Replicas.chunk if this rank has replicas, together with the other ranks.
         """
     def end_of_step(self) -> dict[str, typing.Any]:
         """
         How the last step of the fast path has ended; raises its exception.
         """
-    def flush(self, engine: Engine, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
+    def flush(self, engine: Engine, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool, replicas: Replicas) -> dict[str, typing.Any]:
         """
         Do what Engine.flush does, together with the other ranks.
         """

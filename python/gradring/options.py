@@ -9,7 +9,7 @@ from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable, NotBuilt
 
-__all__ = ["Options", "replicas_of", "shards_of", "staleness_of"]
+__all__ = ["Options", "parts_of", "replicas_of", "shards_of", "staleness_of"]
 
 _MOST_THREADS = 256
 _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
@@ -74,6 +74,26 @@ def shards_of(shards: Any, ranks: int, said: str, parallel: str = "allreduce") -
     return count if count > 1 else 0
 
 
+def parts_of(shards: Any, replicas: int, *, parallel: str, comm: Any, device: str, custom: bool) -> int:
+    """As ``shards_of``, for that many ``replicas`` in each rank of ``comm``. ``NotBuilt`` for what is planned; ``custom`` says
+    that the step is a function of the user's."""
+    together = 1 if comm is None else comm.size
+    said = f"replicas is {replicas}" if together == 1 else f"comm has {together} ranks"
+    if together > 1 and replicas > 1:
+        said += f" of {replicas} replicas, which are {replicas * together}"
+    count = shards_of(shards, replicas * together, said, parallel)
+    if count and device != "cpu":
+        raise NotBuilt(f"shards= on device {device!r} is planned; this version has it on the CPU")
+    if count and together > 1 and custom:
+        raise NotBuilt("shards= over processes with step= is planned; this version has it for models, and for replicas=")
+    if replicas > 1 and together > 1 and custom:
+        raise NotBuilt(
+            "replicas= in each of several processes with step= is planned; this version has it for models: give replicas= or "
+            "comm="
+        )
+    return count
+
+
 def replicas_of(*, device: Any, replicas: Any, parallel: Any, comm: Any) -> int:
     """How many replicas train, on threads of this process. What is planned raises ``NotBuilt``, and all else
     ``DeviceUnavailable``, ``ValueError`` or ``TypeError``."""
@@ -92,8 +112,6 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, comm: Any) -> int:
     if comm is not None and comm.size > 1 and parallel != "allreduce":
         raise NotBuilt(f"parallel={parallel!r} over processes is planned; this version has it for threads, replicas=")
     count = auto_or_whole("Trainer", "replicas", replicas, 1, _MOST_THREADS) or 1
-    if count > 1 and comm is not None and comm.size > 1:
-        raise NotBuilt("replicas= in each of several processes is planned; this version takes replicas= or comm=")
     if (count > 1 or (comm is not None and comm.size > 1)) and not on_cpu:
         raise NotBuilt(f"replicas= and comm= on device {device!r} are planned; this version trains on one CUDA device")
     return count

@@ -27,7 +27,7 @@ from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
 from gradring.metrics import Accuracy, Metrics, as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
-from gradring.options import Options, replicas_of, shards_of, staleness_of
+from gradring.options import Options, parts_of, replicas_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session, UserSession
 from gradring.session.base import BaseSession
@@ -73,9 +73,9 @@ class Trainer(Settled):
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
     together they make one update of the same parameters. ``shards``, a power of two that ``replicas`` divides, cuts each batch
     into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas,
-    and of ranks. With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"`` they are
-    workers that each take whole batches and update the same parameters without waiting for each other: under locks with any
-    optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. Without
+    and of ranks. With ``comm``, each rank has that many replicas. With ``parallel="locked"``, ``"atomic"`` or ``"hogwild"``
+    they are workers that each take whole batches and update the same parameters without waiting for each other: under locks
+    with any optimizer, by compare-and-swap, or by plain loads and stores, the last two with ``SGD`` without momentum. Without
     ``replicas`` there is one worker, which trains as a serial run does. ``staleness``
     bounds how many updates of others may come between a worker's reading of the parameters and its own update; ``sharing()``
     has the counts. ``accumulate`` adds the gradients of that many batches before an
@@ -147,13 +147,7 @@ class Trainer(Settled):
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
         copies = replicas_of(device=device, replicas=replicas, parallel=parallel, comm=comm)
-        together = 1 if comm is None else comm.size
-        said = f"replicas is {copies}" if together == 1 else f"comm has {together} ranks"
-        pieces = shards_of(shards, copies * together, said, parallel)
-        if pieces and device != "cpu":
-            raise NotBuilt(f"shards= on device {device!r} is planned; this version has it on the CPU")
-        if pieces and together > 1 and step is not None:
-            raise NotBuilt("shards= over processes with step= is planned; this version has it for models, and for replicas=")
+        pieces = parts_of(shards, copies, parallel=parallel, comm=comm, device=device, custom=step is not None)
         bound, tune = staleness_of(parallel, staleness), flag("Trainer", "tune", tune)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer

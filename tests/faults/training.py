@@ -47,9 +47,17 @@ def digest(trainer):
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
-def alone(steps):
+BLOCKS_OF_FOUR = (1, 1, 3, 2)  # of each of four ranks
+
+
+def four_alone(steps):
+    """What two processes of two replicas have after so many steps, computed by four replicas of one process."""
+    return alone(steps, 4)
+
+
+def alone(steps, replicas=2):
     """What ranks 0 and 1 have after so many steps, computed by replicas."""
-    trainer = trainer_of(None, replicas=2)
+    trainer = trainer_of(None, replicas=replicas)
     batch = [np.concatenate(parts) for parts in zip(data(0), data(1), strict=True)]
     for _ in range(steps):
         trainer.step(*batch)
@@ -118,10 +126,14 @@ def killed_at_some_moment(seconds):
     report(outcome_of(trainer, lambda: trainer.step(*batch)))
 
 
-def at_a_failpoint():
+def replicas_at_a_failpoint():
+    at_a_failpoint(2)
+
+
+def at_a_failpoint(replicas=1):
     """Rank 1 comes to the place where its environment makes it die or stop."""
     comm = gr.comm.init(timeout=60)
-    trainer, batch = trainer_of(comm), data(comm.rank)
+    trainer, batch = trainer_of(comm, replicas=replicas), data(comm.rank)
     report(outcome_of(trainer, lambda: trainer.step(*batch)))
 
 
@@ -180,11 +192,11 @@ def resumed_by_a_child(after, sign=None):
     os._exit(0)
 
 
-def stopped_at_a_failpoint(resume_after, timeout, folder=None):
+def stopped_at_a_failpoint(resume_after, timeout, folder=None, replicas=1):
     """Rank 1 comes to the place where its environment makes it stop; a child process resumes it. With a folder, it does so when
     the survivor has given rank 1 up. The survivor looks at its arrays again when rank 1 has done what it can."""
     comm = gr.comm.init(timeout=timeout)
-    trainer, batch = trainer_of(comm), data(comm.rank)
+    trainer, batch = trainer_of(comm, replicas=replicas), data(comm.rank)
     gone, back = (None, None) if folder is None else (Path(folder) / "given up", Path(folder) / "back")
     if comm.rank == 1:
         resumed_by_a_child(resume_after, gone)
@@ -444,13 +456,15 @@ def away(timeout, doing, path):
         report({"error": "PeerStalled", "rank": error.rank, "text": str(error)})
 
 
-def sharded(ranks):
-    """A fit of fifty updates with everything that shards promise, on a communicator of so many ranks or on replicas."""
+def sharded(ranks, replicas=1):
+    """A fit of fifty updates with everything that shards promise, on a communicator of so many ranks with ``replicas`` each, or
+    on two replicas."""
     comm = gr.comm.init(timeout=60) if ranks else None
     rng = np.random.default_rng(31)
     x, y = rng.standard_normal((103, 12)).astype(np.float32), rng.integers(0, 5, 103)
     layers = gr.nn.Linear(12, 33), gr.nn.BatchNorm1d(33), gr.nn.ReLU(), gr.nn.Dropout(0.3), gr.nn.Linear(33, 5)
-    options = {"shards": 8, "accumulate": 3, "clip_norm": 0.3, "replicas": 1 if ranks else 2, "comm": comm, "threads": 2}
+    options = {"shards": 8, "accumulate": 3, "clip_norm": 0.3, "comm": comm, "threads": 2}
+    options["replicas"] = replicas if ranks else 2
     trainer = gr.Trainer(gr.nn.Sequential(*layers).init(3), optimizer=gr.optim.AdamW(1e-2), **options)
     loader = gr.Loader((x, y), global_batch=24, shuffle=True, seed=5)  # the last batch has 7 rows
     trainer.fit(loader, epochs=25, validate=(x[:50], y[:50]), verbose=0)
@@ -487,12 +501,16 @@ def interrupted(mine):
     return ended, count, trainer.step(*batch), trainer.step_count
 
 
-def interrupted_while_it_computes(path):
+def interrupted_replicas(path):
+    return interrupted_while_it_computes(path, replicas=2)
+
+
+def interrupted_while_it_computes(path, replicas=1):
     """Steps by hand, which take rank 0 longer than rank 1. A signal comes to rank 0 during its fourth one. How both end, and
     after how many updates; then all save."""
     comm = gr.comm.init(timeout=60)
     net = gr.nn.Sequential(gr.nn.Linear(256, 2048), gr.nn.ReLU(), gr.nn.Linear(2048, 5)).init(3)
-    trainer = gr.Trainer(net, optimizer=gr.optim.SGD(1e-3), comm=comm)
+    trainer = gr.Trainer(net, optimizer=gr.optim.SGD(1e-3), comm=comm, replicas=replicas)
     rng = np.random.default_rng(comm.rank)
     rows = 16 if comm.rank else 4096
     batch = rng.standard_normal((rows, 256)).astype(np.float32), rng.integers(0, 5, rows)
@@ -517,10 +535,14 @@ def interrupted_while_it_computes(path):
     return ended, count
 
 
-def steps(count):
+def steps_of_replicas(count):
+    return steps(count, 2)
+
+
+def steps(count, replicas=1):
     """The digest after so many steps, and the memory that this rank has in common with others."""
     comm = gr.comm.init(timeout=60)
-    trainer, batch = trainer_of(comm), data(comm.rank)
+    trainer, batch = trainer_of(comm, replicas=replicas), data(comm.rank)
     for _ in range(count):
         trainer.step(*batch)
     comm.barrier()

@@ -335,10 +335,9 @@ def test_an_error_before_the_meeting_is_told_too():
 
 def test_what_is_planned_says_so():
     def body(comm):
-        net = gr.nn.Sequential(gr.nn.Linear(3, 2))
-        return [
-            saw(lambda: gr.Trainer(net, comm=comm, replicas=2)),
-        ]
+        params = {"w": np.zeros(3)}
+        step = {"step": lambda params, batch: (0.0, params), "params": params, "comm": comm}
+        return [saw(lambda: gr.Trainer(**step, replicas=2)), saw(lambda: gr.Trainer(**step, shards=4))]
 
     for errors in on_ranks(2, body):
         assert all(isinstance(error, gr.errors.NotBuilt) for error in errors)

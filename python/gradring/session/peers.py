@@ -156,10 +156,13 @@ class Peers:
                 )
         return whole
 
-    def train(self, engine: Any, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
-        """As ``_core.Engine.chunk``. Raises what has ended the training on other ranks."""
+    def train(
+        self, engine: Any, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool, replicas: Any = None
+    ) -> Any:
+        """As ``_core.Engine.chunk``, on the ``replicas`` of this rank if it has some. Raises what has ended the training on
+        other ranks."""
         self._require_whole()
-        result, totals = self.native.chunk(engine, feed, rates, most_steps, seconds, weighted)
+        result, totals = self.native.chunk(engine, feed, rates, most_steps, seconds, weighted, replicas)
         self._settle(result)
         return result, totals
 
@@ -170,10 +173,10 @@ class Peers:
         self._settle(result)
         return result
 
-    def flush(self, engine: Any, rows: int, rates: Any, weighted: bool) -> Any:
-        """As ``_core.Engine.flush``."""
+    def flush(self, engine: Any, rows: int, rates: Any, weighted: bool, replicas: Any = None) -> Any:
+        """As ``_core.Engine.flush``, on the ``replicas`` of this rank if it has some."""
         self._require_whole()
-        result = self.native.flush(engine, rows, rates, weighted)
+        result = self.native.flush(engine, rows, rates, weighted, replicas)
         self._settle(result)
         return result
 

@@ -54,7 +54,9 @@ class Programs:
         if self.asynchronous:
             bound = -1 if staleness is None else staleness
             self.replicas = _core.Workers(self.native, arenas.native(), replicas, each, bound)
-        elif replicas > 1 or shards:
+        elif peers is not None and replicas > 1:
+            self.replicas = _core.Replicas(self.native, arenas.native(), replicas, each, peers.native, shards > 0)
+        elif peers is None and (replicas > 1 or shards):
             self.replicas = _core.Replicas(self.native, arenas.native(), replicas, each)
         self.plans: dict[tuple[str, int], Plan] = {}
         self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # for each program of replica 0
@@ -86,9 +88,8 @@ class Programs:
     def ensure_replicas(self, mode: str, rows: int, build: Callable[[int], Graph]) -> bool:
         """Make the programs with which the replicas train on a batch of ``rows``, as ``ensure`` does. ``build`` gives the graph
         of one replica."""
-        if self.peers is not None:  # the other ranks make their own
-            own = self.peers.rank
-            return self.ensure(mode, rows, lambda: (build(own), None))
+        if self.replicas is None:  # a rank without replicas; the other ranks make their own
+            return self.ensure(mode, rows, lambda: (build(0), None))
         if (mode, rows) in self.plans:
             return False
         size = self.replicas.size
@@ -111,7 +112,7 @@ class Programs:
     def train(self, feed: Any, rates: Any, most_steps: int, seconds: float, weighted: bool) -> Any:
         """Train until the time is up, a limit is reached or the epoch ends: what happened, and totals."""
         if self.peers is not None:
-            return self.peers.train(self.native, feed, rates, most_steps, seconds, weighted)
+            return self.peers.train(self.native, feed, rates, most_steps, seconds, weighted, self.replicas)
         if self.replicas is not None:
             return self.replicas.chunk(feed, rates, most_steps, seconds, weighted)
         return self.native.chunk(True, feed, rates, most_steps, seconds, weighted)
@@ -119,7 +120,7 @@ class Programs:
     def flush(self, rows: int, rates: Any, weighted: bool) -> Any:
         """Apply the gradients of an incomplete group of accumulated batches; ``rows`` are those of the last batch."""
         if self.peers is not None:
-            return self.peers.flush(self.native, rows, rates, weighted)
+            return self.peers.flush(self.native, rows, rates, weighted, self.replicas)
         return (self.native if self.replicas is None else self.replicas).flush(rows, rates, weighted)
 
     def trace(self, on: bool) -> None:

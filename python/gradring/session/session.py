@@ -145,7 +145,8 @@ class Session(SessionState):
             rows = whole or rows
         self._ensure("train", rows, bound, self._dtypes)
         alone = self.replicas == 1 and not self.shards
-        if self._fast is not None and bound.slots == (0, 1) and (alone or (self.peers is not None and not self.shards)):
+        peer = self.peers is not None and self.own_replicas == 1 and not self.shards
+        if self._fast is not None and bound.slots == (0, 1) and (alone or peer):
             x, y = (list(field.shape[1:]) for field in bound.fields)
             # The slow path knows whether the weights of a rank may all be zero.
             weights = self.dtype if alone else ""

@@ -139,15 +139,16 @@ class SessionState(CountedSession):
         if parallel != "allreduce":  # workers, each of which trains on whole batches
             self.workers, replicas = replicas, 1
             require_asynchronous(parallel, model, self.loss, optimizer, options.accumulate)
-        self.replicas, self.shards = replicas, shards  # on threads of this process, or the ranks of a communicator
+        # On threads of this process, and on those of all ranks of a communicator.
+        self.own_replicas, self.replicas, self.shards = replicas, replicas, shards
         self.peers, seed, own = None, options.seed, 0
         if comm is not None and comm.size > 1:
-            self.peers, self.replicas = Peers(comm), comm.size
+            self.peers, self.replicas = Peers(comm), comm.size * replicas
             facts = facts_of(model, self.loss, optimizer, self.frozen, options, class_weight)
-            seed = self.peers.agree({**facts, "shards": shards})["seed"]
+            seed = self.peers.agree({**facts, "replicas": replicas, "shards": shards})["seed"]
         planes = shards or self.replicas
         if self.peers is not None:
-            own = self.peers.rank * (planes // self.replicas)
+            own = self.peers.rank * (planes // comm.size)
         self.divides = planes > 1  # each batch into parts
         memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, planes))
         self._arenas = Arenas(store, memory, None if self.peers is None else self.peers.share)
@@ -160,7 +161,7 @@ class SessionState(CountedSession):
             seed=seed,
             check_finite=self._check_finite,
             replicas=self.workers or replicas,
-            shards=0 if self.peers is not None else shards,
+            shards=shards,
             parallel=parallel,
             staleness=staleness,
             peers=self.peers,
@@ -312,7 +313,7 @@ class SessionState(CountedSession):
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         kept = self._programs.plan_of(mode, rows)
         if self.divides:
-            graph = self._replica_graph(rows, 0 if self.peers is None else self.peers.rank, self._last_weighted)
+            graph = self._replica_graph(rows, 0, self._last_weighted)
         elif self.workers:
             graph = self._worker_graph(rows, 0, self._last_weighted)
         else:
@@ -473,10 +474,16 @@ class SessionState(CountedSession):
         return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
 
     def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
-        """The graph of a replica's step on a batch of ``rows``; of a rank's without shards, on its own rows. -1 means none."""
-        ranks = Ranks(replica, self.replicas, self._meetings.meeting(replica), self.shards)
+        """The graph of the step of a replica of this process on a batch of ``rows``. Without shards these are the rows of this
+        process alone, if there are several. -1 means none."""
+        first = 0 if self.peers is None else self.peers.rank * self.own_replicas
+        meetings: Any = self._programs.replicas or self.peers
+        ranks = Ranks(first + replica, self.replicas, meetings.meeting(replica), self.shards)
         apart = self.peers is not None and not self.shards  # rows are those of this rank, of a batch of unknown size
         step = cache(lambda own: self._graph("train", self._inputs(own), weighted, part=rows != 1 or apart))
+        if apart and rows > 0:
+            begin, end = Ranks(replica, self.own_replicas).rows(rows)
+            rows = end - begin
         whole, parts = parts_of(step, ranks, rows if apart else max(rows, 0), whole=not apart)
         summed, add = getattr(self.loss, "reduction", "mean") == "sum", self.accumulate > 1
         return data_parallel(whole, ranks, parts=parts, check_finite=self._check_finite, accumulate=add, summed=summed)
