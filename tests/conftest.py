@@ -4,6 +4,8 @@ import signal
 import numpy as np
 import pytest
 
+import whole_device
+
 try:
     from hypothesis import HealthCheck, settings
 except ImportError:  # a few tests run where the package alone is installed
@@ -12,6 +14,10 @@ else:
     # On a busy machine it may take a second to make an input, which must not fail a test.
     settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("busy")
+
+whole_device.install()
+pytest_runtest_setup, pytest_runtest_call = whole_device.pytest_runtest_setup, whole_device.pytest_runtest_call
+pytest_collection_modifyitems = whole_device.pytest_collection_modifyitems
 
 os.environ.setdefault("GRADRING_CHECK", "1")  # every graph is checked after every pass
 

@@ -74,6 +74,7 @@ def test_a_model_comes_back(tmp_path, name, dtype):
     assert (tmp_path / "n").read_bytes() == (tmp_path / "m").read_bytes()
 
 
+@pytest.mark.cpu("it compares the bits of a model on the CPU")
 def test_ids_and_buffers(tmp_path):
     model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2))
     ids = np.random.default_rng(0).integers(0, 9, (64, 2))
@@ -98,6 +99,7 @@ def test_every_layer_of_the_package_is_known_by_its_name():
     assert architecture._library().keys() == layers - {"Layer"}
 
 
+@pytest.mark.cpu("it compares the bits of a model on the CPU")
 def test_files_of_a_trainer_and_of_a_checkpoint(tmp_path, blobs):
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Dropout(0.1), nn.Linear(6, 3))
     trainer = gr.Trainer(model)

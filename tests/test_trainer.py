@@ -192,6 +192,7 @@ def test_state_dict_round_trip(blobs):
         gr.Trainer(mlp(8, 5, 3)).load_state_dict(a.state_dict())
 
 
+@pytest.mark.cpu("it expects that there is no device")
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -229,6 +230,7 @@ def test_bad_arguments(options, error, words):
         gr.Trainer(mlp(8, 4, 3), **options)
 
 
+@pytest.mark.cpu("it names device=cpu")
 def test_every_argument_of_the_contract_is_taken(blobs):
     every = {"metrics": ("accuracy",), "device": "cpu", "dtype": np.float32, "replicas": "auto", "threads": "auto"}
     every |= {

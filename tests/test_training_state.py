@@ -283,6 +283,7 @@ def test_loading_within_an_epoch_is_refused(blobs, saved):
     trainer.load(saved)
 
 
+@pytest.mark.cpu("tests/cuda/test_tuning.py is about devices")
 def test_tune_has_no_effect_on_the_cpu_which_ignores_a_devices_record_of_algorithms(tmp_path, blobs):
     plain, tuned = (gr.Trainer(mlp(8, 16, 3), seed=1, **options) for options in ({}, {"tune": True}))
     for trainer in (plain, tuned):

@@ -3,6 +3,7 @@
 import gc
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -102,6 +103,49 @@ def test_a_consumer_that_keeps_more_than_the_budget_gets_an_error():
     assert len(kept) >= 4 and next(iterator, None) is None
     del kept, batch
     assert sum(1 for _ in loader) > 0
+
+
+def test_close_ends_a_consumer_that_waits_for_the_batches_that_it_holds():
+    loader = gr.Loader(np.zeros((64, 1 << 12), np.float32), 1, device="cuda", memory_budget=5 * 17000, prefetch=1)
+    kept = []
+
+    def close():
+        while len(kept) < 4:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        loader.close()
+
+    thread = threading.Thread(target=close, daemon=True)
+    thread.start()
+    began = time.monotonic()
+    with pytest.raises(gr.LoaderError, match="closed while it was being read"):
+        for batch in loader:
+            kept.append(batch)
+    thread.join()
+    assert time.monotonic() - began < 30  # and not the timeout of a minute
+
+
+def test_a_stuck_worker_ends_the_wait_for_a_batch():
+    leave = threading.Event()
+
+    def sample(i):
+        if i >= 20:
+            leave.wait(60)
+        return np.full(3, i, np.float32)
+
+    loader, seen = gr.Loader(gr.sources.Callable(sample, 40), 10, device="cuda", timeout=0.4), []
+    try:
+        with pytest.raises(gr.LoaderError, match=r"no batch came within .* s \(timeout\)"):
+            for x in loader:
+                seen.append(x.numpy()[0, 0])
+    finally:
+        leave.set()
+    assert seen == [0, 10]
+
+
+def test_a_budget_of_many_small_batches_is_used():
+    kept = list(gr.Loader(np.arange(300), 1, device="cuda"))
+    assert [int(batch[0]) for batch in kept] == list(range(300))
 
 
 def test_a_batch_outlives_its_loader_and_close():

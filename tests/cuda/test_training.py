@@ -279,8 +279,13 @@ def test_another_device_number_and_what_is_planned_are_refused(blobs):
     with pytest.raises(gr.NotBuilt, match=r"\[Trainer\] params\['w'\] is on a CUDA device \(Array\)"):
         gr.Trainer(step=lambda p, b: (0.0, {}), params={"w": on_device(np.zeros(3))})
     layers = gr.nn.Sequential(gr.nn.Linear(8, 3), gr.nn.Function(lambda a: a * 2, lambda dy, a: dy * 2))
-    with pytest.raises(gr.NotBuilt, match=r"layer '1' calls a function of the user's, and device is 'cuda'"):
+    with pytest.raises(gr.NotBuilt, match=r"layer '1' calls a function of the user's on the host, and device is 'cuda': a"):
         gr.Trainer(layers, device="cuda")
+    own = gr.losses.Function(lambda out, y: (out - y).sum(1), lambda dl, out, y: np.ones_like(out))
+    made = gr.nn.Linear(8, 3).init(0)
+    with pytest.raises(gr.NotBuilt, match=r"the loss calls a function of the user's on the host, .* one graph"):
+        gr.Trainer(made, loss=own, device="cuda")
+    assert made.store.device == "cpu"  # a refused model stays where it is
     trainer = gr.Trainer(step=lambda p, b: (0.0, {"w": on_device(np.zeros(3))}), params={"w": np.zeros(3)})
     with pytest.raises(gr.NotBuilt, match=r"grads\['w'\] is on a CUDA device"):
         trainer.step(blobs)

@@ -34,6 +34,7 @@ def test_kept_batches_are_never_overwritten(arrays, num_threads):
     assert len({int(i) for _, y in kept for i in y}) == 1000
 
 
+@pytest.mark.cpu("it counts the slots of the host")
 def test_a_slice_or_view_keeps_the_memory(arrays):
     loader = gr.Loader(arrays, 100, num_threads=1, prefetch=1)
     slices = [x[3:5, 1:].T for x, _ in loader]
@@ -47,6 +48,7 @@ def test_a_slice_or_view_keeps_the_memory(arrays):
     assert loader.stats().held == 0
 
 
+@pytest.mark.cpu("it counts the slots of the host")
 def test_dlpack_exports_keep_the_memory(arrays):
     loader = gr.Loader(arrays, 100, num_threads=1, prefetch=1)
     exported = [np.from_dlpack(x) for x, _ in loader]

@@ -134,6 +134,7 @@ def test_bad_options(arrays, options, error, words):
         gr.Loader(arrays, **options)
 
 
+@pytest.mark.cpu("no device has strings")
 def test_strings_and_complex_numbers_pass_through():
     source = {"name": np.array(["a", "bc", "d"]), "z": np.array([1j, 2, 3])}
     (batch,) = gr.Loader(source, 5)

@@ -164,6 +164,7 @@ def test_a_step_that_fails_moves_no_buffer(where: str) -> None:
     assert all(np.array_equal(now[name], array) for name, array in kept.items())
 
 
+@pytest.mark.cpu("it compares the bits of a model on the CPU")
 def test_buffers_are_saved_with_the_model_and_the_trainer(tmp_path: Any) -> None:
     trainer, x, y = batch_norm_trainer()
     trainer.fit((x, y), epochs=2, batch_size=32, verbose=False)
@@ -184,6 +185,7 @@ def test_buffers_are_saved_with_the_model_and_the_trainer(tmp_path: Any) -> None
     assert all(np.array_equal(other.buffers[name], buffer) for name, buffer in trainer.buffers.items())
 
 
+@pytest.mark.cpu("it compares the bits of a model on the CPU")
 def test_copies_pickles_and_other_dtypes_keep_buffers() -> None:
     trainer, x, y = batch_norm_trainer()
     trainer.step(x, y)

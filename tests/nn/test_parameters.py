@@ -104,6 +104,7 @@ def test_a_step_notices_it_too(move):
     assert snapshot(trainer) == before
 
 
+@pytest.mark.cpu("NumPy looks at addresses")
 def test_a_layer_of_two_models_has_one_set_of_values():
     shared = nn.Linear(8, 4)
     first = nn.Sequential(shared, nn.ReLU(), nn.Linear(4, 3)).init(1)

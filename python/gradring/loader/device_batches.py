@@ -77,18 +77,25 @@ class DeviceBatches:
 
     def _next(self) -> Any:
         since, collected = time.monotonic(), False
+        begun = self._pass
+        assert begun is not None
         while True:
             got = self._native.next(_SLICE)
             if not isinstance(got, int):
                 return got
             waited = time.monotonic() - since
+            if begun.lease.pipeline.closed:  # while all slots are held, nothing asks the pipeline
+                begun.closed()
+            if not got:
+                begun.waited(waited, -1)  # raises if a worker is stuck or dead
             if got and not collected:  # reference cycles may hold batches
                 collected = True
                 gc.collect()
             if got and waited > self._timeout:
                 raise LoaderError(
-                    f"[loader] all {got} slots of {self._native.slot_bytes} bytes on the device are in use, and none was given "
-                    f"back within {waited:.1f} s (timeout): drop batches (or copy what you keep), or raise memory_budget"
+                    f"[loader] {got} batches are held, all {got} slots of {self._native.slot_bytes} bytes on the device are in "
+                    f"use, and none was given back within {waited:.1f} s (timeout): drop batches (or copy what you keep), or "
+                    "raise memory_budget"
                 )
 
     def _packed(self, arrays: list[Any]) -> Any:

@@ -32,7 +32,7 @@ __all__ = ["Loader"]
 _LOG = logging.getLogger("gradring.loader")
 _MOST_THREADS = 64
 _MOST_PREFETCH = 1024
-_MOST_DEVICE_SLOTS = 64
+_MOST_DEVICE_SLOTS = 4096  # each is an allocation of its own
 _MOST_KEY = 2**64 - 1  # the key of the shuffle has 64 bits of seed and 64 bits of epoch
 _MOST_RANKS = 2**31
 

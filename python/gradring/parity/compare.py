@@ -91,8 +91,8 @@ def _stepped(twin: Twin | PlainTwin, x: Any, y: Any) -> dict[tuple[str, str], An
 
 
 def _tensors(grads: Any, params: Any) -> dict[tuple[str, str], NDArray[Any]]:
-    found = {("gradient", name): array for name, array in grads.items()}
-    return found | {("parameter", name): array for name, array in params.items()}
+    found = {("gradient", name): np.asarray(array) for name, array in grads.items()}  # on the host
+    return found | {("parameter", name): np.asarray(array) for name, array in params.items()}
 
 
 def _distance(value: Any, truth: Any, scale: float) -> float:

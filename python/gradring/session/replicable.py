@@ -1,4 +1,4 @@
-"""What a model must be like for ranks or asynchronous workers to train it, and the facts on which ranks must agree."""
+"""What a model must be like for ranks, asynchronous workers or a CUDA device to train it, and what ranks must agree on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.rates import AHEAD
 
-__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous"]
+__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_native"]
 
 
 def text_of(thing: object) -> str:
@@ -88,3 +88,18 @@ def require_asynchronous(parallel: str, model: Layer, loss: losses.Loss, optimiz
             f"parallel={parallel!r} for a model with functions in Python is planned; this version trains it with "
             "parallel='allreduce'"
         )
+
+
+def require_native(model: Layer, loss: losses.Loss, device: str) -> None:
+    """Raise ``NotBuilt`` if the model or the loss calls functions of the user's, which a CUDA device cannot run."""
+    # They read and write arrays of the host, and a step is one graph of the device, which cannot wait for the host. Without a
+    # graph each step would be cut at each function, and the device would idle until Python has run.
+    why = (
+        f"calls a function of the user's on the host, and device is {device!r}: a step there is one graph, and running the "
+        "function between graphs is planned; use device='cpu', or layers and losses of gradring"
+    )
+    for path, layer in model.walk():
+        if isinstance(layer, Function):
+            raise NotBuilt(f"[Trainer] layer {path!r} {why}")
+    if isinstance(loss, losses.Function):
+        raise NotBuilt(f"[Trainer] the loss {why}")

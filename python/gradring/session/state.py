@@ -25,7 +25,6 @@ from gradring.graph.plan import Plan, plan
 from gradring.ir import Input, trace
 from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.losses.base import balanced
-from gradring.nn.function import Function
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
@@ -41,7 +40,7 @@ from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import facts_of, require_asynchronous
+from gradring.session.replicable import facts_of, require_asynchronous, require_native
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -125,12 +124,8 @@ class SessionState(CountedSession):
                 f"[Trainer] the model is on {store.device}, and device is {device!r}: give device={store.device!r}, or move "
                 f"the model first: model.to({device!r})"
             )
-        for path, layer in model.walk() if device != devices.CPU else ():
-            if isinstance(layer, Function):
-                raise NotBuilt(
-                    f"[Trainer] layer {path!r} calls a function of the user's, and device is {device!r}: running it between "
-                    "the graphs of a CUDA device is planned; use device='cpu'"
-                )
+        if device != devices.CPU:
+            require_native(model, self.loss, device)
         store = model.astype(options.dtype).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
