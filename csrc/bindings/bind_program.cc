@@ -2,6 +2,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -106,6 +108,31 @@ class ArrayFeed final : public PyFeed {
   ArraySource source_;
   std::vector<size_t> row_bytes_;
 };
+
+// Trains on whole epochs, one after another, from number `epoch` on: one for each row of `out`. It ends early in an epoch that does
+// not end as it should, or whose samples have no weight, and its row then stays as it was.
+ChunkResult train_epochs(Engine& engine, ArrayFeed& feed, const ChunkOptions& options, uint64_t epoch, int64_t count,
+                         double* out) {
+  ChunkResult result;
+  result.end = ChunkEnd::kEpoch;
+  for (int64_t i = 0; i < count; ++i) {
+    const Clock::time_point start = Clock::now();
+    feed.begin(epoch + static_cast<uint64_t>(i), 0);
+    engine.state().sums = engine.state().before_group = {};
+    Totals totals;
+    result = engine.chunk(true, feed.feed(), options, &totals);
+    engine.totals().add(totals);
+    if (result.end != ChunkEnd::kEpoch || totals.loss_weight == 0) break;
+    const double row[] = {totals.loss_sum,
+                          totals.loss_weight,
+                          static_cast<double>(totals.correct),
+                          static_cast<double>(totals.samples),
+                          std::chrono::duration<double>(Clock::now() - start).count(),
+                          static_cast<double>(totals.steps)};
+    std::copy(std::begin(row), std::end(row), out + i * static_cast<int64_t>(std::size(row)));
+  }
+  return result;
+}
 
 // Whether one batch is all that the feed has, and its program takes less time than handing the GIL to another thread and back.
 bool worth_keeping_gil(const Engine& engine, PyFeed& feed) {
@@ -243,6 +270,28 @@ void bind_program(py::module_& m) {
           py::arg("weighted") = false, py::arg("loss_sum") = 0.0, py::arg("loss_weight") = 0.0,
           "Run steps for that many seconds, for most_steps steps or until the epoch ends. An evaluation begins its "
           "sums with loss_sum and loss_weight, which the chunks before it have reached.")
+      .def(
+          "epochs",
+          [](Engine& e, ArrayFeed& feed, const RateArray& rates, uint64_t epoch, py::array_t<double> out) {
+            if (out.ndim() != 2 || out.shape(1) != 6 || (out.flags() & py::array::c_style) == 0)
+              throw Error(Code::kInvalidArgument, "[Engine.epochs] out must be C-contiguous, with 6 columns");
+            const EngineGuard guard(e, true);
+            if (e.options().accumulate != 1)
+              throw Error(Code::kInvalidArgument, "[Engine.epochs] accumulate must be 1: an epoch ends with an update");
+            const ChunkOptions options = options_for(e, true, rates, -1, 0);
+            double* const rows = out.mutable_data();
+            const int64_t count = out.shape(0);
+            ChunkResult result;
+            {
+              const GilRelease release;
+              result = train_epochs(e, feed, options, epoch, count, rows);
+            }
+            return result_of(result, feed);
+          },
+          py::arg("feed"), py::arg("rates"), py::arg("epoch"), py::arg("out"),
+          "Train on whole epochs, from number `epoch` on, one for each row of `out`, which gets the sums of losses and "
+          "of "
+          "weights, right answers, samples, seconds and steps. `rates` are those of each epoch.")
       .def(
           "flush",
           [](Engine& e, int64_t rows, const RateArray& rates, bool weighted) {

@@ -154,6 +154,10 @@ class Engine:
         """
         Forget gradients that wait for an update, and that their batches were drawn.
         """
+    def epochs(self, feed: ArrayFeed, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], epoch: typing.SupportsInt | typing.SupportsIndex, out: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> dict[str, typing.Any]:
+        """
+        Train on whole epochs, from number `epoch` on, one for each row of `out`, which gets the sums of losses and of weights, right answers, samples, seconds and steps. `rates` are those of each epoch.
+        """
     def flush(self, rows: typing.SupportsInt | typing.SupportsIndex, rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], weighted: bool = False) -> dict[str, typing.Any]:
         """
         Update the parameters with the gradients of an incomplete group of micro-batches.

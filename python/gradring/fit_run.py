@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import warnings
@@ -22,6 +23,7 @@ from gradring.gate import Gate
 from gradring.loader import Loader
 from gradring.session.data import length_of
 from gradring.session.peers import Purpose
+from gradring.session.whole_epochs import SECONDS, WholeEpochs
 from gradring.timings import Timings
 from gradring.training_state import TrainingState, frames_inside, newest
 
@@ -63,6 +65,7 @@ class FitRun:
         self._state, self._session, self._gate, self._clock = state, state.session, gate, clock
         self._listeners = listeners
         self._begun = False  # whether an epoch has begun
+        self._took = math.inf  # seconds of the shortest epoch of this run
         self.saves = False  # whether a signal to any rank ends the run with a saved state
         self._run: Run
         self._source: Any = None
@@ -94,7 +97,10 @@ class FitRun:
                 session.peers.meet(Purpose.FIT)
             self._clock.begin(sum(session.timings().values()))
             while state.epoch < run.last_epoch and not run.stop:
-                self._epoch()
+                if (most := self._whole_epochs()) > 1:
+                    self._epochs(most)
+                else:
+                    self._epoch()
             run.ended = "complete"
         except BaseException as error:
             run.ended = type(error).__name__
@@ -172,6 +178,58 @@ class FitRun:
                 listener.on_report(run)
         _traced("callbacks", began)
 
+    def _whole_epochs(self) -> int:
+        """How many epochs the next native call may train on; at most 1 if they must come one by one."""
+        state, session = self._state, self._session
+        if self._took > SECONDS / 2 or self._check is not None or state.place[0] or self._heard():
+            return 1
+        if not session.trains_whole_epochs(self._source) or _core.trace_is_on():
+            return 1
+        return int(min(self._run.last_epoch - state.epoch, SECONDS / self._took))
+
+    def _epochs(self, most: int) -> None:
+        """Train on up to ``most`` whole epochs in one native call. An epoch that it does not complete stays begun."""
+        state, session = self._state, self._session
+        began = time.perf_counter()
+        epochs = WholeEpochs(state.epoch, most, len(state.history))
+        session.begin(0)
+        state.running = True
+        try:
+            with self._gate.writing():
+                try:
+                    session.train_epochs(self._source, epochs)
+                finally:
+                    with signals.held():
+                        try:
+                            self._count(epochs)
+                        except BaseException:  # such as a Ctrl-C: count the rest
+                            self._count(epochs)
+                            raise
+        finally:
+            state.running = False
+        if not epochs.done:
+            self._took = math.inf  # the next one comes alone
+        self._clock.epochs += time.perf_counter() - began
+
+    def _count(self, epochs: WholeEpochs) -> None:
+        """Add the complete epochs to the history. A second call continues where the first was interrupted."""
+        run, state, session = self._run, self._state, self._session
+        rate = session.rates.first(max(session.step_count - 1, 0))
+        rows = epochs.rows(session.metrics_of)
+        session.begin_after(epochs.steps - epochs.passed_over)
+        epochs.passed_over = epochs.steps
+        done = session.batches()
+        place = (done, session.measured()) if done else (0, None)
+        for number, (metrics, seconds) in enumerate(rows):
+            run.metrics = Row({"epoch": float(epochs.first + number + 1), **metrics, "lr": rate, "seconds": seconds})
+            run.epoch = epochs.first + number
+            if len(state.history) == epochs.recorded + number:
+                state.history.append(run.metrics)
+            state.epoch = epochs.first + number + 1
+            self._took = min(self._took, seconds)
+        state.place = place
+        run.batch = done or run.batches or 0
+
     def _epoch(self) -> None:
         run, state, session = self._run, self._state, self._session
         began = time.perf_counter()
@@ -210,6 +268,8 @@ class FitRun:
             "seconds": time.perf_counter() - began,
         }
         run.metrics = Row(row)
+        if not start:
+            self._took = min(self._took, row["seconds"])
         with signals.held():  # A signal must not leave an epoch that some callbacks have seen, and others have not.
             if session.rates.observe(run.metrics):
                 session.rates_changed()

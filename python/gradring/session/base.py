@@ -14,6 +14,7 @@ from gradring.optim import Optimizer
 from gradring.session.measured import NO_SUMS, EpochSums, Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import Rates
+from gradring.session.whole_epochs import WholeEpochs
 
 __all__ = ["REPORT_SECONDS", "BaseSession", "Progress"]
 
@@ -188,6 +189,18 @@ class BaseSession(ABC):
         """An epoch from batch ``start`` on, after ``begin``. An incomplete group of accumulated batches is applied at its
         end."""
 
+    def trains_whole_epochs(self, source: Any) -> bool:
+        """Whether ``train_epochs`` can train on the source, of which there was an epoch before."""
+        return False
+
+    def train_epochs(self, source: Any, epochs: WholeEpochs) -> None:
+        """Train on whole epochs, until one does not end as it should: ``train`` then continues it, or this raises its error."""
+        raise NotImplementedError
+
+    def metrics_of(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """The metrics of an epoch of which these are the sums."""
+        raise NotImplementedError
+
     @abstractmethod
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """The metrics over a source; nothing is updated."""
@@ -234,6 +247,10 @@ class BaseSession(ABC):
             self.forget()
         self._first = self._passes() - start
         self.sums = NO_SUMS if measured is None or start == 0 else measured.sums
+
+    def begin_after(self, steps: int) -> None:
+        """Note that the epoch has begun this many batches later."""
+        self._first += steps
 
     def batches(self) -> int:
         """How many batches of this epoch have updated the parameters, or wait for the rest of their group."""

@@ -11,7 +11,7 @@ import numpy as np
 from gradring.loader import Loader, Stream, as_source
 from gradring.session.batch import WEIGHT
 
-__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "require_batches"]
+__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "order_of", "require_batches"]
 
 
 class Mean:
@@ -69,6 +69,11 @@ def require_batches(method: str, count: int) -> None:
             f"[Trainer.{method}] the data gave no batch: they are empty, or can be read only once and were read before; give "
             "an object that makes a new iterator for each epoch"
         )
+
+
+def order_of(source: Loader) -> dict[str, Any]:
+    """The order of a loader's samples in an epoch, as a native feed takes it."""
+    return {name: getattr(source, name) for name in ("shuffle", "seed", "drop_last", "rank", "world_size", "pad")}
 
 
 def length_of(source: Any) -> int | None:

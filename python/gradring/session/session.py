@@ -19,12 +19,13 @@ from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.batch import WEIGHT, Bound, Fields, check_target
 from gradring.session.class_weights import labels_of
 from gradring.session.culprits import of_a_batch, rows_of
-from gradring.session.data import batches_of, fields_in, named_source, require_batches
+from gradring.session.data import batches_of, fields_in, named_source, order_of, require_batches
 from gradring.session.measured import Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums
 from gradring.session.state import SessionState
+from gradring.session.whole_epochs import WholeEpochs
 
 __all__ = ["Session"]
 
@@ -418,20 +419,47 @@ class Session(SessionState):
         result = self.run(
             bound,
             batch_size=source.batch_size,
-            shuffle=source.shuffle,
-            seed=source.seed,
             epoch=epoch,
-            drop_last=source.drop_last,
             start_batch=start,
-            rank=source.rank,
-            world_size=source.world_size,
-            pad=source.pad,
+            **order_of(source),
             max_steps=None if self.limit is None else max(self.limit - start, 0),
             on_report=lambda made: self.tell(progress, start + made.steps, self._chosen(made.metrics())),
             predicted=predicted if self._metrics.functions else None,
             begun=True,
         )
         return {**self._chosen(result.metrics()), **predicted.metrics(f"epoch {epoch + 1}")}
+
+    def trains_whole_epochs(self, source: Any) -> bool:
+        known, alone = self._source, self.peers is None and not (self.divides or self.workers)
+        plain = self.accumulate == 1 and self.limit is None and self._plain is None and self.rates.constant is not None
+        same = known is not None and known[0] is source and known[1].weight is None
+        return same and alone and plain and self.device == devices.CPU and not self._metrics.functions
+
+    def train_epochs(self, source: Any, epochs: WholeEpochs) -> None:
+        known = self._source
+        assert known is not None
+        bound, order, batch_size = known[1], order_of(source), source.batch_size
+        source.require_open()
+        self._require_own_store()
+        self._expect(bound, min(batch_size, len(bound)))
+        (feed, key), reads = self._epoch_feed(bound, batch_size, epochs.first, 0, **order), self._dtypes
+        if not (rows := feed.next_rows()):
+            return
+        self._ensure("train", rows, bound, reads)
+        try:
+            result = epochs.train(self._native, feed, self.rates.next(self.step_count))
+        finally:
+            source.set_epoch(epochs.first + max(epochs.done - 1, 0))
+        if result["fault"]:
+            order["epoch"] = epochs.first + epochs.done
+            source.set_epoch(order["epoch"])
+            self._fail_in_epoch(result, bound, self.batches() - epochs.steps, order)
+        bound.spare[key] = feed
+
+    def metrics_of(self, sums: Mapping[str, float]) -> dict[str, float]:
+        made = Sums(self.loss)
+        made.add(sums)
+        return self._chosen(made.metrics())
 
     def _train_batches(
         self, source: Any, epoch: int, start: int, progress: Progress, predicted: Predicted
