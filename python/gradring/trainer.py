@@ -29,12 +29,12 @@ from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
 from gradring.options import Options, parts_of, replicas_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
-from gradring.session import Session, UserSession
+from gradring.session import Session
 from gradring.session.base import BaseSession
 from gradring.session.peers import Purpose
 from gradring.session.replicable import facts_of_optimizer
 from gradring.session.user import UserFunction
-from gradring.session.user_ranks import UserSessionOfRanks
+from gradring.session.user_sessions import user_session
 from gradring.timings import Timings
 from gradring.training_state import TrainingState
 
@@ -57,8 +57,9 @@ class Trainer(Settled):
         Trainer(step=fn, params={"w": w, "b": b}, optimizer=gr.optim.SGD(0.1))
 
     In the second, ``fn(params, batch)`` returns the loss, a dict of gradients with the names of ``params``, and
-    optionally the number of samples; arrays may be of any framework whose CPU memory NumPy can view, and are updated
-    in place. With ``replicas``, it is called for parts of each batch, from several threads at the same time.
+    optionally the number of samples; arrays may be of any framework whose CPU memory NumPy can view, or lie on a CUDA
+    device (CuPy's, PyTorch's, ``gr.cuda.Array``), and are updated in place. With ``replicas``, it is called for parts of
+    each batch, from several threads at the same time.
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"``, ``"mae"``, ``"huber"`` or
     ``"binary_cross_entropy"``. A batch may have weights of its samples after the targets, or as the field ``"weight"``: the
@@ -166,23 +167,22 @@ class Trainer(Settled):
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
-            if device != "cpu":
-                raise NotBuilt(
-                    f"step= on device {device!r} is planned; this version updates arrays of the host with step="
-                )
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
             self._refuse_with_step(
                 loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads, tune=tune
             )
-            if comm is not None and comm.size > 1:
-                user: UserSession = UserSessionOfRanks(
-                    step, params, optimizer=optimizer, options=options, frozen=frozen, comm=comm
-                )
-            else:
-                user = UserSession(
-                    step, params, optimizer=optimizer, options=options, frozen=frozen, replicas=copies, shards=pieces
-                )
+            user = user_session(
+                step,
+                params,
+                device=device,
+                optimizer=optimizer,
+                options=options,
+                frozen=frozen,
+                replicas=copies,
+                shards=pieces,
+                comm=comm,
+            )
             self._session, self.step = user, user.step_of
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")

@@ -6,16 +6,17 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from operator import methodcaller
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradring.cuda import Array as DeviceArray
 from gradring.cuda import is_device_array
 from gradring.errors import NonFinite, NotBuilt
 from gradring.loader import as_source
@@ -76,17 +77,7 @@ class UserSession(BaseSession):
         arrays: dict[str, NDArray[Any]] = {}
         self._given: dict[str, Any] = {}
         for name, value in params.items():
-            array = as_numpy(f"params[{name!r}]", value)
-            if array.dtype not in (np.float32, np.float64):
-                raise TypeError(f"[Trainer] params[{name!r}] must be float32 or float64, got {array.dtype}")
-            owned = array.flags.writeable
-            if owned and not array.flags.c_contiguous:
-                raise ValueError(
-                    f"[Trainer] params[{name!r}] must be C-contiguous to be updated in place, "
-                    f"got strides {array.strides}"
-                )
-            arrays[name] = array if owned else array.copy(order="C")
-            self._given[name] = value if owned else arrays[name]
+            arrays[name], self._given[name] = self._taken(name, value)
         self.params = Params(arrays)
         self._known = tuple(self._given.items())
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(self.params))
@@ -102,6 +93,19 @@ class UserSession(BaseSession):
         self._weight, self._pending = 0.0, 0
         self._epoch_sums = NO_SUMS
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
+
+    def _taken(self, name: str, value: Any) -> tuple[Any, Any]:
+        """The array that is trained, and the object that the function gets for it."""
+        array = as_numpy(f"params[{name!r}]", value)
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"[Trainer] params[{name!r}] must be float32 or float64, got {array.dtype}")
+        owned = array.flags.writeable
+        if owned and not array.flags.c_contiguous:
+            raise ValueError(
+                f"[Trainer] params[{name!r}] must be C-contiguous to be updated in place, got strides {array.strides}"
+            )
+        taken = array if owned else array.copy(order="C")
+        return taken, value if owned else taken
 
     def _require_apart(self) -> None:
         """``ValueError`` if two parameters share memory, because both updates would change it."""
@@ -220,10 +224,13 @@ class UserSession(BaseSession):
 
     def _fresh_state(self, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
         return {
-            f"{state}.{name}": np.zeros_like(array)
+            f"{state}.{name}": self._zeros_like(array)
             for state in optimizer.state_names
             for name, array in self._trained.items()
         }
+
+    def _zeros_like(self, array: Any) -> Any:
+        return np.zeros_like(array)
 
     def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
         """For each trained parameter: its update function, the states that the function needs, and the number of its
@@ -273,26 +280,37 @@ class UserSession(BaseSession):
         if self._options.nonfinite == "raise":
             bad = next((name for name, grad in grads.items() if not np.isfinite(grad).all()), None)
         if bad is not None:
-            self.forget()
-            raise NonFinite(
-                f"[step] the gradient of {bad!r} is not finite in step {self.step_count}, though the loss is; the parameters "
-                "are unchanged"
-            )
+            self._refuse_gradient(bad)
         if self._options.clip_norm is not None:
             # Add up in double precision, so that large models do not overflow.
             norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
-            factor = self._options.clip_norm / (norm + 1e-6)  # the same factor as in csrc/ops/norm/norm.h
+            factor = clip_factor(self._options.clip_norm, norm)
             if not factor >= 1:
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
+        updates = [
+            self._updates_of[name][0](param, grads[name], states, lr=rate, step=number)
+            for name, param, states, rate, number in self._next_updates()
+        ]
+        self._uninterrupted(updates, self._counts_after_update())
+
+    def _refuse_gradient(self, name: str) -> NoReturn:
+        self.forget()
+        raise NonFinite(
+            f"[step] the gradient of {name!r} is not finite in step {self.step_count}, though the loss is; the parameters "
+            "are unchanged"
+        )
+
+    def _next_updates(self) -> Iterator[tuple[str, Any, dict[str, Any], float, int]]:
+        """For each trained parameter its name, array, states, learning rate and the number of its update."""
         rates = self.rates.next(self.step_count, 1)[0].tolist()
         rates = rates if isinstance(rates, list) else [rates]
-        updates = []
         for name, param in self._trained.items():
-            update, names, rate = self._updates_of[name]
+            _, names, rate = self._updates_of[name]
             states = {state: self.state[f"{state}.{name}"] for state in names}
-            number = self.step_count + 1 - self._fresh
-            updates.append(update(param, grads[name], states, lr=rates[rate], step=number))
-        self._uninterrupted(updates, {"_updates": self._updates + 1, "_gradients": {}, "_weight": 0.0, "_pending": 0})
+            yield name, param, states, rates[rate], self.step_count + 1 - self._fresh
+
+    def _counts_after_update(self) -> dict[str, Any]:
+        return {"_updates": self._updates + 1, "_gradients": {}, "_weight": 0.0, "_pending": 0}
 
     def timings(self) -> dict[str, float]:
         return dict(self._seconds)
@@ -354,18 +372,24 @@ class UserSession(BaseSession):
             raise ValueError(f"[step] {where}grads must have the names of params; missing {missing}, unknown {extra}")
         arrays = {}
         for name, param in self._trained.items():
-            grad = as_numpy(f"grads[{name!r}]", grads[name])
+            grad = self._as_array(f"grads[{name!r}]", grads[name])
             if grad.shape != param.shape or grad.dtype != param.dtype:
                 raise ValueError(
                     f"[step] {where}grads[{name!r}] is {grad.shape} of {grad.dtype}, "
                     f"params[{name!r}] is {param.shape} of {param.dtype}"
                 )
-            # A gradient that is a view of a parameter would change while the parameters are updated.
-            grad = np.asarray(grad, order="C")
-            arrays[name] = grad.copy() if self._in_params(grad) else grad
+            arrays[name] = self._apart(grad)
         return arrays
 
-    def _in_params(self, array: NDArray[Any]) -> bool:
+    def _as_array(self, label: str, value: Any) -> Any:
+        return as_numpy(label, value)
+
+    def _apart(self, grad: Any) -> Any:
+        """The gradient in C order. One that is a view of a parameter would change while the parameters are updated."""
+        grad = np.asarray(grad, order="C")
+        return grad.copy() if self._in_params(grad) else grad
+
+    def _in_params(self, array: Any) -> bool:
         begin, end = _span(array)
         return any(begin < other_end and end > other_begin for other_begin, other_end in self._spans)
 
@@ -380,11 +404,15 @@ class UserSession(BaseSession):
         }
         if self._options.accumulate == 1:
             return self._uninterrupted([], {**counts, "_gradients": result.grads})
-        grads = {name: np.asarray(grad * grad.dtype.type(samples)) for name, grad in result.grads.items()}
-        if not self._pending:
-            return self._uninterrupted([], {**counts, "_gradients": grads})
-        own = self._gradients
-        self._uninterrupted([partial(np.add, own[name], grad, out=own[name]) for name, grad in grads.items()], counts)
+        own, adds = self._with_sums(result)
+        self._uninterrupted(adds, counts if self._pending else {**counts, "_gradients": own})
+
+    def _with_sums(self, result: StepResult) -> tuple[dict[str, Any], list[Callable[[], object]]]:
+        """The sums of the group's gradients, and the calls that add those of this batch."""
+        weighed = {name: np.asarray(grad * grad.dtype.type(result.samples)) for name, grad in result.grads.items()}
+        own = self._gradients if self._pending else weighed
+        adds = weighed.items() if self._pending else ()
+        return own, [partial(np.add, own[name], grad, out=own[name]) for name, grad in adds]
 
 
 def _number(what: str, value: Any) -> float:
@@ -407,9 +435,14 @@ def _rows_of(batch: Any) -> float:
     return float(shape[0]) if len(shape) > 0 and shape[0] > 0 else 1.0
 
 
-def _span(array: NDArray[Any]) -> tuple[int, int]:
+def clip_factor(limit: float, norm: float) -> float:
+    """What gradients of this norm are multiplied by; 1 if the norm is below the limit."""
+    return min(limit / (norm + 1e-6), 1.0)  # the same factor as in csrc/ops/norm/norm.h
+
+
+def _span(array: Any) -> tuple[int, int]:
     """The addresses that a C-contiguous array takes."""
-    begin: int = array.__array_interface__["data"][0]
+    begin: int = array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
     return begin, begin + array.nbytes
 
 
@@ -421,8 +454,8 @@ def as_numpy(label: str, value: Any) -> NDArray[Any]:
         return value
     if is_device_array(value):
         raise NotBuilt(
-            f"[Trainer] {label} is on a CUDA device ({type(value).__name__}): step= with arrays on a device is planned; this "
-            "version updates arrays of the host"
+            f"[Trainer] {label} is on a CUDA device ({type(value).__name__}), and the parameters are in the host's memory: "
+            "arrays of two places are planned; copy one of them"
         )
     if hasattr(value, "detach"):  # PyTorch refuses the memory of what autograd records
         value = value.detach()
