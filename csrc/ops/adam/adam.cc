@@ -7,8 +7,18 @@
 namespace gradring {
 
 AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) noexcept {
-  const auto t = static_cast<double>(step);
-  return {lr / (1 - std::pow(beta1, t)), 1 / std::sqrt(1 - std::pow(beta2, t))};
+  // A step of a network updates several arrays with the same factors, and a small one takes a few microseconds in all: two powers
+  // for each array would be a part of them that one sees.
+  struct Known {
+    int64_t step = 0;
+    double beta1 = 0, beta2 = 0, rest = 1, root = 1;
+  };
+  static thread_local Known known;
+  if (known.step != step || known.beta1 != beta1 || known.beta2 != beta2) {
+    const auto t = static_cast<double>(step);
+    known = {step, beta1, beta2, 1 - std::pow(beta1, t), 1 / std::sqrt(1 - std::pow(beta2, t))};
+  }
+  return {lr / known.rest, known.root};
 }
 
 GRADRING_DEFINE_OP(adam_update, AdamArguments, adam_kernel)

@@ -163,15 +163,15 @@ LossTotals short_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t 
       block.offsets[i - begin] = good ? row_sum<T, N>(offset)[0] : T(0);
       block.shares[i - begin] = good ? share : T(0);
     }
-    if (good && picked == max[0]) {
-      IntVec<T> earlier{};
+    // Without a branch: no processor predicts which answers are right, and a wrong guess drops the rows that it has begun.
+    IntVec<T> earlier{};
 #pragma GCC unroll 4
-      for (int k = 0; k < N; ++k) {
-        const IntVec<T> before = element_numbers<T>() < broadcast_bits<T>(static_cast<Int>(label - k * W));
-        earlier |= before & (row.v[k] == max);
-      }
-      block.totals.correct += !any_element<T>(earlier);
+    for (int k = 0; k < N; ++k) {
+      const IntVec<T> before = element_numbers<T>() < broadcast_bits<T>(static_cast<Int>(label - k * W));
+      earlier |= before & (row.v[k] == max);
     }
+    block.totals.correct += static_cast<int64_t>(good) & static_cast<int64_t>(picked == max[0]) &
+                            static_cast<int64_t>(!any_element<T>(earlier));
     const T factor = good ? factor_of<F, T>(g, i, label) : T(0);
     block.factors[i - begin] = factor;
     if (!g.dlogits) continue;
