@@ -61,22 +61,24 @@ TEST_CASE("adam_update matches the reference") {
 namespace {
 
 template <class T>
-void check_tiles(bool decoupled) {
-  constexpr int64_t kRows = 23, kColumns = 41, kTall = 5, kWide = 18;
-  auto param = normal<T>(kRows * kColumns), m = normal<T>(kRows * kColumns), v = normal<T>(kRows * kColumns);
+void check_tiles(bool decoupled, int64_t columns = 41, int64_t tall = 5, int64_t wide = 18) {
+  constexpr int64_t kRows = 43;
+  CAPTURE(columns);
+  CAPTURE(tall);
+  auto param = normal<T>(kRows * columns), m = normal<T>(kRows * columns), v = normal<T>(kRows * columns);
   for (T& value : v) value = std::abs(value);
-  const auto grad = normal<T>(kRows * kColumns);
+  const auto grad = normal<T>(kRows * columns);
   auto tiled_param = param, tiled_m = m, tiled_v = v;
-  AdamArguments<T> g{kRows * kColumns, param.data(), grad.data(), m.data(), v.data(), 3};
+  AdamArguments<T> g{kRows * columns, param.data(), grad.data(), m.data(), v.data(), 3};
   g.lr = 0.05, g.decoupled = decoupled, g.weight_decay = 0.01, g.grad_scale = 0.3;
-  AdamMatrix<T> matrix{g, adam_factors(g.step, g.lr, g.beta1, g.beta2), kColumns};
+  AdamMatrix<T> matrix{g, adam_factors(g.step, g.lr, g.beta1, g.beta2), columns};
   matrix.whole.param = tiled_param.data(), matrix.whole.grad = nullptr;
   matrix.whole.m = tiled_m.data(), matrix.whole.v = tiled_v.data();
   adam_update<T>(Lane{}, g);
-  for (int64_t row = 0; row < kRows; row += kTall) {
-    for (int64_t column = 0; column < kColumns; column += kWide) {
-      adam_tile_update<T>()(&matrix, row, std::min(kTall, kRows - row), column, std::min(kWide, kColumns - column),
-                            grad.data() + row * kColumns + column, kColumns);
+  for (int64_t row = 0; row < kRows; row += tall) {
+    for (int64_t column = 0; column < columns; column += wide) {
+      adam_tile_update<T>()(&matrix, row, std::min(tall, kRows - row), column, std::min(wide, columns - column),
+                            grad.data() + row * columns + column, columns);
     }
   }
   CHECK(tiled_param == param);
@@ -91,6 +93,12 @@ TEST_CASE("an adam update in tiles has the bits of the flat one") {
     for (bool decoupled : {false, true}) {
       check_tiles<float>(decoupled);
       check_tiles<double>(decoupled);
+      for (int64_t columns : {1, 2, 7, 10, 15, 17, 31, 33, 63, 65}) {  // whole short rows, which are updated together
+        for (int64_t tall : {1, 14, 40}) {
+          check_tiles<float>(decoupled, columns, tall, columns);
+          check_tiles<double>(decoupled, columns, tall, columns);
+        }
+      }
     }
   });
 }

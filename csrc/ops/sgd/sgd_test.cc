@@ -52,20 +52,22 @@ TEST_CASE("sgd_update matches the reference") {
 namespace {
 
 template <class T>
-void check_tiles(double momentum, bool nesterov) {
-  constexpr int64_t kRows = 23, kColumns = 41, kTall = 5, kWide = 18;
-  auto param = normal<T>(kRows * kColumns), velocity = normal<T>(kRows * kColumns);
-  const auto grad = normal<T>(kRows * kColumns);
+void check_tiles(double momentum, bool nesterov, int64_t columns = 41, int64_t tall = 5, int64_t wide = 18) {
+  constexpr int64_t kRows = 43;
+  CAPTURE(columns);
+  CAPTURE(tall);
+  auto param = normal<T>(kRows * columns), velocity = normal<T>(kRows * columns);
+  const auto grad = normal<T>(kRows * columns);
   auto tiled_param = param, tiled_velocity = velocity;
-  SgdArguments<T> g{kRows * kColumns, param.data(), grad.data(), velocity.data()};
+  SgdArguments<T> g{kRows * columns, param.data(), grad.data(), velocity.data()};
   g.lr = 0.05, g.momentum = momentum, g.nesterov = nesterov, g.weight_decay = 0.01, g.grad_scale = 0.3;
-  SgdMatrix<T> matrix{g, kColumns};
+  SgdMatrix<T> matrix{g, columns};
   matrix.whole.param = tiled_param.data(), matrix.whole.velocity = tiled_velocity.data(), matrix.whole.grad = nullptr;
   sgd_update<T>(Lane{}, g);
-  for (int64_t row = 0; row < kRows; row += kTall) {
-    for (int64_t column = 0; column < kColumns; column += kWide) {
-      sgd_tile_update<T>()(&matrix, row, std::min(kTall, kRows - row), column, std::min(kWide, kColumns - column),
-                           grad.data() + row * kColumns + column, kColumns);
+  for (int64_t row = 0; row < kRows; row += tall) {
+    for (int64_t column = 0; column < columns; column += wide) {
+      sgd_tile_update<T>()(&matrix, row, std::min(tall, kRows - row), column, std::min(wide, columns - column),
+                           grad.data() + row * columns + column, columns);
     }
   }
   CHECK(tiled_param == param);
@@ -80,6 +82,12 @@ TEST_CASE("an update in tiles has the bits of the flat one") {
       for (bool nesterov : {false, true}) {
         check_tiles<float>(momentum, nesterov);
         check_tiles<double>(momentum, nesterov);
+        for (int64_t columns : {1, 2, 7, 10, 15, 17, 31, 33, 63, 65}) {  // whole short rows, which are updated together
+          for (int64_t tall : {1, 14, 40}) {
+            check_tiles<float>(momentum, nesterov, columns, tall, columns);
+            check_tiles<double>(momentum, nesterov, columns, tall, columns);
+          }
+        }
       }
     }
   });

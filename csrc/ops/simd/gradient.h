@@ -31,11 +31,34 @@ GRADRING_INLINE GradientPart<T> tile_part(int64_t stride, int64_t row, int64_t r
   return {row * stride + column, rows, columns, stride, tile, ld};
 }
 
+// Whether the part consists of short whole rows, which end within a vector and lie one after another. The load of a row would wait
+// for the store of the row before: both touch the bytes between the end of that row and the end of its vector.
+template <class T>
+GRADRING_INLINE bool short_rows(const GradientPart<T>& part) noexcept {
+  constexpr int64_t W = kWidth<T>;
+  return part.rows > 1 && part.columns == part.stride && part.columns % W != 0 && part.columns < 4 * W;
+}
+
+inline constexpr int64_t kFlatBytes = 2048;
+
 // Calls step(place in the parameter, gradient, get, put) for each vector of the part. get and put load and store
 // as many elements as the vector holds, in any array with the parameter's layout.
 template <class T, class Step>
-GRADRING_INLINE void for_gradient(const GradientPart<T>& part, const Step& step) noexcept {
+GRADRING_INLINE void for_gradient(const GradientPart<T>& given, const Step& step) noexcept {
   constexpr int64_t W = kWidth<T>;
+  GradientPart<T> part = given;
+  alignas(64) T flat[kFlatBytes / static_cast<int64_t>(sizeof(T))];
+  if (short_rows(given) && (given.rows * given.columns + W) * static_cast<int64_t>(sizeof(T)) <= kFlatBytes) {
+    // Rows of the gradient are copied as whole vectors, from the first to the last: each covers what the one before wrote too much.
+    T* to = flat;
+    for (int64_t row = 0; row < given.rows; ++row, to += given.columns) {
+      const T* const from = given.gradient + row * given.gradient_stride;
+      int64_t i = 0;
+      for (; i + W <= given.columns; i += W) store(to + i, load(from + i));
+      store(to + i, Tail<T>(given.columns - i).load(from + i));
+    }
+    part = {given.first, 1, given.rows * given.columns, 0, flat, 0};
+  }
   const int64_t columns = part.columns, whole = columns / W * W;
   const Tail<T> tail(columns - whole);
   const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
