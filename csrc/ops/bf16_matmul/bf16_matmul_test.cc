@@ -185,11 +185,12 @@ TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
       check(team, kernels.block_rows * 2 + by, 3, 20);
       // The tiles' sizes: the height of a tile, a panel, a block of steps, k whole and cut, and blocks of the cut product.
       check(team, 16 + by, 32 + by, 64 + by);
-      check(team, 48 + by, 48 + by, 768 + by);
-      check(team, 33, 17 + by, 1536 + by);
+      check(team, 48 + by, 48 + by, 640 + by);
+      check(team, 33, 17 + by, 1024 + by);
     }
-    check(team, 513, 5, 800);
-    check(team, 9, 515, 800);
+    check(team, 513, 5, 650);   // two blocks of rows
+    check(team, 9, 1030, 650);  // two blocks of columns
+    check(team, 300, 1030, 70);
   });
 }
 

@@ -42,28 +42,34 @@ GRADRING_INLINE void copy_tile(const Bfloat* from, int64_t leading, int64_t rows
   }
 }
 
-// A tile whose row p has, for each of 16 columns j, the elements (2 p, j) and (2 p + 1, j) of a matrix of `steps` rows: B, if its
-// columns run along its rows.
-GRADRING_INLINE void interleave_tile(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps,
-                                     uint16_t* to) noexcept {
+// One or two tiles side by side, the second `across` elements behind the first. Row p of a tile has, for each of 16 columns j, the
+// elements (2 p, j) and (2 p + 1, j) of a matrix of `steps` rows: B, if its columns run along its rows.
+GRADRING_INLINE void interleave_tiles(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps, uint16_t* to,
+                                      int64_t across) noexcept {
   constexpr int64_t W = kWidth<float>;
-  if (columns >= kTileSide && steps >= kTileDepth) {
+  if (columns >= 2 * kTileSide && steps >= kTileDepth) {
+    // Both tiles at once: their rows are halves of the same cache lines, which lie so far apart that a set of the first cache
+    // may not keep them.
     for (int64_t p = 0; p < kTilePairs; ++p) {
       const Bfloat* const row = from + 2 * p * leading;
-      for (int64_t j = 0; j < kTileSide; j += W) {
+      __builtin_prefetch(row + 4 * kTileSide);
+      __builtin_prefetch(row + leading + 4 * kTileSide);
+      for (int64_t j = 0; j < 2 * kTileSide; j += W) {
         const Bits pairs = pairs_of(halves_at(row + j, W), halves_at(row + leading + j, W));
-        __builtin_memcpy(to + p * kTileDepth + 2 * j, &pairs, sizeof pairs);
+        uint16_t* const tile = to + (j < kTileSide ? 0 : across - 2 * kTileSide);
+        __builtin_memcpy(tile + p * kTileDepth + 2 * j, &pairs, sizeof pairs);
       }
     }
     return;
   }
   for (int64_t p = 0; p < kTilePairs; ++p) {
     const Bfloat* const row = from + 2 * p * leading;
-    for (int64_t j = 0; j < kTileSide; j += W) {
+    for (int64_t j = 0; j < (columns > kTileSide ? 2 * kTileSide : kTileSide); j += W) {
       const HalfVector even = 2 * p < steps ? halves_at(row + j, columns - j) : HalfVector{};
       const HalfVector odd = 2 * p + 1 < steps ? halves_at(row + leading + j, columns - j) : HalfVector{};
       const Bits pairs = pairs_of(even, odd);
-      __builtin_memcpy(to + p * kTileDepth + 2 * j, &pairs, sizeof pairs);
+      uint16_t* const tile = to + (j < kTileSide ? 0 : across - 2 * kTileSide);
+      __builtin_memcpy(tile + p * kTileDepth + 2 * j, &pairs, sizeof pairs);
     }
   }
 }

@@ -1,5 +1,5 @@
-// The product by tiles (ops/tiles/tiles.h). A block of A stays packed in the second cache, a panel of 32 columns of B in the
-// first. Lanes share nothing: each computes a rectangle of C from its own packed copies.
+// The product by tiles (ops/tiles/tiles.h). Blocks of A and of C's sums stay in the second cache, and a panel of 32 columns of B in
+// the first. Lanes share nothing: each computes a rectangle of C from its own packed copies.
 #pragma once
 
 #include "ops/bf16_matmul/deliver.h"
@@ -8,127 +8,170 @@
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
 inline constexpr int64_t kTilePanel = 2 * kTileSide;  // columns of a panel
-inline constexpr int64_t kWholeDepth = 24;            // k is not cut if it has at most so many blocks of 32 steps
+inline constexpr int64_t kWholeDepth = 20;            // k is not cut if it has at most so many blocks of 32 steps
 inline constexpr int64_t kCutDepth = 16;              // otherwise, a part has at most so many
-inline constexpr int64_t kBlockTiles = 32;            // row tiles in a block of A, if k is cut
-inline constexpr int64_t kBlockPanels = 16;           // panels in a block of columns, if k is cut
-inline constexpr int64_t kBlockOfA = 1 << 9;          // tiles in a block of A, if k is not cut
+inline constexpr int64_t kBlockOfA = 512;             // the most tiles in a packed block of A: 512 KiB
+inline constexpr int64_t kBlockOfB = 4096;     // the most tiles in a packed block of B that several blocks of A use
+inline constexpr int64_t kBlockPanels = 32;    // the most panels in a block of columns
+inline constexpr int64_t kSumBytes = 1 << 20;  // the most bytes of sums
 
 // How a product is cut; this depends only on the shape.
 struct TiledPlan {
-  int64_t row_tiles;  // row tiles of equal height
-  int64_t height;     // at most 16; the last tile may have fewer rows
-  int64_t panels;
-  int64_t depth;       // blocks of 32 steps
-  int64_t step_parts;  // how many parts k is cut into
-  int64_t most_depth;  // blocks of 32 steps in the longest
-  int64_t block_tiles, block_panels;
+  int64_t row_tiles;     // row tiles of equal height
+  int64_t height;        // at most 16; the last tile may have fewer rows
+  int64_t panels;        // panels of columns
+  int64_t depth;         // blocks of 32 steps
+  int64_t parts;         // how many parts k is cut into
+  int64_t most_depth;    // blocks of 32 steps in the longest part
+  int64_t block_panels;  // panels in a block of columns
+  int64_t block_tiles;   // row tiles in a block of rows
+  int64_t depth_of_b;    // blocks of 32 steps of B that are packed at a time: all, if several blocks of rows use them
 };
 
-inline int64_t tiled_blocks(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
+GRADRING_INLINE int64_t tiled_blocks(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
+GRADRING_INLINE int64_t at_least(int64_t x, int64_t least) noexcept { return x > least ? x : least; }
+GRADRING_INLINE int64_t next_even(int64_t x) noexcept { return x + (x & 1); }
 
 inline TiledPlan tiled_plan(const Bf16MatmulArguments& g) noexcept {
   TiledPlan plan;
-  plan.row_tiles = tiled_blocks(g.m, kTileSide);
-  plan.height = tiled_blocks(g.m, plan.row_tiles);
+  plan.height = tiled_blocks(g.m, tiled_blocks(g.m, kTileSide));
   plan.row_tiles = tiled_blocks(g.m, plan.height);
   plan.panels = tiled_blocks(g.n, kTilePanel);
   plan.depth = tiled_blocks(g.k, kTileDepth);
-  plan.step_parts = plan.depth > kWholeDepth ? tiled_blocks(plan.depth, kCutDepth) : 1;
-  plan.most_depth = tiled_blocks(plan.depth, plan.step_parts);
-  const int64_t whole = kBlockOfA / (plan.depth > 0 ? plan.depth : 1);
-  plan.block_tiles = at_most(plan.step_parts > 1 ? kBlockTiles : (whole > 2 ? whole & ~int64_t{1} : 2), plan.row_tiles);
-  plan.block_panels = at_most(plan.step_parts > 1 ? kBlockPanels : plan.panels, plan.panels);
+  plan.parts = plan.depth > kWholeDepth ? tiled_blocks(plan.depth, kCutDepth) : 1;
+  plan.most_depth = tiled_blocks(plan.depth, plan.parts);
+  const int64_t room = kBlockOfB / (2 * at_least(plan.depth, 1));
+  plan.block_panels = at_most(at_least(at_most(room, kBlockPanels), 1), plan.panels);
+  // Two blocks of nearly equal size are better than one of full size and a small one.
+  plan.block_panels = tiled_blocks(plan.panels, tiled_blocks(plan.panels, plan.block_panels));
+  const int64_t of_a = kBlockOfA / at_least(plan.most_depth, 1);
+  const int64_t of_sums = kSumBytes / (plan.block_panels * kTilePanel * kTileSide * 4);
+  plan.block_tiles = at_least(at_most(of_a, of_sums), 2) / 2 * 2;
+  const int64_t blocks = tiled_blocks(plan.row_tiles, plan.block_tiles);
+  plan.block_tiles = next_even(tiled_blocks(plan.row_tiles, blocks));
+  plan.depth_of_b = blocks > 1 ? plan.depth : plan.most_depth;
   return plan;
 }
 
-inline int64_t even(int64_t x) noexcept { return x + (x & 1); }
+// The scratch memory of a lane: packed B, packed A, sums.
+GRADRING_INLINE int64_t tiles_of_b(const TiledPlan& plan) noexcept { return plan.block_panels * 2 * plan.depth_of_b; }
+GRADRING_INLINE int64_t tiles_of_a(const TiledPlan& plan) noexcept { return plan.block_tiles * plan.most_depth; }
 
 inline size_t tiled_scratch(const Bf16MatmulArguments& g) noexcept {
   const TiledPlan plan = tiled_plan(g);
-  const int64_t tiles = (even(plan.block_tiles) + 2) * plan.most_depth * kTileElements * 2;
-  const int64_t sums = plan.step_parts > 1 ? even(plan.block_tiles) * kTileSide * plan.block_panels * kTilePanel
-                                           : 2 * kTileSide * kTilePanel;
-  return static_cast<size_t>(tiles + sums * 4 + 64);
+  const int64_t tiles = (tiles_of_a(plan) + tiles_of_b(plan)) * kTileElements * 2;
+  return static_cast<size_t>(tiles + plan.block_tiles * kTileSide * plan.block_panels * kTilePanel * 4 + 64);
+}
+
+// Packs the steps [first, end), in blocks of 32, of row tiles [begin, end_tile).
+inline void pack_tiles_of_a(const Bf16MatmulArguments& g, const TiledPlan& plan, int64_t tile_begin, int64_t tile_end,
+                            int64_t first, int64_t end, uint16_t* packed) noexcept {
+  const auto pack = [&](int64_t t, int64_t d) __attribute__((always_inline)) {
+    const int64_t row = t * plan.height, rows = at_most(g.m - row, plan.height), step = d * kTileDepth;
+    uint16_t* const to = packed + ((t - tile_begin) * plan.most_depth + d - first) * kTileElements;
+    if (g.trans_a) {
+      turn_tile_of_a(g.a + step * g.lda + row, g.lda, rows, g.k - step, to);
+    } else {
+      copy_tile(g.a + row * g.lda + step, g.lda, rows, g.k - step, to);
+    }
+  };
+  // Walk along the rows as they lie in memory: few pages at a time, and whole cache lines.
+  if (g.trans_a) {
+    for (int64_t d = first; d < end; ++d)
+      for (int64_t t = tile_begin; t < tile_end; ++t) pack(t, d);
+  } else {
+    for (int64_t t = tile_begin; t < tile_end; ++t)
+      for (int64_t d = first; d < end; ++d) pack(t, d);
+  }
+}
+
+// Packs the steps [first, end), in blocks of 32, of panels [begin, end). `packed` is where the block `first` of steps belongs.
+inline void pack_tiles_of_b(const Bf16MatmulArguments& g, const TiledPlan& plan, int64_t panel_begin, int64_t panel_end,
+                            int64_t first, int64_t end, uint16_t* packed) noexcept {
+  const int64_t across = plan.depth_of_b * kTileElements;
+  const auto pack = [&](int64_t panel, int64_t d) __attribute__((always_inline)) {
+    const int64_t column = panel * kTilePanel, columns = at_most(g.n - column, kTilePanel), step = d * kTileDepth;
+    uint16_t* const to = packed + (panel - panel_begin) * 2 * across + (d - first) * kTileElements;
+    if (g.trans_b) {
+      turn_tile_of_b(g.b + column * g.ldb + step, g.ldb, columns, g.k - step, to);
+      if (columns > kTileSide) {
+        turn_tile_of_b(g.b + (column + kTileSide) * g.ldb + step, g.ldb, columns - kTileSide, g.k - step, to + across);
+      }
+    } else {
+      interleave_tiles(g.b + step * g.ldb + column, g.ldb, columns, g.k - step, to, across);
+    }
+  };
+  if (g.trans_b) {
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel)
+      for (int64_t d = first; d < end; ++d) pack(panel, d);
+  } else {
+    for (int64_t d = first; d < end; ++d)
+      for (int64_t panel = panel_begin; panel < panel_end; ++panel) pack(panel, d);
+  }
 }
 
 struct TiledBlock {
   int64_t tile_begin, tile_end, panel_begin, panel_end;
 };
 
-// Computes one block. `tiles` is configured. `sums`: partial column sums, a row of n per row tile, or null.
-inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, const TiledBlock& block, bool pack_a,
+// Computes one block of C. `tiles` is configured. `pack_b`: no earlier block has packed these columns of B. `sums`: partial column
+// sums, a row of n per row tile, or null.
+inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, const TiledBlock& block, bool pack_b,
                            const TileFunctions& tiles, std::byte* scratch, float* sums) noexcept {
   auto* const packed_b = reinterpret_cast<uint16_t*>(scratch);
-  uint16_t* const packed_a = packed_b + 2 * plan.most_depth * kTileElements;
-  auto* const partial = reinterpret_cast<float*>(packed_a + even(plan.block_tiles) * plan.most_depth * kTileElements);
-  const bool cut = plan.step_parts > 1;
+  uint16_t* const packed_a = packed_b + tiles_of_b(plan) * kTileElements;
+  auto* const partial = reinterpret_cast<float*>(packed_a + tiles_of_a(plan) * kTileElements);
+  const int64_t panel_sums = plan.block_tiles * kTileSide * kTilePanel;  // the rows of a panel's sums lie side by side
+  const bool keep_b = plan.depth_of_b > plan.most_depth;
 
   TileBlockWork work;
   work.a_down = plan.most_depth * kTileElements;
-  work.b = packed_b;
-  work.b_across = plan.most_depth * kTileElements;
-  work.ldc = cut ? plan.block_panels * kTilePanel : kTilePanel;
+  work.b_across = plan.depth_of_b * kTileElements;
+  work.ldc = kTilePanel;
   work.rows = static_cast<int>(plan.height);
-  for (int64_t part = 0; part < plan.step_parts; ++part) {
-    const int64_t first = plan.depth * part / plan.step_parts, end = plan.depth * (part + 1) / plan.step_parts;
+  for (int64_t part = 0; part < plan.parts; ++part) {
+    const int64_t first = plan.depth * part / plan.parts, end = plan.depth * (part + 1) / plan.parts;
+    uint16_t* const b = packed_b + (keep_b ? first : 0) * kTileElements;
+    pack_tiles_of_a(g, plan, block.tile_begin, block.tile_end, first, end, packed_a);
+    if (pack_b || !keep_b) pack_tiles_of_b(g, plan, block.panel_begin, block.panel_end, first, end, b);
     work.step_blocks = end - first;
     work.add_to_c = part > 0;
-    for (int64_t t = block.tile_begin; t < block.tile_end && (pack_a || cut); ++t) {
-      const int64_t row = t * plan.height, rows = at_most(g.m - row, plan.height);
-      uint16_t* to = packed_a + (t - block.tile_begin) * plan.most_depth * kTileElements;
-      for (int64_t d = first; d < end; ++d, to += kTileElements) {
-        const int64_t step = d * kTileDepth;
-        if (g.trans_a) {
-          turn_tile_of_a(g.a + step * g.lda + row, g.lda, rows, g.k - step, to);
-        } else {
-          copy_tile(g.a + row * g.lda + step, g.lda, rows, g.k - step, to);
-        }
+    for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+      work.across = g.n - panel * kTilePanel > kTileSide ? 2 : 1;
+      work.b = b + (panel - block.panel_begin) * 2 * work.b_across;
+      for (int64_t t = block.tile_begin; t < block.tile_end; t += 2) {
+        const int64_t down = t - block.tile_begin;
+        work.a = packed_a + down * plan.most_depth * kTileElements;
+        work.down = t + 1 < block.tile_end ? 2 : 1;
+        work.c = partial + (panel - block.panel_begin) * panel_sums + down * kTileSide * kTilePanel;
+        tiles.multiply[0](work);
       }
     }
+  }
+  for (int64_t t = block.tile_begin; t < block.tile_end; ++t) {
+    const int64_t row = t * plan.height, rows = at_most(g.m - row, plan.height);
     for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-      const int64_t column = panel * kTilePanel, columns = at_most(g.n - column, kTilePanel);
-      work.across = columns > kTileSide ? 2 : 1;
-      for (int64_t d = first; d < end; ++d) {
-        const int64_t step = d * kTileDepth;
-        for (int64_t j = 0; j < columns; j += kTileSide) {
-          uint16_t* const to = packed_b + (j ? work.b_across : 0) + (d - first) * kTileElements;
-          if (g.trans_b) {
-            turn_tile_of_b(g.b + (column + j) * g.ldb + step, g.ldb, columns - j, g.k - step, to);
-          } else {
-            interleave_tile(g.b + step * g.ldb + column + j, g.ldb, columns - j, g.k - step, to);
-          }
-        }
-      }
-      for (int64_t t = block.tile_begin; t < block.tile_end; t += 2) {
-        work.a = packed_a + (t - block.tile_begin) * plan.most_depth * kTileElements;
-        work.down = t + 1 < block.tile_end ? 2 : 1;
-        work.c = partial;
-        if (cut) work.c += (t - block.tile_begin) * kTileSide * work.ldc + (panel - block.panel_begin) * kTilePanel;
-        tiles.multiply[0](work);
-        if (part + 1 < plan.step_parts) continue;
-        for (int64_t i = 0; i < work.down; ++i) {
-          const int64_t row = (t + i) * plan.height;
-          deliver(g, Block{row, at_most(g.m - row, plan.height), column, columns}, work.c + i * kTileSide * work.ldc,
-                  work.ldc, sums ? sums + (t + i) * g.n : nullptr);
-        }
-      }
+      const int64_t column = panel * kTilePanel;
+      deliver(g, Block{row, rows, column, at_most(g.n - column, kTilePanel)},
+              partial + (panel - block.panel_begin) * panel_sums + (t - block.tile_begin) * kTileSide * kTilePanel,
+              kTilePanel, sums ? sums + t * g.n : nullptr);
     }
   }
 }
 
 inline void run_tiled(const Lane& lane, const Bf16MatmulArguments& g, float* sums) noexcept {
   const TiledPlan plan = tiled_plan(g);
+  // Each lane packs its rows of A and its columns of B; cut the side that leaves it less to pack.
   const bool down = g.m >= g.n;
   const Range rows = down ? split(lane, plan.row_tiles, 2) : Range{0, plan.row_tiles};
   const Range panels = down ? Range{0, plan.panels} : split(lane, plan.panels);
   if (rows.begin >= rows.end || panels.begin >= panels.end) return;
   const TileFunctions& tiles = active_tiles();
   tiles.configure(static_cast<int>(plan.height));
-  for (int64_t t = rows.begin; t < rows.end; t += plan.block_tiles) {
-    for (int64_t p = panels.begin; p < panels.end; p += plan.block_panels) {
+  for (int64_t p = panels.begin; p < panels.end; p += plan.block_panels) {
+    for (int64_t t = rows.begin; t < rows.end; t += plan.block_tiles) {
       const TiledBlock block{t, at_most(t + plan.block_tiles, rows.end), p, at_most(p + plan.block_panels, panels.end)};
-      multiply_tiled(g, plan, block, p == panels.begin, tiles, lane.scratch(), sums);
+      multiply_tiled(g, plan, block, t == rows.begin, tiles, lane.scratch(), sums);
     }
   }
   tiles.release();
