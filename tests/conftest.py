@@ -18,6 +18,7 @@ else:
 whole_device.install()
 pytest_runtest_setup, pytest_runtest_call = whole_device.pytest_runtest_setup, whole_device.pytest_runtest_call
 pytest_collection_modifyitems = whole_device.pytest_collection_modifyitems
+pytest_sessionfinish, pytest_unconfigure = whole_device.pytest_sessionfinish, whole_device.pytest_unconfigure
 
 os.environ.setdefault("GRADRING_CHECK", "1")  # every graph is checked after every pass
 

@@ -23,6 +23,7 @@ import pytest
 
 VARIABLE = "GRADRING_TEST_DEVICE"
 device = os.environ.get(VARIABLE, "cpu")
+_status = 0
 
 
 def install():
@@ -151,3 +152,19 @@ def pytest_collection_modifyitems(config, items):
     kept = [item for item in items if zlib.crc32(f"{seed} {item.nodeid}".encode()) % share == 0]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def pytest_sessionfinish(exitstatus):
+    """Remember how the run has ended."""
+    global _status
+    _status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End the process now. What tests and hypothesis keep until the interpreter ends is no leak of the package, and the device
+    made of software would report it as one."""
+    if device != "cpu":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)

@@ -125,6 +125,25 @@ def test_close_ends_a_consumer_that_waits_for_the_batches_that_it_holds():
     assert time.monotonic() - began < 30  # and not the timeout of a minute
 
 
+def test_one_iterator_read_by_many_threads_gives_each_batch_to_one_of_them():
+    loader = gr.Loader(np.arange(3000), 10, num_threads=2, device="cuda")
+    iterator, got, failed = iter(loader), [[] for _ in range(4)], []
+
+    def read(mine):
+        try:
+            for batch in iterator:
+                mine += batch.numpy().tolist()
+        except BaseException as error:
+            failed.append(error)
+
+    readers = [threading.Thread(target=read, args=(mine,)) for mine in got]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert not failed and sorted(i for mine in got for i in mine) == list(range(3000)) and loader.epoch == 1
+
+
 def test_a_stuck_worker_ends_the_wait_for_a_batch():
     leave = threading.Event()
 

@@ -35,6 +35,7 @@ def test_the_memory_of_workers_does_not_grow():
     assert all(b - a < 8 << 20 for a, b in zip(before, after, strict=True)), (before, after)
 
 
+@pytest.mark.cpu("a batch on a device is a copy")
 def test_a_batch_is_the_shared_memory_that_its_workers_wrote():
     """No copy, no pickle: the array lies in an anonymous mapping that workers have too, fit to be registered once."""
     with gr.Loader(in_processes(Sample()), 10, num_threads=2) as loader:
@@ -83,6 +84,7 @@ def test_workers_start_side_by_side(tmp_path):
         assert np.concatenate(list(loader)).tolist() == list(range(40))
 
 
+@pytest.mark.cpu("a device made of software has descriptors for its memory")
 def test_held_batches_cost_no_descriptors():
     names = shared_names()
     with gr.Loader(in_processes(Sample(), 600), 2) as loader:
@@ -159,6 +161,7 @@ def test_the_own_choice_of_a_budget_is_a_part_of_the_free_memory(monkeypatch):
     assert loader._maker.size.budget <= 2 << 20
 
 
+@pytest.mark.cpu("a batch on a device is a copy")
 def test_a_hand_off_neither_copies_nor_starts_anything():
     x = np.zeros((400, 3, 64, 64), np.uint8)
     with gr.Loader(x, 20, num_threads=2, prefetch=3) as loader:

@@ -20,6 +20,7 @@ from .functions import Sample, in_processes, numbers
 from .resources import children, descriptors, is_dead, shared_names, wait_until
 
 
+@pytest.mark.cpu("a device made of software has descriptors for its memory")
 def test_nothing_is_left_behind():
     def use(mode):
         try:
@@ -49,6 +50,7 @@ def test_batches_outlive_their_workers():
     assert all(np.array_equal(x[:, 2, 1], y) for x, y in kept)
 
 
+@pytest.mark.cpu("no forked process can use the device of its parent")
 def test_a_forked_child_is_told():
     x = np.arange(1000)
     loader = gr.Loader(x, 10, num_threads=2)
@@ -69,6 +71,7 @@ def test_a_forked_child_is_told():
     assert len(np.concatenate(list(iterator))) == 990
 
 
+@pytest.mark.cpu("no forked process can use the device of its parent")
 def test_a_forked_child_leaves_the_workers_to_its_parent():
     with gr.Loader(in_processes(Sample()), 10) as loader:
         iterator = iter(loader)

@@ -15,6 +15,7 @@ from gradring.loader.stats import _verdict
 from .functions import Sample, in_processes, numbers
 
 
+@pytest.mark.cpu("it measures how a batch of the host is handed over")
 def test_a_slow_consumer_is_named():
     loader = gr.Loader(np.zeros((600, 10)), 10, num_threads=1)
     for _ in loader:

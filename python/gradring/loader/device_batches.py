@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,26 +51,38 @@ class DeviceBatches:
         self._fields, self._kind, self._timeout = fields, kind, timeout
         self._native = import_module("gradring._cuda").DeviceFeed(begun.feed(), batch_size, device, most)
         self._offsets: list[int] = self._native.offsets
+        self._turn, self._reader = threading.Lock(), 0  # the thread that reads now
 
     def __iter__(self) -> DeviceBatches:
         return self
 
     def __next__(self) -> Any:
-        if self._pass is None:
+        """One thread reads at a time; a second one waits for its turn."""
+        me = threading.get_ident()
+        if self._reader == me:  # in a function of the source, or in a destructor that garbage collection calls
+            raise LoaderError("[loader] this iterator is being read by this thread already, further up its stack")
+        with self._turn:
+            self._reader = me
+            try:
+                return self._read()
+            finally:
+                self._reader = 0
+
+    def _read(self) -> Any:
+        begun = self._pass
+        if begun is None:
             raise StopIteration
         got = None
         try:
             got = self._next()
         finally:
             if got is None:  # the epoch is over, or has failed
-                ended, self._pass, self._native = self._pass, None, None
+                self._pass, self._native = None, None
         if got is None:
-            assert ended is not None
-            ended.finished()
+            begun.finished()
             raise StopIteration
         lease, rows = got
-        assert self._pass is not None
-        warn_if_pageable(self._pass.lease.pipeline)  # slots may have come with this batch
+        warn_if_pageable(begun.lease.pipeline)  # slots may have come with this batch
         arrays = []
         for field, offset in zip(self._fields, self._offsets, strict=True):
             arrays.append(_shown(Array(lease, offset, (rows, *field.shape), field.dtype)))

@@ -44,7 +44,7 @@ class PlainTwin:
     ) -> None:
         self._model, self._loss, self._dtype = model, LossTwin(loss, dtype, "numpy"), dtype
         self._clip_norm, self._accumulate = clip_norm, accumulate
-        self.params: dict[str, Array] = {name: array.astype(dtype) for name, array in params.items()}
+        self.params: dict[str, Array] = {name: np.array(array, dtype) for name, array in params.items()}
         self._trained = [name for name in self.params if name not in frozen]
         numbers = optimizer.assigned(list(self.params), frozen)
         self._rules = dict(zip(self._trained, map(optimizer.rule, numbers), strict=True))

@@ -91,7 +91,7 @@ class Twin:
         self._own = forward.__module__ == __name__
         self._clip_norm, self._accumulate, self._dtype = clip_norm, accumulate, dtype
         self.params: dict[str, Any] = {
-            name: torch.from_numpy(array.astype(dtype)).requires_grad_(name not in frozen)
+            name: torch.from_numpy(np.array(array, dtype)).requires_grad_(name not in frozen)
             for name, array in params.items()
         }
         self._trained = {name: tensor for name, tensor in self.params.items() if name not in frozen}
