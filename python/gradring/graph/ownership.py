@@ -43,6 +43,8 @@ def _worthwhile(graph: Graph, node: Node) -> bool:
     if node.attributes.get("activation") not in (None, "relu"):
         return False
     w = graph.values[node.inputs["w"]]
+    if w.dtype == "bfloat16":  # its product is not summed in parts
+        return False
     k, n = w.shape
     m = graph.values[node.outputs["y"]].size // n
     # In a sum of two parts, lanes exchange the m * n elements of the output, but no longer the k * n elements of the weight

@@ -149,19 +149,39 @@ def _samples_vjp(rng: np.random.Generator, rows: int) -> Iterator[dict[str, Any]
         yield {"dy": dy, "x": sample["x"], "w": sample["w"], **kept, "activation": activation}
 
 
+def _as(tape: Tape, value: str, dtype: str) -> str:
+    """The value in a dtype: itself, or a cast of it."""
+    of = tape.graph.values[value]
+    if of.dtype == dtype:
+        return value
+    made = tape.value(f"{value}.{dtype}", of.shape, dtype)
+    tape.node("cast", {"x": value}, {"y": made}, dtype=dtype)
+    return made
+
+
 def _rule(tape: Tape, node: Node, dy: str) -> None:
     x, w = node.inputs["x"], node.inputs["w"]
     activation = node.attributes.get("activation")
+    operands = tape.graph.values[x].dtype
+    # Everything but the products themselves is computed in float32 where the products' operands are bfloat16.
+    real = "float32" if operands == "bfloat16" else operands
     if activation is not None:
-        source = node.outputs["pre" if activation in NEEDS_INPUT else "y"]
+        source = _as(tape, node.outputs["pre" if activation in NEEDS_INPUT else "y"], real)
+        dy = _as(tape, dy, real)
         of = tape.graph.values[dy]
         before = tape.value(f"d({node.outputs['y']}.pre)", of.shape, of.dtype)
         tape.node("activation_vjp", {"dy": dy, "source": source}, {"dx": before}, activation=activation)
         dy = before
     # Make the bias's gradient first, so that its sums can be fused into the node that makes dy; then the input's, which
     # the next layer needs.
-    if "b" in node.inputs:
-        tape.contribute(node.inputs["b"], "column_sums", "y", {"x": dy})
+    if "b" in node.inputs and tape.graph.values[node.inputs["b"]].dtype == real:
+        tape.contribute(node.inputs["b"], "column_sums", "y", {"x": _as(tape, dy, real)})
+    elif "b" in node.inputs:
+        bias = tape.graph.values[node.inputs["b"]]
+        sums = tape.value(f"d({bias.name}).{real}", bias.shape, real)
+        tape.node("column_sums", {"x": _as(tape, dy, real)}, {"y": sums})
+        tape.contribute(bias.name, "cast", "y", {"x": sums}, dtype=bias.dtype)
+    dy = _as(tape, dy, operands)
     tape.contribute(x, "linear_dx", "dx", {"dy": dy, "w": w})
     tape.contribute(w, "linear_dw", "dw", {"x": x, "dy": dy})
 
