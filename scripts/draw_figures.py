@@ -243,7 +243,7 @@ def chart() -> str:
         ours = times["gradring"]
         name = layers(row["case"]["name"])
         if "`" in name:  # there is no room for all of it
-            name = re.sub(r"`|MLP |, per step|batch ", "", name)
+            name = re.sub(r"`|MLP |, per step|batch |, \d+ rows", "", name)
         parts.append(f'<text x="12" y="{y}">{name}</text>')
         parts.append(f'<text x="12" y="{y + 14}" font-size="11" fill="#666">gradring: {duration(ours)}</text>')
         for _, colour, kind, contenders in PEERS:
