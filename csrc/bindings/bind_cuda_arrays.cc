@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <map>
 #include <memory>
 #include <set>
@@ -174,6 +175,36 @@ class Mark {
   cuda::Event event_;
 };
 
+// A graph of what a function queues on a stream. The function runs while the stream captures.
+class Recorded {
+ public:
+  Recorded(int device, uintptr_t stream, const py::function& queue) : device_(device) {
+    const cuda::OnDevice on(kWho, device);
+    std::exception_ptr error;
+    const int code = cuda::capture(
+        stream_of(stream),
+        [&]() -> int {
+          try {
+            queue();
+          } catch (...) {
+            error = std::current_exception();
+          }
+          return 0;
+        },
+        &graph_);
+    if (error) std::rethrow_exception(error);
+    check(code);
+  }
+  void launch(uintptr_t stream) {
+    const cuda::OnDevice on(kWho, device_);
+    check(cuda::launch(graph_, stream_of(stream)));
+  }
+
+ private:
+  int device_;
+  cuda::Graph graph_;
+};
+
 py::tuple locate(uintptr_t address, size_t bytes) {
   int other = 0;
   const cuda::Place place = cuda::place_of(kWho, stream_of(address), bytes, 0, &other);
@@ -258,6 +289,9 @@ void bind_cuda_arrays(py::module_& m) {
       .def("record_stream", &DeviceBlock::record_stream, py::arg("stream"), py::arg("keep") = py::none(),
            "Say that work on this stream uses it, too. `keep` keeps the stream alive.")
       .def("share", &DeviceBlock::share, "Say that work on any streams may use it, too.");
+  py::class_<Recorded>(m, "Recorded", "A graph of what a function queues on a stream, which captures while it runs.")
+      .def(py::init<int, uintptr_t, const py::function&>(), py::arg("device"), py::arg("stream"), py::arg("queue"))
+      .def("launch", &Recorded::launch, py::arg("stream"));
   py::class_<Mark>(m, "Mark", "Marks the end of what a stream has to do now.")
       .def(py::init<int, uintptr_t>(), py::arg("device"), py::arg("stream"))
       .def_property_readonly("is_done", &Mark::is_done);
