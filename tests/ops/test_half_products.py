@@ -63,6 +63,18 @@ def test_long_sums_are_exact_where_float32_is() -> None:
         assert (wide(gr.ops.matmul(ones_a, ones_b)) == float(BFLOAT16.type(k))).all()
 
 
+@pytest.mark.parametrize("rows", [1, 4, 5, 64])
+def test_small_numbers_are_kept_for_any_number_of_rows(rows: int) -> None:
+    """Subnormal operands, and subnormal products whose sum is a normal number."""
+    for first, second in ((2.0**-130, 2.0**30), (2.0**-70, 2.0**-60), (2.0**-133, 1.0), (2.0**-62, 2.0**-62)):
+        a, b = np.full((rows, 64), first, BFLOAT16), np.full((64, 64), second, BFLOAT16)
+        assert (gr.ops.matmul(a, b, dtype="float32") == np.float32(64 * first * second)).all()
+        assert (wide(gr.ops.matmul(a, b)) == float(BFLOAT16.type(64 * first * second))).all()
+    x, w, dy = (np.full((64, 64), value, BFLOAT16) for value in (2.0**10, 2.0**10, 2.0**-128))
+    dx, dw, db = gr.ops.linear_vjp(dy, x, w)
+    assert (wide(dx) == 2.0**-112).all() and (wide(dw) == 2.0**-112).all() and (wide(db) == 2.0**-122).all()
+
+
 def test_out_decides_the_dtype_and_keeps_its_surroundings() -> None:
     rng = np.random.default_rng(1)
     a, b = draw(rng, 9, 30), draw(rng, 30, 21)

@@ -230,6 +230,92 @@ TEST_CASE("bf16_matmul carries NaN and infinity to where the formula says, and r
   });
 }
 
+namespace {
+
+// Numbers whose exponents are in [low, high], with random signs and mantissas; the exponent -127 makes subnormal numbers and zeros.
+void fill(std::vector<Bfloat>& numbers, int64_t low, int64_t high) {
+  for (Bfloat& x : numbers)
+    x.bits = static_cast<uint16_t>(uniform(0, 1) << 15 | (uniform(low, high) + 127) << 7 | uniform(0, 127));
+}
+
+// Whether each result is within the roundings of k sums: 2^-24 of the products' magnitudes, and half of the least subnormal
+// number for each product and each sum.
+bool sums_hold(const Problem& got, const Problem& wanted) {
+  const Bf16MatmulArguments& g = got.g;
+  const auto value = [](const std::vector<Bfloat>& from, int64_t at) {
+    return std::abs(static_cast<double>(bfloat_to_float(from[static_cast<size_t>(at)])));
+  };
+  for (int64_t i = 0; i < g.m; ++i) {
+    for (int64_t j = 0; j < g.n; ++j) {
+      double scale = 0;
+      for (int64_t p = 0; p < g.k; ++p)
+        scale += value(got.a, g.trans_a ? p * g.lda + i : i * g.lda + p) *
+                 value(got.b, g.trans_b ? j * g.ldb + p : p * g.ldb + j);
+      const auto at = static_cast<size_t>(i * g.ldc + j);
+      const double want = wanted.c.at(at);
+      double bound = static_cast<double>(g.k + 2) * (0x1p-24 * scale + 0x1p-149);
+      if (got.c.array.half) bound += std::abs(want) * 0x1p-7 + 0x1p-133;
+      if (!(std::abs(got.c.at(at) - want) <= bound)) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("subnormal operands, products and sums are kept") {
+  struct Exponents {
+    int64_t a_low, a_high, b_low, b_high;
+  };
+  constexpr Exponents kCases[] = {
+      {-127, -120, 20, 30},    // subnormal operands of A
+      {5, 10, -127, -110},     // of B
+      {-72, -68, -62, -58},    // subnormal products whose sums may be normal
+      {-63, -60, -60, -56},    // normal products whose differences may be subnormal
+      {-56, -40, -56, -40},    // the least that the unit can multiply
+      {-127, -127, -127, 60},  // nothing but subnormal numbers
+      {-127, 60, -127, 60},    // all exponents
+  };
+  for_each_way([&] {
+    Team team(3);
+    for (const Exponents& e : kCases) {
+      CAPTURE(e.a_low);
+      CAPTURE(e.b_low);
+      for (int round = 0; round < 6; ++round) {
+        const int64_t k = round == 0 ? 1700 : uniform(1, 130);
+        Problem first(uniform(1, 70), uniform(1, 70), k, uniform(0, 1), uniform(0, 1), uniform(0, 1));
+        fill(first.a, e.a_low, e.a_high);
+        fill(first.b, e.b_low, e.b_high);
+        Problem wanted = first, second = first;
+        for (Problem* problem : {&first, &wanted, &second}) problem->use(0, Activation::kNone, Activation::kNone);
+        reference::bf16_matmul(wanted.g);
+        run(team, 1, first.g);
+        run(team, 3, second.g);
+        CAPTURE(k);
+        CHECK(sums_hold(first, wanted));
+        CHECK(first.c.same_bits(second.c));
+      }
+    }
+  });
+}
+
+TEST_CASE("a subnormal sum of one part of k survives the parts after it") {
+  for_each_way([] {
+    Team team(1);
+    Problem problem(33, 40, 1700, false, false, false);
+    for (Bfloat& x : problem.a) x = bfloat_from(0);
+    for (Bfloat& x : problem.b) x = bfloat_from(1);
+    for (int64_t i = 0; i < 33; ++i) problem.a[static_cast<size_t>(i * problem.g.lda)] = bfloat_from(0x1p-130);
+    // One row's sum grows in the last part, in numbers that the unit can multiply.
+    problem.a[static_cast<size_t>(5 * problem.g.lda + 1699)] = bfloat_from(0x1p-126);
+    problem.use(0, Activation::kNone, Activation::kNone);
+    run(team, 1, problem.g);
+    for (int64_t i = 0; i < 33; ++i)
+      for (int64_t j = 0; j < 40; ++j)
+        CHECK(problem.c.at(static_cast<size_t>(i * problem.g.ldc + j)) == (i == 5 ? 0x1p-126 + 0x1p-130 : 0x1p-130));
+  });
+}
+
 TEST_CASE("the tile unit gives the bits of the emulation") {
   if (!unit_tiles()) return;
   Team team(2);

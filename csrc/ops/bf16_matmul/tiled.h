@@ -4,6 +4,7 @@
 
 #include "ops/bf16_matmul/deliver.h"
 #include "ops/bf16_matmul/pack_tiles.h"
+#include "ops/bf16_matmul/subnormal.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -53,19 +54,22 @@ inline TiledPlan tiled_plan(const Bf16MatmulArguments& g) noexcept {
   return plan;
 }
 
-// The scratch memory of a lane: packed B, packed A, sums.
+// The scratch memory of a lane: packed B, packed A, sums, and exponents of the panels of B in each part.
 GRADRING_INLINE int64_t tiles_of_b(const TiledPlan& plan) noexcept { return plan.block_panels * 2 * plan.depth_of_b; }
 GRADRING_INLINE int64_t tiles_of_a(const TiledPlan& plan) noexcept { return plan.block_tiles * plan.most_depth; }
 
 inline size_t tiled_scratch(const Bf16MatmulArguments& g) noexcept {
   const TiledPlan plan = tiled_plan(g);
   const int64_t tiles = (tiles_of_a(plan) + tiles_of_b(plan)) * kTileElements * 2;
-  return static_cast<size_t>(tiles + plan.block_tiles * kTileSide * plan.block_panels * kTilePanel * 4 + 64);
+  const int64_t sums = plan.block_tiles * kTileSide * plan.block_panels * kTilePanel;
+  return static_cast<size_t>(tiles + (sums + plan.parts * plan.block_panels) * 4 + 64);
 }
 
-// Packs the steps [first, end), in blocks of 32, of row tiles [begin, end_tile).
+// Packs the steps [first, end), in blocks of 32, of row tiles [tile_begin, tile_end), and lowers their exponents.
 inline void pack_tiles_of_a(const Bf16MatmulArguments& g, const TiledPlan& plan, int64_t tile_begin, int64_t tile_end,
-                            int64_t first, int64_t end, uint16_t* packed) noexcept {
+                            int64_t first, int64_t end, uint16_t* packed, int32_t* exponents) noexcept {
+  alignas(64) Least least[kBlockOfA];
+  for (int64_t t = tile_begin; t < tile_end; ++t) least[t - tile_begin] = broadcast(kNoLeast);
   const auto pack = [&](int64_t t, int64_t d) __attribute__((always_inline)) {
     const int64_t row = t * plan.height, rows = at_most(g.m - row, plan.height), step = d * kTileDepth;
     uint16_t* const to = packed + ((t - tile_begin) * plan.most_depth + d - first) * kTileElements;
@@ -74,6 +78,7 @@ inline void pack_tiles_of_a(const Bf16MatmulArguments& g, const TiledPlan& plan,
     } else {
       copy_tile(g.a + row * g.lda + step, g.lda, rows, g.k - step, to);
     }
+    lower_by_tile(least[t - tile_begin], to);
   };
   // Walk along the rows as they lie in memory: few pages at a time, and whole cache lines.
   if (g.trans_a) {
@@ -83,12 +88,16 @@ inline void pack_tiles_of_a(const Bf16MatmulArguments& g, const TiledPlan& plan,
     for (int64_t t = tile_begin; t < tile_end; ++t)
       for (int64_t d = first; d < end; ++d) pack(t, d);
   }
+  for (int64_t t = 0; t < tile_end - tile_begin; ++t) lower(exponents[t], exponent_of(least[t]));
 }
 
-// Packs the steps [first, end), in blocks of 32, of panels [begin, end). `packed` is where the block `first` of steps belongs.
+// Packs the steps [first, end), in blocks of 32, of panels [panel_begin, panel_end), and lowers their exponents. `packed` is where
+// the block `first` of steps belongs.
 inline void pack_tiles_of_b(const Bf16MatmulArguments& g, const TiledPlan& plan, int64_t panel_begin, int64_t panel_end,
-                            int64_t first, int64_t end, uint16_t* packed) noexcept {
+                            int64_t first, int64_t end, uint16_t* packed, int32_t* exponents) noexcept {
   const int64_t across = plan.depth_of_b * kTileElements;
+  alignas(64) Least least[kBlockPanels];
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) least[panel - panel_begin] = broadcast(kNoLeast);
   const auto pack = [&](int64_t panel, int64_t d) __attribute__((always_inline)) {
     const int64_t column = panel * kTilePanel, columns = at_most(g.n - column, kTilePanel), step = d * kTileDepth;
     uint16_t* const to = packed + (panel - panel_begin) * 2 * across + (d - first) * kTileElements;
@@ -100,6 +109,8 @@ inline void pack_tiles_of_b(const Bf16MatmulArguments& g, const TiledPlan& plan,
     } else {
       interleave_tiles(g.b + step * g.ldb + column, g.ldb, columns, g.k - step, to, across);
     }
+    lower_by_tile(least[panel - panel_begin], to);
+    if (columns > kTileSide) lower_by_tile(least[panel - panel_begin], to + across);
   };
   if (g.trans_b) {
     for (int64_t panel = panel_begin; panel < panel_end; ++panel)
@@ -108,6 +119,7 @@ inline void pack_tiles_of_b(const Bf16MatmulArguments& g, const TiledPlan& plan,
     for (int64_t d = first; d < end; ++d)
       for (int64_t panel = panel_begin; panel < panel_end; ++panel) pack(panel, d);
   }
+  for (int64_t p = 0; p < panel_end - panel_begin; ++p) lower(exponents[p], exponent_of(least[p]));
 }
 
 struct TiledBlock {
@@ -122,6 +134,7 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
   uint16_t* const packed_a = packed_b + tiles_of_b(plan) * kTileElements;
   auto* const partial = reinterpret_cast<float*>(packed_a + tiles_of_a(plan) * kTileElements);
   const int64_t panel_sums = plan.block_tiles * kTileSide * kTilePanel;  // the rows of a panel's sums lie side by side
+  auto* const exponents_of_b = reinterpret_cast<int32_t*>(partial + panel_sums * plan.block_panels);
   const bool keep_b = plan.depth_of_b > plan.most_depth;
 
   TileBlockWork work;
@@ -129,11 +142,19 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
   work.b_across = plan.depth_of_b * kTileElements;
   work.ldc = kTilePanel;
   work.rows = static_cast<int>(plan.height);
+  // These are the least ones of all parts so far: where the sums of one part may be subnormal, the unit would flush them when it
+  // adds those of the next.
+  int32_t of_a[kBlockOfA];
+  for (int64_t t = 0; t < block.tile_end - block.tile_begin; ++t) of_a[t] = kNoExponent;
   for (int64_t part = 0; part < plan.parts; ++part) {
     const int64_t first = plan.depth * part / plan.parts, end = plan.depth * (part + 1) / plan.parts;
     uint16_t* const b = packed_b + (keep_b ? first : 0) * kTileElements;
-    pack_tiles_of_a(g, plan, block.tile_begin, block.tile_end, first, end, packed_a);
-    if (pack_b || !keep_b) pack_tiles_of_b(g, plan, block.panel_begin, block.panel_end, first, end, b);
+    pack_tiles_of_a(g, plan, block.tile_begin, block.tile_end, first, end, packed_a, of_a);
+    int32_t* const of_b = exponents_of_b + part * plan.block_panels;
+    if (pack_b || !keep_b) {
+      for (int64_t p = 0; p < plan.block_panels; ++p) of_b[p] = part > 0 ? of_b[p - plan.block_panels] : kNoExponent;
+      pack_tiles_of_b(g, plan, block.panel_begin, block.panel_end, first, end, b, of_b);
+    }
     work.step_blocks = end - first;
     work.add_to_c = part > 0;
     for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
@@ -144,7 +165,12 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
         work.a = packed_a + down * plan.most_depth * kTileElements;
         work.down = t + 1 < block.tile_end ? 2 : 1;
         work.c = partial + (panel - block.panel_begin) * panel_sums + down * kTileSide * kTilePanel;
-        tiles.multiply[0](work);
+        const int64_t least_of_a = work.down == 2 ? at_most(of_a[down], of_a[down + 1]) : of_a[down];
+        if (nothing_subnormal(least_of_a, of_b[panel - block.panel_begin])) {
+          tiles.multiply[0](work);
+        } else {
+          multiply_subnormal(work);
+        }
       }
     }
   }
