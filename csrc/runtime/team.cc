@@ -12,7 +12,6 @@
 #include "runtime/forks.h"
 #include "runtime/round_up.h"
 #include "runtime/status.h"
-#include "runtime/tile_unit.h"
 
 namespace gradring {
 
@@ -88,7 +87,6 @@ bool Team::start_threads() noexcept {
   sigfillset(&blocked);
   for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF}) sigdelset(&blocked, number);
   pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  if (size_ > 1) tile_unit();  // asks the system before there are threads
   for (int i = 1; i < size_; ++i) {
     Seat& seat = seats_[i];
     seat.team = this;

@@ -33,6 +33,7 @@ def test_what_is_off_says_how_to_turn_it_on(monkeypatch):
     [
         ("permitted", True, "times the multiply-add rate"),
         ("refused", False, "arch_prctl"),
+        ("refused", False, "sigaltstack"),
         ("switched off", False, "amx"),
     ],
 )

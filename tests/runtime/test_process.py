@@ -4,6 +4,7 @@ import os
 import threading
 
 import numpy as np
+import pytest
 
 import gradring as gr
 from gradring import _core
@@ -53,6 +54,44 @@ def test_a_lower_level_switches_the_tile_unit_off():
         done = run_script(code, GRADRING_ISA=level)
         expected = "absent" if present == "absent" else "switched off"
         assert done.stdout.strip() == f"{expected} 0.0", done.stderr
+
+
+SMALL_SIGNAL_STACK = """
+import ctypes, os
+import numpy as np
+import gradring as gr
+class Stack(ctypes.Structure):
+    _fields_ = [("memory", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+library = ctypes.CDLL(None, use_errno=True)
+memory = ctypes.create_string_buffer(8192)
+def small_stack():
+    stack = Stack(ctypes.addressof(memory), 0, 8192)
+    return library.sigaltstack(ctypes.byref(stack), None)
+"""
+
+
+def test_float32_products_on_several_threads_leave_small_signal_stacks_possible():
+    """The tile unit's permission would forbid them, so only products that use the unit ask for it."""
+    if not run_script(SMALL_SIGNAL_STACK + "print(small_stack())").stdout.startswith("0"):
+        pytest.skip("this machine has no signal stacks of 8 KiB")
+    code = SMALL_SIGNAL_STACK + (
+        "gr.set_num_threads(2); a = np.ones((500, 500), np.float32); gr.ops.matmul(a, a);"
+        "threads = len(os.listdir('/proc/self/task'));"
+        "print(threads, small_stack(), os.strerror(ctypes.get_errno()))"
+    )
+    done = run_script(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    assert done.stdout.split()[:2] == ["2", "0"], done.stdout + done.stderr
+
+
+def test_a_small_signal_stack_refuses_the_tile_unit():
+    code = SMALL_SIGNAL_STACK + (
+        "from gradring import _core; assert small_stack() == 0;"
+        "print(_core.tile_unit(), _core.tile_unit_advantage())"
+    )
+    if run_script("from gradring import _core; print(_core.tile_unit())").stdout.strip() != "permitted":
+        pytest.skip("this machine has no tile unit to refuse")
+    done = run_script(code)
+    assert done.stdout.split() == ["refused", "0.0"], done.stdout + done.stderr
 
 
 def test_many_threads_may_use_the_module_at_once():

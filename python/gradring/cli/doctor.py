@@ -76,8 +76,9 @@ def _build() -> Iterator[Finding]:
 
 
 _TILE_UNIT_ADVICE = {
-    "refused": "the system refuses arch_prctl(ARCH_REQ_XCOMP_PERM, 18); allow it in the sandbox's rules, "
-    "or use Linux 5.16 or newer",
+    "refused": "the system refuses arch_prctl(ARCH_REQ_XCOMP_PERM, 18): a thread had a signal stack (sigaltstack) of "
+    "less than AT_MINSIGSTKSZ (about 12 KiB), which must be larger; or a sandbox's rules forbid the call; "
+    "or Linux is older than 5.16",
     "switched off": "GRADRING_ISA names a level without it; unset it, or set it to amx",
 }
 
