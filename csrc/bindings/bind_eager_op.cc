@@ -12,6 +12,7 @@
 #include "bindings/fast_call.h"
 #include "bindings/heap_type.h"
 #include "ops/cuda_kernels.h"
+#include "ops/matmul/products.h"
 
 namespace gradring {
 
@@ -153,7 +154,10 @@ py::object make_eager_op(const std::string& name, const std::string& op, const p
   for (const py::handle parameter : parameters) add_parameter(b.get(), py::cast<py::tuple>(parameter));
   for (const std::string& result : results) b->results.push_back(operand_of(*b->op, result));
   if (results.size() == 1) b->operand_names[b->results[0]] = "out";
-  for (size_t i = 0; i < b->op->attributes.size(); ++i) b->presets[i] = b->op->attributes[i].otherwise;
+  for (size_t i = 0; i < b->op->attributes.size(); ++i) {
+    b->presets[i] = b->op->attributes[i].otherwise;
+    if (b->op->attributes[i].method) b->method = static_cast<int>(i);
+  }
   for (const auto& [key, value] : presets) {
     const int i = attribute_of(*b->op, key.cast<std::string>());
     const Attribute& attribute = b->op->attributes[static_cast<size_t>(i)];
@@ -262,6 +266,7 @@ py::dict describe(const OpSchema& op) {
     attribute["choices"] = choices;
     attribute["default"] = default_of(a);
     attribute["required"] = a.required;
+    attribute["method"] = a.method;
     attributes.append(attribute);
   }
   py::dict schema;
@@ -286,6 +291,18 @@ void bind_eager_op(py::module_& m) {
   m.def(
       "set_bfloat16", [](const py::dtype& dtype) { numpy_bfloat16 = dtype.num(); }, py::arg("dtype"),
       "Tell native code which of NumPy's dtypes is the bfloat16 that ml_dtypes defines.");
+  m.def(
+      "get_float32_products", [] { return kProductsNames[static_cast<int>(default_products())]; },
+      "Return how products of float32 matrices are computed by calls that do not say it.");
+  m.def(
+      "set_float32_products",
+      [](std::string_view name) {
+        for (size_t i = 0; i < std::size(kProductsNames); ++i) {
+          if (name == kProductsNames[i]) return set_default_products(static_cast<Products>(i));
+        }
+        throw py::value_error("[set_float32_products] no such way: " + std::string(name));
+      },
+      py::arg("products"), "Set how products of float32 matrices are computed by calls that do not say it.");
   m.def("make_eager_op", &make_eager_op, py::kw_only(), py::arg("name"), py::arg("op"), py::arg("parameters"),
         py::arg("positional"), py::arg("results"), py::arg("presets"), py::arg("hidden"), py::arg("outcome"),
         py::arg("other_ranks"),

@@ -8,6 +8,7 @@
 #include "bindings/eager_repeat.h"
 #include "bindings/fast_call.h"
 #include "bindings/few_of.h"
+#include "ops/matmul/products.h"
 #include "runtime/default_team.h"
 
 namespace gradring {
@@ -39,6 +40,7 @@ class EagerCall {
         originals_(op_.operands.size()) {
     const size_t attributes = op_.attributes.size();
     for (size_t i = 0; i < attributes; ++i) attributes_[i] = b_.presets[i];
+    if (b_.method >= 0) attributes_[b_.method] = integer_value(static_cast<int64_t>(default_products()));
     call_ = {&op_, b_.name, b_.operand_names, tensors_.data(), attributes_};
   }
 
@@ -125,6 +127,7 @@ class EagerCall {
         attributes_[parameter.second].real = number_argument(b_.name, parameter.text, value);
         return;
       case ParameterKind::kAttribute:
+        if (parameter.first == b_.method) return take_method(parameter, value);
         attributes_[parameter.first] =
             attribute_argument(b_.name, op_.attributes[static_cast<size_t>(parameter.first)], parameter.text, value);
         return;
@@ -143,6 +146,14 @@ class EagerCall {
         if (value != Py_None) result_dtype_ = dtype_argument(b_.name, parameter.text, value);
         return;
     }
+  }
+
+  void take_method(const EagerParameter& parameter, PyObject* value) {
+    if (value == Py_None) return;
+    attributes_[b_.method] =
+        attribute_argument(b_.name, op_.attributes[static_cast<size_t>(b_.method)], parameter.text, value);
+    if (attributes_[b_.method].integer == 0) return;
+    py::module_::import("gradring.float32_products").attr("warn_if_slow")(py::handle(value));
   }
 
   void take_array(int i, PyObject* value) {

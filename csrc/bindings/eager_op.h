@@ -54,6 +54,7 @@ struct EagerBinding {
   int hidden = -1;             // a small result that only verify and number read, such as a loss's totals
   int reduction = -1;          // the attribute that says "sample", "mean" or "sum"; a number is op->number()
   int first_outcome = -1;      // the result that "mean" and "sum" replace by a number
+  int method = -1;             // the attribute that says how to compute; where it is not given, default_products() says
   bool updates = false;        // an argument is updated in place
   bool takes_results = false;  // an argument is an array that receives a result
   const char* operand_names[kMostOperands] = {};

@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdint>
 
+#include "ops/matmul/products.h"
 #include "ops/op.h"
 
 namespace gradring {
@@ -75,8 +76,9 @@ class KnownCall {
   Py_ssize_t by_position_ = 0;
   PyObject* keywords_ = nullptr;
   int lanes_ = 0;
-  int out_ = -1;            // the argument that is out=; -1: the call makes its results
-  bool out_apart_ = false;  // the result may not be the very memory of an input either
+  Products products_ = Products::kFma;  // default_products() at the call
+  int out_ = -1;                        // the argument that is out=; -1: the call makes its results
+  bool out_apart_ = false;              // the result may not be the very memory of an input either
   bool number_ = false;
   OpRun first_ = nullptr;
   OpRun second_ = nullptr;

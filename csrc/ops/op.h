@@ -113,6 +113,8 @@ struct Attribute {
   double most = std::numeric_limits<double>::infinity();
   bool below_most = false;                 // `most` itself is refused
   std::span<const char* const> choices{};  // the words of a kChoice
+  // It says how the op computes, and not what: formulas do not know it. Eager calls that are not given it use default_products().
+  bool method = false;
 };
 
 struct OpSchema;

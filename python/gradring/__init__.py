@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         transforms,
     )
     from gradring._core import get_num_threads, seed, set_num_threads
+    from gradring.float32_products import get_float32_products, set_float32_products
     from gradring.gradient_check import check_grad
     from gradring.history import History
     from gradring.loader import Loader
@@ -79,9 +80,11 @@ _NAMES = {
     "check_grad": "gradient_check",
     "get_include": "paths",
     "get_library": "paths",
+    "get_float32_products": "float32_products",
     "get_num_threads": "_core",
     "load": "model_file",
     "seed": "_core",
+    "set_float32_products": "float32_products",
     "set_num_threads": "_core",
 }
 
@@ -113,6 +116,7 @@ __all__ = [
     "cuda",
     "datasets",
     "errors",
+    "get_float32_products",
     "get_include",
     "get_library",
     "get_num_threads",
@@ -127,6 +131,7 @@ __all__ = [
     "parity",
     "seed",
     "session",
+    "set_float32_products",
     "set_num_threads",
     "sources",
     "transforms",

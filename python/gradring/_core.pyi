@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'measure_tile_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'tile_unit', 'tile_unit_advantage', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_float32_products', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'measure_tile_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_float32_products', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'tile_unit', 'tile_unit_advantage', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -622,6 +622,10 @@ def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
 def file_column(path: str, field: tuple[typing.Any, ...], length: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex, strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool) -> Column:
     ...
+def get_float32_products() -> str:
+    """
+    Return how products of float32 matrices are computed by calls that do not say it.
+    """
 def get_num_threads() -> int:
     """
     Return how many threads one eager operation may use.
@@ -690,6 +694,10 @@ def set_expected_rates(fast_path: typing_extensions.CapsuleType, rates: typing.A
     ...
 def set_expected_shapes(fast_path: typing_extensions.CapsuleType, dtype: str, input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], target_dtype: str, target_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], weight_dtype: str = '') -> None:
     ...
+def set_float32_products(products: str) -> None:
+    """
+    Set how products of float32 matrices are computed by calls that do not say it.
+    """
 def set_isa(name: str) -> bool:
     """
     Run kernels at this level from now on, for tests. Return False, and change nothing, if the processor lacks the level.

@@ -12,6 +12,7 @@ __all__ = [
     "OnError",
     "OptimizerName",
     "Parallel",
+    "Products",
     "Reduction",
 ]
 
@@ -22,4 +23,5 @@ Nonfinite = Literal["raise", "ignore"]
 OnError = Literal["raise", "skip"]
 OptimizerName = Literal["adamw", "adam", "sgd", "rmsprop", "lion"]
 Parallel = Literal["allreduce", "locked", "atomic", "hogwild"]
+Products = Literal["fma", "pieces3", "pieces2"]
 Reduction = Literal["sample", "mean", "sum"]

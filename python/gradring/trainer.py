@@ -16,7 +16,7 @@ from gradring.arguments import choice, flag, whole
 from gradring.attributes import Settled, guarded
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
-from gradring.choices import MetricName, Nonfinite, Parallel
+from gradring.choices import MetricName, Nonfinite, Parallel, Products
 from gradring.errors import GradringError, NotBuilt
 from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_sizes
 from gradring.gate import Gate
@@ -91,6 +91,10 @@ class Trainer(Settled):
     Plans and checkpoints record the choices, so that a resumed training has the same bits; another device, or another version
     of its library, ignores the record and chooses anew. On the CPU, which has one algorithm, ``tune`` has no effect.
 
+    ``products`` says how float32 matrices are multiplied in steps and evaluations on the CPU: ``"fma"``, ``"pieces3"`` or
+    ``"pieces2"``, as ``gr.set_float32_products`` describes them; None means what that function has chosen when the trainer is
+    made. ``predict`` always follows that function. ``plan()`` shows it, and files do not record it.
+
     With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer
     and call the same methods, and each gives its own batches. The initial parameters of rank 0 count. An error or a signal
     that stops one rank stops all of them after the same update; the others raise ``PeerStopped``, ``PeerDied`` or
@@ -142,6 +146,7 @@ class Trainer(Settled):
         seed: int | None = None,
         comm: Communicator | None = None,
         tune: bool = False,
+        products: Products | None = None,
         step: UserFunction | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
@@ -169,9 +174,8 @@ class Trainer(Settled):
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
-            self._refuse_with_step(
-                loss=loss, metrics=metrics, class_weight=class_weight, dtype=dtype, threads=threads, tune=tune
-            )
+            self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, products=products)
+            self._refuse_with_step(dtype=dtype, threads=threads, tune=tune)
             user = user_session(
                 step,
                 params,
@@ -209,6 +213,7 @@ class Trainer(Settled):
                 comm=comm,
                 device=device,
                 tune=tune,
+                products=products,
                 **asdict(options),
             )
             self._session, self.step = native, native.step

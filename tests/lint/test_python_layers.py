@@ -151,6 +151,7 @@ BELOW = {
     "cuda",
     "devices",
     "errors",
+    "float32_products",
     "habits",
     "hooks",
     "options",

@@ -26,6 +26,7 @@ MatmulArguments<T> dx_of(const LinearVjpArguments<T>& p, const T* gradient, int6
   g.a = gradient, g.lda = ld;
   g.b = p.w, g.ldb = p.w_ld, g.trans_b = !p.trans_w;
   g.c = p.dx, g.ldc = p.dx_ld;
+  g.products = p.products;
   return g;
 }
 
@@ -36,6 +37,7 @@ MatmulArguments<T> dw_of(const LinearVjpArguments<T>& p, const T* gradient, int6
   g.a = p.x, g.lda = p.x_ld, g.trans_a = !p.trans_x;
   g.b = gradient, g.ldb = ld;
   g.c = p.dw, g.ldc = p.dw_ld;
+  g.products = p.products;
   return g;
 }
 

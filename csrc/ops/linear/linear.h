@@ -25,6 +25,7 @@ struct LinearVjpArguments {
   T* dw = nullptr;
   int64_t dw_ld = 0;
   T* db = nullptr;
+  Products products = Products::kFma;
 };
 
 template <class T>

@@ -9,17 +9,20 @@
 #include "ops/linear/parts.h"
 #include "ops/linear/weight_product.h"
 #include "ops/matmul/matmul.h"
+#include "ops/matmul/products_attribute.h"
 #include "ops/matrix_view.h"
 
 namespace gradring {
 
 namespace {
 
+enum { kActivation, kProducts };
 constexpr Attribute kAttributes[] = {
     {.name = "activation", .type = AttributeType::kChoice, .choices = kActivationNames},
+    kProductsAttribute,
 };
 
-Activation activation_of(const OpCall& call) noexcept { return static_cast<Activation>(call.integer(0)); }
+Activation activation_of(const OpCall& call) noexcept { return static_cast<Activation>(call.integer(kActivation)); }
 
 std::string axis_of(const OpCall& call, int operand) {
   return call.operand_name(operand) + std::string(".shape[") + (call[operand].rank == 2 ? "1]" : "-1]");
@@ -77,6 +80,7 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
   g.epilogue.bias = call[kB].as<const T>();
   g.epilogue.activation = activation_of(call);
   g.epilogue.pre = call[kPre].as<T>();
+  g.products = products_of(call, kProducts);
   return g;
 }
 
@@ -192,6 +196,7 @@ LinearVjpArguments<T> arguments(const OpCall& call) noexcept {
   if (call[kDx]) p.dx = call[kDx].as<T>(), p.dx_ld = matrix_view(call[kDx]).leading;
   if (call[kDw]) p.dw = call[kDw].as<T>(), p.dw_ld = matrix_view(call[kDw]).leading;
   p.db = call[kDb].as<T>();
+  p.products = products_of(call, kProducts);
   return p;
 }
 
@@ -304,6 +309,7 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
   g.b = call[kW].as<const T>(), g.ldb = g.k, g.trans_b = true;
   g.c = call[kDx].as<T>(), g.ldc = g.n;
   g.cut = Cut::kColumns;
+  g.products = products_of(call, kProducts);
   g.epilogue.mask = activation_of(call);
   g.epilogue.mask_source = call[kSource].as<const T>(), g.epilogue.mask_ld = g.n;
   g.epilogue.column_sums = call[kColumnSums].as<T>();
@@ -364,13 +370,20 @@ constexpr Operand kOperands[] = {
     {.name = "dw", .access = Access::kWrite, .same_dtype = kX, .or_float32 = true, .apart = true},
 };
 
+constexpr Attribute kProductAttributes[] = {kProductsAttribute};
+
+template <class T>
+MatmulArguments<T> arguments(const OpCall& call) noexcept {
+  return weight_product<T>(call[kX], call[kDy], call[kDw], products_of(call, 0));
+}
+
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
-  matmul(lane, weight_product<T>(call[kX], call[kDy], call[kDw]));
+  matmul(lane, arguments<T>(call));
 }
 
 Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
-  Bf16MatmulArguments g = product_of(weight_product<Bfloat>(call[kX], call[kDy], call[kDw]));
+  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call));
   g.c = half_or_float(call[kDw]);
   return g;
 }
@@ -384,12 +397,11 @@ void shape(const OpCall& call, int, Shape* shape) {
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
-  const Tensor &x = call[kX], &dy = call[kDy], &dw = call[kDw];
-  if (x.dtype == Dtype::kBfloat16) {
+  if (call[kX].dtype == Dtype::kBfloat16) {
     return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
   }
-  x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, kAloneMultiplications, work)
-                             : product_work(weight_product<double>(x, dy, dw), lanes, kAloneMultiplications, work);
+  call[kX].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, kAloneMultiplications, work)
+                                    : product_work(arguments<double>(call), lanes, kAloneMultiplications, work);
 }
 
 double flops(const OpCall& call) {
@@ -437,7 +449,7 @@ extern const OpSchema linear_ops[] = {
      .derivative_epilogue = {.attribute = 0, .result = dx::kDx, .other = dx::kSource}},
     {.name = "linear_dw",
      .operands = dw::kOperands,
-     .attributes = {},
+     .attributes = dw::kProductAttributes,
      .check = dw::check,
      .shape = dw::shape,
      .work = dw::work,

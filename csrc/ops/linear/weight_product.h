@@ -8,12 +8,13 @@
 namespace gradring {
 
 template <class T>
-MatmulArguments<T> weight_product(const Tensor& x, const Tensor& dy, const Tensor& dw) noexcept {
+MatmulArguments<T> weight_product(const Tensor& x, const Tensor& dy, const Tensor& dw, Products products) noexcept {
   MatmulArguments<T> g;
   g.m = x.columns(), g.n = dy.columns(), g.k = x.rows();
   g.a = x.as<const T>(), g.lda = g.m, g.trans_a = true;
   g.b = dy.as<const T>(), g.ldb = g.n;
   g.c = dw.as<T>(), g.ldc = g.n;
+  g.products = products;
   g.cut = Cut::kRows;  // lanes divide the rows of the parameter among them
   return g;
 }

@@ -4,6 +4,7 @@
 #include "ops/adam/adam.h"
 #include "ops/adam/step.h"
 #include "ops/linear/weight_product.h"
+#include "ops/matmul/products_attribute.h"
 #include "ops/matrix_view.h"
 #include "ops/sgd/consumer.h"
 #include "ops/sgd/step.h"
@@ -27,11 +28,13 @@ void check_product(const OpCall& call) {
                    std::to_string(columns) + ")");
 }
 
-template <int kDw>
+template <int kDw, int kProducts>
 void work(const OpCall& call, int lanes, OpWork* work) {
   const Tensor &x = call[kX], &dy = call[kDy], &dw = call[kDw];
-  x.dtype == Dtype::kFloat32 ? product_work(weight_product<float>(x, dy, dw), lanes, kAloneMultiplications, work)
-                             : product_work(weight_product<double>(x, dy, dw), lanes, kAloneMultiplications, work);
+  const Products products = products_of(call, kProducts);
+  x.dtype == Dtype::kFloat32
+      ? product_work(weight_product<float>(x, dy, dw, products), lanes, kAloneMultiplications, work)
+      : product_work(weight_product<double>(x, dy, dw, products), lanes, kAloneMultiplications, work);
 }
 
 double product_flops(const OpCall& call) {
@@ -53,13 +56,16 @@ constexpr Operand state(const char* name, bool optional = false) {
 
 namespace with_sgd {
 
+inline constexpr int kProducts = static_cast<int>(std::size(kSgdStepAttributes));
+constexpr auto kAttributes = with_products(kSgdStepAttributes);
+
 enum { kVelocity = kParam + 1, kLr, kIsFinite, kIsBounded, kDw };
 constexpr Operand kOperands[] = {kProductX, kProductDy, kUpdated, state("momentum", true),
                                  kRate,     kFinite,    kBounded, kSpace};
 
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
-  auto p = weight_product<T>(call[kX], call[kDy], call[kDw]);
+  auto p = weight_product<T>(call[kX], call[kDy], call[kDw], products_of(call, kProducts));
   SgdMatrix<T> matrix;
   matrix.columns = p.n;
   matrix.whole.param = call[kParam].as<T>(), matrix.whole.velocity = call[kVelocity].as<T>();
@@ -80,6 +86,9 @@ double flops(const OpCall& call) { return product_flops(call) + sgd_flops(call, 
 
 namespace with_adam {
 
+inline constexpr int kProducts = static_cast<int>(std::size(kAdamStepAttributes));
+constexpr auto kAttributes = with_products(kAdamStepAttributes);
+
 enum { kM = kParam + 1, kV, kVmax, kNumber, kLr, kIsFinite, kIsBounded, kDw };
 constexpr Operand kNumberOf = {.name = "number", .step = StepField::kNumber};
 constexpr Operand kOperands[] = {kProductX, kProductDy, kUpdated, state("m"), state("v"), state("vmax", true),
@@ -87,7 +96,7 @@ constexpr Operand kOperands[] = {kProductX, kProductDy, kUpdated, state("m"), st
 
 template <class T>
 void run(const Lane& lane, const OpCall& call) noexcept {
-  auto p = weight_product<T>(call[kX], call[kDy], call[kDw]);
+  auto p = weight_product<T>(call[kX], call[kDy], call[kDw], products_of(call, kProducts));
   AdamMatrix<T> matrix;
   matrix.columns = p.n;
   AdamArguments<T>& whole = matrix.whole;
@@ -109,9 +118,9 @@ double flops(const OpCall& call) { return product_flops(call) + adam_flops(call[
 extern const OpSchema linear_update_ops[] = {
     {.name = "linear_dw_sgd",
      .operands = with_sgd::kOperands,
-     .attributes = kSgdStepAttributes,
+     .attributes = with_sgd::kAttributes,
      .check = with_sgd::check,
-     .work = work<with_sgd::kDw>,
+     .work = work<with_sgd::kDw, with_sgd::kProducts>,
      .flops = with_sgd::flops,
      .cpu = by_real<with_sgd::run<float>, with_sgd::run<double>>,
      .phases = phase::kUpdate,
@@ -119,9 +128,9 @@ extern const OpSchema linear_update_ops[] = {
      .fuses = {"linear_dw", "sgd"}},
     {.name = "linear_dw_adam",
      .operands = with_adam::kOperands,
-     .attributes = kAdamStepAttributes,
+     .attributes = with_adam::kAttributes,
      .check = check_product,
-     .work = work<with_adam::kDw>,
+     .work = work<with_adam::kDw, with_adam::kProducts>,
      .flops = with_adam::flops,
      .cpu = by_real<with_adam::run<float>, with_adam::run<double>>,
      .phases = phase::kUpdate,

@@ -2,6 +2,7 @@
 #include "ops/bf16_matmul/bf16_matmul.h"
 #include "ops/bf16_matmul/half_or_float.h"
 #include "ops/matmul/matmul.h"
+#include "ops/matmul/products_attribute.h"
 #include "ops/matrix_view.h"
 
 namespace gradring {
@@ -19,10 +20,11 @@ constexpr Operand kOperands[] = {
      .layout = Layout::kRows,
      .apart = true},
 };
-enum { kTransA, kTransB };
+enum { kTransA, kTransB, kProducts };
 constexpr Attribute kAttributes[] = {
     {.name = "trans_a", .type = AttributeType::kFlag},
     {.name = "trans_b", .type = AttributeType::kFlag},
+    kProductsAttribute,
 };
 
 int64_t extent(const Tensor& tensor, bool trans, int axis) noexcept { return tensor.shape[trans ? 1 - axis : axis]; }
@@ -36,6 +38,7 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
   g.m = a.rows, g.n = b.columns, g.k = a.columns;
   g.a = call[kA].as<const T>(), g.lda = a.leading, g.trans_a = a.transposed;
   g.b = call[kB].as<const T>(), g.ldb = b.leading, g.trans_b = b.transposed;
+  g.products = products_of(call, kProducts);
   if (call[kOut]) g.c = call[kOut].as<T>(), g.ldc = matrix_view(call[kOut]).leading;
   return g;
 }

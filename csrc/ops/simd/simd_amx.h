@@ -75,7 +75,15 @@ void multiply_block(const TileBlockWork& work) noexcept {
   }
   const uint16_t* a = work.a;
   const uint16_t* b = work.b;
+  const char* fetch = work.fetch;
   for (int64_t block = 0; block < work.step_blocks; ++block) {
+    if (fetch) {
+      for (int row = 0; row < work.fetch_rows; ++row) {
+        _mm_prefetch(fetch + row * work.fetch_stride, _MM_HINT_T1);
+        _mm_prefetch(fetch + row * work.fetch_stride + 64, _MM_HINT_T1);
+      }
+      fetch += work.fetch_advance;
+    }
     if (kPieces == 1) {
       fetch_tile(a + work.a_along);
       if (kDown > 1) fetch_tile(a + work.a_down + work.a_along);

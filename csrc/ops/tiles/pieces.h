@@ -1,5 +1,5 @@
 // fp32 products as sums of products of bf16 pieces. Three pieces hold all 24 bits of a number; of the nine products of pieces the
-// six largest are added, and what is left out is at most 2^-23 of |a||b|, usually far less. Two pieces hold 16 bits, and three
+// six largest are added, and what is left out is less than 2^-22 of |a||b|, usually far less. Two pieces hold 16 bits, and three
 // products are added.
 //
 // C is divided into blocks of 32 x 32, and k into blocks of kMaxPieceSteps at most; the boundaries depend only on the shape. The
@@ -121,6 +121,38 @@ GRADRING_INLINE void add_block(const MatmulArguments<float>& g, const Block& blo
   }
 }
 
+// What the products of a block of A with one panel of B fetch into the second cache: a part, for each of them, of what the next panel
+// is made of.
+struct Fetch {
+  const char* from = nullptr;
+  int64_t between = 0;  // bytes from one product's part to the next one's
+  int64_t stride = 0, advance = 0;
+  int rows = 0;
+  int64_t most = kPanel;  // the rows that there are
+};
+
+// Fetches the packed panel `next`.
+GRADRING_INLINE Fetch fetch_packed(const uint16_t* next, int64_t bytes, int64_t products,
+                                   int64_t step_blocks) noexcept {
+  const int64_t rows = divide_up(bytes, products * step_blocks * 128);
+  return {reinterpret_cast<const char*>(next),
+          rows * step_blocks * 128,
+          128,
+          rows * 128,
+          static_cast<int>(rows),
+          products * rows};
+}
+
+// Fetches the panel of `side` that begins at `line`, to be packed. Whole panels alone are fetched.
+GRADRING_INLINE Fetch fetch_source(const Side& side, int64_t line, int64_t step, int64_t products) noexcept {
+  const auto bytes = side.ld * static_cast<int64_t>(sizeof(float));
+  const int64_t rows = divide_up(kPanel, products);
+  const auto* from = reinterpret_cast<const char*>(side.at(line, step));
+  if (side.along) return {from, rows * bytes, bytes, 128, static_cast<int>(rows)};
+  // One product's blocks of steps fetch a part of the steps, in order.
+  return {from, 0, bytes, rows * bytes, static_cast<int>(rows)};
+}
+
 template <int kPieces>
 struct PiecesRectangle {
   const MatmulArguments<float>& g;
@@ -132,7 +164,8 @@ struct PiecesRectangle {
 
   // One block of C, over steps [step, step + steps).
   GRADRING_INLINE void multiply(const Block& block, int64_t step, int64_t steps, const uint16_t* a,
-                                const Exponents& a_range, const uint16_t* b, const Exponents& b_range) const noexcept {
+                                const Exponents& a_range, const uint16_t* b, const Exponents& b_range,
+                                const Fetch& fetch, int64_t number) const noexcept {
     const MatmulEpilogue<float>& e = g.epilogue;
     const bool last = step + steps == g.k;
     const bool finish_here = last && needs_finish(e);
@@ -152,7 +185,19 @@ struct PiecesRectangle {
     work.c = out, work.ldc = kPanel;
     const bool direct = whole && !add_to_c && !with_bias && !relu && !(consume && !finish_here);
     if (direct) work.c = g.c + block.row * g.ldc + block.column, work.ldc = g.ldc;
-    if (consume) fetch_touched(block);
+    if (fetch.from && number * fetch.rows < fetch.most) {
+      work.fetch = fetch.from + number * (fetch.between ? fetch.between : work.step_blocks * fetch.advance);
+      work.fetch_stride = fetch.stride, work.fetch_advance = fetch.advance, work.fetch_rows = fetch.rows;
+    }
+    if (consume) {
+      fetch_touched(block);
+    } else if (step > 0) {
+      for (int64_t i = 0; i < block.rows; ++i) {
+        const float* const row = g.c + (block.row + i) * g.ldc + block.column;
+        __builtin_prefetch(row, 1);
+        __builtin_prefetch(row + block.columns - 1, 1);
+      }
+    }
     if (pieces_hold(a_range, b_range, steps_exponent)) {
       tiles.multiply[kPieces - 1](work);
     } else {
@@ -191,6 +236,7 @@ struct PiecesRectangle {
     auto* const b = reinterpret_cast<uint16_t*>(memory + sizes.a_bytes);
     auto* const a_range = reinterpret_cast<Exponents*>(memory + sizes.a_bytes + sizes.b_bytes);
     auto* const b_range = a_range + sizes.a_panels;
+    const bool fetches = g.k * g.n * static_cast<int64_t>(sizeof(float)) > kL2Bytes / 2;
     const bool keep = rows.end - rows.begin > plan.block_panels;  // panels of B serve more than one block of A
     const Side a_side{g.a, g.lda, g.m, g.k, !g.trans_a, true}, b_side{g.b, g.ldb, g.n, g.k, g.trans_b, false};
     for (int64_t strip = columns.begin; strip < columns.end; strip += plan.strip_panels) {
@@ -206,6 +252,12 @@ struct PiecesRectangle {
             if (!keep || first == rows.begin) {
               b_range[kept] = pack_panel<kPieces>(b_side, column, width, step, steps, b_panel);
             }
+            Fetch fetch;
+            if (fetches && across + 1 < strip_end && column + 2 * kPanel <= g.n) {
+              fetch = keep && first != rows.begin ? fetch_packed(b_panel + plan.panel_elements, plan.panel_elements * 2,
+                                                                 end - first, divide_up(steps, kTileDepth))
+                                                  : fetch_source(b_side, column + kPanel, step, end - first);
+            }
             for (int64_t down = first; down < end; ++down) {
               const int64_t row = down * kPanel, height = smaller(kPanel, g.m - row);
               uint16_t* const a_panel = a + (down - first) * plan.panel_elements;
@@ -213,7 +265,7 @@ struct PiecesRectangle {
                 a_range[down - first] = pack_panel<kPieces>(a_side, row, height, step, steps, a_panel);
               }
               multiply({row, height, column, width}, step, steps, a_panel, a_range[down - first], b_panel,
-                       b_range[kept]);
+                       b_range[kept], fetch, down - first);
             }
           }
         }

@@ -47,6 +47,11 @@ struct TileBlockWork {
   int down = 2, across = 2;
   int rows = kTileSide;   // the rows of each tile of A and C, as in the call of `configure`
   bool add_to_c = false;  // C's old value is part of the sum; if not, C is only written
+  // Memory that later work will read, or null: each block of steps fetches the next `fetch_rows` pieces of 128 bytes, which are
+  // fetch_stride bytes apart, into the second cache. The pieces of the next block of steps begin fetch_advance bytes on.
+  const char* fetch = nullptr;
+  int64_t fetch_stride = 0, fetch_advance = 0;
+  int fetch_rows = 0;
 };
 
 struct TileFunctions {

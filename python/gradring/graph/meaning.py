@@ -124,6 +124,13 @@ def _part(part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) 
             return x
 
 
+def _meant(node: Node) -> dict[str, Any]:
+    """The attributes that decide what the node computes, without those that only say how."""
+    schema = schema_of(node.op)
+    known = {} if schema is None else schema.attributes
+    return {name: value for name, value in node.attributes.items() if not known.get(name, {}).get("method")}
+
+
 class _Reader:
     """The meaning of the value in each place of memory, while the nodes run in order."""
 
@@ -144,7 +151,7 @@ class _Reader:
         return _digest("parts", place, inside) if inside else _digest("initial", place)
 
     def inputs(self, node: Node) -> str:
-        attributes = sorted((key, value) for key, value in node.attributes.items() if key != "function")
+        attributes = sorted((key, value) for key, value in _meant(node).items() if key != "function")
         return _digest(node.op, attributes, sorted((role, self.read(name)) for role, name in node.inputs.items()))
 
     def write(self, name: str, digest: str) -> None:
@@ -160,11 +167,11 @@ class _Reader:
                 self.write(node.outputs[role], digest)
         for role in node.updates:
             self.write(
-                node.inputs[role], _digest(node.op, role, sorted(node.attributes.items()), sorted(inputs.items()))
+                node.inputs[role], _digest(node.op, role, sorted(_meant(node).items()), sorted(inputs.items()))
             )
 
     def _outputs(self, node: Node, schema: Schema | None, inputs: Mapping[str, str]) -> dict[str, str]:
-        attributes = dict(node.attributes)
+        attributes = _meant(node)
         part = schema.part if schema else None
         if part is not None:
             return {part.result: _part(part, attributes, inputs)}
@@ -228,6 +235,6 @@ class _Reader:
             values = {role: self.at(place) for role, place in pieces.items()}
             if product is not None:
                 values["gradient"] = self._product(node, product)
-            result = _digest(op, sorted(node.attributes.items()), sorted(values.items()), steps)
+            result = _digest(op, sorted(_meant(node).items()), sorted(values.items()), steps)
             made |= {pieces[role]: _digest(role, result) for role in node.updates}
         self.held |= made

@@ -85,8 +85,9 @@ class Declaration:
 
 
 def attributes_with_defaults(op: str, given: Named) -> dict[str, Any]:
-    """All attributes of a call: those given, and the schema's defaults."""
-    return {a["name"]: given.get(a["name"], a["default"]) for a in SCHEMAS[op]["attributes"]}
+    """All attributes of a call that decide what it computes: those given, and the schema's defaults."""
+    attributes = [attribute for attribute in SCHEMAS[op]["attributes"] if not attribute["method"]]
+    return {a["name"]: given.get(a["name"], a["default"]) for a in attributes}
 
 
 DECLARED: dict[str, Declaration] = {}

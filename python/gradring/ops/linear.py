@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gradring.choices import Activation
+from gradring.choices import Activation, Products
 from gradring.ir import Node
 from gradring.ops._declare import Tape, declare
 from gradring.ops._eager import eager
@@ -21,8 +21,9 @@ __all__ = ["linear", "linear_vjp"]
 
 def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
     activation = options.get("activation")
-    kept = linear(*arrays) if activation in NEEDS_INPUT else output
-    return tuple(linear_vjp(dy, arrays[0], arrays[1], kept, activation=activation))[: len(arrays)]
+    products = options.get("products")
+    kept = linear(*arrays, products=products) if activation in NEEDS_INPUT else output
+    return tuple(linear_vjp(dy, arrays[0], arrays[1], kept, activation=activation, products=products))[: len(arrays)]
 
 
 @eager("linear", gradients=_gradients)
@@ -35,6 +36,7 @@ def linear(
     out: Array | None = None,
     pre: Array | None = None,
     dtype: DTypeLike | None = None,
+    products: Products | None = None,
 ) -> Array:
     """A dense layer in one pass: ``activation(x @ w + b)``, with bias and activation applied while the product is in
     cache.
@@ -49,6 +51,8 @@ def linear(
         pre: if given, receives ``x @ w + b``, (N, out), which the gradient of gelu and silu needs.
         dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
             or of the inputs.
+        products: how float32 matrices are multiplied: "fma", "pieces3" or "pieces2", as ``gr.set_float32_products``
+            describes them. None: as that function has chosen.
 
     Returns:
         (N, out): ``out`` if given, else a new array. The same bits for any number of threads.
@@ -74,6 +78,7 @@ def linear_vjp(
     activation: Activation | None = None,
     need_dx: bool = True,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
+    products: Products | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
 
@@ -87,6 +92,7 @@ def linear_vjp(
         need_dx: False skips dx, as for a first layer; None is returned in its place.
         out: (dx, dw, db), arrays to write to; None in a place makes a new array. Beside bfloat16 they may be float32, too:
             sums are in float32, and ``g`` is rounded to bfloat16 before it is multiplied.
+        products: how float32 matrices are multiplied, as for :func:`linear`.
 
     Returns:
         dx (N, in), dw (in, out), db (out,). The same bits for any number of threads.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from gradring.choices import Products
 from gradring.ops._convert import may_share, result_dtype
 from gradring.ops._declare import declare
 from gradring.ops._eager import eager
@@ -24,6 +25,7 @@ def _broadcast(
     trans_b: bool = False,
     out: Array | None = None,
     dtype: DTypeLike | None = None,
+    products: Products | None = None,
 ) -> Array:
     """Products of the last two axes; the axes before them broadcast. A vector counts as one row or column."""
     for name, array in (("a", a), ("b", b)):
@@ -58,7 +60,7 @@ def _broadcast(
     left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
     right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
     for index in np.ndindex(*batch):
-        matmul(left[index], right[index], out=target[index])
+        matmul(left[index], right[index], out=target[index], products=products)
     if full is None:
         out[...] = target.reshape(shape)
     return out
@@ -79,7 +81,8 @@ def _gradients(dy: Any, arrays: list[Any], output: Any, options: Mapping[str, An
         turned: Array = summed.swapaxes(-1, -2) if transposed and given.ndim > 1 else summed
         return turned.reshape(given.shape)
 
-    da, db = matmul(full, right, trans_b=True), matmul(left, full, trans_a=True)
+    products = options.get("products")
+    da, db = matmul(full, right, trans_b=True, products=products), matmul(left, full, trans_a=True, products=products)
     return of(da, left, a, trans_a), of(db, right, b, trans_b)
 
 
@@ -92,6 +95,7 @@ def matmul(
     trans_b: bool = False,
     out: Array | None = None,
     dtype: DTypeLike | None = None,
+    products: Products | None = None,
 ) -> Array:
     """The matrix product ``op(a) @ op(b)``, where ``op`` transposes if the flag says so.
 
@@ -103,6 +107,8 @@ def matmul(
         out: where to write the result, (m, n); must not share memory with ``a`` or ``b``.
         dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
             or of the inputs.
+        products: how float32 matrices are multiplied: "fma", "pieces3" or "pieces2", as ``gr.set_float32_products``
+            describes them. None: as that function has chosen.
 
     Returns:
         (m, n): ``out`` if given, else a new array. The same bits for any number of threads.

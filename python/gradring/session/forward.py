@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradring import _core, hooks
+from gradring import _core, devices, hooks
 from gradring.cuda import Array
 from gradring.errors import GradringError
+from gradring.float32_products import get_float32_products
 from gradring.graph.faults import id_error
 from gradring.graph.passes import predict_graph
+from gradring.graph.products import with_products
 from gradring.ir import Input
 from gradring.session.arenas import Arenas
 from gradring.session.batch import require_one_place, rows_contiguous
@@ -92,7 +94,8 @@ class _Pass:
             graph, output = predict_graph(programs.model, _inputs(names, arrays, 1))
             return np.empty((0, *graph.values[output].shape[1:]), dtype)
         size = min(batch_size, total)
-        if not programs.expect([(array.shape[1:], array.dtype.kind in "iu") for array in arrays]):
+        looks = [(array.shape[1:], array.dtype.kind in "iu") for array in arrays]
+        if not programs.expect((looks, get_float32_products())):
             self._dtypes = (dtype,) * len(names)
         try:
             self._ensure(_inputs(names, arrays, size))
@@ -123,7 +126,8 @@ class _Pass:
             self._dtypes = tuple(graph.values[name].dtype for name in inputs)
             if not graph.nodes:
                 raise _NoOperation
-            return graph, output
+            on_cpu = programs.store.device == devices.CPU
+            return with_products(graph, get_float32_products() if on_cpu else "fma"), output
 
         programs.ensure("predict", next(iter(inputs.values())).shape[0], build)
 

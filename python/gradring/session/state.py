@@ -16,12 +16,14 @@ from gradring import _core, devices
 from gradring.arguments import choice
 from gradring.cuda import Array as DeviceArray
 from gradring.errors import GradringError, NotBuilt
+from gradring.float32_products import settled
 from gradring.graph.asynchronous import Worker, asynchronous
 from gradring.graph.data_parallel import Ranks, data_parallel, parts_of
 from gradring.graph.faults import fault_error
 from gradring.graph.memory import training_memory
 from gradring.graph.passes import evaluate_graph, train_graph
 from gradring.graph.plan import Plan, plan
+from gradring.graph.products import with_products
 from gradring.ir import Input, trace
 from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.losses.base import balanced
@@ -75,6 +77,7 @@ class SessionState(CountedSession):
         comm: Any = None,
         device: str = devices.CPU,
         tune: bool = False,
+        products: str | None = None,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
@@ -128,6 +131,9 @@ class SessionState(CountedSession):
             require_native(model, self.loss, device)
         store = model.astype(options.dtype).to(device).store
         self.device = store.device  # where the parameters are and steps run
+        self.products = settled("Trainer", products) if self.device == devices.CPU else "fma"
+        if self.device != devices.CPU and products not in (None, "fma"):
+            raise NotBuilt(f"products={products!r} on device {device!r} is planned; this version has it on the CPU")
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
         self.parallel, self.workers = parallel, 0
@@ -140,7 +146,8 @@ class SessionState(CountedSession):
         if comm is not None and comm.size > 1:
             self.peers, self.replicas = Peers(comm), comm.size * replicas
             facts = facts_of(model, self.loss, optimizer, self.frozen, options, class_weight)
-            seed = self.peers.agree({**facts, "replicas": replicas, "shards": shards})["seed"]
+            facts = {**facts, "replicas": replicas, "shards": shards, "products": self.products}
+            seed = self.peers.agree(facts)["seed"]
         planes = shards or self.replicas
         if self.peers is not None:
             own = self.peers.rank * (planes // comm.size)
@@ -528,8 +535,8 @@ class SessionState(CountedSession):
         if weighted:
             said["weight"] = self._weight_slot
         if mode == "evaluate":
-            return evaluate_graph(self.model, inputs, self.loss, **said)
-        return train_graph(
+            return with_products(evaluate_graph(self.model, inputs, self.loss, **said), self.products)
+        graph = train_graph(
             self.model,
             inputs,
             self.loss,
@@ -547,6 +554,7 @@ class SessionState(CountedSession):
             check_finite=self._check_finite and not self.divides,
             part=part,
         )
+        return with_products(graph, self.products)
 
     def _fail(self, result: Mapping[str, Any], rows: Rows | None, batch: int, *, training: bool = True) -> NoReturn:
         """Raise the error for a fault in a batch of these ``rows``."""
