@@ -285,6 +285,7 @@ class RankFeed final : public PyFeed {
 
   const std::vector<size_t>& bytes_of_rows() const override { return own_.bytes_of_rows(); }
   py::object take_error() override { return own_.take_error(); }
+  int64_t rows_here(const Batch& batch) const override { return source_.own_rows(batch).rows; }
 
  private:
   PyFeed& own_;

@@ -46,6 +46,9 @@ class PyFeed {
   // Returns the exception that the source raised since the last call, or null. Needs the GIL.
   virtual py::object take_error() { return {}; }
 
+  // The rows of a batch that its fields have: all, unless this feed gives a part of each batch.
+  virtual int64_t rows_here(const Batch& batch) const { return batch.rows; }
+
   // Copies the fields of the next batch, which stays the next one, to arrays of their size.
   void read(const std::vector<py::array>& out) {
     const Batch& batch = peek();
@@ -56,7 +59,7 @@ class PyFeed {
     }
     feed_.source->fill(Lane{}, batch);
     for (size_t i = 0; i < out.size(); ++i) {
-      const size_t bytes = static_cast<size_t>(batch.rows) * row_bytes[i];
+      const size_t bytes = static_cast<size_t>(rows_here(batch)) * row_bytes[i];
       py::array array = out[i];
       if (static_cast<size_t>(array.nbytes()) != bytes || (array.flags() & py::array::c_style) == 0) {
         throw Error(Code::kInvalidArgument, "[Feed.read] array " + std::to_string(i) + " has " +

@@ -36,9 +36,23 @@ class LoaderFeed final : public PyFeed, private BatchSource {
     if (is_python(status.code())) keep_error();
     if (!status.ok()) return status;
     batch->rows = got.rows;
+    batch->whole_rows = 0;
     batch->position = got.position;
     batch->slot = got.slot;
-    if (got.rows == 0) return {};
+    const Order& order = pipeline_->native().order();
+    const bool blocks = order.options().blocks;
+    if (got.rows == 0) {
+      // A pipeline passes over batches without rows. With blocks this rank's part of the last batch may have none, and the rank
+      // takes part in the step.
+      const int64_t last = order.batches() - 1;
+      if (!blocks || told_end_ || last < 0 || order.rows(last) > 0) return {};
+      told_end_ = true;
+      batch->whole_rows = order.whole_rows(last);
+      batch->position = order.position(last);
+      batch->slot = kNoSlot;
+      return {};
+    }
+    batch->whole_rows = blocks ? order.whole_rows(got.batch) : 0;
     const std::byte* slot = pipeline_->native().slots()->data(got.slot);
     const SlotLayout& layout = pipeline_->native().layout();
     batch->samples = reinterpret_cast<const int64_t*>(slot);
@@ -46,7 +60,9 @@ class LoaderFeed final : public PyFeed, private BatchSource {
     return {};
   }
   void fill(const Lane&, const Batch&) noexcept override {}
-  void release(const Batch& batch) noexcept override { pipeline_->native().slots()->give(batch.slot); }
+  void release(const Batch& batch) noexcept override {
+    if (batch.slot != kNoSlot) pipeline_->native().slots()->give(batch.slot);
+  }
 
   // Moves the exception from this thread, which may be any of an engine's, to where the caller's thread finds it.
   void keep_error() noexcept {
@@ -58,7 +74,9 @@ class LoaderFeed final : public PyFeed, private BatchSource {
   }
 
   std::shared_ptr<LoaderPipeline> pipeline_;
-  py::object reading_;         // the Pass
+  py::object reading_;  // the Pass
+  static constexpr uint32_t kNoSlot = UINT32_MAX;
+  bool told_end_ = false;
   PyObject* error_ = nullptr;  // what the Pass raised last, until take_error; the GIL guards it
 };
 

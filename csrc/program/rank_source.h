@@ -27,10 +27,10 @@ class GRADRING_API RankSource final : public BatchSource {
   void fill(const Lane& lane, const Batch& batch) noexcept override;
   void release(const Batch& batch) noexcept override;
 
- private:
   // The batch with as many rows as this rank has of it.
   Batch own_rows(Batch batch) const noexcept;
 
+ private:
   Feed& own_;
   RankSteps& ranks_;
   bool own_numbers_;

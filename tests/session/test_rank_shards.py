@@ -11,6 +11,11 @@ from .test_ranks import on_ranks, saw
 from .test_shards import OPTIONS, W, X, Y, everything, trainer
 
 
+def row(index):
+    """A sample, as worker processes make it."""
+    return (X[index] * 0.5).astype(np.float32), Y[index]
+
+
 def fitted(made, epochs=2, data=(X, Y), **options):
     """103 rows make 4 batches of 24 and one of 7, which has fewer rows than there are shards."""
     loader = gr.Loader(data, global_batch=24, shuffle=True, seed=5)
@@ -181,6 +186,82 @@ def test_batch_norm_with_uneven_and_empty_batches():
     found = trained(2, lambda comm: {name: array.tobytes() for name, array in body(comm).items()})
     mean = np.frombuffer(next(one for name, one in found.items() if "mean" in name), np.float32)
     assert np.isfinite(mean).all() and np.abs(mean).max() > 0
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_divide_the_batches_of_an_evaluation(ranks):
+    """Each rank evaluates its share of the batches, and one batch more, which shows that the ranks have the same samples."""
+
+    def net(rows):
+        def counted(x):
+            rows.append(len(x))
+            return x
+
+        same = gr.nn.Function(counted, lambda g, x, y: g)
+        return gr.nn.Sequential(gr.nn.Linear(12, 9), same, gr.nn.Linear(9, 5)).init(3)
+
+    def metric(predictions, targets):
+        return float((predictions[:, 0].astype(np.float64) * targets).sum())
+
+    def evaluated(comm, source):
+        rows = []
+        made = gr.Trainer(net(rows), shards=8, comm=comm, metrics=["accuracy", metric])
+        with made._gate.reading():
+            found = made.session.evaluate(made.session.source("test", source, 10, shuffle=False, seed=0), 10)
+        return found, sum(rows) // 2  # the metric predicts each batch, too
+
+    for source in ((X, Y, W), gr.Loader((X, Y), 10, transforms={0: gr.transforms.Scale(0.5)}, num_threads=0)):
+        one, every = evaluated(None, source)
+        assert every == 103
+        for found, rows in on_ranks(ranks, lambda comm, source=source: evaluated(comm, source)):
+            assert found == one and rows <= -(-11 // ranks) * 10 + 10 < 103
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_metrics_that_are_functions_have_the_bits_of_one_process(ranks):
+    """They depend on the order of the rows."""
+
+    def metric(predictions, targets):
+        return float((predictions[:, 0].astype(np.float64) * np.arange(len(targets)) * targets).sum())
+
+    options = {"metrics": ["accuracy", metric]}
+    one = everything(fitted(trainer(1, **options)))
+    assert trained(ranks, lambda comm: everything(fitted(trainer(1, comm=comm, **options)))) == one
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes", "none"])
+@pytest.mark.parametrize("ranks", [2, 8])
+def test_loaders_whose_samples_are_no_arrays_in_memory(ranks, workers):
+    """103 samples in batches of 24 leave one of 7, of which a rank of 8 has no rows."""
+
+    def loader():
+        if workers == "processes":
+            return gr.Loader(gr.sources.Callable(row, 103, workers="processes"), global_batch=24, shuffle=True, seed=5)
+        flip = {0: gr.transforms.Scale(0.5)}
+        threads = 0 if workers == "none" else 2
+        return gr.Loader((X, Y), global_batch=24, shuffle=True, seed=5, transforms=flip, num_threads=threads)
+
+    def body(comm):
+        made = trainer(1, comm=comm, accumulate=2)
+        made.fit(loader(), epochs=2, validate=loader(), verbose=0)
+        return everything(made)
+
+    if workers == "processes" and ranks == 8:
+        ranks = 4
+    assert trained(ranks, body) == body(None)
+
+
+def test_a_fault_in_a_loaders_batch_names_the_sample_on_its_rank():
+    y = Y.copy()
+    y[37] = 77
+
+    def body(comm):
+        made = trainer(1, comm=comm)
+        loader = gr.Loader((X, y), global_batch=24, shuffle=True, seed=5, transforms={0: gr.transforms.Scale(0.5)})
+        return str(saw(lambda: made.fit(loader, verbose=0))), made.step_count
+
+    found = on_ranks(4, body)
+    assert sum("sample 37" in text for text, _ in found) == 1 and len({steps for _, steps in found}) == 1
 
 
 def test_samples_that_differ_between_ranks_are_refused_by_evaluate():

@@ -175,3 +175,44 @@ def test_a_rank_that_is_left_evaluates_and_saves_its_own(tmp_path):
     error, loss, whole, weight = on_ranks(2, body, timeout=1.0)[0]
     assert isinstance(error, gr.errors.PeerStalled | gr.errors.PeerDied) and loss > 0 and weight == 8
     assert abs(whole - loss) <= 1e-6 * loss  # of all samples, not of its share
+
+
+def failing_once(trainer):
+    """Make the next update fail behind its first array."""
+    session = trainer._session
+    update = session._uninterrupted
+
+    def fails(calls, after):
+        if "_updates" not in after:
+            return update(calls, after)
+        session._uninterrupted = update
+        for call in calls[:2]:  # the mark, and one array
+            call()
+        raise MemoryError("none left")
+
+    session._uninterrupted = fails
+
+
+def test_an_update_that_fails_halfway_leaves_torn_parameters_on_its_rank(tmp_path):
+    def body(comm):
+        trainer = trainer_of(comm)
+        mine = slice(0, 8) if comm.rank == 0 else slice(8, 16)
+        trainer.step((X[mine], Y[mine]))
+        path = tmp_path / "whole.safetensors"
+        trainer.save(path)
+        if comm.rank == 1:
+            failing_once(trainer)
+        # Rank 0 hears of each error in its next call, so it makes one call more.
+        found = [saw(lambda: trainer.step((X[mine], Y[mine]))) for _ in range(3 - comm.rank)]
+        found.append(saw(lambda: trainer.save(tmp_path / "torn.safetensors")))
+        trainer.load(path)
+        after = trainer.step((X[mine], Y[mine]))
+        return found, after, values(trainer)
+
+    (first, loss, own), (second, other, same_there) = on_ranks(2, body)
+    assert isinstance(second[0], MemoryError) and "torn" in str(second[1]) and "torn" in str(second[2])
+    assert first[0] is None and len(first) == 4 and all(isinstance(error, gr.PeerStopped) for error in first[1:])
+    assert loss == other and np.array_equal(own, same_there) and not (tmp_path / "torn.safetensors").exists()
+    one = trainer_of()
+    losses = [one.step((X[:16], Y[:16])) for _ in range(2)]
+    assert loss == pytest.approx(losses[1], rel=1e-12) and np.abs(own - values(one)).max() < 1e-12

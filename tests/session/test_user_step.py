@@ -268,3 +268,31 @@ def test_a_gradient_that_is_not_finite_changes_nothing(bad, options):
     for _ in range(options.get("accumulate", 1)):
         trainer.step(0)
     assert trainer.step_count == count + 1
+
+
+def test_an_update_that_fails_halfway_is_torn_until_all_is_loaded(tmp_path):
+    params = {"v": np.ones(3), "w": np.ones(3)}
+    trainer = gr.Trainer(step=lambda params, batch: (1.0, {"v": batch, "w": batch}), params=params, optimizer=gr.optim.SGD(0.1))
+    trainer.step(np.ones(3))
+    trainer.save(tmp_path / "whole.safetensors")
+    session = trainer._session
+    update = session._uninterrupted
+
+    def fails(calls, after):
+        if "_updates" not in after:
+            return update(calls, after)
+        for call in calls[:2]:
+            call()
+        raise MemoryError("none left")
+
+    session._uninterrupted = fails
+    with pytest.raises(MemoryError):
+        trainer.step(np.ones(3))
+    session._uninterrupted = update
+    assert not np.array_equal(params["v"], params["w"])
+    for call in (lambda: trainer.step(np.ones(3)), lambda: trainer.save(tmp_path / "torn"), lambda: trainer.fit([np.ones(3)])):
+        with pytest.raises(gr.GradringError, match="torn"):
+            call()
+    trainer.load(tmp_path / "whole.safetensors")
+    trainer.step(np.ones(3))
+    assert np.array_equal(params["v"], params["w"]) and trainer.step_count == 2

@@ -213,17 +213,17 @@ class Loader(Settled):
         iterator: Iterator[Any] = begun.iterate()
         return iterator
 
-    def fields(self, start: int = 0, *, in_order: bool = False) -> LoaderFields:
+    def fields(self, start: int = 0, *, in_order: bool = False, blocks: bool = False) -> LoaderFields:
         """This epoch's batches from number ``start`` on as ``Trainer.fit`` reads them: natively. ``in_order`` means: not
-        shuffled, and with the last batch."""
+        shuffled, and with the last batch. ``blocks``: this rank has a block of neighbouring samples of each batch."""
         looks = tuple(((self._rows, *field.shape), field.dtype) for field in self._opened.fields)
-        again = partial(self._read_again, in_order)
-        return LoaderFields(looks, partial(self._open_feed, start, in_order), self.called, again)
+        again = partial(self._read_again, in_order, 1 if blocks else self.world_size)
+        return LoaderFields(looks, partial(self._open_feed, start, in_order, blocks), self.called, again)
 
     def _read_again(
-        self, in_order: bool, position: int, rows: int
+        self, in_order: bool, stride: int, position: int, rows: int
     ) -> tuple[NDArray[Any], Sequence[NDArray[Any]] | None]:
-        places = (position + np.arange(rows) * self.world_size) % self.samples
+        places = (position + np.arange(rows) * stride) % self.samples
         if self.shuffle and not in_order:
             permutation = _core.Permutation(self.samples, self.seed, self.epoch)
             places = np.array([permutation(int(place)) for place in places], np.int64)
@@ -236,9 +236,13 @@ class Loader(Settled):
             return places, None
         return places, arrays
 
-    def _open_feed(self, start: int, in_order: bool, dtypes: Sequence[str]) -> Any:
+    def _open_feed(self, start: int, in_order: bool, blocks: bool, dtypes: Sequence[str]) -> Any:
+        if blocks and self._skip:
+            raise ValueError(
+                "[Loader] on_error='skip' leaves out samples, and shards= over processes need all rows of a batch: use 'raise'"
+            )
         position = start * self.batch_size * self.world_size
-        return self._begin(position, stay=True, dtypes=tuple(dtypes), in_order=in_order).feed()
+        return self._begin(position, stay=True, dtypes=tuple(dtypes), in_order=in_order, blocks=blocks).feed()
 
     def require_open(self) -> None:
         """Raise ``LoaderError`` if the loader was closed."""
@@ -366,6 +370,12 @@ class Loader(Settled):
             return self
         return self._again(self._selections or None, rank=rank, world_size=world_size)
 
+    def undivided(self) -> Loader:
+        """A loader of the samples of all ranks, in batches of all ranks together if ``global_batch`` was given."""
+        if self.world_size == 1:
+            return self
+        return self._again(self._selections or None, rank=None, world_size=None)
+
     def _part(self, part: Selection) -> Loader:
         return self._again((*self._selections, part))
 
@@ -390,7 +400,7 @@ class Loader(Settled):
         return self._casting[dtypes]
 
     def _begin(
-        self, position: int, *, stay: bool, dtypes: tuple[str, ...] | None = None, in_order: bool = False
+        self, position: int, *, stay: bool, dtypes: tuple[str, ...] | None = None, in_order: bool = False, blocks: bool = False
     ) -> Pass:
         maker = self._maker_for(dtypes)
         lease = self._pipelines.borrow(maker.dtypes, maker.make)
@@ -416,6 +426,7 @@ class Loader(Settled):
             drop_last=self.drop_last and not in_order,
             pad=self.pad and not in_order,
             skip=self._skip,
+            blocks=blocks,
         )
         begun.begin()
         self._last = lease

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from gradring import _core
 from gradring.errors import CollectiveMismatch, GradringError, NonFinite, PeerStopped
 from gradring.loader import Loader
 
-__all__ = ["Peers", "Purpose"]
+__all__ = ["SUMS", "Peers", "Purpose"]
+
+SUMS = ("loss_sum", "loss_weight", "correct", "samples")
+"""The sums of an evaluation."""
 
 
 T = TypeVar("T")
@@ -124,6 +127,20 @@ class Peers:
             padded[: len(own)] = own
         every = self.comm.all_gather(padded)
         return np.concatenate([every[rank][:count] for rank, count in enumerate(counts)])
+
+    def rows_of_ranks(self, parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+        """The rows of all batches of all ranks, in rank order. None in place of a part stands for no rows."""
+        own = [part for part in parts if part is not None]
+        return self.rows(np.concatenate(own) if own else None)
+
+    def rows_of_batches(self, parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+        """The same in the order of the batches, of which each rank has a block: the order of one process."""
+        counts = self.rows(np.array([0 if part is None else len(part) for part in parts], np.int64))
+        found = self.rows_of_ranks(parts)
+        if found is None or counts is None:
+            return None
+        pieces = np.split(found, np.cumsum(counts)[:-1])  # rank by rank
+        return np.concatenate([piece for batch in range(len(parts)) for piece in pieces[batch :: len(parts)]])
 
     def share(self, sizes: Sequence[int], keep: Any = None) -> list[Any]:
         """New arenas of these sizes that all ranks have in common. ``keep`` is an arena that moves there too: it then has the
@@ -253,9 +270,8 @@ class Peers:
         met = self.meet(purpose, reason=int(mine))
         return next((rank for rank, (*_, reason) in enumerate(met) if reason), None)
 
-    def add(self, values: Mapping[str, float], *, whole: bool = False) -> dict[str, float]:
-        """The sums of an evaluation over all ranks, in rank order. ``whole``: this rank has evaluated all
-        samples."""
+    def add(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The sums of an evaluation over all ranks, in rank order."""
         met = self.meet(
             Purpose.EVALUATE,
             loss_sum=values.get("loss_sum", 0.0),
@@ -263,16 +279,32 @@ class Peers:
             correct=int(values.get("correct", 0)),
             rows=int(values.get("samples", 0)),
         )
-        if whole:
-            if any(repr(one[:4]) != repr(met[0][:4]) for one in met):
-                self.agreed = True
-                raise ValueError(
-                    "[Trainer.evaluate] with shards= each rank evaluates all samples, and the samples of the ranks differ: "
-                    "give each rank the same samples, and no rank= or world_size= to their loader"
-                )
-            return dict(values)
-        names = ("loss_sum", "loss_weight", "correct", "samples")
-        return {**values, **{name: sum(one[at] for one in met) for at, name in enumerate(names)}}
+        return {**values, **{name: sum(one[at] for one in met) for at, name in enumerate(SUMS)}}
+
+    def require_same_samples(self, samples: int, rows: int) -> None:
+        """Raise ``ValueError`` unless all ranks evaluate so many samples in batches of so many ``rows``."""
+        met = self.meet(Purpose.EVALUATE, correct=rows, rows=samples)
+        if any(one[2:4] != met[0][2:4] for one in met):
+            self._refuse_other_samples()
+
+    def in_order(self, found: NDArray[Any], count: int) -> dict[str, float]:
+        """The sums over ``count`` batches, added in their order. Each rank gives the numbers of some, and their sums."""
+        every = self.rows(found)
+        sums, known = dict.fromkeys(SUMS, 0.0), np.zeros((0, found.shape[1])) if every is None else every
+        for number in range(count):
+            same = known[known[:, 0] == number, 1:]
+            if any(one.tobytes() != same[0].tobytes() for one in same[1:]):
+                self._refuse_other_samples()
+            for name, value in zip(SUMS, same[0].tolist(), strict=True):
+                sums[name] += value
+        return sums
+
+    def _refuse_other_samples(self) -> NoReturn:
+        self.agreed = True
+        raise ValueError(
+            "[Trainer.evaluate] with shards= the ranks divide the batches of one data set, and the samples of the ranks "
+            "differ: give each rank the same samples, and no rank= or world_size= to their loader"
+        )
 
     def stop(self, error: BaseException) -> None:
         """Tell the other ranks that this one stops because of ``error``, unless they know."""

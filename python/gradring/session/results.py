@@ -136,21 +136,28 @@ class Predicted:
         metrics: Metrics,
         forward: Callable[..., NDArray[Any]],
         before: Measured | None = None,
-        join: Callable[[NDArray[Any] | None], NDArray[Any] | None] | None = None,
+        join: Callable[[Sequence[NDArray[Any] | None]], NDArray[Any] | None] | None = None,
     ) -> None:
         self._metrics, self._forward, self._join = metrics, forward, join
-        self._predictions: list[NDArray[Any]] = []
-        self._targets: list[NDArray[Any]] = []
+        self._predictions: list[NDArray[Any] | None] = []  # None: a batch of which this rank has no rows
+        self._targets: list[NDArray[Any] | None] = []
         self._before = 0  # entries of the lists that are of the epoch's batches before this run
         if before is not None and metrics.functions:
             self._predictions, self._targets = list(before.predictions), list(before.targets)
             self._before = len(self._predictions)
 
-    def add(self, fields: Sequence[Any]) -> None:
-        """Add the next batch, given as the model's inputs and the targets."""
+    def add(self, fields: Sequence[Any] | None, ends: Sequence[int] = ()) -> None:
+        """Add the next batch, given as the model's inputs and the targets; None if this rank has no rows of it. The rows up to
+        each of ``ends`` are predicted apart: the bits of a prediction may depend on how many rows are predicted together."""
         if self._metrics.functions:
+            if fields is None:
+                self._predictions.append(None)
+                self._targets.append(None)
+                return
             *inputs, targets = fields
-            predictions = self._forward(*inputs)
+            begins = (0, *ends[:-1])
+            parts = [[x[a:b] for x in inputs] for a, b in zip(begins, ends, strict=True) if b > a] if ends else [inputs]
+            predictions = np.concatenate([self._forward(*part) for part in parts])
             targets = np.array(targets)  # a copy, because a loader fills the memory of a batch again
             if self._before and len(self._predictions) == self._before:
                 self._require_alike(predictions, targets)
@@ -159,7 +166,8 @@ class Predicted:
 
     def _require_alike(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
         before, now = (self._predictions[0], self._targets[0]), (predictions, targets)
-        if any(a.shape[1:] != b.shape[1:] for a, b in zip(before, now, strict=True)):
+        assert before[0] is not None and before[1] is not None  # a file has no batch without rows
+        if any(a is None or a.shape[1:] != b.shape[1:] for a, b in zip(before, now, strict=True)):
             raise ValueError(
                 f"[Trainer.fit] resume: the epoch had predictions {before[0].shape[1:]} and targets {before[1].shape[1:]} for "
                 f"each sample, and now has {now[0].shape[1:]} and {now[1].shape[1:]}: resume on the same data"
@@ -169,15 +177,24 @@ class Predicted:
         """The predictions and targets of the epoch's batches before this run, and of ``batches`` batches of this
         run."""
         count = self._before + batches
-        return tuple(self._predictions[:count]), tuple(self._targets[:count])
+        return tuple(present(self._predictions[:count])), tuple(present(self._targets[:count]))
 
     def metrics(self, where: str) -> dict[str, float]:
         """The metrics by name; NaN where there was no batch. ``where`` says for an error what they are of."""
         if not self._metrics.functions:
             return {}
-        predictions, targets = (np.concatenate(p) if p else None for p in (self._predictions, self._targets))
-        if self._join is not None:
-            predictions, targets = self._join(predictions), self._join(targets)
+        predictions, targets = (self._joined(parts) for parts in (self._predictions, self._targets))
         if predictions is None or targets is None:
             return dict.fromkeys(self._metrics.functions, float("nan"))
         return self._metrics.of(predictions, targets, where)
+
+    def _joined(self, parts: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+        if self._join is not None:
+            return self._join(parts)
+        own = present(parts)
+        return np.concatenate(own) if own else None
+
+
+def present(parts: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+    """The parts that are there."""
+    return [part for part in parts if part is not None]

@@ -24,6 +24,7 @@ from gradring.session.measured import Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums
+from gradring.session.shares import evaluated
 from gradring.session.state import SessionState
 from gradring.session.whole_epochs import WholeEpochs
 
@@ -218,7 +219,6 @@ class Session(SessionState):
         if data is bound:
             self._expect(bound, min(batch_size, len(bound)))
         if self.peers is not None and self.shards:
-            self._require_blocks(bound, predicted)
             order["blocks"] = True
         (own, key), reads = self._epoch_feed(bound, batch_size, **order), self._dtypes
         feed = own if self.peers is None else self.peers.feed(own)
@@ -236,7 +236,9 @@ class Session(SessionState):
             self._ensure("train", rows, bound, reads)
             rates = self.rates.next(self.step_count, AHEAD)
             if predicted is not None and rows > 0 and not idle:
-                predicted.add(self._read(feed, bound, rows))
+                first, *ends = self._shard_ends(rows) if self.shards else (0, rows)
+                own_rows = ends[-1] - first
+                predicted.add(self._read(feed, bound, own_rows) if own_rows else None, [end - first for end in ends])
             if before_step is not None and rows > 0:
                 before_step()
             result, part = self._programs.train(feed, rates, 1 if one else left, report_every, bound.weight is not None)
@@ -270,15 +272,11 @@ class Session(SessionState):
             bound.spare[key] = own
         return sums.result(time.perf_counter() - started)
 
-    def _require_blocks(self, bound: Bound, predicted: Predicted | None) -> None:
-        """Raise ``NotBuilt`` unless a rank can read blocks of whole batches, of which shards are parts."""
-        if bound.feed is not None:
-            raise NotBuilt(
-                "shards= over processes, with a loader whose samples do not lie in memory as arrays, is planned: give "
-                "arrays, or batches that Python makes"
-            )
-        if predicted is not None:
-            raise NotBuilt("shards= over processes with metrics that are functions of predictions is planned")
+    def _shard_ends(self, rows: int) -> list[int]:
+        """The first row of this process's shards of a batch, and the end of each of them."""
+        rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
+        each = self.shards // size
+        return [rows * shard // self.shards for shard in range(rank * each, (rank + 1) * each + 1)]
 
     def _read(self, feed: Any, bound: Bound, rows: int) -> list[Array]:
         """The model's inputs and the targets of the feed's next batch, which stays the next one."""
@@ -371,11 +369,11 @@ class Session(SessionState):
             graph = self._graph("evaluate", self._inputs(1), bound.weight is not None)
             check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
 
-    def _bind_loader(self, source: Loader, start: int = 0, *, in_order: bool = False) -> Bound:
+    def _bind_loader(self, source: Loader, start: int = 0, *, in_order: bool = False, blocks: bool = False) -> Bound:
         arrays = source.arrays  # the step's own threads read them where they lie; other sources need a feed
         if arrays is not None:
             return self._bind(arrays, rows=source.batch_size)
-        return self._bind(source.fields(start, in_order=in_order), rows=source.batch_size, order=source.names)
+        return self._bind(source.fields(start, in_order=in_order, blocks=blocks), rows=source.batch_size, order=source.names)
 
     def begin(self, start: int, measured: Measured | None = None) -> None:
         super().begin(start, measured)
@@ -384,12 +382,15 @@ class Session(SessionState):
                 "resuming within an epoch with metrics that are functions of predictions is planned for comm=: resume at the "
                 "end of an epoch"
             )
-        self._predicted = Predicted(self._metrics, self._forward, measured if start else None, self._join())
+        join = self._join(blocks=self.shards > 0)
+        self._predicted = Predicted(self._metrics, self._forward, measured if start else None, join)
         self._start = start
 
-    def _join(self) -> Callable[[Array | None], Array | None] | None:
-        """What makes the rows of all ranks out of those of this rank."""
-        return None if self.peers is None or self.peers.apart else self.peers.rows
+    def _join(self, *, blocks: bool = False) -> Callable[[Sequence[Array | None]], Array | None] | None:
+        """What makes the rows of all ranks out of those of this rank. ``blocks``: each rank has a block of each batch."""
+        if self.peers is None or self.peers.apart:
+            return None
+        return self.peers.rows_of_batches if blocks else self.peers.rows_of_ranks
 
     def _kept(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         if self._predicted is None or not self._metrics.functions:
@@ -406,7 +407,7 @@ class Session(SessionState):
         elif not isinstance(source, Loader) or not source.computable:
             return self._train_batches(source, epoch, start, progress, predicted)
         else:
-            bound = self._bind_loader(source, start)
+            bound = self._bind_loader(source, start, blocks=self.peers is not None and self.shards > 0)
             # Arrays that are read where they lie have the same fields in every epoch of a fit, so bind them once.
             if bound.feed is None and not bound.copied and self.model.store.fits:
                 self._source = source, bound
@@ -475,7 +476,7 @@ class Session(SessionState):
         for batch in batches:
             fields = fields_in(batch, self.names)
             # predict before the update, with the parameters for which the loss is computed
-            predicted.add(fields[: len(self.names)])
+            predicted.add(fields[: len(self.names)] if len(fields[0]) else None)
             self._batch, self._many = done, True
             if self.peers is not None:
                 self.peers.agreed = False
@@ -549,16 +550,19 @@ class Session(SessionState):
     def _evaluate_together(self, peers: Peers, source: Any, batch_size: int) -> dict[str, float]:
         """The metrics over the sources of all ranks, each of which evaluates its own."""
         sums, weighted = Sums(self.loss), False
+        predicted = Predicted(self._metrics, self._forward, join=self._join())
         # The order in which ranks would add up the sums of their samples depends on their number, and results with shards must
-        # not. So each rank evaluates all samples then, if its source is no rank's own.
+        # not. So they divide whole batches then.
         whole = bool(self.shards) and isinstance(source, Loader) and source.computable
-        predicted = Predicted(self._metrics, self._forward, join=None if whole else self._join())
         with peers.told(peers.stop):
+            if whole:
+                found = self._chosen(evaluated(self, source.undivided(), batch_size, predicted))
+                return {**found, **predicted.metrics("an evaluation")}
             if isinstance(source, Loader) and source.computable:
                 bound = self._bind_loader(source, in_order=True)
                 weighted = bound.weight is not None
                 measured = predicted if self._metrics.functions else None
-                rank, size = (0, 1) if whole else (source.rank, source.world_size)
+                rank, size = source.rank, source.world_size
                 self.evaluate_fields(bound, batch_size, rank=rank, world_size=size, sums=sums, predicted=measured)
             else:
                 for number, batch in enumerate(batches_of(source)):
@@ -566,7 +570,7 @@ class Session(SessionState):
                     weighted = len(fields) > len(self.names)
                     self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
                     predicted.add(fields[: len(self.names)])
-        sums.values = peers.add(sums.values, whole=whole)
+        sums.values = peers.add(sums.values)
         require_batches("evaluate", sums.count("samples"))
         sums.require_weight(weighted)
         return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gradring.cuda import Array as DeviceArray
 from gradring.cuda import is_device_array
-from gradring.errors import NonFinite, NotBuilt
+from gradring.errors import GradringError, NonFinite, NotBuilt
 from gradring.loader import as_source
 from gradring.nn.params import Params
 from gradring.ops._eager import attribute_names, by_schema
@@ -90,7 +90,7 @@ class UserSession(BaseSession):
         self._last_samples = 1.0
         self._computed = 0
         self._gradients: dict[str, NDArray[Any]] = {}  # their sums over the group that waits for an update
-        self._weight, self._pending = 0.0, 0
+        self._weight, self._pending, self._begun = 0.0, 0, False
         self._epoch_sums = NO_SUMS
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
 
@@ -130,6 +130,7 @@ class UserSession(BaseSession):
     def step(self, batch: Any) -> float:
         """Run one batch, and an update unless gradients accumulate. Returns the loss."""
         began = time.perf_counter()
+        self.require_whole()
         if self._pending == self._options.accumulate:  # an interrupt came before the update
             self.flush()
         result = self._evaluate(batch)
@@ -243,8 +244,16 @@ class UserSession(BaseSession):
         """The counts that a checkpoint must hold in addition to the arrays."""
         return {"step": self.step_count, "fresh": self._fresh}
 
+    def require_whole(self) -> None:
+        if self._begun:
+            raise GradringError(
+                "[Trainer] the parameters are torn: an update failed when some arrays had been updated and others had not, so "
+                "they are neither trained nor saved; load a checkpoint, or reset the trainer"
+            )
+
     def restore(self, counters: Mapping[str, int]) -> None:
         """Restore a result of ``counters``."""
+        self._begun = False
         self._updates, self._fresh = counters["step"], counters["fresh"]
         self.forget()
 
@@ -271,8 +280,17 @@ class UserSession(BaseSession):
 
     def flush(self) -> None:
         """Apply accumulated gradients, if there are any."""
-        if not self._pending:
-            return
+        if self._pending:
+            self.require_whole()
+            self._apply(self._updates_to_make())
+
+    def _apply(self, updates: Sequence[Callable[[], object]]) -> None:
+        """Make the updates. If one of them fails, memory for instance, the parameters stay torn."""
+        begun = partial(self.__dict__.update, {"_begun": True})
+        self._uninterrupted([begun, *updates], self._counts_after_update() | {"_begun": False})
+
+    def _updates_to_make(self) -> list[Callable[[], object]]:
+        """The updates of all parameters by the gradients that wait."""
         grads = self._gradients
         if self._options.accumulate > 1:
             grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
@@ -287,11 +305,10 @@ class UserSession(BaseSession):
             factor = clip_factor(self._options.clip_norm, norm)
             if not factor >= 1:
                 grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
-        updates = [
+        return [
             self._updates_of[name][0](param, grads[name], states, lr=rate, step=number)
             for name, param, states, rate, number in self._next_updates()
         ]
-        self._uninterrupted(updates, self._counts_after_update())
 
     def _refuse_gradient(self, name: str) -> NoReturn:
         self.forget()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.errors import NonFinite
+from gradring.errors import NonFinite, PeerStopped
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.base import REPORT_SECONDS, Progress
@@ -84,7 +84,12 @@ class UserSessionOfRanks(UserSession):
         return "sum"
 
     def gather(self) -> None:
-        """Move the gradients that wait on other ranks to rank 0."""
+        """Move the gradients that wait on other ranks to rank 0, before it saves."""
+        torn = self.peers.who(Purpose.SAVE, self._begun)
+        if torn is not None:
+            self.peers.agreed = True
+            self.require_whole()
+            raise PeerStopped(f"[Trainer.save] the parameters of rank {torn} are torn: load a checkpoint", rank=torn)
         if self._pending:
             summed = self._summed()
             self._weight = self._group if self.peers.rank == 0 else 0.0
@@ -98,6 +103,7 @@ class UserSessionOfRanks(UserSession):
         """Run this rank's part of one batch. Returns the mean loss over all ranks."""
         began = time.perf_counter()
         with self.peers.told(self.leave):
+            self.require_whole()
             result = self._evaluate(batch)
             if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
                 raise NonFinite(
@@ -152,8 +158,9 @@ class UserSessionOfRanks(UserSession):
         began = time.perf_counter()
         self._gradients, self._weight = summed, self._group
         self.peers.agreed = True  # all ranks have the same sums, so all find the same fault in them
-        super().flush()
+        updates = self._updates_to_make()
         self.peers.agreed = False
+        self._apply(updates)
         self._group = 0.0
         self._seconds["update"] += time.perf_counter() - began
 
