@@ -6,6 +6,7 @@ import pytest
 
 import gradring as gr
 
+pytestmark = pytest.mark.cpu("the nodes of a graph are not in a trace")
 RNG = np.random.default_rng(8)
 X, Y = RNG.standard_normal((2048, 64)).astype(np.float32), RNG.integers(0, 10, 2048)
 
@@ -38,7 +39,6 @@ def counted(spans, name):
     return sum(event["name"] == name for events in spans.values() for event in events)
 
 
-@pytest.mark.cpu("the nodes of a graph are not in a trace")
 def test_every_threads_instructions_and_barriers(tmp_path):
     trainer = network(threads=2)
     spans, _, dropped = traced(trainer, (X, Y), tmp_path / "t.json")
@@ -69,7 +69,6 @@ def test_spans_lie_within_each_other_or_apart(tmp_path):
             ends.append(end)
 
 
-@pytest.mark.cpu("the nodes of a graph are not in a trace")
 @pytest.mark.parametrize("kind", ["arrays", "a loader", "a function", "batches"])
 def test_the_loaders_work_and_the_waits_for_it(kind, tmp_path):
     data = {
@@ -107,7 +106,6 @@ def test_it_changes_no_bit_and_ends(tmp_path):
     assert other.timings()["compute"] > 0
 
 
-@pytest.mark.cpu("the nodes of a graph are not in a trace")
 def test_accumulation_and_faults_in_a_traced_run(tmp_path):
     trainer = network(accumulate=3)
     spans, _, _ = traced(trainer, (X[:1000], Y[:1000]), tmp_path / "t.json", epochs=1)
