@@ -121,6 +121,10 @@ int gradring_all_reduce(gradring_group* group, const void* in, void* out, int64_
                       static_cast<uint64_t>(count)};
     call.in = CommOperand(const_cast<void*>(in), count, size_of(element));
     call.out = CommOperand(out, count, size_of(element));
+    const auto a = call.in.extent(), b = call.out.extent();
+    require(in == out || a.begin >= b.end || b.begin >= a.end,
+            Status(Code::kInvalidArgument,
+                   "[all_reduce] out overlaps in by a part: must be in itself, or memory of its own"));
     run(group, call);
   });
 }

@@ -48,6 +48,12 @@ TEST_CASE("the C interface of groups refuses what makes no sense, and says why")
   CHECK(gradring_all_reduce(group, nullptr, &x, 1, GRADRING_FLOAT32, GRADRING_SUM) == GRADRING_INVALID_ARGUMENT);
   CHECK(gradring_all_reduce(group, &x, &x, 1, GRADRING_INT32, GRADRING_MEAN) == GRADRING_INVALID_ARGUMENT);
   CHECK(gradring_all_reduce(group, &x, &x, 1, 99, GRADRING_SUM) == GRADRING_INVALID_ARGUMENT);
+  float many[50] = {};
+  CHECK(gradring_all_reduce(group, many, many + 1, 40, GRADRING_FLOAT32, GRADRING_SUM) == GRADRING_INVALID_ARGUMENT);
+  CHECK(gradring_all_reduce(group, many + 9, many, 10, GRADRING_FLOAT32, GRADRING_SUM) == GRADRING_INVALID_ARGUMENT);
+  CHECK(std::strstr(gradring_last_error(), "overlaps") != nullptr);
+  CHECK(gradring_all_reduce(group, many, many + 10, 10, GRADRING_FLOAT32, GRADRING_SUM) == GRADRING_OK);
+  CHECK(gradring_all_reduce(group, many, many, 10, GRADRING_FLOAT32, GRADRING_SUM) == GRADRING_OK);
   CHECK(gradring_all_reduce(group, &x, &x, 1, GRADRING_FLOAT32, GRADRING_SUM) == GRADRING_OK);
   gradring_group_destroy(group);
   gradring_group_destroy(nullptr);

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "runtime/forks.h"
 #include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
 #include "runtime/status.h"
@@ -75,7 +76,8 @@ ControlBlock::ControlBlock(std::byte* memory, std::shared_ptr<void> owner, int r
       memory_(memory),
       ranks_(ranks),
       stage_bytes_(header().stage_bytes),
-      layout_(ranks, stage_bytes_) {
+      layout_(ranks, stage_bytes_),
+      forks_(forks_so_far()) {
   uint64_t seen = 0;
   if (!header().generation.compare_exchange_strong(seen, generation + 1, std::memory_order_acq_rel,
                                                    std::memory_order_acquire) &&
@@ -86,7 +88,9 @@ ControlBlock::ControlBlock(std::byte* memory, std::shared_ptr<void> owner, int r
   header().users.fetch_add(1, std::memory_order_acq_rel);
 }
 
-ControlBlock::~ControlBlock() { header().users.fetch_sub(1, std::memory_order_acq_rel); }
+ControlBlock::~ControlBlock() {
+  if (forks_ == forks_so_far()) header().users.fetch_sub(1, std::memory_order_acq_rel);
+}
 
 Failure ControlBlock::fail(const Failure& mine) noexcept {
   uint64_t first = 0;

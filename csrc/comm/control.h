@@ -74,6 +74,7 @@ class ControlBlock {
   int ranks_;
   size_t stage_bytes_;
   BlockLayout layout_;
+  uint64_t forks_;  // a forked child has a copy of this object, but is no user of the block
 };
 
 }  // namespace gradring

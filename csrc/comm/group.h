@@ -1,6 +1,6 @@
 // Group: a rank's membership of a communicator. Blocking operations run in the calling thread; all others run in a thread of the
-// communicator, which the first of these operations starts. The operations of one rank start in the order of the calls; sends
-// and receives run at the same time.
+// communicator, which the first of these operations starts. The operations of one rank start in the order of the calls. Sends
+// and receives that were submitted one after another run side by side.
 //
 // | variable        | writer        | readers         | order            | why                                           |
 // |-----------------|---------------|-----------------|------------------|-----------------------------------------------|
@@ -141,6 +141,9 @@ class GRADRING_API Group {
   };
   class CloseWaiter;
   Code refusal() noexcept;
+  // Waits until the operations that were submitted before have ended.
+  Code drain(Waiter* waiter) noexcept;
+  void await_end(Request& request, Waiter* waiter) noexcept;
   Code execute(const Call& call, Waiter* waiter) noexcept;
   Code perform(const Call& call) noexcept;
   Code ended(Code code) noexcept;

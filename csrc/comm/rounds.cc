@@ -37,14 +37,15 @@ int64_t asks_from(int64_t patience, std::chrono::nanoseconds timeout) noexcept {
 struct Rounds::Inquiry {
   StackQuestion question;
   int64_t patience = 0;  // the deadline that was near when the rank was asked; if it has moved, the rank is asked again
+  int rank = -1;
 };
 
 struct Rounds::Wait {
   std::atomic<uint32_t>& word;
   uint32_t target;
   bool changed;  // true: wait until it differs from target; false: until it is target
-  const int* peers;
-  size_t peer_count;
+  const Awaited* awaited;
+  size_t count;
 
   bool over(uint32_t now) const noexcept { return (now >> 1 == target) != changed; }
   bool over() const noexcept { return over(word.load(std::memory_order_acquire)); }
@@ -109,15 +110,15 @@ Code Rounds::begin(const Call& call, Waiter* waiter) noexcept {
     return fault_.code;
   waiter_ = waiter;
   deadline_ = kNoDeadline;
-  current_ = call.agreement;
-  ++sequence_;
+  current_.agreement = call.agreement;
+  ++current_.sequence;
   if (passing_.load(std::memory_order_relaxed)) [[unlikely]]
     set_activity(Activity::kUnknown, {}, false);
   RankState& mine = control_->state(rank_);
   mine.entered_kind.store(call.agreement.kind, std::memory_order_relaxed);
-  mine.entered.store(sequence_, std::memory_order_relaxed);
+  mine.entered.store(current_.sequence, std::memory_order_relaxed);
   if (const Failure failure = control_->failure(); failure.reason != Failure::Reason::kNone) [[unlikely]]
-    return adopt(failure);
+    return adopt(failure, current_);
   failpoint("begin", rank_);
   return Code::kOk;
 }
@@ -140,7 +141,7 @@ Code Rounds::meet(const Call& call) noexcept {
     if (const Code code = await(rank); code != Code::kOk) return code;
     const Agreement theirs = cell(rank).agreement();
     if (!(theirs == call.agreement)) [[unlikely]]
-      return mismatch(rank, theirs);
+      return mismatch(rank, theirs, current_);
   }
   return Code::kOk;
 }
@@ -151,24 +152,32 @@ Code Rounds::pass() noexcept {
   return await_all();
 }
 
-Code Rounds::after_access() noexcept {
+Code Rounds::after_access(const Operation& operation) noexcept {
   std::atomic_thread_fence(std::memory_order_acquire);  // the access comes before the look
   const Failure failure = control_->failure();
-  return failure.reason == Failure::Reason::kNone ? Code::kOk : adopt(failure);
+  return failure.reason == Failure::Reason::kNone ? Code::kOk : adopt(failure, operation);
 }
 
 Code Rounds::pass_after_access() noexcept {
-  if (const Code code = after_access(); code != Code::kOk) [[unlikely]]
+  if (const Code code = after_access(current_); code != Code::kOk) [[unlikely]]
     return code;
+    // The barrier between expose and this look is the exchange by which this rank has published where its arrays lie: on x86 it is a
+    // full one. If this rank has lost them unseen, it does not come to the last round, so no rank succeeds.
+#if !defined(__x86_64__)
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+  if (exposure_.exposed() && segments_->own.detached()) [[unlikely]]
+    return fail(Failure::Reason::kLost, rank_);
   if (const Code code = pass(); code != Code::kOk) return code;
   // Until now, other ranks may have written to this rank's arrays where it does not see them any more.
   if (exposure_.exposed() && segments_->own.detached()) [[unlikely]]
-    return after_access();
+    return after_access(current_);
   return Code::kOk;
 }
 
 Code Rounds::await_slowly(Cell& other, int rank) noexcept {
-  return wait({other.word, round_ & kRoundMask, false, &rank, 1});
+  const Awaited awaited{rank, &deadline_, &current_};
+  return wait({other.word, round_ & kRoundMask, false, &awaited, 1});
 }
 
 void Rounds::post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept {
@@ -186,8 +195,8 @@ void Rounds::ring(int rank) noexcept {
   }
 }
 
-Code Rounds::await_bell(uint32_t seen, const std::vector<int>& peers) noexcept {
-  const Wait bell{control_->doorbell(rank_).word, seen, true, peers.data(), peers.size()};
+Code Rounds::await_bell(uint32_t seen, const std::vector<Awaited>& awaited) noexcept {
+  const Wait bell{control_->doorbell(rank_).word, seen, true, awaited.data(), awaited.size()};
   for (uint32_t spin = 0; spin < spins_; ++spin) {
     if (bell.over()) return Code::kOk;
     cpu_relax();
@@ -205,11 +214,14 @@ Code Rounds::wait(const Wait& wait) noexcept {
       cpu_relax();
     }
   } while (Clock::now() - begin < kYielding);
-  if (deadline_ == kNoDeadline)
-    deadline_ = timeout_ < Deadline::max() - begin ? begin + timeout_ : kNoDeadline - milliseconds(1);
+  for (size_t i = 0; i < wait.count; ++i) {
+    Deadline& deadline = *wait.awaited[i].deadline;
+    if (deadline == kNoDeadline)
+      deadline = timeout_ < Deadline::max() - begin ? begin + timeout_ : kNoDeadline - milliseconds(1);
+  }
   Inquiry inquiry;
   for (milliseconds slice = kSlice;; slice = std::min(2 * slice, kLongestSlice)) {
-    Deadline until = deadline_;
+    Deadline until = kNoDeadline;
     if (const Code code = look_after(wait, &inquiry, &until); code != Code::kOk) return code;
     uint32_t word = wait.word.load(std::memory_order_acquire);
     if (wait.over(word)) return Code::kOk;
@@ -222,40 +234,72 @@ Code Rounds::wait(const Wait& wait) noexcept {
   }
 }
 
-// Whether it makes sense to continue waiting. A peer may die after it has done its part, so this reads the word once more before
-// it reports a death.
+// Whether a rank has not come to this rank's round.
+bool Rounds::lacks(int rank) noexcept {
+  return control_->cell(rank, round_).word.load(std::memory_order_acquire) >> 1 != (round_ & kRoundMask);
+}
+
+// Why a rank will never come, or kNone.
+Failure::Reason Rounds::end_of(int rank, int64_t now_ns) noexcept {
+  RankState& peer = control_->state(rank);
+  const Presence presence = peer.presence.load(std::memory_order_acquire);
+  if (presence == Presence::kClosed) return Failure::Reason::kClosed;
+  if (presence == Presence::kThreadEnded &&
+      now_ns - peer.ended_ns.load(std::memory_order_acquire) >= std::chrono::nanoseconds(kThreadGrace).count()) {
+    return Failure::Reason::kThreadEnded;
+  }
+  return exited(rank) ? Failure::Reason::kExited : Failure::Reason::kNone;
+}
+
+// Whether it makes sense to continue waiting. A round needs all ranks, so a rank that waits for one of them looks after all that have
+// not come. A peer may die after it has done its part, so this reads the word once more before it reports a death.
 Code Rounds::look_after(const Wait& wait, Inquiry* inquiry, Deadline* until) noexcept {
   using Reason = Failure::Reason;
-  const auto blame = [&](Reason reason, int rank, bool told = false) {
-    return wait.over() ? Code::kOk : adopt(control_->fail({reason, rank, sequence_, told}));
+  const Awaited* first = wait.awaited;
+  const auto blame = [&](Reason reason, int rank, const Operation& operation, bool told = false) {
+    return adopt(control_->fail({reason, rank, operation.sequence, told}), operation);
   };
   if (const Failure failure = control_->failure(); failure.reason != Reason::kNone) {
-    return wait.over() ? Code::kOk : adopt(failure);
+    for (size_t i = 0; i < wait.count; ++i)
+      if (wait.awaited[i].rank == failure.rank) first = wait.awaited + i;
+    return wait.over() ? Code::kOk : adopt(failure, *first->operation);
   }
-  const Deadline now = Clock::now();
-  const int64_t now_ns = now.time_since_epoch().count();
-  int64_t patience = deadline_.time_since_epoch().count();
-  for (size_t i = 0; i < wait.peer_count; ++i) {
-    const int rank = wait.peers[i];
-    RankState& peer = control_->state(rank);
-    const Presence presence = peer.presence.load(std::memory_order_acquire);
-    if (presence == Presence::kClosed) return blame(Reason::kClosed, rank);
-    if (presence == Presence::kThreadEnded &&
-        now_ns - peer.ended_ns.load(std::memory_order_acquire) >= std::chrono::nanoseconds(kThreadGrace).count()) {
-      return blame(Reason::kThreadEnded, rank);
+  const int64_t now_ns = Clock::now().time_since_epoch().count();
+  if (wait.changed) {
+    for (size_t i = 0; i < wait.count; ++i) {
+      const Awaited& each = wait.awaited[i];
+      const Reason end = end_of(each.rank, now_ns);
+      if (end != Reason::kNone) return wait.over() ? Code::kOk : blame(end, each.rank, *each.operation);
     }
-    if (exited(rank)) return blame(Reason::kExited, rank);
-    patience = std::max(patience, peer.patience_until_ns.load(std::memory_order_acquire));
+  } else {
+    for (int rank = 0; rank < size_; ++rank) {
+      if (rank == rank_ || !lacks(rank)) continue;
+      const Reason end = end_of(rank, now_ns);
+      if (end != Reason::kNone && lacks(rank)) return blame(end, rank, *first->operation);
+    }
   }
   if (leaving_.load(std::memory_order_relaxed) || (waiter_ && waiter_->interrupted()))
-    return blame(Reason::kLeft, rank_);
-  const int suspect = wait.peer_count ? wait.peers[0] : rank_;
-  const int64_t asking = asks_from(patience, timeout_);
-  if (now_ns >= asking && inquiry->patience != patience) {
-    inquiry->patience = patience;
-    inquiry->question.ask(*control_, suspect);
+    return wait.over() ? Code::kOk : blame(Reason::kLeft, rank_, *first->operation);
+  // The rank whose time ends first. A rank that said that it will take long has that time.
+  int64_t patience = INT64_MAX;
+  for (size_t i = 0; i < wait.count; ++i) {
+    const Awaited& each = wait.awaited[i];
+    const int64_t its = std::max<int64_t>(each.deadline->time_since_epoch().count(),
+                                          control_->state(each.rank).patience_until_ns.load(std::memory_order_acquire));
+    if (its >= patience) continue;
+    patience = its;
+    first = &each;
   }
-  if (now_ns >= patience) return blame(Reason::kStalled, suspect, inquiry->question.answered(*control_, suspect));
+  const int64_t asking = asks_from(patience, timeout_);
+  if (now_ns >= asking && (inquiry->patience != patience || inquiry->rank != first->rank)) {
+    inquiry->patience = patience;
+    inquiry->rank = first->rank;
+    inquiry->question.ask(*control_, first->rank);
+  }
+  if (now_ns >= patience) {
+    if (wait.over()) return Code::kOk;
+    return blame(Reason::kStalled, first->rank, *first->operation, inquiry->question.answered(*control_, first->rank));
+  }
   *until = Deadline(std::chrono::nanoseconds(now_ns < asking ? asking : patience));
   return Code::kOk;
 }
@@ -266,22 +310,24 @@ bool Rounds::exited(int rank) noexcept {
   return pidfd >= 0 && poll(&poller, 1, 0) == 1 && (poller.revents & (POLLIN | POLLHUP));
 }
 
-Code Rounds::fail(Failure::Reason reason, int rank) noexcept {
-  return adopt(control_->fail({reason, rank, sequence_}));
+Code Rounds::fail(Failure::Reason reason, int rank, const Operation& operation) noexcept {
+  return adopt(control_->fail({reason, rank, operation.sequence}), operation);
 }
 
-Code Rounds::mismatch(int other, const Agreement& theirs) noexcept {
-  fault_.mine = current_;
+Code Rounds::mismatch(int other, const Agreement& theirs, const Operation& operation) noexcept {
+  fault_.mine = operation.agreement;
   fault_.theirs = theirs;
   fault_.other = other;
-  return fail(Failure::Reason::kMismatch, rank_);
+  return fail(Failure::Reason::kMismatch, rank_, operation);
 }
 
-Code Rounds::adopt(const Failure& failure) noexcept {
+Code Rounds::adopt(const Failure& failure, const Operation& operation) noexcept {
+  if (fault_.code != Code::kOk) return fault_.code;  // another message of this rank has met the failure before
   using Reason = Failure::Reason;
   fault_.failure = failure;
-  fault_.kind = current_.kind;
-  fault_.sequence = sequence_;
+  const Collective kind = operation.agreement.kind;
+  fault_.kind = kind;
+  fault_.sequence = operation.sequence;
   fault_.timeout = std::chrono::duration<double>(timeout_).count();
   if (failure.rank >= 0 && failure.rank < size_) {
     RankState& culprit = control_->state(failure.rank);
@@ -306,9 +352,9 @@ Code Rounds::adopt(const Failure& failure) noexcept {
   // A rank that learns of a mismatch from another one reports what that rank called, and what it called itself.
   if (failure.reason == Reason::kMismatch && fault_.other < 0 && failure.rank != rank_) {
     const Cell& other = control_->cell(failure.rank, round_);
-    const bool meets = current_.kind != Collective::kSend && current_.kind != Collective::kReceive;
+    const bool meets = kind != Collective::kSend && kind != Collective::kReceive;
     fault_.whole = meets && other.word.load(std::memory_order_acquire) >> 1 == (round_ & kRoundMask);
-    fault_.mine = current_;
+    fault_.mine = operation.agreement;
     fault_.theirs = fault_.whole ? other.agreement() : Agreement{fault_.peer_kind};
     fault_.other = failure.rank;
   }

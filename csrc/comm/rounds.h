@@ -45,12 +45,27 @@ struct Call {
   double weight = 0;    // this rank's weight, if agreement.weighted
 };
 
+// An operation, for messages, and its number among those of the group, from 1.
+struct Operation {
+  Agreement agreement;
+  uint32_t sequence = 0;
+};
+
+// A rank that an operation waits for, and until when. The deadline is set at the first long wait.
+struct Awaited {
+  int rank;
+  Deadline* deadline;
+  const Operation* operation;
+};
+
 // What a caller does during a long wait. The waiting thread calls these functions.
 class Waiter {
  public:
   virtual ~Waiter() = default;
-  virtual void before_sleep() noexcept {}                // called once or more per wait
-  virtual bool interrupted() noexcept { return false; }  // called every 50 ms; returns whether to abandon the operation
+  virtual void before_sleep() noexcept {}  // called once or more per wait
+  virtual bool interrupted() noexcept {
+    return false;
+  }  // called every 50 to 200 ms; returns whether to abandon the operation
 };
 
 // Why an operation failed, for messages and exceptions.
@@ -92,7 +107,7 @@ class Rounds {
   const std::vector<int>& pidfds() const noexcept { return pidfds_; }
   std::chrono::nanoseconds timeout() const noexcept { return timeout_; }
 
-  // Marks this rank as ended, and wakes the ranks that wait for it.
+  // Marks this rank as ended. Ranks that wait for it find that at their next look. Wakes the thread that tells this rank's stack.
   void leave() noexcept;
   // Any thread may call this: this rank's waits, from now on, end within a quarter of a second, by leaving the operation.
   void give_up() noexcept;
@@ -110,8 +125,8 @@ class Rounds {
   Cell& next() noexcept { return control_->cell(rank_, ++round_); }
   void publish() noexcept {
     publish_word(control_->cell(rank_, round_).word, round_);
-    // In the round before, the others have read this rank's other cell. The prefetch takes that cell back while this
-    // core waits anyway, so that its next publish is faster.
+    // The others have usually read this rank's other cell by now, which is that of the round before. The prefetch takes it back while
+    // this core waits anyway, so that its next publish is faster.
     prefetch_to_write(&control_->cell(rank_, round_ + 1));
   }
   const Cell& cell(int rank) noexcept { return control_->cell(rank, round_); }
@@ -141,18 +156,24 @@ class Rounds {
   // access to them: their memory may have been another by then.
   Code pass_after_access() noexcept;
   // Returns the group's failure, if it has one, to an operation that has just read or written another rank's array.
-  Code after_access() noexcept;
+  Code after_access(const Operation& operation) noexcept;
 
   // An operation that gives other ranks offsets of this rank's arrays calls expose before, and conceal when it ends.
   void expose() noexcept { exposure_.expose(); }
   void conceal() noexcept { exposure_.conceal(); }
+  // The receiver of a message may succeed as soon as the offset is published, so a full barrier comes before the look at the segment.
+  void expose_to_receiver() noexcept {
+    expose();
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
 
   // Mailboxes have rounds of their own, and one bell per rank, which wakes a rank that waits for any of its mailboxes.
   void post(std::atomic<uint32_t>& word, uint32_t round, int to) noexcept;
   uint32_t bell() noexcept { return control_->doorbell(rank_).word.load(std::memory_order_acquire) >> 1; }
   void ring_own_bell() noexcept;
-  // Waits until the bell's value is no longer `seen`. The death of one of `peers` ends the wait.
-  Code await_bell(uint32_t seen, const std::vector<int>& peers) noexcept;
+  // Waits until the bell's value is no longer `seen`. The death of one of the awaited ranks ends the wait, and so does the first of
+  // their deadlines that passes.
+  Code await_bell(uint32_t seen, const std::vector<Awaited>& awaited) noexcept;
 
   // The address in this process of bytes in a rank's segment; null if the segment has no such bytes.
   std::byte* reach(int rank, uint64_t offset, uint64_t bytes) noexcept {
@@ -161,10 +182,13 @@ class Rounds {
                : segments_->peers[static_cast<size_t>(origins_[static_cast<size_t>(rank)])]->at(offset, bytes);
   }
 
-  Code fail(Failure::Reason reason, int rank) noexcept;
-  Code mismatch(int other, const Agreement& theirs) noexcept;
+  // These and after_access take the operation that has met the failure.
+  Code fail(Failure::Reason reason, int rank, const Operation& operation) noexcept;
+  Code fail(Failure::Reason reason, int rank) noexcept { return fail(reason, rank, current_); }
+  Code mismatch(int other, const Agreement& theirs, const Operation& operation) noexcept;
+  const Operation& operation() const noexcept { return current_; }  // the one that begin was called for last
   const GroupFault& fault() const noexcept { return fault_; }
-  uint32_t sequence() const noexcept { return sequence_; }
+  uint32_t sequence() const noexcept { return current_.sequence; }
 
   static constexpr uint32_t kRoundMask = 0x7fffffff;
 
@@ -174,7 +198,9 @@ class Rounds {
   Code await_slowly(Cell& cell, int rank) noexcept;
   Code wait(const Wait& wait) noexcept;
   Code look_after(const Wait& wait, Inquiry* inquiry, Deadline* deadline) noexcept;
-  Code adopt(const Failure& failure) noexcept;
+  Code adopt(const Failure& failure, const Operation& operation) noexcept;
+  bool lacks(int rank) noexcept;
+  Failure::Reason end_of(int rank, int64_t now_ns) noexcept;
   bool exited(int rank) noexcept;
   void ring(int rank) noexcept;
   static void publish_word(std::atomic<uint32_t>& word, uint32_t round) noexcept {
@@ -194,8 +220,7 @@ class Rounds {
   std::unique_ptr<std::byte[]> scratch_;
   uint32_t round_ = 0;
   uint32_t turn_ = 0;  // counts the uses of staging memory; its lowest bit chooses the half
-  uint32_t sequence_ = 0;
-  Agreement current_;
+  Operation current_;
   Waiter* waiter_ = nullptr;
   Deadline deadline_ = kNoDeadline;  // the operation's, set at its first long wait
   std::atomic<bool> passing_{false}, leaving_{false};

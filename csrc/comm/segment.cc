@@ -1,10 +1,8 @@
 #include "comm/segment.h"
 
 #include <fcntl.h>
-#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 
 #include "comm/control.h"
 #include "runtime/cgroup.h"
+#include "runtime/forks.h"
 #include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
 #include "runtime/status.h"
@@ -54,12 +53,6 @@ bool copy_pages(std::byte* begin, size_t bytes) noexcept {
   for (size_t at = 0; at < bytes; at += kPage)
     std::atomic_ref(*reinterpret_cast<uint64_t*>(begin + at)).fetch_or(0, std::memory_order_relaxed);
   return true;
-}
-
-// Makes every running thread pass a memory barrier. Returns false if this system cannot do that.
-bool barrier_in_all_threads() noexcept {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
 }
 
 // Returns 0, or the error.
@@ -154,8 +147,7 @@ void OwnSegment::free(void* address) noexcept {
   const auto taken = taken_.find(static_cast<size_t>(static_cast<std::byte*>(address) - space_.base()));
   if (taken == taken_.end()) return;
   words_.erase(taken->first);
-  auto place = free_.insert(free_.end(), *taken);
-  taken_.erase(taken);
+  auto place = free_.insert(taken_.extract(taken)).position;  // allocates nothing
   const auto after = std::next(place);
   if (after != free_.end() && place->first + place->second == after->first) {
     place->second += after->second;
@@ -292,11 +284,23 @@ std::byte* PeerSegment::map(uint64_t offset, uint64_t bytes) noexcept {
   return space_.base() + offset;
 }
 
-Segments::Segments(int own_fd, int rank, const std::vector<int>& fds) : own(own_fd) {
-  for (size_t i = 0; i < fds.size(); ++i) {
-    peers.push_back(static_cast<int>(i) == rank ? nullptr : std::make_unique<PeerSegment>(fds[i]));
+std::vector<std::unique_ptr<PeerSegment>> Segments::adopt(int own_fd, int rank, const std::vector<int>& fds) {
+  std::vector<std::unique_ptr<PeerSegment>> peers;
+  try {
+    peers.reserve(fds.size());
+    for (size_t i = 0; i < fds.size(); ++i)
+      peers.push_back(static_cast<int>(i) == rank ? nullptr : std::make_unique<PeerSegment>(fds[i]));
+  } catch (...) {
+    for (size_t i = peers.size(); i < fds.size(); ++i)
+      if (static_cast<int>(i) != rank) close(fds[i]);
+    close(own_fd);
+    throw;
   }
+  return peers;
 }
+
+Segments::Segments(int own_fd, int rank, const std::vector<int>& fds)
+    : peers(adopt(own_fd, rank, fds)), own(own_fd), forks_(forks_so_far()) {}
 
 void Segments::keep_words(std::byte* words) {
   const std::lock_guard lock(mutex_);
@@ -318,6 +322,7 @@ void Segments::add(Exposure* exposure) {
 }
 
 void Segments::remove(Exposure* exposure) noexcept {
+  if (forks_ != forks_so_far()) return;  // another thread may have held the lock during the fork
   const std::lock_guard lock(mutex_);
   std::erase(exposures_, exposure);
 }
@@ -326,10 +331,10 @@ void Segments::detach() noexcept {
   const std::lock_guard lock(mutex_);
   if (!own.detached()) {
     own.lose();
-    // Without the barrier, an operation may have begun unseen in any group that has ever exposed its arrays.
-    const auto least = barrier_in_all_threads() ? Exposure::kExposed : Exposure::kConcealed;
+    std::atomic_thread_fence(
+        std::memory_order_seq_cst);  // between this store and the look at each group's own; see expose
     for (Exposure* const each : exposures_) {
-      if (each->state_.load(std::memory_order_acquire) < least) continue;
+      if (!each->exposed_.load(std::memory_order_acquire)) continue;
       const uint32_t entered = each->control_.state(each->rank_).entered.load(std::memory_order_relaxed);
       each->control_.fail({Failure::Reason::kLost, each->rank_, entered});
     }

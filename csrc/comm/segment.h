@@ -10,8 +10,8 @@
 // | OwnSegment::size_    | allocate     | offset_of       | release, acquire | an address below it is mapped             |
 // | OwnSegment::lost_    | detach       | any group       | release, acquire | the arrays leave the shared memory        |
 // | PeerSegment::mapped_ | map          | at              | release, acquire | an offset below it is mapped              |
-// | Exposure::state_     | expose,      | detach          | release, relaxed,| other ranks may reach this rank's arrays; |
-// |                      | conceal      |                 | acquire          | detach makes all threads pass a barrier   |
+// | Exposure::exposed_   | expose,      | detach          | release, relaxed,| other ranks may reach this rank's arrays; |
+// |                      | conceal      |                 | acquire, fences  | see expose                                |
 #pragma once
 
 #include <atomic>
@@ -138,24 +138,17 @@ class Exposure {
   Exposure(const Exposure&) = delete;
   Exposure& operator=(const Exposure&) = delete;
 
-  // The operation calls this before it looks for its arrays in the segment. Segments::detach makes every running thread pass a
-  // barrier between its own store and its look at this state, so the hot path needs none: either the operation finds the segment
-  // lost, or detach finds the operation.
-  void expose() noexcept {
-    state_.store(kExposed, std::memory_order_release);
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-  }
-  void conceal() noexcept {
-    if (exposed()) state_.store(kConcealed, std::memory_order_release);
-  }
-  bool exposed() const noexcept { return state_.load(std::memory_order_relaxed) == kExposed; }
+  // The operation calls this before it looks for its arrays in the segment. Between that and the last look at detached(), before
+  // other ranks may succeed, it must pass a full memory barrier. Then either it finds the segment lost, or Segments::detach finds it.
+  void expose() noexcept { exposed_.store(true, std::memory_order_release); }
+  void conceal() noexcept { exposed_.store(false, std::memory_order_release); }
+  bool exposed() const noexcept { return exposed_.load(std::memory_order_relaxed); }
 
  private:
   friend struct Segments;
-  enum State : uint8_t { kNever, kConcealed, kExposed };
   ControlBlock& control_;
   int rank_;
-  std::atomic<State> state_{kNever};
+  std::atomic<bool> exposed_{false};
 };
 
 // The segments of a world as one rank sees them; the groups that are split off share them.
@@ -174,11 +167,14 @@ struct GRADRING_API Segments {
   // this moment fail first: those peers would read what is no longer there, or write what this rank no longer sees.
   void detach() noexcept;
 
-  OwnSegment own;
   std::vector<std::unique_ptr<PeerSegment>> peers;  // null at the rank's own place
+  OwnSegment own;
 
  private:
+  static std::vector<std::unique_ptr<PeerSegment>> adopt(int own, int rank, const std::vector<int>& fds);
+
   std::mutex mutex_;
+  uint64_t forks_;
   std::vector<std::byte*> words_;
   std::vector<Exposure*> exposures_;
 };

@@ -5,6 +5,7 @@
 
 #include "comm/group.h"
 #include "comm/protocol.h"
+#include "runtime/forks.h"
 #include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
 
@@ -38,20 +39,27 @@ size_t SharedRegion::bytes_of(const std::vector<size_t>& parts) noexcept {
 
 SharedRegion::SharedRegion(std::shared_ptr<Segments> segments, std::byte* words, int fd, uint64_t offset,
                            std::vector<size_t> parts)
-    : segments_(std::move(segments)), words_(words), fd_(fd), offset_(offset), sizes_(std::move(parts)) {
+    : segments_(std::move(segments)),
+      words_(words),
+      fd_(fd),
+      offset_(offset),
+      sizes_(std::move(parts)),
+      forks_(forks_so_far()) {
   size_t end = 0;
   places_ = places_of(sizes_, &end);
   header_of(words_).users.fetch_add(1, std::memory_order_acq_rel);
 }
 
-SharedRegion::~SharedRegion() { header_of(words_).users.fetch_sub(1, std::memory_order_acq_rel); }
+SharedRegion::~SharedRegion() {
+  if (forks_ == forks_so_far()) header_of(words_).users.fetch_sub(1, std::memory_order_acq_rel);
+}
 
 std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Waiter* waiter, Code* code) {
   const size_t bytes = SharedRegion::bytes_of(parts);
   Call call;
   call.agreement.kind = Collective::kShare;
   call.agreement.count = bytes;
-  if ((*code = refusal()) != Code::kOk) return nullptr;
+  if ((*code = refusal()) != Code::kOk || (*code = drain(waiter)) != Code::kOk) return nullptr;
   const Executing lock(*this, waiter);
   const auto failed = [&](Code why) {
     *code = ended(why);
@@ -108,6 +116,7 @@ std::shared_ptr<SharedRegion> Group::share(const std::vector<size_t>& parts, Wai
 
 Code Group::meet(const std::byte* mine, std::byte* all, uint32_t* sequence, Waiter* waiter) noexcept {
   if (const Code code = refusal(); code != Code::kOk) return code;
+  if (const Code code = drain(waiter); code != Code::kOk) return code;
   Call call;
   call.agreement.kind = Collective::kMeeting;
   const Executing lock(*this, waiter);

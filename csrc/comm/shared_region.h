@@ -42,6 +42,7 @@ class GRADRING_API SharedRegion {
   int fd_;
   uint64_t offset_;
   std::vector<size_t> sizes_, places_;
+  uint64_t forks_;  // a forked child has a copy of this object, but is no user of the region
 };
 
 }  // namespace gradring

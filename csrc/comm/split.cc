@@ -1,12 +1,11 @@
 // split: divides the ranks of a group into new groups, whose control blocks lie in memory that the ranks already share.
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "comm/descriptors.h"
 #include "comm/group.h"
 
 namespace gradring {
@@ -28,11 +27,11 @@ Wish wish_of(const Cell& cell) noexcept {
 }  // namespace
 
 // The first round says who wants which group. The second says where the first member of each group has made the
-// control block (in its data segment, which all can map). After the third, each block is in use, or never will be.
+// control block (in its data segment, which all can map). The third says whether each member could join its group.
 std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* code) {
   Call call;
   call.agreement.kind = Collective::kSplit;
-  if ((*code = refusal()) != Code::kOk) return nullptr;
+  if ((*code = refusal()) != Code::kOk || (*code = drain(waiter)) != Code::kOk) return nullptr;
   const Executing lock(*this, waiter);
   const auto failed = [&](Code why) {
     *code = ended(why);
@@ -65,15 +64,28 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
   rounds_.publish();
   if (failed(rounds_.await_all())) return nullptr;
   std::shared_ptr<Group> group;
-  bool memory = true;
+  std::string why;
   if (!members.empty()) {
     std::memcpy(&offset, rounds_.cell(members[0]).payload, sizeof offset);
-    group = adopt_words(members, offset);
-    memory = group != nullptr;
+    try {
+      group = adopt_words(members, offset);
+    } catch (const std::exception& error) {
+      why = error.what();
+    }
   }
   failpoint("after write", rank());
-  if (failed(rounds_.pass())) return nullptr;
-  if (!memory) throw Error(Code::kOutOfMemory, kNoWords);
+  // All members join the group, or none does.
+  const uint64_t good = members.empty() || group != nullptr;
+  std::memcpy(rounds_.next().payload, &good, sizeof good);
+  rounds_.publish();
+  if (failed(rounds_.await_all())) return nullptr;
+  if (!good) throw Error(Code::kOutOfMemory, why.empty() ? kNoWords : "[split] cannot join the new group: " + why);
+  for (const int member : members) {
+    uint64_t theirs = 0;
+    std::memcpy(&theirs, rounds_.cell(member).payload, sizeof theirs);
+    if (!theirs)
+      throw Error(Code::kOutOfMemory, "[split] rank " + std::to_string(member) + " cannot join the new group");
+  }
   return group;
 }
 
@@ -95,24 +107,30 @@ uint64_t Group::make_words(int ranks) {
   return offset;
 }
 
-// Null if this rank cannot map the group's control block.
+// Null if this rank cannot map the group's control block. Throws if it lacks memory or descriptors for anything else: other members
+// that wait for it in the new group then learn that it will not come.
 std::shared_ptr<Group> Group::adopt_words(const std::vector<int>& members, uint64_t offset) {
   const auto ranks = static_cast<int>(members.size());
   const size_t bytes = BlockLayout(ranks, default_stage_bytes(ranks)).bytes();
   std::byte* const words = offset == Placement::kPrivate ? nullptr : rounds_.reach(members[0], offset, bytes);
   if (!words) return nullptr;
-  const auto place = std::find(members.begin(), members.end(), rank()) - members.begin();
-  std::vector<int> origins, pidfds;
-  for (const int member : members) {
-    const auto index = static_cast<size_t>(member);
-    origins.push_back(rounds_.origins()[index]);
-    const int pidfd = rounds_.pidfds()[index];
-    pidfds.push_back(pidfd < 0 ? -1 : fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
-  }
+  const auto place = static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
   auto control = ControlBlock::at(words, segments(), ranks, 0);
-  if (members[0] == rank()) segments()->keep_words(words);
-  return std::shared_ptr<Group>(new Group(std::move(control), segments(), static_cast<int>(place), std::move(origins),
-                                          std::move(pidfds), rounds_.timeout(), has_threads()));
+  try {
+    if (members[0] == rank()) segments()->keep_words(words);
+    std::vector<int> origins;
+    Descriptors pidfds;
+    for (const int member : members) {
+      const auto index = static_cast<size_t>(member);
+      origins.push_back(rounds_.origins()[index]);
+      pidfds.add(rounds_.pidfds()[index]);
+    }
+    return std::shared_ptr<Group>(
+        new Group(control, segments(), place, std::move(origins), pidfds.release(), rounds_.timeout(), has_threads()));
+  } catch (...) {
+    control->state(place).presence.store(Presence::kClosed, std::memory_order_release);
+    throw;
+  }
 }
 
 std::shared_ptr<Group> Group::join_words(const std::vector<int>& members, uint64_t offset) {

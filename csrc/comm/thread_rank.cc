@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/clock.h"
+#include "runtime/forks.h"
 
 namespace gradring {
 
@@ -13,6 +14,8 @@ struct ThreadRank::Shared {
   std::mutex mutex;
   std::shared_ptr<ControlBlock> control;
   int rank = 0;
+  uint64_t forks =
+      forks_so_far();          // in a forked child, the thread that ends is not the parent's, and neither is the rank
   const void* user = nullptr;  // the address of ThisThread of the thread that used the rank last
 };
 
@@ -23,7 +26,7 @@ struct ThreadRank::ThisThread {
   ~ThisThread() {
     for (const auto& weak : ranks) {
       const std::shared_ptr<Shared> shared = weak.lock();
-      if (!shared) continue;
+      if (!shared || shared->forks != forks_so_far()) continue;
       const std::lock_guard lock(shared->mutex);
       if (shared->user != this || !shared->control) continue;
       RankState& state = shared->control->state(shared->rank);
@@ -42,6 +45,7 @@ ThreadRank::ThreadRank(std::shared_ptr<ControlBlock> control, int rank) : shared
 }
 
 ThreadRank::~ThreadRank() {
+  if (shared_->forks != forks_so_far()) return;
   const std::lock_guard lock(shared_->mutex);
   shared_->control.reset();
 }

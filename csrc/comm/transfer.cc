@@ -66,7 +66,7 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
     return true;
   }
   Message message{Way::kSegment, 0};
-  rounds.expose();
+  rounds.expose_to_receiver();
   if (from.contiguous() && own.offset_of(from.data(), from.bytes(), &message.offset)) {
     at_ = from.elements();
   } else {
@@ -74,11 +74,11 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
       try {
         boxes.stages_[peer] = boxes.allocate(own);
       } catch (...) {
-        end(rounds.fail(Failure::Reason::kMemory, rounds.rank()));
+        end(rounds.fail(Failure::Reason::kMemory, rounds.rank(), operation_));
         return true;
       }
       if (!boxes.stages_[peer]) {
-        end(rounds.fail(Failure::Reason::kLost, rounds.rank()));
+        end(rounds.fail(Failure::Reason::kLost, rounds.rank(), operation_));
         return true;
       }
     }
@@ -131,7 +131,7 @@ bool Transfer::step_receive(Rounds& rounds, Mailboxes& boxes) noexcept {
       Agreement wanted = call_->agreement;
       wanted.kind = Collective::kSend;
       if (const Agreement sent = box.sent.agreement(); !(sent == wanted)) {
-        end(rounds.mismatch(call_->peer, sent));
+        end(rounds.mismatch(call_->peer, sent, operation_));
         return true;
       }
       started_ = true;
@@ -144,14 +144,14 @@ bool Transfer::step_receive(Rounds& rounds, Mailboxes& boxes) noexcept {
       from = rounds.reach(call_->peer, message.offset + (staged ? half_ * kHalf : 0),
                           static_cast<size_t>(count) * to.element_bytes());
       if (!from) {
-        end(rounds.fail(Failure::Reason::kMemory, rounds.rank()));
+        end(rounds.fail(Failure::Reason::kMemory, rounds.rank(), operation_));
         return true;
       }
     }
     to.scatter(at_, count, from);
     failpoint("after write", rounds.rank());
     if (!in_cell) {
-      if (const Code code = rounds.after_access(); code != Code::kOk) [[unlikely]] {
+      if (const Code code = rounds.after_access(operation_); code != Code::kOk) [[unlikely]] {
         end(code);
         return true;
       }
@@ -174,20 +174,25 @@ bool step_transfers(Rounds& rounds, Mailboxes& boxes, std::vector<std::unique_pt
   return moved;
 }
 
+bool await_transfers(Rounds& rounds, uint32_t seen, std::vector<std::unique_ptr<Transfer>>& transfers,
+                     std::vector<Awaited>& awaited) noexcept {
+  awaited.clear();
+  for (const auto& transfer : transfers)
+    if (!transfer->done()) awaited.push_back(transfer->awaited());
+  if (awaited.empty()) return false;
+  if (const Code code = rounds.await_bell(seen, awaited); code != Code::kOk) {
+    for (const auto& transfer : transfers)
+      if (!transfer->done()) transfer->end(code);
+  }
+  return true;
+}
+
 void run_transfers(Rounds& rounds, Mailboxes& boxes, std::vector<std::unique_ptr<Transfer>>& transfers) noexcept {
-  std::vector<int> peers;
+  std::vector<Awaited> awaited;
   for (;;) {
     const uint32_t seen = rounds.bell();
     if (step_transfers(rounds, boxes, transfers)) continue;
-    peers.clear();
-    for (const auto& transfer : transfers)
-      if (!transfer->done()) peers.push_back(transfer->call().peer);
-    if (peers.empty()) return;
-    if (const Code code = rounds.await_bell(seen, peers); code != Code::kOk) {
-      for (const auto& transfer : transfers)
-        if (!transfer->done()) transfer->end(code);
-      return;
-    }
+    if (!await_transfers(rounds, seen, transfers, awaited)) return;
   }
 }
 

@@ -34,14 +34,15 @@ class Mailboxes {
 
 class Transfer {
  public:
-  explicit Transfer(const Call& call) noexcept : call_(&call) {}
+  Transfer(const Call& call, const Operation& operation) noexcept : call_(&call), operation_(operation) {}
 
   // Does what is possible without waiting. Returns whether that was anything. Fails the group if the two sides differ.
   bool step(Rounds& rounds, Mailboxes& boxes) noexcept;
   bool done() const noexcept { return done_; }
   Code code() const noexcept { return code_; }
   void end(Code code) noexcept { code_ = code, done_ = true; }
-  const Call& call() const noexcept { return *call_; }
+  // For Rounds::await_bell. This must stay where it is while it is awaited.
+  Awaited awaited() noexcept { return {call_->peer, &deadline_, &operation_}; }
   bool sends() const noexcept { return call_->agreement.kind == Collective::kSend; }
   // Whether two messages go the same way between the same ranks: they then go one after the other.
   bool same_way(const Transfer& other) const noexcept {
@@ -55,6 +56,8 @@ class Transfer {
   const CommOperand& operand() const noexcept { return sends() ? call_->in : call_->out; }
 
   const Call* call_;
+  Operation operation_;
+  Deadline deadline_ = kNoDeadline;
   bool started_ = false, done_ = false, staged_ = false;
   int64_t at_ = 0;  // elements that are sent or received so far
   uint32_t half_ = 0;
@@ -66,5 +69,9 @@ class Transfer {
 void run_transfers(Rounds& rounds, Mailboxes& boxes, std::vector<std::unique_ptr<Transfer>>& transfers) noexcept;
 // Takes one step of each, in order. Returns whether anything happened.
 bool step_transfers(Rounds& rounds, Mailboxes& boxes, std::vector<std::unique_ptr<Transfer>>& transfers) noexcept;
+// Waits until this rank's bell is no longer `seen`, or until it fails: then all transfers end. Returns whether any was to be awaited.
+// `awaited` is memory that the caller keeps.
+bool await_transfers(Rounds& rounds, uint32_t seen, std::vector<std::unique_ptr<Transfer>>& transfers,
+                     std::vector<Awaited>& awaited) noexcept;
 
 }  // namespace gradring

@@ -71,7 +71,10 @@ void Group::work() {
       queue_.pop_front();
     }
     const std::lock_guard lock(executing_);
-    if (is_transfer(request->call())) {
+    if (request->call().agreement.kind == Collective::kNone) {  // of drain: all requests before it have ended
+      pending_.fetch_sub(1, std::memory_order_acq_rel);
+      request->finish(Code::kOk);
+    } else if (is_transfer(request->call())) {
       work_on_transfers(std::move(request));
     } else {
       const Code code = ended(execute(request->call(), nullptr));
@@ -87,12 +90,12 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
   std::vector<std::unique_ptr<Transfer>> transfers;
   const auto add = [&](std::shared_ptr<Request> request) {
     const Code code = rounds_.begin(request->call(), nullptr);
-    transfers.push_back(std::make_unique<Transfer>(request->call()));
+    transfers.push_back(std::make_unique<Transfer>(request->call(), rounds_.operation()));
     if (code != Code::kOk) transfers.back()->end(code);
     requests.push_back(std::move(request));
   };
   add(std::move(first));
-  std::vector<int> peers;
+  std::vector<Awaited> awaited;
   while (!transfers.empty()) {
     const uint32_t seen = rounds_.bell();
     {
@@ -102,16 +105,7 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
         queue_.pop_front();
       }
     }
-    bool moved = step_transfers(rounds_, boxes_, transfers);
-    peers.clear();
-    for (const auto& transfer : transfers)
-      if (!transfer->done()) peers.push_back(transfer->call().peer);
-    if (!moved && !peers.empty()) {
-      if (const Code code = rounds_.await_bell(seen, peers); code != Code::kOk) {
-        for (const auto& transfer : transfers)
-          if (!transfer->done()) transfer->end(code);
-      }
-    }
+    if (!step_transfers(rounds_, boxes_, transfers)) await_transfers(rounds_, seen, transfers, awaited);
     for (size_t i = 0; i < transfers.size();) {
       if (!transfers[i]->done()) {
         ++i;

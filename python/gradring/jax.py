@@ -31,9 +31,10 @@ def communicator(timeout: float = 300.0) -> Communicator:
 def all_reduce(tree: Any, op: Any = "sum", *, comm: Communicator | None = None, weight: float | None = None) -> Any:
     """Reduce JAX arrays over all ranks: one array, or a tree of them (gradients); returns new ones.
 
-    The inputs are read where they lie, on the CPU. A result has memory of its own, which JAX takes over without a copy, and to
-    which gradring never writes again. Call it between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or
-    'prod'; `weight` is this rank's weight, for a weighted 'mean'.
+    The inputs are read where they lie, on the CPU. A result is on its input's device, or, for a NumPy array, on the first CPU
+    device. It has memory of its own, which JAX takes over without a copy, and to which gradring never writes again. Call it
+    between jitted functions, not within one. `op`: 'sum', 'mean', 'max', 'min' or 'prod'; `weight` is this rank's weight, for a
+    weighted 'mean'.
     """
     group = communicator() if comm is None else comm
     return jax.tree.map(lambda leaf: _reduced(group, leaf, op, weight), tree)
@@ -42,6 +43,7 @@ def all_reduce(tree: Any, op: Any = "sum", *, comm: Communicator | None = None, 
 def _reduced(group: Communicator, leaf: Any, op: Any, weight: float | None) -> Any:
     if isinstance(leaf, jax.core.Tracer):
         raise TypeError("[all_reduce] x is a tracer: call it outside of jit and grad, between their calls")
+    device = jax.local_devices(backend="cpu")[0]
     if isinstance(leaf, jax.Array):
         device = next(iter(leaf.devices()))
         if len(leaf.devices()) != 1 or device.platform != "cpu":
@@ -52,4 +54,4 @@ def _reduced(group: Communicator, leaf: Any, op: Any, weight: float | None) -> A
     begin = -memory.ctypes.data % 64
     out = memory[begin : begin + given.nbytes].view(given.dtype).reshape(given.shape)
     group.all_reduce(given, op, out=out, weight=weight)
-    return jax.device_put(out, may_alias=True)
+    return jax.device_put(out, device, may_alias=True)

@@ -68,14 +68,7 @@ def descriptors_left(end):
     del comm, half, each
     gc.collect()
 
-    def left():
-        return sorted(text for number, text in opened().items() if before.get(number) != text)
-
-    # The thread that shows this rank's stack ends on its own after a close. It holds the memory of the words it waits for.
-    end = time.monotonic() + 5
-    while left() and time.monotonic() < end:
-        time.sleep(0.01)
-    return left()
+    return sorted(text for number, text in opened().items() if before.get(number) != text)
 
 
 def arrays_in_any_order():

@@ -1,10 +1,13 @@
 """Functions of ranks in tests of faults: they fail in some way, or report what they saw of a failure."""
 
+import ctypes
+import gc
 import hashlib
 import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -151,6 +154,17 @@ def mismatched(how):
     return found
 
 
+def killed_while_one_is_late():
+    """Rank 2 dies; rank 1, for which rank 0 waits first, comes later."""
+    comm = gr.comm.init(timeout=60)
+    comm.barrier()
+    if comm.rank == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if comm.rank == 1:
+        time.sleep(30)
+    report(saw(comm.barrier, comm))
+
+
 def a_slow_function():
     """Where rank 1 is when it is given up."""
     time.sleep(1000)
@@ -254,25 +268,54 @@ def left_early():
     report(saw(comm.barrier, comm))
 
 
-def forked():
-    """What a forked child may do with the communicator, and that the parent goes on."""
+def forked(way):
+    """What a forked child may do with the communicator, and that the parent goes on.
+
+    ``way``: 'kept': the child keeps its copies of the parent's objects until it ends; 'dropped': it drops them.
+    """
     comm = gr.comm.init(timeout=60)
-    x = comm.empty(10)
+    half = comm.split(0)
+    x = half.empty(10)
     x[:] = 1
     pid = os.fork()
     if pid == 0:
         refused = 0
         # Parent and child would use the same bytes of an array that the child made.
-        for call in (lambda: comm.all_reduce(x), lambda: comm.all_reduce(x, async_op=True), lambda: comm.empty(10)):
+        for call in (lambda: comm.all_reduce(x), lambda: half.all_reduce(x, async_op=True), lambda: comm.empty(10)):
             try:
                 call()
             except gr.GradringError as error:
                 refused += "this process was forked from a rank" in str(error)
         comm.close()
+        if way == "dropped":
+            del comm, half, x, call
+            gc.collect()
         os._exit(0 if refused == 3 else 1)
     _, status = os.waitpid(pid, 0)
-    comm.all_reduce(x)
-    return os.waitstatus_to_exitcode(status), float(x[0])
+    # The block of a new group must not take the place of one that is in use.
+    others = [comm.split(0) for _ in range(3)]
+    total = 0.0
+    for turn, other in enumerate(others):
+        total += float(other.all_reduce(np.full(3, turn + 1.0))[0]) + float(half.all_reduce(np.full(3, 10.0))[0])
+    half.all_reduce(x)
+    return os.waitstatus_to_exitcode(status), float(x[0]), total
+
+
+def threads_and_a_child():
+    """A rank of a group of threads forks a child that ends as a process does, and reduces again."""
+
+    def body(comm):
+        comm.all_reduce(np.ones(3))
+        if comm.rank == 0:
+            pid = os.fork()
+            if pid == 0:
+                ctypes.CDLL(None).exit(0)  # runs the destructors of this thread's objects
+            os.waitpid(pid, 0)
+        time.sleep(1.0)  # longer than a thread may leave its rank without a user
+        return float(comm.all_reduce(np.ones(3))[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(body, gr.comm.thread_group(2, timeout=20.0)))
 
 
 def report(found):

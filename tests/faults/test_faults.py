@@ -152,8 +152,19 @@ def test_an_exception_on_one_rank_is_printed_once_and_ends_the_others_with_a_cod
         assert f"rank {rank} ended with exit code 81: gradring.errors.PeerDied: [all_reduce] rank 1" in done.stderr
 
 
-def test_fork_after_init():
-    assert gr.comm.spawn(functions.forked, 2, pin=False) == [(0, 2.0), (0, 2.0)]
+@pytest.mark.parametrize("way", ["kept", "dropped"])
+def test_fork_after_init(way):
+    assert gr.comm.spawn(functions.forked, 2, way, pin=False) == [(0, 2.0, 72.0)] * 2
+
+
+def test_a_child_that_exits_ends_no_rank_of_its_parents_threads():
+    assert gr.comm.spawn(functions.threads_and_a_child, 1, pin=False) == [[2.0, 2.0]]
+
+
+def test_a_death_is_noticed_while_another_rank_is_late():
+    found = survivors_error(functions.killed_while_one_is_late, ranks=3)
+    assert found["error"] == "PeerDied" and found["rank"] == 2
+    assert found["seconds"] < promised(DEADLINE) and found["again"] == "refused"
 
 
 def test_a_restart_ends_with_the_bits_of_an_uninterrupted_run(tmp_path):

@@ -13,16 +13,18 @@ __all__ = ["tell_stacks"]
 _MOST_BYTES = 1900
 
 
-def tell_stacks(group: _core.Group) -> None:
-    """Start a thread that writes down the calling thread's stack whenever another rank asks, until the communicator is
-    closed."""
+def tell_stacks(group: _core.Group) -> threading.Thread:
+    """Start and return a thread that writes down the calling thread's stack whenever another rank asks, until the
+    communicator is closed."""
     teller, caller = group.stack_teller(), threading.get_ident()
 
     def tell() -> None:
         while teller.await_question():
             teller.answer(_stack_of(caller))
 
-    threading.Thread(target=tell, name="gradring-stack", daemon=True).start()
+    thread = threading.Thread(target=tell, name="gradring-stack", daemon=True)
+    thread.start()
+    return thread
 
 
 def _stack_of(thread: int) -> str:

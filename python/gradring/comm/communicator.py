@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -69,9 +70,10 @@ class Communicator:
         if signal_of is not None:
             origins = group.origins
             group.signal_of = lambda rank: signal_of(origins[rank])
+        self._teller: threading.Thread | None = None
         if tells and self.size > 1:
             activity.listen(self)
-            tell_stacks(group)
+            self._teller = tell_stacks(group)
 
     def __repr__(self) -> str:
         state = ", closed" if self._group.closed else ""
@@ -95,6 +97,9 @@ class Communicator:
         """
         seconds = 1e9 if timeout is None else real("comm.close", "timeout", timeout, least=0, also="None")
         self._group.close(seconds)
+        # The thread that shows this rank's stack ends now. It holds the memory of the words that it waits for.
+        if self._teller is not None and self._teller is not threading.current_thread():
+            self._teller.join(1.0)
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = "float32") -> Array:
         """An uninitialized array in memory that all ranks reach, so that operations on it and on its contiguous views copy
