@@ -137,6 +137,12 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
   auto* const exponents_of_b = reinterpret_cast<int32_t*>(partial + panel_sums * plan.block_panels);
   const bool keep_b = plan.depth_of_b > plan.most_depth;
 
+  const auto finish = [&](int64_t panel, int64_t t, float* c) __attribute__((always_inline)) {
+    const int64_t row = t * plan.height, column = panel * kTilePanel;
+    const Block of_c{row, at_most(g.m - row, plan.height), column, at_most(g.n - column, kTilePanel)};
+    deliver(g, of_c, c, kTilePanel, sums ? sums + t * g.n : nullptr);
+  };
+
   TileBlockWork work;
   work.a_down = plan.most_depth * kTileElements;
   work.b_across = plan.depth_of_b * kTileElements;
@@ -157,30 +163,40 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
     }
     work.step_blocks = end - first;
     work.add_to_c = part > 0;
-    for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    const auto multiply = [&](int64_t panel, int64_t t, float* c) __attribute__((always_inline)) {
       work.across = g.n - panel * kTilePanel > kTileSide ? 2 : 1;
       work.b = b + (panel - block.panel_begin) * 2 * work.b_across;
+      work.a = packed_a + (t - block.tile_begin) * plan.most_depth * kTileElements;
+      work.down = t + 1 < block.tile_end ? 2 : 1;
+      work.c = c;
+      const int32_t* const least = of_a + (t - block.tile_begin);
+      if (nothing_subnormal(work.down == 2 ? at_most(least[0], least[1]) : least[0], of_b[panel - block.panel_begin])) {
+        tiles.multiply[0](work);
+      } else {
+        multiply_subnormal(work);
+      }
+    };
+    if (plan.parts == 1) {
+      // The sums pass through the first cache, and C is written along its rows.
       for (int64_t t = block.tile_begin; t < block.tile_end; t += 2) {
-        const int64_t down = t - block.tile_begin;
-        work.a = packed_a + down * plan.most_depth * kTileElements;
-        work.down = t + 1 < block.tile_end ? 2 : 1;
-        work.c = partial + (panel - block.panel_begin) * panel_sums + down * kTileSide * kTilePanel;
-        const int64_t least_of_a = work.down == 2 ? at_most(of_a[down], of_a[down + 1]) : of_a[down];
-        if (nothing_subnormal(least_of_a, of_b[panel - block.panel_begin])) {
-          tiles.multiply[0](work);
-        } else {
-          multiply_subnormal(work);
+        for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+          multiply(panel, t, partial);
+          for (int64_t i = 0; i < work.down; ++i) finish(panel, t + i, partial + i * kTileSide * kTilePanel);
         }
+      }
+      return;
+    }
+    for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+      float* const of_panel = partial + (panel - block.panel_begin) * panel_sums;
+      for (int64_t t = block.tile_begin; t < block.tile_end; t += 2) {
+        multiply(panel, t, of_panel + (t - block.tile_begin) * kTileSide * kTilePanel);
       }
     }
   }
   for (int64_t t = block.tile_begin; t < block.tile_end; ++t) {
-    const int64_t row = t * plan.height, rows = at_most(g.m - row, plan.height);
     for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-      const int64_t column = panel * kTilePanel;
-      deliver(g, Block{row, rows, column, at_most(g.n - column, kTilePanel)},
-              partial + (panel - block.panel_begin) * panel_sums + (t - block.tile_begin) * kTileSide * kTilePanel,
-              kTilePanel, sums ? sums + t * g.n : nullptr);
+      finish(panel, t,
+             partial + (panel - block.panel_begin) * panel_sums + (t - block.tile_begin) * kTileSide * kTilePanel);
     }
   }
 }
