@@ -1,7 +1,10 @@
 """The race of all-reduces: inputs are rewritten, wrong sums are found, ratios are those of the best peer."""
 
+import sys
+
 import pytest
 
+from gradring.bench import allreduce_group
 from gradring.bench.allreduce import CASES, Case, Row, _ratio, read_native
 from gradring.bench.allreduce_entrants import Entrant, entrants
 from gradring.bench.allreduce_group import Ranks
@@ -71,6 +74,32 @@ def test_a_library_that_is_not_there_is_missing():
     assert "nothing" not in LIBRARIES
     ranks = Ranks(Entrant("nothing", launcher, ("nothing",)), 2, [0, 0])
     assert "KeyError: 'nothing'" in ranks.missing
+
+
+SLOW_RANK = """
+import json, socket, sys, time
+with socket.socket(socket.AF_UNIX) as link:
+    link.connect(sys.argv[1] + "/turns")
+    with link.makefile("rw") as turns:
+        print(json.dumps({"rank": 0}), file=turns, flush=True)
+        turns.readline()
+        time.sleep(6)
+        print(json.dumps({"rank": 0, "nanoseconds": [1]}), file=turns, flush=True)
+        turns.readline()
+"""
+
+
+@pytest.mark.parametrize("limit", [60.0, 0.5])
+def test_a_turn_has_its_own_limit_which_is_not_that_of_the_start(monkeypatch, limit):
+    monkeypatch.setattr(allreduce_group, "_START_SECONDS", 5.0)
+    monkeypatch.setattr(allreduce_group, "_TURN_SECONDS", limit)
+    ranks = Ranks(Entrant("slow", (sys.executable, "-c", SLOW_RANK), ()), 1, [0])
+    try:
+        assert ranks.missing is None
+        (answer,) = ranks.ask(do="time")
+        assert ("error" in answer) == (limit < 6), answer
+    finally:
+        ranks.close()
 
 
 def test_native_lines_are_read():

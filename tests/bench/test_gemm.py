@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradring.bench import contender, gemm
-from gradring.bench.gemm_contenders import error_of, operands
+from gradring.bench.gemm_contenders import error_of, layer, operands
 from gradring.bench.peers import contenders, read_peers
 from gradring.bench.report import library
 
@@ -35,6 +35,33 @@ def test_every_contender_computes_the_same(name, dtype, monkeypatch):
             assert error is not None and error < (2**-8 if dtype == "bfloat16" else 1e-6)
         else:
             assert error is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_contender_computes_all_results_of_a_layer(name, dtype, monkeypatch):
+    pytest.importorskip("ml_dtypes")
+    if name == "torch":
+        pytest.importorskip("torch")
+    monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
+    for case in gemm.layer_cases(5, 7, 6, gemm.how_text(dtype, "fma")):
+        given = {key: np.asarray(array, np.float64) for key, array in layer(case.parameters).items()}
+        x, w, b, dy, pre = (given[key] for key in ("x", "w", "b", "dy", "pre"))
+        root = (2 / np.pi) ** 0.5
+
+        def gelu(z, root=root):
+            return 0.5 * z * (1 + np.tanh(root * (z + 0.044715 * z**3)))
+
+        slope = dy * (gelu(pre + 1e-5) - gelu(pre - 1e-5)) / 2e-5
+        forward = case.parameters["op"] == "linear"
+        expected = (gelu(x @ w + b),) if forward else (slope @ w.T, x.T @ slope, slope.sum(0))
+        result = contender.load(FACTORIES[name])(case.parameters)()
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        assert len(results) == len(expected)
+        for got, want in zip(results, expected, strict=True):
+            got = np.asarray(got.detach().float().numpy() if hasattr(got, "detach") else got)
+            assert got.dtype == (np.float32 if name == "torch" else dtype)
+            assert np.abs(got.astype(np.float64) - want).max() < (0.05 if dtype == "bfloat16" else 1e-4)
 
 
 def test_the_error_is_that_of_the_worst_element():

@@ -151,6 +151,20 @@ def test_a_layer_takes_a_bias_and_gives_results_of_either_dtype(rows: int, activ
                 assert mine.dtype == np.dtype(dtype) and np.abs(wide(mine) - theirs).max(initial=0) <= bound
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)])
+def test_matrices_and_stacks_take_the_same_dtypes_and_outs(shape: tuple[int, ...]) -> None:
+    a, b = np.ones(shape, np.float32), np.ones((4, 5), np.float32)
+    for named in ("float32", "f4", "single", "<f4", ">f4", np.float32):
+        assert gr.ops.matmul(a, b, dtype=named).dtype == np.float32
+    half = gr.ops.matmul(a.astype(BFLOAT16), b.astype(BFLOAT16), dtype="f4")
+    assert half.dtype == np.float32 and (half == 4).all()
+    for code in (">f4", "f8"):
+        with pytest.raises(TypeError, match=f"out is of dtype {np.dtype(code)}: must be an aligned float32, as the inputs are"):
+            gr.ops.matmul(a, b, out=np.empty((*shape[:-1], 5), code))
+    with pytest.raises(TypeError, match="out is a list: must be a numpy.ndarray"):
+        gr.ops.matmul(a, b, out=[1])  # type: ignore[arg-type]
+
+
 def test_bad_input() -> None:
     half, single = np.ones((3, 3), BFLOAT16), np.ones((3, 3), np.float32)
     double = np.ones((3, 3))

@@ -20,6 +20,7 @@ __all__ = ["Ranks"]
 _START_SECONDS = 90.0
 _TURN_SECONDS = 240.0
 
+
 class Ranks:
     """The processes of a contender."""
 
@@ -62,13 +63,14 @@ class Ranks:
 
     def _await_ranks(self, listener: socket.socket) -> None:
         deadline = time.monotonic() + _START_SECONDS
+        links: list[socket.socket] = []
         files: list[Any] = []
         while len(files) < self.ranks and time.monotonic() < deadline and self._process.poll() is None:
             with suppress(TimeoutError):
                 link, _ = listener.accept()
                 link.settimeout(_START_SECONDS)
+                links.append(link)
                 files.append(link.makefile("rw"))
-                link.close()  # the file object keeps the socket open
         try:
             for file in files:
                 reply = json.loads(file.readline() or '{"rank": -1, "missing": "a rank ended"}')
@@ -77,6 +79,9 @@ class Ranks:
                 self._links[reply["rank"]] = file
         except (TimeoutError, OSError):
             self.missing = "its ranks did not answer"
+        for link in links:
+            link.settimeout(_TURN_SECONDS)
+            link.close()  # the file object keeps the socket open
         if len(files) < self.ranks:
             self.missing = self.missing or f"its ranks did not start: {self._said()}"
 

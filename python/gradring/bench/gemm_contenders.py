@@ -102,10 +102,14 @@ def numpy(case: dict[str, Any]) -> Work:
         c = np.empty((case["m"], case["n"]), np.float32)
         matmul = np.matmul
         return lambda: matmul(left, right, out=c)
-    t = layer(case)
+    return _numpy_layer(case["op"], layer(case))[0]
+
+
+def _numpy_layer(op: str, t: dict[str, Array]) -> tuple[Work, tuple[Array, ...]]:
+    """The work on these arrays of float32, and the arrays that hold its results."""
     x, w, b, dy, pre = t["x"], t["w"], t["b"], t["dy"], t["pre"]
     cubic, root, half, one = (np.float32(v) for v in (0.044715, ROOT, 0.5, 1))
-    if case["op"] == "linear":
+    if op == "linear":
         z, u, y = np.empty_like(pre), np.empty_like(pre), np.empty_like(pre)
 
         def forward() -> Array:
@@ -121,11 +125,11 @@ def numpy(case: dict[str, Any]) -> Work:
             np.multiply(z, u, out=y)
             return np.multiply(y, half, out=y)
 
-        return forward
+        return forward, (y, z)
     square, tanh, slope = np.empty_like(pre), np.empty_like(pre), np.empty_like(pre)
     dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty_like(b)
 
-    def backward() -> Array:
+    def backward() -> tuple[Array, ...]:
         np.multiply(pre, pre, out=square)
         np.multiply(square, cubic, out=tanh)
         np.add(tanh, one, out=tanh)
@@ -145,9 +149,10 @@ def numpy(case: dict[str, Any]) -> Work:
         np.multiply(slope, dy, out=slope)
         np.sum(slope, axis=0, out=db)
         np.matmul(slope, w.T, out=dx)
-        return np.matmul(x.T, slope, out=dw)
+        np.matmul(x.T, slope, out=dw)
+        return dx, dw, db
 
-    return backward
+    return backward, (dx, dw, db)
 
 
 def _numpy_by_casts(case: dict[str, Any]) -> Work:
@@ -165,15 +170,19 @@ def _numpy_by_casts(case: dict[str, Any]) -> Work:
             return c
 
         return product
-    # Only the products' operands are cast: the rest could stay in float32.
-    inner = numpy({**case, "dtype": "float32"})
-    given = [array for name, array in layer(case).items() if name in ("x", "w", "dy")]
+    given = layer(case)
+    used = ("x", "w", "b") if case["op"] == "linear" else ("x", "w", "dy", "pre")
+    floats = {name: np.empty(array.shape, np.float32) for name, array in given.items()}
+    inner, computed = _numpy_layer(case["op"], floats)
+    results = tuple(np.empty(array.shape, narrow) for array in computed)
 
     def layer_by_casts() -> Any:
-        for array in given:
-            array.astype(np.float32)
-        result: Any = inner()
-        return result.astype(narrow)
+        for name in used:
+            floats[name][...] = given[name]
+        inner()
+        for to, array in zip(results, computed, strict=True):
+            to[...] = array
+        return results[0] if case["op"] == "linear" else results
 
     return layer_by_casts
 
@@ -214,6 +223,7 @@ def torch(case: dict[str, Any]) -> Work:
         aten.gelu_backward.grad_input(dy, pre, approximate="tanh", grad_input=g)
         library.sum(g, 0, out=db)
         library.mm(g, w_t, out=dx)
-        return library.mm(x_t, g, out=dw)
+        library.mm(x_t, g, out=dw)
+        return dx, dw, db
 
     return backward

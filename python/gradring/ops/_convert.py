@@ -54,7 +54,7 @@ def result_dtype(op: str, argument: str, dtype: np.dtype[Any], named: Any, out: 
     if named is None:
         wide = half and isinstance(out, np.ndarray) and out.dtype == np.float32
         return np.dtype(np.float32) if wide else dtype
-    name = named if isinstance(named, str) else dtype_name(op, "dtype", named)
+    name = dtype_name(op, "dtype", named)
     if name == dtype.name:
         return dtype
     if half and name and np.dtype(name) == np.float32:

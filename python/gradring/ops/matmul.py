@@ -45,8 +45,10 @@ def _broadcast(
     kind = result_dtype("matmul", "a", a.dtype, dtype, out)
     if out is None:
         out = np.empty(shape, kind)
-    elif not isinstance(out, np.ndarray) or out.dtype != kind:
-        raise TypeError(f"[matmul] out must be an array of {kind}, as the inputs are")
+    elif not isinstance(out, np.ndarray):
+        raise TypeError(f"[matmul] out is a {type(out).__name__}: must be a numpy.ndarray, because it is written to")
+    elif out.dtype != kind or not out.dtype.isnative or not out.flags.aligned:
+        raise TypeError(f"[matmul] out is of dtype {out.dtype}: must be an aligned {kind}, as the inputs are")
     elif out.shape != shape:
         raise ValueError(f"[matmul] out is {out.shape}: must be {shape}")
     elif not out.flags.writeable:
