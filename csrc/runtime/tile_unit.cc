@@ -44,7 +44,7 @@ bool present() noexcept {
   return b >> 16 >= 8 && (b & 0xffff) >= 64 && (c & 0xffff) >= 16;
 }
 
-// An emulator may pass the processor's word on and yet know nothing of this call, so look at what it has granted.
+// An emulator may report the processor's features without supporting this call, so look at what it has granted.
 bool permitted() noexcept {
   uint64_t granted = 0;
   if (syscall(SYS_arch_prctl, kAskPermission, long{kTileData}) != 0) return false;

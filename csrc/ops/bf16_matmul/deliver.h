@@ -7,8 +7,8 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kDeliveredRows =
-    32;  // the most rows and columns of a block, or of a part of it that is finished at once
+// The most rows and columns of a block, or of a part of it that is finished at once.
+inline constexpr int64_t kDeliveredRows = 32;
 inline constexpr int64_t kDeliveredColumns = 64;
 
 GRADRING_INLINE int64_t at_most(int64_t x, int64_t most) noexcept { return x < most ? x : most; }

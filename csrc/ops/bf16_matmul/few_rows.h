@@ -20,7 +20,7 @@ GRADRING_INLINE bool has_few_rows(const Bf16MatmulArguments& g) noexcept {
 
 // op(A) in float32 lies in the scratch memory: its rows side by side for inner products, or its columns for row sums.
 GRADRING_INLINE size_t few_rows_scratch(const Bf16MatmulArguments& g) noexcept {
-  return static_cast<size_t>(g.m * (g.k + kWidth<float>)+16) * sizeof(float);
+  return static_cast<size_t>(16 + g.m * (g.k + kWidth<float>)) * sizeof(float);
 }
 
 // Sums kVectors vectors of columns, each element in one chain in the order of k. `columns`: how many of them there are.

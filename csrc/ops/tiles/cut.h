@@ -2,7 +2,7 @@
 //
 // x = x0 + x1 + x2 exactly: x0 is x rounded to the 8 bits of a bf16, x1 is the rest rounded to 8 bits, and at most 8 bits are left
 // for x2. Ties are rounded away from zero, which takes one addition. |x1| <= 2^-8 |x| and |x2| <= 2^-16 |x|. This holds for
-// numbers whose exponent is in [-100, 126]; the range of each panel is found in passing.
+// numbers whose exponent is in [-100, 126]; the range of each panel is computed while it is packed.
 #pragma once
 
 #include "ops/matmul/pack.h"

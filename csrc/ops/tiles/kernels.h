@@ -8,6 +8,6 @@
 namespace gradring {
 
 GRADRING_DECLARE_KERNELS(TileFunctions, emulated_tile_functions)
-GRADRING_DECLARE_KERNELS(MatmulKernels<float>, pieces_kernels)  // matmul by pieces, if `by_pieces` of its arguments
+GRADRING_DECLARE_KERNELS(MatmulKernels<float>, pieces_kernels)  // products for which `by_pieces` is true use these
 
 }  // namespace gradring

@@ -4,7 +4,9 @@
 //
 // C is divided into blocks of 32 x 32, and k into blocks of kMaxPieceSteps at most; the boundaries depend only on the shape. The
 // sum over a block of steps is made in the tile unit, or, where the numbers of the two panels are such that pieces would not give what
-// fp32 gives (pieces_hold), by fp32 multiply-adds. So the bits depend neither on the number of lanes nor on the machine.
+// fp32 gives (pieces_hold), by fp32 multiply-adds. So one unusual number in 32 rows or columns changes the last
+// bits of the results of its 31 neighbours. The bits never depend on the number of lanes. Those of sums made in the unit or by its
+// emulation are the same on all machines; those of multiply-adds are the same where the processor has fused ones.
 #pragma once
 
 #include "ops/matmul/run.h"

@@ -114,7 +114,9 @@ Errors errors_of(Team& team, Problem problem) {
 
 }  // namespace
 
-TEST_CASE("products by pieces agree with the reference, the same bits for lanes, levels and the emulation") {
+TEST_CASE(
+    "products by pieces agree with the reference; the same bits for lanes and the emulation, and of ordinary numbers "
+    "for levels") {
   Team team(8);
   for (int round = 0; round < 40; ++round) {
     const int64_t m = uniform(48, 150), n = uniform(48, 150), k = uniform(0, 3) ? uniform(64, 200) : uniform(500, 1100);

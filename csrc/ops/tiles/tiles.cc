@@ -7,6 +7,7 @@
 
 #include "ops/peak/kernels.h"
 #include "ops/tiles/kernels.h"
+#include "ops/tiles/measured_product.h"
 #include "ops/tiles/tiles_amx.h"
 #include "runtime/clock.h"
 #include "runtime/tile_unit.h"
@@ -17,54 +18,42 @@ namespace {
 
 std::atomic<bool> emulation{false};
 
-constexpr int64_t kMeasuredBlocks = 8;  // 32 x 256 of A and 256 x 32 of B: 32 KiB, which the first cache holds
-struct Operands {
-  alignas(64) uint16_t a[2 * kMeasuredBlocks * kTileElements];
-  alignas(64) uint16_t b[2 * kMeasuredBlocks * kTileElements];
-  alignas(64) float c[4 * kTileSide * kTileSide];
-};
-
-// Operations per nanosecond: the best of a few short runs, because other work on the core only makes them slower.
+// Raises `best`, in operations per nanosecond, if this run is faster.
 template <class Run>
-double best_rate(double operations, const Run& run) noexcept {
-  double best = 0;
-  for (int repeat = 0; repeat < 8; ++repeat) {
-    const int64_t begin = monotonic_ns();
-    run();
-    const int64_t taken = monotonic_ns() - begin;
-    const double rate = operations / static_cast<double>(taken > 0 ? taken : 1);
-    if (rate > best) best = rate;
-  }
-  return best;
+void try_faster(double operations, double& best, const Run& run) noexcept {
+  const int64_t begin = monotonic_ns();
+  run();
+  const int64_t taken = monotonic_ns() - begin;
+  const double rate = operations / static_cast<double>(taken > 0 ? taken : 1);
+  if (rate > best) best = rate;
 }
 
 double measure() noexcept {
   const TileFunctions* const unit = unit_tiles();
   if (!unit) return 0;
-  Operands operands{};
-  for (uint16_t& x : operands.a) x = 0x3f80;
-  for (uint16_t& x : operands.b) x = 0x3f80;
-  TileBlockWork work;
-  work.a = operands.a, work.b = operands.b;
-  work.a_down = work.b_across = kMeasuredBlocks * kTileElements;
-  work.step_blocks = kMeasuredBlocks;
-  work.c = operands.c, work.ldc = 2 * kTileSide;
-  constexpr int kTimes = 4;
-  constexpr double kOperations = 2.0 * 32 * 32 * 32 * kMeasuredBlocks * kTimes;
-  unit->configure(kTileSide);
-  const double tiles = best_rate(kOperations, [&] {
-    for (int time = 0; time < kTimes; ++time) unit->multiply[0](work);
-  });
-  unit->release();
-  for (const float sum : operands.c) {
-    if (sum != static_cast<float>(kTileDepth * kMeasuredBlocks)) return 0;  // an emulator that knows it only by name
-  }
+  MeasuredProduct product;
+  product.fill_with_ones();
+  constexpr int kTimes = 4, kTries = 12;
+  constexpr double kOperations = MeasuredProduct::kOperations * kTimes;
   const PeakKernels& peak = GRADRING_KERNELS(peak_kernels);
   constexpr int64_t kRounds = 1000;
   constexpr float kNumbers[] = {1.0f, 0.999999f, 1e-6f};
   volatile float kept = 0;
-  const double adds =
-      best_rate(static_cast<double>(kRounds * peak.operations), [&] { kept = peak.work(kRounds, kNumbers); });
+  // Both sides take turns, and the best try of each counts: other work on the core only makes a try slower, and it would have to
+  // disturb every try of one side to change the answer.
+  double tiles = 0, adds = 0;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    unit->configure(kTileSide);
+    try_faster(kOperations, tiles, [&] {
+      for (int time = 0; time < kTimes; ++time) unit->multiply[0](product.work);
+    });
+    unit->release();
+    try_faster(static_cast<double>(kRounds * peak.operations), adds, [&] { kept = peak.work(kRounds, kNumbers); });
+  }
+  for (const float sum : product.c) {
+    // An emulator that reports the unit but computes wrong sums.
+    if (sum != static_cast<float>(kTileDepth * MeasuredProduct::kBlocks)) return 0;
+  }
   return tiles / adds;
 }
 

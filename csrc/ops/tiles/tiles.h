@@ -73,7 +73,7 @@ GRADRING_API const TileFunctions& active_tiles() noexcept;
 GRADRING_API void emulate_tiles(bool on) noexcept;
 
 // How many times as many operations per second the unit does as this processor's fp32 multiply-adds; 0 without the unit. It is
-// measured at the first call, in a few tens of microseconds, because a unit that is there is not always fast.
+// measured at the first call, by the best of several short tries of both, because a unit that is there is not always fast.
 GRADRING_API double tile_unit_advantage() noexcept;
 // Operations per second of the unit on `lanes` threads together, on operands in the first cache: the median of a few
 // measurements. 0 without the unit.

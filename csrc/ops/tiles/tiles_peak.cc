@@ -3,6 +3,7 @@
 #include <ctime>
 #include <vector>
 
+#include "ops/tiles/measured_product.h"
 #include "ops/tiles/tiles.h"
 #include "runtime/team.h"
 
@@ -10,10 +11,9 @@ namespace gradring {
 
 namespace {
 
-constexpr int64_t kDepth = 8;  // 32 x 256 of A and 256 x 32 of B: 32 KiB, which the first cache holds
 constexpr int kTimes = 400;
 constexpr int kRepeats = 15;
-constexpr double kOperations = 2.0 * 32 * 32 * 32 * kDepth * kTimes;
+constexpr double kOperations = MeasuredProduct::kOperations * kTimes;
 
 double cpu_seconds() noexcept {
   timespec now{};
@@ -23,20 +23,11 @@ double cpu_seconds() noexcept {
 
 // The seconds of this thread's own time that the products take: another process on its core does not change the peak.
 double run(const TileFunctions& unit) noexcept {
-  struct {
-    alignas(64) uint16_t a[2 * kDepth * kTileElements];
-    alignas(64) uint16_t b[2 * kDepth * kTileElements];
-    alignas(64) float c[4 * kTileSide * kTileSide];
-  } operands{};
-  TileBlockWork work;
-  work.a = operands.a, work.b = operands.b;
-  work.a_down = work.b_across = kDepth * kTileElements;
-  work.step_blocks = kDepth;
-  work.c = operands.c, work.ldc = 2 * kTileSide;
+  const MeasuredProduct product;
   unit.configure(kTileSide);
-  unit.multiply[0](work);
+  unit.multiply[0](product.work);
   const double begin = cpu_seconds();
-  for (int time = 0; time < kTimes; ++time) unit.multiply[0](work);
+  for (int time = 0; time < kTimes; ++time) unit.multiply[0](product.work);
   const double seconds = cpu_seconds() - begin;
   unit.release();
   return seconds;

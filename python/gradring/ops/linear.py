@@ -44,6 +44,7 @@ def linear(
     Args:
         x: (N, in), float32, float64 or bfloat16 (of the package ml_dtypes), any strides; more leading dimensions are
             kept. Products of bfloat16, the bias and the activation are computed in float32, and each result is rounded once.
+            The last bits of sums differ between machines with and without a tile unit (see ``matmul``).
         w: (in, out), the same dtype.
         b: (out,), or None; the same dtype, or beside bfloat16 float32, too.
         activation: None, "relu", "gelu" (the tanh form), "silu", "tanh" or "sigmoid".

@@ -104,7 +104,8 @@ def matmul(
     Args:
         a: (m, k), or (k, m) with ``trans_a``; float32, float64 or bfloat16 (of the package ml_dtypes), any strides (a
             transposed view is read in place). One dimension or more than two are treated as numpy.matmul treats them.
-            Products of bfloat16 are summed in float32, and each result is rounded once.
+            Products of bfloat16 are summed in float32, and each result is rounded once. The order of a sum, and so its
+            last bits, differ between machines with and without a tile unit; ``GRADRING_ISA=avx512`` switches the unit off.
         b: (k, n), or (n, k) with ``trans_b``; the same dtype.
         out: where to write the result, (m, n); must not share memory with ``a`` or ``b``.
         dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
