@@ -13,6 +13,12 @@
 
 namespace gradring {
 
+void advise_huge_pages(void* address, size_t bytes) noexcept {
+  const auto begin = (reinterpret_cast<uintptr_t>(address) + kHugePage - 1) / kHugePage * kHugePage;
+  const auto end = (reinterpret_cast<uintptr_t>(address) + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
+
 bool collapse_into_huge_pages(void* address, size_t bytes) noexcept {
   const auto begin = (reinterpret_cast<uintptr_t>(address) + kHugePage - 1) / kHugePage * kHugePage;
   const auto end = (reinterpret_cast<uintptr_t>(address) + bytes) / kHugePage * kHugePage;

@@ -5,11 +5,13 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
 
 #include "runtime/forks.h"
+#include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
 #include "runtime/status.h"
 
@@ -60,7 +62,13 @@ void Team::reserve(size_t bytes_per_lane, size_t shared_bytes) {
   if (shared_bytes < shared_bytes_) shared_bytes = shared_bytes_;
   void* grown = nullptr;
   const size_t total = bytes_per_lane * static_cast<size_t>(size_) + shared_bytes;
-  if (posix_memalign(&grown, 4096, total ? total : 64) != 0) {
+  // Packed panels are walked from end to end, by many rows of other arrays at a time: huge pages save the walks of page tables. Where
+  // there is no address space for the larger alignment, small pages serve as well.
+  const size_t huge =
+      total >= kHugePage / 2 && total < SIZE_MAX / 2 ? (total + kHugePage - 1) / kHugePage * kHugePage : 0;
+  if (huge && posix_memalign(&grown, kHugePage, huge) == 0) {
+    advise_huge_pages(grown, huge);
+  } else if (posix_memalign(&grown, 4096, total ? total : 64) != 0) {
     throw Error(Code::kOutOfMemory, "[team] cannot allocate " + std::to_string(total) + " bytes of scratch memory");
   }
   std::free(scratch_);

@@ -5,11 +5,11 @@
 #include "ops/matmul/epilogue.h"
 #include "ops/matmul/pack.h"
 #include "ops/matmul/tile.h"
-#include "runtime/cpu.h"
+#include "runtime/second_cache.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kL2Bytes = 1 << 20;  // the assumed size of the second cache; another size changes little
+inline constexpr int64_t kL2Bytes = 1 << 20;  // the smallest second cache that blocks are made for
 inline constexpr int64_t kMaxSteps = 4096;    // the most bytes of one row of a block of steps
 inline constexpr int64_t kMaxVectors = 128;   // the most vectors in a block of columns
 
@@ -17,10 +17,18 @@ GRADRING_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) noexcept { re
 GRADRING_INLINE constexpr int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
 GRADRING_INLINE constexpr int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
 
-// How many tiles are in a block of A that has `steps` steps.
+// How many bytes of the second cache a block of A gets: half of 1 MiB, and three quarters of what a larger one has beyond that. The
+// rest is for two panels of B and for the rows of C.
+GRADRING_INLINE int64_t block_bytes() noexcept {
+  constexpr int64_t kMost = int64_t{4} << 20;
+  const int64_t cache = larger(kL2Bytes, smaller(second_cache_bytes(), kMost));
+  return kL2Bytes / 2 + (cache - kL2Bytes) / 4 * 3;
+}
+
+// How many tiles at most are in a block of A that has `steps` steps.
 template <class T>
-GRADRING_INLINE constexpr int64_t block_tiles_of(int64_t steps) noexcept {
-  return larger(2, kL2Bytes / 2 / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
+GRADRING_INLINE int64_t block_tiles_of(int64_t steps) noexcept {
+  return larger(2, block_bytes() / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
 }
 
 // How a product is divided. The boundaries of tiles and steps depend only on the shape.
@@ -29,7 +37,7 @@ struct Plan {
   int64_t vectors;      // how many vectors cover the columns of a row
   int64_t step_blocks;  // how many blocks k is divided into; their lengths are nearly equal
   int64_t steps;        // the length of the longest block
-  int64_t block_tiles;  // how many tiles are in a block of A
+  int64_t block_tiles;  // how many tiles at most are in a block of A
   int lanes_down, lanes_across;
 };
 
@@ -96,28 +104,35 @@ struct Rectangle {
   int64_t vector_begin = 0, vector_end = 0;  // its columns, in vectors
   T* packed_a = nullptr;
   T* packed_b = nullptr;
-  T* sums = nullptr;  // partial column sums, a row of n for each row tile, or null
+  T* sums = nullptr;        // partial column sums, a row of n for each row tile, or null
+  int64_t block_tiles = 1;  // how many tiles are in its blocks of A, which are nearly equal
   bool pack_a = false;
   bool keep_panels = false;  // panels of B are used by more than one block of A
   bool copy_b = false;
-  bool copy_ahead = false;  // each tile copies a part of the next panel of B
 
   GRADRING_INLINE int64_t row_of(int64_t tile) const noexcept { return g.m * tile / plan.row_tiles; }
   GRADRING_INLINE int64_t step_of(int64_t block) const noexcept { return g.k * block / plan.step_blocks; }
 };
 
-// Multiplies one block of A by one panel of columns. If `copied`, the panel before it has copied this one; if next_panel is not null,
-// this one copies the next, whose columns must be whole vectors.
+// What a panel of B does for itself and for the next panel.
+template <class T>
+struct PanelWork {
+  bool pack_a = false;      // it is the first panel, so it packs A
+  bool copied = false;      // the panel before it, or another block of A, has copied it
+  T* copy_next = nullptr;   // where it copies the next panel, which has whole vectors, or null
+  bool fetch_next = false;  // the next panel is packed: prefetch it into the second cache
+};
+
+// Multiplies one block of A by one panel of columns.
 template <class T>
 GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t steps, int64_t tile_begin,
-                                    int64_t tile_end, int64_t vector, int64_t vectors, T* panel, T* next_panel,
-                                    bool first_panel, bool copied) noexcept {
+                                    int64_t tile_end, int64_t vector, int64_t vectors, T* panel,
+                                    const PanelWork<T>& own) noexcept {
   const MatmulArguments<T>& g = r.g;
   const MatmulEpilogue<T>& e = g.epilogue;
   const int64_t column = vector * kWidth<T>;
   const int64_t columns = smaller(g.n - column, vectors * kWidth<T>);
   const bool last_steps = step + steps == g.k;
-  const bool first_block = tile_begin == r.tile_begin;
   const bool rows_together = r.pack_a || g.trans_a;
   const bool finish_here = last_steps && needs_finish(e);
   const bool consume = last_steps && e.consumer.take;
@@ -139,19 +154,19 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   work.columns = columns;
   work.copy_b = nullptr;
   work.copy_stride = 0;
-  work.ahead = next_panel ? g.b + step * g.ldb + column + kTileColumns<T> : nullptr;
-  work.ahead_stride = g.ldb;
+  work.ahead = nullptr;
+  work.ahead_stride = own.copy_next ? g.ldb : kTileColumns<T>;
   work.ahead_steps = 0;
-  work.ahead_to = next_panel;
+  work.ahead_to = nullptr;
   for (const T*& touched : work.touched) touched = nullptr;
   work.touched_ld = e.consumer.touched_ld;
   work.context = e.consumer.context;
   if (updating) work.ldc = e.consumer.touched_ld;
   if (g.trans_b) {
-    if (first_block) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
+    if (!own.copied) pack_b_transposed(g.b + column * g.ldb + step, g.ldb, columns, steps, panel);
     work.b = panel;
     work.b_stride = kTileColumns<T>;
-  } else if (!r.copy_b || (first_block && !copied)) {
+  } else if (!r.copy_b || !own.copied) {
     work.b = g.b + step * g.ldb + column;
     work.b_stride = g.ldb;
     if (r.copy_b) {
@@ -163,12 +178,13 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     work.b_stride = kTileColumns<T>;
   }
 
+  const int64_t first_ahead = work.copy_b ? tile_begin + 1 : tile_begin;
   for (int64_t t = tile_begin; t < tile_end; ++t) {
     const int64_t row = r.row_of(t), rows = r.row_of(t + 1) - row;
     const T* const a = g.trans_a ? g.a + step * g.lda + row : g.a + row * g.lda + step;
     if (r.pack_a) {
       T* const packed = r.packed_a + (t - tile_begin) * kPackedRows<T> * steps;
-      if (first_panel) pack_a(a, g.lda, g.trans_a, rows, steps, packed);
+      if (own.pack_a) pack_a(a, g.lda, g.trans_a, rows, steps, packed);
       work.a = packed;
     } else {
       work.a = a;
@@ -176,14 +192,16 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     const Block block{row, rows, column, columns};
     T* const c = in_passing ? consumed : g.c + row * g.ldc + column;
     work.c = c;
-    if (next_panel && !work.copy_b) {
-      // The tiles share the copying equally, except one that copies this panel.
-      const int64_t first = tile_begin + (first_block && !copied ? 1 : 0);
-      const int64_t begin = steps * (t - first) / (tile_end - first),
-                    end = steps * (t + 1 - first) / (tile_end - first);
-      work.ahead_steps = end - begin;
-      work.ahead = g.b + (step + begin) * g.ldb + column + kTileColumns<T>;
-      work.ahead_to = next_panel + begin * kTileColumns<T>;
+    if ((own.copy_next || own.fetch_next) && !work.copy_b) {
+      // The tiles share this work equally, except one that copies its own panel.
+      const int64_t begin = steps * (t - first_ahead) / (tile_end - first_ahead);
+      work.ahead_steps = steps * (t + 1 - first_ahead) / (tile_end - first_ahead) - begin;
+      if (own.copy_next) {
+        work.ahead = g.b + (step + begin) * g.ldb + column + kTileColumns<T>;
+        work.ahead_to = own.copy_next + begin * kTileColumns<T>;
+      } else {
+        work.ahead = panel + (steps + begin) * kTileColumns<T>;
+      }
     }
     if (consume) {
       const int64_t at = row * e.consumer.touched_ld + column;
@@ -212,23 +230,26 @@ void multiply_rectangle(const Rectangle<T>& r) noexcept {
     const int64_t vc_end = smaller(vc + kMaxVectors, r.vector_end);
     for (int64_t block = 0; block < r.plan.step_blocks; ++block) {
       const int64_t step = r.step_of(block), steps = r.step_of(block + 1) - step;
-      for (int64_t t = r.tile_begin; t < r.tile_end; t += r.plan.block_tiles) {
-        const int64_t t_end = smaller(t + r.plan.block_tiles, r.tile_end);
+      for (int64_t t = r.tile_begin; t < r.tile_end; t += r.block_tiles) {
+        const int64_t t_end = smaller(t + r.block_tiles, r.tile_end);
+        const bool packed = t > r.tile_begin;  // all panels are
         T* panel = r.packed_b;
         T* other = panel + kTileColumns<T> * steps;
-        bool copied = false;
+        PanelWork<T> own;
         for (int64_t v = vc; v < vc_end; v += kTileVectors) {
           // The rows of the next panel may lie far apart, so that reading them takes long: do that beside this one's arithmetic.
           const int64_t whole = (v + 2 * kTileVectors) * kWidth<T>;
-          const bool ahead =
-              r.copy_ahead && t == r.tile_begin && t_end - t > 1 && v + 2 * kTileVectors <= vc_end && whole <= r.g.n;
-          multiply_panel(r, step, steps, t, t_end, v, smaller(kTileVectors, vc_end - v), panel, ahead ? other : nullptr,
-                         v == vc, copied);
-          copied = ahead;
+          const bool more = v + 2 * kTileVectors <= vc_end && whole <= r.g.n && t_end - t > 1;
+          own.pack_a = r.pack_a && v == vc;
+          own.copied = own.copied || packed;
+          own.copy_next = more && r.copy_b && !packed ? other : nullptr;
+          own.fetch_next = more && packed;
+          multiply_panel(r, step, steps, t, t_end, v, smaller(kTileVectors, vc_end - v), panel, own);
+          own.copied = own.copy_next != nullptr;
           if (r.keep_panels) {
             panel = other;
             other += kTileColumns<T> * steps;
-          } else if (ahead) {
+          } else if (own.copied) {
             T* const used = panel;
             panel = other;
             other = used;
@@ -252,12 +273,12 @@ void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   if (tiles == 0 || vectors == 0) return;
   r.sums = sums;
   r.packed_b = reinterpret_cast<T*>(lane.scratch());
+  r.block_tiles = divide_up(tiles, divide_up(tiles, plan.block_tiles));
   r.keep_panels = tiles > plan.block_tiles;
   const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 2;
   r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
   r.pack_a = packs_a(g, vectors);
   r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
-  r.copy_ahead = r.copy_b;
   multiply_rectangle(r);
 }
 

@@ -14,6 +14,7 @@
 #include "ops/testing.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
+#include "runtime/second_cache.h"
 #include "runtime/testing.h"
 
 using namespace gradring;
@@ -24,11 +25,11 @@ using testing::random_bits;
 namespace {
 
 template <class T>
-const MatmulBlocks& blocks() {
+MatmulBlocks blocks() {
   if constexpr (std::is_same_v<T, float>) {
-    return GRADRING_KERNELS(matmul_kernels_f32).blocks;
+    return GRADRING_KERNELS(matmul_kernels_f32).blocks();
   } else {
-    return GRADRING_KERNELS(matmul_kernels_f64).blocks;
+    return GRADRING_KERNELS(matmul_kernels_f64).blocks();
   }
 }
 
@@ -122,7 +123,7 @@ void check(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
 // Moves one side at a time across its blocks' edges, while the others are small and no whole tiles; then all together.
 template <class T>
 void check_edges() {
-  const MatmulBlocks& cut = blocks<T>();
+  const MatmulBlocks cut = blocks<T>();
   const int64_t rows = 2 * cut.tile_rows + 1, columns = 3 * cut.tile_columns + 5;
   for (int flags = 0; flags < 4; ++flags) {
     const bool trans_a = flags & 1, trans_b = flags & 2;
@@ -137,6 +138,51 @@ void check_edges() {
   }
   const uint64_t flags = random_bits()();
   check<T>(cut.rows + 1, cut.columns + 1, cut.steps + 1, flags & 1, flags & 2);
+}
+
+// Moves the columns across the ends of panels, of which each copies the next, with so few steps that some tiles copy none.
+template <class T>
+void check_copying() {
+  const MatmulBlocks cut = blocks<T>();
+  for (int flags = 0; flags < 4; ++flags) {
+    for (int64_t k : {1, 2, 3, 25, 41}) {
+      for (int64_t tiles : {1, 2, 3, 5}) {
+        for (int64_t panels : {1, 2, 3}) {
+          const int64_t shift = static_cast<int64_t>(random_bits()() % 3) - 1;
+          check<T>(tiles * cut.tile_rows - shift, panels * cut.tile_columns + shift, k, flags & 1, flags & 2);
+        }
+      }
+    }
+  }
+}
+
+// The blocks follow the second cache. Their edges move with it, and no bit does.
+template <class T>
+void check_caches() {
+  set_second_cache_bytes(0);
+  const MatmulBlocks here = blocks<T>();
+  for (int flags = 0; flags < 4; ++flags) {
+    const Product<T> product(5 * here.tile_rows + 1, 2 * here.tile_columns + 3, here.steps + 1, flags & 1, flags & 2,
+                             flags & 1);
+    Team team(1);
+    const std::vector<T> expected = product.run(team, 1);
+    CHECK(product.worst(expected) <= 1);
+    for (long bytes : {1L << 12, 1L << 20, 3L << 19, 2L << 20, 64L << 20}) {
+      set_second_cache_bytes(bytes);
+      const MatmulBlocks cut = blocks<T>();
+      CHECK(cut.rows >= 2 * cut.tile_rows);
+      if (bytes <= 1 << 20) CHECK(cut.rows <= here.rows);
+      CHECK(product.run(team, 1) == expected);
+      // More tiles than one block has, so that blocks after the first read packed panels.
+      const Product<T> tall(cut.rows + cut.tile_rows + 1, 3 * cut.tile_columns + 1, here.steps, flags & 1, flags & 2,
+                            false);
+      const std::vector<T> got = tall.run(team, 1);
+      CHECK(tall.worst(got) <= 1);
+      set_second_cache_bytes(1 << 20);
+      CHECK(tall.run(team, 1) == got);
+    }
+    set_second_cache_bytes(0);
+  }
 }
 
 // Checks the methods for few rows and few columns, at lengths around the ends of chunks and at multiples of half a
@@ -161,6 +207,20 @@ TEST_CASE("products that end a little before or beyond a block are right to the 
   for_each_isa([] {
     check_edges<float>();
     check_edges<double>();
+  });
+}
+
+TEST_CASE("panels that copy the next one copy all of it") {
+  for_each_isa([] {
+    check_copying<float>();
+    check_copying<double>();
+  });
+}
+
+TEST_CASE("the bits of a product do not depend on the size of the second cache") {
+  for_each_isa([] {
+    check_caches<float>();
+    check_caches<double>();
   });
 }
 

@@ -17,7 +17,7 @@ struct MatmulKernels {
   void (*run)(const Lane&, const MatmulArguments<T>&) noexcept;
   ScratchBytes (*scratch)(const MatmulArguments<T>&, int lanes) noexcept;
   int (*lanes)(const MatmulArguments<T>&, int lanes) noexcept;
-  MatmulBlocks blocks;
+  MatmulBlocks (*blocks)() noexcept;
 };
 
 GRADRING_DECLARE_KERNELS(MatmulKernels<float>, matmul_kernels_f32)

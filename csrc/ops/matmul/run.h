@@ -90,12 +90,12 @@ void run_matmul(const Lane& lane, const MatmulArguments<T>& g) noexcept {
 }
 
 template <class T>
-GRADRING_INLINE constexpr MatmulBlocks matmul_blocks() noexcept {
+MatmulBlocks matmul_blocks() noexcept {
   constexpr int64_t kSteps = kMaxSteps / static_cast<int64_t>(sizeof(T));
   return {kTileRows, kTileColumns<T>, block_tiles_of<T>(kSteps) * kTileRows, kMaxVectors * kWidth<T>, kSteps};
 }
 
 template <class T>
-inline constexpr MatmulKernels<T> kMatmulKernels = {run_matmul<T>, run_scratch<T>, run_lanes<T>, matmul_blocks<T>()};
+inline constexpr MatmulKernels<T> kMatmulKernels = {run_matmul<T>, run_scratch<T>, run_lanes<T>, matmul_blocks<T>};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
