@@ -281,7 +281,7 @@ TEST_CASE("subnormal operands, products and sums are kept") {
     for (const Exponents& e : kCases) {
       CAPTURE(e.a_low);
       CAPTURE(e.b_low);
-      for (int round = 0; round < 6; ++round) {
+      for (int round = 0; round < (unit_tiles() ? 6 : 2); ++round) {
         const int64_t k = round == 0 ? 1700 : uniform(1, 130);
         Problem first(uniform(1, 70), uniform(1, 70), k, uniform(0, 1), uniform(0, 1), uniform(0, 1));
         fill(first.a, e.a_low, e.a_high);
