@@ -153,7 +153,7 @@ Code Rounds::pass() noexcept {
 }
 
 Code Rounds::after_access(const Operation& operation) noexcept {
-  std::atomic_thread_fence(std::memory_order_acquire);  // the access comes before the look
+  load_barrier();  // the access comes before the look
   const Failure failure = control_->failure();
   return failure.reason == Failure::Reason::kNone ? Code::kOk : adopt(failure, operation);
 }
@@ -164,7 +164,7 @@ Code Rounds::pass_after_access() noexcept {
     // The barrier between expose and this look is the exchange by which this rank has published where its arrays lie: on x86 it is a
     // full one. If this rank has lost them unseen, it does not come to the last round, so no rank succeeds.
 #if !defined(__x86_64__)
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  full_barrier();
 #endif
   if (exposure_.exposed() && segments_->own.detached()) [[unlikely]]
     return fail(Failure::Reason::kLost, rank_);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "comm/control.h"
+#include "comm/fences.h"
 #include "comm/operand.h"
 #include "comm/protocol.h"
 #include "comm/segment.h"
@@ -164,7 +165,7 @@ class Rounds {
   // The receiver of a message may succeed as soon as the offset is published, so a full barrier comes before the look at the segment.
   void expose_to_receiver() noexcept {
     expose();
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    full_barrier();
   }
 
   // Mailboxes have rounds of their own, and one bell per rank, which wakes a rank that waits for any of its mailboxes.

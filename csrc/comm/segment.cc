@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <string>
 
 #include "comm/control.h"
+#include "comm/fences.h"
 #include "runtime/cgroup.h"
 #include "runtime/forks.h"
 #include "runtime/huge_pages.h"
@@ -41,6 +43,16 @@ constexpr size_t kLeastSpace = size_t{64} << 20;
 
 // Small arrays begin at a cache line, larger ones at a page, and those of 2 MiB or more at a huge page.
 size_t alignment_of(size_t bytes) noexcept { return bytes >= kHugePage ? kHugePage : bytes >= kPage ? kPage : kLine; }
+
+// Maps a file privately in the place of another mapping.
+bool map_privately(std::byte* at, size_t bytes, int fd, size_t offset) noexcept {
+#if defined(__SANITIZE_THREAD__)  // which takes a call of mmap for a write to each of the bytes
+  const long mapped = syscall(SYS_mmap, at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, offset);
+  return mapped != -1;
+#else
+  return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, static_cast<off_t>(offset)) != MAP_FAILED;
+#endif
+}
 
 // Makes the kernel copy all pages of a private mapping, as a write to each of them would. Returns false if memory ran out.
 bool copy_pages(std::byte* begin, size_t bytes) noexcept {
@@ -232,10 +244,7 @@ bool OwnSegment::make_private(size_t end) noexcept {
 // write. So what another thread of this process writes in the meantime is in the file before the copy, or in the copy.
 bool OwnSegment::replace(size_t begin, size_t bytes) noexcept {
   if (covered_ <= begin) {
-    if (mmap(at(begin), bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd_, static_cast<off_t>(begin)) ==
-        MAP_FAILED) {
-      return false;
-    }
+    if (!map_privately(at(begin), bytes, fd_, begin)) return false;
     covered_ = begin + bytes;
   }
   if (!copy_pages(at(begin), bytes)) return false;
@@ -331,8 +340,7 @@ void Segments::detach() noexcept {
   const std::lock_guard lock(mutex_);
   if (!own.detached()) {
     own.lose();
-    std::atomic_thread_fence(
-        std::memory_order_seq_cst);  // between this store and the look at each group's own; see expose
+    full_barrier();  // between this store and the look at each group's own; see expose
     for (Exposure* const each : exposures_) {
       if (!each->exposed_.load(std::memory_order_acquire)) continue;
       const uint32_t entered = each->control_.state(each->rank_).entered.load(std::memory_order_relaxed);
