@@ -21,6 +21,14 @@ def cases(how):
     return [*found, *gemm.layer_cases(5, 7, 6, how)]
 
 
+@pytest.fixture(autouse=True)
+def gradients_as_before():
+    """A contender has a process of its own, and may switch PyTorch's gradients off there. Here it may not."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_grad_enabled(True)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", FACTORIES)
 def test_every_contender_computes_the_same(name, dtype, monkeypatch):
