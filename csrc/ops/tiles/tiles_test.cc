@@ -1,5 +1,4 @@
 #include "ops/tiles/tiles.h"
-#include "ops/tiles/tiles_amx.h"
 
 #include <doctest/doctest.h>
 
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "ops/testing.h"
+#include "ops/tiles/tiles_amx.h"
 #include "runtime/tile_unit.h"
 
 using namespace gradring;
