@@ -386,10 +386,13 @@ TEST_CASE("the trials give every operand of every op, and every dtype, choice an
       for (int i = 0; i < kDtypes; ++i) {
         const std::string name = std::string(each.name) + " " + dtype_name(static_cast<Dtype>(i));
         const bool allowed = each.step == StepField::kNone && (each.dtypes & only(static_cast<Dtype>(i))) != 0;
-        if (allowed && seen.count(name) == 0) missing.insert(name);
+        // Products of bfloat16 have kernels on the CPU alone; `cast` has all dtypes.
+        const bool on_cpu_alone = static_cast<Dtype>(i) == Dtype::kBfloat16 && std::string(entry.op) != "cast";
+        if (allowed && !on_cpu_alone && seen.count(name) == 0) missing.insert(name);
       }
     }
     for (const Attribute& each : op.attributes) {
+      if (each.method) continue;  // how the CPU computes
       size_t values = each.type == AttributeType::kFlag ? 2 : each.choices.size();
       for (size_t value = 0; value < values; ++value) {
         const std::string name = std::string(each.name) + "=" + std::to_string(value);
