@@ -386,7 +386,7 @@ TEST_CASE("a message that cannot begin keeps its deadline and its name while oth
   other.join();
 }
 
-TEST_CASE("a message that does not fit names the call that it did not fit, whatever was called after it") {
+TEST_CASE("the error of a mismatched message names its own receive, not one that was submitted later") {
   auto groups = Group::of_threads(3, seconds(20));
   std::vector<float> x(500), y(500);
   const auto first = groups[0]->submit(message_to(1, x.data(), 5, false));

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["auto_or_whole", "byte_count", "choice", "flag", "float_dtype", "real", "seconds", "whole"]
+__all__ = ["auto_or_whole", "byte_count", "choice", "flag", "float_dtype", "frames_inside", "real", "seconds", "whole"]
 
 
 def _shown(value: Any) -> str:
@@ -155,3 +156,11 @@ def choice(where: str, argument: str, value: Any, choices: Sequence[Any], hint: 
     listed = f"{', '.join(rest)} or {last}" if rest else last
     error = ValueError if type(value) in map(type, choices) else TypeError
     raise error(f"[{where}] {argument} must be {listed}, got {_shown(value)}{hint and '; ' + hint}")
+
+
+def frames_inside() -> int:
+    """The ``stacklevel`` with which the caller's warning names the user's line: it skips the library's frames."""
+    level, frame = 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradring."):
+        level, frame = level + 1, frame.f_back
+    return level + 1

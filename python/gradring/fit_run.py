@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradring import _core, activity, signals
-from gradring.arguments import choice
+from gradring.arguments import choice, frames_inside
 from gradring.callbacks.base import Callback, Row, Run
 from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.csv import Csv
@@ -25,7 +25,7 @@ from gradring.session.data import length_of
 from gradring.session.peers import Purpose
 from gradring.session.whole_epochs import SECONDS, WholeEpochs
 from gradring.timings import Timings
-from gradring.training_state import TrainingState, frames_inside, newest
+from gradring.training_state import TrainingState, newest
 
 __all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint", "require_sizes"]
 

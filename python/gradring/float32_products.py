@@ -6,7 +6,7 @@ import warnings
 from typing import Any, cast, get_args
 
 from gradring import _core
-from gradring.arguments import choice
+from gradring.arguments import choice, frames_inside
 from gradring.choices import Products
 
 __all__ = ["checked", "get_float32_products", "set_float32_products", "settled", "warn_if_slow"]
@@ -20,14 +20,16 @@ def set_float32_products(products: Products) -> None:
     """Choose how products of float32 matrices are computed from now on, by ``gr.ops`` and by models that are called.
 
     ``"fma"``, as at the start, is a chain of fused multiply-adds for each element. ``"pieces3"`` cuts each number into three
-    bfloat16 pieces, and adds six products of pieces in the processor's tile unit (Intel AMX): its error is at most that of
-    ``"fma"``, in other bits, and large products are faster. ``"pieces2"`` cuts into two pieces and adds three products: faster
+    bfloat16 pieces, and adds six products of pieces in the processor's tile unit (Intel AMX): its error is below that of
+    ``"fma"`` for dense operands, and at most three times it where few terms make up a sum; the bits are others, and large
+    products are faster. ``"pieces2"`` cuts into two pieces and adds three products: faster
     still, but up to 2**-15 of the product of the magnitudes is lost. Numbers that pieces cannot hold (infinite, NaN, very large
     or very small ones) give what ``"fma"`` gives, and small products are computed by multiply-adds.
 
-    The results have the same bits for any number of threads and on every machine. Without a tile unit, an emulation computes
-    them, slowly, and a ``RuntimeWarning`` says so once. A call can choose for itself: ``gr.ops.matmul(a, b, products=...)``,
-    ``gr.Trainer(model, products=...)``. A trainer without ``products`` takes the choice that holds when it is made.
+    The results have the same bits for any number of threads and, among processors with fused multiply-adds, on every machine.
+    Without a tile unit, an emulation computes them, slowly, and a ``RuntimeWarning`` says so once. A call can choose for
+    itself: ``gr.ops.matmul(a, b, products=...)``, ``gr.Trainer(model, products=...)``. A trainer without ``products`` takes the
+    choice that holds when it is made.
 
     Args:
         products: ``"fma"``, ``"pieces3"`` or ``"pieces2"``.
@@ -70,11 +72,13 @@ def warn_if_slow(products: str) -> None:
     if products not in _ADVANTAGE or products in _warned or _core.tile_unit_advantage() >= _ADVANTAGE[products]:
         return
     _warned.add(products)
-    state = _core.tile_unit()
-    why = "is not faster than multiply-adds here" if state == "permitted" else f"is {state}"
+    state, rate = _core.tile_unit(), _core.tile_unit_advantage()
+    why = f"is {state}" if state != "permitted" else f"is only {rate:.1f} times as fast as multiply-adds"
+    if state == "permitted" and not rate:
+        why = "computes wrong sums, so an emulation stands in"
     warnings.warn(
         f"products={products!r} is slower than 'fma' on this machine, because the processor's tile unit (AMX) {why}. The "
         "results are right. `gradring doctor` says more; products='fma' is fast here",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=frames_inside(),
     )

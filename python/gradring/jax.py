@@ -43,11 +43,12 @@ def all_reduce(tree: Any, op: Any = "sum", *, comm: Communicator | None = None, 
 def _reduced(group: Communicator, leaf: Any, op: Any, weight: float | None) -> Any:
     if isinstance(leaf, jax.core.Tracer):
         raise TypeError("[all_reduce] x is a tracer: call it outside of jit and grad, between their calls")
-    device = jax.local_devices(backend="cpu")[0]
     if isinstance(leaf, jax.Array):
         device = next(iter(leaf.devices()))
         if len(leaf.devices()) != 1 or device.platform != "cpu":
             raise ValueError(f"[all_reduce] x is on {leaf.devices()}: must be on one CPU device")
+    else:
+        device = jax.local_devices(backend="cpu")[0]
     given = np.asarray(leaf)  # a read-only view of a JAX array on the CPU
     # Align the memory as JAX requires, because JAX copies memory with a smaller alignment.
     memory = np.empty(given.nbytes + 64, np.uint8)

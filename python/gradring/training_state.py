@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import checkpoint
-from gradring.arguments import whole
+from gradring.arguments import frames_inside, whole
 from gradring.arrays import as_ndarray
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
@@ -31,7 +30,7 @@ from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
 
-__all__ = ["TrainingState", "frames_inside", "newest"]
+__all__ = ["TrainingState", "newest"]
 
 _STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a checkpoint
 _EPOCH = "training/epoch/"  # the prefix of the arrays that the current epoch has measured
@@ -365,14 +364,6 @@ class TrainingState:
         if counts.get("fresh", 0) > counts["step"]:
             raise ValueError(f"fresh is {counts['fresh']}, and only {counts['step']} updates were made")
         return counts
-
-
-def frames_inside() -> int:
-    """The ``stacklevel`` with which the caller's warning names the user's line: it skips the library's frames."""
-    level, frame = 0, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradring."):
-        level, frame = level + 1, frame.f_back
-    return level + 1
 
 
 def _count(name: str, text: Any) -> int:

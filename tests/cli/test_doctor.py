@@ -35,10 +35,12 @@ def test_what_is_off_says_how_to_turn_it_on(monkeypatch):
         ("refused", False, "arch_prctl"),
         ("refused", False, "sigaltstack"),
         ("switched off", False, "amx"),
+        ("wrong", False, "its sums are not those of the definition"),
     ],
 )
 def test_the_tile_unit_is_shown_where_there_is_one(monkeypatch, state, good, text):
-    monkeypatch.setattr(_core, "tile_unit", lambda: state)
+    monkeypatch.setattr(_core, "tile_unit", lambda: "permitted" if state == "wrong" else state)
+    monkeypatch.setattr(_core, "tile_unit_advantage", lambda: 9.7 if state == "permitted" else 0.0)
     (found,) = [finding for finding in examine() if finding.topic.startswith("tile unit")]
     assert found.good is good and text in found.value + found.advice
     monkeypatch.setattr(_core, "tile_unit", lambda: "absent")

@@ -67,7 +67,6 @@ def descriptors_left(end):
         comm.close()
     del comm, half, each
     gc.collect()
-
     return sorted(text for number, text in opened().items() if before.get(number) != text)
 
 

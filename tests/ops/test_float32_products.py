@@ -192,12 +192,13 @@ def test_where_it_is_slower_it_works_and_says_so_once():
         "    gr.ops.matmul(a, a, products='pieces2')\n"
         "    gr.Trainer(gr.nn.Linear(4, 2), products='pieces2')\n"
         "assert (gr.ops.matmul(a, a) == 64).all()\n"
-        "print(*[f'{w.category.__name__}: {w.message}' for w in caught], sep='\\n')"
+        "print(*[f'{w.category.__name__}: {w.message} in {w.filename}' for w in caught], sep='\\n')"
     )
     done = run_script(code, GRADRING_ISA="avx2")
     first, second = done.stdout.strip().splitlines()
     assert first.startswith("RuntimeWarning: products='pieces3' is slower than 'fma' on this machine"), done.stderr
     assert "products='pieces2'" in second and "gradring doctor" in second
+    assert all(line.endswith(" in <string>") for line in (first, second)), "the warning does not name the user's line"
     if _core.tile_unit() == "permitted" and _core.tile_unit_advantage() > 8:
         assert run_script(code).stdout.strip() == ""
 

@@ -159,7 +159,7 @@ def test_matrices_and_stacks_take_the_same_dtypes_and_outs(shape: tuple[int, ...
     half = gr.ops.matmul(a.astype(BFLOAT16), b.astype(BFLOAT16), dtype="f4")
     assert half.dtype == np.float32 and (half == 4).all()
     for code in (">f4", "f8"):
-        with pytest.raises(TypeError, match=f"out is of dtype {np.dtype(code)}: must be an aligned float32, as the inputs are"):
+        with pytest.raises(TypeError, match=f"out is of dtype {np.dtype(code)}: must be an aligned float32"):
             gr.ops.matmul(a, b, out=np.empty((*shape[:-1], 5), code))
     with pytest.raises(TypeError, match="out is a list: must be a numpy.ndarray"):
         gr.ops.matmul(a, b, out=[1])  # type: ignore[arg-type]

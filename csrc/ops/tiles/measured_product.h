@@ -24,10 +24,15 @@ struct MeasuredProduct {
   MeasuredProduct(const MeasuredProduct&) = delete;
   MeasuredProduct& operator=(const MeasuredProduct&) = delete;
 
-  // Then each sum is the number of steps.
-  void fill_with_ones() noexcept {
-    for (uint16_t& x : a) x = 0x3f80;
-    for (uint16_t& x : b) x = 0x3f80;
+  // Gives the operands different numbers from -2 to 2.
+  void fill() noexcept {
+    uint32_t state = 1;
+    const auto next = [&state] {
+      state = state * 1664525 + 1013904223;  // Numerical Recipes, chapter 7
+      return static_cast<uint16_t>((state >> 31) << 15 | 0x3f00 | (state >> 16 & 0xff));
+    };
+    for (uint16_t& x : a) x = next();
+    for (uint16_t& x : b) x = next();
   }
 };
 

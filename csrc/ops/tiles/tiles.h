@@ -63,9 +63,11 @@ struct TileFunctions {
   void (*multiply[3])(const TileBlockWork&) noexcept;  // by the number of pieces, less 1
 };
 
-// The unit's functions; null if the unit is absent, refused or switched off (runtime/tile_unit.h).
+// The unit's functions; null if the unit is absent, refused or switched off (runtime/tile_unit.h), or computes wrong sums.
 GRADRING_API const TileFunctions* unit_tiles() noexcept;
 GRADRING_API const TileFunctions& emulated_tiles() noexcept;
+// Whether these functions give the emulation's bits for one product.
+GRADRING_API bool sums_are_right(const TileFunctions& functions) noexcept;
 
 // The functions that products use: the unit's, or else the emulation's.
 GRADRING_API const TileFunctions& active_tiles() noexcept;

@@ -193,6 +193,19 @@ TEST_CASE("a thread that ran before the permission was asked for uses the unit")
   for (size_t i = 0; i < got.size(); ++i) CHECK(same(got[i], expected[i]));
 }
 
+TEST_CASE("functions that compute wrong sums are found") {
+  CHECK(sums_are_right(emulated_tiles()));
+  if (const TileFunctions* unit = unit_tiles()) CHECK(sums_are_right(*unit));
+  TileFunctions wrong = emulated_tiles();
+  wrong.multiply[0] = [](const TileBlockWork&) noexcept {};
+  CHECK_FALSE(sums_are_right(wrong));
+  wrong.multiply[0] = [](const TileBlockWork& work) noexcept {
+    emulated_tiles().multiply[0](work);
+    work.c[33] = std::nextafter(work.c[33], 10.0f);  // one element, by one rounding
+  };
+  CHECK_FALSE(sums_are_right(wrong));
+}
+
 TEST_CASE("the functions that products use follow the unit's state") {
   const TileUnit state = tile_unit();
   CHECK(tile_unit() == state);

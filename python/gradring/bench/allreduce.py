@@ -92,6 +92,7 @@ class Row:
         """p50."""
         return statistics.median(self.seconds[name])
 
+    @property
     def cpu_seconds(self) -> dict[str, float]:
         """The medians of the rounds."""
         return {name: statistics.median(seconds) for name, seconds in self.cpu.items()}
@@ -218,7 +219,7 @@ def _print(rows: list[Row], families: dict[str, str], missing: dict[str, str]) -
         print(f"\n{row.case.name}, {row.case.ranks} ranks on 2 cores")
         for name in sorted(row.seconds, key=row.median):
             low, middle, high = map(format_seconds, row.quantiles(name))
-            cpu = format_seconds(row.cpu_seconds()[name])
+            cpu = format_seconds(row.cpu_seconds[name])
             print(f"  {name:28} p10 {low:>9}  p50 {middle:>9}  p90 {high:>9}  CPU of all ranks {cpu:>9}")
         if row.native is not None:
             low, middle, high = map(format_seconds, row.native)
@@ -282,7 +283,7 @@ def _save(
                 "cold": row.case.cold,
                 "p10_p50_p90": {name: list(row.quantiles(name)) for name in row.seconds},
                 "calls": {name: len(times) for name, times in row.seconds.items()},
-                "cpu_seconds": row.cpu_seconds(),
+                "cpu_seconds": row.cpu_seconds,
                 "native": list(row.native or []),
                 "bound": row.bound,
                 "best_peer": row.best_peer(families),

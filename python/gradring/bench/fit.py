@@ -43,7 +43,7 @@ def cases() -> list[Case]:
 
 
 def run(*, rounds: int = 5, peers: Sequence[str] = (), peers_from: Path | None = None, out: Path | None = None) -> None:
-    """Runs the race against all peers, or those in `only`, and prints it; with `out` it is also saved as JSON."""
+    """Runs the race against all peers, or those in `peers`, and prints it; with `out` it is also saved as JSON."""
     print_machine()
     more = read_peers(peers_from)
     ours = Contender(OURS, "gradring.bench.fit_contenders:ours", ours=True)

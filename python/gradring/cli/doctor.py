@@ -79,6 +79,7 @@ _TILE_UNIT_ADVICE = {
     "refused": "the system refuses arch_prctl(ARCH_REQ_XCOMP_PERM, 18): a thread had a signal stack (sigaltstack) of "
     "less than AT_MINSIGSTKSZ (about 12 KiB), which must be larger; or a sandbox's rules forbid the call; "
     "or Linux is older than 5.16",
+    "wrong": "its sums are not those of the definition, as an emulator's may be; products use gradring's own emulation",
     "switched off": "GRADRING_ISA names a level without it; unset it, or set it to amx",
 }
 
@@ -96,8 +97,11 @@ def _cpu() -> Iterator[Finding]:
     yield Finding("instructions", active == detected, value, advice)
     unit = _core.tile_unit()
     if unit != "absent":
-        rate = f", {_core.tile_unit_advantage():.1f} times the multiply-add rate" if unit == "permitted" else ""
-        yield Finding("tile unit (AMX)", unit == "permitted", unit + rate, _TILE_UNIT_ADVICE.get(unit, ""))
+        rate = _core.tile_unit_advantage() if unit == "permitted" else 0.0
+        if unit == "permitted" and not rate:
+            unit = "wrong"
+        shown = f"{unit}, {rate:.1f} times the multiply-add rate" if rate else unit
+        yield Finding("tile unit (AMX)", rate > 0, shown, _TILE_UNIT_ADVICE.get(unit, ""))
     governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor:
         advice = "" if governor == "performance" else "for steady timings: cpupower frequency-set -g performance"

@@ -106,8 +106,8 @@ class DeviceBatches:
                 gc.collect()
             if got and waited > self._timeout:
                 raise LoaderError(
-                    f"[loader] {got} batches are held, all {got} slots of {self._native.slot_bytes} bytes on the device are in "
-                    f"use, and none was given back within {waited:.1f} s (timeout): drop batches (or copy what you keep), or "
+                    f"[loader] {got} batches are held, which is all slots on the device ({self._native.slot_bytes} bytes "
+                    f"each), and none was given back within {waited:.1f} s (timeout): drop batches (or copy what you keep), or "
                     "raise memory_budget"
                 )
 

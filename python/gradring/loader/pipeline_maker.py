@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradring import _core
+from gradring.arguments import frames_inside
 from gradring.loader.pipelines import PipelineLease
 from gradring.loader.processes import Workers
 from gradring.sources import Opened
@@ -174,7 +175,7 @@ def _warn(refusal: str) -> None:
     warnings.warn(
         f"[Loader] batches are not in pinned memory, so their copies to the device are slower: {refusal}",
         RuntimeWarning,
-        stacklevel=6,
+        stacklevel=frames_inside(),
     )
 
 

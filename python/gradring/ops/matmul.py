@@ -48,7 +48,7 @@ def _broadcast(
     elif not isinstance(out, np.ndarray):
         raise TypeError(f"[matmul] out is a {type(out).__name__}: must be a numpy.ndarray, because it is written to")
     elif out.dtype != kind or not out.dtype.isnative or not out.flags.aligned:
-        raise TypeError(f"[matmul] out is of dtype {out.dtype}: must be an aligned {kind}, as the inputs are")
+        raise TypeError(f"[matmul] out is of dtype {out.dtype}: must be an aligned {kind}")
     elif out.shape != shape:
         raise ValueError(f"[matmul] out is {out.shape}: must be {shape}")
     elif not out.flags.writeable:

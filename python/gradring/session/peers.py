@@ -291,8 +291,8 @@ class Peers:
         """The sums over ``count`` batches, added in their order. Each rank gives the numbers of some, and their sums."""
         every = self.rows(found)
         sums, known = dict.fromkeys(SUMS, 0.0), np.zeros((0, found.shape[1])) if every is None else every
-        for number in range(count):
-            same = known[known[:, 0] == number, 1:]
+        known = known[np.argsort(known[:, 0], kind="stable")]
+        for same in np.split(known[:, 1:], np.searchsorted(known[:, 0], np.arange(1, count))):
             if any(one.tobytes() != same[0].tobytes() for one in same[1:]):
                 self._refuse_other_samples()
             for name, value in zip(SUMS, same[0].tolist(), strict=True):

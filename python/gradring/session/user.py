@@ -248,7 +248,7 @@ class UserSession(BaseSession):
         if self._begun:
             raise GradringError(
                 "[Trainer] the parameters are torn: an update failed when some arrays had been updated and others had not, so "
-                "they are neither trained nor saved; load a checkpoint, or reset the trainer"
+                "they are neither trained nor saved; load a checkpoint"
             )
 
     def restore(self, counters: Mapping[str, int]) -> None:

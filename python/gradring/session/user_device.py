@@ -105,13 +105,18 @@ class DeviceUserSession(UserSession):
             if done:
                 self._torn = (
                     f"[Trainer] {len(done)} of {len(updates)} parameters were updated before {error}: they are neither trained "
-                    "nor saved; write all parameters anew, and make a new trainer"
+                    "nor saved; load a checkpoint"
                 )
             raise
 
     def require_whole(self) -> None:
         if self._torn:
             raise GradringError(self._torn)
+
+    def restore(self, counters: Mapping[str, int]) -> None:
+        """Restore a result of ``counters``, after all arrays were written anew."""
+        self._torn = ""
+        super().restore(counters)
 
     def _squares(self, grads: Mapping[str, Array]) -> Any:
         """The sum of each gradient's squares. The host waits for them."""
