@@ -72,6 +72,16 @@ def snapshot(trainer):
     return {name: array.tobytes() for name, array in arrays.items()} | state
 
 
+class Rows:
+    """Samples of arrays, as worker processes make them. (Processes import this module by its name, and no module of tests.)"""
+
+    def __init__(self, *arrays):
+        self.arrays = arrays
+
+    def __call__(self, index):
+        return tuple(array[index] for array in self.arrays)
+
+
 class Lazy:
     """Opens its file at the first sample, as one does with HDF5."""
 

@@ -61,9 +61,14 @@ bool copy_pages(std::byte* begin, size_t bytes) noexcept {
     error = madvise(begin, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
   } while (error == EINTR || error == EAGAIN);
   if (error != EINVAL) return error == 0;
-  // An older kernel: write to each page, but change nothing, because another thread may write to the same bytes.
-  for (size_t at = 0; at < bytes; at += kPage)
-    std::atomic_ref(*reinterpret_cast<uint64_t*>(begin + at)).fetch_or(0, std::memory_order_relaxed);
+  // An older kernel: write to each page, but change nothing, because another thread may write to the same bytes. An exchange is not
+  // left out by a compiler, as an addition of zero may be.
+  for (size_t at = 0; at < bytes; at += kPage) {
+    const std::atomic_ref word(*reinterpret_cast<uint64_t*>(begin + at));
+    uint64_t seen = word.load(std::memory_order_relaxed);
+    while (!word.compare_exchange_weak(seen, seen, std::memory_order_relaxed, std::memory_order_relaxed)) {
+    }
+  }
   return true;
 }
 

@@ -5,15 +5,10 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from helpers import snapshot
+from helpers import Rows, snapshot
 
 from .test_ranks import on_ranks, saw
 from .test_shards import OPTIONS, W, X, Y, everything, trainer
-
-
-def row(index):
-    """A sample, as worker processes make it."""
-    return (X[index] * 0.5).astype(np.float32), Y[index]
 
 
 def fitted(made, epochs=2, data=(X, Y), **options):
@@ -236,7 +231,8 @@ def test_loaders_whose_samples_are_no_arrays_in_memory(ranks, workers):
 
     def loader():
         if workers == "processes":
-            return gr.Loader(gr.sources.Callable(row, 103, workers="processes"), global_batch=24, shuffle=True, seed=5)
+            rows = gr.sources.Callable(Rows((X * 0.5).astype(np.float32), Y), 103, workers="processes")
+            return gr.Loader(rows, global_batch=24, shuffle=True, seed=5)
         flip = {0: gr.transforms.Scale(0.5)}
         threads = 0 if workers == "none" else 2
         return gr.Loader((X, Y), global_batch=24, shuffle=True, seed=5, transforms=flip, num_threads=threads)
