@@ -141,6 +141,17 @@ class Rows(Sample):
         return self.x[i], self.y[i]
 
 
+class InForm:
+    """(x[i], y[i]) as a tuple or a dict of both, or x[i] alone."""
+
+    def __init__(self, form, x, y):
+        self.form, self.x, self.y = form, x, y
+
+    def __call__(self, i):
+        x, y = self.x[i], self.y[i]
+        return {"tuple": (x, y), "dict": {"x": x, "y": y}, "array": x}[self.form]
+
+
 class MyExit(BaseException):
     pass
 

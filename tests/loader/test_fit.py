@@ -9,7 +9,7 @@ import pytest
 import gradring as gr
 from helpers import mlp, snapshot
 
-from .functions import Rows
+from .functions import InForm, Rows
 from .resources import children, wait_until
 
 
@@ -34,6 +34,21 @@ def test_the_result_does_not_depend_on_who_fills_the_batches(blobs):
     pickled = Rows.pickled
     assert trained(source) == expected
     assert Rows.pickled == pickled + 1  # once for both workers
+
+
+@pytest.mark.parametrize("form", ["tuple", "dict", "array"])
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_samples_of_other_dtypes_are_cast_whoever_makes_them(blobs, workers, form):
+    """A trainer asks for float32, and samples that Python makes are often float64."""
+    x, y = blobs
+    wide = InForm(form, x.astype(np.float64), y.astype(np.int16))
+    source = gr.sources.Callable(wide, 96, workers=workers, num_workers=2)
+    if form == "array":
+        trainer = gr.Trainer(mlp(8, 12, 3), seed=1)
+        with gr.Loader(source, 16) as loader:
+            np.testing.assert_array_equal(trainer.predict(loader), trainer.predict(x))
+    else:
+        assert trained(source) == trained(blobs)
 
 
 @pytest.mark.parametrize("workers", ["threads", "processes"])

@@ -390,13 +390,10 @@ class Loader(Settled):
         if dtypes is None or dtypes == names:
             return self._maker
         if dtypes not in self._casting:
-            casts = {
-                field.name: Cast(dtype)
-                for field, dtype, name in zip(self._opened.fields, dtypes, names, strict=True)
-                if dtype != name
-            }
-            opened = self._opened.transformed(_for_kind(self._opened, casts))
-            self._casting[dtypes] = self._maker.casting(opened, casts)
+            fields = zip(self._opened.fields, dtypes, names, strict=True)
+            casts = {field.name: Cast(dtype) for field, dtype, name in fields if dtype != name}
+            transforms = _for_kind(self._opened, casts)
+            self._casting[dtypes] = self._maker.casting(self._opened.transformed(transforms), transforms)
         return self._casting[dtypes]
 
     def _begin(
