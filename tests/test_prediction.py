@@ -48,3 +48,36 @@ def test_numbers_are_no_classes(blobs):
     own = gr.Trainer(step=lambda p, b: (0.0, {"w": p["w"]}), params={"w": np.zeros(2)})
     with pytest.raises(TypeError, match=r"the outputs of a step of your own are no scores"):
         own.predict_proba(blobs[0])
+
+
+def test_calls_with_the_look_of_the_last_one_see_what_has_changed():
+    """Predictions of rows that look like the last ones skip checks; what the model has become in between counts all the same."""
+    model = gr.nn.Sequential(gr.nn.Linear(4, 3), gr.nn.Dropout(0.5), gr.nn.Linear(3, 2))
+    trainer = gr.Trainer(model, seed=1)
+    x = np.random.default_rng(0).standard_normal((5, 4), dtype=np.float32)
+
+    def expected(rows):
+        p = {name: np.asarray(array, np.float64) for name, array in trainer.params.items()}
+        return (rows @ p["0.weight"] + p["0.bias"]) @ p["2.weight"] + p["2.bias"]
+
+    for rows in (x, x, x[:1], x[:1], x[::-1], x[:0], x[:0], x[1:2], x.astype(np.float64), x[:1], x):
+        result = trainer.predict(rows)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, expected(rows), atol=1e-5)
+        np.testing.assert_array_equal(trainer.predict(rows, batch_size=2), result)
+    trainer.step(x, np.zeros(5, int))
+    np.testing.assert_allclose(trainer.predict(x), expected(x), atol=1e-5)
+    model.params["0.weight"] = np.ones((4, 3))
+    np.testing.assert_allclose(trainer.predict(x), expected(x), atol=1e-5)
+    with pytest.raises(ValueError, match=r"needs \(batch"):
+        trainer.predict(x[:, :3].copy())
+    np.testing.assert_allclose(trainer.predict(x), expected(x), atol=1e-5)
+    trainer.reset(3)
+    np.testing.assert_allclose(trainer.predict(x), expected(x), atol=1e-5)
+
+
+def test_a_model_that_computes_nothing_gives_rows_of_any_number():
+    model = gr.nn.Sequential(gr.nn.Flatten())
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    for rows in (x, x, x[:1], x[:0], x):
+        np.testing.assert_array_equal(model(rows), rows.reshape(len(rows), 12))
