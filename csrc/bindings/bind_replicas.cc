@@ -13,9 +13,9 @@ void bind_replicas(py::module_& m) {
   py::class_<MeetingResource, Resource, std::shared_ptr<MeetingResource>>(
       m, "Meeting", "The meeting at which the steps of one replica wait for those of the others.");
 
-  py::class_<PyReplicas> replicas(m, "Replicas", "Data-parallel replicas of an engine, on threads of their own.");
-  define_engines(replicas, "replica");
-  replicas
+  py::class_<PyReplicas> defined(m, "Replicas", "Data-parallel replicas of an engine, on threads of their own.");
+  define_engines(defined, "replica");
+  defined
       .def(py::init([](Engine& engine, const ArenaList& arenas, int replicas, int lanes, const py::object& ranks,
                        bool blocks) {
              if (ranks.is_none()) return std::make_unique<PyReplicas>(engine, arenas, replicas, lanes);
