@@ -74,9 +74,8 @@ def shards_of(shards: Any, ranks: int, said: str, parallel: str = "allreduce") -
     return count if count > 1 else 0
 
 
-def parts_of(shards: Any, replicas: int, *, parallel: str, comm: Any, device: str, custom: bool) -> int:
-    """As ``shards_of``, for that many ``replicas`` in each rank of ``comm``. ``NotBuilt`` for what is planned; ``custom`` says
-    that the step is a function of the user's."""
+def parts_of(shards: Any, replicas: int, *, parallel: str, comm: Any, device: str) -> int:
+    """As ``shards_of``, for that many ``replicas`` in each rank of ``comm``. ``NotBuilt`` for what is planned."""
     together = 1 if comm is None else comm.size
     said = f"replicas is {replicas}" if together == 1 else f"comm has {together} ranks"
     if together > 1 and replicas > 1:
@@ -84,13 +83,6 @@ def parts_of(shards: Any, replicas: int, *, parallel: str, comm: Any, device: st
     count = shards_of(shards, replicas * together, said, parallel)
     if count and device != "cpu":
         raise NotBuilt(f"shards= on device {device!r} is planned; this version has it on the CPU")
-    if count and together > 1 and custom:
-        raise NotBuilt("shards= over processes with step= is planned; this version has it for models, and for replicas=")
-    if replicas > 1 and together > 1 and custom:
-        raise NotBuilt(
-            "replicas= in each of several processes with step= is planned; this version has it for models: give replicas= or "
-            "comm="
-        )
     return count
 
 

@@ -58,8 +58,8 @@ class Trainer(Settled):
 
     In the second, ``fn(params, batch)`` returns the loss, a dict of gradients with the names of ``params``, and
     optionally the number of samples; arrays may be of any framework whose CPU memory NumPy can view, or lie on a CUDA
-    device (CuPy's, PyTorch's, ``gr.cuda.Array``), and are updated in place. With ``replicas``, it is called for parts of
-    each batch, from several threads at the same time.
+    device (CuPy's, PyTorch's, ``gr.cuda.Array``), and are updated in place. With ``replicas`` or
+    ``shards``, it is called for parts of each batch; with ``replicas``, from several threads at the same time.
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (int labels), ``"mse"``, ``"mae"``, ``"huber"`` or
     ``"binary_cross_entropy"``. A batch may have weights of its samples after the targets, or as the field ``"weight"``: the
@@ -153,7 +153,7 @@ class Trainer(Settled):
         if (model is None) == (step is None):
             raise TypeError("[Trainer] needs either a model, or step and params")
         copies = replicas_of(device=device, replicas=replicas, parallel=parallel, comm=comm)
-        pieces = parts_of(shards, copies, parallel=parallel, comm=comm, device=device, custom=step is not None)
+        pieces = parts_of(shards, copies, parallel=parallel, comm=comm, device=device)
         bound, tune = staleness_of(parallel, staleness), flag("Trainer", "tune", tune)
         chosen = as_metrics("Trainer", metrics)
         optimizer = AdamW() if optimizer is None else optimizer

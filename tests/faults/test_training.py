@@ -28,6 +28,12 @@ def test_processes_with_shards_have_the_bits_of_replicas():
     assert one[0] == 50 and gr.comm.spawn(training.sharded, 4, 4, pin=False) == [one] * 4
 
 
+@pytest.mark.parametrize("ranks, replicas", [(2, 2), (4, 1)])
+def test_processes_with_shards_and_a_step_of_the_users_own(ranks, replicas):
+    one = training.custom_sharded(0)
+    assert one[0] == 50 and gr.comm.spawn(training.custom_sharded, ranks, ranks, replicas, pin=False) == [one] * ranks
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_kill_9_before_a_step(ranks):
     for found in survivors_errors(ranks - 1, training.killed_before_a_step, 3, ranks=ranks):

@@ -310,9 +310,19 @@ def squares(params, batch):
     return float((difference**2).mean()), grads, len(x)
 
 
-def custom_trainer(comm):
+def custom_trainer(comm, **options):
     params = {"w": np.full(12, 0.5), "b": np.array(1.0)}
-    return gr.Trainer(step=squares, params=params, optimizer=gr.optim.AdamW(0.05), comm=comm)
+    return gr.Trainer(step=squares, params=params, optimizer=gr.optim.AdamW(0.05), comm=comm, **options)
+
+
+def custom_sharded(ranks, replicas=1):
+    """Fifty updates with shards on a communicator of so many ranks, or on two replicas."""
+    comm, rng = gr.comm.init(timeout=60) if ranks else None, np.random.default_rng(32)
+    options = {"shards": 8, "replicas": replicas if ranks else 2, "accumulate": 3, "clip_norm": 0.3}
+    trainer, x = custom_trainer(comm, **options), rng.standard_normal((99, 12))
+    loader = gr.Loader((x, x @ rng.standard_normal(12)), global_batch=24, shuffle=True, seed=5)  # the last one has 3 rows
+    trainer.fit(loader, epochs=25, validate=(x, x[:, 0]), verbose=0)
+    return trainer.step_count, custom_digest(trainer), trainer.history.metrics["loss"], trainer.history.metrics["val_loss"]
 
 
 def custom_digest(trainer):

@@ -333,16 +333,6 @@ def test_an_error_before_the_meeting_is_told_too():
     assert isinstance(first, gr.errors.PeerStopped) and isinstance(second, ValueError) and [loss, steps] == same_there
 
 
-def test_what_is_planned_says_so():
-    def body(comm):
-        params = {"w": np.zeros(3)}
-        step = {"step": lambda params, batch: (0.0, params), "params": params, "comm": comm}
-        return [saw(lambda: gr.Trainer(**step, replicas=2)), saw(lambda: gr.Trainer(**step, shards=4))]
-
-    for errors in on_ranks(2, body):
-        assert all(isinstance(error, gr.errors.NotBuilt) for error in errors)
-
-
 def test_a_world_of_one_trains_as_without():
     with gr.comm.init() as comm:
         trainers = [trainer_of(comm), trainer_of()]

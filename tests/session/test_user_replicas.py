@@ -99,11 +99,15 @@ def test_batches_of_every_form_and_fewer_rows_than_parts():
     assert [part.tolist() for part in parts_of_batch(x, 2)] == [[0], [1, 2]]
     assert [list(part) for part in parts_of_batch({"x": x, "y": y}, 3)] == [["x", "y"]] * 3
     assert [type(part) for part in parts_of_batch([x, y], 2)] == [list, list]
-    assert [len(part[0]) for part in parts_of_batch((x, y), 8)] == [1, 1, 1]
+    parts = parts_of_batch((x, y), 8)
+    assert [None if part is None else len(part[0]) for part in parts] == [None, None, 1, None, None, 1, None, 1]
     assert trained(epochs=1, replicas=2).step(X[:1], Y[:1]) >= 0
-    for odd in (3.0, (x, np.arange(4)), "text", np.float32(1), {}, ()):
+    for odd in (3.0, (x, np.arange(4)), "text", np.float32(1), {}):
         with pytest.raises(TypeError, match="cut a batch along the first axis"):
             parts_of_batch(odd, 2)
+    for empty in ((), x[:0], (x[:0], y[:0])):
+        with pytest.raises(ValueError, match="the batch has no rows"):
+            parts_of_batch(empty, 2)
 
 
 def test_parts_whose_gradients_come_in_the_same_memory():

@@ -192,13 +192,13 @@ class Loader(Settled):
             self._advance()
         return self._iterate(self._position)
 
-    def batches(self, start: int = 0) -> Iterator[Any]:
-        """This epoch's batches from number ``start`` on; the loader's position does not change."""
+    def batches(self, start: int = 0, *, in_order: bool = False, blocks: bool = False) -> Iterator[Any]:
+        """This epoch's batches from number ``start`` on; the loader's position does not change. Options as in ``fields``."""
         start = arguments.whole("Loader", "start", start, 0)
-        return self._iterate(start * self.batch_size * self.world_size, stay=True)
+        return self._iterate(start * self.batch_size * self.world_size, stay=True, in_order=in_order, blocks=blocks)
 
-    def _iterate(self, position: int, *, stay: bool = False) -> Iterator[Any]:
-        begun = self._begin(position, stay=stay)
+    def _iterate(self, position: int, *, stay: bool = False, **order: Any) -> Iterator[Any]:
+        begun = self._begin(position, stay=stay, **order)
         if self.device != devices.CPU:
             most = max(self._maker.size.budget // self._maker.slot_bytes, 2)
             return DeviceBatches(
@@ -237,10 +237,6 @@ class Loader(Settled):
         return places, arrays
 
     def _open_feed(self, start: int, in_order: bool, blocks: bool, dtypes: Sequence[str]) -> Any:
-        if blocks and self._skip:
-            raise ValueError(
-                "[Loader] on_error='skip' leaves out samples, and shards= over processes need all rows of a batch: use 'raise'"
-            )
         position = start * self.batch_size * self.world_size
         return self._begin(position, stay=True, dtypes=tuple(dtypes), in_order=in_order, blocks=blocks).feed()
 
@@ -397,8 +393,17 @@ class Loader(Settled):
         return self._casting[dtypes]
 
     def _begin(
-        self, position: int, *, stay: bool, dtypes: tuple[str, ...] | None = None, in_order: bool = False, blocks: bool = False
+        self,
+        position: int,
+        *,
+        stay: bool,
+        dtypes: tuple[str, ...] | None = None,
+        in_order: bool = False,
+        blocks: bool = False,
     ) -> Pass:
+        if blocks and self._skip:
+            why = "leaves out samples, and shards= over processes need all rows of a batch: use 'raise'"
+            raise ValueError(f"[Loader] on_error='skip' {why}")
         maker = self._maker_for(dtypes)
         lease = self._pipelines.borrow(maker.dtypes, maker.make)
         if self._current is lease:

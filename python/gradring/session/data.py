@@ -20,8 +20,8 @@ class Mean:
     def __init__(self) -> None:
         self._sum = self._weight = 0.0
 
-    def add(self, value: float, weight: float) -> None:
-        self._sum += value * weight
+    def add_sum(self, total: float, weight: float) -> None:
+        self._sum += total
         self._weight += weight
 
     @property
@@ -48,13 +48,16 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
     return source
 
 
-def batches_of(source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None) -> Iterator[Any]:
+def batches_of(
+    source: Any, epoch: int | None = None, start: int = 0, limit: int | None = None, **order: bool
+) -> Iterator[Any]:
     """The batches of an epoch (None: the current one) from number ``start`` on, up to number ``limit`` or the source's
-    length; if the source cannot begin there, the first batches are skipped. A stream goes on where it is."""
+    length; if the source cannot begin there, the first batches are skipped. A stream goes on where it is. ``order`` has the
+    arguments of ``Loader.batches``, which other sources do not know."""
     if epoch is not None and hasattr(source, "set_epoch"):
         source.set_epoch(epoch)
     if isinstance(source, Loader):
-        return itertools.islice(source.batches(start), None if limit is None else max(limit - start, 0))
+        return itertools.islice(source.batches(start, **order), None if limit is None else max(limit - start, 0))
     if isinstance(source, Stream):  # its batches before `start` were read already
         return itertools.islice(iter(source), None if limit is None else max(limit - start, 0))
     ends = [end for end in (length_of(source), limit) if end is not None]

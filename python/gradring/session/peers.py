@@ -161,7 +161,14 @@ class Peers:
     def whole_rows(self, own: int) -> int:
         """The rows of a batch of all ranks, of which this one has ``own``. ``ValueError`` unless the rows of each rank are its
         block, because shards of another size would give other bits."""
-        counts = [rows for *_, rows, _ in self.meet(Purpose.BATCH, rows=own)]
+        return self._whole_of([rows for *_, rows, _ in self.meet(Purpose.BATCH, rows=own)])
+
+    def whole_rows_or_end(self, own: int | None) -> int | None:
+        """The same. None says that this rank has no batch left, and is returned if no rank has one."""
+        met = self.meet(Purpose.BATCH, rows=own or 0, correct=int(own is None))
+        return None if all(ended for _, _, ended, *_ in met) else self._whole_of([rows for *_, rows, _ in met])
+
+    def _whole_of(self, counts: Sequence[int]) -> int:
         whole = sum(counts)
         for rank, count in enumerate(counts):
             if count != self.block(whole, rank):

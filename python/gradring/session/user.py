@@ -87,7 +87,6 @@ class UserSession(BaseSession):
         self._require_apart()
         self._updates_of, self.rates = self._updaters(optimizer), Rates(optimizer)
         self._updates = self._fresh = 0
-        self._last_samples = 1.0
         self._computed = 0
         self._gradients: dict[str, NDArray[Any]] = {}  # their sums over the group that waits for an update
         self._weight, self._pending, self._begun = 0.0, 0, False
@@ -134,15 +133,18 @@ class UserSession(BaseSession):
         if self._pending == self._options.accumulate:  # an interrupt came before the update
             self.flush()
         result = self._evaluate(batch)
-        if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
-            raise NonFinite(f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged")
+        self._require_finite(result.mean)
         computed = time.perf_counter()
         self._add(result)
         if self._pending == self._options.accumulate:
             self.flush()
         self._seconds["compute"] += computed - began
         self._seconds["update"] += time.perf_counter() - computed
-        return result.loss
+        return result.mean
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss) and self._options.nonfinite == "raise":
+            raise NonFinite(f"[step] the loss of step {self.step_count} is {loss}; the parameters are unchanged")
 
     def holding(self) -> AbstractContextManager[None]:
         """Do nothing, because the arrays belong to the caller."""
@@ -182,9 +184,9 @@ class UserSession(BaseSession):
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         """The mean loss; nothing is updated."""
         mean, count = Mean(), 0
-        for batch in batches_of(source):
+        for batch in batches_of(source, in_order=True):
             result = self._evaluate(batch)
-            mean.add(result.loss, result.samples)
+            mean.add_sum(result.total, result.samples)
             count += 1
         require_batches("evaluate", count)
         return {"loss": mean.value}
@@ -272,7 +274,7 @@ class UserSession(BaseSession):
 
     @property
     def waiting_form(self) -> str:
-        return "sum" if self._options.accumulate > 1 else "mean"
+        return "sum" if self._options.accumulate > 1 or self._parts > 1 else "mean"
 
     def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
         self._gradients = {name: np.array(gradients[name], order="C") for name in self._trained if name in gradients}
@@ -292,7 +294,7 @@ class UserSession(BaseSession):
     def _updates_to_make(self) -> list[Callable[[], object]]:
         """The updates of all parameters by the gradients that wait."""
         grads = self._gradients
-        if self._options.accumulate > 1:
+        if self.waiting_form == "sum":
             grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
         bad = None
         if self._options.nonfinite == "raise":
@@ -348,17 +350,22 @@ class UserSession(BaseSession):
 
     def _evaluate(self, batch: Any) -> StepResult:
         if self._parts == 1:
-            results = [self._checked_step(self._function(self._given, batch), batch)]
+            result = self._checked_step(self._function(self._given, batch), batch)
         else:
-            parts = parts_of_batch(batch, self._parts)
-            results = self._crew.map(self._part, list(enumerate(parts)))
-        result = together(results)
-        self._last_samples = result.samples
+            whole = self._sums_of(parts_of_batch(batch, self._parts))
+            assert whole is not None  # the batch has rows
+            result = whole
         return result
 
-    def _part(self, numbered: tuple[int, Any]) -> StepResult:
+    def _sums_of(self, parts: Sequence[Any], first: int = 0) -> StepResult | None:
+        """The sums over parts of a batch, of which errors call the first one number ``first``; None if they have no rows."""
+        return together(self._crew.map(self._part, list(enumerate(parts, first))))
+
+    def _part(self, numbered: tuple[int, Any]) -> StepResult | None:
         """The step of one part of a batch. Its gradients are copies, since the next part may be computed in the same memory."""
         number, part = numbered
+        if part is None:
+            return None
         made = self._checked_step(self._function(self._given, part), part, f"part {number} of the batch: ")
         return StepResult(made.loss, {name: grad.copy() for name, grad in made.grads.items()}, made.samples)
 
@@ -412,7 +419,7 @@ class UserSession(BaseSession):
 
     def _add(self, result: StepResult) -> None:
         samples, before, group = result.samples, self._epoch_sums[:4], self._epoch_sums[4:]
-        sums = (before[0] + result.loss * samples, before[1] + samples, *before[2:])
+        sums = (before[0] + result.total, before[1] + samples, *before[2:])
         counts: dict[str, Any] = {
             "_computed": self._computed + 1,
             "_pending": self._pending + 1,
@@ -426,7 +433,7 @@ class UserSession(BaseSession):
 
     def _with_sums(self, result: StepResult) -> tuple[dict[str, Any], list[Callable[[], object]]]:
         """The sums of the group's gradients, and the calls that add those of this batch."""
-        weighed = {name: np.asarray(grad * grad.dtype.type(result.samples)) for name, grad in result.grads.items()}
+        weighed = result.as_sum().grads
         own = self._gradients if self._pending else weighed
         adds = weighed.items() if self._pending else ()
         return own, [partial(np.add, own[name], grad, out=own[name]) for name, grad in adds]

@@ -10,17 +10,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Crew", "StepResult", "parts_of_batch", "together"]
+__all__ = ["Crew", "StepResult", "cut", "parts_of_batch", "rows_of_batch", "together", "tree"]
 
 Array = NDArray[Any]
 
 
 class StepResult(NamedTuple):
-    """A loss that is the mean over ``samples`` samples, and its gradients."""
+    """A loss that is the mean over ``samples`` samples, and its gradients; if ``summed``, the sum over the samples and its
+    gradients."""
 
     loss: float
     grads: dict[str, Array]
     samples: float
+    summed: bool = False
+
+    @property
+    def mean(self) -> float:
+        return self.loss / self.samples if self.summed else self.loss
+
+    @property
+    def total(self) -> float:
+        return self.loss if self.summed else self.loss * self.samples
+
+    def as_sum(self) -> StepResult:
+        """The same with sums over the samples."""
+        if self.summed:
+            return self
+        grads = {name: np.asarray(grad * grad.dtype.type(self.samples)) for name, grad in self.grads.items()}
+        return StepResult(self.total, grads, self.samples, summed=True)
 
 
 def _rows(field: Any) -> int:
@@ -30,54 +47,76 @@ def _rows(field: Any) -> int:
     return len(field) if hasattr(field, "__len__") and not isinstance(field, (str, bytes, Mapping)) else -1
 
 
-def parts_of_batch(batch: Any, count: int) -> list[Any]:
-    """Cut a batch into ``count`` parts, or into one part for each row if it has fewer rows. Of n rows, part i has those from
-    n i / count to n (i + 1) / count. A batch is an array, or a tuple, list or dict of arrays of as many rows.
-
-    >>> parts_of_batch((np.arange(5), np.arange(5)), 2)
-    [(array([0, 1]), array([0, 1])), (array([2, 3, 4]), array([2, 3, 4]))]
-    """
-    named = batch.items() if isinstance(batch, Mapping) else None
+def _fields(batch: Any) -> list[Any]:
+    if isinstance(batch, Mapping):
+        return list(batch.values())
     several = isinstance(batch, (tuple, list)) and any(hasattr(field, "shape") for field in batch)
-    fields = list(batch.values()) if named is not None else list(batch) if several else [batch]
-    found = {_rows(field) for field in fields}
-    if len(found) != 1 or min(found) < 1:
+    return list(batch) if several else [batch]
+
+
+def rows_of_batch(batch: Any) -> int:
+    """The rows of an array, or of a tuple, list or dict of arrays of as many rows; ``TypeError`` for all else."""
+    found = {_rows(field) for field in _fields(batch)}
+    if len(found) != 1 or min(found) < 0:
         raise TypeError(
             "[step] replicas and shards cut a batch along the first axis of its arrays, so it must be an array, or a tuple, "
             f"list or dict of arrays of as many rows; got {type(batch).__name__} with {sorted(found)} rows (-1: none)"
         )
-    (rows,) = found
-    places = [(rows * part // count, rows * (part + 1) // count) for part in range(count)]
-    parts = []
-    for begin, end in places:
-        cut = [field[begin:end] for field in fields]
-        if end > begin:
-            parts.append(dict(zip(batch, cut, strict=True)) if named is not None else cut[0])
-            if several:
-                parts[-1] = tuple(cut) if isinstance(batch, tuple) else cut
+    return found.pop()
+
+
+def cut(batch: Any, ends: Sequence[int]) -> list[Any]:
+    """The parts of a batch that end at these rows, of which the first begins at row 0; None for a part without rows."""
+    parts: list[Any] = []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        piece = [field[begin:end] for field in _fields(batch)]
+        if end <= begin:
+            parts.append(None)
+        elif isinstance(batch, Mapping):
+            parts.append(dict(zip(batch, piece, strict=True)))
+        elif isinstance(batch, (tuple, list)) and any(hasattr(field, "shape") for field in batch):
+            parts.append(tuple(piece) if isinstance(batch, tuple) else piece)
+        else:
+            parts.append(piece[0])
     return parts
 
 
-def together(results: Sequence[StepResult]) -> StepResult:
-    """The result for the whole batch: losses and gradients are weighed by the samples, and added in a binary tree."""
-    if len(results) == 1:
-        return results[0]
-    samples = _tree([result.samples for result in results])
-    loss = _tree([result.loss * result.samples for result in results])
-    grads = {}
-    for name, grad in results[0].grads.items():
-        kind = grad.dtype.type
-        total = _tree([result.grads[name] * kind(result.samples) for result in results])
-        grads[name] = np.asarray(total / kind(samples))
-    return StepResult(loss / samples, grads, samples)
+def parts_of_batch(batch: Any, count: int) -> list[Any]:
+    """Cut a batch into ``count`` parts. Of n rows, part i has those from n i / count to n (i + 1) / count; if these are no
+    rows, it is None. A batch is an array, or a tuple, list or dict of arrays of as many rows.
+
+    >>> parts_of_batch((np.arange(5), np.arange(5)), 2)
+    [(array([0, 1]), array([0, 1])), (array([2, 3, 4]), array([2, 3, 4]))]
+    """
+    rows = rows_of_batch(batch)
+    if not rows:
+        raise ValueError(
+            "[step] the batch has no rows: replicas and shards cut a batch along the first axis of its arrays"
+        )
+    return cut(batch, [rows * (part + 1) // count for part in range(count)])
 
 
-def _tree(values: Sequence[Any]) -> Any:
-    """Their sum. The left half has the largest power of two below their number."""
+def together(results: Sequence[StepResult | None]) -> StepResult | None:
+    """The sums over all parts of a batch. Losses and gradients are weighed by the samples, and added in a binary tree that
+    leaves out the parts without rows; None if no part has rows."""
+    sums = [None if result is None else result.as_sum() for result in results]
+    first = next((one for one in sums if one is not None), None)
+    if first is None:
+        return None
+    loss = tree([None if one is None else one.loss for one in sums])
+    samples = tree([None if one is None else one.samples for one in sums])
+    grads = {name: tree([None if one is None else one.grads[name] for one in sums]) for name in first.grads}
+    return StepResult(loss, {name: np.asarray(grad) for name, grad in grads.items()}, samples, summed=True)
+
+
+def tree(values: Sequence[Any]) -> Any:
+    """The sum of those that are not None. The left half has the largest power of two below their number, so a block of
+    neighbours whose number is a power of two has the same sum alone as within all."""
     if len(values) == 1:
         return values[0]
-    left = 1 << (len(values) - 1).bit_length() - 1
-    return _tree(values[:left]) + _tree(values[left:])
+    half = 1 << (len(values) - 1).bit_length() - 1
+    left, right = tree(values[:half]), tree(values[half:])
+    return right if left is None else left if right is None else left + right
 
 
 class Crew:

@@ -7,7 +7,6 @@ gives every rank the same bits, so all ranks keep the same parameters.
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.errors import NonFinite, PeerStopped
+from gradring.errors import PeerStopped
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.base import REPORT_SECONDS, Progress
@@ -50,13 +49,19 @@ class UserSessionOfRanks(UserSession):
         options: Options,
         frozen: str | Sequence[str] = (),
         comm: Any,
+        replicas: int = 1,
+        shards: int = 0,
     ) -> None:
-        super().__init__(function, params, optimizer=optimizer, options=options, frozen=frozen)
+        super().__init__(
+            function, params, optimizer=optimizer, options=options, frozen=frozen, replicas=replicas, shards=shards
+        )
         self.peers = Peers(comm)
         first = self.peers.agree(
             {
                 **{f"params[{name!r}]": f"{array.shape} of {array.dtype}" for name, array in self.params.items()},
                 **facts_of_training(optimizer, list(self.frozen), options),
+                "replicas": replicas,
+                "shards": shards,
             }
         )
         self.seed: int = first["seed"]  # of the order of arrays, of which each rank has its share
@@ -85,15 +90,18 @@ class UserSessionOfRanks(UserSession):
 
     def gather(self) -> None:
         """Move the gradients that wait on other ranks to rank 0, before it saves."""
+        self._require_all_whole()
+        if self._pending:
+            summed = self._summed()
+            self._weight = self._group if self.peers.rank == 0 else 0.0
+            self._gradients = summed if self.peers.rank == 0 else {k: np.zeros_like(v) for k, v in summed.items()}
+
+    def _require_all_whole(self) -> None:
         torn = self.peers.who(Purpose.SAVE, self._begun)
         if torn is not None:
             self.peers.agreed = True
             self.require_whole()
             raise PeerStopped(f"[Trainer.save] the parameters of rank {torn} are torn: load a checkpoint", rank=torn)
-        if self._pending:
-            summed = self._summed()
-            self._weight = self._group if self.peers.rank == 0 else 0.0
-            self._gradients = summed if self.peers.rank == 0 else {k: np.zeros_like(v) for k, v in summed.items()}
 
     def leave(self, error: BaseException) -> None:
         self.forget()
@@ -104,15 +112,21 @@ class UserSessionOfRanks(UserSession):
         began = time.perf_counter()
         with self.peers.told(self.leave):
             self.require_whole()
-            result = self._evaluate(batch)
-            if not math.isfinite(result.loss) and self._options.nonfinite == "raise":
-                raise NonFinite(
-                    f"[step] the loss of step {self.step_count} is {result.loss}; the parameters are unchanged"
-                )
+            result = self._computed_part(batch)
+            if result is not None:
+                self._require_finite(result.mean)
             self._seconds["compute"] += time.perf_counter() - began
             loss = self._together(result)
             assert loss is not None  # this rank has not ended
             return loss
+
+    def _computed_part(self, batch: Any) -> StepResult | None:
+        """The result of this rank's rows, or None if it has none."""
+        return self._evaluate(batch)
+
+    def _idle(self) -> float | None:
+        """Take part in a batch of which this rank has nothing. Returns None if no rank had any batch left."""
+        return self._together(None)
 
     def _together(self, result: StepResult | None) -> float | None:
         """A batch of which this rank has computed ``result``, or of which it has nothing. Returns the mean loss, or None if no
@@ -122,13 +136,13 @@ class UserSessionOfRanks(UserSession):
 
     def _meet(self, result: StepResult | None) -> float | None:
         began = time.perf_counter()
-        weight = 0.0 if result is None else result.samples
-        loss = 0.0 if result is None else result.loss * result.samples
+        weight, loss = (0.0, 0.0) if result is None else (result.samples, result.total)
         met = self.peers.meet(Purpose.STEP, loss_sum=loss, loss_weight=weight, correct=int(result is None))
         if all(ended for _, _, ended, *_ in met):
             return None
         total = sum(one[1] for one in met)
         mean = sum(one[0] for one in met) / total
+        self._require_all_finite(mean)
         self._seconds["reduction"] += time.perf_counter() - began
         self._group += total
         if result is None:
@@ -141,19 +155,20 @@ class UserSessionOfRanks(UserSession):
             self.flush()
         return mean
 
+    def _require_all_finite(self, loss: float) -> None:
+        """As ``_require_finite``, for a loss that all ranks know."""
+        self.peers.agreed = True
+        self._require_finite(loss)
+        self.peers.agreed = False
+
     def _add(self, result: StepResult) -> None:
-        if self._options.accumulate > 1:
-            return super()._add(result)
-        grads = {name: np.asarray(grad * grad.dtype.type(result.samples)) for name, grad in result.grads.items()}
-        return super()._add(result._replace(grads=grads))
+        return super()._add(result.as_sum())
 
     def flush(self) -> None:
         if not self._pending:
             return
         began = time.perf_counter()
         summed = self._summed()
-        if self._options.accumulate == 1:
-            summed = {name: np.asarray(grad / grad.dtype.type(self._group)) for name, grad in summed.items()}
         self._seconds["reduction"] += time.perf_counter() - began
         began = time.perf_counter()
         self._gradients, self._weight = summed, self._group
@@ -202,7 +217,7 @@ class UserSessionOfRanks(UserSession):
 
     def train(self, source: Any, epoch: int, start: int, progress: Progress) -> dict[str, float]:
         done, told, ready = start, time.perf_counter(), time.perf_counter()
-        for batch in batches_of(source, epoch, start, self.limit):
+        for batch in self._batches(source, epoch, start):
             self._seconds["data"] += time.perf_counter() - ready
             self.step(batch)
             done += 1
@@ -210,20 +225,23 @@ class UserSessionOfRanks(UserSession):
             if ready - told > REPORT_SECONDS:
                 self.tell(progress, done, {"loss": self._mean_loss()})
                 told = ready = time.perf_counter()
-        while (self.limit is None or done < self.limit) and self._together(None) is not None:
+        while (self.limit is None or done < self.limit) and self._idle() is not None:
             done += 1
         self.flush()
         require_batches("fit", done)
         return {"loss": self._mean_loss()}
+
+    def _batches(self, source: Any, epoch: int, start: int) -> Iterator[Any]:
+        return batches_of(source, epoch, start, self.limit)
 
     def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
         if self.peers.apart:
             return super().evaluate(source, batch_size)
         loss, weight, count = 0.0, 0.0, 0
         with self.peers.told(self.peers.stop):
-            for batch in batches_of(source):
+            for batch in batches_of(source, in_order=True):
                 result = self._evaluate(batch)
-                loss, weight = loss + result.loss * result.samples, weight + result.samples
+                loss, weight = loss + result.total, weight + result.samples
                 count += 1
         sums = self.peers.add({"loss_sum": loss, "loss_weight": weight, "samples": count})
         require_batches("evaluate", int(sums["samples"]))

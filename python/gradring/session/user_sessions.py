@@ -10,6 +10,7 @@ from gradring.cuda import as_array, is_device_array
 from gradring.errors import NotBuilt
 from gradring.session.user import UserFunction, UserSession
 from gradring.session.user_device import DeviceUserSession
+from gradring.session.user_rank_shards import UserSessionOfShards
 from gradring.session.user_ranks import UserSessionOfRanks
 
 __all__ = ["user_session"]
@@ -30,7 +31,8 @@ def user_session(
     place = device_of(params, device)
     if place == devices.CPU:
         if together > 1:
-            return UserSessionOfRanks(step, params, comm=comm, **options)
+            kind = UserSessionOfShards if shards else UserSessionOfRanks
+            return kind(step, params, comm=comm, replicas=replicas, shards=shards, **options)
         return UserSession(step, params, replicas=replicas, shards=shards, **options)
     if replicas > 1 or shards or together > 1:
         raise NotBuilt(
