@@ -32,13 +32,13 @@ bool ends_group(Code code) noexcept {
 
 bool Request::wait(Deadline deadline, Waiter* waiter) noexcept { return await(finished_, deadline, waiter); }
 
-bool Request::await(Signal& signal, Deadline deadline, Waiter* waiter) noexcept {
-  constexpr std::chrono::milliseconds kSlice{50};
-  constexpr Patience kBrief{
-      60, 40};  // as brief as that of rounds: a wait of 10 ms costs less than half a percent of a core
+bool Request::await(Signal& signal, Deadline deadline, Waiter* waiter, std::chrono::milliseconds slice) noexcept {
+  // Waking the communicator's thread takes longer than a brief spin, so a longer one would cost more than it saves.
+  Patience patience{20, 10};
   while (signal.value() == 0) {
     if (waiter) waiter->before_sleep();
-    if (signal.wait_change(0, std::min(deadline, Clock::now() + kSlice), kBrief)) return true;
+    if (signal.wait_change(0, std::min(deadline, Clock::now() + slice), std::exchange(patience, Patience{0, 0})))
+      return true;
     if (Clock::now() >= deadline || (waiter && waiter->interrupted())) return signal.value() != 0;
   }
   return true;
@@ -116,8 +116,7 @@ Group::Executing::Executing(Group& group, Waiter* waiter) noexcept
     // Another thread is in an operation. Its waiter may need what this thread holds, such as Python's lock.
     if (waiter) waiter->before_sleep();
     // Slices of the system's clock, because the thread sanitizer knows no mutex that waits by the monotonic one.
-    constexpr std::chrono::milliseconds kSlice{50};
-    while (!lock_.try_lock_until(std::chrono::system_clock::now() + kSlice)) {
+    while (!lock_.try_lock_until(std::chrono::system_clock::now() + Rounds::kSlice)) {
       if (!waiter || !waiter->interrupted()) continue;
       group.rounds_.abandon();  // which also ends the other operation, so that this wait is short
       waiter = nullptr;

@@ -36,7 +36,8 @@ class GRADRING_API Request {
   // Returns false if the deadline passed first, or if the waiter was interrupted. The operation then goes on.
   bool wait(Deadline deadline, Waiter* waiter) noexcept;
   // The same for any signal that is published once.
-  static bool await(Signal& signal, Deadline deadline, Waiter* waiter) noexcept;
+  static bool await(Signal& signal, Deadline deadline, Waiter* waiter,
+                    std::chrono::milliseconds slice = Rounds::kSlice) noexcept;
   Code code() const noexcept { return code_; }  // valid once done() is true
   const Call& call() const noexcept { return call_; }
 

@@ -147,6 +147,8 @@ TEST_CASE("an operation amid which a rank's arrays leave the shared memory fails
 TEST_CASE("operations that go on while another group of their ranks fails give right results or errors") {
   for (int turn = 0; turn < 6; ++turn) {
     Ranks ranks;
+    // Memory for the arrays, which a rank cannot make any more once it has lost its segment, even if its thread starts late.
+    for (size_t rank = 0; rank < 2; ++rank) const Memory before(*ranks.half[rank], size_t{32} * kCount, true);
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;
     for (size_t rank = 0; rank < 2; ++rank) {

@@ -17,11 +17,13 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices that grow from kSlice to
-// kLongestSlice. After each slice, it checks whether its peers are alive. A wait of 10 ms costs no more than half a percent of a core.
+// A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices of kSlice, between which it checks
+// whether its peers are alive. A wait of 10 ms costs less than half a percent of a core, of which a sleep and its wake-up take the
+// most: where a hypervisor runs the machine, they take 30 to 60 microseconds. So slices are long, and a wait that follows one of
+// kLongWait yields for kYieldingAgain only: a rank that has come late often comes late again.
 constexpr uint32_t kSpins = 100;
-constexpr microseconds kYielding{25};
-constexpr milliseconds kSlice{50}, kLongestSlice{200};
+constexpr microseconds kYielding{25}, kYieldingAgain{2};
+constexpr milliseconds kLongWait{5};
 constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
 constexpr milliseconds kMostAhead{1500};   // a rank is asked for its stack at most this long before a deadline
 
@@ -207,20 +209,21 @@ Code Rounds::await_bell(uint32_t seen, const std::vector<Awaited>& awaited) noex
 Code Rounds::wait(const Wait& wait) noexcept {
   if (waiter_) waiter_->before_sleep();
   const Deadline begin = Clock::now();
+  const microseconds yielding = std::exchange(waited_long_, false) ? kYieldingAgain : kYielding;
   do {
     sched_yield();
     for (int look = 0; look < 4; ++look) {
       if (wait.over()) return Code::kOk;
       cpu_relax();
     }
-  } while (Clock::now() - begin < kYielding);
+  } while (Clock::now() - begin < yielding);
   for (size_t i = 0; i < wait.count; ++i) {
     Deadline& deadline = *wait.awaited[i].deadline;
     if (deadline == kNoDeadline)
       deadline = timeout_ < Deadline::max() - begin ? begin + timeout_ : kNoDeadline - milliseconds(1);
   }
   Inquiry inquiry;
-  for (milliseconds slice = kSlice;; slice = std::min(2 * slice, kLongestSlice)) {
+  for (;;) {
     Deadline until = kNoDeadline;
     if (const Code code = look_after(wait, &inquiry, &until); code != Code::kOk) return code;
     uint32_t word = wait.word.load(std::memory_order_acquire);
@@ -229,8 +232,11 @@ Code Rounds::wait(const Wait& wait) noexcept {
         !wait.word.compare_exchange_strong(word, word | 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
       continue;
     }
-    futex_wait(wait.word, word | 1, std::min(until, Clock::now() + slice), Scope::kProcesses);
-    if (wait.over()) return Code::kOk;
+    futex_wait(wait.word, word | 1, std::min(until, Clock::now() + kSlice), Scope::kProcesses);
+    if (wait.over()) {
+      waited_long_ = Clock::now() - begin >= kLongWait;
+      return Code::kOk;
+    }
   }
 }
 

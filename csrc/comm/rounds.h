@@ -66,7 +66,7 @@ class Waiter {
   virtual void before_sleep() noexcept {}  // called once or more per wait
   virtual bool interrupted() noexcept {
     return false;
-  }  // called every 50 to 200 ms; returns whether to abandon the operation
+  }  // called after each slice of the wait; returns whether to abandon the operation
 };
 
 // Why an operation failed, for messages and exceptions.
@@ -110,7 +110,7 @@ class Rounds {
 
   // Marks this rank as ended. Ranks that wait for it find that at their next look. Wakes the thread that tells this rank's stack.
   void leave() noexcept;
-  // Any thread may call this: this rank's waits, from now on, end within a quarter of a second, by leaving the operation.
+  // Any thread may call this: this rank's waits, from now on, end within a slice, by leaving the operation.
   void give_up() noexcept;
   // The same, for an interrupt that no wait has seen: the group fails even if those waits end in time, so that it does not depend
   // on the peers' moment whether it can go on. Any thread may call this.
@@ -192,6 +192,8 @@ class Rounds {
   uint32_t sequence() const noexcept { return current_.sequence; }
 
   static constexpr uint32_t kRoundMask = 0x7fffffff;
+  // A wait sleeps for this long between its checks. What they find must raise within a second.
+  static constexpr std::chrono::milliseconds kSlice{350};
 
  private:
   struct Wait;
@@ -224,6 +226,7 @@ class Rounds {
   Operation current_;
   Waiter* waiter_ = nullptr;
   Deadline deadline_ = kNoDeadline;  // the operation's, set at its first long wait
+  bool waited_long_ = false;         // whether the last wait that yielded was a long one
   std::atomic<bool> passing_{false}, leaving_{false};
   GroupFault fault_;
 };

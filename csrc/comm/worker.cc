@@ -34,7 +34,7 @@ class Group::CloseWaiter final : public Waiter {
 std::shared_ptr<Request> Group::submit(Call call) {
   if (const Code code = refusal(); code != Code::kOk) throw Error(code, message(code, call));
   auto request = std::make_shared<Request>(std::move(call));
-  const std::lock_guard lock(queue_mutex_);
+  std::unique_lock lock(queue_mutex_);
   if (stop_) throw Error(Code::kClosed, message(Code::kClosed, request->call()));
   if (!worker_) {
     // Block signals in the new thread: they are for the program's own threads.
@@ -54,6 +54,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
   }
   queue_.push_back(request);
   pending_.fetch_add(1, std::memory_order_acq_rel);
+  lock.unlock();  // the thread that wakes takes it
   queue_changed_.notify_one();
   // Wake the worker. It may be waiting for a message, and can work on this request while the message is on its way.
   rounds_.ring_own_bell();
@@ -141,7 +142,8 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
   // A signal handler must not wait for what its own thread holds. The destructor then waits for the communicator's thread.
   if (works && !executes()) {
     CloseWaiter closing(*this, waiter);
-    if (!Request::await(worker_ended_, until, &closing)) {
+    constexpr std::chrono::milliseconds kGrace{50};  // for another thread's operation, which may be about to end
+    if (!Request::await(worker_ended_, until, &closing, kGrace)) {
       rounds_.give_up();
       Request::await(worker_ended_, kNoDeadline, nullptr);
     }
