@@ -51,7 +51,7 @@ def test_numbers_are_no_classes(blobs):
 
 
 def test_calls_with_the_look_of_the_last_one_see_what_has_changed():
-    """Predictions of rows that look like the last ones skip checks; what the model has become in between counts all the same."""
+    """Predictions of rows that look like the last ones skip checks; what the model has become in between still counts."""
     model = gr.nn.Sequential(gr.nn.Linear(4, 3), gr.nn.Dropout(0.5), gr.nn.Linear(3, 2))
     trainer = gr.Trainer(model, seed=1)
     x = np.random.default_rng(0).standard_normal((5, 4), dtype=np.float32)

@@ -41,9 +41,14 @@ def make_update(case: dict[str, Any]) -> Any:
 
     params = [jnp.asarray(array) for layer in weights(case) for array in layer]
 
+    def product(a: Any, b: Any) -> Any:
+        if case.get("dtype") != "bfloat16":
+            return a @ b
+        return jnp.matmul(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
     def loss_of(params: Any, h: Any, labels: Any) -> Any:
         for i in range(0, len(params), 2):
-            h = h @ params[i] + params[i + 1]
+            h = product(h, params[i]) + params[i + 1]
             if i + 2 < len(params):
                 h = jax.nn.relu(h)
         log_p = jax.nn.log_softmax(h)

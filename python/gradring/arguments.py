@@ -133,13 +133,13 @@ def flag(where: str, argument: str, value: Any) -> bool:
     raise TypeError(f"[{where}] {argument} must be True or False, got {_shown(value)}")
 
 
-def float_dtype(where: str, dtype: Any) -> Any:
-    """``"float32"`` or ``"float64"``, from anything that ``numpy.dtype`` accepts for it."""
+def float_dtype(where: str, dtype: Any, also: tuple[str, ...] = ()) -> Any:
+    """``"float32"``, ``"float64"`` or one of ``also``, from anything that ``numpy.dtype`` accepts for it."""
     try:
         name = dtype if dtype is None else np.dtype(dtype).name
     except TypeError:
         name = dtype
-    return choice(where, "dtype", name, ("float32", "float64"), "this version computes in these alone")
+    return choice(where, "dtype", name, ("float32", "float64", *also), "this version computes in these alone")
 
 
 def choice(where: str, argument: str, value: Any, choices: Sequence[Any], hint: str = "") -> Any:

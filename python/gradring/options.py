@@ -19,7 +19,7 @@ _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
 class Options:
     """The options that a session has too."""
 
-    dtype: Literal["float32", "float64"]
+    dtype: Literal["float32", "float64", "bfloat16"]
     threads: int | Literal["auto"]
     accumulate: int
     clip_norm: float | None
@@ -32,13 +32,29 @@ class Options:
     ) -> Options:
         """Check these options; errors begin with ``where``."""
         return cls(
-            dtype=float_dtype(where, dtype),
+            dtype=_computed(where, dtype),
             threads=auto_or_whole(where, "threads", threads, 1, _MOST_THREADS) or "auto",
             accumulate=whole(where, "accumulate", accumulate, 1),
             clip_norm=None if clip_norm is None else real(where, "clip_norm", clip_norm, above=0, also="None"),
             nonfinite=choice(where, "nonfinite", nonfinite, ("raise", "ignore")),
             seed=whole(where, "seed", seed, 0, 2**63 - 1),
         )
+
+    @property
+    def stored(self) -> Literal["float32", "float64"]:
+        """The dtype of the parameters."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    @property
+    def operands(self) -> str | None:
+        """The dtype of what products read, if it is narrower than that of the parameters."""
+        return "bfloat16" if self.dtype == "bfloat16" else None
+
+
+def _computed(where: str, dtype: Any) -> Any:
+    if getattr(dtype, "name", dtype) == "bfloat16":  # numpy.dtype knows the word only where ml_dtypes was imported
+        return "bfloat16"
+    return float_dtype(where, dtype, ("bfloat16",))
 
 
 def _is(value: Any, word: str) -> bool:

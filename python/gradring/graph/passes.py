@@ -12,6 +12,7 @@ from gradring.graph.differentiate import differentiate, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates, updates_of
 from gradring.graph.meaning import promised
+from gradring.graph.mixed import with_narrow_operands, with_wide_gradients
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.schema import schema_of
 from gradring.graph.spec import check, check_nodes
@@ -48,10 +49,16 @@ def _traced(model: Traceable, inputs: Inputs, **options: Any) -> tuple[Graph, st
 
 
 def predict_graph(
-    model: Traceable, inputs: Inputs, *, dtype: str = "float32", layout: Layout | None = None
+    model: Traceable,
+    inputs: Inputs,
+    *,
+    dtype: str = "float32",
+    layout: Layout | None = None,
+    operands: str | None = None,
 ) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name. If the model does nothing, that is the input, or a view of it."""
     graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
+    graph = with_narrow_operands(graph, operands)
     graph = fuse_activations(checked(promised(graph)), output, training=False)
     return checked(replace(graph, mode="predict")), output
 
@@ -65,9 +72,11 @@ def evaluate_graph(
     layout: Layout | None = None,
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
+    operands: str | None = None,
 ) -> Graph:
     """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``."""
     graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
+    graph = with_narrow_operands(graph, operands)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
     graph = with_loss(graph, output, loss, gradient=False, target=target, weight=weight)
     return checked(replace(promised(graph), mode="evaluate"))
@@ -91,8 +100,10 @@ def train_graph(
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
     part: bool = False,
+    operands: str | None = None,
 ) -> Graph:
-    """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says.
+    """Forward, loss, backward, update, computed in ``dtype`` over parameters that lie as ``layout`` says. Products read
+    ``operands``, a dtype of 16 bits, if it is given.
 
     ``loss``, ``target`` and ``weight`` are those of ``with_loss``.
 
@@ -105,13 +116,14 @@ def train_graph(
     ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU.
     """
     graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout, part=part)
-    graph, moves = without_buffer_updates(graph)
+    graph, moves = without_buffer_updates(with_narrow_operands(graph, operands))
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     sums = sums or accumulate
     graph = with_loss(graph, output, loss, gradient=True, sums=sums, target=target, weight=weight)
     graph = checked(promised(graph))
     layout = _layout_of(graph, layout)
-    graph = checked(promised(differentiate(graph, output, layout.without(frozen))))
+    graph = differentiate(graph, output, layout.without(frozen))
+    graph = checked(promised(graph if operands is None else with_wide_gradients(graph)))
     graph = checked(fuse_backward(graph))
     if lanes:
         graph = checked(sum_in_parts(graph))

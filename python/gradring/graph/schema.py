@@ -56,7 +56,7 @@ class Limit(NamedTuple):
 class Operand:
     """One operand. ``step`` is the field of the step record that it must be. An ``undefined`` result is only memory
     that the op uses. A result that is ``column_sums_of`` another has the sums over that one's rows. ``bound`` limits a
-    result's magnitude."""
+    result's magnitude. One that is ``or_float32`` may be float32 beside operands of 16 bits."""
 
     name: str
     access: str
@@ -65,6 +65,7 @@ class Operand:
     undefined: bool
     column_sums_of: str | None
     bound: float
+    or_float32: bool
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,14 @@ def _schemas() -> dict[str, Schema]:
 def _schema(given: Mapping[str, Any]) -> Schema:
     operands = {
         o["name"]: Operand(
-            o["name"], o["access"], o["optional"], o["step"], o["undefined"], o["column_sums_of"], o["bound"]
+            o["name"],
+            o["access"],
+            o["optional"],
+            o["step"],
+            o["undefined"],
+            o["column_sums_of"],
+            o["bound"],
+            o["or_float32"],
         )
         for o in given["operands"]
     }

@@ -43,9 +43,13 @@ class Forward:
     """A model's forward pass, from any number of threads at the same time: each call that runs has programs and
     temporaries of its own, kept for the batch shapes seen."""
 
-    def __init__(self, model: Layer, store: Store | None = None, lanes: int | None = None) -> None:
+    def __init__(
+        self, model: Layer, store: Store | None = None, lanes: int | None = None, operands: str | None = None
+    ) -> None:
+        """Products read ``operands``, a dtype of 16 bits, if it is given."""
         self.store = model.store if store is None else store
         self._model, self._lanes = model, _core.usable_cores() if lanes is None else lanes
+        self._operands = operands
         self._inside: set[int] = set()  # the threads
         self._free: list[_Pass] = []  # a list's methods are atomic, so a thread that removes one is its only user
 
@@ -66,7 +70,7 @@ class Forward:
         try:
             one = self._free.pop()
         except IndexError:
-            one = _Pass(self._model, self.store, self._lanes)
+            one = _Pass(self._model, self.store, self._lanes, self._operands)
         self._inside.add(me)
         try:
             return one.predict(inputs, batch_size, called)
@@ -78,7 +82,8 @@ class Forward:
 class _Pass:
     """Programs of the forward pass, for one thread at a time."""
 
-    def __init__(self, model: Layer, store: Store, lanes: int) -> None:
+    def __init__(self, model: Layer, store: Store, lanes: int, operands: str | None) -> None:
+        self._operands = operands
         self._programs = Programs(model, Arenas(store), lanes=lanes)
         self._output: tuple[int, ...] = ()  # the shape of a row
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which the programs read the inputs
@@ -142,7 +147,8 @@ class _Pass:
         programs = self._programs
 
         def build() -> tuple[Graph, str | None]:
-            graph, output = predict_graph(programs.model, inputs, dtype=programs.dtype, layout=programs.store.layout)
+            layout, operands = programs.store.layout, self._operands
+            graph, output = predict_graph(programs.model, inputs, dtype=programs.dtype, layout=layout, operands=operands)
             self._output = graph.values[output].shape[1:]
             self._dtypes = tuple(graph.values[name].dtype for name in inputs)
             if not graph.nodes:

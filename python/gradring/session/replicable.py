@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gradring import losses
+from gradring import devices, losses
 from gradring.errors import NotBuilt
 from gradring.nn.function import Function
 from gradring.nn.layer import Layer
@@ -15,7 +15,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.rates import AHEAD
 
-__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_native"]
+__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_native", "require_products"]
 
 
 def text_of(thing: object) -> str:
@@ -103,3 +103,16 @@ def require_native(model: Layer, loss: losses.Loss, device: str) -> None:
             raise NotBuilt(f"[Trainer] layer {path!r} {why}")
     if isinstance(loss, losses.Function):
         raise NotBuilt(f"[Trainer] the loss {why}")
+
+
+def require_products(device: str, products: str | None, operands: str | None) -> None:
+    """Raise ``ValueError`` if a trainer is told how to multiply float32 matrices and to have none, and ``NotBuilt`` if the
+    device has no such products."""
+    if products not in (None, "fma") and operands is not None:
+        raise ValueError(
+            f"[Trainer] products={products!r} is about matrices of float32, and dtype={operands!r} makes them {operands}: give "
+            "one of the two"
+        )
+    for name, given in (("products", products), ("dtype", operands)):
+        if device != devices.CPU and given not in (None, "fma"):
+            raise NotBuilt(f"[Trainer] {name}={given!r} on device {device!r} is planned; this version has it on the CPU")

@@ -42,7 +42,7 @@ from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import facts_of, require_asynchronous, require_native
+from gradring.session.replicable import facts_of, require_asynchronous, require_native, require_products
 
 if TYPE_CHECKING:
     from gradring.ir import Graph
@@ -115,7 +115,7 @@ class SessionState(CountedSession):
         self._classes: int | None = None  # the number of classes, once "balanced" has needed it
         self.clip_norm, self.accumulate, self.fuse_update = options.clip_norm, options.accumulate, fuse_update
         self._check_finite = options.nonfinite == "raise"
-        store = model.ensure(options.seed, options.dtype)
+        store = model.ensure(options.seed, options.stored)
         if store.whole is not store:
             raise ValueError(
                 f"[Session] {model} is a layer of another model and shares its parameters: train that model, or a "
@@ -129,11 +129,11 @@ class SessionState(CountedSession):
             )
         if device != devices.CPU:
             require_native(model, self.loss, device)
-        store = model.astype(options.dtype).to(device).store
+        store = model.astype(options.stored).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.products = settled("Trainer", products) if self.device == devices.CPU else "fma"
-        if self.device != devices.CPU and products not in (None, "fma"):
-            raise NotBuilt(f"products={products!r} on device {device!r} is planned; this version has it on the CPU")
+        self.operands = options.operands
+        require_products(self.device, products, self.operands)
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
         self.parallel, self.workers = parallel, 0
@@ -146,7 +146,7 @@ class SessionState(CountedSession):
         if comm is not None and comm.size > 1:
             self.peers, self.replicas = Peers(comm), comm.size * replicas
             facts = facts_of(model, self.loss, optimizer, self.frozen, options, class_weight)
-            facts = {**facts, "replicas": replicas, "shards": shards, "products": self.products}
+            facts = {**facts, "replicas": replicas, "shards": shards, "products": self.products, "dtype": dtype}
             seed = self.peers.agree(facts)["seed"]
         planes = shards or self.replicas
         if self.peers is not None:
@@ -172,7 +172,7 @@ class SessionState(CountedSession):
         self._tunes = tune
         self._recorded = tune and self.device != devices.CPU  # the algorithms of products belong into checkpoints
         self._native = self._programs.native
-        self._forward = Forward(model, store, self.threads)
+        self._forward = Forward(model, store, self.threads, self.operands)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
         self._planes = [self._grads]  # those of each replica or shard
@@ -531,7 +531,8 @@ class SessionState(CountedSession):
 
     def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool, *, part: bool = False) -> Graph:
         """The graph of a training step or an evaluation for a batch, or a ``part`` of one, of these inputs."""
-        said: dict[str, Any] = {"dtype": self.dtype, "layout": self._programs.store.layout, "target": self._target}
+        said: dict[str, Any] = {"dtype": self.dtype, "operands": self.operands, "target": self._target}
+        said["layout"] = self._programs.store.layout
         if weighted:
             said["weight"] = self._weight_slot
         if mode == "evaluate":
