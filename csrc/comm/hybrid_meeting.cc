@@ -58,6 +58,7 @@ struct alignas(64) HybridMeetings::Seat final : Meeting {
     return complete = come(false);
   }
   bool took_place() const noexcept override { return complete; }
+  int64_t rows() const noexcept override { return all->processes_->rows(); }
 
   const Brought& of(int rank) const noexcept override {
     return all->place(all->halves_[static_cast<size_t>(rank / all->replicas_)], rank);

@@ -105,7 +105,7 @@ TEST_CASE("replicas of processes read what all have brought, and write shared me
               fault = fault || meeting.of(r).fault != 0;
             }
             bad += fault != faulty(step);
-            bad += process.ranks().rows() != 10 * processes + processes * (processes - 1) / 2;
+            bad += meeting.rows() != 10 * processes + processes * (processes - 1) / 2;
             const Decision wanted = fault ? Decision::kAbort : Decision::kCommit;
             if (!fault && step % 3 == 0) {  // a step whose second meeting decides
               bad += !meeting.meet(number(step + 0.5));

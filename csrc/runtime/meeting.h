@@ -37,6 +37,8 @@ class GRADRING_API Meeting {
   virtual bool took_place() const noexcept = 0;  // what the last meet returned
   // What a rank has brought to the last meeting, until this rank's next meeting begins.
   virtual const Brought& of(int rank) const noexcept = 0;
+  // The rows of all ranks in the batch of the last meeting; -1 if each rank has known them before.
+  virtual int64_t rows() const noexcept { return -1; }
 
   // Settles the last meeting's decision. All ranks want the same, because they have the same numbers; the first one to get
   // here sets the word, and every rank reads it. With kCommit, the update of the parameters begins for this rank.

@@ -334,12 +334,12 @@ class Trainer(Settled):
             self._on_all(Purpose.LOAD, "load_state_dict", lambda: self._state.take_dict(state))
 
     def reset(self, seed: int) -> None:
-        """Start again: new parameters from ``seed``, an optimizer without state, no epochs and no history."""
+        """Start again: new parameters from ``seed`` (of rank 0), an optimizer without state, no epochs and no history."""
         with self._alone("reset"), self._gate.writing(), self._state.told(keep=True):
             seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
-            model = self.model
+            model, seed = self.model, self._state.common_seed(seed)
 
             def first() -> None:
                 model.init(seed, model.store.dtype)

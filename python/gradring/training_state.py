@@ -29,6 +29,7 @@ from gradring.nn.params import write
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
+from gradring.session.peers import Purpose
 
 __all__ = ["TrainingState", "newest"]
 
@@ -143,6 +144,11 @@ class TrainingState:
         self._restore(tensors, counts, schedules, measured, (weight, gradients))
         self._say_other_shards("[Trainer.load_state_dict] the state", shards)
         self._take_algorithms("[Trainer.load_state_dict] the state", algorithms)
+
+    def common_seed(self, seed: int) -> int:
+        """The seed of rank 0, where this state has peers, which all call it."""
+        peers = self.session.peers
+        return seed if peers is None or peers.apart else int(peers.first(str(seed), Purpose.RESET))
 
     def begin_anew(self, seed: int) -> None:
         """Reset the optimizer's state, the epochs and the history. The caller has filled the parameters."""

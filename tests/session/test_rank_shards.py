@@ -198,18 +198,20 @@ def test_ranks_divide_the_batches_of_an_evaluation(ranks):
     def metric(predictions, targets):
         return float((predictions[:, 0].astype(np.float64) * targets).sum())
 
-    def evaluated(comm, source):
+    def evaluated(comm, source, most):
         rows = []
         made = gr.Trainer(net(rows), shards=8, comm=comm, metrics=["accuracy", metric])
         with made._gate.reading():
-            found = made.session.evaluate(made.session.source("test", source, 10, shuffle=False, seed=0), 10)
+            found = made.session.evaluate(made.session.source("test", source, most, shuffle=False, seed=0), most)
         return found, sum(rows) // 2  # the metric predicts each batch, too
 
-    for source in ((X, Y, W), gr.Loader((X, Y), 10, transforms={0: gr.transforms.Scale(0.5)}, num_threads=0)):
-        one, every = evaluated(None, source)
+    loader = gr.Loader((X, Y), 10, transforms={0: gr.transforms.Scale(0.5)}, num_threads=0)
+    # Arrays make at least a batch for each of the 8 shards: 13 rows of 103.
+    for source, most, each in (((X, Y, W), 10, 10), (loader, 10, 10), ((X, Y, W), 1024, 13)):
+        one, every = evaluated(None, source, most)
         assert every == 103
-        for found, rows in on_ranks(ranks, lambda comm, source=source: evaluated(comm, source)):
-            assert found == one and rows <= -(-11 // ranks) * 10 + 10 < 103
+        for found, rows in on_ranks(ranks, lambda comm, source=source, most=most: evaluated(comm, source, most)):
+            assert found == one and rows <= -(-103 // each // ranks) * each + each < 103
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

@@ -333,6 +333,22 @@ def test_an_error_before_the_meeting_is_told_too():
     assert isinstance(first, gr.errors.PeerStopped) and isinstance(second, ValueError) and [loss, steps] == same_there
 
 
+def test_the_seed_of_rank_0_counts_in_a_reset():
+    """It decides the parameters, dropout, and which samples a rank has."""
+
+    def body(comm, more):
+        trainer = trainer_of(comm, dropout=0.4)
+        trainer.fit((X, Y), epochs=1, batch_size=16, verbose=0)
+        trainer.reset(8 + more * comm.rank)
+        trainer.fit((X, Y), epochs=2, batch_size=16, verbose=0)
+        comm.barrier()
+        return copies(trainer), trainer.seed
+
+    (whole, seed), _ = on_ranks(2, lambda comm: body(comm, 0))
+    for found, own in on_ranks(2, lambda comm: body(comm, 1)):
+        assert own == seed == 8 and same(found, whole)
+
+
 def test_a_world_of_one_trains_as_without():
     with gr.comm.init() as comm:
         trainers = [trainer_of(comm), trainer_of()]

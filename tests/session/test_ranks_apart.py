@@ -103,6 +103,24 @@ def test_an_interrupt_and_a_fault_in_one_step_end_it_once():
     assert isinstance(own, KeyboardInterrupt) and isinstance(error, ValueError) and loss == other
 
 
+def test_an_interrupt_in_the_last_meeting_of_an_evaluation_is_told():
+    with interrupting("meet") as interrupt:
+
+        def first(comm):
+            trainer = trainer_of(comm)
+            return saw(lambda: trainer.evaluate((X, Y))), trainer.step(X[:4], Y[:4])
+
+        def second(comm):
+            trainer = trainer_of(comm)
+            interrupt()
+            found = trainer.evaluate((X, Y))  # all ranks came to the meeting
+            return found, saw(lambda: trainer.step(X[:4], Y[:4])), trainer.step(X[:4], Y[:4])
+
+        (own, loss), (found, error, other) = here_and_there(first, second)
+    assert isinstance(own, KeyboardInterrupt) and isinstance(error, PeerStopped) and error.interrupted
+    assert found["loss"] > 0 and loss == other
+
+
 def test_an_interrupt_while_a_rank_waits_to_save_is_told(tmp_path):
     with interrupting("meet") as interrupt:
 

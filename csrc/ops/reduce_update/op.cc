@@ -94,7 +94,7 @@ constexpr Operand kOperands[] = {
     {.name = "finite", .access = Access::kUpdate, .step = StepField::kFinite},
     {.name = "kept", .dtypes = only(Dtype::kFloat64), .optional = true, .least_rank = 1, .most_rank = 1},
 };
-enum { kMeeting, kLosses, kDecides, kSummed, kPlanes };
+enum { kMeeting, kLosses, kDecides, kSummed, kPlanes, kLeastRows };
 constexpr Attribute kAttributes[] = {
     kMeetingAttribute,
     {.name = "losses", .type = AttributeType::kFlag},   // the ranks add up what check_step has found
@@ -102,7 +102,21 @@ constexpr Attribute kAttributes[] = {
     {.name = "summed", .type = AttributeType::kFlag},   // the loss is a sum over all elements, not a mean
     // How many planes of this rank `largest` covers.
     {.name = "planes", .type = AttributeType::kInt, .otherwise = integer_value(1), .least = 1},
+    // A batch of fewer rows, of all ranks together, is a fault: one row has no variance, for instance.
+    {.name = "least_rows", .type = AttributeType::kInt, .least = 0},
 };
+
+// The number of the batch's rows if they are too few, else 0. Ranks that know it before a step do not plan such a step.
+int64_t too_few_rows(const OpCall& call, const Meeting& meeting) noexcept {
+  const int64_t rows = meeting.rows();
+  return rows > 0 && rows < call.integer(kLeastRows) ? rows : 0;
+}
+
+// Says that a batch has too few `rows`: by the fault of weights that add up to too little, whose value is 0 otherwise.
+void take_few_rows(StepRecord* step, int64_t rows) noexcept {
+  take_fault(step, Fault::kWeight);
+  step->fault_value = rows;
+}
 
 template <class T>
 double largest_of(const Tensor& blocks) noexcept {
@@ -143,13 +157,15 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   lane.barrier();  // what this rank's lanes have written is complete
   if (lane.index == 0 && meeting.meet(what_to_bring(call))) {
     const Verdict verdict = verdict_of(meeting);
-    const bool later = verdict.fault == Fault::kNone && may_overflow(verdict.bound, dtype);  // prove_sums will decide
-    if (call.flag(kDecides) && last && !later) meeting.settle(verdict.fault == Fault::kNone);
+    const bool good = verdict.fault == Fault::kNone && too_few_rows(call, meeting) == 0;
+    const bool later = good && may_overflow(verdict.bound, dtype);  // prove_sums will decide
+    if (call.flag(kDecides) && last && !later) meeting.settle(good);
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
   const Verdict verdict = verdict_of(meeting);
   if (verdict.fault != Fault::kNone) return take_fault(&step, verdict.fault);
+  if (const int64_t rows = too_few_rows(call, meeting)) return take_few_rows(&step, rows);
   if (came_to_nothing(meeting)) return stop_without_peers(&step);
   if (may_overflow(verdict.bound, dtype)) step.leave_bounded_route();
   if (!call.flag(kLosses)) return;

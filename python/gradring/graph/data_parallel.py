@@ -68,7 +68,7 @@ def data_parallel(
     made = _Step(base, ranks)
     look = check_finite and not clipping
     if accumulate:
-        made.meet("always", losses=True, summed=summed, kept=kept)
+        made.meet("always", losses=True, summed=summed, kept=kept, moved=moved)
     largest = made.largest() if look else None
     made.meet(
         "last" if accumulate else "always",
@@ -77,6 +77,7 @@ def data_parallel(
         summed=summed,
         largest=largest,
         kept=None if accumulate else kept,
+        moved=[] if accumulate else moved,
     )
     if look:
         made.prove()
@@ -155,8 +156,9 @@ class _Step:
         decides: bool = False,
         largest: str | None = None,
         kept: str | None = None,
+        moved: Sequence[Node] = (),
     ) -> None:
-        """Add the meeting of all ranks."""
+        """Add the meeting of all ranks. ``moved`` are the nodes that need the moments of a batch, and so two rows of it."""
         fields = {"weight" if name == "loss_weight" else name: f"step.{name}" for name in _FIELDS}
         inputs = fields if largest is None else {"largest": largest, **fields}
         if kept is not None:
@@ -164,8 +166,11 @@ class _Step:
         attributes = {"meeting": self.ranks, "losses": losses, "decides": decides, "summed": summed}
         if largest is not None and len(self.ranks.own) > 1:
             attributes["planes"] = len(self.ranks.own)
+        origin = next((node.origin for node in moved if node.attributes["each"] < 2), "")
+        if origin:
+            attributes["least_rows"] = 2
         effects = f"meeting {sum('meeting' in node.attributes for node in self.nodes)}"
-        self.add(Node("meet", inputs, {}, attributes, tuple(fields), effects, when=when))
+        self.add(Node("meet", inputs, {}, attributes, tuple(fields), effects, when=when, origin=origin))
 
     def prove(self) -> None:
         """Add the check of the sums, for planes whose largest elements might add up to infinity."""

@@ -47,6 +47,13 @@ def fault_error(
     unchanged = "" if updates is None else "; no parameter was changed by this batch"
     if result["fault"] == "id":
         return id_error(result, plans, result["sample"], batch, updates is not None)
+    if result["fault"] == "weight" and result["value"]:
+        found = next(i for plan in plans for i in plan.instructions if i.least_rows)
+        return ValueError(
+            f"[Trainer] {found.origin}: batch {batch} of all ranks has {result['value']} row: training needs at least "
+            f"{found.least_rows} rows, because one row has no variance; leave the last batch out with "
+            f"drop_last=True, or choose another batch size{unchanged}"
+        )
     if result["fault"] == "weight":
         if result["row"] < 0:
             return ValueError(

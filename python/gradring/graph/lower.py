@@ -89,6 +89,16 @@ class Instruction:
         limit = schema.limit if schema else None
         return None if limit is None else self.operands[limit.below].shape[limit.axis]
 
+    @property
+    def least_rows(self) -> int:
+        """How many rows it requires of a batch; 0 if it requires none."""
+        return int(self.attributes.get("least_rows", 0))
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it refuses some batches, so that an error may name it."""
+        return self.limit() is not None or self.least_rows > 0
+
     def _described(self) -> list[tuple[Any, ...]]:
         return [(name, None if t.buffer < 0 else t.dtype, t.shape) for name, t in self.operands.items()]
 

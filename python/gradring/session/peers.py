@@ -279,13 +279,14 @@ class Peers:
 
     def add(self, values: Mapping[str, float]) -> dict[str, float]:
         """The sums of an evaluation over all ranks, in rank order."""
-        met = self.meet(
-            Purpose.EVALUATE,
-            loss_sum=values.get("loss_sum", 0.0),
-            loss_weight=values.get("loss_weight", 0.0),
-            correct=int(values.get("correct", 0)),
-            rows=int(values.get("samples", 0)),
-        )
+        with self.told(self.stop):
+            met = self.meet(
+                Purpose.EVALUATE,
+                loss_sum=values.get("loss_sum", 0.0),
+                loss_weight=values.get("loss_weight", 0.0),
+                correct=int(values.get("correct", 0)),
+                rows=int(values.get("samples", 0)),
+            )
         return {**values, **{name: sum(one[at] for one in met) for at, name in enumerate(SUMS)}}
 
     def require_same_samples(self, samples: int, rows: int) -> None:

@@ -81,7 +81,7 @@ class Programs:
         barriers = self.native.add(mode, rows, **made.native())
         # Keep no data that only a printed plan needs, because thousands of small models may be alive. A plan can be
         # made again.
-        named = tuple(i for i in made.instructions if i.limit() is not None)  # errors name these
+        named = tuple(i for i in made.instructions if i.refuses)  # errors name these
         self.plans[key] = replace(made, instructions=named, buffers=(), resources=(), barriers=tuple(barriers))
         return True
 
@@ -102,7 +102,7 @@ class Programs:
                 if not replica:
                     self.barriers[mode, rows] = tuple(barriers)
             if not replica:
-                named = tuple(i for i in made.instructions if i.limit() is not None)
+                named = tuple(i for i in made.instructions if i.refuses)
                 known = self.barriers.get((mode, rows), ())  # none after an interrupt between the two statements above
                 kept = replace(made, instructions=named, buffers=(), resources=(), barriers=known)
         # Only now, because an error or an interrupt may have come before the last replica had its program.

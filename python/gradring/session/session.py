@@ -24,7 +24,7 @@ from gradring.session.measured import Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums
-from gradring.session.shares import evaluated
+from gradring.session.shares import evaluated, rows_together
 from gradring.session.state import SessionState
 from gradring.session.whole_epochs import WholeEpochs
 
@@ -534,8 +534,8 @@ class Session(SessionState):
         if isinstance(source, Loader) and source.computable:
             bound = self._bind_loader(source, in_order=True)
             measured = predicted if self._metrics.functions else None
-            rank, size = source.rank, source.world_size
-            native = self.evaluate_fields(bound, batch_size, rank=rank, world_size=size, predicted=measured)
+            rows, rank, size = rows_together(source, batch_size, self.shards), source.rank, source.world_size
+            native = self.evaluate_fields(bound, rows, rank=rank, world_size=size, predicted=measured)
             return {**self._chosen(native), **predicted.metrics("an evaluation")}
         sums = Sums(self.loss)
         number = -1
@@ -556,8 +556,8 @@ class Session(SessionState):
         whole = bool(self.shards) and isinstance(source, Loader) and source.computable
         with peers.told(peers.stop):
             if whole:
-                found = self._chosen(evaluated(self, source.undivided(), batch_size, predicted))
-                return {**found, **predicted.metrics("an evaluation")}
+                native = evaluated(self, source.undivided(), batch_size, predicted)
+                return {**self._chosen(native), **predicted.metrics("an evaluation")}
             if isinstance(source, Loader) and source.computable:
                 bound = self._bind_loader(source, in_order=True)
                 weighted = bound.weight is not None

@@ -12,14 +12,22 @@ from gradring.session.culprits import rows_of
 from gradring.session.peers import SUMS, Peers
 from gradring.session.results import Predicted, Sums
 
-__all__ = ["evaluated"]
+__all__ = ["evaluated", "rows_together"]
+
+
+def rows_together(source: Loader, batch_size: int, shards: int) -> int:
+    """The rows of each batch of an evaluation. With shards, arrays make at least as many batches as there are shards, if they
+    have so many samples: the ranks can then divide them, and the bits are the same for any number of ranks."""
+    if source.arrays is None:
+        return source.batch_size
+    return min(batch_size, max(-(-source.samples // shards), 1)) if shards else batch_size
 
 
 def evaluated(session: Any, source: Loader, batch_size: int, predicted: Predicted) -> dict[str, float]:
     """The metrics over all samples of ``source``, of whose batches each rank evaluates its share. Their sums are added in
     the order of the batches, so the bits are those of one process."""
     peers: Peers = session.peers
-    rows = min(batch_size, source.samples) if source.arrays is not None else min(source.batch_size, source.samples)
+    rows = min(rows_together(source, batch_size, session.shards), source.samples)
     count = -(-source.samples // rows)
     peers.require_same_samples(source.samples, rows)
     first, past = (count * rank // peers.size for rank in (peers.rank, peers.rank + 1))
