@@ -144,3 +144,8 @@ class Callback(Settled):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that ``state_dict`` returned."""
+
+    def _is_own(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state in a checkpoint is that of this callback, and not of another one of its class. False where
+        nothing tells, because then the order decides."""
+        return False

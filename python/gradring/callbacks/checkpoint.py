@@ -127,16 +127,25 @@ class Checkpoint(Callback):
         return here == folder and _matches(pattern, base)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"path": self.path, "saved": list(self.saved)}
+        state: dict[str, Any] = {"path": self.path, "monitor": self.monitor, "saved": list(self.saved)}
         if self._improvement is not None:
             state |= {"best": self._improvement.best, "best_epoch": self._improvement.epoch}
         return state
 
+    def _is_own(self, state: Mapping[str, Any]) -> bool:
+        """The files may have been moved to another folder since."""
+        monitor = state.get("monitor", self.monitor if "best" in state else None)  # older files do not name it
+        path = state.get("path")
+        return monitor == self.monitor and isinstance(path, str) and os.path.basename(path) == os.path.basename(self.path)
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state["path"] == self.path:
+        if self._is_own(state):
+            there, here = os.path.dirname(state["path"]), os.path.dirname(self.path)
+            split = [os.path.split(name) for name in state["saved"] if isinstance(name, str)]
+            names = [os.path.join(here, base) for folder, base in split if folder == there]
             self.saved.clear()
-            self.saved.extend(name for name in state["saved"] if self._named(name))
-        if self._improvement is not None and "best" in state:
+            self.saved.extend(name for name in names if self._named(name))
+        if self._improvement is not None and "best" in state and state.get("monitor", self.monitor) == self.monitor:
             self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
 
 

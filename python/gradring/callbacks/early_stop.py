@@ -25,7 +25,8 @@ class EarlyStop(Callback):
     ``mode="max"`` or ``"min"``. With ``restore_best=True`` the parameters of the best epoch are restored at the end, before a
     ``Checkpoint`` writes its last file; after Ctrl-C or an exception they stay as they are, so that the run can be resumed.
     ``best`` and ``best_epoch`` (from 0) say which epoch that was. A resumed run continues with the best value, the patience
-    and the best parameters that the checkpoint has, so it also restores an epoch of the run before it.
+    and the best parameters that the checkpoint has, so it also restores an epoch of the run before it. A run that it had
+    stopped ends at once when it is resumed, unless ``patience`` or the run's ``epochs`` are larger now.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class EarlyStop(Callback):
         self.restore_best = flag("EarlyStop", "restore_best", restore_best)
         self._kept: dict[str, NDArray[Any]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of what the current run would keep
+        self._run: Run | None = None
+        self._stopped = 0  # the epochs that the run should have had which this callback stopped
 
     @property
     def best(self) -> float:
@@ -56,7 +59,7 @@ class EarlyStop(Callback):
 
     def on_fit_start(self, run: Run) -> None:
         self._improvement.begin(run)
-        self._kept = {}
+        self._run, self._kept, self._stopped = run, {}, 0
         self._shapes = {name: array.shape for name, array in _saved(run).items()}
 
     def on_epoch_end(self, run: Run) -> None:
@@ -65,10 +68,17 @@ class EarlyStop(Callback):
         if self._improvement.found(run.metrics[self.metric], run.epoch):
             if self.restore_best:
                 self._kept = {name: array.copy() for name, array in _saved(run).items()}
-        elif run.epoch - self.best_epoch >= self.patience:
+        else:
+            self._stop_after(run, run.epoch)
+
+    def _stop_after(self, run: Run, epoch: int) -> None:
+        """End the run if the patience is exhausted after this epoch."""
+        if epoch - self.best_epoch >= self.patience:
+            self._stopped = run.last_epoch
             run.stop = f"{self.metric} has not improved since epoch {self.best_epoch + 1} ({self.best:.6g})"
 
     def on_fit_end(self, run: Run) -> None:
+        self._run = None
         # The copies stay until the next run: what is saved from here on may be resumed by a run that never gets better.
         if run.ended != "complete":  # a run that goes on from here must find the parameters of its last step
             return
@@ -78,7 +88,11 @@ class EarlyStop(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         kept = {_KEPT + name: array for name, array in self._kept.items()}
-        return {"metric": self.metric, "best": self.best, "best_epoch": self.best_epoch, **kept}
+        state = {"metric": self.metric, "best": self.best, "best_epoch": self.best_epoch, "stopped": self._stopped}
+        return {**state, **kept}
+
+    def _is_own(self, state: Mapping[str, Any]) -> bool:
+        return state.get("metric") == self.metric
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state["metric"] != self.metric:
@@ -96,6 +110,8 @@ class EarlyStop(Callback):
                 raise ValueError("[EarlyStop] the state has the best parameters of another model")
         self._improvement.best, self._improvement.epoch = best, epoch
         self._kept = kept if self.restore_best else {}
+        if self._run is not None and self._run.last_epoch <= int(state.get("stopped", 0)):
+            self._stop_after(self._run, self._run.epoch - 1)
 
 
 def _saved(run: Run) -> dict[str, NDArray[Any]]:

@@ -85,10 +85,15 @@ class ReduceLROnPlateau(Callback):
             run.trainer.optimizer = _with_rates(run.trainer.optimizer, rate, groups)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"best": self._improvement.best, "best_epoch": self._improvement.epoch}
+        state: dict[str, Any] = {"metric": self.metric, "best": self._improvement.best, "best_epoch": self._improvement.epoch}
         return {**state, "waited": self._waited, "rest": self._rest, "lr": self._rate, "groups": self._group_rates}
 
+    def _is_own(self, state: Mapping[str, Any]) -> bool:
+        return state.get("metric") == self.metric
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state.get("metric", self.metric) != self.metric:
+            raise ValueError(f"[ReduceLROnPlateau] the state is of metric {state['metric']!r}, this one has {self.metric!r}")
         self._improvement.best, self._improvement.epoch = float(state["best"]), int(state["best_epoch"])
         self._waited, self._rest = int(state["waited"]), int(state["rest"])
         rate = real("ReduceLROnPlateau", "state['lr']", state["lr"], least=0)

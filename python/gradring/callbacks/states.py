@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ _PREFIX = "callbacks/"  # the prefix of the names of the callbacks' arrays in a 
 
 
 def _named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
-    """Name callbacks by their class, and by number within a class, so that their order among others does not matter."""
+    """Name callbacks by their class, and by number within a class."""
     named: dict[str, Callback] = {}
     for callback in callbacks:
         kind, number, name = type(callback).__qualname__, 1, type(callback).__qualname__
@@ -95,18 +95,44 @@ def require_known(states: States, callbacks: Iterable[Callback], path: str) -> N
         )
 
 
+def _owners(states: States, named: Mapping[str, Callback]) -> Iterator[tuple[str, Callback, dict[str, Any]]]:
+    """Each callback that has a state, with its name and its state.
+
+    Callbacks of one class may have another order than in the run that saved them, so those that know their own states
+    choose first. The others take the state of their name, or what is left if another callback has chosen that one.
+    """
+    free = [name for name in named if name in states]
+    found: dict[str, str] = {}
+
+    def choose(name: str, among: Iterable[str]) -> None:
+        for source in among:
+            found[name] = source
+            free.remove(source)
+            return
+
+    for name, callback in named.items():
+        same_class = [source for source in free if type(named[source]) is type(callback)]
+        choose(name, [source for source in same_class if callback._is_own(states[source])])
+    for name, callback in named.items():
+        if name in found or name not in states:
+            continue
+        same_class = [source for source in free if type(named[source]) is type(callback)]
+        choose(name, [name] if name in free else same_class)
+    for name, source in found.items():
+        yield name, named[name], states[source]
+
+
 def give(states: States, callbacks: Iterable[Callback], path: str) -> None:
     """Give each callback its own state."""
-    for name, callback in _named(callbacks).items():
-        if name in states:
-            if type(callback).load_state_dict is Callback.load_state_dict:
-                raise TypeError(
-                    f"[{type(callback).__name__}] it overrides state_dict, and not load_state_dict: what the file has of it "
-                    "would be lost; give it both"
-                )
-            try:
-                callback.load_state_dict(states[name])
-            except (KeyError, TypeError, ValueError) as error:
-                raise CheckpointMismatch(
-                    f"[Trainer.fit] {path}: the state of {name} does not fit this one: {reason(error)}"
-                ) from error
+    for name, callback, state in _owners(states, _named(callbacks)):
+        if type(callback).load_state_dict is Callback.load_state_dict:
+            raise TypeError(
+                f"[{type(callback).__name__}] it overrides state_dict, and not load_state_dict: what the file has of it "
+                "would be lost; give it both"
+            )
+        try:
+            callback.load_state_dict(state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointMismatch(
+                f"[Trainer.fit] {path}: the state of {name} does not fit this one: {reason(error)}"
+            ) from error
