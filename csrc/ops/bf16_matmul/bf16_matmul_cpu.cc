@@ -25,7 +25,7 @@ void add_sums(const Lane& lane, const Bf16MatmulArguments& g, const float* parti
   constexpr int64_t W = kWidth<float>;
   const Range columns = split(lane, g.n, 2 * W);
   for (int64_t j = columns.begin; j < columns.end; j += W) {
-    const int64_t count = at_most(columns.end - j, W);
+    const int64_t count = smaller(columns.end - j, W);
     Vec<float> sum = load_partial(partial + j, count);
     for (int64_t block = 1; block < blocks; ++block) sum += load_partial(partial + block * g.n + j, count);
     if (g.column_sums.half) {

@@ -11,11 +11,9 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 inline constexpr int64_t kDeliveredRows = 32;
 inline constexpr int64_t kDeliveredColumns = 64;
 
-GRADRING_INLINE int64_t at_most(int64_t x, int64_t most) noexcept { return x < most ? x : most; }
-
 GRADRING_INLINE Vec<float> get_part(const HalfOrFloat& from, int64_t i, int64_t n) noexcept {
   if (from.half) return load_wide(static_cast<const Bfloat*>(from.data) + i, n);
-  return load_partial(static_cast<const float*>(from.data) + i, at_most(n, kWidth<float>));
+  return load_partial(static_cast<const float*>(from.data) + i, smaller(n, kWidth<float>));
 }
 GRADRING_INLINE Vec<float> get(const HalfOrFloat& from, int64_t i) noexcept {
   return from.half ? load_wide(static_cast<const Bfloat*>(from.data) + i)
@@ -90,8 +88,8 @@ inline void deliver_large(const Bf16MatmulArguments& g, const Block& block, floa
   for (int64_t i = 0; i < block.rows; i += kDeliveredRows) {
     for (int64_t j = 0; j < block.columns; j += kDeliveredColumns) {
       deliver(g,
-              Block{block.row + i, at_most(block.rows - i, kDeliveredRows), block.column + j,
-                    at_most(block.columns - j, kDeliveredColumns)},
+              Block{block.row + i, smaller(block.rows - i, kDeliveredRows), block.column + j,
+                    smaller(block.columns - j, kDeliveredColumns)},
               tile + i * ld + j, ld, sums);
     }
   }

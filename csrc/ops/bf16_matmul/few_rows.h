@@ -64,7 +64,7 @@ void run_few_sums(const Lane& lane, const Bf16MatmulArguments& g, float* a, floa
   alignas(64) float tile[kRows * kColumns];
   const Range part = split(lane, g.n, W);
   for (int64_t j = part.begin; j < part.end;) {
-    const int64_t rest = part.end - j, columns = rest >= kColumns ? kColumns : at_most(rest, W);
+    const int64_t rest = part.end - j, columns = rest >= kColumns ? kColumns : smaller(rest, W);
     if (columns == kColumns) {
       sum_rows<kRows, kVectors, false>(g, a, j, columns, tile, kColumns);
     } else if (columns == W) {
@@ -115,14 +115,14 @@ void run_few_dots(const Lane& lane, const Bf16MatmulArguments& g, float* a, floa
       }
     } else {
       for (int64_t p = 0; p < g.k; p += W) {
-        store_partial(a + i * g.k + p, load_wide(g.a + i * g.lda + p, g.k - p), at_most(g.k - p, W));
+        store_partial(a + i * g.k + p, load_wide(g.a + i * g.lda + p, g.k - p), smaller(g.k - p, W));
       }
     }
   }
   const Range part = split(lane, g.n, g.n < lane.count * W ? 4 : W);
   alignas(64) float tile[kRows * W];
   for (int64_t j = part.begin; j < part.end; j += W) {
-    const int64_t columns = at_most(part.end - j, W);
+    const int64_t columns = smaller(part.end - j, W);
     Vec<float> partial[kRows][W] = {};
     int64_t q = 0;
     for (; q + 4 <= columns; q += 4) sum_dots<kRows, 4>(g, a, g.k, g.b + (j + q) * g.ldb, &partial[0][q]);

@@ -29,27 +29,25 @@ struct TiledPlan {
   int64_t depth_of_b;    // blocks of 32 steps of B that are packed at a time: all, if several blocks of rows use them
 };
 
-GRADRING_INLINE int64_t tiled_blocks(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
-GRADRING_INLINE int64_t at_least(int64_t x, int64_t least) noexcept { return x > least ? x : least; }
 GRADRING_INLINE int64_t next_even(int64_t x) noexcept { return x + (x & 1); }
 
 inline TiledPlan tiled_plan(const Bf16MatmulArguments& g) noexcept {
   TiledPlan plan;
-  plan.height = tiled_blocks(g.m, tiled_blocks(g.m, kTileSide));
-  plan.row_tiles = tiled_blocks(g.m, plan.height);
-  plan.panels = tiled_blocks(g.n, kTilePanel);
-  plan.depth = tiled_blocks(g.k, kTileDepth);
-  plan.parts = plan.depth > kWholeDepth ? tiled_blocks(plan.depth, kCutDepth) : 1;
-  plan.most_depth = tiled_blocks(plan.depth, plan.parts);
-  const int64_t room = kBlockOfB / (2 * at_least(plan.depth, 1));
-  plan.block_panels = at_most(at_least(at_most(room, kBlockPanels), 1), plan.panels);
+  plan.height = divide_up(g.m, divide_up(g.m, kTileSide));
+  plan.row_tiles = divide_up(g.m, plan.height);
+  plan.panels = divide_up(g.n, kTilePanel);
+  plan.depth = divide_up(g.k, kTileDepth);
+  plan.parts = plan.depth > kWholeDepth ? divide_up(plan.depth, kCutDepth) : 1;
+  plan.most_depth = divide_up(plan.depth, plan.parts);
+  const int64_t room = kBlockOfB / (2 * larger(plan.depth, 1));
+  plan.block_panels = smaller(larger(smaller(room, kBlockPanels), 1), plan.panels);
   // Two blocks of nearly equal size are better than one of full size and a small one.
-  plan.block_panels = tiled_blocks(plan.panels, tiled_blocks(plan.panels, plan.block_panels));
-  const int64_t of_a = kBlockOfA / at_least(plan.most_depth, 1);
+  plan.block_panels = divide_up(plan.panels, divide_up(plan.panels, plan.block_panels));
+  const int64_t of_a = kBlockOfA / larger(plan.most_depth, 1);
   const int64_t of_sums = kSumBytes / (plan.block_panels * kTilePanel * kTileSide * 4);
-  plan.block_tiles = at_least(at_most(of_a, of_sums), 2) / 2 * 2;
-  const int64_t blocks = tiled_blocks(plan.row_tiles, plan.block_tiles);
-  plan.block_tiles = next_even(tiled_blocks(plan.row_tiles, blocks));
+  plan.block_tiles = larger(smaller(of_a, of_sums), 2) / 2 * 2;
+  const int64_t blocks = divide_up(plan.row_tiles, plan.block_tiles);
+  plan.block_tiles = next_even(divide_up(plan.row_tiles, blocks));
   plan.depth_of_b = blocks > 1 ? plan.depth : plan.most_depth;
   return plan;
 }
@@ -71,7 +69,7 @@ inline void pack_tiles_of_a(const Bf16MatmulArguments& g, const TiledPlan& plan,
   alignas(64) Least least[kBlockOfA];
   for (int64_t t = tile_begin; t < tile_end; ++t) least[t - tile_begin] = broadcast(kNoLeast);
   const auto pack = [&](int64_t t, int64_t d) __attribute__((always_inline)) {
-    const int64_t row = t * plan.height, rows = at_most(g.m - row, plan.height), step = d * kTileDepth;
+    const int64_t row = t * plan.height, rows = smaller(g.m - row, plan.height), step = d * kTileDepth;
     uint16_t* const to = packed + ((t - tile_begin) * plan.most_depth + d - first) * kTileElements;
     if (g.trans_a) {
       turn_tile_of_a(g.a + step * g.lda + row, g.lda, rows, g.k - step, to);
@@ -99,7 +97,7 @@ inline void pack_tiles_of_b(const Bf16MatmulArguments& g, const TiledPlan& plan,
   alignas(64) Least least[kBlockPanels];
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) least[panel - panel_begin] = broadcast(kNoLeast);
   const auto pack = [&](int64_t panel, int64_t d) __attribute__((always_inline)) {
-    const int64_t column = panel * kTilePanel, columns = at_most(g.n - column, kTilePanel), step = d * kTileDepth;
+    const int64_t column = panel * kTilePanel, columns = smaller(g.n - column, kTilePanel), step = d * kTileDepth;
     uint16_t* const to = packed + (panel - panel_begin) * 2 * across + (d - first) * kTileElements;
     if (g.trans_b) {
       turn_tile_of_b(g.b + column * g.ldb + step, g.ldb, columns, g.k - step, to);
@@ -135,11 +133,11 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
   auto* const partial = reinterpret_cast<float*>(packed_a + tiles_of_a(plan) * kTileElements);
   const int64_t panel_sums = plan.block_tiles * kTileSide * kTilePanel;  // the rows of a panel's sums lie side by side
   auto* const exponents_of_b = reinterpret_cast<int32_t*>(partial + panel_sums * plan.block_panels);
-  const bool keep_b = plan.depth_of_b > plan.most_depth;
+  const bool keep_b = plan.depth_of_b == plan.depth;
 
   const auto finish = [&](int64_t panel, int64_t t, float* c) __attribute__((always_inline)) {
     const int64_t row = t * plan.height, column = panel * kTilePanel;
-    const Block of_c{row, at_most(g.m - row, plan.height), column, at_most(g.n - column, kTilePanel)};
+    const Block of_c{row, smaller(g.m - row, plan.height), column, smaller(g.n - column, kTilePanel)};
     deliver(g, of_c, c, kTilePanel, sums ? sums + t * g.n : nullptr);
   };
 
@@ -170,7 +168,7 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
       work.down = t + 1 < block.tile_end ? 2 : 1;
       work.c = c;
       const int32_t* const least = of_a + (t - block.tile_begin);
-      if (nothing_subnormal(work.down == 2 ? at_most(least[0], least[1]) : least[0], of_b[panel - block.panel_begin])) {
+      if (nothing_subnormal(work.down == 2 ? smaller(least[0], least[1]) : least[0], of_b[panel - block.panel_begin])) {
         tiles.multiply[0](work);
       } else {
         multiply_subnormal(work);
@@ -212,7 +210,7 @@ inline void run_tiled(const Lane& lane, const Bf16MatmulArguments& g, float* sum
   tiles.configure(static_cast<int>(plan.height));
   for (int64_t p = panels.begin; p < panels.end; p += plan.block_panels) {
     for (int64_t t = rows.begin; t < rows.end; t += plan.block_tiles) {
-      const TiledBlock block{t, at_most(t + plan.block_tiles, rows.end), p, at_most(p + plan.block_panels, panels.end)};
+      const TiledBlock block{t, smaller(t + plan.block_tiles, rows.end), p, smaller(p + plan.block_panels, panels.end)};
       multiply_tiled(g, plan, block, t == rows.begin, tiles, lane.scratch(), sums);
     }
   }

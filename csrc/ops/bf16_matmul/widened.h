@@ -11,8 +11,6 @@ inline constexpr int64_t kWidenedBytes = 1 << 19;  // the most bytes of a packed
 inline constexpr int64_t kWidenedPanels = 8;       // the most panels in a block of columns, if k has several blocks
 inline constexpr int64_t kPanelColumns = kTileColumns<float>;  // the columns of a panel
 
-GRADRING_INLINE constexpr int64_t blocks_of(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
-
 // How a product is cut. The boundaries of tiles and steps depend only on the shape.
 struct WidenedPlan {
   int64_t row_tiles;    // tiles of nearly equal height
@@ -29,11 +27,11 @@ GRADRING_INLINE constexpr int64_t widened_block_tiles(int64_t steps) noexcept {
 
 GRADRING_INLINE WidenedPlan widened_plan(const Bf16MatmulArguments& g) noexcept {
   WidenedPlan plan;
-  plan.row_tiles = blocks_of(g.m, kTileRows);
-  plan.panels = blocks_of(g.n, kPanelColumns);
-  plan.step_blocks = g.k > 0 ? blocks_of(g.k, kWidenedSteps) : 1;
-  plan.steps = blocks_of(g.k, plan.step_blocks);
-  plan.block_tiles = at_most(widened_block_tiles(plan.steps), plan.row_tiles);
+  plan.row_tiles = divide_up(g.m, kTileRows);
+  plan.panels = divide_up(g.n, kPanelColumns);
+  plan.step_blocks = g.k > 0 ? divide_up(g.k, kWidenedSteps) : 1;
+  plan.steps = divide_up(g.k, plan.step_blocks);
+  plan.block_tiles = smaller(widened_block_tiles(plan.steps), plan.row_tiles);
   return plan;
 }
 
@@ -72,8 +70,8 @@ inline void multiply_widened(const Bf16MatmulArguments& g, const WidenedPlan& pl
                  steps, packed_a + (t - tile_begin) * kPackedRows<float> * plan.steps, kPackedRows<float>);
     }
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-      const int64_t column = panel * kPanelColumns, columns = at_most(g.n - column, kPanelColumns);
-      const int64_t vectors = blocks_of(columns, kWidth<float>);
+      const int64_t column = panel * kPanelColumns, columns = smaller(g.n - column, kPanelColumns);
+      const int64_t vectors = divide_up(columns, kWidth<float>);
       widen_pack(g.trans_b ? g.b + column * g.ldb + step : g.b + step * g.ldb + column, g.ldb, !g.trans_b, columns,
                  steps, packed_b, kPanelColumns);
       work.columns = vectors * kWidth<float>;  // the packed panel has zeros in the columns beyond n
@@ -105,7 +103,7 @@ inline void run_widened(const Lane& lane, const Bf16MatmulArguments& g, float* s
   const int64_t most_panels = plan.step_blocks > 1 ? kWidenedPanels : plan.panels;
   for (int64_t t = tiles.begin; t < tiles.end; t += plan.block_tiles) {
     for (int64_t p = panels.begin; p < panels.end; p += most_panels) {
-      multiply_widened(g, plan, t, at_most(t + plan.block_tiles, tiles.end), p, at_most(p + most_panels, panels.end),
+      multiply_widened(g, plan, t, smaller(t + plan.block_tiles, tiles.end), p, smaller(p + most_panels, panels.end),
                        p == panels.begin, scratch, sums);
     }
   }

@@ -30,7 +30,7 @@ void gradient_with(const Lane& lane, const HalfLinearVjpArguments& p, Bfloat* gr
   constexpr int64_t W = kWidth<float>;
   if (A == Activation::kNone && !p.db) return;
   const Range part = split(lane, p.out, 2 * W);
-  for (int64_t j = part.begin; j < part.end; j += W) columns<A>(p, gradient, j, at_most(part.end - j, W));
+  for (int64_t j = part.begin; j < part.end; j += W) columns<A>(p, gradient, j, smaller(part.end - j, W));
 }
 
 void run(const Lane& lane, const HalfLinearVjpArguments& p, Bfloat* gradient) noexcept {

@@ -13,10 +13,6 @@ inline constexpr int64_t kL2Bytes = 1 << 20;  // the smallest second cache that 
 inline constexpr int64_t kMaxSteps = 4096;    // the most bytes of one row of a block of steps
 inline constexpr int64_t kMaxVectors = 128;   // the most vectors in a block of columns
 
-GRADRING_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
-GRADRING_INLINE constexpr int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
-GRADRING_INLINE constexpr int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
-
 // How many bytes of the second cache a block of A gets: half of 1 MiB, and three quarters of what a larger one has beyond that. The
 // rest is for two panels of B and for the rows of C.
 GRADRING_INLINE int64_t block_bytes() noexcept {

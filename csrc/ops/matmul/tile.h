@@ -11,6 +11,10 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
+GRADRING_INLINE constexpr int64_t divide_up(int64_t x, int64_t by) noexcept { return (x + by - 1) / by; }
+GRADRING_INLINE constexpr int64_t smaller(int64_t x, int64_t y) noexcept { return x < y ? x : y; }
+GRADRING_INLINE constexpr int64_t larger(int64_t x, int64_t y) noexcept { return x > y ? x : y; }
+
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int kVectorRegisters = 32;
 #else
