@@ -23,6 +23,8 @@ WRONG = [
     ("kNotSupported = 15", "kNotSupported = 16"),
     ("kDescTransB = 4", "kDescTransB = 5"),
     ("kPreferWorkspaceBytes = 1", "kPreferWorkspaceBytes = 2"),
+    ("kBfloat16 = 14", "kBfloat16 = 2"),
+    ("kPreferAlignmentD = 8", "kPreferAlignmentD = 9"),
     ("uint64_t data[8]", "uint64_t data[7]"),
     ("int state;\n  float waves;", "float waves;\n  int state;"),
     ("uint64_t columns, int64_t leading", "uint64_t columns, int leading"),

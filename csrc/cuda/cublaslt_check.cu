@@ -70,9 +70,14 @@ static_assert(lt::kNormal == static_cast<int>(CUBLAS_OP_N) && lt::kTransposed ==
 static_assert(lt::kCompute32 == static_cast<int>(CUBLAS_COMPUTE_32F));
 static_assert(lt::kCompute64 == static_cast<int>(CUBLAS_COMPUTE_64F));
 static_assert(lt::kReal32 == static_cast<int>(CUDA_R_32F) && lt::kReal64 == static_cast<int>(CUDA_R_64F));
+static_assert(lt::kBfloat16 == static_cast<int>(CUDA_R_16BF));
 static_assert(lt::kDescTransA == static_cast<int>(CUBLASLT_MATMUL_DESC_TRANSA));
 static_assert(lt::kDescTransB == static_cast<int>(CUBLASLT_MATMUL_DESC_TRANSB));
 static_assert(lt::kPreferWorkspaceBytes == static_cast<int>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES));
+static_assert(lt::kPreferAlignmentA == static_cast<int>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES));
+static_assert(lt::kPreferAlignmentB == static_cast<int>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES));
+static_assert(lt::kPreferAlignmentC == static_cast<int>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES));
+static_assert(lt::kPreferAlignmentD == static_cast<int>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES));
 
 }  // namespace
 

@@ -100,9 +100,9 @@ __global__ void __launch_bounds__(device::kElementThreads)
   });
 }
 
-template <class T>
+template <class W, class S>
 __global__ void __launch_bounds__(device::kElementThreads)
-    add_groups_kernel(const StepRecord* step, ColumnPlan plan, const device::Wide<T>* groups, T* sums) {
+    add_groups_kernel(const StepRecord* step, ColumnPlan plan, const W* groups, S* sums) {
   if (stopped(step)) return;
   add_rows(groups, plan.groups, plan.columns, plan.columns, sums);
 }
@@ -114,8 +114,8 @@ size_t column_sums_bytes(int64_t rows, int64_t columns) noexcept {
 }
 
 // Sets sums[j] to the sum of column j of a dense x. `scratch` has column_sums_bytes.
-template <class T>
-int queue_column_sums(const OpCall& call, const CudaQueue& queue, int64_t rows, int64_t columns, const T* x, T* sums,
+template <class T, class S>
+int queue_column_sums(const OpCall& call, const CudaQueue& queue, int64_t rows, int64_t columns, const T* x, S* sums,
                       void* scratch) noexcept {
   const ColumnPlan plan(rows, columns);
   if (plan.columns == 0) return 0;
@@ -125,8 +125,8 @@ int queue_column_sums(const OpCall& call, const CudaQueue& queue, int64_t rows, 
   const int code = LAUNCH(column_groups_kernel<T>, dim3(column_blocks(plan, queue.processors)), threads, 0,
                           stream_of(queue), step, plan, x, groups);
   if (code != 0) return code;
-  return LAUNCH(add_groups_kernel<T>, dim3(blocks_for(plan.columns, queue.processors)), threads, 0, stream_of(queue),
-                step, plan, groups, sums);
+  return LAUNCH((add_groups_kernel<device::Wide<T>, S>), dim3(blocks_for(plan.columns, queue.processors)), threads, 0,
+                stream_of(queue), step, plan, groups, sums);
 }
 
 }  // namespace gradring

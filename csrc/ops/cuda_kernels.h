@@ -54,4 +54,10 @@ CudaRun by_real_cuda(const OpCall& call) noexcept {
   }
 }
 
+// The same with a third kernel, for bfloat16.
+template <CudaRun kFloat, CudaRun kDouble, CudaRun kBfloat>
+CudaRun by_product_cuda(const OpCall& call) noexcept {
+  return call[0].dtype == Dtype::kBfloat16 ? kBfloat : by_real_cuda<kFloat, kDouble>(call);
+}
+
 }  // namespace gradring

@@ -8,12 +8,17 @@ namespace gradring {
 
 struct CudaQueue;
 
+// The dtypes of a product's operands, and of its result where that differs. Products of bfloat16 are summed in float32. Records of
+// algorithms hold these numbers.
+enum class ProductDtypes : uint8_t { kFloat32, kFloat64, kBfloat16, kBfloat16ToFloat32 };
+
 // C = op(A) op(B), row-major, where op(A) is m x k and op(B) k x n.
 struct CudaProduct {
   int64_t m = 0, n = 0, k = 0;
   int64_t lda = 0, ldb = 0, ldc = 0;  // elements between rows as they lie in memory
   bool trans_a = false, trans_b = false;
-  bool wide = false;  // float64
+  ProductDtypes dtypes = ProductDtypes::kFloat32;
+  int alignment = 0;  // all three addresses are multiples of it, up to 256; the library's caller sets it
 };
 
 // Multiplies matrices by a library that is loaded at run time, and knows the algorithm for each shape.

@@ -9,8 +9,12 @@
 
 namespace gradring {
 
-inline CudaProduct product_of(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool wide) noexcept {
-  return {a.rows, b.columns, a.columns, a.leading, b.leading, c.leading, a.transposed, b.transposed, wide};
+template <class T>
+constexpr ProductDtypes kDtypesOf = sizeof(T) == 8 ? ProductDtypes::kFloat64 : ProductDtypes::kFloat32;
+
+inline CudaProduct product_of(const MatrixView& a, const MatrixView& b, const MatrixView& c,
+                              ProductDtypes dtypes) noexcept {
+  return {a.rows, b.columns, a.columns, a.leading, b.leading, c.leading, a.transposed, b.transposed, dtypes};
 }
 
 template <class T>
@@ -32,7 +36,7 @@ inline void* behind_workspace(const CudaQueue& queue) noexcept {
 }
 
 template <class T>
-int queue_product(const OpCall& call, const CudaQueue& queue, const CudaProduct& p, const T* a, const T* b,
+int queue_product(const OpCall& call, const CudaQueue& queue, const CudaProduct& p, const void* a, const void* b,
                   T* c) noexcept {
   if (p.m == 0 || p.n == 0) return 0;
   if (p.k > 0)
@@ -40,6 +44,18 @@ int queue_product(const OpCall& call, const CudaQueue& queue, const CudaProduct&
   const StepRecord* step = call.step;
   return LAUNCH(zero_rows_kernel<T>, dim3(blocks_for(p.m * p.n, queue.processors)), dim3(device::kElementThreads), 0,
                 stream_of(queue), step, c, p.m, p.n, p.ldc);
+}
+
+// The same for operands of bfloat16: the result c is bfloat16 or float32.
+inline int queue_half_product(const OpCall& call, const CudaQueue& queue, const MatrixView& a, const void* a_data,
+                              const MatrixView& b, const void* b_data, const Tensor& c) noexcept {
+  const MatrixView result = matrix_view(c);
+  if (c.dtype == Dtype::kBfloat16) {
+    return queue_product(call, queue, product_of(a, b, result, ProductDtypes::kBfloat16), a_data, b_data,
+                         c.as<__nv_bfloat16>());
+  }
+  return queue_product(call, queue, product_of(a, b, result, ProductDtypes::kBfloat16ToFloat32), a_data, b_data,
+                       c.as<float>());
 }
 
 // The work that follows a product of rows x columns: bias and activation, or the derivative of an activation.

@@ -7,6 +7,31 @@
 
 namespace gradring::cuda {
 
+namespace {
+
+struct Types {
+  int operands, result, compute, scale;
+};
+Types types_of(ProductDtypes dtypes) noexcept {
+  switch (dtypes) {
+    case ProductDtypes::kFloat64: return {lt::kReal64, lt::kReal64, lt::kCompute64, lt::kReal64};
+    case ProductDtypes::kBfloat16: return {lt::kBfloat16, lt::kBfloat16, lt::kCompute32, lt::kReal32};
+    case ProductDtypes::kBfloat16ToFloat32: return {lt::kBfloat16, lt::kReal32, lt::kCompute32, lt::kReal32};
+    default: return {lt::kReal32, lt::kReal32, lt::kCompute32, lt::kReal32};
+  }
+}
+
+// The product with the alignment of its operands: views of arrays may begin anywhere.
+CudaProduct at_addresses(CudaProduct product, const void* a, const void* b, const void* c) noexcept {
+  constexpr uintptr_t kMost = 256;  // what a new allocation has
+  const uintptr_t bits =
+      reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) | reinterpret_cast<uintptr_t>(c) | kMost;
+  product.alignment = static_cast<int>(bits & (~bits + 1));
+  return product;
+}
+
+}  // namespace
+
 // The descriptions of one product. cuBLAS is column-major: the memory of a row-major matrix is its transpose, so C' =
 // op(B)' op(A)'.
 struct Products::Call {
@@ -15,24 +40,24 @@ struct Products::Call {
   int status = lt::kSuccess;
 
   Call(const CublasLt& lib, const CudaProduct& p) : library(lib) {
-    const int type = p.wide ? lt::kReal64 : lt::kReal32;
+    const Types types = types_of(p.dtypes);
     const int first = p.trans_b ? lt::kTransposed : lt::kNormal, second = p.trans_a ? lt::kTransposed : lt::kNormal;
     const auto size = [](int64_t n) { return static_cast<uint64_t>(n); };
-    step("cublasLtMatmulDescCreate", library.create_product(&product, p.wide ? lt::kCompute64 : lt::kCompute32, type));
+    step("cublasLtMatmulDescCreate", library.create_product(&product, types.compute, types.scale));
     if (status == lt::kSuccess)
       step("cublasLtMatmulDescSetAttribute", library.set_product(product, lt::kDescTransA, &first, sizeof first));
     if (status == lt::kSuccess)
       step("cublasLtMatmulDescSetAttribute", library.set_product(product, lt::kDescTransB, &second, sizeof second));
     if (status == lt::kSuccess) {
       step("cublasLtMatrixLayoutCreate",
-           library.create_matrix(&a, type, size(p.trans_b ? p.k : p.n), size(p.trans_b ? p.n : p.k), p.ldb));
+           library.create_matrix(&a, types.operands, size(p.trans_b ? p.k : p.n), size(p.trans_b ? p.n : p.k), p.ldb));
     }
     if (status == lt::kSuccess) {
       step("cublasLtMatrixLayoutCreate",
-           library.create_matrix(&b, type, size(p.trans_a ? p.m : p.k), size(p.trans_a ? p.k : p.m), p.lda));
+           library.create_matrix(&b, types.operands, size(p.trans_a ? p.m : p.k), size(p.trans_a ? p.k : p.m), p.lda));
     }
     if (status == lt::kSuccess)
-      step("cublasLtMatrixLayoutCreate", library.create_matrix(&c, type, size(p.n), size(p.m), p.ldc));
+      step("cublasLtMatrixLayoutCreate", library.create_matrix(&c, types.result, size(p.n), size(p.m), p.ldc));
   }
   ~Call() {
     for (LtDescription each : {a, b, c}) {
@@ -56,7 +81,7 @@ Products::Products(const CublasLt& library, std::string device, size_t workspace
 Products::~Products() { library_.destroy(handle_); }
 
 Products::Key Products::key_of(const CudaProduct& p) {
-  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.trans_a, p.trans_b, p.wide};
+  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.trans_a, p.trans_b, p.dtypes, p.alignment};
 }
 
 bool Products::is_new(const CudaProduct& product) const {
@@ -64,13 +89,20 @@ bool Products::is_new(const CudaProduct& product) const {
   return choices_.find(key_of(product)) == choices_.end();
 }
 
-int Products::candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const {
+int Products::candidates(const CudaProduct& product, const Call& call, int wanted,
+                         std::vector<LtHeuristic>* found) const {
   LtDescription preference = nullptr;
   int status = noted("cublasLtMatmulPreferenceCreate", library_.create_preference(&preference));
   if (status != lt::kSuccess) return status;
   status =
       noted("cublasLtMatmulPreferenceSetAttribute",
             library_.set_preference(preference, lt::kPreferWorkspaceBytes, &workspace_bytes_, sizeof workspace_bytes_));
+  const auto alignment = static_cast<uint32_t>(product.alignment);
+  for (const int each : {lt::kPreferAlignmentA, lt::kPreferAlignmentB, lt::kPreferAlignmentC, lt::kPreferAlignmentD}) {
+    if (status != lt::kSuccess) break;
+    status = noted("cublasLtMatmulPreferenceSetAttribute",
+                   library_.set_preference(preference, each, &alignment, sizeof alignment));
+  }
   found->resize(static_cast<size_t>(wanted));
   int count = 0;
   if (status == lt::kSuccess) {
@@ -92,14 +124,15 @@ int Products::choose(const CudaProduct& product, const Call& call, RecordedAlgor
     return lt::kSuccess;
   }
   std::vector<LtHeuristic> found;
-  if (const int status = candidates(call, 1, &found); status != lt::kSuccess) return status;
+  if (const int status = candidates(product, call, 1, &found); status != lt::kSuccess) return status;
   *choice = {product, found[0].algorithm, found[0].workspace_bytes};
   choices_.emplace(key_of(product), *choice);
   return lt::kSuccess;
 }
 
-int Products::run(const CudaProduct& product, const void* a, const void* b, void* c, bool accumulate,
+int Products::run(const CudaProduct& given, const void* a, const void* b, void* c, bool accumulate,
                   const CudaQueue& queue, void* workspace) const noexcept {
+  const CudaProduct product = at_addresses(given, a, b, c);
   try {
     if (tuning_ && is_new(product)) {
       int code = 0;
@@ -114,8 +147,9 @@ int Products::run(const CudaProduct& product, const void* a, const void* b, void
     if (status != lt::kSuccess) return kLibraryError + status;
     const double wide[] = {1, accumulate ? 1.0 : 0.0};
     const float narrow[] = {1, accumulate ? 1.0f : 0.0f};
-    const void* alpha = product.wide ? static_cast<const void*>(wide) : narrow;
-    const void* beta = product.wide ? static_cast<const void*>(wide + 1) : narrow + 1;
+    const bool is_wide = product.dtypes == ProductDtypes::kFloat64;
+    const void* alpha = is_wide ? static_cast<const void*>(wide) : narrow;
+    const void* beta = is_wide ? static_cast<const void*>(wide + 1) : narrow + 1;
     status =
         noted("cublasLtMatmul", library_.run(handle_, call.product, alpha, b, call.a, a, call.b, beta, c, call.c, c,
                                              call.c, &choice.algorithm, workspace, workspace_bytes_, queue.stream));
@@ -125,12 +159,13 @@ int Products::run(const CudaProduct& product, const void* a, const void* b, void
   }
 }
 
-int Products::tune(const CudaProduct& product, const void* a, const void* b, void* c, const CudaQueue& queue,
+int Products::tune(const CudaProduct& given, const void* a, const void* b, void* c, const CudaQueue& queue,
                    void* workspace) const {
+  const CudaProduct product = at_addresses(given, a, b, c);
   const Call call(library_, product);
   if (call.status != lt::kSuccess) return kLibraryError + call.status;
   std::vector<LtHeuristic> found;
-  if (const int status = candidates(call, 8, &found); status != lt::kSuccess) return kLibraryError + status;
+  if (const int status = candidates(product, call, 8, &found); status != lt::kSuccess) return kLibraryError + status;
   cudaEvent_t begin = nullptr, end = nullptr;
   const auto stream = static_cast<cudaStream_t>(queue.stream);
   cudaError_t code = noted("cudaEventCreate", cudaEventCreate(&begin));

@@ -58,11 +58,11 @@ class Products final : public CudaProducts {
   void forget();  // all choices
 
  private:
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool>;
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, ProductDtypes, int>;
   struct Call;
   static Key key_of(const CudaProduct& product);
   bool is_new(const CudaProduct& product) const;
-  int candidates(const Call& call, int wanted, std::vector<LtHeuristic>* found) const;
+  int candidates(const CudaProduct& product, const Call& call, int wanted, std::vector<LtHeuristic>* found) const;
   int choose(const CudaProduct& product, const Call& call, RecordedAlgorithm* choice) const;
 
   CublasLt library_;

@@ -41,7 +41,11 @@ bool read_choice(Reader line, RecordedAlgorithm* choice) {
   for (int64_t* each : {&p.m, &p.n, &p.k, &p.lda, &p.ldb, &p.ldc}) {
     if (!line.number(each) || *each < 1) return false;
   }
-  if (!line.flag(&p.trans_a) || !line.flag(&p.trans_b) || !line.flag(&p.wide)) return false;
+  if (!line.flag(&p.trans_a) || !line.flag(&p.trans_b)) return false;
+  int dtypes = 0;
+  if (!line.number(&dtypes) || dtypes < 0 || dtypes > static_cast<int>(ProductDtypes::kBfloat16ToFloat32)) return false;
+  p.dtypes = static_cast<ProductDtypes>(dtypes);
+  if (!line.number(&p.alignment) || p.alignment < 1 || p.alignment > 256) return false;
   if (!line.number(&choice->workspace_bytes)) return false;
   for (uint64_t& word : choice->algorithm.data) {
     if (!line.number(&word, 16)) return false;
@@ -61,7 +65,8 @@ std::string choices_text(const ProductsOrigin& origin, const std::vector<Recorde
   for (const RecordedAlgorithm& each : choices) {
     const CudaProduct& p = each.product;
     for (const int64_t number : {p.m, p.n, p.k, p.lda, p.ldb, p.ldc}) text += std::to_string(number) + " ";
-    for (const bool flag : {p.trans_a, p.trans_b, p.wide}) text += flag ? "1 " : "0 ";
+    for (const bool flag : {p.trans_a, p.trans_b}) text += flag ? "1 " : "0 ";
+    text += std::to_string(static_cast<int>(p.dtypes)) + " " + std::to_string(p.alignment) + " ";
     text += std::to_string(each.workspace_bytes);
     for (const uint64_t word : each.algorithm.data) text += " " + hexadecimal(word);
     text += "\n";

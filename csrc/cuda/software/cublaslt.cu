@@ -1,6 +1,9 @@
 // cuBLASLt's table for the software device. Algorithm 0 rounds a sum in double once; algorithm 1 rounds the halves of
 // k, the first of which it keeps in the workspace, and adds them. So a test can see which of them ran, and whether two
-// products wrongly share a workspace.
+// products wrongly share a workspace. Algorithm 1 needs operands at multiples of 16 bytes, as wide loads do; like the real
+// library, the heuristic takes the operands for aligned if it is not told otherwise.
+#include <algorithm>
+
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
 #include "cuda/software/control.h"
@@ -22,6 +25,16 @@ struct Matrix {
 };
 struct Preference {
   size_t workspace = 0;
+  uint32_t alignment = 256;
+};
+constexpr uint32_t kNeededAlignment = 16;  // of algorithm 1
+
+// The types of the operands and of the result, and what sums are rounded to.
+template <class Operand, class Result, class Rounded>
+struct Types {
+  using In = Operand;
+  using Out = Result;
+  using Sum = Rounded;
 };
 
 // Column-major: d = op(a) op(b) + beta d, of m x n.
@@ -29,34 +42,36 @@ template <class T>
 struct Arguments {
   int64_t m, n, k, lda, ldb, ldd;
   bool trans_a, trans_b;
-  const T *a, *b, *c;
-  T* d;
-  T alpha, beta;
-  T* workspace;
+  const typename T::In *a, *b;
+  const typename T::Out* c;
+  typename T::Out* d;
+  typename T::Sum alpha, beta;
+  typename T::Sum* workspace;
 };
 
 template <bool kInHalves, class T>
 __device__ void product(const Arguments<T>& g) {
+  using Sum = typename T::Sum;
   for (int64_t at = device::thread_in_grid(); at < g.m * g.n; at += device::threads_in_grid()) {
     const int64_t row = at % g.m, column = at / g.m;
     const auto sum = [&](int64_t begin, int64_t end) {
       double total = 0;
       for (int64_t p = begin; p < end; ++p) {
-        total += static_cast<double>(g.a[g.trans_a ? p + row * g.lda : row + p * g.lda]) *
-                 static_cast<double>(g.b[g.trans_b ? column + p * g.ldb : p + column * g.ldb]);
+        total += static_cast<double>(device::widen(g.a[g.trans_a ? p + row * g.lda : row + p * g.lda])) *
+                 static_cast<double>(device::widen(g.b[g.trans_b ? column + p * g.ldb : p + column * g.ldb]));
       }
       return total;
     };
-    T value;
+    Sum value;
     if constexpr (kInHalves) {
-      g.workspace[at] = static_cast<T>(sum(0, g.k / 2));
-      value = static_cast<T>(sum(g.k / 2, g.k)) + g.workspace[at];
+      g.workspace[at] = static_cast<Sum>(sum(0, g.k / 2));
+      value = static_cast<Sum>(sum(g.k / 2, g.k)) + g.workspace[at];
     } else {
-      value = static_cast<T>(sum(0, g.k));
+      value = static_cast<Sum>(sum(0, g.k));
     }
     value *= g.alpha;
-    if (g.beta != 0) value += g.beta * g.c[row + column * g.ldd];
-    g.d[row + column * g.ldd] = value;
+    if (g.beta != 0) value += g.beta * device::widen(g.c[row + column * g.ldd]);
+    g.d[row + column * g.ldd] = device::narrow<typename T::Out>(value);
   }
 }
 template <class T>
@@ -91,8 +106,14 @@ int set_product(LtDescription product, int attribute, const void* value, size_t 
 }
 
 int set_preference(LtDescription preference, int attribute, const void* value, size_t bytes) {
+  auto& p = *static_cast<Preference*>(preference);
+  if (attribute >= lt::kPreferAlignmentA && attribute <= lt::kPreferAlignmentD) {
+    if (bytes != sizeof(uint32_t)) return lt::kInvalidValue;
+    p.alignment = std::min(p.alignment, *static_cast<const uint32_t*>(value));
+    return lt::kSuccess;
+  }
   if (attribute != lt::kPreferWorkspaceBytes || bytes != sizeof(size_t)) return lt::kInvalidValue;
-  static_cast<Preference*>(preference)->workspace = *static_cast<const size_t*>(value);
+  p.workspace = *static_cast<const size_t*>(value);
   return lt::kSuccess;
 }
 
@@ -102,6 +123,9 @@ int extents(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d,
   *m = number(p.trans_a ? a.columns : a.rows), *k = number(p.trans_a ? a.rows : a.columns);
   *n = number(p.trans_b ? b.rows : b.columns);
   const bool fits = number(p.trans_b ? b.columns : b.rows) == *k && number(d.rows) == *m && number(d.columns) == *n;
+  const bool to_float = a.type == lt::kBfloat16 && d.type == lt::kReal32;
+  if (a.type != b.type || (d.type != a.type && !to_float)) return lt::kNotSupported;
+  if ((p.compute == lt::kCompute64) != (a.type == lt::kReal64)) return lt::kNotSupported;
   for (const Matrix& each : {a, b, d}) {
     if (each.leading < number(each.rows) || each.rows == 0 || each.columns == 0) return lt::kInvalidValue;
   }
@@ -117,7 +141,8 @@ int heuristic(LtHandle, LtDescription product, LtDescription a, LtDescription b,
   if (status != lt::kSuccess) return status;
   const size_t halves = static_cast<size_t>(m * n) * (matrix.type == lt::kReal64 ? 8 : 4);
   *count = 0;
-  if (halves <= static_cast<Preference*>(preference)->workspace && *count < wanted) {
+  const auto& limits = *static_cast<Preference*>(preference);
+  if (halves <= limits.workspace && limits.alignment >= kNeededAlignment && *count < wanted) {
     found[(*count)++] = {{{1, kMark}}, halves, lt::kSuccess, 1, {}};
   }
   if (*count < wanted) found[(*count)++] = {{{0, kMark}}, 0, lt::kSuccess, 1, {}};
@@ -141,14 +166,19 @@ template <class T>
 int run_as(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, const void* alpha, const void* x,
            const void* y, const void* beta, const void* c, void* to, uint64_t algorithm, void* workspace, size_t bytes,
            LtStream stream) {
+  using In = typename T::In;
+  using Out = typename T::Out;
+  using Sum = typename T::Sum;
   Arguments<T> g{};
   if (const int status = extents(p, a, b, d, &g.m, &g.n, &g.k); status != lt::kSuccess) return status;
-  if (algorithm == 1 && (!workspace || bytes < static_cast<size_t>(g.m * g.n) * sizeof(T))) return lt::kInvalidValue;
+  if (algorithm == 1 && (!workspace || bytes < static_cast<size_t>(g.m * g.n) * sizeof(Sum))) return lt::kInvalidValue;
+  const auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(to);
+  if (algorithm == 1 && bits % kNeededAlignment != 0) return lt::kNotSupported;
   g.lda = a.leading, g.ldb = b.leading, g.ldd = d.leading, g.trans_a = p.trans_a != 0, g.trans_b = p.trans_b != 0;
-  g.a = static_cast<const T*>(x), g.b = static_cast<const T*>(y), g.c = static_cast<const T*>(c),
-  g.d = static_cast<T*>(to);
-  g.alpha = *static_cast<const T*>(alpha), g.beta = *static_cast<const T*>(beta),
-  g.workspace = static_cast<T*>(workspace);
+  g.a = static_cast<const In*>(x), g.b = static_cast<const In*>(y), g.c = static_cast<const Out*>(c),
+  g.d = static_cast<Out*>(to);
+  g.alpha = *static_cast<const Sum*>(alpha), g.beta = *static_cast<const Sum*>(beta),
+  g.workspace = static_cast<Sum*>(workspace);
   const dim3 blocks(device::element_blocks(g.m * g.n, 1, 2)), threads(device::kElementThreads);
   const auto queue = static_cast<cudaStream_t>(stream);
   const int code = algorithm == 1 ? LAUNCH(sums_in_halves<T>, blocks, threads, 0, queue, g)
@@ -163,10 +193,13 @@ int run(LtHandle, LtDescription product, const void* alpha, const void* a, LtDes
   const auto& p = *static_cast<Product*>(product);
   const auto &x = *static_cast<Matrix*>(a_matrix), &y = *static_cast<Matrix*>(b_matrix),
              &z = *static_cast<Matrix*>(d_matrix);
-  if (p.compute == lt::kCompute64) {
-    return run_as<double>(p, x, y, z, alpha, a, b, beta, c, d, algorithm->data[0], workspace, bytes, stream);
-  }
-  return run_as<float>(p, x, y, z, alpha, a, b, beta, c, d, algorithm->data[0], workspace, bytes, stream);
+  using Bf16 = __nv_bfloat16;
+  const auto as = [&]<class T>(T) {
+    return run_as<T>(p, x, y, z, alpha, a, b, beta, c, d, algorithm->data[0], workspace, bytes, stream);
+  };
+  if (x.type == lt::kReal64) return as(Types<double, double, double>{});
+  if (x.type == lt::kReal32) return as(Types<float, float, float>{});
+  return z.type == lt::kReal32 ? as(Types<Bf16, float, float>{}) : as(Types<Bf16, Bf16, float>{});
 }
 
 // A function of the table that is counted, and fails if it is told to.

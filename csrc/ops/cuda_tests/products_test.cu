@@ -236,6 +236,32 @@ TEST_CASE("a text that was cut or changed is refused, or names algorithms that t
   CHECK(products.record().empty());
 }
 
+TEST_CASE("operands that are not aligned get an algorithm that can read them, and a record knows the alignment") {
+  in_every_schedule([](const software::Options&) {
+    const Matrices m;
+    Products products(software_cublaslt(), "one", 4096);
+    const CudaQueue queue{.processors = 2};
+    const std::vector<float> want = m.run(products);
+    for (const size_t offset : {1, 2, 3}) {  // elements
+      const DeviceArray<float> b(Matrices::values(33 * 7), offset);
+      REQUIRE(products.run(kProduct, m.a.data(), b.data(), m.c.data(), false, queue, m.workspace.data()) == 0);
+      REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+      const std::vector<float> got = m.c.read();
+      for (size_t i = 0; i < got.size(); ++i) CHECK(got[i] == doctest::Approx(want[i]).epsilon(1e-5));
+    }
+    const std::vector<RecordedAlgorithm> choices = products.record();  // 12 bytes are a multiple of 4
+    REQUIRE(choices.size() == 3);
+    for (const RecordedAlgorithm& each : choices) {
+      INFO(each.product.alignment);
+      CHECK(each.algorithm.data[0] == (each.product.alignment >= 16 ? 1 : 0));
+    }
+    Products resumed(software_cublaslt(), "one", 4096);
+    REQUIRE(resumed.restore(products.origin(), choices));
+    CHECK(same(m.run(resumed), want));
+    CHECK(resumed.record().size() == 3);
+  });
+}
+
 TEST_CASE("a library without a symbol, and a product that does not fit, are named") {
   in_every_schedule([](const software::Options&) {
     CublasLt table;

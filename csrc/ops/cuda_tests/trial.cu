@@ -63,6 +63,7 @@ double decode(Dtype dtype, const unsigned char* from) {
   switch (dtype) {
     case Dtype::kFloat32: return static_cast<double>(get<float>(from));
     case Dtype::kFloat64: return get<double>(from);
+    case Dtype::kBfloat16: return static_cast<double>(bfloat_to_float({get<uint16_t>(from)}));
     default: return static_cast<double>(get<int64_t>(from));
   }
 }
@@ -72,7 +73,7 @@ std::vector<Bytes> encoded(const Trial& trial, bool widened) {
   for (size_t i = 0; i < all.size(); ++i) {
     const Given& given = trial.operands[i];
     if (given.dtype == kNoDtype || is_field(*trial.op, i)) continue;
-    const Dtype dtype = in(given.dtype, Dtype::kFloat64, widened);
+    const Dtype dtype = trial.stored_as(given.dtype, widened);
     all[i].assign(static_cast<size_t>(given.stored()) * size_of(dtype), 0xff);
     if (is_result(*trial.op, i)) continue;
     for (size_t k = 0; k < given.values.size(); ++k)
@@ -238,7 +239,7 @@ void compare(const Trial& trial, const Results& got, const Results& want, bool w
     if (given.dtype == kNoDtype || trial.op->operands[i].access == Access::kRead || is_field(*trial.op, i)) continue;
     if (trial.op->operands[i].undefined) continue;
     INFO(trial.text(), " operand ", trial.op->operands[i].name);
-    const Dtype wide = in(given.dtype, Dtype::kFloat64, widened);
+    const Dtype wide = trial.stored_as(given.dtype, widened);
     const auto n = static_cast<size_t>(given.count());
     for (size_t k = n; k < static_cast<size_t>(given.stored()); ++k) {  // the gaps, in some order
       INFO("gap ", k - n);
@@ -246,7 +247,7 @@ void compare(const Trial& trial, const Results& got, const Results& want, bool w
                           &got.arrays[i][given.place(k) * size_of(given.dtype)] + size_of(given.dtype),
                           [](unsigned char byte) { return byte == 0xff; }));
     }
-    if (trial.compare == Compare::kBits || (given.dtype != Dtype::kFloat32 && given.dtype != Dtype::kFloat64)) {
+    if (trial.compare == Compare::kBits || (wide != Dtype::kFloat32 && wide != Dtype::kFloat64)) {
       if (is_totals(*trial.op, i)) {
         LossTotals a, b;
         std::memcpy(&a, got.arrays[i].data(), sizeof a), std::memcpy(&b, want.arrays[i].data(), sizeof b);

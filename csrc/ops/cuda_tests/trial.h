@@ -40,7 +40,7 @@ enum class Compare : uint8_t {
 
 struct Trial {
   const OpSchema* op = nullptr;
-  Dtype dtype = Dtype::kFloat32;  // the dtype of operands that may be float32 or float64
+  Dtype dtype = Dtype::kFloat32;  // the dtype of operands that may be float32, float64 or bfloat16
   std::vector<Given> operands;
   std::vector<AttributeValue> attributes;
   StepRecord record;
@@ -68,9 +68,9 @@ struct Trial {
   void give(Random& random, const char* operand, std::vector<int64_t> shape, Dtype dtype, int64_t low, int64_t high);
   void make_positive(const char* operand);
   // The number that an operand of the trial's dtype holds.
-  double as_stored(double value) const {
-    return dtype == Dtype::kFloat32 ? static_cast<double>(static_cast<float>(value)) : value;
-  }
+  double as_stored(double value) const;
+  // The dtype in which an operand of a dtype is stored: float64 if the trial's operands are widened.
+  Dtype stored_as(Dtype given, bool widened) const;
   void want(const char* operand, bool yes) { wanted[static_cast<size_t>(place(operand))] = yes; }
 
   // Fills in the other operands: step fields, those with the shape of a given operand, results, and some optional ones.

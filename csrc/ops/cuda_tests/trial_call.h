@@ -18,9 +18,6 @@ struct Prepared {
 inline bool is_result(const OpSchema& op, size_t i) { return op.operands[i].access == Access::kWrite; }
 inline bool is_field(const OpSchema& op, size_t i) { return op.operands[i].step != StepField::kNone; }
 
-// The dtype of an operand: `wide` in place of float32, if the trial's operands are widened.
-inline Dtype in(Dtype dtype, Dtype wide, bool widened) { return widened && dtype == Dtype::kFloat32 ? wide : dtype; }
-
 // data[i] is the address of operand i.
 void prepare(const Trial& trial, bool widened, const std::vector<void*>& data, StepRecord* record, Prepared* p);
 

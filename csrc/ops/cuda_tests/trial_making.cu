@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cuda/device.h"
+#include "ops/cast/half.h"
 #include "ops/cuda_tests/trial.h"
 #include "ops/cuda_tests/trial_call.h"
 #include "ops/register_cuda.h"
@@ -32,7 +33,7 @@ void prepare(const Trial& trial, bool widened, const std::vector<void*>& data, S
     const Given& given = trial.operands[i];
     if (given.dtype == kNoDtype) continue;
     p->shapes[i] = given.shape;
-    const Dtype dtype = is_field(*trial.op, i) ? given.dtype : in(given.dtype, Dtype::kFloat64, widened);
+    const Dtype dtype = is_field(*trial.op, i) ? given.dtype : trial.stored_as(given.dtype, widened);
     const auto size = static_cast<int64_t>(size_of(dtype));
     auto stride = size;
     p->strides[i].resize(given.shape.size());
@@ -80,6 +81,17 @@ Trial::Trial(const char* name, Dtype real) : op(find_schema(name)), dtype(real) 
   lies_on.assign(op->operands.size(), -1), offsets.assign(op->operands.size(), 0);
   for (const Attribute& attribute : op->attributes) attributes.push_back(attribute.otherwise);
   if (real == Dtype::kFloat64) tolerance = 1e-11;
+  if (real == Dtype::kBfloat16) tolerance = 1e-2;
+}
+
+Dtype Trial::stored_as(Dtype given, bool widened) const {
+  const bool widens = given == Dtype::kFloat32 || (given == Dtype::kBfloat16 && dtype == Dtype::kBfloat16);
+  return widened && widens ? Dtype::kFloat64 : given;
+}
+
+double Trial::as_stored(double value) const {
+  if (dtype == Dtype::kBfloat16) return static_cast<double>(bfloat_to_float(bfloat_from(value)));
+  return dtype == Dtype::kFloat32 ? static_cast<double>(static_cast<float>(value)) : value;
 }
 
 bool Trial::knows(const char* operand) const { return find_operand(*op, operand) >= 0; }
@@ -165,6 +177,8 @@ void Trial::complete(Random& random) {
       give(random, operand.name, operands[static_cast<size_t>(operand.like)].shape);
     }
     if (given.dtype == kNoDtype) continue;
+    // Beside bfloat16, some operands may be float32. What is given is a bfloat16, which float32 holds.
+    if (operand.or_float32 && given.dtype == Dtype::kBfloat16 && chance(random, 2)) given.dtype = Dtype::kFloat32;
     const bool in_parts = knows("parts") && wanted[static_cast<size_t>(place("parts"))];  // then rows lie side by side
     if (operand.layout != Layout::kDense && given.shape.size() == 2 && !(in_parts && is_result(*op, i))) {
       if (chance(random, 2)) given.gap = between(random, 1, 5);

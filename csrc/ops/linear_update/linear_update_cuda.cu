@@ -14,7 +14,7 @@ template <class T>
 int product(const OpCall& call, const CudaQueue& queue) noexcept {
   const Tensor &x = operand(call, "x"), &dy = operand(call, "dy");
   const MatrixView xs{x.rows(), x.columns(), x.columns(), false}, ys{dy.rows(), dy.columns(), dy.columns(), false};
-  const CudaProduct p = product_of(transposed(xs), ys, {xs.columns, ys.columns, ys.columns, false}, sizeof(T) == 8);
+  const CudaProduct p = product_of(transposed(xs), ys, {xs.columns, ys.columns, ys.columns, false}, kDtypesOf<T>);
   return queue_product(call, queue, p, x.as<const T>(), dy.as<const T>(), operand(call, "dw").as<T>());
 }
 
