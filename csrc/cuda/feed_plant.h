@@ -1,6 +1,7 @@
-// Bugs that tests plant into the device feed, to show that they would find them. Without GRADRING_PLANTS, which only a test sets,
-// there are none.
+// Bugs that tests plant into the device feed: see planted.h.
 #pragma once
+
+#include "cuda/planted.h"
 
 namespace gradring::cuda {
 
@@ -12,12 +13,5 @@ enum class FeedPlant {
   kOneStreamOnly,     // a batch that a second stream uses is ordered behind the first alone
   kCaptureForgotten,  // a batch that is dropped during a capture is free at once
 };
-
-#ifdef GRADRING_PLANTS
-inline FeedPlant the_feed_plant = FeedPlant::kNone;
-inline bool planted(FeedPlant plant) noexcept { return plant == the_feed_plant; }
-#else
-constexpr bool planted(FeedPlant) noexcept { return false; }
-#endif
 
 }  // namespace gradring::cuda

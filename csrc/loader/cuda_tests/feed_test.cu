@@ -89,7 +89,7 @@ int64_t expected(int64_t begin, int64_t step, int64_t i) {
 // Two streams use the batches: `a` all of them, `b` every third, and batch 5 in a graph that is launched after the batch was
 // dropped. Nothing waits on the host before the end.
 int program(FeedPlant plant) {
-  cuda::the_feed_plant = plant;
+  cuda::the_plant<FeedPlant> = plant;
   Ring ring(kBatches);
   cudaStream_t a = nullptr, b = nullptr;
   OK(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking));
@@ -190,7 +190,7 @@ TEST_CASE("each bug that is planted into the feed is found") {
 
 TEST_CASE("a consumer that keeps every batch waits until the deadline, and goes on when one comes back") {
   software::restart({});
-  cuda::the_feed_plant = FeedPlant::kNone;
+  cuda::the_plant<FeedPlant> = FeedPlant::kNone;
   {
     Ring ring(6);
     DeviceFeed feed(ring, {kRowBytes, 8}, kRows, {.device = 0, .slots = 2, .most = 3});

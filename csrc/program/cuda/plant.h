@@ -1,6 +1,7 @@
-// Bugs that tests plant into this folder, to show that they would find them. Without GRADRING_PLANTS, which only a test sets, there
-// are none.
+// Bugs that tests plant into this folder: see cuda/planted.h.
 #pragma once
+
+#include "cuda/planted.h"
 
 namespace gradring {
 
@@ -19,11 +20,6 @@ enum class Plant {
   kReportReadTooEarly,  // the host reads the report before it has come
 };
 
-#ifdef GRADRING_PLANTS
-inline Plant the_plant = Plant::kNone;
-inline bool planted(Plant plant) noexcept { return plant == the_plant; }
-#else
-constexpr bool planted(Plant) noexcept { return false; }
-#endif
+using cuda::planted;
 
 }  // namespace gradring

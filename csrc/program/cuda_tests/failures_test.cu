@@ -67,9 +67,9 @@ TEST_CASE("an error that is swallowed is found") {
   REQUIRE(train(3).said == "");
   const int count = software::calls().at("cudaStreamWaitEvent");
   CHECK(swallowed("cudaStreamWaitEvent", count) == 0);
-  the_plant = Plant::kErrorSwallowed;
+  cuda::the_plant<Plant> = Plant::kErrorSwallowed;
   CHECK(swallowed("cudaStreamWaitEvent", count) > 0);
-  the_plant = Plant::kNone;
+  cuda::the_plant<Plant> = Plant::kNone;
 }
 
 TEST_CASE("every CUDA call of three steps fails once") {

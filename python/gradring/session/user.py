@@ -35,6 +35,11 @@ __all__ = ["StepResult", "UserFunction", "UserSession"]
 
 Array = NDArray[Any]
 
+_TORN = (
+    "[Trainer] the parameters are torn: an update failed when some arrays had been updated and others had not, so they are "
+    "neither trained nor saved; load a checkpoint"
+)
+
 # step(params, batch) -> loss, gradients by name, and, if the batches differ in size, the number of samples
 UserFunction = Callable[[Any, Any], tuple[Any, ...]]
 
@@ -89,7 +94,8 @@ class UserSession(BaseSession):
         self._updates = self._fresh = 0
         self._computed = 0
         self._gradients: dict[str, NDArray[Any]] = {}  # their sums over the group that waits for an update
-        self._weight, self._pending, self._begun = 0.0, 0, False
+        self._weight, self._pending = 0.0, 0
+        self._torn = ""  # why parameters and state do not belong together, or nothing
         self._epoch_sums = NO_SUMS
         self._seconds = {"compute": 0.0, "update": 0.0, "data": 0.0}
 
@@ -247,15 +253,12 @@ class UserSession(BaseSession):
         return {"step": self.step_count, "fresh": self._fresh}
 
     def require_whole(self) -> None:
-        if self._begun:
-            raise GradringError(
-                "[Trainer] the parameters are torn: an update failed when some arrays had been updated and others had not, so "
-                "they are neither trained nor saved; load a checkpoint"
-            )
+        if self._torn:
+            raise GradringError(self._torn)
 
     def restore(self, counters: Mapping[str, int]) -> None:
         """Restore a result of ``counters``."""
-        self._begun = False
+        self._torn = ""
         self._updates, self._fresh = counters["step"], counters["fresh"]
         self.forget()
 
@@ -288,8 +291,8 @@ class UserSession(BaseSession):
 
     def _apply(self, updates: Sequence[Callable[[], object]]) -> None:
         """Make the updates. If one of them fails, memory for instance, the parameters stay torn."""
-        begun = partial(self.__dict__.update, {"_begun": True})
-        self._uninterrupted([begun, *updates], self._counts_after_update() | {"_begun": False})
+        begun = partial(self.__dict__.update, {"_torn": _TORN})
+        self._uninterrupted([begun, *updates], self._counts_after_update() | {"_torn": ""})
 
     def _updates_to_make(self) -> list[Callable[[], object]]:
         """The updates of all parameters by the gradients that wait."""

@@ -13,7 +13,6 @@ import numpy as np
 
 from gradring import devices
 from gradring.cuda import Array, as_array, copied, empty, is_device_array, streams
-from gradring.errors import GradringError
 from gradring.ops._eager import SCHEMAS, attribute_names
 from gradring.optim import Optimizer
 from gradring.session.user import UserSession, clip_factor
@@ -30,8 +29,6 @@ class DeviceUserSession(UserSession):
     once for each update, for the norms of the gradients, because NaN and infinities must be found before any parameter
     changes; without ``clip_norm`` and with ``nonfinite="ignore"`` it does not wait.
     """
-
-    _torn = ""
 
     def __init__(self, function: Any, params: Mapping[str, Any], *, device: str, **options: Any) -> None:
         self._device = devices.number_of(device)
@@ -108,15 +105,6 @@ class DeviceUserSession(UserSession):
                     "nor saved; load a checkpoint"
                 )
             raise
-
-    def require_whole(self) -> None:
-        if self._torn:
-            raise GradringError(self._torn)
-
-    def restore(self, counters: Mapping[str, int]) -> None:
-        """Restore a result of ``counters``, after all arrays were written anew."""
-        self._torn = ""
-        super().restore(counters)
 
     def _squares(self, grads: Mapping[str, Array]) -> Any:
         """The sum of each gradient's squares. The host waits for them."""
