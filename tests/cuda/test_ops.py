@@ -88,6 +88,22 @@ def test_views_and_out():
     np.testing.assert_array_equal(xd.numpy(), np.maximum(x, 0))
 
 
+def test_products_of_bfloat16_are_those_of_the_cpu():
+    half = pytest.importorskip("ml_dtypes").bfloat16
+    x, w, b, dy = (array.astype(half) for array in (numbers(9, 17), numbers(17, 5, seed=1), numbers(5), numbers(9, 5)))
+    xd, wd, bd, dyd = (on_device(array) for array in (x, w, b, dy))
+    pairs = [
+        (gr.ops.matmul(xd, wd), gr.ops.matmul(x, w)),
+        (gr.ops.matmul(xd[:, 1:], wd[1:]), gr.ops.matmul(x[:, 1:], w[1:])),  # no row begins at a multiple of 16 bytes
+        (gr.ops.linear(xd, wd, bd, activation="gelu"), gr.ops.linear(x, w, b, activation="gelu")),
+        *zip(gr.ops.linear_vjp(dyd, xd, wd), gr.ops.linear_vjp(dy, x, w), strict=True),
+    ]
+    for got, want in pairs:
+        assert got.dtype == half and got.shape == want.shape
+        # The order of the sums differs, so a result may be rounded to the neighbour of the CPU's.
+        np.testing.assert_allclose(got.numpy().astype(np.float32), want.astype(np.float32), rtol=2**-7, atol=2**-7)
+
+
 def test_other_libraries_arrays_are_taken():
     x, w, b = numbers(6, 7), numbers(7, 5), numbers(5)
     want = gr.ops.linear(x, w, b, activation="gelu")

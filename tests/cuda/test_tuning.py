@@ -168,7 +168,7 @@ def test_a_record_that_the_library_refuses_is_told(folder):
     def other_algorithm(text):
         head, first, *rest = text.splitlines()
         words = first.split(" ")
-        words[10] = "7"  # after sizes, strides, flags and the workspace comes the algorithm
+        words[11] = "7"  # after sizes, strides, flags, dtypes, alignment and the workspace comes the algorithm
         return "\n".join([head, " ".join(words), *rest, ""])
 
     made = trainer()
