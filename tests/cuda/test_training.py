@@ -287,3 +287,36 @@ def test_another_device_number_and_what_is_planned_are_refused(blobs):
     trainer = gr.Trainer(step=lambda p, b: (0.0, {"w": on_device(np.zeros(3))}), params={"w": np.zeros(3)})
     with pytest.raises(gr.NotBuilt, match=r"grads\['w'\] is on a CUDA device"):
         trainer.step(blobs)
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"accumulate": 3}, {"optimizer": gr.optim.AdamW(1e-2)}])
+def test_mixed_precision_follows_that_of_the_cpu(blobs, options):
+    """Sums in another order may round an operand to the next bfloat16, so the parameters are only near."""
+    options = {"optimizer": gr.optim.SGD(0.1, momentum=0.9), "dtype": "bfloat16", **options}
+    cpu, device, again, plain = (
+        trained(place, blobs, made=model(dropout=0.2), **{**options, "dtype": dtype})
+        for place, dtype in (("cpu", "bfloat16"), ("cuda", "bfloat16"), ("cuda", "bfloat16"), ("cuda", "float32"))
+    )
+    assert distance(cpu.params, device.params) < 2e-3 < 10 * distance(plain.params, device.params)
+    assert distance(device.params, again.params) == 0
+    np.testing.assert_allclose(cpu.history.metrics["loss"], device.history.metrics["loss"], rtol=1e-3)
+    assert all(np.asarray(array).dtype == np.float32 for array in device.params.values())
+    x = blobs[0][:40]
+    np.testing.assert_allclose(device.predict(x), cpu.predict(x), atol=2e-2)
+    assert device.evaluate(blobs)["loss"] == pytest.approx(cpu.evaluate(blobs)["loss"], rel=1e-3)
+
+
+def test_mixed_precision_changes_nothing_if_a_product_overflows(blobs, tmp_path):
+    x, y = blobs
+    trainer = trained("cuda", blobs, dtype="bfloat16")
+    trainer.save(tmp_path / "before")
+    broken = x[:32].copy()
+    broken[5, 1] = 3.4e38  # finite, and infinite as a bfloat16
+    with pytest.raises(gr.NonFinite):
+        trainer.step(broken, y[:32])
+    trainer.save(tmp_path / "after")
+    assert (tmp_path / "before").read_bytes() == (tmp_path / "after").read_bytes()
+    other = gr.Trainer(model(), optimizer=gr.optim.AdamW(1e-2), dtype="bfloat16")
+    other.load(tmp_path / "after")
+    assert distance(other.params, trainer.params) == 0
+    assert np.isfinite(trainer.step(x[:32], y[:32]))
