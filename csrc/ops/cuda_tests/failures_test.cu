@@ -5,13 +5,20 @@
 
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cuda/device.h"
 #include "cuda/devices.h"
+#include "cuda/failure.h"
 #include "cuda/memory.h"
+#include "cuda/pool.h"
 #include "cuda/software/sanitizers.h"
 #include "cuda/software/tests/device_array.h"
+#include "cuda/stream.h"
+#include "cuda/strided.h"
 #include "ops/products_cuda.h"
 #include "runtime/status.h"
 
@@ -44,7 +51,7 @@ void sweep(const std::function<std::string()>& path) {
       });
       INFO(software::name(options), " ", call, " ", number, " of ", count, ": ", outcome.said);
       // A failed call of cudaFree leaves memory behind, and is no error of the path.
-      const bool frees = call == "cudaFree" || call == "cudaEventDestroy";
+      const bool frees = call == "cudaFree" || call == "cudaEventDestroy" || call == "cudaStreamDestroy";
       if (!frees) CHECK(outcome.status == 0);
       CHECK(outcome.status < 128);
     }
@@ -77,6 +84,44 @@ TEST_CASE("memory of the device, and finding out where an array lies, survive th
       if (!names || cudaGetLastError() != cudaSuccess) std::abort();  // the parent sees the signal
       return said;
     }
+  });
+}
+
+TEST_CASE("blocks of a pool, copies of views and the order of streams survive the failure of every call") {
+  constexpr const char* kWho = "cuda.Array";
+  sweep([&]() -> std::string {
+    std::vector<float> rows(6), columns(6, -1.0f), copied(6, -1.0f);
+    std::iota(rows.begin(), rows.end(), 0.0f);
+    constexpr size_t kBytes = 6 * sizeof(float);
+    const auto check = [&](int code) {
+      if (code != 0) throw_failure(kWho, code);
+    };
+    try {
+      const OnDevice on(kWho, 0);
+      MemoryPool pool(0);
+      const Stream first = make_stream(kWho), second = make_stream(kWho);
+      MemoryPool::Block from = pool.take(kBytes, first.get()), to = pool.take(kBytes, first.get());
+      check(copy(Way::kToDevice, from.memory.data(), rows.data(), kBytes, first.get()));
+      const int64_t shape[] = {3, 2}, turned[] = {4, 12}, dense[] = {8, 4};
+      check(queue_strided_copy({to.memory.data(), dense}, {from.memory.data(), turned}, shape, 2, 4, first.get()));
+      pool.give(std::move(from), first.get());
+      order(kWho, first.get(), second.get());
+      // The block comes back for the other stream, which waits for its last use.
+      MemoryPool::Block again = pool.take(kBytes, second.get());
+      check(copy(Way::kOnDevice, again.memory.data(), to.memory.data(), kBytes, second.get()));
+      check(copy(Way::kToHost, columns.data(), to.memory.data(), kBytes, second.get()));
+      check(copy(Way::kToHost, copied.data(), again.memory.data(), kBytes, second.get()));
+      check(synchronize(second.get()));
+      pool.give(std::move(again), second.get());
+      pool.give(std::move(to), second.get());
+      (void)pool.trim();
+    } catch (const Error& error) {
+      const std::string said = error.what();
+      const bool names = said.rfind("[cuda.Array] cuda", 0) == 0 || said.rfind("[memory] cuda", 0) == 0;
+      if (!names || cudaGetLastError() != cudaSuccess) std::abort();  // the parent sees the signal
+      return said;
+    }
+    return columns == std::vector<float>{0, 3, 1, 4, 2, 5} && copied == columns ? "" : "wrong numbers";
   });
 }
 
