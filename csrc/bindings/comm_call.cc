@@ -215,7 +215,8 @@ bool wait_for_work(CommWork& work, double timeout) {
   Group& group = *work.handle->group;
   const Request& request = *work.request;
   // A signal handler may run in a thread whose operation the communicator's thread waits for. There, this would never end.
-  if (group.executes() && !(request.done() && request.code() == Code::kOk))
+  // In a forked child, no thread ends the operation.
+  if ((group.executes() || group.forked()) && !(request.done() && request.code() == Code::kOk))
     raise_comm_failure(*work.handle, Code::kUnavailable, request.call());
   const Deadline deadline = timeout < 0 || timeout > 1e9
                                 ? kNoDeadline

@@ -64,7 +64,9 @@ Code all_gather(Rounds& rounds, const Call& call) noexcept {
   bool shared = true;
   for (int rank = 0; rank < rounds.size(); ++rank)
     shared = shared && placement_of(rounds.cell(rank)).in != Placement::kPrivate;
-  return shared ? from_segments(rounds, call) : staged(rounds, call);
+  if (shared) return from_segments(rounds, call);
+  rounds.conceal();
+  return staged(rounds, call);
 }
 
 }  // namespace gradring

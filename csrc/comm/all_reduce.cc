@@ -348,6 +348,7 @@ Code all_reduce(Rounds& rounds, const Call& call) noexcept {
   for (int rank = 0; rank < ranks; ++rank) placed += all_placed(placement_of(rounds.cell(rank)));
   if (ranks == 1) return alone(rounds, call, divisor);
   if (placed == ranks) return by_owners(rounds, call, divisor);
+  rounds.conceal();
   if (ranks > 2 && small && placed == 0) return in_one_round(rounds, call, mine, divisor);
   const bool staged = placed == 0;
   if (!staged) stage_first_piece(rounds, call);

@@ -29,11 +29,13 @@ Code barrier(Rounds& rounds, const Call& call) noexcept;
 inline void place(Rounds& rounds, const Call& call, bool in, bool out) noexcept {
   Placement placement;
   const OwnSegment& own = rounds.segments()->own;
-  if (in || out) rounds.expose();
+  // An operation on other arrays is not exposed, so it goes on if this rank loses its segment.
+  if ((in && own.contains(call.in.data())) || (out && own.contains(call.out.data()))) rounds.expose();
   if (in && (!call.in.contiguous() || !own.offset_of(call.in.data(), call.in.bytes(), &placement.in)))
     placement.in = Placement::kPrivate;
   if (out && (!call.out.contiguous() || !own.offset_of(call.out.data(), call.out.bytes(), &placement.out)))
     placement.out = Placement::kPrivate;
+  if (placement.in == Placement::kPrivate && placement.out == Placement::kPrivate) rounds.conceal();
   placement.weight = call.weight;
   __builtin_memcpy(rounds.next().payload, &placement, sizeof placement);
 }

@@ -107,7 +107,7 @@ std::vector<std::shared_ptr<Group>> Group::of_threads(int size, std::chrono::nan
 
 Group::~Group() {
   close(kDropPatience);
-  if (forks_ == forks_so_far()) boxes_.free(segments()->own);
+  boxes_.free(segments()->own);
 }
 
 Group::Executing::Executing(Group& group, Waiter* waiter) noexcept
@@ -127,8 +127,10 @@ Group::Executing::Executing(Group& group, Waiter* waiter) noexcept
 
 bool Group::executes() const noexcept { return executor_.load(std::memory_order_relaxed) == own_thread(); }
 
+bool Group::forked() const noexcept { return forks_ != forks_so_far(); }
+
 Code Group::refusal() noexcept {
-  if (forks_ != forks_so_far()) return Code::kUnavailable;
+  if (forked()) return Code::kUnavailable;
   if (closed()) return Code::kClosed;
   if (executes()) return Code::kUnavailable;
   if (thread_rank_) thread_rank_->touch();
@@ -208,14 +210,14 @@ Code Group::ended(Code code) noexcept {
 
 // A forked child has its own list of what is free in a segment that it shares with its parent: both would use the same bytes.
 void* Group::allocate(size_t bytes) {
-  if (forks_ != forks_so_far()) throw Error(Code::kUnavailable, "[comm.empty] " + std::string(kForked));
+  if (forked()) throw Error(Code::kUnavailable, "[comm.empty] " + std::string(kForked));
   return rounds_.segments()->own.allocate(bytes);
 }
 
 Code Group::settle(Request& request) noexcept { return ended(request.code()); }
 
 void Group::set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing) noexcept {
-  if (forks_ != forks_so_far()) return;  // a forked child is no rank, though it could write to its parent's words
+  if (forked()) return;  // a forked child is no rank, though it could write to its parent's words
   rounds_.set_activity(activity, patience, passing);
 }
 
@@ -229,7 +231,7 @@ std::string Group::message(Code code, const Call& call) const {
   switch (code) {
     case Code::kClosed: return op + "the communicator is closed";
     case Code::kUnavailable:
-      if (executes()) {
+      if (!forked() && executes()) {
         return op +
                "a signal handler called this while its thread waits in another operation of this communicator: set a "
                "flag in the handler, and look at it between operations";

@@ -74,6 +74,7 @@ class GRADRING_API Group {
   bool has_threads() const noexcept { return thread_rank_ != nullptr; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
   bool executes() const noexcept;  // whether the calling thread is within an operation
+  bool forked() const noexcept;    // whether this process is a forked child, and so no rank
 
   // After kOk, kInvalidArgument (all weights are zero; every rank gets it), kClosed (it was closed before) and
   // kUnavailable (in a forked child) the group stays usable. Any other code ends it: fault() says why, and the
@@ -127,6 +128,7 @@ class GRADRING_API Group {
   Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,
         std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads);
   std::shared_ptr<Group> adopt_words(const std::vector<int>& members, uint64_t offset);
+  void decline(int maker, uint64_t offset, int ranks, int place) noexcept;
   // Holds executing_ for an operation of the calling thread. If the waiter is interrupted before, the group fails, and the operation
   // cannot begin.
   class Executing {
@@ -162,7 +164,8 @@ class GRADRING_API Group {
   std::atomic<uint32_t> pending_{0};
 
   std::mutex queue_mutex_;
-  std::condition_variable queue_changed_;
+  // A forked child leaves it in memory, because its destructor would wait for the thread, which the child does not have.
+  std::unique_ptr<std::condition_variable> queue_changed_ = std::make_unique<std::condition_variable>();
   std::deque<std::shared_ptr<Request>> queue_;
   bool stop_ = false;
   std::unique_ptr<std::thread> worker_;

@@ -171,6 +171,62 @@ TEST_CASE("operations that go on while another group of their ranks fails give r
   }
 }
 
+TEST_CASE("an operation on arrays outside of segments goes on when another group of its ranks fails") {
+  failpoint_action.store(hold, std::memory_order_relaxed);
+  for (const Collective kind : kKinds) {
+    for (const bool mixed : {false, true}) {  // the other rank's array lies in its segment
+      Ranks ranks;
+      const int64_t count = kind == Collective::kReduceScatter ? 2 * kCount : kCount;
+      const auto outs = static_cast<size_t>(2 * kCount);
+      const auto call_at = [&](size_t rank, std::byte* in, std::byte* out) {
+        if (kind == Collective::kSend) return message_to(1 - static_cast<int>(rank), in, count, rank == 1);
+        const CommOperand x(in, count, 4);
+        const int64_t elements = kind == Collective::kReduceScatter ? count / 2
+                                 : kind == Collective::kAllGather   ? count * 2
+                                                                    : count;
+        Call call =
+            call_of(kind, x, kind == Collective::kBroadcast ? x : CommOperand(out, elements, 4), Element::kFloat32);
+        if (kind == Collective::kBroadcast) call.agreement.root = 1;
+        return call;
+      };
+      // Rank 1 loses its segment amid the operation. The message's staging memory is made by a message before.
+      std::vector<Code> codes(2, Code::kInternal);
+      std::vector<float> sums(2);
+      const auto body = [&](size_t rank) {
+        Group& group = *ranks.half[rank];
+        Memory in(group, outs * 4, mixed && rank == 0), out(group, outs * 4, mixed && rank == 0);
+        const auto reset = [&] {
+          std::fill(in.as<float>(), in.as<float>() + outs, static_cast<float>(rank + 1));
+          std::fill(out.as<float>(), out.as<float>() + outs, -1.f);
+        };
+        reset();
+        if (group.run(call_at(rank, in.as(), out.as())) != Code::kOk) return;
+        reset();
+        if (rank == 1) held_at = kind == Collective::kSend ? "begin" : "after publish";
+        codes[rank] = group.run(call_at(rank, in.as(), out.as()));
+        const bool in_place = kind == Collective::kBroadcast || kind == Collective::kSend;
+        sums[rank] = (in_place ? in : out).as<float>()[kCount - 1];
+      };
+      reached.store(false, std::memory_order_relaxed);
+      lost.store(false, std::memory_order_relaxed);
+      std::thread zero([&] { body(0); }), one([&] { body(1); });
+      while (!reached.load(std::memory_order_acquire)) usleep(100);
+      CHECK(ranks.fail(1) == Code::kPeerDied);
+      lost.store(true, std::memory_order_release);
+      zero.join();
+      one.join();
+      INFO(collective_name(kind), " ", mixed);
+      for (size_t rank = 0; rank < 2; ++rank) {
+        CHECK(codes[rank] == Code::kOk);
+        const bool sums_up = kind == Collective::kAllReduce || kind == Collective::kReduceScatter;
+        const float right = sums_up ? 3.f : kind == Collective::kAllGather ? 1.f : 2.f;
+        CHECK(sums[rank] == right);
+      }
+    }
+  }
+  failpoint_action.store(nullptr, std::memory_order_relaxed);
+}
+
 TEST_CASE("a group that is in no operation stays usable when another group of its ranks fails") {
   for (const bool staged_before : {false, true}) {
     Ranks ranks;
@@ -356,6 +412,35 @@ TEST_CASE("a rank that cannot join a new group keeps all members from it, and th
     });
     for (const int status : statuses) CHECK(status == 0);
   }
+}
+
+TEST_CASE("members of a group learn at once that one of them cannot map it" * doctest::skip(kThreadSanitized)) {
+  const auto statuses = in_processes(3, [&](Group& group) {
+    if (group.rank() == 2) return 0;  // no member
+    uint64_t offset = 0;
+    if (group.rank() == 0) offset = group.make_words(2);
+    if (group.run(message_to(1 - group.rank(), &offset, 2, group.rank() == 0)) != Code::kOk) return 1;
+    rlimit before{};
+    if (getrlimit(RLIMIT_AS, &before) != 0) return 2;
+    const rlimit none{1, before.rlim_max};
+    if (group.rank() == 1 && setrlimit(RLIMIT_AS, &none) != 0) return 3;
+    std::shared_ptr<Group> part;
+    bool refused = false;
+    try {
+      part = group.join_words({0, 1}, offset);
+    } catch (const Error& error) {
+      refused = error.code() == Code::kOutOfMemory;
+    }
+    if (setrlimit(RLIMIT_AS, &before) != 0) return 4;
+    if (group.rank() == 1) {
+      usleep(3000000);  // this rank lives, and keeps its communicator
+      return refused ? 0 : 5;
+    }
+    const Deadline begin = Clock::now();
+    if (!part || part->run(barrier_call()) != Code::kPeerDied) return 6;
+    return part->fault().failure.rank == 1 && Clock::now() - begin < promised(seconds(1)) ? 0 : 7;
+  });
+  for (const int status : statuses) CHECK(status == 0);
 }
 
 TEST_CASE("a message that cannot begin keeps its deadline and its name while others go on") {

@@ -64,9 +64,8 @@ class Waiter {
  public:
   virtual ~Waiter() = default;
   virtual void before_sleep() noexcept {}  // called once or more per wait
-  virtual bool interrupted() noexcept {
-    return false;
-  }  // called after each slice of the wait; returns whether to abandon the operation
+  // Called before a wait sleeps, and after each slice of its sleep. Returns whether to abandon the operation.
+  virtual bool interrupted() noexcept { return false; }
 };
 
 // Why an operation failed, for messages and exceptions.

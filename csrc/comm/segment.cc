@@ -124,7 +124,7 @@ int OwnSegment::create() {
   throw Error(Code::kIo, std::string("[comm] memfd_create: ") + std::strerror(error));
 }
 
-OwnSegment::OwnSegment(int fd) : fd_(fd) {
+OwnSegment::OwnSegment(int fd) : fd_(fd), forks_(forks_so_far()) {
   const int seals = fcntl(fd, F_GET_SEALS);
   struct stat status {};
   const bool good = seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &status) == 0 && status.st_size == 0;
@@ -160,6 +160,7 @@ void* OwnSegment::allocate(size_t bytes) {
 }
 
 void OwnSegment::free(void* address) noexcept {
+  if (forks_ != forks_so_far()) return;
   const std::lock_guard lock(mutex_);
   const auto taken = taken_.find(static_cast<size_t>(static_cast<std::byte*>(address) - space_.base()));
   if (taken == taken_.end()) return;
@@ -276,6 +277,7 @@ void* OwnSegment::allocate_words(size_t bytes) {
 }
 
 size_t OwnSegment::allocated() const noexcept {
+  if (forks_ != forks_so_far()) return 0;
   const std::lock_guard lock(mutex_);
   size_t bytes = 0;
   for (const auto& [offset, size] : taken_) bytes += size;
@@ -342,6 +344,7 @@ void Segments::remove(Exposure* exposure) noexcept {
 }
 
 void Segments::detach() noexcept {
+  if (forks_ != forks_so_far()) return;
   const std::lock_guard lock(mutex_);
   if (!own.detached()) {
     own.lose();

@@ -61,6 +61,7 @@ class GRADRING_API OwnSegment {
   // Aligned to 64 bytes or more, and to 2 MiB for 2 MiB or more. Never null, even for 0 bytes. Throws
   // Error(kOutOfMemory).
   void* allocate(size_t bytes);
+  // Does nothing in a forked child: another thread may have held the lock during the fork, and the memory is its parent's.
   void free(void* address) noexcept;
   // Whole pages that stay shared after detach: the control block of a group, which shows the group's failure.
   void* allocate_words(size_t bytes);
@@ -73,6 +74,10 @@ class GRADRING_API OwnSegment {
     return begin >= base && *offset <= size && bytes <= size - *offset && !detached();
   }
   std::byte* at(uint64_t offset) const noexcept { return space_.base() + offset; }
+  // Whether an address is one of this segment, even after its arrays have left the shared memory.
+  bool contains(const void* address) const noexcept {
+    return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(space_.base()) < space_.size();
+  }
 
   // From now on, offset_of finds no array.
   void lose() noexcept { lost_.store(true, std::memory_order_release); }
@@ -85,7 +90,7 @@ class GRADRING_API OwnSegment {
 
   int fd() const noexcept { return fd_; }
   size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
-  size_t allocated() const noexcept;
+  size_t allocated() const noexcept;  // 0 in a forked child
 
  private:
   void grow(size_t bytes);
@@ -93,6 +98,7 @@ class GRADRING_API OwnSegment {
   bool replace(size_t begin, size_t bytes) noexcept;
 
   int fd_;
+  uint64_t forks_;
   Reservation space_;
   std::atomic<size_t> size_{0};
   std::atomic<bool> lost_{false};

@@ -1,5 +1,8 @@
 // split: divides the ranks of a group into new groups, whose control blocks lie in memory that the ranks already share.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -24,13 +27,18 @@ Wish wish_of(const Cell& cell) noexcept {
   return wish;
 }
 
+Call call_of_split() {
+  Call call;
+  call.agreement.kind = Collective::kSplit;
+  return call;
+}
+
 }  // namespace
 
 // The first round says who wants which group. The second says where the first member of each group has made the
 // control block (in its data segment, which all can map). The third says whether each member could join its group.
 std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* code) {
-  Call call;
-  call.agreement.kind = Collective::kSplit;
+  const Call call = call_of_split();
   if ((*code = refusal()) != Code::kOk || (*code = drain(waiter)) != Code::kOk) return nullptr;
   const Executing lock(*this, waiter);
   const auto failed = [&](Code why) {
@@ -90,6 +98,7 @@ std::shared_ptr<Group> Group::split(int color, int key, Waiter* waiter, Code* co
 }
 
 uint64_t Group::make_words(int ranks) {
+  if (forked()) throw Error(Code::kUnavailable, message(Code::kUnavailable, call_of_split()));
   if (ranks < 1 || ranks > size()) {
     throw Error(Code::kInvalidArgument, "[split] a group of " + std::to_string(ranks) + " of " +
                                             std::to_string(size()) + " ranks: must be one to all of them");
@@ -107,14 +116,28 @@ uint64_t Group::make_words(int ranks) {
   return offset;
 }
 
+// This rank cannot map the control block of a new group. So it writes there by a system call that it has left: a member that waits
+// for it finds this at once.
+void Group::decline(int maker, uint64_t offset, int ranks, int place) noexcept {
+  if (maker == rank()) return;
+  const int fd = segments()->peers[static_cast<size_t>(rounds_.origins()[static_cast<size_t>(maker)])]->fd();
+  const BlockLayout layout(ranks, default_stage_bytes(ranks));
+  const Presence presence = Presence::kClosed;
+  const auto at = static_cast<off_t>(offset + layout.state(place) + offsetof(RankState, presence));
+  (void)!pwrite(fd, &presence, sizeof presence, at);
+}
+
 // Null if this rank cannot map the group's control block. Throws if it lacks memory or descriptors for anything else: other members
 // that wait for it in the new group then learn that it will not come.
 std::shared_ptr<Group> Group::adopt_words(const std::vector<int>& members, uint64_t offset) {
   const auto ranks = static_cast<int>(members.size());
   const size_t bytes = BlockLayout(ranks, default_stage_bytes(ranks)).bytes();
   std::byte* const words = offset == Placement::kPrivate ? nullptr : rounds_.reach(members[0], offset, bytes);
-  if (!words) return nullptr;
   const auto place = static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
+  if (!words) {
+    if (offset != Placement::kPrivate) decline(members[0], offset, ranks, place);
+    return nullptr;
+  }
   auto control = ControlBlock::at(words, segments(), ranks, 0);
   try {
     if (members[0] == rank()) segments()->keep_words(words);
@@ -143,9 +166,7 @@ std::shared_ptr<Group> Group::join_words(const std::vector<int>& members, uint64
     throw Error(Code::kInvalidArgument, "[split] members must be different ranks of this group, and rank " +
                                             std::to_string(rank()) + " one of them");
   }
-  Call call;
-  call.agreement.kind = Collective::kSplit;
-  if (const Code code = refusal(); code != Code::kOk) throw Error(Code::kUnavailable, message(code, call));
+  if (const Code code = refusal(); code != Code::kOk) throw Error(Code::kUnavailable, message(code, call_of_split()));
   const Executing lock(*this, nullptr);
   auto group = adopt_words(members, offset);
   if (!group) throw Error(Code::kOutOfMemory, kNoWords);

@@ -14,8 +14,8 @@ struct ThreadRank::Shared {
   std::mutex mutex;
   std::shared_ptr<ControlBlock> control;
   int rank = 0;
-  uint64_t forks =
-      forks_so_far();          // in a forked child, the thread that ends is not the parent's, and neither is the rank
+  // In a forked child, the thread that ends is not the parent's, and neither is the rank.
+  uint64_t forks = forks_so_far();
   const void* user = nullptr;  // the address of ThisThread of the thread that used the rank last
 };
 

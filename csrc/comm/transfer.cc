@@ -66,7 +66,7 @@ bool Transfer::start_send(Rounds& rounds, Mailboxes& boxes) noexcept {
     return true;
   }
   Message message{Way::kSegment, 0};
-  rounds.expose_to_receiver();
+  if (own.contains(from.data())) rounds.expose_to_receiver();
   if (from.contiguous() && own.offset_of(from.data(), from.bytes(), &message.offset)) {
     at_ = from.elements();
   } else {

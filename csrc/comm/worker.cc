@@ -55,7 +55,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
   queue_.push_back(request);
   pending_.fetch_add(1, std::memory_order_acq_rel);
   lock.unlock();  // the thread that wakes takes it
-  queue_changed_.notify_one();
+  queue_changed_->notify_one();
   // Wake the worker. It may be waiting for a message, and can work on this request while the message is on its way.
   rounds_.ring_own_bell();
   return request;
@@ -66,7 +66,7 @@ void Group::work() {
     std::shared_ptr<Request> request;
     {
       std::unique_lock lock(queue_mutex_);
-      queue_changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      queue_changed_->wait(lock, [this] { return stop_ || !queue_.empty(); });
       if (queue_.empty()) return;
       request = std::move(queue_.front());
       queue_.pop_front();
@@ -124,10 +124,11 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
 }
 
 void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
-  if (forks_ != forks_so_far()) {
+  if (forked()) {
     // A forked child has neither the thread nor the rank.
     closed_.store(true, std::memory_order_release);
     (void)worker_.release();
+    (void)queue_changed_.release();
     return;
   }
   const Deadline begin = Clock::now();
@@ -138,7 +139,7 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
     stop_ = true;
     works = worker_ != nullptr;
   }
-  queue_changed_.notify_all();
+  queue_changed_->notify_all();
   // A signal handler must not wait for what its own thread holds. The destructor then waits for the communicator's thread.
   if (works && !executes()) {
     CloseWaiter closing(*this, waiter);

@@ -1,9 +1,10 @@
 /* all_reduce by owners (all_reduce.cc) for spin(1): every interleaving of RANKS ranks that reduce OPERATIONS times in place,
  * where one rank may die before any step, or one may want something else (OTHER: its number plus 1), or any wait may
- * come to its deadline though the other rank is only slow (STALLS). A rank that has done all operations leaves the group. Each rank
- * owns one element of every array. Checked: each result that a rank returns is the sum of what all brought; no rank writes to an
- * array before all ranks are known to want the same; no rank writes to an array whose rank has returned from the
- * operation; a death or a difference ends every operation, with an error; without one no rank fails.
+ * come to its deadline though the other rank is only slow (STALLS), or one rank gives up while it waits (LEAVES). A rank that has
+ * done all operations leaves the group. Each rank owns one element of every array. Checked: each result that a rank returns is the
+ * sum of what all brought; no rank writes to an array before all ranks are known to want the same; no rank writes to an array whose
+ * rank has returned from the operation; a death, a difference or a rank that gives up ends every operation, with an error; without
+ * one no rank fails.
  *
  * The rounds are those of meeting.pml, without its sleepers. A rank that fails moves its array to private memory before it
  * returns, which the model has as: writes of others no longer reach it.
@@ -13,9 +14,14 @@
  * holds: -DRANKS=2 -DOPERATIONS=2 -DOTHER=0 -DSTALLS=1
  * holds: -DRANKS=3 -DOPERATIONS=1 -DOTHER=0
  * holds: -DRANKS=3 -DOPERATIONS=1 -DOTHER=2
+ * holds: -DRANKS=2 -DOPERATIONS=2 -DOTHER=0 -DLEAVES=1
+ * holds: -DRANKS=3 -DOPERATIONS=1 -DOTHER=0 -DDEATHS=0 -DSTALLS=1
+ * holds: -DRANKS=3 -DOPERATIONS=1 -DOTHER=0 -DDEATHS=0 -DLEAVES=1
  * finds: -DRANKS=2 -DOPERATIONS=2 -DOTHER=0
  * finds: -DRANKS=2 -DOPERATIONS=2 -DOTHER=2
  * finds BUG_ARRAYS_STAY: -DRANKS=2 -DOPERATIONS=2 -DOTHER=0 -DSTALLS=1
+ * finds BUG_LEAVES_SILENTLY: -DRANKS=3 -DOPERATIONS=1 -DOTHER=0 -DDEATHS=0 -DLEAVES=1
+ * finds BUG_RETURNS_THEN_HIDES: -DRANKS=3 -DOPERATIONS=1 -DOTHER=0 -DDEATHS=0 -DSTALLS=1
  * finds BUG_NO_COMPARISON: -DRANKS=2 -DOPERATIONS=1 -DOTHER=2
  */
 #ifndef RANKS
@@ -30,6 +36,12 @@
 #ifndef STALLS
 #define STALLS 0
 #endif
+#ifndef LEAVES
+#define LEAVES 0
+#endif
+#ifndef DEATHS
+#define DEATHS 1
+#endif
 #define CELL(rank, round) ((rank) * 2 + ((round) & 1))
 #define AT(rank, element) ((rank) * RANKS + (element))
 #define BROUGHT(rank) ((rank) + 1)
@@ -41,11 +53,11 @@ byte array[RANKS * RANKS];      /* element e of rank r's array */
 bool inside[RANKS];             /* the rank is in the operation: others may write to its array */
 bool private[RANKS];            /* its array has left the shared memory */
 bool dead[RANKS], closed[RANKS];
-bool failure, anyone_died, anyone_differs;
+bool failure, anyone_died, anyone_differs, anyone_left;
 
 inline step() {
   if
-  :: !anyone_died && OTHER == 0 -> d_step { anyone_died = true; dead[me] = true }; goto gone
+  :: DEATHS && !anyone_died && OTHER == 0 -> d_step { anyone_died = true; dead[me] = true }; goto gone
   :: true
   fi
 }
@@ -58,6 +70,11 @@ inline publish(differs) {
 inline await(peer) {
   if
   :: word[CELL(peer, round)] == round
+  :: atomic { LEAVES && !anyone_left && word[CELL(peer, round)] != round -> anyone_left = true };
+#ifndef BUG_LEAVES_SILENTLY
+     failure = true;
+#endif
+     goto failed
   :: word[CELL(peer, round)] != round ->
      /* It waits until there is something to see, and then looks at the word once more before it blames the other rank. */
      (word[CELL(peer, round)] == round || failure || dead[peer] || closed[peer] || STALLS);
@@ -145,11 +162,14 @@ proctype rank(byte me) {
   closed[me] = true;
   goto gone;
 failed:
+#ifdef BUG_RETURNS_THEN_HIDES
+  inside[me] = false;
+#endif
 #ifndef BUG_ARRAYS_STAY
   private[me] = true;
 #endif
   inside[me] = false;
-  assert(anyone_died || OTHER != 0 || STALLS);
+  assert(anyone_died || anyone_left || OTHER != 0 || STALLS);
 gone:
   skip
 }

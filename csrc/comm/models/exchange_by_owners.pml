@@ -4,18 +4,24 @@
  * them and leaves the result in the same place; in step t + 2 the rank takes it. So a place belongs to one of two ranks at a time.
  * Operations differ: some have a round before, without staging memory, as of a barrier; in some, a rank has staged its piece in
  * vain, and does so again; some are gathers, in which every rank reads what another one has put into a half. With DEATHS, one
- * rank may die before any step. A rank that has done all operations leaves the group. Checked: an owner finds that rank's elements
- * of that turn, a rank finds that owner's result, no rank waits for ever, a death ends the operations of the others with an error,
- * and without a death no rank fails.
+ * rank may die before any step; with STALLS, any wait may come to its deadline though the other rank is only slow; with LEAVES, one
+ * rank may give up while it waits. A rank that has done all operations leaves the group. Checked: an owner finds that rank's elements
+ * of that turn, a rank finds that owner's result, even if that rank has failed since; no rank waits for ever; a death, or a rank that
+ * gives up, ends the operations of the others with an error; without these no rank fails.
  *
  * holds: -DRANKS=2 -DOPERATIONS=5 -DPIECES=3 -DDEATHS=0
  * holds: -DRANKS=3 -DOPERATIONS=4 -DPIECES=1 -DDEATHS=0
  * holds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=4 -DDEATHS=0
  * holds: -DRANKS=2 -DOPERATIONS=5 -DPIECES=3 -DDEATHS=1
  * holds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=1 -DDEATHS=1
+ * holds: -DRANKS=2 -DOPERATIONS=4 -DPIECES=2 -DDEATHS=1 -DSTALLS=1
+ * holds: -DRANKS=3 -DOPERATIONS=1 -DPIECES=1 -DDEATHS=0 -DSTALLS=1
+ * holds: -DRANKS=3 -DOPERATIONS=1 -DPIECES=1 -DDEATHS=0 -DLEAVES=1
  * finds: -DRANKS=3 -DOPERATIONS=4 -DPIECES=1 -DDEATHS=0
  * finds: -DRANKS=3 -DOPERATIONS=2 -DPIECES=3 -DDEATHS=0
  * finds: -DRANKS=2 -DOPERATIONS=2 -DPIECES=1 -DDEATHS=1
+ * finds BUG_LEAVES_SILENTLY: -DRANKS=3 -DOPERATIONS=1 -DPIECES=1 -DDEATHS=0 -DLEAVES=1
+ * finds BUG_FAILED_GOES_ON: -DRANKS=3 -DOPERATIONS=1 -DPIECES=1 -DDEATHS=0 -DSTALLS=1
  */
 #ifndef RANKS
 #define RANKS 3
@@ -28,6 +34,12 @@
 #endif
 #ifndef DEATHS
 #define DEATHS 1
+#endif
+#ifndef STALLS
+#define STALLS 0
+#endif
+#ifndef LEAVES
+#define LEAVES 0
 #endif
 #define CELL(rank, round) ((rank) * 2 + ((round) & 1))
 #ifdef BUG_ONE_HALF
@@ -43,7 +55,7 @@
 byte word[2 * RANKS];
 byte place[2 * RANKS * RANKS];
 bool dead[RANKS], closed[RANKS];
-bool failure, anyone_died;
+bool failure, anyone_died, anyone_left;
 
 inline may_die() {
   if
@@ -55,15 +67,20 @@ inline may_die() {
 inline await(peer) {
   if
   :: word[CELL(peer, round)] == round
+  :: atomic { LEAVES && !anyone_left && word[CELL(peer, round)] != round -> anyone_left = true };
+#ifndef BUG_LEAVES_SILENTLY
+     failure = true;
+#endif
+     goto failed
   :: word[CELL(peer, round)] != round ->
 #ifdef BUG_NO_LOOK_AT_PEERS
      word[CELL(peer, round)] == round
 #else
      /* It waits until there is something to see, and then looks at the word once more before it blames the other rank. */
-     (word[CELL(peer, round)] == round || failure || dead[peer] || closed[peer]);
+     (word[CELL(peer, round)] == round || failure || dead[peer] || closed[peer] || STALLS);
      if
 #ifdef BUG_NO_SECOND_LOOK
-     :: failure || dead[peer] || closed[peer] -> failure = true; goto failed
+     :: failure || dead[peer] || closed[peer] || STALLS -> failure = true; goto failed
      :: else
 #else
      :: word[CELL(peer, round)] == round
@@ -180,7 +197,10 @@ active [RANKS] proctype rank() {
   closed[me] = true;
   goto gone;
 failed:
-  assert(anyone_died);
+  assert(anyone_died || STALLS || anyone_left);
+#ifdef BUG_FAILED_GOES_ON
+  put(GIVEN(turn + 1), turn);
+#endif
 gone:
   skip
 }
