@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Array = NDArray[Any]
 Vjp = Callable[..., Any]
 
 _STEP = 1e-5
+_LEAST = 1e-3  # the least scale of gradients: those that should be 0 have rounding errors
 _SEED = 0x67726164  # an unusual seed, so that targets differ from numbers that a user drew with seed 0
 
 
@@ -38,7 +40,9 @@ def check_grad(
     """Compare gradients with central finite differences in float64; return the largest relative error.
 
     The function that is differentiated is ``sum(dy * op(*arrays, **options))`` for a random ``dy``, by every array of
-    floats. The error of an element is ``|gradient - difference| / (1 + |gradient| + |difference|)``.
+    floats. The error of an element is ``|gradient - difference| / (s + |gradient| + |difference|)``. There ``s`` is 1 or, if
+    that is smaller, as after a mean over many elements, the array's largest gradient, but at least 0.001. At a kink, such as
+    0 of ``relu``, any gradient between the slopes of both sides is right.
 
     Args:
         op: an operation of ``gr.ops`` that has a vjp; any function, with ``vjp``; or a layer of ``gr.nn``, which is
@@ -47,7 +51,8 @@ def check_grad(
         vjp: ``vjp(dy, *arrays, **options)`` for a function of your own: a tuple of gradients, one for each array (None
             where the function does not depend on it, or for integers), or the gradient alone where there is one array.
         tolerance: the largest error allowed.
-        max_elements: how many elements of each array to differentiate; a random choice of them where there are more.
+        max_elements: how many elements of each array to differentiate one by one; a random choice of them where there are
+            more. The others are then moved together, and one by one where that shows an error.
         options: keyword arguments of ``op``, such as ``activation="relu"``.
 
     Raises:
@@ -78,6 +83,10 @@ finite differences give ...: relative error 0.1... is above 1e-06
         if options or vjp is not None:
             raise ValueError("[check_grad] a layer takes no vjp and no options")
         return _check_layer(op, given[0], rng, tolerance, max_elements)
+    given_op: Any = op
+    if isinstance(given_op, functools.partial) and not given_op.args and vjp is None:
+        # An operation with options, such as partial(gr.ops.gelu, approximate="none").
+        op, options = given_op.func, {**given_op.keywords, **options}
     name = getattr(op, "__name__", "function")
     if not any(array.dtype == np.float64 for array in given):
         raise ValueError(
@@ -101,11 +110,10 @@ finite differences give ...: relative error 0.1... is above 1e-06
             gradient = np.zeros(array.shape)
         worst.require_shape(f"argument {number}", np.shape(gradient), array.shape)
 
-        def total() -> float:
-            return float(np.sum(dy * op(*given, **options)))
+        def total() -> Array:
+            return np.asarray(dy * op(*given, **options))
 
-        for index, difference in _differences(array, total, rng, max_elements):
-            worst.add(f"argument {number}", index, float(np.asarray(gradient)[index]), difference)
+        worst.compare(f"argument {number}", array, np.asarray(gradient), _Slopes(array, total), rng, max_elements)
     return worst.finish()
 
 
@@ -114,23 +122,39 @@ def _as_double(number: int, array: ArrayLike) -> Array:
     return np.array(values, dtype=np.float64) if values.dtype.kind == "f" else values.copy()
 
 
-def _differences(
-    array: Array, total: Callable[[], float], rng: np.random.Generator, max_elements: int
-) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Central differences of ``total()`` by elements of ``array``, which it changes and restores."""
-    chosen: Iterable[int] = range(array.size)
-    if array.size > max_elements:
-        chosen = np.sort(rng.choice(array.size, max_elements, replace=False)).tolist()
-    for flat in chosen:
-        index = tuple(int(i) for i in np.unravel_index(flat, array.shape))
-        value = float(array[index])
+class _Slopes:
+    """Differences of ``total()``, an array of terms or their sum, by ``array``, which is changed and restored."""
+
+    def __init__(self, array: Array, total: Callable[[], Array | float]) -> None:
+        self.array, self.total = array, total
+        self.noise = 0.0  # what rounding alone may add to the last difference, generously
+
+    def by(self, index: tuple[int, ...], down: float = 1.0, up: float = 1.0) -> float:
+        """The difference by one element, with these parts of the step below and above it."""
+        value = float(self.array[index])
         step = _STEP * max(1.0, abs(value))
-        array[index] = value + step
-        above, upper = float(array[index]), total()
-        array[index] = value - step
-        below, lower = float(array[index]), total()
-        array[index] = value
-        yield index, (upper - lower) / (above - below)
+        self.array[index] = value + up * step
+        above, upper = float(self.array[index]), np.asarray(self.total())
+        self.array[index] = value - down * step
+        below, lower = float(self.array[index]), np.asarray(self.total())
+        self.array[index] = value
+        return self._slope(upper, lower, above - below)
+
+    def along(self, direction: Array) -> float:
+        """The difference when all elements move by ``direction`` times the step."""
+        before = self.array.copy()
+        self.array[...] = before + _STEP * direction
+        upper = np.asarray(self.total())
+        self.array[...] = before - _STEP * direction
+        lower = np.asarray(self.total())
+        self.array[...] = before
+        return self._slope(upper, lower, 2 * _STEP)
+
+    def _slope(self, upper: Array, lower: Array, step: float) -> float:
+        changes = upper - lower  # before the sum, so that terms that do not change add no rounding
+        changed = float(np.sum(np.abs(upper), where=changes != 0))
+        self.noise = 100 * float(np.finfo(np.float64).eps) * changed / step
+        return float(np.sum(changes)) / step
 
 
 class _Worst:
@@ -139,14 +163,99 @@ class _Worst:
     def __init__(self, name: str, tolerance: float) -> None:
         self.name, self.tolerance = name, tolerance
         self.error, self.compared = 0.0, 0
-        self.text = ""
+        self.text, self._scale, self._tries = "", 1.0, 0
 
     def require_shape(self, what: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
         if got != want:
             raise GradientMismatch(f"[check_grad] {self.name}: the gradient by {what} is {got}: must be {want}")
 
+    def compare(
+        self,
+        what: str,
+        array: Array,
+        gradient: Array,
+        slopes: _Slopes,
+        rng: np.random.Generator,
+        most: int,
+        place: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple,
+    ) -> None:
+        """Compare the gradients by elements of ``array`` with differences. ``place`` is an element's index in what the user
+        gave."""
+        chosen = np.arange(array.size)
+        if array.size > most:
+            chosen = np.sort(rng.choice(array.size, most, replace=False))
+        compared, sizes, noise = [], [0.0], 0.0
+        for flat in chosen:
+            index = tuple(int(i) for i in np.unravel_index(flat, array.shape))
+            compared.append((index, float(gradient[index]), slopes.by(index)))
+            sizes += map(abs, compared[-1][1:])
+            noise = max(noise, slopes.noise)
+        largest = max(sizes)
+        self._scale = min(1.0, max(largest, noise / self.tolerance, _LEAST)) if np.isfinite(sizes).all() else 1.0
+        for index, given, difference in compared:
+            self._add_element(what, index, given, difference, slopes, place)
+        if array.size > most and self.error <= self.tolerance:
+            self._tries = 20 * most  # a bound of the time where the function has kinks everywhere
+            rest = np.setdiff1d(np.arange(array.size), chosen)
+            self._search(what, rest, rng.standard_normal(rest.size), gradient, slopes, place)
+
+    def _search(
+        self,
+        what: str,
+        among: NDArray[np.intp],
+        moves: Array,
+        gradient: Array,
+        slopes: _Slopes,
+        place: Callable[[tuple[int, ...]], tuple[int, ...]],
+    ) -> None:
+        """Move elements together, and halve them until an element is found whose gradient is wrong."""
+        self._tries -= 1
+        direction = np.zeros(gradient.size)
+        direction[among] = moves
+        parts = gradient.ravel()[among] * moves
+        expected = float(np.sum(parts))
+        difference = slopes.along(direction.reshape(gradient.shape))
+        allowed = 0.1 * self.tolerance * (self._scale + float(np.linalg.norm(parts))) + slopes.noise
+        if abs(expected - difference) <= allowed:
+            return
+        if len(among) > 1:
+            half = len(among) // 2
+            for part in (slice(None, half), slice(half, None)):
+                if self.error <= self.tolerance and self._tries > 0:
+                    self._search(what, among[part], moves[part], gradient, slopes, place)
+            return
+        index = tuple(int(i) for i in np.unravel_index(among[0], gradient.shape))
+        self._add_element(what, index, float(gradient[index]), slopes.by(index), slopes, place)
+
+    def _add_element(
+        self,
+        what: str,
+        index: tuple[int, ...],
+        gradient: float,
+        difference: float,
+        slopes: _Slopes,
+        place: Callable[[tuple[int, ...]], tuple[int, ...]],
+    ) -> None:
+        error = self._error(gradient, difference)
+        if error > self.tolerance and self._is_slope_at_kink(index, gradient, difference, slopes):
+            difference = gradient
+        self.add(what, place(index), gradient, difference)
+
+    def _is_slope_at_kink(self, index: tuple[int, ...], gradient: float, difference: float, slopes: _Slopes) -> bool:
+        """Whether the function has a kink within the step, and the gradient is between the slopes of both sides: without a
+        kink, these differ by much less than themselves."""
+        sides = slopes.by(index, up=0.0), slopes.by(index, down=0.0)
+        apart = abs(sides[1] - sides[0])
+        if not apart > 1e-3 * (abs(gradient) + abs(difference)) + 10 * slopes.noise:
+            return False
+        allowed = self.tolerance * (self._scale + abs(gradient)) + 2 * slopes.noise
+        return min(sides) - allowed <= gradient <= max(sides) + allowed
+
+    def _error(self, gradient: float, difference: float) -> float:
+        return abs(gradient - difference) / ((self._scale + abs(gradient) + abs(difference)) or 1.0)
+
     def add(self, what: str, index: tuple[int, ...], gradient: float, difference: float) -> None:
-        error = abs(gradient - difference) / (1 + abs(gradient) + abs(difference))
+        error = self._error(gradient, difference)
         self.compared += 1
         if not error <= self.error:  # NaN counts as worst
             self.error = error if error == error else float("inf")
@@ -199,7 +308,10 @@ def _rule(name: str) -> Gradients:
     rule = _known(name)
     if rule is None:
         known = ", ".join(other for other in ops.__all__ if _known(other) is not None)
-        raise ValueError(f"[check_grad] {name} has no vjp that is known: give vjp=, or one of {known}")
+        raise ValueError(
+            f"[check_grad] {name} has no vjp that is known: give vjp=, or one of {known}; options go to check_grad itself, "
+            "check_grad(gr.ops.gelu, x, approximate='none')"
+        )
     return rule
 
 
@@ -249,9 +361,11 @@ def _check_layer(layer: Layer, x: Array, rng: np.random.Generator, tolerance: fl
     for key, array in session.params.items():
         of_input = not ids and key == "0.weight"
         what = "the input" if of_input else f"parameter {key.partition('.')[2]!r}"
-        for index, difference in _differences(array, total, rng, max_elements):
-            place_in_x = index
-            if of_input and x.ndim > 2:
-                place_in_x = (index[0], *(int(i) for i in np.unravel_index(index[1], x.shape[1:])))
-            worst.add(what, place_in_x, float(gradients[key][index]), difference)
+        place: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple
+        if of_input and x.ndim > 2:
+
+            def place(index: tuple[int, ...]) -> tuple[int, ...]:
+                return index[0], *(int(i) for i in np.unravel_index(index[1], x.shape[1:]))
+
+        worst.compare(what, array, gradients[key], _Slopes(array, total), rng, max_elements, place)
     return worst.finish()

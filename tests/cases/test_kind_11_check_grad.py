@@ -1,5 +1,7 @@
 """Kind 11: check_grad raises no false alarm, and passes nothing false."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,64 @@ def test_sums_are_numpys():
     labels = RNG.integers(0, 3, 5)
     each = gr.ops.softmax_cross_entropy(p, labels)
     assert gr.ops.softmax_cross_entropy(p, labels, reduction="sum") == pytest.approx(each.sum())
+
+
+def sine_but(wrong):
+    """The vjp of sine, with one wrong gradient among thousands."""
+
+    def vjp(dy, x):
+        gradient = dy * np.cos(x)
+        gradient[17, 5] *= wrong
+        return gradient
+
+    return vjp
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, 1.001, np.nan])
+def test_one_wrong_gradient_among_thousands_is_found(wrong):
+    x = np.random.default_rng(3).normal(size=(100, 300))
+    with pytest.raises(gr.errors.GradientMismatch, match=r"at \[17, 5\]"):
+        gr.check_grad(np.sin, x, vjp=sine_but(wrong))
+    assert gr.check_grad(np.sin, x, vjp=sine_but(1.0)) < 1e-6
+
+
+def test_one_wrong_gradient_of_a_large_layer_is_found():
+    layer = gr.nn.Function(np.sin, lambda dy, x, y: np.where(np.arange(x.shape[1]) == 977, 0, dy * np.cos(x)))
+    with pytest.raises(gr.errors.GradientMismatch, match=r"the gradient by the input at \[\d, 977\]"):
+        gr.check_grad(layer, np.random.default_rng(4).normal(size=(4, 1000)))
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+def test_the_gradients_of_a_mean_over_a_million_elements_are_not_too_small_to_check(factor):
+    x = np.random.default_rng(5).normal(size=(1000, 1000))
+    with pytest.raises(gr.errors.GradientMismatch):
+        gr.check_grad(lambda x: np.square(x).mean(), x, vjp=lambda dy, x: factor * dy * x / x.size, max_elements=9)
+    gr.check_grad(lambda x: np.square(x).mean(), x, vjp=lambda dy, x: 2 * dy * x / x.size, max_elements=9)
+
+
+KINKS = np.array([[0.0, 1.0, -2.0, 1e-9, -1e-9, 3e-6, -3e-6, 9.9e-6]])
+
+
+def test_any_slope_between_those_of_both_sides_is_right_at_a_kink():
+    assert gr.check_grad(gr.ops.relu, KINKS) < 1e-6
+    assert gr.check_grad(gr.ops.relu, np.zeros((50, 60))) < 1e-6
+    assert gr.check_grad(gr.ops.relu, np.random.default_rng(6).normal(size=(300, 300)), max_elements=9) < 1e-6
+    equal = np.random.default_rng(7).normal(size=(4, 5))
+    for loss in (gr.ops.mae, gr.ops.huber):
+        assert gr.check_grad(loss, equal, equal.copy(), reduction="mean") < 1e-6
+
+
+@pytest.mark.parametrize("slope", [1.5, -1.5])
+def test_a_slope_of_neither_side_is_wrong_at_a_kink(slope):
+    with pytest.raises(gr.errors.GradientMismatch):
+        gr.check_grad(np.abs, np.array([[0.0]]), vjp=lambda dy, x: slope * dy)
+    with pytest.raises(gr.errors.GradientMismatch):
+        gr.check_grad(np.abs, np.array([[3e-6]]), vjp=lambda dy, x: -dy)
+
+
+def test_options_may_come_with_the_operation():
+    x = np.random.default_rng(8).normal(size=(3, 4))
+    for form in ("tanh", "none"):
+        assert gr.check_grad(functools.partial(gr.ops.gelu, approximate=form), x) < 1e-6
+    with pytest.raises(ValueError, match=r"options go to check_grad itself, check_grad\(gr.ops.gelu, x, approximate='none'\)"):
+        gr.check_grad(lambda x: gr.ops.gelu(x), x)
