@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "bindings/fast_call.h"
 #include "bindings/gil.h"
 #include "bindings/held_error.h"
 #include "runtime/clock.h"

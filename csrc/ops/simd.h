@@ -16,7 +16,12 @@
 #include <cstdint>
 #include <cstring>
 
+// At -Os (older processors' kernels) the compiler decides: copies of exp or tanh in every loop would fill the library.
+#ifdef __OPTIMIZE_SIZE__
+#define GRADRING_INLINE inline
+#else
 #define GRADRING_INLINE inline __attribute__((always_inline))
+#endif
 #define GRADRING_UNROLL_16 _Pragma("GCC unroll 16")
 
 namespace gradring::GRADRING_ISA_NAMESPACE {

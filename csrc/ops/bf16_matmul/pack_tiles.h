@@ -1,5 +1,5 @@
 // Packs matrices of bfloat16 into tiles (ops/tiles/tiles.h), with steps 2 p and 2 p + 1 of k side by side. What lies beyond the
-// matrix becomes zeros.
+// matrix becomes zeros. The functions that pack a tile are large and called from several loops, so they are not inlined.
 #pragma once
 
 #include "ops/bf16_matmul/widen.h"
@@ -24,8 +24,8 @@ GRADRING_INLINE Bits pairs_of(HalfVector first, HalfVector second) noexcept {
 }
 
 // A tile whose row r is the elements [0, 32) at from + r * leading: A as it lies, if k runs along its rows.
-GRADRING_INLINE void copy_tile(const Bfloat* from, int64_t leading, int64_t rows, int64_t steps,
-                               uint16_t* to) noexcept {
+[[gnu::noinline]] inline void copy_tile(const Bfloat* from, int64_t leading, int64_t rows, int64_t steps,
+                                        uint16_t* to) noexcept {
   constexpr int64_t W = kWidth<float>;
   if (rows == kTileSide && steps >= kTileDepth) {
     for (int64_t r = 0; r < kTileSide; ++r) {
@@ -44,8 +44,8 @@ GRADRING_INLINE void copy_tile(const Bfloat* from, int64_t leading, int64_t rows
 
 // One or two tiles side by side, the second `across` elements behind the first. Row p of a tile has, for each of 16 columns j, the
 // elements (2 p, j) and (2 p + 1, j) of a matrix of `steps` rows: B, if its columns run along its rows.
-GRADRING_INLINE void interleave_tiles(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps, uint16_t* to,
-                                      int64_t across) noexcept {
+[[gnu::noinline]] inline void interleave_tiles(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps,
+                                               uint16_t* to, int64_t across) noexcept {
   constexpr int64_t W = kWidth<float>;
   if (columns >= 2 * kTileSide && steps >= kTileDepth) {
     // Both tiles at once: their rows are halves of the same cache lines, which lie so far apart that a set of the first cache
@@ -91,8 +91,8 @@ GRADRING_INLINE void transpose_pairs(const Row& row, uint16_t* to) noexcept {
 }
 
 // A tile of A that lies transposed: from + p * leading has step p of `rows` rows.
-GRADRING_INLINE void turn_tile_of_a(const Bfloat* from, int64_t leading, int64_t rows, int64_t steps,
-                                    uint16_t* to) noexcept {
+[[gnu::noinline]] inline void turn_tile_of_a(const Bfloat* from, int64_t leading, int64_t rows, int64_t steps,
+                                             uint16_t* to) noexcept {
   if (rows == kTileSide && steps >= kTileDepth) {
     return transpose_pairs(
         [&](int64_t p, int64_t i) __attribute__((always_inline)) {
@@ -111,8 +111,8 @@ GRADRING_INLINE void turn_tile_of_a(const Bfloat* from, int64_t leading, int64_t
 }
 
 // A tile of B that lies transposed: from + j * leading has the steps of column j.
-GRADRING_INLINE void turn_tile_of_b(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps,
-                                    uint16_t* to) noexcept {
+[[gnu::noinline]] inline void turn_tile_of_b(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps,
+                                             uint16_t* to) noexcept {
   constexpr int64_t W = kWidth<float>;
   if (columns >= kTileSide && steps >= kTileDepth) {
     return transpose_pairs(

@@ -85,7 +85,7 @@ inline void multiply_widened(const Bf16MatmulArguments& g, const WidenedPlan& pl
         }
         work.a = packed_a + (t - tile_begin) * kPackedRows<float> * plan.steps;
         work.c = to;
-        kTiles<float>.kernel[0][1][vectors - 1][rows - 1](work);
+        tiles_of<float>().kernel[0][1][vectors - 1][rows - 1](work);
         if (block + 1 < plan.step_blocks) continue;
         deliver(g, Block{row, rows, column, columns}, to, work.ldc, sums ? sums + t * g.n : nullptr);
       }

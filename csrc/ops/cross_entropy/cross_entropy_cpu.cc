@@ -41,8 +41,9 @@ GRADRING_INLINE T weight_of(const CrossEntropyArguments<T>& g, int64_t row) noex
   return good ? weight * g.class_weights[label] : T(0);
 }
 
+// Not inlined, like long_rows, because copies for each number of vectors would fill the library.
 template <Form F, class T>
-void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, int64_t end) noexcept {
+[[gnu::noinline]] void finish(const CrossEntropyArguments<T>& g, Block<T>& block, int64_t begin, int64_t end) noexcept {
   const int64_t count = end - begin;
   for (int64_t r = count; r < kRowBlock; ++r) block.sums[r] = 1, block.offsets[r] = 0, block.shares[r] = 0;
   T losses[kRowBlock];
@@ -213,7 +214,8 @@ struct RowTarget {
 };
 
 template <Form F, class T>
-LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t end, T* sums) noexcept {
+[[gnu::noinline]] LossTotals long_rows(const CrossEntropyArguments<T>& g, int64_t begin, int64_t end,
+                                       T* sums) noexcept {
   Block<T> block;
   start_sums<T>(sums, g.classes);
   for (int64_t i = begin; i < end; ++i) {

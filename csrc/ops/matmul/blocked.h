@@ -138,7 +138,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   const bool tail = columns % kWidth<T> != 0;
   const auto* const updating =
       in_passing && rows_together ? static_cast<const TileTable<T>*>(e.consumer.updating_tiles) : nullptr;
-  const auto& kernels = (updating ? *updating : kTiles<T>).kernel[tail][rows_together][vectors - 1];
+  const auto& kernels = (updating ? *updating : tiles_of<T>()).kernel[tail][rows_together][vectors - 1];
 
   TileWork<T> work;
   work.a_stride = r.pack_a ? kPackedRows<T> : g.lda;

@@ -74,7 +74,7 @@ void run_flipped(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
     work.ahead = work.b + kTileColumns<T>;
     work.ahead_steps = fetch && t == 0 && row + 2 * kTileColumns<T> <= g.m ? g.k : 0;
     const bool tail = block.rows % kWidth<T> != 0;
-    kTiles<T>.kernel[tail][!g.trans_b][block.rows > kWidth<T>][block.columns - 1](work);
+    tiles_of<T>().kernel[tail][!g.trans_b][block.rows > kWidth<T>][block.columns - 1](work);
     turn_into_c(g, block, tile);
     if (needs_finish(g.epilogue) || g.epilogue.activation == Activation::kRelu) {
       finish(g, block, sums ? sums + panel * g.n : nullptr, false);

@@ -27,9 +27,14 @@ inline constexpr int kStepsAtOnce = 2;
 #else
 inline constexpr int kStepsAtOnce = 1;
 #endif
-// A tile leaves registers free for a row of B and two broadcasts.
+// A tile leaves registers free for a row of B and two broadcasts. Without multiply-adds, products need registers too, and four rows
+// keep the adder busy: an addition takes three or four cycles.
 inline constexpr int kTileVectors = 2;
+#if defined(__FMA__) || defined(__aarch64__)
 inline constexpr int kTileRows = (kVectorRegisters - kTileVectors - 2) / kTileVectors;
+#else
+inline constexpr int kTileRows = 4;
+#endif
 
 template <class T>
 inline constexpr int kTileColumns = kTileVectors * kWidth<T>;
@@ -157,32 +162,31 @@ void tile(const TileWork<T>& w) noexcept {
       multiply();
     }
   }
-  if (w.ahead_steps > 0) {
-    const T* ahead = w.ahead;
-    T* to = w.ahead_to;
-    const int64_t stride = w.ahead_stride;
-    left -= w.ahead_steps;
-    if (to) {
-      for (int64_t count = w.ahead_steps; count > 0; --count) {
-        load_row();
-        __builtin_prefetch(ahead + kAheadRows * stride);
-        __builtin_prefetch(ahead + kAheadRows * stride + kTileColumns<T> - 1);
+  // The code of a step is large, so one loop makes the steps that bring the next panel, and a last odd one.
+  const T* ahead = w.ahead;
+  T* to = w.ahead_to;
+  const int64_t ahead_stride = w.ahead_stride;
+  int64_t with_ahead = w.ahead_steps, plain = left - with_ahead;
+  for (int array = 0; w.touched[array]; ++array) plain -= plain < kRows ? plain : kRows;
+  int64_t others = with_ahead + plain % kStepsAtOnce;
+  left -= others;
+  for (; others > 0; --others) {
+    load_row();
+    if (--with_ahead >= 0) {
+      if (to) {
+        __builtin_prefetch(ahead + kAheadRows * ahead_stride);
+        __builtin_prefetch(ahead + kAheadRows * ahead_stride + kTileColumns<T> - 1);
 #pragma GCC unroll 4
         for (int j = 0; j < kTileVectors; ++j) store(to + j * kW, load(ahead + j * kW));
-        ahead += stride;
         to += kTileColumns<T>;
-        multiply();
-      }
-    } else {
-      for (int64_t count = w.ahead_steps; count > 0; --count) {
-        load_row();
+      } else {
         __builtin_prefetch(ahead, 0, 2);
         __builtin_prefetch(ahead + kW, 0, 2);
         __builtin_prefetch(ahead + kTileColumns<T> - 1, 0, 2);
-        ahead += stride;
-        multiply();
       }
+      ahead += ahead_stride;
     }
+    multiply();
   }
   for (int array = 0; w.touched[array]; ++array) {
     const T* touched = w.touched[array];
@@ -197,22 +201,18 @@ void tile(const TileWork<T>& w) noexcept {
       multiply();
     }
   }
-  for (; left >= kStepsAtOnce; left -= kStepsAtOnce) {
+  for (; left > 0; left -= kStepsAtOnce) {
 #pragma GCC unroll 2
     for (int q = 0; q < kStepsAtOnce; ++q) {
       load_row();
       multiply();
     }
   }
-  for (; left > 0; --left) {
-    load_row();
-    multiply();
-  }
 
   if constexpr (Update::kUpdates) {
     const auto factors = Update::template factors<T>(w.context);
     const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
-    const auto put = [](T * to, Vec<T> v) __attribute__((always_inline)) { store(to, v); };
+    const auto put = [](T * at, Vec<T> v) __attribute__((always_inline)) { store(at, v); };
     T* param = w.c;
     T* state = w.state;
 #pragma GCC unroll 32
@@ -251,7 +251,7 @@ void tile(const TileWork<T>& w) noexcept {
 #pragma GCC unroll 32
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) sums[i][j] = sums[i][j] < zero ? zero : sums[i][j];
+      for (int j = 0; j < kVectors; ++j) sums[i][j] = maximum<T>(zero, sums[i][j]);  // NaN and -0 stay
   }
 #pragma GCC unroll 32
   for (int i = 0; i < kRows; ++i) {
@@ -279,6 +279,19 @@ constexpr TileTable<T> make_tiles(std::integer_sequence<int, kRow...>) noexcept 
 
 template <class T>
 inline constexpr TileTable<T> kTiles = make_tiles<T>(std::make_integer_sequence<int, kTileRows>{});
+
+// kTiles of each type, which matmul_f32_cpu.cc and matmul_f64_cpu.cc define. Other files use these, so that the micro-kernels are
+// compiled once per instruction set.
+extern const TileTable<float> tiles_f32;
+extern const TileTable<double> tiles_f64;
+template <class T>
+GRADRING_INLINE const TileTable<T>& tiles_of() noexcept {
+  if constexpr (sizeof(T) == 4) {
+    return tiles_f32;
+  } else {
+    return tiles_f64;
+  }
+}
 
 // Tiles that update: a weight's gradient is x' dy, so the rows of A lie together.
 template <class T, class Update, int... kRow>

@@ -11,10 +11,10 @@ struct SgdTileKernel {
   TileUpdate<float> f32;
   TileUpdate<double> f64;
 };
-// Pointers to a TileTable<T> (matmul/tile.h), a type that differs between ISA levels.
+// A pointer to a TileTable<float> (matmul/tile.h), a type that differs between ISA levels, or null where there is none. Tiles of
+// float64 are updated by SgdTileKernel: a table for them would be as large as the one of float32, and few models need it.
 struct SgdUpdatingTiles {
   const void* f32;
-  const void* f64;
 };
 
 GRADRING_DECLARE_KERNELS(SgdKernel, sgd_kernel)

@@ -18,8 +18,7 @@ TileUpdate<double> sgd_tile_update() noexcept {
 namespace {
 
 // Only plain momentum fits, because the sums occupy nearly all registers.
-template <class T>
-bool fits_registers(const SgdArguments<T>& g) noexcept {
+bool fits_registers(const SgdArguments<float>& g) noexcept {
   return g.momentum != 0 && !g.nesterov && g.weight_decay == 0 && g.grad_scale == 1;
 }
 
@@ -30,8 +29,8 @@ const void* sgd_updating_tiles(const SgdArguments<float>& g) noexcept {
   return fits_registers(g) ? GRADRING_KERNELS(sgd_tile_tables).f32 : nullptr;
 }
 template <>
-const void* sgd_updating_tiles(const SgdArguments<double>& g) noexcept {
-  return fits_registers(g) ? GRADRING_KERNELS(sgd_tile_tables).f64 : nullptr;
+const void* sgd_updating_tiles(const SgdArguments<double>&) noexcept {
+  return nullptr;
 }
 
 int sgd_lanes(int64_t n, int lanes) noexcept { return lanes_worth(static_cast<double>(n) * 0.3, lanes); }

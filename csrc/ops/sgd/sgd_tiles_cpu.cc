@@ -1,10 +1,12 @@
 // Tiles of a matrix product that update a parameter while its gradient is in registers: SGD with momentum, but without
-// decay or scale, which would need more registers.
+// decay or scale, which would need more registers. Processors without multiply-adds do without these tiles, to keep the code small.
 #include "ops/matmul/tile.h"
 #include "ops/sgd/kernels.h"
 #include "ops/sgd/update_vector.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
+
+#if defined(__FMA__) || defined(__aarch64__)
 
 namespace {
 
@@ -24,8 +26,13 @@ struct MomentumUpdate {
 
 }  // namespace
 
+#endif
+
 extern const SgdUpdatingTiles sgd_tile_tables;
-const SgdUpdatingTiles sgd_tile_tables = {&kUpdatingTiles<float, MomentumUpdate>,
-                                          &kUpdatingTiles<double, MomentumUpdate>};
+#if defined(__FMA__) || defined(__aarch64__)
+const SgdUpdatingTiles sgd_tile_tables = {&kUpdatingTiles<float, MomentumUpdate>};
+#else
+const SgdUpdatingTiles sgd_tile_tables = {nullptr};
+#endif
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

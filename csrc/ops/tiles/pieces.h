@@ -100,7 +100,7 @@ inline void multiply_plain(const MatmulArguments<float>& g, const Block& block, 
       const int64_t row = block.row + i, rows = smaller(kTileRows, block.rows - i);
       work.a = g.trans_a ? g.a + step * g.lda + row : g.a + row * g.lda + step;
       work.c = out + i * kPanel + j;
-      kTiles<float>.kernel[tail][g.trans_a][vectors - 1][rows - 1](work);
+      tiles_of<float>().kernel[tail][g.trans_a][vectors - 1][rows - 1](work);
     }
   }
 }
