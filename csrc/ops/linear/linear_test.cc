@@ -83,7 +83,7 @@ TEST_CASE("linear_vjp agrees with plain sums, the same bits for any number of la
 TEST_CASE("a product in two parts has memory for each of them, although they may be multiplied in different ways") {
   const OpSchema* op = find_schema("linear");
   REQUIRE(op != nullptr);
-  const AttributeValue none = integer_value(0);
+  const std::vector<AttributeValue> first_choices(op->attributes.size(), integer_value(0));
   int unlike = 0;  // how often the first part needs more than the second one
   testing::for_each_isa([&] {
     for (int turn = 0; turn < 4000; ++turn) {
@@ -106,7 +106,7 @@ TEST_CASE("a product in two parts has memory for each of them, although they may
       set("x", x_shape, x.data(), 2), set("w", w_shape, w.data(), 2);
       set("y", y_shape, y.data(), 2), set("parts", parts_shape, parts.data(), 3);
       OpCall call;
-      call.op = op, call.name = op->name, call.tensors = tensors.data(), call.attributes = &none;
+      call.op = op, call.name = op->name, call.tensors = tensors.data(), call.attributes = first_choices.data();
       OpWork work;
       op->work(call, 1, &work);
       // With one row or column, both layouts are the same memory.
