@@ -169,9 +169,18 @@ class PyRanks final : public RankStep {
     return result;
   }
 
-  bool may_step() const noexcept override { return !meeting_->torn(); }
-  bool take(Engine& engine, Executor& executor, Batch batch, const double* rates,
-            int64_t rate_columns) noexcept override {
+  bool may_step(Engine& engine, Mode mode, int64_t rows) noexcept override {
+    return !meeting_->torn() && engine.programs(mode).find(rows) != nullptr;
+  }
+  bool take(Engine& engine, Batch batch, Mode mode, const double* rates, int64_t rate_columns) noexcept override {
+    Executor& executor = *engine.programs(mode).find(batch.rows);
+    return take_by(engine, batch, [&](const Batch& numbered) {
+      return engine.step(executor, numbered, rates, rate_columns, meeting_.get());
+    });
+  }
+  // Takes one step together with the other ranks: step(batch) is this rank's part.
+  template <class Step>
+  bool take_by(Engine& engine, Batch batch, const Step& step) noexcept {
     step_result_ = {};
     step_error_ = nullptr;
     try {
@@ -179,7 +188,7 @@ class PyRanks final : public RankStep {
       batch.samples = engine.row_numbers(batch.rows * (meeting_->rank() + 1)) + batch.rows * meeting_->rank();
       step_result_ = run([&] {
         meeting_->bring(batch.rows, false);
-        return engine.step(executor, batch, rates, rate_columns, meeting_.get());
+        return step(batch);
       });
       // A signal may have come while this rank computed, and no meeting was long enough to run its handler. After this function
       // the handler would raise in the user's frame, from which nothing tells the other ranks.
@@ -190,8 +199,8 @@ class PyRanks final : public RankStep {
       step_error_ = std::current_exception();
       return false;
     }
-    return step_result_.fault == Fault::kNone && meeting_->outcome() == RankMeeting::Outcome::kMet &&
-           interrupt_.is_none();
+    return step_result_.fault == Fault::kNone && step_result_.end != ChunkEnd::kError &&
+           meeting_->outcome() == RankMeeting::Outcome::kMet && interrupt_.is_none();
   }
   // How the last step of `take` has ended; throws its exception.
   py::dict end_of_step() {
@@ -294,7 +303,60 @@ class RankFeed final : public PyFeed {
 
 }  // namespace
 
-RankStep& rank_step_of(const py::object& ranks) { return ranks.cast<PyRanks&>(); }
+namespace {
+
+// The steps of the replicas of this process.
+class ReplicaStep final : public RankStep {
+ public:
+  explicit ReplicaStep(PyReplicas& replicas) noexcept : replicas_(replicas) {}
+  bool may_step(Engine&, Mode mode, int64_t rows) noexcept override {
+    return !replicas_.torn() && replicas_.engines().ready(mode, rows);
+  }
+  bool take(Engine& engine, Batch batch, Mode mode, const double* rates, int64_t rate_columns) noexcept override {
+    try {
+      batch.samples = engine.row_numbers(batch.rows);
+    } catch (...) {
+      return false;  // the usual way raises the error
+    }
+    const GilRelease release;
+    const ChunkResult result = replicas_.step(batch, step_options(engine, mode, rates, rate_columns));
+    return result.fault == Fault::kNone && result.end == ChunkEnd::kSteps;
+  }
+
+ private:
+  PyReplicas& replicas_;
+};
+
+// The steps of ranks that have replicas.
+class HybridStep final : public RankStep {
+ public:
+  HybridStep(PyRanks& ranks, PyReplicas& replicas) noexcept : ranks_(ranks), replicas_(replicas) {}
+  bool may_step(Engine&, Mode mode, int64_t rows) noexcept override {
+    return !replicas_.torn() && replicas_.engines().ready(mode, rows);
+  }
+  bool take(Engine& engine, Batch batch, Mode mode, const double* rates, int64_t rate_columns) noexcept override {
+    return ranks_.take_by(engine, batch, [&](const Batch& numbered) {
+      ChunkOptions options = step_options(engine, mode, rates, rate_columns);
+      options.ranks = &ranks_.meeting();
+      return replicas_.step(numbered, options);
+    });
+  }
+
+ private:
+  PyRanks& ranks_;
+  PyReplicas& replicas_;
+};
+
+}  // namespace
+
+std::shared_ptr<RankStep> rank_step_of(const py::object& ranks) {
+  if (py::isinstance<py::tuple>(ranks)) {
+    const auto pair = ranks.cast<py::tuple>();
+    return std::make_shared<HybridStep>(pair[0].cast<PyRanks&>(), pair[1].cast<PyReplicas&>());
+  }
+  if (py::isinstance<PyReplicas>(ranks)) return std::make_shared<ReplicaStep>(ranks.cast<PyReplicas&>());
+  return {std::shared_ptr<void>(), &ranks.cast<PyRanks&>()};  // the caller keeps it
+}
 
 std::shared_ptr<HybridMeetings> hybrid_meetings(const py::object& ranks, int replicas) {
   return ranks.cast<PyRanks&>().with_replicas(replicas);

@@ -50,6 +50,17 @@ class PyReplicas {
     return result;
   }
 
+  // Takes one step on a batch, and adds to the engine's totals. `options` has the rates of one update.
+  ChunkResult step(const Batch& batch, ChunkOptions options) noexcept {
+    options.most_steps = 1;
+    OneBatch source(batch);
+    Feed feed{&source, {}, false};
+    Totals totals;
+    const ChunkResult result = counted([&] { return replicas_.chunk(feed, options, &totals); });
+    engine_.totals().add(totals);
+    return result;
+  }
+
   template <class F>
   ChunkResult run(const F& f) {
     if (hybrid_) throw Error(Code::kInvalidArgument, "[Replicas] these replicas have peers: they run by Ranks");
@@ -78,11 +89,34 @@ class PyReplicas {
     return all;
   }
 
+  // A source of the one batch of a step, whose rows lie where the caller's arrays are.
+  class OneBatch final : public BatchSource {
+   public:
+    explicit OneBatch(const Batch& batch) noexcept : batch_(batch) {}
+    Status next(Batch* batch, Deadline) noexcept override {
+      *batch = std::exchange(batch_, Batch{});
+      return {};
+    }
+    void fill(const Lane&, const Batch&) noexcept override {}
+    void release(const Batch&) noexcept override {}
+
+   private:
+    Batch batch_;
+  };
+
   Engine& engine_;
   std::shared_ptr<ThreadMeetings> threads_;
   std::shared_ptr<HybridMeetings> hybrid_;  // one of the two
   Replicas replicas_;
 };
+
+// The options of a step of the fast path, with the rates of one update.
+inline ChunkOptions step_options(const Engine& engine, Mode mode, const double* rates, int64_t rate_columns) noexcept {
+  ChunkOptions options = engine.chunk_options();
+  options.weighted = mode == mode_of(true, true);
+  options.rates = rates, options.rate_count = 1, options.rate_columns = rate_columns;
+  return options;
+}
 
 // The meetings of so many replicas of each process of `ranks`, which all call it.
 std::shared_ptr<HybridMeetings> hybrid_meetings(const py::object& ranks, int replicas);

@@ -44,7 +44,7 @@ struct StepFastPath {
   Engine* engine = nullptr;
   py::object owner;
   py::object ranks_owner;
-  RankStep* ranks = nullptr;  // if other ranks take each step together with this one
+  std::shared_ptr<RankStep> ranks;  // if other ranks or replicas take each step together with this one
   py::object x_dtype;
   py::object y_dtype;
   py::object weight_dtype;
@@ -67,10 +67,10 @@ struct StepFastPath {
 
 // A step of all ranks, in an engine that the caller has entered. The slow path could not take it again, because the other ranks
 // have taken it. So another function tells how it has ended.
-PyObject* step_of_ranks(StepFastPath& path, PyObject* self, PyObject* const* args, Py_ssize_t count, Executor& executor,
+PyObject* step_of_ranks(StepFastPath& path, PyObject* self, PyObject* const* args, Py_ssize_t count,
                         const Batch& batch) noexcept {
   const auto kept = path.rates;
-  const bool good = path.ranks->take(*path.engine, executor, batch, path.next_rates(), path.columns);
+  const bool good = path.ranks->take(*path.engine, batch, mode_of(true, count == 3), path.next_rates(), path.columns);
   const double loss = path.engine->totals().last_loss;
   path.engine->leave();
   return good ? PyFloat_FromDouble(loss)
@@ -89,14 +89,16 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
     batch.fields[1] = path->y.data_of(args[1], &target_rows);
     if (weighted) batch.fields[2] = path->weight.data_of(args[2], &weights);
     Executor* executor = nullptr;
+    bool ready = false;
     if (batch.fields[0] != nullptr && batch.fields[1] != nullptr && rows == target_rows &&
-        (!weighted || (batch.fields[2] != nullptr && weights == rows)) &&
-        (path->ranks == nullptr || path->ranks->may_step())) {
-      executor = path->engine->programs(mode_of(true, weighted)).find(rows);
+        (!weighted || (batch.fields[2] != nullptr && weights == rows))) {
+      const Mode mode = mode_of(true, weighted);
+      if (path->ranks == nullptr) executor = path->engine->programs(mode).find(rows);
+      ready = path->ranks == nullptr ? executor != nullptr : path->ranks->may_step(*path->engine, mode, rows);
     }
-    if (executor != nullptr && path->engine->enter(true) == Engine::Entry::kEntered) {
+    if (ready && path->engine->enter(true) == Engine::Entry::kEntered) {
       batch.rows = rows;
-      if (path->ranks != nullptr) return step_of_ranks(*path, self, args, count, *executor, batch);
+      if (path->ranks != nullptr) return step_of_ranks(*path, self, args, count, batch);
       batch.samples = path->engine->row_numbers(rows);
       ChunkResult result;
       if (executor->keeps_gil()) {
@@ -157,7 +159,7 @@ py::tuple make_step_fast_path(py::object engine, const py::object& slow, py::obj
   auto path = std::make_unique<StepFastPath>();
   path->engine = engine.cast<Engine*>();
   path->owner = std::move(engine);
-  if (!ranks.is_none()) path->ranks = &rank_step_of(ranks);
+  if (!ranks.is_none()) path->ranks = rank_step_of(ranks);
   path->ranks_owner = std::move(ranks);
   py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(path.get(), kCapsuleName, [](PyObject* self) {
     delete static_cast<StepFastPath*>(PyCapsule_GetPointer(self, kCapsuleName));
@@ -197,8 +199,10 @@ void bind_step_fast_path(py::module_& m) {
   m.def("make_step_fast_path", &make_step_fast_path, py::arg("engine"), py::arg("slow"), py::arg("ranks") = py::none(),
         py::arg("ended") = py::none(),
         "Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step "
-        "itself. If it has run a step together with other `ranks` and the step failed or was interrupted, it calls "
-        "ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.");
+        "itself. `ranks` is a Ranks or Replicas object, or a pair of both. If it has run a step together with them and "
+        "the "
+        "step failed or was interrupted, it calls ended(x, y). Return it with a handle for set_expected_shapes and "
+        "set_expected_rates.");
   m.def("set_expected_shapes", &set_expected_shapes, py::arg("fast_path"), py::arg("dtype"), py::arg("input_shape"),
         py::arg("target_dtype"), py::arg("target_shape"), py::arg("weight_dtype") = "");
   m.def("set_expected_rates", &set_expected_rates, py::arg("fast_path"), py::arg("rates"), py::arg("first_update"),

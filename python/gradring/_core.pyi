@@ -646,7 +646,7 @@ def make_eager_op(*, name: str, op: str, parameters: list[typing.Any], positiona
     """
 def make_step_fast_path(engine: typing.Any, slow: typing.Any, ranks: typing.Any = None, ended: typing.Any = None) -> tuple[typing.Any, ...]:
     """
-    Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step itself. If it has run a step together with other `ranks` and the step failed or was interrupted, it calls ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.
+    Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step itself. `ranks` is a Ranks or Replicas object, or a pair of both. If it has run a step together with them and the step failed or was interrupted, it calls ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.
     """
 def measure_peak_flops() -> float:
     """

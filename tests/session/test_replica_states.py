@@ -158,10 +158,12 @@ class Torn(Around):
     """Replicas of which one has ended in the middle of an update."""
 
     def __init__(self, made):
-        super().__init__(made, torn=True)
+        super().__init__(made, torn=True, stop=made._session._stop_fast_path)
+        self.stop()  # the fast path asks the native replicas, which are whole
 
     def chunk(self, *args):
         if self.torn:
+            self.stop()
             raise gr.GradringError("the parameters are torn")
         return self.inner.chunk(*args)
 

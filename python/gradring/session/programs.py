@@ -62,6 +62,12 @@ class Programs:
         self.barriers: dict[tuple[str, int], tuple[bool, ...]] = {}  # for each program of replica 0
         self._signature: Any = None
 
+    @property
+    def others(self) -> Any:
+        """What takes a step together with the engine, for the fast path: ranks, replicas, a pair of them, or None."""
+        ranks = None if self.peers is None else self.peers.native
+        return self.replicas if ranks is None else ranks if self.replicas is None else (ranks, self.replicas)
+
     def expect(self, signature: Any) -> bool:
         """Prepare for batches with this signature. If earlier ones had another signature, or if the model has changed,
         forget all programs (only their number of rows identifies them) and return False."""

@@ -73,11 +73,11 @@ class Session(SessionState):
         self._many = False  # the steps belong to an epoch, in which all weights of one batch may be zero
         self._source: tuple[Any, Bound] | None = None  # the source that this fit has bound, and its fields
         self._predicted: Predicted | None = None  # those of the current epoch
-        self._start = 0  # the batch of the epoch at which this run began
-        self._batch = 0  # the number, in the epoch, of a step's batch, for errors
+        self._start = self._batch = 0  # the batch of the epoch at which this run began; that of a step, for errors
         if self.device == devices.CPU:
-            ranks = {} if self.peers is None else {"ranks": self.peers.native, "ended": self._end_step}
-            self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly, **ranks)
+            others = None if self.workers else self._programs.others
+            ended = self._step_slowly if self.peers is None else self._end_step
+            self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly, others, ended)
         else:
             self.step, self._fast = self._step_slowly, None
         self._expect_rates()
@@ -146,9 +146,8 @@ class Session(SessionState):
             feed = self.peers.feed(feed, own_numbers=True, whole=whole)
             rows = whole or rows
         self._ensure("train", rows, bound, self._dtypes)
-        alone = self.replicas == 1 and not self.shards
-        peer = self.peers is not None and self.own_replicas == 1 and not self.shards
-        if self._fast is not None and bound.slots == (0, 1) and (alone or peer):
+        alone, quick = self.replicas == 1 and not self.shards, self.peers is None or not self.shards
+        if self._fast is not None and bound.slots == (0, 1) and quick and not self.workers:
             x, y = (list(field.shape[1:]) for field in bound.fields)
             # The slow path knows whether the weights of a rank may all be zero.
             weights = self.dtype if alone else ""
