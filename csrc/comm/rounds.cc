@@ -18,11 +18,12 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 // A wait spins for about four microseconds, then yields for kYielding, and then sleeps in slices of kSlice, between which it checks
-// whether its peers are alive. A wait of 10 ms costs less than half a percent of a core, of which a sleep and its wake-up take the
-// most: where a hypervisor runs the machine, they take 30 to 60 microseconds. So slices are long, and a wait that follows one of
-// kLongWait yields for kYieldingAgain only: a rank that has come late often comes late again.
+// whether its peers are alive. Where a hypervisor runs the machine, a sleep and its wake-up take 30 to 60 microseconds. A rank that
+// wakes late comes late to the next round, so the others must yield for longer than that: else they sleep there in turn, and each
+// step of a training is late for ever. A wait of 10 ms costs less than half a percent of a core: slices are long, and a wait that
+// follows one of kLongWait yields for kYieldingAgain only, because a rank that has come late often comes late again.
 constexpr uint32_t kSpins = 100;
-constexpr microseconds kYielding{25}, kYieldingAgain{2};
+constexpr microseconds kYielding{100}, kYieldingAgain{2};
 constexpr milliseconds kLongWait{5};
 constexpr milliseconds kThreadGrace{300};  // how long to wait for another thread to take over
 constexpr milliseconds kMostAhead{1500};   // a rank is asked for its stack at most this long before a deadline

@@ -216,3 +216,36 @@ def test_an_update_that_fails_halfway_leaves_torn_parameters_on_its_rank(tmp_pat
     one = trainer_of()
     losses = [one.step((X[:16], Y[:16])) for _ in range(2)]
     assert loss == pytest.approx(losses[1], rel=1e-12) and np.abs(own - values(one)).max() < 1e-12
+
+
+def mixed(params, batch):
+    """Parameters of two dtypes and several shapes; what it returns has other memory layouts than they have."""
+    x, y = batch
+    difference = x[:, :3] @ params["a"].astype(np.float64) @ params["c"] + params["b"] - y
+    ahead = np.outer(x[:, :3].T @ difference, params["c"]) * (2 / len(x))
+    grads = {"a": np.asfortranarray(ahead.astype(np.float32)), "b": np.array(2 * difference.mean())}
+    grads["c"] = (2 / len(x)) * (params["a"].astype(np.float64).T @ x[:, :3].T @ difference)
+    return float((difference**2).mean()), grads, len(x)
+
+
+def test_small_gradients_that_meetings_exchange_have_the_bits_of_all_reduce(monkeypatch):
+    def body(comm):
+        rng = np.random.default_rng(comm.rank)
+        params = {"a": rng.standard_normal((3, 4)).astype(np.float32), "b": np.array(0.5), "c": rng.standard_normal(4)}
+        trainer = gr.Trainer(step=mixed, params=params, optimizer=gr.optim.AdamW(0.02), clip_norm=2.0, comm=comm)
+        loader = gr.Loader((X, Y), global_batch=12, shuffle=True)
+        trainer.fit([(X[:8], Y[:8])] * (3 - comm.rank), epochs=1, verbose=0)  # rank 0 has more batches
+        trainer.fit(loader, epochs=4, verbose=0)
+        spoiled = saw(lambda: trainer.step((X[:4] * (np.nan if comm.rank == 1 else 1), Y[:4])))
+        trainer.step((X[:4], Y[:4]))
+        state = trainer.state_dict()
+        arrays = {**state["params"], **state["optimizer"]}
+        return {k: v.tobytes() for k, v in arrays.items()}, trainer.history.metrics["loss"], type(spoiled)
+
+    for ranks in (2, 3):
+        monkeypatch.undo()
+        small = on_ranks(ranks, body)
+        monkeypatch.setattr("gradring.session.user_rank_planes._MOST_BYTES", 0)
+        assert [one[:2] for one in small] == [one[:2] for one in on_ranks(ranks, body)]
+        assert all(one[:2] == small[0][:2] for one in small)
+        assert [kind is gr.NonFinite for *_, kind in small] == [rank == 1 for rank in range(ranks)]

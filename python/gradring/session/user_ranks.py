@@ -7,6 +7,7 @@ gives every rank the same bits, so all ranks keep the same parameters.
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
 import time
@@ -26,10 +27,16 @@ from gradring.session.data import batches_of, require_batches
 from gradring.session.peers import Peers, Purpose
 from gradring.session.replicable import facts_of_training
 from gradring.session.user import StepResult, UserFunction, UserSession
+from gradring.session.user_rank_planes import SmallPlanes
 
 __all__ = ["UserSessionOfRanks"]
 
 Array = NDArray[Any]
+
+try:  # what ``signal`` calls: it makes no enumeration of each handler, which takes 2 us
+    _signals: Any = importlib.import_module("_signal")
+except ImportError:
+    _signals = signal
 
 
 class UserSessionOfRanks(UserSession):
@@ -68,6 +75,7 @@ class UserSessionOfRanks(UserSession):
         for array in self.params.values():
             self.peers.comm.broadcast(array, root=0)
         self._planes = _planes(self.peers.comm, self._trained)
+        self._small = SmallPlanes.of(self.peers, self._trained) if options.accumulate == 1 and not shards else None
         self._group = 0.0  # the samples of all ranks in the group of batches that waits
         self._fits = 0
         self._seconds["reduction"] = 0.0
@@ -137,20 +145,27 @@ class UserSessionOfRanks(UserSession):
     def _meet(self, result: StepResult | None) -> float | None:
         began = time.perf_counter()
         weight, loss = (0.0, 0.0) if result is None else (result.samples, result.total)
-        met = self.peers.meet(Purpose.STEP, loss_sum=loss, loss_weight=weight, correct=int(result is None))
+        half = 0 if self._small is None else self._small.write(result)
+        met = self.peers.meet(Purpose.STEP, loss_sum=loss, loss_weight=weight, correct=int(result is None), rows=half)
         if all(ended for _, _, ended, *_ in met):
             return None
-        total = sum(one[1] for one in met)
-        mean = sum(one[0] for one in met) / total
+        total, losses = sum(one[1] for one in met), sum(one[0] for one in met)
+        mean = losses / total
         self._require_all_finite(mean)
-        self._seconds["reduction"] += time.perf_counter() - began
         self._group += total
+        if self._small is not None:
+            summed = self._small.sums([one[3] for one in met])
+            super()._add(StepResult(losses, summed, total, summed=True))
+            self._seconds["reduction"] += time.perf_counter() - began
+            self.flush()
+            return mean
+        self._seconds["reduction"] += time.perf_counter() - began
         if result is None:
             result = StepResult(0.0, {name: np.zeros_like(array) for name, array in self._trained.items()}, 0.0)
+        before = self._epoch_sums
         self._add(result)
         # The epoch's sums are those of all ranks.
-        sums = self._epoch_sums
-        self._epoch_sums = (sums[0] - loss + mean * total, sums[1] - weight + total, *sums[2:])
+        self._epoch_sums = (before[0] + losses, before[1] + total, *self._epoch_sums[2:])
         if self._pending == self._options.accumulate:
             self.flush()
         return mean
@@ -168,7 +183,7 @@ class UserSessionOfRanks(UserSession):
         if not self._pending:
             return
         began = time.perf_counter()
-        summed = self._summed()
+        summed = self._gradients if self._small is not None else self._summed()
         self._seconds["reduction"] += time.perf_counter() - began
         began = time.perf_counter()
         self._gradients, self._weight = summed, self._group
@@ -254,7 +269,7 @@ def _deferred_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: _signals.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     known = {number: handler for number, handler in before.items() if callable(handler)}
     came: list[tuple[int, FrameType | None]] = []
 
@@ -264,12 +279,12 @@ def _deferred_signals() -> Iterator[None]:
             known[signal.Signals(number)](number, frame)
 
     for number in known:
-        signal.signal(number, note)
+        _signals.signal(number, note)
     try:
         yield
     finally:
         for number, handler in known.items():
-            signal.signal(number, handler)
+            _signals.signal(number, handler)
         if len(came) == 1:  # its exception takes the place of the block's
             known[signal.Signals(came[0][0])](*came[0])
 
