@@ -415,8 +415,7 @@ class Trainer(Settled):
         ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
         False, on standard error; 0, 1 and 2 are False, ``"auto"`` and ``"lines"``. With ``on_signal="save"`` SIGINT,
         SIGTERM and SIGHUP end the run after the current step, every ``Checkpoint`` without ``monitor`` saves that state,
-        and ``KeyboardInterrupt`` is raised. Python handles signals in its main thread only, so a ``fit`` in another thread
-        does not see them.
+        and ``KeyboardInterrupt`` is raised; only the main thread of Python sees signals.
 
         Arrays in memory are not copied: a change during the training takes effect, and their memory must stay valid
         (``ndarray.resize(refcheck=False)`` frees it although views of the array exist).
