@@ -1,5 +1,9 @@
 #include "bindings/array.h"
 
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
 #include "bindings/fast_call.h"
 
 namespace gradring {
@@ -111,16 +115,34 @@ Array Array::output(const char* op, const char* argument, PyObject* given, Dtype
                           gradring::shape_text(dimensions, shape));
   }
   array.require_writeable(op, argument);
-  for (int axis = 0; axis < dimensions; ++axis) {
-    if (array.size(axis) < 2 || array.stride(axis) != 0 || array.elements() == 0) continue;
-    throw py::value_error("[" + std::string(op) + "] " + argument + " has several elements in one place (a stride of " +
-                          "0 along axis " + std::to_string(axis) + "): give it memory for each of them");
-  }
+  array.require_distinct(op, argument);
   return array;
 }
 
 void Array::require_writeable(const char* op, const char* argument) const {
   if (!writeable()) throw py::value_error("[" + std::string(op) + "] " + argument + " is read-only");
+}
+
+void Array::require_distinct(const char* op, const char* argument) const {
+  // In order of their strides, each axis must step over all that the axes before it reach. Views that slices and transpositions make
+  // do; what does not may reach one place twice.
+  if (elements() == 0 || py::detail::check_flags(object_, Api::NPY_ARRAY_C_CONTIGUOUS_)) return;
+  std::array<int, 64> axes{};  // the most that NumPy allows
+  int count = 0;
+  for (int axis = 0; axis < dimensions(); ++axis)
+    if (size(axis) > 1) axes[static_cast<size_t>(count++)] = axis;
+  const auto step = [this](int axis) { return std::abs(stride(axis)); };
+  std::sort(axes.begin(), axes.begin() + count, [&](int a, int b) { return step(a) < step(b); });
+  int64_t reach = static_cast<int64_t>(size_of(dtype()));
+  for (int i = 0; i < count; ++i) {
+    const int axis = axes[static_cast<size_t>(i)];
+    if (step(axis) < reach) {
+      throw py::value_error("[" + std::string(op) + "] " + argument +
+                            " may have several elements in one place (a stride of " + std::to_string(stride(axis)) +
+                            " bytes along axis " + std::to_string(axis) + "): give it memory for each of them");
+    }
+    reach += (size(axis) - 1) * step(axis);
+  }
 }
 
 void Array::assign(const Array& values) const {

@@ -81,6 +81,8 @@ class Array {
   }
   // Raises ValueError if the array is read-only.
   void require_writeable(const char* op, const char* argument) const;
+  // Raises ValueError if two elements may lie in one place.
+  void require_distinct(const char* op, const char* argument) const;
   // Copies values of the same shape into this array, which may have any strides.
   void assign(const Array& values) const;
 

@@ -97,17 +97,50 @@ def test_an_overlap_is_refused_and_nothing_is_written(case):
         case()
 
 
-@pytest.mark.parametrize("out", ["matmul", "relu", "linear"])
-def test_a_result_with_several_elements_in_one_place_is_refused(out):
-    place = np.lib.stride_tricks.as_strided(np.zeros(3, F), (3, 3), (0, 4))
-    x = memory(3, 3)
-    call = {
-        "matmul": lambda: gr.ops.matmul(x, x, out=place),
-        "relu": lambda: gr.ops.relu(x, out=place),
-        "linear": lambda: gr.ops.linear(x, x, out=place),
-    }[out]
+AT = np.lib.stride_tricks.as_strided
+# Shapes and strides, in elements, that reach one place twice.
+REPEATED = {
+    "a stride of zero": ((3, 3), (0, 1)),
+    "rows that overlap": ((3, 3), (2, 1)),
+    "windows": ((3, 3), (1, 1)),
+    "backwards": ((3, 3), (-2, 1)),
+    "columns that overlap": ((3, 3), (1, 2)),
+}
+CALLS = {
+    "matmul": lambda x, out: gr.ops.matmul(x, x, out=out),
+    "linear": lambda x, out: gr.ops.linear(x, x, out=out),
+    "sgd_update": lambda x, out: gr.ops.sgd_update(out, x, lr=0.1),
+    **{
+        name: lambda x, out, name=name: getattr(gr.ops, name)(x, out=out)
+        for name in ("relu", "sigmoid", "softmax", "log_softmax", "layer_norm", "rms_norm")
+    },
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("case", REPEATED)
+def test_a_result_with_several_elements_in_one_place_is_refused(case, call):
+    shape, strides = REPEATED[case]
+    memory_of = np.zeros(32, F)
+    out = AT(memory_of[16:], shape, [4 * stride for stride in strides])
     with pytest.raises(ValueError, match="several elements in one place"):
-        call()
+        CALLS[call](memory(3, 3), out)
+    assert not memory_of.any()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_results_with_gaps_reversed_transposed_or_of_one_row_are_taken(call):
+    x = memory(3, 3)
+    want = np.zeros((3, 3), F)
+    CALLS[call](x, want)
+    buffer = np.zeros((7, 8), F)
+    views = (buffer[::3, 1:7:2], buffer[::-3, ::-3], buffer[:3, :3].T, buffer[1:4, 2:5][::-1])
+    for out in views:
+        buffer[...] = 0
+        CALLS[call](x, out)
+        np.testing.assert_allclose(out, want, rtol=1e-6, atol=1e-7)
+    row = AT(np.zeros(8, F), (1, 3), (0, 4))  # the stride of an axis with one element means nothing
+    np.testing.assert_allclose(gr.ops.relu(x[:1], out=row), np.maximum(x[:1], 0))
 
 
 def test_interleaved_views_that_share_no_element_are_taken():
