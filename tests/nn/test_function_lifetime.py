@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import numpy as np
+import pytest
 
 import gradring as gr
 from gradring import nn
@@ -22,3 +23,8 @@ def test_a_function_layer_that_was_called_and_trained_is_freed() -> None:
     del function, model, trainer
     gc.collect()
     assert [watch() for watch in watched] == [None, None, None]
+
+
+def test_parameters_of_a_function_are_planned():
+    with pytest.raises(gr.NotBuilt, match=r"\[Function\] parameters= is planned: put gr\.nn\.Linear"):
+        gr.nn.Function(lambda x: x, lambda dy, x, y: dy, parameters={"w": (3,)})

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradring import _core
 from gradring.arguments import flag
 from gradring.arrays import as_ndarray
+from gradring.errors import NotBuilt
 from gradring.ir import Value
 from gradring.nn.layer import Layer
 
@@ -52,7 +53,13 @@ class Function(Layer):
         shape: Callable[[tuple[int, ...]], Sequence[int]] | None = None,
         name: str | None = None,
         thread_safe: bool = False,
+        parameters: None = None,
     ) -> None:
+        if parameters is not None:
+            raise NotBuilt(
+                "[Function] parameters= is planned: put gr.nn.Linear or a layer of your own before the function, or give "
+                "gradients of your own, gr.Trainer(step=..., params=...)"
+            )
         for argument, function in (("forward", forward), ("vjp", vjp)):
             if not callable(function):
                 raise TypeError(f"[Function] {argument} must be callable, got {type(function).__name__}")
