@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +220,39 @@ def test_a_group_of_some_ranks_is_made_beside_a_collective_that_waits():
         thread.join(20)
     assert [thread.is_alive() for thread in threads] == [False] * 3
     assert (first == 3).all() and (second == 3).all() and len(groups) == 2
+
+
+def test_members_of_a_group_learn_that_the_first_one_has_no_memory_for_it():
+    class NoMemory:
+        def __init__(self, group):
+            self.group = group
+
+        def make_words(self, ranks):
+            raise MemoryError(f"no memory for the words of {ranks} ranks")
+
+        def __getattr__(self, name):
+            return getattr(self.group, name)
+
+    comms = gr.comm.thread_group(2, timeout=100.0)
+    comms[0]._group = NoMemory(comms[0]._group)
+    told = queue.Queue()
+    errors = []
+
+    def make(comm):
+        try:
+            comm.group_of([0, 1], told.put, lambda: told.get(timeout=20))
+        except MemoryError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=make, args=(comm,)) for comm in comms]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(errors) == [
+        "[split] rank 0 has no shared memory for the new group's words",
+        "no memory for the words of 2 ranks",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,28 @@ def forked(way):
     return os.waitstatus_to_exitcode(status), float(x[0]), total
 
 
+def a_child_that_waits():
+    """A child is forked while an operation with ``async_op`` is under way: it waits for it, and drops what it has."""
+    first, second = gr.comm.thread_group(2, timeout=60)
+    works = [first.all_reduce(np.ones(3), async_op=True)]
+    time.sleep(0.2)  # until the communicator's thread waits for the other rank
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        status = 1
+        try:
+            works[0].wait()
+        except gr.GradringError as error:
+            status = 0 if "this process was forked from a rank" in str(error) else 2
+        first.close()
+        del first, works
+        gc.collect()
+        os._exit(status)
+    _, ended = os.waitpid(pid, 0)
+    works.append(second.all_reduce(np.ones(3), async_op=True))
+    return os.waitstatus_to_exitcode(ended), [float(work.wait()[0]) for work in works]
+
+
 def threads_and_a_child():
     """A rank of a group of threads forks a child that ends as a process does, and reduces again."""
 

@@ -161,6 +161,10 @@ def test_a_child_that_exits_ends_no_rank_of_its_parents_threads():
     assert gr.comm.spawn(functions.threads_and_a_child, 1, pin=False) == [[2.0, 2.0]]
 
 
+def test_a_forked_child_waits_for_no_work_of_its_parent():
+    assert gr.comm.spawn(functions.a_child_that_waits, 1, pin=False) == [(0, [2.0, 2.0])]
+
+
 def test_a_death_is_noticed_while_another_rank_is_late():
     found = survivors_error(functions.killed_while_one_is_late, ranks=3)
     assert found["error"] == "PeerDied" and found["rank"] == 2

@@ -221,11 +221,20 @@ class Communicator:
     def group_of(self, members: list[int], tell: Callable[[int], None], hear: Callable[[], int]) -> Communicator:
         """For ``gradring.torch``: make a communicator of some ranks; the other ranks take no part.
 
-        The first member calls ``tell`` with a number, and ``hear`` must return this number to all members.
+        The first member calls ``tell`` with a number, and ``hear`` must return this number to all members. If a member has too
+        little memory, all members raise an error; -1 tells that the first one has.
         """
         if self.rank == members[0]:
-            tell(self._group.make_words(len(members)))
-        group = self._part(self._group.join_words(members, hear()))
+            try:
+                words = self._group.make_words(len(members))
+            except BaseException:
+                tell(-1)
+                raise
+            tell(words)
+        words = hear()
+        if words < 0:
+            raise MemoryError(f"[split] rank {members[0]} has no shared memory for the new group's words")
+        group = self._part(self._group.join_words(members, words))
         group.barrier()  # After this, all have joined, so the first member may leave.
         return group
 
