@@ -64,14 +64,13 @@ endfunction()
 function(gradring_isa_sources part)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT GRADRING_ONE_ISA)
     set(levels base avx2 avx512)
-    # Nearly all processors have AVX2. For the others the code is small, except where that would cost time (products) or leave
-    # inline functions of shared headers as functions.
+    # Nearly all processors have AVX2. For the others the code is small, except where that would leave inline functions of shared
+    # headers as functions.
     set(flags_base $<$<CONFIG:Release>:-Os>)
     set(at_base $<STREQUAL:$<TARGET_PROPERTY:GRADRING_LEVEL>,base>)
     gradring_kernel_flags("^linear/" "${at_base}" -O2 ${ARGN})
     # The micro-kernels of products say what to unroll. At -O3 GCC copies loops, for code that is larger and no faster.
-    gradring_kernel_flags("^matmul/|_tiles_cpu" 1 -O2 ${ARGN})
-    gradring_kernel_flags("^bf16_matmul/|/pieces_cpu" "$<NOT:${at_base}>" -O2 ${ARGN})
+    gradring_kernel_flags("^(bf16_)?matmul/|/pieces_cpu|_tiles_cpu" "$<NOT:${at_base}>" -O2 ${ARGN})
     # Many branches that depend on no element: at -O3 GCC copies a loop for each, for code that is larger and hardly faster.
     set(loops $<$<AND:$<CXX_COMPILER_ID:GNU>,$<NOT:${at_base}>>:-ftree-vectorize;-fvect-cost-model=dynamic;-fpeel-loops>)
     gradring_kernel_flags("^(combine|cross_entropy|pointwise_loss)/" "$<NOT:${at_base}>" "-O2;${loops}" ${ARGN})

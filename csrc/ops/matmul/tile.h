@@ -146,33 +146,29 @@ void tile(const TileWork<T>& w) noexcept {
   };
 
   // The multiply-adds of a step fill the ports that can do them, and any other instruction may take one of those. So the steps
-  // that also copy or prefetch have loops of their own, and the last loop, which makes most steps, does nothing else.
+  // that also copy or prefetch have loops of their own, and the last loop, which makes most steps, does nothing else. The code of a
+  // step is large, so one loop copies this panel or brings the next one, and also makes a last odd step.
   int64_t left = w.steps;
-  if (w.copy_b) {
-    // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
-    T* copy = w.copy_b;
-    const int64_t copy_stride = w.copy_stride;
-    for (; left > 0; --left) {
-      load_row();
+  T* copy = w.copy_b;
+  const int64_t copy_stride = w.copy_stride;
+  const T* ahead = w.ahead;
+  T* to = w.ahead_to;
+  const int64_t ahead_stride = w.ahead_stride;
+  int64_t with_ahead = w.ahead_steps, plain = left - with_ahead;
+  // Only gradients of weights have consumers that touch other arrays, and there the rows of A lie together.
+  for (int array = 0; kRowsTogether && w.touched[array]; ++array) plain -= plain < kRows ? plain : kRows;
+  int64_t others = copy ? left : with_ahead + plain % kStepsAtOnce;
+  left -= others;
+  for (; others > 0; --others) {
+    load_row();
+    if (copy) {
+      // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
       __builtin_prefetch(b + 12 * b_stride);
       if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
       copy += copy_stride;
-      multiply();
-    }
-  }
-  // The code of a step is large, so one loop makes the steps that bring the next panel, and a last odd one.
-  const T* ahead = w.ahead;
-  T* to = w.ahead_to;
-  const int64_t ahead_stride = w.ahead_stride;
-  int64_t with_ahead = w.ahead_steps, plain = left - with_ahead;
-  for (int array = 0; w.touched[array]; ++array) plain -= plain < kRows ? plain : kRows;
-  int64_t others = with_ahead + plain % kStepsAtOnce;
-  left -= others;
-  for (; others > 0; --others) {
-    load_row();
-    if (--with_ahead >= 0) {
+    } else if (--with_ahead >= 0) {
       if (to) {
         __builtin_prefetch(ahead + kAheadRows * ahead_stride);
         __builtin_prefetch(ahead + kAheadRows * ahead_stride + kTileColumns<T> - 1);
@@ -188,7 +184,7 @@ void tile(const TileWork<T>& w) noexcept {
     }
     multiply();
   }
-  for (int array = 0; w.touched[array]; ++array) {
+  for (int array = 0; kRowsTogether && w.touched[array]; ++array) {
     const T* touched = w.touched[array];
     const int64_t ld = w.touched_ld, last = w.columns - 1;
     const int64_t count = left < kRows ? left : kRows;
