@@ -90,6 +90,6 @@ def test_products_of_another_dtype_or_kind(monkeypatch, capsys):
     assert main(["bench", "gemm", "--threads", "0"]) == 1
     assert "--threads must be at least 1, got 0" in capsys.readouterr().err
     assert main(["bench", "fit", "--dtype", "bfloat16"]) == 1
-    assert "--dtype belongs to gemm, got fit" in capsys.readouterr().err
+    assert "--dtype belongs to gemm and step, got fit" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["bench", "gemm", "--dtype", "float16"])
