@@ -67,8 +67,8 @@ template <Activation A, class T>
 __global__ void __launch_bounds__(device::kElementThreads)
     half_gradient_kernel(const StepRecord* step, int64_t n, const T* from, Either source, Either to, float* sums) {
   if (stopped(step)) return;
-  // For sm_80, nvcc keeps a part of gelu's derivative in local memory if it computes on two vectors at once.
-  constexpr int kUnroll = A == Activation::kGelu ? 1 : 2;
+  // nvcc keeps a part of two vectors in local memory: of gelu's derivative for sm_80, and of eight bfloat16 each for sm_90.
+  constexpr int kUnroll = A == Activation::kGelu || sizeof(T) == 2 ? 1 : 2;
   device::for_elements<1, 0, kUnroll, int64_t>(device::thread_in_grid(), device::threads_in_grid(), n,
                                                device::Arrays<T>{{from}, {}}, [&](int64_t i, const float* v, float*) {
                                                  float value = v[0];
