@@ -5,6 +5,8 @@
 #include <cstddef>
 
 #if defined(GRADRING_SOFTWARE_TSAN)
+#include <sys/single_threaded.h>
+
 extern "C" {
 void* __tsan_get_current_fiber(void);
 void* __tsan_create_fiber(unsigned flags);
@@ -34,8 +36,12 @@ namespace gradring::software {
 #if defined(GRADRING_SOFTWARE_TSAN)
 inline constexpr bool kThreadSanitizer = true;
 inline void* current_identity() { return __tsan_get_current_fiber(); }
-// The new identity is ordered after everything that its maker has done.
-inline void* new_identity() { return __tsan_create_fiber(0); }
+// The new identity is ordered after everything that its maker has done. It is a thread only to ThreadSanitizer: told that the
+// process had one thread, libstdc++ would count references without atomics, which then look like races.
+inline void* new_identity() {
+  __libc_single_threaded = 0;
+  return __tsan_create_fiber(0);
+}
 // Keep the last thousand identities: ThreadSanitizer reuses the number of a destroyed one, and would then treat the two as
 // one thread, whose accesses cannot race.
 inline void destroy_identity(void* identity) {
