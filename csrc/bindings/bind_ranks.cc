@@ -301,10 +301,6 @@ class RankFeed final : public PyFeed {
   RankSource source_;
 };
 
-}  // namespace
-
-namespace {
-
 // The steps of the replicas of this process.
 class ReplicaStep final : public RankStep {
  public:

@@ -19,12 +19,6 @@ using namespace gradring::testing;
 
 namespace {
 
-Call barrier_call() {
-  Call call;
-  call.agreement.kind = Collective::kBarrier;
-  return call;
-}
-
 // Does something again and again in another thread, which therefore often holds a lock when this process forks.
 class Again {
  public:

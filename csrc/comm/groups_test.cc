@@ -26,12 +26,6 @@ using namespace gradring::testing;
 
 namespace {
 
-Call barrier_call() {
-  Call call;
-  call.agreement.kind = Collective::kBarrier;
-  return call;
-}
-
 // A rank's part of the world `all`, and of the group `half` of its first two ranks.
 struct Ranks {
   explicit Ranks(std::chrono::nanoseconds timeout = seconds(20)) : all(Group::of_threads(3, timeout)), half(3) {

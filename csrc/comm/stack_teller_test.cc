@@ -16,16 +16,6 @@
 using namespace gradring;
 using namespace gradring::testing;
 
-namespace {
-
-Call barrier_call() {
-  Call barrier;
-  barrier.agreement.kind = Collective::kBarrier;
-  return barrier;
-}
-
-}  // namespace
-
 TEST_CASE("a rank is asked for its stack ahead of the deadline, and the error has it at the deadline") {
   constexpr milliseconds kTimeout{1200};
   auto groups = Group::of_threads(2, kTimeout);

@@ -143,6 +143,12 @@ class Memory {
   bool shared_;
 };
 
+inline Call barrier_call() {
+  Call call;
+  call.agreement.kind = Collective::kBarrier;
+  return call;
+}
+
 inline Call reduce_call(CommOperand in, CommOperand out, Element element, Reduction reduction) {
   Call call;
   call.agreement = {Collective::kAllReduce, element, reduction, 0, false, static_cast<uint64_t>(in.elements())};

@@ -32,7 +32,7 @@ class Options:
     ) -> Options:
         """Check these options; errors begin with ``where``."""
         return cls(
-            dtype=_computed(where, dtype),
+            dtype=float_dtype(where, dtype, ("bfloat16",)),
             threads=auto_or_whole(where, "threads", threads, 1, _MOST_THREADS) or "auto",
             accumulate=whole(where, "accumulate", accumulate, 1),
             clip_norm=None if clip_norm is None else real(where, "clip_norm", clip_norm, above=0, also="None"),
@@ -49,12 +49,6 @@ class Options:
     def operands(self) -> str | None:
         """The dtype of what products read, if it is narrower than that of the parameters."""
         return "bfloat16" if self.dtype == "bfloat16" else None
-
-
-def _computed(where: str, dtype: Any) -> Any:
-    if getattr(dtype, "name", dtype) == "bfloat16":  # numpy.dtype knows the word only where ml_dtypes was imported
-        return "bfloat16"
-    return float_dtype(where, dtype, ("bfloat16",))
 
 
 def _is(value: Any, word: str) -> bool:

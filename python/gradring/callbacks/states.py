@@ -104,20 +104,21 @@ def _owners(states: States, named: Mapping[str, Callback]) -> Iterator[tuple[str
     free = [name for name in named if name in states]
     found: dict[str, str] = {}
 
-    def choose(name: str, among: Iterable[str]) -> None:
-        for source in among:
-            found[name] = source
-            free.remove(source)
-            return
+    def choose(name: str, own: bool) -> None:
+        same_class = [source for source in free if type(named[source]) is type(named[name])]
+        if own:
+            same_class = [source for source in same_class if named[name]._is_own(states[source])]
+        elif name in free:
+            same_class = [name]
+        if same_class:
+            found[name] = same_class[0]
+            free.remove(same_class[0])
 
-    for name, callback in named.items():
-        same_class = [source for source in free if type(named[source]) is type(callback)]
-        choose(name, [source for source in same_class if callback._is_own(states[source])])
-    for name, callback in named.items():
-        if name in found or name not in states:
-            continue
-        same_class = [source for source in free if type(named[source]) is type(callback)]
-        choose(name, [name] if name in free else same_class)
+    for name in named:
+        choose(name, own=True)
+    for name in named:
+        if name not in found and name in states:
+            choose(name, own=False)
     for name, source in found.items():
         yield name, named[name], states[source]
 

@@ -31,8 +31,11 @@ def with_narrow_operands(graph: Graph, dtype: str | None) -> Graph:
             if name not in narrow:
                 narrow[name] = graph.fresh(f"{name}.{dtype}")
                 graph = graph.with_value(Value(narrow[name], graph.values[name].shape, dtype=dtype))
-                cast = Node("cast", {"x": name}, {"y": narrow[name]}, {"dtype": dtype}, origin=node.origin)
-                nodes.append(replace(cast, phase=node.phase, when=node.when))
+                output = {"y": narrow[name]}
+                cast = Node(
+                    "cast", {"x": name}, output, {"dtype": dtype}, phase=node.phase, when=node.when, origin=node.origin
+                )
+                nodes.append(cast)
             inputs[role] = narrow[name]
         nodes.append(replace(node, inputs=inputs))
     return graph.with_nodes(nodes)

@@ -34,10 +34,9 @@ class SmallPlanes:
             known.append((name, begin, begin + array.size, array.shape))
         sizes = [2 * peers.size * _padded(places[-1][2] * dtype.itemsize) for dtype, places in kinds.items()]
         for (dtype, places), arena in zip(kinds.items(), peers.share(sizes), strict=True):
-            planes = np.frombuffer(
-                arena, dtype, 2 * peers.size * _padded(places[-1][2] * dtype.itemsize) // dtype.itemsize
-            )
-            self._kinds.append((places, planes.reshape(2, peers.size, -1)))
+            count = _padded(places[-1][2] * dtype.itemsize) // dtype.itemsize
+            planes = np.frombuffer(arena, dtype, 2 * peers.size * count)
+            self._kinds.append((places, planes.reshape(2, peers.size, count)))
 
     @classmethod
     def of(cls, peers: Peers, trained: Mapping[str, Array]) -> SmallPlanes | None:
