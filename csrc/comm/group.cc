@@ -48,8 +48,7 @@ Group::Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> se
              std::vector<int> origins, std::vector<int> pidfds, std::chrono::nanoseconds timeout, bool threads)
     : rounds_(control, std::move(segments), rank, std::move(origins), std::move(pidfds), timeout),
       boxes_(control->ranks()),
-      thread_rank_(threads ? std::make_unique<ThreadRank>(control, rank) : nullptr),
-      forks_(forks_so_far()) {}
+      thread_rank_(threads ? std::make_unique<ThreadRank>(control, rank) : nullptr) {}
 
 std::shared_ptr<Group> Group::join(int segment_fd, int rank, int size, uint64_t generation,
                                    const std::vector<int>& pidfds, const std::vector<int>& data_fds,
@@ -127,7 +126,7 @@ Group::Executing::Executing(Group& group, Waiter* waiter) noexcept
 
 bool Group::executes() const noexcept { return executor_.load(std::memory_order_relaxed) == own_thread(); }
 
-bool Group::forked() const noexcept { return forks_ != forks_so_far(); }
+bool Group::forked() const noexcept { return queue_.in_child(); }
 
 Code Group::refusal() noexcept {
   if (forked()) return Code::kUnavailable;

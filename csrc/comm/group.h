@@ -25,6 +25,7 @@
 #include "comm/thread_rank.h"
 #include "comm/transfer.h"
 #include "gradring/export.h"
+#include "runtime/forks.h"
 
 namespace gradring {
 
@@ -156,7 +157,6 @@ class GRADRING_API Group {
   Rounds rounds_;
   Mailboxes boxes_;
   std::unique_ptr<ThreadRank> thread_rank_;
-  uint64_t forks_;
   // The thread that runs an operation holds this lock. While it does, its signal handlers may not begin another operation.
   mutable std::timed_mutex executing_;
   std::atomic<uint64_t> executor_{0};
@@ -164,9 +164,9 @@ class GRADRING_API Group {
   std::atomic<uint32_t> pending_{0};
 
   std::mutex queue_mutex_;
-  // A forked child leaves it in memory, because its destructor would wait for the thread, which the child does not have.
-  std::unique_ptr<std::condition_variable> queue_changed_ = std::make_unique<std::condition_variable>();
-  std::deque<std::shared_ptr<Request>> queue_;
+  // In a forked child, its destructor would also wait for the thread, which the child does not have.
+  LeftInChildren<std::condition_variable> queue_changed_;
+  LeftInChildren<std::deque<std::shared_ptr<Request>>> queue_;
   bool stop_ = false;
   std::unique_ptr<std::thread> worker_;
   Signal worker_ended_;

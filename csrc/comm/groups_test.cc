@@ -380,7 +380,7 @@ TEST_CASE("an interrupted split ends, and so do the operations for which it wait
 }
 
 TEST_CASE("a rank that cannot join a new group keeps all members from it, and the old group stays usable" *
-          doctest::skip(kThreadSanitized)) {
+          doctest::skip(kSanitized)) {
   for (const bool descriptors : {true, false}) {
     const auto statuses = in_processes(3, [&](Group& group) {
       rlimit before{};
@@ -408,7 +408,7 @@ TEST_CASE("a rank that cannot join a new group keeps all members from it, and th
   }
 }
 
-TEST_CASE("members of a group learn at once that one of them cannot map it" * doctest::skip(kThreadSanitized)) {
+TEST_CASE("members of a group learn at once that one of them cannot map it" * doctest::skip(kSanitized)) {
   const auto statuses = in_processes(3, [&](Group& group) {
     if (group.rank() == 2) return 0;  // no member
     uint64_t offset = 0;

@@ -124,7 +124,7 @@ int OwnSegment::create() {
   throw Error(Code::kIo, std::string("[comm] memfd_create: ") + std::strerror(error));
 }
 
-OwnSegment::OwnSegment(int fd) : fd_(fd), forks_(forks_so_far()) {
+OwnSegment::OwnSegment(int fd) : fd_(fd) {
   const int seals = fcntl(fd, F_GET_SEALS);
   struct stat status {};
   const bool good = seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &status) == 0 && status.st_size == 0;
@@ -145,13 +145,13 @@ void* OwnSegment::allocate(size_t bytes) {
   const size_t rounded = std::max(round_up(bytes, unit), kLine);
   const std::lock_guard lock(mutex_);
   for (int attempt = 0;; ++attempt) {
-    for (auto [offset, size] : free_) {
+    for (auto [offset, size] : pieces_->free) {
       const size_t begin = round_up(offset, unit);
       if (begin + rounded > offset + size) continue;
-      free_.erase(offset);
-      if (begin > offset) free_[offset] = begin - offset;
-      if (offset + size > begin + rounded) free_[begin + rounded] = offset + size - begin - rounded;
-      taken_[begin] = rounded;
+      pieces_->free.erase(offset);
+      if (begin > offset) pieces_->free[offset] = begin - offset;
+      if (offset + size > begin + rounded) pieces_->free[begin + rounded] = offset + size - begin - rounded;
+      pieces_->taken[begin] = rounded;
       return at(begin);
     }
     if (attempt) throw Error(Code::kInternal, "[comm] no place for an array after the segment grew");
@@ -160,22 +160,22 @@ void* OwnSegment::allocate(size_t bytes) {
 }
 
 void OwnSegment::free(void* address) noexcept {
-  if (forks_ != forks_so_far()) return;
+  if (pieces_.in_child()) return;
   const std::lock_guard lock(mutex_);
-  const auto taken = taken_.find(static_cast<size_t>(static_cast<std::byte*>(address) - space_.base()));
-  if (taken == taken_.end()) return;
-  words_.erase(taken->first);
-  auto place = free_.insert(taken_.extract(taken)).position;  // allocates nothing
+  const auto taken = pieces_->taken.find(static_cast<size_t>(static_cast<std::byte*>(address) - space_.base()));
+  if (taken == pieces_->taken.end()) return;
+  pieces_->words.erase(taken->first);
+  auto place = pieces_->free.insert(pieces_->taken.extract(taken)).position;  // allocates nothing
   const auto after = std::next(place);
-  if (after != free_.end() && place->first + place->second == after->first) {
+  if (after != pieces_->free.end() && place->first + place->second == after->first) {
     place->second += after->second;
-    free_.erase(after);
+    pieces_->free.erase(after);
   }
-  if (place != free_.begin()) {
+  if (place != pieces_->free.begin()) {
     const auto before = std::prev(place);
     if (before->first + before->second == place->first) {
       before->second += place->second;
-      free_.erase(place);
+      pieces_->free.erase(place);
     }
   }
 }
@@ -209,11 +209,11 @@ void OwnSegment::grow(size_t bytes) {
                 "[comm] cannot reserve " + mebibytes(more) + " of shared memory: " + std::strerror(error));
   }
   size_.store(begin + more, std::memory_order_release);
-  const auto last = free_.empty() ? free_.end() : std::prev(free_.end());
-  if (last != free_.end() && last->first + last->second == begin) {
+  const auto last = pieces_->free.empty() ? pieces_->free.end() : std::prev(pieces_->free.end());
+  if (last != pieces_->free.end() && last->first + last->second == begin) {
     last->second += more;
   } else {
-    free_[begin] = more;
+    pieces_->free[begin] = more;
   }
 }
 
@@ -221,7 +221,7 @@ void OwnSegment::grow(size_t bytes) {
 bool OwnSegment::detach() noexcept {
   const std::lock_guard lock(mutex_);
   lose();
-  for (const auto& [words, bytes] : words_) {
+  for (const auto& [words, bytes] : pieces_->words) {
     if (!make_private(words)) return false;
     private_ = covered_ = std::max(private_, words + bytes);
   }
@@ -261,8 +261,8 @@ bool OwnSegment::replace(size_t begin, size_t bytes) noexcept {
 size_t OwnSegment::left_shared() const noexcept {
   const std::lock_guard lock(mutex_);
   size_t left = 0;
-  for (const auto& [offset, bytes] : taken_) {
-    if (!detached() || words_.count(offset)) continue;
+  for (const auto& [offset, bytes] : pieces_->taken) {
+    if (!detached() || pieces_->words.count(offset)) continue;
     left += offset + bytes - std::clamp(private_, offset, offset + bytes);
   }
   return left;
@@ -272,15 +272,15 @@ void* OwnSegment::allocate_words(size_t bytes) {
   void* const words = allocate(round_up(bytes, kPage));
   const std::lock_guard lock(mutex_);
   const auto offset = static_cast<size_t>(static_cast<std::byte*>(words) - space_.base());
-  words_[offset] = taken_[offset];
+  pieces_->words[offset] = pieces_->taken[offset];
   return words;
 }
 
 size_t OwnSegment::allocated() const noexcept {
-  if (forks_ != forks_so_far()) return 0;
+  if (pieces_.in_child()) return 0;
   const std::lock_guard lock(mutex_);
   size_t bytes = 0;
-  for (const auto& [offset, size] : taken_) bytes += size;
+  for (const auto& [offset, size] : pieces_->taken) bytes += size;
   return bytes;
 }
 
@@ -316,16 +316,17 @@ std::vector<std::unique_ptr<PeerSegment>> Segments::adopt(int own_fd, int rank, 
 }
 
 Segments::Segments(int own_fd, int rank, const std::vector<int>& fds)
-    : peers(adopt(own_fd, rank, fds)), own(own_fd), forks_(forks_so_far()) {}
+    : peers(adopt(own_fd, rank, fds)), own(own_fd) {}
 
 void Segments::keep_words(std::byte* words) {
   const std::lock_guard lock(mutex_);
-  words_.push_back(words);
+  known_->words.push_back(words);
 }
 
 void Segments::free_unused_words() noexcept {
+  if (known_.in_child()) return;
   const std::lock_guard lock(mutex_);
-  std::erase_if(words_, [this](std::byte* words) {
+  std::erase_if(known_->words, [this](std::byte* words) {
     if (reinterpret_cast<Header*>(words)->users.load(std::memory_order_acquire) != 0) return false;
     own.free(words);
     return true;
@@ -334,22 +335,22 @@ void Segments::free_unused_words() noexcept {
 
 void Segments::add(Exposure* exposure) {
   const std::lock_guard lock(mutex_);
-  exposures_.push_back(exposure);
+  known_->exposures.push_back(exposure);
 }
 
 void Segments::remove(Exposure* exposure) noexcept {
-  if (forks_ != forks_so_far()) return;  // another thread may have held the lock during the fork
+  if (known_.in_child()) return;  // another thread may have held the lock during the fork
   const std::lock_guard lock(mutex_);
-  std::erase(exposures_, exposure);
+  std::erase(known_->exposures, exposure);
 }
 
 void Segments::detach() noexcept {
-  if (forks_ != forks_so_far()) return;
+  if (known_.in_child()) return;
   const std::lock_guard lock(mutex_);
   if (!own.detached()) {
     own.lose();
     full_barrier();  // between this store and the look at each group's own; see expose
-    for (Exposure* const each : exposures_) {
+    for (Exposure* const each : known_->exposures) {
       if (!each->exposed_.load(std::memory_order_acquire)) continue;
       const uint32_t entered = each->control_.state(each->rank_).entered.load(std::memory_order_relaxed);
       each->control_.fail({Failure::Reason::kLost, each->rank_, entered});

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "gradring/export.h"
+#include "runtime/forks.h"
 
 namespace gradring {
 
@@ -97,17 +98,20 @@ class GRADRING_API OwnSegment {
   bool make_private(size_t end) noexcept;
   bool replace(size_t begin, size_t bytes) noexcept;
 
+  struct Pieces {
+    std::map<size_t, size_t> free;  // from offsets to sizes; neighbours are merged
+    std::map<size_t, size_t> taken;
+    std::map<size_t, size_t> words;  // the pieces of taken that allocate_words has returned
+  };
+
   int fd_;
-  uint64_t forks_;
   Reservation space_;
   std::atomic<size_t> size_{0};
   std::atomic<bool> lost_{false};
   mutable std::mutex mutex_;
   size_t private_ = 0;             // arrays below this offset have left the shared memory
   size_t covered_ = 0;             // up to here, a private mapping that copies a page when it is written
-  std::map<size_t, size_t> free_;  // the free pieces, from offsets to sizes; neighbours are merged
-  std::map<size_t, size_t> taken_;
-  std::map<size_t, size_t> words_;  // the pieces of taken_ that allocate_words has returned
+  LeftInChildren<Pieces> pieces_;
 };
 
 class GRADRING_API PeerSegment {
@@ -179,10 +183,13 @@ struct GRADRING_API Segments {
  private:
   static std::vector<std::unique_ptr<PeerSegment>> adopt(int own, int rank, const std::vector<int>& fds);
 
+  struct Known {
+    std::vector<std::byte*> words;
+    std::vector<Exposure*> exposures;
+  };
+
   std::mutex mutex_;
-  uint64_t forks_;
-  std::vector<std::byte*> words_;
-  std::vector<Exposure*> exposures_;
+  LeftInChildren<Known> known_;
 };
 
 }  // namespace gradring

@@ -52,7 +52,7 @@ std::shared_ptr<Request> Group::submit(Call call) {
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
-  queue_.push_back(request);
+  queue_->push_back(request);
   pending_.fetch_add(1, std::memory_order_acq_rel);
   lock.unlock();  // the thread that wakes takes it
   queue_changed_->notify_one();
@@ -66,10 +66,10 @@ void Group::work() {
     std::shared_ptr<Request> request;
     {
       std::unique_lock lock(queue_mutex_);
-      queue_changed_->wait(lock, [this] { return stop_ || !queue_.empty(); });
-      if (queue_.empty()) return;
-      request = std::move(queue_.front());
-      queue_.pop_front();
+      queue_changed_->wait(lock, [this] { return stop_ || !queue_->empty(); });
+      if (queue_->empty()) return;
+      request = std::move(queue_->front());
+      queue_->pop_front();
     }
     const std::lock_guard lock(executing_);
     if (request->call().agreement.kind == Collective::kNone) {  // of drain: all requests before it have ended
@@ -101,9 +101,9 @@ void Group::work_on_transfers(std::shared_ptr<Request> first) {
     const uint32_t seen = rounds_.bell();
     {
       const std::lock_guard lock(queue_mutex_);
-      while (!queue_.empty() && is_transfer(queue_.front()->call())) {
-        add(std::move(queue_.front()));
-        queue_.pop_front();
+      while (!queue_->empty() && is_transfer(queue_->front()->call())) {
+        add(std::move(queue_->front()));
+        queue_->pop_front();
       }
     }
     if (!step_transfers(rounds_, boxes_, transfers)) await_transfers(rounds_, seen, transfers, awaited);
@@ -128,7 +128,6 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
     // A forked child has neither the thread nor the rank.
     closed_.store(true, std::memory_order_release);
     (void)worker_.release();
-    (void)queue_changed_.release();
     return;
   }
   const Deadline begin = Clock::now();

@@ -22,7 +22,7 @@ inline constexpr bool kThreadSanitized = true;  // a child of a process with sev
 inline constexpr bool kThreadSanitized = false;
 #endif
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-inline constexpr bool kSanitized = true;  // a sanitizer needs the address space: no test may limit it
+inline constexpr bool kSanitized = true;  // a sanitizer needs the address space and descriptors: no test may limit them
 #else
 inline constexpr bool kSanitized = kThreadSanitized;
 #endif
