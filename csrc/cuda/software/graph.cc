@@ -138,10 +138,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
     std::vector<OperationRef> after;
     for (int node : each.after) after.push_back(all[static_cast<size_t>(node)]);
     if (after.empty()) after.push_back(begin);
-    all.push_back(queue(each.work, std::move(after)));
+    all.push_back(queue(*stream, each.work, std::move(after)));
   }
   all.push_back(begin);
-  stream->tail = executable->last = queue({"graph ends", {}, {}, false}, std::move(all));
+  stream->tail = executable->last = queue(*stream, {"graph ends", {}, {}, false}, std::move(all));
   let_run();
   return cudaSuccess;
 }

@@ -78,7 +78,14 @@ bool run_one() {
   for (const OperationRef& each : device.pending) {
     if (is_ready(*each) && !(each->begun && each->work.unlocked)) ready.push_back(each);
   }
-  if (device.options.schedule == Schedule::kSeeded) std::shuffle(ready.begin(), ready.end(), device.random);
+  if (device.options.schedule == Schedule::kSeeded) {
+    std::shuffle(ready.begin(), ready.end(), device.random);
+    // If all streams advance alike, none falls far behind. So every second seed prefers some streams to others, for a while.
+    if (device.options.seed % 2 == 0) {
+      std::stable_sort(ready.begin(), ready.end(),
+                       [](const auto& one, const auto& other) { return one->rank < other->rank; });
+    }
+  }
   for (const OperationRef& each : ready) {
     if (!each->done && execute(each)) return true;
   }
@@ -95,11 +102,21 @@ bool run_needed(const OperationRef& operation) {
   return operation->done || (!(operation->begun && operation->work.unlocked) && execute(operation));
 }
 
+// Runs one of the operations that `operation` needs, or itself. Returns false if none of them could continue.
+bool run_one_needed(const OperationRef& operation) {
+  for (const OperationRef& each : std::vector<OperationRef>(operation->after)) {
+    if (!each->done) return run_one_needed(each);
+  }
+  return !(operation->begun && operation->work.unlocked) && execute(operation);
+}
+
 }  // namespace
 
-OperationRef queue(Work work, std::vector<OperationRef> after) {
+OperationRef queue(CUstream_st& stream, Work work, std::vector<OperationRef> after) {
   OperationRef operation(new Operation);
   operation->work = std::move(work);
+  if (State& device = state(); device.random() % 16 == 0) stream.rank = device.random();
+  operation->rank = stream.rank;
   for (const OperationRef& each : after) {
     if (each) operation->after.push_back(each);
   }
@@ -114,7 +131,9 @@ void let_run() {
   }
 }
 
-void let_run_for_query() { run_one(); }
+void let_run_for_query(const OperationRef& operation) {
+  if (state().options.schedule != Schedule::kLazy || !run_one_needed(operation)) run_one();
+}
 
 void run_some() {
   for (uint64_t left = state().random() % 3; left > 0 && run_one(); --left) {
@@ -159,7 +178,8 @@ cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> mor
     stream.capture_tail = {static_cast<int>(stream.capture->nodes.size()) - 1};
     return cudaSuccess;
   }
-  more.push_back(stream.tail);
+  // What the lazy schedule needs, it runs in this order, so that the work of other streams is as late as it may be.
+  more.insert(more.begin(), stream.tail);
   CUstream_st* const legacy = device.streams[static_cast<size_t>(stream.device)];
   if (stream.legacy) {
     for (CUstream_st* each : device.streams) {
@@ -173,7 +193,7 @@ cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> mor
   } else if (stream.blocking) {
     more.push_back(legacy->tail);
   }
-  stream.tail = queue(std::move(work), std::move(more));
+  stream.tail = queue(stream, std::move(work), std::move(more));
   let_run();
   return cudaSuccess;
 }

@@ -62,6 +62,7 @@ struct Operation {
   std::vector<Ref<Operation>> after;
   std::unique_ptr<Grid> grid;
   bool begun = false, done = false;
+  uint64_t rank = 0;        // that of its stream when it was queued
   int64_t finished_at = 0;  // the device's clock at the end, in microseconds
   void* identity = nullptr;
   char edge = 0;  // the address at which its end is announced
@@ -118,11 +119,11 @@ bool is_device_kind(const Allocation& allocation);
 
 // scheduler.cc
 cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> more = {});
-OperationRef queue(Work work, std::vector<OperationRef> after);
+OperationRef queue(CUstream_st& stream, Work work, std::vector<OperationRef> after);
 void let_run();  // runs what the schedule wants to run after something was queued
 void wait_for(const OperationRef& operation);
-void let_run_for_query();  // lets a program that polls make progress in every schedule
-void run_some();           // makes the random progress of a seeded schedule
+void let_run_for_query(const OperationRef& operation);  // lets a program that polls make progress in every schedule
+void run_some();                                        // makes the random progress of a seeded schedule
 void finish_all();
 
 bool is_sticky(cudaError_t code);
@@ -135,6 +136,7 @@ struct CUstream_st {
   bool legacy = false;
   bool per_thread = false;  // a thread's default stream, which no call destroys
   int priority = 0;
+  uint64_t rank = 0;  // seeded schedules may prefer streams of a lower rank, and draw it anew from time to time
   gradring::software::OperationRef tail;
   gradring::software::CaptureRef capture;
   std::vector<int> capture_tail;

@@ -80,7 +80,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
     return note(cudaErrorStreamCaptureUnsupported);
   }
   if (stream->tail && !stream->tail->done) {
-    let_run_for_query();
+    let_run_for_query(stream->tail);
     return cudaErrorNotReady;
   }
   if (stream->tail) announce_after(&stream->tail->edge);
@@ -156,7 +156,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event->capture) return note(cudaErrorCapturedEvent);
   if (!event->at) return cudaSuccess;
   if (!event->at->done) {
-    let_run_for_query();
+    let_run_for_query(event->at);
     return cudaErrorNotReady;
   }
   announce_after(&event->at->edge);
