@@ -69,6 +69,8 @@ function(gradring_isa_sources part)
     set(flags_base $<$<CONFIG:Release>:-Os>)
     set(at_base $<STREQUAL:$<TARGET_PROPERTY:GRADRING_LEVEL>,base>)
     gradring_kernel_flags("^linear/" "${at_base}" -O2 ${ARGN})
+    # The tiles in software are for tests.
+    gradring_kernel_flags("/tiles_emulated" "$<NOT:${at_base}>" -Os ${ARGN})
     # The micro-kernels of products say what to unroll. At -O3 GCC copies loops, for code that is larger and no faster.
     gradring_kernel_flags("^(bf16_)?matmul/|/pieces_cpu|_tiles_cpu" "$<NOT:${at_base}>" -O2 ${ARGN})
     # Many branches that depend on no element: at -O3 GCC copies a loop for each, for code that is larger and hardly faster.
@@ -172,9 +174,11 @@ function(gradring_ops)
   list(PREPEND kernels ${products})
   gradring_isa_sources(ops ${kernels})
   gradring_part(ops ${sources} ${ARGN} ${CMAKE_CURRENT_BINARY_DIR}/registry.cc)
-  # Schemas, checks, and what prepares a call.
+  # Schemas, checks, and what prepares a kernel's arguments. A step of a small network spends a tenth of its time there, most of it for
+  # the products and updates, which are not among them.
   set(cold ${sources} ${ARGN})
-  list(FILTER cold INCLUDE REGEX "(^|/)op\\.cc$|^cast/any_cast|^loss/call|^cuda_kernels")
+  list(FILTER cold INCLUDE REGEX "(^|/)op\\.cc$|^cast/any_cast|^loss/call|^cuda_kernels|^(reduce|shared)_update/|^tiles/tiles\\.cc$")
+  list(FILTER cold EXCLUDE REGEX "^(linear|linear_update|sgd)/")
   gradring_cold(${cold})
   get_property(tests GLOBAL PROPERTY GRADRING_OP_TESTS)
   list(REMOVE_DUPLICATES tests)

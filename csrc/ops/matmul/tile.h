@@ -148,41 +148,43 @@ void tile(const TileWork<T>& w) noexcept {
   // The multiply-adds of a step fill the ports that can do them, and any other instruction may take one of those. So the steps
   // that also copy or prefetch have loops of their own, and the last loop, which makes most steps, does nothing else. The code of a
   // step is large, so one loop copies this panel or brings the next one, and also makes a last odd step.
-  int64_t left = w.steps;
-  T* copy = w.copy_b;
-  const int64_t copy_stride = w.copy_stride;
-  const T* ahead = w.ahead;
-  T* to = w.ahead_to;
-  const int64_t ahead_stride = w.ahead_stride;
-  int64_t with_ahead = w.ahead_steps, plain = left - with_ahead;
+  int64_t left = w.steps, plain = left - w.ahead_steps;
   // Only gradients of weights have consumers that touch other arrays, and there the rows of A lie together.
   for (int array = 0; kRowsTogether && w.touched[array]; ++array) plain -= plain < kRows ? plain : kRows;
-  int64_t others = copy ? left : with_ahead + plain % kStepsAtOnce;
-  left -= others;
-  for (; others > 0; --others) {
-    load_row();
-    if (copy) {
-      // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
-      __builtin_prefetch(b + 12 * b_stride);
-      if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
+  // Small products have none of these steps, and skip what prepares them.
+  if (int64_t others = w.copy_b ? left : w.ahead_steps + plain % kStepsAtOnce; others > 0) {
+    T* copy = w.copy_b;
+    const int64_t copy_stride = w.copy_stride;
+    const T* ahead = w.ahead;
+    T* to = w.ahead_to;
+    const int64_t ahead_stride = w.ahead_stride;
+    int64_t with_ahead = w.ahead_steps;
+    left -= others;
+    for (; others > 0; --others) {
+      load_row();
+      if (copy) {
+        // The first pass over B also packs it. Its rows may lie so far apart that no hardware prefetcher follows.
+        __builtin_prefetch(b + 12 * b_stride);
+        if (kVectors > 1) __builtin_prefetch(b + 12 * b_stride + (kVectors - 1) * kW);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
-      copy += copy_stride;
-    } else if (--with_ahead >= 0) {
-      if (to) {
-        __builtin_prefetch(ahead + kAheadRows * ahead_stride);
-        __builtin_prefetch(ahead + kAheadRows * ahead_stride + kTileColumns<T> - 1);
+        for (int j = 0; j < kVectors; ++j) store(copy + j * kW, row[j]);
+        copy += copy_stride;
+      } else if (--with_ahead >= 0) {
+        if (to) {
+          __builtin_prefetch(ahead + kAheadRows * ahead_stride);
+          __builtin_prefetch(ahead + kAheadRows * ahead_stride + kTileColumns<T> - 1);
 #pragma GCC unroll 4
-        for (int j = 0; j < kTileVectors; ++j) store(to + j * kW, load(ahead + j * kW));
-        to += kTileColumns<T>;
-      } else {
-        __builtin_prefetch(ahead, 0, 2);
-        __builtin_prefetch(ahead + kW, 0, 2);
-        __builtin_prefetch(ahead + kTileColumns<T> - 1, 0, 2);
+          for (int j = 0; j < kTileVectors; ++j) store(to + j * kW, load(ahead + j * kW));
+          to += kTileColumns<T>;
+        } else {
+          __builtin_prefetch(ahead, 0, 2);
+          __builtin_prefetch(ahead + kW, 0, 2);
+          __builtin_prefetch(ahead + kTileColumns<T> - 1, 0, 2);
+        }
+        ahead += ahead_stride;
       }
-      ahead += ahead_stride;
+      multiply();
     }
-    multiply();
   }
   for (int array = 0; kRowsTogether && w.touched[array]; ++array) {
     const T* touched = w.touched[array];
