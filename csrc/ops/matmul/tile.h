@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ops/simd.h"
+#include "ops/simd/subnormals.h"
 #include "ops/simd_tail.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
@@ -208,6 +209,7 @@ void tile(const TileWork<T>& w) noexcept {
   }
 
   if constexpr (Update::kUpdates) {
+    const SubnormalsAsZeros zeros;
     const auto factors = Update::template factors<T>(w.context);
     const auto get = [](const T* from) __attribute__((always_inline)) { return load(from); };
     const auto put = [](T * at, Vec<T> v) __attribute__((always_inline)) { store(at, v); };
