@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from gradring.bench import allreduce_group
@@ -13,21 +14,36 @@ from gradring.bench.allreduce_rank import _Case
 from gradring.bench.allreduce_tuning import tuned
 
 
-def summed_of_two(library_sum):
+def summed_of_two(library_sum, elements=100):
     """Rank 0 of two, whose other rank is arithmetic: what it would have added."""
-    case = _Case(Library(_numpy, lambda array: lambda _: None, ""), 0, 2, 100, 3)
+    case = _Case(Library(_numpy, lambda array: lambda _: None, ""), 0, 2, elements, 3)
     case.rewrite()
     for i, array in enumerate(case.arrays):
         other = case._sum - case._own + (case._turn * 7 + i * 3 + 1) % 1000
-        array += library_sum(other)
+        array.reshape(other.shape)[...] += library_sum(other)
     return case
 
 
-def test_right_sums_pass_and_wrong_ones_do_not():
-    summed_of_two(lambda other: other).check()
-    for wrong in (lambda other: other * 0, lambda other: other + 1, lambda other: other[::-1]):
+@pytest.mark.parametrize("elements", [2, 100, 3 * 2048])
+def test_right_sums_pass_and_wrong_ones_do_not(elements):
+    summed_of_two(lambda other: other, elements).check()
+    for wrong in (
+        lambda other: other * 0,
+        lambda other: other + 1,
+        lambda other: other[:, ::-1],
+        lambda other: np.roll(other, 1, axis=other.shape[0] == 1),
+    ):
         with pytest.raises(ArithmeticError, match="a wrong sum in turn 1"):
-            summed_of_two(wrong).check()
+            summed_of_two(wrong, elements).check()
+
+
+def test_the_bytes_that_arrays_are_rewritten_from_stay_in_the_nearest_cache():
+    case = _Case(Library(_numpy, lambda array: lambda _: None, ""), 0, 2, 1 << 20, 1)
+    for view in (case._own, case._sum):
+        extent = sum((count - 1) * stride for count, stride in zip(view.shape, view.strides, strict=True))
+        assert view.size == 1 << 20 and extent < 16384
+    with pytest.raises(ValueError, match="a multiple of it"):
+        _Case(Library(_numpy, lambda array: lambda _: None, ""), 0, 2, 5000, 1)
 
 
 def test_a_call_that_does_nothing_is_found_in_every_turn():

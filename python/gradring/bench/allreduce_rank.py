@@ -73,18 +73,25 @@ class _Meeting:
 class _Case:
     """Arrays of one size, rewritten before every use, and checked after it.
 
-    Their elements are integers small enough for a float32 sum to be exact in any order.
+    Their elements are integers small enough for a float32 sum to be exact in any order. They come from few bytes: to read as
+    many as an array has would drive half of a warm array out of the cache before the call.
     """
+
+    _WIDTH = 2048  # elements in a row of an array; each row has the elements of the row before, moved by one place
 
     def __init__(self, library: Any, rank: int, ranks: int, elements: int, arrays: int) -> None:
         import numpy as np
 
-        bases = [
-            np.random.default_rng(100 + r).integers(-1000, 1000, elements).astype(np.float32) for r in range(ranks)
-        ]
+        width = min(elements, self._WIDTH)
+        rows = elements // width
+        if rows * width != elements:
+            raise ValueError(f"{elements} elements: must be at most {width}, or a multiple of it")
+        numbers = [np.random.default_rng(100 + r).integers(-1000, 1000, rows + width - 1) for r in range(ranks)]
+        bases = [np.lib.stride_tricks.sliding_window_view(each.astype(np.float32), width) for each in numbers]
+        total = np.sum(numbers, axis=0).astype(np.float32)
         self._own, self._sum, self._ranks, self._rank = (
             bases[rank],
-            np.sum(bases, axis=0, dtype=np.float32),
+            np.lib.stride_tricks.sliding_window_view(total, width),
             ranks,
             rank,
         )
@@ -99,14 +106,15 @@ class _Case:
 
         self._turn += 1
         for i, array in enumerate(self.arrays):
-            np.add(self._own, np.float32((self._turn * 7 + i * 3 + self._rank) % 1000), out=array)
+            number = np.float32((self._turn * 7 + i * 3 + self._rank) % 1000)
+            np.add(self._own, number, out=array.reshape(self._own.shape))
 
     def check(self) -> None:
         import numpy as np
 
         for i, array in enumerate(self.arrays):
             added = sum((self._turn * 7 + i * 3 + rank) % 1000 for rank in range(self._ranks))
-            if not np.array_equal(array, self._sum + np.float32(added)):
+            if not np.array_equal(array.reshape(self._sum.shape), self._sum + np.float32(added)):
                 raise ArithmeticError(f"a wrong sum in turn {self._turn}")
 
 
