@@ -10,12 +10,30 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["auto_or_whole", "byte_count", "choice", "flag", "float_dtype", "frames_inside", "real", "seconds", "whole"]
+__all__ = [
+    "auto_or_whole",
+    "byte_count",
+    "choice",
+    "flag",
+    "float_dtype",
+    "frames_inside",
+    "plain",
+    "real",
+    "seconds",
+    "whole",
+]
 
 
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def plain(value: Any) -> Any:
+    """The Python object for a NumPy number, bool or text, and for a NumPy array that holds a single one and has no axis."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
 
 
 def _kind(value: Any, also: str) -> type[Exception]:
@@ -128,8 +146,9 @@ def flag(where: str, argument: str, value: Any) -> bool:
     ...
     TypeError: [Loader] shuffle must be True or False, got 'no'
     """
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
+    value = plain(value)
+    if isinstance(value, bool):
+        return value
     raise TypeError(f"[{where}] {argument} must be True or False, got {_shown(value)}")
 
 
@@ -150,6 +169,7 @@ def choice(where: str, argument: str, value: Any, choices: Sequence[Any], hint: 
     ...
     ValueError: [Trainer] nonfinite must be 'raise' or 'ignore', got 'skip'
     """
+    value = plain(value)
     if isinstance(value, (str, int, float, type(None))) and not isinstance(value, bool) and value in choices:
         return value
     *rest, last = map(repr, choices)

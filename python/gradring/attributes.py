@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from gradring.habits import close_to, with_hint
 
-__all__ = ["Settled", "explain_read_only", "guarded"]
+__all__ = ["Explained", "Settled", "explain_read_only", "guarded"]
 
 
 T = TypeVar("T")
@@ -32,18 +32,20 @@ def explain_read_only(cls: Any, instead: str) -> None:
     cls.__setattr__ = assign
 
 
-class _SettledType(ABCMeta):
-    """Marks an object as complete when its ``__init__`` has returned, including those of subclasses."""
+class Explained(ABCMeta):
+    """Makes Python's errors for the arguments of a constructor say what to do."""
 
     def __call__(cls, *args: Any, **named: Any) -> Any:
         try:
-            made = super().__call__(*args, **named)
+            # Without an __init__, Python ignores arguments that a __new__ of the library accepts for its subclasses.
+            own = str(cls.__new__.__module__).startswith("gradring.")
+            if (args or named) and own and cls.__init__ is object.__init__:  # type: ignore[misc]
+                raise TypeError(f"{cls.__name__}() takes no arguments")
+            return super().__call__(*args, **named)
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise  # it comes from within the constructor
-            raise with_hint(cls.__name__, error, named, cls.__signature__.parameters) from None
-        object.__setattr__(made, "_settled", True)
-        return made
+            raise with_hint(cls.__name__, error, named, cls.__signature__) from None
 
     @property
     def __signature__(cls) -> Any:
@@ -54,6 +56,15 @@ class _SettledType(ABCMeta):
             return inspect.Signature()
         whole = inspect.signature(cls.__init__)  # type: ignore[misc]
         return whole.replace(parameters=list(whole.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+
+
+class _SettledType(Explained):
+    """Marks an object as complete when its ``__init__`` has returned, including those of subclasses."""
+
+    def __call__(cls, *args: Any, **named: Any) -> Any:
+        made = super().__call__(*args, **named)
+        object.__setattr__(made, "_settled", True)
+        return made
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradring import _core, activity, signals
-from gradring.arguments import choice, frames_inside
-from gradring.callbacks.base import Callback, Row, Run
+from gradring.arguments import choice, frames_inside, plain
+from gradring.callbacks.base import Callback, Row, Run, require_arguments
 from gradring.callbacks.checkpoint import Checkpoint
 from gradring.callbacks.csv import Csv
 from gradring.callbacks.progress import Progress
@@ -313,9 +313,10 @@ def _traced(name: str, began: int) -> None:
 
 def _style(verbose: Any) -> Any:
     """The style of the progress report; None for no report. The numbers mean the same as in Keras."""
-    if isinstance(verbose, int) and verbose in (0, 1, 2):
-        return (None, "auto", "lines")[verbose]
-    return choice("Trainer.fit", "verbose", verbose, ("auto", "bar", "lines", 0, 1, 2), "or True or False")
+    verbose = plain(verbose)
+    verbose = int(verbose) if isinstance(verbose, bool) else verbose
+    style = choice("Trainer.fit", "verbose", verbose, ("auto", "bar", "lines", 0, 1, 2), "or True or False")
+    return style if isinstance(style, str) else (None, "auto", "lines")[style]
 
 
 def _require_files_of_their_own(listeners: Iterable[Callback]) -> None:
@@ -375,6 +376,7 @@ def listeners_of(callbacks: Any, verbose: Any) -> list[Callback]:
             hint = f": did you forget the brackets of {listener.__name__}()?" if isinstance(listener, type) else ""
             got = "a class" if isinstance(listener, type) else type(listener).__name__
             raise TypeError(f"[Trainer.fit] callbacks must be of gr.callbacks, got {got}{hint}")
+        require_arguments(listener)
     _require_files_of_their_own(listeners)
     style = _style(verbose)
     if style is not None and not any(isinstance(listener, Progress) for listener in listeners):

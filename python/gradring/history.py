@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradring.files import replacing
+from gradring.habits import explained
 from gradring.tables import html
 
 __all__ = ["History"]
@@ -74,6 +75,7 @@ class History:
         shown = ", ".join(f"{name}={value:.4g}" for name, value in self.last.items())
         return f"History({self._epochs} epochs{'; last: ' if shown else ''}{shown})"
 
+    @explained("History.to_csv")
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one row per epoch, under the metrics' names; the file is replaced as a whole."""
         text = io.StringIO()
@@ -83,6 +85,7 @@ class History:
         with replacing(path) as file:
             file.write(text.getvalue().encode())
 
+    @explained("History.plot")
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw every metric over the epochs, training and validation in one panel; returns the ``matplotlib`` figure, which
         a notebook shows. With ``path`` it is also written there; the name's end chooses the format. Needs matplotlib."""

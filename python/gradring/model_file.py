@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradring import checkpoint, hooks
 from gradring.errors import CheckpointCorrupt, CheckpointMismatch
 from gradring.files import as_path
+from gradring.habits import explained
 from gradring.nn.architecture import build, describe
 from gradring.nn.layer import Layer
 from gradring.nn.params import write
@@ -49,6 +50,7 @@ def notes_of(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name.removeprefix(_NOTE): text for name, text in metadata.items() if name.startswith(_NOTE)}
 
 
+@explained("gr.load")
 def load(
     path: str | os.PathLike[str],
     *,

@@ -9,7 +9,7 @@ from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable, NotBuilt
 
-__all__ = ["Options", "parts_of", "replicas_of", "shards_of", "staleness_of"]
+__all__ = ["Options", "checked_lengths", "parts_of", "replicas_of", "shards_of", "staleness_of"]
 
 _MOST_THREADS = 256
 _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
@@ -130,3 +130,15 @@ def staleness_of(parallel: Any, staleness: Any) -> int | None:
             f"parallel= one of {_ASYNCHRONOUS}, or leave staleness out"
         )
     return bound
+
+
+def checked_lengths(epochs: Any, steps_per_epoch: Any) -> tuple[int, int | None]:
+    """Check the number of epochs and that of the steps of each; an array in place of the epochs is the target of ``x``."""
+    several = getattr(epochs, "shape", ()) if hasattr(epochs, "shape") else hasattr(epochs, "__len__")
+    if several and not isinstance(epochs, str):
+        raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
+    limit = steps_per_epoch
+    return (
+        whole("Trainer.fit", "epochs", epochs, 0),
+        None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None"),
+    )

@@ -53,7 +53,49 @@ _ELSEWHERE = {
     **dict.fromkeys(("CrossEntropyLoss", "SparseCategoricalCrossentropy"), "the loss is gr.losses.CrossEntropy()"),
     **dict.fromkeys(("BCEWithLogitsLoss", "BCELoss"), "the loss is gr.losses.BinaryCrossEntropy()"),
     **dict.fromkeys(("DataLoader", "Dataset", "TensorDataset"), "gr.Loader(source, batch_size) makes batches"),
-    **dict.fromkeys(("ModelCheckpoint", "EarlyStopping"), "gr.callbacks has Checkpoint and EarlyStop"),
+    **dict.fromkeys(("ModelCheckpoint", "BackupAndRestore"), "the callback is gr.callbacks.Checkpoint(path)"),
+    "EarlyStopping": "the callback is gr.callbacks.EarlyStop()",
+    "CSVLogger": "the callback is gr.callbacks.Csv(path)",
+    **dict.fromkeys(
+        ("ProgressBar", "TQDMProgressBar", "RichProgressBar", "ProgbarLogger"), "gr.callbacks.Progress shows it"
+    ),
+    **dict.fromkeys(
+        ("LearningRateScheduler", "LearningRateMonitor", "LRScheduler", "lr_scheduler", "LambdaLR"),
+        "optimizers take a schedule or a function of the step as lr: see gr.optim.schedule",
+    ),
+    **dict.fromkeys(("LambdaCallback", "LoggerCallback"), "a subclass of gr.callbacks.Callback does this"),
+    **dict.fromkeys(
+        ("CosineAnnealingLR", "CosineDecay", "cosine_decay_schedule"), "gr.optim.schedule.cosine(start, steps)"
+    ),
+    **dict.fromkeys(("StepLR", "ExponentialDecay", "ExponentialLR"), "gr.optim.schedule.step(start, every, factor)"),
+    **dict.fromkeys(
+        ("MultiStepLR", "SequentialLR", "PiecewiseConstantDecay"), "gr.optim.schedule.join(schedules, starts)"
+    ),
+    **dict.fromkeys(("OneCycleLR",), "gr.optim.schedule.one_cycle(peak, steps)"),
+    **dict.fromkeys(
+        ("PolynomialDecay", "PolynomialLR", "LinearLR"), "gr.optim.schedule.polynomial and linear fall to an end"
+    ),
+    **dict.fromkeys(("MSELoss", "MeanSquaredError"), "the loss is gr.losses.MSE()"),
+    **dict.fromkeys(("L1Loss", "MeanAbsoluteError"), "gr.losses.MAE() and gr.metrics.MAE() compute it"),
+    **dict.fromkeys(("SmoothL1Loss", "HuberLoss"), "the loss is gr.losses.Huber(delta)"),
+    **dict.fromkeys(("BinaryCrossentropy", "BinaryCrossEntropyLoss"), "the loss is gr.losses.BinaryCrossEntropy()"),
+    **dict.fromkeys(
+        ("CategoricalCrossentropy", "NLLLoss"), "gr.losses.CrossEntropy() takes class numbers, and also shares"
+    ),
+    **dict.fromkeys(
+        ("F1", "F1Score", "Precision", "Recall", "AUC", "AUROC", "f1_score", "roc_auc_score"),
+        "any function of predictions and targets is a metric: Trainer(metrics=[function])",
+    ),
+    **dict.fromkeys(
+        ("SparseCategoricalAccuracy", "BinaryAccuracy"), "the metric is gr.metrics.Accuracy(), or 'accuracy'"
+    ),
+    **dict.fromkeys(
+        ("ToTensor", "Compose", "Lambda", "Resize"), "transforms= takes a list; gr.transforms.Python(fn) does the rest"
+    ),
+    **dict.fromkeys(("manual_seed", "set_seed", "set_random_seed"), "gr.seed(n) does this"),
+    **dict.fromkeys(("tensor", "Tensor", "from_numpy", "array"), "NumPy's arrays are taken as they are"),
+    **dict.fromkeys(("no_grad", "inference_mode"), "leave it out: model(x) and predict compute no gradients"),
+    "save": "model.save(path), or trainer.save(path) for all of a training's state",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
-__all__ = ["Ended", "ending", "held"]
+__all__ = ["Ended", "ending", "held", "require_main_thread"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,6 +47,16 @@ class _Handler:
 
 
 _handlers: list[_Handler] = []  # the handlers of runs in the main thread, the innermost last
+
+
+def require_main_thread(where: str) -> None:
+    """``ValueError`` in a thread in which no signal could end a run, because Python handles signals in its main thread."""
+    thread = threading.current_thread()
+    if thread is not threading.main_thread():
+        raise ValueError(
+            f"[{where}] on_signal='save' is for Python's main thread, which alone sees signals, and this is the thread "
+            f"{thread.name!r}: call fit in the main thread, or leave on_signal out and give a Checkpoint"
+        )
 
 
 @contextmanager

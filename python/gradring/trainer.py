@@ -20,14 +20,14 @@ from gradring.choices import MetricName, Nonfinite, Parallel, Products
 from gradring.errors import GradringError, NotBuilt
 from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_sizes
 from gradring.gate import Gate
-from gradring.habits import explained
+from gradring.habits import explained, explained_methods
 from gradring.history import History
 from gradring.loader import Stream
 from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
 from gradring.metrics import Accuracy, Metrics, as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
-from gradring.options import Options, parts_of, replicas_of, staleness_of
+from gradring.options import Options, checked_lengths, parts_of, replicas_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.session import Session
 from gradring.session.base import BaseSession
@@ -48,6 +48,7 @@ __all__ = ["Trainer"]
 T = TypeVar("T")
 
 
+@explained_methods("predict", "predict_proba", "predict_class", "save", "load", "reset")
 class Trainer(Settled):
     """Trains a model natively, or updates parameters with gradients of your own.
 
@@ -415,7 +416,8 @@ class Trainer(Settled):
         ``verbose`` is ``"bar"``, ``"lines"`` (one per epoch), ``"auto"`` (a bar where one can be drawn, else lines) or
         False, on standard error; 0, 1 and 2 are False, ``"auto"`` and ``"lines"``. With ``on_signal="save"`` SIGINT,
         SIGTERM and SIGHUP end the run after the current step, every ``Checkpoint`` without ``monitor`` saves that state,
-        and ``KeyboardInterrupt`` is raised; only the main thread of Python sees signals.
+        and ``KeyboardInterrupt`` is raised. Python handles signals in its main thread, so ``"save"`` in another thread is a
+        ``ValueError``.
 
         Arrays in memory are not copied: a change during the training takes effect, and their memory must stay valid
         (``ndarray.resize(refcheck=False)`` frees it although views of the array exist).
@@ -426,12 +428,10 @@ class Trainer(Settled):
         """
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             with self._state.told():
-                if not isinstance(epochs, (int, str)) and (hasattr(epochs, "__len__") or getattr(epochs, "shape", ())):
-                    raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
-                epochs = whole("Trainer.fit", "epochs", epochs, 0)
-                limit = steps_per_epoch
-                limit = None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None")
+                epochs, limit = checked_lengths(epochs, steps_per_epoch)
                 choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
+                if on_signal == "save" and self._session.peers is None:  # a signal to one rank ends all of them
+                    signals.require_main_thread("Trainer.fit")
                 listeners = listeners_of(callbacks, verbose)
                 if isinstance(validate, float):
                     raise TypeError(

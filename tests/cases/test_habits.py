@@ -51,9 +51,12 @@ def own():
         (lambda t: gr.Trainer(t.model, metric=["mae"]), r"did you mean 'metrics'"),
         (lambda t: gr.Loader((X, Y), 8, num_workers=2), r"num_threads"),
         (lambda t: gr.Loader((X, Y), 8, shuffel=True), r"did you mean 'shuffle'"),
-        (lambda t: gr.nn.Linear(in_features=4, out_features=3), r"Linear\(inputs, outputs\)"),
-        (lambda t: gr.nn.Dropout(rate=0.5), r"p is the probability"),
-        (lambda t: gr.callbacks.EarlyStop(monitr="val_loss"), r"unexpected keyword"),
+        (lambda t: gr.nn.Linear(in_features=4, out_features=3), r"did you mean 'inputs'"),
+        (lambda t: gr.nn.Dropout(rate=0.5), r"did you mean 'p'"),
+        (
+            lambda t: gr.callbacks.EarlyStop(monitr="val_loss"),
+            r"its arguments are \(metric='val_loss', patience=5, \*, ",
+        ),
     ],
 )
 def test_arguments_of_other_libraries(call, words):
@@ -81,6 +84,12 @@ def test_the_rest_of_the_names():
         (gr.losses, "Crossentropy", r"did you mean gr\.losses\.CrossEntropy"),
         (gr, "DataLoader", r"gr\.Loader\(source, batch_size\)"),
         (gr, "loader_", r"did you mean gr\.[Ll]oad"),
+        (gr.callbacks, "ModelCheckpoint", r"gr\.callbacks\.Checkpoint\(path\)"),
+        (gr.callbacks, "EarlyStoping", r"did you mean gr\.callbacks\.EarlyStop"),
+        (gr.metrics, "F1Score", r"any function of predictions and targets"),
+        (gr.transforms, "Normalise", r"did you mean gr\.transforms\.Normalize"),
+        (gr.sources, "npy_", r"did you mean gr\.sources\.Npy"),
+        (gr.optim.schedule, "CosineAnnealingLR", r"gr\.optim\.schedule\.cosine"),
     ):
         with pytest.raises(AttributeError, match=words):
             getattr(module, name)
@@ -100,6 +109,9 @@ def test_the_rest_of_the_names():
         (gr.nn.Linear, ["inputs", "outputs", "bias"]),
         (gr.nn.ReLU, []),
         (gr.callbacks.EarlyStop, ["metric", "patience"]),
+        (gr.optim.AdamW, ["lr", "betas"]),
+        (gr.losses.Huber, ["delta"]),
+        (gr.Trainer.predict, ["self", "x"]),
         (gr.transforms.Scale, ["a", "b"]),
         (gr.Trainer.fit, ["self", "data", "epochs"]),
     ],
@@ -527,7 +539,9 @@ def test_batches_to_validate_with_are_looked_at_before_the_first_step():
 def test_a_size_that_is_none():
     for data in ((X, Y), BATCHES, gr.Loader((X, Y), 8)):
         for size in ("8", 8.0, True, 0):
-            with pytest.raises((TypeError, ValueError), match=r"\[Trainer\.evaluate\] batch_size must be an int of at least 1"):
+            with pytest.raises(
+                (TypeError, ValueError), match=r"\[Trainer\.evaluate\] batch_size must be an int of at least 1"
+            ):
                 trainer().evaluate(data, batch_size=size)
 
 
@@ -565,3 +579,13 @@ def test_new_samples_far_from_those_of_the_training(tmp_path, monkeypatch, capsy
                  "--weight-decay", "0.1"]) == 0  # fmt: skip
     assert main(["predict", "x.safetensors", "--x", "far.npy"]) == 1
     assert "which float32 cannot hold after the scaling" in capsys.readouterr().err
+
+
+def test_a_layer_with_a_constructor_of_its_own_in_new():
+    class Made(gr.nn.Layer):
+        def __new__(cls, width):
+            made = super().__new__(cls)
+            made.width = width
+            return made
+
+    assert Made(3).width == 3

@@ -1,5 +1,7 @@
 """Kind 5: the parameters survive."""
 
+import gc
+import io
 import json
 import os
 import signal
@@ -12,6 +14,7 @@ import zlib
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import gradring as gr
 from gradring import checkpoint
@@ -239,14 +242,24 @@ def test_by_default_a_signal_does_what_it_does(tmp_path):
     assert process.returncode == -signal.SIGTERM and not (tmp_path / "m").exists()
 
 
-def test_handlers_are_put_back_and_other_threads_may_ask():
+def test_handlers_are_put_back_and_other_threads_are_told_that_they_see_no_signals():
     import threading
 
+    def elsewhere():
+        with pytest.raises(
+            ValueError, match=r"\[Trainer\.fit\] on_signal='save'.*main thread.*'side'.*give a Checkpoint"
+        ):
+            trainer().fit((X, Y), on_signal="save", verbose=False)
+        trainer().fit((X, Y), verbose=False)
+        done.append(True)
+
+    done = []
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     trainer().fit((X, Y), on_signal="save", verbose=False)
-    thread = threading.Thread(target=lambda: trainer().fit((X, Y), on_signal="save", verbose=False))
+    thread = threading.Thread(target=elsewhere, name="side")
     thread.start()
     thread.join()
+    assert done == [True]
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with pytest.raises(ValueError, match="on_signal must be 'raise' or 'save'"):
         trainer().fit((X, Y), on_signal="ignore")
@@ -285,6 +298,12 @@ def test_output_that_breaks_ends_no_training(terminal, error, calls, monkeypatch
     history = trainer().fit((X, Y), 5)
     monkeypatch.undo()
     assert len(history) == 5
+    gc.disable()  # it would remove a broken bar that is left behind
+    try:
+        with tqdm(file=io.StringIO()) as later:
+            assert later.pos == 0, "a later bar keeps a line free for the one that broke"
+    finally:
+        gc.enable()
 
 
 def test_what_was_printed_last_makes_no_failure_of_success():

@@ -16,7 +16,7 @@ from gradring.history import History
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 
-__all__ = ["Callback", "Run", "Training"]
+__all__ = ["Callback", "Run", "Training", "require_arguments"]
 
 
 class Training(Protocol):
@@ -108,6 +108,40 @@ class Run(Settled):
 
 
 _CALLED = ("on_fit_start", "on_report", "on_epoch_end", "on_fit_end")
+
+
+_OTHERS = {  # what other libraries give to such a method in place of the run, and where it is here
+    "epoch": "run.epoch is the epoch's number from 0",
+    "logs": "run.metrics are the metrics by name",
+    "batch": "run.batch is how many batches are done",
+    "trainer": "run.trainer is the trainer",
+    "pl_module": "run.trainer.model is the model",
+}
+
+
+def require_arguments(callback: Callback) -> None:
+    """``TypeError``, before the first step, if a method that a run calls would not take the run, and nothing else."""
+    import inspect
+
+    for name in _CALLED:
+        method = getattr(callback, name)
+        if str(getattr(method, "__module__", "")).startswith("gradring."):
+            continue
+        try:
+            signature = inspect.signature(method)
+        except (TypeError, ValueError):  # a compiled function, which has none
+            continue
+        given = [known for known in _OTHERS if known in signature.parameters]
+        try:
+            signature.bind(None)
+        except TypeError:
+            given = given or [""]
+        if given:
+            where = ", ".join(filter(None, (_OTHERS.get(known) for known in given)))
+            raise TypeError(
+                f"[{type(callback).__name__}] {name} has the arguments {signature}, and gets one, the run: write "
+                f"def {name}(self, run){where and '; '}{where}"
+            )
 
 
 class Callback(Settled):

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -110,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
             epochs,
             validate=job.test,
             resume=path if options.resume else None,
-            on_signal="save",
+            on_signal="save" if threading.current_thread() is threading.main_thread() else "raise",
             verbose=not options.quiet,
         )
     except KeyboardInterrupt as error:

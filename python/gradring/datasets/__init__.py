@@ -8,9 +8,15 @@ Each function returns a :class:`Dataset`, which can be unpacked or read by name:
 ((1442, 64), (1442,), (355, 64))
 """
 
+from typing import TYPE_CHECKING
+
 from gradring.datasets.digits import digits
 from gradring.datasets.fashion_mnist import fashion_mnist
 from gradring.datasets.idx import read_idx
 from gradring.datasets.types import Dataset, Samples
+from gradring.planned import getter
 
 __all__ = ["Dataset", "Samples", "digits", "fashion_mnist", "read_idx"]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.datasets")

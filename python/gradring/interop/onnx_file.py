@@ -11,6 +11,7 @@ import numpy as np
 
 from gradring import nn
 from gradring.files import replacing
+from gradring.habits import explained
 from gradring.ir import Graph, Node
 from gradring.ir.builder import Input, trace
 from gradring.nn.layer import Layer
@@ -24,6 +25,7 @@ _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 Shape = tuple[int, ...]
 
 
+@explained("gr.interop.to_onnx")
 def to_onnx(model: Layer, path: str | os.PathLike[str], input_shape: Shape | Mapping[str, Shape] | None = None) -> None:
     """Write the model's forward pass, without dropout, as an ONNX file with the weights inside.
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from gradring import nn
 from gradring.arrays import as_numbers
+from gradring.habits import explained
 from gradring.nn.layer import Layer
 from gradring.nn.params import write
 
 __all__ = ["from_torch", "to_torch"]
 
 
+@explained("gr.interop.to_torch")
 def to_torch(model: Layer) -> Any:
     """A ``torch.nn.Module`` that computes what the model does, with a copy of its weights, in evaluation mode.
 
@@ -43,6 +45,7 @@ def to_torch(model: Layer) -> Any:
     return module.eval()
 
 
+@explained("gr.interop.from_torch")
 def from_torch(state_dict: Any, model: Layer, *, names: Mapping[str, str] | None = None) -> Layer:
     """Write the weights of a PyTorch module into ``model``, which is returned.
 

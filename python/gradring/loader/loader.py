@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gradring import _core, arguments, devices
 from gradring.attributes import Settled
 from gradring.choices import OnError
+from gradring.habits import explained_methods
 from gradring.loader.device_batches import DeviceBatches, require_fields
 from gradring.loader.fields import LoaderFields
 from gradring.loader.passes import Pass
@@ -37,6 +38,7 @@ _MOST_KEY = 2**64 - 1  # the key of the shuffle has 64 bits of seed and 64 bits 
 _MOST_RANKS = 2**31
 
 
+@explained_methods("split", "folds")
 class Loader(Settled):
     """One epoch of batches at a time, filled ahead by native workers, in order or shuffled.
 
@@ -344,9 +346,7 @@ class Loader(Settled):
         >>> train.samples, test.samples, sorted([*train.indices, *test.indices]) == list(range(10))
         (8, 2, True)
         """
-        seed = arguments.whole("Loader.split", "seed", seed, 0, _MOST_KEY)
-        shuffled = arguments.flag("Loader.split", "shuffle", shuffle)
-        return tuple(self._part(part) for part in division(self.samples, share, seed=seed, shuffle=shuffled))
+        return tuple(self._part(part) for part in division(self.samples, share, seed=seed, shuffle=shuffle))
 
     def folds(self, count: int, *, seed: int = 0, shuffle: bool = True) -> list[tuple[Loader, Loader]]:
         """For cross-validation: ``count`` pairs (train, test) of loaders. Every sample is in the test of exactly one pair
@@ -356,8 +356,7 @@ class Loader(Settled):
         >>> [sorted(test.indices.tolist()) for train, test in Loader(np.arange(5), 2).folds(2, shuffle=False)]
         [[0, 1], [2, 3, 4]]
         """
-        seed = arguments.whole("Loader.folds", "seed", seed, 0, _MOST_KEY)
-        pairs = folds(self.samples, count, seed=seed, shuffle=arguments.flag("Loader.folds", "shuffle", shuffle))
+        pairs = folds(self.samples, count, seed=seed, shuffle=shuffle)
         return [(self._part(train), self._part(test)) for train, test in pairs]
 
     def for_rank(self, rank: int, world_size: int) -> Loader:

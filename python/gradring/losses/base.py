@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradring.arguments import choice
 from gradring.arrays import as_numbers
-from gradring.attributes import explain_read_only
+from gradring.attributes import Explained, explain_read_only
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +34,7 @@ class Native(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Loss(ABC):
+class Loss(metaclass=Explained):
     """A function of the model's outputs and the targets, whose mean over the samples a training minimizes.
 
     With sample weights the mean is the sum of the weighted losses over the sum of the weights, over all batches of an

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from gradring.attributes import Explained
+
 __all__ = ["Metric"]
 
 
 @dataclass(frozen=True)
-class Metric(ABC):
+class Metric(metaclass=Explained):
     """A number that says how good predictions are: ``metric(predictions, targets)`` over whole arrays of samples.
 
     ``name`` is its name in a history.

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring import devices, hooks
-from gradring.arguments import float_dtype
+from gradring.arguments import float_dtype, plain
 from gradring.attributes import Settled
+from gradring.habits import explained
 from gradring.nn import habits
 from gradring.nn.params import Params
 from gradring.nn.store import Store
@@ -156,6 +157,7 @@ class Layer(Settled):
             for name, spec in layer.buffer_specs().items()
         }
 
+    @explained("Layer.init")
     def init(self, seed: int = 0, dtype: DTypeLike = "float32") -> Self:
         """Fill all parameters and buffers with fresh values and return the model.
 
@@ -261,6 +263,7 @@ class Layer(Settled):
         result: NDArray[Any] = self._forward(*inputs)
         return result
 
+    @explained("Layer.save")
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write weights and architecture to one safetensors file, which appears whole or not at all; ``gr.load`` builds
         the model from it. ``notes`` are texts by name, which go into the file's metadata.
@@ -270,6 +273,7 @@ class Layer(Settled):
         """
         hooks.save(self, path, notes)
 
+    @explained("Layer.summary")
     def summary(self, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Table:
         """A table for a batch of ``input_shape``: layer, output shape, parameters, FLOPs of the forward pass, bytes. A model of
         several inputs takes a dict of their shapes.
@@ -329,12 +333,11 @@ class NotData:
 def _kept(value: Any, depth: int = 0) -> Any:
     """Convert an argument of a layer's constructor to data, if it is data or a layer. Lists must not be too long or too
     deep."""
+    value = plain(value)
     if value is None or isinstance(value, (bool, int, float, str, Layer)):
         return value
     if isinstance(value, (list, tuple)) and len(value) <= 10_000 and depth < 8:
         return [_kept(part, depth + 1) for part in value]
-    if isinstance(value, np.generic):
-        return value.item()
     return NotData(type(value).__name__)
 
 

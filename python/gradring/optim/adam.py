@@ -42,8 +42,7 @@ class Adam(Optimizer):
         self._check_betas()
         self._check("eps", self.eps)
         self._check("weight_decay", self.weight_decay)
-        if not isinstance(self.amsgrad, bool):
-            raise TypeError(f"[{type(self).__name__}] amsgrad must be a bool, got {type(self.amsgrad).__name__}")
+        self._check_flag("amsgrad")
         self._check_groups()
 
     @property

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arguments import real
-from gradring.attributes import explain_read_only
+from gradring.arguments import flag, plain, real
+from gradring.attributes import Explained, explain_read_only
 from gradring.errors import reason
 from gradring.optim.groups import Group, as_groups, assigned
 from gradring.optim.rates import Rate, as_schedule
@@ -26,7 +26,7 @@ Groups = Sequence[Mapping[str, Any] | Group]
 
 
 @dataclass(frozen=True, repr=False)
-class Optimizer:
+class Optimizer(metaclass=Explained):
     """A rule for updating parameters, as data: ``kind`` names it and the fields are its hyperparameters.
 
     ``lr`` is a float, a schedule or a function from the step to a rate. ``state_names`` lists the arrays, of a parameter's
@@ -56,6 +56,7 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         as_schedule(self.lr, type(self).__name__, "lr")
+        object.__setattr__(self, "lr", plain(self.lr))
         if not (isinstance(self.groups, tuple) and not self.groups):
             known = [f.name for f in fields(self) if f.name != "groups"]
             object.__setattr__(self, "groups", as_groups(type(self).__name__, self.groups, known))
@@ -99,9 +100,11 @@ class Optimizer:
     def _check_betas(self) -> None:
         """Check two numbers below 1, and make them a tuple."""
         betas: Any = getattr(self, "betas", None)
+        betas = betas.tolist() if isinstance(betas, np.ndarray) else betas
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"[{type(self).__name__}] betas must be two numbers, got {betas!r}")
-        object.__setattr__(self, "betas", tuple(betas))
+        betas = tuple(map(plain, betas))
+        object.__setattr__(self, "betas", betas)
         for i, beta in enumerate(betas):
             self._check(f"betas[{i}]", beta, below=1.0)
 
@@ -211,6 +214,12 @@ class Optimizer:
     def _check(self, argument: str, value: float, below: float = math.inf) -> None:
         """Check that ``0 <= value < below``; the error names the argument."""
         real(type(self).__name__, argument, value, least=0, below=below)
+        if value is not plain(value):
+            object.__setattr__(self, argument, plain(value))
+
+    def _check_flag(self, argument: str) -> None:
+        """Check that an argument is True or False, and keep it as Python's."""
+        object.__setattr__(self, argument, flag(type(self).__name__, argument, getattr(self, argument)))
 
 
 def _every_rule(base: type[Optimizer]) -> Iterator[type[Optimizer]]:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from gradring.arguments import plain
 from gradring.patterns import as_patterns, matching
 
 __all__ = ["Group", "as_groups", "assigned"]
@@ -69,7 +70,7 @@ def _as_group(where: str, number: int, group: Any, known: Sequence[str]) -> Grou
     patterns = as_patterns(where, f"{at}['params']", group["params"])
     if not patterns:
         raise ValueError(f"[{where}] {at}['params'] has no pattern: leave the group out, or name parameters")
-    options = {name: value for name, value in group.items() if name != "params"}
+    options = {name: plain(value) for name, value in group.items() if name != "params"}
     if not options:
         raise ValueError(
             f"[{where}] {at} changes nothing: beside 'params' it can have {', '.join(known)}; to keep these parameters as "

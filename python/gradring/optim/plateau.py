@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from gradring.arguments import choice, real, whole
+from gradring.habits import explained
 from gradring.optim.rates import Floats, Rate, Schedule, as_schedule
 
 __all__ = ["Plateau", "PlateauState", "improves_upwards", "plateau"]
@@ -106,6 +107,7 @@ class Plateau(Schedule):
         return PlateauState(best, bad, wait, state.factor)
 
 
+@explained("schedule.plateau")
 def plateau(
     then: Rate,
     monitor: str = "val_loss",

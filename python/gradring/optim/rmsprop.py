@@ -42,8 +42,7 @@ class RMSprop(Optimizer):
         self._check("eps", self.eps)
         self._check("weight_decay", self.weight_decay)
         self._check("momentum", self.momentum)
-        if not isinstance(self.centered, bool):
-            raise TypeError(f"[RMSprop] centered must be a bool, got {type(self.centered).__name__}")
+        self._check_flag("centered")
         self._check_groups()
 
     @property

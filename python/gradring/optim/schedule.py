@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradring.arguments import real, whole
+from gradring.habits import explained
 from gradring.optim.plateau import Plateau, plateau
 from gradring.optim.rates import Constant, Floats, Rate, Schedule, as_schedule, inner_schedule
 from gradring.optim.rates import rate_of as _rate
@@ -147,6 +148,7 @@ def _count(function: str, argument: str, value: int) -> int:
     return whole(function, argument, value, 1)
 
 
+@explained("schedule.constant")
 def constant(rate: float) -> Schedule:
     """The same rate at every step.
 
@@ -156,11 +158,13 @@ def constant(rate: float) -> Schedule:
     return Constant(_rate("constant", "rate", rate))
 
 
+@explained("schedule.linear")
 def linear(start: float, end: float, steps: int) -> Schedule:
     """A straight line from ``start`` at step 0 to ``end`` at step ``steps`` and after."""
     return _Linear(_rate("linear", "start", start), _rate("linear", "end", end), _count("linear", "steps", steps))
 
 
+@explained("schedule.cosine")
 def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     """Half a cosine from ``start`` at step 0 to ``end`` at step ``steps`` and after.
 
@@ -169,6 +173,7 @@ def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     return _Cosine(_rate("cosine", "start", start), _count("cosine", "steps", steps), _rate("cosine", "end", end))
 
 
+@explained("schedule.step")
 def step(start: float, every: int, factor: float = 0.1) -> Schedule:
     """``start``, multiplied by ``factor`` after each ``every`` steps.
 
@@ -178,6 +183,7 @@ def step(start: float, every: int, factor: float = 0.1) -> Schedule:
     return _Step(_rate("step", "start", start), _count("step", "every", every), _rate("step", "factor", factor))
 
 
+@explained("schedule.polynomial")
 def polynomial(start: float, steps: int, end: float = 0.0, power: float = 1.0) -> Schedule:
     """``end + (start - end) * (1 - step / steps) ** power``, and ``end`` from step ``steps`` on.
 
@@ -189,6 +195,7 @@ def polynomial(start: float, steps: int, end: float = 0.0, power: float = 1.0) -
     return _Polynomial(rates[0], _count("polynomial", "steps", steps), rates[1], power)
 
 
+@explained("schedule.one_cycle")
 def one_cycle(
     peak: float, steps: int, pct_start: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4
 ) -> Schedule:
@@ -215,12 +222,14 @@ def one_cycle(
     return _OneCycle(_rate(where, "peak", peak), _count(where, "steps", steps), pct_start, div_factor, final_div_factor)
 
 
+@explained("schedule.warmup")
 def warmup(then: Rate, steps: int) -> Schedule:
     """Rise in equal parts to the first rate of ``then``, reached at the last of ``steps`` steps; then follow
     ``then`` from its own step 0."""
     return _Warmup(inner_schedule(then, "warmup", "then"), _count("warmup", "steps", steps))
 
 
+@explained("schedule.join")
 def join(schedules: Sequence[Rate], starts: Sequence[int]) -> Schedule:
     """One schedule after another: ``schedules[i + 1]`` begins, at its own step 0, at step ``starts[i]``.
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gradring.arguments import flag
 from gradring.optim.base import Optimizer
 from gradring.optim.rates import Rate
 
@@ -37,7 +36,7 @@ class SGD(Optimizer):
         super().__post_init__()
         self._check("momentum", self.momentum, below=1.0)
         self._check("weight_decay", self.weight_decay)
-        flag("SGD", "nesterov", self.nesterov)
+        self._check_flag("nesterov")
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("[SGD] nesterov needs momentum above 0, got momentum=0.0")
         self._check_groups()

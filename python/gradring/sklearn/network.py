@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from gradring import callbacks, nn, optim
 from gradring.arguments import choice, real, whole
 from gradring.arrays import as_ndarray
+from gradring.attributes import Explained
 from gradring.choices import Activation, OptimizerName
 from gradring.losses import LossName
 from gradring.trainer import Trainer
@@ -25,7 +26,7 @@ _BLOCK = 64  # samples that are predicted together
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
-class Network(BaseEstimator):
+class Network(BaseEstimator, metaclass=Explained):
     """The options of both estimators, and their use. The constructor only stores the options and ``fit`` checks them, as
     scikit-learn demands."""
 

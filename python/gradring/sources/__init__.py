@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gradring.planned import getter
 from gradring.sources._base import Source
 from gradring.sources._callable import Callable
 from gradring.sources._concat import Concat
@@ -23,3 +26,6 @@ __all__ = [
     "open_source",
     "require_no_paths",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.sources")

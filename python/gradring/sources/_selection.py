@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.arguments import whole
+from gradring.arguments import flag, plain, whole
 from gradring.arrays import as_ndarray, is_array_like
 from gradring.sources._base import Source
 from gradring.sources._open import open_source
 from gradring.sources._opened import Opened
 
 __all__ = ["Chosen", "Part", "Selection", "Shared", "chosen", "division", "folds"]
+
+_MOST_SEED = 2**64 - 1  # the key of the shuffle has 64 bits of seed
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,11 @@ def chosen(indices: Any, samples: int) -> Chosen:
     return Chosen(np.ascontiguousarray(numbers))
 
 
-def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part]:
+def division(samples: int, share: Any, *, seed: Any, shuffle: Any) -> list[Part]:
     """Make parts with these shares of all samples; a single share also gives the rest. ``ValueError`` for an empty
     part."""
+    seed, shuffle = whole("Loader.split", "seed", seed, 0, _MOST_SEED), flag("Loader.split", "shuffle", shuffle)
+    share = plain(share)
     one_alone = isinstance(share, Real)
     several: list[Any] = list(share) if isinstance(share, Iterable) else [share]  # a string's parts are refused below
     if not one_alone and not all(isinstance(one, Real) for one in several):
@@ -130,8 +134,9 @@ def division(samples: int, share: Any, *, seed: int, shuffle: bool) -> list[Part
     return parts
 
 
-def folds(samples: int, count: Any, *, seed: int, shuffle: bool) -> list[tuple[Part, Part]]:
+def folds(samples: int, count: Any, *, seed: Any, shuffle: Any) -> list[tuple[Part, Part]]:
     """Make pairs (train, test); every sample is in exactly one test. ``ValueError`` for more folds than samples."""
+    seed, shuffle = whole("Loader.folds", "seed", seed, 0, _MOST_SEED), flag("Loader.folds", "shuffle", shuffle)
     count = whole("Loader.folds", "count", count, 2)
     if count > samples:
         raise ValueError(f"[Loader.folds] {count} folds of {samples} samples: a fold would be empty")

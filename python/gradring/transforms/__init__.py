@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gradring.planned import getter
 from gradring.transforms._base import Transform
 from gradring.transforms._functions import Native, Python
 from gradring.transforms._images import RandomCrop, RandomFlip
@@ -20,3 +23,6 @@ __all__ = [
     "Transform",
     "plan",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = getter("gradring.transforms")
