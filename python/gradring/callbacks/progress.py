@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 from gradring.arguments import choice
@@ -65,6 +66,13 @@ class Progress(Callback):
 
         class Bar(tqdm):  # type: ignore[misc]
             monitor_interval = 0  # tqdm needs no monitor thread, because the run reports often enough
+
+            def __init__(self, **options: Any) -> None:
+                try:
+                    super().__init__(**options)
+                except _FAILED:
+                    _give_up(self)
+                    raise
 
         total = None if run.batches is None else run.batches * (run.last_epoch - run.first_epoch)
         options: dict[str, Any] = {} if notebook else {"file": file, "bar_format": _FORMAT}
@@ -172,8 +180,10 @@ def _short(name: str) -> str:
 
 
 def _give_up(bar: Any) -> None:
-    """Stop drawing, and print nothing when the bar is garbage-collected."""
+    """Stop drawing, and print nothing when the bar is garbage-collected. A later bar must not keep a line free for this one."""
     bar.disable = True
+    with suppress(Exception):  # it may be incomplete
+        type(bar)._decr_instances(bar)
 
 
 def _is_terminal(file: TextIO) -> bool:
