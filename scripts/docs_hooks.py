@@ -1,7 +1,8 @@
 """Changes the pages for the site, beyond the settings in mkdocs.yml.
 
 The pages are also read in the repository, where they link to sources, tests and results. The site has none of these: such a
-link becomes the name of the file. The page of the kernels gets a section for modules of ops that it does not name.
+link becomes the name of the file. The page of the kernels gets a section for modules of ops that it does not name. A chart that
+has a narrow form, `NAME-narrow.svg` beside `NAME.svg`, is shown in it on narrow screens.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MODULE = """
       show_root_toc_entry: false
 """
 
+IMAGE = re.compile(r'<img [^>]*src="([^"]+)\.svg"[^>]*>')
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -47,3 +49,16 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     if page.file.src_uri == "reference/ops.md":
         markdown = with_all_ops(markdown)
     return without_outside_links(markdown, page.file.src_uri)
+
+
+def on_page_content(html: str, *, files: Any, **_: Any) -> str:
+    """Called by mkdocs for each page, with its HTML."""
+    assets = {posixpath.basename(file.src_uri) for file in files}
+
+    def replace(image: re.Match[str]) -> str:
+        narrow = f"{image[1]}-narrow.svg"
+        if posixpath.basename(narrow) not in assets:
+            return image[0]
+        return f'<picture><source media="(max-width: 600px)" srcset="{narrow}">{image[0]}</picture>'
+
+    return IMAGE.sub(replace, html)

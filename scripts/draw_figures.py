@@ -3,8 +3,9 @@
     python scripts/draw_figures.py              # after a measurement
     python scripts/draw_figures.py --check      # exit status 1 if a file is not what the results say
 
-It draws docs/assets/steps.svg, replaces what stands between the lines `<!-- begin NAME ... -->` and `<!-- end NAME -->` of
-both files, and writes docs/description.md: the README as a package index shows it, which can show no picture of a repository.
+It draws docs/assets/steps.svg and steps-narrow.svg, replaces what stands between the lines `<!-- begin NAME ... -->` and
+`<!-- end NAME -->` of these files, and writes docs/description.md: the README as a package index shows it, which can show no
+picture of a repository.
 """
 
 # ruff: noqa: RUF001  (tables use the multiplication sign)
@@ -204,10 +205,19 @@ def shape(kind: str, x: float, y: float, colour: str) -> str:
     return f'<path d="{strokes}" stroke="{colour}" stroke-width="2.5"/>'
 
 
-def chart() -> str:
-    """Each peer's time beside gradring's, in a row per race and on a logarithmic axis."""
+def chart(width: int = 840) -> str:
+    """Each peer's time beside gradring's, in a row per race and on a logarithmic axis. A narrow chart, for telephones, has the
+    name of each race above its marks."""
     rows = step_rows()
-    width, left, right, top, pitch = 840, 250, 24, 66, 34
+    narrow = width < 600
+    left, right, top, pitch = (20, 20, 66, 52) if narrow else (250, 24, 66, 34)
+    legend, x, lines = [], 12.0, 0
+    for name in (*(name for name, *_ in PEERS), "gradring"):
+        if x + 17 + 7.2 * len(name) > width - 8:
+            x, lines = 12.0, lines + 1
+        legend.append((x, 43 + 20 * lines))
+        x += 38 + 7.2 * len(name)
+    top += 20 * lines
     bottom = top + pitch * len(rows)
     most = max(max(medians(row).values()) / medians(row)["gradring"] for row in rows)
     limit = math.log(most * 1.15)
@@ -215,21 +225,21 @@ def chart() -> str:
     def place(times: float) -> float:
         return left + (width - left - right) * math.log(times) / limit
 
+    height = bottom + (60 if narrow else 44)
     title = "Time of a training step, as a multiple of gradring's"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 44}" width="{width}" height="{bottom + 44}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" font-family="DejaVu Sans,Helvetica,Arial,sans-serif" font-size="12" fill="#222">',
         f"<title>{title}</title>",
-        f'<rect width="{width}" height="{bottom + 44}" fill="#fff"/>',
-        f'<text x="12" y="22" font-size="14" font-weight="bold">{title}</text>',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<text x="12" y="22" font-size="14" font-weight="bold">{title.replace("training ", "") if narrow else title}</text>',
     ]
-    x = 12.0
-    for name, colour, kind, _ in PEERS:
-        parts += [shape(kind, x + 6, 43, colour), f'<text x="{x + 17:.0f}" y="47">{name}</text>']
-        x += 38 + 7.2 * len(name)
+    for (name, colour, kind, _), (x, y) in zip(PEERS, legend, strict=False):  # the last place is gradring's
+        parts += [shape(kind, x + 6, y, colour), f'<text x="{x + 17:.0f}" y="{y + 4}">{name}</text>']
+    x, y = legend[-1]
     parts += [
-        f'<rect x="{x + 1:.0f}" y="36" width="3" height="14" fill="#c8102e"/>',
-        f'<text x="{x + 12:.0f}" y="47">gradring</text>',
+        f'<rect x="{x + 1:.0f}" y="{y - 7}" width="3" height="14" fill="#c8102e"/>',
+        f'<text x="{x + 12:.0f}" y="{y + 4}">gradring</text>',
     ]
     for tick in (1, 2, 5, 10, 20, 50, 100):
         if math.log(tick) <= limit:
@@ -244,16 +254,22 @@ def chart() -> str:
         name = layers(row["case"]["name"])
         if "`" in name:  # there is no room for all of it
             name = re.sub(r"`|MLP |, per step|batch |, \d+ rows", "", name)
-        parts.append(f'<text x="12" y="{y}">{name}</text>')
-        parts.append(f'<text x="12" y="{y + 14}" font-size="11" fill="#666">gradring: {duration(ours)}</text>')
+        own = f"gradring: {duration(ours)}"
+        if narrow:
+            y -= 14
+            parts.append(f'<text x="28" y="{y}">{name} <tspan font-size="11" fill="#666">{own}</tspan></text>')
+            y += 15
+        else:
+            parts.append(f'<text x="12" y="{y}">{name}</text>')
+            parts.append(f'<text x="12" y="{y + 14}" font-size="11" fill="#666">{own}</text>')
         for _, colour, kind, contenders in PEERS:
             found = [times[each] for each in contenders if each in times]
             if found:
                 parts.append(shape(kind, place(min(found) / ours), y + 3, colour))
-    parts.append(
-        f'<text x="12" y="{bottom + 36}" font-size="11" fill="#666">Logarithmic; left is faster; each at its better of one '
-        "and two threads. Drawn by scripts/draw_figures.py from benchmarks/results.</text>"
-    )
+    said = "Logarithmic; left is faster; each at its better of one and two threads."
+    drawn = "Drawn by scripts/draw_figures.py from benchmarks/results."
+    for number, text in enumerate((said, drawn) if narrow else (f"{said} {drawn}",)):
+        parts.append(f'<text x="12" y="{bottom + 36 + 15 * number}" font-size="11" fill="#666">{text}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -473,6 +489,7 @@ def main() -> int:
     texts = {path: filled((ROOT / path).read_text(encoding="utf-8")) for path in PAGES}
     texts["docs/description.md"] = description(texts["README.md"])
     texts["docs/assets/steps.svg"] = chart()
+    texts["docs/assets/steps-narrow.svg"] = chart(400)
     stale = []
     for name, text in texts.items():
         path = ROOT / name

@@ -35,12 +35,12 @@ def adam_update(
     weight_decay is added to the gradient.
 
     Args:
-        param: any shape; float32 or float64; changed. grad: like param. m, v: the
-        running means of the gradient and of its square, like param, zeros before the
-        first step; changed. vmax: like v; the largest v so far, which replaces v in
-        the update (AMSGrad; Reddi et al., 2018). Changed. step: 1 for the first
-        update. grad_scale: a factor of the gradient, such as the one that clips
-        it.
+        param: any shape; float32 or float64; changed.
+        grad: like param.
+        m, v: the running means of the gradient and of its square, like param, zeros before the first step; changed.
+        vmax: like v; the largest v so far, which replaces v in the update (AMSGrad; Reddi et al., 2018); changed.
+        step: 1 for the first update.
+        grad_scale: a factor of the gradient, such as the one that clips it.
 
     >>> import numpy as np, gradring as gr
     >>> param, m, v = np.ones(2), np.zeros(2), np.zeros(2)
@@ -70,12 +70,12 @@ def adamw_update(
     which weight_decay shrinks the parameters: ``param *= 1 - lr * weight_decay``.
 
     Args:
-        param: any shape; float32 or float64; changed. grad: like param. m, v: the
-        running means of the gradient and of its square, like param, zeros before the
-        first step; changed. vmax: like v; the largest v so far, which replaces v in
-        the update (AMSGrad; Reddi et al., 2018). Changed. step: 1 for the first
-        update. grad_scale: a factor of the gradient, such as the one that clips
-        it.
+        param: any shape; float32 or float64; changed.
+        grad: like param.
+        m, v: the running means of the gradient and of its square, like param, zeros before the first step; changed.
+        vmax: like v; the largest v so far, which replaces v in the update (AMSGrad; Reddi et al., 2018); changed.
+        step: 1 for the first update.
+        grad_scale: a factor of the gradient, such as the one that clips it.
 
     >>> import numpy as np, gradring as gr
     >>> param, m, v = np.ones(2), np.zeros(2), np.zeros(2)
