@@ -1,7 +1,7 @@
 // Products of tiles by Intel AMX. Only tiles_amx.cc includes this file, and is compiled with -mamx-tile and -mamx-bf16.
 //
 // A block of 2 x 2 tiles of C stays in registers 0 to 3; 4 and 5 hold tiles of A, 6 and 7 of B. Each load serves two products or
-// more: with three pieces, 14 loads serve 24 products. The compilers' macros take literal register numbers.
+// more: with three pieces, 16 loads serve 24 products. The compilers' macros take literal register numbers.
 #pragma once
 
 #include <immintrin.h>
@@ -49,6 +49,38 @@ inline void release() noexcept { _tile_release(); }
     if (kAcross > 1) _tile_dpbf16ps(1, 4, 7);              \
     if (kDown > 1) _tile_dpbf16ps(2, 5, 6);                \
     if (kDown > 1 && kAcross > 1) _tile_dpbf16ps(3, 5, 7); \
+  } while (false)
+
+// These make products and load the next tiles into each register after the last product that reads it, so that a load runs beside
+// the other products.
+#define GRADRING_MULTIPLY_THEN_LOAD_A(next)                  \
+  do {                                                       \
+    _tile_dpbf16ps(0, 4, 6);                                 \
+    if (kAcross > 1) _tile_dpbf16ps(1, 4, 7);                \
+    _tile_loadd(4, (next), 64);                              \
+    if (kDown > 1) _tile_dpbf16ps(2, 5, 6);                  \
+    if (kDown > 1 && kAcross > 1) _tile_dpbf16ps(3, 5, 7);   \
+    if (kDown > 1) _tile_loadd(5, (next) + work.a_down, 64); \
+  } while (false)
+#define GRADRING_MULTIPLY_THEN_LOAD_B(next)                      \
+  do {                                                           \
+    _tile_dpbf16ps(0, 4, 6);                                     \
+    if (kDown > 1) _tile_dpbf16ps(2, 5, 6);                      \
+    _tile_loadd(6, (next), 64);                                  \
+    if (kAcross > 1) _tile_dpbf16ps(1, 4, 7);                    \
+    if (kDown > 1 && kAcross > 1) _tile_dpbf16ps(3, 5, 7);       \
+    if (kAcross > 1) _tile_loadd(7, (next) + work.b_across, 64); \
+  } while (false)
+#define GRADRING_MULTIPLY_THEN_LOAD(next_a, next_b)                \
+  do {                                                             \
+    _tile_dpbf16ps(0, 4, 6);                                       \
+    if (kAcross > 1) _tile_dpbf16ps(1, 4, 7);                      \
+    _tile_loadd(4, (next_a), 64);                                  \
+    if (kDown > 1) _tile_dpbf16ps(2, 5, 6);                        \
+    _tile_loadd(6, (next_b), 64);                                  \
+    if (kDown > 1 && kAcross > 1) _tile_dpbf16ps(3, 5, 7);         \
+    if (kDown > 1) _tile_loadd(5, (next_a) + work.a_down, 64);     \
+    if (kAcross > 1) _tile_loadd(7, (next_b) + work.b_across, 64); \
   } while (false)
 
 // Fetches a tile that a later block of steps needs into the first cache. With one piece, a block needs as many bytes from the second
@@ -101,22 +133,31 @@ void multiply_block(const TileBlockWork& work) noexcept {
       GRADRING_LOAD_B(b + work.b_piece);
       GRADRING_MULTIPLY();
     } else {
-      GRADRING_LOAD_A(a + 2 * work.a_piece);
-      GRADRING_LOAD_B(b);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_A(a + work.a_piece);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_B(b + work.b_piece);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_A(a);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_B(b + 2 * work.b_piece);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_B(b);
-      GRADRING_MULTIPLY();
+      if (block == 0) {
+        GRADRING_LOAD_A(a + 2 * work.a_piece);
+        GRADRING_LOAD_B(b);
+      }
+      GRADRING_MULTIPLY_THEN_LOAD_A(a + work.a_piece);
+      GRADRING_MULTIPLY_THEN_LOAD_B(b + work.b_piece);
+      GRADRING_MULTIPLY_THEN_LOAD_A(a);
+      GRADRING_MULTIPLY_THEN_LOAD_B(b + 2 * work.b_piece);
+      if (block + 1 < work.step_blocks) {
+        GRADRING_MULTIPLY_THEN_LOAD(a + work.a_along + 2 * work.a_piece, b + work.b_along);
+      }
     }
     a += work.a_along;
     b += work.b_along;
+  }
+  if (kPieces == 3 && work.step_blocks > 0) {
+    a = work.a;
+    b = work.b;
+    GRADRING_MULTIPLY_THEN_LOAD(a, b);
+    for (int64_t block = 1; block < work.step_blocks; ++block) {
+      a += work.a_along;
+      b += work.b_along;
+      GRADRING_MULTIPLY_THEN_LOAD(a, b);
+    }
+    GRADRING_MULTIPLY();
   }
   _tile_stored(0, c, c_bytes);
   if (kAcross > 1) _tile_stored(1, c + kTileSide, c_bytes);
@@ -127,6 +168,9 @@ void multiply_block(const TileBlockWork& work) noexcept {
 #undef GRADRING_LOAD_A
 #undef GRADRING_LOAD_B
 #undef GRADRING_MULTIPLY
+#undef GRADRING_MULTIPLY_THEN_LOAD_A
+#undef GRADRING_MULTIPLY_THEN_LOAD_B
+#undef GRADRING_MULTIPLY_THEN_LOAD
 
 template <int kPieces>
 void multiply(const TileBlockWork& work) noexcept {

@@ -178,7 +178,7 @@ TEST_CASE("large products go through all blocks of rows, columns and steps") {
   }
 }
 
-TEST_CASE("pieces3 is about as exact as multiply-adds, and pieces2 within its bound") {
+TEST_CASE("pieces3 is more exact than multiply-adds for dense operands, and pieces2 within its bound") {
   Team team(1);
   using Fill = std::function<void(Problem&)>;
   const auto random = [](Problem&) {};
@@ -244,10 +244,19 @@ TEST_CASE("pieces3 is about as exact as multiply-adds, and pieces2 within its bo
     for (float& x : p.a) x = std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0x7f800000) | 0x00007fc0);
     for (float& x : p.b) x = std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0x7f800000) | 0x00007fc0);
   };
+  // The most that the root of the mean square of the errors of pieces3 may be, relative to that of the chain of multiply-adds. Over
+  // 4480 sums it hardly varies: each bound but 1 is eight to twenty standard deviations above the mean of 104 draws. Blocks of
+  // badly_scaled and any_size are computed by multiply-adds, where pieces cannot hold them. What is above 1 are sums of few terms,
+  // where a chain rounds once or twice, and worst_rests.
+  struct Kind {
+    Fill fill;
+    double times;
+  };
   int kind = 0;
-  for (const Fill& fill :
-       {Fill(random), Fill(positive), Fill(graded), Fill(cancelling), Fill(scaled), Fill(badly_scaled), Fill(any_size),
-        Fill(growing), Fill(shrinking), Fill(sparse), Fill(one_large), Fill(worst_rests)}) {
+  for (const auto& [fill, times] :
+       {Kind{random, 0.5}, Kind{positive, 0.5}, Kind{graded, 0.5}, Kind{cancelling, 0.5}, Kind{scaled, 0.5},
+        Kind{badly_scaled, 1}, Kind{any_size, 1}, Kind{shrinking, 0.6}, Kind{growing, 1.7}, Kind{sparse, 1.4},
+        Kind{one_large, 2.4}, Kind{worst_rests, 1.3}}) {
     ++kind;
     CAPTURE(kind);
     for (const int64_t k : {64, 130, 600, 2000}) {
@@ -255,18 +264,13 @@ TEST_CASE("pieces3 is about as exact as multiply-adds, and pieces2 within its bo
       Problem problem(64, 70, k, uniform(0, 1), uniform(0, 1), Products::kFma);
       fill(problem);
       const Errors errors = errors_of(team, problem);
-      // The root of the mean square over 4480 sums hardly varies: over hundreds of draws, the ratio of pieces3 and fma has a
-      // standard deviation of 0.014 at most and is below 0.82 for the first seven kinds. For the others it is below 2.1, with a
-      // deviation of 0.06. So a correct product stays more than ten deviations below these bounds.
-      const double times = kind <= 7 ? 1 : 3;
       CHECK(errors.pieces3.mean_square <= times * times * errors.fma.mean_square);
       // The largest error varies much more, so its bound is the one that follows from the number of roundings. For each block of 32
-      // steps, the unit rounds a sum of 16 products, adds two of those sums, and adds to C six times; what pieces3 leaves out is
-      // less than 2^-24 of each product.
+      // steps, the unit rounds a sum of 16 products, adds two of those sums, and adds to C: for pieces3 once at C's full size, and
+      // five times below 2^-6 of it; for pieces2 three times. What pieces3 leaves out is less than 2^-24 of each product.
       const double blocks = std::ceil(static_cast<double>(k) / 32) + std::ceil(static_cast<double>(k) / 512);
-      const double roundings = (18 + 6 * blocks) * 0x1p-24;
-      CHECK(errors.pieces3.largest <= roundings + 0x1p-24);
-      CHECK(errors.pieces2.largest <= roundings + 0x1p-15);
+      CHECK(errors.pieces3.largest <= (20 + 1.2 * blocks) * 0x1p-24 + 0x1p-24);
+      CHECK(errors.pieces2.largest <= (18 + 3 * blocks) * 0x1p-24 + 0x1p-15);
       // Measured: 7e-6 / sqrt(k), with a deviation of 1.2e-7 / sqrt(k).
       if (kind == 1) CHECK(errors.pieces2.mean_square <= 8e-6 * 8e-6 / static_cast<double>(k));
     }

@@ -16,8 +16,10 @@
 // An operand may consist of several pieces, whose sum it is. Then a product of operands is the sum of products of pieces:
 //   one piece      a0 b0
 //   two pieces     a1 b0 + a0 b0 + a0 b1
-//   three pieces   a2 b0 + a1 b0 + a1 b1 + a0 b1 + a0 b2 + a0 b0
-// For each block of 32 steps, all of them are added to C in this order, and then those of the next block.
+//   three pieces   a2 b0 + a1 b0 + a1 b1 + a0 b1 + a0 b2, then a0 b0
+// For each block of 32 steps, they are added to C in this order, and then those of the next block. With three pieces, a0 b0 of all
+// blocks follow when the other products of all blocks have been added: these sum to less than 2^-6 of |A||B|, so C is
+// rounded at its full size once per block instead of six times.
 #pragma once
 
 #include <cstdint>

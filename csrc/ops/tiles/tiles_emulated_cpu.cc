@@ -58,12 +58,23 @@ void add_product(const uint16_t* a, const uint16_t* b, int rows, float* c, int64
 struct Pair {
   int a, b;
 };
-// The products of pieces, in the order of tiles.h.
+// The products of pieces, in the order of tiles.h. Those of one pass over k are added for a block of steps before the next block.
 constexpr Pair kProducts[3][6] = {{{0, 0}}, {{1, 0}, {0, 0}, {0, 1}}, {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}};
-constexpr int kProductCount[3] = {1, 3, 6};
+constexpr int kPassEnds[3][2] = {{1, 1}, {3, 3}, {5, 6}};  // where the products of the first and of the second pass end
 
 template <int kPieces>
 void multiply(const TileBlockWork& work) noexcept {
+  const auto pass = [&](int first, int end, int i, int j, float* c) {
+    for (int64_t block = 0; block < work.step_blocks; ++block) {
+      const uint16_t* const a = work.a + i * work.a_down + block * work.a_along;
+      const uint16_t* const b = work.b + j * work.b_across + block * work.b_along;
+      for (int product = first; product < end; ++product) {
+        const Pair pair = kProducts[kPieces - 1][product];
+        add_product(a + pair.a * work.a_piece, b + pair.b * work.b_piece, work.rows, c, work.ldc);
+      }
+    }
+  };
+  constexpr const int* kEnds = kPassEnds[kPieces - 1];
   for (int i = 0; i < work.down; ++i) {
     for (int j = 0; j < work.across; ++j) {
       float* const c = work.c + i * kTileSide * work.ldc + j * kTileSide;
@@ -71,14 +82,8 @@ void multiply(const TileBlockWork& work) noexcept {
         for (int row = 0; row < work.rows; ++row)
           for (int column = 0; column < kSide; ++column) c[row * work.ldc + column] = 0;
       }
-      for (int64_t block = 0; block < work.step_blocks; ++block) {
-        const uint16_t* const a = work.a + i * work.a_down + block * work.a_along;
-        const uint16_t* const b = work.b + j * work.b_across + block * work.b_along;
-        for (int product = 0; product < kProductCount[kPieces - 1]; ++product) {
-          const Pair pair = kProducts[kPieces - 1][product];
-          add_product(a + pair.a * work.a_piece, b + pair.b * work.b_piece, work.rows, c, work.ldc);
-        }
-      }
+      pass(0, kEnds[0], i, j, c);
+      pass(kEnds[0], kEnds[1], i, j, c);
     }
   }
 }

@@ -49,18 +49,20 @@ void add_product(const uint16_t* a, const uint16_t* b, int rows, float* c, int64
 }
 
 void reference(const TileBlockWork& w, int pieces) {
-  static const std::vector<std::vector<std::pair<int, int>>> kOrders = {
-      {{0, 0}}, {{1, 0}, {0, 0}, {0, 1}}, {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}};
+  using Pass = std::vector<std::pair<int, int>>;
+  static const std::vector<std::vector<Pass>> kPasses = {
+      {{{0, 0}}}, {{{1, 0}, {0, 0}, {0, 1}}}, {{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}}, {{0, 0}}}};
   for (int i = 0; i < w.down; ++i)
     for (int j = 0; j < w.across; ++j) {
       float* c = w.c + i * 16 * w.ldc + j * 16;
       if (!w.add_to_c)
         for (int r = 0; r < w.rows; ++r)
           for (int s = 0; s < 16; ++s) c[r * w.ldc + s] = 0;
-      for (int64_t block = 0; block < w.step_blocks; ++block)
-        for (const auto& [pa, pb] : kOrders[static_cast<size_t>(pieces - 1)])
-          add_product(w.a + i * w.a_down + block * w.a_along + pa * w.a_piece,
-                      w.b + j * w.b_across + block * w.b_along + pb * w.b_piece, w.rows, c, w.ldc);
+      for (const Pass& pass : kPasses[static_cast<size_t>(pieces - 1)])
+        for (int64_t block = 0; block < w.step_blocks; ++block)
+          for (const auto& [pa, pb] : pass)
+            add_product(w.a + i * w.a_down + block * w.a_along + pa * w.a_piece,
+                        w.b + j * w.b_across + block * w.b_along + pb * w.b_piece, w.rows, c, w.ldc);
     }
 }
 
