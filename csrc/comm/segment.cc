@@ -315,8 +315,7 @@ std::vector<std::unique_ptr<PeerSegment>> Segments::adopt(int own_fd, int rank, 
   return peers;
 }
 
-Segments::Segments(int own_fd, int rank, const std::vector<int>& fds)
-    : peers(adopt(own_fd, rank, fds)), own(own_fd) {}
+Segments::Segments(int own_fd, int rank, const std::vector<int>& fds) : peers(adopt(own_fd, rank, fds)), own(own_fd) {}
 
 void Segments::keep_words(std::byte* words) {
   const std::lock_guard lock(mutex_);
