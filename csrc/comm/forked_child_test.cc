@@ -87,8 +87,51 @@ TEST_CASE("a forked child ends although threads that it lacks held locks, or wai
     const Again again([&] { group.run(barrier_call()); });
     fork_often();
   }
+  SUBCASE("the list of the rank's groups") {
+    if (kSanitized) return;  // see kSanitized: both threads free much memory
+    const Again again([&] {
+      Code code = Code::kOk;
+      REQUIRE(group.split(0, 0, nullptr, &code) != nullptr);
+    });
+    fork_often();
+  }
   group.segments()->own.free(array);
   CHECK(group.run(barrier_call()) == Code::kOk);
+}
+
+TEST_CASE("a forked child ends although groups of its parent begin, send and fail" * doctest::skip(kSanitized)) {
+  // Each pair sends one staged message, for which it allocates memory. Then one rank closes, and the other rank's operation fails.
+  constexpr size_t kPairs = 40;
+  std::vector<std::vector<std::shared_ptr<Group>>> pairs;
+  for (size_t i = 0; i < kPairs; ++i) pairs.push_back(Group::of_threads(2, seconds(20)));
+  std::vector<float> sent(50'000, 1), received(50'000);
+  size_t next = 0;
+  {
+    const Again again([&] {
+      if (next == kPairs) {
+        usleep(1000);
+        return;
+      }
+      auto& pair = pairs[next++];
+      const auto elements = static_cast<int64_t>(sent.size());
+      Call send = call_of(Collective::kSend, CommOperand(sent.data(), elements, 4), {}, Element::kFloat32);
+      Call receive = call_of(Collective::kReceive, {}, CommOperand(received.data(), elements, 4), Element::kFloat32);
+      send.peer = 1;
+      const auto coming = pair[1]->submit(receive);
+      CHECK(pair[0]->run(send) == Code::kOk);
+      CHECK(coming->wait(kNoDeadline, nullptr));
+      pair[1]->close();
+      CHECK(pair[0]->run(barrier_call()) == Code::kPeerDied);
+    });
+    for (int turn = 0; turn < 20; ++turn) {
+      CHECK(exit_of_child([&] {
+              alarm(20);
+              pairs.clear();
+              return 0;
+            }) == 0);
+    }
+  }
+  CHECK(received == sent);
 }
 
 TEST_CASE("a forked child ends although its parent waits in an operation" * doctest::skip(kThreadSanitized)) {

@@ -109,8 +109,8 @@ void Rounds::set_activity(Activity activity, std::chrono::nanoseconds patience, 
 }
 
 Code Rounds::begin(const Call& call, Waiter* waiter) noexcept {
-  if (fault_.code != Code::kOk) [[unlikely]]
-    return fault_.code;
+  if (fault_->code != Code::kOk) [[unlikely]]
+    return fault_->code;
   waiter_ = waiter;
   deadline_ = kNoDeadline;
   current_.agreement = call.agreement;
@@ -322,50 +322,50 @@ Code Rounds::fail(Failure::Reason reason, int rank, const Operation& operation) 
 }
 
 Code Rounds::mismatch(int other, const Agreement& theirs, const Operation& operation) noexcept {
-  fault_.mine = operation.agreement;
-  fault_.theirs = theirs;
-  fault_.other = other;
+  fault_->mine = operation.agreement;
+  fault_->theirs = theirs;
+  fault_->other = other;
   return fail(Failure::Reason::kMismatch, rank_, operation);
 }
 
 Code Rounds::adopt(const Failure& failure, const Operation& operation) noexcept {
-  if (fault_.code != Code::kOk) return fault_.code;  // another message of this rank has met the failure before
+  if (fault_->code != Code::kOk) return fault_->code;  // another message of this rank has met the failure before
   using Reason = Failure::Reason;
-  fault_.failure = failure;
+  fault_->failure = failure;
   const Collective kind = operation.agreement.kind;
-  fault_.kind = kind;
-  fault_.sequence = operation.sequence;
-  fault_.timeout = std::chrono::duration<double>(timeout_).count();
+  fault_->kind = kind;
+  fault_->sequence = operation.sequence;
+  fault_->timeout = std::chrono::duration<double>(timeout_).count();
   if (failure.rank >= 0 && failure.rank < size_) {
     RankState& culprit = control_->state(failure.rank);
-    fault_.activity = culprit.activity.load(std::memory_order_acquire);
-    fault_.peer_entered = culprit.entered.load(std::memory_order_relaxed);
-    fault_.peer_kind = culprit.entered_kind.load(std::memory_order_relaxed);
+    fault_->activity = culprit.activity.load(std::memory_order_acquire);
+    fault_->peer_entered = culprit.entered.load(std::memory_order_relaxed);
+    fault_->peer_kind = culprit.entered_kind.load(std::memory_order_relaxed);
     if (failure.reason == Reason::kStalled && failure.rank < static_cast<int>(pidfds_.size()))
-      fault_.stopped = is_stopped(pidfds_[static_cast<size_t>(failure.rank)]);
-    if (failure.told && failure.rank != rank_) fault_.stack = told_stack(*control_, failure.rank);
+      fault_->stopped = is_stopped(pidfds_[static_cast<size_t>(failure.rank)]);
+    if (failure.told && failure.rank != rank_) fault_->stack = told_stack(*control_, failure.rank);
   }
   switch (failure.reason) {
-    case Reason::kStalled: fault_.code = Code::kPeerStalled; break;
-    case Reason::kMismatch: fault_.code = Code::kMismatch; break;
-    case Reason::kMemory: fault_.code = Code::kOutOfMemory; break;
+    case Reason::kStalled: fault_->code = Code::kPeerStalled; break;
+    case Reason::kMismatch: fault_->code = Code::kMismatch; break;
+    case Reason::kMemory: fault_->code = Code::kOutOfMemory; break;
     case Reason::kLost:
-    case Reason::kLeft: fault_.code = failure.rank == rank_ ? Code::kInterrupted : Code::kPeerDied; break;
-    default: fault_.code = Code::kPeerDied; break;
+    case Reason::kLeft: fault_->code = failure.rank == rank_ ? Code::kInterrupted : Code::kPeerDied; break;
+    default: fault_->code = Code::kPeerDied; break;
   }
   if (failure.reason == Reason::kExited && failure.rank < static_cast<int>(pidfds_.size())) {
-    fault_.exit_status = exit_status_of(pidfds_[static_cast<size_t>(failure.rank)]);
+    fault_->exit_status = exit_status_of(pidfds_[static_cast<size_t>(failure.rank)]);
   }
   // A rank that learns of a mismatch from another one reports what that rank called, and what it called itself.
-  if (failure.reason == Reason::kMismatch && fault_.other < 0 && failure.rank != rank_) {
+  if (failure.reason == Reason::kMismatch && fault_->other < 0 && failure.rank != rank_) {
     const Cell& other = control_->cell(failure.rank, round_);
     const bool meets = kind != Collective::kSend && kind != Collective::kReceive;
-    fault_.whole = meets && other.word.load(std::memory_order_acquire) >> 1 == (round_ & kRoundMask);
-    fault_.mine = operation.agreement;
-    fault_.theirs = fault_.whole ? other.agreement() : Agreement{fault_.peer_kind};
-    fault_.other = failure.rank;
+    fault_->whole = meets && other.word.load(std::memory_order_acquire) >> 1 == (round_ & kRoundMask);
+    fault_->mine = operation.agreement;
+    fault_->theirs = fault_->whole ? other.agreement() : Agreement{fault_->peer_kind};
+    fault_->other = failure.rank;
   }
-  return fault_.code;
+  return fault_->code;
 }
 
 }  // namespace gradring

@@ -24,6 +24,7 @@
 #include "comm/protocol.h"
 #include "comm/segment.h"
 #include "runtime/failpoint.h"
+#include "runtime/forks.h"
 #include "runtime/status.h"
 #include "runtime/wait.h"
 
@@ -187,7 +188,7 @@ class Rounds {
   Code fail(Failure::Reason reason, int rank) noexcept { return fail(reason, rank, current_); }
   Code mismatch(int other, const Agreement& theirs, const Operation& operation) noexcept;
   const Operation& operation() const noexcept { return current_; }  // the one that begin was called for last
-  const GroupFault& fault() const noexcept { return fault_; }
+  const GroupFault& fault() const noexcept { return *fault_; }
   uint32_t sequence() const noexcept { return current_.sequence; }
 
   static constexpr uint32_t kRoundMask = 0x7fffffff;
@@ -227,7 +228,8 @@ class Rounds {
   Deadline deadline_ = kNoDeadline;  // the operation's, set at its first long wait
   bool waited_long_ = false;         // whether the last wait that yielded was a long one
   std::atomic<bool> passing_{false}, leaving_{false};
-  GroupFault fault_;
+  // Another thread may be writing to it at the moment of a fork.
+  LeftInChildren<GroupFault> fault_;
 };
 
 }  // namespace gradring

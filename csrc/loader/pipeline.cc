@@ -29,6 +29,12 @@ constexpr uint64_t kMostParts = 32;
 constexpr size_t kSmallBytes = 2 << 20;
 constexpr size_t kCachedBytes = 16 << 20;
 
+template <class T>
+void leak(std::vector<T>& held) {
+  (void)new std::vector<T>(std::move(held));
+  held.clear();
+}
+
 size_t slots_bytes(uint32_t ahead, size_t stride) noexcept { return (ahead + kSpareSlots) * stride; }
 
 ControlShape shape_of(const PipelineOptions& o, size_t batch_bytes) noexcept {
@@ -98,9 +104,9 @@ bool Pipeline::on_own_thread() const noexcept { return serving == this; }
 bool Pipeline::join(Deadline deadline) noexcept {
   if (forked()) {
     // The threads exist in the parent only, so there is nothing to join. Leak their handles: the destructor of a
-    // running thread's handle would end the process.
-    (void)new std::vector<std::thread>(std::move(threads_));
-    threads_.clear();
+    // running thread's handle would end the process. A consumer's thread may have been adding threads at the fork.
+    leak(threads_);
+    leak(workers_);
     return true;
   }
   close();

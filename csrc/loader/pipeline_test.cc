@@ -403,6 +403,22 @@ TEST_CASE("a forked child is told, and ends without its parent's threads") {
   CHECK(read_all(*pipeline).size() == 200);
 }
 
+TEST_CASE("a child that is forked while a pipeline starts its threads ends without them" *
+          doctest::skip(testing::kSanitized)) {
+  auto source = std::make_shared<Counting>(200, 20);
+  for (int turn = 0; turn < 20; ++turn) {
+    auto pipeline = std::make_unique<Pipeline>(source, source->fields(), options(4, Crew{9}, 3));
+    std::thread consumer([&] { pipeline->start({.samples = 200, .batch_size = 4}, false); });
+    CHECK(testing::exit_of_child([&] {
+            alarm(20);
+            pipeline.reset();
+            return 0;
+          }) == 0);
+    consumer.join();
+    CHECK(read_all(*pipeline).size() == 200);
+  }
+}
+
 TEST_CASE("a pipeline goes on with the threads that the system grants, and asks for the others again" *
           doctest::skip(testing::kSanitized)) {
   constexpr uint32_t kWorkers = 24;

@@ -22,10 +22,15 @@ Team* team = nullptr;
 double done_alone = 0;  // nanoseconds of work that one lane did while the others slept
 int team_size = 0;      // the size that was asked for: the team has fewer lanes where the system refuses threads
 
-// Makes the team free in a forked child, where the thread that held it does not exist.
+// Makes the team free in a forked child, where the thread that held it does not exist. That thread may have been changing the team,
+// or replacing it, so the child leaves this team in memory and makes another one.
 void forget_holder_in_children() {
   static std::once_flag once;
-  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { busy.store(false, std::memory_order_release); }); });
+  std::call_once(once, [] {
+    pthread_atfork(nullptr, nullptr, [] {
+      if (busy.exchange(false, std::memory_order_acq_rel)) team = nullptr;
+    });
+  });
 }
 
 bool try_hold() noexcept { return !busy.exchange(true, std::memory_order_acquire); }

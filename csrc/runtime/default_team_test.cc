@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -103,4 +104,19 @@ TEST_CASE("where the system refuses threads, leases do the work with the lanes t
           if (most < 1 || most >= 64) return 1;
           return covers(64, 1000) && covers(64, 1000) && covers(1, 10) ? 0 : 2;
         }) == 0);
+}
+
+TEST_CASE("a forked child computes although another thread of its parent was replacing the team" *
+          doctest::skip(testing::kSanitized)) {
+  const RestoreLanes restore;
+  std::atomic<bool> over{false};
+  std::thread replacing([&] {
+    for (int turn = 0; !over.load(std::memory_order_relaxed); ++turn) {
+      set_default_lanes(2 + turn % 2);
+      if (!covers(3, 100)) std::abort();
+    }
+  });
+  for (int turn = 0; turn < 20; ++turn) CHECK(testing::exit_of_child([] { return covers(3, 100) ? 0 : 1; }) == 0);
+  over.store(true, std::memory_order_relaxed);
+  replacing.join();
 }

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "runtime/forks.h"
 #include "runtime/huge_pages.h"
@@ -71,8 +72,7 @@ void Team::reserve(size_t bytes_per_lane, size_t shared_bytes) {
   } else if (posix_memalign(&grown, 4096, total ? total : 64) != 0) {
     throw Error(Code::kOutOfMemory, "[team] cannot allocate " + std::to_string(total) + " bytes of scratch memory");
   }
-  std::free(scratch_);
-  scratch_ = static_cast<std::byte*>(grown);
+  std::free(std::exchange(scratch_, static_cast<std::byte*>(grown)));
   lane_bytes_ = bytes_per_lane;
   shared_bytes_ = shared_bytes;
 }

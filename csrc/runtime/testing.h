@@ -22,7 +22,9 @@ inline constexpr bool kThreadSanitized = true;  // a child of a process with sev
 inline constexpr bool kThreadSanitized = false;
 #endif
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-inline constexpr bool kSanitized = true;  // a sanitizer needs the address space and descriptors: no test may limit them
+// A sanitizer needs the address space and descriptors: no test may limit them. In GCC 12, AddressSanitizer's locks of memory and of
+// threads may be held at a fork, and a child that frees much memory or starts a thread then waits for ever.
+inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = kThreadSanitized;
 #endif
