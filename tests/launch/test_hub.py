@@ -1,20 +1,23 @@
 """The meeting of ranks: each gets what all have brought; what does not belong there is refused, within a second."""
 
 import contextlib
+import hmac
 import os
 import pickle
 import secrets
 import socket
 import tempfile
+import threading
 import time
 
 import pytest
 
 import gradring as gr
-from gradring.launch.channel import receive, send
+from gradring.launch import hub
+from gradring.launch.channel import CHALLENGE_BYTES, receive, send, wait_for_welcome
 from gradring.launch.ended import Ended
 from gradring.launch.messages import compose
-from loader.resources import descriptors
+from loader.resources import descriptors, wait_until
 from patience import promised
 
 from .worlds import Served, bring, in_threads, join
@@ -154,12 +157,35 @@ def test_a_message_that_is_not_for_the_hub_is_refused():
         assert refused(link)
 
 
-def test_a_wrong_key_is_refused_on_both_sides():
+def test_a_rank_with_a_wrong_key_is_refused():
     with Served(2) as served:
         begin = time.monotonic()
         with pytest.raises(PermissionError, match="refused this key"):
             join(served.link(), 0, 2, key=b"x" * 32)
         assert time.monotonic() - begin < promised(1.0)
+
+
+@pytest.mark.parametrize("how", ["another key", "the rank's own proof", "random bytes"])
+def test_a_hub_that_does_not_know_the_key_is_refused(how):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    key, challenge = secrets.token_bytes(32), secrets.token_bytes(CHALLENGE_BYTES)
+
+    def pretend():
+        send(theirs, challenge)
+        answer = receive(theirs)[0]
+        own = answer[:CHALLENGE_BYTES]
+        other = hmac.digest(b"x" * 32, b"hub" + own + challenge, "sha256")
+        proofs = {"another key": other, "the rank's own proof": answer[CHALLENGE_BYTES:]}
+        send(theirs, proofs.get(how) or secrets.token_bytes(32))
+
+    with ours, theirs:
+        thread = threading.Thread(target=pretend)
+        thread.start()
+        begin = time.monotonic()
+        with pytest.raises(PermissionError, match="the other end does not know the key"):
+            wait_for_welcome(ours, key, begin + 20)
+        assert time.monotonic() - begin < promised(1.0)
+        thread.join()
 
 
 def test_a_listener_drops_who_is_silent(tmp_path):
@@ -174,6 +200,29 @@ def test_a_listener_drops_who_is_silent(tmp_path):
         assert receive(link)[0] == b""
         assert time.monotonic() - begin < promised(1.5)  # a second of patience, and an answer
         assert "silent" in served.hub.refused[-1]
+
+
+def test_a_listener_keeps_a_bounded_number_of_silent_connections(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "_HANDSHAKE_SECONDS", 60.0)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(Served(2, listener=listener))
+
+        def connect():
+            link = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            link.connect(str(tmp_path / "s"))
+            link.settimeout(30.0)
+            return link, receive(link)[0]
+
+        silent = [connect() for _ in range(hub._MOST_STRANGERS)]
+        assert all(len(challenge) == CHALLENGE_BYTES for _, challenge in silent)
+        assert connect()[1] == b""
+        assert "too many" in served.hub.refused[-1]
+        silent[0][0].close()  # now there is room again
+        wait_until(lambda: len(served.hub._peers) < hub._MOST_STRANGERS)
+        assert len(connect()[1]) == CHALLENGE_BYTES
 
 
 def test_a_peer_of_another_user_is_refused(tmp_path):

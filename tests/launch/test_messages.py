@@ -31,6 +31,13 @@ def test_every_kind_is_among_these():
     assert {message["say"] for message in GOOD} == set(messages._KINDS)
 
 
+def test_a_message_has_at_most_so_many_bytes():
+    message = compose("how", rank=1)
+    assert parse(message.ljust(LIMIT)) == parse(message)
+    with pytest.raises(MALFORMED, match=f"at most {LIMIT}"):
+        parse(message.ljust(LIMIT + 1))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

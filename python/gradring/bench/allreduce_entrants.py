@@ -110,5 +110,5 @@ def _intel_mpi() -> Path | None:
 # Peers that cannot be called fairly from NumPy, and the reasons.
 UNFAIR = {
     "oneCCL": "the wheel oneccl-cpu has a C++ library without headers, and no Python module: no call from NumPy arrays",
-    "pypccl": "its wheel is for CPython 3.12 on Linux alone, and it goes over TCP/IP as gloo does",
+    "pypccl": "on Linux it has one wheel, for CPython 3.12, and it sends by TCP as gloo does",
 }
