@@ -52,7 +52,15 @@ class EarlyPickle:
         return _restored, (self._data, buffers, self._owner)
 
     def load(self) -> Any:
-        return pickle.loads(self._data, buffers=self._buffers)
+        """The function, in a worker process. ``TypeError`` for one that only the process of the loader has."""
+        try:
+            return pickle.loads(self._data, buffers=self._buffers)
+        except (AttributeError, ImportError) as error:
+            where = ' A worker imports the main module, but not what stands behind its `if __name__ == "__main__"`.'
+            raise TypeError(
+                f"[{self._owner}] a worker process cannot make fn: {error}.{where if '__m' in str(error) else ''} Define it at "
+                "the top of a module that workers can import, or use workers='threads'"
+            ) from error
 
 
 def _restored(data: bytes, buffers: list[Any], owner: str) -> EarlyPickle:

@@ -148,6 +148,10 @@ def require_place(who: str, path: str) -> None:
 
     check_replaceable(path)
     folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.lexists(folder):
+        raise _numbered(
+            FileNotFoundError, f"[{who}] cannot write {path!r}: there is no folder {folder!r}; make it first", errno.ENOENT
+        )
     try:
         # A file without a name, which root too can make only where files can be written.
         with tempfile.TemporaryFile(dir=folder):

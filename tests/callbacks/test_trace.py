@@ -151,7 +151,7 @@ class Fail(gr.callbacks.Callback):
 
 
 def test_an_unwritable_folder_is_known_before_the_training(trainer, data, tmp_path):
-    with pytest.raises(OSError, match=r"\[Trace\] .*none is not a folder"):
+    with pytest.raises(OSError, match=r"\[Trace\] .*there is no folder .*none.; make it first"):
         trainer.fit(data, callbacks=[gr.callbacks.Trace(tmp_path / "none" / "trace.json")])
     with pytest.raises(OSError, match="is a folder"):
         trainer.fit(data, callbacks=[gr.callbacks.Trace(tmp_path)])

@@ -298,3 +298,44 @@ def test_what_predict_takes_like_evaluate():
         gr.sources.Concat([X[:9], X[9:]]),
     ):
         np.testing.assert_array_equal(made.predict(source), made.predict(X))
+
+
+def test_a_class_that_stands_behind_the_main_guard(tmp_path):
+    """A worker imports the script without that part."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        'if __name__ == "__main__":\n'
+        "    import numpy as np, gradring as gr\n"
+        "    class Squares:\n"
+        "        def __call__(self, i):\n"
+        "            return np.int64(i * i)\n"
+        '    source = gr.sources.Callable(Squares(), 10, workers="processes", num_workers=1)\n'
+        "    list(gr.Loader(source, 5))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    words = done.stderr.strip().splitlines()[-1]
+    assert words.startswith("TypeError: [Callable] a worker process cannot make fn: ") and "'Squares'" in words
+    assert 'not what stands behind its `if __name__ == "__main__"`' in words and "workers='threads'" in words
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ([gr.nn.Linear(4, 3)], r"got list: gr\.nn\.Sequential\(\*layers\)"),
+        (gr.nn.ReLU, r"got the class ReLU: did you forget the brackets"),
+        ("m.safetensors", r"got str: gr\.load\(path\)"),
+        (type("Net", (), {"__module__": "torch.nn", "state_dict": dict})(), r"got Net of torch: .*from_torch.*step=function"),
+        (3, r"got int$"),
+    ],
+)
+def test_what_is_no_model(model, words):
+    with pytest.raises(TypeError, match=r"model must be a gradring layer, " + words):
+        gr.Trainer(model)
+
+
+@pytest.mark.parametrize("validate", [(X[:, :3], Y), (X, Y[:, None, None]), [(X[:, :3], Y)]])
+def test_validation_data_that_do_not_fit_are_named(validate):
+    made = trainer()
+    with pytest.raises(ValueError, match=r"\[Trainer\.fit\] validate: .*\(.*3|1.*\)"):
+        made.fit((X, Y), validate=validate, verbose=False)
+    assert made.step_count == 0

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from gradring.habits import close_to
 
-__all__ = ["refuse"]
+__all__ = ["described", "refuse"]
 
 _TRAINING = "a model alone does not train: gr.Trainer(model, ...) has fit, step, evaluate and predict"
 _MODES = "there is no mode to set: a trainer's steps draw dropout, and model(x), predict and evaluate do not"
@@ -44,6 +44,28 @@ _ATTRIBUTES = {
     "num_embeddings": "count",
     "embedding_dim": "features",
 }
+
+
+def described(model: object) -> str:
+    """What was given in place of a model, and what to do about it.
+
+    >>> described([1, 2])
+    'list: gr.nn.Sequential(*layers) makes a model of layers'
+    """
+    name = type(model).__name__
+    if isinstance(model, (list, tuple)):
+        return f"{name}: gr.nn.Sequential(*layers) makes a model of layers"
+    if isinstance(model, type):
+        return f"the class {model.__name__}: did you forget the brackets?"
+    if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__"):
+        return f"{name}: gr.load(path) makes the model that a file has"
+    library = type(model).__module__.partition(".")[0]
+    if library in ("torch", "keras", "tensorflow", "flax", "equinox") or hasattr(model, "state_dict"):
+        return (
+            f"{name} of {library}: make the same model of gr.nn's layers, which gr.interop.from_torch gives PyTorch's "
+            "parameters, or give gradients of your own, Trainer(step=function, params=...)"
+        )
+    return name
 
 
 def refuse(kind: str, name: str, known: Iterable[str]) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from gradring.errors import reason
 from gradring.nn.params import Params
 from gradring.optim import Optimizer
 from gradring.session.measured import NO_SUMS, EpochSums, Measured
@@ -178,9 +179,18 @@ class BaseSession(ABC):
     def metric_names(self) -> tuple[str, ...]:
         """The names of the metrics that an epoch measures."""
 
-    @abstractmethod
     def require_fit(self, source: Any) -> None:
         """Raise the error now that validation data would raise after an epoch."""
+        try:
+            self._require_fit(source)
+        except (TypeError, ValueError) as error:
+            if type(error) not in (TypeError, ValueError):  # those of its own kinds, such as UnicodeError
+                raise
+            raise type(error)(f"[Trainer.fit] validate: {reason(error)}") from error
+
+    @abstractmethod
+    def _require_fit(self, source: Any) -> None:
+        """Do so without naming the argument."""
 
     # Runs
 

@@ -358,7 +358,7 @@ class Session(SessionState):
         accuracy = ("accuracy",) if self._accuracy else ()
         return ("loss", *accuracy, *self._metrics.functions)
 
-    def require_fit(self, source: Any) -> None:
+    def _require_fit(self, source: Any) -> None:
         bound: Bound | None = None
         if isinstance(source, Loader) and source.computable:
             bound = self._bind_loader(source, in_order=True)

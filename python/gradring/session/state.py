@@ -27,6 +27,7 @@ from gradring.graph.products import with_products
 from gradring.ir import Input, trace
 from gradring.losses import ClassWeight, Loss, as_loss
 from gradring.losses.base import balanced
+from gradring.nn.habits import described
 from gradring.nn.layer import Layer
 from gradring.optim import Optimizer
 from gradring.options import Options
@@ -80,7 +81,7 @@ class SessionState(CountedSession):
         products: str | None = None,
     ) -> None:
         if not isinstance(model, Layer):
-            raise TypeError(f"[Session] model must be a gradring layer, got {type(model).__name__}")
+            raise TypeError(f"[Session] model must be a gradring layer, got {described(model)}")
         self.names = (*model.input_names, "y")
         if len({*self.names, WEIGHT}) < len(self.names) + 1 or len(self.names) < 2:
             raise ValueError(

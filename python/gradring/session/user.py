@@ -210,7 +210,7 @@ class UserSession(BaseSession):
     def metric_names(self) -> tuple[str, ...]:
         return ("loss",)
 
-    def require_fit(self, source: Any) -> None:
+    def _require_fit(self, source: Any) -> None:
         """Check nothing: the user's function may take batches of any form."""
 
     def loaded(self) -> None:
