@@ -133,6 +133,9 @@ def test_resuming_never_tests_on_what_was_trained_on(tmp_path, capsys, change, w
     assert main([*given, "--epochs", "1", "--quiet"]) == 0
     before = (tmp_path / "x.safetensors").read_bytes()
     assert main([*given, "--epochs", "2", "--resume", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main([*given, "--epochs", "2", "--resume"]) == 0
+    assert "because the file of the model says so" in capsys.readouterr().out
     assert (tmp_path / "x.safetensors").read_bytes() != before
     before = (tmp_path / "x.safetensors").read_bytes()
     if change == ["longer"]:

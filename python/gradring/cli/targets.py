@@ -17,6 +17,7 @@ __all__ = ["Goal", "goal"]
 
 Array = NDArray[Any]
 Kind = Literal["classify", "regress"]
+_KEPT = "the file of the model says so"
 _FEW, _MANY, _EACH = 20, 1000, 10  # up to _FEW values are classes; up to _MANY, if each has _EACH samples
 
 
@@ -72,11 +73,11 @@ class Goal:
                 labels = tuple(said["labels"])
                 if not labels or not all(isinstance(label, (str, int, float)) for label in labels):
                     raise ValueError("its labels are neither texts nor numbers")
-                return cls("classify", labels)
+                return cls("classify", labels, why=_KEPT)
             mean, deviation = (tuple(float(v) for v in said[name]) for name in ("mean", "deviation"))
             if said["task"] != "regress" or not mean or len(mean) != len(deviation):
                 raise ValueError("it is neither classify nor regress")
-            return cls("regress", mean=mean, deviation=deviation)
+            return cls("regress", mean=mean, deviation=deviation, why=_KEPT)
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"the note of its task is damaged: {error}") from error
 
