@@ -27,6 +27,19 @@ GRADRING_INLINE int64_t block_tiles_of(int64_t steps) noexcept {
   return larger(2, block_bytes() / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
 }
 
+// Whether C is computed one tile of rows after another, across all its columns, while the panels of B stay in the second cache: for
+// a large C, and few steps per element. Then C is written row by row. If instead a panel of columns were multiplied by many tiles
+// of rows, each would write two cache lines in rows that may lie a page apart, and writing C would take longer than the arithmetic.
+template <class T>
+GRADRING_INLINE bool goes_along_rows(const MatmulArguments<T>& g) noexcept {
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+  const int64_t vectors = divide_up(g.n, kWidth<T>);
+  if (vectors <= 3 * kTileVectors || g.k * kBytes > kMaxSteps) return false;
+  // The columns of a transposed A share cache lines, which must stay until the next tiles have read them.
+  if (g.trans_a && g.k * kBytes > kMaxSteps / 4) return false;
+  return g.m * g.n * kBytes > kL2Bytes / 2 && smaller(vectors, kMaxVectors) * kWidth<T> * g.k * kBytes <= block_bytes();
+}
+
 // How a product is divided. The boundaries of tiles and steps depend only on the shape.
 struct Plan {
   int64_t row_tiles;    // how many tiles the rows are divided into; their heights are nearly equal
@@ -54,7 +67,7 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   constexpr int64_t kStepLimit = kMaxSteps / static_cast<int64_t>(sizeof(T));
   plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
   plan.steps = divide_up(g.k, plan.step_blocks);
-  plan.block_tiles = block_tiles_of<T>(plan.steps);
+  plan.block_tiles = goes_along_rows(g) ? 1 : block_tiles_of<T>(plan.steps);
   // Choose the rectangles by their cost, measured in vectors. Computing costs the product of the two sides; packing A or
   // transposing B costs a part of their sum; copying B during its first use costs very little. If the columns are cut and the rows
   // of C do not begin on cache lines, two lanes share a line in every row, and each write to it costs as much as about 200 vectors.

@@ -138,6 +138,14 @@ void check_edges() {
   }
   const uint64_t flags = random_bits()();
   check<T>(cut.rows + 1, cut.columns + 1, cut.steps + 1, flags & 1, flags & 2);
+  // A large C and few steps: the kernel computes one tile of rows after another.
+  const int64_t more = random_bits()() % 40 + 600;
+  for (int64_t k : {1, 2, 10, 47}) {
+    check<T>(more, 263, k, k & 1, flags & 2);
+    check<T>(more, 258, k, !(k & 1), !(flags & 2));
+  }
+  check<T>(77, cut.columns + 1, 11, flags & 1, flags & 2);
+  check<T>(2 * cut.tile_rows + 1, 3 * cut.columns, 3, flags & 2, flags & 1);
 }
 
 // Moves the columns across the ends of panels, of which each copies the next, with so few steps that some tiles copy none.

@@ -69,47 +69,52 @@ double worst(const std::vector<T>& got, const std::vector<T>& expected, double s
 constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kGelu,
                                        Activation::kSilu, Activation::kTanh, Activation::kSigmoid};
 
+// A product with a random epilogue, by several numbers of lanes.
+template <class T>
+void check_one(Team& team, int64_t m, int64_t n, int64_t k) {
+  Problem<T> problem(m, n, k, uniform(0, 1), uniform(0, 1));
+  problem.g.epilogue.accumulate = uniform(0, 1);
+  problem.g.cut = static_cast<Cut>(uniform(0, 2));
+  problem.g.epilogue.activation = kActivations[uniform(0, 5)];
+  const bool with_mask = uniform(0, 1);
+  if (with_mask) problem.g.epilogue.mask = kActivations[uniform(1, 5)];
+  const bool with_bias = uniform(0, 1), with_pre = uniform(0, 1), with_sums = uniform(0, 1);
+  Problem<T> expected = problem;
+  expected.use(with_bias, with_pre, with_mask, with_sums);
+  reference::matmul(expected.g);
+  Problem<T> first = problem;
+  for (int lanes : {1, 2, 3, 8}) {
+    Problem<T> got = problem;
+    got.use(with_bias, with_pre, with_mask, with_sums);
+    run(team, lanes, got.g);
+    CAPTURE(m);
+    CAPTURE(n);
+    CAPTURE(k);
+    CAPTURE(lanes);
+    CAPTURE(static_cast<int>(problem.g.epilogue.activation));
+    CAPTURE(static_cast<int>(problem.g.epilogue.mask));
+    CAPTURE(with_mask);
+    CAPTURE(std::string(isa_name(active_isa())));
+    // Partial sums are up to a few sqrt(k) large, and k of them are rounded.
+    const double scale = 32 * static_cast<double>(k + 4);
+    REQUIRE(worst(got.c, expected.c, scale) < 1);
+    REQUIRE(worst(got.pre, expected.pre, scale) < 1);
+    REQUIRE(worst(got.sums, expected.sums, scale * static_cast<double>(m + 1)) < 1);
+    if (lanes == 1) {
+      first = got;
+    } else {
+      REQUIRE(got.c == first.c);
+      REQUIRE(got.pre == first.pre);
+      REQUIRE(got.sums == first.sums);
+    }
+  }
+}
+
 template <class T>
 void check_random(int rounds, int64_t largest, int64_t most_columns) {
   Team team(8);
   for (int round = 0; round < rounds; ++round) {
-    const int64_t m = uniform(0, largest), n = uniform(0, most_columns), k = uniform(0, largest);
-    Problem<T> problem(m, n, k, uniform(0, 1), uniform(0, 1));
-    problem.g.epilogue.accumulate = uniform(0, 1);
-    problem.g.cut = static_cast<Cut>(uniform(0, 2));
-    problem.g.epilogue.activation = kActivations[uniform(0, 5)];
-    const bool with_mask = uniform(0, 1);
-    if (with_mask) problem.g.epilogue.mask = kActivations[uniform(1, 5)];
-    const bool with_bias = uniform(0, 1), with_pre = uniform(0, 1), with_sums = uniform(0, 1);
-    Problem<T> expected = problem;
-    expected.use(with_bias, with_pre, with_mask, with_sums);
-    reference::matmul(expected.g);
-    Problem<T> first = problem;
-    for (int lanes : {1, 2, 3, 8}) {
-      Problem<T> got = problem;
-      got.use(with_bias, with_pre, with_mask, with_sums);
-      run(team, lanes, got.g);
-      CAPTURE(m);
-      CAPTURE(n);
-      CAPTURE(k);
-      CAPTURE(lanes);
-      CAPTURE(static_cast<int>(problem.g.epilogue.activation));
-      CAPTURE(static_cast<int>(problem.g.epilogue.mask));
-      CAPTURE(with_mask);
-      CAPTURE(std::string(isa_name(active_isa())));
-      // Partial sums are up to a few sqrt(k) large, and k of them are rounded.
-      const double scale = 32 * static_cast<double>(k + 4);
-      REQUIRE(worst(got.c, expected.c, scale) < 1);
-      REQUIRE(worst(got.pre, expected.pre, scale) < 1);
-      REQUIRE(worst(got.sums, expected.sums, scale * static_cast<double>(m + 1)) < 1);
-      if (lanes == 1) {
-        first = got;
-      } else {
-        REQUIRE(got.c == first.c);
-        REQUIRE(got.pre == first.pre);
-        REQUIRE(got.sums == first.sums);
-      }
-    }
+    check_one<T>(team, uniform(0, largest), uniform(0, most_columns), uniform(0, largest));
   }
 }
 
@@ -123,6 +128,12 @@ TEST_CASE("matmul agrees with the reference, the same bits for any number of lan
     check_random<double>(60, 150, 150);
     check_random<float>(60, 150, 12);
     check_random<double>(60, 150, 6);
+    // A large C and few steps.
+    Team team(8);
+    for (int round = 0; round < 4; ++round) {
+      check_one<float>(team, uniform(480, 560), uniform(280, 320), uniform(1, 40));
+      check_one<double>(team, uniform(480, 560), uniform(140, 170), uniform(1, 40));
+    }
   });
 }
 
@@ -172,6 +183,8 @@ TEST_CASE("a consumer is given every tile of the product once") {
     for (int round = 0; round < 60; ++round) check_consumer<float>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     for (int round = 0; round < 20; ++round) check_consumer<double>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     for (int round = 0; round < 20; ++round) check_consumer<float>(uniform(1, 90), uniform(1, 12), uniform(0, 70));
+    check_consumer<float>(520, 270, 21);  // a large C and few steps
+    check_consumer<double>(300, 260, 40);
     check_consumer<float>(30, 50, 2500);  // more steps than one block holds
     check_consumer<double>(30, 50, 1100);
   });
