@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+import gradring as gr
+from gradring import _core
 from gradring.bench import contender, gemm
 from gradring.bench.gemm_contenders import error_of, layer, operands
 from gradring.bench.peers import contenders, read_peers
@@ -117,3 +119,32 @@ def test_the_reply_of_a_contender_has_the_error():
     assert 0 < reply["error_of_result"] < 2**-8 and reply["first"] == []
     assert "error_of_result" not in contender.answer(numpy, {}, {**request, "case": layer})
     assert "error_of_result" not in contender.answer(numpy, {}, {**request, "case": product, "check": ""})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "products", "tiles", "unit", "peak"),
+    [
+        ("float32", "fma", 600.0, "fp32 multiply-adds on 2 threads", 90.0),
+        ("float32", "pieces3", 600.0, "divided by the 6 products", 100.0),
+        ("float32", "pieces2", 600.0, "divided by the 3 products", 200.0),
+        ("bfloat16", "fma", 600.0, "the tile unit's bf16 products on 2 threads", 600.0),
+        ("float32", "pieces3", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
+        ("bfloat16", "fma", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
+    ],
+)
+def test_the_measured_peak_is_that_of_the_unit_which_multiplies(monkeypatch, dtype, products, tiles, unit, peak):
+    asked = []
+    monkeypatch.setattr(_core, "measure_tile_flops", lambda: asked.append(gr.get_num_threads()) or tiles)
+    monkeypatch.setattr(_core, "measure_peak_flops", lambda: asked.append(gr.get_num_threads()) or 90.0)
+    before = gr.get_num_threads()
+    name, rate = gemm.measured_peak(dtype, products, 2)
+    assert unit in name and rate == peak
+    assert set(asked) == {2} and gr.get_num_threads() == before
+
+
+def test_the_measured_peak_is_a_rate():
+    name, rate = gemm.measured_peak("float32", "fma", 1)
+    assert name == "fp32 multiply-adds on 1 thread" and 1e8 < rate < 1e13
+    name, rate = gemm.measured_peak("bfloat16", "fma", 1)
+    assert name.endswith("on 1 thread") and 1e8 < rate < 1e14
+    assert ("tile unit" in name) == (_core.tile_unit_advantage() > 0)

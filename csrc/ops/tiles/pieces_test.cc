@@ -323,6 +323,107 @@ TEST_CASE("NaN, infinity, subnormals and what pieces cannot hold give what fp32 
   }
 }
 
+TEST_CASE("NaN and infinity in a bias, a mask and an old C come out as from fp32 products") {
+  Team team(2);
+  const float inf = std::numeric_limits<float>::infinity();
+  const float specials[] = {inf, -inf, std::nanf("")};
+  for (int round = 0; round < 48; ++round) {
+    const int64_t m = uniform(48, 80), n = uniform(48, 80), k = round % 6 ? uniform(64, 130) : uniform(520, 700);
+    CAPTURE(round);
+    Problem problem(m, n, k, uniform(0, 1), uniform(0, 1), Products::kPieces3);
+    problem.g.epilogue.accumulate = round % 3 == 0;
+    problem.with_bias = round % 3 == 1 || uniform(0, 1);
+    problem.with_mask = round % 3 == 2 || uniform(0, 1);
+    problem.with_sums = true;
+    if (problem.with_mask) problem.g.epilogue.mask = kActivations[uniform(1, 5)];
+    if (uniform(0, 1)) problem.g.epilogue.activation = Activation::kRelu;
+    const auto put = [&](std::vector<float>& into, int64_t row, int64_t ld) {
+      into[static_cast<size_t>(row * ld + uniform(0, n - 1))] = specials[uniform(0, 2)];
+    };
+    for (int count = 0; count < 3; ++count) {
+      put(problem.c, uniform(0, m - 1), problem.g.ldc);
+      if (count == 0) put(problem.bias, 0, 0);
+      put(problem.mask, uniform(0, m - 1), problem.g.epilogue.mask_ld);
+    }
+    Problem plain = problem, pieces = problem;
+    plain.g.products = Products::kFma;
+    run(team, 1, plain);
+    run(team, 2, pieces);
+    const auto require_agrees = [](float expected, float got, double allowed) {
+      CAPTURE(expected);
+      CAPTURE(got);
+      if (std::isfinite(expected)) {
+        REQUIRE(std::abs(double{got} - double{expected}) <= allowed);
+      } else {
+        REQUIRE((std::isnan(expected) ? std::isnan(got) : got == expected));
+      }
+    };
+    int64_t special = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      double allowed_sum = 0;
+      for (int64_t i = 0; i < m; ++i) {
+        const auto column = static_cast<size_t>(j);
+        double size = problem.g.epilogue.accumulate ? std::abs(double{problem.c_at(i, j)}) : 0;
+        if (problem.with_bias) size += std::abs(double{problem.bias[column]});
+        for (int64_t p = 0; p < k; ++p) size += std::abs(double{problem.a_at(i, p)} * double{problem.b_at(p, j)});
+        // A derivative is at most 1.2 + source^2 in magnitude, and at most 1 where the source is infinite and the derivative finite.
+        double source = 0;
+        if (problem.with_mask) source = problem.mask[static_cast<size_t>(i * problem.g.epilogue.mask_ld) + column];
+        if (!std::isfinite(source)) source = 0;
+        const double allowed = 2e-6 * size * (1.2 + source * source);
+        allowed_sum += allowed;
+        require_agrees(plain.c_at(i, j), pieces.c_at(i, j), std::isnan(allowed) ? 0 : allowed);
+        special += !std::isfinite(plain.c_at(i, j));
+      }
+      // Sums are in blocks of other rows.
+      require_agrees(plain.sums[static_cast<size_t>(j)], pieces.sums[static_cast<size_t>(j)],
+                     std::isnan(allowed_sum) ? 0 : 100 * allowed_sum);
+    }
+    if (problem.g.epilogue.accumulate && problem.g.epilogue.activation == Activation::kNone) REQUIRE(special > 0);
+  }
+}
+
+TEST_CASE("one special value changes only the results of its panel, and only its block of steps") {
+  Team team(1);
+  constexpr int64_t kLines = 32, kSide = 100, kSteps = 1100;  // three blocks of steps
+  for (const float value : {std::numeric_limits<float>::infinity(), std::nanf(""), 1e-40f, 3.39e38f}) {
+    for (const bool in_a : {false, true}) {
+      CAPTURE(value);
+      CAPTURE(in_a);
+      Problem clean(kSide, kSide, kSteps, uniform(0, 1), uniform(0, 1), Products::kPieces3);
+      Problem problem = clean;
+      const int64_t line = uniform(0, kSide - 1), step = uniform(0, kSteps - 1);
+      (in_a ? problem.a_at(line, step) : problem.b_at(step, line)) = value;
+      Problem plain = problem;
+      plain.g.products = Products::kFma;
+      run(team, 1, clean);
+      run(team, 1, problem);
+      run(team, 1, plain);
+      int64_t changed = 0;
+      for (int64_t i = 0; i < kSide; ++i) {
+        for (int64_t j = 0; j < kSide; ++j) {
+          const float before = clean.c_at(i, j), got = problem.c_at(i, j), expected = plain.c_at(i, j);
+          const int64_t at = in_a ? i : j;
+          CAPTURE(at);
+          CAPTURE(line);
+          if (at / kLines != line / kLines) {
+            REQUIRE(std::bit_cast<uint32_t>(before) == std::bit_cast<uint32_t>(got));
+          } else if (at != line) {
+            // The block of steps with the special value is a chain of multiply-adds, and the other blocks are not.
+            REQUIRE(std::abs(before - got) <= 1e-3f);
+            changed += before != got;
+          } else if (std::isfinite(expected)) {
+            REQUIRE(std::abs(expected - got) <= 1e-3f + 1e-6f * std::abs(expected));
+          } else {
+            REQUIRE((std::isnan(expected) ? std::isnan(got) : got == expected));
+          }
+        }
+      }
+      REQUIRE(changed > 0);
+    }
+  }
+}
+
 TEST_CASE("zeros leave what is added to as it is, however small") {
   Team team(1);
   for (const bool all : {false, true}) {
