@@ -145,7 +145,8 @@ def require_arguments(callback: Callback) -> None:
 
 
 class Callback(Settled):
-    """Override what you need. Each is called in the thread that called ``fit``, between two training steps.
+    """Override what you need. Each method gets one argument, the run, and is called in the thread that called ``fit``,
+    between two training steps; other arguments are an error before the first step.
 
     ``state_dict`` returns what a callback must remember beyond its arguments: numbers, texts, lists and dicts of them,
     and arrays as values of the dict itself. A checkpoint holds it, and ``fit(resume=...)`` gives it back after
